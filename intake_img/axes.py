@@ -1,0 +1,93 @@
+"""The letters of axes: their canonical order, their kinds, and how an order given by a user is checked.
+
+An axis is one lower-case letter: ``i`` image or sample, ``t`` time, ``c`` channel, ``z y x`` space (canonical order
+``itczyx``), after the vocabulary of OME and OME-NGFF. Axes beyond these keep their own name and lead; ``s`` (colour
+samples beside channels) comes last. Names longer than a letter occur only where a file names its dimensions freely.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from intake_img.errors import AxesError
+
+__all__ = ["CANONICAL", "KINDS", "RGB", "SPATIAL", "canonical_order", "check_axes", "spell"]
+
+CANONICAL = "itczyx"
+SPATIAL = "zyx"
+KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+"""Kind of each axis as OME-NGFF names it; any other axis is of no kind."""
+RGB = ("R", "G", "B", "A")
+"""Names of colour samples when they become the channel axis."""
+
+
+def check_axes(axes: Iterable[str], ndim: int | None = None) -> tuple[str, ...]:
+    """Return `axes` as a tuple of names, or raise.
+
+    Parameters
+    ----------
+    axes : str or iterable of str
+        A string of one-letter axes (``"tyx"``), or a sequence of names.
+    ndim : int, optional
+        Number of axes that are expected.
+
+    Raises
+    ------
+    AxesError
+        If a name is empty or repeated, or the number does not fit `ndim`.
+    """
+    names = tuple(str(a) for a in axes)
+    if repeated := [a for a, n in Counter(names).items() if n > 1]:
+        raise AxesError(f"axes {spell(names)!r} repeat {', '.join(map(repr, repeated))}: each axis may occur once")
+    if bad := [a for a in names if not a.strip()]:
+        raise AxesError(f"axes {names!r} hold the empty name {bad[0]!r}: an axis is a lower-case letter, e.g. 'z'")
+    if isinstance(axes, str) and (bad := [a for a in names if not a.isalpha() or a != a.lower()]):
+        raise AxesError(
+            f"axes {axes!r} hold {bad[0]!r}: an axis is a lower-case letter; did you mean {axes.lower()!r}?"
+        )
+    if ndim is not None and len(names) != ndim:
+        raise AxesError(f"axes {spell(names)!r} name {len(names)} axes, but the array has {ndim}")
+    return names
+
+
+def canonical_order(axes: Sequence[str], order: str | Sequence[str] | None = CANONICAL) -> tuple[str, ...]:
+    """Return the names in `axes`, in the order in which a Dataset shows them.
+
+    Parameters
+    ----------
+    axes : sequence of str
+        The axes that the data have.
+    order : str or None
+        The order wanted. It may name axes that the data lack; axes beyond `CANONICAL` that it does not name lead
+        (``s``: ends) the result. None keeps `axes` as they are.
+
+    Raises
+    ------
+    AxesError
+        If `order` repeats an axis or lacks an axis of the data.
+
+    Examples
+    --------
+    >>> canonical_order("yxc")
+    ('c', 'y', 'x')
+    >>> canonical_order("hzyxs")
+    ('h', 'z', 'y', 'x', 's')
+    """
+    axes = tuple(axes)
+    if order is None:
+        return axes
+    wanted = check_axes(order)
+    if lacking := [a for a in axes if a in CANONICAL and a not in wanted]:
+        raise AxesError(
+            f"output_axis_order {spell(wanted)!r} lacks the axis {', '.join(map(repr, lacking))} of the data "
+            f"(axes {spell(axes)!r}): name every axis, select with partition=, or pass None to keep the file's order"
+        )
+    named = [a for a in wanted if a in axes]
+    rest = [a for a in axes if a not in wanted]
+    return tuple([a for a in rest if a != "s"] + named + [a for a in rest if a == "s"])
+
+
+def spell(axes: Sequence[str]) -> str:
+    """Return axes as one word where each is a letter (``"tyx"``), else separated by commas."""
+    return ("" if all(len(a) == 1 for a in axes) else ",").join(axes)

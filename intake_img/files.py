@@ -1,0 +1,431 @@
+"""Where bytes live: what a path or URL names, how ranges of it are read, and how a target is replaced whole or not at all.
+
+Local files are read with positional reads and windows of a memory map, so that one descriptor serves many threads and
+forked processes; everything else goes through fsspec, with small blocks and merged ranges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+
+__all__ = ["ByteReader", "File", "replacing"]
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
+_REMOTE_BLOCK = (
+    64 * 1024
+)  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
+_GAP = 64 * 1024  # ranges nearer than this are fetched as one
+_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, folder or object named by a path or URL.
+
+    Parameters
+    ----------
+    path : str
+        An absolute local path, or a URL that fsspec knows.
+    storage_options : mapping
+        Options of the fsspec file system; empty for local paths.
+    """
+
+    path: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def parse(cls, uri: object, storage_options: Mapping[str, Any] | None = None) -> File:
+        """Return the file that `uri` names.
+
+        Parameters
+        ----------
+        uri : str, os.PathLike or File
+            A local path (any characters; ``~`` is expanded; relative ones are resolved now, so that a later ``chdir``
+            does not matter), a ``file://`` URL (percent-decoded as RFC 8089 says), or another URL.
+        storage_options : mapping, optional
+            Options of the fsspec file system.
+        """
+        if isinstance(uri, File):
+            return uri
+        if not isinstance(uri, (str, os.PathLike)):
+            raise TypeError(f"expected a path or URL, got {uri!r} of type {type(uri).__name__}")
+        text = os.fspath(uri)
+        if isinstance(text, bytes):
+            text = os.fsdecode(text)
+        if not text:
+            raise ValueError("expected a path or URL, got an empty string")
+        if isinstance(uri, str) and _SCHEME.match(text):
+            if not text.lower().startswith(("file://", "local://")):
+                return cls(_single_slashes(text), dict(storage_options or {}))
+            text = _path_of_file_url(text)
+        return cls(os.path.abspath(os.path.expanduser(text)))
+
+    @property
+    def local(self) -> bool:
+        return _SCHEME.match(self.path) is None
+
+    @property
+    def name(self) -> str:
+        """Last part of the path: the name by which formats are told apart (a URL's query is left out)."""
+        if self.local:
+            return os.path.basename(self.path)
+        path = self.path.rsplit("::", 1)[-1]
+        if path.startswith(("http://", "https://")):
+            path = unquote(urlsplit(path).path)
+        return path.rstrip("/").rsplit("/", 1)[-1]
+
+    def __str__(self) -> str:
+        return self.path
+
+    def sibling(self, name: str) -> File:
+        """Return the file `name` in the same folder."""
+        return self.parent / name
+
+    @property
+    def parent(self) -> File:
+        path = os.path.dirname(self.path) if self.local else self.path.rstrip("/").rsplit("/", 1)[0]
+        return File(path, self.storage_options)
+
+    def __truediv__(self, name: str) -> File:
+        path = os.path.join(self.path, name) if self.local else f"{self.path.rstrip('/')}/{name}"
+        return File(path, self.storage_options)
+
+    def filesystem(self) -> tuple[Any, str]:
+        """Return the fsspec file system and the path on it.
+
+        Raises
+        ------
+        MissingExtraError
+            If the package that knows the protocol is not installed.
+        """
+        import fsspec
+
+        if self.local:
+            return fsspec.filesystem("file"), self.path
+        try:
+            return fsspec.core.url_to_fs(self.path, **self.storage_options)
+        except ImportError as exc:
+            protocol = self.path.split("://", 1)[0]
+            package, extra = _EXTRAS.get(protocol, (str(getattr(exc, "name", None) or protocol), "all"))
+            raise MissingExtraError(package, extra, f"opening {protocol}:// URLs") from exc
+
+    def exists(self) -> bool:
+        if self.local:
+            return os.path.exists(self.path)
+        fs, path = self.filesystem()
+        return bool(fs.exists(path))
+
+    def is_folder(self) -> bool:
+        """True for a directory; for a URL, for a prefix that holds something."""
+        if self.local:
+            return os.path.isdir(self.path)
+        fs, path = self.filesystem()
+        return bool(fs.isdir(path))
+
+    def stamp(self) -> tuple[Any, ...]:
+        """Return what changes when the file is replaced: modification time, size and inode, or an ETag.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        """
+        if self.local:
+            info = os.stat(self.path)
+            return info.st_mtime_ns, info.st_size if not os.path.isdir(self.path) else 0, info.st_ino
+        fs, path = self.filesystem()
+        info = fs.info(path)
+        keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "size")
+        return tuple(str(info[k]) for k in keys if info.get(k) is not None)
+
+    def head(self, n: int = 512) -> bytes:
+        """Return the first `n` bytes, fewer if the file is shorter."""
+        if self.local:
+            with open(self.path, "rb") as f:
+                return f.read(n)
+        fs, path = self.filesystem()
+        return bytes(fs.cat_file(path, start=0, end=n))
+
+    def open(self) -> ByteReader:
+        """Open for reading; see `ByteReader`."""
+        return _LocalBytes(self) if self.local else _RemoteBytes(self)
+
+    def read(self) -> bytes:
+        """Return the whole content."""
+        if self.local:
+            return Path(self.path).read_bytes()
+        fs, path = self.filesystem()
+        return bytes(fs.cat_file(path))
+
+
+def _single_slashes(url: str) -> str:
+    # a catalog's '{{ CATALOG_DIR }}/a.tif' gives 'memory://dir//a.tif'; in object stores '//' would be another key
+    head, sep, tail = url.rpartition("://")
+    query = re.search(r"[?#]", tail) if head.rsplit("::", 1)[-1] in ("http", "https") else None
+    cut = query.start() if query else len(tail)
+    return head + sep + re.sub(r"(?<=.)/{2,}", "/", tail[:cut]) + tail[cut:]
+
+
+def _path_of_file_url(url: str) -> str:
+    rest = url.split("://", 1)[1]
+    if not rest.startswith("/") and "/" in rest and rest.split("/", 1)[0] in ("localhost", "127.0.0.1"):
+        rest = rest[rest.index("/") :]
+    path = unquote(rest)
+    return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path
+
+
+class ByteReader:
+    """Random access to the bytes of one open file; safe to share between threads.
+
+    Attributes
+    ----------
+    size : int
+        Length of the file in bytes.
+    """
+
+    size: int
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        """Return ``counts[k]`` bytes from ``offsets[k]`` on, for every k.
+
+        Raises
+        ------
+        FormatError
+            If a range lies outside the file.
+        """
+        raise NotImplementedError
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """Fill the writable, contiguous buffer `out` with the bytes from `offset` on."""
+        raise NotImplementedError
+
+    def window(self, offset: int, count: int) -> contextlib.AbstractContextManager[memoryview]:
+        """Lend `count` bytes from `offset` on, memory-mapped where the file is local, for the time of a ``with``."""
+        raise NotImplementedError
+
+    def stream(self) -> IO[bytes]:
+        """Return a new seekable binary file, for libraries that parse headers. To be closed by the caller."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _check(self, offset: int, count: int) -> None:
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise FormatError(
+                f"{self.file}: the header points to bytes {offset} to {offset + count}, but the file ends at "
+                f"{self.size}: it is truncated or damaged"
+            )
+
+
+class _LocalBytes(ByteReader):
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self._fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        self.size = os.fstat(self._fd).st_size
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        found = []
+        for offset, count in zip(offsets, counts, strict=True):
+            self._check(offset, count)
+            data = os.pread(self._fd, count, offset)
+            if len(data) != count:
+                raise FormatError(f"{self.file}: only {len(data)} of {count} bytes at {offset}: it was truncated")
+            found.append(data)
+        return found
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        self._check(offset, out.nbytes)
+        out = out.cast("B")
+        done = 0
+        while done < out.nbytes:
+            n = os.preadv(self._fd, [out[done:]], offset + done)
+            if n == 0:
+                raise FormatError(f"{self.file}: ends within the pixels, at byte {offset + done}: it was truncated")
+            done += n
+
+    @contextlib.contextmanager
+    def window(self, offset: int, count: int) -> Iterator[memoryview]:
+        self._check(offset, count)
+        if count == 0:
+            yield memoryview(b"")
+            return
+        if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end would kill the process
+            raise FormatError(f"{self.file}: was truncated while in use")
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        with mmap.mmap(self._fd, offset + count - start, access=mmap.ACCESS_READ, offset=start) as mapped:
+            view = memoryview(mapped)
+            part = view[offset - start :]
+            try:
+                yield part
+            finally:
+                part.release()
+                view.release()
+
+    def stream(self) -> IO[bytes]:
+        return open(self.file.path, "rb")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _RemoteBytes(ByteReader):
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self._fs, self._path = file.filesystem()
+        size = self._fs.info(self._path).get("size")
+        self._whole: bytes | None = None
+        if size is None:  # a server that does not tell sizes: there are no ranges either
+            self._whole = file.read()
+            size = len(self._whole)
+        self.size = int(size)
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        for offset, count in zip(offsets, counts, strict=True):
+            self._check(offset, count)
+        if self._whole is not None:
+            return [self._whole[o : o + n] for o, n in zip(offsets, counts, strict=True)]
+        merged: list[list[int]] = []  # start, stop
+        for offset, count in sorted(zip(offsets, counts, strict=True)):
+            if merged and offset - merged[-1][1] <= _GAP:
+                merged[-1][1] = max(merged[-1][1], offset + count)
+            else:
+                merged.append([offset, offset + count])
+        starts, stops = [m[0] for m in merged], [m[1] for m in merged]
+        blocks = self._fs.cat_ranges([self._path] * len(merged), starts, stops, on_error="raise")
+        for start, stop, block in zip(starts, stops, blocks, strict=True):
+            if len(block) != stop - start:
+                raise FormatError(f"{self.file}: got {len(block)} of {stop - start} bytes at {start}: is it truncated?")
+        found = []
+        for offset, count in zip(offsets, counts, strict=True):
+            k = next(k for k, m in enumerate(merged) if m[0] <= offset and offset + count <= m[1])
+            found.append(bytes(blocks[k][offset - starts[k] : offset - starts[k] + count]))
+        return found
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        out.cast("B")[:] = self.ranges([offset], [out.nbytes])[0]
+
+    @contextlib.contextmanager
+    def window(self, offset: int, count: int) -> Iterator[memoryview]:
+        yield memoryview(self.ranges([offset], [count])[0])
+
+    def stream(self) -> IO[bytes]:
+        import io
+
+        if self._whole is not None:
+            return io.BytesIO(self._whole)
+        return self._fs.open(self._path, "rb", block_size=_REMOTE_BLOCK, cache_type="blockcache")
+
+    def close(self) -> None:
+        self._whole = None
+
+
+@contextlib.contextmanager
+def replacing(target: File, *, overwrite: bool = False, folder: bool = False) -> Iterator[str]:
+    """Lend a temporary local path; when the block ends well, what was written there becomes `target`, at once.
+
+    Parameters
+    ----------
+    target : File
+        What is to be written: a local path or a URL.
+    overwrite : bool
+        Replace an existing target. Its data stay whole until the new ones are complete.
+    folder : bool
+        The target is a folder (a Zarr store), not a file.
+
+    Yields
+    ------
+    str
+        A local path, with a name that no reader takes for complete data.
+
+    Raises
+    ------
+    TargetExistsError
+        If the target exists and `overwrite` is False; nothing has been written then.
+    """
+    if target.exists() and not overwrite:
+        raise TargetExistsError(f"{target} exists: choose another name, or pass overwrite=True to replace it")
+    mark = f".{uuid.uuid4().hex[:8]}.partial"
+    if target.local:
+        os.makedirs(os.path.dirname(target.path), exist_ok=True)
+        temporary = os.path.join(os.path.dirname(target.path), _short(f".{target.name}", mark))
+    else:
+        temporary = os.path.join(tempfile.mkdtemp(prefix="intake_img-"), _short(target.name, mark))
+    try:
+        if folder:
+            os.mkdir(temporary)
+        yield temporary
+        (_put_local if target.local else _put_remote)(temporary, target, mark)
+    finally:
+        _remove(temporary)
+        if not target.local:
+            _remove(os.path.dirname(temporary))
+
+
+def _short(name: str, mark: str) -> str:
+    # names are limited to 255 bytes on nearly all file systems
+    while len(os.fsencode(name + mark)) > 255:
+        name = name[:-1]
+    return name + mark
+
+
+def _put_local(temporary: str, target: File, mark: str) -> None:
+    if not os.path.isdir(temporary) and not os.path.isdir(target.path):
+        os.replace(temporary, target.path)
+        return
+    old = os.path.join(os.path.dirname(target.path), _short(f".{target.name}.old", mark))
+    replaced = os.path.exists(target.path)
+    if replaced:
+        os.rename(target.path, old)
+    try:
+        os.rename(temporary, target.path)
+    except BaseException:
+        if replaced:
+            os.rename(old, target.path)
+        raise
+    _remove(old)
+
+
+def _put_remote(temporary: str, target: File, mark: str) -> None:
+    """Upload under another name, then move: the target is never half there (object stores copy on their side)."""
+    fs, path = target.filesystem()
+    if not os.path.isdir(temporary):
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        fs.put_file(temporary, path)  # one object: stores show it when it is whole
+        return
+    staging = f"{path.rstrip('/')}{mark}"
+    try:
+        fs.put(temporary, staging, recursive=True)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+        fs.mv(staging, path, recursive=True)
+    finally:
+        if fs.exists(staging):
+            fs.rm(staging, recursive=True)
+    fs.invalidate_cache()
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

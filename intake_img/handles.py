@@ -1,0 +1,128 @@
+"""A small pool of open files per process, so that chunk tasks carry names and not descriptors.
+
+A handle is whatever a driver's ``open`` returns. Tasks lease it by key; the pool opens it on first use, shares it between
+threads, closes the least recently used ones, starts anew in a forked child, and forgets a handle when the last image
+that was opened with it in this process is gone, or at once when it is told to `close`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+__all__ = ["POOL", "HandlePool"]
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held while the file is being opened
+        self.handle: Any = None
+        self.leases = 0
+        self.doomed = False  # to be closed when the last lease ends
+
+
+class HandlePool:
+    """Open handles by key.
+
+    Parameters
+    ----------
+    limit : int
+        Number of idle handles that stay open.
+    """
+
+    def __init__(self, limit: int = 64) -> None:
+        self.limit = limit
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _forget(self) -> None:
+        self._lock = threading.RLock()  # a finalizer may run `release` while this thread holds it
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._users: dict[Hashable, int] = {}  # images of this process that read through the key
+        self._closed: set[Hashable] = set()  # keys whose handles do not outlive a lease
+
+    def _after_fork(self) -> None:
+        # The parent's handles are kept alive but never touched: their destructors might wait for the parent's threads.
+        self._inherited = getattr(self, "_inherited", []) + [self._entries]
+        self._forget()
+
+    @contextlib.contextmanager
+    def lease(self, key: Hashable, opener: Callable[[], Any]) -> Iterator[Any]:
+        """Lend the handle of `key`, opened with `opener` if it is not open yet."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.doomed:
+                entry = self._entries[key] = _Entry()
+                entry.doomed = key in self._closed
+            entry.leases += 1
+            self._entries.move_to_end(key)
+        try:
+            if entry.handle is None:
+                with entry.lock:
+                    if entry.handle is None:
+                        entry.handle = opener()
+            yield entry.handle
+        finally:
+            self._end_lease(key, entry)
+
+    def _end_lease(self, key: Hashable, entry: _Entry) -> None:
+        with self._lock:
+            entry.leases -= 1
+            if entry.leases == 0 and (entry.doomed or entry.handle is None):
+                self._drop(key, entry)
+            while len(self._entries) > self.limit:
+                idle = next((k for k, e in self._entries.items() if e.leases == 0), None)
+                if idle is None:
+                    break
+                self._drop(idle, self._entries[idle])
+
+    def _drop(self, key: Hashable, entry: _Entry) -> None:
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+        handle, entry.handle = entry.handle, None
+        if handle is not None and hasattr(handle, "close"):
+            handle.close()
+
+    def use(self, key: Hashable, user: object) -> None:
+        """Keep the handle of `key` open between leases for as long as `user` lives in this process."""
+        with self._lock:
+            self._closed.discard(key)
+            self._users[key] = self._users.get(key, 0) + 1
+        weakref.finalize(user, self._release, key, os.getpid()).atexit = False
+
+    def _release(self, key: Hashable, pid: int) -> None:
+        if pid != os.getpid():
+            return
+        with self._lock:
+            self._users[key] = self._users.get(key, 1) - 1
+            if self._users[key] <= 0:
+                del self._users[key]
+                self._shut(key)
+
+    def close(self, key: Hashable) -> None:
+        """Close the handle of `key` now, or when its running leases end; later leases open and close by themselves."""
+        with self._lock:
+            self._closed.add(key)
+            self._shut(key)
+
+    def _shut(self, key: Hashable) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        entry.doomed = True
+        if entry.leases == 0:
+            self._drop(key, entry)
+
+    def __len__(self) -> int:
+        """Number of handles that are open."""
+        return sum(e.handle is not None for e in self._entries.values())
+
+
+POOL = HandlePool()
+"""The pool of this process."""

@@ -1,0 +1,1 @@
+"""Readers and datatypes of Intake 2."""

@@ -1,0 +1,227 @@
+"""`imload` and `imsave`: any image to a lazy Dataset, and back to a file that is replaced whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import xarray as xr
+
+from intake_img.axes import CANONICAL
+from intake_img.detect import ImgSource, autodetect, drivers, open_source, writer_for
+from intake_img.errors import CannotWriteError
+from intake_img.files import File, replacing
+from intake_img.image import Image
+from intake_img.source import ImageSource
+
+__all__ = ["imload", "imsave"]
+
+
+def imload(
+    uri: Any,
+    partition: Any = None,
+    metadata_only: bool = False,
+    *,
+    scene: int | str | None = None,
+    level: int = 0,
+    chunks: Any = "auto",
+    output_axis_order: str | None = CANONICAL,
+    metadata: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **driver_options: Any,
+) -> xr.Dataset:
+    """Load an image lazily, with named axes, channel names and physical units.
+
+    Parameters
+    ----------
+    uri : str, os.PathLike, or Intake source
+        A path, a URL that fsspec knows, or an Intake source or catalog entry. ``file.czi@0`` names a scene.
+    partition : int, str, list or mapping, optional
+        Load only a part: an index or label on the first axis, a list of them, or
+        ``{axis: index | label | slice | list}``. Integers are indices; text and floats are labels, looked up in the
+        coordinate; slices of labels include their end. Only the bytes of the part are read.
+    metadata_only : bool
+        Coordinates, attributes, dtype and shape; no dask array is made. (No call reads pixels before they are used.)
+    scene : int or str, optional
+        Which image of the file, by number or name; the first by default. ``"all"`` stacks equal ones on ``i``.
+    level : int
+        Level of a pyramid; 0 is full resolution.
+    chunks : "auto", None, int or mapping
+        ``"auto"``: dask arrays whose chunks are whole native tiles grouped to some MiB; None: xarray's own lazy indexing
+        without dask; or chunk lengths by axis (-1: the whole axis).
+    output_axis_order : str or None
+        Order of the axes; axes that it does not know lead. None keeps the file's order.
+    metadata : mapping, optional
+        ``axes``, ``spacing``, ``spacing_units`` and ``coords``, by axis: added to, or in the place of, what the file says.
+    storage_options : mapping, optional
+        Options of the fsspec file system.
+    **driver_options
+        Further options of the driver.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the variable ``image`` (and what the file holds beside it: labels, masks). Coordinates are in the unit of
+        their ``attrs["units"]``, evenly spaced ones carry ``attrs["spacing"]``. The attributes of the Dataset say where
+        it came from: ``uri``, ``driver``, ``scene``, ``scenes``, ``original_axes``, ``original_shape`` and
+        ``fileheader`` (JSON text; ``ds.img.header`` is the parsed one).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the bytes are not what their format promises.
+    SceneError
+        If the file has no such scene or level.
+    AxesError
+        If an axis is named that the image lacks, or `output_axis_order` lacks one of the image.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "a.npy")
+    >>> np.save(path, np.zeros((3, 4, 5), "uint16"))
+    >>> ds = imload(path, metadata={"axes": "cyx", "coords": {"c": ["DAPI", "GFP", "RFP"]}})
+    >>> ds.img.axes, ds.img.channels
+    ('cyx', ['DAPI', 'GFP', 'RFP'])
+    """
+    given = {
+        "scene": scene,
+        "level": level or None,
+        "chunks": chunks if chunks != "auto" or not isinstance(chunks, str) else "",
+        "output_axis_order": output_axis_order if output_axis_order != CANONICAL else "",
+        "metadata": metadata,
+        "storage_options": storage_options,
+        **driver_options,
+    }
+    options = {
+        k: v for k, v in given.items() if k in driver_options or not (v is None and k not in _NONE_MEANS or v == "")
+    }
+    source = _source(uri, options)
+    return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
+
+
+_NONE_MEANS = ("chunks", "output_axis_order")  # options for which None is a value
+
+
+def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
+    if isinstance(uri, ImageSource):
+        if not options:
+            return uri
+        if isinstance(uri, ImgSource) and set(options) - set(inspect.signature(type(uri)).parameters):
+            return type(uri)(**{**uri.arguments(), **options})
+        return open_source(type(uri), **{**uri.arguments(), **options})
+    if callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of an Intake catalog
+        return _source(uri.get(), options)
+    if hasattr(uri, "discover") or hasattr(uri, "to_dask"):
+        raise TypeError(
+            f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
+        )
+    return autodetect(uri, **options)
+
+
+def imsave(
+    image: Any,
+    uri: Any,
+    compress: Any = None,
+    *,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **driver_options: Any,
+) -> list[str]:
+    """Save an image; the format is that of the extension, ``.zarr`` without one.
+
+    Lazy data are computed slab by slab while they are written, so that images larger than memory can be saved.
+
+    Parameters
+    ----------
+    image : xarray.Dataset, xarray.DataArray, xarray.DataTree, numpy.ndarray, dask.array.Array or Intake source
+        What to save. A DataTree is a multiscale image, for formats that hold pyramids. An array without names has the
+        axes ``yx``, ``zyx``, ``czyx``, ``tczyx`` or ``itczyx``.
+    uri : str or os.PathLike
+        Target: a path or a URL that fsspec can write.
+    compress : bool or str, optional
+        None for the format's default, False for none, True for a good one, or the name of a codec of the format.
+    overwrite : bool
+        Replace an existing target. The old data stay whole until the new ones are complete; they may be the very data
+        that are being saved.
+    progress : bool, optional
+        Show a progress bar; by default only for long work in a terminal.
+    storage_options : mapping, optional
+        Options of the fsspec file system.
+    **driver_options
+        Options of the format's writer; ``intake-img formats`` lists them.
+
+    Returns
+    -------
+    list of str
+        The files that were written.
+
+    Raises
+    ------
+    FileExistsError
+        If the target exists and `overwrite` is False. Nothing is written.
+    CannotWriteError
+        If the format cannot hold the image.
+    """
+    target = File.parse(uri, storage_options)
+    if isinstance(image, ImageSource):
+        image = image.dataset()
+    cls = writer_for(target)
+    known = [p for p in inspect.signature(cls.write).parameters if p not in ("image", "path", "compress", "progress")]
+    if unknown := [o for o in driver_options if o not in known]:
+        raise TypeError(
+            f"writing {cls.format_name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none of its own'}"
+        )
+    levels: list[Image] = []
+    if isinstance(image, xr.DataTree):
+        if "levels" not in known:
+            raise CannotWriteError(
+                f"{cls.format_name} holds no pyramids: save one level, e.g. tree['scale0'].to_dataset()"
+            )
+        levels = [Image.from_xarray(node) for node in _levels(image)]
+        driver_options["levels"] = levels[1:]
+    model = levels[0] if levels else Image.from_xarray(image)
+    if "name" in known:
+        driver_options.setdefault("name", target.name)
+    total = sum(v.pixels.nbytes for m in (levels or [model]) for v in m.variables.values())
+    with replacing(target, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
+        try:
+            with _progress(progress, total, target.name) as step:
+                cls.write(model, path, compress=compress, progress=step, **driver_options)
+        except OSError as exc:
+            if exc.errno == errno.ENOSPC:
+                raise OSError(errno.ENOSPC, f"no space left for {target}; nothing was left behind") from exc
+            raise
+    return [str(target)]
+
+
+def _is_folder(cls: type[ImageSource], target: File) -> bool:
+    return cls.folder and not target.name.lower().endswith(".zip")
+
+
+def _levels(tree: xr.DataTree) -> list[xr.Dataset]:
+    nodes = [node for node in tree.subtree if node.data_vars]
+    if not nodes:
+        raise CannotWriteError("the DataTree holds no image")
+    datasets = [node.to_dataset() for node in nodes]
+    return sorted(datasets, key=lambda ds: -sum(v.size for v in ds.data_vars.values()))
+
+
+@contextlib.contextmanager
+def _progress(wanted: bool | None, total: int, name: str) -> Iterator[Callable[[int], None] | None]:
+    """A bar on stderr: shown if asked for, or by itself in a terminal when the work takes longer than a second."""
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield None
+        return
+    from tqdm import tqdm
+
+    delay = 0 if wanted else 1
+    with tqdm(total=total, desc=f"saving {name}", unit="B", unit_scale=True, delay=delay, file=sys.stderr) as bar:
+        yield lambda n: (bar.update(n), None)[1]
