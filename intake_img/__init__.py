@@ -3,8 +3,7 @@
 `imload` opens, `imsave` writes, ``ds.img`` works on what was loaded; every format is an Intake driver.
 """
 
-from intake_img import accessor as _accessor  # registers ds.img
-from intake_img import intake2 as _intake2  # readers and datatypes of Intake 2
+from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
 from intake_img.detect import autodetect
 from intake_img.io import imload, imsave
 from intake_img.source import ImageSource

@@ -125,7 +125,7 @@ def _unknown(probe: Probe) -> str:
     table = ", ".join(f"{name} ({cls.format_name})" for name, cls in drivers().items())
     return (
         f"{probe.file} {met}: no driver reads it. Installed drivers: {table}. "
-        "pip install 'intake_img[all]' brings those that need an extra; a driver may also be named (driver=, intake.open_<name>)"
+        "pip install 'intake_img[all]' brings those that need an extra; intake.open_<name>(uri) insists on a driver"
     )
 
 
@@ -162,7 +162,8 @@ def open_source(cls: type[ImageSource], uri: Any, **options: Any) -> ImageSource
     known = [p for p in inspect.signature(cls).parameters if p != "uri"]
     if unknown := [o for o in options if o not in known]:
         raise TypeError(
-            f"the driver {cls.name_of_driver()!r} ({cls.format_name}) has no option {unknown[0]!r}; it has {', '.join(known)}"
+            f"the driver {cls.name_of_driver()!r} ({cls.format_name}) has no option {unknown[0]!r}; "
+            f"it has {', '.join(known)}"
         )
     return cls(uri, **options)
 

@@ -1,4 +1,4 @@
-"""Where bytes live: what a path or URL names, how ranges of it are read, and how a target is replaced whole or not at all.
+"""Where bytes live: what a path or URL names, how its ranges are read, how a target is replaced whole or not at all.
 
 Local files are read with positional reads and windows of a memory map, so that one descriptor serves many threads and
 forked processes; everything else goes through fsspec, with small blocks and merged ranges.

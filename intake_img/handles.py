@@ -1,8 +1,8 @@
 """A small pool of open files per process, so that chunk tasks carry names and not descriptors.
 
-A handle is whatever a driver's ``open`` returns. Tasks lease it by key; the pool opens it on first use, shares it between
-threads, closes the least recently used ones, starts anew in a forked child, and forgets a handle when the last image
-that was opened with it in this process is gone, or at once when it is told to `close`.
+A handle is whatever a driver's ``open`` returns. Tasks lease it by key; the pool opens it on first use, shares it
+between threads, closes the least recently used ones, starts anew in a forked child, and forgets a handle when the last
+image that was opened with it in this process is gone, or at once when it is told to `close`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class HandlePool:
 
     def _after_fork(self) -> None:
         # The parent's handles are kept alive but never touched: their destructors might wait for the parent's threads.
-        self._inherited = getattr(self, "_inherited", []) + [self._entries]
+        self._inherited = [*getattr(self, "_inherited", []), self._entries]
         self._forget()
 
     @contextlib.contextmanager

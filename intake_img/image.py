@@ -1,7 +1,8 @@
 """The one model between formats and xarray: unread pixels, and what is known of their axes.
 
-A driver makes an `Image` from a file and a file from an `Image`; `to_xarray` and `from_xarray` do the rest. What a format
-cannot say by itself goes into a *record*, plain JSON that drivers store with the file, so that a round trip loses nothing.
+A driver makes an `Image` from a file and a file from an `Image`; `to_xarray` and `from_xarray` do the rest. What a
+format cannot say by itself goes into a *record*, plain JSON that drivers store with the file, so that a round trip
+loses nothing.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ class Image:
         if len(self.variables) != 1:
             raise CannotWriteError(
                 f"the format holds one variable to a file, but the image has {len(self.variables)}: "
-                f"{', '.join(self.variables) or 'none'}; select one (ds[['{next(iter(self.variables), 'image')}']]), or "
-                "save as .zarr"
+                f"{', '.join(self.variables) or 'none'}; select one (ds[['{next(iter(self.variables), 'image')}']]), "
+                "or save as .zarr"
             )
         return next(iter(self.variables.values()))
 
@@ -158,8 +159,10 @@ class Image:
             if others := [n for n, v in image.variables.items() if n != name and renamed & set(v.axes)]:
                 raise AxesError(f"metadata axes={spell(names)!r} would rename axes that {others[0]!r} has as well")
             forget = renamed | (set(names) - set(first.axes))
-            kept = {k: {a: v for a, v in getattr(image, k).items() if a not in forget}
-                    for k in ("spacing", "units", "origin")}  # fmt: skip
+            kept: dict[str, Any] = {
+                k: {a: v for a, v in getattr(image, k).items() if a not in forget}
+                for k in ("spacing", "units", "origin")
+            }
             explicit = {k: c for k, c in image.coords.items() if not forget & {k, *c.axes}}
             variables = {**image.variables, name: replace(first, axes=names)}
             image = replace(image, variables=variables, coords=explicit, **kept)
@@ -179,7 +182,8 @@ class Image:
             array = np.asarray(values)
             if array.shape != (image.sizes[axis],):
                 raise ValueError(
-                    f"metadata coords of {axis!r} have shape {array.shape}, but the axis has {image.sizes[axis]} samples"
+                    f"metadata coords of {axis!r} have shape {array.shape}, "
+                    f"but the axis has {image.sizes[axis]} samples"
                 )
             explicit[axis] = Coordinate((axis,), array, image.coords[axis].attrs if axis in image.coords else {})
         return replace(
@@ -199,8 +203,8 @@ class Image:
                 if w is None or w.axes != v.axes or w.pixels.shape != v.pixels.shape:
                     found = f"{spell(w.axes)} {w.pixels.shape}" if w else "nothing"
                     raise AxesError(
-                        f"scenes cannot be stacked: {name!r} of {first.scene!r} is {spell(v.axes)} {v.pixels.shape}, of "
-                        f"{other.scene!r} {found}; load them one by one with scene="
+                        f"scenes cannot be stacked: {name!r} of {first.scene!r} is {spell(v.axes)} {v.pixels.shape}, "
+                        f"of {other.scene!r} {found}; load them one by one with scene="
                     )
         if "i" in first.sizes:
             raise AxesError("scenes cannot be stacked on 'i': the images have an axis 'i' already")
@@ -301,8 +305,8 @@ class Image:
         elif hasattr(obj, "shape") and hasattr(obj, "dtype"):
             if not 2 <= obj.ndim <= len(CANONICAL):
                 raise AxesError(
-                    f"an array of shape {tuple(obj.shape)} has no names for its axes: expected 2 to {len(CANONICAL)} axes "
-                    f"(the last of {CANONICAL!r}); name them with xarray.DataArray(array, dims=...)"
+                    f"an array of shape {tuple(obj.shape)} has no names for its axes: expected 2 to {len(CANONICAL)} "
+                    f"axes (the last of {CANONICAL!r}); name them with xarray.DataArray(array, dims=...)"
                 )
             ds = xr.Dataset({"image": (tuple(CANONICAL[-obj.ndim :]), obj)})
         else:
@@ -314,11 +318,11 @@ class Image:
             for n, v in ds.data_vars.items()
         }
         spacing, units, origin, coords = {}, {}, {}, {}
-        for name, coord in ds.coords.items():
-            axis = str(name)
-            if coord.dims == (name,) and (step := spacing_of(coord)) is not None:
+        for key, coord in ds.coords.items():
+            axis = str(key)
+            if coord.dims == (key,) and (step := spacing_of(coord)) is not None:
                 spacing[axis], origin[axis] = step, float(coord.values[0]) if coord.size else 0.0
-            if coord.dims == (name,) and coord.attrs.get("units"):
+            if coord.dims == (key,) and coord.attrs.get("units"):
                 units[axis] = str(coord.attrs["units"])
             coords[axis] = Coordinate(tuple(map(str, coord.dims)), np.asarray(coord.values), dict(coord.attrs))
         source = {k: ds.attrs[k] for k in ("uri", "driver", "scene", "fileheader") if k in ds.attrs}
@@ -363,8 +367,8 @@ class Image:
     def restored(self, record: Any) -> Image:
         """Return the image, as a file's own facts describe it, completed by the `record` that was stored with it.
 
-        A file that has one variable need not know its name; of several, each is known by name. A record that does not fit
-        the pixels (because the file was edited since) is ignored.
+        A file that has one variable need not know its name; of several, each is known by name. A record that does not
+        fit the pixels (because the file was edited since) is ignored.
         """
         try:
             facts = dict(record["variables"])
@@ -397,8 +401,8 @@ def _restored_variable(own: Variable, facts: Mapping[str, Any]) -> Variable:
 def spacing_of(coord: xr.DataArray) -> float | None:
     """Return the spacing of an axis from its coordinate, or None if it is unknown or not even.
 
-    The differences of the values count; ``attrs["spacing"]`` says it where there is one value, and says it exactly where
-    both agree.
+    The differences of the values count; ``attrs["spacing"]`` says it where there is one value, and says it exactly
+    where both agree.
     """
     stated = known_spacing(coord.attrs.get("spacing"))
     if coord.ndim != 1 or coord.dtype.kind not in "iuf" or coord.name in ("i", "c"):

@@ -51,12 +51,13 @@ def imload(
     level : int
         Level of a pyramid; 0 is full resolution.
     chunks : "auto", None, int or mapping
-        ``"auto"``: dask arrays whose chunks are whole native tiles grouped to some MiB; None: xarray's own lazy indexing
-        without dask; or chunk lengths by axis (-1: the whole axis).
+        ``"auto"``: dask arrays whose chunks are whole native tiles grouped to some MiB; None: xarray's own lazy
+        indexing without dask; or chunk lengths by axis (-1: the whole axis).
     output_axis_order : str or None
         Order of the axes; axes that it does not know lead. None keeps the file's order.
     metadata : mapping, optional
-        ``axes``, ``spacing``, ``spacing_units`` and ``coords``, by axis: added to, or in the place of, what the file says.
+        ``axes``, ``spacing``, ``spacing_units`` and ``coords``, by axis: added to, or in place of, what the file
+        says.
     storage_options : mapping, optional
         Options of the fsspec file system.
     **driver_options
@@ -100,7 +101,7 @@ def imload(
         **driver_options,
     }
     options = {
-        k: v for k, v in given.items() if k in driver_options or not (v is None and k not in _NONE_MEANS or v == "")
+        k: v for k, v in given.items() if k in driver_options or not ((v is None and k not in _NONE_MEANS) or v == "")
     }
     source = _source(uri, options)
     return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)

@@ -1,7 +1,7 @@
 """Unread pixels: a shape, a dtype, native tiles, and one function that reads a region into an array.
 
-Dask arrays, xarray's lazy indexing, whole reads and writers are all users of that one function. `Pixels` is what drivers
-hand upwards; readers are small, picklable and stateless, and wrap each other to transpose, select, stack or cast.
+Dask arrays, xarray's lazy indexing, whole reads and writers are all users of that one function. `Pixels` is what
+drivers hand upwards; readers are small, picklable and stateless, and wrap each other to transpose, select or cast.
 """
 
 from __future__ import annotations
@@ -275,8 +275,8 @@ def stack(parts: Sequence[Pixels]) -> Pixels:
 def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27) -> Iterator[np.ndarray]:
     """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
 
-    A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once, unless that
-    would hold more than `budget` bytes.
+    A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once, unless
+    that would hold more than `budget` bytes.
 
     Yields
     ------
@@ -423,7 +423,7 @@ def _as_range(key: Any, n: int) -> range | tuple[int, ...]:
             raise IndexError(f"index {k} is out of range for an axis of length {n}")
         return range(k % n, k % n + 1)
     array = np.asarray(key)
-    if array.ndim != 1 or array.dtype.kind not in "iub" and array.size:
+    if array.ndim != 1 or (array.dtype.kind not in "iub" and array.size):
         raise IndexError(f"expected an integer, a slice or a list of integers or booleans, got {key!r}")
     if array.dtype.kind == "b":
         if len(array) != n:

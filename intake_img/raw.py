@@ -1,7 +1,7 @@
 """Arrays that lie in a file as plain bytes: a region of one is read without reading the rest.
 
-Contiguous regions go straight into the result; others are gathered from a window of a memory map, or, of remote files, from
-merged byte ranges.
+Contiguous regions go straight into the result; others are gathered from a window of a memory map, or, of remote files,
+from merged byte ranges.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read_raw(
     last = offset + sum((s.stop - 1) * step for s, step in zip(region, strides, strict=True)) + item
     contiguous = last - first == out.size * item
     if contiguous and out.flags.c_contiguous and dtype == out.dtype:
-        source.read_into(first, memoryview(out.reshape(-1)).cast("B"))
+        source.read_into(first, out.reshape(-1).view(np.uint8).data)
     elif contiguous or source.file.local or last - first <= 4 * out.size * item:
         with source.window(first, last - first) as window:
             flat = np.frombuffer(window, np.uint8)

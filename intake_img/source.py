@@ -1,7 +1,7 @@
 """`ImageSource`, the base of every driver: an Intake source whose data are an image with named axes.
 
-A driver says how its format is recognised, opens a file, describes what is in it, reads a region and writes an image. All
-else (lazy arrays, partitions, scenes, overrides, pickling, YAML, the handling of errors) is here, once.
+A driver says how its format is recognised, opens a file, describes what is in it, reads a region and writes an image.
+All else (lazy arrays, partitions, scenes, overrides, pickling, YAML, the handling of errors) is here, once.
 """
 
 from __future__ import annotations
@@ -126,15 +126,16 @@ class ImageSource(DataSource):
     """Base of all drivers.
 
     A driver sets the class attributes `name`, `format_name`, `extensions` and `magic`, spells out its options in a
-    constructor, and defines `open`, `describe`, `read_region` and, where it writes, `write`. See ``docs/how-to/add-a-format.md``.
+    constructor, and defines `open`, `describe`, `read_region` and, where it writes, `write`; see "How to add a format"
+    in the documentation.
 
     Parameters
     ----------
     uri : str or os.PathLike
         Path or URL.
     scene : int, str or None
-        Number or name of the image to open, where the file holds several; None for the first, ``"all"`` to stack them on
-        ``i``.
+        Number or name of the image to open, where the file holds several; None for the first, ``"all"`` to stack them
+        on ``i``.
     level : int
         Level of a pyramid; 0 is full resolution.
     chunks : "auto", None, int or mapping
@@ -151,6 +152,9 @@ class ImageSource(DataSource):
         Options of the driver's `open`.
     """
 
+    _captured_init_args: tuple[Any, ...]
+    _captured_init_kwargs: dict[str, Any]
+    _schema: Schema | None = None
     container = "xarray"
     version = "1"
     partition_access = True
@@ -243,8 +247,8 @@ class ImageSource(DataSource):
         ----------
         image : Image
         path : str
-            A local path that does not exist (an empty folder, for formats that are folders). Its name says nothing of the
-            format.
+            A local path that does not exist (an empty folder, for formats that are folders). Its name says nothing of
+            the format.
         compress : object
             None for the format's default, False for none, a name of a codec, or True for a good one.
         progress : callable, optional
@@ -374,15 +378,19 @@ class ImageSource(DataSource):
         )
 
     def _load_metadata(self) -> None:
+        self._known_schema()
+
+    def _known_schema(self) -> Schema:
         if self._schema is None:
             self._schema = self._get_schema()
             self.dtype, self.shape = self._schema["dtype"], self._schema["shape"]
             self.npartitions = self._schema["npartitions"]
+        return self._schema
 
     def discover(self) -> dict[str, Any]:
         """Return dtype, shape, npartitions and metadata: the entry's own, and what the file says. Reads no pixel."""
-        self._load_metadata()
-        metadata = {**self._schema["extra_metadata"], **{k: v for k, v in self.metadata.items() if k not in _OVERRIDES}}
+        schema = self._known_schema()
+        metadata = {**schema["extra_metadata"], **{k: v for k, v in self.metadata.items() if k not in _OVERRIDES}}
         return {"dtype": self.dtype, "shape": self.shape, "npartitions": self.npartitions, "metadata": metadata}
 
     def to_dask(self) -> xr.Dataset:

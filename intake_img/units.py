@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from intake_img.errors import UnitsError
 
@@ -24,7 +24,7 @@ class Unit(NamedTuple):
 
 
 # symbol, worth, NGFF/UDUNITS name, further spellings (compared in lower case where no case distinguishes units)
-_LENGTH = [
+_LENGTH: list[tuple[Any, ...]] = [
     ("pm", 1e-12, "picometer", "picometre"),
     ("Å", 1e-10, "angstrom", "ångström", "ångstrom", "angstroms", "\u212b", "a"),
     ("nm", 1e-9, "nanometer", "nanometre"),
@@ -38,7 +38,7 @@ _LENGTH = [
     ("ft", 0.3048, "foot", "feet"),
     ("pt", 0.0254 / 72, "point", "points"),
 ]
-_TIME = [
+_TIME: list[tuple[Any, ...]] = [
     ("ps", 1e-12, "picosecond"),
     ("ns", 1e-9, "nanosecond", "nsec"),
     ("µs", 1e-6, "microsecond", "us", "usec", "musec"),

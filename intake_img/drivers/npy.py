@@ -123,8 +123,8 @@ class NpySource(ImageSource):
     output_axis_order : str or None
         Order of the axes.
     metadata : mapping, optional
-        ``axes``, ``spacing``, ``spacing_units``, ``coords``: the format knows none of them. Without `axes`, an array has
-        the last of the canonical ones (``yx``, ``zyx``, ``czyx``, ...).
+        ``axes``, ``spacing``, ``spacing_units``, ``coords``: the format knows none of them. Without `axes`, an array
+        has the last of the canonical ones (``yx``, ``zyx``, ``czyx``, ...).
     storage_options : mapping, optional
         Options of the fsspec file system.
     """
@@ -215,7 +215,7 @@ def _write_array(stream: Any, variable: Variable, progress: Callable[[int], None
     header = {"descr": pixels.dtype.str, "fortran_order": False, "shape": pixels.shape}
     np.lib.format.write_array_header_1_0(stream, header)
     for plane in iter_planes(pixels, min(2, pixels.ndim)):
-        stream.write(memoryview(np.ascontiguousarray(plane)).cast("B"))
+        stream.write(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data)
         if progress is not None:
             progress(plane.nbytes)
 
