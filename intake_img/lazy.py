@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "iter_planes", "stack"]
+
+_UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
 Region = tuple[slice, ...]
 """One slice per axis, with ``0 <= start <= stop <= length`` and no step."""
@@ -74,6 +77,8 @@ class Pixels:
         if isinstance(array, Pixels):
             return array
         if hasattr(array, "dask"):
+            if (whole := _UNCHANGED.get(array.name)) is not None and whole.shape == array.shape:
+                return whole  # nothing was done to it: the file is read without a detour through a graph
             return cls(_Dask(array), array.shape, array.dtype, array.chunksize, parallel=False)
         array = np.asarray(array)
         return cls(_Memory(array), array.shape, array.dtype, array.shape, parallel=False)
@@ -240,10 +245,12 @@ class Pixels:
         from dask.base import tokenize
 
         chunks = self.auto_chunks() if chunks is None else chunks
+        name = f"pixels-{tokenize(self, chunks)}"
+        _UNCHANGED[name] = self
         return da.from_array(  # slices of the result are fused into the task: only their tiles are read
             self,
             chunks=chunks,
-            name=f"pixels-{tokenize(self, chunks)}",
+            name=name,
             asarray=False,
             inline_array=True,
             meta=np.empty((0,) * self.ndim, self.dtype),
@@ -272,11 +279,11 @@ def stack(parts: Sequence[Pixels]) -> Pixels:
     return Pixels(_Stacked(readers), (len(parts), *first.shape), dtype, (1, *first.tiles), first.parallel)
 
 
-def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27) -> Iterator[np.ndarray]:
+def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**25) -> Iterator[np.ndarray]:
     """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
 
     A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once, unless
-    that would hold more than `budget` bytes.
+    that would hold more than `budget` bytes; of small planes it holds up to `slab_bytes`.
 
     Yields
     ------
@@ -293,9 +300,10 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27) -> Iterator[
         inner_whole = all(slab[j] == pixels.shape[j] for j in range(k + 1, lead))
         if not inner_whole:
             break
-        most = max(1, budget // max(1, plane * math.prod(slab)))
+        held = max(1, plane * math.prod(slab))
         tile = pixels.tiles[k]
-        slab[k] = pixels.shape[k] if pixels.shape[k] <= most else max(1, most // tile * tile or min(most, tile))
+        most = max(1, slab_bytes // held // tile * tile, min(tile, budget // held))
+        slab[k] = min(most, pixels.shape[k])
     whole = tuple(slice(0, n) for n in pixels.shape[lead:])
     regions = [
         r + whole for r in regions_of(tuple(_split(n, b) for n, b in zip(pixels.shape[:lead], slab, strict=True)))
