@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
 
+from intake_img.accessor import display
 from intake_img.axes import spell
 from intake_img.image import spacing_of
 
@@ -64,6 +66,91 @@ class ImgAccessor:
         return self._obj.attrs.get("scene")
 
     @property
+    def scenes(self) -> list[str]:
+        """Names of all images in the file; empty for data that come from no file."""
+        return [str(s) for s in self._obj.attrs.get("scenes", [])]
+
+    @property
     def header(self) -> dict[str, Any]:
         """The format's own header; empty if there is none."""
         return json.loads(self._obj.attrs.get("fileheader") or "{}")
+
+    def __repr__(self) -> str:
+        return display.as_text(display.summary(self._obj))
+
+    def _repr_html_(self) -> str:
+        return display.as_html(display.summary(self._obj))
+
+    def plot(
+        self,
+        channel: int | str | Sequence[int | str] | None = None,
+        *,
+        variable: str | None = None,
+        projection: str | None = None,
+        panels: bool = False,
+        percentiles: tuple[float, float] = (0.5, 99.8),
+        limits: Mapping[int | str, tuple[float, float]] | tuple[float, float] | None = None,
+        colors: Mapping[str, Any] | Sequence[Any] | None = None,
+        labels: str | None = None,
+        scale_bar: bool = True,
+        ax: Any = None,
+        **indexers: int | float | str,
+    ) -> Any:
+        """Draw one plane of the image, or a projection along ``z``, with a scale bar.
+
+        Only what is shown is read. Powered by matplotlib.
+
+        Parameters
+        ----------
+        channel : int, str, or sequence of these, optional
+            Channels to show, by number or name; all by default.
+        variable : str, optional
+            Which variable of a Dataset; ``image`` by default. A variable whose ``attrs["kind"]`` is ``"labels"`` gets a
+            colour for each label, and none for the background, 0.
+        projection : {"max", "min", "mean", "sum"}, optional
+            Project along ``z`` instead of showing one plane.
+        panels : bool
+            One panel for each channel, in its colour, instead of all of them overlaid.
+        percentiles : (float, float)
+            The percentiles of the plane that become black and full colour; channels are stretched one by one.
+            Images whose channels are R, G, B are shown as they are.
+        limits : (float, float), or mapping of channel to (float, float), optional
+            The values that become black and full colour, in place of `percentiles`.
+        colors : sequence, or mapping of channel name to colour, optional
+            Colours as matplotlib knows them. By default those that the file names (``attrs["colors"]`` of the
+            coordinate ``c``), else what the names of the channels suggest (DAPI blue, GFP green, ...), else a palette;
+            grey for a single channel.
+        labels : str, optional
+            Name of a variable of labels to draw over the image.
+        scale_bar : bool
+            Draw a bar of a round length in the unit of ``x`` and no axes; without spacing, or if False, axes are drawn.
+        ax : matplotlib.axes.Axes, or sequence of them for panels, optional
+            Where to draw; a new figure by default.
+        **indexers : int, float or str
+            Place on the other axes, as an index (int) or a coordinate (float, str): ``t=0``, ``z=2.5``. By default the
+            middle of ``z`` and the first on all others.
+
+        Returns
+        -------
+        matplotlib.axes.Axes, or ndarray of them
+            An array, one for each channel, if `panels`.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        AxesError
+            If the image has no ``y`` or ``x``, or lacks an axis that is named.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.eye(8), dims=["y", "x"])
+        >>> ax = image.img.plot()  # doctest: +SKIP
+        """
+        from intake_img.accessor.plot import plot
+
+        return plot(
+            self._obj, channel, variable=variable, projection=projection, panels=panels, percentiles=percentiles,
+            limits=limits, colors=colors, labels=labels, scale_bar=scale_bar, ax=ax, indexers=indexers,
+        )  # fmt: skip

@@ -1,0 +1,174 @@
+"""What an image says of itself in a few lines: for ``ds.img`` in a terminal or notebook, and for ``intake-img info``.
+
+Only shapes, coordinates and attributes are looked at; no pixel is read.
+"""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.image import plain, spacing_of
+
+__all__ = ["as_html", "as_text", "byte_size", "summary"]
+
+_MANY = 8  # names beyond these are counted, not listed
+
+
+def summary(obj: xr.Dataset | xr.DataArray) -> dict[str, Any]:
+    """Return, as plain JSON, what is known of an image without reading it.
+
+    Parameters
+    ----------
+    obj : xarray.Dataset or xarray.DataArray
+
+    Returns
+    -------
+    dict
+        ``axes``: for each axis ``size`` and, where known, ``spacing``, ``unit``, ``origin``, ``names``;
+        ``variables``: for each ``axes``, ``shape``, ``dtype``, ``bytes``, ``chunks``, ``tasks`` and ``kind``;
+        ``scene``, ``scenes``, ``uri``, ``driver``, ``original_axes``, ``original_shape``.
+    """
+    variables = {str(n): v for n, v in obj.data_vars.items()} if isinstance(obj, xr.Dataset) else {_name(obj): obj}
+    keys = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape")
+    axes = list(dict.fromkeys(a for v in variables.values() for a in v.dims))
+    found: dict[str, Any] = {k: obj.attrs[k] for k in keys if k in obj.attrs}
+    found["axes"] = {str(a): _axis(obj, str(a)) for a in axes}
+    found["variables"] = {name: _variable(v) for name, v in variables.items()}
+    return plain(found)
+
+
+def _name(array: xr.DataArray) -> str:
+    return str(array.name) if array.name is not None else "image"
+
+
+def _axis(obj: xr.Dataset | xr.DataArray, axis: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"size": obj.sizes[axis]}
+    if axis not in obj.coords:
+        return facts
+    coord = obj.coords[axis]
+    if coord.dtype.kind in "UOST":
+        return {**facts, "names": [str(v) for v in coord.values]}
+    if (step := spacing_of(coord)) is not None:
+        facts["spacing"] = step
+    elif coord.size > 1:
+        facts["range"] = [coord.values[0], coord.values[-1]]
+    if coord.size and coord.dtype.kind in "iuf":
+        facts["origin"] = coord.values[0]
+    if coord.attrs.get("units"):
+        facts["unit"] = str(coord.attrs["units"])
+    return facts
+
+
+def _variable(array: xr.DataArray) -> dict[str, Any]:
+    facts = {
+        "axes": [str(d) for d in array.dims],
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "bytes": array.nbytes,
+    }
+    if "kind" in array.attrs:
+        facts["kind"] = str(array.attrs["kind"])
+    if array.chunks is not None:
+        facts["chunks"] = [max(c, default=0) for c in array.chunks]
+        facts["tasks"] = math.prod(map(len, array.chunks))
+    elif "preferred_chunks" in array.encoding:
+        facts["tiles"] = [array.encoding["preferred_chunks"].get(d, n) for d, n in array.sizes.items()]
+    return facts
+
+
+def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
+    """Return what `summary` found, as lines of text.
+
+    Parameters
+    ----------
+    facts : dict
+    title : str
+        What the first line begins with.
+    """
+    lines = [f"<{title}>" if title else ""]
+    for key, text in _rows(facts):
+        lines.append(f"  {key:<9} {text}")
+    table = [[axis, str(a["size"]), _meaning(a)] for axis, a in facts["axes"].items()]
+    widths = [max((len(row[k]) for row in table), default=0) for k in range(2)]
+    lines += [f"  {axis:<{widths[0]}}  {size:>{widths[1]}}  {text}".rstrip() for axis, size, text in table]
+    return "\n".join(line for line in lines if line)
+
+
+def as_html(facts: dict[str, Any]) -> str:
+    """Return what `summary` found, as an HTML table for notebooks; everything in it is escaped."""
+    cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
+    rows = [f"<tr><th {cell}>{escape(k)}</th><td {cell} colspan='2'>{escape(t)}</td></tr>" for k, t in _rows(facts)]
+    axes = [
+        f"<tr><th {cell}>{escape(axis)}</th><td {cell}>{a['size']}</td><td {cell}>{escape(_meaning(a))}</td></tr>"
+        for axis, a in facts["axes"].items()
+    ]
+    return f"<table class='intake-img'><tbody>{''.join(rows + axes)}</tbody></table>"
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Key and text of each line that is not an axis."""
+    rows = []
+    for name, v in facts["variables"].items():
+        sizes = " x ".join(f"{a} {n}" for a, n in zip(v["axes"], v["shape"], strict=True))
+        kind = f", {v['kind']}" if "kind" in v else ""
+        rows.append((name, f"{sizes or 'one value'}, {v['dtype']}, {byte_size(v['bytes'])}{kind}"))
+        if "chunks" in v:
+            shape = " x ".join(map(str, v["chunks"]))
+            rows.append(("chunks", f"{shape}, {v['tasks']} task{'s' * (v['tasks'] != 1)}"))
+        elif "tiles" in v:
+            rows.append(("read by", " x ".join(map(str, v["tiles"]))))
+    scenes = facts.get("scenes") or []
+    if len(scenes) > 1:
+        scene = facts.get("scene")
+        place = f"{scenes.index(scene) + 1} of {len(scenes)}" if scene in scenes else f"of {len(scenes)}"
+        rows.append(("scene", f"{scene!r}, {place}: {_listed(scenes)}"))
+    if facts.get("uri"):
+        rows.append(("source", facts["uri"] + (f" ({facts['driver']})" if facts.get("driver") else "")))
+    return rows
+
+
+def _meaning(axis: dict[str, Any]) -> str:
+    """What the coordinate of an axis says, in words."""
+    if "names" in axis:
+        return _listed(axis["names"])
+    unit = f" {axis['unit']}" if "unit" in axis else ""
+    if "spacing" in axis:
+        extent = axis["spacing"] * axis["size"]
+        start = f", from {_number(axis['origin'])}{unit}" if axis.get("origin") else ""
+        return f"every {_number(axis['spacing'])}{unit}, {_number(extent)}{unit} in all{start}"
+    if "range" in axis:
+        first, last = axis["range"]
+        return f"{_number(first)} to {_number(last)}{unit}, not evenly spaced"
+    if "origin" in axis:
+        return f"at {_number(axis['origin'])}{unit}"
+    return ""
+
+
+def _listed(names: list[Any]) -> str:
+    shown = ", ".join(map(str, names[:_MANY]))
+    return shown if len(names) <= _MANY else f"{shown}, ... ({len(names)})"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, (int, float, np.number)) else str(value)
+
+
+def byte_size(n: int) -> str:
+    """Return a number of bytes as people write it.
+
+    Examples
+    --------
+    >>> byte_size(999), byte_size(5_242_880)
+    ('999 B', '5.2 MB')
+    """
+    size = float(n)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")

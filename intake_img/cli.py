@@ -1,0 +1,370 @@
+"""The command ``intake-img``: what is in a file, conversion, the table of formats, and a demonstration.
+
+Each command is a few lines over the functions of the package. Exit codes: 0 done, 1 the data or the disk are at fault,
+2 the command line is. Heavy modules are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from intake_img.errors import IntakeImgError, SceneError, TargetExistsError
+
+__all__ = ["formats", "main"]
+
+_MAX_LEVELS = 32
+
+
+class _UsageError(Exception):
+    """The command line asks for something that does not exist."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+    """
+    arguments = _parser().parse_args(argv)
+    with _short_warnings():
+        try:
+            code = arguments.run(arguments)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+            _silence_stdout()
+            return 0
+        except _UsageError as exc:
+            return _complain(exc, 2)
+        except (IntakeImgError, OSError) as exc:
+            return _complain(exc, 1)
+        except KeyboardInterrupt:
+            return _complain("interrupted", 130)
+
+
+def _complain(problem: object, code: int) -> int:
+    text = str(problem)
+    if isinstance(problem, OSError) and problem.strerror:
+        text = f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    print(f"intake-img: error: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _silence_stdout() -> None:
+    """Point standard output to nowhere, so that Python's last flush does not fail."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _short_warnings() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"intake-img: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+# the command line
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="intake-img", description="Open, inspect and convert microscopy images.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_info(commands)
+    _add_convert(commands)
+    command = _command(commands, "formats", _formats, "list the formats that can be read and written")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    command = _command(commands, "demo", _demo, "load, save and check sample images from a shipped catalog")
+    command.add_argument(
+        "--output", metavar="FOLDER", default="demo-output", help="where to put the files (default: %(default)s)"
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help_: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        from intake_img import __version__
+
+        print(f"intake-img {__version__}")
+        parser.exit()
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(commands, "info", _info, "say what is in an image file, without reading its pixels")
+    parser.add_argument("uri", metavar="URI", help="path or URL; FILE@SCENE names a scene")
+    _add_source_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--header", action="store_true", help="print the format's own header too (in JSON)")
+
+
+def _add_convert(commands: Any) -> None:
+    parser = _command(commands, "convert", _convert, "convert an image; the format is that of the target's extension")
+    parser.add_argument("source", metavar="SOURCE", help="path or URL; FILE@SCENE names a scene")
+    parser.add_argument("target", metavar="TARGET", help="path or URL, e.g. image.ome.tif, image.zarr")
+    _add_source_options(parser)
+    parser.add_argument(
+        "--compress", metavar="CODEC", help="a codec of the format, 'yes' for a good one, 'no' for none"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    parser.add_argument(
+        "--option", metavar="KEY=VALUE", action="append", default=[], type=_pair,
+        help="option of the format's writer, see 'intake-img formats'; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target-option", metavar="KEY=VALUE", action="append", default=[], type=_pair,
+        help="option of the file system of the target; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scene", metavar="SCENE", help="which image of the file, by number or name, or 'all'")
+    parser.add_argument("--level", metavar="N", type=_level, default=0, help="level of a pyramid; 0 is full resolution")
+    parser.add_argument(
+        "--storage-option", metavar="KEY=VALUE", action="append", default=[], type=_pair,
+        help="option of the file system of the source, e.g. anon=true for s3://; may be repeated",
+    )  # fmt: skip
+
+
+def _level(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0 or a positive number, got {text!r}")
+    return int(text)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """Split KEY=VALUE; the value is read as YAML, so that numbers, true, false and lists are what they look like."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key, value
+
+
+# the commands
+
+
+def _open(uri: str, arguments: argparse.Namespace, **options: Any) -> Any:
+    """Return the source, with the options of the command line that were given."""
+    from intake_img.detect import autodetect
+
+    given = {
+        "scene": arguments.scene,
+        "level": arguments.level or None,
+        "storage_options": dict(arguments.storage_option) or None,
+        **options,
+    }
+    try:
+        return autodetect(uri, **{k: v for k, v in given.items() if v is not None})
+    except (TypeError, ValueError) as exc:
+        if isinstance(exc, IntakeImgError):
+            raise
+        raise _UsageError(exc) from exc
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    import json
+
+    from intake_img.accessor.display import as_text, summary
+
+    source = _open(arguments.uri, arguments)
+    ds = source.dataset(chunks="auto")
+    facts = summary(ds)
+    if levels := _levels(source, ds):
+        facts["levels"] = levels
+    if arguments.header:
+        facts["header"] = ds.img.header
+    source.close()
+    if arguments.json or arguments.header:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        return 0
+    print(as_text(facts, title=""))
+    if levels:
+        print("  levels    " + ", ".join(" x ".join(map(str, shape)) for shape in levels))
+    return 0
+
+
+def _levels(source: Any, ds: Any) -> list[list[int]]:
+    """Shapes of the first variable at all levels of a pyramid; empty if there is but one."""
+    import inspect
+
+    if "level" not in inspect.signature(type(source)).parameters or source.level:
+        return []
+    name, first = next(iter(ds.data_vars.items()))
+    shapes = [list(first.shape)]
+    for level in range(1, _MAX_LEVELS):
+        try:
+            one = type(source)(**{**source.arguments(), "level": level})
+            shapes.append(list(one.dataset(chunks=None)[name].shape))
+        except (SceneError, KeyError):  # the level does not exist, or lacks the variable
+            break
+    return shapes if len(shapes) > 1 else []
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from intake_img.accessor.display import byte_size
+    from intake_img.detect import writer_for
+    from intake_img.files import File
+    from intake_img.io import imsave
+
+    storage = dict(arguments.target_option) or None
+    writer = writer_for(File.parse(arguments.target, storage))
+    known = _writer_options(writer)
+    options = dict(arguments.option)
+    if unknown := [key for key in options if key not in known]:
+        listed = ", ".join(known) or "none of its own"
+        raise _UsageError(f"--option {unknown[0]}: the writer of {writer.format_name} has {listed}")
+    source = _open(arguments.source, arguments)
+    ds = source.dataset()
+    try:
+        written = imsave(
+            ds, arguments.target, _compress(arguments.compress), overwrite=arguments.overwrite,
+            progress=arguments.progress, storage_options=storage, **options,
+        )  # fmt: skip
+    except TargetExistsError as exc:
+        raise TargetExistsError(
+            f"{arguments.target} exists: choose another name, or give --overwrite to replace it"
+        ) from exc
+    size = sum(v.nbytes for v in ds.data_vars.values())
+    source.close()
+    for path in written:
+        print(f"{path}: {byte_size(size)} of pixels as {writer.format_name}")
+    return 0
+
+
+def _compress(text: str | None) -> Any:
+    words = {"yes": True, "true": True, "no": False, "false": False, "none": False}
+    return words.get(text.lower(), text) if text is not None else None
+
+
+def formats() -> list[dict[str, Any]]:
+    """Return a row for each installed driver, in the order of the table.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``format``, ``extensions``, ``reads``, ``writes``, ``extra``, ``read_options`` and ``write_options``.
+    """
+    import inspect
+
+    from intake_img.detect import can_write, drivers
+    from intake_img.source import ImageSource
+
+    common = {"uri", "chunks", "output_axis_order", "metadata", "storage_options"}
+    return [
+        {
+            "name": name,
+            "format": cls.format_name,
+            "extensions": list(cls.extensions),
+            "reads": cls.describe is not ImageSource.describe,
+            "writes": can_write(cls),
+            "extra": cls.extra,
+            "read_options": [p for p in inspect.signature(cls).parameters if p not in common],
+            "write_options": _writer_options(cls) if can_write(cls) else [],
+        }
+        for name, cls in drivers().items()
+    ]
+
+
+def _writer_options(cls: Any) -> list[str]:
+    """Names of the options that are the user's to give: not those that imsave fills."""
+    import inspect
+
+    return [p for p in inspect.signature(cls.write).parameters
+            if p not in ("image", "path", "compress", "progress", "name", "levels")]  # fmt: skip
+
+
+def _formats(arguments: argparse.Namespace) -> int:
+    rows = formats()
+    if arguments.json:
+        import json
+
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        return 0
+    if arguments.markdown:
+        print(formats_markdown(rows))
+        return 0
+    titles = ("driver", "format", "", "extra", "extensions", "options of the writer")
+    table = [
+        (
+            row["name"],
+            row["format"],
+            _access(row),
+            row["extra"] or "",
+            " ".join(row["extensions"]),
+            ", ".join(row["write_options"]),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[k]) for line in [titles, *table]) for k in range(4)]
+    for line in [titles, *table]:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        print("  ".join(cells) + "  " + line[4] + (f"  [{line[5]}]" if line[5] else ""))
+    return 0
+
+
+def _access(row: dict[str, Any]) -> str:
+    return "".join(letter for letter, key in (("R", "reads"), ("W", "writes")) if row[key])
+
+
+def formats_markdown(rows: Sequence[dict[str, Any]] | None = None) -> str:
+    """Return the table of formats in Markdown.
+
+    Parameters
+    ----------
+    rows : sequence of dict, optional
+        As `formats` returns them.
+    """
+
+    def code(words: Sequence[str]) -> str:
+        return " ".join(f"`{word}`" for word in words)
+
+    lines = [
+        "| Driver | Format | Extensions | Reads | Writes | Options of reading | Options of writing | Extra |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in formats() if rows is None else rows:
+        cells = (
+            f"`{row['name']}`",
+            row["format"],
+            code(row["extensions"]),
+            "yes" if row["reads"] else "no",
+            "yes" if row["writes"] else "no",
+            code(row["read_options"]),
+            code(row["write_options"]),
+            code([row["extra"]] if row["extra"] else []),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from intake_img.demo import run
+
+    return run(arguments.output)
