@@ -84,6 +84,8 @@ class Image:
         The format's own header, JSON-like.
     attrs : mapping
         Further attributes of the Dataset.
+    partition : mapping
+        If the file is one of many that hold an image together: what it knows of the whole, plain JSON.
     """
 
     variables: Mapping[str, Variable]
@@ -95,6 +97,7 @@ class Image:
     scenes: Sequence[str] = ("0",)
     header: Mapping[str, Any] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    partition: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def single(cls, pixels: Pixels, axes: str | Sequence[str], *, channels: Sequence[Any] | None = None,
@@ -132,7 +135,7 @@ class Image:
     @property
     def channels(self) -> list[str] | None:
         """Channel names, if known."""
-        return [str(v) for v in self.coords["c"].values] if "c" in self.coords else None
+        return [str(v) for v in self.coords["c"].values.ravel()] if "c" in self.coords else None
 
     # changes
 
@@ -359,9 +362,10 @@ class Image:
         return {
             "version": 1,
             "variables": variables,
-            "coords": {name: _coordinate_record(c) for name, c in self.coords.items()},
+            "coords": {name: coordinate_record(c) for name, c in self.coords.items()},
             "attrs": plain(self.attrs, strict=True),
             "source": plain(self.header),
+            **({"partition": dict(self.partition)} if self.partition else {}),
         }
 
     def restored(self, record: Any) -> Image:
@@ -372,8 +376,8 @@ class Image:
         """
         try:
             facts = dict(record["variables"])
-            coords = {str(k): _recorded_coordinate(c) for k, c in record["coords"].items()}
-            attrs = dict(record["attrs"])
+            coords = {str(k): recorded_coordinate(c) for k, c in record["coords"].items()}
+            attrs, partition = dict(record["attrs"]), dict(record.get("partition", {}))
             if len(self.variables) == len(facts) == 1:
                 own = dict(zip(facts, self.variables.values(), strict=True))
             else:
@@ -381,7 +385,8 @@ class Image:
             variables = {str(name): _restored_variable(own[name], facts[name]) for name in facts}
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return self
-        image = replace(self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs)
+        image = replace(self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs,
+                        partition=partition)  # fmt: skip
         sizes = image.sizes
         fits = all(
             sizes.get(a, n) == n for c in coords.values() for a, n in zip(c.axes, c.values.shape, strict=True)
@@ -503,7 +508,8 @@ def _places(own: Sequence[int], wanted: Sequence[int]) -> list[int | None] | Non
     return [left.pop(0) if n != 1 else None for n in wanted]
 
 
-def _coordinate_record(c: Coordinate) -> dict[str, Any]:
+def coordinate_record(c: Coordinate) -> dict[str, Any]:
+    """Return a coordinate as plain JSON, exactly."""
     values = np.asarray(c.values)
     facts: dict[str, Any] = {"axes": list(c.axes), "dtype": values.dtype.str, "attrs": plain(c.attrs, strict=True)}
     if values.dtype.kind == "O" or values.dtype.kind == "T":
@@ -526,7 +532,8 @@ def _texts(values: Any) -> Any:
     return values if isinstance(values, float) and math.isfinite(values) else str(values)
 
 
-def _recorded_coordinate(facts: Mapping[str, Any]) -> Coordinate:
+def recorded_coordinate(facts: Mapping[str, Any]) -> Coordinate:
+    """Return the coordinate that `coordinate_record` wrote."""
     if "start" in facts:
         values = float(facts["start"]) + float(facts["step"]) * np.arange(int(facts["size"]))
     elif facts["dtype"] in ("text", "object"):

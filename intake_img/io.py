@@ -16,6 +16,9 @@ from intake_img.detect import ImgSource, autodetect, drivers, open_source, write
 from intake_img.errors import CannotWriteError
 from intake_img.files import File, replacing
 from intake_img.image import Image
+from intake_img.names import split_extension
+from intake_img.partition import make_plan, write_members
+from intake_img.sequence import SequenceSource, find_sequence
 from intake_img.source import ImageSource
 
 __all__ = ["imload", "imsave"]
@@ -104,6 +107,8 @@ def imload(
         k: v for k, v in given.items() if k in driver_options or not ((v is None and k not in _NONE_MEANS) or v == "")
     }
     source = _source(uri, options)
+    if isinstance(source, SequenceSource) and source.group:
+        return source.datatree(**({"chunks": None} if metadata_only else {}))
     return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
 
 
@@ -123,15 +128,17 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
         raise TypeError(
             f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
         )
-    return autodetect(uri, **options)
+    return find_sequence(uri, options) or autodetect(uri, **options)
 
 
 def imsave(
     image: Any,
     uri: Any,
     compress: Any = None,
+    partition: Any = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
     **driver_options: Any,
@@ -149,9 +156,15 @@ def imsave(
         Target: a path or a URL that fsspec can write.
     compress : bool or str, optional
         None for the format's default, False for none, True for a good one, or the name of a codec of the format.
+    partition : str or sequence of str, optional
+        Exactly the axes that each file holds, in this order; the others are written into the names of the files:
+        ``imsave(ds, "f.tif", partition="tyx")`` makes ``f.c_actin.tif``, ``f.c_nuclei.tif``. By default as few files as
+        the format can hold. ``imload("f.tif")`` puts them together again.
     overwrite : bool
         Replace an existing target. The old data stay whole until the new ones are complete; they may be the very data
         that are being saved.
+    resume : bool
+        Finish an interrupted write of many files: those that are complete are not made again.
     progress : bool, optional
         Show a progress bar; by default only for long work in a terminal.
     storage_options : mapping, optional
@@ -192,15 +205,31 @@ def imsave(
     if "name" in known:
         driver_options.setdefault("name", target.name)
     total = sum(v.pixels.nbytes for m in (levels or [model]) for v in m.variables.values())
-    with replacing(target, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
-        try:
-            with _progress(progress, total, target.name) as step:
-                cls.write(model, path, compress=compress, progress=step, **driver_options)
-        except OSError as exc:
-            if exc.errno == errno.ENOSPC:
-                raise OSError(errno.ENOSPC, f"no space left for {target}; nothing was left behind") from exc
-            raise
-    return [str(target)]
+    extensions = {e for d in drivers().values() for e in d.extensions}
+    stem, extension = split_extension(target.name, extensions)
+    plan = None if levels else make_plan(model, cls, stem, extension, partition)
+    with _no_space(target), _progress(progress, total, target.name) as step:
+
+        def write(part: Image, path: str) -> None:
+            cls.write(part, path, compress=compress, progress=step, **driver_options)
+
+        if plan is None:
+            with replacing(target, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
+                write(model, path)
+            return [str(target)]
+        settings = {"compress": compress, **driver_options}
+        return write_members(model, plan, target, write, overwrite=overwrite, resume=resume, settings=settings,
+                             extension=extension, folder=_is_folder(cls, target))  # fmt: skip
+
+
+@contextlib.contextmanager
+def _no_space(target: File) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, f"no space left for {target}; what was there is untouched") from exc
+        raise
 
 
 def _is_folder(cls: type[ImageSource], target: File) -> bool:

@@ -24,7 +24,7 @@ from intake_img.axes import CANONICAL, canonical_order
 from intake_img.errors import FormatError, IntakeImgError, SceneError, SourceChangedError
 from intake_img.files import File
 from intake_img.handles import POOL
-from intake_img.image import Image, plain, select
+from intake_img.image import Image, Variable, plain, select
 from intake_img.lazy import Pixels, Region
 
 __all__ = ["ENTRY_POINTS", "FileReader", "ImageSource", "Probe", "check_level", "scene_number"]
@@ -92,7 +92,7 @@ class FileReader:
 
     def check(self) -> None:
         """Raise `SourceChangedError` if the file is not the one that was opened."""
-        if self.file.stamp() != self.stamp:
+        if self.stamp and self.file.stamp() != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
     def lease(self) -> contextlib.AbstractContextManager[Any]:
@@ -170,6 +170,8 @@ class ImageSource(DataSource):
     """Whether the format is a folder of files."""
     extra: ClassVar[str | None] = None
     """The extra of intake_img that the driver needs, if any."""
+    many_variables: ClassVar[bool] = False
+    """Whether one file holds several variables."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe` understands."""
 
@@ -202,6 +204,11 @@ class ImageSource(DataSource):
             raise ValueError(f"level={level!r}: expected 0 (full resolution) or a positive number")
 
     # what a driver defines
+
+    @classmethod
+    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
+        """Return which axes of a variable one file called `name` holds; None for all of them."""
+        return None
 
     @classmethod
     def claims(cls, probe: Probe) -> bool:
