@@ -108,7 +108,7 @@ def imload(
     }
     source = _source(uri, options)
     if isinstance(source, SequenceSource) and source.group:
-        return source.datatree(**({"chunks": None} if metadata_only else {}))
+        return source.datatree(**({"chunks": None} if metadata_only else {}))  # type: ignore[return-value]
     return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
 
 

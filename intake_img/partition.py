@@ -123,7 +123,7 @@ def _labels(image: Image, axis: str) -> list[str]:
 
 
 def member_image(image: Image, plan: Plan, member: Member, pixels: Pixels) -> Image:
-    """Return what one file holds: its pixels (with the kept axes), their coordinates, and what it knows of the whole."""
+    """Return what one file holds: its pixels, with the kept axes, and what it knows of them and of the whole."""
     axes = plan.file_axes[member.variable]
     kept = plan.kept_axes[member.variable]
     at = dict(zip(axes, member.place, strict=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -23,7 +23,7 @@ from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.files import File
 from intake_img.image import Coordinate, Image, Variable, recorded_coordinate
 from intake_img.lazy import Pixels, Region
-from intake_img.names import Pattern, format_labels, natural_key, parse_label, split_extension
+from intake_img.names import Pattern, format_labels, natural_key, parse_label, parse_member, split_extension
 from intake_img.partition import existing_members, staging_of
 from intake_img.source import ImageSource
 
@@ -36,6 +36,7 @@ class _Found:
 
     path: str
     labels: Mapping[str, str]
+    value: Any = None  # the coordinate, where the label is but a number in a list
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,8 @@ class _Files:
         if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
             raise FormatError(
                 f"{path} holds {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} holds "
-                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in groups "
-                "with group=True"
+                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in "
+                "groups with group=True"
             )
         return v.pixels
 
@@ -181,9 +182,7 @@ class SequenceSource(ImageSource):
         for name in order or [""]:
             mine = [f for f in found if not name or str(parse_label(f.labels.get("var", ""))) == name]
             if not mine and name in order and len(order) > 1:
-                raise FileNotFoundError(
-                    f"{self.uri}: there is no file of the variable {name!r}; there are {len(found)} files"
-                )
+                raise FileNotFoundError(f"{self.uri}: none of the {len(found)} files holds the variable {name!r}")
             if not name or not mine:
                 mine = list(found)
             start = first if mine[0] is found[0] else self._member(mine[0].path)
@@ -194,6 +193,8 @@ class SequenceSource(ImageSource):
             for axis, values in labels.items():
                 coords.setdefault(axis, _coordinate(axis, values, spread))
         coords.update(spread)
+        if any(f.value is not None for f in found):  # a list: the labels were but numbers
+            coords[self.axis] = Coordinate((self.axis,), np.asarray([f.value for f in found]))
         keep = {a for v in variables.values() for a in v.axes}
         coords = {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
         image = replace(facts, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",),
@@ -222,11 +223,11 @@ class SequenceSource(ImageSource):
         if lost and self.missing == "error" and not fill_gaps:
             shown = []
             for k in lost[:10]:
-                place = np.unravel_index(k, grid)
-                shown.append(" ".join(f"{a}={labels[a][j]}" for a, j in zip(axes, place, strict=True)))
+                at = [int(j) for j in np.unravel_index(k, grid)]
+                shown.append(" ".join(f"{a}={labels[a][j]}" for a, j in zip(axes, at, strict=True)))
             raise FileNotFoundError(
-                f"{self.uri}: {len(lost)} of {len(paths)} files are missing: {'; '.join(shown)}{'; …' if len(lost) > 10 else ''}; "
-                "pass missing='fill' to have zeros in their place"
+                f"{self.uri}: {len(lost)} of {len(paths)} files are missing: {'; '.join(shown)}"
+                f"{'; …' if len(lost) > 10 else ''}; missing='fill' puts zeros in their place"
             )
         return tuple(paths)
 
@@ -245,7 +246,8 @@ class SequenceSource(ImageSource):
         )
         if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
             raise AxesError(
-                f"the names of the files and the files themselves have an axis {doubled[0]!r}; call that of the names otherwise"
+                f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
+                "call that of the names otherwise"
             )
         grid = tuple(len(labels[a]) for a in axes)
         shape = (*grid, *v.pixels.shape)
@@ -274,7 +276,7 @@ def _grid(
 ) -> tuple[list[str], dict[str, list[str]]]:
     """Return the axes that the names carry and the labels along each: in the order of the source where it was recorded,
     else in natural order."""
-    axes = [a for a in canonical_order([a for a in found[0].labels if a != "var"])]
+    axes = list(canonical_order([a for a in found[0].labels if a != "var"]))
     for f in found:
         if {a for a in f.labels if a != "var"} != set(axes):
             raise AxesError(f"{f.path} names {sorted(f.labels)}, but {found[0].path} names {sorted(found[0].labels)}")
@@ -371,10 +373,8 @@ class FilePatternSource(SequenceSource):
             return find_parts(self.file)
         pattern = Pattern(self.file.path)
         base = File(pattern.fixed or "/", self.file.storage_options)
-        found = []
-        for path in sorted(_walk(base, pattern.depth), key=natural_key):
-            if (fields := pattern.match(path)) is not None:
-                found.append(_Found(path, fields))
+        paths = sorted(_walk(base, pattern.depth), key=natural_key)
+        found = [_Found(path, fields) for path in paths if (fields := pattern.match(path)) is not None]
         return _numbered(found[slice(self.start, self.stop)], self.axis)
 
 
@@ -386,12 +386,12 @@ class DirectorySource(SequenceSource):
     uri : str
         The folder.
     ext : str, optional
-        Extension of the files that count, e.g. ``".tif"``; by default the one that most files with a known extension have.
+        Extension of the files that count, e.g. ``".tif"``; by default the known one that most files have.
     recursive : bool
         Take the files in folders below as well.
     axis, missing, verify, group, start, stop, member_options
-        As for `FilePatternSource`. Files that are the parts of one image (``name.t_0.tif``, ...) are put together by the
-        labels in their names; others are numbered along `axis`, with their names as labels if that is ``i``.
+        As for `FilePatternSource`. Files that are the parts of one image (``name.t_0.tif``, ...) are put together by
+        the labels in their names; others are numbered along `axis`, with their names as labels if that is ``i``.
     chunks, output_axis_order, metadata, storage_options
         As for every source.
     """
@@ -451,7 +451,8 @@ class DirectorySource(SequenceSource):
                 f"the folder {self.file} holds no image file{f' ending in {self.ext}' if self.ext else ''}; "
                 f"it holds {len(paths)} files"
             )
-        return _numbered([_Found(p, {}) for p in chosen[slice(self.start, self.stop)]], self.axis)
+        found = [_Found(p, {}) for p in chosen[slice(self.start, self.stop)]]
+        return _parts_of_one(found) or _numbered(found, self.axis)
 
 
 class ImageListSource(SequenceSource):
@@ -510,20 +511,11 @@ class ImageListSource(SequenceSource):
         return {**super().arguments(), "uri": [f.path for f in self._list]}
 
     def find(self) -> list[_Found]:
-        texts = format_labels(self.labels if self.labels is not None else range(len(self._list)))
-        return [_Found(f.path, {self.axis: text}) for f, text in zip(self._list, texts, strict=True)]
-
-    def _compose(self, found: Sequence[_Found], fill_gaps: bool = False) -> Image:
-        image = super()._compose(found, fill_gaps)
+        texts = format_labels(range(len(self._list)))
+        found = [_Found(f.path, {self.axis: text}) for f, text in zip(self._list, texts, strict=True)]
         if self.labels is not None:
-            values: Any = np.asarray(self.labels)
-        elif self.axis == "i":
-            values = np.asarray([f.path.rsplit("/", 1)[-1] for f in found])
-        else:
-            return replace(image, coords={k: c for k, c in image.coords.items() if k != self.axis})
-        if len(values) == image.sizes[self.axis]:
-            image = replace(image, coords={**image.coords, self.axis: Coordinate((self.axis,), values)})
-        return image
+            return [replace(f, value=label) for f, label in zip(found, self.labels, strict=True)]
+        return [replace(f, value=f.path.rsplit("/", 1)[-1]) for f in found] if self.axis == "i" else found
 
 
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
@@ -591,7 +583,27 @@ def _numbered(found: Iterable[_Found], axis: str) -> list[_Found]:
     if any(f.labels for f in found):
         return found
     texts = format_labels(range(len(found)))
-    return [replace(f, labels={axis: text}) for f, text in zip(found, texts, strict=True)]
+    root = os.path.commonprefix([f.path for f in found]).rpartition("/")[0]
+    return [
+        replace(f, labels={axis: text}, value=f.path[len(root) :].lstrip("/") if axis == "i" else None)
+        for f, text in zip(found, texts, strict=True)
+    ]
+
+
+def _parts_of_one(found: Sequence[_Found]) -> list[_Found] | None:
+    """Give files the labels in their names, if all are parts of the one image in the folder."""
+    known = _extensions()
+    stems, parts = set(), []
+    for f in found:
+        name = f.path.rsplit("/", 1)[-1]
+        stem, extension = split_extension(name, known)
+        head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
+        labels = parse_member(name, head, extension)
+        if labels is None:
+            return None
+        stems.add(f.path[: len(f.path) - len(name)] + head)
+        parts.append(replace(f, labels=labels))
+    return parts if len(stems) == 1 and len({frozenset(p.labels) for p in parts}) == 1 else None
 
 
 def _walk(folder: File, depth: int | None) -> list[str]:
