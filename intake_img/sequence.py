@@ -36,7 +36,8 @@ class _Found:
 
     path: str
     labels: Mapping[str, str]
-    value: Any = None  # the coordinate, where the label is but a number in a list
+    numbered: bool = False  # the label is but a number in a list
+    value: Any = None  # the coordinate then, if there is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +194,10 @@ class SequenceSource(ImageSource):
             for axis, values in labels.items():
                 coords.setdefault(axis, _coordinate(axis, values, spread))
         coords.update(spread)
-        if any(f.value is not None for f in found):  # a list: the labels were but numbers
-            coords[self.axis] = Coordinate((self.axis,), np.asarray([f.value for f in found]))
+        if all(f.numbered for f in found):
+            coords.pop(self.axis, None)
+            if all(f.value is not None for f in found):
+                coords[self.axis] = Coordinate((self.axis,), np.asarray([f.value for f in found]))
         keep = {a for v in variables.values() for a in v.axes}
         coords = {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
         image = replace(facts, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",),
@@ -512,7 +515,7 @@ class ImageListSource(SequenceSource):
 
     def find(self) -> list[_Found]:
         texts = format_labels(range(len(self._list)))
-        found = [_Found(f.path, {self.axis: text}) for f, text in zip(self._list, texts, strict=True)]
+        found = [_Found(f.path, {self.axis: text}, True) for f, text in zip(self._list, texts, strict=True)]
         if self.labels is not None:
             return [replace(f, value=label) for f, label in zip(found, self.labels, strict=True)]
         return [replace(f, value=f.path.rsplit("/", 1)[-1]) for f in found] if self.axis == "i" else found
@@ -583,9 +586,11 @@ def _numbered(found: Iterable[_Found], axis: str) -> list[_Found]:
     if any(f.labels for f in found):
         return found
     texts = format_labels(range(len(found)))
-    root = os.path.commonprefix([f.path for f in found]).rpartition("/")[0]
+    folders = [f.path.rpartition("/")[0].split("/") for f in found]
+    shared = [parts[0] for parts in zip(*folders, strict=False) if len(set(parts)) == 1]
+    root = "/".join(shared) if all(f[: len(shared)] == shared for f in folders) else ""
     return [
-        replace(f, labels={axis: text}, value=f.path[len(root) :].lstrip("/") if axis == "i" else None)
+        replace(f, labels={axis: text}, numbered=True, value=f.path[len(root) :].lstrip("/") if axis == "i" else None)
         for f, text in zip(found, texts, strict=True)
     ]
 
