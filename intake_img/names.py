@@ -149,6 +149,8 @@ class Pattern:
     ----------
     fields : tuple of str
         In their order in the text.
+    regex : str
+        What a whole path must match, with a group for each field; it never matches a NUL.
 
     Raises
     ------
@@ -172,16 +174,16 @@ class Pattern:
                         f"the pattern {text!r} has the field {field!r}: expected an axis (a letter) or 'var'"
                     )
                 fields.append(field)
-                regex.append(f"(?P<{field}>{_field_regex(spec or '')})")
+                regex.append(f"({_field_regex(spec or '')})")
             else:
                 regex.append(_glob_regex(piece))
         self.fields: Sequence[str] = tuple(fields)
-        self._regex = re.compile("".join(regex), re.S)
+        self.regex = "".join(regex)
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path that fits from end to end, or None."""
-        found = self._regex.fullmatch(path)
-        return found.groupdict() if found else None
+        found = re.fullmatch(self.regex, path, re.S)
+        return dict(zip(self.fields, found.groups(), strict=True)) if found else None
 
     @property
     def fixed(self) -> str:
@@ -200,18 +202,18 @@ def _field_regex(spec: str) -> str:
     width = re.fullmatch(r"0?(\d*)d", spec)
     if width:
         return rf"-?\d{{{width[1]},}}" if width[1] else r"-?\d+"
-    return r"[^/]*?" if not spec else rf"[^/]{{{spec.lstrip('0')}}}" if spec.strip("0").isdecimal() else r"[^/]*?"
+    return r"[^/\0]*?" if not spec else rf"[^/\0]{{{spec.lstrip('0')}}}" if spec.strip("0").isdecimal() else r"[^/\0]*?"
 
 
 def _glob_regex(piece: str) -> str:
     if piece in ("{{", "}}"):
         return re.escape(piece[0])
     if piece.startswith("**"):
-        return r"(?:.*/)?" if piece.endswith("/") else r".*"
+        return r"(?:[^\0]*/)?" if piece.endswith("/") else r"[^\0]*"
     if piece == "*":
-        return r"[^/]*"
+        return r"[^/\0]*"
     if piece == "?":
-        return r"[^/]"
+        return r"[^/\0]"
     if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
         body = piece[1:-1]
         return "[" + ("^" + body[1:] if body[0] in "!^" else body).replace("\\", r"\\") + "]"

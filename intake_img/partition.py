@@ -24,10 +24,11 @@ from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.files import File, replacing
 from intake_img.image import Coordinate, Image, Variable, coordinate_record
 from intake_img.lazy import Pixels, cpus, regions_of
-from intake_img.names import format_labels, member_name, parse_member
+from intake_img.listing import find_parts, list_folder
+from intake_img.names import format_labels, member_name
 from intake_img.source import ImageSource
 
-__all__ = ["Member", "Plan", "existing_members", "make_plan", "staging_of", "write_members"]
+__all__ = ["Member", "Plan", "make_plan", "staging_of", "write_members"]
 
 _BLOCK_BYTES = 2**27  # members whose source chunk is larger are read one by one
 
@@ -204,7 +205,7 @@ def write_members(
     staging = staging_of(target)
     token = _token(image, plan, settings or {})
     stem = target.name[: len(target.name) - len(extension)]
-    old = existing_members(target, stem, extension)
+    old = {p.rsplit("/", 1)[-1] for listing in find_parts(target, stem, extension) for p in listing.paths}
     done = _check_target(target, staging, old, token, overwrite, resume)
     plan_file = staging / "plan.json"
     if not staging.exists() or done is None:
@@ -219,7 +220,7 @@ def write_members(
         if made.exists():
             _move(made, final)
         paths.append(str(final))
-    for name in set(old) - {m.name for m in plan.members}:
+    for name in old - {m.name for m in plan.members}:
         _remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
     if overwrite and target.exists():
         _remove(target)
@@ -232,32 +233,7 @@ def staging_of(target: File) -> File:
     return target.sibling(f".{target.name}.partial")
 
 
-def existing_members(target: File, stem: str, extension: str) -> dict[str, dict[str, str]]:
-    """Return the files beside `target` that are named as parts of it, with their labels by axis."""
-    found = {}
-    for name in list_names(target.parent):
-        parts = parse_member(name, stem, extension)
-        if parts:
-            found[name] = parts
-    return found
-
-
-def list_names(folder: File) -> list[str]:
-    """Return the names of the files in a folder; none if there is no such folder."""
-    if folder.local:
-        try:
-            with os.scandir(folder.path) as entries:
-                return [e.name for e in entries if not e.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-    fs, path = folder.filesystem()
-    try:
-        return [e["name"].rstrip("/").rsplit("/", 1)[-1] for e in fs.ls(path, detail=True) if e["type"] == "file"]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _check_target(target: File, staging: File, old: Mapping[str, Any], token: str, overwrite: bool, resume: bool
+def _check_target(target: File, staging: File, old: set[str], token: str, overwrite: bool, resume: bool
                   ) -> list[str] | None:  # fmt: skip
     """Return the names that an interrupted write has finished, or None where there is nothing to go on with."""
     interrupted = staging.exists()
@@ -268,7 +244,7 @@ def _check_target(target: File, staging: File, old: Mapping[str, Any], token: st
                 f"the interrupted write of {target} was of another image or had other settings: pass overwrite=True to "
                 "start anew"
             )
-        made = set(list_names(staging))
+        made = set(list_folder(staging))
         return [n for n in state["names"] if n in made or state["committing"]]
     if interrupted and not overwrite:
         raise TargetExistsError(

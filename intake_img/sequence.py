@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -23,21 +23,12 @@ from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.files import File
 from intake_img.image import Coordinate, Image, Variable, recorded_coordinate
 from intake_img.lazy import Pixels, Region
-from intake_img.names import Pattern, format_labels, natural_key, parse_label, parse_member, split_extension
-from intake_img.partition import existing_members, staging_of
+from intake_img.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
+from intake_img.names import Pattern, format_labels, natural_key, parse_label, split_extension
+from intake_img.partition import staging_of
 from intake_img.source import ImageSource
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A file and the labels in its name; ``var`` names the variable."""
-
-    path: str
-    labels: Mapping[str, str]
-    numbered: bool = False  # the label is but a number in a list
-    value: Any = None  # the coordinate then, if there is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,19 +112,19 @@ class SequenceSource(ImageSource):
         self.missing, self.verify, self.group = missing, bool(verify), bool(group)
         self.member_options = dict(member_options or {})
 
-    def find(self) -> list[_Found]:
-        """Return the files with the labels that their names carry, in order."""
+    def find(self) -> list[Listing]:
+        """Return the files with the labels that their names carry, a listing for each set of fields."""
         raise NotImplementedError
 
     @cached_property
-    def found(self) -> list[_Found]:
+    def found(self) -> list[Listing]:
         """The files, found once."""
         return self.find()
 
     @property
     def files(self) -> list[str]:
-        """The files that make the image, in order."""
-        return [f.path for f in self.found]
+        """The files that make the image."""
+        return [path for listing in self.found for path in listing.paths]
 
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
@@ -145,12 +136,18 @@ class SequenceSource(ImageSource):
 
     def groups(self) -> dict[str, Image]:
         """Return an image for each shape and dtype that occurs among the files, by ``"<shape>-<dtype>"``."""
-        alike: dict[tuple[Any, ...], list[_Found]] = {}
-        for f in self.found:
-            v = next(iter(self._member(f.path).image().variables.values()))
-            alike.setdefault((v.axes, v.pixels.shape, v.pixels.dtype.name), []).append(f)
-        return {f"{'x'.join(map(str, shape))}-{dtype}": self._compose(found, fill_gaps=True)
-                for (_, shape, dtype), found in alike.items()}  # fmt: skip
+        alike: dict[tuple[Any, ...], dict[int, list[int]]] = {}
+        for n, listing in enumerate(self.found):
+            for k, path in enumerate(listing.paths):
+                v = next(iter(self._member(path).image().variables.values()))
+                key = (v.axes, v.pixels.shape, v.pixels.dtype.name)
+                alike.setdefault(key, {}).setdefault(n, []).append(k)
+        return {
+            f"{'x'.join(map(str, shape))}-{dtype}": self._compose(
+                [self.found[n].take(places) for n, places in members.items()], fill_gaps=True
+            )
+            for (_, shape, dtype), members in alike.items()
+        }
 
     def datatree(self, **options: Any) -> xr.DataTree:
         """Return a DataTree with one Dataset for each shape and dtype that occurs among the files."""
@@ -168,70 +165,68 @@ class SequenceSource(ImageSource):
             options["storage_options"] = self.storage_options
         return autodetect(path if self.file.local else File(path, self.storage_options), **options)
 
-    def _compose(self, found: Sequence[_Found], fill_gaps: bool = False) -> Image:
-        if not found:
+    def _compose(self, found: Sequence[Listing], fill_gaps: bool = False) -> Image:
+        listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
+        if not any(map(len, listings.values())):
             raise FileNotFoundError(f"no image file fits {self.uri}")
-        first = self._member(found[0].path)
-        head = first.image()
-        names = [parse_label(f.labels["var"]) for f in found if "var" in f.labels]
+        head = self._member(_first_path(next(iter(listings.values())))).image()
         whole = head.partition
-        order = [str(n) for n in whole.get("variables", [])] or list(dict.fromkeys(map(str, names)))
+        order = [format_labels([n])[0] for n in whole.get("variables", [])]
+        if lost := [n for n in order if n not in listings and len(order) > 1]:
+            raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
         spread = {k: recorded_coordinate(c) for k, c in whole.get("coords", {}).items()}
-        variables: dict[str, Variable] = {}
         coords = {k: c for k, c in head.coords.items() if k not in spread}
-        facts = head
-        for name in order or [""]:
-            mine = [f for f in found if not name or str(parse_label(f.labels.get("var", ""))) == name]
-            if not mine and name in order and len(order) > 1:
-                raise FileNotFoundError(f"{self.uri}: none of the {len(found)} files holds the variable {name!r}")
-            if not name or not mine:
-                mine = list(found)
-            start = first if mine[0] is found[0] else self._member(mine[0].path)
-            axes, labels = _grid(mine, spread, start.image())
-            paths = self._places(mine, axes, labels, fill_gaps)
-            for key, v in start.image().variables.items():
-                variables[name or key] = self._variable(start, key, v, axes, labels, paths)
-            for axis, values in labels.items():
-                coords.setdefault(axis, _coordinate(axis, values, spread))
+        variables: dict[str, Variable] = {}
+        for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
+            listing = listings[label]
+            start = self._member(_first_path(listing))
+            image = start.image()
+            axes, labels = _grid(listing, spread, image)
+            paths = self._places(listing, axes, labels, fill_gaps)
+            for key, v in image.variables.items():
+                name = str(parse_label(label)) if label else key
+                variables[name] = self._variable(start, key, v, axes, labels, paths)
+            for axis in axes:
+                coords.setdefault(axis, Coordinate((axis,), _values(labels[axis])))
+            if listing.numbered:
+                coords.pop(self.axis)
+                if listing.values is not None:
+                    coords[self.axis] = Coordinate((self.axis,), np.asarray(listing.values))
         coords.update(spread)
-        if all(f.numbered for f in found):
-            coords.pop(self.axis, None)
-            if all(f.value is not None for f in found):
-                coords[self.axis] = Coordinate((self.axis,), np.asarray([f.value for f in found]))
         keep = {a for v in variables.values() for a in v.axes}
         coords = {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
-        image = replace(facts, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",),
-                        header={**head.header, "files": len(found)})  # fmt: skip
+        header = {**head.header, "files": sum(map(len, listings.values()))}
+        image = replace(head, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",), header=header)
         if self.verify:
             self._verify(image)
         return image
 
-    def _places(self, found: Sequence[_Found], axes: Sequence[str], labels: Mapping[str, Sequence[str]],
-                fill_gaps: bool) -> tuple[str, ...]:  # fmt: skip
-        positions = {a: {text: k for k, text in enumerate(labels[a])} for a in axes}
+    def _places(self, listing: Listing, axes: Sequence[str], labels: Mapping[str, Sequence[str]], fill_gaps: bool
+                ) -> tuple[str, ...]:  # fmt: skip
+        """Return the paths in C order of the grid, empty where there is none."""
         grid = [len(labels[a]) for a in axes]
-        paths = [""] * int(np.prod(grid, dtype=int))
-        for f in found:
-            try:
-                place = tuple(positions[a][f.labels[a]] for a in axes)
-            except KeyError:
-                continue  # a file of another image
-            k = int(np.ravel_multi_index(place, grid)) if grid else 0
-            if paths[k]:
-                raise AxesError(
-                    f"{f.path} and {paths[k]} have the same place: {dict(f.labels)}; give the pattern more fields"
-                )
-            paths[k] = f.path
-        lost = [k for k, p in enumerate(paths) if not p]
-        if lost and self.missing == "error" and not fill_gaps:
+        columns = []
+        for a in axes:
+            position = {text: k for k, text in enumerate(labels[a])}
+            columns.append(np.fromiter(map(position.__getitem__, listing.labels[a]), int, len(listing)))
+        at = np.ravel_multi_index(columns, grid) if axes else np.zeros(len(listing), int)
+        size = int(np.prod(grid, dtype=int))
+        counts = np.bincount(at, minlength=size)
+        if counts.max(initial=0) > 1:
+            twice = [listing.paths[k] for k in np.flatnonzero(at == int(counts.argmax())).tolist()]
+            raise AxesError(f"{twice[0]} and {twice[1]} have the same place; give the pattern more fields")
+        if self.missing == "error" and not fill_gaps and not counts.all():
+            lost = np.flatnonzero(counts == 0)
             shown = []
             for k in lost[:10]:
-                at = [int(j) for j in np.unravel_index(k, grid)]
-                shown.append(" ".join(f"{a}={labels[a][j]}" for a, j in zip(axes, at, strict=True)))
+                place = [int(j) for j in np.unravel_index(int(k), grid)]
+                shown.append(" ".join(f"{a}={labels[a][j]}" for a, j in zip(axes, place, strict=True)))
             raise FileNotFoundError(
-                f"{self.uri}: {len(lost)} of {len(paths)} files are missing: {'; '.join(shown)}"
+                f"{self.uri}: {len(lost)} of {size} files are missing: {'; '.join(shown)}"
                 f"{'; …' if len(lost) > 10 else ''}; missing='fill' puts zeros in their place"
             )
+        paths = np.full(size, "", dtype=object)
+        paths[at] = listing.paths
         return tuple(paths)
 
     def _variable(self, start: ImageSource, key: str, v: Variable, axes: Sequence[str],
@@ -274,27 +269,32 @@ class SequenceSource(ImageSource):
         super()._close()
 
 
+def _first_path(listing: Listing) -> str:
+    """The file whose labels come first: its header stands for all."""
+    columns = list(listing.labels.values())
+    lowest = [min(set(column), key=_label_key) for column in columns]
+    wanted = tuple(lowest)
+    return next(
+        (p for p, row in zip(listing.paths, zip(*columns, strict=True), strict=True) if row == wanted), listing.paths[0]
+    )
+
+
 def _grid(
-    found: Sequence[_Found], spread: Mapping[str, Coordinate], head: Image
-) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the axes that the names carry and the labels along each: in the order of the source where it was recorded,
-    else in natural order."""
-    axes = list(canonical_order([a for a in found[0].labels if a != "var"]))
-    for f in found:
-        if {a for a in f.labels if a != "var"} != set(axes):
-            raise AxesError(f"{f.path} names {sorted(f.labels)}, but {found[0].path} names {sorted(found[0].labels)}")
+    listing: Listing, spread: Mapping[str, Coordinate], head: Image
+) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """Return the axes in the names and the labels along each: in the order that was recorded, else in natural order."""
+    axes = list(canonical_order([a for a in listing.labels if a != "var"]))
     recorded = head.partition
-    labels: dict[str, list[str]] = {}
+    labels: dict[str, Sequence[str]] = {}
     for axis in axes:
-        seen = list(dict.fromkeys(f.labels[axis] for f in found))
+        seen = set(listing.labels[axis])
         c = spread.get(axis)
+        known: list[str] = []
         if c is not None and c.axes == (axis,):
             known = format_labels(c.values)
         elif axis in recorded.get("axes", []):
             known = format_labels(range(recorded["shape"][recorded["axes"].index(axis)]))
-        else:
-            known = []
-        labels[axis] = known if known and set(seen) <= set(known) else sorted(seen, key=_label_key)
+        labels[axis] = known if known and seen <= set(known) else sorted(seen, key=_label_key)
     return axes, labels
 
 
@@ -303,13 +303,11 @@ def _label_key(label: str) -> tuple[Any, ...]:
     return (1, natural_key(value)) if isinstance(value, str) else (0, value)
 
 
-def _coordinate(axis: str, labels: Sequence[str], spread: Mapping[str, Coordinate]) -> Coordinate:
-    if axis in spread:
-        return spread[axis]
+def _values(labels: Sequence[str]) -> np.ndarray:
     values = [parse_label(text) for text in labels]
     if any(isinstance(v, str) for v in values):
-        values = [text if not isinstance(v, str) else v for v, text in zip(values, labels, strict=True)]
-    return Coordinate((axis,), np.asarray(values))
+        values = [v if isinstance(v, str) else text for v, text in zip(values, labels, strict=True)]
+    return np.asarray(values)
 
 
 class FilePatternSource(SequenceSource):
@@ -371,14 +369,11 @@ class FilePatternSource(SequenceSource):
         )
         self.start, self.stop = start, stop
 
-    def find(self) -> list[_Found]:
+    def find(self) -> list[Listing]:
         if not re.search(r"[{}*?\[]", self.file.path):
-            return find_parts(self.file)
-        pattern = Pattern(self.file.path)
-        base = File(pattern.fixed or "/", self.file.storage_options)
-        paths = sorted(_walk(base, pattern.depth), key=natural_key)
-        found = [_Found(path, fields) for path in paths if (fields := pattern.match(path)) is not None]
-        return _numbered(found[slice(self.start, self.stop)], self.axis)
+            return parts(self.file)
+        listing = find_pattern(Pattern(self.file.path), self.file.storage_options)
+        return [numbered(listing.take(range(len(listing))[self.start : self.stop]), self.axis)]
 
 
 class DirectorySource(SequenceSource):
@@ -435,27 +430,14 @@ class DirectorySource(SequenceSource):
         )
         self.ext, self.recursive, self.start, self.stop = ext, bool(recursive), start, stop
 
-    def find(self) -> list[_Found]:
-        paths = sorted(_walk(self.file, None if self.recursive else 0), key=natural_key)
-        known = _extensions()
-        by_extension: dict[str, list[str]] = {}
-        for path in paths:
-            name = path.rsplit("/", 1)[-1]
-            extension = split_extension(name, known)[1].lower()
-            if not name.startswith(".") and (self.ext is not None or extension in known):
-                by_extension.setdefault(extension, []).append(path)
-        if self.ext is not None:
-            wanted = self.ext.lower() if self.ext.startswith(".") else f".{self.ext.lower()}"
-            chosen = [p for p in paths if p.lower().endswith(wanted)]
-        else:
-            chosen = max(by_extension.values(), key=len, default=[])
-        if not chosen:
+    def find(self) -> list[Listing]:
+        listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
+        if not len(listing):
             raise FileNotFoundError(
-                f"the folder {self.file} holds no image file{f' ending in {self.ext}' if self.ext else ''}; "
-                f"it holds {len(paths)} files"
+                f"the folder {self.file} holds no image{f' ending in {self.ext}' if self.ext else ''}"
             )
-        found = [_Found(p, {}) for p in chosen[slice(self.start, self.stop)]]
-        return _parts_of_one(found) or _numbered(found, self.axis)
+        listing = listing.take(range(len(listing))[self.start : self.stop])
+        return [parts_of_one(listing, _extensions()) or numbered(listing, self.axis)]
 
 
 class ImageListSource(SequenceSource):
@@ -513,12 +495,10 @@ class ImageListSource(SequenceSource):
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "uri": [f.path for f in self._list]}
 
-    def find(self) -> list[_Found]:
-        texts = format_labels(range(len(self._list)))
-        found = [_Found(f.path, {self.axis: text}, True) for f, text in zip(self._list, texts, strict=True)]
-        if self.labels is not None:
-            return [replace(f, value=label) for f, label in zip(found, self.labels, strict=True)]
-        return [replace(f, value=f.path.rsplit("/", 1)[-1]) for f in found] if self.axis == "i" else found
+    def find(self) -> list[Listing]:
+        paths = [f.path for f in self._list]
+        names = [path.rsplit("/", 1)[-1] for path in paths]
+        return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
 
 
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
@@ -542,12 +522,15 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
         return None
     if re.search(r"[{*?\[]", file.path):
         return FilePatternSource(file, **_sequence_options(FilePatternSource, options))
-    if staging_of(file).exists() or find_parts(file):
-        return FilePatternSource(file, **_sequence_options(FilePatternSource, options))
+    found = parts(file)
+    if found:
+        source = FilePatternSource(file, **_sequence_options(FilePatternSource, options))
+        source.__dict__["found"] = found  # listed once
+        return source
     return None
 
 
-def find_parts(file: File) -> list[_Found]:
+def parts(file: File) -> list[Listing]:
     """Return the parts of a partitioned image called `file`, none if there are none.
 
     Raises
@@ -560,8 +543,7 @@ def find_parts(file: File) -> list[_Found]:
             f"the write of {file} was interrupted: it is not complete; save it again with resume=True or overwrite=True"
         )
     stem, extension = split_extension(file.name, _extensions())
-    parts = existing_members(file, stem, extension)
-    return [_Found(file.sibling(name).path, parts[name]) for name in sorted(parts, key=natural_key)]
+    return find_parts(file, stem, extension)
 
 
 def _sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -576,63 +558,5 @@ def _sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> 
     return mine
 
 
-def _extensions() -> set[str]:
-    return {e for cls in drivers().values() for e in cls.extensions}
-
-
-def _numbered(found: Iterable[_Found], axis: str) -> list[_Found]:
-    """Give files without labels their number along `axis`; the parts of one image keep the labels of their names."""
-    found = list(found)
-    if any(f.labels for f in found):
-        return found
-    texts = format_labels(range(len(found)))
-    folders = [f.path.rpartition("/")[0].split("/") for f in found]
-    shared = [parts[0] for parts in zip(*folders, strict=False) if len(set(parts)) == 1]
-    root = "/".join(shared) if all(f[: len(shared)] == shared for f in folders) else ""
-    return [
-        replace(f, labels={axis: text}, numbered=True, value=f.path[len(root) :].lstrip("/") if axis == "i" else None)
-        for f, text in zip(found, texts, strict=True)
-    ]
-
-
-def _parts_of_one(found: Sequence[_Found]) -> list[_Found] | None:
-    """Give files the labels in their names, if all are parts of the one image in the folder."""
-    known = _extensions()
-    stems, parts = set(), []
-    for f in found:
-        name = f.path.rsplit("/", 1)[-1]
-        stem, extension = split_extension(name, known)
-        head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
-        labels = parse_member(name, head, extension)
-        if labels is None:
-            return None
-        stems.add(f.path[: len(f.path) - len(name)] + head)
-        parts.append(replace(f, labels=labels))
-    return parts if len(stems) == 1 and len({frozenset(p.labels) for p in parts}) == 1 else None
-
-
-def _walk(folder: File, depth: int | None) -> list[str]:
-    """Return the files below a folder: at a depth of so many folders, or at any; one listing of each folder."""
-    if not folder.local:
-        fs, path = folder.filesystem()
-        prefix = (
-            folder.path[: len(folder.path) - len(path.lstrip("/"))] if folder.path.endswith(path.lstrip("/")) else ""
-        )
-        paths = fs.find(path, maxdepth=None if depth is None else depth + 1)
-        level = path.rstrip("/").count("/") + (depth or 0) + 1
-        return [prefix + p.lstrip("/") for p in paths if depth is None or p.count("/") == level]
-    found: list[str] = []
-    folders = [(folder.path, 0)]
-    while folders:
-        at, level = folders.pop()
-        try:
-            with os.scandir(at) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        if not entry.name.startswith(".") and (depth is None or level < depth):
-                            folders.append((entry.path, level + 1))
-                    elif depth is None or level == depth:
-                        found.append(entry.path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(f"there is no folder {at}") from None
-    return found
+def _extensions(folders: bool = False) -> set[str]:
+    return {e for cls in drivers().values() for e in cls.extensions if cls.folder or not folders}
