@@ -210,16 +210,23 @@ def imsave(
     plan = None if levels else make_plan(model, cls, stem, extension, partition)
     with _no_space(target), _progress(progress, total, target.name) as step:
 
-        def write(part: Image, path: str) -> None:
-            cls.write(part, path, compress=compress, progress=step, **driver_options)
+        def make(part: Image, file: File, overwrite: bool = True) -> list[str]:
+            beside = [_put(file.sibling(n), text, overwrite) for n, text in cls.companions(part, file.name).items()]
+            with replacing(file, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
+                cls.write(part, path, compress=compress, progress=step, **driver_options)
+            return [str(file), *beside]
 
         if plan is None:
-            with replacing(target, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
-                write(model, path)
-            return [str(target)]
+            return make(model, target, overwrite)
         settings = {"compress": compress, **driver_options}
-        return write_members(model, plan, target, write, overwrite=overwrite, resume=resume, settings=settings,
-                             extension=extension, folder=_is_folder(cls, target))  # fmt: skip
+        return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
+                             extension=extension)  # fmt: skip
+
+
+def _put(file: File, content: bytes, overwrite: bool) -> str:
+    with replacing(file, overwrite=overwrite) as path, open(path, "wb") as stream:
+        stream.write(content)
+    return str(file)
 
 
 @contextlib.contextmanager

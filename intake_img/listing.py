@@ -115,7 +115,7 @@ def find_in_folder(
         Those of them that are folders themselves.
     """
     known = set(known)
-    by_extension: dict[str, list[str]] = {}
+    by_extension: dict[str, list[str]] = {"": []}
     wanted = f".{ext.lower().lstrip('.')}" if ext is not None else None
     for path in _walk(folder, None if recursive else 0, tuple(stores)):
         name = path.rsplit("/", 1)[-1]
@@ -124,7 +124,7 @@ def find_in_folder(
             by_extension.setdefault(extension, []).append(path)
         elif wanted is not None and path.lower().endswith(wanted):
             by_extension.setdefault(wanted, []).append(path)
-    return Listing(sorted(max(by_extension.values(), key=lambda paths: len(paths), default=[]), key=natural_key))
+    return Listing(sorted(max(by_extension.values(), key=lambda paths: len(paths)), key=natural_key))
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

@@ -161,13 +161,12 @@ def write_members(
     image: Image,
     plan: Plan,
     target: File,
-    write: Callable[[Image, str], None],
+    make: Callable[[Image, File], Any],
     *,
     overwrite: bool = False,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
     extension: str = "",
-    folder: bool = False,
 ) -> list[str]:
     """Write all files of a plan beside `target`; they appear under their names when all are complete.
 
@@ -177,8 +176,8 @@ def write_members(
     plan : Plan
     target : File
         The name of the whole.
-    write : callable
-        ``write(image, path)`` makes one file.
+    make : callable
+        ``make(image, file)`` makes one file, at once, and what belongs beside it before.
     overwrite : bool
         Replace files of an earlier write, all of them.
     resume : bool
@@ -187,8 +186,6 @@ def write_members(
         What else determines the bytes (compression, options): a resumed write must have the same.
     extension : str
         Extension of the files.
-    folder : bool
-        Each "file" is a folder (a Zarr store).
 
     Returns
     -------
@@ -212,14 +209,12 @@ def write_members(
         _remove(staging)
         _write_text(plan_file, {"token": token, "committing": False, "names": [m.name for m in plan.members]})
     finished = set(done or ())
-    _make_all(image, plan, staging, write, finished, folder)
+    _make_all(image, plan, staging, make, finished)
     _write_text(plan_file, {"token": token, "committing": True, "names": [m.name for m in plan.members]})
-    paths = []
-    for member in plan.members:
-        made, final = staging / member.name, target.sibling(member.name)
-        if made.exists():
-            _move(made, final)
-        paths.append(str(final))
+    for name in list_folder(staging):
+        if name != plan_file.name:
+            _move(staging / name, target.sibling(name))
+    paths = [str(target.sibling(m.name)) for m in plan.members]
     for name in old - {m.name for m in plan.members}:
         _remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
     if overwrite and target.exists():
@@ -259,8 +254,7 @@ def _check_target(target: File, staging: File, old: set[str], token: str, overwr
     return None
 
 
-def _make_all(image: Image, plan: Plan, staging: File, write: Callable[[Image, str], None], finished: set[str],
-              folder: bool) -> None:  # fmt: skip
+def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, File], Any], finished: set[str]) -> None:
     """Make the files, several at once; each chunk of the source is read once."""
     jobs: list[tuple[Pixels, list[Member], tuple[slice, ...]]] = []
     for name, v in image.variables.items():
@@ -286,8 +280,7 @@ def _make_all(image: Image, plan: Plan, staging: File, write: Callable[[Image, s
             for m in members:
                 at = [p - s.start for p, s in zip(m.place, region, strict=True)]
                 part = block.select([*at, *whole]).reshape(range(len(at), block.ndim))
-                with replacing(staging / m.name, overwrite=True, folder=folder) as path:
-                    write(member_image(image, plan, m, part), path)
+                make(member_image(image, plan, m, part), staging / m.name)
         except BaseException:
             failed.set()
             raise

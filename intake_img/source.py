@@ -264,6 +264,11 @@ class ImageSource(DataSource):
         raise NotImplementedError
 
     @classmethod
+    def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:
+        """Return further small files, by name, that belong beside a file called `name` that holds `image`."""
+        return {}
+
+    @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
         """Make a tiny file of the format, by other means than `write`, for the conformance suite.
 
