@@ -166,6 +166,8 @@ class ImageSource(DataSource):
     """Lower-case endings of names, e.g. ``(".ome.tif", ".tif")``; the longest that matches any driver wins."""
     magic: ClassVar[tuple[tuple[int, bytes], ...]] = ()
     """Offsets and bytes found there, any of which tells the format."""
+    pixels_only: ClassVar[tuple[str, ...]] = ()
+    """Those of `extensions` whose files, when written, keep the pixels alone: no axes, coordinates or attributes."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
     extra: ClassVar[str | None] = None

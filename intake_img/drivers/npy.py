@@ -132,6 +132,7 @@ class NpySource(ImageSource):
     name = "npy"
     format_name = "NumPy .npy/.npz"
     extensions = (".npy", ".npz")
+    pixels_only = (".npy",)
     magic = ((0, b"\x93NUMPY"),)
 
     def __init__(
