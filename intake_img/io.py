@@ -204,7 +204,7 @@ def imsave(
 
 
 def _is_folder(cls: type[ImageSource], target: File) -> bool:
-    return cls.folder and not target.name.lower().endswith(".zip")
+    return cls.folder and not target.name.lower().endswith((".zip", ".ozx"))
 
 
 def _levels(tree: xr.DataTree) -> list[xr.Dataset]:

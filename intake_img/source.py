@@ -61,7 +61,7 @@ class FileReader:
         Subclass of `ImageSource`.
     file : File
     stamp : tuple
-        What the file looked like when it was opened; see `File.stamp`.
+        What the file looked like when it was opened; see `ImageSource.stamp`.
     address : hashable
         Which array of the file: whatever the driver's `read_region` understands.
     options : tuple of (str, object)
@@ -92,7 +92,7 @@ class FileReader:
 
     def check(self) -> None:
         """Raise `SourceChangedError` if the file is not the one that was opened."""
-        if self.file.stamp() != self.stamp:
+        if self.driver.stamp(self.file) != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
     def lease(self) -> contextlib.AbstractContextManager[Any]:
@@ -211,6 +211,11 @@ class ImageSource(DataSource):
         return any(probe.head[at : at + len(magic)] == magic for at, magic in cls.magic)
 
     @classmethod
+    def stamp(cls, file: File) -> tuple[Any, ...]:
+        """Return what changes when the file is replaced; formats that are folders know which of their files tell."""
+        return file.stamp()
+
+    @classmethod
     def open(cls, file: File) -> Any:
         """Return a handle: whatever the other methods need, with a ``close`` if it holds a file open."""
         raise NotImplementedError
@@ -289,7 +294,7 @@ class ImageSource(DataSource):
     def _file_reader(self) -> FileReader:
         if self._reader is None:
             options = tuple(sorted(self.open_options.items()))
-            self._reader = FileReader(type(self), self.file, self.file.stamp(), None, options)
+            self._reader = FileReader(type(self), self.file, self.stamp(self.file), None, options)
         return self._reader
 
     # images and datasets
