@@ -4,7 +4,7 @@ Install the driver (one entry point in the group ``intake.drivers``) and run the
 
     pytest --pyargs intake_img.testing                       # all drivers
     pytest --pyargs intake_img.testing -k myformat           # the one of that name
-    pytest --pyargs intake_img.testing -m "not slow"         # without the 300 MB image
+    pytest --pyargs intake_img.testing -k "not streams"      # without the 300 MB image
 
 or over one class, installed or not, from one's own tests::
 
@@ -14,7 +14,7 @@ or over one class, installed or not, from one's own tests::
     class TestMySource(DriverLaws):
         driver_class = MySource
 
-pytest has to be installed, and knows the marker ``slow`` (a subclass's project registers it in its own configuration).
+pytest has to be installed.
 
 The laws, each a test of `DriverLaws`:
 
@@ -28,7 +28,7 @@ The laws, each a test of `DriverLaws`:
 - a part equals the part of the whole, for every chunking, partition, thread and order of axes;
 - plain: attributes are JSON, and go to NetCDF, Zarr and YAML as they are;
 - fails well: truncated, damaged, empty and foreign files raise an error of `intake_img.errors`, or read as they should;
-- streams: an image larger than the memory it may use is written, opened and read plane by plane (slow);
+- streams: an image larger than the memory it may use is written, opened and read plane by plane (some seconds);
 - small graphs: not more tasks than chunks, and tasks that hold names and no data.
 """
 

@@ -1,8 +1,8 @@
 """Damaged copies of a file, tried one after the other in a process of their own, which may hang or crash as it likes.
 
-``python -m intake_img.testing.damage module:Class PATH COUNT SEED`` prints a line of JSON before each case and one after it.
-Truncated copies must read as the whole does, or not at all; foreign files must be refused; of files with flipped bits it
-is enough that they are refused properly or read as some image, in reasonable time and memory.
+``python -m intake_img.testing.damage module:Class PATH COUNT SEED`` prints a line of JSON before each case and one
+after it. Truncated copies must read as the whole does, or not at all; foreign files must be refused; of files with
+flipped bits it is enough that they are refused properly or read as some image, in reasonable time and memory.
 """
 
 from __future__ import annotations
