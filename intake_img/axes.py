@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from intake_img.errors import AxesError
 
-__all__ = ["CANONICAL", "KINDS", "RGB", "SPATIAL", "canonical_order", "check_axes", "spell"]
+__all__ = ["CANONICAL", "KINDS", "RGB", "SPATIAL", "canonical_order", "check_axes", "default_axes", "spell"]
 
 CANONICAL = "itczyx"
 SPATIAL = "zyx"
@@ -86,6 +86,19 @@ def canonical_order(axes: Sequence[str], order: str | Sequence[str] | None = CAN
     named = [a for a in wanted if a in axes]
     rest = [a for a in axes if a not in wanted]
     return tuple([a for a in rest if a != "s"] + named + [a for a in rest if a == "s"])
+
+
+def default_axes(ndim: int) -> tuple[str, ...]:
+    """Return the axes of an array without names for them: the last of the canonical ones, spare letters in front.
+
+    Examples
+    --------
+    >>> default_axes(3)
+    ('z', 'y', 'x')
+    """
+    if ndim <= len(CANONICAL):
+        return tuple(CANONICAL[len(CANONICAL) - ndim :])
+    return tuple("abdefghjklmn"[: ndim - len(CANONICAL)]) + tuple(CANONICAL)
 
 
 def spell(axes: Sequence[str]) -> str:

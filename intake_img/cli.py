@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments; those of the process by default.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files and units may lie beyond the terminal's character set
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     with _short_warnings():
         try:
@@ -206,7 +209,7 @@ def _info(arguments: argparse.Namespace) -> int:
         return 0
     print(as_text(facts, title=""))
     if levels:
-        print("  levels    " + ", ".join(" x ".join(map(str, shape)) for shape in levels))
+        print("  levels    " + ", ".join(" × ".join(map(str, shape)) for shape in levels))
     return 0
 
 

@@ -240,7 +240,7 @@ def _no_space(target: File) -> Iterator[None]:
 
 
 def _is_folder(cls: type[ImageSource], target: File) -> bool:
-    return cls.folder and not target.name.lower().endswith(".zip")
+    return cls.folder and not target.name.lower().endswith((".zip", ".ozx"))
 
 
 def _levels(tree: xr.DataTree) -> list[xr.Dataset]:

@@ -341,7 +341,26 @@ class _Dask:
     array: Any
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        out[...] = self.array[region].compute()
+        import dask.array as da
+        from dask.base import get_scheduler
+        from dask.local import get_sync
+        from dask.threaded import get as get_threaded
+
+        part = self.array[region]
+        if get_scheduler(collections=[part]) in (get_threaded, get_sync):
+            da.store(part, _Target(out), lock=False)  # chunk by chunk: there is no second copy of the region
+        else:  # other processes cannot fill `out`
+            out[...] = part.compute()
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """An array to store into, that dask does not take for data of its own."""
+
+    array: np.ndarray
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.array[key] = value
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def find_in_folder(
             by_extension.setdefault(extension, []).append(path)
         elif wanted is not None and path.lower().endswith(wanted):
             by_extension.setdefault(wanted, []).append(path)
-    return Listing(sorted(max(by_extension.values(), key=lambda paths: len(paths)), key=natural_key))
+    most = max(by_extension, key=lambda extension: len(by_extension[extension]))
+    return Listing(sorted(by_extension[most], key=natural_key))
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

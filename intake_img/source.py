@@ -61,7 +61,7 @@ class FileReader:
         Subclass of `ImageSource`.
     file : File
     stamp : tuple
-        What the file looked like when it was opened; see `File.stamp`.
+        What the file looked like when it was opened; see `ImageSource.stamp`.
     address : hashable
         Which array of the file: whatever the driver's `read_region` understands.
     options : tuple of (str, object)
@@ -92,7 +92,7 @@ class FileReader:
 
     def check(self) -> None:
         """Raise `SourceChangedError` if the file is not the one that was opened."""
-        if self.stamp and self.file.stamp() != self.stamp:
+        if self.driver.stamp(self.file) != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
     def lease(self) -> contextlib.AbstractContextManager[Any]:
@@ -166,6 +166,8 @@ class ImageSource(DataSource):
     """Lower-case endings of names, e.g. ``(".ome.tif", ".tif")``; the longest that matches any driver wins."""
     magic: ClassVar[tuple[tuple[int, bytes], ...]] = ()
     """Offsets and bytes found there, any of which tells the format."""
+    pixels_only: ClassVar[tuple[str, ...]] = ()
+    """Those of `extensions` whose files, when written, keep the pixels alone: no axes, coordinates or attributes."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
     extra: ClassVar[str | None] = None
@@ -214,6 +216,11 @@ class ImageSource(DataSource):
     def claims(cls, probe: Probe) -> bool:
         """True if the bytes are of this format, whatever the file is called."""
         return any(probe.head[at : at + len(magic)] == magic for at, magic in cls.magic)
+
+    @classmethod
+    def stamp(cls, file: File) -> tuple[Any, ...]:
+        """Return what changes when the file is replaced; formats that are folders know which of their files tell."""
+        return file.stamp()
 
     @classmethod
     def open(cls, file: File) -> Any:
@@ -299,7 +306,7 @@ class ImageSource(DataSource):
     def _file_reader(self) -> FileReader:
         if self._reader is None:
             options = tuple(sorted(self.open_options.items()))
-            self._reader = FileReader(type(self), self.file, self.file.stamp(), None, options)
+            self._reader = FileReader(type(self), self.file, self.stamp(self.file), None, options)
         return self._reader
 
     # images and datasets

@@ -57,7 +57,7 @@ _EXACT = {**LENGTH, **TIME}
 _SPELLINGS: dict[str, Unit] = {}
 for _symbol, _, *_names in _LENGTH + _TIME:
     for _name in _names:
-        _SPELLINGS[_name] = _SPELLINGS[_name + "s"] = _EXACT[_symbol]
+        _SPELLINGS[_name.lower()] = _SPELLINGS[_name.lower() + "s"] = _EXACT[_symbol]
 _NOT_UNITS = {"", "pixel", "pixels", "px", "pixl", "voxel", "frame", "frames", "none", "null", "unknown", "slice", "au",
               "reference frame", "gray value", "inch_undefined"}  # fmt: skip
 _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")

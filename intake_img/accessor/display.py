@@ -6,12 +6,14 @@ Only shapes, coordinates and attributes are looked at; no pixel is read.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.axes import spell
 from intake_img.image import plain, spacing_of
 
 __all__ = ["as_html", "as_text", "byte_size", "summary"]
@@ -114,14 +116,12 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Key and text of each line that is not an axis."""
     rows = []
     for name, v in facts["variables"].items():
-        sizes = " x ".join(f"{a} {n}" for a, n in zip(v["axes"], v["shape"], strict=True))
         kind = f", {v['kind']}" if "kind" in v else ""
-        rows.append((name, f"{sizes or 'one value'}, {v['dtype']}, {byte_size(v['bytes'])}{kind}"))
+        rows.append((name, f"{spell(v['axes'])} {_shape(v['shape'])}, {v['dtype']}, {byte_size(v['bytes'])}{kind}"))
         if "chunks" in v:
-            shape = " x ".join(map(str, v["chunks"]))
-            rows.append(("chunks", f"{shape}, {v['tasks']} task{'s' * (v['tasks'] != 1)}"))
+            rows.append(("chunks", f"{_shape(v['chunks'])}, {v['tasks']} task{'s' * (v['tasks'] != 1)}"))
         elif "tiles" in v:
-            rows.append(("read by", " x ".join(map(str, v["tiles"]))))
+            rows.append(("read by", _shape(v["tiles"])))
     scenes = facts.get("scenes") or []
     if len(scenes) > 1:
         scene = facts.get("scene")
@@ -130,6 +130,10 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts.get("uri"):
         rows.append(("source", facts["uri"] + (f" ({facts['driver']})" if facts.get("driver") else "")))
     return rows
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return " × ".join(map(str, sizes))
 
 
 def _meaning(axis: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.axes import CANONICAL
+from intake_img.axes import CANONICAL, default_axes
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.files import ByteReader, File
 from intake_img.image import Image, Variable
@@ -132,6 +132,7 @@ class NpySource(ImageSource):
     name = "npy"
     format_name = "NumPy .npy/.npz"
     extensions = (".npy", ".npz")
+    pixels_only = (".npy",)
     magic = ((0, b"\x93NUMPY"),)
 
     def __init__(
@@ -165,7 +166,7 @@ class NpySource(ImageSource):
             pixels = self.pixels(name, array.shape, array.dtype, _tiles(array))
             if array.transposed:
                 pixels = pixels.transpose(range(len(array.shape))[::-1])
-            variables[name] = Variable(pixels, _default_axes(pixels.ndim))
+            variables[name] = Variable(pixels, default_axes(pixels.ndim))
         if len(variables) == 1:
             variables = {"image": next(iter(variables.values()))}
         header = {"arrays": {n: {"dtype": a.dtype.str, "shape": a.shape} for n, a in handle.arrays.items()}}
@@ -223,9 +224,3 @@ def _write_array(stream: Any, variable: Variable, progress: Callable[[int], None
 def _tiles(array: _Array) -> tuple[int, ...]:
     """A compressed member is inflated whole; of others any row can be read."""
     return array.shape if array.member else (1,) * max(0, len(array.shape) - 1) + tuple(array.shape[-1:])
-
-
-def _default_axes(ndim: int) -> tuple[str, ...]:
-    if ndim <= len(CANONICAL):
-        return tuple(CANONICAL[len(CANONICAL) - ndim :])
-    return tuple("abdefghjklmn"[: ndim - len(CANONICAL)]) + tuple(CANONICAL)

@@ -1,0 +1,169 @@
+"""Damaged copies of a file, tried one after the other in a process of their own, which may hang or crash as it likes.
+
+``python -m intake_img.testing.damage module:Class PATH COUNT SEED`` prints a line of JSON before each case and one
+after it. Truncated copies must read as the whole does, or not at all; foreign files must be refused; of files with
+flipped bits it is enough that they are refused properly or read as some image, in reasonable time and memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import IntakeImgError
+from intake_img.source import ImageSource
+from intake_img.testing.process import class_of
+
+__all__ = ["FOREIGN", "SECONDS", "cases"]
+
+SECONDS = 20
+"""A case that takes longer hangs."""
+_MEMORY = 3 * 2**30  # what the process may map beyond what it has when the cases begin
+
+FOREIGN: dict[str, bytes] = {
+    "nothing": b"",
+    "one byte": b"\0",
+    "zeros": bytes(2000),
+    "text": b"These are not the pixels you are looking for.\n" * 40,
+    "an HTML page": b"<!DOCTYPE html><html><body>404 not found</body></html>",
+    "XML": b'<?xml version="1.0"?><OME><Image/></OME>',
+    "JSON": b'{"zarr_format": 3, "node_type": "array"}',
+    "an empty zip": b"PK\x05\x06" + bytes(18),
+    "the head of a zip": b"PK\x03\x04" + bytes(300),
+    "the head of a PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(40),
+    "the head of a TIFF": b"II*\0\x08\0\0\0\xff\xff" + bytes(50),
+    "the head of a CZI": b"ZISRAWFILE" + bytes(600),
+    "the head of an HDF5": b"\x89HDF\r\n\x1a\n" + bytes(500),
+    "noise": np.random.default_rng(0).bytes(5000),
+}
+"""Files that no image driver can read."""
+
+
+def cases(original: Path, count: int, seed: int) -> Iterator[tuple[str, str, str, bytes]]:
+    """Iterate over damages, about `count` of them, the same for the same `seed`.
+
+    Yields
+    ------
+    kind : str
+        ``"truncated"``, ``"flipped"`` or ``"foreign"``.
+    about : str
+    member : str
+        Path of the damaged file in a folder; empty where the original is a file.
+    content : bytes
+        What the damaged file holds.
+    """
+    rng = np.random.default_rng(seed)
+    members = _members(original)
+    share = max(1, count // (2 * len(members)))
+    for member in members:
+        data = (original / member if member else original).read_bytes()
+        steps = np.unique(np.linspace(0, max(len(data) - 1, 0), share + 1).astype(int))
+        for stop in steps.tolist():
+            yield "truncated", f"{member} cut at byte {stop} of {len(data)}", member, data[:stop]
+        for _ in range(share if data else 0):
+            yield "flipped", *_flipped(member, data, rng)
+        if not member:
+            for about, content in FOREIGN.items():
+                yield "foreign", about, member, content
+
+
+def _members(original: Path) -> list[str]:
+    if original.is_file():
+        return [""]
+    found = sorted(str(p.relative_to(original)) for p in original.rglob("*") if p.is_file())
+    return found[:: max(1, len(found) // 12)]
+
+
+def _flipped(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, str, bytes]:
+    damaged = bytearray(data)
+    near = len(data) if rng.random() < 0.5 else min(len(data), 512)  # headers are where damage does most
+    places = [int(rng.integers(near)) for _ in range(int(rng.integers(1, 5)))]
+    for place in places:
+        damaged[place] = int(rng.integers(256)) if rng.random() < 0.5 else damaged[place] ^ (1 << int(rng.integers(8)))
+    return f"{member} with bytes changed at {places}", member, bytes(damaged)
+
+
+def main(spec: str, path: str, count: str, seed: str) -> None:
+    """Try all cases and print what became of each."""
+    driver, original = class_of(spec), Path(path)
+    whole = _digest(driver, str(original))
+    _limit_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, about, member, content in cases(original, int(count), int(seed)):
+            copy = Path(folder) / original.name
+            with _copied(original, copy, member, content):
+                print(json.dumps({"kind": kind, "about": about}), flush=True)
+                faulthandler.dump_traceback_later(SECONDS, exit=True)
+                trouble = _trouble(driver, str(copy), kind, whole)
+                faulthandler.cancel_dump_traceback_later()
+                print(json.dumps({"trouble": trouble}), flush=True)
+
+
+@contextlib.contextmanager
+def _copied(original: Path, copy: Path, member: str, content: bytes) -> Iterator[None]:
+    if member:
+        shutil.copytree(original, copy)
+        (copy / member).write_bytes(content)
+    else:
+        copy.write_bytes(content)
+    try:
+        yield
+    finally:
+        shutil.rmtree(copy) if member else copy.unlink()
+
+
+def _trouble(driver: type[ImageSource], path: str, kind: str, whole: str) -> str:
+    try:
+        found = _digest(driver, path)
+    except IntakeImgError as exc:
+        return "" if os.path.basename(path) in str(exc) else f"the message names no file: {exc}"
+    except Exception as exc:
+        return f"{type(exc).__module__}.{type(exc).__name__} instead of an error of intake_img: {exc}"[:500]
+    if kind == "flipped" or (kind == "truncated" and found == whole):
+        return ""
+    return "reads as another image than the whole file" if kind == "truncated" else "reads as an image"
+
+
+def _digest(driver: type[ImageSource], path: str) -> str:
+    """What was read, as a short text that is equal for equal images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = driver(path)
+        try:
+            ds = source.read()
+        finally:
+            source.close()
+    seen = hashlib.sha256()
+    arrays: dict[Any, Any] = {**ds.data_vars, **ds.coords}
+    for name, array in sorted(arrays.items(), key=lambda item: str(item[0])):
+        values = array.values if array.dtype.kind != "O" else array.values.astype(str)
+        seen.update(repr((str(name), array.dims, array.shape, str(array.dtype))).encode())
+        seen.update(np.ascontiguousarray(values).tobytes())
+    return seen.hexdigest()
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return
+    limit = pages * resource.getpagesize() + _MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

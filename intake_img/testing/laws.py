@@ -1,0 +1,506 @@
+"""`DriverLaws`: what must hold for every driver, a test a law."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import inspect
+import itertools
+import json
+import pickle
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from intake_img.detect import can_write, find_driver
+from intake_img.errors import CannotWriteError
+from intake_img.files import File
+from intake_img.handles import POOL
+from intake_img.image import FILE_ATTRS
+from intake_img.io import imload, imsave
+from intake_img.lazy import Pixels
+from intake_img.source import ENTRY_POINTS, ImageSource
+from intake_img.testing import process
+from intake_img.testing.damage import SECONDS
+from intake_img.testing.datasets import standard_datasets
+from intake_img.testing.equality import assert_holds, assert_same, values_of
+from intake_img.testing.subjects import Subject, about, has_sample, subjects_of, writing_extensions
+
+__all__ = ["DriverLaws"]
+
+_COMMON = ("chunks", "output_axis_order", "metadata", "storage_options")  # options that every driver has
+_MIB = 2**20
+
+
+class DriverLaws:
+    """The laws over one driver: subclass it as a ``Test...`` class and set `driver_class`.
+
+    Attributes
+    ----------
+    driver_class : type
+        The driver, a subclass of `ImageSource`.
+    damages : int
+        How many damaged files are tried for each make of file.
+    extra_memory : int
+        What writing or reading an image may cost beyond what Python itself takes, in bytes.
+    """
+
+    driver_class: ClassVar[type[ImageSource] | None] = None
+    damages: ClassVar[int] = 200
+    extra_memory: ClassVar[int] = 150 * _MIB
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def driver(cls) -> type[ImageSource]:
+        """The driver that is tried."""
+        assert cls.driver_class is not None, "set driver_class, or define the fixture `driver`"
+        return cls.driver_class
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subjects(cls, driver: type[ImageSource], tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
+        """Files of the format with what they hold."""
+        found = subjects_of(driver, tmp_path_factory.mktemp(f"subjects-{driver.name}"))
+        assert found, f"{driver.__name__} has no sample and writes none of the standard Datasets: define sample()"
+        return found
+
+    # declares itself
+
+    def test_has_names(self, driver: type[ImageSource]) -> None:
+        """A driver has a name for ``intake.open_<name>``, the name of its format, and signs to know it by."""
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", driver.name), driver.name
+        assert driver.format_name
+        assert driver.extensions or driver.magic
+        assert all(e.startswith(".") and e == e.lower() for e in driver.extensions), driver.extensions
+        assert all(isinstance(at, int) and isinstance(magic, bytes) and magic for at, magic in driver.magic)
+        assert not can_write(driver) or writing_extensions(driver), "it writes, but no name leads imsave to it"
+
+    def test_is_an_entry_point(self, driver: type[ImageSource]) -> None:
+        """An installed driver is declared once, by the name it gives itself."""
+        points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+        declared = [p.name for p in points if p.value.replace(" ", "") == process.spec_of(driver)]
+        assert set(declared) <= {driver.name}
+        assert declared or not driver.__module__.startswith("intake_img."), "no entry point declares it"
+
+    def test_spells_out_its_options(self, driver: type[ImageSource]) -> None:
+        """Every option of the constructor and of the writer has a name, a default and a line in the docstring."""
+        _assert_spelled_out(driver.__init__, driver.__doc__, ("self", "uri"))
+        parameters = inspect.signature(driver).parameters
+        assert not (missing := [o for o in _COMMON if o not in parameters]), f"the constructor lacks {missing}"
+        if can_write(driver):
+            _assert_spelled_out(driver.write, None, ("image", "path"))
+
+    def test_is_made_without_a_file(self, driver: type[ImageSource], tmp_path: Path) -> None:
+        """To make a source touches nothing; to use it says what is missing."""
+        source = driver(str(tmp_path / f"missing{driver.extensions[0] if driver.extensions else ''}"))
+        assert repr(source)
+        with pytest.raises(FileNotFoundError, match="missing"):
+            source.discover()
+
+    # reads, keeps, refuses
+
+    def test_reads_its_sample(self, driver: type[ImageSource], tmp_path: Path) -> None:
+        """The sample holds what the driver says it holds, and is known as one of its files."""
+        if not has_sample(driver):
+            assert can_write(driver), f"{driver.__name__} does not write: it needs a sample()"
+            return
+        path, expected = driver.sample(str(tmp_path))
+        assert find_driver(File.parse(path)) is driver
+        assert_holds(driver(path).read(), expected)
+        with driver(path, chunks=None) as source:
+            assert_holds(source.dataset(), expected)
+
+    @pytest.mark.parametrize("what", list(standard_datasets()))
+    def test_keeps_or_refuses(self, driver: type[ImageSource], what: str, tmp_path: Path) -> None:
+        """Whatever is saved comes back equal, unless the writer refuses it."""
+        given = standard_datasets()[what]
+        for extension in writing_extensions(driver):
+            path = tmp_path / f"image{extension}"
+            try:
+                files = imsave(given, path)
+            except CannotWriteError:
+                assert list(tmp_path.iterdir()) == [], "a refused write leaves something behind"
+                continue
+            assert files == [str(path)]
+            try:
+                found = driver(path).dataset()
+                (_assert_same_pixels if extension in driver.pixels_only else assert_same)(found, given)
+            except Exception as exc:
+                exc.add_note(f"{what!r} saved as {extension}")
+                raise
+            found.close()
+            _remove(path)
+
+    def test_keeps_something(self, driver: type[ImageSource], tmp_path: Path) -> None:
+        """A driver that writes keeps at least one standard Dataset."""
+        kept = 0
+        for (n, given), extension in itertools.product(enumerate(standard_datasets().values()), _kinds(driver)):
+            try:
+                imsave(given, tmp_path / f"image{n}{extension}")
+                kept += 1
+            except CannotWriteError:
+                continue
+        assert kept or not can_write(driver)
+
+    # lazy, closed, picklable
+
+    def test_is_lazy(self, driver: type[ImageSource], subjects: list[Subject], monkeypatch: Any) -> None:
+        """No pixel is read before one is asked for."""
+        regions = _record_regions(driver, monkeypatch)
+        for subject in subjects:
+            with about(subject):
+                source = driver(subject.path)
+                source.discover()
+                for ds in (source.to_dask(), source.dataset(chunks=None), imload(subject.path, metadata_only=True)):
+                    assert ds.nbytes >= 0
+                    assert repr(ds)
+                    assert ds.img.axes
+                    pickle.dumps(ds)
+                    ds.isel({ds.img.axes[0]: 0})
+                    ds.close()
+                assert not regions, "pixels are read before they are asked for"
+
+    def test_reads_only_the_part(self, driver: type[ImageSource], subjects: list[Subject], monkeypatch: Any) -> None:
+        """Of a part, no more than the part is read."""
+        regions = _record_regions(driver, monkeypatch)
+        for subject in subjects:
+            with about(subject):
+                source = driver(subject.path)
+                for ds in (source.to_dask(), source.dataset(chunks=None)):
+                    part = next(iter(ds.isel(dict.fromkeys(ds.dims, slice(1, 3))).data_vars.values()))
+                    regions.clear()
+                    values_of(part)
+                    assert 0 < sum(_size(r) for r in regions) <= 3 * part.size
+                    ds.close()
+
+    def test_closes(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """After ``close`` nothing is open; what was lazy computes still, and closes again."""
+        for subject in subjects:
+            folder = str(Path(subject.path).parent)
+            for chunks in ("auto", None):
+                with about(subject):
+                    ds = driver(subject.path, chunks=chunks).dataset()
+                    _assert_image(ds.copy(), subject)
+                    ds.close()
+                    assert process.open_files(folder) == []
+                    _assert_image(ds.copy(), subject)
+                    assert process.open_files(folder) == []
+                    with driver(subject.path, chunks=chunks) as source:
+                        source.discover()
+                    assert process.open_files(folder) == []
+
+    def test_forgets(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """When the last Dataset is gone nothing is open, ``close`` or not."""
+        for subject in subjects:
+            with about(subject):
+                ds = driver(subject.path).dataset()
+                _assert_image(ds.copy(), subject)
+                del ds
+                gc.collect()
+                assert process.open_files(str(Path(subject.path).parent)) == []
+        assert len(POOL) == 0
+
+    def test_pickles(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
+        """Sources and Datasets pickle small, stay equal, and compute in another process."""
+        given: list[Any] = []
+        for subject in subjects:
+            with about(subject):
+                source = driver(subject.path)
+                again = pickle.loads(pickle.dumps(source))
+                assert again == source
+                assert hash(again) == hash(source)
+                assert again.yaml() == source.yaml()
+                given += [source, source.to_dask(), source.dataset(chunks=None)]
+                for ds in map(pickle.loads, map(pickle.dumps, given[-2:])):
+                    _assert_image(ds, subject)
+        (tmp_path / "given").write_bytes(pickle.dumps(given))
+        _, trouble = process.run_module("elsewhere", str(tmp_path / "given"), str(tmp_path / "result"))
+        assert not trouble
+        for n, values in enumerate(pickle.loads((tmp_path / "result").read_bytes())):
+            for name, variable in _expected(subjects[n // 3]).data_vars.items():
+                np.testing.assert_array_equal(values[_name_in(values, name)], variable.values)
+
+    # parts
+
+    def test_parts_equal_the_whole(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """A part is the part of the whole, whatever the chunks, the order of axes, or the way it is asked for."""
+        for subject in subjects:
+            with about(subject):
+                whole = driver(subject.path).read()
+                for chunks, key in zip(_chunkings(whole), _random_parts(whole, 24), strict=False):
+                    lazy = driver(subject.path, chunks=chunks).dataset()
+                    xr.testing.assert_identical(lazy.isel(key).compute(scheduler="synchronous"), whole.isel(key))
+                for key in _random_parts(whole, 8):
+                    part = driver(subject.path).read_partition(key)
+                    xr.testing.assert_identical(part, whole.isel(key))
+                swapped = "".join(reversed(whole.img.axes))
+                turned = driver(subject.path, output_axis_order=swapped).read()
+                _assert_values(turned, whole)
+                first = whole.img.axes[0]
+                parts = list(driver(subject.path).read_chunked())
+                assert [p.sizes.get(first) for p in parts] == [None] * whole.sizes[first]
+
+    def test_threads_agree(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """Many threads that read at once read what one does, into views of any layout."""
+        for subject in subjects:
+            with about(subject):
+                whole = driver(subject.path).read()
+                variable = next(iter(driver(subject.path).image().variables.values()))
+                pixels: Pixels = variable.pixels
+                expected = next(iter(whole.data_vars.values())).transpose(*variable.axes).values
+                keys = [tuple(k.get(a, slice(None)) for a in variable.axes) for k in _random_parts(whole, 40)]
+
+                def read(key: tuple[Any, ...], pixels: Pixels = pixels) -> np.ndarray:
+                    part = pixels.select(key)
+                    out = np.zeros([2 * n for n in reversed(part.shape)], pixels.dtype).T[
+                        (slice(None, None, 2),) * pixels.ndim
+                    ]
+                    part.read_into(tuple(slice(0, n) for n in part.shape), out)
+                    return out
+
+                with ThreadPoolExecutor(8) as pool:
+                    for key, found in zip(keys, pool.map(read, keys), strict=True):
+                        np.testing.assert_array_equal(found, _outer(expected, key))
+
+    # plain
+
+    def test_attributes_are_plain(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
+        """Attributes are JSON, name the file and its axes, and survive YAML, Zarr and NetCDF."""
+        for n, subject in enumerate(subjects):
+            with about(subject):
+                ds = driver(subject.path).read()
+                assert json.loads(json.dumps(ds.attrs)) == ds.attrs
+                assert isinstance(json.loads(ds.attrs["fileheader"]), dict)
+                assert set(FILE_ATTRS) <= set(ds.attrs)
+                assert (ds.attrs["uri"], ds.attrs["driver"]) == (subject.path, driver.name)
+                assert ds.attrs["scene"] in ds.attrs["scenes"]
+                assert sorted(ds.attrs["original_axes"]) == sorted(ds.img.axes)
+                _assert_yaml(driver, subject, tmp_path / f"{n}.yaml")
+                _assert_attributes_survive(ds, tmp_path / str(n))
+
+    def test_scenes(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """Each scene opens by its number and, where names differ, by its name."""
+        for subject in subjects:
+            with about(subject):
+                names = driver(subject.path).dataset().attrs["scenes"]
+                if "scene" not in inspect.signature(driver).parameters:
+                    assert len(names) == 1
+                    continue
+                for n, name in enumerate(names):
+                    by_number = driver(subject.path, scene=n).dataset()  # type: ignore[call-arg]
+                    assert by_number.attrs["scene"] == name
+                    if names.count(name) == 1 and name != "all":
+                        _assert_values(driver(subject.path, scene=name).read(), by_number)
+                with pytest.raises(LookupError, match="no scene"):
+                    driver(subject.path, scene="no such scene").dataset()
+
+    def test_describing_changes_nothing(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """`discover` changes neither the source nor what the caller gave."""
+        for subject in subjects[:1]:
+            given = {"note": {"kept": [1, 2]}}
+            source, twin = driver(subject.path, metadata=given), driver(subject.path, metadata=given)
+            before = (source.yaml(), hash(source))
+            info = source.discover()
+            assert given == {"note": {"kept": [1, 2]}}
+            assert source == twin
+            assert (source.yaml(), hash(source)) == before
+            assert info["metadata"]["note"] == {"kept": [1, 2]}
+            assert tuple(info["shape"]) == next(iter(source.dataset().data_vars.values())).shape
+
+    # fails well, streams
+
+    def test_fails_well(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """Damaged and foreign files are refused with an error of ours, in time, and never read as another image."""
+        troubles = []
+        for subject in subjects:
+            arguments = (process.spec_of(driver), subject.path, str(self.damages), "1")
+            lines, ending = process.run_module("damage", *arguments, timeout=20 * SECONDS)
+            tried = [line for line in lines if "about" in line]
+            results = [line["trouble"] for line in lines if "trouble" in line]
+            if ending:
+                results.append(f"hang or crash: {ending}" if tried else f"cannot begin: {ending}")
+            found = [
+                (c["kind"], c["about"], t)
+                for c, t in itertools.zip_longest(tried, results, fillvalue={"kind": "", "about": ""})
+                if t
+            ]
+            troubles += [f"{Path(subject.path).name}: {kind} {what}: {trouble}" for kind, what, trouble in found]
+        assert not troubles, f"{len(troubles)} of the damaged files:\n" + "\n".join(troubles[:30])
+
+    def test_streams(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
+        """An image larger than the memory it may use is written, opened and read plane by plane; its graph is small."""
+        if process.peak_memory() is None:
+            pytest.skip("this platform does not tell peaks of memory")
+        for subject in subjects:
+            if not subject.written:
+                continue
+            path = tmp_path / Path(subject.path).name
+            lines, trouble = process.run_module("streaming", process.spec_of(driver), str(path), timeout=300)
+            assert not trouble, trouble
+            if lines[-1].get("refused"):  # a format of single planes
+                continue
+            with about(subject):
+                self._assert_cheap(lines[-1])
+            _remove(path)
+
+    def _assert_cheap(self, cost: dict[str, Any]) -> None:
+        assert cost["equal"]
+        for step in ("write", "open", "read"):
+            assert cost[step] < self.extra_memory, f"to {step} {cost['nbytes'] >> 20} MiB took {cost[step] >> 20} MiB"
+        assert cost["open"] < 40 * _MIB
+        assert cost["open_bytes"] < 4 * _MIB, "to open the image reads pixels"
+        assert cost["crop_bytes"] < cost["nbytes"] / 4
+        assert cost["chunks"] <= cost["nbytes"] / _MIB
+        assert cost["tasks"] <= 2 * cost["chunks"] + 4
+        assert cost["task_bytes"] < 4096
+
+    def test_graph_is_small(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+        """A chunk is a task or two, each of which holds names and no data."""
+        for subject in subjects:
+            with about(subject):
+                for chunks in ("auto", 3):
+                    ds = driver(subject.path, chunks=chunks).dataset()
+                    first = next(iter(ds.data_vars.values()))
+                    graph = dict(first.__dask_graph__())
+                    assert len(graph) <= 2 * first.data.npartitions + 2
+                    assert max(len(pickle.dumps(task)) for task in graph.values()) < 4096
+
+
+# helpers of the laws
+
+
+def _assert_spelled_out(function: Any, doc: str | None, first: tuple[str, ...]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    open_ended = [p.name for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    assert not open_ended, f"{function.__qualname__} does not spell out its options: {open_ended}"
+    documented = _documented(doc or function.__doc__ or "")
+    for p in parameters:
+        if p.name in ("self", "cls"):
+            continue
+        assert p.name in first or p.kind is p.KEYWORD_ONLY, f"{function.__qualname__}: {p.name!r} is not keyword-only"
+        assert p.name in documented, f"{function.__qualname__}: the docstring has no line on {p.name!r}"
+
+
+def _documented(doc: str) -> set[str]:
+    """Names in the section "Parameters" of a docstring, as numpydoc writes it."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n-+$|\Z)", inspect.cleandoc(doc), re.S | re.M)
+    lines = re.findall(r"^([*\w][^\n:]*)", section[1] if section else "", re.M)
+    return {name.strip().lstrip("*") for line in lines for name in line.split(",")}
+
+
+def _record_regions(driver: type[ImageSource], monkeypatch: Any) -> list[Any]:
+    regions: list[Any] = []
+    original = driver.read_region.__func__  # type: ignore[attr-defined]
+
+    def read_region(cls: Any, handle: Any, address: Any, region: Any, out: np.ndarray) -> None:
+        regions.append(region)
+        original(cls, handle, address, region, out)
+
+    monkeypatch.setattr(driver, "read_region", classmethod(read_region))
+    return regions
+
+
+def _size(region: tuple[slice, ...]) -> int:
+    return int(np.prod([s.stop - s.start for s in region]))
+
+
+def _expected(subject: Subject) -> xr.Dataset:
+    ds = subject.expected
+    return ds.transpose(*[a for a in imload(subject.path, metadata_only=True).dims if a in ds.dims])
+
+
+def _name_in(names: Any, name: Any) -> Any:
+    return name if name in names else "image"
+
+
+def _assert_image(found: xr.Dataset, subject: Subject) -> None:
+    for name, variable in subject.expected.data_vars.items():
+        values = values_of(found[_name_in(found, name)].transpose(*variable.dims))
+        np.testing.assert_array_equal(values, variable.values)
+
+
+def _assert_same_pixels(found: xr.Dataset, given: xr.Dataset) -> None:
+    for a, b in zip(found.data_vars.values(), given.data_vars.values(), strict=True):
+        assert a.dtype == b.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(values_of(a), values_of(b))
+
+
+def _assert_values(found: xr.Dataset, expected: xr.Dataset) -> None:
+    for name, variable in expected.data_vars.items():
+        np.testing.assert_array_equal(values_of(found[name].transpose(*variable.dims)), values_of(variable))
+
+
+def _chunkings(ds: xr.Dataset) -> Iterator[Any]:
+    axes = list(ds.img.axes)
+    known = ["auto", None, 1, 2, -1, {axes[0]: 1}, {axes[-1]: 7, axes[-2]: 5}, dict.fromkeys(axes, -1)]
+    return itertools.cycle(known)
+
+
+def _random_parts(ds: xr.Dataset, count: int) -> Iterator[dict[str, Any]]:
+    rng = np.random.default_rng(count)
+    for _ in range(count):
+        yield {str(a): _random_key(rng, n) for a, n in ds.sizes.items() if rng.random() < 0.8}
+
+
+def _random_key(rng: np.random.Generator, n: int) -> Any:
+    kind = int(rng.integers(5))
+    if kind == 0:
+        return int(rng.integers(n))
+    if kind == 1:
+        return sorted(set(rng.integers(n, size=3).tolist()))
+    start, stop = sorted(rng.integers(n + 1, size=2).tolist())
+    return slice(start, max(stop, start + 1) if start < n else n, int(rng.integers(1, 3)))
+
+
+def _outer(array: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
+    for axis, k in enumerate(key):
+        array = np.take(array, [k] if isinstance(k, int) else np.arange(array.shape[axis])[k], axis)
+    return array
+
+
+def _assert_yaml(driver: type[ImageSource], subject: Subject, path: Path) -> None:
+    import intake
+    import yaml
+
+    source = driver(subject.path)
+    text = source.yaml()
+    assert yaml.safe_load(text)["sources"]
+    path.write_text(text, encoding="utf-8")
+    entry = intake.open_catalog(str(path))[source.name]
+    xr.testing.assert_identical(entry.read(), source.read())
+
+
+def _assert_attributes_survive(ds: xr.Dataset, path: Path) -> None:
+    flat = ds.isel(dict.fromkeys(ds.dims, slice(0, 1))).map(lambda v: v.real.astype("float32"), keep_attrs=True)
+    flat.attrs = ds.attrs
+    flat.to_zarr(f"{path}.zarr", zarr_format=2, consolidated=False)
+    kept = xr.open_zarr(f"{path}.zarr", consolidated=False)
+    assert kept.attrs == ds.attrs
+    try:
+        import netCDF4  # noqa: F401
+    except ImportError:
+        return
+    flat.to_netcdf(f"{path}.nc", engine="netcdf4")
+    with xr.open_dataset(f"{path}.nc", engine="netcdf4") as kept:
+        back = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in kept.attrs.items()}
+        assert back["fileheader"] == ds.attrs["fileheader"]
+        assert np.atleast_1d(back["scenes"]).tolist() == ds.attrs["scenes"]
+
+
+def _kinds(driver: type[ImageSource]) -> list[str]:
+    return writing_extensions(driver)[:4]
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+"""What a process holds and costs, and how a law is tried in another one: open files, peak memory, bytes read.
+
+The numbers come from ``/proc``; where there is none, those that nobody can tell are None or empty.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["bytes_read", "class_of", "open_files", "peak_memory", "reset_peak", "run_module", "spec_of"]
+
+
+def open_files(folder: str) -> list[str]:
+    """Return what this process has open, or mapped into memory, inside a folder."""
+    inside = os.path.realpath(folder) + os.sep
+    found = []
+    for link in Path("/proc/self/fd").glob("*"):
+        try:
+            found.append(os.readlink(link))
+        except OSError:  # the descriptor of this very listing
+            continue
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        found += [line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if inside in line]
+    return sorted(path for path in found if path.startswith(inside))
+
+
+def peak_memory() -> int | None:
+    """Return the most memory, in bytes, that was resident since the process began or `reset_peak`."""
+    return _proc("status", "VmHWM:", 1024)
+
+
+def reset_peak() -> None:
+    """Let `peak_memory` begin anew, from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def bytes_read() -> int | None:
+    """Return how many bytes this process has read through system calls (pages of memory maps are not counted)."""
+    return _proc("io", "rchar:", 1)
+
+
+def _proc(name: str, key: str, factor: int) -> int | None:
+    try:
+        text = Path("/proc/self", name).read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * factor for line in text.splitlines() if line.startswith(key))
+
+
+def spec_of(driver: type) -> str:
+    """Return the name by which another process finds a class."""
+    return f"{driver.__module__}:{driver.__qualname__}"
+
+
+def class_of(spec: str) -> Any:
+    """Return the class that `spec_of` named."""
+    module, _, name = spec.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def run_module(module: str, *arguments: str, timeout: float = 120, stdin: bytes = b"") -> tuple[list[Any], str]:
+    """Run a module of this package in a new Python that finds all that this one does.
+
+    Returns
+    -------
+    lines : list
+        What it printed, parsed as one JSON value a line.
+    trouble : str
+        Empty if it ended well; else how it ended, and the end of its messages.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", f"intake_img.testing.{module}", *arguments]
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, env=environment, check=False)
+        code: object = done.returncode
+        out, messages = done.stdout, done.stderr
+    except subprocess.TimeoutExpired as exc:
+        code, out, messages = f"none within {timeout} s", exc.stdout or b"", exc.stderr or b""
+    lines = [json.loads(line) for line in out.decode().splitlines() if line.startswith(("{", "["))]
+    return lines, "" if code == 0 else f"exit code {code}: {messages.decode(errors='replace')[-2000:]}"

@@ -1,0 +1,104 @@
+"""An image larger than the memory it may use: written from lazy data, opened, and read plane by plane.
+
+``python -m intake_img.testing.streaming module:Class PATH`` writes `PLANES` planes to PATH and prints what it cost as a
+line of JSON. It runs in a process of its own, because peaks of memory are those of a process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.errors import CannotWriteError
+from intake_img.io import imsave
+from intake_img.testing.process import bytes_read, class_of, peak_memory, reset_peak
+
+__all__ = ["PLANES", "SIDE", "plane"]
+
+PLANES, SIDE = 40, 2000
+_FORMS = (("zyx", "uint16"), ("tyx", "uint16"), ("zyx", "uint8"), ("tyx", "uint8"))
+
+
+def plane(k: int, side: int, dtype: str) -> np.ndarray:
+    """Return a plane that differs from all others and compresses somewhat, like a real one."""
+    line = np.arange(side, dtype="uint16")
+    values = np.add.outer(line * 3 + 17 * k, line // 2)
+    values %= 251
+    return values.astype(dtype, copy=False)
+
+
+def lazy_image(axes: str, dtype: str, planes: int, side: int) -> xr.Dataset:
+    """Return a Dataset of `planes` dask chunks, each made when it is asked for."""
+    import dask.array as da
+
+    def block(block_info: Any = None) -> np.ndarray:
+        return plane(block_info[None]["array-location"][0][0], side, dtype)[None]
+
+    chunks = ((1,) * planes, (side,), (side,))
+    return xr.Dataset({"image": (tuple(axes), da.map_blocks(block, chunks=chunks, dtype=dtype))})
+
+
+def main(spec: str, path: str) -> None:
+    """Write, open, read, and print the cost."""
+    warnings.simplefilter("ignore")
+    driver = class_of(spec)
+    head, tail = os.path.split(path)
+    for axes, dtype in _FORMS:
+        try:  # a small one first: libraries that are imported on the way are not what is measured
+            small = os.path.join(head, f"small-{axes}-{dtype}-{tail}")
+            imsave(lazy_image(axes, dtype, 3, 64), small)
+        except CannotWriteError:
+            continue
+        driver(small).read().close()
+        print(json.dumps(_cost(driver, path, axes, dtype)))
+        return
+    print(json.dumps({"refused": True}))
+
+
+def _cost(driver: Any, path: str, axes: str, dtype: str) -> dict[str, Any]:
+    cost: dict[str, Any] = {}
+    before = _peak_from_now()
+    imsave(lazy_image(axes, dtype, PLANES, SIDE), path)
+    cost["write"] = _peak() - before
+    before, read = _peak_from_now(), bytes_read()
+    ds = driver(path, chunks=None).dataset()
+    cost["open"], cost["open_bytes"] = _peak() - before, (bytes_read() or 0) - (read or 0)
+    read = bytes_read()
+    crop = ds["image"].isel({axes[0]: PLANES // 2, "y": slice(100, 200), "x": slice(50, 150)}).values
+    cost["crop_bytes"] = (bytes_read() or 0) - (read or 0)
+    cost["equal"] = bool((crop == plane(PLANES // 2, SIDE, dtype)[100:200, 50:150]).all())
+    before = _peak_from_now()
+    for k in range(PLANES):
+        cost["equal"] &= bool((ds["image"].isel({axes[0]: k}).values == plane(k, SIDE, dtype)).all())
+    cost["read"] = _peak() - before
+    ds.close()
+    return {**cost, "nbytes": ds["image"].nbytes, **_graph(driver(path).to_dask())}
+
+
+def _graph(ds: xr.Dataset) -> dict[str, int]:
+    graph = dict(ds["image"].__dask_graph__())
+    return {
+        "chunks": ds["image"].data.npartitions,
+        "tasks": len(graph),
+        "task_bytes": max(len(pickle.dumps(task)) for task in graph.values()),
+    }
+
+
+def _peak_from_now() -> int:
+    reset_peak()
+    return _peak()
+
+
+def _peak() -> int:
+    return peak_memory() or 0
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

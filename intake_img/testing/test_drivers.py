@@ -1,0 +1,18 @@
+"""The laws, over every driver that is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from intake_img.detect import drivers
+from intake_img.source import ImageSource
+from intake_img.testing.laws import DriverLaws
+
+
+class TestInstalledDrivers(DriverLaws):
+    @pytest.fixture(scope="class", params=list(drivers()))
+    @classmethod
+    def driver(cls, request: Any) -> type[ImageSource]:
+        return drivers()[request.param]
