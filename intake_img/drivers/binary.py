@@ -106,7 +106,8 @@ class BinarySource(ImageSource):
         )
 
     @classmethod
-    def open(cls, file: File, *, shape: tuple[int, ...] | None, dtype: str | None, order: str | None,
+    def open(cls, file: File, *, shape: tuple[int, ...] | None, dtype: str | None,  # type: ignore[override]
+             order: str | None,
              offset: int | None, conf: str) -> _Handle:  # fmt: skip
         stated = _description(file, conf)
         facts: dict[str, Any] = {"shape": shape, "dtype": dtype, "order": order, "offset": offset}
