@@ -139,7 +139,7 @@ class SequenceSource(ImageSource):
         alike: dict[tuple[Any, ...], dict[int, list[int]]] = {}
         for n, listing in enumerate(self.found):
             for k, path in enumerate(listing.paths):
-                v = next(iter(self._member(path).image().variables.values()))
+                v = next(iter(self.member(path).image().variables.values()))
                 key = (v.axes, v.pixels.shape, v.pixels.dtype.name)
                 alike.setdefault(key, {}).setdefault(n, []).append(k)
         return {
@@ -159,7 +159,8 @@ class SequenceSource(ImageSource):
             )
         return xr.DataTree.from_dict(nodes)
 
-    def _member(self, path: str) -> ImageSource:
+    def member(self, path: str) -> ImageSource:
+        """Return the source of one of the files."""
         options = dict(self.member_options)
         if self.storage_options:
             options["storage_options"] = self.storage_options
@@ -169,7 +170,7 @@ class SequenceSource(ImageSource):
         listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
         if not any(map(len, listings.values())):
             raise FileNotFoundError(f"no image file fits {self.uri}")
-        head = self._member(_first_path(next(iter(listings.values())))).image()
+        head = self.member(_first_path(next(iter(listings.values())))).image()
         whole = head.partition
         order = [format_labels([n])[0] for n in whole.get("variables", [])]
         if lost := [n for n in order if n not in listings and len(order) > 1]:
@@ -179,7 +180,7 @@ class SequenceSource(ImageSource):
         variables: dict[str, Variable] = {}
         for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
             listing = listings[label]
-            start = self._member(_first_path(listing))
+            start = self.member(_first_path(listing))
             image = start.image()
             axes, labels = _grid(listing, spread, image)
             paths = self._places(listing, axes, labels, fill_gaps)
@@ -511,20 +512,20 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
         Options of the source.
     """
     if isinstance(uri, (list, tuple)):
-        return ImageListSource(uri, **_sequence_options(ImageListSource, options))
+        return ImageListSource(uri, **sequence_options(ImageListSource, options))
     file = File.parse(uri, options.get("storage_options"))
     if file.exists():
         if file.is_folder():
             try:
                 find_driver(file)
             except UnknownFormatError:
-                return DirectorySource(file, **_sequence_options(DirectorySource, options))
+                return DirectorySource(file, **sequence_options(DirectorySource, options))
         return None
     if re.search(r"[{*?\[]", file.path):
-        return FilePatternSource(file, **_sequence_options(FilePatternSource, options))
+        return FilePatternSource(file, **sequence_options(FilePatternSource, options))
     found = parts(file)
     if found:
-        source = FilePatternSource(file, **_sequence_options(FilePatternSource, options))
+        source = FilePatternSource(file, **sequence_options(FilePatternSource, options))
         source.__dict__["found"] = found  # listed once
         return source
     return None
@@ -546,7 +547,7 @@ def parts(file: File) -> list[Listing]:
     return find_parts(file, stem, extension)
 
 
-def _sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:
+def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:
     """Sort options into those of the sequence and those of the driver of each file."""
     import inspect
 
