@@ -484,12 +484,16 @@ def _split(n: int, block: int) -> tuple[int, ...]:
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     nbytes = math.prod(shape) * dtype.itemsize
+    too_large = TooLargeError(
+        f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
+        f"{_memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
+    )
     if nbytes > _memory():
-        raise TooLargeError(
-            f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
-            f"{_memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
-        )
-    return np.empty(shape, dtype)
+        raise too_large
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as exc:  # a limit of the process, or an address space that is full
+        raise too_large from exc
 
 
 def _memory() -> int:
