@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import dask
@@ -241,7 +242,10 @@ def test_a_slice_of_a_dask_array_reads_only_itself():
 def test_dask_arrays_fill_the_same_with_every_scheduler(scheduler):
     array = np.arange(2 * 6 * 8).reshape(2, 6, 8)
     pixels = Pixels.of(da.from_array(array, chunks=(1, 3, 8)))
-    with dask.config.set(scheduler=scheduler):
+    with (
+        ProcessPoolExecutor(1) as pool,
+        dask.config.set(scheduler=scheduler, pool=pool if scheduler == "processes" else None),
+    ):
         np.testing.assert_array_equal(pixels.transpose((2, 0, 1)).read(), array.transpose(2, 0, 1))
         np.testing.assert_array_equal(pixels[1, 2:5, ::-1], array[1, 2:5, ::-1])
         np.testing.assert_array_equal(np.array(list(iter_planes(pixels))), array)
