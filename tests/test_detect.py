@@ -69,8 +69,8 @@ def test_real_files_are_found(data, folder):
 @pytest.mark.parametrize(
     ("name", "driver"),
     [("a.OME.TIFF", "tif"), ("a.Ome.Tif", "tif"), ("a.ome.zarr", "omezarr"), ("a.ZARR", "omezarr"),
-     ("a.zarr.zip", "omezarr"), ("a.OME.ZARR.ZIP", "omezarr"), ("a.czi", "czi"), ("A.PNG", "imageio"), ("a.b.c.JPeG", "imageio"), ("a.NPZ", "npy"),
-     ("name", "omezarr")],
+     ("a.zarr.zip", "omezarr"), ("a.OME.ZARR.ZIP", "omezarr"), ("a.czi", "czi"), ("A.PNG", "imageio"),
+     ("a.b.c.JPeG", "imageio"), ("a.NPZ", "npy"), ("name", "omezarr")],
 )  # fmt: skip
 def test_the_longest_ending_in_any_case_says_who_writes(name, driver):
     assert writer_for(File.parse(f"/x/{name}")).name == driver
