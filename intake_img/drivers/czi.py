@@ -36,6 +36,7 @@ from intake_img.czi_index import (
     Directory,
     Mosaic,
     agree,
+    distinct,
     parse_directory,
 )
 from intake_img.czi_metadata import RECORD, Facts, parse_metadata, without_record
@@ -53,7 +54,7 @@ _CANVAS = "canvas"
 _SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 _FILE = struct.Struct("<iiii16s16siqqiq")
 _CACHE_BYTES = 64 * 2**20
-_WRITES = {None: "uncompressed:", False: "uncompressed:", True: "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack"}
+_DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
 _STORED = {"u1": "u1", "u2": "u2", "f4": "f4", "b1": "u1", "f2": "f4"}
 """Dtypes that are written, and the pixel type that holds their values."""
 
@@ -110,6 +111,8 @@ class _Handle:
         self.attachments = _attachments(parts.get(b"ZISRAWATTDIR", b""))
         self.data_offset = np.full(len(self.index), -1, np.int64)
         self.data_size = np.zeros(len(self.index), np.int64)
+        if self.source.file.local:
+            self.locate(self.index.doubtful[:_DOUBTFUL])
 
     @cached_property
     def facts(self) -> Facts:
@@ -232,7 +235,7 @@ class _Layout:
 def _layout(handle: _Handle, scene: int | None, level: int) -> _Layout:
     mosaic = handle.mosaic(scene, level)
     blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
-    kinds = [PIXEL_TYPES[k] for k in np.unique(handle.index.pixel_type[blocks]).tolist()]
+    kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
     dtype = np.result_type(*[np.dtype(code) for code, _ in kinds]).newbyteorder("=")
     counts = {n for _, n in kinds}
     samples = counts.pop() if len(counts) == 1 else 3
@@ -379,8 +382,8 @@ class CziSource(ImageSource):
         """
         from pylibCZIrw import czi
 
-        options = _compression(compress)
         plan = _plan(image)
+        options = _compression(compress, plan)
         record = json.dumps(image.record(stored_axes=plan.stored_axes))
         spacing = {f"scale_{a}": _micrometres(image, a) for a in "xyz"}
         names = dict(enumerate(image.channels or ())) if not plan.colour else {}
@@ -420,7 +423,7 @@ class CziSource(ImageSource):
 
 
 def _header(handle: _Handle) -> dict[str, Any]:
-    codes = np.unique(handle.index.compression).tolist()
+    codes = distinct(handle.index.compression)
     return {
         "version": list(handle.version),
         "subblocks": len(handle.index),
@@ -617,8 +620,8 @@ def _decoded(data: bytes, compression: int, dtype: np.dtype, shape: tuple[int, .
     if array.dtype != dtype or array.size != count:
         raise FormatError(f"a tile holds {array.dtype} {array.shape}, where the directory promises {dtype} {shape}")
     array = array.reshape(shape)
-    if compression == 1 and array.ndim == 3:
-        return array[..., ::-1]  # JPEG decodes to RGB
+    if compression in (1, 4) and array.ndim == 3:
+        return array[..., ::-1]  # these decode to RGB
     return array
 
 
@@ -679,7 +682,7 @@ def _read_by_libczi(
             handle.libczi = czi.CziReader(path)
     place = np.unravel_index(plane, m.shape) if m.shape else ()
     coordinates = {k: int(p) + s for k, p, s in zip(m.dims, place, m.starts, strict=True)}
-    scenes = {int(s) for s in np.unique(handle.index.scene[m.blocks])} - {ABSENT}
+    scenes = set(distinct(handle.index.scene[m.blocks])) - {ABSENT}
     ys, xs = region[:2]
     roi = m.x + xs.start, m.y + ys.start, xs.stop - xs.start, ys.stop - ys.start
     found = handle.libczi.read(roi=roi, plane=coordinates, scene=scenes.pop() if len(scenes) == 1 else None)
@@ -748,9 +751,14 @@ def _plan(image: Image) -> _Plan:
     return _Plan(variable, lead, colour, tuple(stored))
 
 
-def _compression(compress: Any) -> str:
-    if compress is None or isinstance(compress, bool):
-        return _WRITES[compress]
+def _compression(compress: Any, plan: _Plan) -> str:
+    """Return the options for libCZI."""
+    if compress in (None, False):
+        return "uncompressed:"
+    if compress in (True, "zstd1"):
+        # libCZI 0.68 cannot read back colour pixels whose low and high bytes it separated
+        separate = plan.variable.pixels.dtype.itemsize == 2 and not plan.colour
+        return "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack" if separate else "zstd1:ExplicitLevel=1"
     if isinstance(compress, str) and compress.split(":", 1)[0] in ("zstd0", "zstd1", "uncompressed"):
         return compress if ":" in compress else f"{compress}:"
     raise CannotWriteError(
