@@ -132,7 +132,7 @@ class Image:
     @property
     def channels(self) -> list[str] | None:
         """Channel names, if known."""
-        return [str(v) for v in self.coords["c"].values] if "c" in self.coords else None
+        return [str(v) for v in np.ravel(self.coords["c"].values)] if "c" in self.coords else None
 
     # changes
 
