@@ -10,6 +10,8 @@ import contextlib
 import itertools
 import json
 import math
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,9 @@ __all__ = ["RECORD_TAG", "Scene", "TiffHandle", "open_tiff"]
 
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
-_SKIPPED_ERRORS = ("TiffTag", "read_tags", "invalid data type")  # of tags that pixels do not depend on
+# tags without which an image is another one: geometry, place and coding of pixels, and what dialects say in
+_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 330, 338,
+               339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839, RECORD_TAG}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class _Parser:
             else:
                 tif = self.tiff(self.file, self.source)
                 scenes = self.of_tiff(tif)
-        if fatal := [e for e in errors if not any(word in e for word in _SKIPPED_ERRORS)]:
+        if fatal := [e for e in errors if _is_vital(e)]:
             raise FormatError(f"{self.file} is truncated or damaged: {fatal[0].split('>', 1)[-1].strip()}")
         if not scenes:
             raise FormatError(f"{self.file} holds no image")
@@ -135,11 +139,12 @@ class _Parser:
         if document and document.images and not any(s.kind == "ome" for s in series):
             return self.assembled(document, tif)
         kept = [s for s in series if not (s.kind == "lsm" and s.keyframe.is_reduced)]  # LSM: thumbnails
+        kept, further = _pyramids(kept)
         omes = _matched(kept, document.images) if document else [None] * len(kept)
         record = _record(tif)
         scenes = []
         for n, (one, ome) in enumerate(zip(kept, omes, strict=True)):
-            stored = [_stored(level, self.file) for level in one.levels]
+            stored = [_stored(level, self.file) for level in [*one.levels, *further[n]]]
             name = one.name.strip() or str(n)
             page = one.keyframe
             stored = _squeezed(stored, one.axes + ("C" if ome and _one_named(ome) else ""))
@@ -148,6 +153,12 @@ class _Parser:
 
     def scene(self, tif: tifffile.TiffFile, name: str, stored: list[Stored], kind: str, page: tifffile.TiffPage,
               ome: OmeImage | None, document: OmeDocument | None, record: Any) -> Scene:  # fmt: skip
+        if missing := sum(p is None for p in stored[0].pages):
+            warnings.warn(
+                f"{self.file}: {missing} of {len(stored[0].pages)} planes of {name!r} are missing; they read as "
+                f"{page.nodata}",
+                stacklevel=2,
+            )
         levels = [layout_of(s, self.source, self.file) for s in stored]
         axes = _axis_names(stored[0].axes)
         if ome is not None:
@@ -232,6 +243,13 @@ class _Parser:
         return pages, files
 
 
+def _is_vital(error: str) -> bool:
+    """True for what tifffile logs of damage that changes the image, and not just some tag about the camera."""
+    if found := re.search(r"TiffTag (\d+) @", error):
+        return int(found[1]) in _VITAL_TAGS
+    return "read_tags" not in error and not error.startswith("invalid data type")
+
+
 def _text(file: File) -> str:
     return file.read().decode("utf-8", "replace")
 
@@ -244,6 +262,29 @@ def _record(tif: tifffile.TiffFile) -> Any:
         return json.loads(value)
     except ValueError:
         return None
+
+
+def _pyramids(series: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
+    """Return the series of full resolution, and the reduced ones in their SubIFDs that tifffile does not see as levels.
+
+    tifffile expects that z is reduced along with y and x.
+    """
+    bases: list[Any] = []
+    levels: list[list[Any]] = []
+    for one in series:
+        key = one.keyframe
+        base = bases[-1] if bases and key.is_subifd and key.is_reduced else None
+        if (
+            base is not None
+            and base.keyframe.treeindex[0] == key.treeindex[0]
+            and (base.axes, base.dtype) == (one.axes, one.dtype)
+            and all(m <= n if a in "YX" else m == n for a, n, m in zip(one.axes, base.shape, one.shape, strict=True))
+        ):
+            levels[-1].append(one)
+        else:
+            bases.append(one)
+            levels.append([])
+    return bases, levels
 
 
 def _matched(series: Sequence[Any], images: Sequence[OmeImage]) -> list[OmeImage | None]:

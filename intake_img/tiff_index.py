@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Stored", "check_chain", "layout_of", "listening"]
 
 _PLAIN_BITS = (8, 16, 32, 64, 128)
-_BOMB_BYTES, _BOMB_RATIO = 2**30, 50_000  # a strip or tile that inflates like this is no image
+# a strip or tile of so many bytes that inflates by so much is no image; the simple codecs cannot do it at all
+_BOMB, _SIMPLE_BOMB, _SIMPLE = (2**28, 50_000), (2**24, 4_000), {5, 8, 32773, 32946}
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         if whole and stored.files is None and _one_piece(offsets, math.prod(page) * dtype.itemsize, page):
             return Layout(shape, dtype, raw, int(offsets[0, 0]))
     else:
-        _check_bomb(segment, counts, dtype.itemsize, name)
+        _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
         key.init_decode() if hasattr(key, "init_decode") else key.decode
     jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
     return Layout(
@@ -307,6 +308,11 @@ def _places(
 def _segments(stored: Stored, page: tuple[int, ...], segment: tuple[int, ...], tiled: bool,
               name: object) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     need = math.prod(grid_of(page, segment))
+    known = next(p for p in stored.pages if p is not None)
+    if len(known.dataoffsets) < need:  # before anything of that length is made
+        raise FormatError(
+            f"{name}: a page needs {need} {'tiles' if tiled else 'strips'}, its header lists {len(known.dataoffsets)}"
+        )
     none = (0,) * need
     found = []
     for what in ("dataoffsets", "databytecounts"):
@@ -363,10 +369,11 @@ def _check_fits(offset: int, nbytes: int, source: ByteReader, name: object) -> N
         )
 
 
-def _check_bomb(segment: tuple[int, ...], counts: np.ndarray, itemsize: int, name: object) -> None:
+def _check_bomb(segment: tuple[int, ...], counts: np.ndarray, itemsize: int, codec: int, name: object) -> None:
+    least, ratio = _SIMPLE_BOMB if codec in _SIMPLE else _BOMB
     size = math.prod(segment) * itemsize
     known = counts[counts > 0]
-    if size > _BOMB_BYTES and known.size and size > _BOMB_RATIO * int(known.max()):
+    if size > least and known.size and size > ratio * int(known.max()):
         raise FormatError(
             f"{name}: the header promises {size} bytes in a piece of {int(known.max())} compressed ones: refused"
         )

@@ -92,7 +92,7 @@ def _pieces(layout: Layout, region: Region, out: np.ndarray) -> Iterator[_Piece]
         page = 0
         for k, n in enumerate(place):
             page = page * shape[k] + region[k].start + n
-        target = out[place + view][spread] if lead or view else out
+        target = out[(*place, ..., *view)][spread]  # the ellipsis: a view, even of a single pixel
         for at in product(*ranges):
             index = ((at[0] * grid[1] + at[1]) * grid[2] + at[2]) * grid[3] + at[3]
             start = tuple(k * step for k, step in zip(at, steps, strict=True))

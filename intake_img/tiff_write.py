@@ -177,9 +177,12 @@ def _plan(image: Image, name: str, tile: tuple[int, int] | None, codec: int, rgb
 def _stored(image: Image, plan: _Plan) -> _Plan:
     """Return the plan with the pixels of an image in the order of its axes."""
     own = image.only.axes
-    pixels = image.only.pixels.astype(plan.pixels.dtype)
-    return replace(plan, pixels=pixels.transpose([own.index(a) for a in plan.order]).reshape(
-        [plan.order.index(a) for a in plan.axes]))  # fmt: skip
+    pixels = image.only.pixels.astype(plan.pixels.dtype).transpose([own.index(a) for a in plan.order])
+    places: list[int | None] = [plan.order.index(a) for a in plan.axes]
+    if len(places) > 1:
+        return replace(plan, pixels=pixels.reshape(places))
+    row = next(a for a in "qpon" if a not in plan.axes)  # a page has two axes
+    return replace(plan, pixels=pixels.reshape([None, *places]), axes=(row, *plan.axes))
 
 
 def _like(level: Image, image: Image) -> Image:
@@ -429,7 +432,7 @@ def _pieces(planes: Iterator[np.ndarray], plan: _Plan) -> Iterator[np.ndarray]:
         return
     height, width = plan.tile
     for plane in planes:
-        plane = plane.reshape(1, -1) if plane.ndim == 1 else plane
+        plane = plane[..., np.newaxis] if plane.ndim == 2 else plane  # tifffile tells the columns by the axis after
         for y in range(0, plane.shape[0], height):
             for x in range(0, plane.shape[1], width):
                 yield plane[y : y + height, x : x + width]
