@@ -20,6 +20,8 @@ from intake_img.source import ImageSource
 
 __all__ = ["imload", "imsave"]
 
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
 
 def imload(
     uri: Any,
@@ -197,8 +199,10 @@ def imsave(
             with _progress(progress, total, target.name) as step:
                 cls.write(model, path, compress=compress, progress=step, **driver_options)
         except OSError as exc:
-            if exc.errno == errno.ENOSPC:
-                raise OSError(errno.ENOSPC, f"no space left for {target}; nothing was left behind") from exc
+            short = exc.errno is None and "written" in str(exc)  # numpy's tofile does not say why it stopped
+            if exc.errno in _FULL or short:
+                code = exc.errno or errno.ENOSPC
+                raise OSError(code, f"no space left for {target}, or none allowed; nothing was left behind") from exc
             raise
     return [str(target)]
 
