@@ -493,12 +493,12 @@ from intake_img import imsave
 started = []
 def slow(block_info=None):
     k = block_info[None]["array-location"][0][0]
-    if k == 20:
+    if k == 120:  # in the third slab: the first is being written
         started.append(k)
-    time.sleep(0.002 if k < 20 else 0.5)
-    return np.full((1, 300, 300), k, "uint16")
+    time.sleep(0.001 if k < 120 else 0.5)
+    return np.full((1, 600, 600), k, "uint16")
 def write(path):
-    imsave(da.map_blocks(slow, chunks=((1,) * 400, (300,), (300,)), dtype="uint16"), path, overwrite=True)
+    imsave(da.map_blocks(slow, chunks=((1,) * 400, (600,), (600,)), dtype="uint16"), path, overwrite=True)
 for path in sys.argv[1:]:
     threading.Thread(target=write, args=(path,), daemon=True).start()
 while len(started) < len(sys.argv) - 1:
@@ -524,6 +524,7 @@ def test_killed_writers(exists, tmp_path):
     assert {k: v for k, v in after.items() if k in before} == before
     leftovers = [p for p in tmp_path.iterdir() if p not in targets]
     assert len(leftovers) == 3
+    assert all(sum(len(b) for k, b in after.items() if k.startswith(p.name)) > 100 for p in leftovers)
     assert all(p.name.startswith(".") and p.name.endswith(".partial") for p in leftovers)
     for target in targets:
         assert [Path(p) for p in glob.glob(str(tmp_path / f"*{target.suffix}"))] == [target] * exists
