@@ -172,19 +172,25 @@ def _asked_shape(
 
 
 def block_shape(
-    shape: Sequence[int], tiles: Sequence[int], unit: Sequence[int], itemsize: int, most: int = _MOST_BYTES
+    shape: Sequence[int],
+    tiles: Sequence[int],
+    unit: Sequence[int],
+    itemsize: int,
+    most: int = _MOST_BYTES,
+    least: int = _BLOCK_BYTES,
 ) -> tuple[int, ...]:
     """Return the shape of the blocks in which an array is copied.
 
     Every block is made of whole `unit` (chunks or shards of the target), so that each is written once. It is made of
     whole `tiles` of the source as well, so that each is read once, unless that takes more than `most` bytes.
+    It grows to about `least` bytes.
 
     Examples
     --------
     >>> block_shape((100, 4096, 4096), (1, 512, 512), (1, 1024, 1024), 2)
     (1, 2048, 4096)
     >>> block_shape((100, 4000, 4000), (7, 4000, 4000), (1, 1000, 1000), 2, most=2**27)
-    (1, 4000, 4000)
+    (3, 4000, 4000)
     """
     block = [min(n, math.lcm(t, u)) for n, t, u in zip(shape, tiles, unit, strict=True)]
     while math.prod(block) * itemsize > most:
@@ -193,14 +199,16 @@ def block_shape(
             break
         block[k] = max(unit[k], block[k] // 2 // unit[k] * unit[k])
     for k in reversed(range(len(block))):
-        times = _BLOCK_BYTES // max(1, itemsize * math.prod(block))
+        times = least // max(1, itemsize * math.prod(block))
         if times > 1 and block[k] < shape[k]:
             block[k] = min(shape[k], block[k] * times)
     return tuple(max(1, b) for b in block)
 
 
-def write_pixels(array: Any, pixels: Pixels, progress: Callable[[int], None] | None = None) -> None:
-    """Fill a new Zarr array with `pixels`, block by block, reading one block ahead."""
+def write_pixels(
+    array: Any, pixels: Pixels, progress: Callable[[int], None] | None = None, least: int = _BLOCK_BYTES
+) -> None:
+    """Fill a new Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead."""
     if 0 in pixels.shape:
         return
     unit = array.shards or array.chunks
@@ -209,7 +217,7 @@ def write_pixels(array: Any, pixels: Pixels, progress: Callable[[int], None] | N
         return
     item = pixels.dtype.itemsize
     most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory at once anyhow
-    block = block_shape(pixels.shape, pixels.tiles, unit, item, most)
+    block = block_shape(pixels.shape, pixels.tiles, unit, item, most, least)
     roomy = math.prod(block) * item <= _MOST_BYTES
     edges = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(pixels.shape, block, strict=True)]
 
@@ -220,8 +228,7 @@ def write_pixels(array: Any, pixels: Pixels, progress: Callable[[int], None] | N
     with ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
         ahead = pool.submit(read, regions[0])
         for n, region in enumerate(regions):
-            data = ahead.result()
-            more = n + 1 < len(regions)
+            data, more = ahead.result(), n + 1 < len(regions)
             if more and roomy:
                 ahead = pool.submit(read, regions[n + 1])
             array[region] = data
@@ -335,7 +342,7 @@ def _compressors(compress: Any, dtype: np.dtype, zarr_format: int, nbytes: int) 
     if name == "gzip":
         return zarr.codecs.GzipCodec(level=5) if zarr_format == 3 else numcodecs.GZip(level=5)
     if name == "zstd":
-        return zarr.codecs.ZstdCodec(level=3) if zarr_format == 3 else numcodecs.Zstd(level=3)
+        return zarr.codecs.ZstdCodec(level=3, checksum=True) if zarr_format == 3 else numcodecs.Zstd(3, True)
     inner = {"blosc": "zstd", "lz4": "lz4", "lz4hc": "lz4hc", "zlib": "zlib", "blosclz": "blosclz"}.get(str(name))
     if inner is None:
         raise CannotWriteError(
@@ -397,8 +404,10 @@ class Halved:
 def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
     dtype = parts[0].dtype
     if dtype.kind in "iu" and dtype.itemsize < 8:
-        total = sum(p.astype(np.int64) for p in parts)
-        return np.asarray((total + len(parts) // 2) // len(parts))  # rounded half up
+        total = np.full(parts[0].shape, len(parts) // 2, np.int32 if dtype.itemsize < 4 else np.int64)
+        for part in parts:
+            total += part
+        return total // len(parts)  # rounded half up
     if dtype.kind in "iu":
         share = [p // len(parts) for p in parts]  # sums of 64-bit numbers would overflow
         rest = sum(p % len(parts) for p in parts)
