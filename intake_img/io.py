@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import xarray as xr
+from intake.source.base import DataSource
 
 from intake_img.axes import CANONICAL
 from intake_img.detect import ImgSource, autodetect, drivers, open_source, writer_for
@@ -119,9 +120,10 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
         if isinstance(uri, ImgSource) and set(options) - set(inspect.signature(type(uri)).parameters):
             return type(uri)(**{**uri.arguments(), **options})
         return open_source(type(uri), **{**uri.arguments(), **options})
-    if callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of an Intake catalog
+    foreign = isinstance(uri, DataSource)
+    if not foreign and callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of an Intake catalog
         return _source(uri.get(), options)
-    if hasattr(uri, "discover") or hasattr(uri, "to_dask"):
+    if foreign or hasattr(uri, "discover") or hasattr(uri, "to_dask"):
         raise TypeError(
             f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
         )
