@@ -45,7 +45,6 @@ _SCHEMA = int.from_bytes(b"DV", "little")
 _FIXED = [("schema", "<u2"), ("pixel_type", "<i4"), ("position", "<i8"), ("part", "<i4"), ("compression", "<i4"),
           ("pyramid", "u1"), ("spare", "V5"), ("dimensions", "<i4")]  # fmt: skip
 _DIMENSION = np.dtype([("name", "<u4"), ("start", "<i4"), ("size", "<i4"), ("coordinate", "<f4"), ("stored", "<i4")])
-_TILE = int.from_bytes(b"M", "little")
 _MOST_DIMENSIONS = 32
 _MOST_PIXELS = 2**24  # of the side of a plane
 _COVERAGE_CELLS = 2**23
@@ -389,7 +388,7 @@ def _extent(entry: bytes) -> dict[int, tuple[int, int, int]]:
     if not 0 < n <= _MOST_DIMENSIONS or entry_size(n) != len(entry):
         return {}
     dimensions = np.frombuffer(entry, _DIMENSION, n, 32).tolist()
-    return {name: (start, size, stored or size) for name, start, size, _, stored in dimensions if name != _TILE}
+    return {name: (start, size, stored or size) for name, start, size, _, stored in dimensions}
 
 
 def _records(data: bytes, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
@@ -430,7 +429,7 @@ def _names(records: np.ndarray) -> list[int]:
 def _column(
     groups: list[tuple[np.ndarray, np.ndarray]], name: int, count: int, place: int | None
 ) -> tuple[np.ndarray, ...]:
-    """Return start (`ABSENT` where an entry lacks the dimension), size and stored size; `place` if it is always there."""
+    """Return start (`ABSENT` where an entry lacks the dimension), size and stored size; `place`, if always the same."""
     if place is not None:
         entries = groups[0][1]["entries"]
         start, size, stored = (entries[field][:, place].astype(np.int64) for field in ("start", "size", "stored"))

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import struct
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import xarray as xr
@@ -55,6 +57,8 @@ _SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 _FILE = struct.Struct("<iiii16s16siqqiq")
 _CACHE_BYTES = 64 * 2**20
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_STRANGE = re.compile(rf"{_CONTROL.pattern}|[/,;\[\]\n]")
 _STORED = {"u1": "u1", "u2": "u2", "f4": "f4", "b1": "u1", "f2": "f4"}
 """Dtypes that are written, and the pixel type that holds their values."""
 
@@ -70,7 +74,8 @@ class _Handle:
         self.cached = 0
         self.libczi: Any = None
         try:
-            self._load()
+            with _about(file):
+                self._load()
         except BaseException:
             self.source.close()
             raise
@@ -129,7 +134,8 @@ class _Handle:
         with self.lock:
             key = scene, level
             if key not in self.mosaics:
-                self.mosaics[key] = self.index.mosaic(scene, level)
+                with _about(self.source.file):
+                    self.mosaics[key] = self.index.mosaic(scene, level)
             return self.mosaics[key]
 
     def time_stamps(self) -> np.ndarray | None:
@@ -195,6 +201,17 @@ class _Handle:
         if self.libczi is not None:
             self.libczi.close()
         self.source.close()
+
+
+@contextlib.contextmanager
+def _about(file: File) -> Iterator[None]:
+    """Let errors of what lies in a file name it."""
+    try:
+        yield
+    except FormatError as exc:
+        if str(file) in str(exc):
+            raise
+        raise FormatError(f"{file}: {exc}") from exc
 
 
 def _attachments(entries: bytes) -> dict[str, int]:
@@ -364,7 +381,8 @@ class CziSource(ImageSource):
             for index, size in zip(place, layout.mosaic.shape, strict=True):
                 plane = plane * size + index
             view = out[tuple(k - s.start for k, s in zip(place, region, strict=False))]
-            draw(handle, layout, plane, region[n:], view)
+            with _about(handle.source.file):
+                draw(handle, layout, plane, region[n:], view)
 
     @classmethod
     def write(cls, image: Image, path: str, *, compress: Any = None,
@@ -385,20 +403,25 @@ class CziSource(ImageSource):
         plan = _plan(image)
         options = _compression(compress, plan)
         record = json.dumps(image.record(stored_axes=plan.stored_axes))
-        spacing = {f"scale_{a}": _micrometres(image, a) for a in "xyz"}
-        names = dict(enumerate(image.channels or ())) if not plan.colour else {}
-        with _ascii_path(path) as target, czi.create_czi(target, compression_options=options) as document:
-            for place, plane in plan.planes():
-                at = dict(zip(plan.lead, place, strict=True))
-                scene = at.pop("i", 0)
-                stored = np.ascontiguousarray(plane if plane.ndim == 3 else plane[:, :, None])
-                where = scene * plane.shape[1], 0
-                coordinates = {a.upper(): k for a, k in at.items()}
-                if not document.write(stored, location=where, plane=coordinates, scene=scene):
-                    raise OSError(f"libCZI could not write the plane {coordinates} of {path}")
-                if progress is not None:
-                    progress(plane.nbytes)
-            document.write_metadata(channel_names=names, custom_attributes={RECORD: record}, **spacing)
+        spacing = {f"scale_{a}": _metres(image, a) for a in "xyz"}
+        names = dict(enumerate(image.channels or ())) if plan.colour != "c" else {}
+        strange = {k: name for k, name in names.items() if _STRANGE.search(name)}
+        names |= {k: f"{RECORD}-channel-{k}" for k in strange}
+        with _ascii_path(path) as target:
+            with czi.create_czi(target, compression_options=options) as document:
+                for place, plane in plan.planes():
+                    at = dict(zip(plan.lead, place, strict=True))
+                    scene = at.pop("i", 0)
+                    stored = np.ascontiguousarray(plane if plane.ndim == 3 else plane[:, :, None])
+                    where = scene * plane.shape[1], 0
+                    coordinates = {a.upper(): k for a, k in at.items()}
+                    if not document.write(stored, location=where, plane=coordinates, scene=scene):
+                        raise OSError(f"libCZI could not write the plane {coordinates} of {path}")
+                    if progress is not None:
+                        progress(plane.nbytes)
+                document.write_metadata(channel_names=names, custom_attributes={RECORD: record}, **spacing)
+            if strange:
+                _rename_channels(target, strange)
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
@@ -411,7 +434,7 @@ class CziSource(ImageSource):
                 for x in (0, 10):  # two tiles to a plane
                     tile = np.ascontiguousarray(values[t, c, z, :, x : x + 10])
                     document.write(tile, location=(x, 0), plane={"T": t, "C": c, "Z": z})
-            document.write_metadata(channel_names={0: "DAPI", 1: "GFP"}, scale_x=0.25, scale_y=0.25, scale_z=1.5)
+            document.write_metadata(channel_names={0: "DAPI", 1: "GFP"}, scale_x=2.5e-7, scale_y=2.5e-7, scale_z=1.5e-6)
         coords = {
             a: xr.Variable(a, step * np.arange(n), {"units": "µm", "spacing": step})
             for a, n, step in (("z", 3, 1.5), ("y", 12, 0.25), ("x", 20, 0.25))
@@ -766,12 +789,23 @@ def _compression(compress: Any, plan: _Plan) -> str:
     )
 
 
-def _micrometres(image: Image, axis: str) -> float:
+def _metres(image: Image, axis: str) -> float:
     """Spacing for the file; 0 where it is unknown, or no length."""
     unit = parse_unit(image.units.get(axis, "µm"))
     if axis not in image.spacing or unit is None or unit.dimension != "length":
         return 0.0
-    return convert(image.spacing[axis], unit.symbol, "µm")
+    return convert(image.spacing[axis], unit.symbol, "m")
+
+
+def _rename_channels(path: str, names: Mapping[int, str]) -> None:
+    """Put names into the XML that libCZI, which takes them for parts of a path, does not write."""
+    from pylibCZIrw import czi
+
+    with czi.edit_czi(path) as editor, editor.edit_session() as builder:
+        xml = builder.get_xml()
+        for k, name in names.items():
+            xml = xml.replace(f'"{RECORD}-channel-{k}"', quoteattr(_CONTROL.sub(" ", name), {"\n": "&#10;"}))
+        builder.set_xml(xml)
 
 
 @contextlib.contextmanager
