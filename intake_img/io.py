@@ -121,7 +121,7 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
             return type(uri)(**{**uri.arguments(), **options})
         return open_source(type(uri), **{**uri.arguments(), **options})
     foreign = isinstance(uri, DataSource)
-    if not foreign and callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of an Intake catalog
+    if not foreign and callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of a catalog
         return _source(uri.get(), options)
     if foreign or hasattr(uri, "discover") or hasattr(uri, "to_dask"):
         raise TypeError(
