@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import importlib.metadata
 import inspect
 import json
@@ -115,7 +116,8 @@ def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
     except MemoryError as exc:
         raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
     except (Exception, struct.error) as exc:
-        if isinstance(exc, OSError) and exc.errno is not None:  # the disk or the network, not the bytes
+        # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise
         raise FormatError(
             f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
