@@ -95,7 +95,7 @@ def make_plan(image: Image, cls: type[ImageSource], stem: str, extension: str, p
             a for a in v.axes if held is None or a in held
         )  # fmt: skip
         files[name] = canonical_order([a for a in v.axes if a not in kept[name]])
-    several = len(image.variables) > 1 and (not cls.many_variables or any(files.values()))
+    several = len(image.variables) > 1 and (not cls.many_variables(stem + extension) or any(files.values()))
     if not several and not any(files.values()):
         return None
     labels = {a: _labels(image, a) for a in {a for axes in files.values() for a in axes}}

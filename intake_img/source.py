@@ -175,8 +175,6 @@ class ImageSource(DataSource):
     """Whether the format is a folder of files."""
     extra: ClassVar[str | None] = None
     """The extra of intake_img that the driver needs, if any."""
-    many_variables: ClassVar[bool] = False
-    """Whether one file holds several variables."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe` understands."""
 
@@ -272,6 +270,11 @@ class ImageSource(DataSource):
             To be called with the number of bytes of pixels after each step.
         """
         raise NotImplementedError
+
+    @classmethod
+    def many_variables(cls, name: str) -> bool:
+        """Return whether one file called `name` holds several variables."""
+        return False
 
     @classmethod
     def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:

@@ -23,7 +23,7 @@ from intake_img.axes import spell
 from intake_img.drivers._containers import KEY, png_chunks
 from intake_img.drivers._video import write_video
 from intake_img.errors import CannotWriteError, MissingExtraError, UnitsError
-from intake_img.image import Image
+from intake_img.image import Image, Variable
 from intake_img.lazy import Pixels, iter_planes
 from intake_img.units import convert
 
@@ -129,6 +129,16 @@ def write(
             stream.write(block)
     if progress is not None:
         progress(pixels.nbytes)
+
+
+def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tuple[str, ...]:
+    """Return which axes of a variable a picture called `name` holds: a plane, its colours, the frames of an animation."""
+    holds = _HOLDS.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
+    colours = (
+        tuple(channels or ()) in (*_NAMES.values(), ("R", "G", "B")) and holds and len(channels or ()) in holds.samples
+    )
+    kept = {"y", "x", "s"} | ({"c"} if colours else set()) | ({"t"} if holds and holds.frames else set())
+    return tuple(a for a, n in zip(variable.axes, variable.pixels.shape, strict=True) if a in kept or n == 1)
 
 
 def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
