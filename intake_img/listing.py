@@ -130,7 +130,7 @@ def find_in_folder(
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:
     """Give files without labels their number along `axis`; along ``i`` their names become the coordinate."""
-    if listing.labels:
+    if listing.labels or not len(listing):
         return listing
     if values is None and axis == "i":
         values = _shortest([p.split("/") for p in listing.paths])

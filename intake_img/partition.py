@@ -212,7 +212,7 @@ def write_members(
     _make_all(image, plan, staging, make, finished)
     _write_text(plan_file, {"token": token, "committing": True, "names": [m.name for m in plan.members]})
     for name in list_folder(staging):
-        if name != plan_file.name:
+        if name != plan_file.name and not name.endswith(".partial"):
             _move(staging / name, target.sibling(name))
     paths = [str(target.sibling(m.name)) for m in plan.members]
     for name in old - {m.name for m in plan.members}:

@@ -176,28 +176,33 @@ class SequenceSource(ImageSource):
         if lost := [n for n in order if n not in listings and len(order) > 1]:
             raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
         spread = {k: recorded_coordinate(c) for k, c in whole.get("coords", {}).items()}
-        coords = {k: c for k, c in head.coords.items() if k not in spread}
+        coords: dict[str, Coordinate] = {}
+        even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
         variables: dict[str, Variable] = {}
         for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
             listing = listings[label]
             start = self.member(_first_path(listing))
             image = start.image()
+            coords = {k: c for k, c in image.coords.items() if k not in spread} | coords
+            even = {k: {**getattr(image, k), **known} for k, known in even.items()}
             axes, labels = _grid(listing, spread, image)
             paths = self._places(listing, axes, labels, fill_gaps)
             for key, v in image.variables.items():
                 name = str(parse_label(label)) if label else key
                 variables[name] = self._variable(start, key, v, axes, labels, paths)
-            for axis in axes:
+            for axis in [a for a in axes if a not in image.partition.get("axes", [])]:
                 coords.setdefault(axis, Coordinate((axis,), _values(labels[axis])))
             if listing.numbered:
-                coords.pop(self.axis)
+                coords.pop(self.axis, None)
                 if listing.values is not None:
                     coords[self.axis] = Coordinate((self.axis,), np.asarray(listing.values))
         coords.update(spread)
         keep = {a for v in variables.values() for a in v.axes}
         coords = {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
         header = {**head.header, "files": sum(map(len, listings.values()))}
-        image = replace(head, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",), header=header)
+        image = replace(
+            head, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",), header=header, **even
+        )
         if self.verify:
             self._verify(image)
         return image

@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from html import escape
@@ -132,7 +132,7 @@ def write(
 
 
 def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tuple[str, ...]:
-    """Return which axes of a variable a picture called `name` holds: a plane, its colours, the frames of an animation."""
+    """Return which axes of a variable a picture called `name` holds: a plane, its colours, frames of an animation."""
     holds = _HOLDS.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
     colours = (
         tuple(channels or ()) in (*_NAMES.values(), ("R", "G", "B")) and holds and len(channels or ()) in holds.samples
