@@ -428,7 +428,7 @@ def _assert_image(found: xr.Dataset, subject: Subject) -> None:
 def _assert_same_pixels(found: xr.Dataset, given: xr.Dataset) -> None:
     for a, b in zip(found.data_vars.values(), given.data_vars.values(), strict=True):
         assert a.dtype == b.dtype.newbyteorder("=")
-        np.testing.assert_array_equal(values_of(a), values_of(b))
+        np.testing.assert_array_equal(values_of(a.squeeze()), values_of(b.squeeze()))
 
 
 def _assert_values(found: xr.Dataset, expected: xr.Dataset) -> None:
