@@ -119,6 +119,8 @@ def plain_stack(tmp_path_factory):
         write_files(blocks_of(ADD_A_FORMAT))
     finally:
         os.chdir(here)
+    with open(folder / "test_plain_stack.py", "a") as stream:
+        stream.write("    damages = 40  # of 200: the laws themselves are tested elsewhere\n")
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     info = folder / "plain_stack-1.0.dist-info"
     info.mkdir()
