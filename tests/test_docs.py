@@ -190,6 +190,13 @@ def test_table_of_formats_is_current():
     assert shown == table, "README.md: replace the table of formats by:\n" + table
 
 
+def test_every_driver_is_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "drivers.md").read_text(encoding="utf-8")
+    for cls in drivers().values():
+        if cls.__module__.startswith("intake_img."):
+            assert f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n" in page
+
+
 def test_table_of_formats_names_every_driver():
     table = formats_markdown()
     for name, cls in drivers().items():
