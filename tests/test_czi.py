@@ -806,6 +806,8 @@ def test_scenes_that_are_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one["image"].squeeze(("t", "z")), ds["image"][1])
     assert one.attrs["scenes"] == ["p1", "p2", "p3"]
     assert imload(tmp_path / "a.czi").attrs["scene"] == "all"
+    stage = imload(tmp_path / "a.czi", scene="canvas")["image"].squeeze(("t", "z"))
+    np.testing.assert_array_equal(stage, np.concatenate(list(ds["image"].values), axis=2))  # side by side
 
 
 def test_record_does_not_grow(data: Path, tmp_path: Path) -> None:
