@@ -107,9 +107,13 @@ class FileReader:
 
 @contextlib.contextmanager
 def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
-    """Turn what a library raises on damaged bytes into `FormatError`."""
+    """Turn what a library raises on damaged bytes into `FormatError`, and let each name the file."""
     try:
         yield
+    except FormatError as exc:
+        if file.name in str(exc):
+            raise
+        raise type(exc)(f"{file}: {exc}") from exc
     except (IntakeImgError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ConnectionError,
             TimeoutError, ImportError):  # fmt: skip
         raise

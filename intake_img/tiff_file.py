@@ -32,8 +32,9 @@ __all__ = ["RECORD_TAG", "Scene", "TiffHandle", "open_tiff"]
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
 # tags without which an image is another one: geometry, place and coding of pixels, and what dialects say in
-_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 330, 338,
-               339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839, RECORD_TAG}  # fmt: skip
+_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325,
+               330, 338, 339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839,
+               RECORD_TAG}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class _Parser:
         self.file, self.source = file, source
         self.opened = contextlib.ExitStack()
         self.members: dict[str, tuple[File, tifffile.TiffFile]] = {}
+        self.errors: list[str] = []
 
     def __enter__(self) -> _Parser:
         return self
@@ -114,15 +116,14 @@ class _Parser:
         return tif
 
     def scenes(self) -> list[Scene]:
-        with listening() as errors:
-            start = self.source.ranges([0], [min(512, self.source.size)])[0]
-            if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):  # a companion file: OME-XML without pixels
+        with listening() as self.errors:
+            if self.is_companion():
                 document = parse_ome(self.file.read().decode("utf-8", "replace"))
                 scenes = self.assembled(document, None)
             else:
                 tif = self.tiff(self.file, self.source)
                 scenes = self.of_tiff(tif)
-        if fatal := [e for e in errors if _is_vital(e)]:
+        if fatal := [e for e in self.errors if _is_vital(e)]:
             raise FormatError(f"{self.file} is truncated or damaged: {fatal[0].split('>', 1)[-1].strip()}")
         if not scenes:
             raise FormatError(f"{self.file} holds no image")
@@ -137,6 +138,7 @@ class _Parser:
         # tifffile leaves out what it does not understand of OME-XML
         series = tif.series
         if document and document.images and not any(s.kind == "ome" for s in series):
+            self.errors[:] = [e for e in self.errors if "OME series" not in e]
             return self.assembled(document, tif)
         kept = [s for s in series if not (s.kind == "lsm" and s.keyframe.is_reduced)]  # LSM: thumbnails
         kept, further = _pyramids(kept)
@@ -172,6 +174,13 @@ class _Parser:
         return Scene(name, axes, levels, facts, header, record)
 
     # OME-XML
+
+    def is_companion(self) -> bool:
+        """True for a companion file: OME-XML without pixels."""
+        if not self.file.local and not self.file.name.lower().endswith(".ome"):  # spare a request
+            return False
+        start = self.source.ranges([0], [min(64, self.source.size)])[0]
+        return start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
 
     def document(self, tif: tifffile.TiffFile) -> OmeDocument | None:
         text = tif.pages.first.description if tif.pages.first.is_ome else None

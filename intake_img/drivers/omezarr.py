@@ -366,7 +366,9 @@ def _coordinate_names(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) 
 def _packed(array: Any) -> bool:
     """True for arrays whose numbers stand for others, by the CF conventions that xarray writes."""
     attrs = array.attrs
-    return any(k in attrs for k in _PACKED) or attrs.get("dtype") == "bool" or " since " in str(attrs.get("units"))
+    masked = "_FillValue" in attrs and array.dtype.kind in "iu"
+    decoded = any(k in attrs for k in _PACKED) or attrs.get("dtype") == "bool" or " since " in str(attrs.get("units"))
+    return masked or decoded
 
 
 def _decoded(array: Any, values: np.ndarray) -> xr.Variable:
@@ -376,7 +378,9 @@ def _decoded(array: Any, values: np.ndarray) -> xr.Variable:
 
 def _cf_attrs(array: Any) -> dict[str, Any]:
     attrs = {k: v for k, v in dict(array.attrs).items() if k not in ("_ARRAY_DIMENSIONS", "coordinates")}
-    if isinstance(attrs.get("_FillValue"), str):  # xarray's base64 text of the fill value
+    if array.metadata.zarr_format == 2 and any(k in attrs for k in _PACKED) and array.fill_value is not None:
+        attrs["_FillValue"] = array.fill_value  # there, xarray keeps it in its own place
+    elif isinstance(attrs.get("_FillValue"), str):  # xarray's base64 text of the fill value
         attrs.pop("_FillValue")
         if array.fill_value is not None and array.dtype.kind in "iuf":
             attrs["_FillValue"] = array.fill_value
@@ -772,7 +776,7 @@ class OmeZarrSource(ImageSource):
         group.attrs["ome"] = ome  # type: ignore[assignment]
         array = group.create_array("full", shape=pixels.shape, dtype=pixels.dtype, chunks=(1, 1, 5, 4))
         array[...] = pixels
-        coords: dict[str, Any] = {"c": ("c", ["DAPI", "GFP"], {"color": ["0000FF", "00FF00"]})}
+        coords: dict[str, Any] = {"c": ("c", ["DAPI", "GFP"], {"color": ["#0000FF", "#00FF00"]})}
         for axis, start, step, n in (("z", 10.0, 2.0, 3), ("y", 0.0, 0.25, 8), ("x", -1.0, 0.25, 9)):
             coords[axis] = (axis, start + step * np.arange(n), {"units": "µm", "spacing": step})
         return path, xr.Dataset({"image": (tuple("czyx"), pixels)}, coords=coords)
