@@ -312,7 +312,7 @@ def _gif(frames: Pixels, durations: list[float], text: str) -> Iterator[bytes]:
     yield b"".join(bytes([len(part)]) + part for part in (comment[k : k + 255] for k in range(0, len(comment), 255)))
     yield b"\0"
     for number, plane in enumerate(iter_planes(frames)):
-        options = {"duration": max(10, round(durations[number]))} if durations else {}
+        options: dict[str, Any] = {"duration": max(10, round(durations[number]))} if durations else {}
         yield from getdata(_pillow(plane), **options)
     yield b";"
 
