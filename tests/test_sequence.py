@@ -346,7 +346,7 @@ def test_wrong_arguments_say_so(planes: Path) -> None:
     with pytest.raises(AxesError, match="'q'"):
         imsave(make({"y": 2, "x": 3}), planes / "n.npy", partition="qyx")
     twice = make({"c": 2, "y": 2, "x": 3}, coords={"c": ["a", "A"]})
-    with pytest.raises(AxesError, match="differ by case"):
+    with pytest.raises(CannotWriteError, match="differ by case"):
         imsave(twice, planes / "n.npy", partition="yx")
     with pytest.raises(FileNotFoundError):
         imload(f"{planes}/nothing_{{i}}.tif")
