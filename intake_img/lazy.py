@@ -348,7 +348,7 @@ class _Dask:
         part = self.array[region]
         if part.npartitions != 1:
             return None
-        found = np.ascontiguousarray(part.compute()).view()
+        found = np.ascontiguousarray(part.compute(), self.array.dtype.newbyteorder("=")).view()
         found.flags.writeable = False
         return found
 
