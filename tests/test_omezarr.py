@@ -631,6 +631,16 @@ def test_means_do_not_overflow(tmp_path, dtype):
     np.testing.assert_array_equal(imload(tmp_path / "a.zarr", level=1).image, values[:2, :2])
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f8", "c8"])
+def test_means_of_infinite_values(tmp_path, dtype):
+    values = np.ones((4, 4), dtype)
+    values[0, 0], values[0, 2], values[1, 3] = np.inf, np.inf, -np.inf
+    imsave(xr.Dataset({"image": (("y", "x"), values)}), tmp_path / "a.zarr", pyramid=1)
+    half = imload(tmp_path / "a.zarr", level=1)["image"].values
+    assert half[1].tolist() == [1, 1]
+    assert not np.isfinite(half[0]).any()
+
+
 def test_datatree(tmp_path):
     scale0 = full()[["image"]]
     scale1 = scale0.isel(y=slice(0, None, 2), x=slice(0, None, 2))
