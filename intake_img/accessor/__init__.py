@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from intake_img.accessor import display
+from intake_img.accessor.processing import Processing
 from intake_img.axes import spell
 from intake_img.image import spacing_of
 
@@ -17,7 +18,7 @@ __all__ = ["ImgAccessor"]
 
 @xr.register_dataset_accessor("img")
 @xr.register_dataarray_accessor("img")
-class ImgAccessor:
+class ImgAccessor(Processing):
     """Image view of a Dataset or DataArray.
 
     Parameters
