@@ -51,7 +51,7 @@ def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
 
 
 def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | None, name: str = "dims") -> tuple[str, ...]:
-    """Return the spatial axes that form a neighbourhood, in the order of the array: all, or those named."""
+    """Return the spatial axes that form a neighbourhood, in the order ``z y x``: all, or those named."""
     present = spatial_axes(array)
     if not present:
         raise AxesError(f"the array has axes {spell(tuple(map(str, array.dims)))!r}: none of them is space (z, y, x)")

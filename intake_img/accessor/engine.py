@@ -157,6 +157,7 @@ def halo(
     pad: Mapping[str, Any] | None = None,
     window: Mapping[int, Span] | None = None,
     chunks: Callable[[tuple[tuple[int, ...], ...]], Sequence[Sequence[int]]] | None = None,
+    kept: int | None = None,
     dtype: Any = None,
     meta: Any = None,
     name: str = "map",
@@ -183,6 +184,8 @@ def halo(
         Part of the axes that is wanted; the surroundings may lie outside.
     chunks : callable, optional
         Gives the chunks of the result for those of the pieces, if the function changes shapes.
+    kept : int, optional
+        How many leading axes the result shares with `array`, if the others are whole and become different ones.
     dtype, meta : optional
         Of the result; by default that of `array`. The function is never called to find out.
 
@@ -211,7 +214,8 @@ def halo(
     for place in product(*[range(len(axis)) for axis in plan]):
         chosen = tuple(axis[k] for axis, k in zip(plan, place, strict=True))
         keys = [(array.name, *ks) for ks in product(*[[k for k, _ in p.parts] for p in chosen])]
-        graph[(token, *place)] = (partial(run, chosen), keys)
+        target = place if kept is None else (*place[:kept], *(0,) * (len(grid) - kept))
+        graph[(token, *target)] = (partial(run, chosen), keys)
     return new_array(token, graph, grid, dtype, [array], meta)
 
 

@@ -87,7 +87,8 @@ class Maps:
         with_keys : bool
             The function gets ``(key, array)``, where the key is the tuple of numbers along the other axes.
         output : str, optional
-            Add the result as a variable of this name to the Dataset, instead of replacing the image.
+            Add what becomes of the variable ``image`` (or of the only image) as a variable of this name to the Dataset,
+            instead of replacing every image.
         overwrite : bool
             Allow `output` to replace a variable.
 
@@ -109,8 +110,7 @@ class Maps:
         request = _Request(func, fn_kwargs, by, missing, tuple(core_dims), keep_unit_dims, chunks, depth, boundary,
                            units, blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
                            with_keys)  # fmt: skip
-        found = images(self._obj)
-        _check_output(self._obj, output, overwrite, found)
+        found = _checked_output(self._obj, output, overwrite, images(self._obj))
         results = {output or name: _mapped(array, request) for name, array in found.items()}
         result = _assembled(self._obj, results, request, output)
         if scale_factors is None:
@@ -155,19 +155,22 @@ class _Request:
         return {"mode": "constant", "constant_values": self.boundary}
 
 
-def _check_output(obj: Any, output: str | None, overwrite: bool, found: Mapping[str, Any]) -> None:
+def _checked_output(obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Return the images to process: all, or the one that makes the variable `output`."""
     if output is None:
-        return
+        return found
     if not isinstance(output, str):
         raise TypeError(f"output={output!r}: expected the name of a variable")
     if isinstance(obj, xr.DataArray):
         raise ValueError(f"output={output!r} names a variable of a Dataset, but this is a DataArray: use .rename({output!r})")
-    if len(found) > 1:
-        raise ValueError(f"output={output!r} names one variable, but the Dataset has several images: {', '.join(found)}")
+    if output in obj.coords or output in obj.dims:
+        raise ValueError(f"output={output!r} is an axis or coordinate of the Dataset")
     if output in obj.variables and not overwrite:
         raise ValueError(f"output={output!r} exists in the Dataset: choose another name, or pass overwrite=True")
-    if output in obj.coords:
-        raise ValueError(f"output={output!r} is a coordinate of the Dataset")
+    name = "image" if "image" in found else next(iter(found))
+    if name != "image" and len(found) > 1:
+        raise ValueError(f"output={output!r} is made from one image, but the Dataset has several: {', '.join(found)}")
+    return {name: found[name]}
 
 
 def _assembled(obj: Any, results: dict[str, xr.DataArray], request: _Request, output: str | None) -> Any:
@@ -215,7 +218,8 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     kernel = replace(kernel, dtype=dtype, strict=strict)
     new_core = core if sizes is None else tuple(sizes)
     result = halo(data, kernel, far, edge=request.edge, pad=request.pad if far else None, window=inner_windows,
-                  chunks=None if sizes is None else _ChunksOut(core, sizes, lead), dtype=dtype, name="map", positions=True)  # fmt: skip
+                  chunks=None if sizes is None else _ChunksOut(core, sizes, lead),
+                  kept=None if sizes is None or tuple(sizes) == core else lead, dtype=dtype, name="map", positions=True)  # fmt: skip
     cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
     named = with_data(cropped, result, (*outer, *new_core))
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)

@@ -14,7 +14,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, integer, neighbourhood
 from intake_img.accessor.engine import new_array
 from intake_img.accessor.geometry import _skimage
-from intake_img.accessor.mapping import _check_output
+from intake_img.accessor.mapping import _checked_output
 from intake_img.accessor.progress import bar
 from intake_img.accessor.variables import images, joined, lazy, step_of, with_data
 from intake_img.axes import spell
@@ -58,9 +58,8 @@ class Measures:
         """
         if isinstance(self._obj, xr.DataArray):
             return _labelled(self._obj, connectivity, dims).rename(output)
-        found = images(self._obj)
-        _check_output(self._obj, output, overwrite, {"image": self._first} if "image" in found else found)
-        array = found["image"] if "image" in found else next(iter(found.values()))
+        found = _checked_output(self._obj, output, overwrite, images(self._obj))
+        array = next(iter(found.values()))
         return joined(self._obj, {output: _labelled(array, connectivity, dims).rename(output)})
 
     def regionprops(self, labels: Any = None, intensity: Any = None, properties: Sequence[str] | None = None, *,
@@ -82,7 +81,8 @@ class Measures:
             Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image, ``intensity_mean``,
             ``intensity_min`` and ``intensity_max``. Those with several numbers become columns ``bbox-0``, ``bbox-1``, ...
         units : {"pixel", "physical"}
-            Whether lengths, areas and positions are in pixels or in the units of the coordinates.
+            Whether lengths, areas and centroids are in pixels or in the units of the coordinates; ``bbox``, ``slice`` and
+            ``coords`` are always pixels.
         extra_properties : sequence of callable
             See scikit-image.
         progress : bool, optional
@@ -106,7 +106,8 @@ class Measures:
         choice("units", units, ("pixel", "physical"))
         steps = tuple(step_of(label_array, a) for a in axes) if units == "physical" else (1.0,) * len(axes)
         extra = {f.__name__: f for f in extra_properties}
-        measure = _Measure(chosen, steps, tuple(extra_properties), tuple(extra))
+        origin = tuple(float(label_array[a].values[0]) if units == "physical" else 0.0 for a in axes)
+        measure = _Measure(chosen, steps, origin, tuple(extra_properties), tuple(extra))
         rows: list[dict[str, Any]] = []
         with bar(progress, "measuring"):
             for where, part, pixels_of in _label_images(label_array, image, axes):
@@ -279,6 +280,7 @@ class _Measure:
 
     properties: tuple[str, ...]
     steps: tuple[float, ...]
+    origin: tuple[float, ...]
     extra: tuple[Any, ...]
     extra_names: tuple[str, ...]
 
@@ -308,7 +310,7 @@ class _Measure:
 
         small, values = _compact(labels)
         spacing = None if set(self.steps) == {1.0} else self.steps
-        regions = regionprops(small, image, spacing=spacing, offset=start, extra_properties=self.extra or None)
+        regions = regionprops(small, image, spacing=spacing, extra_properties=self.extra or None)
         return {int(values[r.label]): self._row(r, int(values[r.label]), start) for r in regions}
 
     def _row(self, region: Any, label: int, start: tuple[int, ...]) -> dict[str, Any]:
@@ -320,9 +322,7 @@ class _Measure:
                 value = region[name]
             except (AttributeError, KeyError) as exc:
                 raise ValueError(f"properties: scikit-image measures no {name!r}, or it needs intensity=") from exc
-            if name == "bbox":
-                n = len(start)
-                value = tuple(v + start[k % n] for k, v in enumerate(value))
+            value = self._placed(name, value, start)
             array = np.asarray(value)
             if array.ndim == 0:
                 row[name] = array.item()
@@ -332,6 +332,18 @@ class _Measure:
             else:
                 row[name] = value
         return row
+
+    def _placed(self, name: str, value: Any, start: tuple[int, ...]) -> Any:
+        """Return a position within the whole image (scikit-image's own `offset` leaves some of them out)."""
+        if name == "bbox":
+            return tuple(v + start[k % len(start)] for k, v in enumerate(value))
+        if name == "slice":
+            return tuple(slice(v.start + s, v.stop + s) for v, s in zip(value, start, strict=True))
+        if name == "coords":
+            return value + np.asarray(start)
+        if name in ("centroid", "centroid_weighted", "coords_scaled", "weighted_centroid"):
+            return np.asarray(value) + np.asarray(start) * self.steps + self.origin
+        return value
 
 
 def _compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,8 +37,8 @@ def image_axes(array: xr.DataArray) -> tuple[str, ...]:
 
 
 def spatial_axes(array: xr.DataArray) -> tuple[str, ...]:
-    """Those of ``z y x`` that the array has, in its order."""
-    return tuple(str(d) for d in array.dims if d in SPATIAL)
+    """Those of ``z y x`` that the array has, in this order, in whatever order the array has them."""
+    return tuple(d for d in SPATIAL if d in array.dims)
 
 
 def is_image(array: xr.DataArray) -> bool:
