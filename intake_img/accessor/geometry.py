@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -454,7 +455,8 @@ def _equalize(image: np.ndarray, output: np.ndarray, *, clip_limit: float, kerne
 def _rolling_ball(image: np.ndarray, output: np.ndarray, *, radius: float) -> None:
     from skimage.restoration import rolling_ball
 
-    output[...] = rolling_ball(image, radius=radius, num_threads=1)
+    threads = "workers" if "workers" in inspect.signature(rolling_ball).parameters else "num_threads"  # before 0.26
+    output[...] = rolling_ball(image, radius=radius, **{threads: 1})  # dask runs several of these at once
 
 
 def _whole_images(array: xr.DataArray, func: Callable[..., Any], axes: Sequence[str], dtype: np.dtype, name: str) -> xr.DataArray:

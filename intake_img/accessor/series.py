@@ -323,7 +323,8 @@ def _series_mapped(array: xr.DataArray, func: Any, value_size: int | None, block
     if value_size is None or dtype is None:
         if not array.size:
             raise ValueError("there is no series to find out from: give value_size= and dtype=")
-        one = np.asarray(chunked.isel({d: 0 for d in array.dims if d != axis}).data.compute())
+        data = lazy(array)
+        one = np.asarray(data[tuple(slice(None) if k == place else 0 for k in range(data.ndim))].compute())
         found = np.asarray(func(one))
         if found.ndim > 1:
             raise ValueError(f"func returned shape {found.shape}: expected a series or a number")
