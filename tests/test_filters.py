@@ -119,7 +119,9 @@ def answers(expected):
 def test_known_gaussian_smaller_than_its_kernel(answers, chunks):
     image = stack(answers["A07_in"], chunks=chunks)
     same("", image.img.gaussian_filter().values[0], answers["A07_int"].reshape(4, 6))
-    np.testing.assert_allclose(image.img.gaussian_filter(output_dtype=float).values[0], answers["A07_float"].reshape(4, 6), rtol=1e-12)
+    np.testing.assert_allclose(
+        image.img.gaussian_filter(output_dtype=float).values[0], answers["A07_float"].reshape(4, 6), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("n", [1, 3, 7, 20, 64, -1])
@@ -209,7 +211,9 @@ def test_size_one_and_zero_leave_an_axis_alone():
 def test_names_of_equal_modes():
     image = stack(np.random.default_rng(2).random((11, 9)), "yx", {"y": 4, "x": 4})
     for name, same_as in (("grid-wrap", "wrap"), ("grid-mirror", "reflect"), ("grid-constant", "constant")):
-        np.testing.assert_array_equal(image.img.gaussian_filter(1, mode=name), image.img.gaussian_filter(1, mode=same_as))
+        np.testing.assert_array_equal(
+            image.img.gaussian_filter(1, mode=name), image.img.gaussian_filter(1, mode=same_as)
+        )
 
 
 def test_physical_units():

@@ -12,7 +12,10 @@ from scipy import ndimage
 
 import intake_img  # noqa: F401
 
-YX = {"y": ("y", 10 + np.arange(9) * 0.5, {"units": "µm", "spacing": 0.5}), "x": ("x", np.arange(12) * 2.0, {"units": "µm"})}
+YX = {
+    "y": ("y", 10 + np.arange(9) * 0.5, {"units": "µm", "spacing": 0.5}),
+    "x": ("x", np.arange(12) * 2.0, {"units": "µm"}),
+}
 
 
 def dataset(chunks=None):
@@ -71,7 +74,7 @@ def test_labels_take_the_most_frequent_value():
 
 def test_pyramids_are_written_and_read(tmp_path):
     try:
-        import intake_img.drivers.omezarr  # noqa: F401
+        import intake_img.drivers.omezarr
     except ImportError:
         pytest.skip("no driver writes pyramids yet")
     ds = dataset({"y": 4})[["image"]]
@@ -129,7 +132,9 @@ def test_normalize(chunks, dtype):
     low, high = np.percentile(values.astype(float), [5, 95])
     joint = stack(values, "tcyx", chunks).img.normalize(5, 95, by=None, clip=False, output_dtype=float)
     np.testing.assert_allclose(joint, (values - low) / (high - low), atol=1e-6 if dtype == "f4" else 1e-12)
-    np.testing.assert_allclose(stack(values, "tcyx", chunks).img.normalize(limits=(0, 50)), np.clip(values / 50, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        stack(values, "tcyx", chunks).img.normalize(limits=(0, 50)), np.clip(values / 50, 0, 1), atol=1e-6
+    )
 
 
 def test_normalize_without_contrast_or_with_nan():
@@ -246,7 +251,8 @@ def test_regionprops_in_physical_units():
 def test_nothing_is_read_before_it_is_asked_for():
     pytest.importorskip("skimage")
     image = Source(np.ones((3, 2, 8, 9)), refuse=True).image("tcyx", (1, 1, 4, 5))
-    for found in (image.img.pyramid()["scale2"]["image"], image.img.crop(x=(0, 3)), image.img.rescale(2), image.img.normalize(),
+    for found in (image.img.pyramid()["scale2"]["image"], image.img.crop(x=(0, 3)), image.img.rescale(2),
+                  image.img.normalize(),
                   image.img.clip(0, 1), image.img.enhance_contrast(), image.img.rolling_ball(2),
                   image.img.subtract_background(2), image.img.label()):  # fmt: skip
         assert found.chunks is not None

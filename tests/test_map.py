@@ -1,4 +1,4 @@
-"""Laws of ``map``: func sees real planes only, when they are computed; chunks with depth change nothing; keys are plain."""
+"""Laws of ``map``: func sees real planes only, when they are computed; chunks with depth change nothing."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_depth_makes_chunks_equal_the_whole(data):
         boundary, mode = ("none", "reflect")
     values = np.random.default_rng(1).random(shape)
     found = stack(values, chunks=chunks).img.map(
-        lambda p: ndimage.gaussian_filter(p, 1, mode=mode if boundary == "none" else "nearest"), depth=depth, boundary=boundary
+        lambda p: ndimage.gaussian_filter(p, 1, mode=mode if boundary == "none" else "nearest"),
+        depth=depth,
+        boundary=boundary,
     )
     wanted = np.stack([ndimage.gaussian_filter(v, 1, mode=mode, cval=7) for v in values])
     np.testing.assert_array_equal(found.compute(scheduler="sync"), wanted)
@@ -126,6 +128,7 @@ def test_func_sees_planes_volumes_or_harpy_blocks(chunks):
             assert type(block) is np.ndarray
             assert block.shape == shape
             return block + 1
+
         return check  # fmt: skip
 
     for options, shape in (({}, (8, 9)), ({"core_dims": "zyx"}, (3, 8, 9)), ({"keep_unit_dims": True}, (1, 1, 8, 9)),
@@ -145,7 +148,9 @@ def test_chunks_are_handed_over_one_by_one():
 def test_keys_are_numbers_along_the_other_axes():
     image = stack(np.zeros((5, 2, 4, 6), int), "tcyx", {"t": 2, "y": 3, "x": 4})
     found = image.img.map(lambda pair: pair[1] + 10 * pair[0][0] + pair[0][1], with_keys=True)
-    np.testing.assert_array_equal(found, np.broadcast_to((10 * np.arange(5)[:, None] + [0, 1])[..., None, None], image.shape))
+    np.testing.assert_array_equal(
+        found, np.broadcast_to((10 * np.arange(5)[:, None] + [0, 1])[..., None, None], image.shape)
+    )
 
 
 # shapes and types
@@ -209,7 +214,11 @@ def test_missing_keys():
     assert dropped["c"].values.tolist() == ["a", "d"]
     assert dropped.values[:, 0, 0, 0].tolist() == [2, 3]
     nested = {"a": {0: {"by": 5}}, "b": {1: {"by": 6}}}
-    assert image.img.map(multiply, nested, by=("c", "z"), missing="copy").values[..., 0, 0].tolist() == [[5, 1], [1, 6], [1, 1]]
+    assert image.img.map(multiply, nested, by=("c", "z"), missing="copy").values[..., 0, 0].tolist() == [
+        [5, 1],
+        [1, 6],
+        [1, 1],
+    ]
     with pytest.raises(ValueError, match="cannot be dropped alone"):
         image.img.map(multiply, nested, missing="drop")
     ds = xr.Dataset({"image": image}).img.map(multiply, some, missing="drop")
@@ -232,7 +241,14 @@ def test_ordinary_arguments_that_look_like_keys():
     assert float(image.img.map(lambda b, sigma: b * sigma, {"sigma": 3})[0, 0, 0]) == 3
     assert float(image.img.map(lambda b: b + 1)[0, 0, 0]) == 2
     assert float(image.img.map(lambda b: b + 1, {})[0, 0, 0]) == 2
-    assert float(image.img.map(lambda b, opts: b * opts["b"], {"sigma": {"opts": {"b": 4}}, "b": {"opts": {"b": 5}}})[1, 0, 0]) == 5
+    assert (
+        float(
+            image.img.map(lambda b, opts: b * opts["b"], {"sigma": {"opts": {"b": 4}}, "b": {"opts": {"b": 5}}})[
+                1, 0, 0
+            ]
+        )
+        == 5
+    )
 
 
 @pytest.mark.parametrize(("options", "error", "says"), [
@@ -288,7 +304,9 @@ def test_physical_regions_and_depth():
     values = np.random.default_rng(1).random((12, 30))
     coords = {"y": ("y", 3 + np.arange(12) * 0.5, {"units": "µm", "spacing": 0.5}), "x": ("x", np.arange(30) * 0.25)}
     image = stack(values, "yx", {"y": 4, "x": 7}, **coords)
-    found = image.img.map(gauss, depth=4.0, units="physical", region={"y": (4.0, 6.0), "x": (1.0, 3.1)}, coordinate_system="physical")
+    found = image.img.map(
+        gauss, depth=4.0, units="physical", region={"y": (4.0, 6.0), "x": (1.0, 3.1)}, coordinate_system="physical"
+    )
     np.testing.assert_array_equal(found, gauss(values)[2:7, 4:13])
     assert found["y"].values.tolist() == [4.0, 4.5, 5.0, 5.5, 6.0]
     assert found["y"].attrs == {"units": "µm", "spacing": 0.5}
@@ -301,7 +319,9 @@ def test_pixel_centres_decide():
 
 
 def test_a_region_cuts_labels_of_a_dataset():
-    ds = xr.Dataset({"image": stack(np.ones((8, 9)), "yx", {}), "labels": (("y", "x"), np.ones((8, 9), int), {"kind": "labels"})})
+    ds = xr.Dataset(
+        {"image": stack(np.ones((8, 9)), "yx", {}), "labels": (("y", "x"), np.ones((8, 9), int), {"kind": "labels"})}
+    )
     found = ds.img.map(lambda b: b, crd=(1, 4, 2, 8))
     assert dict(found.sizes) == {"y": 6, "x": 3}
 
@@ -343,7 +363,8 @@ def test_nothing_is_read_and_func_not_called_before_it_is_asked_for():
 
     refusing = Source(np.ones((3, 20, 22)), refuse=True)
     image = refusing.image("tyx", (1, 10, 11))
-    for options in ({}, {"depth": 3}, {"blockwise": False}, {"crd": (1, 5, 2, 7)}, {"scale_factors": [2]}, {"dtype": "f4"},
+    for options in ({}, {"depth": 3}, {"blockwise": False}, {"crd": (1, 5, 2, 7)}, {"scale_factors": [2]},
+                    {"dtype": "f4"},
                     {"depth": 2, "boundary": "wrap"}, {"with_keys": True}):  # fmt: skip
         result = image.img.map(func, **options)
         repr(result)

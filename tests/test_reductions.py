@@ -47,7 +47,9 @@ def test_equals_numpy(data):
     wanted = getattr(np, name)(values, axis=axes, keepdims=keepdims)
     assert found.shape == wanted.shape
     assert found.dtype == wanted.dtype
-    np.testing.assert_allclose(found, wanted, rtol=2e-6 if dtype == "f4" else 1e-12, atol=1e-9 if dtype != "f4" else 1e-4)
+    np.testing.assert_allclose(
+        found, wanted, rtol=2e-6 if dtype == "f4" else 1e-12, atol=1e-9 if dtype != "f4" else 1e-4
+    )
 
 
 def test_nan_policy():
@@ -61,14 +63,18 @@ def test_nan_policy():
 
 
 def test_names_coordinates_and_attributes():
-    image = stack(np.ones((3, 2, 4, 5)), "tcyx", {}, t=[0.0, 1.0, 2.0], c=["a", "b"], y=np.arange(4.0)).assign_attrs(note=1)
+    image = stack(np.ones((3, 2, 4, 5)), "tcyx", {}, t=[0.0, 1.0, 2.0], c=["a", "b"], y=np.arange(4.0)).assign_attrs(
+        note=1
+    )
     found = image.img.mean()
     assert found.dims == ("c", "y", "x")
     assert set(found.coords) == {"c", "y"}
     assert found.attrs == {"note": 1}
     assert image.img.sum("c").dims == ("t", "y", "x")
     assert image.img.sum(["t", "c"]).dims == ("y", "x")
-    ds = xr.Dataset({"image": image, "labels": (("t", "y", "x"), np.ones((3, 4, 5), int), {"kind": "labels"})}, attrs={"uri": "a"})
+    ds = xr.Dataset(
+        {"image": image, "labels": (("t", "y", "x"), np.ones((3, 4, 5), int), {"kind": "labels"})}, attrs={"uri": "a"}
+    )
     both = ds.img.max()
     assert both["image"].dims == ("c", "y", "x")
     xr.testing.assert_identical(both["labels"], ds["labels"])
@@ -91,10 +97,14 @@ def test_count_and_first():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.tuples(cuts(7), cuts(4), cuts(5)), st.sampled_from([np.add, np.maximum, np.multiply, np.subtract, np.logical_or]))
+@given(
+    st.tuples(cuts(7), cuts(4), cuts(5)), st.sampled_from([np.add, np.maximum, np.multiply, np.subtract, np.logical_or])
+)
 def test_ufuncs_reduce_as_numpy_does(chunks, ufunc):
     values = np.random.default_rng(1).integers(0, 255, (7, 4, 5)).astype("u1")
-    found = stack(values, chunks=dict(zip("tyx", chunks, strict=True))).img.reduce(ufunc).compute(scheduler="sync").values
+    found = (
+        stack(values, chunks=dict(zip("tyx", chunks, strict=True))).img.reduce(ufunc).compute(scheduler="sync").values
+    )
     wanted = ufunc.reduce(values, axis=0)
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == wanted.dtype
@@ -240,7 +250,9 @@ def test_projections(chunks):
     image = stack(values, "tczyx", chunks)
     np.testing.assert_array_equal(image.img.max_projection(), values.max(axis=2))
     np.testing.assert_array_equal(image.img.min_projection("x"), values.min(axis=4))
-    np.testing.assert_array_equal(image.img.max_projection(1), values.max(axis=2))  # thunder: axes of an image (c z y x)
+    np.testing.assert_array_equal(
+        image.img.max_projection(1), values.max(axis=2)
+    )  # thunder: axes of an image (c z y x)
     np.testing.assert_array_equal(image.img.max_projection(-1), values.max(axis=4))
     total = image.img.sum_projection()
     assert total.dtype == np.uint64
@@ -256,9 +268,9 @@ def test_projections_propagate_nan_and_need_their_axis():
     values = np.ones((2, 3, 4))
     values[0, 0, 0] = np.nan
     assert np.isnan(stack(values, "zyx", {}).img.max_projection()[0, 0])
-    with pytest.raises(ValueError, match="dim='z'.*'tyx'"):
+    with pytest.raises(ValueError, match=r"dim='z'.*'tyx'"):
         stack(np.ones((2, 3, 4)), "tyx", {}).img.max_projection()
-    with pytest.raises(ValueError, match="dim=2.*'yx'"):
+    with pytest.raises(ValueError, match=r"dim=2.*'yx'"):
         stack(np.ones((2, 3, 4)), "tyx", {}).img.max_projection(2)
 
 
@@ -268,7 +280,8 @@ def test_projections_propagate_nan_and_need_their_axis():
 def test_nothing_is_read_before_it_is_asked_for():
     image = Source(np.ones((3, 2, 4, 5)), refuse=True).image("tzyx", (1, 1, 2, 5))
     lazies = [getattr(image.img, n)() for n in NAMES] + [
-        image.img.reduce(np.add), image.img.reduce(lambda a, b: a), image.img.first(), image.img.sample(2), image.img.squeeze(),
+        image.img.reduce(np.add), image.img.reduce(lambda a, b: a), image.img.first(), image.img.sample(2),
+        image.img.squeeze(),
         image.img.subsample(2), image.img.subtract(1), image.img.max_projection(), image.img.max_min_projection(),
     ]  # fmt: skip
     assert all(found.chunks is not None for found in lazies)

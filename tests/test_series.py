@@ -12,7 +12,15 @@ from scipy import ndimage
 
 import intake_img  # noqa: F401
 
-SERIES_CHUNKS = [{}, {"t": 5, "y": 4, "x": 6}, {"t": 1}, {"t": 1, "y": 1, "x": 1}, {"t": 7, "y": 3}, {"y": 1, "x": 2}, {"t": 2, "z": 1}]
+SERIES_CHUNKS = [
+    {},
+    {"t": 5, "y": 4, "x": 6},
+    {"t": 1},
+    {"t": 1, "y": 1, "x": 1},
+    {"t": 7, "y": 3},
+    {"y": 1, "x": 2},
+    {"t": 2, "z": 1},
+]
 
 
 def correlated(values, size):
@@ -32,7 +40,9 @@ def answers(expected):
 
 @pytest.mark.parametrize("chunks", SERIES_CHUNKS)
 def test_known_correlations(answers, chunks):
-    np.testing.assert_allclose(stack(answers["A01_in"], chunks=chunks).img.localcorr(1), answers["A01_out"], atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        stack(answers["A01_in"], chunks=chunks).img.localcorr(1), answers["A01_out"], atol=1e-9, rtol=0
+    )
     found = stack(answers["A02_in"], chunks=chunks).img.localcorr()
     np.testing.assert_allclose(found, answers["A02_out"], atol=1e-12, rtol=0)
     assert found.dims == ("y", "x")

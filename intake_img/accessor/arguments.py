@@ -59,11 +59,15 @@ def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | None, name: s
         return present
     wanted = tuple(dims)
     if not wanted or len(set(wanted)) != len(wanted) or any(d not in present for d in wanted):
-        raise AxesError(f"{name}={dims!r}: expected some of the spatial axes {', '.join(map(repr, present))}, each once")
+        raise AxesError(
+            f"{name}={dims!r}: expected some of the spatial axes {', '.join(map(repr, present))}, each once"
+        )
     return tuple(d for d in present if d in wanted)
 
 
-def per_axis(name: str, value: Any, axes: Sequence[str], absent: Any, check: Callable[[str, Any], Any]) -> dict[str, Any]:
+def per_axis(
+    name: str, value: Any, axes: Sequence[str], absent: Any, check: Callable[[str, Any], Any]
+) -> dict[str, Any]:
     """Return a value for each axis.
 
     Parameters

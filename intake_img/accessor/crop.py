@@ -66,7 +66,8 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     else:
         if axis not in array.coords or array[axis].dtype.kind not in "iuf":
             raise ValueError(
-                f"coordinate_system='physical': axis {axis!r} has no coordinate; give pixels (coordinate_system='pixel')"
+                f"coordinate_system='physical': axis {axis!r} has no coordinate; give pixels "
+                "(coordinate_system='pixel')"
             )
         centres = array[axis].values.astype(float)
         slack = 1e-9 * float(np.abs(np.diff(centres)).min()) if n > 1 else 0.0

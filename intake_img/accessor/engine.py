@@ -1,10 +1,10 @@
 """Functions over chunks with an exact halo: what each chunk of a result needs of its neighbours, as a dask graph.
 
 One task for each chunk of the result. It gathers exactly the pixels that its chunk needs, from the chunks around it
-(or from the other side, where the image is periodic), calls the function once and keeps the inner part. Where a gathered
-piece ends at the true edge of the image, the function sees that edge, and its own rule for edges applies; everywhere
-else what the artificial edge spoils is cut off. Chunks smaller than the halo are merged, so that no chunk needs more
-than its direct neighbours.
+(or from the other side, where the image is periodic), calls the function once and keeps the inner part. Where a
+gathered piece ends at the true edge of the image, the function sees that edge, and its own rule for edges applies;
+everywhere else what the artificial edge spoils is cut off. Chunks smaller than the halo are merged, so that no chunk
+needs more than its direct neighbours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,7 +178,8 @@ def halo(
     passes : int
         How often the function passes over an axis: more than once, and what it makes of the edge travels inwards.
     pad : mapping, optional
-        Arguments of `numpy.pad`: pieces are padded beyond the edge of the image, so that the function always sees `depth`
+        Arguments of `numpy.pad`: pieces are padded beyond the edge of the image, so that the function always sees
+        `depth`
         more pixels on both sides. With ``edge="wrap"`` these come from the other side, and the mapping is empty.
     window : mapping of int to (int, int), optional
         Part of the axes that is wanted; the surroundings may lie outside.
@@ -266,7 +267,7 @@ def regrouped(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
     """
     stops = np.cumsum(chunks).tolist()
     edges = sorted({min(stops[-1], round(s / multiple) * multiple) for s in stops[:-1]} | {0, stops[-1]})
-    return tuple(b - a for a, b in zip(edges, edges[1:], strict=False)) or (0,)
+    return tuple(b - a for a, b in pairwise(edges)) or (0,)
 
 
 def blocks(array: dask.array.Array, axis: int) -> Iterator[tuple[int, dask.array.Array]]:

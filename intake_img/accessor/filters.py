@@ -28,7 +28,7 @@ TWICE = ("grey_opening", "grey_closing", "white_tophat", "black_tophat")
 """Filters that pass over the image twice."""
 
 Depth = dict[str, tuple[int, int]]
-Filter = Callable[[np.ndarray, np.ndarray], Any]
+Filter = Callable[..., Any]
 Build = Callable[[xr.DataArray, tuple[str, ...]], tuple[Filter, Depth]]
 
 
@@ -36,10 +36,11 @@ class Filters:
     """Filters of images; see each method.
 
     All of them act on the spatial axes ``z y x`` that are present, image by image: nothing passes from one ``t``, ``i``
-    or ``c`` to another. A length may be one number for all axes, one for each in the order ``z y x``, or a mapping by name, where axes
-    that are not named are left alone (``{"y": 3, "x": 3}``: plane by plane); so does ``dims="yx"``. The result is lazy, has
-    the dtype of the image (scipy's integers are truncated after each axis) unless `output_dtype` is given, and is bit
-    for bit the same for every chunking. It has one task for each chunk. Chunks smaller than the halo are merged.
+    or ``c`` to another. A length may be one number for all axes, one for each in the order ``z y x``, or a mapping by
+    name, where axes that are not named are left alone (``{"y": 3, "x": 3}``: plane by plane); so does ``dims="yx"``.
+    The result is lazy, has the dtype of the image (scipy's integers are truncated after each axis) unless
+    `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk. Chunks smaller than the
+    halo are merged.
     """
 
     _obj: Any
@@ -47,15 +48,16 @@ class Filters:
     def gaussian_filter(self, sigma: Any = 2, order: Any = 0, *, mode: str = "reflect", cval: float = 0.0,
                         truncate: float = 4.0, radius: Any = None, units: str = "pixel",
                         dims: str | Sequence[str] | None = None, output_dtype: Any = None) -> Any:  # fmt: skip
-        """Smooth with a Gaussian, or take derivatives of the smoothed image. Powered by `scipy.ndimage.gaussian_filter`.
+        """Smooth with a Gaussian, or take derivatives of the smoothed image. Powered by
+        `scipy.ndimage.gaussian_filter`.
 
         Parameters
         ----------
         sigma : float, sequence or mapping
             Standard deviation; 0 leaves an axis alone, its order included.
         order : int, sequence or mapping
-            0 smooths, 1 is the first derivative along an axis, and so on. A number takes the derivative along *every* axis:
-            for a gradient along x alone, give ``{"x": 1}``.
+            0 smooths, 1 is the first derivative along an axis, and so on. A number takes the derivative along *every*
+            axis:             for a gradient along x alone, give ``{"x": 1}``.
         mode : str
             What lies beyond the edge, in scipy's words: ``reflect``, ``mirror``, ``nearest``, ``constant``, ``wrap``.
         cval : float
@@ -81,7 +83,7 @@ class Filters:
         >>> import numpy as np, xarray as xr
         >>> image = xr.DataArray(np.eye(5), dims=["y", "x"])
         >>> float(image.img.gaussian_filter(1)[2, 2].round(3))
-        0.282
+        0.283
         """
 
         def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
@@ -100,8 +102,8 @@ class Filters:
                       output_dtype: Any = None) -> Any:  # fmt: skip
         """Take the median of a box. Powered by `scipy.ndimage.median_filter`.
 
-        Of an even number of values the upper one of the two in the middle is taken, never an average. Where there is NaN
-        the order is undefined.
+        Of an even number of values the upper one of the two in the middle is taken, never an average. Where there is
+        NaN the order is undefined.
 
         Parameters
         ----------
@@ -121,8 +123,8 @@ class Filters:
                        ) -> Any:  # fmt: skip
         """Take the mean of a box. Integers as `scipy.ndimage.uniform_filter`, floats summed window by window.
 
-        scipy's running sum carries a NaN, and rounding errors, to pixels whose box is clean. Here one NaN spoils only the
-        pixels whose box holds it; without NaN the results agree to a few units in the last place.
+        scipy's running sum carries a NaN, and rounding errors, to pixels whose box is clean. Here one NaN spoils only
+        the pixels whose box holds it; without NaN the results agree to a few units in the last place.
 
         Parameters
         ----------
@@ -201,7 +203,7 @@ class Filters:
         """Sum the second differences along all axes. Powered by `scipy.ndimage.laplace`."""
 
         def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
-            return _call("laplace"), {a: (1, 1) for a in axes}
+            return _call("laplace"), dict.fromkeys(axes, (1, 1))
 
         return _filtered(self._obj, "laplace", build, mode, cval, dims, output_dtype)
 
@@ -215,8 +217,10 @@ class Filters:
                                     truncate: float = 4.0, units: str = "pixel",
                                     dims: str | Sequence[str] | None = None, output_dtype: Any = None,
                                     ) -> Any:  # fmt: skip
-        """Length of the Gaussian gradient. Powered by `scipy.ndimage.gaussian_gradient_magnitude`; see `gaussian_filter`."""
-        return _derived(self._obj, "gaussian_gradient_magnitude", sigma, mode, cval, truncate, units, dims, output_dtype)
+        """Length of the Gaussian gradient; see `gaussian_filter`. Powered by scipy's `gaussian_gradient_magnitude`."""
+        return _derived(
+            self._obj, "gaussian_gradient_magnitude", sigma, mode, cval, truncate, units, dims, output_dtype
+        )
 
     def sobel(self, axis: str = "x", *, mode: str = "reflect", cval: float = 0.0,
               dims: str | Sequence[str] | None = None, output_dtype: Any = None) -> Any:  # fmt: skip
@@ -273,7 +277,9 @@ class Filters:
         def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
             sizes = per_axis("block_size", block_size, axes, 1, lambda n, v: integer(n, v, 1))
             if even := [a for a in axes if sizes[a] % 2 == 0]:
-                raise ValueError(f"block_size={block_size!r}: expected odd numbers, but {even[0]!r} has {sizes[even[0]]}")
+                raise ValueError(
+                    f"block_size={block_size!r}: expected odd numbers, but {even[0]!r} has {sizes[even[0]]}"
+                )
             sigmas = {a: (sizes[a] - 1) / 6 for a in axes} if sigma is None else per_axis(
                 "sigma", sigma, axes, 0.0, lambda n, v: number(n, v, 0))  # fmt: skip
             func = partial(kernels.threshold_local, method=method, size=[sizes[a] for a in axes],
@@ -294,7 +300,9 @@ def _window(size: int, origin: int) -> tuple[int, int]:
     return before, size - 1 - before
 
 
-def _gaussian_depth(sigmas: Mapping[str, float], truncate: float = 4.0, radii: Mapping[str, int | None] | None = None) -> Depth:
+def _gaussian_depth(
+    sigmas: Mapping[str, float], truncate: float = 4.0, radii: Mapping[str, int | None] | None = None
+) -> Depth:
     depth = {}
     for axis, sigma in sigmas.items():
         given = radii[axis] if radii is not None else None
@@ -320,6 +328,7 @@ def _windowed(obj: Any, name: str, size: Any, footprint: Any, mode: str, cval: f
     """A filter over a box or footprint."""
 
     def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
+        window: dict[str, Any]
         if footprint is not None:
             shape = _shaped("footprint", footprint, axes, bool)
             if not shape.any():
@@ -359,12 +368,14 @@ def _derived(obj: Any, name: str, sigma: Any, mode: str, cval: float, truncate: 
 
 def _edges(obj: Any, name: str, axis: str, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
     def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
-        return _call(name, axis=axes.index(choice("axis", axis, axes))), {a: (1, 1) for a in axes}
+        return _call(name, axis=axes.index(choice("axis", axis, axes))), dict.fromkeys(axes, (1, 1))
 
     return _filtered(obj, name, build, mode, cval, dims, output_dtype)
 
 
-def _weighted(obj: Any, name: str, weights: Any, mode: str, cval: float, origin: Any, dims: Any, output_dtype: Any) -> Any:
+def _weighted(
+    obj: Any, name: str, weights: Any, mode: str, cval: float, origin: Any, dims: Any, output_dtype: Any
+) -> Any:
     def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
         kernel = _shaped("weights", weights, axes, np.float64)
         sizes = dict(zip(axes, kernel.shape, strict=True))
@@ -391,7 +402,7 @@ def _shaped(name: str, values: Any, axes: Sequence[str], dtype: Any) -> np.ndarr
 
 
 def _call(name: str, **options: Any) -> Filter:
-    own = {"uniform_filter": kernels.uniform_filter, "percentile_filter": kernels.percentile_filter,
+    own: dict[str, Filter] = {"uniform_filter": kernels.uniform_filter, "percentile_filter": kernels.percentile_filter,
            "rank_filter": kernels.rank_filter}  # fmt: skip
     return partial(own[name], **options) if name in own else partial(kernels.scipy_filter, name=name, **options)
 
@@ -410,7 +421,7 @@ def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: A
         dtype = np.dtype(output_dtype(array.dtype) if callable(output_dtype) and not isinstance(output_dtype, type)
                          else array.dtype if output_dtype is None else output_dtype)  # fmt: skip
         for what, d in (("image has", array.dtype), ("output_dtype is", dtype)):
-            if d.kind not in "biuf" or d in (np.float16, np.longdouble) and d != np.float64:
+            if d.kind not in "biuf" or (d in (np.float16, np.longdouble) and d != np.float64):
                 raise TypeError(f"{name}: the {what} dtype {d}; scipy.ndimage filters bool, integers, float32, float64")
         func, depth = build(array, axes)
         places = [array.get_axis_num(a) for a in axes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -31,9 +32,9 @@ class Geometry:
     def pyramid(self, factors: Any = (2, 2), method: str = "mean") -> xr.DataTree:
         """Return a multiscale image: a DataTree with the nodes ``scale0`` (the image itself), ``scale1``, ...
 
-        `imsave` writes it as a pyramid. Every level is made from the one before it; pixels left over at the end of an axis
-        are left out, so that a level has ``n // factor`` pixels (at least 1) and begins where the image begins. Coordinates
-        are those of the centres of the blocks (``nearest``: of the pixels taken).
+        `imsave` writes it as a pyramid. Every level is made from the one before it; pixels left over at the end of an
+        axis are left out, so that a level has ``n // factor`` pixels (at least 1) and begins where the image begins.
+        Coordinates are those of the centres of the blocks (``nearest``: of the pixels taken).
 
         Parameters
         ----------
@@ -124,7 +125,8 @@ class Geometry:
         """Stretch brightness so that two percentiles become 0 and 1.
 
         Percentiles are exact and out of core for integers of 8 and 16 bits; of other types the values of a channel are
-        gathered in memory. NaN is left out. The image is read twice, once for the percentiles. A channel of one value becomes 0.
+        gathered in memory. NaN is left out. The image is read twice, once for the percentiles. A channel of one value
+        becomes 0.
 
         Parameters
         ----------
@@ -160,12 +162,13 @@ class Geometry:
             raise ValueError(f"min={min!r} is greater than max={max!r}")
 
         def change(array: xr.DataArray) -> xr.DataArray:
-            bounds = (low, high)
+            bounds: tuple[Any, Any] = (low, high)
             if array.dtype.kind in "iu":  # bounds beyond the dtype limit nothing
                 info = np.iinfo(array.dtype)
-                bounds = (None if low is None else int(np.clip(np.ceil(low), float(info.min), float(info.max))),
-                          None if high is None else int(np.clip(np.floor(high), float(info.min), float(info.max))))  # fmt: skip
-            return with_data(array, lazy(array).map_blocks(_clip, *bounds, dtype=array.dtype, meta=lazy(array)._meta))
+                bounds = (None if low is None else _held(math.ceil(low), info),
+                          None if high is None else _held(math.floor(high), info))  # fmt: skip
+            data: Any = lazy(array)
+            return with_data(array, data.map_blocks(_clip, *bounds, dtype=array.dtype, meta=data._meta))
 
         return each_image(self._obj, change)
 
@@ -214,11 +217,15 @@ class Geometry:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axes = neighbourhood(array, dims)
-            r = pixels("radius", _positive("radius", radius), array, axes[-1:], units=units, absent=0, whole=False)[axes[-1]]
+            r = pixels("radius", _positive("radius", radius), array, axes[-1:], units=units, absent=0, whole=False)[
+                axes[-1]
+            ]
             reach = int(np.ceil(r))
             places = [array.get_axis_num(a) for a in axes]
             each = EachImage(partial(_rolling_ball, radius=r), places, array.dtype)
-            data = halo(lazy(array), each, dict.fromkeys(places, (reach, reach)), dtype=array.dtype, name="rolling_ball")
+            data = halo(
+                lazy(array), each, dict.fromkeys(places, (reach, reach)), dtype=array.dtype, name="rolling_ball"
+            )
             return with_data(array, data)
 
         return each_image(self._obj, change)
@@ -351,6 +358,11 @@ class _Resize:
 # brightness
 
 
+def _held(value: int, info: Any) -> int:
+    """Return a bound that a dtype can hold."""
+    return min(max(value, int(info.min)), int(info.max))
+
+
 def _clip(block: np.ndarray, low: Any, high: Any) -> np.ndarray:
     return np.clip(block, low, high)
 
@@ -360,10 +372,12 @@ def _normalized(array: xr.DataArray, percentiles: tuple[float, float], by: Seque
     import dask.array as da
     from dask.graph_manipulation import bind
 
-    data = lazy(array)
+    data: Any = lazy(array)
     own = tuple(d for d in by if d in array.dims)
     if limits is not None:
-        made = data.map_blocks(_stretch, np.asarray(limits, float), clip, dtype, dtype=dtype, meta=data._meta.astype(dtype))
+        made = data.map_blocks(
+            _stretch, np.asarray(limits, float), clip, dtype, dtype=dtype, meta=data._meta.astype(dtype)
+        )
         return with_data(array, made)
     places = [array.get_axis_num(a) for a in own]
     found = _percentiles(data, places, percentiles)  # (2, ...): the axes of the data, those not kept of length 1
@@ -385,12 +399,11 @@ def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, flo
         part = by_one[tuple(slice(p, p + 1) if k in places else slice(None) for k, p in enumerate(place))]
         pair = _pair_of_counts(part, percentiles) if counted else _pair_of_values(part, percentiles)
         out[(0, *place)], out[(1, *place)] = pair[0:1], pair[1:2]
-    stacked = da.concatenate([v for v in out.ravel()])
+    stacked = da.concatenate(list(out.ravel()))
     return stacked.reshape(out.shape)
 
 
 def _pair_of_counts(part: Any, percentiles: tuple[float, float]) -> Any:
-    import dask.array as da
     from dask.base import tokenize
 
     from intake_img.accessor.engine import new_array
@@ -459,7 +472,9 @@ def _rolling_ball(image: np.ndarray, output: np.ndarray, *, radius: float) -> No
     output[...] = rolling_ball(image, radius=radius, **{threads: 1})  # dask runs several of these at once
 
 
-def _whole_images(array: xr.DataArray, func: Callable[..., Any], axes: Sequence[str], dtype: np.dtype, name: str) -> xr.DataArray:
+def _whole_images(
+    array: xr.DataArray, func: Callable[..., Any], axes: Sequence[str], dtype: np.dtype, name: str
+) -> xr.DataArray:
     places = [array.get_axis_num(a) for a in axes]
     data = lazy(array).rechunk(dict.fromkeys(places, -1))
     return with_data(array, halo(data, EachImage(func, places, dtype), dtype=dtype, name=name))

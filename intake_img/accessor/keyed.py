@@ -107,7 +107,8 @@ def _spread(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None, axes:
 
 
 def _leaves(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None, axes: tuple[str, ...], name: str,
-            is_leaf: Callable[[Any], bool] | None, place: dict[str, int]) -> Iterator[tuple[dict[str, int], Any]]:  # fmt: skip
+            is_leaf: Callable[[Any], bool] | None, place: dict[str, int],
+            ) -> Iterator[tuple[dict[str, int], Any]]:  # fmt: skip
     axis = _axis_of_keys(array, tree, order, axes, name, is_leaf)
     if axis is None:
         yield place, tree
@@ -138,7 +139,9 @@ def _axis_of_keys(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None,
     if len(found) == 1 and tree:
         return found[0]
     if len(found) > 1:
-        raise ValueError(f"the keys {list(tree)!r} of {name} may be labels of {' or '.join(map(repr, found))}: say which with by=")
+        raise ValueError(
+            f"the keys {list(tree)!r} of {name} may be labels of {' or '.join(map(repr, found))}: say which with by="
+        )
     known = [a for a in axes if any(_position(array, a, k) is not None for k in tree)]
     strings = all(isinstance(k, str) for k in tree)
     if is_leaf is None and strings and not known:

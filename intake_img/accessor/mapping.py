@@ -60,10 +60,11 @@ class Maps:
         chunks : int, "auto", sequence or mapping, optional
             Chunks to cut first, along `core_dims`; or a mapping of any axes.
         depth : int, sequence or mapping, optional
-            How many pixels around its chunk the function gets as well. They are cut off its result. A mapping is by axis name,
-            or by number within `core_dims`. Chunks smaller than that are merged; it is never made smaller.
+            How many pixels around its chunk the function gets as well. They are cut off its result. A mapping is by
+            axis name, or by number within `core_dims`. Chunks smaller than that are merged; it is never made smaller.
         boundary : str or float
-            What the function gets beyond the edge of the image: ``"none"`` nothing, so that it sees the edge (right for functions
+            What the function gets beyond the edge of the image: ``"none"`` nothing, so that it sees the edge (right
+            for functions
             that handle edges themselves), ``"reflect"``, ``"mirror"``, ``"nearest"``, ``"wrap"`` (or ``"periodic"``),
             or a number.
         units : {"pixel", "physical"}
@@ -71,7 +72,8 @@ class Maps:
         blockwise : bool
             False: the function gets the whole plane.
         crd, region : sequence or mapping, optional
-            Process only a part: ``(x_min, x_max, y_min, y_max)``, or ``{axis: (low, high)}``. `depth` is read from outside.
+            Process only a part: ``(x_min, x_max, y_min, y_max)``, or ``{axis: (low, high)}``. `depth` is read from
+            outside.
         coordinate_system : {"pixel", "physical"}
             What `crd` and `region` are given in. A pixel belongs to the region if its centre does.
         scale_factors : sequence of int or mapping, optional
@@ -151,18 +153,24 @@ class _Request:
                 return None
             return {} if self.edge == "wrap" else {"mode": PADS[self.boundary]}
         if isinstance(self.boundary, (bool, np.bool_)) or not isinstance(self.boundary, (int, float, np.number)):
-            raise TypeError(f"boundary={self.boundary!r}: expected one of {', '.join(map(repr, BOUNDARIES))}, or a number")
+            raise TypeError(
+                f"boundary={self.boundary!r}: expected one of {', '.join(map(repr, BOUNDARIES))}, or a number"
+            )
         return {"mode": "constant", "constant_values": self.boundary}
 
 
-def _checked_output(obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+def _checked_output(
+    obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]
+) -> dict[str, xr.DataArray]:
     """Return the images to process: all, or the one that makes the variable `output`."""
     if output is None:
         return found
     if not isinstance(output, str):
         raise TypeError(f"output={output!r}: expected the name of a variable")
     if isinstance(obj, xr.DataArray):
-        raise ValueError(f"output={output!r} names a variable of a Dataset, but this is a DataArray: use .rename({output!r})")
+        raise ValueError(
+            f"output={output!r} names a variable of a Dataset, but this is a DataArray: use .rename({output!r})"
+        )
     if output in obj.coords or output in obj.dims:
         raise ValueError(f"output={output!r} is an axis or coordinate of the Dataset")
     if output in obj.variables and not overwrite:
@@ -176,7 +184,9 @@ def _checked_output(obj: Any, output: str | None, overwrite: bool, found: dict[s
 def _assembled(obj: Any, results: dict[str, xr.DataArray], request: _Request, output: str | None) -> Any:
     if isinstance(obj, xr.DataArray):
         return next(iter(results.values()))
-    windows = {a: slice(*window(obj, a, w, request.coordinate_system)) for a, w in request.region.items() if a in obj.dims}
+    windows = {
+        a: slice(*window(obj, a, w, request.coordinate_system)) for a, w in request.region.items() if a in obj.dims
+    }
     if output is None and windows:
         obj = obj.isel(windows)
     if request.missing == "drop":
@@ -219,7 +229,8 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     new_core = core if sizes is None else tuple(sizes)
     result = halo(data, kernel, far, edge=request.edge, pad=request.pad if far else None, window=inner_windows,
                   chunks=None if sizes is None else _ChunksOut(core, sizes, lead),
-                  kept=None if sizes is None or tuple(sizes) == core else lead, dtype=dtype, name="map", positions=True)  # fmt: skip
+                  kept=None if sizes is None or tuple(sizes) == core else lead, dtype=dtype, name="map",
+                  positions=True)  # fmt: skip
     cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
     named = with_data(cropped, result, (*outer, *new_core))
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)
@@ -236,7 +247,9 @@ def _without_missing(array: xr.DataArray, calls: Table, missing: str) -> tuple[x
         raise ValueError(f"func and fn_kwargs say nothing of {said}: pass missing='copy' or missing='drop', or name it")
     kept = [sorted({p[k] for p in calls.calls}) for k in range(len(calls.axes))]
     if math.prod(map(len, kept)) != len(calls.calls):
-        raise ValueError(f"missing='drop': {said} cannot be dropped alone, since no whole {' or '.join(calls.axes)} is missing")
+        raise ValueError(
+            f"missing='drop': {said} cannot be dropped alone, since no whole {' or '.join(calls.axes)} is missing"
+        )
     renumbered = {tuple(kept[k].index(n) for k, n in enumerate(p)): c for p, c in calls.calls.items()}
     return array.isel(dict(zip(calls.axes, kept, strict=True))), Table(calls.axes, renumbered)
 
@@ -248,10 +261,14 @@ def _depth(array: xr.DataArray, request: _Request) -> dict[str, int]:
             raise ValueError(f"boundary={request.boundary!r} says what surrounds a chunk: it needs depth=")
         return dict.fromkeys(core, 0)
     if not request.blockwise:
-        raise ValueError(f"depth={depth!r} surrounds chunks, but blockwise=False hands over whole planes: give one of them")
+        raise ValueError(
+            f"depth={depth!r} surrounds chunks, but blockwise=False hands over whole planes: give one of them"
+        )
     if isinstance(depth, Mapping) and all(isinstance(k, (int, np.integer)) for k in depth):
         if bad := [k for k in depth if not 0 <= k < len(core)]:
-            raise ValueError(f"depth names the axis number {bad[0]}: core_dims {core!r} are numbered 0 to {len(core) - 1}")
+            raise ValueError(
+                f"depth names the axis number {bad[0]}: core_dims {core!r} are numbered 0 to {len(core) - 1}"
+            )
         depth = {core[int(k)]: v for k, v in depth.items()}
     if request.units == "physical":
         found = pixels("depth", depth, array, core, units="physical", absent=0, whole=False)
@@ -282,7 +299,9 @@ def _sizes(given: Any, core: Sequence[str], far: Mapping[int, Any]) -> dict[str,
     if not isinstance(given, Mapping):
         raise TypeError(f"output_sizes={given!r}: expected a mapping of axes to lengths, {{}} for a number")
     if far:
-        raise ValueError("output_sizes and depth: a result of another shape cannot be cut to its chunk; give one of them")
+        raise ValueError(
+            "output_sizes and depth: a result of another shape cannot be cut to its chunk; give one of them"
+        )
     return {str(a): integer(f"output_sizes[{a!r}]", n, 0) for a, n in given.items()}
 
 
@@ -295,7 +314,7 @@ class _ChunksOut:
     lead: int
 
     def __call__(self, spans: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
-        cut = {a: s for a, s in zip(self.core, spans[self.lead :], strict=True)}
+        cut = dict(zip(self.core, spans[self.lead :], strict=True))
         if lost := [a for a, s in cut.items() if len(s) > 1 and a not in self.sizes] or (
             tuple(self.sizes) != self.core and any(len(s) > 1 for s in cut.values())
         ):
@@ -307,7 +326,8 @@ class _ChunksOut:
             total = sum(spans_in)
             if len(spans_in) > 1 and any(s * n % total for s in spans_in):
                 raise ValueError(
-                    f"output_sizes[{a!r}]={n}: chunks {spans_in} do not become whole numbers of pixels; pass blockwise=False"
+                    f"output_sizes[{a!r}]={n}: chunks {spans_in} do not become whole numbers of pixels; pass "
+                    "blockwise=False"
                 )
             out.append(tuple(s * n // total for s in spans_in) if len(spans_in) > 1 else (n,))
         return [*spans[: self.lead], *out]
@@ -367,7 +387,8 @@ class _Planes:
         if self.sizes is None:
             if array.shape != plane.shape:
                 raise ValueError(
-                    f"func returned shape {array.shape} for a plane of shape {plane.shape}: announce it with output_sizes="
+                    f"func returned shape {array.shape} for a plane of shape {plane.shape}: announce it with "
+                    "output_sizes="
                 )
             return array[inner]
         return array
@@ -408,5 +429,3 @@ def _inferred(array: xr.DataArray, calls: Table, kernel: _Planes, data: Any) -> 
         plane = np.asarray(block[tuple(slice(0, c[0]) for c in block.chunks)].compute())
         found.append(np.asarray(kernel.one(plane, at)).dtype)
     return np.result_type(*found)
-
-

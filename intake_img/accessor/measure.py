@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +37,8 @@ class Measures:
               overwrite: bool = False) -> Any:  # fmt: skip
         """Number the connected components of what is not 0, in every image by itself, lazily.
 
-        The numbers are those of `scipy.ndimage.label` for the whole image, however it is cut into chunks. While one image
-        is computed its labels are held in memory; the planes at the cuts are compared to join what they separate.
+        The numbers are those of `scipy.ndimage.label` for the whole image, however it is cut into chunks. While one
+        image is computed its labels are held in memory; the planes at the cuts are compared to join what they separate.
 
         Parameters
         ----------
@@ -78,11 +78,13 @@ class Measures:
             The image whose values are measured: by default the image of the Dataset, if its axes include those of the
             labels; False for none. Each of its channels has rows of its own.
         properties : sequence of str, optional
-            Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image, ``intensity_mean``,
-            ``intensity_min`` and ``intensity_max``. Those with several numbers become columns ``bbox-0``, ``bbox-1``, ...
+            Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image,
+            ``intensity_mean``,
+            ``intensity_min`` and ``intensity_max``. Those with several numbers become columns ``bbox-0``, ``bbox-1``,
+            ...
         units : {"pixel", "physical"}
-            Whether lengths, areas and centroids are in pixels or in the units of the coordinates; ``bbox``, ``slice`` and
-            ``coords`` are always pixels.
+            Whether lengths, areas and centroids are in pixels or in the units of the coordinates; ``bbox``, ``slice``
+            and ``coords`` are always pixels.
         extra_properties : sequence of callable
             See scikit-image.
         progress : bool, optional
@@ -98,8 +100,9 @@ class Measures:
 
         _skimage("regionprops")
         label_array, image = _pair(self._obj, labels, intensity)
-        chosen = tuple(properties) if properties is not None else (
-            "label", "area", "bbox", "centroid", *(() if image is None else ("intensity_mean", "intensity_min", "intensity_max")))  # fmt: skip
+        usual = ("label", "area", "bbox", "centroid")
+        values = () if image is None else ("intensity_mean", "intensity_min", "intensity_max")
+        chosen = (*usual, *values) if properties is None else tuple(properties)
         axes = neighbourhood(label_array, None)
         if len(axes) < 2:
             raise AxesError(f"regions need two or three spatial axes, the labels have {spell(axes)!r}")
@@ -163,7 +166,9 @@ class _Grid:
     chunks: tuple[tuple[int, ...], ...]
     structure: np.ndarray
 
-    def summary(self, k: tuple[int, ...], part: tuple[np.ndarray, int]) -> tuple[int, np.ndarray, dict[Any, np.ndarray]]:
+    def summary(
+        self, k: tuple[int, ...], part: tuple[np.ndarray, int]
+    ) -> tuple[int, np.ndarray, dict[Any, np.ndarray]]:
         """What the numbering needs of a chunk: how many labels, where each begins, and the planes at its cuts."""
         labels, n = part
         shape = [sum(c) for c in self.chunks]
@@ -187,7 +192,7 @@ class _Grid:
                 before, after = self._plane(planes, axis, cut, 1), self._plane(planes, axis, cut + 1, 0)
                 pairs.append(labelling.touching(before, after, self.structure, axis))
         final = labelling.unified(np.concatenate([s[1] for s in summaries]), np.concatenate(pairs))
-        return [np.concatenate([[0], final[a + 1 : b + 1]]) for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [np.concatenate([[0], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
 
     def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
         """Return a whole plane of the image at a cut, in labels that are unique in the image."""
@@ -213,7 +218,9 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
         if labels is None:
             kinds = [n for n, v in obj.data_vars.items() if v.attrs.get("kind") == "labels"]
             if len(kinds) != 1:
-                raise ValueError(f"labels: the Dataset has {len(kinds)} variables of labels; name one of {', '.join(obj.data_vars)}")
+                raise ValueError(
+                    f"labels: the Dataset has {len(kinds)} variables of labels; name one of {', '.join(obj.data_vars)}"
+                )
             labels = kinds[0]
         label_array = obj[labels] if isinstance(labels, str) else labels
         image = obj[intensity] if isinstance(intensity, str) else intensity
@@ -231,11 +238,15 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
     if image is not None:
         for d in label_array.dims:
             if image.sizes.get(d) != label_array.sizes[d]:
-                raise ValueError(f"the image has {image.sizes.get(d, 'no')} samples along {d!r}, the labels {label_array.sizes[d]}")
+                raise ValueError(
+                    f"the image has {image.sizes.get(d, 'no')} samples along {d!r}, the labels {label_array.sizes[d]}"
+                )
     return label_array, image
 
 
-def _label_images(labels: xr.DataArray, image: xr.DataArray | None, axes: Sequence[str]) -> Iterator[tuple[dict[str, Any], Any, Any]]:
+def _label_images(
+    labels: xr.DataArray, image: xr.DataArray | None, axes: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], Any, Any]]:
     """Iterate over single label images, each with the image to measure."""
     whole = labels if image is None else image
     outer = [str(d) for d in whole.dims if d not in axes]
@@ -352,5 +363,3 @@ def _compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if values.size == 0 or values[0] != 0:
         return index.reshape(labels.shape) + 1, np.concatenate([[0], values])
     return index.reshape(labels.shape), values
-
-

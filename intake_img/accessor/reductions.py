@@ -19,7 +19,6 @@ from intake_img.accessor.variables import (
     batch_axes,
     each_image,
     image_axes,
-    images,
     lazy,
     reduced,
     spatial_axes,
@@ -43,8 +42,8 @@ class Reductions:
     dim : str or sequence of str, optional
         The axes to reduce; by default all batch axes. They are dropped, unless `keepdims`.
     skipna : bool, optional
-        Whether NaN is left out. None, the default, does so for floats, as xarray does; False lets one NaN make the result
-        NaN, as numpy does.
+        Whether NaN is left out. None, the default, does so for floats, as xarray does; False lets one NaN make the
+        result NaN, as numpy does.
 
     Types are those of numpy: ``sum`` of uint8 is uint64, ``mean`` of integers float64, of float32 float32.
     """
@@ -86,7 +85,7 @@ class Reductions:
         axes = reduced(self._first, dim)
         if empty := [a for a in axes if not self._first.sizes[a]]:
             raise ValueError(f"there is no first image: axis {empty[0]!r} is empty")
-        found = self._obj.isel({a: 0 for a in axes})
+        found = self._obj.isel(dict.fromkeys(axes, 0))
         return found.compute() if compute else found
 
     def reduce(self, func: Callable[[Any, Any], Any], dim: Any = None, *, associative: bool = False,
@@ -96,8 +95,8 @@ class Reductions:
         Parameters
         ----------
         func : callable or numpy.ufunc
-            ``func(folded, image)`` gets arrays of one image (all axes but those in `dim`) and returns one of the same shape.
-            A ufunc reduces with its own types (``np.add`` sums uint8 in 64 bits).
+            ``func(folded, image)`` gets arrays of one image (all axes but those in `dim`) and returns one of the same
+            shape. A ufunc reduces with its own types (``np.add`` sums uint8 in 64 bits).
         dim, keepdims
             See the class. Several axes are folded in their order, the last the fastest.
         associative : bool
@@ -112,13 +111,15 @@ class Reductions:
         """
         if not callable(func):
             raise TypeError(f"func={func!r}: expected a function of two images, or a ufunc")
-        return each_image(self._obj, lambda array: _folded(array, func, reduced(array, dim), associative, keepdims, dtype))
+        return each_image(
+            self._obj, lambda array: _folded(array, func, reduced(array, dim), associative, keepdims, dtype)
+        )
 
     def filter(self, func: Callable[[np.ndarray], bool], dim: str | None = None) -> Any:
         """Keep the images for which a predicate is true.
 
-        The predicate is called once for each image, at once: how many images remain must be known. Of a Dataset it sees the
-        variable ``image``, and all variables are filtered. If none passes, the axis has length 0.
+        The predicate is called once for each image, at once: how many images remain must be known. Of a Dataset it
+        sees the variable ``image``, and all variables are filtered. If none passes, the axis has length 0.
 
         Parameters
         ----------
@@ -139,13 +140,15 @@ class Reductions:
         Parameters
         ----------
         func : callable
-            Gets ``(key, image)``, where the key is the number of the image, or a tuple of numbers if there are several batch
-            axes; the image alone if `with_keys` is False.
+            Gets ``(key, image)``, where the key is the number of the image, or a tuple of numbers if there are several
+            batch axes; the image alone if `with_keys` is False.
         """
         for key, image in _each(self._first, reduced(self._first, dim)):
             func((key if len(key) > 1 else key[0], image) if with_keys else image)
 
-    def sample(self, nsamples: int = 100, seed: int | None = None, *, replace: bool = False, dim: str | None = None) -> Any:
+    def sample(
+        self, nsamples: int = 100, seed: int | None = None, *, replace: bool = False, dim: str | None = None
+    ) -> Any:
         """Draw images at random, in the order in which they were drawn.
 
         Parameters
@@ -217,7 +220,7 @@ class Reductions:
         return _projection(self._obj, "std", dim)
 
     def max_min_projection(self, dim: str | int = "z") -> Any:
-        """Return the sum of maximum and minimum along an axis; integers become twice as wide so that it does not wrap."""
+        """Return the sum of maximum and minimum along an axis; integers become twice as wide, so as not to wrap."""
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _numbered(array, dim)
@@ -314,7 +317,7 @@ def _each(array: xr.DataArray, axes: Sequence[str]) -> Iterator[tuple[tuple[int,
     """Iterate over images in order; each chunk is read once, one row of chunks is held."""
     data = lazy(array.transpose(*axes, ...))
     lead = len(axes)
-    whole = data.rechunk({k: -1 for k in range(1, lead)})
+    whole = data.rechunk(dict.fromkeys(range(1, lead), -1))
     start = 0
     for n in whole.chunks[0] if lead else ():
         block = np.asarray(whole[start : start + n].compute())
@@ -345,13 +348,15 @@ def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
             raise ValueError(
                 f"val has {val.sizes[wrong[0]]} samples along {wrong[0]!r}, the image {array.sizes[wrong[0]]}"
             )
-        other = lazy(val.transpose(*[d for d in dims if d in val.dims]))
+        other: Any = lazy(val.transpose(*[d for d in dims if d in val.dims]))
         other = other[tuple(slice(None) if d in val.dims else None for d in dims)]
     elif np.ndim(val):
         other = val if hasattr(val, "dask") else np.asarray(val)
         shape = tuple(array.sizes[d] for d in image_axes(array))
         if other.shape != shape:
-            raise ValueError(f"val has shape {other.shape}: expected that of one image, {shape} ({spell(image_axes(array))})")
+            raise ValueError(
+                f"val has shape {other.shape}: expected that of one image, {shape} ({spell(image_axes(array))})"
+            )
         other = other[tuple(slice(None) if d in image_axes(array) else None for d in dims)]
     else:
         other = val.item() if isinstance(val, np.ndarray) else val
@@ -368,7 +373,9 @@ def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
 # folding
 
 
-def _folded(array: xr.DataArray, func: Any, axes: Sequence[str], associative: bool, keepdims: bool, dtype: Any) -> xr.DataArray:
+def _folded(
+    array: xr.DataArray, func: Any, axes: Sequence[str], associative: bool, keepdims: bool, dtype: Any
+) -> xr.DataArray:
     rest = [d for d in map(str, array.dims) if d not in axes]
     data = lazy(array.transpose(*axes, *rest))
     if not math.prod(data.shape[: len(axes)]):
@@ -377,7 +384,7 @@ def _folded(array: xr.DataArray, func: Any, axes: Sequence[str], associative: bo
     if ufunc and dtype is None:
         dtype = func.reduce(np.zeros((2,), data.dtype)).dtype
     dtype = np.dtype(data.dtype if dtype is None else dtype)
-    whole = {k: -1 for k in range(1, len(axes) if ufunc else data.ndim)}
+    whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
     result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
     if keepdims:
         sizes = [1 if d in axes else array.sizes[d] for d in map(str, array.dims)]
@@ -394,7 +401,12 @@ def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, 
         keys = [(data.name, k, *(0,) * (lead - 1), *place) for k in range(data.numblocks[0])]
         if associative:
             partial = [(f"part-{name}", k, *place) for k in range(len(keys))]
-            graph.update({p: (functools.partial(_fold, func, lead, dtype, False), None, key) for p, key in zip(partial, keys, strict=True)})
+            graph.update(
+                {
+                    p: (functools.partial(_fold, func, lead, dtype, False), None, key)
+                    for p, key in zip(partial, keys, strict=True)
+                }
+            )
             graph[(name, *place)] = (functools.partial(_fold_parts, func, dtype), partial)
             continue
         state = None

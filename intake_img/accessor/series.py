@@ -186,7 +186,9 @@ class Blocks:
 
     def _padded(self, region: Mapping[str, slice]) -> dict[str, slice]:
         return {
-            a: slice(max(0, s.start - self.padding.get(a, 0)), min(self.array.sizes[a], s.stop + self.padding.get(a, 0)))
+            a: slice(
+                max(0, s.start - self.padding.get(a, 0)), min(self.array.sizes[a], s.stop + self.padding.get(a, 0))
+            )
             for a, s in region.items()
         }
 
@@ -205,7 +207,9 @@ def _length(name: str, value: Any) -> int:
 # correlation
 
 
-def _correlated(array: xr.DataArray, axis: str, axes: Sequence[str], sizes: Mapping[str, int], mode: str) -> xr.DataArray:
+def _correlated(
+    array: xr.DataArray, axis: str, axes: Sequence[str], sizes: Mapping[str, int], mode: str
+) -> xr.DataArray:
     data = lazy(array)
     time, places = array.get_axis_num(axis), [array.get_axis_num(a) for a in axes]
     depth = {p: _window(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
@@ -302,15 +306,19 @@ def _rechunked(array: xr.DataArray, axis: str, size: Any) -> xr.DataArray:
         except (ValueError, NotImplementedError) as exc:
             raise ValueError(f"size={size!r}: expected a size such as '150MB', or pixels for each axis") from exc
         return array.copy(data=data.rechunk(chunks))
-    if isinstance(size, (int, np.integer)) or isinstance(size, Mapping):
-        axes: tuple[str, ...] = tuple(d for d in image_axes(array) if not isinstance(size, (int, np.integer)) or d in "zyx")
+    if isinstance(size, (int, np.integer, Mapping)):
+        axes: tuple[str, ...] = tuple(
+            d for d in image_axes(array) if not isinstance(size, (int, np.integer)) or d in "zyx"
+        )
     else:
         axes = image_axes(array)
         if not isinstance(size, (Sequence, np.ndarray)):
             raise TypeError(f"size={size!r}: expected a size such as '150MB', or pixels for each of {spell(axes)!r}")
     lengths = per_axis("size", size, axes, -1, lambda n, v: integer(n, v, 1))
     if large := [a for a, n in lengths.items() if n > array.sizes[a]]:
-        raise ValueError(f"size={size!r}: a block of {lengths[large[0]]} is longer than axis {large[0]!r} ({array.sizes[large[0]]})")
+        raise ValueError(
+            f"size={size!r}: a block of {lengths[large[0]]} is longer than axis {large[0]!r} ({array.sizes[large[0]]})"
+        )
     return array.copy(data=data.rechunk({k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)}))
 
 

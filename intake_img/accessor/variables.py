@@ -153,11 +153,14 @@ def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]
         if axes := batch_axes(array):
             return axes
         raise AxesError(
-            f"the image has axes {spell(tuple(map(str, array.dims)))!r} and no batch axis (i, t, ...): name one with {name}="
+            f"the image has axes {spell(tuple(map(str, array.dims)))!r} and no batch axis (i, t, ...): name one with "
+            f"{name}="
         )
     axes = (dim,) if isinstance(dim, str) else tuple(dim)
     if missing := [a for a in axes if a not in array.dims]:
-        raise AxesError(f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}")
+        raise AxesError(
+            f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}"
+        )
     return axes
 
 

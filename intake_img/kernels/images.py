@@ -26,8 +26,8 @@ class EachImage:
 
     Notes
     -----
-    Images are filtered one by one, so that intermediate arrays are of the size of an image, and nothing of one image can
-    reach another.
+    Images are filtered one by one, so that intermediate arrays are of the size of an image, and nothing of one image
+    can reach another.
     """
 
     func: Callable[[np.ndarray, np.ndarray], Any]

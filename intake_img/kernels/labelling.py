@@ -1,4 +1,4 @@
-"""Connected components of an image that is cut into chunks: pairs that touch across a cut, and one numbering for all."""
+"""Connected components of an image in chunks: pairs that touch across a cut, and one numbering for all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequen
     found = np.flatnonzero(labels)
     values = labels.ravel()[found]
     place = np.unravel_index(found, labels.shape)
-    index = np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape)) if found.size else found
+    index = (
+        np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape)) if found.size else found
+    )
     first = np.full(n + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, values, index)
     return first[1:]
