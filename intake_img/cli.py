@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from intake_img.errors import IntakeImgError, SceneError, TargetExistsError
 
-__all__ = ["formats", "main"]
+__all__ = ["formats", "formats_markdown", "main"]
 
 _MAX_LEVELS = 32
 
@@ -336,38 +336,44 @@ def _access(row: dict[str, Any]) -> str:
     return "".join(letter for letter, key in (("R", "reads"), ("W", "writes")) if row[key])
 
 
-def formats_markdown(rows: Sequence[dict[str, Any]] | None = None) -> str:
+def formats_markdown(rows: Sequence[dict[str, Any]] | None = None, brief: bool = False) -> str:
     """Return the table of formats in Markdown.
 
     Parameters
     ----------
     rows : sequence of dict, optional
         As `formats` returns them.
+    brief : bool
+        Without the options.
     """
 
     def code(words: Sequence[str]) -> str:
         return " ".join(f"`{word}`" for word in words)
 
-    lines = [
-        "| Driver | Format | Extensions | Reads | Writes | Options of reading | Options of writing | Extra |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in formats() if rows is None else rows:
-        cells = (
-            f"`{row['name']}`",
-            row["format"],
-            code(row["extensions"]),
-            "yes" if row["reads"] else "no",
-            "yes" if row["writes"] else "no",
-            code(row["read_options"]),
-            code(row["write_options"]),
-            code([row["extra"]] if row["extra"] else []),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    def yes(answer: bool) -> str:
+        return "yes" if answer else "no"
+
+    table = {
+        "Format": lambda row: row["format"],
+        "Driver": lambda row: code([row["name"]]),
+        "Extensions": lambda row: code(row["extensions"]),
+        "Reads": lambda row: yes(row["reads"]),
+        "Writes": lambda row: yes(row["writes"]),
+        "Options of reading": lambda row: code(row["read_options"]),
+        "Options of writing": lambda row: code(row["write_options"]),
+        "Extra": lambda row: code([row["extra"]] if row["extra"] else []),
+    }
+    columns = [c for c in table if not (brief and c.startswith("Options"))]
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[table[c](row) for c in columns] for row in (formats() if rows is None else rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     from intake_img.demo import run
 
     return run(arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,17 @@ import numpy as np
 
 from intake_img.errors import FormatError
 
-__all__ = ["ABSENT", "COMPRESSIONS", "LETTERS", "PIXEL_TYPES", "Directory", "Mosaic", "agree", "parse_directory"]
+__all__ = [
+    "ABSENT",
+    "COMPRESSIONS",
+    "LETTERS",
+    "PIXEL_TYPES",
+    "Directory",
+    "Mosaic",
+    "agree",
+    "distinct",
+    "parse_directory",
+]
 
 LETTERS = {"Z": "z", "C": "c", "T": "t", "R": "r", "I": "u", "H": "h", "V": "v", "B": "b"}
 """Dimensions of planes and our axes: rotation, illumination, phase, view and block keep a letter of their own."""
@@ -35,10 +45,16 @@ _SCHEMA = int.from_bytes(b"DV", "little")
 _FIXED = [("schema", "<u2"), ("pixel_type", "<i4"), ("position", "<i8"), ("part", "<i4"), ("compression", "<i4"),
           ("pyramid", "u1"), ("spare", "V5"), ("dimensions", "<i4")]  # fmt: skip
 _DIMENSION = np.dtype([("name", "<u4"), ("start", "<i4"), ("size", "<i4"), ("coordinate", "<f4"), ("stored", "<i4")])
-_TILE = int.from_bytes(b"M", "little")
 _MOST_DIMENSIONS = 32
 _MOST_PIXELS = 2**24  # of the side of a plane
 _COVERAGE_CELLS = 2**23
+
+
+def distinct(column: np.ndarray) -> list[int]:
+    """Return the values in a column, ascending; fast where there is one."""
+    if len(column) and (column == column[0]).all():
+        return [int(column[0])]
+    return [int(v) for v in np.unique(column)]
 
 
 def entry_size(dimensions: int) -> int:
@@ -62,8 +78,8 @@ class Directory:
         Rectangle in pixels of full resolution.
     stored_width, stored_height : ndarray
         Size of the array that is stored.
-    pixel_type, compression, position : ndarray
-        Codes, and offset of the subblock in the file.
+    pixel_type, compression, position, pyramid : ndarray
+        Codes, offset of the subblock in the file, and 0 for what says that it is of full resolution.
     raw, offsets : bytes, ndarray
         The entries themselves, and where each begins.
     """
@@ -81,6 +97,7 @@ class Directory:
     pixel_type: np.ndarray
     compression: np.ndarray
     position: np.ndarray
+    pyramid: np.ndarray
     raw: bytes
     offsets: np.ndarray
 
@@ -95,7 +112,7 @@ class Directory:
     @cached_property
     def scenes(self) -> list[int]:
         """Indices of scenes, ascending; empty if the file knows no scenes."""
-        return [int(s) for s in np.unique(self.scene) if s != ABSENT]
+        return [s for s in distinct(self.scene) if s != ABSENT]
 
     @cached_property
     def _ratio(self) -> np.ndarray:
@@ -120,6 +137,15 @@ class Directory:
     @cached_property
     def _reduced(self) -> np.ndarray:
         return (self.stored_width != self.width) | (self.stored_height != self.height)
+
+    @property
+    def doubtful(self) -> list[int]:
+        """Numbers of subblocks to compare with the directory before it is believed: a slip of it would hide pixels.
+
+        Those whose size and whose mark of pyramids contradict each other, and the first one of each scene.
+        """
+        firsts = np.unique(self.scene, return_index=True)[1].tolist() if len(self.scenes) > 1 else []
+        return [*np.flatnonzero(self._reduced != (self.pyramid != 0)).tolist(), *firsts]
 
     def at_level(self, level: int) -> np.ndarray:
         """Return a mask of the subblocks of one level."""
@@ -250,6 +276,8 @@ class Mosaic:
         edges = np.flatnonzero(np.diff(self.plane, prepend=-1))
         if len(edges) < self.planes:
             return False
+        if self._in_rows(edges):
+            return True
         top, left = np.maximum(self.top, 0), np.maximum(self.left, 0)
         bottom, right = np.minimum(self.bottom, self.height), np.minimum(self.right, self.width)
         area = np.add.reduceat((bottom - top) * (right - left), edges)
@@ -261,6 +289,18 @@ class Mosaic:
                 rectangles = np.stack([c[begin:end] for c in (top, bottom, left, right)])
                 layouts[rectangles.tobytes()] = rectangles
         return all(_covers(r, self.height, self.width) for r in layouts.values())
+
+    def _in_rows(self, edges: np.ndarray) -> bool:
+        """True if tiles cover the planes in the simplest way: in rows of equal height, without a gap."""
+        top, left, bottom, right = self.top, self.left, self.bottom, self.right
+        ends = np.append(edges[1:], len(top)) - 1
+        if not ((top[edges] <= 0).all() and (left[edges] <= 0).all() and (bottom[ends] >= self.height).all()):
+            return False
+        along = (top[1:] == top[:-1]) & (bottom[1:] == bottom[:-1]) & (left[1:] <= right[:-1])
+        below = (right[:-1] >= self.width) & (left[1:] <= 0) & (top[1:] <= bottom[:-1])
+        good = along | below
+        good[edges[1:] - 1] = True  # from one plane to the next
+        return bool(good.all() and (right[ends] >= self.width).all())
 
     @cached_property
     def tile_shape(self) -> tuple[int, int]:
@@ -316,11 +356,13 @@ def parse_directory(data: bytes, count: int) -> Directory:
         raise FormatError(f"the directory promises {count} subblocks in {len(data)} bytes: it is empty or damaged")
     groups, offsets = _records(data, count)
     names: list[int] = list(dict.fromkeys(n for _, r in groups for n in _names(r)))
+    table = groups[0][1]["entries"]["name"]
+    alike = len(groups) == 1 and table.shape[1] == len(names) and bool((table == names).all())
     letters = {n: n.to_bytes(4, "little").rstrip(b"\0").decode("latin-1") for n in names}
     if unknown := [v for v in letters.values() if v not in _KNOWN]:
         raise FormatError(f"the directory names the dimension {unknown[0]!r}: it is damaged, or of a newer kind")
-    columns = {letters[n]: _column(groups, n, count) for n in names}
-    fixed = {k: _gathered(groups, k, count) for k in ("pixel_type", "compression", "position")}
+    columns = {letters[n]: _column(groups, n, count, k if alike else None) for k, n in enumerate(names)}
+    fixed = {k: _gathered(groups, k, count) for k in ("pixel_type", "compression", "position", "pyramid")}
     planar = tuple(reversed([k for k in columns if k in LETTERS]))
     _check(columns, fixed, planar)
     (left, width, stored_width), (top, height, stored_height) = columns["X"], columns["Y"]
@@ -346,7 +388,7 @@ def _extent(entry: bytes) -> dict[int, tuple[int, int, int]]:
     if not 0 < n <= _MOST_DIMENSIONS or entry_size(n) != len(entry):
         return {}
     dimensions = np.frombuffer(entry, _DIMENSION, n, 32).tolist()
-    return {name: (start, size, stored or size) for name, start, size, _, stored in dimensions if name != _TILE}
+    return {name: (start, size, stored or size) for name, start, size, _, stored in dimensions}
 
 
 def _records(data: bytes, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
@@ -381,23 +423,25 @@ def _names(records: np.ndarray) -> list[int]:
     names = records["entries"]["name"]
     if (names == names[0]).all():
         return [int(n) for n in names[0]]
-    return [int(n) for n in dict.fromkeys(np.unique(names).tolist())]
+    return list(dict.fromkeys([*names[0].tolist(), *np.unique(names).tolist()]))
 
 
-def _column(groups: list[tuple[np.ndarray, np.ndarray]], name: int, count: int) -> tuple[np.ndarray, ...]:
-    """Return start (`ABSENT` where an entry lacks the dimension), size and stored size."""
+def _column(
+    groups: list[tuple[np.ndarray, np.ndarray]], name: int, count: int, place: int | None
+) -> tuple[np.ndarray, ...]:
+    """Return start (`ABSENT` where an entry lacks the dimension), size and stored size; `place`, if always the same."""
+    if place is not None:
+        entries = groups[0][1]["entries"]
+        start, size, stored = (entries[field][:, place].astype(np.int64) for field in ("start", "size", "stored"))
+        return start, size, stored
     columns = np.full(count, ABSENT, np.int64), np.ones(count, np.int64), np.ones(count, np.int64)
     for which, records in groups:
         entries = records["entries"]
         match = entries["name"] == name
-        same = bool((match == match[0]).all())
-        if same and not match[0].any():
-            continue
-        rows = np.arange(len(records)) if same else np.flatnonzero(match.any(axis=1))
-        place = match[0].argmax() if same else match.argmax(axis=1)[rows]
+        rows = np.flatnonzero(match.any(axis=1))
+        places = match.argmax(axis=1)[rows]
         for column, field in zip(columns, ("start", "size", "stored"), strict=True):
-            values = entries[field]
-            column[which[rows]] = values[:, place] if same else values[rows, place]
+            column[which[rows]] = entries[field][rows, places]
     return columns
 
 
@@ -420,5 +464,5 @@ def _check(columns: dict[str, tuple[np.ndarray, ...]], fixed: dict[str, np.ndarr
         raise FormatError(f"subblocks that hold several planes along {thick[0]!r} are not known")
     if "M" in columns:  # libCZI takes the largest number, too, for none
         columns["M"][0][columns["M"][0] == 2**31 - 1] = ABSENT
-    if unknown := sorted(set(np.unique(fixed["pixel_type"]).tolist()) - set(PIXEL_TYPES)):
+    if unknown := sorted(set(distinct(fixed["pixel_type"])) - set(PIXEL_TYPES)):
         raise FormatError(f"pixel type {unknown[0]} is unknown; known are {', '.join(map(str, PIXEL_TYPES))}")

@@ -21,19 +21,15 @@ __all__ = ["catalog_path", "make_samples", "run", "simulate_cells"]
 _SPACING = {"t": 30.0, "z": 0.5, "y": 0.25, "x": 0.25}  # seconds and micrometres
 _CHANNELS = ("DAPI", "GFP")
 _TARGETS = (".ome.tif", ".zarr")
-_FORMATS = {"cells": "tif", "nuclei": "omezarr", "wells": "czi", "slice": "imageio", "photo": "imageio"}
 
 
-def run(output: str, samples: bool = True) -> int:
+def run(output: str) -> int:
     """Run the demonstration.
 
     Parameters
     ----------
     output : str
         Folder for the samples, the saved images and the picture; earlier ones are replaced.
-    samples : bool
-        Whether to make the samples anew.
-
     Returns
     -------
     int
@@ -46,15 +42,14 @@ def run(output: str, samples: bool = True) -> int:
 
     folder = Path(output).resolve()
     made = folder / "samples"
-    if samples:
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
-        make_samples(made)
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    make_samples(made)
     path = catalog_path()
     catalog = intake.open_catalog(str(path))
     print(f"catalog {path}")
     failures, loaded = 0, {}
-    for name in _FORMATS:
+    for name in list(catalog):
         source = catalog[name](folder=str(made))
         if not Path(source.uri).exists():
             print(f"\n{name}: left out, it comes with matplotlib: pip install 'intake_img[plot]'")
@@ -120,10 +115,14 @@ def _picture(loaded: dict[str, xr.Dataset], path: Path) -> Path | None:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    figure = Figure(figsize=(4 * len(loaded), 4), layout="constrained")
+    columns = 3
+    rows = -(-len(loaded) // columns)
+    figure = Figure(figsize=(4 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(loaded), squeeze=False)[0]
-    for ax, (name, ds) in zip(axes, loaded.items(), strict=True):
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(loaded) :]:
+        ax.set_axis_off()
+    for ax, (name, ds) in zip(axes, loaded.items(), strict=False):
         labels = next((str(n) for n, v in ds.data_vars.items() if v.attrs.get("kind") == "labels"), None)
         ds.img.plot(projection="max" if "z" in ds["image"].dims else None, labels=labels, ax=ax)
         ax.set_title(", ".join(filter(None, (name, ax.get_title()))), fontsize=9)

@@ -132,7 +132,7 @@ class Image:
     @property
     def channels(self) -> list[str] | None:
         """Channel names, if known."""
-        return [str(v) for v in self.coords["c"].values] if "c" in self.coords else None
+        return [str(v) for v in np.ravel(self.coords["c"].values)] if "c" in self.coords else None
 
     # changes
 
@@ -372,17 +372,19 @@ class Image:
         """
         try:
             facts = dict(record["variables"])
-            coords = {str(k): _recorded_coordinate(c) for k, c in record["coords"].items()}
             attrs = dict(record["attrs"])
             if len(self.variables) == len(facts) == 1:
                 own = dict(zip(facts, self.variables.values(), strict=True))
             else:
                 own = {name: self.variables[name] for name in facts}
             variables = {str(name): _restored_variable(own[name], facts[name]) for name in facts}
+            sizes = replace(self, variables=variables).sizes
+            coords = {str(k): _recorded_coordinate(c, sizes) for k, c in record["coords"].items()}
+            if not variables:
+                return self
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return self
         image = replace(self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs)
-        sizes = image.sizes
         fits = all(
             sizes.get(a, n) == n for c in coords.values() for a, n in zip(c.axes, c.values.shape, strict=True)
         ) and all(sizes[a] == n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True))
@@ -410,6 +412,8 @@ def spacing_of(coord: xr.DataArray) -> float | None:
     if coord.size < 2:
         return stated
     values = np.asarray(coord.values, dtype=float)
+    if not np.isfinite(values).all() or np.abs(values).max() > 1e300:
+        return None
     step = float(values[-1] - values[0]) / (len(values) - 1)
     tolerance = 1e-6 * abs(step) + 4 * np.spacing(np.abs(values).max())
     if known_spacing(step) is None or not (np.abs(np.diff(values) - step) <= tolerance).all():
@@ -508,9 +512,11 @@ def _coordinate_record(c: Coordinate) -> dict[str, Any]:
     facts: dict[str, Any] = {"axes": list(c.axes), "dtype": values.dtype.str, "attrs": plain(c.attrs, strict=True)}
     if values.dtype.kind == "O" or values.dtype.kind == "T":
         facts["dtype"] = "text" if all(isinstance(v, str) for v in values.ravel()) else "object"
-    if values.ndim == 1 and values.dtype.kind == "f" and values.size > 2:
-        step = known_spacing(c.attrs.get("spacing")) or float(values[1] - values[0])
-        if np.array_equal(values[0] + step * np.arange(values.size), values):
+    if values.ndim == 1 and values.dtype == np.float64 and values.size > 2:
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = known_spacing(c.attrs.get("spacing")) or float(values[1] - values[0])
+            even = values[0] + step * np.arange(values.size)
+        if np.isfinite(values).all() and np.array_equal(even, values) and math.isfinite(step):
             return {**facts, "start": float(values[0]), "step": float(step), "size": int(values.size)}
     if values.dtype.kind in "mM":
         values = values.astype("i8")
@@ -526,15 +532,20 @@ def _texts(values: Any) -> Any:
     return values if isinstance(values, float) and math.isfinite(values) else str(values)
 
 
-def _recorded_coordinate(facts: Mapping[str, Any]) -> Coordinate:
+def _recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Coordinate:
     if "start" in facts:
-        values = float(facts["start"]) + float(facts["step"]) * np.arange(int(facts["size"]))
+        size = int(facts["size"])
+        if size > sizes.get(facts["axes"][0], 2**24):  # before it is allocated
+            raise ValueError("the record does not fit the pixels")
+        values = float(facts["start"]) + float(facts["step"]) * np.arange(size)
     elif facts["dtype"] in ("text", "object"):
         values = np.asarray(facts["values"], dtype=object)
     else:
         dtype = np.dtype(facts["dtype"])
         values = np.asarray(facts["values"], dtype="i8" if dtype.kind in "mM" else None)
         values = values.astype(dtype)
+    if values.ndim != len(facts["axes"]):
+        raise ValueError("the record does not fit the pixels")
     return Coordinate(tuple(facts["axes"]), values, dict(facts["attrs"]))
 
 

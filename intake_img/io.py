@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import xarray as xr
+from intake.source.base import DataSource
 
 from intake_img.axes import CANONICAL
 from intake_img.detect import ImgSource, autodetect, drivers, open_source, writer_for
@@ -19,6 +20,8 @@ from intake_img.image import Image
 from intake_img.source import ImageSource
 
 __all__ = ["imload", "imsave"]
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def imload(
@@ -117,9 +120,10 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
         if isinstance(uri, ImgSource) and set(options) - set(inspect.signature(type(uri)).parameters):
             return type(uri)(**{**uri.arguments(), **options})
         return open_source(type(uri), **{**uri.arguments(), **options})
-    if callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of an Intake catalog
+    foreign = isinstance(uri, DataSource)
+    if not foreign and callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of a catalog
         return _source(uri.get(), options)
-    if hasattr(uri, "discover") or hasattr(uri, "to_dask"):
+    if foreign or hasattr(uri, "discover") or hasattr(uri, "to_dask"):
         raise TypeError(
             f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
         )
@@ -197,8 +201,10 @@ def imsave(
             with _progress(progress, total, target.name) as step:
                 cls.write(model, path, compress=compress, progress=step, **driver_options)
         except OSError as exc:
-            if exc.errno == errno.ENOSPC:
-                raise OSError(errno.ENOSPC, f"no space left for {target}; nothing was left behind") from exc
+            short = exc.errno is None and "written" in str(exc)  # numpy's tofile does not say why it stopped
+            if exc.errno in _FULL or short:
+                code = exc.errno or errno.ENOSPC
+                raise OSError(code, f"no space left for {target}, or none allowed; nothing was left behind") from exc
             raise
     return [str(target)]
 

@@ -124,7 +124,8 @@ class Pixels:
             regions = [tuple(slice(0, n) for n in self.shape)]
 
         def fill(region: Region) -> None:
-            part = out[region]
+            key: Any = (*region, ...)
+            part = out[key]  # a view, of scalars too
             self.reader.read_into(region, part)
             if progress is not None:
                 progress(part.nbytes)
@@ -345,7 +346,8 @@ class _Dask:
 
         part = self.array[region]
         if get_scheduler(collections=[part]) in (get_threaded, get_sync):
-            da.store(part, _Target(out), lock=False)  # chunk by chunk: there is no second copy of the region
+            target: Any = _Target(out)
+            da.store(part, target, lock=False)  # chunk by chunk: there is no second copy of the region
         else:  # other processes cannot fill `out`
             out[...] = part.compute()
 
@@ -392,7 +394,7 @@ class _Reshaped:
             return
         base = tuple(region[self.axes.index(k)] if k in self.axes else slice(0, 1) for k in range(self.ndim))
         kept = [k for k in self.axes if k is not None]
-        view = out[tuple(0 if k is None else slice(None) for k in self.axes)]  # the base's axes, in order of `kept`
+        view = out[(*(0 if k is None else slice(None) for k in self.axes), ...)]  # the base's axes, in order of `kept`
         view = view[(..., *[None] * (self.ndim - len(kept)))]
         order = kept + [k for k in range(self.ndim) if k not in kept]
         self.reader.read_into(base, view.transpose(np.argsort(order)))
@@ -482,12 +484,16 @@ def _split(n: int, block: int) -> tuple[int, ...]:
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     nbytes = math.prod(shape) * dtype.itemsize
+    too_large = TooLargeError(
+        f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
+        f"{_memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
+    )
     if nbytes > _memory():
-        raise TooLargeError(
-            f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
-            f"{_memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
-        )
-    return np.empty(shape, dtype)
+        raise too_large
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as exc:  # a limit of the process, or an address space that is full
+        raise too_large from exc
 
 
 def _memory() -> int:

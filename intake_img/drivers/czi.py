@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import struct
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import xarray as xr
@@ -36,6 +38,7 @@ from intake_img.czi_index import (
     Directory,
     Mosaic,
     agree,
+    distinct,
     parse_directory,
 )
 from intake_img.czi_metadata import RECORD, Facts, parse_metadata, without_record
@@ -53,7 +56,9 @@ _CANVAS = "canvas"
 _SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 _FILE = struct.Struct("<iiii16s16siqqiq")
 _CACHE_BYTES = 64 * 2**20
-_WRITES = {None: "uncompressed:", False: "uncompressed:", True: "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack"}
+_DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_STRANGE = re.compile(rf"{_CONTROL.pattern}|[/,;\[\]\n]")
 _STORED = {"u1": "u1", "u2": "u2", "f4": "f4", "b1": "u1", "f2": "f4"}
 """Dtypes that are written, and the pixel type that holds their values."""
 
@@ -69,7 +74,8 @@ class _Handle:
         self.cached = 0
         self.libczi: Any = None
         try:
-            self._load()
+            with _about(file):
+                self._load()
         except BaseException:
             self.source.close()
             raise
@@ -110,6 +116,8 @@ class _Handle:
         self.attachments = _attachments(parts.get(b"ZISRAWATTDIR", b""))
         self.data_offset = np.full(len(self.index), -1, np.int64)
         self.data_size = np.zeros(len(self.index), np.int64)
+        if self.source.file.local:
+            self.locate(self.index.doubtful[:_DOUBTFUL])
 
     @cached_property
     def facts(self) -> Facts:
@@ -126,7 +134,8 @@ class _Handle:
         with self.lock:
             key = scene, level
             if key not in self.mosaics:
-                self.mosaics[key] = self.index.mosaic(scene, level)
+                with _about(self.source.file):
+                    self.mosaics[key] = self.index.mosaic(scene, level)
             return self.mosaics[key]
 
     def time_stamps(self) -> np.ndarray | None:
@@ -194,6 +203,17 @@ class _Handle:
         self.source.close()
 
 
+@contextlib.contextmanager
+def _about(file: File) -> Iterator[None]:
+    """Let errors of what lies in a file name it."""
+    try:
+        yield
+    except FormatError as exc:
+        if str(file) in str(exc):
+            raise
+        raise FormatError(f"{file}: {exc}") from exc
+
+
 def _attachments(entries: bytes) -> dict[str, int]:
     """Return the offset of each attachment by its name."""
     found = {}
@@ -232,7 +252,7 @@ class _Layout:
 def _layout(handle: _Handle, scene: int | None, level: int) -> _Layout:
     mosaic = handle.mosaic(scene, level)
     blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
-    kinds = [PIXEL_TYPES[k] for k in np.unique(handle.index.pixel_type[blocks]).tolist()]
+    kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
     dtype = np.result_type(*[np.dtype(code) for code, _ in kinds]).newbyteorder("=")
     counts = {n for _, n in kinds}
     samples = counts.pop() if len(counts) == 1 else 3
@@ -361,7 +381,8 @@ class CziSource(ImageSource):
             for index, size in zip(place, layout.mosaic.shape, strict=True):
                 plane = plane * size + index
             view = out[tuple(k - s.start for k, s in zip(place, region, strict=False))]
-            draw(handle, layout, plane, region[n:], view)
+            with _about(handle.source.file):
+                draw(handle, layout, plane, region[n:], view)
 
     @classmethod
     def write(cls, image: Image, path: str, *, compress: Any = None,
@@ -379,23 +400,28 @@ class CziSource(ImageSource):
         """
         from pylibCZIrw import czi
 
-        options = _compression(compress)
         plan = _plan(image)
+        options = _compression(compress, plan)
         record = json.dumps(image.record(stored_axes=plan.stored_axes))
-        spacing = {f"scale_{a}": _micrometres(image, a) for a in "xyz"}
-        names = dict(enumerate(image.channels or ())) if not plan.colour else {}
-        with _ascii_path(path) as target, czi.create_czi(target, compression_options=options) as document:
-            for place, plane in plan.planes():
-                at = dict(zip(plan.lead, place, strict=True))
-                scene = at.pop("i", 0)
-                stored = np.ascontiguousarray(plane if plane.ndim == 3 else plane[:, :, None])
-                where = scene * plane.shape[1], 0
-                coordinates = {a.upper(): k for a, k in at.items()}
-                if not document.write(stored, location=where, plane=coordinates, scene=scene):
-                    raise OSError(f"libCZI could not write the plane {coordinates} of {path}")
-                if progress is not None:
-                    progress(plane.nbytes)
-            document.write_metadata(channel_names=names, custom_attributes={RECORD: record}, **spacing)
+        spacing = {f"scale_{a}": _metres(image, a) for a in "xyz"}
+        names = dict(enumerate(image.channels or ())) if plan.colour != "c" else {}
+        strange = {k: name for k, name in names.items() if _STRANGE.search(name)}
+        names |= {k: f"{RECORD}-channel-{k}" for k in strange}
+        with _ascii_path(path) as target:
+            with czi.create_czi(target, compression_options=options) as document:
+                for place, plane in plan.planes():
+                    at = dict(zip(plan.lead, place, strict=True))
+                    scene = at.pop("i", 0)
+                    stored = np.ascontiguousarray(plane if plane.ndim == 3 else plane[:, :, None])
+                    where = scene * plane.shape[1], 0
+                    coordinates = {a.upper(): k for a, k in at.items()}
+                    if not document.write(stored, location=where, plane=coordinates, scene=scene):
+                        raise OSError(f"libCZI could not write the plane {coordinates} of {path}")
+                    if progress is not None:
+                        progress(plane.nbytes)
+                document.write_metadata(channel_names=names, custom_attributes={RECORD: record}, **spacing)
+            if strange:
+                _rename_channels(target, strange)
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
@@ -408,7 +434,7 @@ class CziSource(ImageSource):
                 for x in (0, 10):  # two tiles to a plane
                     tile = np.ascontiguousarray(values[t, c, z, :, x : x + 10])
                     document.write(tile, location=(x, 0), plane={"T": t, "C": c, "Z": z})
-            document.write_metadata(channel_names={0: "DAPI", 1: "GFP"}, scale_x=0.25, scale_y=0.25, scale_z=1.5)
+            document.write_metadata(channel_names={0: "DAPI", 1: "GFP"}, scale_x=2.5e-7, scale_y=2.5e-7, scale_z=1.5e-6)
         coords = {
             a: xr.Variable(a, step * np.arange(n), {"units": "µm", "spacing": step})
             for a, n, step in (("z", 3, 1.5), ("y", 12, 0.25), ("x", 20, 0.25))
@@ -420,7 +446,7 @@ class CziSource(ImageSource):
 
 
 def _header(handle: _Handle) -> dict[str, Any]:
-    codes = np.unique(handle.index.compression).tolist()
+    codes = distinct(handle.index.compression)
     return {
         "version": list(handle.version),
         "subblocks": len(handle.index),
@@ -543,51 +569,74 @@ def _draw(handle: _Handle, layout: _Layout, plane: int, region: Region, view: np
 
 
 def _payloads(handle: _Handle, pieces: Sequence[tuple[int, Region, np.ndarray]]) -> Iterator[bytes | None]:
-    """Yield the compressed bytes of each tile, None if it is cached or not compressed; remote ones come at once."""
-    wanted = [bool(handle.index.compression[k]) and k not in handle.cache for k, _, _ in pieces]
-    places = [(int(handle.data_offset[k]), int(handle.data_size[k])) for k, _, _ in pieces]
+    """Yield the bytes to be decoded for each piece, None if the tile is cached or is read in place.
+
+    Of remote files they come all at once, of tiles that are not compressed the rows of the window.
+    """
+    places = []
+    for k, (rows, _), _ in pieces:
+        offset, size = int(handle.data_offset[k]), int(handle.data_size[k])
+        if not handle.index.compression[k]:
+            dtype, shape = handle.stored(k)
+            row = math.prod(shape[1:]) * dtype.itemsize
+            if size < row * shape[0]:
+                raise FormatError(f"a subblock holds {size} of {row * shape[0]} bytes: it is damaged")
+            places.append(None if handle.source.file.local else (offset + rows.start * row, _span(rows) * row))
+        else:
+            places.append(None if k in handle.cache else (offset, size))
     if handle.source.file.local:
-        for want, (offset, size) in zip(wanted, places, strict=True):
-            yield handle.source.ranges([offset], [size])[0] if want else None
+        for place in places:
+            yield None if place is None else handle.source.ranges(place[:1], place[1:])[0]
         return
-    fetch = [p for want, p in zip(wanted, places, strict=True) if want]
+    fetch = [place for place in places if place is not None]
     found = iter(handle.source.ranges([o for o, _ in fetch], [n for _, n in fetch]) if fetch else [])
-    for want in wanted:
-        yield next(found) if want else None
+    for place in places:
+        yield None if place is None else next(found)
+
+
+def _span(s: slice) -> int:
+    return s.stop - s.start
 
 
 def _copy(handle: _Handle, k: int, window: Region, data: bytes | None, samples: slice, target: np.ndarray) -> None:
     """Fill `target` with a window of a subblock."""
     dtype, shape = handle.stored(k)
-    if not handle.index.compression[k]:
-        need = math.prod(shape) * dtype.itemsize
-        if handle.data_size[k] < need:
-            raise FormatError(f"{handle.source.file}: a subblock holds {handle.data_size[k]} of {need} bytes: damaged")
-        offset = int(handle.data_offset[k])
-        if len(shape) == 2 and target.ndim == 2:
-            read_raw(handle.source, offset, dtype, shape, window, target)
+    if handle.index.compression[k]:
+        tile = _unpacked(handle, k, data, target)
+        if tile is target:
             return
+        tile = tile[window]
+    elif data is not None:
+        tile = np.frombuffer(data, dtype).reshape(-1, *shape[1:])[:, window[1]]
+    elif len(shape) == target.ndim == 2:
+        read_raw(handle.source, int(handle.data_offset[k]), dtype, shape, window, target)
+        return
+    else:
         full = tuple(slice(0, n) for n in shape[2:])
         tile = np.empty((*target.shape[:2], *shape[2:]), dtype)
-        read_raw(handle.source, offset, dtype, shape, (*window, *full), tile)
-    else:
-        known = handle.remembered(k)
-        if known is None:
-            if data is None:  # it has left the cache meanwhile
-                data = handle.source.ranges([int(handle.data_offset[k])], [int(handle.data_size[k])])[0]
-            direct = target if target.shape == shape and target.dtype == dtype else None
-            known = _decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
-            if known is direct:
-                return
-            if target.shape[:2] != shape[:2]:
-                handle.remember(k, known)
-        tile = known[window]
+        read_raw(handle.source, int(handle.data_offset[k]), dtype, shape, (*window, *full), tile)
     if target.ndim == 2:
         target[...] = tile if tile.ndim == 2 else tile[..., 0]
     elif tile.ndim == 2:
         target[...] = tile[..., None]  # grey among colours
     else:
         target[...] = tile[..., [2, 1, 0, 3][: tile.shape[2]]][..., samples]
+
+
+def _unpacked(handle: _Handle, k: int, data: bytes | None, target: np.ndarray) -> np.ndarray:
+    """Return a whole tile: from the cache, decoded from `data`, or `target` itself, filled, where that is the tile."""
+    known = handle.remembered(k)
+    if known is not None:
+        return known
+    if data is None:  # it has left the cache meanwhile
+        data = handle.source.ranges([int(handle.data_offset[k])], [int(handle.data_size[k])])[0]
+    dtype, shape = handle.stored(k)
+    grey = target.ndim == len(shape) == 2
+    direct = target if grey and target.shape == shape and target.dtype == dtype else None
+    tile = _decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
+    if target.shape[:2] != shape[:2]:
+        handle.remember(k, tile)
+    return tile
 
 
 # codecs
@@ -617,8 +666,8 @@ def _decoded(data: bytes, compression: int, dtype: np.dtype, shape: tuple[int, .
     if array.dtype != dtype or array.size != count:
         raise FormatError(f"a tile holds {array.dtype} {array.shape}, where the directory promises {dtype} {shape}")
     array = array.reshape(shape)
-    if compression == 1 and array.ndim == 3:
-        return array[..., ::-1]  # JPEG decodes to RGB
+    if compression in (1, 4) and array.ndim == 3:
+        return array[..., ::-1]  # these decode to RGB
     return array
 
 
@@ -679,7 +728,7 @@ def _read_by_libczi(
             handle.libczi = czi.CziReader(path)
     place = np.unravel_index(plane, m.shape) if m.shape else ()
     coordinates = {k: int(p) + s for k, p, s in zip(m.dims, place, m.starts, strict=True)}
-    scenes = {int(s) for s in np.unique(handle.index.scene[m.blocks])} - {ABSENT}
+    scenes = set(distinct(handle.index.scene[m.blocks])) - {ABSENT}
     ys, xs = region[:2]
     roi = m.x + xs.start, m.y + ys.start, xs.stop - xs.start, ys.stop - ys.start
     found = handle.libczi.read(roi=roi, plane=coordinates, scene=scenes.pop() if len(scenes) == 1 else None)
@@ -748,9 +797,14 @@ def _plan(image: Image) -> _Plan:
     return _Plan(variable, lead, colour, tuple(stored))
 
 
-def _compression(compress: Any) -> str:
-    if compress is None or isinstance(compress, bool):
-        return _WRITES[compress]
+def _compression(compress: Any, plan: _Plan) -> str:
+    """Return the options for libCZI."""
+    if compress in (None, False):
+        return "uncompressed:"
+    if compress in (True, "zstd1"):
+        # libCZI 0.68 cannot read back colour pixels whose low and high bytes it separated
+        separate = plan.variable.pixels.dtype.itemsize == 2 and not plan.colour
+        return "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack" if separate else "zstd1:ExplicitLevel=1"
     if isinstance(compress, str) and compress.split(":", 1)[0] in ("zstd0", "zstd1", "uncompressed"):
         return compress if ":" in compress else f"{compress}:"
     raise CannotWriteError(
@@ -758,12 +812,23 @@ def _compression(compress: Any) -> str:
     )
 
 
-def _micrometres(image: Image, axis: str) -> float:
+def _metres(image: Image, axis: str) -> float:
     """Spacing for the file; 0 where it is unknown, or no length."""
     unit = parse_unit(image.units.get(axis, "µm"))
     if axis not in image.spacing or unit is None or unit.dimension != "length":
         return 0.0
-    return convert(image.spacing[axis], unit.symbol, "µm")
+    return convert(image.spacing[axis], unit.symbol, "m")
+
+
+def _rename_channels(path: str, names: Mapping[int, str]) -> None:
+    """Put names into the XML that libCZI, which takes them for parts of a path, does not write."""
+    from pylibCZIrw import czi
+
+    with czi.edit_czi(path) as editor, editor.edit_session() as builder:
+        xml = builder.get_xml()
+        for k, name in names.items():
+            xml = xml.replace(f'"{RECORD}-channel-{k}"', quoteattr(_CONTROL.sub(" ", name), {"\n": "&#10;"}))
+        builder.set_xml(xml)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,227 @@
+"""The driver is found: by bytes before names, by the longest ending, in any case; what is unknown is said clearly."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from intake_img import autodetect, detect, imload, imsave
+from intake_img.detect import ImgSource, drivers, find_driver, writer_for
+from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, UnknownFormatError
+from intake_img.files import File
+from intake_img.source import ImageSource
+
+
+def driver_of(path) -> str:
+    return find_driver(File.parse(path)).name
+
+
+@pytest.fixture
+def array(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(12.0).reshape(3, 4))
+    return tmp_path / "a.npy"
+
+
+@pytest.mark.parametrize("name", ["noextension", "a.bin", "dotted.name.1", "ä ö.ñ", "a.npy.bak"])
+def test_bytes_tell_without_a_known_ending(array, name):
+    path = array.rename(array.parent / name)
+    assert driver_of(path) == "npy"
+    assert imload(path).image.shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.TIF", "a.ome.tif", "a.czi"])
+def test_bytes_overrule_the_name_with_a_warning(array, name):
+    path = array.rename(array.parent / name)
+    with pytest.warns(UserWarning, match=r"is named like .*, but its bytes are NumPy") as caught:
+        assert autodetect(path).name == "npy"
+    assert str(path) in str(caught[0].message)
+    assert len(caught) == 1
+
+
+def test_a_tiff_named_png(data, tmp_path):
+    source = next((data / "tiff_gray").glob("*.tif"))
+    shutil.copyfile(source, tmp_path / "a.png")
+    with pytest.warns(UserWarning, match=r"a\.png is named like picture or video, but its bytes are TIFF"):
+        ds = imload(tmp_path / "a.png")
+    assert ds.attrs["driver"] == "tif"
+    np.testing.assert_array_equal(ds.image, imload(source).image)
+
+
+FOLDERS = (
+    "czi lsm ometiff omezarr_v04 omezarr_v05 png_jpg_gif stk_metamorph "
+    "tiff_bigtiff tiff_gray tiff_imagej tiff_pyramid tiff_rgb"
+)
+
+
+@pytest.mark.parametrize("folder", FOLDERS.split())
+def test_real_files_are_found(data, folder):
+    wanted = {"czi": "czi", "png_jpg_gif": "imageio", "omezarr_v04": "omezarr", "omezarr_v05": "omezarr"}.get(
+        folder, "tif"
+    )
+    for path in sorted((data / folder).iterdir()):
+        assert driver_of(path) == wanted, path
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    [("a.OME.TIFF", "tif"), ("a.Ome.Tif", "tif"), ("a.ome.zarr", "omezarr"), ("a.ZARR", "omezarr"),
+     ("a.zarr.zip", "omezarr"), ("a.OME.ZARR.ZIP", "omezarr"), ("a.czi", "czi"), ("A.PNG", "imageio"),
+     ("a.b.c.JPeG", "imageio"), ("a.NPZ", "npy"), ("name", "omezarr")],
+)  # fmt: skip
+def test_the_longest_ending_in_any_case_says_who_writes(name, driver):
+    assert writer_for(File.parse(f"/x/{name}")).name == driver
+
+
+def test_the_longest_ending_wins(monkeypatch, array):
+    class Long(ImageSource):
+        name, format_name, extensions = "long", "long", (".xx.yy",)
+
+    class Short(ImageSource):
+        name, format_name, extensions = "short", "short", (".yy",)
+
+    (array.parent / "a.XX.yy").write_bytes(b"abc")
+    (array.parent / "xx.yy").write_bytes(b"abc")
+    for table in ({"long": Long, "short": Short}, {"short": Short, "long": Long}):
+        monkeypatch.setattr(detect, "drivers", lambda table=table: table)
+        assert driver_of(array.parent / "a.XX.yy") == "long"
+        assert driver_of(array.parent / "xx.yy") == "short"
+
+
+@pytest.mark.parametrize(
+    ("content", "met"),
+    [(b"no image at all", r"starts with b'no image at all' \(unknown to all\)"), (b"", "is empty"),
+     (b"\x89HDF\r\n\x1a\n123", "HDF5"), (b"%PDF-1.4", "a PDF"), (b"PK\x03\x04abc", "a zip archive"),
+     (b"<!DOCTYPE html>", "HTML")],
+)  # fmt: skip
+def test_unknown_bytes_say_what_was_met_and_what_there_is(tmp_path, content, met):
+    path = tmp_path / "thing.dat"
+    path.write_bytes(content)
+    with pytest.raises(UnknownFormatError, match=met) as caught:
+        imload(path)
+    message = str(caught.value)
+    assert str(path) in message
+    for name, cls in drivers().items():
+        assert f"{name} ({cls.format_name})" in message
+    assert "pip install 'intake_img[all]'" in message
+
+
+def test_an_empty_folder_is_no_image(tmp_path):
+    with pytest.raises(UnknownFormatError, match="is a folder that holds no"):
+        imload(tmp_path)
+
+
+def test_what_is_missing_is_not_found(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file or folder .*a\.tif"):
+        imload(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.tif", "a.czi", "a.jpg", "a.gif"])
+def test_a_name_without_the_bytes_is_an_error_of_that_format(tmp_path, name):
+    (tmp_path / name).write_bytes(b"something else entirely, and long enough to be a header" * 20)
+    with pytest.raises(FormatError):
+        imload(tmp_path / name)
+
+
+def test_scene_after_an_at(data, tmp_path, array):
+    with pytest.raises(TypeError, match="no option 'scene'"):
+        autodetect(f"{array}@0")
+    strange = array.rename(tmp_path / "b@0")
+    assert autodetect(strange).uri == str(strange)
+    path = next(p for p in sorted((data / "czi").glob("*.czi")) if p.stat().st_size < 2**22)
+    source = autodetect(f"{path}@0")
+    assert (source.uri, str(source.scene)) == (str(path), "0")
+    with pytest.raises(ValueError, match="scene=1 was given too"):
+        autodetect(f"{path}@0", scene=1)
+
+
+def test_unknown_options_are_refused_with_the_known_ones(array):
+    with pytest.raises(TypeError, match=r"the driver 'npy' \(NumPy .npy/.npz\) has no option 'level'; it has chunks"):
+        autodetect(array, level=1)
+
+
+def test_writers(tmp_path):
+    with pytest.raises(UnknownFormatError, match=r"no driver writes 'a\.docx'; written are .*\.npz"):
+        imsave(np.zeros((3, 4)), tmp_path / "a.docx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_that_are_only_read_say_so(monkeypatch):
+    class Readonly(ImageSource):
+        name, format_name, extensions = "only", "Only", (".only",)
+
+    monkeypatch.setattr(detect, "drivers", lambda: {"only": Readonly, "npy": drivers()["npy"]})
+    with pytest.raises(CannotWriteError, match="Only is only read, not written"):
+        writer_for(File.parse("/x/a.only"))
+
+
+def test_archives_of_arrays_are_not_zip_files_of_others(tmp_path):
+    np.savez(tmp_path / "a", x=np.zeros(3))
+    (tmp_path / "a.npz").rename(tmp_path / "b")
+    assert driver_of(tmp_path / "b") == "npy"
+    with zipfile.ZipFile(tmp_path / "c", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(UnknownFormatError, match="a zip archive"):
+        driver_of(tmp_path / "c")
+
+
+def test_a_driver_that_does_not_import_is_left_out_with_a_warning(monkeypatch):
+    class Point:
+        name, value = "broken", "broken_package:Driver"
+
+        def load(self):
+            raise ImportError("no module named 'rare'")
+
+    monkeypatch.setattr(detect, "_candidates", lambda: [Point()])
+    drivers.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=r"the driver 'broken' \(broken_package:Driver\) does not import.*rare"):
+            assert drivers() == {}
+    finally:
+        drivers.cache_clear()
+
+
+def test_a_driver_of_another_package_joins(monkeypatch, tmp_path):
+    class Other(drivers()["npy"]):
+        name, format_name, extensions, magic = "other", "Other", (".other",), ((0, b"OTHER"),)
+
+        @classmethod
+        def claims(cls, probe):
+            return probe.head[:5] == b"OTHER"
+
+    class Point:
+        name, value = "other", "other_package:Other"
+
+        def load(self):
+            return Other
+
+    candidates = detect._candidates()
+    monkeypatch.setattr(detect, "_candidates", lambda: [Point(), *candidates])
+    drivers.cache_clear()
+    try:
+        (tmp_path / "a.bin").write_bytes(b"OTHER")
+        assert find_driver(File.parse(tmp_path / "a.bin")) is Other
+        assert list(drivers())[-1] == "other"  # ours come first
+    finally:
+        drivers.cache_clear()
+
+
+def test_missing_extras_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtraError, match=r"opening s3:// URLs needs 's3fs'.*pip install 'intake_img\[s3\]'"):
+        imload("s3://bucket/a.tif")
+
+
+def test_img_source_is_the_driver_that_it_finds(array):
+    source = ImgSource(array, metadata={"axes": "zx"})
+    assert source.name_of_driver() == "npy"
+    assert source.read().image.dims == ("z", "x")
+    assert source.read().attrs["driver"] == "npy"
+    source.close()
+
+
+def test_drivers_of_intake_itself_are_not_imported():
+    assert not any(p.value.startswith("intake.") for p in detect._candidates())

@@ -1,0 +1,204 @@
+"""The README and the documentation are true: their code runs, their links lead somewhere, their tables are current.
+
+Every Python block of a page is executed, in one namespace, in an empty folder that holds the output of
+``intake-img demo``; console blocks that call ``intake-img`` are run too. A block after ``<!-- file: NAME -->`` is
+written to that file, one after ``<!-- not run: REASON -->`` is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from intake_img.cli import formats, formats_markdown, main
+from intake_img.detect import drivers
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [p for p in PAGES if "generated" not in p.parts and "_build" not in p.parts]
+ADD_A_FORMAT = ROOT / "docs" / "how-to" / "add-a-format.md"
+
+pytest.importorskip("matplotlib").use("Agg")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, text, the line it begins at, and the comment right before it."""
+
+    language: str
+    text: str
+    line: int
+    mark: str
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    fence = re.compile(
+        r"^(?:<!-- (?P<mark>[^\n]*?) -->\n+)?```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S
+    )
+    return [
+        Block(m["language"], m["text"], text[: m.start("text")].count("\n") + 1, m["mark"] or "")
+        for m in fence.finditer(text)
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Folder in which ``intake-img demo`` was run."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert main(["demo", "--output", str(folder / "demo-output")]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(demo, tmp_path, monkeypatch):
+    """An empty folder with the demonstration's output, for the time of the test the current one."""
+    (tmp_path / "demo-output").symlink_to(demo / "demo-output", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_files(blocks: list[Block]) -> None:
+    for block in blocks:
+        if block.mark.startswith("file: "):
+            Path(block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
+
+
+def run_console(block: Block) -> None:
+    for line in block.text.splitlines():
+        command = shlex.split(line.removeprefix("$ "))
+        assert line.startswith("$ intake-img "), f"line {block.line}: {line!r} would not be run: say so"
+        if command[1] != "demo":  # the fixture has run it
+            assert main(command[1:]) == 0, line
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p != ADD_A_FORMAT], ids=name_of)
+def test_code_runs(page, place, capsys):
+    from matplotlib import pyplot
+
+    blocks = blocks_of(page)
+    write_files(blocks)
+    namespace = {"__name__": "__main__"}
+    for block in blocks:
+        if block.mark.startswith(("not run: ", "file: ")) or block.mark in ("demo", "tests"):
+            continue
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, name_of(page), "exec"), namespace)
+        elif block.language == "console":
+            run_console(block)
+    pyplot.close("all")
+
+
+def test_every_page_with_code_is_found():
+    assert len(PAGES) > 10
+    assert sum(b.language == "python" for p in PAGES for b in blocks_of(p)) > 20
+    for page in PAGES:
+        fences = len(re.findall(r"^```", page.read_text(encoding="utf-8"), re.M))
+        assert fences == 2 * len(blocks_of(page)), f"{page}: a fence is not understood"
+
+
+@pytest.fixture(scope="module")
+def plain_stack(tmp_path_factory):
+    """The package that add-a-format.md describes, as pip would install it, and an environment that finds it."""
+    folder = tmp_path_factory.mktemp("plain-stack")
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        write_files(blocks_of(ADD_A_FORMAT))
+    finally:
+        os.chdir(here)
+    with open(folder / "test_plain_stack.py", "a") as stream:
+        stream.write("    damages = 40  # of 200: the laws themselves are tested elsewhere\n")
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    info = folder / "plain_stack-1.0.dist-info"
+    info.mkdir()
+    requires = "".join(f"Requires-Dist: {r}\n" for r in project["dependencies"])
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n{requires}")
+    (points,) = project["entry-points"].items()
+    lines = "".join(f"{k} = {v}\n" for k, v in points[1].items())
+    (info / "entry_points.txt").write_text(f"[{points[0]}]\n{lines}")
+    (folder / "pyproject.toml").unlink()  # pytest would take it for its configuration
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\nmarkers = slow: takes long\n")
+    return folder
+
+
+def run_python(folder: Path, *arguments: str) -> None:
+    path = os.pathsep.join([str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_the_new_format_is_known_everywhere(plain_stack):
+    code = [b.text for b in blocks_of(ADD_A_FORMAT) if b.language == "python" and not b.mark]
+    assert code
+    run_python(plain_stack, "-W", "error", "-c", "\n".join(code))
+    run_python(plain_stack, "-m", "intake_img.cli", "info", "stack.pls")
+
+
+def test_the_new_format_keeps_the_laws(plain_stack):
+    arguments = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "test_plain_stack.py"]
+    run_python(plain_stack, *arguments)
+
+
+# links and tables
+
+
+def anchors_of(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", t.lower()).strip().replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors_of(linked), f"{target}: no such heading"
+
+
+def test_every_page_is_listed():
+    for page in PAGES:
+        if page.name != "index.md" and page.parent != ROOT:
+            index = (page.parent / "index.md").read_text(encoding="utf-8")
+            assert f"\n{page.stem}\n" in index, f"{page} is in no table of contents"
+
+
+def test_table_of_formats_is_current():
+    own = {name for name, cls in drivers().items() if cls.__module__.startswith("intake_img.")}
+    table = formats_markdown([row for row in formats() if row["name"] in own], brief=True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- formats -->")[1].split("<!-- /formats -->")[0].strip()
+    assert shown == table, "README.md: replace the table of formats by:\n" + table
+
+
+def test_every_driver_is_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "drivers.md").read_text(encoding="utf-8")
+    for cls in drivers().values():
+        if cls.__module__.startswith("intake_img."):
+            assert f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n" in page
+
+
+def test_table_of_formats_names_every_driver():
+    table = formats_markdown()
+    for name, cls in drivers().items():
+        assert f"| `{name}` |" in table
+        assert all(f"`{extension}`" in table for extension in cls.extensions)

@@ -1,0 +1,539 @@
+"""Names and targets: any path or URL opens as itself, ranges are read as asked, targets are replaced whole or not."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import http.server
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intake_img import imload, imsave
+from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+from intake_img.files import File, replacing
+
+VALUES = np.arange(3 * 20 * 30, dtype="uint16").reshape(3, 20, 30)
+
+NAMES = [
+    "with space.npy",
+    "100%.npy",
+    "%20.npy",
+    "a#b.npy",
+    "what?.npy",
+    "[1].npy",
+    "{x}.npy",
+    "{{x}}.npy",
+    "a::b.npy",
+    "zip::c.npy",
+    "Zellkern µ.npy",
+    "細胞.npy",
+    "e\u0301.npy",
+    "~.npy",
+    "~root.npy",
+    "-rf.npy",
+    "a'b\"c.npy",
+    "a\nb.npy",
+    "*.npy",
+    "a@b.npy",
+    "a:b.npy",
+    "http:.npy",
+    ".hidden.npy",
+    "a\\b.npy",
+    "$HOME.npy",
+    "& ;|.npy",
+]
+
+
+# names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_itself(name, tmp_path, monkeypatch):
+    folder = tmp_path / f"in {name.removesuffix('.npy')} dir"
+    folder.mkdir()
+    written = imsave(VALUES, folder / name)
+    assert written == [str(folder / name)]
+    assert os.listdir(folder) == [name]
+    monkeypatch.chdir(folder)
+    for uri in (folder / name, str(folder / name), os.path.join(".", name), (folder / name).as_uri()):
+        np.testing.assert_array_equal(imload(uri)["image"].values, VALUES)
+    assert imload(folder / name).attrs["uri"] == str(folder / name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=30))
+def test_any_text_is_a_name(tmp_path_factory, text):
+    folder = tmp_path_factory.getbasetemp() / "names"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{text}.npy"
+    np.save(path, VALUES[0])
+    found = imload(path)
+    np.testing.assert_array_equal(found["image"].values, VALUES[0])
+    np.testing.assert_array_equal(imload(path.as_uri())["image"].values, VALUES[0])
+    path.unlink()
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    imsave(VALUES, "~/a.npy")
+    assert (tmp_path / "a.npy").exists()
+    np.testing.assert_array_equal(imload("~/a.npy")["image"].values, VALUES)
+    np.testing.assert_array_equal(imload(Path("~/a.npy"))["image"].values, VALUES)
+
+
+def test_relative_paths_outlive_a_change_of_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    imsave(VALUES, "a.npy")
+    for chunks in ("auto", None):
+        ds = imload("a.npy", chunks=chunks)
+        monkeypatch.chdir("/")
+        np.testing.assert_array_equal(ds["image"].values, VALUES)
+        monkeypatch.chdir(tmp_path)
+
+
+def test_links_are_followed(tmp_path):
+    np.save(tmp_path / "a.npy", VALUES)
+    (tmp_path / "link.npy").symlink_to(tmp_path / "a.npy")
+    np.testing.assert_array_equal(imload(tmp_path / "link.npy")["image"].values, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///a/b%20c.tif", "/a/b c.tif"),
+        ("file:///a/100%25.tif", "/a/100%.tif"),
+        ("file://localhost/a.tif", "/a.tif"),
+        ("FILE:///a%23.tif", "/a#.tif"),
+        ("file:///%C2%B5.tif", "/µ.tif"),
+        ("/a/../b//c.tif", "/b/c.tif"),
+        (b"/bytes.tif", "/bytes.tif"),
+    ],
+)
+def test_what_names_local_files(url, path):
+    file = File.parse(os.fsdecode(url) if isinstance(url, bytes) else url)
+    assert (file.path, file.local) == (path, True)
+
+
+def test_files_are_parsed_once():
+    file = File.parse("s3://bucket/a//b.zarr", {"anon": True})
+    assert File.parse(file) is file
+    assert file.path == "s3://bucket/a/b.zarr"
+    assert (file / "c").path == "s3://bucket/a/b.zarr/c"
+    assert file.parent.path == "s3://bucket/a"
+    assert file.name == "b.zarr"
+    assert File.parse("https://host/a%20b.tif?x=1//2#z").name == "a b.tif"
+    assert File.parse("https://host/a.tif?x=1//2").path == "https://host/a.tif?x=1//2"
+
+
+@pytest.mark.parametrize(("uri", "error"), [("", ValueError), (None, TypeError), (3, TypeError), (["a"], TypeError)])
+def test_what_is_no_name(uri, error):
+    with pytest.raises(error, match=r"expected a path or URL"):
+        File.parse(uri)
+
+
+def test_names_at_the_limit(tmp_path):
+    for stem in ("a" * 251, "µ" * 125 + "a", "細" * 83 + "aa"):
+        name = f"{stem}.npz"
+        assert len(os.fsencode(name)) == 255
+        imsave(VALUES, tmp_path / name)
+        imsave(VALUES + 1, tmp_path / name, overwrite=True)
+        np.testing.assert_array_equal(imload(tmp_path / name)["image"].values, VALUES + 1)
+        assert os.listdir(tmp_path) == [name]
+        (tmp_path / name).unlink()
+    with replacing(File.parse(tmp_path / ("b" * 250 + ".zarr")), folder=True) as folder:
+        assert len(os.path.basename(folder)) <= 255
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        imload(tmp_path / "nothing.npy")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        imload(f"memory://{uuid.uuid4()}/nothing.npy")
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    import fsspec
+
+    def refuse(*_, **__):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    with pytest.raises(MissingExtraError, match=r"pip install 'intake_img\[s3\]'"):
+        File.parse("s3://bucket/a.npy").filesystem()
+
+
+# ranges
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 300)), max_size=8), st.booleans())
+def test_ranges_are_read_as_asked(tmp_path_factory, ranges, local):
+    data = bytes(np.random.default_rng(1).integers(0, 256, 1000, dtype="uint8"))
+    if local:
+        file = File.parse(tmp_path_factory.getbasetemp() / "ranges.bin")
+        Path(file.path).write_bytes(data)
+    else:
+        file = File.parse("memory://ranges/a.bin")
+        fs, path = file.filesystem()
+        fs.pipe_file(path, data)
+    source = file.open()
+    try:
+        assert source.size == 1000
+        inside = [(o, n) for o, n in ranges if o + n <= 1000]
+        offsets, counts = [o for o, _ in inside], [n for _, n in inside]
+        assert source.ranges(offsets, counts) == [data[o : o + n] for o, n in inside]
+        for offset, count in inside:
+            with source.window(offset, count) as window:
+                assert bytes(window) == data[offset : offset + count]
+            out = bytearray(count)
+            source.read_into(offset, memoryview(out))
+            assert out == data[offset : offset + count]
+        for offset, count in set(ranges) - set(inside):
+            with pytest.raises(FormatError, match="file ends at 1000"):
+                source.ranges([offset], [count])
+        with source.stream() as stream:
+            stream.seek(500)
+            assert stream.read(10) == data[500:510]
+    finally:
+        source.close()
+        source.close()
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(100_000))
+    source = File.parse(path).open()
+    os.truncate(path, 10)
+    with pytest.raises(FormatError, match="truncated"), source.window(50_000, 10):
+        pass
+    with pytest.raises(FormatError, match="truncated"):
+        source.ranges([50_000], [10])
+    with pytest.raises(FormatError, match="truncated"):
+        source.read_into(50_000, memoryview(bytearray(10)))
+    source.close()
+
+
+# remote
+
+
+def test_memory_files(tmp_path):
+    url = f"memory://{uuid.uuid4()}/sub dir/a#%20.npz"
+    assert imsave(VALUES, url) == [url]
+    np.testing.assert_array_equal(imload(url)["image"].values, VALUES)
+    with pytest.raises(TargetExistsError):
+        imsave(VALUES, url)
+    imsave(imload(url) + 1, url, overwrite=True)
+    np.testing.assert_array_equal(imload(url)["image"].values, VALUES + 1)
+
+
+class _Ranges(http.server.BaseHTTPRequestHandler):
+    content: dict[str, bytes] = {}
+    log: list[int] = []
+    ranges = True
+
+    def do_GET(self):
+        data = self.content.get(self.path.partition("?")[0])
+        if data is None:
+            self.send_error(404)
+            return
+        found = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.ranges else None
+        part = data[int(found[1]) : int(found[2]) + 1 if found[2] else None] if found else data
+        self.send_response(206 if found else 200)
+        if found:
+            self.send_header("Content-Range", f"bytes {found[1]}-{int(found[1]) + len(part) - 1}/{len(data)}")
+        if self.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", f'"{hash(data)}"')
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        if self.command == "GET":
+            self.log.append(len(part))
+            self.wfile.write(part)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    handler = type("Handler", (_Ranges,), {"content": {}, "log": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    handler.url = f"http://127.0.0.1:{server.server_port}"
+    yield handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_http_reads_ranges(server, tmp_path):
+    big = np.arange(40 * 200 * 300, dtype="uint16").reshape(40, 200, 300)
+    np.save(tmp_path / "a.npy", big)
+    server.content["/a%20b.npy"] = (tmp_path / "a.npy").read_bytes()
+    for query in ("", "?token=1/2"):
+        ds = imload(f"{server.url}/a%20b.npy{query}")
+        server.log.clear()
+        np.testing.assert_array_equal(ds["image"][5, 10:20, 100:200].values, big[5, 10:20, 100:200])
+        assert sum(server.log) < 70_000 * 2
+        np.testing.assert_array_equal(imload(f"{server.url}/a%20b.npy{query}", chunks=None)["image"].values, big)
+    with pytest.raises(FileNotFoundError):
+        imload(f"{server.url}/missing.npy")
+
+
+def test_http_without_ranges(server, tmp_path):
+    server.ranges = False
+    np.save(tmp_path / "a.npy", VALUES)
+    server.content["/a.npy"] = (tmp_path / "a.npy").read_bytes()
+    np.testing.assert_array_equal(imload(f"{server.url}/a.npy")["image"].values, VALUES)
+
+
+@pytest.fixture(scope="module")
+def s3():
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"key": "k", "secret": "s", "endpoint_url": f"http://{host}:{port}"}
+    options["client_kwargs"] = {"region_name": "eu-west-1"}
+    fs, _ = File("s3://images/x", options).filesystem()
+    fs.mkdir("images")
+    yield options
+    server.stop()
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+@pytest.mark.parametrize("key", ["a.npz", "sub/with space.npz", "sub/100%20.npz", "a#b.npz"])
+def test_s3(s3, key):
+    url = f"s3://images/{key}"
+    assert imsave(VALUES, url, storage_options=s3) == [url]
+    ds = imload(url, storage_options=s3)
+    np.testing.assert_array_equal(ds["image"].values, VALUES)
+    with pytest.raises(TargetExistsError):
+        imsave(VALUES, url, storage_options=s3)
+    imsave(ds + 1, url, overwrite=True, storage_options=s3)
+    np.testing.assert_array_equal(imload(url, chunks=None, storage_options=s3)["image"].values, VALUES + 1)
+
+
+# targets
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.zarr"])
+def test_existing_targets_are_refused_before_anything_is_written(name, tmp_path, monkeypatch):
+    imsave(VALUES, tmp_path / name)
+    before = _snapshot(tmp_path)
+    read = []
+    lazy = imload(tmp_path / name)
+    monkeypatch.setattr(type(lazy["image"].data), "compute", lambda *_, **__: read.append(1))
+    with pytest.raises(FileExistsError, match=rf"{name} exists: .*overwrite=True"):
+        imsave(lazy, tmp_path / name)
+    assert not read
+    assert _snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [("a.npz", "a.npz"), ("a.zarr", "a.zarr")])
+@pytest.mark.parametrize("chunks", ["auto", None, {"y": 7}])
+def test_ones_own_lazy_source_is_overwritten(old, new, chunks, tmp_path):
+    imsave(VALUES, tmp_path / old)
+    ds = imload(tmp_path / old, chunks=chunks)
+    imsave(ds.isel(y=slice(2, 9)), tmp_path / new, overwrite=True)
+    np.testing.assert_array_equal(imload(tmp_path / new)["image"].values, VALUES[:, 2:9])
+    assert os.listdir(tmp_path) == [new]
+
+
+def test_a_file_takes_the_place_of_a_folder_and_back(tmp_path):
+    (tmp_path / "a.npz").mkdir()
+    (tmp_path / "a.npz" / "inside").touch()
+    imsave(VALUES, tmp_path / "a.npz", overwrite=True)
+    np.testing.assert_array_equal(imload(tmp_path / "a.npz")["image"].values, VALUES)
+    with replacing(File.parse(tmp_path / "a.npz"), overwrite=True, folder=True) as folder:
+        Path(folder, "new").touch()
+    assert os.listdir(tmp_path / "a.npz") == ["new"]
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_the_folder_of_a_target_is_made(tmp_path):
+    imsave(VALUES, tmp_path / "new" / "deep" / "a.npz")
+    assert (tmp_path / "new" / "deep" / "a.npz").exists()
+
+
+def _write_and_fail(file, folder):
+    with replacing(file, overwrite=True, folder=folder) as path:
+        Path(path, "part").touch() if folder else Path(path).write_text("half")
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_write_that_fails_leaves_the_old(folder, exists, tmp_path):
+    target = tmp_path / "a.any"
+    if exists:
+        target.mkdir() if folder else target.write_text("old")
+        (target / "old").touch() if folder else None
+    before = _snapshot(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        _write_and_fail(File.parse(target), folder)
+    assert _snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("url", ["memory://targets/a.zarr", "memory://targets/b.npz"])
+def test_a_remote_write_that_fails_leaves_the_old(url):
+    file = File.parse(url)
+    folder = url.endswith(".zarr")
+    fs, path = file.filesystem()
+    fs.pipe_file(path + "/old" * folder, b"old")
+    with pytest.raises(ZeroDivisionError):
+        _write_and_fail(file, folder)
+    assert fs.cat_file(path + "/old" * folder) == b"old"
+    with replacing(file, overwrite=True, folder=folder) as local:
+        Path(local, "new").write_text("new") if folder else Path(local).write_text("new")
+    assert fs.cat_file(path + "/new" * folder) == b"new"
+    assert not fs.exists(path + "/old") or not folder
+    assert not [p for p in fs.find("targets") if "partial" in p]
+    fs.rm("targets", recursive=True)
+
+
+def test_leftovers_are_not_taken_for_data(tmp_path):
+    target = tmp_path / "a.npz"
+    with replacing(File.parse(target)) as path:
+        assert not glob.glob(str(tmp_path / "*.npz"))
+        assert not path.endswith(".npz")
+        assert os.path.basename(path).startswith(".")
+        assert os.path.dirname(path) == str(tmp_path)  # the same file system: the last step is a rename
+        Path(path).touch()
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    imsave(VALUES, tmp_path / "a.npz")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a.npz").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    import builtins
+
+    imsave(VALUES, tmp_path / "a.npy")
+    before = _snapshot(tmp_path)
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    original = builtins.open
+    monkeypatch.setattr(
+        builtins,
+        "open",
+        lambda f, mode="r", *a, **k: Full(original(f, mode, *a, **k)) if "w" in mode else original(f, mode, *a, **k),
+    )
+    with pytest.raises(OSError, match=r"no space left for .*a\.npy") as caught:
+        imsave(VALUES + 1, tmp_path / "a.npy", overwrite=True)
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert _snapshot(tmp_path) == before
+
+
+LIMITED = """
+import resource, signal, sys
+import numpy as np, dask.array as da
+from intake_img import imsave
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+image = da.random.default_rng(0).integers(0, 255, (20, 200, 200), dtype="uint8", chunks=(1, 200, 200))
+for path in sys.argv[1:]:
+    try:
+        imsave(image, path, overwrite=True)
+    except OSError as exc:
+        print(exc.strerror)
+"""
+
+
+def test_files_that_may_not_grow(tmp_path):
+    paths = [tmp_path / name for name in ("a.npy", "a.npz", "a.tif", "a.ome.tif")]
+    for path in paths:
+        imsave(VALUES, path)
+    before = _snapshot(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *paths], capture_output=True, text=True, timeout=120, check=True
+    )
+    for path, line in zip(paths, done.stdout.splitlines(), strict=True):
+        assert line.startswith(f"no space left for {path}")
+    assert _snapshot(tmp_path) == before
+
+
+KILLED = """
+import sys, threading, time
+import numpy as np, dask.array as da
+from intake_img import imsave
+started = []
+def slow(block_info=None):
+    k = block_info[None]["array-location"][0][0]
+    if k == 120:  # in the third slab: the first is being written
+        started.append(k)
+    time.sleep(0.001 if k < 120 else 0.5)
+    return np.full((1, 600, 600), k, "uint16")
+def write(path):
+    imsave(da.map_blocks(slow, chunks=((1,) * 400, (600,), (600,)), dtype="uint16"), path, overwrite=True)
+for path in sys.argv[1:]:
+    threading.Thread(target=write, args=(path,), daemon=True).start()
+while len(started) < len(sys.argv) - 1:
+    time.sleep(0.01)
+print("writing", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_killed_writers(exists, tmp_path):
+    """Of a process that is killed while it writes there is nothing, or what was there before."""
+    targets = [tmp_path / name for name in ("a.npz", "a.tif", "a.zarr")]
+    for target in targets if exists else ():
+        imsave(VALUES, target)
+    before = _snapshot(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *targets], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    after = _snapshot(tmp_path)
+    assert {k: v for k, v in after.items() if k in before} == before
+    leftovers = [p for p in tmp_path.iterdir() if p not in targets]
+    assert len(leftovers) == 3
+    assert all(sum(len(b) for k, b in after.items() if k.startswith(p.name)) > 100 for p in leftovers)
+    assert all(p.name.startswith(".") and p.name.endswith(".partial") for p in leftovers)
+    for target in targets:
+        assert [Path(p) for p in glob.glob(str(tmp_path / f"*{target.suffix}"))] == [target] * exists
+        if exists:
+            np.testing.assert_array_equal(imload(target)["image"].values, VALUES)
+        else:
+            with pytest.raises(FileNotFoundError):
+                imload(target)
+
+
+def _snapshot(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
