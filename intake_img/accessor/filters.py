@@ -39,8 +39,8 @@ class Filters:
     or ``c`` to another. A length may be one number for all axes, one for each in the order ``z y x``, or a mapping by
     name, where axes that are not named are left alone (``{"y": 3, "x": 3}``: plane by plane); so does ``dims="yx"``.
     The result is lazy, has the dtype of the image (scipy's integers are truncated after each axis) unless
-    `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk. Chunks smaller than the
-    halo are merged.
+    `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk. Chunks
+    smaller than the halo are merged.
     """
 
     _obj: Any

@@ -230,7 +230,7 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     result = halo(data, kernel, far, edge=request.edge, pad=request.pad if far else None, window=inner_windows,
                   chunks=None if sizes is None else _ChunksOut(core, sizes, lead),
                   kept=None if sizes is None or tuple(sizes) == core else lead, dtype=dtype, name="map",
-                  positions=True)  # fmt: skip
+                  positions=bool(request.with_keys or calls.axes))  # fmt: skip
     cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
     named = with_data(cropped, result, (*outer, *new_core))
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)
@@ -346,10 +346,11 @@ class _Planes:
     dtype: np.dtype | None = None
     strict: bool = True
 
-    def __call__(self, piece: np.ndarray, inner: tuple[slice, ...], start: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, piece: np.ndarray, inner: tuple[slice, ...], start: tuple[int, ...] | None = None) -> np.ndarray:
         lead = piece.ndim - self.ncore
         out: np.ndarray | None = None
         counts = piece.shape[:lead]
+        start = (0,) * lead if start is None else start
         for place in np.ndindex(counts):
             at = tuple(int(s) + k for s, k in zip(start, place, strict=False))
             plane = self._checked(self.one(piece[place], at), piece[place], inner[lead:])

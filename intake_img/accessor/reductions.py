@@ -340,6 +340,8 @@ def _respaced(picked: Any, old: Any, factors: Mapping[str, int]) -> Any:
 
 
 def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
+    import dask.array as da
+
     dims = tuple(map(str, array.dims))
     if isinstance(val, xr.DataArray):
         if missing := [d for d in val.dims if d not in dims]:
@@ -367,7 +369,7 @@ def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
         other = other.astype(dtype)
     else:
         other = dtype.type(other)
-    return with_data(array, lazy(array).astype(dtype) - other)
+    return with_data(array, da.subtract(lazy(array), other, dtype=dtype))
 
 
 # folding

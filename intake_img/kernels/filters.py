@@ -5,13 +5,17 @@ Every function fills `output`, whose dtype is that of the result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 __all__ = ["box_filter", "percentile_filter", "rank_filter", "scipy_filter", "threshold_local", "uniform_filter"]
+
+SLAB = 2**15
+"""Pixels of a part that is filtered at once."""
 
 
 def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mode: str, cval: float = 0.0,
@@ -29,10 +33,25 @@ def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mo
     current: np.ndarray = image
     for axis, (n, shift) in enumerate(zip(size, origins, strict=True)):
         if n > 1:
-            sums = ndimage.correlate1d(current, np.ones(n), axis, np.float64, mode, cval, shift)
-            sums /= n
-            current = sums.astype(output.dtype, copy=False)  # as scipy: each axis in the dtype of the output
+            made = np.empty(image.shape, output.dtype)  # as scipy: each axis in the dtype of the output
+            for part in _slabs(image.shape, axis):
+                sums = ndimage.correlate1d(current[part], np.ones(n), axis, np.float64, mode, cval, shift)
+                np.divide(sums, n, out=sums)
+                made[part] = sums
+            current = made
     output[...] = current
+
+
+def _slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
+    """Cut an array across `axis` into parts whose lines stay in the cache; along lines nothing is cut."""
+    across = len(shape) - 1 if axis < len(shape) - 1 else 0
+    whole = (slice(None),) * len(shape)
+    if len(shape) == 1:
+        yield whole
+        return
+    step = max(1, SLAB // max(1, math.prod(shape) // max(1, shape[across])))
+    for start in range(0, shape[across], step):
+        yield (*whole[:across], slice(start, start + step), *whole[across + 1 :])
 
 
 def uniform_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mode: str, cval: float = 0.0,
