@@ -482,7 +482,7 @@ def _axis_facts(handle: _Handle, layout: _Layout, scenes: int) -> dict[str, Any]
         names = _part(facts.channels, starts["C"], sizes["C"])
         colors = _part(facts.colors, starts["C"], sizes["C"])
         if names and all(names):
-            coords["c"] = Coordinate(("c",), np.asarray(names), {"colors": colors} if all(colors) else {})
+            coords["c"] = Coordinate(("c",), np.asarray(names), {"color": colors} if all(colors) else {})
     return {"spacing": spacing, "units": units, "origin": origin, "coords": coords}
 
 

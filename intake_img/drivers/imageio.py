@@ -16,7 +16,7 @@ import struct
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from intake_img.drivers._containers import Facts
 from intake_img.drivers._video import Video
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, TooLargeError
 from intake_img.files import File
-from intake_img.image import Coordinate, Image, plain
+from intake_img.image import Coordinate, Image, Variable, plain
 from intake_img.lazy import Region, _memory
 from intake_img.raw import read_raw
 from intake_img.source import ImageSource, Probe
@@ -415,6 +415,10 @@ class ImageioSource(ImageSource):
             with handle.lock:  # frames of a region follow each other, whoever else is reading
                 for place, number in enumerate(range(region[0].start, region[0].stop)):
                     out[place] = handle.frame(number)[region[1:]]
+
+    @classmethod
+    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
+        return _pictures.axes_of(variable, channels, name)
 
     @classmethod
     def write(

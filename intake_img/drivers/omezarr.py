@@ -685,6 +685,10 @@ class OmeZarrSource(ImageSource):
     # writing
 
     @classmethod
+    def many_variables(cls, name: str) -> bool:
+        return True
+
+    @classmethod
     def write(
         cls,
         image: Image,
