@@ -144,6 +144,7 @@ def member_image(image: Image, plan: Plan, member: Member, pixels: Pixels) -> Im
         coords[name] = Coordinate(rest, np.asarray(c.values[index]), c.attrs)
     facts = {
         "axes": list(axes),
+        "order": list(image.variables[member.variable].axes),
         "shape": [image.sizes[a] for a in axes],
         "place": list(member.place),
         "variable": member.variable,
