@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "formats", _formats, "list the formats that can be read and written")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    from intake_img.accessor.coloc.command import add_command
+
+    add_command(commands, _command)
     command = _command(commands, "demo", _demo, "load, save and check sample images from a shipped catalog")
     command.add_argument(
         "--output", metavar="FOLDER", default="demo-output", help="where to put the files (default: %(default)s)"

@@ -1,0 +1,189 @@
+"""Joint histograms of two channels: each distinct (label, a, b) once, with its number of pixels.
+
+For integer images the joint histogram is a sufficient statistic of every pixel measure of colocalization, and adding
+histograms of chunks is exact in any order. A chunk is counted into packed keys; `merge` adds them; `unpack` makes the
+`Table` that the measures read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Packed", "Table", "code_of", "count_pairs", "labels_of", "merge", "table_of", "unpack"]
+
+Packed = tuple[np.ndarray, np.ndarray]
+"""Sorted unsigned keys ``label << 2*bits | a << bits | b`` and the number of pixels of each."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Distinct (group, a, b) with their number of pixels, sorted in this order.
+
+    Parameters
+    ----------
+    group : ndarray of shape (K,), int64
+        Number of the group (label, region), 0 to `ngroups` - 1.
+    a, b : ndarray of shape (K,), int64 or float64
+        Grey values of the two channels.
+    count : ndarray of shape (K,), int64
+        Number of pixels; 1 throughout for floats, whose rows are pixels.
+    ngroups : int
+    """
+
+    group: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    count: np.ndarray
+    ngroups: int
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def select(self, keep: np.ndarray) -> Table:
+        """Return the rows where `keep` is True, with the same groups."""
+        return Table(self.group[keep], self.a[keep], self.b[keep], self.count[keep], self.ngroups)
+
+    def swapped(self) -> Table:
+        """Return the table of the channels the other way round."""
+        order = np.lexsort((self.a, self.b, self.group))
+        return Table(self.group[order], self.b[order], self.a[order], self.count[order], self.ngroups)
+
+    def of_group(self, number: int) -> Table:
+        """Return the rows of one group, as the only group."""
+        part = slice(*np.searchsorted(self.group, [number, number + 1]))
+        return Table(np.zeros(part.stop - part.start, np.int64), self.a[part], self.b[part], self.count[part], 1)
+
+
+def code_of(dtype: np.dtype) -> tuple[int, int]:
+    """Return (lowest value, bits) by which grey values of a dtype are packed; wide integers are tried as 16 bits.
+
+    Raises
+    ------
+    TypeError
+        For floats, which are not packed.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return 0, 1
+    if dtype.kind not in "iu":
+        raise TypeError(f"expected integers, got {dtype}")
+    if dtype.itemsize > 2:
+        return 0, 16
+    return (int(np.iinfo(dtype).min), 8 * dtype.itemsize)
+
+
+def count_pairs(
+    a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep: np.ndarray | None = None
+) -> Packed | None:
+    """Count the distinct pairs of grey values in a chunk.
+
+    Parameters
+    ----------
+    a, b : ndarray of integers, same shape and dtype
+    labels : ndarray of integers, same shape, optional
+        Pixels of label 0 and below are left out.
+    keep : ndarray of bool, same shape, optional
+        Pixels to count.
+
+    Returns
+    -------
+    (keys, counts), or None if a value does not fit into the packed key (integers wider than 16 bits).
+    """
+    low, bits = code_of(a.dtype)
+    a, b = a.ravel(), b.ravel()
+    if labels is not None:
+        labels = labels.ravel()
+        keep = (labels > 0) if keep is None else (labels > 0) & keep.ravel()
+    if keep is not None:
+        keep = keep.ravel()
+        a, b = a[keep], b[keep]
+        labels = None if labels is None else labels[keep]
+    if not len(a):
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    if a.dtype.itemsize > 2 and (min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= 1 << bits):
+        return None
+    if a.dtype.kind == "i" and a.dtype.itemsize <= 2:  # adding the lowest value flips the sign bit
+        unsigned = np.dtype(f"u{a.dtype.itemsize}")
+        a, b = a.view(unsigned) ^ unsigned.type(-low), b.view(unsigned) ^ unsigned.type(-low)
+    top = 0 if labels is None else int(labels.max()).bit_length()
+    if top > 32:
+        raise ValueError(f"labels go up to {int(labels.max())}: expected less than {2**32}")  # type: ignore[union-attr]
+    kind = np.uint32 if 2 * bits + top <= 32 else np.uint64
+    keys = a.astype(kind)
+    keys <<= kind(bits)
+    keys |= b.astype(kind)
+    if labels is not None:
+        keys |= labels.astype(kind) << kind(2 * bits)
+    if 2 * bits + top <= 20:
+        counts = np.bincount(keys)
+        found = np.flatnonzero(counts)
+        return found.astype(np.uint32), counts[found]
+    keys.sort()
+    return _run_lengths(keys)
+
+
+def _run_lengths(keys: np.ndarray) -> Packed:
+    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
+    return keys[starts], np.diff(starts, append=len(keys))
+
+
+def merge(parts: Sequence[Packed]) -> Packed:
+    """Return the sum of histograms."""
+    parts = [p for p in parts if len(p[0])]
+    if not parts:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    keys = np.concatenate([p[0] for p in parts])
+    counts = np.concatenate([p[1] for p in parts])
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
+    return keys[starts], np.add.reduceat(counts[order], starts)
+
+
+def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) -> Table:
+    """Return the table of packed keys.
+
+    Parameters
+    ----------
+    packed : (keys, counts)
+    dtype : dtype
+        That of the image.
+    labels : ndarray of int64, optional
+        Sorted labels that become the groups; without, all is one group.
+    """
+    low, bits = code_of(dtype)
+    keys, counts = packed[0].astype(np.uint64), packed[1].astype(np.int64)
+    mask = np.uint64((1 << bits) - 1)
+    a = ((keys >> np.uint64(bits)) & mask).astype(np.int64) + low
+    b = (keys & mask).astype(np.int64) + low
+    if labels is None:
+        return Table(np.zeros(len(keys), np.int64), a, b, counts, 1)
+    group = np.searchsorted(labels, (keys >> np.uint64(2 * bits)).astype(np.int64))
+    return Table(group, a, b, counts, len(labels))
+
+
+def labels_of(packed: Packed, dtype: np.dtype) -> np.ndarray:
+    """Return the sorted labels that occur."""
+    return np.unique(packed[0].astype(np.uint64) >> np.uint64(2 * code_of(dtype)[1])).astype(np.int64)
+
+
+def table_of(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None, ngroups: int = 1) -> Table:
+    """Return the table of pixels, of any dtype; for floats each pixel is a row."""
+    a, b = np.asarray(a).ravel(), np.asarray(b).ravel()
+    if group is None:
+        group = np.zeros(a.shape, np.int64)
+    order = np.lexsort((b, a, group))
+    group, a, b = group[order], a[order], b[order]
+    if np.result_type(a, b).kind == "f":
+        return Table(group, a.astype(float), b.astype(float), np.ones(len(a), np.int64), ngroups)
+    a, b = a.astype(np.int64), b.astype(np.int64)
+    if not len(a):
+        return Table(group, a, b, np.empty(0, np.int64), ngroups)
+    change = (np.diff(group) != 0) | (np.diff(a) != 0) | (np.diff(b) != 0)
+    starts = np.concatenate([[0], np.flatnonzero(change) + 1])
+    return Table(group[starts], a[starts], b[starts], np.diff(starts, append=len(a)), ngroups)
