@@ -170,8 +170,8 @@ def test_ccf_equals_known_answers(arrays, answers):
     ds = image(*arrays["pos"], chunks=(1, 7, 60, 50))
     found = ds.img.coloc.ccf(axis="x", limit=20)
     np.testing.assert_allclose(found.squeeze("pair"), known["ccf"], rtol=0, atol=known["tol"])
-    assert found.shift_pixels.values.tolist() == known["dx"]
-    assert found.shift_pixels.values[found.values.argmax()] == known["argmax"]
+    assert found.lag_pixels.values.tolist() == known["dx"]
+    assert found.lag_pixels.values[found.values.argmax()] == known["argmax"]
 
 
 # laws

@@ -140,6 +140,8 @@ def _float_product(factors: tuple[np.ndarray, ...]) -> np.ndarray:
 def moments(table: Table) -> Moments:
     """Return the moments of each group of a table."""
     if table.a.dtype.kind == "f":
+        if (table.count != 1).any():
+            return _moments_of_bins(table)
         return moments_of_pixels(table.a, table.b, table.group, table.ngroups)
     g, a, b, w, size = table.group, table.a, table.b, table.count, table.ngroups
     return Moments(
@@ -166,3 +168,14 @@ def moments_of_pixels(a: np.ndarray, b: np.ndarray, group: np.ndarray, ngroups: 
     every = {"all": ("n", "a", "b", "aa", "bb", "ab")}
     sums = as_integers(tally_pixels(a, b, group, every, 0, 0, Conventions()), np.arange(ngroups))
     return Moments(*(sums["all", k] for k in every["all"]), scale=exact.LOWEST)
+
+
+def _moments_of_bins(table: Table) -> Moments:
+    """Moments of floats that stand for several pixels each: bins, so that rounding of the products is no matter."""
+    w, a, b = table.count.astype(float), table.a, table.b
+    terms = {"a": w * a, "b": w * b, "aa": w * a * a, "bb": w * b * b, "ab": w * a * b}
+    groups = np.arange(table.ngroups)
+    found = {k: exact.totals(exact.exact_sums(v, table.group), groups) for k, v in terms.items()}
+    n = grouped_sum(table.group, table.ngroups, table.count)
+    unit = -exact.LOWEST
+    return Moments(n, found["a"], found["b"], *(found[k] << unit for k in ("aa", "bb", "ab")), scale=exact.LOWEST)

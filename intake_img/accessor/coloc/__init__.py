@@ -251,7 +251,7 @@ class Coloc:
     def ccf(
         self, pairs: Any = None, *, axis: str = "x", limit: Any = None, units: str | None = None, mask: Any = None
     ) -> xr.DataArray:
-        """Van Steensel's cross-correlation function: r of channel 1 at x with channel 2 at x + shift.
+        """Van Steensel's cross-correlation function: r of channel 1 at x with channel 2 at x + lag.
 
         Parameters
         ----------
@@ -267,14 +267,16 @@ class Coloc:
         Returns
         -------
         xarray.DataArray
-            Along ``shift``; nothing wraps around, means are over the overlap.
+            Along ``lag``; nothing wraps around, means are over the overlap.
         """
         from intake_img.accessor.coloc.significance import ccf
 
         return ccf(self._obj, pairs, axis=axis, limit=limit, units=units, mask=mask)
 
-    def chromatic_shift(self, reference: Any = 0, *, upsample: int = 100) -> xr.DataArray:
-        """Estimate by phase correlation how far each channel is displaced from a reference channel.
+    def chromatic_shift(
+        self, reference: Any = 0, *, upsample: int = 100, normalization: str | None = None
+    ) -> xr.DataArray:
+        """Estimate by phase correlation how far each channel is displaced from a reference channel, below a pixel.
 
         Powered by `skimage.registration.phase_cross_correlation`.
 
@@ -283,6 +285,8 @@ class Coloc:
         reference : str or int
         upsample : int
             The estimate is to 1/upsample of a pixel.
+        normalization : {None, "phase"}
+            Plain cross-correlation, better for noisy images, or that of the phases alone.
 
         Returns
         -------
@@ -291,7 +295,7 @@ class Coloc:
         """
         from intake_img.accessor.coloc.significance import chromatic_shift
 
-        return chromatic_shift(self._obj, reference=reference, upsample=upsample)
+        return chromatic_shift(self._obj, reference=reference, upsample=upsample, normalization=normalization)
 
     def correct_shift(self, shifts: xr.DataArray, *, order: int = 1, fill: float = 0) -> Any:
         """Move each channel back by its displacement, lazily.

@@ -32,7 +32,7 @@ def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, .
         return blobs.assign(blob_id=np.arange(len(blobs)))
     if blobs["blob_id"].duplicated().any():
         twice = blobs["blob_id"][blobs["blob_id"].duplicated()].iloc[0]
-        raise ValueError(f"blob_id {twice!r} occurs twice: each blob needs a number of its own")
+        raise ValueError(f"blob_id {twice} occurs twice: each blob needs a number of its own")
     return blobs
 
 

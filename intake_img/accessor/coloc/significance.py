@@ -98,15 +98,15 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     values = np.full((*found.shape, len(chosen), len(shifts)), np.nan)
     for place in np.ndindex(found.shape):
         values[place] = found[place]
-    shift = xr.DataArray(np.array(shifts) * spacing, dims="shift")
+    lag = xr.DataArray(np.array(shifts) * spacing, dims="lag")
     if axis in scene.image.coords and "units" in scene.image[axis].attrs:
-        shift.attrs["units"] = scene.image[axis].attrs["units"]
+        lag.attrs["units"] = scene.image[axis].attrs["units"]
     return xr.DataArray(
         values,
-        dims=(*scene.lead, "pair", "shift"),
-        coords=scene.lead_coords() | scene.pair_coords(chosen) | {"shift": shift, "shift_pixels": ("shift", shifts)},
+        dims=(*scene.lead, "pair", "lag"),
+        coords=scene.lead_coords() | scene.pair_coords(chosen) | {"lag": lag, "lag_pixels": ("lag", shifts)},
         name="ccf",
-        attrs={"axis": axis, "convention": "Pearson's r of channel1 at x with channel2 at x + shift, over the overlap"},
+        attrs={"axis": axis, "convention": "Pearson's r of channel1 at x with channel2 at x + lag, over the overlap"},
     )
 
 
@@ -122,12 +122,12 @@ def _correlated(parts: list[Any], _: Any) -> np.ndarray:
     return np.array([[m.pearson()[0] for m in kernel.shifted_moments(part)] for part in parts])
 
 
-def chromatic_shift(obj: Any, *, reference: Any, upsample: int) -> xr.DataArray:
+def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: str | None) -> xr.DataArray:
     """Estimate the shift of each channel; see `Coloc.chromatic_shift`."""
-    try:
-        from skimage.registration import phase_cross_correlation
-    except ImportError:
-        raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift") from None
+    import importlib.util
+
+    if importlib.util.find_spec("skimage") is None:
+        raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift")
     scene = Scene(obj)
     fixed = scene.channel(reference)
     sizes = [scene.image.sizes[a] for a in scene.lead]
@@ -141,9 +141,8 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int) -> xr.DataArray:
             if c == fixed or moving.min() == moving.max() or base.min() == base.max():
                 out[(*place, c)] = 0.0 if c == fixed else np.nan
                 continue
-            # what scikit-image returns moves `moving` onto `base`: the shift of the channel is the opposite
-            shift = phase_cross_correlation(base, moving, upsample_factor=upsample, normalization=None)[0]
-            out[(*place, c)] = -shift * [scene.spacing(a) for a in scene.spatial]
+            shift = _displacement(base, moving, upsample, normalization)
+            out[(*place, c)] = shift * [scene.spacing(a) for a in scene.spatial]
     coords = scene.lead_coords() | {"axis": list(scene.spatial)}
     if "c" in scene.image.coords:
         coords["c"] = scene.image["c"]
@@ -154,6 +153,27 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int) -> xr.DataArray:
         name="shift",
         attrs={"units": scene.unit, "reference": str(scene.channels[fixed])},
     )
+
+
+def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normalization: str | None) -> np.ndarray:
+    """Displacement of `moving` in pixels. Borders are faded out, and the estimate is refined on the image moved back."""
+    from scipy.ndimage import shift
+    from skimage.registration import phase_cross_correlation
+
+    window = np.ones(base.shape)
+    for axis, n in enumerate(base.shape):
+        if n > 2:
+            window *= np.hanning(n + 2)[1:-1].reshape([-1 if k == axis else 1 for k in range(base.ndim)])
+    found = np.zeros(base.ndim)
+    for _ in range(4):
+        back = shift(moving, -found, order=1, mode="nearest") if found.any() else moving
+        pair = ((x - x.mean()) * window for x in (base, back))
+        # what scikit-image returns moves the second image onto the first: the opposite of the displacement
+        step = phase_cross_correlation(*pair, upsample_factor=upsample, normalization=normalization)[0]
+        found -= step
+        if np.abs(step).max() < 1 / upsample:
+            break
+    return found
 
 
 def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) -> Any:
@@ -175,19 +195,28 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
 def _moved(image: Any, amounts: np.ndarray, nlead: int, order: int, fill: float) -> Any:
     import dask.array as da
 
-    reach = np.ceil(np.abs(amounts).max(axis=tuple(range(nlead)))).astype(int) + (1 if order else 0)
+    reach = np.ceil(np.abs(amounts).max(axis=tuple(range(nlead)))).astype(int)
     image = image.rechunk(dict.fromkeys(range(nlead), 1))
     depth = dict.fromkeys(range(nlead), 0) | {nlead + k: int(r) for k, r in enumerate(reach)}
     table = da.from_array(_boxed(amounts), chunks=1)
     table = table[(..., *[None] * len(reach))]
-    axes = tuple(range(image.ndim))
     padded = da.overlap.overlap(image, depth, boundary=float(fill) if image.dtype.kind == "f" else int(fill))
-    chunks = {k: tuple(n - 2 * depth[k] for n in padded.chunks[k]) for k in axes}
+    chunks = {k: tuple(n - 2 * depth[k] for n in padded.chunks[k]) for k in range(image.ndim)}
+    names = tuple(f"axis{k}" for k in range(image.ndim))
     return da.blockwise(
-        _move_block, axes, padded, axes, table, (*axes[:nlead], *(f"one{k}" for k in range(len(reach)))),
-        depth=tuple(int(r) for r in reach), order=order, fill=fill, adjust_chunks=chunks, dtype=image.dtype,
-        concatenate=True, meta=np.empty((0,) * image.ndim, image.dtype),
-    )  # fmt: skip
+        _move_block,
+        names,
+        padded,
+        names,
+        table,
+        (*names[:nlead], *(f"one{k}" for k in range(len(reach)))),
+        depth=tuple(int(r) for r in reach),
+        order=order,
+        adjust_chunks={names[k]: c for k, c in chunks.items()},
+        dtype=image.dtype,
+        concatenate=True,
+        meta=np.empty((0,) * image.ndim, image.dtype),
+    )
 
 
 def _boxed(amounts: np.ndarray) -> np.ndarray:
@@ -197,18 +226,27 @@ def _boxed(amounts: np.ndarray) -> np.ndarray:
     return out
 
 
-def _move_block(block: np.ndarray, table: np.ndarray, depth: tuple[int, ...], order: int, fill: float) -> np.ndarray:
-    from scipy.ndimage import shift
-
+def _move_block(block: np.ndarray, table: np.ndarray, depth: tuple[int, ...], order: int) -> np.ndarray:
     amount = table.ravel()[0]
     lead = block.ndim - len(depth)
-    core = tuple(slice(d, n - d) for d, n in zip(depth, block.shape[lead:], strict=True))
-    plane = block.reshape(block.shape[lead:])
-    moved = (
-        plane if not amount.any() else shift(plane.astype(float), -amount, order=order, cval=fill, prefilter=order > 1)
-    )
-    moved = moved[core]
+    moved = block.reshape(block.shape[lead:])
+    for axis, (by, reach) in enumerate(zip(amount, depth, strict=True)):
+        moved = _move_axis(moved, float(by), axis, reach, order)
     if block.dtype.kind in "iu":
         info = np.iinfo(block.dtype)
         moved = np.clip(np.rint(moved), info.min, info.max)
     return moved.astype(block.dtype)[(None,) * lead]
+
+
+def _move_axis(block: np.ndarray, by: float, axis: int, reach: int, order: int) -> np.ndarray:
+    """Value at i + by for each i of the core; weights do not depend on the place, so that chunks do not show."""
+    whole = int(np.floor(by + 0.5)) if order == 0 else int(np.floor(by))
+    part = 0.0 if order == 0 else by - whole
+    size = block.shape[axis] - 2 * reach
+
+    def at(first: int) -> np.ndarray:
+        where = [slice(None)] * block.ndim
+        where[axis] = slice(reach + first, reach + first + size)
+        return block[tuple(where)]
+
+    return at(whole) if part == 0 else (1 - part) * at(whole) + part * at(whole + 1)

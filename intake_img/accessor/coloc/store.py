@@ -174,7 +174,7 @@ def select(
             sa.select(table.c.id, table.c.channels).where(table.c.name == experiment)
         ).one_or_none()
         if found is None:
-            known = [r.name for r in connection.execute(sa.select(table.c.name))]
+            known = [r.name for r in connection.execute(sa.select(table.c.name).order_by(table.c.id))]
             raise KeyError(
                 f"there is no experiment {experiment!r} in the database; it has {', '.join(map(repr, known))}"
             )
