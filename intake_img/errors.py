@@ -91,5 +91,5 @@ class TargetExistsError(IntakeImgError, FileExistsError):
     """The target of a write exists and ``overwrite=True`` was not given."""
 
 
-class TooLargeError(IntakeImgError, MemoryError):
+class TooLargeError(MemoryError, IntakeImgError):  # in this order: MemoryError has a constructor of its own
     """An array would not fit into the memory of this machine."""

@@ -28,6 +28,7 @@ _REMOTE_BLOCK = (
     64 * 1024
 )  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
 _GAP = 64 * 1024  # ranges nearer than this are fetched as one
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
 
@@ -419,11 +420,22 @@ def _put_remote(temporary: str, target: File, mark: str) -> None:
         fs.put(temporary, staging, recursive=True)
         if fs.exists(path):
             fs.rm(path, recursive=True)
-        fs.mv(staging, path, recursive=True)
+        _move_folder(fs, staging, path.rstrip("/"))
     finally:
         if fs.exists(staging):
             fs.rm(staging, recursive=True)
     fs.invalidate_cache()
+
+
+def _move_folder(fs: Any, source: str, target: str) -> None:
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    if not protocols & _OBJECT_STORES:
+        fs.mv(source, target, recursive=True)
+        return
+    found = fs.find(source)  # objects alone: there are no folders, which fsspec's own `mv` would try to copy
+    start = len(fs._strip_protocol(source))
+    fs.copy(found, [target + name[start:] for name in found], on_error="raise")
+    fs.rm(source, recursive=True)
 
 
 def _remove(path: str) -> None:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from intake_img.axes import KINDS, SPATIAL
-from intake_img.errors import FormatError
 from intake_img.units import NGFF_NAMES, canonical, known_spacing, parse_unit
 
 __all__ = [
@@ -88,14 +87,14 @@ class Multiscale:
 
         Raises
         ------
-        FormatError
+        ValueError
             If their number is not that of the array's axes.
         """
         if self.axes is None:
             return None
         if len(self.axes) != ndim:
             names = ", ".join(a.name for a in self.axes)
-            raise FormatError(f"the metadata name {len(self.axes)} axes ({names}), but the array has {ndim}")
+            raise ValueError(f"the metadata name {len(self.axes)} axes ({names}), but the array has {ndim}")
         return tuple(a.name for a in self.axes)
 
     def calibration(self, level: int) -> tuple[dict[str, float], dict[str, str], dict[str, float]]:
@@ -135,7 +134,7 @@ def multiscales(ome: Mapping[str, Any]) -> list[Multiscale]:
 
     Raises
     ------
-    FormatError
+    ValueError
         If they are not what NGFF says, or name a path outside of the group.
     """
     listed = ome.get("multiscales")
@@ -149,7 +148,7 @@ def _multiscale(entry: Mapping[str, Any]) -> Multiscale:
     axes = None if entry.get("axes") is None else _axes(_list(entry["axes"], "axes"))
     datasets = [_mapping(d, "an entry of datasets") for d in _list(entry.get("datasets"), "datasets")]
     if not datasets:
-        raise FormatError("the metadata list no datasets: the image has no array")
+        raise ValueError("the metadata list no datasets: the image has no array")
     common = entry.get("coordinateTransformations")
     levels = []
     for dataset in datasets:
@@ -169,7 +168,7 @@ def _axes(entries: Sequence[Any]) -> tuple[Axis, ...]:
         wanted = {"time": "t", "channel": "c", "space": "xyz"}.get(kinds[k] or "", "") + _SPARE
         names[k] = next(a for a in wanted if a not in names)
     if repeated := sorted({n for n in names if names.count(n) > 1}):
-        raise FormatError(f"the metadata name the axis {repeated[0]!r} twice")
+        raise ValueError(f"the metadata name the axis {repeated[0]!r} twice")
     units = [e["unit"] if isinstance(e.get("unit"), str) else None for e in said]
     return tuple(Axis(n, kind or KINDS.get(n), unit or None) for n, kind, unit in zip(names, kinds, units, strict=True))
 
@@ -273,16 +272,16 @@ def check_path(path: Any) -> str:
 
     Raises
     ------
-    FormatError
+    ValueError
         If it is no text, or leads out of the group.
     """
     if isinstance(path, int) and not isinstance(path, bool):
         path = str(path)
     if not isinstance(path, str):
-        raise FormatError(f"the metadata name the path {path!r}: expected text")
+        raise ValueError(f"the metadata name the path {path!r}: expected text")
     parts = path.strip("/").split("/")
     if re.search(r"[\\\0]|^[A-Za-z]:", path) or any(p in ("", ".", "..") for p in parts):
-        raise FormatError(f"the metadata name the path {path!r}, which leads out of the store or nowhere: refused")
+        raise ValueError(f"the metadata name the path {path!r}, which leads out of the store or nowhere: refused")
     return "/".join(parts)
 
 
@@ -295,13 +294,13 @@ def digest(attributes: Mapping[str, Any]) -> str:
 
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise FormatError(f"the metadata give {what} as {type(value).__name__}: expected a list")
+        raise ValueError(f"the metadata give {what} as {type(value).__name__}: expected a list")
     return value
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise FormatError(f"the metadata give {what} as {type(value).__name__}: expected an object")
+        raise ValueError(f"the metadata give {what} as {type(value).__name__}: expected an object")
     return value
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import importlib.metadata
 import inspect
+import json
 import re
 import struct
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -105,16 +107,21 @@ class FileReader:
 
 @contextlib.contextmanager
 def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
-    """Turn what a library raises on damaged bytes into `FormatError`."""
+    """Turn what a library raises on damaged bytes into `FormatError`, and let each name the file."""
     try:
         yield
+    except FormatError as exc:
+        if file.name in str(exc):
+            raise
+        raise type(exc)(f"{file}: {exc}") from exc
     except (IntakeImgError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ConnectionError,
             TimeoutError, ImportError):  # fmt: skip
         raise
     except MemoryError as exc:
         raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
     except (Exception, struct.error) as exc:
-        if isinstance(exc, OSError) and exc.errno is not None:  # the disk or the network, not the bytes
+        # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise
         raise FormatError(
             f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
@@ -195,7 +202,7 @@ class ImageSource(DataSource):
         self.uri = self.file.path
         self.scene = _number(scene)
         self.level = int(level)
-        self.chunks = chunks
+        self.chunks = _chunks(chunks)
         self.output_axis_order = output_axis_order
         self.open_options = open_options
         self._image: tuple[Image, Image] | None = None
@@ -398,7 +405,8 @@ class ImageSource(DataSource):
         """Return dtype, shape, npartitions and metadata: the entry's own, and what the file says. Reads no pixel."""
         schema = self._known_schema()
         metadata = {**schema["extra_metadata"], **{k: v for k, v in self.metadata.items() if k not in _OVERRIDES}}
-        return {"dtype": self.dtype, "shape": self.shape, "npartitions": self.npartitions, "metadata": metadata}
+        facts = {"dtype": self.dtype, "shape": self.shape, "npartitions": self.npartitions, "metadata": metadata}
+        return copy.deepcopy(facts)  # what the caller does with it is not ours
 
     def to_dask(self) -> xr.Dataset:
         """Return a Dataset of dask arrays."""
@@ -439,25 +447,32 @@ class ImageSource(DataSource):
     # equality, pickling, YAML
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that were given, by name, with the URI made absolute."""
+        """Return the arguments of the constructor that were given and are not its defaults, by name.
+
+        The URI is absolute, and what Intake's catalogs add to the metadata is left out: it is no fact of the source.
+        """
         bound = inspect.signature(type(self)).bind(*self._captured_init_args, **self._captured_init_kwargs)
+        parameters = bound.signature.parameters
         given: dict[str, Any] = {}
         for name, value in bound.arguments.items():
-            kind = bound.signature.parameters[name].kind
+            kind = parameters[name].kind
             given.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        if given.get("metadata"):
+            given["metadata"] = {k: v for k, v in given["metadata"].items() if k != "catalog_dir"}
         given["uri"] = self.uri
-        return given
+        return {k: v for k, v in given.items() if not _is_default(v, parameters.get(k))}
+
+    def _identity(self) -> str:
+        return json.dumps([type(self).__qualname__, plain(self.arguments())], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.arguments() == other.arguments()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash((type(self), repr(sorted(self.arguments().items(), key=lambda kv: kv[0]))))
+        return hash(self._identity())
 
     def __dask_tokenize__(self) -> Any:
-        from dask.base import normalize_token
-
-        return normalize_token((type(self).__qualname__, self.arguments()))
+        return self._identity()
 
     def __reduce__(self) -> tuple[Any, ...]:
         extra = {k: v for k, v in (("name", self.__dict__.get("name")), ("description", self.description)) if v}
@@ -465,7 +480,7 @@ class ImageSource(DataSource):
 
     def _yaml(self) -> dict[str, Any]:
         arguments = self.arguments()
-        metadata = {k: v for k, v in (arguments.pop("metadata", None) or {}).items() if k != "catalog_dir"}
+        metadata = arguments.pop("metadata", None) or {}
         entry = {
             "driver": _driver_name(type(self)),
             "description": self.description or "",
@@ -520,6 +535,21 @@ def _number(scene: Any) -> int | str | None:
     if isinstance(scene, (int, np.integer)) and not isinstance(scene, bool):
         return int(scene)
     raise TypeError(f"scene={scene!r}: expected a number, a name, 'all' or None")
+
+
+def _chunks(chunks: Any) -> Any:
+    """Chunks as given, or as the text that a template of a catalog makes of a number or None."""
+    if not isinstance(chunks, str):
+        return chunks
+    if re.fullmatch(r"-?\d+", chunks):
+        return int(chunks)
+    return None if chunks in ("", "None") else chunks
+
+
+def _is_default(value: Any, parameter: inspect.Parameter | None) -> bool:
+    if value is None or isinstance(value, (str, bool, int)):
+        return parameter is not None and type(value) is type(parameter.default) and value == parameter.default
+    return isinstance(value, Mapping) and not value and parameter is not None and parameter.default is None
 
 
 def _replace_scene(image: Image, name: str, names: Sequence[str]) -> Image:

@@ -96,7 +96,7 @@ def header_of(tif: tifffile.TiffFile, kind: str, page: tifffile.TiffPage, ome: s
         header["ome"] = ome
     elif kind in ("imagej", "lsm", "stk", "fluoview", "scanimage"):
         found = getattr(tif, f"{kind}_metadata", None) or {}
-        header[kind] = {k: v for k, v in found.items() if k not in ("LUTs", "Overlays", "ROI")}
+        header[kind] = {k: v for k, v in found.items() if k not in ("LUTs", "Overlays", "ROI", "InputLut", "OutputLut")}
     elif kind == "shaped":
         header["shaped"] = _shaped(tif)
     tags = {name: page.tags.valueof(code) for code, name in _TAGS.items() if code in page.tags}

@@ -32,8 +32,8 @@ __all__ = ["RECORD_TAG", "Scene", "TiffHandle", "open_tiff"]
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
 # tags without which an image is another one: geometry, place and coding of pixels, and what dialects say in
-_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 330, 338,
-               339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839, RECORD_TAG}  # fmt: skip
+_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 330,
+               338, 339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839, RECORD_TAG}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,7 @@ class _Parser:
 
     def scenes(self) -> list[Scene]:
         with listening() as errors:
-            start = self.source.ranges([0], [min(512, self.source.size)])[0]
-            if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):  # a companion file: OME-XML without pixels
+            if self.is_companion():
                 document = parse_ome(self.file.read().decode("utf-8", "replace"))
                 scenes = self.assembled(document, None)
             else:
@@ -172,6 +171,13 @@ class _Parser:
         return Scene(name, axes, levels, facts, header, record)
 
     # OME-XML
+
+    def is_companion(self) -> bool:
+        """True for a companion file: OME-XML without pixels."""
+        if not self.file.local and not self.file.name.lower().endswith(".ome"):  # spare a request
+            return False
+        start = self.source.ranges([0], [min(64, self.source.size)])[0]
+        return start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
 
     def document(self, tif: tifffile.TiffFile) -> OmeDocument | None:
         text = tif.pages.first.description if tif.pages.first.is_ome else None

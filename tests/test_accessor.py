@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import intake_img  # registers ds.img
 from intake_img import imload
+from intake_img.accessor.colors import default_colors, label_colors, legible
 from intake_img.accessor.display import byte_size, summary
-from intake_img.accessor.plot import bar_length, default_colors, label_colors
+from intake_img.accessor.plot import bar_length
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.units import convert
 
@@ -271,6 +272,32 @@ def test_colour_pictures_are_shown_as_they_are():
         ax = array.img.plot()
         np.testing.assert_allclose(picture(ax), values[..., :3] / 255, atol=1e-6)
         assert words(ax) == {""}
+
+
+def test_colour_pictures_of_more_bits_are_stretched_together():
+    values = np.random.default_rng(0).integers(0, 1000, (3, 40, 50), "uint16")
+    shown = picture(xr.DataArray(values, dims=["c", "y", "x"], coords={"c": list("RGB")}).img.plot())
+    expected = np.clip(np.moveaxis(values, 0, -1) / np.percentile(values, 99.8), 0, 1)
+    np.testing.assert_allclose(shown, expected, atol=1e-5)
+
+
+def test_a_spectrum_runs_from_blue_to_red_and_not_into_white():
+    values = np.random.default_rng(0).integers(0, 1000, (28, 40, 50), "uint16")
+    ax = xr.DataArray(values, dims=["c", "y", "x"]).img.plot()
+    assert 0.1 < picture(ax).mean() < 0.9
+    assert "... (28)" in words(ax)
+    assert len(ax.texts) == 9
+    colors = default_colors([str(n) for n in range(28)])
+    assert colors[0].endswith("ff")
+    assert colors[-1] == "#ff0000"
+
+
+@given(st.tuples(*[st.floats(0, 1)] * 3))
+def test_names_can_be_read_on_black(color):
+    bright = np.array(legible(color))
+    assert bright @ [0.2126, 0.7152, 0.0722] >= 0.35 - 1e-9
+    assert (bright <= 1 + 1e-9).all()
+    assert (bright >= np.array(color) - 1e-9).all()
 
 
 def test_labels_get_colours_and_the_background_none(ds):

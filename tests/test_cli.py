@@ -91,6 +91,11 @@ def test_info_shows_scenes_and_levels(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["levels"] == [[64, 80], [32, 40], [16, 20]]
     assert main(["info", str(path)]) == 0
     assert "64 × 80, 32 × 40, 16 × 20" in capsys.readouterr().out
+    assert main(["info", str(path), "--level", "1"]) == 0
+    assert "yx 32 × 40" in capsys.readouterr().out
+    assert main(["convert", str(path), str(tmp_path / "half.npz"), "--level", "1"]) == 0
+    assert imload(tmp_path / "half.npz").sizes == {"y": 32, "x": 40}
+    capsys.readouterr()
 
     path = tmp_path / "s.tif"
     with tifffile.TiffWriter(path) as tif:

@@ -119,6 +119,8 @@ def plain_stack(tmp_path_factory):
         write_files(blocks_of(ADD_A_FORMAT))
     finally:
         os.chdir(here)
+    with open(folder / "test_plain_stack.py", "a") as stream:
+        stream.write("    damages = 40  # of 200: the laws themselves are tested elsewhere\n")
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     info = folder / "plain_stack-1.0.dist-info"
     info.mkdir()
@@ -186,6 +188,13 @@ def test_table_of_formats_is_current():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.split("<!-- formats -->")[1].split("<!-- /formats -->")[0].strip()
     assert shown == table, "README.md: replace the table of formats by:\n" + table
+
+
+def test_every_driver_is_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "drivers.md").read_text(encoding="utf-8")
+    for cls in drivers().values():
+        if cls.__module__.startswith("intake_img."):
+            assert f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n" in page
 
 
 def test_table_of_formats_names_every_driver():

@@ -93,8 +93,9 @@ def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
         What the first line begins with.
     """
     lines = [f"<{title}>" if title else ""]
-    for key, text in _rows(facts):
-        lines.append(f"  {key:<9} {text}")
+    rows = _rows(facts)
+    widest = max([9, *(len(key) for key, _ in rows)])
+    lines += [f"  {key:<{widest}} {text}" for key, text in rows]
     table = [[axis, str(a["size"]), _meaning(a)] for axis, a in facts["axes"].items()]
     widths = [max((len(row[k]) for row in table), default=0) for k in range(2)]
     lines += [f"  {axis:<{widths[0]}}  {size:>{widths[1]}}  {text}".rstrip() for axis, size, text in table]

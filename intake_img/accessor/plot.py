@@ -6,7 +6,6 @@ larger than a screen, every n-th pixel is drawn.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
@@ -15,24 +14,26 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.colors import (
+    is_rgb,
+    label_colors,
+    legible,
+    limits_of,
+    overlaid,
+    stated_colors,
+    tinted,
+    tints,
+)
 from intake_img.axes import RGB, spell
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.image import spacing_of
 from intake_img.units import LENGTH, convert
 
-__all__ = ["bar_length", "default_colors", "label_colors", "plot"]
+__all__ = ["bar_length", "plot"]
 
 _PROJECTIONS = ("max", "min", "mean", "sum")
 _MAX_SIDE = 2048  # pixels: more than a figure shows
-_BY_NAME = (
-    (r"dapi|hoechst|405|draq5|\bblue|nucle|\bdna\b", "#4d6dff"),
-    (r"gfp|fitc|488|alexa.?488|\bgreen|yfp|tubulin", "#22dd44"),
-    (r"rfp|cherry|tritc|cy3|dsred|561|568|594|555|\bred\b|tomato|actin", "#ff3b30"),
-    (r"cy5|647|640|far.?red|irfp", "#e040fb"),
-    (r"cfp|440|cyan", "#18d6e8"),
-    (r"bright|bf\b|phase|dic|trans|tl\b|esid|t-?pmt", "#ffffff"),
-)
-_PALETTE = ("#22dd44", "#e040fb", "#18d6e8", "#ffd60a", "#ff3b30", "#4d6dff", "#ff9500", "#ffffff")
+_LISTED = 8  # names of channels that are written into a picture
 
 
 @dataclass(frozen=True)
@@ -65,26 +66,26 @@ def plot(
     array = _variable(obj, variable)
     categorical = _is_labels(array)
     if colors is None and not categorical:
-        colors = _stated_colors(array)  # before channels are picked: they may be listed in the channels' order
+        colors = stated_colors(array)  # before channels are picked: they may be listed in the channels' order
     plane, places = _plane(_pick_channels(array, channel), projection, indexers)
     frame = _frame(plane)
     stack = _channels_first(plane)
     names = _names(plane, stack.shape[0])
     if categorical:
         pictures = [label_colors(layer) for layer in stack]
-        tints: list[Any] = [(1.0, 1.0, 1.0)] * len(pictures)
+        tinge: list[Any] = [(1.0, 1.0, 1.0)] * len(pictures)
     else:
-        tints = _tints(colors, names)
-        pictures = [_tinted(layer, _limits(layer, limits, n, names[n], percentiles, names), tint)
-                    for n, (layer, tint) in enumerate(zip(stack, tints, strict=True))]  # fmt: skip
+        tinge = tints(colors, names)
+        ranges = limits_of(stack, names, limits, percentiles)
+        pictures = [tinted(*each) for each in zip(stack, ranges, tinge, strict=True)]
     titles: list[list[tuple[str, Any]]]
     if panels or categorical:
         shown = pictures
-        titles = [[(name, tint)] if name else [] for name, tint in zip(names, tints, strict=True)]
+        titles = [[(name, tint)] if name else [] for name, tint in zip(names, tinge, strict=True)]
     else:
-        shown = [np.clip(np.sum(pictures, axis=0), 0, 1)]
-        rgb = _is_rgb(names)
-        titles = [[] if rgb else [(n, t) for n, t in zip(names, tints, strict=True) if n]]
+        shown = [overlaid(pictures, tinge)]
+        rgb = is_rgb(names)
+        titles = [[] if rgb else [(n, t) for n, t in zip(names, tinge, strict=True) if n]]
     over = _overlay(obj, labels, projection, indexers) if labels is not None else None
     axes = _axes(plt, ax, len(shown), frame)
     for one, picture, title in zip(axes, shown, titles, strict=True):
@@ -209,7 +210,7 @@ def _channels_first(plane: xr.DataArray) -> np.ndarray:
         return np.moveaxis(values, -1, 0)[:3]
     if "c" not in plane.dims:
         return values[np.newaxis]
-    return values[:3] if _is_rgb([str(c) for c in plane.c.values] if "c" in plane.coords else []) else values
+    return values[:3] if is_rgb([str(c) for c in plane.c.values] if "c" in plane.coords else []) else values
 
 
 def _names(plane: xr.DataArray, count: int) -> list[str]:
@@ -218,127 +219,6 @@ def _names(plane: xr.DataArray, count: int) -> list[str]:
     if "c" in plane.coords:
         return [str(c) for c in np.atleast_1d(plane.c.values)[:count]]
     return [f"channel {n}" for n in range(count)] if "c" in plane.dims else [""]
-
-
-def _is_rgb(names: Sequence[str]) -> bool:
-    return tuple(names) in (RGB[:3], RGB)
-
-
-# colours
-
-
-def _stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
-    """Return the colours that the file names for its channels, if any."""
-    if "c" not in array.coords:
-        return None
-    coord = array.coords["c"]
-    stated = next((coord.attrs[k] for k in ("colors", "color") if k in coord.attrs), None)
-    if stated is None:
-        return None
-    stated = [stated] if isinstance(stated, str) else stated
-    if isinstance(stated, Mapping) or len(stated) != coord.size:
-        return None
-    return {str(n): _hash(c) for n, c in zip(np.atleast_1d(coord.values), stated, strict=True) if c}
-
-
-def _hash(color: Any) -> Any:
-    """Files write ``FF0000`` for ``#FF0000``, and some add an alpha that is no transparency."""
-    found = re.fullmatch(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?", color) if isinstance(color, str) else None
-    return f"#{found[1]}" if found else color
-
-
-def default_colors(names: Sequence[str]) -> list[str]:
-    """Return a colour for each channel: what its name suggests, else the next one of a palette.
-
-    Examples
-    --------
-    >>> default_colors(["DAPI", "mystery"])
-    ['#4d6dff', '#22dd44']
-    >>> default_colors(["mystery"])
-    ['#ffffff']
-    """
-    if _is_rgb(names):
-        return ["#ff0000", "#00ff00", "#0000ff", "#ffffff"][: len(names)]
-    if len(names) == 1:
-        return ["#ffffff"]
-    chosen: list[str | None] = []
-    for name in names:
-        fits = next((c for pattern, c in _BY_NAME if re.search(pattern, name.lower())), None)
-        chosen.append(fits if fits not in chosen else None)
-    free = [c for c in _PALETTE if c not in chosen]
-    return [c if c else (free.pop(0) if free else _PALETTE[n % len(_PALETTE)]) for n, c in enumerate(chosen)]
-
-
-def _tints(colors: Any, names: Sequence[str]) -> list[Any]:
-    from matplotlib.colors import to_rgb
-
-    default = default_colors(names)
-    if colors is None:
-        chosen: list[Any] = list(default)
-    elif isinstance(colors, Mapping):
-        chosen = [colors.get(name, fallback) for name, fallback in zip(names, default, strict=True)]
-    else:
-        given = [colors] if isinstance(colors, str) else list(colors)
-        if len(given) < len(names):
-            raise ValueError(f"colors has {len(given)} colours, but {len(names)} channels are shown")
-        chosen = given[: len(names)]
-    return [to_rgb(c) for c in chosen]
-
-
-def _limits(layer: np.ndarray, limits: Any, n: int, name: str, percentiles: tuple[float, float],
-            names: Sequence[str]) -> tuple[float, float]:  # fmt: skip
-    """Return the values that become black and full colour."""
-    if isinstance(limits, Mapping):
-        limits = limits.get(name, limits.get(n))
-    if limits is not None:
-        low, high = limits
-        return float(low), float(high)
-    if layer.dtype == bool:
-        return 0.0, 1.0
-    if _is_rgb(names) and layer.dtype.kind == "u":
-        return 0.0, float(np.iinfo(layer.dtype).max)
-    finite = layer[np.isfinite(layer)] if layer.dtype.kind in "fc" else layer
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = np.percentile(np.abs(finite) if layer.dtype.kind == "c" else finite, percentiles)
-    if high <= low:  # few bright pixels on nothing, or a constant
-        high = float(np.abs(finite).max()) if layer.dtype.kind == "c" else float(finite.max())
-    return float(low), float(high)
-
-
-def _tinted(layer: np.ndarray, limits: tuple[float, float], tint: Any) -> np.ndarray:
-    """Return an RGB picture of one channel."""
-    low, high = limits
-    values = np.abs(layer) if layer.dtype.kind == "c" else layer
-    scaled = (values.astype(np.float32) - low) / (high - low if high > low else 1.0)
-    return np.nan_to_num(np.clip(scaled, 0, 1))[..., np.newaxis] * np.asarray(tint, dtype=np.float32)
-
-
-def label_colors(labels: np.ndarray) -> np.ndarray:
-    """Return a colour for each label, as different as can be from those of the labels before it.
-
-    Hues are a golden angle apart, so that neighbours in number differ; saturation and brightness alternate.
-
-    Parameters
-    ----------
-    labels : ndarray of int or bool
-
-    Returns
-    -------
-    ndarray of float32, of shape ``(*labels.shape, 4)``
-        RGBA; the background, 0, is transparent.
-    """
-    from matplotlib.colors import hsv_to_rgb
-
-    values, inverse = np.unique(labels, return_inverse=True)
-    number = values.astype(np.float64)
-    hue = (number * 0.6180339887498949) % 1.0
-    saturation = np.choose((number % 3).astype(int), [0.55, 0.75, 0.95])
-    brightness = np.choose((number // 3 % 2).astype(int), [1.0, 0.8])
-    table = np.ones((values.size, 4), dtype=np.float32)
-    table[:, :3] = hsv_to_rgb(np.stack([hue, saturation, brightness], axis=-1))
-    table[values == 0] = 0
-    return table[inverse.reshape(labels.shape)]
 
 
 def _overlay(
@@ -423,9 +303,10 @@ def _legend(ax: Any, title: list[tuple[str, Any]]) -> None:
     """Write the names of the channels, in their colours, into the upper left corner."""
     from matplotlib.patheffects import withStroke
 
-    for n, (name, tint) in enumerate(title):
+    shown = title if len(title) <= _LISTED else [*title[:_LISTED], (f"... ({len(title)})", (1, 1, 1))]
+    for n, (name, tint) in enumerate(shown):
         text = ax.annotate(name, (0, 1), (6, -6 - 13 * n), xycoords="axes fraction", textcoords="offset points",
-                           va="top", ha="left", color=tint, fontsize=9, fontweight="bold", clip_on=True)  # fmt: skip
+                           va="top", color=legible(tint), fontsize=9, fontweight="bold", clip_on=True)  # fmt: skip
         text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 

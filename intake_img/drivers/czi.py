@@ -601,7 +601,8 @@ def _copy(handle: _Handle, k: int, window: Region, data: bytes | None, samples: 
         if known is None:
             if data is None:  # it has left the cache meanwhile
                 data = handle.source.ranges([int(handle.data_offset[k])], [int(handle.data_size[k])])[0]
-            direct = target if target.shape == shape and target.dtype == dtype else None
+            grey = target.ndim == len(shape) == 2
+            direct = target if grey and target.shape == shape and target.dtype == dtype else None
             known = _decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
             if known is direct:
                 return

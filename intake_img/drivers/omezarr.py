@@ -7,16 +7,13 @@ and how an image of ours is laid out in one; the spelling of metadata is `intake
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import math
 import os
 import re
-import threading
 import urllib.parse
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,8 +46,8 @@ _OURS = "intake_img"
 """Attribute of the root group under which the record is kept."""
 _PACKED = ("scale_factor", "add_offset", "_Unsigned")
 _RESERVED = ("ome", "multiscales", "omero", "plate", "well", "labels", "bioformats2raw.layout", "coordinates")
+_MOST_BYTES = 2**50
 _DEPTH, _MOST_GROUPS = 4, 1000
-_WARNINGS = [threading.Lock()]
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,15 @@ class _Handle:
         import zarr
         from zarr.errors import ContainsArrayError
 
+        from intake_img.zarrcodecs import opening
+
         if self._root is not None and not os.path.isdir(os.path.join(self._root, path)):
             return None
         place: dict[str, Any] = {"store": self.store, "path": _join(self.prefix, path), "mode": "r",
                                  "zarr_format": self.zarr_format}  # fmt: skip
         for wanted in (array, not array):
             try:
-                with _quiet():
+                with opening():
                     return zarr.open_array(**place) if wanted else zarr.open_group(**place, use_consolidated=False)
             except (ContainsArrayError, FileNotFoundError):
                 continue
@@ -151,7 +150,7 @@ class _Handle:
         if node is None or not hasattr(node, "dtype"):
             what = "is a group" if node is not None else "is missing"
             raise FormatError(f"{self.file}: the array {path!r}, which the metadata name, {what}")
-        if node.dtype.kind not in "biufc" or node.dtype.hasobject or any(n < 0 for n in node.shape):
+        if node.dtype.kind not in "biufc" or any(n < 0 for n in node.shape) or node.nbytes > _MOST_BYTES:
             raise FormatError(f"{self.file}: {path!r} has dtype {node.dtype} and shape {node.shape}: no image")
         return node
 
@@ -162,8 +161,10 @@ class _Handle:
                 names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
             found = {name: self.node(_join(path, name)) for name in names}
             return {name: node for name, node in found.items() if node is not None}
+        from intake_img.zarrcodecs import opening
+
         try:
-            with _quiet():
+            with opening():
                 found = dict(sorted(self.node(path).members()))
         except (NotImplementedError, FileNotFoundError):
             return {}
@@ -196,22 +197,6 @@ class _Handle:
     def scenes(self) -> list[_Scene]:
         """All images in the store."""
         return _unique(_scenes(self))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence zarr's warnings about dtypes and metadata of others while a node is opened."""
-    with _WARNINGS[0], warnings.catch_warnings():  # the filters are the whole process's: one thread at a time
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _renew_lock() -> None:
-    _WARNINGS[0] = threading.Lock()  # a forked child may have got it locked, by a thread that it has not
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _join(*parts: str) -> str:
@@ -381,7 +366,9 @@ def _coordinate_names(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) 
 def _packed(array: Any) -> bool:
     """True for arrays whose numbers stand for others, by the CF conventions that xarray writes."""
     attrs = array.attrs
-    return any(k in attrs for k in _PACKED) or attrs.get("dtype") == "bool" or " since " in str(attrs.get("units"))
+    masked = "_FillValue" in attrs and array.dtype.kind in "iu"
+    decoded = any(k in attrs for k in _PACKED) or attrs.get("dtype") == "bool" or " since " in str(attrs.get("units"))
+    return masked or decoded
 
 
 def _decoded(array: Any, values: np.ndarray) -> xr.Variable:
@@ -391,7 +378,9 @@ def _decoded(array: Any, values: np.ndarray) -> xr.Variable:
 
 def _cf_attrs(array: Any) -> dict[str, Any]:
     attrs = {k: v for k, v in dict(array.attrs).items() if k not in ("_ARRAY_DIMENSIONS", "coordinates")}
-    if isinstance(attrs.get("_FillValue"), str):  # xarray's base64 text of the fill value
+    if array.metadata.zarr_format == 2 and any(k in attrs for k in _PACKED) and array.fill_value is not None:
+        attrs["_FillValue"] = array.fill_value  # there, xarray keeps it in its own place
+    elif isinstance(attrs.get("_FillValue"), str):  # xarray's base64 text of the fill value
         attrs.pop("_FillValue")
         if array.fill_value is not None and array.dtype.kind in "iuf":
             attrs["_FillValue"] = array.fill_value
@@ -410,8 +399,9 @@ def _coordinates(
             continue
         decoded = _decoded(array, np.asarray(array[...]))
         values = np.asarray(decoded.values)
-        if values.dtype.kind == "T":
-            values = values.astype(object)
+        if values.dtype.kind in "UT":
+            texts = values.astype(object)  # fails on damaged text, which pandas would choke on
+            values = texts if values.dtype.kind == "T" else values
         found[name] = Coordinate(axes, values, dict(decoded.attrs))
     return found
 
@@ -682,7 +672,10 @@ class OmeZarrSource(ImageSource):
             for name, facts in record["variables"].items():
                 if level < len(arrays[name]):
                     place = _join(entry.path, ngff.check_path(arrays[name][level]))
-                    variables[name] = Variable(self._pixels_of(handle.array(place), place), tuple(facts["axes"]))
+                    array, dtype = handle.array(place), np.dtype(facts["dtype"])
+                    if dtype != array.dtype.newbyteorder("=") and not (dtype.kind in "mM" and array.dtype.kind == "i"):
+                        return None
+                    variables[name] = Variable(self._pixels_of(array, place), tuple(facts["axes"]))
             image = replace(image, variables=variables, coords={}, attrs={})
             restored = image.restored(_level_record(record, image) if level else record)
         except (KeyError, TypeError, ValueError, AttributeError):

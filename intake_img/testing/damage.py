@@ -1,6 +1,6 @@
 """Damaged copies of a file, tried one after the other in a process of their own, which may hang or crash as it likes.
 
-``python -m intake_img.testing.damage module:Class PATH COUNT SEED`` prints a line of JSON before each case and one
+``python -m intake_img.testing.damage module:Class COUNT SEED PATH...`` prints a line of JSON before each case and one
 after it. Truncated copies must read as the whole does, or not at all; foreign files must be refused; of files with
 flipped bits it is enough that they are refused properly or read as some image, in reasonable time and memory.
 """
@@ -95,20 +95,21 @@ def _flipped(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, s
     return f"{member} with bytes changed at {places}", member, bytes(damaged)
 
 
-def main(spec: str, path: str, count: str, seed: str) -> None:
-    """Try all cases and print what became of each."""
-    driver, original = class_of(spec), Path(path)
-    whole = _digest(driver, str(original))
+def main(spec: str, count: str, seed: str, *paths: str) -> None:
+    """Try all cases, about `count` of them for each file, and print what became of each."""
+    driver = class_of(spec)
+    whole = {path: _digest(driver, path) for path in paths}
     _limit_memory()
     with tempfile.TemporaryDirectory() as folder:
-        for kind, about, member, content in cases(original, int(count), int(seed)):
-            copy = Path(folder) / original.name
-            with _copied(original, copy, member, content):
-                print(json.dumps({"kind": kind, "about": about}), flush=True)
-                faulthandler.dump_traceback_later(SECONDS, exit=True)
-                trouble = _trouble(driver, str(copy), kind, whole)
-                faulthandler.cancel_dump_traceback_later()
-                print(json.dumps({"trouble": trouble}), flush=True)
+        for original in map(Path, paths):
+            for kind, about, member, content in cases(original, int(count), int(seed)):
+                copy = Path(folder) / original.name
+                with _copied(original, copy, member, content):
+                    print(json.dumps({"case": f"{original.name}: {kind}: {about}"}), flush=True)
+                    faulthandler.dump_traceback_later(SECONDS, exit=True)
+                    trouble = _trouble(driver, str(copy), kind, whole[str(original)])
+                    faulthandler.cancel_dump_traceback_later()
+                    print(json.dumps({"trouble": trouble}), flush=True)
 
 
 @contextlib.contextmanager

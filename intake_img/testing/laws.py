@@ -46,13 +46,13 @@ class DriverLaws:
     driver_class : type
         The driver, a subclass of `ImageSource`.
     damages : int
-        How many damaged files are tried for each make of file.
+        How many damaged files are tried, about, at least 40 for each make of file.
     extra_memory : int
         What writing or reading an image may cost beyond what Python itself takes, in bytes.
     """
 
     driver_class: ClassVar[type[ImageSource] | None] = None
-    damages: ClassVar[int] = 200
+    damages: ClassVar[int] = 240
     extra_memory: ClassVar[int] = 150 * _MIB
 
     @pytest.fixture(scope="class")
@@ -317,48 +317,43 @@ class DriverLaws:
 
     def test_fails_well(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
         """Damaged and foreign files are refused with an error of ours, in time, and never read as another image."""
-        troubles = []
-        for subject in subjects:
-            arguments = (process.spec_of(driver), subject.path, str(self.damages), "1")
-            lines, ending = process.run_module("damage", *arguments, timeout=20 * SECONDS)
-            tried = [line for line in lines if "about" in line]
-            results = [line["trouble"] for line in lines if "trouble" in line]
-            if ending:
-                results.append(f"hang or crash: {ending}" if tried else f"cannot begin: {ending}")
-            found = [
-                (c["kind"], c["about"], t)
-                for c, t in itertools.zip_longest(tried, results, fillvalue={"kind": "", "about": ""})
-                if t
-            ]
-            troubles += [f"{Path(subject.path).name}: {kind} {what}: {trouble}" for kind, what, trouble in found]
+        share = str(max(40, self.damages // len(subjects)))
+        arguments = (process.spec_of(driver), share, "1", *[s.path for s in subjects])
+        lines, ending = process.run_module("damage", *arguments, timeout=10 * SECONDS + self.damages)
+        tried = [line["case"] for line in lines if "case" in line]
+        results = [line["trouble"] for line in lines if "trouble" in line]
+        if ending:
+            tried, results = (
+                [*tried, "before the first case"][: len(results) + 1],
+                [*results, f"hang or crash: {ending}"],
+            )
+        assert len(tried) == len(results) >= min(self.damages, 40)
+        troubles = [f"{case}: {trouble}" for case, trouble in zip(tried, results, strict=True) if trouble]
         assert not troubles, f"{len(troubles)} of the damaged files:\n" + "\n".join(troubles[:30])
 
     def test_streams(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
         """An image larger than the memory it may use is written, opened and read plane by plane; its graph is small."""
         if process.peak_memory() is None:
             pytest.skip("this platform does not tell peaks of memory")
-        for subject in subjects:
-            if not subject.written:
-                continue
-            path = tmp_path / Path(subject.path).name
-            lines, trouble = process.run_module("streaming", process.spec_of(driver), str(path), timeout=300)
-            assert not trouble, trouble
-            if lines[-1].get("refused"):  # a format of single planes
-                continue
+        written = [s for s in subjects if s.written]
+        paths = [str(tmp_path / Path(s.path).name) for s in written]
+        lines, trouble = process.run_module("streaming", process.spec_of(driver), *paths, timeout=600)
+        assert not trouble, trouble
+        for subject, cost in zip(written, lines, strict=True):
             with about(subject):
-                self._assert_cheap(lines[-1])
-            _remove(path)
+                assert cost.get("refused") or self._assert_cheap(cost)  # refused: a format of single planes
 
-    def _assert_cheap(self, cost: dict[str, Any]) -> None:
+    def _assert_cheap(self, cost: dict[str, Any]) -> bool:
         assert cost["equal"]
         for step in ("write", "open", "read"):
             assert cost[step] < self.extra_memory, f"to {step} {cost['nbytes'] >> 20} MiB took {cost[step] >> 20} MiB"
-        assert cost["open"] < 40 * _MIB
+        assert cost["open"] < 64 * _MIB
         assert cost["open_bytes"] < 4 * _MIB, "to open the image reads pixels"
-        assert cost["crop_bytes"] < cost["nbytes"] / 4
+        assert cost["crop_bytes"] < cost["nbytes"] / 2  # animations are read from their beginning
         assert cost["chunks"] <= cost["nbytes"] / _MIB
         assert cost["tasks"] <= 2 * cost["chunks"] + 4
         assert cost["task_bytes"] < 4096
+        return True
 
     def test_graph_is_small(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
         """A chunk is a task or two, each of which holds names and no data."""
@@ -428,7 +423,7 @@ def _assert_image(found: xr.Dataset, subject: Subject) -> None:
 def _assert_same_pixels(found: xr.Dataset, given: xr.Dataset) -> None:
     for a, b in zip(found.data_vars.values(), given.data_vars.values(), strict=True):
         assert a.dtype == b.dtype.newbyteorder("=")
-        np.testing.assert_array_equal(values_of(a), values_of(b))
+        np.testing.assert_array_equal(values_of(a.squeeze()), values_of(b.squeeze()))
 
 
 def _assert_values(found: xr.Dataset, expected: xr.Dataset) -> None:

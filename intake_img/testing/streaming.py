@@ -1,7 +1,7 @@
 """An image larger than the memory it may use: written from lazy data, opened, and read plane by plane.
 
-``python -m intake_img.testing.streaming module:Class PATH`` writes `PLANES` planes to PATH and prints what it cost as a
-line of JSON. It runs in a process of its own, because peaks of memory are those of a process.
+``python -m intake_img.testing.streaming module:Class PATH...`` writes `PLANES` planes to each PATH, prints what it cost
+as a line of JSON, and removes the file. It runs in a process of its own: peaks of memory are those of a process.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,10 +47,16 @@ def lazy_image(axes: str, dtype: str, planes: int, side: int) -> xr.Dataset:
     return xr.Dataset({"image": (tuple(axes), da.map_blocks(block, chunks=chunks, dtype=dtype))})
 
 
-def main(spec: str, path: str) -> None:
-    """Write, open, read, and print the cost."""
+def main(spec: str, *paths: str) -> None:
+    """Write, open, read, and print the cost, for each path."""
     warnings.simplefilter("ignore")
     driver = class_of(spec)
+    for path in paths:
+        print(json.dumps(_tried(driver, path)))
+        shutil.rmtree(path) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
+
+
+def _tried(driver: Any, path: str) -> dict[str, Any]:
     head, tail = os.path.split(path)
     for axes, dtype in _FORMS:
         try:  # a small one first: libraries that are imported on the way are not what is measured
@@ -57,9 +65,8 @@ def main(spec: str, path: str) -> None:
         except CannotWriteError:
             continue
         driver(small).read().close()
-        print(json.dumps(_cost(driver, path, axes, dtype)))
-        return
-    print(json.dumps({"refused": True}))
+        return _cost(driver, path, axes, dtype)
+    return {"refused": True}
 
 
 def _cost(driver: Any, path: str, axes: str, dtype: str) -> dict[str, Any]:

@@ -1,0 +1,196 @@
+"""Colours of channels and of labels, and how grey values become brightness.
+
+Here alone it is known which colour a channel gets: the one that its file names, the one that its name suggests, or the
+next of a palette.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.axes import RGB
+
+__all__ = [
+    "default_colors",
+    "is_rgb",
+    "label_colors",
+    "legible",
+    "limits_of",
+    "overlaid",
+    "stated_colors",
+    "tinted",
+    "tints",
+]
+
+_BY_NAME = (
+    (r"dapi|hoechst|405|draq5|\bblue|nucle|\bdna\b", "#4d6dff"),
+    (r"gfp|fitc|488|alexa.?488|\bgreen|yfp|tubulin", "#22dd44"),
+    (r"rfp|cherry|tritc|cy3|dsred|561|568|594|555|\bred\b|tomato|actin", "#ff3b30"),
+    (r"cy5|647|640|far.?red|irfp", "#e040fb"),
+    (r"cfp|440|cyan", "#18d6e8"),
+    (r"bright|bf\b|phase|dic|trans|tl\b|esid|t-?pmt", "#ffffff"),
+)
+_PALETTE = ("#22dd44", "#e040fb", "#18d6e8", "#ffd60a", "#ff3b30", "#4d6dff", "#ff9500", "#ffffff")
+_MANY = 8  # channels beyond these are a spectrum
+
+
+def is_rgb(names: Sequence[str]) -> bool:
+    """True if the channels are the colours of a picture."""
+    return tuple(names) in (RGB[:3], RGB)
+
+
+def stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
+    """Return the colours that the file names for its channels, if any."""
+    if "c" not in array.coords:
+        return None
+    coord = array.coords["c"]
+    stated = next((coord.attrs[k] for k in ("colors", "color") if k in coord.attrs), None)
+    if stated is None:
+        return None
+    stated = [stated] if isinstance(stated, str) else stated
+    if isinstance(stated, Mapping) or len(stated) != coord.size:
+        return None
+    return {str(n): _hash(c) for n, c in zip(np.atleast_1d(coord.values), stated, strict=True) if c}
+
+
+def _hash(color: Any) -> Any:
+    """Files write ``FF0000`` for ``#FF0000``, and some add an alpha that is no transparency."""
+    found = re.fullmatch(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?", color) if isinstance(color, str) else None
+    return f"#{found[1]}" if found else color
+
+
+def default_colors(names: Sequence[str]) -> list[str]:
+    """Return a colour for each channel: what its name suggests, else the next one of a palette.
+
+    Examples
+    --------
+    >>> default_colors(["DAPI", "mystery"])
+    ['#4d6dff', '#22dd44']
+    >>> default_colors(["mystery"])
+    ['#ffffff']
+    """
+    if is_rgb(names):
+        return ["#ff0000", "#00ff00", "#0000ff", "#ffffff"][: len(names)]
+    if len(names) == 1:
+        return ["#ffffff"]
+    if len(names) > _MANY:  # as in a rainbow, from blue to red
+        hues = np.linspace(0.66, 0, len(names))
+        return ["#" + "".join(f"{round(255 * v):02x}" for v in colorsys.hsv_to_rgb(hue, 1, 1)) for hue in hues]
+    chosen: list[str | None] = []
+    for name in names:
+        fits = next((c for pattern, c in _BY_NAME if re.search(pattern, name.lower())), None)
+        chosen.append(fits if fits not in chosen else None)
+    free = [c for c in _PALETTE if c not in chosen]
+    return [c or free.pop(0) for c in chosen]
+
+
+def tints(colors: Any, names: Sequence[str]) -> list[Any]:
+    from matplotlib.colors import to_rgb
+
+    default = default_colors(names)
+    if colors is None:
+        chosen: list[Any] = list(default)
+    elif isinstance(colors, Mapping):
+        chosen = [colors.get(name, fallback) for name, fallback in zip(names, default, strict=True)]
+    else:
+        given = [colors] if isinstance(colors, str) else list(colors)
+        if len(given) < len(names):
+            raise ValueError(f"colors has {len(given)} colours, but {len(names)} channels are shown")
+        chosen = given[: len(names)]
+    return [to_rgb(c) for c in chosen]
+
+
+def limits_of(
+    stack: np.ndarray, names: Sequence[str], limits: Any, percentiles: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Return, for each layer, the values that become black and full colour.
+
+    Parameters
+    ----------
+    stack : ndarray of shape (C, Y, X)
+    names : sequence of str
+        A name for each layer.
+    limits : (float, float), mapping, or None
+        Values for all layers, or for each by name or number; `percentiles` of the layer where it says nothing.
+    percentiles : (float, float)
+    """
+    if is_rgb(names) and limits is None and stack.dtype.kind == "u":  # together, or the colours would change
+        top = np.iinfo(stack.dtype).max if stack.dtype.itemsize == 1 else np.percentile(stack, percentiles[1])
+        return [(0.0, float(top or 1))] * len(stack)
+    found = []
+    for n, layer in enumerate(stack):
+        given = limits.get(names[n], limits.get(n)) if isinstance(limits, Mapping) else limits
+        found.append((float(given[0]), float(given[1])) if given is not None else _stretched(layer, percentiles))
+    return found
+
+
+def _stretched(layer: np.ndarray, percentiles: tuple[float, float]) -> tuple[float, float]:
+    if layer.dtype == bool:
+        return 0.0, 1.0
+    finite = layer[np.isfinite(layer)] if layer.dtype.kind in "fc" else layer
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(np.abs(finite) if layer.dtype.kind == "c" else finite, percentiles)
+    if high <= low:  # few bright pixels on nothing, or a constant
+        high = float(np.abs(finite).max()) if layer.dtype.kind == "c" else float(finite.max())
+    return float(low), float(high)
+
+
+def tinted(layer: np.ndarray, limits: tuple[float, float], tint: Any) -> np.ndarray:
+    """Return an RGB picture of one channel."""
+    low, high = limits
+    values = np.abs(layer) if layer.dtype.kind == "c" else layer
+    scaled = (values.astype(np.float32) - low) / (high - low if high > low else 1.0)
+    return np.nan_to_num(np.clip(scaled, 0, 1))[..., np.newaxis] * np.asarray(tint, dtype=np.float32)
+
+
+def overlaid(pictures: Sequence[np.ndarray], tints: Sequence[Any]) -> np.ndarray:
+    """Return RGB pictures added up; of many channels, so that they do not all end in white."""
+    total = np.asarray(tints, dtype=np.float32).sum(axis=0).max()
+    weight = 1.0 if len(pictures) <= _MANY else 2.0 / max(float(total), 2.0)
+    return np.clip(weight * np.sum(pictures, axis=0), 0, 1)
+
+
+def legible(tint: Any) -> tuple[float, float, float]:
+    """Return a colour made bright enough to be read on black.
+
+    The brightness is the luma of ITU-R BT.709.
+    """
+    color = np.asarray(tint, dtype=float)
+    luma = float(color @ [0.2126, 0.7152, 0.0722])
+    wanted = 0.35
+    color = color if luma >= wanted else color + (1 - color) * (wanted - luma) / (1 - luma)
+    return float(color[0]), float(color[1]), float(color[2])
+
+
+def label_colors(labels: np.ndarray) -> np.ndarray:
+    """Return a colour for each label, as different as can be from those of the labels before it.
+
+    Hues are a golden angle apart, so that neighbours in number differ; saturation and brightness alternate.
+
+    Parameters
+    ----------
+    labels : ndarray of int or bool
+
+    Returns
+    -------
+    ndarray of float32, of shape ``(*labels.shape, 4)``
+        RGBA; the background, 0, is transparent.
+    """
+    from matplotlib.colors import hsv_to_rgb
+
+    values, inverse = np.unique(labels, return_inverse=True)
+    number = values.astype(np.float64)
+    hue = (number * 0.6180339887498949) % 1.0
+    saturation = np.choose((number % 3).astype(int), [0.55, 0.75, 0.95])
+    brightness = np.choose((number // 3 % 2).astype(int), [1.0, 0.8])
+    table = np.ones((values.size, 4), dtype=np.float32)
+    table[:, :3] = hsv_to_rgb(np.stack([hue, saturation, brightness], axis=-1))
+    table[values == 0] = 0
+    return table[inverse.reshape(labels.shape)]

@@ -1,0 +1,82 @@
+"""Opening Zarr arrays so that damaged Blosc chunks are refused; the decoder reads beyond the end of truncated ones.
+
+Imported where an array is opened, as it imports zarr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numcodecs
+import numcodecs.registry
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.registry import register_codec
+
+__all__ = ["CheckedBlosc", "opening"]
+
+_HEADER = 16
+_LOCK = [threading.Lock()]
+
+
+def _check(chunk: Any) -> None:
+    """Compare the length that a chunk states in its header (bytes 12 to 15) with the one that it has."""
+    data = memoryview(chunk).cast("B")
+    stated = int.from_bytes(data[12:_HEADER], "little")
+    if data.nbytes < _HEADER or stated > data.nbytes:
+        raise ValueError(
+            f"a chunk compressed with Blosc has {data.nbytes} of {stated} bytes: it is truncated or damaged"
+        )
+
+
+class CheckedBlosc(BloscCodec):
+    """The codec ``blosc`` of Zarr format 3, with the length of each chunk checked."""
+
+    def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
+        _check(chunk_bytes.as_numpy_array())
+        return super()._decode_sync(chunk_bytes, chunk_spec)
+
+
+class _CheckedNumcodec(numcodecs.Blosc):
+    """The compressor ``blosc`` of Zarr format 2, with the length of each chunk checked."""
+
+    codec_id = "blosc"
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        _check(buf)
+        return super().decode(buf, out)
+
+
+register_codec("blosc", CheckedBlosc)  # beside zarr's own, which stays the default
+
+
+@contextlib.contextmanager
+def opening() -> Iterator[None]:
+    """Choose the checked codecs, and silence zarr's warnings about others' dtypes and metadata, while a node is opened.
+
+    Warnings and tables of codecs are the whole process's: one thread at a time changes them, for the time of reading
+    one piece of metadata.
+    """
+    table = numcodecs.registry.codec_registry
+    ours = {"codecs.blosc": f"{__name__}.{CheckedBlosc.__qualname__}"}
+    with _LOCK[0], warnings.catch_warnings(), zarr.config.set(ours):
+        warnings.simplefilter("ignore")
+        before = table.get("blosc", numcodecs.Blosc)
+        table["blosc"] = _CheckedNumcodec
+        try:
+            yield
+        finally:
+            table["blosc"] = before
+
+
+def _renew_lock() -> None:
+    _LOCK[0] = threading.Lock()  # a forked child may have got it locked, by a thread that it has not
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
