@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,9 +25,9 @@ class Table:
 
     Parameters
     ----------
-    group : ndarray of shape (K,), int64
+    group : ndarray of shape (K,), integers
         Number of the group (label, region), 0 to `ngroups` - 1.
-    a, b : ndarray of shape (K,), int64 or float64
+    a, b : ndarray of shape (K,), int32, int64 or float64
         Grey values of the two channels.
     count : ndarray of shape (K,), int64
         Number of pixels; 1 throughout for floats, whose rows are pixels.
@@ -46,10 +47,23 @@ class Table:
         """Return the rows where `keep` is True, with the same groups."""
         return Table(self.group[keep], self.a[keep], self.b[keep], self.count[keep], self.ngroups)
 
-    def swapped(self) -> Table:
-        """Return the table of the channels the other way round."""
-        order = np.lexsort((self.a, self.b, self.group))
-        return Table(self.group[order], self.b[order], self.a[order], self.count[order], self.ngroups)
+    @cached_property
+    def by_b(self) -> np.ndarray:
+        """Order of the rows by (group, b, a)."""
+        if self.b.dtype.kind == "f" or not len(self) or self.ngroups > 2**16:
+            return np.lexsort((self.a, self.b, self.group))
+        low = int(self.b.min())
+        if int(self.b.max()) - low >= 2**16:
+            return np.lexsort((self.a, self.b, self.group))
+        order = np.argsort((self.b - low).astype(np.uint16), kind="stable")  # by radix: rows are sorted by a already
+        if self.ngroups > 1:
+            order = order[np.argsort(self.group[order].astype(np.uint16), kind="stable")]
+        return order
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where the groups that have rows start."""
+        return np.concatenate([[0], np.flatnonzero(np.diff(self.group)) + 1]) if len(self) else np.empty(0, np.int64)
 
     def of_group(self, number: int) -> Table:
         """Return the rows of one group, as the only group."""
@@ -112,9 +126,8 @@ def count_pairs(
     if top > 32:
         raise ValueError(f"labels go up to {int(labels.max())}: expected less than {2**32}")  # type: ignore[union-attr]
     kind = np.uint32 if 2 * bits + top <= 32 else np.uint64
-    keys = a.astype(kind)
-    keys <<= kind(bits)
-    keys |= b.astype(kind)
+    keys = np.left_shift(a, kind(bits), dtype=kind, casting="unsafe")
+    np.bitwise_or(keys, b, out=keys, casting="unsafe")
     if labels is not None:
         keys |= labels.astype(kind) << kind(2 * bits)
     if 2 * bits + top <= 20:
@@ -126,23 +139,61 @@ def count_pairs(
 
 
 def _run_lengths(keys: np.ndarray) -> Packed:
-    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-    return keys[starts], np.diff(starts, append=len(keys))
+    new = np.empty(len(keys), bool)
+    new[0] = True
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    starts = np.flatnonzero(new)
+    found = keys[new]
+    counts = np.empty(len(starts), np.uint32 if len(keys) < 2**32 else np.int64)
+    np.subtract(starts[1:], starts[:-1], out=counts[:-1], casting="unsafe")
+    counts[-1] = len(keys) - starts[-1]
+    return found, counts
 
 
-def merge(parts: Sequence[Packed]) -> Packed:
-    """Return the sum of histograms."""
+def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
+    """Return the sum of histograms.
+
+    Parameters
+    ----------
+    parts : sequence of (keys, counts)
+    bits : int
+        Those of a grey value, where there are no labels: keys that lie close are then added in an array of all.
+    """
     parts = [p for p in parts if len(p[0])]
     if not parts:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     if len(parts) == 1:
         return parts[0]
+    if bits and (dense := _merge_dense(parts, bits)):
+        return dense
     keys = np.concatenate([p[0] for p in parts])
     counts = np.concatenate([p[1] for p in parts])
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-    return keys[starts], np.add.reduceat(counts[order], starts)
+    return keys[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
+
+
+_DENSE = 2**25
+
+
+def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
+    """The same in a two-dimensional array of the range of grey values, or None if that is too large."""
+    mask = np.uint32((1 << bits) - 1)
+    second = [(p[0] & mask) for p in parts]
+    low_a, high_a = min(int(p[0][0]) for p in parts) >> bits, max(int(p[0][-1]) for p in parts) >> bits
+    low_b, high_b = min(int(b.min()) for b in second), max(int(b.max()) for b in second)
+    width = high_b - low_b + 1
+    if (high_a - low_a + 1) * width > min(_DENSE, 16 * sum(len(p[0]) for p in parts)):
+        return None
+    few = sum(int(p[1].sum(dtype=np.int64)) for p in parts) < 2**32
+    cells = np.zeros((high_a - low_a + 1) * width, np.uint32 if few else np.int64)
+    for (keys, counts), b in zip(parts, second, strict=True):
+        at = ((keys >> np.uint32(bits)) - np.uint32(low_a)) * np.uint32(width) + (b - np.uint32(low_b))
+        cells[at] += counts.astype(cells.dtype)  # keys of one part are distinct
+    found = np.flatnonzero(cells)
+    a, b = np.divmod(found, width)
+    return (((a + low_a) << bits) | (b + low_b)).astype(np.uint32), cells[found]
 
 
 def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) -> Table:
@@ -157,12 +208,14 @@ def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) ->
         Sorted labels that become the groups; without, all is one group.
     """
     low, bits = code_of(dtype)
-    keys, counts = packed[0].astype(np.uint64), packed[1].astype(np.int64)
-    mask = np.uint64((1 << bits) - 1)
-    a = ((keys >> np.uint64(bits)) & mask).astype(np.int64) + low
-    b = (keys & mask).astype(np.int64) + low
+    keys, counts = packed[0], packed[1].astype(np.int64)
+    if labels is not None:
+        keys = keys.astype(np.uint64)
+    kind = np.uint32 if labels is None and keys.dtype.itemsize == 4 else np.uint64
+    a = ((keys >> kind(bits)) & kind((1 << bits) - 1)).astype(np.int32) + np.int32(low)
+    b = (keys & kind((1 << bits) - 1)).astype(np.int32) + np.int32(low)
     if labels is None:
-        return Table(np.zeros(len(keys), np.int64), a, b, counts, 1)
+        return Table(np.zeros(len(keys), np.int8), a, b, counts, 1)
     group = np.searchsorted(labels, (keys >> np.uint64(2 * bits)).astype(np.int64))
     return Table(group, a, b, counts, len(labels))
 

@@ -45,10 +45,6 @@ def _expand(values: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
     return np.repeat(values, np.diff(starts, append=size))
 
 
-def _order_by_b(table: Table) -> np.ndarray:
-    return np.lexsort((table.a, table.b, table.group))
-
-
 def _totals(table: Table) -> np.ndarray:
     return np.bincount(table.group, weights=table.count, minlength=table.ngroups).astype(np.int64)
 
@@ -64,7 +60,7 @@ def spearman(table: Table) -> np.ndarray:
         return np.full(table.ngroups, np.nan)
     n = _totals(table)
     rank_a, starts_a = _twice_midranks(table, n)
-    order = _order_by_b(table)
+    order = table.by_b
     back = Table(table.group[order], table.b[order], table.a[order], table.count[order], table.ngroups)
     rank_b, starts_b = _twice_midranks(back, n)
     group_a, group_b = table.group[starts_a], back.group[starts_b]
@@ -86,7 +82,7 @@ def dense_ranks(table: Table, pooled: bool = False) -> tuple[np.ndarray, np.ndar
     starts = _runs(table.group, table.a)
     group = table.group[starts]
     rank_a = _expand(_within(group, np.arange(len(starts)), _runs(group)), starts, len(table))
-    order = _order_by_b(table)
+    order = table.by_b
     b_group = table.group[order]
     starts = _runs(b_group, table.b[order])
     group = b_group[starts]
@@ -117,7 +113,7 @@ def kendall(table: Table) -> np.ndarray:
         return grouped_sum(group, size, count, count - 1) // 2
 
     _, group_a, count_a = _marginal(table.group, table.a, table.count)
-    order = _order_by_b(table)
+    order = table.by_b
     _, group_b, count_b = _marginal(table.group[order], table.b[order], table.count[order])
     starts = _runs(table.group, table.a, table.b)
     both = pairs(table.group[starts], np.add.reduceat(table.count, starts))

@@ -16,7 +16,7 @@ from intake_img.accessor.coloc.inputs import Scene, pixels_of
 
 __all__ = ["reduce_blocks"]
 
-_FAN_IN = 8
+_FAN_IN = 16
 
 
 def reduce_blocks(

@@ -63,6 +63,11 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def bits(self) -> int:
+        """Bits of a grey value in the keys of a histogram without labels; 0 with labels."""
+        return 0 if self.labelled or self.dtype.kind not in "biu" else joint.code_of(self.dtype)[1]
+
+    @property
     def limits(self) -> tuple[float, float] | None:
         if self.dtype.kind == "b":
             return (0.0, 1.0)
@@ -131,7 +136,9 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
     run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
     if request.dtype.kind in "biu":
         found = run(
-            partial(_count, request), partial(_merge_counts, len(request.pairs)), partial(_finish_counts, request)
+            partial(_count, request),
+            partial(_merge_counts, len(request.pairs), request.bits),
+            partial(_finish_counts, request),
         )
         if all(r is not None for r in found.ravel()):
             return found, "joint histogram of grey levels: exact"
@@ -152,10 +159,10 @@ def _count(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: A
     return [joint.count_pairs(planes[a], planes[b], labels, keep) for a, b in request.pairs]
 
 
-def _merge_counts(npairs: int, parts: list[list[Any]]) -> list[Any]:
+def _merge_counts(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
     if any(found is None for part in parts for found in part):
         return [None] * npairs
-    return [joint.merge([part[k] for part in parts]) for k in range(npairs)]
+    return [joint.merge([part[k] for part in parts], bits) for k in range(npairs)]
 
 
 def _finish_counts(request: Request, packed: list[Any], _: Any) -> list[Any] | None:
@@ -261,7 +268,9 @@ def _stream(run: Any, request: Request) -> np.ndarray:
     second = None
     if ranked or automatic:
         ranges = {place: [part[1:] for part in first[place]] for place in np.ndindex(first.shape)}
-        second = run(partial(_binned, request, ranges), partial(_merge_counts, size), _as_it_is)
+        second = run(
+            partial(_binned, request, ranges), partial(_merge_counts, size, 0 if request.labelled else 16), _as_it_is
+        )
     plans = {}
     for place in np.ndindex(first.shape):
         binned = [None] * size if second is None else second[place]
@@ -432,7 +441,9 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None, labels: Any = None)
     run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"),
                   labels=scene.companion(labels, "labels"))  # fmt: skip
     if request.dtype.kind in "biu":
-        found = run(partial(_count, request), partial(_merge_counts, 1), partial(_table_of_counts, request.dtype))
+        found = run(
+            partial(_count, request), partial(_merge_counts, 1, request.bits), partial(_table_of_counts, request.dtype)
+        )
         if all(r is not None for r in found.ravel()):
             return found
     return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
