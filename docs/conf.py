@@ -11,7 +11,7 @@ from intake_img.cli import formats_markdown  # noqa: E402
 
 project = "intake_img"
 author = "The intake_img developers"
-copyright = "The intake_img developers"  # noqa: A001
+copyright = "The intake_img developers"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]

@@ -1,6 +1,6 @@
 """The demonstration: a shipped catalog of sample images, loaded lazily, saved in two formats, loaded back and compared.
 
-The samples are written by the libraries of their formats (tifffile, zarr, pylibCZIrw, imageio), not by this package, so
+The samples are written by the libraries of their formats (tifffile, zarr, pylibCZIrw, Pillow), not by this package, so
 that it shows how other people's files are read. Cells are simulated, the same on every machine; two images are real
 ones that come with matplotlib and are left out where it is not installed.
 """
@@ -253,11 +253,11 @@ def _copy_real_images(folder: Path) -> None:
         import matplotlib
     except ImportError:
         return
-    import imageio.v3 as iio
+    from PIL import Image as Pillow
 
     data = Path(matplotlib.get_data_path()) / "sample_data"
     if (data / "s1045.ima.gz").exists():
         values = np.frombuffer(gzip.decompress((data / "s1045.ima.gz").read_bytes()), "<u2")
-        iio.imwrite(folder / "head.png", values.reshape(256, 256))
+        Pillow.fromarray(values.reshape(256, 256)).save(folder / "head.png")
     if (data / "grace_hopper.jpg").exists():
         shutil.copyfile(data / "grace_hopper.jpg", folder / "photo")

@@ -50,7 +50,7 @@ def drivers() -> Mapping[str, type[ImageSource]]:
         except Exception as exc:
             warnings.warn(f"the driver {point.name!r} ({point.value}) does not import: {exc}", stacklevel=2)
             continue
-        if inspect.isclass(cls) and issubclass(cls, ImageSource) and cls is not ImgSource:
+        if inspect.isclass(cls) and issubclass(cls, ImageSource) and _is_format(cls):
             found.setdefault(point.name, cls)
     return found
 
@@ -64,6 +64,11 @@ def _candidates() -> list[importlib.metadata.EntryPoint]:
         if ours or not needs or any(re.match(r"intake[-_.]img\b", n, re.I) for n in needs):
             points.append(point)
     return points
+
+
+def _is_format(cls: type[ImageSource]) -> bool:
+    """True for a driver of a format; sources made of other sources read no region by themselves."""
+    return cls.read_region.__func__ is not ImageSource.read_region.__func__  # type: ignore[attr-defined]
 
 
 def find_driver(file: File) -> type[ImageSource]:

@@ -84,6 +84,8 @@ class Image:
         The format's own header, JSON-like.
     attrs : mapping
         Further attributes of the Dataset.
+    partition : mapping
+        If the file is one of many that hold an image together: what it knows of the whole, plain JSON.
     """
 
     variables: Mapping[str, Variable]
@@ -95,6 +97,7 @@ class Image:
     scenes: Sequence[str] = ("0",)
     header: Mapping[str, Any] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    partition: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def single(cls, pixels: Pixels, axes: str | Sequence[str], *, channels: Sequence[Any] | None = None,
@@ -359,9 +362,10 @@ class Image:
         return {
             "version": 1,
             "variables": variables,
-            "coords": {name: _coordinate_record(c) for name, c in self.coords.items()},
+            "coords": {name: coordinate_record(c) for name, c in self.coords.items()},
             "attrs": plain(self.attrs, strict=True),
             "source": plain(self.header),
+            **({"partition": dict(self.partition)} if self.partition else {}),
         }
 
     def restored(self, record: Any) -> Image:
@@ -372,19 +376,20 @@ class Image:
         """
         try:
             facts = dict(record["variables"])
-            attrs = dict(record["attrs"])
+            attrs, partition = dict(record["attrs"]), dict(record.get("partition", {}))
             if len(self.variables) == len(facts) == 1:
                 own = dict(zip(facts, self.variables.values(), strict=True))
             else:
                 own = {name: self.variables[name] for name in facts}
             variables = {str(name): _restored_variable(own[name], facts[name]) for name in facts}
             sizes = replace(self, variables=variables).sizes
-            coords = {str(k): _recorded_coordinate(c, sizes) for k, c in record["coords"].items()}
+            coords = {str(k): recorded_coordinate(c, sizes) for k, c in record["coords"].items()}
             if not variables:
                 return self
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return self
-        image = replace(self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs)
+        image = replace(self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs,
+                        partition=partition)  # fmt: skip
         fits = all(
             sizes.get(a, n) == n for c in coords.values() for a, n in zip(c.axes, c.values.shape, strict=True)
         ) and all(sizes[a] == n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True))
@@ -507,7 +512,8 @@ def _places(own: Sequence[int], wanted: Sequence[int]) -> list[int | None] | Non
     return [left.pop(0) if n != 1 else None for n in wanted]
 
 
-def _coordinate_record(c: Coordinate) -> dict[str, Any]:
+def coordinate_record(c: Coordinate) -> dict[str, Any]:
+    """Return a coordinate as plain JSON, exactly."""
     values = np.asarray(c.values)
     facts: dict[str, Any] = {"axes": list(c.axes), "dtype": values.dtype.str, "attrs": plain(c.attrs, strict=True)}
     if values.dtype.kind == "O" or values.dtype.kind == "T":
@@ -532,7 +538,9 @@ def _texts(values: Any) -> Any:
     return values if isinstance(values, float) and math.isfinite(values) else str(values)
 
 
-def _recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Coordinate:
+def recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> Coordinate:
+    """Return the coordinate that `coordinate_record` wrote; `sizes` are those that it must fit."""
+    sizes = sizes or {}
     if "start" in facts:
         size = int(facts["size"])
         if size > sizes.get(facts["axes"][0], 2**24):  # before it is allocated

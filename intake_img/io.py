@@ -17,6 +17,9 @@ from intake_img.detect import ImgSource, autodetect, drivers, open_source, write
 from intake_img.errors import CannotWriteError
 from intake_img.files import File, replacing
 from intake_img.image import Image
+from intake_img.names import split_extension
+from intake_img.partition import make_plan, write_members
+from intake_img.sequence import SequenceSource, find_sequence
 from intake_img.source import ImageSource
 
 __all__ = ["imload", "imsave"]
@@ -107,6 +110,8 @@ def imload(
         k: v for k, v in given.items() if k in driver_options or not ((v is None and k not in _NONE_MEANS) or v == "")
     }
     source = _source(uri, options)
+    if isinstance(source, SequenceSource) and source.group:
+        return source.datatree(**({"chunks": None} if metadata_only else {}))  # type: ignore[return-value]
     return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
 
 
@@ -127,15 +132,17 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
         raise TypeError(
             f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
         )
-    return autodetect(uri, **options)
+    return find_sequence(uri, options) or autodetect(uri, **options)
 
 
 def imsave(
     image: Any,
     uri: Any,
     compress: Any = None,
+    partition: Any = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
     **driver_options: Any,
@@ -153,9 +160,15 @@ def imsave(
         Target: a path or a URL that fsspec can write.
     compress : bool or str, optional
         None for the format's default, False for none, True for a good one, or the name of a codec of the format.
+    partition : str or sequence of str, optional
+        Exactly the axes that each file holds, in this order; the others are written into the names of the files:
+        ``imsave(ds, "f.tif", partition="tyx")`` makes ``f.c_actin.tif``, ``f.c_nuclei.tif``. By default as few files as
+        the format can hold. ``imload("f.tif")`` puts them together again.
     overwrite : bool
         Replace an existing target. The old data stay whole until the new ones are complete; they may be the very data
         that are being saved.
+    resume : bool
+        Finish an interrupted write of many files: those that are complete are not made again.
     progress : bool, optional
         Show a progress bar; by default only for long work in a terminal.
     storage_options : mapping, optional
@@ -196,17 +209,40 @@ def imsave(
     if "name" in known:
         driver_options.setdefault("name", target.name)
     total = sum(v.pixels.nbytes for m in (levels or [model]) for v in m.variables.values())
-    with replacing(target, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
-        try:
-            with _progress(progress, total, target.name) as step:
-                cls.write(model, path, compress=compress, progress=step, **driver_options)
-        except OSError as exc:
-            short = exc.errno is None and "written" in str(exc)  # numpy's tofile does not say why it stopped
-            if exc.errno in _FULL or short:
-                code = exc.errno or errno.ENOSPC
-                raise OSError(code, f"no space left for {target}, or none allowed; nothing was left behind") from exc
-            raise
-    return [str(target)]
+    extensions = {e for d in drivers().values() for e in d.extensions}
+    stem, extension = split_extension(target.name, extensions)
+    plan = None if levels else make_plan(model, cls, stem, extension, partition)
+    with _no_space(target), _progress(progress, total, target.name) as step:
+
+        def make(part: Image, file: File, overwrite: bool = True) -> list[str]:
+            beside = [_put(file.sibling(n), text, overwrite) for n, text in cls.companions(part, file.name).items()]
+            with replacing(file, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
+                cls.write(part, path, compress=compress, progress=step, **driver_options)
+            return [str(file), *beside]
+
+        if plan is None:
+            return make(model, target, overwrite)
+        settings = {"compress": compress, **driver_options}
+        return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
+                             extension=extension)  # fmt: skip
+
+
+def _put(file: File, content: bytes, overwrite: bool) -> str:
+    with replacing(file, overwrite=overwrite) as path, open(path, "wb") as stream:
+        stream.write(content)
+    return str(file)
+
+
+@contextlib.contextmanager
+def _no_space(target: File) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        short = exc.errno is None and "written" in str(exc)  # numpy's tofile does not say why it stopped
+        if exc.errno in _FULL or short:
+            code = exc.errno or errno.ENOSPC
+            raise OSError(code, f"no space left for {target}, or none allowed; what was there is untouched") from exc
+        raise
 
 
 def _is_folder(cls: type[ImageSource], target: File) -> bool:

@@ -23,7 +23,7 @@ from intake_img.errors import AxesError, TooLargeError
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "iter_planes", "stack"]
+__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "cpus", "iter_planes", "regions_of", "stack"]
 
 _UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
@@ -56,6 +56,8 @@ class Pixels:
         Shape of the blocks in which the file stores the pixels.
     parallel : bool
         Whether several threads reading at once are faster. False where the reader itself uses all cores.
+    many_files : bool
+        Whether the reader names many files: it is then not copied into every task, and each file is a chunk of its own.
     """
 
     reader: Reader
@@ -63,6 +65,7 @@ class Pixels:
     dtype: np.dtype
     tiles: tuple[int, ...]
     parallel: bool = True
+    many_files: bool = False
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -130,7 +133,7 @@ class Pixels:
             if progress is not None:
                 progress(part.nbytes)
 
-        workers = min(_cpus(), len(regions)) if self.parallel else 1
+        workers = min(cpus(), len(regions)) if self.parallel else 1
         if workers <= 1:
             for region in regions:
                 fill(region)
@@ -207,7 +210,7 @@ class Pixels:
                 break
             block[k] = min(block[k] * 2, self.shape[k])
         else:
-            for k in reversed([k for k in range(self.ndim) if k not in tiled]):
+            for k in reversed([k for k in range(self.ndim) if k not in tiled and not self.many_files]):
                 times = budget // max(1, math.prod(block))
                 if times < 2:
                     break
@@ -253,7 +256,7 @@ class Pixels:
             chunks=chunks,
             name=name,
             asarray=False,
-            inline_array=True,
+            inline_array=not self.many_files,
             meta=np.empty((0,) * self.ndim, self.dtype),
         )
 
@@ -503,7 +506,8 @@ def _memory() -> int:
         return 2**40
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """Return the number of processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:

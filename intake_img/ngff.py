@@ -217,7 +217,7 @@ def channels(ome: Mapping[str, Any], n: int) -> tuple[list[str] | None, dict[str
     -------
     names : list of str or None
     attrs : dict
-        ``color`` (texts ``"RRGGBB"``) and ``window_start``, ``window_end``, ``window_min``, ``window_max`` (numbers),
+        ``color`` (texts ``"#RRGGBB"``) and ``window_start``, ``window_end``, ``window_min``, ``window_max`` (numbers),
         each present where it is known of all channels.
     """
     omero = ome.get("omero")
@@ -227,7 +227,7 @@ def channels(ome: Mapping[str, Any], n: int) -> tuple[list[str] | None, dict[str
     attrs: dict[str, Any] = {}
     colors = [c.get("color") for c in listed]
     if all(isinstance(c, str) and re.fullmatch(r"#?[0-9a-fA-F]{6}", c) for c in colors):
-        attrs["color"] = [c.lstrip("#").upper() for c in colors]
+        attrs["color"] = [f"#{c.lstrip('#').upper()}" for c in colors]
     windows = [c.get("window") if isinstance(c.get("window"), Mapping) else {} for c in listed]
     for key in _WINDOW:
         values = [w.get(key) for w in windows]

@@ -110,19 +110,26 @@ class OmeDocument:
     metadata_file: str | None = None  # the document is elsewhere: this file only holds pixels (BinaryOnly)
     text: str = field(default="", repr=False)
 
+    def is_simple(self, own: str) -> bool:
+        """True if all planes are in the file at hand, `own`, and under its name: then tifffile finds them."""
+        data = (d for image in self.images for d in image.data)
+        return not self.metadata_file and not any(
+            d.filename and d.uuid != self.uuid and d.filename.lower() != own.lower() for d in data
+        )
+
     def members(self, own: str) -> dict[str, str]:
-        """Return the other files of a set: file name by UUID; `own` is the name of the file at hand."""
+        """Return the other files of a set: file name by UUID; `own` is the file at hand, if it has planes."""
         found: dict[str, str] = {}
         for data in (d for image in self.images for d in image.data):
             if data.filename and data.uuid != self.uuid and data.filename.lower() != own.lower():
                 found[data.uuid or data.filename] = data.filename
         everywhere = {(d.uuid, d.filename) for image in self.images for d in image.data}
-        if self.uuid is None and len(everywhere) == 1:  # one file, renamed
+        if own and self.uuid is None and len(everywhere) == 1:  # one file, renamed
             return {}
         for name in found.values():
             if re.match(r"[A-Za-z]:|[/\\]", name) or ".." in re.split(r"[/\\]", name):
                 raise FormatError(
-                    f"the OME-XML of {own} names the file {name!r}: expected a file in the same folder or below it"
+                    f"the OME-XML names the file {name!r}: expected a file in the same folder or below it"
                 )
         return found
 

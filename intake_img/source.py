@@ -26,7 +26,7 @@ from intake_img.axes import CANONICAL, canonical_order
 from intake_img.errors import FormatError, IntakeImgError, SceneError, SourceChangedError
 from intake_img.files import File
 from intake_img.handles import POOL
-from intake_img.image import Image, plain, select
+from intake_img.image import Image, Variable, plain, select
 from intake_img.lazy import Pixels, Region
 
 __all__ = ["ENTRY_POINTS", "FileReader", "ImageSource", "Probe", "check_level", "scene_number"]
@@ -213,6 +213,11 @@ class ImageSource(DataSource):
     # what a driver defines
 
     @classmethod
+    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
+        """Return which axes of a variable one file called `name` holds; None for all of them."""
+        return None
+
+    @classmethod
     def claims(cls, probe: Probe) -> bool:
         """True if the bytes are of this format, whatever the file is called."""
         return any(probe.head[at : at + len(magic)] == magic for at, magic in cls.magic)
@@ -269,6 +274,16 @@ class ImageSource(DataSource):
             To be called with the number of bytes of pixels after each step.
         """
         raise NotImplementedError
+
+    @classmethod
+    def many_variables(cls, name: str) -> bool:
+        """Return whether one file called `name` holds several variables."""
+        return False
+
+    @classmethod
+    def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:
+        """Return further small files, by name, that belong beside a file called `name` that holds `image`."""
+        return {}
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:

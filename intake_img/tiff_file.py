@@ -20,7 +20,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.files import ByteReader, File
-from intake_img.ome import OmeDocument, OmeImage, parse_ome
+from intake_img.ome import OmeDocument, OmeImage, TiffData, parse_ome
 from intake_img.tiff_facts import Facts, facts_of, header_of, ome_facts, samples_named
 from intake_img.tiff_index import Layout, Stored, check_chain, layout_of, listening
 
@@ -32,8 +32,9 @@ __all__ = ["RECORD_TAG", "Scene", "TiffHandle", "open_tiff"]
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
 # tags without which an image is another one: geometry, place and coding of pixels, and what dialects say in
-_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325, 330,
-               338, 339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839, RECORD_TAG}  # fmt: skip
+_VITAL_TAGS = {256, 257, 258, 259, 262, 266, 270, 273, 277, 278, 279, 282, 283, 284, 296, 317, 322, 323, 324, 325,
+               330, 338, 339, 347, 530, 32997, 32998, 33628, 33629, 33630, 33631, 34412, 50838, 50839,
+               RECORD_TAG}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class _Parser:
         self.file, self.source = file, source
         self.opened = contextlib.ExitStack()
         self.members: dict[str, tuple[File, tifffile.TiffFile]] = {}
+        self.errors: list[str] = []
 
     def __enter__(self) -> _Parser:
         return self
@@ -114,14 +116,14 @@ class _Parser:
         return tif
 
     def scenes(self) -> list[Scene]:
-        with listening() as errors:
+        with listening() as self.errors:
             if self.is_companion():
                 document = parse_ome(self.file.read().decode("utf-8", "replace"))
                 scenes = self.assembled(document, None)
             else:
                 tif = self.tiff(self.file, self.source)
                 scenes = self.of_tiff(tif)
-        if fatal := [e for e in errors if _is_vital(e)]:
+        if fatal := [e for e in self.errors if _is_vital(e)]:
             raise FormatError(f"{self.file} is truncated or damaged: {fatal[0].split('>', 1)[-1].strip()}")
         if not scenes:
             raise FormatError(f"{self.file} holds no image")
@@ -129,13 +131,18 @@ class _Parser:
 
     def of_tiff(self, tif: tifffile.TiffFile) -> list[Scene]:
         document = self.document(tif)
-        if document and (document.metadata_file or document.members(self.file.name)):
+        if document and not document.is_simple(self.file.name):
             if document.metadata_file:
                 document = self.companion(document.metadata_file)
             return self.assembled(document, tif)
-        # tifffile leaves out what it does not understand of OME-XML
-        series = tif.series
+        try:
+            series = tif.series
+        except (KeyError, ValueError, IndexError):
+            if not document:
+                raise
+            series = []
         if document and document.images and not any(s.kind == "ome" for s in series):
+            self.errors[:] = [e for e in self.errors if "OME series" not in e]  # tifffile is less tolerant
             return self.assembled(document, tif)
         kept = [s for s in series if not (s.kind == "lsm" and s.keyframe.is_reduced)]  # LSM: thumbnails
         kept, further = _pyramids(kept)
@@ -209,10 +216,12 @@ class _Parser:
         """Return the images of a document, with planes from the files that it names."""
         if tif is not None:
             self.members[self.file.path] = (self.file, tif)
-        others = document.members(self.file.name)
+        others = document.members(self.file.name if tif is not None else "")
         scenes = []
+        before = 0
         for n, ome in enumerate(document.images):
-            pages, files = self.planes(ome, others, tif)
+            pages, files = self.planes(ome, others, tif, before)
+            before += len(pages)
             key = next((p for p in pages if p is not None), None)
             if key is None:
                 continue
@@ -226,15 +235,16 @@ class _Parser:
             scenes.append(self.scene(key.parent, name, stored, "ome", key, ome, document, None))
         return scenes
 
-    def planes(self, ome: OmeImage, others: Mapping[str, str],
-               tif: tifffile.TiffFile | None) -> tuple[list[Any], list[File]]:  # fmt: skip
+    def planes(self, ome: OmeImage, others: Mapping[str, str], tif: tifffile.TiffFile | None,
+               before: int) -> tuple[list[Any], list[File]]:  # fmt: skip
+        """Return the page and file of each plane; without TiffData, the pages of this file after those `before`."""
         lead = ome.order[:-2]
         shape = tuple(ome.sizes[a] for a in lead)
         if math.prod(shape) > 10**7:
             raise FormatError(f"{self.file}: the OME-XML promises {math.prod(shape)} planes")
         pages: list[Any] = [None] * math.prod(shape)
         files = [self.file] * len(pages)
-        for data in ome.data or ():
+        for data in ome.data or (TiffData(before, None, dict.fromkeys(lead, 0), None, None),):
             other = others.get(data.uuid or data.filename or "")
             file = self.file.sibling(other) if other else self.file
             if file is self.file and tif is None:

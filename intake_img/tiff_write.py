@@ -31,6 +31,7 @@ _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8
 _IMAGEJ_DTYPES, _OME_DTYPES = {"u1", "u2", "f4"}, _DTYPES - {"u8", "i8", "f2"}
 _CLASSIC = 2**32 - 2**20
 _BIG_NAMES = (".btf", ".tf2", ".tf8")
+_READ_ONLY = (".lsm", ".stk", ".svs", ".ndpi", ".companion.ome")
 _PREDICTED = {5, 8, 32946, 34925, 50000}  # LZW, deflate, LZMA, Zstandard
 _IMAGEJ_CODECS = {1, 5, 8, 32773}  # none, LZW, deflate, PackBits
 _CODEC_NAMES = {
@@ -89,6 +90,8 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
     """
     import tifffile
 
+    if name.lower().endswith(_READ_ONLY):
+        raise CannotWriteError(f"{name}: files of this kind are only read; save as .ome.tif or .tif")
     order: Any = byteorder
     if order not in (None, "<", ">"):
         raise ValueError(f"byteorder={byteorder!r}: expected '<' (little) or '>' (big)")
@@ -180,7 +183,7 @@ def _stored(image: Image, plan: _Plan) -> _Plan:
     pixels = image.only.pixels.astype(plan.pixels.dtype).transpose([own.index(a) for a in plan.order])
     places: list[int | None] = [plan.order.index(a) for a in plan.axes]
     if len(places) > 1:
-        return replace(plan, pixels=pixels.reshape(places))
+        return replace(plan, pixels=pixels if places == list(range(pixels.ndim)) else pixels.reshape(places))
     row = next(a for a in "qpon" if a not in plan.axes)  # a page has two axes
     return replace(plan, pixels=pixels.reshape([None, *places]), axes=(row, *plan.axes))
 

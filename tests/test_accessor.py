@@ -228,7 +228,7 @@ def test_panels(ds):
 
 
 def test_colours_that_the_file_names(ds):
-    ds["c"].attrs["colors"] = ["FF0000", "#0000FFFF"]
+    ds["c"].attrs["color"] = ["FF0000", "#0000FFFF"]
     ax = ds.img.plot("GFP", limits=(0, 7199), z=0)
     shown = picture(ax)
     assert shown[..., 2].max() > 0

@@ -210,7 +210,7 @@ def test_names_of_channels_beyond_the_image_description(data: Path) -> None:
     assert imload(data / "czi/DAPI_GFP.czi").c.values.tolist() == ["DAPI", "GFP"]
     assert imload(data / "czi/LSM880_AiryScan.czi").c.values.tolist()[:5] == ["ChA-T1", "ChA-T2", "ChA-T3", "ChA-T4",
                                                                             "ChA-T1#"]  # fmt: skip
-    assert imload(data / "czi/CellDivision_T3_Z5_CH2_X240_Y170.czi").c.attrs["colors"] == ["#FF7E00", "#00FF33"]
+    assert imload(data / "czi/CellDivision_T3_Z5_CH2_X240_Y170.czi").c.attrs["color"] == ["#FF7E00", "#00FF33"]
 
 
 @pytest.mark.parametrize("name", ["DAPI_GFP", "FOV7_HV110_P0500510000", "CellDivision_T3_Z5_CH2_X240_Y170_comp1"])
@@ -806,6 +806,8 @@ def test_scenes_that_are_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one["image"].squeeze(("t", "z")), ds["image"][1])
     assert one.attrs["scenes"] == ["p1", "p2", "p3"]
     assert imload(tmp_path / "a.czi").attrs["scene"] == "all"
+    stage = imload(tmp_path / "a.czi", scene="canvas")["image"].squeeze(("t", "z"))
+    np.testing.assert_array_equal(stage, np.concatenate(list(ds["image"].values), axis=2))  # side by side
 
 
 def test_record_does_not_grow(data: Path, tmp_path: Path) -> None:

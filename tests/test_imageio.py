@@ -237,6 +237,18 @@ def test_animations_read_in_any_order_and_by_many_threads(tmp_path):
             np.testing.assert_array_equal(got, values[k])
 
 
+@pytest.mark.parametrize("kind", ["gif", "apng"])
+def test_animations_go_back_from_the_middle(tmp_path, monkeypatch, kind):
+    from intake_img.drivers import imageio
+
+    monkeypatch.setattr(imageio, "_KEPT", 2 * 16 * 16)  # as if frames were large
+    values = noise(9, 16, 16)
+    imsave(dataset(values, "tyx"), tmp_path / f"a.{kind}")
+    ds = imload(tmp_path / f"a.{kind}", chunks=None)
+    for k in (5, 0, 1, 6, 2, 8, 7):
+        np.testing.assert_array_equal(ds.image.isel(t=k), values[k])
+
+
 def test_reading_an_animation_in_order_decodes_each_frame_once(tmp_path, monkeypatch):
     from PIL.GifImagePlugin import GifImageFile
 

@@ -173,7 +173,7 @@ def test_channels(tmp_path):
     group(tmp_path / "a.zarr", v05(image, omero=omero), **{"0": np.zeros((2, 3, 4), "u1")})
     ds = imload(tmp_path / "a.zarr")
     assert ds.c.values.tolist() == ["DAPI", "1"]
-    assert ds.c.attrs["color"] == ["0000FF", "00FF00"]
+    assert ds.c.attrs["color"] == ["#0000FF", "#00FF00"]
     assert ds.c.attrs["window_end"] == [9.0, 9.0]
     ds.to_netcdf(tmp_path / "a.nc", engine="netcdf4")
 
@@ -434,7 +434,7 @@ def full() -> xr.Dataset:
         },
         coords={
             "t": ("t", [0, 1.5], {"units": "s"}),
-            "c": ("c", ["DAPI", "GFP"], {"color": ["0000FF", "00FF00"]}),
+            "c": ("c", ["DAPI", "GFP"], {"color": ["#0000FF", "#00FF00"]}),
             "z": ("z", 10 + 2.0 * np.arange(3), {"units": "µm", "spacing": 2.0}),
             "y": ("y", 0.1 * np.arange(40), {"units": "µm", "spacing": 0.1}),
             "x": ("x", -3 + 0.1 * np.arange(50), {"units": "µm", "spacing": 0.1}),

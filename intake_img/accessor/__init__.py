@@ -130,7 +130,7 @@ class ImgAccessor:
         limits : (float, float), or mapping of channel to (float, float), optional
             The values that become black and full colour, in place of `percentiles`.
         colors : sequence, or mapping of channel name to colour, optional
-            Colours as matplotlib knows them. By default those that the file names (``attrs["colors"]`` of the
+            Colours as matplotlib knows them. By default those that the file names (``attrs["color"]`` of the
             coordinate ``c``), else what the names of the channels suggest (DAPI blue, GFP green, ...), else a palette;
             grey for a single channel.
         labels : str, optional

@@ -50,7 +50,7 @@ def stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
     if "c" not in array.coords:
         return None
     coord = array.coords["c"]
-    stated = next((coord.attrs[k] for k in ("colors", "color") if k in coord.attrs), None)
+    stated = coord.attrs.get("color")
     if stated is None:
         return None
     stated = [stated] if isinstance(stated, str) else stated

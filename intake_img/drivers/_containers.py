@@ -11,7 +11,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from intake_img.errors import FormatError
 __all__ = [
     "KEY",
     "Facts",
+    "Pages",
     "Raw",
     "check_png",
     "gif",
@@ -35,6 +36,7 @@ __all__ = [
 
 KEY = "intake_img"
 """Under this name a file carries the record of what its format cannot say."""
+_PAGE = 2**20
 
 
 @dataclass
@@ -80,6 +82,36 @@ class Raw:
     maxval: int
     magic: str
     record: Any
+
+
+class Pages:
+    """The bytes of a file, one page of which is in memory at a time.
+
+    Parameters
+    ----------
+    read : callable
+        Returns bytes from an offset on, as many as a second argument says.
+    size : int
+        Length of the file.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read, self._size = read, size
+        self._start, self._page = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, at: int) -> int:
+        if not 0 <= at - self._start < len(self._page):
+            if at >= self._size:
+                raise IndexError(at)
+            self._start, self._page = at, self._read(at, min(_PAGE, self._size - at))
+        return self._page[at - self._start]
+
+    def part(self, at: int, count: int) -> bytes:
+        """Return `count` bytes, fewer at the end of the file."""
+        return bytes(self[k] for k in range(at, min(at + count, self._size)))
 
 
 def plain_record(text: str | bytes) -> Any:
@@ -155,7 +187,7 @@ def _itxt(data: bytes) -> bytes:
     return zlib.decompress(text) if rest[:1] == b"\1" else text
 
 
-def gif(view: memoryview) -> Facts:
+def gif(view: Pages) -> Facts:
     """Return the facts of a GIF."""
     facts, clear, disposed = Facts(frames=0, gray=True), [], False
     comments: list[bytes] = []
@@ -167,7 +199,7 @@ def gif(view: memoryview) -> Facts:
             if view[at] == 0x21:
                 label, at = view[at + 1], at + 2
                 if label == 0xF9:
-                    flags, time = struct.unpack_from("<xBH", view, at)
+                    flags, time = struct.unpack("<xBH", view.part(at, 4))
                     see_through, delay = bool(flags & 1), 10.0 * time
                     disposed |= flags >> 2 & 7 >= 2
                 at, data = _sub_blocks(view, at, label == 0xFE)
@@ -188,20 +220,20 @@ def gif(view: memoryview) -> Facts:
     return facts
 
 
-def _table(view: memoryview, at: int, flags: int, facts: Facts) -> int:
+def _table(view: Pages, at: int, flags: int, facts: Facts) -> int:
     """Length of the colour table at a place, if there is one; notes whether it is a ramp of grey."""
     if not flags & 0x80:
         return 0
     count = 3 << (flags & 7) + 1
-    facts.gray &= bytes(view[at : at + count]) == bytes(k for k in range(count // 3) for _ in range(3))
+    facts.gray &= view.part(at, count) == bytes(k for k in range(count // 3) for _ in range(3))
     return count
 
 
-def _sub_blocks(view: memoryview, at: int, keep: bool) -> tuple[int, bytes]:
+def _sub_blocks(view: Pages, at: int, keep: bool) -> tuple[int, bytes]:
     parts = []
     while count := view[at]:
         if keep:
-            parts.append(bytes(view[at + 1 : at + 1 + count]))
+            parts.append(view.part(at + 1, count))
         at += 1 + count
     return at + 1, b"".join(parts)
 
@@ -249,7 +281,8 @@ def jpeg(view: memoryview) -> Facts:
                 break
     except (IndexError, struct.error) as exc:
         raise FormatError(f"the JPEG ends at byte {len(view)}, before its pixels: it is truncated") from exc
-    if bytes(view).rfind(b"\xff\xd9") < at:
+    tail = max(at, len(view) - _PAGE)
+    if b"\xff\xd9" not in bytes(view[tail:]) and b"\xff\xd9" not in bytes(view[at:tail]):
         raise FormatError(f"the JPEG ends at byte {len(view)} without its end marker: it is truncated")
     return facts
 

@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from html import escape
@@ -23,7 +23,7 @@ from intake_img.axes import spell
 from intake_img.drivers._containers import KEY, png_chunks
 from intake_img.drivers._video import write_video
 from intake_img.errors import CannotWriteError, MissingExtraError, UnitsError
-from intake_img.image import Image
+from intake_img.image import Image, Variable
 from intake_img.lazy import Pixels, iter_planes
 from intake_img.units import convert
 
@@ -129,6 +129,16 @@ def write(
             stream.write(block)
     if progress is not None:
         progress(pixels.nbytes)
+
+
+def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tuple[str, ...]:
+    """Return which axes of a variable a picture called `name` holds: a plane, its colours, frames of an animation."""
+    holds = _HOLDS.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
+    colours = (
+        tuple(channels or ()) in (*_NAMES.values(), ("R", "G", "B")) and holds and len(channels or ()) in holds.samples
+    )
+    kept = {"y", "x", "s"} | ({"c"} if colours else set()) | ({"t"} if holds and holds.frames else set())
+    return tuple(a for a, n in zip(variable.axes, variable.pixels.shape, strict=True) if a in kept or n == 1)
 
 
 def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
@@ -302,7 +312,7 @@ def _gif(frames: Pixels, durations: list[float], text: str) -> Iterator[bytes]:
     yield b"".join(bytes([len(part)]) + part for part in (comment[k : k + 255] for k in range(0, len(comment), 255)))
     yield b"\0"
     for number, plane in enumerate(iter_planes(frames)):
-        options = {"duration": max(10, round(durations[number]))} if durations else {}
+        options: dict[str, Any] = {"duration": max(10, round(durations[number]))} if durations else {}
         yield from getdata(_pillow(plane), **options)
     yield b";"
 

@@ -482,7 +482,7 @@ def _axis_facts(handle: _Handle, layout: _Layout, scenes: int) -> dict[str, Any]
         names = _part(facts.channels, starts["C"], sizes["C"])
         colors = _part(facts.colors, starts["C"], sizes["C"])
         if names and all(names):
-            coords["c"] = Coordinate(("c",), np.asarray(names), {"colors": colors} if all(colors) else {})
+            coords["c"] = Coordinate(("c",), np.asarray(names), {"color": colors} if all(colors) else {})
     return {"spacing": spacing, "units": units, "origin": origin, "coords": coords}
 
 
@@ -569,52 +569,74 @@ def _draw(handle: _Handle, layout: _Layout, plane: int, region: Region, view: np
 
 
 def _payloads(handle: _Handle, pieces: Sequence[tuple[int, Region, np.ndarray]]) -> Iterator[bytes | None]:
-    """Yield the compressed bytes of each tile, None if it is cached or not compressed; remote ones come at once."""
-    wanted = [bool(handle.index.compression[k]) and k not in handle.cache for k, _, _ in pieces]
-    places = [(int(handle.data_offset[k]), int(handle.data_size[k])) for k, _, _ in pieces]
+    """Yield the bytes to be decoded for each piece, None if the tile is cached or is read in place.
+
+    Of remote files they come all at once, of tiles that are not compressed the rows of the window.
+    """
+    places = []
+    for k, (rows, _), _ in pieces:
+        offset, size = int(handle.data_offset[k]), int(handle.data_size[k])
+        if not handle.index.compression[k]:
+            dtype, shape = handle.stored(k)
+            row = math.prod(shape[1:]) * dtype.itemsize
+            if size < row * shape[0]:
+                raise FormatError(f"a subblock holds {size} of {row * shape[0]} bytes: it is damaged")
+            places.append(None if handle.source.file.local else (offset + rows.start * row, _span(rows) * row))
+        else:
+            places.append(None if k in handle.cache else (offset, size))
     if handle.source.file.local:
-        for want, (offset, size) in zip(wanted, places, strict=True):
-            yield handle.source.ranges([offset], [size])[0] if want else None
+        for place in places:
+            yield None if place is None else handle.source.ranges(place[:1], place[1:])[0]
         return
-    fetch = [p for want, p in zip(wanted, places, strict=True) if want]
+    fetch = [place for place in places if place is not None]
     found = iter(handle.source.ranges([o for o, _ in fetch], [n for _, n in fetch]) if fetch else [])
-    for want in wanted:
-        yield next(found) if want else None
+    for place in places:
+        yield None if place is None else next(found)
+
+
+def _span(s: slice) -> int:
+    return s.stop - s.start
 
 
 def _copy(handle: _Handle, k: int, window: Region, data: bytes | None, samples: slice, target: np.ndarray) -> None:
     """Fill `target` with a window of a subblock."""
     dtype, shape = handle.stored(k)
-    if not handle.index.compression[k]:
-        need = math.prod(shape) * dtype.itemsize
-        if handle.data_size[k] < need:
-            raise FormatError(f"{handle.source.file}: a subblock holds {handle.data_size[k]} of {need} bytes: damaged")
-        offset = int(handle.data_offset[k])
-        if len(shape) == 2 and target.ndim == 2:
-            read_raw(handle.source, offset, dtype, shape, window, target)
+    if handle.index.compression[k]:
+        tile = _unpacked(handle, k, data, target)
+        if tile is target:
             return
+        tile = tile[window]
+    elif data is not None:
+        tile = np.frombuffer(data, dtype).reshape(-1, *shape[1:])[:, window[1]]
+    elif len(shape) == target.ndim == 2:
+        read_raw(handle.source, int(handle.data_offset[k]), dtype, shape, window, target)
+        return
+    else:
         full = tuple(slice(0, n) for n in shape[2:])
         tile = np.empty((*target.shape[:2], *shape[2:]), dtype)
-        read_raw(handle.source, offset, dtype, shape, (*window, *full), tile)
-    else:
-        known = handle.remembered(k)
-        if known is None:
-            if data is None:  # it has left the cache meanwhile
-                data = handle.source.ranges([int(handle.data_offset[k])], [int(handle.data_size[k])])[0]
-            grey = target.ndim == len(shape) == 2
-            direct = target if grey and target.shape == shape and target.dtype == dtype else None
-            known = _decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
-            if known is direct:
-                return
-            if target.shape[:2] != shape[:2]:
-                handle.remember(k, known)
-        tile = known[window]
+        read_raw(handle.source, int(handle.data_offset[k]), dtype, shape, (*window, *full), tile)
     if target.ndim == 2:
         target[...] = tile if tile.ndim == 2 else tile[..., 0]
     elif tile.ndim == 2:
         target[...] = tile[..., None]  # grey among colours
     else:
         target[...] = tile[..., [2, 1, 0, 3][: tile.shape[2]]][..., samples]
+
+
+def _unpacked(handle: _Handle, k: int, data: bytes | None, target: np.ndarray) -> np.ndarray:
+    """Return a whole tile: from the cache, decoded from `data`, or `target` itself, filled, where that is the tile."""
+    known = handle.remembered(k)
+    if known is not None:
+        return known
+    if data is None:  # it has left the cache meanwhile
+        data = handle.source.ranges([int(handle.data_offset[k])], [int(handle.data_size[k])])[0]
+    dtype, shape = handle.stored(k)
+    grey = target.ndim == len(shape) == 2
+    direct = target if grey and target.shape == shape and target.dtype == dtype else None
+    tile = _decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
+    if target.shape[:2] != shape[:2]:
+        handle.remember(k, tile)
+    return tile
 
 
 # codecs

@@ -16,7 +16,7 @@ import struct
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from intake_img.drivers._containers import Facts
 from intake_img.drivers._video import Video
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, TooLargeError
 from intake_img.files import File
-from intake_img.image import Coordinate, Image, plain
+from intake_img.image import Coordinate, Image, Variable, plain
 from intake_img.lazy import Region, _memory
 from intake_img.raw import read_raw
 from intake_img.source import ImageSource, Probe
@@ -49,7 +49,7 @@ _PLUGINS = {
     "netpbm": ("PpmImagePlugin", "PpmImageFile"),
     "tga": ("TgaImagePlugin", "TgaImageFile"),
 }
-_WALKS = {"png": _containers.png, "jpeg": _containers.jpeg, "gif": _containers.gif, "webp": _containers.webp}
+_WALKS = {"png": _containers.png, "jpeg": _containers.jpeg, "webp": _containers.webp}
 
 
 def _kind(head: bytes, name: str) -> str | None:
@@ -94,6 +94,8 @@ class _Frames:
             raise
 
     def _walk(self) -> Facts:
+        if self.kind == "gif":  # its frames are found by walking the whole file, which is not mapped at once for that
+            return _containers.gif(_containers.Pages(self._range, self.source.size))
         if self.kind not in _WALKS:
             return Facts()
         with self._view() as view:
@@ -101,6 +103,12 @@ class _Frames:
         if self.kind == "jpeg" and facts.depth != 8:
             raise FormatError(f"a JPEG of {facts.depth} bits is not read: convert it to .tif or 16-bit .png")
         return facts
+
+    def _range(self, at: int, count: int) -> bytes:
+        if self._bytes is not None:
+            return self._bytes[at : at + count]
+        with self.source.window(at, count) as view:
+            return bytes(view)
 
     @contextlib.contextmanager
     def _view(self) -> Iterator[memoryview]:
@@ -179,9 +187,11 @@ class _Frames:
     def _pillow(self, number: int) -> np.ndarray:
         self._check()
         first, im = self.facts.first, self._opened()
-        at = im.tell() - first
+        if im.tell() > first + number:  # opened anew, as Pillow's rewinding of APNG fails from a frame in the middle
+            self._shut()
+            im = self._opened()
         try:
-            for k in range(at if at <= number else 0, number + 1):
+            for k in range(max(0, im.tell() - first), number + 1):
                 im.seek(first + k)
                 array = self._keep(k, np.asarray(im.convert(self.mode) if im.mode != self.mode else im))
         except EOFError as exc:
@@ -405,6 +415,10 @@ class ImageioSource(ImageSource):
             with handle.lock:  # frames of a region follow each other, whoever else is reading
                 for place, number in enumerate(range(region[0].start, region[0].stop)):
                     out[place] = handle.frame(number)[region[1:]]
+
+    @classmethod
+    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
+        return _pictures.axes_of(variable, channels, name)
 
     @classmethod
     def write(

@@ -182,6 +182,10 @@ class NpySource(ImageSource):
             out[...] = (whole.T if array.transposed else whole)[region]
 
     @classmethod
+    def many_variables(cls, name: str) -> bool:
+        return not name.lower().endswith(".npy")
+
+    @classmethod
     def write(cls, image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None,
               name: str = ".npz") -> None:  # fmt: skip
         """Write ``.npz`` (any image, lossless) or ``.npy`` (one array; axes and coordinates have no place in it).

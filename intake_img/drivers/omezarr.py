@@ -685,6 +685,10 @@ class OmeZarrSource(ImageSource):
     # writing
 
     @classmethod
+    def many_variables(cls, name: str) -> bool:
+        return True
+
+    @classmethod
     def write(
         cls,
         image: Image,
@@ -772,7 +776,7 @@ class OmeZarrSource(ImageSource):
         group.attrs["ome"] = ome  # type: ignore[assignment]
         array = group.create_array("full", shape=pixels.shape, dtype=pixels.dtype, chunks=(1, 1, 5, 4))
         array[...] = pixels
-        coords: dict[str, Any] = {"c": ("c", ["DAPI", "GFP"], {"color": ["0000FF", "00FF00"]})}
+        coords: dict[str, Any] = {"c": ("c", ["DAPI", "GFP"], {"color": ["#0000FF", "#00FF00"]})}
         for axis, start, step, n in (("z", 10.0, 2.0, 3), ("y", 0.0, 0.25, 8), ("x", -1.0, 0.25, 9)):
             coords[axis] = (axis, start + step * np.arange(n), {"units": "µm", "spacing": step})
         return path, xr.Dataset({"image": (tuple("czyx"), pixels)}, coords=coords)

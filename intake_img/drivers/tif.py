@@ -15,7 +15,7 @@ import xarray as xr
 
 from intake_img.axes import CANONICAL
 from intake_img.files import File
-from intake_img.image import Coordinate, Image, spacing_of
+from intake_img.image import Coordinate, Image, Variable, spacing_of
 from intake_img.lazy import Region
 from intake_img.source import ImageSource, check_level
 from intake_img.tiff_file import Scene, TiffHandle, open_tiff
@@ -123,6 +123,15 @@ class TifSource(ImageSource):
     def read_region(cls, handle: TiffHandle, address: tuple[int, int], region: Region, out: np.ndarray) -> None:
         number, level = address
         read_layout(handle.source, handle.scenes[number].levels[level], region, out)
+
+    @classmethod
+    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
+        """A file is one image: ``i`` is an axis of files; OME-TIFF has no further axes either."""
+        if name.lower().rpartition(".")[0].endswith(".ome"):
+            return tuple(
+                a for a, n in zip(variable.axes, variable.pixels.shape, strict=True) if a in "tzcyxs" or n == 1
+            )
+        return tuple(a for a in variable.axes if a != "i")
 
     @classmethod
     def write(

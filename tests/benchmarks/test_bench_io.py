@@ -176,8 +176,9 @@ def test_peak_memory_of_read(name: str, peak_memory, benchmark, request) -> None
         lambda: peak_memory(f"from intake_img import autodetect; autodetect({str(path)!r}).read()"), rounds=1
     )
     nbytes = imload(path).image.nbytes / 2**20
-    benchmark.extra_info.update(what=f"peak_memory_of_read[{name}]", figure=f"{peak:.0f} MB of {nbytes:.0f} MB of pixels",
-                                gate=f"{1.2 * nbytes + 150:.0f} MB")  # fmt: skip
+    figure = f"{peak:.0f} MB of {nbytes:.0f} MB of pixels"
+    gate = f"{1.2 * nbytes + 150:.0f} MB"
+    benchmark.extra_info.update(what=f"peak_memory_of_read[{name}]", figure=figure, gate=gate)
     assert peak <= 1.2 * nbytes + 150
 
 

@@ -1,0 +1,423 @@
+"""Datasets from arrays, lists, files and random numbers: the loaders that thunder's users know, each of them lazy.
+
+Thunder: https://github.com/thunder-project/thunder. Its ``npartitions``, ``engine`` and ``credentials`` are ``chunks``,
+dask's schedulers and ``storage_options`` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.axes import CANONICAL, check_axes
+from intake_img.errors import AxesError, FormatError
+from intake_img.files import File
+from intake_img.image import Image, Variable
+from intake_img.lazy import Pixels, Region, stack
+from intake_img.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
+
+__all__ = [
+    "from_array",
+    "from_binary",
+    "from_list",
+    "from_path",
+    "from_png",
+    "from_random",
+    "from_tif",
+]
+
+
+def from_array(
+    values: Any,
+    axes: str | Sequence[str] | None = None,
+    *,
+    chunks: Any = "auto",
+    spacing: Mapping[str, float] | None = None,
+    spacing_units: Mapping[str, str] | str | None = None,
+    coords: Mapping[str, Any] | None = None,
+    name: str = "image",
+) -> xr.Dataset:
+    """Return an array as a Dataset with named axes.
+
+    Parameters
+    ----------
+    values : array_like, dask array, or sequence of arrays of one shape and dtype
+    axes : str or sequence of str, optional
+        Names of the axes; by default ``yx``, ``tyx``, ``tzyx``, ``tczyx``, ``itczyx`` for two to six axes.
+    chunks : "auto", None, int or mapping
+        Chunks of the dask array; None keeps an array in memory as it is.
+    spacing, spacing_units, coords : mapping, optional
+        Facts of the axes, as in the ``metadata`` of `imload`.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    AxesError
+        If the array has fewer than two axes, or the axes do not fit.
+    ValueError
+        If the items of a list differ in shape or dtype: they are not promoted silently.
+
+    Examples
+    --------
+    >>> from_array(np.zeros((5, 4, 3)), spacing={"t": 0.5}, spacing_units={"t": "s"}).img.spacing
+    {'t': 0.5}
+    """
+    if isinstance(values, (list, tuple)):
+        values = _alike([np.asarray(v) for v in values])
+    elif not hasattr(values, "dtype"):
+        values = np.asarray(values)
+    if values.ndim < 2:
+        raise AxesError(f"an array of shape {tuple(values.shape)} is no image: expected at least two axes, y and x")
+    names = check_axes(axes, values.ndim) if axes is not None else _series_axes(values.ndim)
+    image = Image({name: Variable(Pixels.of(values), names)})
+    image = image.overruled(spacing=spacing, spacing_units=spacing_units, coords=coords)
+    data = (lambda pixels: pixels.read()) if chunks is None and not hasattr(values, "dask") else None
+    return _dataset(image, chunks, data)
+
+
+def _dataset(image: Image, chunks: Any, data: Callable[[Pixels], Any] | None = None) -> xr.Dataset:
+    ds = image.to_xarray(chunks=chunks, data=data)
+    ds.attrs = dict(image.attrs)  # it came from no file
+    return ds
+
+
+def _series_axes(ndim: int) -> tuple[str, ...]:
+    """Names for a series of images: time leads, before the channel comes in."""
+    known = {2: "yx", 3: "tyx", 4: "tzyx", 5: "tczyx", 6: "itczyx"}
+    if ndim not in known:
+        raise AxesError(f"an array of {ndim} axes has no names for them: pass axes=, a letter each")
+    return tuple(known[ndim])
+
+
+def _alike(items: Sequence[np.ndarray]) -> np.ndarray:
+    if not items:
+        raise ValueError("expected at least one array, got an empty list")
+    for k, item in enumerate(items):
+        if item.shape != items[0].shape or item.dtype != items[0].dtype:
+            raise ValueError(
+                f"item {k} has shape {item.shape} and dtype {item.dtype}, but item 0 has {items[0].shape} and "
+                f"{items[0].dtype}: the images of a series must be alike"
+            )
+    return np.stack(items)
+
+
+@dataclass(frozen=True, eq=False)
+class _Items:
+    """Evaluates one item of a list when its pixels are wanted."""
+
+    items: tuple[Any, ...]
+    accessor: Callable[[Any], Any] | None
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        for n, k in enumerate(range(region[0].start, region[0].stop)):
+            item = self.items[k]
+            value = np.asarray(item if self.accessor is None else self.accessor(item))
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise FormatError(
+                    f"item {k} has shape {value.shape} and dtype {value.dtype}, expected {self.shape} and {self.dtype}"
+                )
+            out[n] = value[region[1:]]
+
+
+def from_list(
+    items: Sequence[Any],
+    accessor: Callable[[Any], Any] | None = None,
+    keys: Sequence[Any] | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
+    *,
+    axis: str = "t",
+    axes: str | None = None,
+    name: str = "image",
+) -> xr.Dataset:
+    """Return a list of images, or of things that `accessor` makes images of, as one lazy Dataset.
+
+    Parameters
+    ----------
+    items : sequence
+    accessor : callable, optional
+        ``accessor(item)`` returns an array.
+    keys : sequence, optional
+        Coordinate of each item along `axis`; the items are sorted by it.
+    shape, dtype : optional
+        Of one image. If both are given, no item is evaluated before its pixels are wanted; else the first one is.
+    axis : str
+        The axis of the list.
+    axes : str, optional
+        Axes of one image: ``yx``, ``zyx``, ``czyx`` by default.
+    name : str
+        Name of the variable.
+
+    Raises
+    ------
+    ValueError
+        If the list is empty, or keys are repeated or of another number.
+    FormatError
+        When pixels are computed: an item is not like the first.
+    """
+    items = tuple(items)
+    if not items:
+        raise ValueError("expected at least one item, got an empty list")
+    order = list(range(len(items)))
+    if keys is not None:
+        if len(keys) != len(items) or len(set(keys)) < len(keys):
+            raise ValueError(
+                f"expected a different key for each of {len(items)} items, got {len(set(keys))} for {len(keys)}"
+            )
+        order = sorted(order, key=lambda k: keys[k])
+        items = tuple(items[k] for k in order)
+    if shape is None or dtype is None:
+        first = np.asarray(items[0] if accessor is None else accessor(items[0]))
+        shape, dtype = first.shape if shape is None else shape, first.dtype if dtype is None else dtype
+    one = tuple(int(n) for n in shape)
+    names = check_axes(axes, len(one)) if axes is not None else tuple(CANONICAL[len(CANONICAL) - len(one) :])
+    reader = _Items(items, accessor, one, np.dtype(dtype))
+    pixels = Pixels(reader, (len(items), *one), np.dtype(dtype), (1, *one), many_files=True)
+    coords = {axis: [keys[k] for k in order]} if keys is not None else None
+    return _dataset(Image({name: Variable(pixels, (axis, *names))}).overruled(coords=coords), "auto")
+
+
+def from_path(
+    path: Any,
+    accessor: Callable[[File], Any] | None = None,
+    ext: str | None = None,
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    recount: bool = False,
+    *,
+    axis: str = "t",
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Return the images in a folder, or those that fit a pattern or glob, as one lazy Dataset along `axis`.
+
+    Parameters
+    ----------
+    path : str, os.PathLike or list of these
+    accessor : callable, optional
+        ``accessor(file)`` makes an array of an `intake_img.files.File`; by default the drivers read the files.
+    ext : str, optional
+        Extension of the files that count in a folder.
+    start, stop : int, optional
+        A slice of the files in natural order (``im2`` before ``im10``), as Python slices: 0 and negative numbers count.
+    recursive : bool
+        Take files in folders below as well.
+    recount : bool
+        The accessor returns several images to a file, stacked on the first axis: all files are evaluated to count them.
+    axis : str
+        Axis of the files.
+    storage_options : mapping, optional
+        Options of the fsspec file system.
+    **options
+        Options of the source, e.g. ``verify``, or of the driver of the files.
+    """
+    source = _files(path, ext, start, stop, recursive, axis, storage_options, options if accessor is None else {})
+    if accessor is None:
+        return source.dataset()
+    files = [File.parse(f, storage_options) for f in source.files]
+    if not recount:
+        return from_list(files, accessor, axis=axis)
+    arrays = [np.asarray(accessor(f)) for f in files]
+    return from_array(_alike([image for array in arrays for image in array]), axis_names(axis, arrays[0].ndim - 1))
+
+
+def axis_names(axis: str, ndim: int) -> tuple[str, ...]:
+    """Return `axis` and the last `ndim` of the canonical axes."""
+    return (axis, *CANONICAL[len(CANONICAL) - ndim :])
+
+
+def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
+           storage_options: Mapping[str, Any] | None, options: Mapping[str, Any]) -> SequenceSource:  # fmt: skip
+    from intake_img.sequence import sequence_options
+
+    common = {"axis": axis, "storage_options": storage_options, **options}
+    if isinstance(path, (list, tuple)):
+        paths = list(path)[start:stop]
+        return ImageListSource(paths, **sequence_options(ImageListSource, common))
+    file = File.parse(path, storage_options)
+    common |= {"start": start, "stop": stop}
+    if file.is_folder():
+        return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
+    if file.exists():
+        return ImageListSource([file], **sequence_options(ImageListSource, common))
+    return FilePatternSource(file, **sequence_options(FilePatternSource, common))
+
+
+def from_tif(
+    path: Any,
+    ext: str = "tif",
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    nplanes: int | None = None,
+    discard_extra: bool = False,
+    *,
+    axis: str = "t",
+    **options: Any,
+) -> xr.Dataset:
+    """Return the TIFF files of a folder (or pattern, or list) as one lazy Dataset.
+
+    Parameters
+    ----------
+    path, ext, start, stop, recursive, axis
+        See `from_path`.
+    nplanes : int, optional
+        Number of planes (pages) to an image, where a file holds several images one after another.
+    discard_extra : bool
+        Leave out the planes of a file beyond a multiple of `nplanes`, instead of refusing it.
+    **options
+        See `from_path`.
+
+    Raises
+    ------
+    ValueError
+        If `nplanes` is not positive, or does not divide the number of planes in a file; the message names the file.
+    """
+    source = _files(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
+    if nplanes is None:
+        return source.dataset()
+    return _cut(source, nplanes, axis, discard_extra, first=True)
+
+
+def from_png(
+    path: Any,
+    ext: str = "png",
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    *,
+    axis: str = "t",
+    **options: Any,
+) -> xr.Dataset:
+    """Return the PNG files of a folder (or pattern, or list) as one lazy Dataset; 16 bits stay 16 bits.
+
+    Parameters
+    ----------
+    path, ext, start, stop, recursive, axis, **options
+        See `from_path`.
+    """
+    return from_path(path, None, ext, start, stop, recursive, axis=axis, **options)
+
+
+def from_binary(
+    path: Any,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
+    ext: str = "bin",
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    nplanes: int | None = None,
+    conf: str = "conf.json",
+    order: str | None = None,
+    *,
+    axis: str = "t",
+    **options: Any,
+) -> xr.Dataset:
+    """Return the flat binary files of a folder (or pattern, or list) as one lazy Dataset, one image to a file.
+
+    Parameters
+    ----------
+    path, ext, start, stop, recursive, axis, **options
+        See `from_path`.
+    shape, dtype, conf, order
+        See `intake_img.drivers.binary.BinarySource`.
+    nplanes : int, optional
+        Cut the last axis of each file into images of so many planes.
+
+    Raises
+    ------
+    ValueError
+        If `nplanes` is not positive or does not divide the last axis.
+    """
+    given = {"shape": shape, "dtype": dtype, "conf": conf, "order": order}
+    options |= {k: v for k, v in given.items() if v is not None}
+    source = _files(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
+    if nplanes is None:
+        return source.dataset()
+    return _cut(source, nplanes, axis, False, first=False)
+
+
+def _cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, first: bool) -> xr.Dataset:
+    """Cut the planes of each file into images of `nplanes` planes."""
+    if nplanes < 1:
+        raise ValueError(f"nplanes={nplanes!r}: expected a positive number")
+    images: list[Pixels] = []
+    head: Image | None = None
+    axes: tuple[str, ...] = ()
+    for path in source.files:
+        image = source.member(path).image()
+        v = image.only
+        along = 0 if first else v.pixels.ndim - 1
+        pixels = v.pixels
+        if first and pixels.ndim == 2:  # a single page is one plane
+            pixels = pixels.reshape([None, 0, 1])
+            names = ("z", *v.axes)
+        else:
+            names = v.axes
+        n = pixels.shape[along]
+        if n % nplanes and not discard_extra:
+            raise ValueError(
+                f"nplanes={nplanes} does not divide the {n} planes in {path}: discard_extra=True leaves out the rest"
+                if first
+                else f"nplanes={nplanes} does not divide the last axis of {path}, which has {n}"
+            )
+        whole = [slice(None)] * pixels.ndim
+        for k in range(n // nplanes):
+            whole[along] = slice(k * nplanes, (k + 1) * nplanes)
+            images.append(pixels.select(whole))
+        axes, head = names, head or image
+    assert head is not None
+    pixels = stack(images)
+    if nplanes == 1:
+        keep = [k for k in range(pixels.ndim) if k != along + 1]
+        pixels, axes = pixels.reshape(keep), tuple(a for k, a in enumerate(axes) if k != along)
+    axes = tuple("z" if a == axis else a for a in axes)
+    result = Image({"image": Variable(pixels, (axis, *axes))}, spacing=head.spacing, units=head.units)
+    return _dataset(result, "auto")
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """Standard normal numbers: image k of seed s is what numpy's RandomState(s + k) draws, as in thunder."""
+
+    seed: int
+    shape: tuple[int, ...]
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        for n, k in enumerate(range(region[0].start, region[0].stop)):
+            out[n] = np.random.RandomState(self.seed + k).randn(*self.shape)[region[1:]]
+
+
+def from_random(shape: Sequence[int] = (10, 50, 50), seed: int = 42, *, axes: str | None = None) -> xr.Dataset:
+    """Return images of standard normal numbers (float64), the same for the same seed as thunder's ``fromrandom``.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Number of images, and the shape of each.
+    seed : int
+        Image k is drawn with ``seed + k``; numpy's global state is left alone.
+    axes : str, optional
+        ``tyx``, ``tzyx``, ... by default.
+    """
+    full = tuple(int(n) for n in shape)
+    if len(full) < 3 or any(n < 1 for n in full):
+        raise AxesError(f"shape={tuple(shape)}: expected a number of images and the shape of one, e.g. (10, 50, 50)")
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        raise TypeError(f"seed={seed!r}: expected an integer")
+    pixels = Pixels(_Normal(int(seed), full[1:]), full, np.dtype(float), (1, *full[1:]))
+    names = check_axes(axes, len(full)) if axes is not None else _series_axes(len(full))
+    return _dataset(Image({"image": Variable(pixels, names)}), "auto")
