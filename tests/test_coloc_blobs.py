@@ -87,7 +87,8 @@ def test_detection_finds_what_was_planted(planted):
     )
     for c in "AB":
         pair = pd.concat([
-            found[found["channel"] == c].assign(channel="A"), planted_blobs[planted_blobs["channel"] == c].assign(channel="B"),
+            found[found["channel"] == c].assign(channel="A"), planted_blobs[planted_blobs["channel"] ==
+            c].assign(channel="B"),
         ]).drop(columns="blob_id").reset_index(drop=True)  # fmt: skip
         matches = ds.img.coloc.match(pair, {"z": 2.5, "y": 1.0, "x": 1.0})
         assert len(matches) >= 20

@@ -148,7 +148,8 @@ def test_columns_channels_and_time():
     ds = scene(channels=("A", "B", "C"), t=2)
     found = ds.img.coloc.match(blobs, 3)
     assert found.columns.tolist() == [
-        "match_id", "t", "channel1", "channel2", "blob1_id", "blob2_id", "z1", "y1", "x1", "z2", "y2", "x2", "z", "y", "x",
+        "match_id", "t", "channel1", "channel2", "blob1_id", "blob2_id", "z1", "y1", "x1", "z2", "y2", "x2", "z",
+        "y", "x",
         "distance", "distance_scaled",
     ]  # fmt: skip
     assert found[["t", "channel1", "channel2", "blob1_id", "blob2_id"]].values.tolist() == [
@@ -393,7 +394,8 @@ CREATE TABLE rois (id INTEGER PRIMARY KEY AUTOINCREMENT, experiment_id INTEGER, 
     UNIQUE (experiment_id, series, offset_x, offset_y, offset_z));
 CREATE TABLE blobs (id INTEGER PRIMARY KEY AUTOINCREMENT, roi_id INTEGER, x INTEGER, y INTEGER, z INTEGER, radius REAL,
     confirmed INTEGER, truth INTEGER, channel INTEGER, UNIQUE (roi_id, x, y, z, truth, channel));
-CREATE TABLE blob_matches (id INTEGER PRIMARY KEY AUTOINCREMENT, roi_id INTEGER, blob1 INTEGER, blob2 INTEGER, dist REAL);
+CREATE TABLE blob_matches (id INTEGER PRIMARY KEY AUTOINCREMENT, roi_id INTEGER, blob1 INTEGER, blob2 INTEGER, dist
+REAL);
 INSERT INTO about VALUES (4, '2024-01-01');
 INSERT INTO experiments (name, date) VALUES ('mouse', '2024-01-02');
 INSERT INTO rois (experiment_id, series, offset_x, offset_y, offset_z, size_x, size_y, size_z)

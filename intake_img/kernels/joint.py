@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,7 @@ def count_pairs(
     keys = np.left_shift(a, kind(bits), dtype=kind, casting="unsafe")
     np.bitwise_or(keys, b, out=keys, casting="unsafe")
     if labels is not None:
-        keys |= labels.astype(kind) << kind(2 * bits)
+        keys |= np.left_shift(labels, kind(2 * bits), dtype=kind, casting="unsafe")
     if 2 * bits + top <= 20:
         counts = np.bincount(keys)
         found = np.flatnonzero(counts)
@@ -187,7 +188,7 @@ def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
     if (high_a - low_a + 1) * width > min(_DENSE, 16 * sum(len(p[0]) for p in parts)):
         return None
     few = sum(int(p[1].sum(dtype=np.int64)) for p in parts) < 2**32
-    cells = np.zeros((high_a - low_a + 1) * width, np.uint32 if few else np.int64)
+    cells: Any = np.zeros((high_a - low_a + 1) * width, np.uint32 if few else np.int64)
     for (keys, counts), b in zip(parts, second, strict=True):
         at = ((keys >> np.uint32(bits)) - np.uint32(low_a)) * np.uint32(width) + (b - np.uint32(low_b))
         cells[at] += counts.astype(cells.dtype)  # keys of one part are distinct

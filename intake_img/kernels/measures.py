@@ -15,7 +15,7 @@ import numpy as np
 
 from intake_img.kernels import exact, ranks
 from intake_img.kernels.joint import Table
-from intake_img.kernels.moments import Moments, grouped_sum
+from intake_img.kernels.moments import FIELDS, Moments, grouped_sum
 
 __all__ = [
     "ALL",
@@ -117,9 +117,9 @@ def fields(names: Iterable[str], rules: Conventions, thresholds: bool) -> dict[s
     wanted = set(names)
     if unknown := wanted - set(ALL) - set(EXTRA):
         raise ValueError(f"measures hold {sorted(unknown)[0]!r}: expected names among {', '.join(ALL + EXTRA)}")
-    every = ("n", "a", "b", "aa", "bb", "ab")
+    every = FIELDS
     moments = wanted & {"pearson", "slope", "intercept", "overlap", "overlap_k1", "overlap_k2"}
-    need = {"all": every if moments else ("n", "a", "b")}
+    need: dict[str, tuple[str, ...]] = {"all": every if moments else ("n", "a", "b")}
     table: list[tuple[set[str], str, tuple[str, ...]]] = [
         ({"manders_m1"}, "b_lit", ("a",)),
         ({"manders_m2"}, "a_lit", ("b",)),
@@ -300,7 +300,7 @@ def as_integers(parts: Mapping[tuple[str, str], exact.ExactSum], groups: np.ndar
 
 def _moments(sums: Sums, region: str, size: int, scale: int) -> Moments:
     nothing = np.zeros(size, object)
-    return Moments(*(sums.get((region, k), nothing) for k in ("n", "a", "b", "aa", "bb", "ab")), scale=scale)
+    return Moments(scale=scale, **{k: sums.get((region, k), nothing) for k in FIELDS})
 
 
 def means_of(sums: Sums, size: int, scale: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -38,12 +38,6 @@ class Moments:
     ab: np.ndarray
     scale: int = 0
 
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(*(getattr(self, k) + getattr(other, k) for k in _FIELDS), scale=self.scale)
-
-    def __sub__(self, other: Moments) -> Moments:
-        return Moments(*(getattr(self, k) - getattr(other, k) for k in _FIELDS), scale=self.scale)
-
     def _each(self, function: Callable[..., float], *terms: np.ndarray) -> np.ndarray:
         return np.array([function(*t) for t in zip(*terms, strict=True)], dtype=float)
 
@@ -78,7 +72,8 @@ class Moments:
         return slope, mean_b - slope * mean_a
 
 
-_FIELDS = ("n", "a", "b", "aa", "bb", "ab")
+FIELDS = ("n", "a", "b", "aa", "bb", "ab")
+"""The sums of `Moments`."""
 
 
 def _ratio(x: int, y: int) -> float:
@@ -165,9 +160,9 @@ def moments_of_pixels(a: np.ndarray, b: np.ndarray, group: np.ndarray, ngroups: 
     """Return the moments of pixels that are floats."""
     from intake_img.kernels.measures import Conventions, as_integers, tally_pixels
 
-    every = {"all": ("n", "a", "b", "aa", "bb", "ab")}
+    every = {"all": FIELDS}
     sums = as_integers(tally_pixels(a, b, group, every, 0, 0, Conventions()), np.arange(ngroups))
-    return Moments(*(sums["all", k] for k in every["all"]), scale=exact.LOWEST)
+    return Moments(scale=exact.LOWEST, **{k: sums["all", k] for k in FIELDS})
 
 
 def _moments_of_bins(table: Table) -> Moments:
@@ -178,4 +173,5 @@ def _moments_of_bins(table: Table) -> Moments:
     found = {k: exact.totals(exact.exact_sums(v, table.group), groups) for k, v in terms.items()}
     n = grouped_sum(table.group, table.ngroups, table.count)
     unit = -exact.LOWEST
-    return Moments(n, found["a"], found["b"], *(found[k] << unit for k in ("aa", "bb", "ab")), scale=exact.LOWEST)
+    squares = {k: found[k] << unit for k in ("aa", "bb", "ab")}
+    return Moments(n=n, a=found["a"], b=found["b"], scale=exact.LOWEST, **squares)

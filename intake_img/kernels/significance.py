@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from intake_img.kernels import exact, measures
-from intake_img.kernels.moments import Moments
+from intake_img.kernels.moments import FIELDS, Moments
 
 __all__ = ["add_shifted", "permute_blocks", "shifted_moments", "shifted_sums"]
 
@@ -99,7 +99,7 @@ def shifted_sums(a: np.ndarray, b: np.ndarray, keep: np.ndarray | None, axis: in
     return out
 
 
-_ALL = {"all": ("n", "a", "b", "aa", "bb", "ab")}
+_ALL = {"all": FIELDS}
 
 
 def _sums(x: np.ndarray, y: np.ndarray) -> dict:
@@ -127,8 +127,8 @@ def shifted_moments(parts: list[list[dict]]) -> list[Moments]:
     out = []
     for sums in add_shifted(parts):
         if "n" in sums:
-            out.append(Moments(*(np.array([sums[k]], object) for k in _ALL["all"])))
+            out.append(Moments(scale=0, **{k: np.array([sums[k]], object) for k in FIELDS}))
         else:
             whole = measures.as_integers(sums, np.zeros(1, np.int64))
-            out.append(Moments(*(whole["all", k] for k in _ALL["all"]), scale=exact.LOWEST))
+            out.append(Moments(scale=exact.LOWEST, **{k: whole["all", k] for k in FIELDS}))
     return out

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 __all__ = ["add_command"]
 
 
-def add_command(commands: Any, command: Any) -> None:
+def add_command(commands: Any, command: Any, load: Any) -> None:
     """Add ``intake-img coloc`` to the command line.
 
     Parameters
@@ -16,8 +17,10 @@ def add_command(commands: Any, command: Any) -> None:
     commands : the subparsers of argparse
     command : callable
         ``(commands, name, run, help) -> parser``.
+    load : callable
+        Opens an image by its path or URL.
     """
-    parser = command(commands, "coloc", _run, "measure colocalization and write a report with figures")
+    parser = command(commands, "coloc", partial(_run, load), "measure colocalization and write a report with figures")
     parser.add_argument("uri", nargs="+", metavar="URI", help="images")
     parser.add_argument("--pair", nargs=2, action="append", metavar=("A", "B"), help="channels, by name or number")
     parser.add_argument("--out", metavar="FILE", help="a report, .html or .pdf; without, the table is printed as CSV")
@@ -28,12 +31,11 @@ def add_command(commands: Any, command: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
 
 
-def _run(arguments: Any) -> int:
-    from intake_img import imload
+def _run(load: Any, arguments: Any) -> int:
     from intake_img.accessor.coloc import pixels
     from intake_img.accessor.coloc.report import report
 
-    images = {uri: imload(uri) for uri in arguments.uri}
+    images = {uri: load(uri) for uri in arguments.uri}
     limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
     with contextlib.suppress(TypeError, ValueError):
         limits = float(limits)

@@ -115,7 +115,8 @@ def _near(arrays: list[Any], scale: np.ndarray, limit: float) -> dict[tuple[int,
             tasks.append(dask.delayed(_surface_points, pure=False)(blocks[k], trim, start, scale))
         found = dask.compute(*tasks)
         sides.append(tuple(np.concatenate(x) for x in zip(*found, strict=True)))
-    pairs, distances = kernel.edge_distances(*sides[0], *sides[1], limit)
+    (labels1, points1), (labels2, points2) = sides
+    pairs, distances = kernel.edge_distances(labels1, points1, labels2, points2, limit)
     return {(p, q): d for (p, q), d in zip(pairs.tolist(), distances.tolist(), strict=True)}
 
 

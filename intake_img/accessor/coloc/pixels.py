@@ -332,7 +332,7 @@ def _binned(
             )
             for j, v in enumerate((x, y))
         ]
-        out.append(joint.count_pairs(*codes, labels=index))
+        out.append(joint.count_pairs(codes[0], codes[1], labels=index))
     return out
 
 

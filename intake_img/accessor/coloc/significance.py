@@ -37,8 +37,8 @@ def significance(
             part = companion.isel({a: k for a, k in at.items() if a in companion.dims})
             inside = np.broadcast_to(_values(part, scene), [scene.image.sizes[a] for a in scene.spatial]) != 0
         for k, (first, second) in enumerate(chosen):
-            planes = (_values(scene.image.isel(at | {"c": c}), scene) for c in (first, second))
-            r, null = kernel.permute_blocks(*planes, size, inside, n, seed)
+            one, two = (_values(scene.image.isel(at | {"c": c}), scene) for c in (first, second))
+            r, null = kernel.permute_blocks(one, two, size, inside, n, seed)
             permuted[(*place, k)] = null
             found = _judge(r, null, alternative)
             for name, value in found.items():
@@ -156,7 +156,9 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
 
 
 def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normalization: str | None) -> np.ndarray:
-    """Displacement of `moving` in pixels. Borders are faded out, and the estimate is refined on the image moved back."""
+    """Displacement of `moving` in pixels. Borders are faded out, and the estimate is refined on the image moved
+    back.
+    """
     from scipy.ndimage import shift
     from skimage.registration import phase_cross_correlation
 
