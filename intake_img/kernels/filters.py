@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy  # loads its parts when they are used
 
 __all__ = ["box_filter", "percentile_filter", "rank_filter", "scipy_filter", "threshold_local", "uniform_filter"]
 
@@ -35,7 +35,7 @@ def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mo
         if n > 1:
             made = np.empty(image.shape, output.dtype)  # as scipy: each axis in the dtype of the output
             for part in _slabs(image.shape, axis):
-                sums = ndimage.correlate1d(current[part], np.ones(n), axis, np.float64, mode, cval, shift)
+                sums = scipy.ndimage.correlate1d(current[part], np.ones(n), axis, np.float64, mode, cval, shift)
                 np.divide(sums, n, out=sums)
                 made[part] = sums
             current = made
@@ -58,24 +58,24 @@ def uniform_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int]
                    origin: Sequence[int] | int = 0) -> None:  # fmt: skip
     """Average over boxes: as scipy does it for integers, whose sums are exact, and with `box_filter` for floats."""
     if image.dtype.kind in "iub" and output.dtype.kind in "iub":
-        ndimage.uniform_filter(image, size, output, mode, cval, origin)
+        scipy.ndimage.uniform_filter(image, size, output, mode, cval, origin)
     else:
         box_filter(image, output, size=size, mode=mode, cval=cval, origin=origin)
 
 
 def scipy_filter(image: np.ndarray, output: np.ndarray, *, name: str, **options: Any) -> None:
     """Call the filter of this name in `scipy.ndimage`."""
-    getattr(ndimage, name)(image, output=output, **options)
+    getattr(scipy.ndimage, name)(image, output=output, **options)
 
 
 def percentile_filter(image: np.ndarray, output: np.ndarray, *, percentile: float, **options: Any) -> None:
     """See `scipy.ndimage.percentile_filter`."""
-    ndimage.percentile_filter(image, percentile, output=output, **options)
+    scipy.ndimage.percentile_filter(image, percentile, output=output, **options)
 
 
 def rank_filter(image: np.ndarray, output: np.ndarray, *, rank: int, **options: Any) -> None:
     """See `scipy.ndimage.rank_filter`."""
-    ndimage.rank_filter(image, rank, output=output, **options)
+    scipy.ndimage.rank_filter(image, rank, output=output, **options)
 
 
 def threshold_local(image: np.ndarray, output: np.ndarray, *, method: str, size: Sequence[int], sigma: Sequence[float],
@@ -89,7 +89,7 @@ def threshold_local(image: np.ndarray, output: np.ndarray, *, method: str, size:
     if method == "mean":
         box_filter(image, output, size=size, mode=mode, cval=cval)
     elif method == "median":
-        ndimage.median_filter(image, size, output=output, mode=mode, cval=cval)
+        scipy.ndimage.median_filter(image, size, output=output, mode=mode, cval=cval)
     else:
-        ndimage.gaussian_filter(image, sigma, output=output, mode=mode, cval=cval)
+        scipy.ndimage.gaussian_filter(image, sigma, output=output, mode=mode, cval=cval)
     output -= offset

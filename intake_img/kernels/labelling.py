@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
-from scipy import ndimage, sparse
+import scipy  # loads its parts when they are used
 
 __all__ = ["first_places", "label_chunk", "touching", "unified"]
 
 
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     """Label the components of one chunk."""
-    labels, n = ndimage.label(mask, structure)
+    labels, n = scipy.ndimage.label(mask, structure)
     return labels, int(n)
 
 
@@ -64,8 +64,8 @@ def unified(firsts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         Labels that are of one component.
     """
     n = len(firsts)
-    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
-    count, component = sparse.csgraph.connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
+    count, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, component, firsts)
     rank = np.empty(count, np.int64)
