@@ -93,11 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "formats", _formats, "list the formats that can be read and written")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    from intake_img.accessor.coloc.command import add_command
+
+    add_command(commands, _command, _lazy)
     command = _command(commands, "demo", _demo, "load, save and check sample images from a shipped catalog")
     command.add_argument(
         "--output", metavar="FOLDER", default="demo-output", help="where to put the files (default: %(default)s)"
     )
     return parser
+
+
+def _lazy(uri: str) -> Any:
+    from intake_img.io import imload
+
+    return imload(uri)
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help_: str) -> argparse.ArgumentParser:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from intake_img.accessor import display
+from intake_img.accessor.coloc import Coloc, detect_blobs
+from intake_img.accessor.processing import Processing
 from intake_img.axes import spell
 from intake_img.image import spacing_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ImgAccessor"]
 
 
 @xr.register_dataset_accessor("img")
 @xr.register_dataarray_accessor("img")
-class ImgAccessor:
+class ImgAccessor(Processing):
     """Image view of a Dataset or DataArray.
 
     Parameters
@@ -59,6 +64,15 @@ class ImgAccessor:
     def channels(self) -> list[str] | None:
         """Names of the channels; None if they are unknown."""
         return [str(c) for c in self._obj["c"].values.ravel()] if "c" in self._obj.coords else None
+
+    @property
+    def coloc(self) -> Coloc:
+        """Colocalization of the channels; see `intake_img.accessor.coloc.Coloc`."""
+        return Coloc(self._obj)
+
+    def detect_blobs(self, **options: Any) -> pd.DataFrame:
+        """Find round spots; see `intake_img.accessor.coloc.detect_blobs`."""
+        return detect_blobs(self._obj, **options)
 
     @property
     def scene(self) -> str | None:

@@ -1,0 +1,58 @@
+"""``intake-img coloc``: measure pairs of channels of images, as CSV or as a report with figures."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import Any
+
+__all__ = ["add_command"]
+
+
+def add_command(commands: Any, command: Any, load: Any) -> None:
+    """Add ``intake-img coloc`` to the command line.
+
+    Parameters
+    ----------
+    commands : the subparsers of argparse
+    command : callable
+        ``(commands, name, run, help) -> parser``.
+    load : callable
+        Opens an image by its path or URL.
+    """
+    parser = command(commands, "coloc", partial(_run, load), "measure colocalization and write a report with figures")
+    parser.add_argument("uri", nargs="+", metavar="URI", help="images")
+    parser.add_argument("--pair", nargs=2, action="append", metavar=("A", "B"), help="channels, by name or number")
+    parser.add_argument("--out", metavar="FILE", help="a report, .html or .pdf; without, the table is printed as CSV")
+    parser.add_argument(
+        "--thresholds", default="costes", help="costes, costes_bisection, otsu, 15%%, a number, or none"
+    )
+    parser.add_argument("--mask", help="variable of the image that is the mask")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
+
+
+def _run(load: Any, arguments: Any) -> int:
+    from intake_img.accessor.coloc import pixels
+    from intake_img.accessor.coloc.report import report
+
+    images = {uri: load(uri) for uri in arguments.uri}
+    limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
+    with contextlib.suppress(TypeError, ValueError):
+        limits = float(limits)
+    pairs = None if arguments.pair is None else [[_name(c) for c in pair] for pair in arguments.pair]
+    options = {"pairs": pairs, "thresholds": limits, "mask": arguments.mask}
+    if arguments.out is None:
+        for n, (name, image) in enumerate(images.items()):
+            table = pixels.measure(image, pairs, thresholds=limits, mask=arguments.mask).to_dataframe().reset_index()
+            table.insert(0, "image", name)
+            print(table.to_csv(index=False, header=n == 0), end="")
+        return 0
+    table = report(images, arguments.out, overwrite=arguments.overwrite, **options)
+    print(
+        f"{arguments.out}: {len(table)} pair{'s' * (len(table) != 1)} of {len(images)} image{'s' * (len(images) != 1)}"
+    )
+    return 0
+
+
+def _name(text: str) -> Any:
+    return int(text) if text.isdigit() else text

@@ -1,0 +1,159 @@
+"""What users name, checked once: channels and pairs of them, masks and labels, thresholds, lengths in physical
+units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.axes import SPATIAL
+from intake_img.errors import AxesError
+from intake_img.image import spacing_of
+
+__all__ = ["Scene", "pixels_of"]
+
+
+class Scene:
+    """An image with channels: its axes by role, its channels by name.
+
+    Parameters
+    ----------
+    obj : xarray.Dataset or xarray.DataArray
+    """
+
+    def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
+        self.obj = obj
+        self.image: xr.DataArray = obj.img._first
+        dims = tuple(map(str, self.image.dims))
+        self.spatial = tuple(a for a in dims if a in SPATIAL)
+        self.lead = tuple(a for a in dims if a not in SPATIAL and a != "c")
+        if "c" not in dims:
+            raise AxesError(f"colocalization needs a channel axis 'c'; the image has the axes {''.join(dims)!r}")
+        if not self.spatial:
+            raise AxesError(f"colocalization needs an axis of space among 'zyx'; the image has {''.join(dims)!r}")
+
+    @property
+    def channels(self) -> list[str | int]:
+        """Names of the channels; their numbers where they have none."""
+        if "c" in self.image.coords:
+            values = self.image["c"].values.tolist()
+            return [v if isinstance(v, int) else str(v) for v in values]
+        return list(range(self.image.sizes["c"]))
+
+    def channel(self, name: Any) -> int:
+        """Number of a channel given by name or number."""
+        names = self.channels
+        if name in names:
+            if names.count(name) > 1:
+                raise AxesError(f"{names.count(name)} channels are named {name!r}: give the number instead")
+            return names.index(name)
+        if isinstance(name, (int, np.integer)) and -len(names) <= name < len(names):
+            return int(name) % len(names)
+        raise AxesError(f"there is no channel {name!r}; the image has {', '.join(map(repr, names))}")
+
+    def pairs(self, pairs: Any = None) -> list[tuple[int, int]]:
+        """Pairs of channel numbers: all by default, in the image's order; or one pair; or a list of pairs."""
+        if pairs is None:
+            found = list(combinations(range(len(self.channels)), 2))
+            if not found:
+                raise AxesError("colocalization needs two channels; the image has one")
+            return found
+        if len(pairs) == 2 and not isinstance(pairs[0], (tuple, list)):
+            pairs = [pairs]
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(f"pairs hold {pair!r}: expected pairs of channels, e.g. [('actin', 'DNA')]")
+        return [(self.channel(a), self.channel(b)) for a, b in pairs]
+
+    def spacing(self, axis: str) -> float:
+        """Spacing of an axis in the unit of its coordinate; 1 where it is unknown."""
+        known = spacing_of(self.image[axis]) if axis in self.image.coords else None
+        return 1.0 if known is None else known
+
+    def origin(self, axis: str) -> float:
+        """Coordinate of the first sample; 0 where there is no coordinate."""
+        return float(self.image[axis].values[0]) if axis in self.image.coords and self.image.sizes[axis] else 0.0
+
+    @property
+    def unit(self) -> str:
+        """Unit of length of the axes of space; ``"px"`` where there is none."""
+        units = {str(self.image[a].attrs.get("units", "px")) for a in self.spatial if a in self.image.coords}
+        return units.pop() if len(units) == 1 else "px"
+
+    def in_pixels(self, length: Any, what: str, units: str | None = None) -> np.ndarray:
+        """A length for each axis of space in pixels: from a number or a mapping of axes, in the unit of the axes.
+
+        Parameters
+        ----------
+        length : float or mapping of str to float
+        what : str
+            Name of the argument, for messages.
+        units : {None, "px"}
+            ``"px"`` says that the lengths are in pixels already.
+        """
+        if isinstance(length, Mapping):
+            if unknown := [a for a in length if a not in self.spatial]:
+                raise AxesError(
+                    f"{what} names the axis {unknown[0]!r}; the axes of space are {''.join(self.spatial)!r}"
+                )
+            if missing := [a for a in self.spatial if a not in length]:
+                raise AxesError(f"{what} lacks the axis {missing[0]!r}: expected a length for each of {self.spatial}")
+            values = [float(length[a]) for a in self.spatial]
+        elif np.ndim(length) == 0:
+            values = [float(length)] * len(self.spatial)
+        else:
+            raise TypeError(f"{what}={length!r}: expected a number, or a mapping of axes to numbers")
+        scale = [1.0 if units == "px" else self.spacing(a) for a in self.spatial]
+        return np.array(values) / scale
+
+    def companion(self, given: Any, what: str) -> xr.DataArray | None:
+        """A mask or label image that goes with the image: by name of a variable, as DataArray, or as plain array."""
+        if given is None:
+            return None
+        if isinstance(given, str):
+            if not isinstance(self.obj, xr.Dataset) or given not in self.obj:
+                raise KeyError(f"{what}={given!r}: the Dataset has no such variable")
+            given = self.obj[given]
+        if isinstance(given, xr.Dataset):
+            given = given.img._first
+        if not isinstance(given, xr.DataArray):
+            ndim = np.ndim(given)
+            dims = [self.spatial, self.lead + self.spatial]
+            named = next((d for d in dims if len(d) == ndim), None)
+            if named is None:
+                raise AxesError(f"{what} has {ndim} axes: expected {' or '.join(repr(''.join(d)) for d in dims)}")
+            given = xr.DataArray(given, dims=named)
+        if alien := [str(d) for d in given.dims if d not in self.lead + self.spatial]:
+            raise AxesError(f"{what} has the axis {alien[0]!r}, expected only {''.join(self.lead + self.spatial)!r}")
+        for axis in given.dims:
+            if given.sizes[axis] != self.image.sizes[axis]:
+                raise AxesError(
+                    f"{what} has length {given.sizes[axis]} along {axis!r}, the image {self.image.sizes[axis]}"
+                )
+        return given
+
+    def pair_coords(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Coordinates ``pair``, ``channel1`` and ``channel2`` of a result."""
+        names = self.channels
+        text = np.array([f"{names[a]}-{names[b]}" for a, b in pairs], dtype=object).astype(str)
+        first, second = (np.array([names[p[k]] for p in pairs]) for k in (0, 1))
+        return {"pair": text, "channel1": ("pair", first), "channel2": ("pair", second)}
+
+    def lead_coords(self) -> dict[str, Any]:
+        """Coordinates of the axes that are not pooled."""
+        return {a: self.image[a] for a in self.lead if a in self.image.coords}
+
+
+def pixels_of(array: xr.DataArray, order: Sequence[str], whole: Sequence[str] = ()) -> Any:
+    """Return the dask array of an image with its axes in `order`, the axes in `whole` in one chunk each."""
+    import dask.array as da
+
+    data = array.transpose(*order).data
+    if not isinstance(data, da.Array):
+        data = da.from_array(np.asarray(data) if isinstance(data, np.ndarray) else data, chunks="auto")
+    return data.rechunk({order.index(a): -1 for a in whole}) if whole else data

@@ -1,0 +1,198 @@
+"""Pictures of colocalization with matplotlib; each function draws into axes and returns them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from intake_img.accessor.coloc import pixels
+from intake_img.accessor.coloc.inputs import Scene
+from intake_img.errors import MissingExtraError
+from intake_img.kernels.joint import Table
+from intake_img.kernels.moments import moments
+
+__all__ = ["ica", "matches", "overlay", "scatter"]
+
+
+def _axes(ax: Any) -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot", "drawing pictures") from None
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _one_place(scene: Scene, at: dict[str, Any]) -> Any:
+    """The object at one position on the axes that are kept; the first where none is named."""
+    obj = scene.obj.isel(dict(at))
+    rest = [a for a in scene.lead if a not in at]
+    return obj.isel(dict.fromkeys(rest, 0))
+
+
+def table_at(obj: Any, a: Any, b: Any, mask: Any, at: dict[str, Any]) -> Table:
+    """Return the table of a pair at one position."""
+    scene = Scene(obj)
+    companion = scene.companion(mask, "mask")
+    if companion is not None:
+        companion = companion.isel({k: at.get(k, 0) for k in scene.lead if k in companion.dims})
+    return pixels.histogram(_one_place(scene, at), a, b, mask=companion).item()
+
+
+def scatter(
+    obj: Any, a: Any, b: Any, *, mask: Any, thresholds: Any, fit: str | None, bins: int, ax: Any, at: dict[str, Any],
+    **options: Any,
+) -> Any:  # fmt: skip
+    """Draw the joint histogram; see `Coloc.scatter`."""
+    ax = _axes(ax)
+    from matplotlib.colors import LogNorm
+
+    scene = Scene(obj)
+    table = table_at(obj, a, b, mask, at)
+    edges = [_edges(x, bins) for x in (table.a, table.b)]
+    counts = np.histogram2d(table.a, table.b, bins=edges, weights=table.count)[0]
+    shown = np.ma.masked_equal(counts.T, 0)
+    norm = options.pop("norm", None) or LogNorm(vmin=1, vmax=max(2.0, float(counts.max())))
+    mesh = ax.pcolormesh(*edges, shown, norm=norm, **({"cmap": "viridis"} | options))
+    ax.figure.colorbar(mesh, ax=ax, label="pixels")
+    names = scene.channels
+    ax.set_xlabel(f"{names[scene.channel(a)]} (grey value)")
+    ax.set_ylabel(f"{names[scene.channel(b)]} (grey value)")
+    whole = moments(table)
+    if fit is not None:
+        slope, intercept = (float(v[0]) for v in whole.line(fit))
+        if np.isfinite(slope):
+            ax.axline((0, intercept), slope=slope, color="tab:red", lw=1, label=f"{fit} fit, slope {slope:.3g}")
+    if thresholds is not None:
+        pair = (scene.channel(a), scene.channel(b))
+        limits = pixels.parse_thresholds(thresholds, scene, [pair])
+        request = pixels.Request((pair,), ("n",), limits, pixels.measures.Conventions(), False, scene.image.dtype)
+        t1, t2 = pixels.thresholds_of(request, 0, table)
+        if t1 is not None and t2 is not None and np.isfinite([t1[0], t2[0]]).all():
+            ax.axvline(t1[0], color="0.3", ls="--", lw=1)
+            ax.axhline(t2[0], color="0.3", ls=":", lw=1, label=f"thresholds {t1[0]:.4g}, {t2[0]:.4g}")
+    ax.set_xlim(edges[0][0], edges[0][-1])
+    ax.set_ylim(edges[1][0], edges[1][-1])
+    ax.set_title(f"Pearson's r = {whole.pearson()[0]:.3f}, n = {int(whole.n[0])}")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper right", fontsize="small")
+    return ax
+
+
+def _edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Edges of bins: whole grey levels for integers, as few to a bin as give no more than `bins`."""
+    if not len(values):
+        return np.linspace(0, 1, bins + 1)
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        return np.linspace(low, high if high > low else low + 1, bins + 1)
+    width = -(-(int(high) - int(low) + 1) // bins)
+    return np.arange(int(low), int(high) + 1 + width, width) - 0.5
+
+
+def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: dict[str, Any]) -> Any:
+    """Draw Li's intensity correlation analysis; see `Coloc.ica`."""
+    if ax is None:
+        _axes(None)
+        import matplotlib.pyplot as plt
+
+        plt.close()
+        ax = plt.subplots(1, 2, layout="constrained", figsize=(9, 4), sharex=True)[1]
+    from matplotlib.colors import LogNorm
+
+    scene = Scene(obj)
+    table = table_at(obj, a, b, mask, at)
+    mean_a, mean_b = (float(m[0]) for m in moments(table).means())
+    product = (table.a - mean_a) * (table.b - mean_b)
+    names = scene.channels
+    for one, values, name in ((ax[0], table.a, a), (ax[1], table.b, b)):
+        limit = float(np.abs(product).max()) if len(product) else 1.0
+        edges = [np.linspace(-limit, limit, bins + 1) if limit else np.linspace(-1, 1, bins + 1), _edges(values, bins)]
+        counts = np.histogram2d(product, values, bins=edges, weights=table.count)[0]
+        mesh = one.pcolormesh(*edges, np.ma.masked_equal(counts.T, 0), norm=LogNorm(1, max(2.0, float(counts.max()))))
+        one.figure.colorbar(mesh, ax=one, label="pixels")
+        one.axvline(0, color="0.3", lw=1)
+        one.set_xlabel("(A - mean A)(B - mean B)")
+        one.set_ylabel(f"{names[scene.channel(name)]} (grey value)")
+    return ax
+
+
+def _planes(obj: Any, names: Any, at: dict[str, Any]) -> tuple[Scene, list[np.ndarray]]:
+    """Maximum projections along z of channels at one position."""
+    scene = Scene(_one_place(Scene(obj), at))
+    image = scene.image
+    found = []
+    for name in names:
+        plane = image.isel(c=scene.channel(name))
+        found.append((plane.max("z") if "z" in plane.dims else plane).transpose("y", "x").values)
+    return scene, found
+
+
+def _stretch(plane: np.ndarray) -> np.ndarray:
+    low, high = np.nanpercentile(plane, [0.5, 99.8])
+    return np.clip((plane.astype(float) - low) / (high - low if high > low else 1), 0, 1)
+
+
+def _extent(scene: Scene) -> list[float]:
+    """Edges of the outer pixels in the units of the axes, for a picture with its first row on top."""
+    edges = []
+    for axis in ("x", "y"):
+        low = scene.origin(axis) - scene.spacing(axis) / 2
+        edges.append((low, low + scene.image.sizes[axis] * scene.spacing(axis)))
+    return [*edges[0], edges[1][1], edges[1][0]]
+
+
+def _label(ax: Any, scene: Scene) -> None:
+    ax.set_xlabel(f"x ({scene.unit})")
+    ax.set_ylabel(f"y ({scene.unit})")
+
+
+def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at: dict[str, Any]) -> Any:
+    """Draw two channels in magenta and green and the pixels above both thresholds in white; see `Coloc.overlay`."""
+    ax = _axes(ax)
+    whole = Scene(obj)
+    first, second = whole.channel(a), whole.channel(b)
+    scene, planes = _planes(obj, (first, second), at)
+    companion = whole.companion(mask, "mask")
+    if companion is not None:
+        companion = companion.isel({k: at.get(k, 0) for k in whole.lead if k in companion.dims})
+    found = pixels.measure(_one_place(whole, at), (first, second), names=["threshold1", "threshold2"], mask=companion,
+                           thresholds=thresholds)  # fmt: skip
+    t1, t2 = (float(found[name].squeeze()) for name in ("threshold1", "threshold2"))
+    image = scene.image
+    both = (image.isel(c=first) > t1) & (image.isel(c=second) > t2)
+    if companion is not None:
+        both = both & (companion.astype(bool) if companion.dtype != bool else companion)
+    both = both.any("z") if "z" in both.dims else both
+    red, green = (_stretch(p) for p in planes)
+    rgb = np.stack([red, green, red], axis=-1)
+    rgb[both.transpose("y", "x").values] = 1
+    ax.imshow(rgb, extent=_extent(scene))
+    names = whole.channels
+    ax.set_title(f"{names[first]} magenta, {names[second]} green, above both thresholds white", fontsize="small")
+    _label(ax, scene)
+    return ax
+
+
+def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: dict[str, Any]) -> Any:
+    """Draw matched blobs over a projection; see `Coloc.plot_matches`."""
+    ax = _axes(ax)
+    scene, planes = _planes(obj, [0 if channel is None else channel], at)
+    ax.imshow(_stretch(planes[0]), cmap="gray", extent=_extent(scene))
+    for axis in scene.lead:
+        if axis in table:
+            index = at.get(axis, 0)
+            value = Scene(obj).image[axis].values[index] if axis in Scene(obj).image.coords else index
+            table = table[table[axis] == value]
+    for pair, part in table.groupby(["channel1", "channel2"], sort=False):
+        line = ax.plot(part[["x1", "x2"]].T.to_numpy(), part[["y1", "y2"]].T.to_numpy(), lw=0.8, color="0.8")
+        for handle in line:
+            handle.set_zorder(1)
+        ax.plot(part["x1"], part["y1"], "o", mfc="none", ms=6, label=f"{pair[0]} (matched with {pair[1]})")
+        ax.plot(part["x2"], part["y2"], "x", ms=5, label=f"{pair[1]} (matched with {pair[0]})")
+    if len(table):
+        ax.legend(fontsize="small")
+    ax.set_title(f"{len(table)} matches")
+    _label(ax, scene)
+    return ax

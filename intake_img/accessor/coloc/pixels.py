@@ -1,0 +1,462 @@
+"""Pixel measures of pairs of channels: from names and units to one pass over the chunks, and back to a labelled
+Dataset.
+
+Integers up to 16 bits (and wider ones whose values fit) are counted into joint histograms, from which all follows.
+Floats
+are kept as pixels where they are few; where they are many, sums are exact and what needs ranks or automatic thresholds
+comes from a histogram of equal bins. The result's attributes say which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.coloc.blocks import reduce_blocks
+from intake_img.accessor.coloc.inputs import Scene
+from intake_img.kernels import exact, joint, measures
+from intake_img.kernels.costes import METHODS, costes, otsu
+from intake_img.kernels.joint import Table
+
+__all__ = ["LEVELS", "Request", "histogram", "measure", "thresholds_of"]
+
+FEW_PIXELS = 2**23
+"""Floats of at most so many pixels at a position are ranked exactly."""
+LEVELS = 2**12
+"""Equal bins of a float channel with more pixels."""
+_AUTOMATIC = {"costes": "simple", "costes_bisection": "bisection", "costes_cellprofiler_fast": "cellprofiler_fast",
+              "costes_cellprofiler_faster": "cellprofiler_faster"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, checked; small, and part of every task.
+
+    Parameters
+    ----------
+    pairs : tuple of (int, int)
+    names : tuple of str
+    thresholds : object
+        None, a name, ``("fraction", f)``, or a tuple of (t1, t2) for each pair.
+    rules : Conventions
+    labelled : bool
+    dtype : dtype
+        Of the image.
+    shared : bool
+        Automatic thresholds of the whole image for all labels, in place of each label's own.
+    options : mapping
+        Further options of `costes`.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+    thresholds: Any
+    rules: measures.Conventions
+    labelled: bool
+    dtype: np.dtype
+    shared: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bits(self) -> int:
+        """Bits of a grey value in the keys of a histogram without labels; 0 with labels."""
+        return 0 if self.labelled or self.dtype.kind not in "biu" else joint.code_of(self.dtype)[1]
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        if self.dtype.kind == "b":
+            return (0.0, 1.0)
+        if self.dtype.kind not in "iu":
+            return None
+        info = np.iinfo(self.dtype)
+        return float(info.min), float(info.max)
+
+
+def parse_thresholds(given: Any, scene: Scene, pairs: list[tuple[int, int]]) -> Any:
+    """Return thresholds as `Request` holds them."""
+    if given is None or (isinstance(given, str) and given in (*_AUTOMATIC, "otsu")):
+        return given
+    if isinstance(given, str) and given.endswith("%"):
+        return ("fraction", float(given[:-1]) / 100)
+    if isinstance(given, str):
+        raise ValueError(
+            f"thresholds={given!r}: expected a number, a pair, {{channel: number}}, or one of "
+            f"{', '.join([*_AUTOMATIC, 'otsu'])}, or a share of the maximum such as '15%'"
+        )
+    if isinstance(given, Mapping):
+        values = {scene.channel(k): float(v) for k, v in given.items()}
+        if missing := [c for pair in pairs for c in pair if c not in values]:
+            raise ValueError(f"thresholds lack the channel {scene.channels[missing[0]]!r}, which is part of a pair")
+        return tuple((values[a], values[b]) for a, b in pairs)
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        return ((float(given[0]), float(given[1])),) * len(pairs)
+    if np.ndim(given) == 0:
+        return ((float(given), float(given)),) * len(pairs)
+    raise TypeError(f"thresholds={given!r}: expected a number, a pair of numbers, or a mapping of channels to numbers")
+
+
+def measure(
+    obj: Any,
+    pairs: Any = None,
+    *,
+    names: Iterable[str] | None = None,
+    mask: Any = None,
+    labels: Any = None,
+    thresholds: Any = None,
+    thresholds_from: str = "label",
+    options: Mapping[str, Any] | None = None,
+    **conventions: Any,
+) -> xr.Dataset:
+    """Measure pairs of channels; see `Coloc.measure`."""
+    scene = Scene(obj)
+    chosen = scene.pairs(pairs)
+    rules = measures.Conventions(**conventions)
+    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else names or measures.ALL))
+    limits = parse_thresholds(thresholds, scene, chosen)
+    measures.fields(wanted, rules, limits is not None)
+    if thresholds_from not in ("label", "image"):
+        raise ValueError(f"thresholds_from={thresholds_from!r}: expected 'label' or 'image'")
+    mask, labels = scene.companion(mask, "mask"), scene.companion(labels, "labels")
+    if labels is not None and labels.dtype.kind not in "iub":
+        raise TypeError(f"labels are {labels.dtype}: expected integers, one number for each region")
+    request = Request(tuple(chosen), wanted, limits, rules, labels is not None, scene.image.dtype,
+                      thresholds_from == "image", dict(options or {}))  # fmt: skip
+    results, method = _run(scene, request, mask, labels)
+    return _dataset(scene, request, results, method)
+
+
+def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str]:
+    """One result at each position: a list over pairs of (labels, measures)."""
+    channels = sorted({c for pair in request.pairs for c in pair})
+    run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
+    if request.dtype.kind in "biu":
+        found = run(
+            partial(_count, request),
+            partial(_merge_counts, len(request.pairs), request.bits),
+            partial(_finish_counts, request),
+        )
+        if all(r is not None for r in found.ravel()):
+            return found, "joint histogram of grey levels: exact"
+    elif request.dtype.kind != "f":
+        raise TypeError(f"the image is {request.dtype}: expected integers or floats")
+    if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
+        found = run(
+            partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request)
+        )
+        return found, "all pixels: exact"
+    return _stream(run, request), f"exact sums; ranks and automatic thresholds from {LEVELS} equal bins of each channel"
+
+
+# integers: joint histograms
+
+
+def _count(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
+    return [joint.count_pairs(planes[a], planes[b], labels, keep) for a, b in request.pairs]
+
+
+def _merge_counts(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
+    if any(found is None for part in parts for found in part):
+        return [None] * npairs
+    return [joint.merge([part[k] for part in parts], bits) for k in range(npairs)]
+
+
+def _finish_counts(request: Request, packed: list[Any], _: Any) -> list[Any] | None:
+    if any(p is None for p in packed):
+        return None
+    out = []
+    for k, p in enumerate(packed):
+        groups = joint.labels_of(p, request.dtype) if request.labelled else None
+        out.append((groups, _of_table(request, k, joint.unpack(p, request.dtype, groups))))
+    return out
+
+
+def _of_table(request: Request, k: int, table: Table) -> dict[str, np.ndarray]:
+    t1, t2 = thresholds_of(request, k, table)
+    return measures.measure(table, request.names, t1, t2, request.rules)
+
+
+def thresholds_of(request: Request, k: int, table: Table) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Return the thresholds of each group of a table, or (None, None) where none are asked for."""
+    given = request.thresholds
+    if given is None:
+        return None, None
+    size = table.ngroups
+    if not isinstance(given, str) and given[0] != "fraction":
+        return np.full(size, given[k][0]), np.full(size, given[k][1])
+    shared = request.shared and request.labelled
+    source = _pooled(table) if shared else table
+    if given[0] == "fraction":
+        found = np.full((source.ngroups, 2), -np.inf)
+        np.maximum.at(found[:, 0], source.group, source.a)
+        np.maximum.at(found[:, 1], source.group, source.b)
+        found = np.where(np.isfinite(found), found * given[1], np.nan)
+    else:
+        found = np.array([_automatic(request, source.of_group(g)) for g in range(source.ngroups)]).reshape(-1, 2)
+    if shared:
+        found = np.repeat(found, size, axis=0)
+    return found[:, 0].astype(float), found[:, 1].astype(float)
+
+
+def _automatic(request: Request, table: Table) -> tuple[float, float]:
+    if request.thresholds == "otsu":
+        return otsu(table.a, table.count), otsu(table.b, table.count)
+    return costes(table, _AUTOMATIC[request.thresholds], limits=request.limits, **request.options)
+
+
+def _pooled(table: Table) -> Table:
+    if table.a.dtype.kind == "f":
+        return joint.table_of(table.a, table.b)
+    order = np.lexsort((table.b, table.a))
+    a, b, w = table.a[order], table.b[order], table.count[order]
+    return Table(np.zeros(len(a), np.int64), a, b, w, 1)
+
+
+# floats and wide integers: pixels
+
+
+def _valid(planes: dict[int, np.ndarray], a: int, b: int, keep: Any, labels: Any) -> tuple[np.ndarray, ...]:
+    """Pixels of a pair that are kept, finite in both channels, and labelled if there are labels."""
+    x, y = planes[a], planes[b]
+    chosen = np.isfinite(x) & np.isfinite(y)
+    if keep is not None:
+        chosen &= keep
+    if labels is None:
+        return x[chosen], y[chosen], None  # type: ignore[return-value]
+    chosen &= labels > 0
+    return x[chosen], y[chosen], labels[chosen].astype(np.int64)
+
+
+def _gather(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
+    return [_valid(planes, a, b, keep, labels) for a, b in request.pairs]
+
+
+def _concatenate(npairs: int, parts: list[list[Any]]) -> list[Any]:
+    return [
+        tuple(None if part[0][k][j] is None else np.concatenate([p[k][j] for p in parts]) for j in range(3))
+        for k in range(npairs)
+        for part in [parts]
+    ]
+
+
+def _finish_pixels(request: Request, pixels: list[Any], _: Any) -> list[Any]:
+    out = []
+    for k, (a, b, labels) in enumerate(pixels):
+        if labels is None:
+            groups, table = None, joint.table_of(a.astype(float), b.astype(float))
+        else:
+            groups, index = np.unique(labels, return_inverse=True)
+            table = joint.table_of(a.astype(float), b.astype(float), index, len(groups))
+        out.append((groups, _of_table(request, k, table)))
+    return out
+
+
+# many floats: passes
+
+
+def _stream(run: Any, request: Request) -> np.ndarray:
+    """Exact sums in a first pass; in a second a histogram of equal bins, for ranks and automatic thresholds; in a third
+    sums that depend on means or thresholds. Passes that nothing needs are left out."""
+    size = len(request.pairs)
+    ranked = {"spearman", "spearman_t", "kendall_tau", "rwc1", "rwc2"} & set(request.names)
+    automatic = isinstance(request.thresholds, str) or (request.thresholds or ("",))[0] == "fraction"
+    first = run(partial(_sums_first, request), partial(_add_first, size), _as_it_is)
+    second = None
+    if ranked or automatic:
+        ranges = {place: [part[1:] for part in first[place]] for place in np.ndindex(first.shape)}
+        second = run(
+            partial(_binned, request, ranges), partial(_merge_counts, size, 0 if request.labelled else 16), _as_it_is
+        )
+    plans = {}
+    for place in np.ndindex(first.shape):
+        binned = [None] * size if second is None else second[place]
+        plans[place] = [_plan(request, k, first[place][k], binned[k]) for k in range(size)]
+    late = run(partial(_sums_late, request, plans), partial(_add_late, size), _as_it_is)
+    out = np.empty(first.shape, object)
+    for place in np.ndindex(first.shape):
+        out[place] = [_assemble(request, plans[place][k], first[place][k], late[place][k]) for k in range(size)]
+    return out
+
+
+def _as_it_is(value: Any, _: Any) -> Any:
+    return value
+
+
+def _need(request: Request, late: bool) -> dict[str, tuple[str, ...]]:
+    """Sums of the last pass (they depend on means or thresholds), or of the first."""
+    need = measures.fields(request.names, request.rules, request.thresholds is not None)
+    early = {"all", "a_lit", "b_lit", "both_lit"}
+    return {region: sums for region, sums in need.items() if (region not in early) == late}
+
+
+def _sums_first(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
+    out = []
+    for a, b in request.pairs:
+        x, y, index = _valid(planes, a, b, keep, labels)
+        sums = measures.tally_pixels(x, y, index, _need(request, late=False), 0, 0, request.rules)
+        low = (np.array([x.min(), y.min()]) if len(x) else np.full(2, np.inf)).astype(float)
+        high = (np.array([x.max(), y.max()]) if len(x) else np.full(2, -np.inf)).astype(float)
+        out.append((sums, low, high))
+    return out
+
+
+def _add_first(npairs: int, parts: list[list[Any]]) -> list[Any]:
+    return [
+        (
+            _add_sums([p[k][0] for p in parts]),
+            np.minimum.reduce([p[k][1] for p in parts]),
+            np.maximum.reduce([p[k][2] for p in parts]),
+        )
+        for k in range(npairs)
+    ]
+
+
+def _add_sums(parts: list[dict[Any, Any]]) -> dict[Any, Any]:
+    return {key: exact.add([p[key] for p in parts]) for key in parts[0]}
+
+
+def _binned(
+    request: Request, ranges: Any, planes: dict[int, np.ndarray], keep: Any, labels: Any, place: Any
+) -> list[Any]:
+    out = []
+    for k, (a, b) in enumerate(request.pairs):
+        low, high = ranges[place][k]
+        x, y, index = _valid(planes, a, b, keep, labels)
+        codes = [
+            np.clip((v.astype(float) - low[j]) * (LEVELS / max(high[j] - low[j], 1e-300)), 0, LEVELS - 1).astype(
+                np.uint16
+            )
+            for j, v in enumerate((x, y))
+        ]
+        out.append(joint.count_pairs(codes[0], codes[1], labels=index))
+    return out
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the passes before found out for one pair at one position."""
+
+    groups: np.ndarray
+    sums: Any
+    means: tuple[np.ndarray, np.ndarray]
+    t1: np.ndarray | None
+    t2: np.ndarray | None
+    ranked: dict[str, np.ndarray]
+
+
+def _plan(request: Request, k: int, first: Any, packed: Any) -> _Plan:
+    parts, low, high = first
+    counted = parts["all", "n"]
+    groups = counted[0] if request.labelled else np.zeros(1, np.int64)
+    sums = measures.as_integers(parts, groups)
+    means = measures.means_of(sums, len(groups), exact.LOWEST)
+    t1 = t2 = None
+    ranked: dict[str, np.ndarray] = {}
+    table = None
+    if packed is not None:
+        codes = joint.unpack(packed, np.dtype(np.uint16), groups if request.labelled else None)
+        width = (high - low) / LEVELS
+        centres = [low[j] + (c + 0.5) * width[j] for j, c in enumerate((codes.a, codes.b))]
+        table = Table(codes.group, centres[0], centres[1], codes.count, len(groups))
+    if request.thresholds is not None:
+        empty = joint.table_of(np.empty(0), np.empty(0), ngroups=len(groups))
+        t1, t2 = thresholds_of(request, k, empty if table is None else table)
+    if table is not None:
+        ranked = measures.ranked(table, request.names, t1, t2, request.rules)
+    return _Plan(groups, sums, means, t1, t2, ranked)
+
+
+def _sums_late(
+    request: Request, plans: Any, planes: dict[int, np.ndarray], keep: Any, labels: Any, place: Any
+) -> list[Any]:
+    need = _need(request, late=True)
+    out: list[Any] = []
+    for k, (a, b) in enumerate(request.pairs):
+        plan = plans[place][k]
+        x, y, index = _valid(planes, a, b, keep, labels)
+        row = np.searchsorted(plan.groups, index) if index is not None else np.zeros(1, np.int64)
+        low = np.full(len(plan.groups), -np.inf)
+        t1, t2 = (low if t is None else t for t in (plan.t1, plan.t2))
+        means = tuple(m[row] for m in plan.means)
+        out.append(measures.tally_pixels(x, y, index, need, t1[row], t2[row], request.rules, means))  # type: ignore[arg-type]
+    return out
+
+
+def _add_late(npairs: int, parts: list[list[Any]]) -> list[Any]:
+    return [_add_sums([p[k] for p in parts]) for k in range(npairs)]
+
+
+def _assemble(request: Request, plan: _Plan, first: Any, late: Any) -> Any:
+    sums = plan.sums | measures.as_integers(late, plan.groups)
+    found = measures.conclude(sums, request.names, plan.t1, plan.t2, request.rules, exact.LOWEST) | plan.ranked
+    return (plan.groups if request.labelled else None), {n: found[n] for n in request.names}
+
+
+# the result
+
+
+def _dataset(scene: Scene, request: Request, results: np.ndarray, method: str) -> xr.Dataset:
+    pairs, names = request.pairs, request.names
+    dims: tuple[str, ...] = (*scene.lead, "pair")
+    coords = scene.lead_coords() | scene.pair_coords(pairs)
+    shape = (*results.shape, len(pairs))
+    labels = None
+    if request.labelled:
+        found = [groups for r in results.ravel() for groups, _ in r]
+        labels = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        dims, shape = (*dims, "label"), (*shape, len(labels))
+        coords["label"] = labels
+    arrays = {name: np.full(shape, np.nan) for name in names}
+    if "n" in arrays:
+        arrays["n"][...] = 0
+    for place in np.ndindex(results.shape):
+        for k, (groups, values) in enumerate(results[place]):
+            where: Any = (*place, k) if labels is None else (*place, k, np.searchsorted(labels, groups))
+            for name in names:
+                arrays[name][where] = values[name] if labels is not None else values[name][0]
+    for name in ("n", "n_above"):
+        if name in arrays and not np.isnan(arrays[name]).any():
+            arrays[name] = arrays[name].astype(np.int64)
+    given = request.thresholds
+    attrs = {
+        "method": method,
+        "thresholds": "none" if given is None else given if isinstance(given, str) else repr(given),
+        **{k: "default" if v is None else v for k, v in asdict(request.rules).items()},
+    }
+    return xr.Dataset({name: (dims, arrays[name]) for name in names}, coords=coords, attrs=attrs)
+
+
+# the joint histogram itself
+
+
+def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None, labels: Any = None) -> np.ndarray:
+    """Return the `Table` of a pair at every position, an object array of the shape of the kept axes."""
+    scene = Scene(obj)
+    pair = (scene.channel(a), scene.channel(b))
+    request = Request((pair,), ("n",), None, measures.Conventions(), labels is not None, scene.image.dtype)
+    run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"),
+                  labels=scene.companion(labels, "labels"))  # fmt: skip
+    if request.dtype.kind in "biu":
+        found = run(
+            partial(_count, request), partial(_merge_counts, 1, request.bits), partial(_table_of_counts, request.dtype)
+        )
+        if all(r is not None for r in found.ravel()):
+            return found
+    return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
+
+
+def _table_of_counts(dtype: np.dtype, packed: list[Any], _: Any) -> Table | None:
+    return None if packed[0] is None else joint.unpack(packed[0], dtype)
+
+
+def _table_of_pixels(pixels: list[Any], _: Any) -> Table:
+    return joint.table_of(pixels[0][0].astype(float), pixels[0][1].astype(float))
+
+
+def costes_methods() -> tuple[str, ...]:
+    """Names of the variants of Costes' method."""
+    return METHODS

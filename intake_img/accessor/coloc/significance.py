@@ -1,0 +1,254 @@
+"""Significance of a correlation, and the register of channels: names, units and dask around `kernels.significance`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.coloc.blocks import reduce_blocks
+from intake_img.accessor.coloc.inputs import Scene, pixels_of
+from intake_img.errors import AxesError, MissingExtraError
+from intake_img.kernels import significance as kernel
+
+__all__ = ["ccf", "chromatic_shift", "correct_shift", "significance"]
+
+
+def significance(
+    obj: Any, pairs: Any, *, block: Any, units: str | None, mask: Any, n: int, seed: int, alternative: str
+) -> xr.Dataset:
+    """Costes' block permutation; see `Coloc.significance`."""
+    if alternative not in ("greater", "less", "two-sided"):
+        raise ValueError(f"alternative={alternative!r}: expected 'greater', 'less' or 'two-sided'")
+    scene = Scene(obj)
+    chosen = scene.pairs(pairs)
+    companion = scene.companion(mask, "mask")
+    lengths = np.maximum(1, np.rint(scene.in_pixels(block, "block", units))).astype(int)
+    size = tuple(int(min(k, scene.image.sizes[a])) for k, a in zip(lengths, scene.spatial, strict=True))
+    sizes = [scene.image.sizes[a] for a in scene.lead]
+    out = {name: np.full((*sizes, len(chosen)), np.nan) for name in ("pearson", "p_value", "z_score", "mean", "std")}
+    permuted = np.full((*sizes, len(chosen), n), np.nan)
+    for place in np.ndindex(*sizes):
+        at = dict(zip(scene.lead, place, strict=True))
+        inside = None
+        if companion is not None:
+            part = companion.isel({a: k for a, k in at.items() if a in companion.dims})
+            inside = np.broadcast_to(_values(part, scene), [scene.image.sizes[a] for a in scene.spatial]) != 0
+        for k, (first, second) in enumerate(chosen):
+            one, two = (_values(scene.image.isel(at | {"c": c}), scene) for c in (first, second))
+            r, null = kernel.permute_blocks(one, two, size, inside, n, seed)
+            permuted[(*place, k)] = null
+            found = _judge(r, null, alternative)
+            for name, value in found.items():
+                out[name][(*place, k)] = value
+    dims = (*scene.lead, "pair")
+    return xr.Dataset(
+        {name: (dims, values) for name, values in out.items()} | {"permuted": ((*dims, "permutation"), permuted)},
+        coords=scene.lead_coords() | scene.pair_coords(chosen),
+        attrs={"block_pixels": list(size), "permutations": n, "seed": seed, "alternative": alternative,
+               "p_value_formula": "(1 + number of permuted r at least as extreme) / (1 + permutations)"},
+    )  # fmt: skip
+
+
+def _values(array: xr.DataArray, scene: Scene) -> np.ndarray:
+    dims = tuple(a for a in scene.spatial if a in array.dims)
+    values = array.transpose(*dims).values
+    return values[tuple(slice(None) if a in dims else None for a in scene.spatial)]
+
+
+def _judge(r: float, null: np.ndarray, alternative: str) -> dict[str, float]:
+    if np.isnan(r):
+        return {}
+    rounding = 1e-12
+    more, less = int((null >= r - rounding).sum()), int((null <= r + rounding).sum())
+    tail = {"greater": more, "less": less, "two-sided": 2 * min(more, less)}[alternative]
+    extra = 2 if alternative == "two-sided" else 1
+    mean, std = float(null.mean()), float(null.std(ddof=1)) if len(null) > 1 else np.nan
+    return {
+        "pearson": r,
+        "p_value": min(1.0, (extra + tail) / (1 + len(null))),
+        "z_score": (r - mean) / std if std else np.nan,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask: Any) -> xr.DataArray:
+    """Van Steensel's cross-correlation function; see `Coloc.ccf`."""
+    scene = Scene(obj)
+    if axis not in scene.spatial:
+        raise AxesError(f"axis={axis!r}: expected an axis of space of the image, {', '.join(scene.spatial)}")
+    chosen = scene.pairs(pairs)
+    spacing = 1.0 if units == "px" else scene.spacing(axis)
+    reach = int(np.floor(float(limit) / spacing + 1e-9)) if limit is not None else 20
+    reach = min(reach, scene.image.sizes[axis] - 1)
+    shifts = list(range(-reach, reach + 1))
+    number = scene.spatial.index(axis)
+    found = reduce_blocks(
+        scene,
+        sorted({c for pair in chosen for c in pair}),
+        partial(_shifted, tuple(chosen), number, shifts),
+        _listed,
+        _correlated,
+        mask=scene.companion(mask, "mask"),
+        whole=(axis,),
+    )
+    values = np.full((*found.shape, len(chosen), len(shifts)), np.nan)
+    for place in np.ndindex(found.shape):
+        values[place] = found[place]
+    lag = xr.DataArray(np.array(shifts) * spacing, dims="lag")
+    if axis in scene.image.coords and "units" in scene.image[axis].attrs:
+        lag.attrs["units"] = scene.image[axis].attrs["units"]
+    return xr.DataArray(
+        values,
+        dims=(*scene.lead, "pair", "lag"),
+        coords=scene.lead_coords() | scene.pair_coords(chosen) | {"lag": lag, "lag_pixels": ("lag", shifts)},
+        name="ccf",
+        attrs={"axis": axis, "convention": "Pearson's r of channel1 at x with channel2 at x + lag, over the overlap"},
+    )
+
+
+def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, __: Any) -> list[Any]:
+    return [[kernel.shifted_sums(planes[a], planes[b], keep, axis, shifts)] for a, b in pairs]
+
+
+def _listed(parts: list[Any]) -> list[Any]:
+    return [[kernel.add_shifted([sums for part in parts for sums in part[k]])] for k in range(len(parts[0]))]
+
+
+def _correlated(parts: list[Any], _: Any) -> np.ndarray:
+    return np.array([[m.pearson()[0] for m in kernel.shifted_moments(part)] for part in parts])
+
+
+def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: str | None) -> xr.DataArray:
+    """Estimate the shift of each channel; see `Coloc.chromatic_shift`."""
+    import importlib.util
+
+    if importlib.util.find_spec("skimage") is None:
+        raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift")
+    scene = Scene(obj)
+    fixed = scene.channel(reference)
+    sizes = [scene.image.sizes[a] for a in scene.lead]
+    channels = len(scene.channels)
+    out = np.zeros((*sizes, channels, len(scene.spatial)))
+    for place in np.ndindex(*sizes):
+        at = dict(zip(scene.lead, place, strict=True))
+        base = _values(scene.image.isel(at | {"c": fixed}), scene).astype(float)
+        for c in range(channels):
+            moving = _values(scene.image.isel(at | {"c": c}), scene).astype(float)
+            if c == fixed or moving.min() == moving.max() or base.min() == base.max():
+                out[(*place, c)] = 0.0 if c == fixed else np.nan
+                continue
+            shift = _displacement(base, moving, upsample, normalization)
+            out[(*place, c)] = shift * [scene.spacing(a) for a in scene.spatial]
+    coords = scene.lead_coords() | {"axis": list(scene.spatial)}
+    if "c" in scene.image.coords:
+        coords["c"] = scene.image["c"]
+    return xr.DataArray(
+        out,
+        dims=(*scene.lead, "c", "axis"),
+        coords=coords,
+        name="shift",
+        attrs={"units": scene.unit, "reference": str(scene.channels[fixed])},
+    )
+
+
+def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normalization: str | None) -> np.ndarray:
+    """Displacement of `moving` in pixels. Borders are faded out, and the estimate is refined on the image moved
+    back.
+    """
+    from scipy.ndimage import shift
+    from skimage.registration import phase_cross_correlation
+
+    window = np.ones(base.shape)
+    for axis, n in enumerate(base.shape):
+        if n > 2:
+            window *= np.hanning(n + 2)[1:-1].reshape([-1 if k == axis else 1 for k in range(base.ndim)])
+    found = np.zeros(base.ndim)
+    for _ in range(4):
+        back = shift(moving, -found, order=1, mode="nearest") if found.any() else moving
+        pair = ((x - x.mean()) * window for x in (base, back))
+        # what scikit-image returns moves the second image onto the first: the opposite of the displacement
+        step = phase_cross_correlation(*pair, upsample_factor=upsample, normalization=normalization)[0]
+        found -= step
+        if np.abs(step).max() < 1 / upsample:
+            break
+    return found
+
+
+def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) -> Any:
+    """Move each channel back by its shift; see `Coloc.correct_shift`."""
+    scene = Scene(obj)
+    order_of = (*scene.lead, "c", *scene.spatial)
+    image = pixels_of(scene.image, order_of)
+    shifts = shifts.sel(axis=list(scene.spatial))
+    shifts = shifts.expand_dims({a: scene.image.sizes[a] for a in scene.lead if a not in shifts.dims})
+    amounts = shifts.transpose(*scene.lead, "c", "axis").values
+    amounts = np.nan_to_num(amounts) / [scene.spacing(a) for a in scene.spatial]
+    moved = _moved(image, amounts, len(scene.lead) + 1, order, fill)
+    result = scene.image.copy(data=xr.DataArray(moved, dims=order_of).transpose(*scene.image.dims).data)
+    if isinstance(obj, xr.DataArray):
+        return result
+    return obj.assign({scene.image.name: result})
+
+
+def _moved(image: Any, amounts: np.ndarray, nlead: int, order: int, fill: float) -> Any:
+    import dask.array as da
+
+    reach = np.ceil(np.abs(amounts).max(axis=tuple(range(nlead)))).astype(int)
+    image = image.rechunk(dict.fromkeys(range(nlead), 1))
+    depth = dict.fromkeys(range(nlead), 0) | {nlead + k: int(r) for k, r in enumerate(reach)}
+    table = da.from_array(_boxed(amounts), chunks=1)
+    table = table[(..., *[None] * len(reach))]
+    padded = da.overlap.overlap(image, depth, boundary=float(fill) if image.dtype.kind == "f" else int(fill))
+    chunks = {k: tuple(n - 2 * depth[k] for n in padded.chunks[k]) for k in range(image.ndim)}
+    names = tuple(f"axis{k}" for k in range(image.ndim))
+    return da.blockwise(
+        _move_block,
+        names,
+        padded,
+        names,
+        table,
+        (*names[:nlead], *(f"one{k}" for k in range(len(reach)))),
+        depth=tuple(int(r) for r in reach),
+        order=order,
+        adjust_chunks={names[k]: c for k, c in chunks.items()},
+        dtype=image.dtype,
+        concatenate=True,
+        meta=np.empty((0,) * image.ndim, image.dtype),
+    )
+
+
+def _boxed(amounts: np.ndarray) -> np.ndarray:
+    out = np.empty(amounts.shape[:-1], object)
+    for place in np.ndindex(out.shape):
+        out[place] = amounts[place]
+    return out
+
+
+def _move_block(block: np.ndarray, table: np.ndarray, depth: tuple[int, ...], order: int) -> np.ndarray:
+    amount = table.ravel()[0]
+    lead = block.ndim - len(depth)
+    moved = block.reshape(block.shape[lead:])
+    for axis, (by, reach) in enumerate(zip(amount, depth, strict=True)):
+        moved = _move_axis(moved, float(by), axis, reach, order)
+    if block.dtype.kind in "iu":
+        info = np.iinfo(block.dtype)
+        moved = np.clip(np.rint(moved), info.min, info.max)
+    return moved.astype(block.dtype)[(None,) * lead]
+
+
+def _move_axis(block: np.ndarray, by: float, axis: int, reach: int, order: int) -> np.ndarray:
+    """Value at i + by for each i of the core; weights do not depend on the place, so that chunks do not show."""
+    whole = int(np.floor(by + 0.5)) if order == 0 else int(np.floor(by))
+    part = 0.0 if order == 0 else by - whole
+    size = block.shape[axis] - 2 * reach
+
+    def at(first: int) -> np.ndarray:
+        where = [slice(None)] * block.ndim
+        where[axis] = slice(reach + first, reach + first + size)
+        return block[tuple(where)]
+
+    return at(whole) if part == 0 else (1 - part) * at(whole) + part * at(whole + 1)

@@ -1,0 +1,205 @@
+"""Rank statistics of weighted pairs in groups: Spearman's rho, Kendall's tau-b, and the dense ranks of RWC, all exact.
+
+All read a sorted `Table`. Kendall's concordant pairs are counted by bits of the rank (a wavelet tree: time K times the
+number of bits), or, in one dense group, by running sums of the histogram.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intake_img.kernels.joint import Table
+from intake_img.kernels.moments import _ratio, _root_ratio, grouped_sum
+
+__all__ = ["dense_ranks", "kendall", "rank_product", "spearman"]
+
+
+def _runs(*columns: np.ndarray) -> np.ndarray:
+    """Starts of runs of equal rows."""
+    change = np.zeros(max(0, len(columns[0]) - 1), bool)
+    for c in columns:
+        change |= c[1:] != c[:-1]
+    return np.concatenate([[0], np.flatnonzero(change) + 1]) if len(columns[0]) else np.empty(0, np.int64)
+
+
+def _marginal(group: np.ndarray, value: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct (group, value) of rows sorted by them, with counts: (starts, group, count)."""
+    starts = _runs(group, value)
+    return starts, group[starts], np.add.reduceat(count, starts) if len(starts) else count[:0]
+
+
+def _within(group: np.ndarray, cumulative: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Subtract from a running sum its value at the start of the group, `first` being the starts of the groups."""
+    return cumulative - np.repeat(cumulative[first], np.diff(first, append=len(group)))
+
+
+def _twice_midranks(table: Table, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For rows sorted by (group, a): 2 * (mid-rank of a) - (n + 1), and where each distinct value starts."""
+    starts, group, count = _marginal(table.group, table.a, table.count)
+    before = np.concatenate([[0], np.cumsum(count)[:-1]])
+    before = _within(group, before, _runs(group))
+    return 2 * before + count - totals[group], starts
+
+
+def _expand(values: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+    return np.repeat(values, np.diff(starts, append=size))
+
+
+def _totals(table: Table) -> np.ndarray:
+    return np.bincount(table.group, weights=table.count, minlength=table.ngroups).astype(np.int64)
+
+
+def spearman(table: Table) -> np.ndarray:
+    """Spearman's rho of each group: Pearson's r of mid-ranks. NaN for a constant channel.
+
+    Returns
+    -------
+    ndarray of shape (G,)
+    """
+    if not len(table):
+        return np.full(table.ngroups, np.nan)
+    n = _totals(table)
+    rank_a, starts_a = _twice_midranks(table, n)
+    order = table.by_b
+    back = Table(table.group[order], table.b[order], table.a[order], table.count[order], table.ngroups)
+    rank_b, starts_b = _twice_midranks(back, n)
+    group_a, group_b = table.group[starts_a], back.group[starts_b]
+    per_row = np.empty(len(table), np.int64)
+    per_row[order] = _expand(rank_b, starts_b, len(table))
+    # sums of counts times ranks within a row of equal a stay below n*n; across rows Python integers where needed
+    inner = np.add.reduceat(per_row * table.count, starts_a)
+    g = table.ngroups
+    cov = grouped_sum(group_a, g, rank_a, inner)
+    va = grouped_sum(group_a, g, rank_a, rank_a * np.add.reduceat(table.count, starts_a))
+    vb = grouped_sum(group_b, g, rank_b, rank_b * np.add.reduceat(back.count, starts_b))
+    return np.array([_root_ratio(c, x * y) for c, x, y in zip(cov, va, vb, strict=True)], dtype=float)
+
+
+def dense_ranks(table: Table, pooled: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row the 0-based dense ranks of a and of b: within its group, or over all groups (`pooled`)."""
+    if pooled:
+        return tuple(np.unique(x, return_inverse=True)[1] for x in (table.a, table.b))  # type: ignore[return-value]
+    starts = _runs(table.group, table.a)
+    group = table.group[starts]
+    rank_a = _expand(_within(group, np.arange(len(starts)), _runs(group)), starts, len(table))
+    order = table.by_b
+    b_group = table.group[order]
+    starts = _runs(b_group, table.b[order])
+    group = b_group[starts]
+    rank_b = np.empty(len(table), np.int64)
+    rank_b[order] = _expand(_within(group, np.arange(len(starts)), _runs(group)), starts, len(table))
+    return rank_a, rank_b
+
+
+def kendall(table: Table) -> np.ndarray:
+    """Kendall's tau-b of each group: (concordant - discordant) / sqrt((pairs - ties in a)(pairs - ties in b)).
+
+    Returns
+    -------
+    ndarray of shape (G,)
+        NaN for a constant channel.
+    """
+    if not len(table):
+        return np.full(table.ngroups, np.nan)
+    size = table.ngroups
+    n = _totals(table)
+    rank_a, rank = dense_ranks(table)
+    if size == 1 and (int(rank_a[-1]) + 1) * (int(rank.max()) + 1) <= 100 * len(table):
+        concordant = np.array([_concordant_dense(rank_a, rank, table.count)], object)
+    else:
+        concordant = _concordant_by_bits(table, rank)
+
+    def pairs(group: np.ndarray, count: np.ndarray) -> np.ndarray:
+        return grouped_sum(group, size, count, count - 1) // 2
+
+    _, group_a, count_a = _marginal(table.group, table.a, table.count)
+    order = table.by_b
+    _, group_b, count_b = _marginal(table.group[order], table.b[order], table.count[order])
+    starts = _runs(table.group, table.a, table.b)
+    both = pairs(table.group[starts], np.add.reduceat(table.count, starts))
+    ties_a, ties_b = pairs(group_a, count_a), pairs(group_b, count_b)
+    every = np.array([int(k) * (int(k) - 1) // 2 for k in n], object)
+    difference = 2 * concordant - (every - ties_a - ties_b + both)
+    return np.array(
+        [_root_ratio(d, (e - x) * (e - y)) for d, e, x, y in zip(difference, every, ties_a, ties_b, strict=True)],
+        dtype=float,
+    )
+
+
+def _concordant_dense(rank_a: np.ndarray, rank_b: np.ndarray, count: np.ndarray) -> int:
+    """Pairs of pixels of which one is larger in both channels: by running sums over blocks of rows."""
+    width = int(rank_b.max()) + 1
+    rows = int(rank_a[-1]) + 1
+    step = max(1, 2**21 // width)
+    carry = np.zeros(width + 1, np.int64)  # carry[b]: pixels of earlier rows below b, exclusive
+    total = 0
+    for first in range(0, rows, step):
+        part = slice(*np.searchsorted(rank_a, [first, first + step]))
+        row, column, weight = rank_a[part] - first, rank_b[part], count[part]
+        height = min(step, rows - first)
+        cells = np.zeros((height + 1, width + 1), np.int64)
+        np.add.at(cells, (row + 1, column + 1), weight)
+        np.cumsum(cells, axis=0, out=cells)
+        np.cumsum(cells, axis=1, out=cells)
+        cells += carry
+        below = cells[row, column]
+        if float((weight.astype(float) * below).sum()) < 2**62:
+            total += int((weight * below).sum())
+        else:
+            total += int((weight.astype(object) * below).sum())
+        carry = cells[-1].copy()
+    return total
+
+
+def _concordant_by_bits(table: Table, rank: np.ndarray) -> np.ndarray:
+    """The same in groups: at each bit of the rank of b, pairs that agree in the bits above and differ in this one."""
+    order = np.lexsort((-rank, table.a, table.group))  # equal a: larger b first, so that it is not counted
+    group, rank, weight = table.group[order], rank[order], table.count[order]
+    total = np.zeros(table.ngroups, object)
+    node = group.copy()
+    for bit in reversed(range(int(rank.max()).bit_length())):
+        one = (rank >> bit) & 1 == 1
+        starts = _runs(node)
+        zeros = np.concatenate([[0], np.cumsum(np.where(one, 0, weight))[:-1]])
+        below = _within(node, zeros, starts)
+        upper = np.flatnonzero(one)
+        # nodes of one group follow each other, so that the group is still sorted
+        total = total + grouped_sum(group[upper], table.ngroups, weight[upper], below[upper])
+        # split each node by the bit, keeping the order
+        k = np.concatenate([[0], np.cumsum(~one)])
+        lengths = np.diff(starts, append=len(node))
+        zeros_in = np.repeat(k[starts + lengths] - k[starts], lengths)
+        begin = np.repeat(starts, lengths)
+        rank_zero = k[:-1] - np.repeat(k[starts], lengths)
+        place = np.where(one, begin + zeros_in + (np.arange(len(node)) - begin - rank_zero), begin + rank_zero)
+        moved = np.empty_like(rank), np.empty_like(weight), np.empty_like(node), np.empty_like(group)
+        for new, old in zip(moved, (rank, weight, node * 2 + one, group), strict=True):
+            new[place] = old
+        rank, weight, node, group = moved
+        node = np.concatenate([[0], np.cumsum(np.diff(node) != 0)])
+    return total
+
+
+def rank_product(table: Table, keep: np.ndarray, pooled: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the pixels to keep of A, and of B, times the rank weight (R - |rank a - rank b|) / R.
+
+    Singan et al. 2011, as CellProfiler computes it: dense ranks from 0, R the largest rank of both channels plus 1.
+    """
+    size = table.ngroups
+    if not len(table):
+        return np.zeros(size), np.zeros(size)
+    rank_a, rank_b = dense_ranks(table, pooled)
+    top = np.zeros(size, np.int64)
+    np.maximum.at(top, table.group, np.maximum(rank_a, rank_b) + 1)
+    if pooled:
+        top[:] = top.max()
+    weight = (top[table.group] - np.abs(rank_a - rank_b))[keep]
+    group, a, b, count = table.group[keep], table.a[keep], table.b[keep], table.count[keep]
+    sums = []
+    for x in (a, b):
+        if x.dtype.kind == "f":
+            sums.append(np.bincount(group, weights=count * weight * x, minlength=size) / np.maximum(top, 1))
+        else:
+            whole = grouped_sum(group, size, count * weight, x)
+            sums.append(np.array([_ratio(s, int(t)) if t else 0.0 for s, t in zip(whole, top, strict=True)], float))
+    return sums[0], sums[1]

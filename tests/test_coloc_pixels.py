@@ -1,0 +1,501 @@
+"""Pixel measures equal known answers, for any chunks, masks, labels and dtypes; what is undefined is NaN."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import dask.array as da
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import scipy.stats
+import tifffile
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import intake_img  # noqa: F401
+from intake_img.accessor.coloc import pixels
+from intake_img.kernels import costes, exact, joint, measures
+
+PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
+EVERY = measures.ALL + measures.EXTRA
+
+
+def image(a, b, chunks=None, names=("A", "B")):
+    """Two channels as a lazy Dataset."""
+    both = np.stack([a, b])
+    axes = "c" + "zyx"[-a.ndim :]
+    data = da.from_array(both, chunks=chunks or both.shape)
+    return xr.Dataset({"image": (tuple(axes), data)}, coords={"c": list(names)})
+
+
+@pytest.fixture(scope="module")
+def answers(expected):
+    return json.loads((expected / "coloc" / "pixel_measures.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def arrays(answers, data):
+    return {
+        name: tuple(tifffile.imread(data / answers["pairs"][name][key]) for key in ("ch1", "ch2")) for name in PAIRS
+    }
+
+
+def measured(ds, thresholds=None, **options):
+    found = ds.img.coloc.measure(("A", "B"), measures=EVERY, thresholds=thresholds, **options)
+    return {name: found[name].item() for name in EVERY}
+
+
+def ours(a, b, ds):
+    """All known answers, by their names in the file."""
+    coloc = ds.img.coloc
+    plain = measured(ds)
+    yield from {
+        "n": plain["n"],
+        "pearson": plain["pearson"],
+        "spearman_rho": plain["spearman"],
+        "spearman_t": plain["spearman_t"],
+        "kendall_tau_b": plain["kendall_tau"],
+        "icq_zero_as_positive": plain["li_icq"],
+        "icq_strict_positive": coloc.li_icq(zero="negative").item(),
+        "icq_zero_excluded": coloc.li_icq(zero="excluded").item(),
+        "manders_M1": plain["manders_m1"],
+        "manders_M2": plain["manders_m2"],
+        "moc": plain["overlap"],
+        "k1": plain["overlap_k1"],
+        "k2": plain["overlap_k2"],
+        "intersection_coeff_A_in_B_gt0": plain["intersection1"],
+        "intersection_coeff_B_in_A_gt0": plain["intersection2"],
+        "costes_slope_orthogonal": plain["slope"],
+        "costes_intercept": plain["intercept"],
+        "cellprofiler.ols_slope": coloc.linear_fit(fit="ols").slope.item(),
+        "icq_n_zero_products": round(
+            (coloc.li_icq(zero="positive").item() - coloc.li_icq(zero="negative").item()) * plain["n"]
+        ),
+        "costes_slope_coloc2_asrun": slope_without_first_pixel(a, b),
+    }.items()
+    for method, name in (("simple", "costes"), ("bisection", "costes_bisection")):
+        key = f"costes_{method}."
+        coloc2 = measured(ds, name, above="or")
+        jacop = measured(ds, name, above="and", manders_denominator="above")
+        yield key + "thr1", coloc2["threshold1"]
+        yield key + "thr2", coloc2["threshold2"]
+        yield key + "thr_exact_slope", list(coloc.costes_threshold("A", "B", method=method))
+        yield key + "pearson_below", coloc2["pearson_below"]
+        yield key + "pearson_above_OR", coloc2["pearson_above"]
+        yield key + "pearson_above_AND", jacop["pearson_above"]
+        for k in "12":
+            yield f"{key}tM{k}", coloc2[f"manders_tm{k}"]
+            yield f"{key}tM{k}_above_denominator", jacop[f"manders_tm{k}"]
+    for share in (0, 15):
+        found = measured(ds, f"{share}%", manders_denominator="above", manders_comparison=">=", overlap_region="above")
+        for theirs, own in (
+            ("manders1", "manders_tm1"), ("manders2", "manders_tm2"), ("rwc1", "rwc1"), ("rwc2", "rwc2"),
+            ("overlap", "overlap"), ("k1", "overlap_k1"), ("k2", "overlap_k2"),
+        ):  # fmt: skip
+            yield f"cellprofiler_thr{share}.{theirs}", found[own]
+    for speed in ("Fast", "Faster"):
+        found = coloc.costes_threshold("A", "B", method=f"cellprofiler_{speed.lower()}")
+        yield f"cellprofiler_costes_{speed}.thr1", found[0]
+        yield f"cellprofiler_costes_{speed}.thr2", found[1]
+    histogram = coloc.histogram("A", "B")
+    zero = histogram.sel(value1=0, value2=0).item() if {0} <= set(histogram.value1.values) else 0
+    yield (
+        "hist2d_256",
+        {
+            "sum": int(histogram.sum()),
+            "at_0_0": zero,
+            "nonzero_bins": int((histogram > 0).sum()),
+            "max": int(histogram.max()),
+        },
+    )
+
+
+def slope_without_first_pixel(a, b):
+    """Coloc 2 as run: its variances leave out the first pixel, its means do not."""
+    a, b = a.ravel().astype(float), b.ravel().astype(float)
+    x, y = (v[1:] - v.mean() for v in (a, b))
+    va, vb, cov = (x**2).sum(), (y**2).sum(), (x * y).sum()
+    return (vb - va + np.sqrt((vb - va) ** 2 + 4 * cov**2)) / (2 * cov)
+
+
+# CellProfiler counts pixels exactly on its second threshold as its rounding errors have it
+TIES = {("mAC", "cellprofiler_costes_Faster.thr1"), ("mAC", "cellprofiler_costes_Faster.thr2")}
+# what these tools return, not what is right: asserted of the tools themselves
+OF_OTHERS = {"pearson_skimage_native_dtype", "moc_skimage_on_native_uint8_WRONG"}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_known_answer(name, arrays, answers):
+    a, b = arrays[name]
+    chunks = (1, 7, 60, 50) if a.ndim == 3 else (2, 70, 110)
+    ds = image(a, b, chunks)
+    known = dict(answers["pairs"][name]["measures"])
+    for key, value in ours(a, b, ds):
+        entry = known.pop(key)
+        if (name, key) in TIES:
+            found = ds.img.coloc.costes_threshold("A", "B", method="cellprofiler_faster", ties="below")
+            value = found[int(key[-1]) - 1]
+        want = np.nan if entry["value"] is None else entry["value"]
+        if isinstance(want, (dict, list)):
+            assert value == want, key
+        else:
+            assert value == pytest.approx(want, rel=0, abs=entry["tol"], nan_ok=True), key
+    assert set(known) == OF_OTHERS
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_scikit_image_returns_on_the_native_dtype(name, arrays, answers):
+    from skimage.measure import manders_overlap_coeff, pearson_corr_coeff
+
+    a, b = arrays[name]
+    known = answers["pairs"][name]["measures"]
+    assert pearson_corr_coeff(a, b)[0] == pytest.approx(known["pearson_skimage_native_dtype"]["value"], abs=1e-6)
+    wrong = manders_overlap_coeff(a, b)
+    assert wrong == pytest.approx(known["moc_skimage_on_native_uint8_WRONG"]["value"], abs=1e-6)
+
+
+def test_overlap_does_not_overflow(arrays):
+    ds = image(*arrays["pos"])
+    assert ds.img.coloc.overlap().overlap.item() == pytest.approx(0.7774162387, abs=1e-10)
+    wide = ds.assign(image=ds.image.astype("uint16") * 257)
+    assert wide.img.coloc.overlap().overlap.item() == pytest.approx(0.7774162387, abs=1e-10)
+
+
+def test_ccf_equals_known_answers(arrays, answers):
+    known = answers["van_steensel_ccf"]
+    ds = image(*arrays["pos"], chunks=(1, 7, 60, 50))
+    found = ds.img.coloc.ccf(axis="x", limit=20)
+    np.testing.assert_allclose(found.squeeze("pair"), known["ccf"], rtol=0, atol=known["tol"])
+    assert found.lag_pixels.values.tolist() == known["dx"]
+    assert found.lag_pixels.values[found.values.argmax()] == known["argmax"]
+
+
+# laws
+
+
+def test_any_chunks_also_of_time_give_the_same(arrays):
+    a, b = arrays["pos"]
+    both = np.stack([np.stack([a, b]), np.stack([a // 2, b])])[:, :, ::3]
+    results = []
+    for chunks in ((2, 2, 11, 152, 172), (1, 1, 3, 50, 171), (2, 1, 11, 1, 172)):
+        if chunks[3] == 1:
+            chunks = (2, 1, 11, 19, 172)
+        ds = xr.Dataset({"image": (tuple("tczyx"), da.from_array(both, chunks=chunks))}, coords={"c": ["A", "B"]})
+        results.append(ds.img.coloc.measure(thresholds="costes", measures=EVERY))
+    xr.testing.assert_identical(results[0], results[1])
+    xr.testing.assert_identical(results[0], results[2])
+    assert results[0].sizes == {"t": 2, "pair": 1}
+    alone = image(*both[1]).img.coloc.measure(thresholds="costes", measures=EVERY)
+    xr.testing.assert_identical(results[0].isel(t=1), alone)
+
+
+SWAPPED = {
+    "manders_m1": "manders_m2", "manders_tm1": "manders_tm2", "overlap_k1": "overlap_k2", "rwc1": "rwc2",
+    "threshold1": "threshold2", "intersection1": "intersection2",
+}  # fmt: skip
+UNSWAPPED = ("slope", "intercept")
+
+
+@given(
+    hnp.arrays(np.uint8, (2, 5, 7), elements=st.integers(0, 12)),
+    st.tuples(st.integers(1, 5), st.integers(1, 7)),
+    st.sampled_from(["uint8", "uint16", "int16", "int32", "float32", "float64"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_chunks_channels_and_dtypes_change_nothing_else(values, chunks, dtype):
+    a, b = values.astype(dtype)
+    whole = measured(image(a, b), (4, 3))
+    parts = measured(image(a, b, (1, *chunks)), (4, 3))
+    assert str(whole) == str(parts)  # NaN is equal to itself
+    of_bytes = measured(image(*values), (4, 3))
+    for name, value in whole.items():
+        assert value == pytest.approx(of_bytes[name], rel=1e-12, abs=1e-15, nan_ok=True), name
+    back = measured(image(b, a), (3, 4))
+    both_ways = SWAPPED | {v: k for k, v in SWAPPED.items()}
+    for name, value in whole.items():
+        if name not in UNSWAPPED:
+            other = back[both_ways.get(name, name)]
+            assert (value == other) or (np.isnan(value) and np.isnan(other)), name
+
+
+@given(hnp.arrays(np.uint8, (2, 40), elements=st.integers(0, 60)), st.integers(1, 4), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_scale_and_offset(values, scale, offset):
+    a, b = values[:, None].astype(np.uint16)
+    one, other = measured(image(a, b)), measured(image(a * np.uint16(scale) + np.uint16(offset), b))
+    for name in ("pearson", "spearman", "kendall_tau", "li_icq"):
+        assert one[name] == pytest.approx(other[name], rel=1e-12, nan_ok=True), name
+    if offset == 0:
+        for name in ("overlap", "manders_m1", "manders_m2"):
+            assert one[name] == pytest.approx(other[name], rel=1e-12, nan_ok=True), name
+        assert one["overlap_k2"] * scale == pytest.approx(other["overlap_k2"], rel=1e-12, nan_ok=True)
+
+
+@given(hnp.arrays(np.int16, (2, 30), elements=st.integers(-20, 20)))
+@settings(max_examples=40, deadline=None)
+def test_ranks_equal_scipy(values):
+    found = measured(image(*values[:, None]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant channel
+        assert found["spearman"] == pytest.approx(scipy.stats.spearmanr(*values)[0], rel=1e-12, abs=1e-14, nan_ok=True)
+        assert found["kendall_tau"] == pytest.approx(
+            scipy.stats.kendalltau(*values)[0], rel=1e-12, abs=1e-14, nan_ok=True
+        )
+        assert found["pearson"] == pytest.approx(scipy.stats.pearsonr(*values)[0], rel=1e-9, abs=1e-12, nan_ok=True)
+
+
+def test_kendall_by_bits_equals_kendall_by_running_sums():
+    rng = np.random.default_rng(1)
+    a = rng.integers(0, 5000, 3000)
+    b = a // 3 + rng.integers(0, 2000, 3000)
+    sparse = joint.table_of(a, b)
+    dense = joint.table_of(a // 400, b // 400)
+    for table in (sparse, dense):
+        two = joint.Table(np.repeat([0, 1], len(table)), *(np.tile(x, 2) for x in (table.a, table.b, table.count)), 2)
+        values = [np.repeat(x, table.count) for x in (table.a, table.b)]
+        want = scipy.stats.kendalltau(*values)[0]
+        np.testing.assert_allclose(measures.ranks.kendall(two), want, rtol=1e-12)  # in groups: by bits
+        np.testing.assert_allclose(measures.ranks.kendall(table), want, rtol=1e-12)
+
+
+def test_large_offset_costs_no_digit():
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 8, (50, 60)).astype(np.uint16)
+    b = (a + rng.integers(0, 5, a.shape)).astype(np.uint16)
+    plain = measured(image(a, b))["pearson"]
+    assert measured(image(a + np.uint16(60000), b + np.uint16(60000)))["pearson"] == plain
+    assert measured(image(a + 1e9, b + 1e9))["pearson"] == plain
+
+
+@given(hnp.arrays(np.float64, 30, elements=st.floats(-1e100, 1e100)), st.randoms())
+@settings(max_examples=50, deadline=None)
+def test_sums_of_floats_are_exact_in_any_order(values, random):
+    from fractions import Fraction
+
+    want = sum(map(Fraction, values.tolist()))
+    order = list(range(len(values)))
+    random.shuffle(order)
+    parts = [exact.exact_sums(values[order[:11]]), exact.exact_sums(values[order[11:]])]
+    total = exact.totals(exact.add(parts), np.zeros(1, int))[0]
+    assert Fraction(total) / Fraction(2) ** -exact.LOWEST == want
+
+
+# floats, few and many
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_floats_are_streamed(arrays, monkeypatch, dtype):
+    a, b = (x[::4].astype(dtype) / 7 + 0.1 for x in arrays["pos"])
+    few = measured(image(a, b), (3.0, 2.0))
+    monkeypatch.setattr(pixels, "FEW_PIXELS", 10)
+    many = measured(image(a, b), (3.0, 2.0))
+    cut = measured(image(a, b, (1, 5, 50, 61)), (3.0, 2.0))
+    assert many == cut
+    ranked = {"spearman", "spearman_t", "kendall_tau", "rwc1", "rwc2"}
+    for name, value in few.items():
+        if name in ranked:
+            assert many[name] == pytest.approx(value, rel=0.05), name
+        else:
+            assert many[name] == value, name
+    assert "4096" in image(a, b).img.coloc.measure(measures=["spearman"]).attrs["method"]
+    noise = np.random.default_rng(0).normal(size=(3, 1, 200, 200)).astype(dtype)
+    ds = image(np.exp(noise[0]), np.exp(noise[0] * 0.7 + noise[1] * 0.5))
+    binned = ds.img.coloc.costes_threshold("A", "B", method="bisection")
+    monkeypatch.undo()
+    np.testing.assert_allclose(binned, ds.img.coloc.costes_threshold("A", "B", method="bisection"), rtol=0.1)
+
+
+def test_wide_integers(arrays):
+    a, b = (x[:8] for x in arrays["pos"])
+    want = measured(image(a, b), (8, 6))
+    for dtype in ("int32", "uint32", "int64"):
+        assert measured(image(a.astype(dtype), b.astype(dtype), (1, 3, 60, 60)), (8, 6)) == want
+    wide = a.astype(np.int64) * 100_000 - 5
+    assert measured(image(wide, b.astype(np.int64)))["pearson"] == pytest.approx(want["pearson"], rel=1e-15)
+
+
+# masks and labels
+
+
+def test_mask_of_255_is_inside(arrays):
+    a, b = arrays["pos"]
+    inside = (a > 3) & (np.arange(a.shape[2]) % 2 == 0)
+    found = measured(image(a, b, (1, 7, 60, 50)), "costes", mask=inside.astype(np.uint8) * 255)
+    assert found == measured(image(a, b), "costes", mask=inside)
+    cut = measured(image(a[inside][None], b[inside][None]), "costes")
+    assert found == cut
+
+
+def test_thresholds_of_coloc2s_own_test(arrays):
+    """fiji/Colocalisation_Analysis, MandersColocalizationTest: inside the mask A, B > 0, thresholds 70 and 53."""
+    a, b = arrays["pos"]
+    ds = image(a, b)
+    inside = ds.image.isel(c=0, drop=True) > 0
+    both = inside | (ds.image.isel(c=1, drop=True) > 0)
+    assert bool(both.any())
+    found = ds.img.coloc.manders(thresholds=(70, 53))
+    strict = ds.img.coloc.manders(thresholds=(70, 53), manders_comparison=">")
+    assert found.manders_tm1.item() > strict.manders_tm1.item()
+
+
+def test_labels_are_regions_of_their_own(arrays):
+    a, b = (x[:12] for x in arrays["pos"])
+    labels = np.zeros(a.shape, np.int32)
+    labels[:, :70, ::2], labels[:, 70:, 1::2], labels[3, 5, 5] = 2, 70_000, 9
+    ds = image(a, b, (1, 5, 60, 60))
+    for thresholds in (None, (8, 6), "costes", "otsu", "15%"):
+        found = ds.img.coloc.measure(measures=EVERY, labels=labels, thresholds=thresholds)
+        assert found.label.values.tolist() == [2, 9, 70_000]
+        for label in (2, 9, 70_000):
+            alone = ds.img.coloc.measure(measures=EVERY, mask=labels == label, thresholds=thresholds)
+            xr.testing.assert_allclose(found.sel(label=label, drop=True), alone, rtol=1e-12)
+    shared = ds.img.coloc.measure(labels=labels, thresholds="costes", thresholds_from="image")
+    whole = ds.img.coloc.measure(mask=labels > 0, thresholds="costes")
+    assert (shared.threshold1.values == whole.threshold1.item()).all()
+
+
+def test_labels_of_each_time_point():
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 50, (2, 2, 20, 20)).astype(np.uint16)
+    labels = np.zeros((2, 20, 20), int)
+    labels[0, :10], labels[1, 10:], labels[:, :, 15:] = 1, 2, 5
+    for chunks in ((2, 2, 20, 20), (1, 1, 7, 20)):
+        ds = xr.Dataset(
+            {"image": (tuple("tcyx"), da.from_array(values, chunks=chunks)), "cells": (tuple("tyx"), labels)}
+        )
+        found = ds.img.coloc.measure(labels="cells")
+        assert found.n.squeeze("pair").values.tolist() == [[150, 0, 100], [0, 150, 100]]
+        assert np.isnan(found.pearson.sel(label=2).isel(t=0)).all()
+        want = scipy.stats.pearsonr(*(values[1, k][labels[1] == 2] for k in (0, 1)))[0]
+        assert found.pearson.sel(label=2).isel(t=1).item() == pytest.approx(want, rel=1e-12)
+
+
+# undefined
+
+
+def test_constant_empty_and_one_pixel():
+    rng = np.random.default_rng(0)
+    b = rng.integers(1, 9, (6, 6)).astype(np.uint8)
+    constant = measured(image(np.full_like(b, 3), b), "costes")
+    for name in ("pearson", "spearman", "kendall_tau", "slope", "threshold1", "manders_tm1", "rwc1"):
+        assert np.isnan(constant[name]), name
+    zeros = measured(image(np.zeros_like(b), b))
+    for name in ("overlap", "overlap_k1", "manders_m1", "intersection1"):
+        assert np.isnan(zeros[name]), name
+    assert zeros["manders_m2"] == 0
+    empty = measured(image(b, b), "costes", mask=np.zeros(b.shape, bool))
+    assert empty.pop("n") == 0
+    assert np.isnan([v for k, v in empty.items() if k != "n_above"]).all()
+    labels = np.zeros(b.shape, int)
+    labels[2, 2] = 4
+    labels[4:] = 5
+    one = image(b, b + 1).img.coloc.measure(labels=labels, thresholds="costes")
+    assert one.n.squeeze("pair").values.tolist() == [1, 12]
+    assert np.isnan(one.pearson.sel(label=4)).all()
+    assert one.pearson.sel(label=5).item() == 1
+
+
+def test_nan_pixels_are_left_out():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 10, 10))
+    a[0, :3], b[5, 5], b[6, 6] = np.nan, np.inf, np.nan
+    good = np.isfinite(a) & np.isfinite(b)
+    found = measured(image(a, b, (1, 4, 4)))
+    assert found["n"] == good.sum()
+    assert found["pearson"] == pytest.approx(scipy.stats.pearsonr(a[good], b[good])[0], rel=1e-12)
+
+
+def test_conventions_of_icq():
+    a = np.array([[0, 1, 2, 1]], np.uint8)
+    b = np.array([[0, 2, 2, 0]], np.uint8)
+    found = {z: image(a, b).img.coloc.li_icq(zero=z).item() for z in ("positive", "negative", "excluded")}
+    assert found == {"positive": 0.5, "negative": 0.0, "excluded": 0.5}
+    constant = {z: image(a * 0, b).img.coloc.li_icq(zero=z).item() for z in ("positive", "negative", "excluded")}
+    assert constant["positive"] == 0.5
+    assert constant["negative"] == -0.5
+    assert np.isnan(constant["excluded"])
+
+
+# thresholds and pairs
+
+
+def test_otsu_equals_scikit_image(arrays):
+    from skimage.filters import threshold_otsu
+
+    for a, b in (arrays["pos"], tuple(x.astype("float64") / 3 for x in arrays["mAG"])):
+        found = image(a, b).img.coloc.measure(measures=["threshold1", "threshold2"], thresholds="otsu")
+        assert found.threshold1.item() == pytest.approx(threshold_otsu(a), rel=1e-12)
+        assert found.threshold2.item() == pytest.approx(threshold_otsu(b), rel=1e-12)
+
+
+def test_costes_sweep_equals_judging_each_candidate(arrays):
+    for name in PAIRS:
+        a, b = arrays[name]
+        table = joint.unpack(joint.count_pairs(a, b), a.dtype)
+        slope, intercept = (float(v[0]) for v in measures.Moments.line(moments_of(table)))
+        walk = costes._Walk(table, slope, intercept, (0, 255))
+        levels = np.arange(walk.high, 0, -7.0)
+        t1, t2 = walk.thresholds(levels)
+        want = [costes.pearson_below(table, x, y) for x, y in zip(t1, t2, strict=True)]
+        np.testing.assert_allclose(walk._sweep(t1, t2), want, rtol=1e-9, atol=1e-12)
+
+
+def moments_of(table):
+    from intake_img.kernels.moments import moments
+
+    return moments(table)
+
+
+def test_pairs_and_channels_by_name(arrays):
+    a, b = (x[0] for x in arrays["pos"])
+    ds = xr.Dataset({"image": (tuple("cyx"), np.stack([a, b, a[::-1]]))}, coords={"c": ["g", "r", "flip"]})
+    every = ds.img.coloc.measure(measures=["pearson"])
+    assert every.pair.values.tolist() == ["g-r", "g-flip", "r-flip"]
+    assert every.channel1.values.tolist() == ["g", "g", "r"]
+    one = ds.img.coloc.measure(
+        [("r", 0), ("flip", "g")], measures=["pearson", "threshold1"], thresholds={"g": 1, "r": 2, 2: 3}
+    )
+    assert one.pearson.isel(pair=0).item() == every.pearson.isel(pair=0).item()
+    assert one.threshold1.values.tolist() == [2, 3]
+    frame = every.to_dataframe()
+    assert set(frame.columns) == {"channel1", "channel2", "pearson"}
+    with pytest.raises(ValueError, match="no channel 'blue'; the image has 'g', 'r', 'flip'"):
+        ds.img.coloc.pearson(("g", "blue"))
+    with pytest.raises(ValueError, match="thresholds='median': expected a number"):
+        ds.img.coloc.measure(thresholds="median")
+    with pytest.raises(ValueError, match="measures hold 'pearsons'"):
+        ds.img.coloc.measure(measures=["pearsons"])
+    with pytest.raises(ValueError, match="icq_zero='odd'"):
+        ds.img.coloc.li_icq(zero="odd")
+    with pytest.raises(ValueError, match="needs a channel axis 'c'"):
+        ds.isel(c=0).img.coloc.measure()
+
+
+def test_sixteen_bits(data):
+    a, b = (iio.imread(data / "coloc" / f"CP_ExampleColoc_0_1_N_{k}.png") for k in "GR")
+    ds = image(a, b, (1, 300, 500))
+    found = measured(ds, "costes")
+    assert found["pearson"] == pytest.approx(scipy.stats.pearsonr(a.ravel(), b.ravel())[0], rel=1e-12)
+    assert found["spearman"] == pytest.approx(scipy.stats.spearmanr(a.ravel(), b.ravel())[0], rel=1e-12)
+    assert found["kendall_tau"] == pytest.approx(scipy.stats.kendalltau(a.ravel(), b.ravel())[0], rel=1e-12)
+    assert found["manders_m1"] == 1
+    assert found["overlap"] <= 1
+
+
+def test_only_the_channels_of_the_pair_are_read():
+    read = []
+
+    def block(block_info=None):
+        where = block_info[None]["array-location"]
+        read.append(where[0])
+        return np.ones([hi - lo for lo, hi in where], np.uint8)
+
+    data = da.map_blocks(block, chunks=((1,) * 4, (8,), (8,)), dtype=np.uint8)
+    ds = xr.Dataset({"image": (tuple("cyx"), data)})
+    ds.img.coloc.measure((0, 2), measures=["n"])
+    assert sorted(set(read)) == [(0, 1), (2, 3)]
+    assert len(read) == 2
