@@ -85,7 +85,7 @@ class _Members:
         n = len(self.grid)
         for place in product(*(range(s.start, s.stop) for s in region[:n])):
             path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
-            part = out[tuple(p - s.start for p, s in zip(place, region, strict=False))]
+            part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
             if path:
                 self.files.pixels(path).read_into(region[n:], part)
             else:
