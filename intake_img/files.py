@@ -129,6 +129,11 @@ class File:
     def exists(self) -> bool:
         if self.local:
             return os.path.exists(self.path)
+        if self._web:  # fsspec would begin to download it
+            try:
+                return bool(self.remote_info())
+            except FileNotFoundError:
+                return False
         fs, path = self.filesystem()
         return bool(fs.exists(path))
 
@@ -136,8 +141,19 @@ class File:
         """True for a directory; for a URL, for a prefix that holds something."""
         if self.local:
             return os.path.isdir(self.path)
+        if self._web:  # fsspec would download what could be a listing
+            try:
+                info = self.remote_info()
+            except FileNotFoundError:
+                return False
+            if info.get("mimetype") not in (None, "text/html") or (info.get("size") and "mimetype" not in info):
+                return False
         fs, path = self.filesystem()
         return bool(fs.isdir(path))
+
+    @property
+    def _web(self) -> bool:
+        return self.path.startswith(("http://", "https://"))
 
     def stamp(self) -> tuple[Any, ...]:
         """Return what changes when the file is replaced: modification time, size and inode, or an ETag.
