@@ -72,6 +72,7 @@ def test_errors_are_a_family_and_what_one_expects():
         "UnitsError": ValueError,
         "SceneError": LookupError,
         "CannotWriteError": ValueError,
+        "CatalogError": ValueError,
         "MissingExtraError": ImportError,
         "SourceChangedError": OSError,
         "TargetExistsError": FileExistsError,
