@@ -172,6 +172,8 @@ class Image:
         if isinstance(spacing_units, str):
             spacing_units = {a: spacing_units for a in "zyx" if a in image.sizes}
         for given, what in ((spacing, "spacing"), (spacing_units, "spacing_units"), (coords, "coords")):
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(f"metadata {what} is {given!r}: expected a mapping from axes, e.g. {{'x': ...}}")
             if given and (unknown := [a for a in given if a not in image.sizes]):
                 raise AxesError(
                     f"metadata {what} names the axis {unknown[0]!r}, but the image has {spell(tuple(image.sizes))!r}"

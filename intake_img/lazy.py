@@ -292,7 +292,7 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
     Yields
     ------
     ndarray
-        Arrays of ``pixels.shape[-ndim:]``, C-contiguous.
+        Arrays of ``pixels.shape[-ndim:]``, C-contiguous; not to be changed, they may be the caller's own data.
     """
     lead = pixels.ndim - ndim
     plane = math.prod(pixels.shape[lead:]) * pixels.dtype.itemsize
@@ -314,6 +314,8 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
     ]
 
     def read(region: Region) -> np.ndarray:
+        if isinstance(pixels.reader, _Dask) and (chunk := pixels.reader.chunk(region)) is not None:
+            return chunk
         part = pixels.select([slice(s.start, s.stop) for s in region])
         return part.read()
 
@@ -340,6 +342,15 @@ class _Memory:
 @dataclass(frozen=True, eq=False)
 class _Dask:
     array: Any
+
+    def chunk(self, region: Region) -> np.ndarray | None:
+        """Return a region that lies in one chunk, without a copy of it where there need be none; else None."""
+        part = self.array[region]
+        if part.npartitions != 1:
+            return None
+        found = np.ascontiguousarray(part.compute(), self.array.dtype.newbyteorder("=")).view()
+        found.flags.writeable = False
+        return found
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         import dask.array as da

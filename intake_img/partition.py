@@ -76,7 +76,9 @@ def make_plan(image: Image, cls: type[ImageSource], stem: str, extension: str, p
     Raises
     ------
     AxesError
-        If `partition` names an axis that no variable has, or the labels along an axis repeat.
+        If `partition` names an axis that no variable has.
+    CannotWriteError
+        If labels along an axis of files repeat, or a name would be too long.
     """
     if partition is not None:
         wanted = check_axes(partition)
@@ -106,6 +108,8 @@ def make_plan(image: Image, cls: type[ImageSource], stem: str, extension: str, p
             if several:
                 parts = {"var": format_labels([name])[0], **parts}
             members.append(Member(member_name(stem, extension, parts), name, place))
+    if not members:  # no pixel: one file says so, or refuses
+        return None
     if longest := next((m.name for m in members if len(os.fsencode(m.name)) > 240), None):
         raise CannotWriteError(f"the file name {longest!r} is too long: choose a shorter name or fewer axes of files")
     return Plan(members, files, kept)
@@ -116,7 +120,7 @@ def _labels(image: Image, axis: str) -> list[str]:
     values: Any = c.values if c is not None and c.axes == (axis,) else range(image.sizes[axis])
     labels = format_labels(values)
     if len(set(map(str.casefold, labels))) < len(labels):
-        raise AxesError(
+        raise CannotWriteError(
             f"the coordinate {axis!r} repeats a label, or has labels that differ by case alone, so that files cannot "
             f"be told apart by it: {labels[:8]}; assign another coordinate, or keep {axis!r} in the files (partition=)"
         )
@@ -140,6 +144,7 @@ def member_image(image: Image, plan: Plan, member: Member, pixels: Pixels) -> Im
         coords[name] = Coordinate(rest, np.asarray(c.values[index]), c.attrs)
     facts = {
         "axes": list(axes),
+        "order": list(image.variables[member.variable].axes),
         "shape": [image.sizes[a] for a in axes],
         "place": list(member.place),
         "variable": member.variable,
@@ -209,18 +214,22 @@ def write_members(
         _remove(staging)
         _write_text(plan_file, {"token": token, "committing": False, "names": [m.name for m in plan.members]})
     finished = set(done or ())
-    _make_all(image, plan, staging, make, finished)
+    try:
+        _make_all(image, plan, staging, make, finished)
+    except CannotWriteError:  # there is nothing to go on with
+        _remove(staging)
+        raise
     _write_text(plan_file, {"token": token, "committing": True, "names": [m.name for m in plan.members]})
-    for name in list_folder(staging):
-        if name != plan_file.name and not name.endswith(".partial"):
-            _move(staging / name, target.sibling(name))
-    paths = [str(target.sibling(m.name)) for m in plan.members]
+    made = sorted(n for n in list_folder(staging) if n != plan_file.name and not n.endswith(".partial"))
+    for name in made:
+        _move(staging / name, target.sibling(name))
+    names = dict.fromkeys([*(m.name for m in plan.members), *made])
     for name in old - {m.name for m in plan.members}:
         _remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
     if overwrite and target.exists():
         _remove(target)
     _remove(staging)
-    return paths
+    return [str(target.sibling(name)) for name in names]
 
 
 def staging_of(target: File) -> File:

@@ -259,7 +259,8 @@ class SequenceSource(ImageSource):
         pixels = Pixels(_Members(files, grid), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
         kept = [k for k, a in enumerate(v.axes) if a not in axes]
         pixels = pixels.reshape([*range(len(grid)), *(k + len(grid) for k in kept)])
-        return Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
+        whole = Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
+        return _ordered(whole, start.image().partition.get("order"))
 
     def _verify(self, image: Image) -> None:
         """Read all headers and compare them with the first."""
@@ -273,6 +274,14 @@ class SequenceSource(ImageSource):
     def _close(self) -> None:
         self.__dict__.pop("found", None)
         super()._close()
+
+
+def _ordered(v: Variable, order: Any) -> Variable:
+    """Return a variable with its axes in the recorded order, where that is known and fits."""
+    axes = tuple(map(str, order)) if isinstance(order, list) else v.axes
+    if axes == v.axes or sorted(axes) != sorted(v.axes):
+        return v
+    return Variable(v.pixels.transpose([v.axes.index(a) for a in axes]), axes, v.attrs)
 
 
 def _first_path(listing: Listing) -> str:

@@ -23,7 +23,7 @@ import xarray as xr
 from intake.source.base import DataSource, Schema
 
 from intake_img.axes import CANONICAL, canonical_order
-from intake_img.errors import FormatError, IntakeImgError, SceneError, SourceChangedError
+from intake_img.errors import AxesError, FormatError, IntakeImgError, SceneError, SourceChangedError
 from intake_img.files import File
 from intake_img.handles import POOL
 from intake_img.image import Image, Variable, plain, select
@@ -107,10 +107,10 @@ class FileReader:
 
 @contextlib.contextmanager
 def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
-    """Turn what a library raises on damaged bytes into `FormatError`, and let each name the file."""
+    """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file."""
     try:
         yield
-    except FormatError as exc:
+    except (FormatError, AxesError) as exc:
         if file.name in str(exc):
             raise
         raise type(exc)(f"{file}: {exc}") from exc
@@ -194,6 +194,9 @@ class ImageSource(DataSource):
         storage_options: Mapping[str, Any] | None = None,
         **open_options: Any,
     ) -> None:
+        for given, what in ((metadata, "metadata"), (storage_options, "storage_options")):
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(f"{what}={given!r}: expected a mapping")
         # what intake captured are the caller's own objects: keep copies, so that nobody's later change is ours
         self._captured_init_args = copy.deepcopy(tuple(self._captured_init_args))
         self._captured_init_kwargs = copy.deepcopy(dict(self._captured_init_kwargs))

@@ -136,24 +136,24 @@ class _Parser:
                 document = self.companion(document.metadata_file)
             return self.assembled(document, tif)
         try:
-            series = tif.series
+            series = _series(tif)
         except (KeyError, ValueError, IndexError):
             if not document:
                 raise
             series = []
-        if document and document.images and not any(s.kind == "ome" for s in series):
+        if document and document.images and not any(s.kind == "ome" for s, _ in series):
             self.errors[:] = [e for e in self.errors if "OME series" not in e]  # tifffile is less tolerant
             return self.assembled(document, tif)
-        kept = [s for s in series if not (s.kind == "lsm" and s.keyframe.is_reduced)]  # LSM: thumbnails
+        kept = [pair for pair in series if not (pair[0].kind == "lsm" and pair[0].keyframe.is_reduced)]  # thumbnails
         kept, further = _pyramids(kept)
-        omes = _matched(kept, document.images) if document else [None] * len(kept)
+        omes = _matched([s for s, _ in kept], document.images) if document else [None] * len(kept)
         record = _record(tif)
         scenes = []
-        for n, (one, ome) in enumerate(zip(kept, omes, strict=True)):
+        for n, ((one, axes), ome) in enumerate(zip(kept, omes, strict=True)):
             stored = [_stored(level, self.file) for level in [*one.levels, *further[n]]]
             name = one.name.strip() or str(n)
             page = one.keyframe
-            stored = _squeezed(stored, one.axes + ("C" if ome and _one_named(ome) else ""))
+            stored = _squeezed(stored, axes + ("C" if ome and _one_named(ome) else ""))
             scenes.append(self.scene(tif, name, stored, one.kind, page, ome, document, record if n == 0 else None))
         return scenes
 
@@ -280,16 +280,33 @@ def _record(tif: tifffile.TiffFile) -> Any:
         return None
 
 
-def _pyramids(series: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
+def _series(tif: tifffile.TiffFile) -> list[tuple[Any, str]]:
+    """Return tifffile's series, and the axes of each that it does not squeeze out."""
+    if not callable(tif.series):  # tifffile before November 2026
+        return [(s, s.axes) for s in tif.series]
+    every: Any = tif.series
+    pairs = zip(every(squeeze=False), every, strict=True)
+    return [(s, q.axes) if len(set(s.axes)) == len(s.axes) else (q, q.axes) for s, q in pairs]
+
+
+def _full(series: Any) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape of a series with those of length 1, where each axis has a name of its own."""
+    if not hasattr(series, "get_axes"):
+        return series.axes, series.shape
+    axes = series.get_axes(False)
+    return (axes, series.get_shape(False)) if len(set(axes)) == len(axes) else (series.axes, series.shape)
+
+
+def _pyramids(series: Sequence[tuple[Any, str]]) -> tuple[list[tuple[Any, str]], list[list[Any]]]:
     """Return the series of full resolution, and the reduced ones in their SubIFDs that tifffile does not see as levels.
 
     tifffile expects that z is reduced along with y and x.
     """
-    bases: list[Any] = []
+    bases: list[tuple[Any, str]] = []
     levels: list[list[Any]] = []
-    for one in series:
+    for one, kept in series:
         key = one.keyframe
-        base = bases[-1] if bases and key.is_subifd and key.is_reduced else None
+        base = bases[-1][0] if bases and key.is_subifd and key.is_reduced else None
         if (
             base is not None
             and base.keyframe.treeindex[0] == key.treeindex[0]
@@ -298,7 +315,7 @@ def _pyramids(series: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
         ):
             levels[-1].append(one)
         else:
-            bases.append(one)
+            bases.append((one, kept))
             levels.append([])
     return bases, levels
 
@@ -310,7 +327,7 @@ def _matched(series: Sequence[Any], images: Sequence[OmeImage]) -> list[OmeImage
     left = list(images)
     found: list[OmeImage | None] = []
     for one in series:
-        sizes = dict(zip(one.get_axes(False), one.get_shape(False), strict=True))
+        sizes = dict(zip(*_full(one), strict=True))
         fits = [im for im in left if all(sizes.get(a.upper(), 1) == n for a, n in im.sizes.items())
                 and im.name == one.name]  # fmt: skip
         found.append(fits[0] if fits else None)
@@ -324,9 +341,7 @@ def _stored(series: Any, file: File) -> Stored:
     if getattr(series, "transform", None) is not None:
         raise FormatError(f"{file}: TIFF of the kind {series.kind!r} is not known")
     pages = series._pages
-    axes, shape, key = series.get_axes(False), series.get_shape(False), series.keyframe
-    if len(set(axes)) < len(axes):
-        axes, shape = series.axes, series.shape
+    (axes, shape), key = _full(series), series.keyframe
     offset = None
     if len(pages) == 1 and math.prod(shape) > math.prod(key.shape):
         offset = series.dataoffset

@@ -175,7 +175,7 @@ def _decoder(layout: Layout) -> Callable[[bytes, _Piece], np.ndarray]:
         try:
             found = layout.decode(data, piece.index, **tables)[0]
         except (ValueError, ImportError) as exc:
-            if "imagecodecs" in str(exc):
+            if isinstance(exc, ImportError) or "imagecodecs" in str(exc):
                 raise MissingExtraError("imagecodecs", "codecs", "decoding this TIFF file") from exc
             raise
         need = [min(n, whole - at) for n, whole, at in zip(layout.segment, layout.page[1:], (*piece.start[1:], 0),

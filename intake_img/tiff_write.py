@@ -125,9 +125,11 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
                     planes = _spooled(halves[n], full, shape, plan, halves[n + 1] if n + 1 < count else None, labels)
                 writer.write(_pieces(planes, plan), shape=shape, subfiletype=1,
                              metadata={"axes": _letters(plan)}, **options)  # fmt: skip
-    except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError) as exc:
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError, ImportError) as exc:
         if source.failed or isinstance(exc, IntakeImgError):
             raise
+        if isinstance(exc, ImportError):
+            raise MissingExtraError("imagecodecs", "codecs", f"compress={compress!r}") from exc
         raise CannotWriteError(
             f"an image of axes {spell(plan.axes)}, shape {plan.pixels.shape} and dtype {plan.pixels.dtype} cannot "
             f"be written as {plan.kind} TIFF with compress={compress!r}: {exc}"
@@ -146,7 +148,7 @@ def _plan(image: Image, name: str, tile: tuple[int, int] | None, codec: int, rgb
     if stored not in _DTYPES:
         raise CannotWriteError(f"TIFF cannot hold the dtype {dtype}: expected integers, floats or complex numbers "
                                "of at most 128 bits; cast with .astype")  # fmt: skip
-    if not pixels.ndim or 0 in pixels.shape:
+    if 0 in pixels.shape:
         raise CannotWriteError(f"TIFF cannot hold an image of shape {pixels.shape}: expected one that holds pixels")
     colour = _colour_axis(image, variable, stored, rgb)
     sizes = dict(zip(variable.axes, pixels.shape, strict=True))
@@ -184,8 +186,8 @@ def _stored(image: Image, plan: _Plan) -> _Plan:
     places: list[int | None] = [plan.order.index(a) for a in plan.axes]
     if len(places) > 1:
         return replace(plan, pixels=pixels if places == list(range(pixels.ndim)) else pixels.reshape(places))
-    row = next(a for a in "qpon" if a not in plan.axes)  # a page has two axes
-    return replace(plan, pixels=pixels.reshape([None, *places]), axes=(row, *plan.axes))
+    rows = [a for a in "qpon" if a not in plan.axes][: 2 - len(places)]  # a page has two axes
+    return replace(plan, pixels=pixels.reshape([*(None for _ in rows), *places]), axes=(*rows, *plan.axes))
 
 
 def _like(level: Image, image: Image) -> Image:

@@ -413,7 +413,8 @@ def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
         rest = sum(p % len(parts) for p in parts)
         return np.asarray(sum(share) + (rest + len(parts) // 2) // len(parts)).astype(dtype)
     wide = np.result_type(dtype, np.float32)
-    return np.asarray(sum(p.astype(wide) / len(parts) for p in parts)).astype(dtype)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite values, and their parts if complex
+        return np.asarray(sum(p.astype(wide) / len(parts) for p in parts)).astype(dtype)
 
 
 def _most_frequent(parts: Sequence[np.ndarray]) -> np.ndarray:

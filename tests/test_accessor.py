@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import intake_img  # registers ds.img
 from intake_img import imload
-from intake_img.accessor.colors import default_colors, label_colors, legible
+from intake_img.accessor.colors import default_colors, label_colors, legible, stated_colors
 from intake_img.accessor.display import byte_size, summary
 from intake_img.accessor.plot import bar_length
 from intake_img.errors import AxesError, MissingExtraError
@@ -225,6 +225,21 @@ def test_panels(ds):
     assert list(ds.img.plot(panels=True, ax=mine)) == list(mine)
     with pytest.raises(ValueError, match="ax holds 1 axes, but 2 panels"):
         ds.img.plot(panels=True, ax=mine[0])
+
+
+def test_what_netcdf_makes_of_lists_of_one(tmp_path):
+    ds = one_channel()
+    ds.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as back:
+        assert back.img.scenes == ds.img.scenes == ["Position 7"]
+        assert stated_colors(back["image"]) == stated_colors(ds["image"]) == {"DAPI": "#0000FF"}
+        assert (back.img.spacing, back.img.units, back.img.channels) == ({"x": 0.5}, {"x": "µm"}, ["DAPI"])
+
+
+def one_channel():
+    coords = {"c": ("c", ["DAPI"], {"color": ["#0000FF"]}), "x": ("x", [0.0], {"units": "µm", "spacing": 0.5})}
+    attrs = {"scene": "Position 7", "scenes": ["Position 7"]}
+    return xr.Dataset({"image": (("c", "y", "x"), np.zeros((1, 1, 1)))}, coords=coords, attrs=attrs)
 
 
 def test_colours_that_the_file_names(ds):

@@ -31,6 +31,7 @@ from intake_img.drivers.czi import CziSource
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError, SceneError
 from intake_img.image import Image
 from intake_img.io import imload, imsave
+from intake_img.testing.equality import assert_same
 
 czi = pytest.importorskip("pylibCZIrw.czi")
 
@@ -827,17 +828,32 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     cases = [
         (dataset("yx", (4, 5)).astype("f8"), None, "float64"),
         (dataset("yx", (4, 5)).astype("i4"), None, "int32"),
-        (dataset("hyx", (2, 4, 5)), None, "'h'"),
         (dataset("zx", (2, 5)), None, "'zx'"),
         (dataset("zyx", (0, 4, 5)), None, "shape"),
         (dataset("yxs", (4, 5, 4), "u1"), None, "3 samples"),
         (dataset("yx", (4, 5)), "gzip", "'gzip'"),
-        (dataset("yx", (4, 5)).assign(b=dataset("yx", (4, 5))["image"]), None, "one variable"),
     ]
     for ds, compress, message in cases:
         with pytest.raises(CannotWriteError, match=message):
             imsave(ds, tmp_path / "a.czi", compress=compress)
+    for ds, message in ((dataset("hyx", (2, 4, 5)), "'h'"), (two_variables(), r"one variable.*ds\[\['image'\]\]")):
+        with pytest.raises(CannotWriteError, match=message):
+            CziSource.write(Image.from_xarray(ds), str(tmp_path / "a.czi"))
     assert os.listdir(tmp_path) == []
+
+
+def two_variables() -> xr.Dataset:
+    image = dataset("hyx", (2, 4, 5))
+    return image.assign(valid_mask=image["image"] > 0)
+
+
+def test_axes_beyond_those_that_are_written(tmp_path: Path) -> None:
+    one = dataset("vtyxh", (1, 2, 4, 5, 1))
+    assert imsave(one, tmp_path / "a.czi") == [str(tmp_path / "a.czi")]
+    assert_same(imload(tmp_path / "a.czi"), one)
+    names = ["b.var_image.h_0.czi", "b.var_image.h_1.czi", "b.var_valid_mask.h_0.czi", "b.var_valid_mask.h_1.czi"]
+    assert [os.path.basename(p) for p in imsave(two_variables(), tmp_path / "b.czi")] == names
+    assert_same(imload(tmp_path / "b.czi"), two_variables())
 
 
 def test_writing_reports_progress_and_leaves_nothing_after_an_error(tmp_path: Path) -> None:

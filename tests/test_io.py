@@ -27,6 +27,7 @@ from intake_img.errors import (
     TooLargeError,
     UnknownFormatError,
 )
+from intake_img.image import Image
 from intake_img.io import _progress
 from intake_img.testing import assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
@@ -97,8 +98,9 @@ def test_what_a_writer_does_not_know(tmp_path):
         imsave(values, tmp_path / "a.npz", compress="lzw")
     with pytest.raises(CannotWriteError, match="pyramid"):
         imsave(xr.DataTree(xr.Dataset({"image": (("y", "x"), values)})), tmp_path / "a.npz")
-    with pytest.raises(CannotWriteError, match="2: image, segmentation; select one"):
-        imsave(standard_datasets()["two variables"], tmp_path / "a.npy")
+    two = Image.from_xarray(standard_datasets()["two variables"])
+    with pytest.raises(CannotWriteError, match=r"2: image, segmentation; select one \(ds\[\['image'\]\]\), or save as"):
+        two.only  # noqa: B018
     assert os.listdir(tmp_path) == []
 
 
@@ -256,6 +258,32 @@ def test_scenes_that_are_not_there(tmp_path):
     with pytest.raises(SceneError, match="there is no level 2"):
         imload(tmp_path / "a.tif", level=2)
     np.testing.assert_array_equal(imload(f"{tmp_path}/a.tif@0")["image"].values, 0)
+
+
+def test_scenes_that_differ_cannot_be_stacked(tmp_path):
+    import tifffile
+
+    with tifffile.TiffWriter(tmp_path / "two.tif") as tif:
+        tif.write(np.zeros((4, 5), "uint8"))
+        tif.write(np.zeros((6, 5), "uint8"))
+    with pytest.raises(
+        AxesError, match=r"two\.tif: scenes cannot be stacked.*\(4, 5\).*\(6, 5\).*one by one with scene="
+    ):
+        imload(tmp_path / "two.tif", scene="all")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metadata": "x"}, "metadata='x': expected a mapping"),
+        ({"metadata": {"spacing": 3}}, "metadata spacing is 3: expected a mapping from axes"),
+        ({"metadata": {"coords": ["a"]}}, r"metadata coords is \['a'\]: expected a mapping"),
+        ({"storage_options": "anon"}, "storage_options='anon': expected a mapping"),
+    ],
+)
+def test_options_that_are_no_mappings(stack, options, message):
+    with pytest.raises(TypeError, match=message):
+        imload(stack, **options)
 
 
 # files that change, and files that lie

@@ -88,6 +88,16 @@ def test_by_default_there_are_as_few_files_as_the_format_allows(tmp_path: Path) 
     assert_same(imload(tmp_path / "b.tif"), ds.expand_dims(i=2).assign_attrs(ds.attrs))
 
 
+def test_axes_that_the_format_lacks_keep_their_order(tmp_path: Path) -> None:
+    ds = make({"v": 1, "h": 3, "q": 2, "t": 2, "y": 4, "x": 5})
+    names = [Path(w).name for w in imsave(ds, tmp_path / "a.ome.tif")]
+    assert names[:2] == ["a.h_0.q_0.ome.tif", "a.h_0.q_1.ome.tif"]
+    loaded = imload(tmp_path / "a.ome.tif")
+    assert_same(loaded, ds)
+    assert loaded.img.axes == "vhqtyx"
+    assert imload(tmp_path / "a.ome.tif", partition={"h": 1}, output_axis_order=None).img.axes == "vqtyx"
+
+
 def test_axes_of_a_part_stand_in_the_given_order(tmp_path: Path) -> None:
     ds = make({"t": 2, "c": 3, "y": 5, "x": 6})
     [first, *_] = imsave(ds, tmp_path / "f.npy", partition="xty")
@@ -346,7 +356,7 @@ def test_wrong_arguments_say_so(planes: Path) -> None:
     with pytest.raises(AxesError, match="'q'"):
         imsave(make({"y": 2, "x": 3}), planes / "n.npy", partition="qyx")
     twice = make({"c": 2, "y": 2, "x": 3}, coords={"c": ["a", "A"]})
-    with pytest.raises(AxesError, match="differ by case"):
+    with pytest.raises(CannotWriteError, match="differ by case"):
         imsave(twice, planes / "n.npy", partition="yx")
     with pytest.raises(FileNotFoundError):
         imload(f"{planes}/nothing_{{i}}.tif")

@@ -81,7 +81,8 @@ class ImgAccessor:
     @property
     def scenes(self) -> list[str]:
         """Names of all images in the file; empty for data that come from no file."""
-        return [str(s) for s in self._obj.attrs.get("scenes", [])]
+        scenes = self._obj.attrs.get("scenes", [])  # NetCDF makes a text of a list of one
+        return [scenes] if isinstance(scenes, str) else [str(s) for s in scenes]
 
     @property
     def header(self) -> dict[str, Any]:

@@ -168,7 +168,13 @@ class BinarySource(ImageSource):
     def write(
         cls, image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None
     ) -> None:
-        """Write the pixels, C-ordered and little-endian; their description goes beside them (`companions`)."""
+        """Write the pixels, C-ordered; their description goes beside them (`companions`).
+
+        Parameters
+        ----------
+        image, path, compress, progress
+            See `ImageSource.write`. Flat binary files are not compressed.
+        """
         if compress:
             raise CannotWriteError(
                 "flat binary files are not compressed: leave out compress=, or save as .npz or .zarr"

@@ -59,6 +59,7 @@ _CACHE_BYTES = 64 * 2**20
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _STRANGE = re.compile(rf"{_CONTROL.pattern}|[/,;\[\]\n]")
+_WRITTEN_AXES = "itczyxs"
 _STORED = {"u1": "u1", "u2": "u2", "f4": "f4", "b1": "u1", "f2": "f4"}
 """Dtypes that are written, and the pixel type that holds their values."""
 
@@ -385,9 +386,16 @@ class CziSource(ImageSource):
                 draw(handle, layout, plane, region[n:], view)
 
     @classmethod
+    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str]:
+        shape = variable.pixels.shape
+        return [a for a, n in zip(variable.axes, shape, strict=True) if a in _WRITTEN_AXES or n == 1]
+
+    @classmethod
     def write(cls, image: Image, path: str, *, compress: Any = None,
               progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         """Write one variable with the axes ``t c z y x`` and ``i`` (scenes, side by side on the stage).
+
+        Further axes are kept if they are of length 1, which libCZI does not write.
 
         Parameters
         ----------
@@ -414,7 +422,7 @@ class CziSource(ImageSource):
                     scene = at.pop("i", 0)
                     stored = np.ascontiguousarray(plane if plane.ndim == 3 else plane[:, :, None])
                     where = scene * plane.shape[1], 0
-                    coordinates = {a.upper(): k for a, k in at.items()}
+                    coordinates = {a.upper(): at[a] for a in "tcz" if a in at}
                     if not document.write(stored, location=where, plane=coordinates, scene=scene):
                         raise OSError(f"libCZI could not write the plane {coordinates} of {path}")
                     if progress is not None:
@@ -768,8 +776,12 @@ def _plan(image: Image) -> _Plan:
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     dtype = variable.pixels.dtype
     instead = "save as .zarr, which holds any image"
-    if beyond := [a for a in sizes if a not in "itczyxs"]:
-        raise CannotWriteError(f"CZI files are written with the axes i, t, c, z, y, x, not {beyond[0]!r}: {instead}")
+    further = [a for a in sizes if a not in _WRITTEN_AXES]  # the record alone keeps those of length 1
+    if beyond := [a for a in further if sizes[a] > 1]:
+        raise CannotWriteError(
+            f"CZI files are written with the axes i, t, c, z, y, x, not {beyond[0]!r} (of {sizes[beyond[0]]} samples): "
+            f"select one (.isel({beyond[0]}=0)), or {instead}"
+        )
     if "y" not in sizes or "x" not in sizes:
         raise CannotWriteError(f"a CZI file holds planes yx, the image has {''.join(sizes)!r}: {instead}")
     if 0 in sizes.values():
@@ -785,7 +797,7 @@ def _plan(image: Image) -> _Plan:
         raise CannotWriteError(
             f"CZI holds colour as 3 samples of uint8 or uint16, not {sizes['s']} of {dtype}: {instead}"
         )
-    lead = tuple(a for a in "itcz" if a in sizes and a != colour)
+    lead = (*further, *(a for a in "itcz" if a in sizes and a != colour))
     found = (*(["i"] if sizes.get("i", 1) > 1 else []), "t", "c", "z", "y", "x")  # as pylibCZIrw orders dimensions
     if colour:
         one = sizes.get("c", 1) == 1 or colour == "c"

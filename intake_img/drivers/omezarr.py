@@ -480,13 +480,13 @@ def _strict_json(value: Any) -> bool:
 
 def _level_record(record: Mapping[str, Any], image: Image) -> dict[str, Any]:
     """Return the record of a further level: shapes and positions are those of the level, the rest stays."""
-    sizes = image.sizes
+    full = {a: n for f in record["variables"].values() for a, n in zip(f["axes"], f["shape"], strict=True)}
+    sizes = {**{a: 1 for a, n in full.items() if n == 1}, **image.sizes}
     variables = {
         name: {**facts, "shape": [sizes[a] for a in facts["axes"]]}
         for name, facts in record["variables"].items()
         if name in image.variables
     }
-    full = {a: n for f in record["variables"].values() for a, n in zip(f["axes"], f["shape"], strict=True)}
     coords = {}
     for name, c in record["coords"].items():
         if all(sizes.get(a) == full.get(a) for a in c["axes"]):
@@ -675,7 +675,8 @@ class OmeZarrSource(ImageSource):
                     array, dtype = handle.array(place), np.dtype(facts["dtype"])
                     if dtype != array.dtype.newbyteorder("=") and not (dtype.kind in "mM" and array.dtype.kind == "i"):
                         return None
-                    variables[name] = Variable(self._pixels_of(array, place), tuple(facts["axes"]))
+                    stored = tuple(facts.get("stored", facts["axes"]))
+                    variables[name] = Variable(self._pixels_of(array, place), stored)
             image = replace(image, variables=variables, coords={}, attrs={})
             restored = image.restored(_level_record(record, image) if level else record)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -706,9 +707,10 @@ class OmeZarrSource(ImageSource):
         """Write OME-Zarr: a folder, or a zip file.
 
         A variable whose axes NGFF can hold (two or three of ``zyx``, ``t``, and ``c`` or one other) becomes a
-        multiscale image; integers with ``attrs["kind"] == "labels"`` beside an image become label images. If there is
-        no such variable, the group is one that `xarray.open_zarr` opens. All else is kept in the attribute
-        ``"intake_img"`` of the group, by which this package reads an equal Dataset back.
+        multiscale image, without further axes of length 1, which only the record keeps; integers with
+        ``attrs["kind"] == "labels"`` beside an image become label images. If there is no such variable, the group is
+        one that `xarray.open_zarr` opens. All else is kept in the attribute ``"intake_img"`` of the group, by which
+        this package reads an equal Dataset back.
 
         Parameters
         ----------
@@ -848,7 +850,7 @@ class _Layout:
             if key not in images and key not in labels:
                 self._plan(key, [_slug(key)], [()], plain_group=not images)
         attributes = ngff.wrapped(ome, version) if ome else self._plain_attributes()
-        record = self.image.record()
+        record = _record(image, self.image)
         ours = {"version": 1, "arrays": self._places, "of": ngff.digest(attributes),
                 "record": record if _strict_json(record) else json.dumps(record)}  # fmt: skip
         self.groups[""] = {**attributes, _OURS: ours}
@@ -963,8 +965,27 @@ def _stored(name: str, variable: Variable) -> Variable:
     if pixels.dtype.kind not in "biufcmM" or pixels.dtype.itemsize > (16 if pixels.dtype.kind == "c" else 8):
         hint = f"; make it a coordinate (ds.set_coords({name!r}))" if pixels.dtype.kind in "USTO" else ""
         raise CannotWriteError(f"{name!r} has dtype {pixels.dtype}, which OME-Zarr cannot hold as pixels{hint}")
-    axes = ngff.stored_order(variable.axes) or variable.axes
+    axes = ngff.stored_order(variable.axes)
+    if axes is None:  # NGFF has no place for further axes; if they are of length 1, the record alone knows them
+        lean = tuple(a for a, n in zip(variable.axes, pixels.shape, strict=True) if a in "tczyx" or n > 1)
+        axes = ngff.stored_order(lean) if set(lean) <= set("tczyx") else None
+        if axes is not None:
+            pixels = pixels.reshape([variable.axes.index(a) for a in lean])
+            return replace(variable, pixels=pixels.transpose([lean.index(a) for a in axes]), axes=axes)
+        axes = variable.axes
     return replace(variable, pixels=pixels.transpose([variable.axes.index(a) for a in axes]), axes=axes)
+
+
+def _record(image: Image, stored: Image) -> dict[str, Any]:
+    """Return the record of an image; for variables that are stored without some axes, also those that are."""
+    record = stored.record()
+    for name, v in stored.variables.items():
+        if left_out := [a for a in image.variables[name].axes if a not in v.axes]:
+            facts = record["variables"][name]
+            facts["stored"] = facts["axes"]
+            facts["axes"] = [*left_out, *facts["axes"]]
+            facts["shape"] = [*[1] * len(left_out), *facts["shape"]]
+    return record
 
 
 def _facts(image: Image) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["DTYPES", "image_of", "standard_datasets"]
+__all__ = ["DTYPES", "all_axes", "image_of", "standard_datasets"]
 
 DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
           "float16", "float32", "float64", "complex64", "complex128")  # fmt: skip
@@ -132,3 +132,8 @@ def _not_a_number() -> xr.Dataset:
     ds = image_of("yx", (6, 5), "float32")
     ds["image"].values[0, :4] = np.nan, np.inf, -np.inf, -0.0
     return ds
+
+
+def all_axes(ds: xr.Dataset) -> list[str]:
+    """Return all axes of a Dataset, in the order of its variables: the partition that is one file."""
+    return list(dict.fromkeys(str(a) for v in ds.data_vars.values() for a in v.dims))

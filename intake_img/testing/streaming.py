@@ -61,7 +61,7 @@ def _tried(driver: Any, path: str) -> dict[str, Any]:
     for axes, dtype in _FORMS:
         try:  # a small one first: libraries that are imported on the way are not what is measured
             small = os.path.join(head, f"small-{axes}-{dtype}-{tail}")
-            imsave(lazy_image(axes, dtype, 3, 64), small)
+            imsave(lazy_image(axes, dtype, 3, 64), small, partition=axes)
         except CannotWriteError:
             continue
         driver(small).read().close()
@@ -72,7 +72,7 @@ def _tried(driver: Any, path: str) -> dict[str, Any]:
 def _cost(driver: Any, path: str, axes: str, dtype: str) -> dict[str, Any]:
     cost: dict[str, Any] = {}
     before = _peak_from_now()
-    imsave(lazy_image(axes, dtype, PLANES, SIDE), path)
+    imsave(lazy_image(axes, dtype, PLANES, SIDE), path, partition=axes)
     cost["write"] = _peak() - before
     before, read = _peak_from_now(), bytes_read()
     ds = driver(path, chunks=None).dataset()

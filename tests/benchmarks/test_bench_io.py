@@ -216,7 +216,8 @@ def test_streaming_write_2_gb(extension: str, big: Path, texture: np.ndarray, ve
             planes.rechunk(chunks).store(store, lock=False)
         else:
             with tifffile.TiffWriter(big / "raw-out.tif", bigtiff=True) as tif:
-                tif.write((texture for _ in range(shape[0])), shape=shape, dtype="u2", photometric="minisblack")
+                each = (planes[k].compute() for k in range(shape[0]))
+                tif.write(each, shape=shape, dtype="u2", photometric="minisblack")
 
     def ours() -> None:
         imsave(lazy, big / f"out{extension}", overwrite=True)
