@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: no axis names, no xarray, no files."""
