@@ -86,7 +86,12 @@ def find_driver(file: File) -> type[ImageSource]:
     by_name = _by_extension(file.name, drivers())
     if claiming:
         chosen = _by_extension(file.name, claiming) or next(iter(claiming.values()))
-        if by_name is not None and by_name is not chosen and not any(by_name is c for c in claiming.values()):
+        if (
+            by_name is not None
+            and by_name.magic
+            and by_name is not chosen
+            and not any(by_name is c for c in claiming.values())
+        ):
             warnings.warn(
                 f"{file} is named like {by_name.format_name}, but its bytes are {chosen.format_name}: opened as that",
                 stacklevel=2,

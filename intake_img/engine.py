@@ -98,7 +98,8 @@ class ImgBackend(BackendEntrypoint):
             "driver_options": driver_options,
         }
         levels = [self.open_dataset(filename_or_obj, **options)]
-        if "level" in inspect.signature(drivers()[levels[0].attrs["driver"]]).parameters:
+        driver = drivers().get(levels[0].attrs["driver"])  # none for many files that are one image
+        if driver is not None and "level" in inspect.signature(driver).parameters:
             with contextlib.suppress(SceneError):  # the driver says that there is no further level
                 while True:
                     levels.append(self.open_dataset(filename_or_obj, level=len(levels), **options))

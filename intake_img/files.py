@@ -7,11 +7,13 @@ forked processes; everything else goes through fsspec, with small blocks and mer
 from __future__ import annotations
 
 import contextlib
+import inspect
 import mmap
 import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 _REMOTE_BLOCK = (
     64 * 1024
 )  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
+_INFO_SECONDS = 5  # for so long a remote file is taken to be the one that was just looked at
 _GAP = 64 * 1024  # ranges nearer than this are fetched as one
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
@@ -145,12 +148,23 @@ class File:
             If there is no such file.
         """
         if self.local:
-            info = os.stat(self.path)
-            return info.st_mtime_ns, info.st_size if not os.path.isdir(self.path) else 0, info.st_ino
-        fs, path = self.filesystem()
-        info = fs.info(path)
+            found = os.stat(self.path)
+            return found.st_mtime_ns, found.st_size if not os.path.isdir(self.path) else 0, found.st_ino
+        info = self.remote_info()
         keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "size")
         return tuple(str(info[k]) for k in keys if info.get(k) is not None)
+
+    def remote_info(self) -> Mapping[str, Any]:
+        """Return what the file system knows of a remote file, asked at most once in a few seconds."""
+        seen = self.__dict__.get("_seen")
+        if seen is None or time.monotonic() - seen[0] > _INFO_SECONDS:
+            fs, path = self.filesystem()
+            seen = time.monotonic(), fs.info(path)
+            object.__setattr__(self, "_seen", seen)
+        return seen[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_seen"}
 
     def head(self, n: int = 512) -> bytes:
         """Return the first `n` bytes, fewer if the file is shorter."""
@@ -292,7 +306,7 @@ class _RemoteBytes(ByteReader):
     def __init__(self, file: File) -> None:
         super().__init__(file)
         self._fs, self._path = file.filesystem()
-        size = self._fs.info(self._path).get("size")
+        size = file.remote_info().get("size")
         self._whole: bytes | None = None
         if size is None:  # a server that does not tell sizes: there are no ranges either
             self._whole = file.read()
@@ -336,7 +350,8 @@ class _RemoteBytes(ByteReader):
 
         if self._whole is not None:
             return io.BytesIO(self._whole)
-        return self._fs.open(self._path, "rb", block_size=_REMOTE_BLOCK, cache_type="blockcache")
+        known = {"size": self.size} if "size" in inspect.signature(self._fs._open).parameters else {}
+        return self._fs.open(self._path, "rb", block_size=_REMOTE_BLOCK, cache_type="blockcache", **known)
 
     def close(self) -> None:
         self._whole = None

@@ -420,7 +420,7 @@ class _Stacked:
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         for n, k in enumerate(range(region[0].start, region[0].stop)):
-            self.readers[k].read_into(region[1:], out[n])
+            self.readers[k].read_into(region[1:], out[(n, ...)])
 
 
 @dataclass(frozen=True)

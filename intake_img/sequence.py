@@ -85,7 +85,7 @@ class _Members:
         n = len(self.grid)
         for place in product(*(range(s.start, s.stop) for s in region[:n])):
             path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
-            part = out[tuple(p - s.start for p, s in zip(place, region, strict=False))]
+            part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
             if path:
                 self.files.pixels(path).read_into(region[n:], part)
             else:
@@ -532,8 +532,13 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
         if file.is_folder():
             try:
                 find_driver(file)
-            except UnknownFormatError:
-                return DirectorySource(file, **sequence_options(DirectorySource, options))
+            except UnknownFormatError as exc:
+                folder = DirectorySource(file, **sequence_options(DirectorySource, options))
+                try:
+                    folder.found  # noqa: B018  (listed once, kept)
+                except FileNotFoundError as nothing:
+                    raise nothing if set(options) & {"ext", "recursive", "start", "stop"} else exc from None
+                return folder
         return None
     if re.search(r"[{*?\[]", file.path):
         return FilePatternSource(file, **sequence_options(FilePatternSource, options))

@@ -10,6 +10,7 @@ import xarray as xr
 
 from intake_img.accessor import display
 from intake_img.accessor.coloc import Coloc, detect_blobs
+from intake_img.accessor.processing import Processing
 from intake_img.axes import spell
 from intake_img.image import spacing_of
 
@@ -21,7 +22,7 @@ __all__ = ["ImgAccessor"]
 
 @xr.register_dataset_accessor("img")
 @xr.register_dataarray_accessor("img")
-class ImgAccessor:
+class ImgAccessor(Processing):
     """Image view of a Dataset or DataArray.
 
     Parameters

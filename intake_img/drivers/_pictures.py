@@ -134,11 +134,12 @@ def write(
 def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tuple[str, ...]:
     """Return which axes of a variable a picture called `name` holds: a plane, its colours, frames of an animation."""
     holds = _HOLDS.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
-    colours = (
-        tuple(channels or ()) in (*_NAMES.values(), ("R", "G", "B")) and holds and len(channels or ()) in holds.samples
-    )
+    sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
+    count = sizes.get("c", 1)
+    named = count not in _NAMES or tuple(channels or ()) == _NAMES[count]
+    colours = holds is not None and count in holds.samples and named and sizes.get("s", 1) == 1
     kept = {"y", "x", "s"} | ({"c"} if colours else set()) | ({"t"} if holds and holds.frames else set())
-    return tuple(a for a, n in zip(variable.axes, variable.pixels.shape, strict=True) if a in kept or n == 1)
+    return tuple(a for a, n in sizes.items() if a in kept or n == 1)
 
 
 def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:

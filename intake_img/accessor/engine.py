@@ -1,0 +1,301 @@
+"""Functions over chunks with an exact halo: what each chunk of a result needs of its neighbours, as a dask graph.
+
+One task for each chunk of the result. It gathers exactly the pixels that its chunk needs, from the chunks around it
+(or from the other side, where the image is periodic), calls the function once and keeps the inner part. Where a
+gathered piece ends at the true edge of the image, the function sees that edge, and its own rule for edges applies;
+everywhere else what the artificial edge spoils is cut off. Chunks smaller than the halo are merged, so that no chunk
+needs more than its direct neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array
+
+__all__ = ["Piece", "blocks", "halo", "merged", "new_array", "regrouped"]
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one chunk of a result needs along one axis.
+
+    Parameters
+    ----------
+    parts : tuple of (int, slice)
+        Chunks of the source and what to take of each, in order.
+    pad : (int, int)
+        Pixels to add before and after, beyond the edge of the image.
+    cut : slice
+        What of the padded piece the function sees.
+    inner : slice
+        What of that belongs to the chunk.
+    start : int
+        Place of the chunk in the source.
+    """
+
+    parts: tuple[tuple[int, slice], ...]
+    pad: Span
+    cut: slice
+    inner: slice
+    start: int
+
+
+def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
+    """Return chunks, neighbours joined until each has at least `least` samples.
+
+    Examples
+    --------
+    >>> merged((4, 4, 4, 4, 2), 7)
+    (8, 10)
+    """
+    joined: list[int] = []
+    held = 0
+    for n in chunks:
+        held += n
+        if held >= least:
+            joined.append(held)
+            held = 0
+    if held:
+        joined = [*joined[:-1], joined[-1] + held] if joined else [held]
+    return tuple(joined) or (0,)
+
+
+def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool,
+           passes: int = 1) -> list[Piece]:  # fmt: skip
+    """Return what each chunk within `window` needs along one axis.
+
+    Parameters
+    ----------
+    chunks : sequence of int
+        Chunks of the source.
+    depth : (int, int)
+        How far the function looks before and after.
+    edge : {"own", "wrap"}
+        ``"own"``: the function handles the edge of the image; ``"wrap"``: the image is periodic.
+    window : (int, int)
+        Part of the axis that is wanted.
+    padded : bool
+        Whether pieces are padded beyond the edge, so that the function always sees `depth` pixels more on both sides.
+    passes : int
+        How often the function passes over the axis.
+    """
+    stops = np.cumsum(chunks).tolist()
+    spans = [(max(stop - n, window[0]), min(stop, window[1])) for stop, n in zip(stops, chunks, strict=True)]
+    n = sum(chunks)
+    if window[0] == window[1]:
+        spans = [window]
+    elif any(b > a for a, b in spans):
+        spans = [(a, b) for a, b in spans if b > a]
+    return [_piece(a, b, n, stops, depth, edge, padded, passes) for a, b in spans]
+
+
+def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str, padded: bool,
+           passes: int) -> Piece:  # fmt: skip
+    first, last = a - depth[0], b + depth[1]
+    pad, cut = (0, 0), slice(None)
+    if first >= 0 and last <= n:
+        runs, inner = [(first, last)], slice(depth[0], depth[0] + b - a)
+    elif edge == "wrap" and (padded or last - first < n):
+        runs, inner = _periodic(first, last, n), slice(depth[0], depth[0] + b - a)
+    elif edge == "wrap":  # the piece would be the whole axis and more: the function itself wraps around it
+        runs, inner = [(0, n)], slice(a, b)
+    else:
+        before, after = max(0, -first), max(0, last - n)
+        low, high = max(0, first), min(n, last)
+        # a reflected edge needs as many pixels inside as it shows outside
+        more = sum(depth) if passes > 1 else 0
+        high = max(high, min(n, before + 1 + more)) if before else high
+        low = min(low, max(0, n - after - 1 - more)) if after else low
+        runs, inner = [(low, high)], slice(a - low, b - low)
+        if padded:
+            pad = (before, after)
+            cut = slice(max(0, first - low), before + high - low + after - max(0, high - last))
+            inner = slice(depth[0], depth[0] + b - a)
+    return Piece(tuple(_parts(runs, stops)), pad, cut, inner, a)
+
+
+def _periodic(first: int, last: int, n: int) -> list[Span]:
+    runs = []
+    while first < last:
+        low = first % n
+        high = min(n, low + last - first)
+        runs.append((low, high))
+        first += high - low
+    return runs
+
+
+def _parts(runs: Sequence[Span], stops: Sequence[int]) -> Iterator[tuple[int, slice]]:
+    for low, high in runs:
+        start = 0
+        for k, stop in enumerate(stops):
+            if low == high and start <= low <= stop and (stop > low or k == len(stops) - 1):
+                yield k, slice(low - start, low - start)
+                break
+            if start < high and stop > low:
+                yield k, slice(max(low, start) - start, min(high, stop) - start)
+            start = stop
+
+
+def halo(
+    array: dask.array.Array,
+    func: Callable[..., np.ndarray],
+    depth: Mapping[int, Span] | None = None,
+    *,
+    edge: str = "own",
+    passes: int = 1,
+    pad: Mapping[str, Any] | None = None,
+    window: Mapping[int, Span] | None = None,
+    chunks: Callable[[tuple[tuple[int, ...], ...]], Sequence[Sequence[int]]] | None = None,
+    kept: int | None = None,
+    dtype: Any = None,
+    meta: Any = None,
+    name: str = "map",
+    positions: bool = False,
+) -> dask.array.Array:
+    """Apply a function to every chunk together with its surroundings.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+    func : callable
+        ``func(piece, inner)`` returns the part ``inner`` (a tuple of slices) of what it makes of ``piece``; with
+        `positions`, ``func(piece, inner, start)``, where ``start`` is the place of that part in `array`.
+    depth : mapping of int to (int, int)
+        How far the function looks along an axis, before and after a pixel.
+    edge : {"own", "wrap"}
+        Who handles the edge of the image: the function, or nobody because the image is periodic.
+    passes : int
+        How often the function passes over an axis: more than once, and what it makes of the edge travels inwards.
+    pad : mapping, optional
+        Arguments of `numpy.pad`: pieces are padded beyond the edge of the image, so that the function always sees
+        `depth`
+        more pixels on both sides. With ``edge="wrap"`` these come from the other side, and the mapping is empty.
+    window : mapping of int to (int, int), optional
+        Part of the axes that is wanted; the surroundings may lie outside.
+    chunks : callable, optional
+        Gives the chunks of the result for those of the pieces, if the function changes shapes.
+    kept : int, optional
+        How many leading axes the result shares with `array`, if the others are whole and become different ones.
+    dtype, meta : optional
+        Of the result; by default that of `array`. The function is never called to find out.
+
+    Returns
+    -------
+    dask.array.Array
+        With one task for each chunk of the result; where no chunk needs another, dask may fuse it with reading.
+    """
+    from dask.base import tokenize
+
+    depth = {k: d for k, d in (depth or {}).items() if d != (0, 0)}
+    wanted = {k: (0, n) for k, n in enumerate(array.shape)} | dict(window or {})
+    joined = {k: merged(array.chunks[k], max(d)) for k, d in depth.items()}
+    if joined := {k: c for k, c in joined.items() if c != array.chunks[k]}:
+        array = array.rechunk(joined)
+    plan = [
+        pieces(array.chunks[k], depth.get(k, (0, 0)), edge, wanted[k], pad is not None and k in depth, passes)
+        for k in range(array.ndim)
+    ]
+    spans = tuple(tuple(p.inner.stop - p.inner.start for p in axis) for axis in plan)
+    grid = spans if chunks is None else tuple(tuple(c) for c in chunks(spans))
+    dtype = np.dtype(array.dtype if dtype is None else dtype)
+    token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), grid)}"
+    if not positions and kept is None and all(_plain(axis, c) for axis, c in zip(plan, array.chunks, strict=True)):
+        meta = np.empty((0,) * len(grid), dtype) if meta is None else meta
+        every: Any = array
+        return every.map_blocks(partial(_on_block, func), dtype=dtype, meta=meta, chunks=grid, name=token)
+    run = partial(_run, func, dict(pad) if pad is not None else None, positions)
+    graph = {}
+    for place in product(*[range(len(axis)) for axis in plan]):
+        chosen = tuple(axis[k] for axis, k in zip(plan, place, strict=True))
+        keys = [(array.name, *ks) for ks in product(*[[k for k, _ in p.parts] for p in chosen])]
+        target = place if kept is None else (*place[:kept], *(0,) * (len(grid) - kept))
+        graph[(token, *target)] = (partial(run, chosen), keys)
+    return new_array(token, graph, grid, dtype, [array], meta)
+
+
+def new_array(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any,
+              sources: Sequence[Any], meta: Any = None) -> dask.array.Array:  # fmt: skip
+    """Return the dask array whose chunks are the tasks of `graph`."""
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    layered = HighLevelGraph.from_collections(name, graph, dependencies=list(sources))
+    if meta is None:
+        meta = np.empty((0,) * len(chunks), dtype)
+    return da.Array(layered, name, tuple(tuple(int(n) for n in c) for c in chunks), dtype=np.dtype(dtype), meta=meta)
+
+
+def _plain(axis: Sequence[Piece], chunks: Sequence[int]) -> bool:
+    """Whether each chunk needs itself and nothing else."""
+    return len(axis) == len(chunks) and all(
+        p.parts == ((k, slice(0, n)),) and p.inner == slice(0, n) and p.pad == (0, 0)
+        for k, (p, n) in enumerate(zip(axis, chunks, strict=True))
+    )
+
+
+def _on_block(func: Callable[..., np.ndarray], block: np.ndarray) -> np.ndarray:
+    return func(block, tuple(slice(0, n) for n in block.shape))
+
+
+def _run(func: Callable[..., Any], pad: dict[str, Any] | None, positions: bool, chosen: Sequence[Piece],
+         sources: Sequence[np.ndarray]) -> np.ndarray:  # fmt: skip
+    piece = _gathered(chosen, sources)
+    if pad is not None:
+        if any(p.pad != (0, 0) for p in chosen):
+            piece = np.pad(piece, [p.pad for p in chosen], **pad)
+        piece = piece[tuple(p.cut for p in chosen)]
+    inner = tuple(p.inner for p in chosen)
+    if positions:
+        return func(piece, inner, tuple(p.start for p in chosen))
+    return func(piece, inner)
+
+
+def _gathered(chosen: Sequence[Piece], sources: Sequence[np.ndarray]) -> np.ndarray:
+    if len(sources) == 1:
+        return sources[0][tuple(p.parts[0][1] for p in chosen)]
+    lengths = [[s.stop - s.start for _, s in p.parts] for p in chosen]
+    out = np.empty_like(sources[0], shape=tuple(map(sum, lengths)))
+    starts = [np.concatenate([[0], np.cumsum(n)]).tolist() for n in lengths]
+    for source, place in zip(sources, product(*[range(len(n)) for n in lengths]), strict=True):
+        target = tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, place, strict=True))
+        out[target] = source[tuple(p.parts[k][1] for p, k in zip(chosen, place, strict=True))]
+    return out
+
+
+def regrouped(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """Return chunks whose edges lie at multiples of a number, as near as possible to the old edges.
+
+    Examples
+    --------
+    >>> regrouped((5, 5, 5), 2)
+    (4, 6, 5)
+    """
+    stops = np.cumsum(chunks).tolist()
+    edges = sorted({min(stops[-1], round(s / multiple) * multiple) for s in stops[:-1]} | {0, stops[-1]})
+    return tuple(b - a for a, b in pairwise(edges)) or (0,)
+
+
+def blocks(array: dask.array.Array, axis: int) -> Iterator[tuple[int, dask.array.Array]]:
+    """Iterate over the chunks along one axis: where each begins, and the part of the array."""
+    start = 0
+    for n in array.chunks[axis]:
+        key = [slice(None)] * array.ndim
+        key[axis] = slice(start, start + n)
+        yield start, array[tuple(key)]
+        start += n
+
+
+def bytes_of(array: dask.array.Array) -> int:
+    """Return the size of the largest chunk in bytes."""
+    return math.prod(array.chunksize) * array.dtype.itemsize

@@ -1,0 +1,30 @@
+"""All of processing in one class, for `ds.img` to inherit."""
+
+from __future__ import annotations
+
+from intake_img.accessor.filters import Filters
+from intake_img.accessor.geometry import Geometry
+from intake_img.accessor.mapping import Maps
+from intake_img.accessor.measure import Measures
+from intake_img.accessor.progress import Pending
+from intake_img.accessor.reductions import Reductions
+from intake_img.accessor.series import Series
+
+__all__ = ["Processing"]
+
+
+class Processing(Maps, Filters, Reductions, Series, Geometry, Measures):
+    """Map, filters, reductions, series, geometry and measurements."""
+
+    def pending(self) -> Pending:
+        """Return what computing would do: for each variable its steps, tasks, chunks and sizes.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.zeros((9, 8), "u1"), dims=["y", "x"], name="image")
+        >>> image.img.gaussian_filter(1).img.pending()
+        image (y: 9, x: 8) uint8, 0.0 MB: array -> gaussian_filter
+            2 tasks, 1 chunks of at most 0.00 MB
+        """
+        return Pending(self._obj)

@@ -1,0 +1,76 @@
+"""Computing with a progress bar, and saying beforehand what will be computed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import xarray as xr
+
+__all__ = ["Pending", "bar", "computed", "steps"]
+
+
+@contextlib.contextmanager
+def bar(wanted: bool | None, what: str) -> Iterator[None]:
+    """A bar on stderr while dask computes: shown if asked for, or in a terminal for work of more than a second."""
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield
+        return
+    from tqdm.dask import TqdmCallback
+
+    with TqdmCallback(desc=what, delay=0 if wanted else 1, file=sys.stderr):
+        yield
+
+
+def computed(obj: Any, progress: bool | None = None) -> Any:
+    """Return `obj` with its data in memory."""
+    with bar(progress, "computing"):
+        return obj.compute()
+
+
+def steps(array: xr.DataArray) -> list[str]:
+    """Return the names of the steps that lead to the data of an array, in order; none if they are in memory."""
+    from dask.utils import key_split
+
+    if array.chunks is None:
+        return []
+    graph = array.data.dask
+    waiting, order = list(graph.layers), []
+    while waiting:  # a layer comes after those it depends on
+        ready = [n for n in waiting if not graph.dependencies[n] & set(waiting) - {n}]
+        order += ready
+        waiting = [n for n in waiting if n not in ready]
+    names = [key_split(name) for name in order]
+    return [n for k, n in enumerate(names) if k == 0 or n != names[k - 1]]
+
+
+class Pending:
+    """What computing an object would do: read as text.
+
+    Parameters
+    ----------
+    obj : xarray.Dataset or xarray.DataArray
+    """
+
+    def __init__(self, obj: Any) -> None:
+        self.obj = obj
+
+    def __repr__(self) -> str:
+        arrays = self.obj.data_vars if isinstance(self.obj, xr.Dataset) else {self.obj.name or "image": self.obj}
+        return "\n".join(self._line(str(name), array) for name, array in arrays.items()) or "no variable"
+
+    @staticmethod
+    def _line(name: str, array: xr.DataArray) -> str:
+        shape = ", ".join(f"{d}: {n}" for d, n in array.sizes.items())
+        head = f"{name} ({shape}) {array.dtype}, {array.nbytes / 1e6:.1f} MB"
+        if array.chunks is None:
+            return f"{head}: nothing to compute"
+        data = array.data
+        largest = math.prod(data.chunksize) * data.dtype.itemsize
+        return (
+            f"{head}: {' -> '.join(steps(array))}\n"
+            f"    {len(data.dask)} tasks, {data.npartitions} chunks of at most {largest / 1e6:.2f} MB"
+        )

@@ -1,0 +1,86 @@
+"""Connected components of an image in chunks: pairs that touch across a cut, and one numbering for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import scipy  # loads its parts when they are used
+
+__all__ = ["first_places", "label_chunk", "touching", "unified"]
+
+
+def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
+    """Label the components of one chunk."""
+    labels, n = scipy.ndimage.label(mask, structure)
+    return labels, int(n)
+
+
+def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return, for the labels 1 to n of a chunk, the place of their first pixel in C order of the whole image."""
+    found = np.flatnonzero(labels)
+    values = labels.ravel()[found]
+    place = np.unravel_index(found, labels.shape)
+    index = (
+        np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape)) if found.size else found
+    )
+    first = np.full(n + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, values, index)
+    return first[1:]
+
+
+def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
+    """Return pairs of labels that touch across a cut.
+
+    Parameters
+    ----------
+    before, after : ndarray
+        The planes on both sides of the cut; 0 is background.
+    structure : ndarray of bool, 3 along every axis
+    axis : int
+        Across which the image is cut.
+    """
+    links = np.moveaxis(structure, axis, 0)[2]
+    pairs = []
+    for offset in product((-1, 0, 1), repeat=before.ndim):
+        if links[tuple(o + 1 for o in offset)]:
+            here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, before.shape, strict=True))
+            there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, before.shape, strict=True))
+            a, b = before[here].ravel(), after[there].ravel()
+            both = (a > 0) & (b > 0)
+            pairs.append(np.unique(np.stack([a[both], b[both]], axis=1), axis=0))
+    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
+
+
+def unified(firsts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the final label of each provisional one, numbered in the order of their first pixels; 0 stays 0.
+
+    Parameters
+    ----------
+    firsts : ndarray of shape (N,)
+        Place of the first pixel of the provisional labels 1 to N.
+    pairs : ndarray of shape (M, 2)
+        Labels that are of one component.
+    """
+    n = len(firsts)
+    graph = scipy.sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
+    count, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, component, firsts)
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(first)] = np.arange(1, count + 1)
+    return np.concatenate([[0], rank[component]])
+
+
+def merge_extents(parts: Sequence[Mapping[int, tuple[slice, ...]]]) -> dict[int, tuple[slice, ...]]:
+    """Return the bounding boxes of labels from those of their parts."""
+    found: dict[int, tuple[slice, ...]] = {}
+    for part in parts:
+        for label, box in part.items():
+            if label in found:
+                box = tuple(
+                    slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(found[label], box, strict=True)
+                )
+            found[label] = box
+    return found

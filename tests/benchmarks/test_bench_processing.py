@@ -1,0 +1,182 @@
+"""Processing of lazy stacks, against scipy on the same images in memory and against dask-image.
+
+``INTAKE_IMG_BENCH_GB`` is the size of the stack (0.5 by default). Images are made on the fly, results thrown away, so
+that memory shows what is held on the way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import ndimage
+
+import intake_img  # noqa: F401
+
+GB = float(os.environ.get("INTAKE_IMG_BENCH_GB", "0.5"))
+SIDE = 1024
+FRAME = np.random.default_rng(0).integers(0, 4000, (SIDE, SIDE)).astype("u2")
+FRAMES = max(8, int(GB * 1e9 / FRAME.nbytes))
+FILTERS = {
+    "gaussian_filter": {"sigma": 2},
+    "uniform_filter": {"size": 5},
+    "median_filter": {"size": 3},
+    "maximum_filter": {"size": 5},
+    "gaussian_laplace": {"sigma": 2},
+    "sobel": {},
+}
+SLOW = {"median_filter": 8}
+"""Filters of which only every n-th image is filtered."""
+
+
+class Stack:
+    """Images made when they are read."""
+
+    def __init__(self, n: int, dtype: str = "u2", side: int = SIDE) -> None:
+        self.shape, self.dtype, self.ndim = (n, side, side), np.dtype(dtype), 3
+        self.frame = FRAME[:side, :side].astype(dtype)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        n = key[0].stop - key[0].start
+        return np.repeat(self.frame[key[1:]][None], n, axis=0)
+
+    def dask(self, chunks: tuple[int, int, int]) -> Any:
+        import dask.array as da
+
+        return da.from_array(self, chunks=chunks, asarray=False, meta=np.empty((0, 0, 0), self.dtype), name=False)
+
+    def image(self, chunks: tuple[int, int, int]) -> xr.DataArray:
+        return xr.DataArray(self.dask(chunks), dims=["t", "y", "x"], name="image")
+
+
+class Sink:
+    """Throws away what is stored."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
+def consume(array: Any, scheduler: str = "threads") -> None:
+    import dask
+    import dask.array as da
+
+    with dask.config.set(scheduler=scheduler):
+        da.store(array, Sink(), lock=False)
+
+
+@pytest.mark.parametrize("chunks", [(1, SIDE, SIDE), (1, 512, 512)], ids=["planes", "tiles"])
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+@pytest.mark.parametrize("name", FILTERS)
+def test_filter_per_core_against_scipy(name, dtype, chunks, versus):
+    n = max(4, FRAMES // 8 // SLOW.get(name, 1))
+    stack = Stack(n, dtype)
+
+    def ours():
+        consume(getattr(stack.image(chunks).img, name)(**FILTERS[name]).data, "sync")
+
+    def raw():
+        for _ in range(n):
+            getattr(ndimage, name)(stack.frame, **FILTERS[name])
+
+    versus(ours, raw, rounds=3)
+
+
+@pytest.mark.parametrize("chunks", [(1, SIDE, SIDE), (1, 512, 512)], ids=["planes", "tiles"])
+@pytest.mark.parametrize("name", [n for n in FILTERS if n != "sobel"])  # theirs smooths along t as well
+def test_filter_against_dask_image(name, chunks, versus):
+    filters = pytest.importorskip("dask_image.ndfilters")
+    n = max(4, FRAMES // 4 // SLOW.get(name, 1))
+    stack = Stack(n)
+    options = {k: (0, v, v) if k == "sigma" else (1, v, v) for k, v in FILTERS[name].items()}
+
+    def theirs():
+        consume(getattr(filters, name)(stack.dask(chunks), **options))
+
+    def ours():
+        consume(getattr(stack.image(chunks).img, name)(**FILTERS[name]).data)
+
+    versus(ours, theirs, rounds=3)
+
+
+def peak(code: str) -> tuple[float, float]:
+    """Seconds and peak memory in MB of a script in a process of its own."""
+    setup = """
+    import time
+    from test_bench_processing import Stack, consume
+    def held():
+        return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    consume(Stack(2).image((1, 512, 512)).img.gaussian_filter(1).data)
+    before, start = held(), time.perf_counter()
+    """
+    after = "\nprint(time.perf_counter() - start, held() - before)"
+    script = textwrap.dedent(setup) + textwrap.dedent(code) + after
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    seconds, megabytes = done.stdout.split()
+    return float(seconds), float(megabytes)
+
+
+@pytest.mark.parametrize("what", ["gaussian_filter(2)", "median_filter(3)", "map(lambda b: b, depth=8)", "normalize()"])
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
+def test_growth_as_the_stack_doubles(what, benchmark):
+    n = max(16, FRAMES // (16 if "median" in what else 4))
+    run = "consume(Stack({n}).image((1, 512, 512)).img.{what}.data)"
+    small, large = (peak(run.format(n=k, what=what)) for k in (n, 2 * n))
+    figure = f"time x{large[0] / small[0]:.2f}, memory {small[1]:.0f} -> {large[1]:.0f} MB"
+    benchmark.extra_info.update(what=f"{what}: twice {n} images of 2 MB", figure=figure, gate="memory stays")
+    benchmark.pedantic(lambda: None, rounds=1)
+    assert large[1] < 1.5 * small[1] + 50
+
+
+def test_localcorr(versus):
+    n = max(100, int(1000 * GB / 4))
+    stack = Stack(n, "u2", 512)
+
+    def ours():
+        consume(stack.image((10, 512, 512)).img.localcorr(2).data, "sync")
+
+    def raw():  # the blur alone, as scipy does it
+        for _ in range(n):
+            ndimage.uniform_filter(stack.frame.astype(float), 5)
+
+    versus(ours, raw, rounds=2)
+
+
+def test_map_overhead(versus):
+    stack = Stack(2000, "u1", 32)
+
+    def ours():
+        consume(stack.image((1, 32, 32)).img.map(np.negative).data, "sync")
+
+    def raw():
+        consume(stack.dask((1, 32, 32)).map_blocks(np.negative, dtype="u1"), "sync")
+
+    versus(ours, raw, rounds=3)
+
+
+REDUCED = {
+    "subsample": lambda image: image.img.subsample(2),
+    "max": lambda image: image.img.max(skipna=False),
+    "subtract": lambda image: image.img.subtract(5),
+    "max_projection": lambda image: image.img.max_projection("y"),
+}
+
+
+@pytest.mark.parametrize("what", REDUCED)
+def test_throughput_against_reading(what, versus):
+    stack = Stack(max(16, FRAMES // 2))
+
+    def ours():
+        consume(REDUCED[what](stack.image((4, SIDE, SIDE))).data)
+
+    def raw():
+        consume(stack.dask((4, SIDE, SIDE)))
+
+    versus(ours, raw, rounds=3)
