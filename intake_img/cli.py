@@ -265,8 +265,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         ) from exc
     size = sum(v.nbytes for v in ds.data_vars.values())
     source.close()
-    for path in written:
-        print(f"{path}: {byte_size(size)} of pixels as {writer.format_name}")
+    where = written[0] if len(written) == 1 else f"{len(written)} files, {written[0]} to {written[-1]}"
+    print(f"{where}: {byte_size(size)} of pixels as {writer.format_name}")
     return 0
 
 

@@ -123,6 +123,16 @@ def test_convert(stack, tmp_path, capsys, target):
         xr.testing.assert_equal(found, given)
 
 
+def test_convert_to_several_files(stack, tmp_path, capsys):
+    assert main(["convert", str(stack), str(tmp_path / "a.png")]) == 0
+    out = capsys.readouterr().out
+    with imload(stack) as ds:
+        count = ds["image"].size // ds.sizes["y"] // ds.sizes["x"]
+    assert count == len(list(tmp_path.glob("a.*.png")))
+    assert out.startswith(f"{count} files, {tmp_path}")
+    assert out.count("\n") == 1
+
+
 def test_convert_passes_options(stack, tmp_path):
     packed, tiled = tmp_path / "packed.ome.tif", tmp_path / "tiled.ome.tif"
     assert main(["convert", str(stack), str(packed), "--compress", "zlib"]) == 0
