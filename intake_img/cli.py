@@ -1,4 +1,4 @@
-"""The command ``intake-img``: what is in a file, conversion, the table of formats, and a demonstration.
+"""The command ``intake-img``: what is in a file, conversion, catalogs, the table of formats, and a demonstration.
 
 Each command is a few lines over the functions of the package. Exit codes: 0 done, 1 the data or the disk are at fault,
 2 the command line is. Heavy modules are imported by the commands that need them.
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_info(commands)
     _add_convert(commands)
+    _add_catalogs(commands)
     command = _command(commands, "formats", _formats, "list the formats that can be read and written")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -149,6 +150,32 @@ def _add_convert(commands: Any) -> None:
         help="option of the file system of the target; may be repeated",
     )  # fmt: skip
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
+
+
+def _add_catalogs(commands: Any) -> None:
+    parser = _command(commands, "scan", _scan, "find the images in a folder and write a catalog of them")
+    parser.add_argument("folder", metavar="FOLDER", help="folder that holds images")
+    parser.add_argument("-o", "--output", metavar="CATALOG", help="the catalog (default: FOLDER/catalog.yml)")
+    parser.add_argument("--exclude", metavar="PATH", action="append", default=[],
+                        help="leave out a path below FOLDER, such as 'old/*'; may be repeated")  # fmt: skip
+    parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
+    parser.add_argument("--overwrite", action="store_true", help="begin the catalog anew instead of adding to it")
+    for name, run, help_ in (
+        ("validate", _validate, "check a catalog of others: is it safe to open, and complete?"),
+        ("list", _list, "list the entries of a catalog; nothing that it says is run"),
+        ("search", _search, "list the entries of a catalog that mention all words"),
+    ):
+        parser = _command(commands, name, run, help_)
+        parser.add_argument("catalog", metavar="CATALOG", help="path or URL of a YAML file")
+        if name == "search":
+            parser.add_argument("words", metavar="WORD", nargs="+", help="what name, description or metadata mention")
+        if name != "validate":
+            parser.add_argument("--depth", metavar="N", type=int, default=5, help="how many nested catalogs deep to go")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument("--root", metavar="FOLDER", action="append",
+                            help="where images may be (default: the catalog's folder); may be repeated")  # fmt: skip
+        parser.add_argument("--scheme", metavar="SCHEME", action="append", default=[],
+                            help="URLs that the catalog may name, such as https; may be repeated")  # fmt: skip
 
 
 def _add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -273,6 +300,66 @@ def _convert(arguments: argparse.Namespace) -> int:
 def _compress(text: str | None) -> Any:
     words = {"yes": True, "true": True, "no": False, "false": False, "none": False}
     return words.get(text.lower(), text) if text is not None else None
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import scan, write_catalog
+
+    folder = os.path.expanduser(arguments.folder)
+    target = arguments.output or os.path.join(folder, "catalog.yml")
+    found = scan(folder, recursive=not arguments.no_recursive, exclude=arguments.exclude)
+    there = os.path.exists(target) and not arguments.overwrite
+    changes = write_catalog(found, target, update=there, overwrite=not there)
+    for path, reason in found.skipped.items():
+        print(f"intake-img: skipped {path}: {reason}", file=sys.stderr)
+    for name in changes.missing:
+        print(f"intake-img: the file of {name!r} is not found any more; its entry stays", file=sys.stderr)
+    print(f"{changes.path}: {len(changes.added)} added, {len(changes.refreshed)} refreshed, {len(changes.kept)} kept, "
+          f"{len(changes.missing)} missing, {len(found.skipped)} skipped")  # fmt: skip
+    return 0
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"roots": arguments.root, "schemes": arguments.scheme}
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    import json
+
+    from intake_img.catalog import validate
+
+    problems = validate(arguments.catalog, **_limits(arguments))
+    if arguments.json:
+        print(json.dumps([vars(p) for p in problems], ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(map(str, problems)) if problems else f"{arguments.catalog}: nothing to object to")
+    return 1 if problems else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import open_catalog
+
+    return _entries(open_catalog(arguments.catalog, **_limits(arguments)).walk(arguments.depth), arguments.json)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import open_catalog
+
+    found = open_catalog(arguments.catalog, **_limits(arguments)).search(" ".join(arguments.words), arguments.depth)
+    return _entries(found.entries, arguments.json)
+
+
+def _entries(entries: Any, as_json: bool) -> int:
+    import json
+
+    if as_json:
+        facts = {name: {**entry.describe(), "name": name} for name, entry in entries.items()}
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        return 0
+    widths = [max(map(len, column), default=0) for column in ([*entries], [e.driver for e in entries.values()])]
+    for name, entry in entries.items():
+        print(f"{name:<{widths[0]}}  {entry.driver:<{widths[1]}}  {' '.join(entry.description.split())}".rstrip())
+    return 0
 
 
 def formats() -> list[dict[str, Any]]:

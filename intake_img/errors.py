@@ -9,6 +9,7 @@
     ├── UnitsError(ValueError)             a unit nobody knows, or units that do not convert
     ├── SceneError(LookupError)            no such scene, or level of a pyramid, in the file
     ├── CannotWriteError(ValueError)       the format cannot hold this image
+    ├── CatalogError(ValueError)           a catalog that cannot be read, or asks for what it may not have
     ├── MissingExtraError(ImportError)     an optional package is not installed
     ├── SourceChangedError(OSError)        the file was replaced since it was opened
     ├── TargetExistsError(FileExistsError) the target exists and ``overwrite`` was not asked for
@@ -22,6 +23,7 @@ from __future__ import annotations
 __all__ = [
     "AxesError",
     "CannotWriteError",
+    "CatalogError",
     "FormatError",
     "IntakeImgError",
     "MissingExtraError",
@@ -60,6 +62,10 @@ class SceneError(IntakeImgError, LookupError):
 
 class CannotWriteError(IntakeImgError, ValueError):
     """The format cannot hold this image."""
+
+
+class CatalogError(IntakeImgError, ValueError):
+    """A catalog cannot be read, or asks for what catalogs of others do not get."""
 
 
 class MissingExtraError(IntakeImgError, ImportError):

@@ -216,5 +216,5 @@ def _glob_regex(piece: str) -> str:
         return r"[^/\0]"
     if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
         body = piece[1:-1]
-        return "[" + ("^" + body[1:] if body[0] in "!^" else body).replace("\\", r"\\") + "]"
+        return "[" + ("^" + body[1:] if body[0] in "!^" else body).replace("\\", r"\\").replace("[", r"\[") + "]"
     return re.escape(piece)

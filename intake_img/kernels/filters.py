@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy  # loads its parts when they are used
 
 __all__ = ["box_filter", "percentile_filter", "rank_filter", "scipy_filter", "threshold_local", "uniform_filter"]
 
@@ -29,13 +28,15 @@ def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mo
     ----------
     .. [1] scipy/ndimage/src/ni_filters.c, ``NI_UniformFilter1D``
     """
+    from scipy import ndimage
+
     origins = [origin] * image.ndim if isinstance(origin, int) else origin
     current: np.ndarray = image
     for axis, (n, shift) in enumerate(zip(size, origins, strict=True)):
         if n > 1:
             made = np.empty(image.shape, output.dtype)  # as scipy: each axis in the dtype of the output
             for part in _slabs(image.shape, axis):
-                sums = scipy.ndimage.correlate1d(current[part], np.ones(n), axis, np.float64, mode, cval, shift)
+                sums = ndimage.correlate1d(current[part], np.ones(n), axis, np.float64, mode, cval, shift)
                 np.divide(sums, n, out=sums)
                 made[part] = sums
             current = made
@@ -57,25 +58,33 @@ def _slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
 def uniform_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mode: str, cval: float = 0.0,
                    origin: Sequence[int] | int = 0) -> None:  # fmt: skip
     """Average over boxes: as scipy does it for integers, whose sums are exact, and with `box_filter` for floats."""
+    from scipy import ndimage
+
     if image.dtype.kind in "iub" and output.dtype.kind in "iub":
-        scipy.ndimage.uniform_filter(image, size, output, mode, cval, origin)
+        ndimage.uniform_filter(image, size, output, mode, cval, origin)
     else:
         box_filter(image, output, size=size, mode=mode, cval=cval, origin=origin)
 
 
 def scipy_filter(image: np.ndarray, output: np.ndarray, *, name: str, **options: Any) -> None:
     """Call the filter of this name in `scipy.ndimage`."""
-    getattr(scipy.ndimage, name)(image, output=output, **options)
+    from scipy import ndimage
+
+    getattr(ndimage, name)(image, output=output, **options)
 
 
 def percentile_filter(image: np.ndarray, output: np.ndarray, *, percentile: float, **options: Any) -> None:
     """See `scipy.ndimage.percentile_filter`."""
-    scipy.ndimage.percentile_filter(image, percentile, output=output, **options)
+    from scipy import ndimage
+
+    ndimage.percentile_filter(image, percentile, output=output, **options)
 
 
 def rank_filter(image: np.ndarray, output: np.ndarray, *, rank: int, **options: Any) -> None:
     """See `scipy.ndimage.rank_filter`."""
-    scipy.ndimage.rank_filter(image, rank, output=output, **options)
+    from scipy import ndimage
+
+    ndimage.rank_filter(image, rank, output=output, **options)
 
 
 def threshold_local(image: np.ndarray, output: np.ndarray, *, method: str, size: Sequence[int], sigma: Sequence[float],
@@ -86,10 +95,12 @@ def threshold_local(image: np.ndarray, output: np.ndarray, *, method: str, size:
     ----------
     .. [1] skimage/filters/thresholding.py, ``threshold_local``
     """
+    from scipy import ndimage
+
     if method == "mean":
         box_filter(image, output, size=size, mode=mode, cval=cval)
     elif method == "median":
-        scipy.ndimage.median_filter(image, size, output=output, mode=mode, cval=cval)
+        ndimage.median_filter(image, size, output=output, mode=mode, cval=cval)
     else:
-        scipy.ndimage.gaussian_filter(image, sigma, output=output, mode=mode, cval=cval)
+        ndimage.gaussian_filter(image, sigma, output=output, mode=mode, cval=cval)
     output -= offset

@@ -175,26 +175,37 @@ def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
     return keys[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
 
 
-_DENSE = 2**25
+_STRIP = 2**20
 
 
 def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
-    """The same in a two-dimensional array of the range of grey values, or None if that is too large."""
+    """The same in a two-dimensional array of grey values, a strip that fits a cache at a time; None if it is too
+    empty.
+    """
     mask = np.uint32((1 << bits) - 1)
-    second = [(p[0] & mask) for p in parts]
     low_a, high_a = min(int(p[0][0]) for p in parts) >> bits, max(int(p[0][-1]) for p in parts) >> bits
-    low_b, high_b = min(int(b.min()) for b in second), max(int(b.max()) for b in second)
-    width = high_b - low_b + 1
-    if (high_a - low_a + 1) * width > min(_DENSE, 16 * sum(len(p[0]) for p in parts)):
+    low_b = min(int((p[0] & mask).min()) for p in parts)
+    width = max(int((p[0] & mask).max()) for p in parts) - low_b + 1
+    if (high_a - low_a + 1) * width > 32 * sum(len(p[0]) for p in parts):
         return None
     few = sum(int(p[1].sum(dtype=np.int64)) for p in parts) < 2**32
-    cells: Any = np.zeros((high_a - low_a + 1) * width, np.uint32 if few else np.int64)
-    for (keys, counts), b in zip(parts, second, strict=True):
-        at = ((keys >> np.uint32(bits)) - np.uint32(low_a)) * np.uint32(width) + (b - np.uint32(low_b))
-        cells[at] += counts.astype(cells.dtype)  # keys of one part are distinct
-    found = np.flatnonzero(cells)
-    a, b = np.divmod(found, width)
-    return (((a + low_a) << bits) | (b + low_b)).astype(np.uint32), cells[found]
+    rows = max(1, _STRIP // width)
+    firsts = np.arange(low_a, high_a + 1, rows)
+    edges = [np.append(np.searchsorted(p[0], (firsts << bits).astype(np.uint32)), len(p[0])) for p in parts]
+    keys_found, counts_found = [], []
+    for n, first in enumerate(firsts.tolist()):
+        cells: Any = np.zeros(rows * width, np.uint32 if few else np.int64)
+        for (keys, counts), edge in zip(parts, edges, strict=True):
+            own = slice(edge[n], edge[n + 1])
+            at = ((keys[own] >> np.uint32(bits)) - np.uint32(first)) * np.uint32(width)
+            at += keys[own] & mask
+            at -= np.uint32(low_b)
+            cells[at] += counts[own].astype(cells.dtype, copy=False)  # keys of one part are distinct
+        found = np.flatnonzero(cells)
+        a, b = np.divmod(found, width)
+        keys_found.append((((a + first) << bits) | (b + low_b)).astype(np.uint32))
+        counts_found.append(cells[found])
+    return np.concatenate(keys_found), np.concatenate(counts_found)
 
 
 def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) -> Table:

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
-import scipy  # loads its parts when they are used
 
 __all__ = ["first_places", "label_chunk", "touching", "unified"]
 
 
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     """Label the components of one chunk."""
-    labels, n = scipy.ndimage.label(mask, structure)
+    from scipy import ndimage
+
+    labels, n = ndimage.label(mask, structure)
     return labels, int(n)
 
 
@@ -63,9 +64,11 @@ def unified(firsts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     pairs : ndarray of shape (M, 2)
         Labels that are of one component.
     """
+    from scipy import sparse
+
     n = len(firsts)
-    graph = scipy.sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
-    count, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
+    count, component = sparse.csgraph.connected_components(graph, directed=False)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, component, firsts)
     rank = np.empty(count, np.int64)

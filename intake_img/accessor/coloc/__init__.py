@@ -87,7 +87,7 @@ class Coloc:
         --------
         >>> import numpy as np, xarray as xr, intake_img
         >>> a = np.arange(100, dtype="uint8").reshape(10, 10)
-        >>> ds = xr.Dataset({"image": ("cyx", np.stack([a, a // 2]))}, coords={"c": ["A", "B"]})
+        >>> ds = xr.Dataset({"image": (("c", "y", "x"), np.stack([a, a // 2]))}, coords={"c": ["A", "B"]})
         >>> found = ds.img.coloc.measure(("A", "B"), measures=["pearson", "n"])
         >>> round(float(found.pearson[0]), 3), int(found.n[0])
         (1.0, 100)

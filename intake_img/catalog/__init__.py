@@ -1,0 +1,9 @@
+"""Catalogs: made from a folder by a scan, written as clean YAML, and opened without trust in who wrote them."""
+
+from intake_img.catalog.entries import Entry, SafeCatalog
+from intake_img.catalog.safe import open_catalog, validate
+from intake_img.catalog.scan import Scan, scan
+from intake_img.catalog.schema import Problem
+from intake_img.catalog.write import write_catalog
+
+__all__ = ["Entry", "Problem", "SafeCatalog", "Scan", "open_catalog", "scan", "validate", "write_catalog"]

@@ -1,0 +1,296 @@
+"""The entries of a catalog that was checked, and the catalog as a mapping: sources are made when they are asked for.
+
+Whatever the values of the parameters, an entry leads nowhere but into the jail.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from intake_img.catalog.jail import Jail
+from intake_img.catalog.template import Parameter, fill, names_in
+from intake_img.detect import ImgSource, drivers
+from intake_img.errors import CatalogError, IntakeImgError
+from intake_img.files import File
+from intake_img.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
+from intake_img.source import ImageSource
+
+__all__ = ["NESTED", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
+
+NESTED = "yaml_file_cat"
+"""Intake's name of the driver of a nested catalog."""
+_MAX_WALK = 100_000
+
+
+@cache
+def image_drivers() -> Mapping[str, type[ImageSource]]:
+    """Return the drivers that a catalog may name: those of formats, and of many files."""
+    several: tuple[type[ImageSource], ...] = (ImgSource, FilePatternSource, DirectorySource, ImageListSource)
+    return {**drivers(), **{cls.name: cls for cls in several}}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """An image, or a nested catalog, as a catalog describes it. Calling it makes the source.
+
+    Parameters
+    ----------
+    name, description, driver : str
+    args, metadata : mapping
+    parameters : mapping of str to Parameter
+    file : File
+        The catalog.
+    jail : Jail
+    chain : tuple of str
+        The catalogs that led here.
+    """
+
+    name: str
+    driver: str
+    description: str = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    file: File = field(default_factory=lambda: File(""))
+    jail: Jail = field(default_factory=lambda: Jail(()))
+    chain: tuple[str, ...] = ()
+
+    def __call__(self, **given: Any) -> Any:
+        """Return the source, or the nested catalog.
+
+        Parameters
+        ----------
+        **given
+            Values of the parameters, and options of the driver in place of the entry's.
+
+        Raises
+        ------
+        CatalogError
+            If a value is not allowed, or the entry leads to files that are not.
+        """
+        source = self.resolved(given)
+        if isinstance(source, File):
+            from intake_img.catalog.schema import load  # which makes entries
+
+            return load(source, self.jail, self.chain)
+        self._admit_contents(source)
+        source.name, source.description = self.name, self.description  # type: ignore[misc]
+        source._entry, source._passed_kwargs = self, list(given)
+        return source
+
+    get = __call__
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entry as plain data."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "driver": self.driver,
+            "args": dict(self.args),
+            "metadata": dict(self.metadata),
+            "parameters": {n: p.describe() for n, p in self.parameters.items()},
+        }
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.name!r}: {self.driver}{', ' + self.description if self.description else ''}>"
+
+    def resolved(self, given: Mapping[str, Any]) -> Any:
+        """Return the source with all values put in, unopened; for a nested catalog its `File`."""
+        values: dict[str, Any] = {"CATALOG_DIR": self.file.parent.path.rstrip("/") + "/"}
+        for name, parameter in self.parameters.items():
+            if name in given or parameter.default is not None:
+                values[name] = parameter.validate(given.get(name, parameter.default))
+        free = parameters_in(self.args)
+        values |= {k: v for k, v in given.items() if k in free and k not in self.parameters and k != "CATALOG_DIR"}
+        args = {**fill(dict(self.args), values)}
+        own = {k: v for k, v in given.items() if k not in values or (k in self.parameters and k not in free)}
+        if self.driver == NESTED:
+            if own:
+                raise CatalogError(f"the nested catalog {self.name!r} has no parameter {next(iter(own))!r}")
+            return self.jail.admit(args["path"])
+        cls = image_drivers()[self.driver]
+        if unknown := [k for k in own if k not in options_of(cls)]:
+            listed = ", ".join([*self.parameters, *sorted(options_of(cls))])
+            raise CatalogError(f"{self.name!r} has no parameter or option {unknown[0]!r}; it has {listed}")
+        return self._made(cls, {"metadata": dict(self.metadata), **args, **own})
+
+    def _made(self, cls: type[ImageSource], args: dict[str, Any]) -> ImageSource:
+        many = cls is ImageListSource
+        uris = args.pop("uri")
+        if many != isinstance(uris, (list, tuple)) or (many and not uris):
+            raise CatalogError(f"uri: the driver {self.driver!r} takes {'a list of paths' if many else 'one path'}")
+        files = [self.jail.admit(uri, cls is FilePatternSource) for uri in (uris if many else [uris])]
+        for options in (args, args.get("member_options") or {}):
+            conf = options.get("conf", "")
+            if not isinstance(conf, str) or re.search(r"[/\\]", conf):
+                raise CatalogError(f"conf: expected the name of a file beside the image, got {conf!r}")
+        if remote := next((f for f in files if not f.local), None):
+            args["storage_options"] = {**(args.get("storage_options") or {}), **remote.storage_options}
+        paths = [f.path for f in files]
+        try:
+            return cls(paths if many else paths[0], **args)
+        except IntakeImgError:
+            raise
+        except (TypeError, ValueError, OverflowError, AttributeError) as exc:
+            raise CatalogError(f"args: the driver {self.driver!r} refuses them: {str(exc)[:200]}") from exc
+
+    def _admit_contents(self, source: ImageSource) -> None:
+        """Look for symbolic links out of the roots in what the source would read beside the file that it names."""
+        if not source.file.local:
+            return
+        path = source.file.path
+        if os.path.isdir(path):
+            self.jail.admit_tree(path)
+        if isinstance(source, SequenceSource):
+            try:
+                members = source.files
+            except FileNotFoundError:
+                return  # opening it will say so
+            self.jail.admit_files(f for f in members if "://" not in f)
+            return
+        if at := re.fullmatch(r"(.+)@([^@/\\]+)", path):
+            self.jail.admit_real(at[1])
+        for name in (source.file.name + ".json", source.open_options.get("conf")):
+            if name:
+                self.jail.admit_real(source.file.sibling(name).path)
+
+
+class SafeCatalog(Mapping[str, Any]):
+    """The entries of a catalog: a mapping of names to sources and nested catalogs, made when they are asked for.
+
+    ``catalog["name"]``, ``catalog.name`` and, for nested ones, ``catalog["sub.name"]`` or ``catalog["sub", "name"]``
+    return a source with the default parameters; ``catalog.entries["name"](position=1)``, or
+    ``catalog.name(position=1)``, one with others.
+
+    Parameters
+    ----------
+    entries : mapping of str to Entry
+    file : File
+        Where the catalog was read from.
+    name, description : str
+    metadata : mapping
+    """
+
+    def __init__(self, entries: Mapping[str, Entry], file: File, name: str = "", description: str = "",
+                 metadata: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+        self.entries = dict(entries)
+        self.file = file
+        self.name = name or re.sub(r"\.ya?ml$", "", file.name, flags=re.I)
+        self.description = description
+        self.metadata = dict(metadata or {})
+
+    def __getitem__(self, name: Any) -> Any:
+        if isinstance(name, tuple):
+            found: Any = self
+            for part in name:
+                found = found[part]
+            return found
+        if name in self.entries:
+            return self.entries[name]()
+        head, dot, rest = name.partition(".") if isinstance(name, str) else ("", "", "")
+        if dot and head in self.entries and self.entries[head].driver == NESTED:
+            return self.entries[head]()[rest]
+        import difflib
+
+        close = difflib.get_close_matches(str(name), self.entries, 3)
+        hint = f"; did you mean {', '.join(close)}?" if close else f"; there are {', '.join(list(self.entries)[:10])}"
+        raise KeyError(f"the catalog {self.file} has no entry {name!r}{hint}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self.entries:
+            return True
+        try:
+            return self[name] is not None if isinstance(name, (str, tuple)) else False
+        except KeyError:
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "entries" or name not in self.entries:
+            raise AttributeError(f"{type(self).__name__} has no attribute and no entry {name!r}")
+        return self[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(n for n in self.entries if n.isidentifier())})
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.entries)
+
+    def __repr__(self) -> str:
+        wide = max((len(n) for n in self.entries), default=0)
+        rows = [f"  {e.name:<{wide}}  {e.driver:<11}  {e.description}".rstrip() for e in self.entries.values()]
+        more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
+        count = f"{len(rows)} entr{'y' if len(rows) == 1 else 'ies'}"
+        return "\n".join([f"<catalog {self.name!r}: {count}>", *rows[:40], *more])
+
+    def walk(self, depth: int = 5) -> dict[str, Entry]:
+        """Return all entries, those of nested catalogs by dotted names.
+
+        Parameters
+        ----------
+        depth : int
+            How many catalogs deep to go; 1 is this one alone.
+        """
+        found: dict[str, Entry] = {}
+        self._walk("", depth, found)
+        return found
+
+    def _walk(self, prefix: str, depth: int, found: dict[str, Entry]) -> None:
+        for name, entry in self.entries.items():
+            if len(found) >= _MAX_WALK:
+                raise CatalogError(f"{self.file}: more than {_MAX_WALK} entries in all: give a smaller depth")
+            found[prefix + name] = entry
+            if entry.driver == NESTED and depth > 1:
+                entry()._walk(f"{prefix}{name}.", depth - 1, found)
+
+    def search(self, text: str, depth: int = 5) -> SafeCatalog:
+        """Return the entries in whose name, description, driver or metadata all words occur, in any case.
+
+        Parameters
+        ----------
+        text : str
+            Words.
+        depth : int
+            How many catalogs deep to search.
+        """
+        words = text.casefold().split()
+        found = {n: e for n, e in self.walk(depth).items() if _mentions(n, e, words)}
+        return SafeCatalog(found, self.file, f"{self.name}: {text}", self.description, self.metadata)
+
+
+def _mentions(name: str, entry: Entry, words: Iterable[str]) -> bool:
+    facts = [name, entry.description, entry.driver, str(dict(entry.metadata)), str(entry.args.get("uri", ""))]
+    text = "\n".join(facts).casefold()
+    return all(word in text for word in words)
+
+
+def parameters_in(value: Any) -> dict[str, str | None]:
+    """Return the parameters that texts in plain data name; the ones without a default of their own first."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return names_in(value) if isinstance(value, str) else {}
+    found: dict[str, str | None] = {}
+    for one in value:
+        for name, default in parameters_in(one).items():
+            found[name] = default if found.get(name, "") is not None else None
+    return found
+
+
+def options_of(cls: type[ImageSource]) -> frozenset[str]:
+    """Return the keywords of a driver; the one that finds the driver takes those of all formats."""
+    names = {n for n, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    if cls is ImgSource:
+        names |= {n for other in drivers().values() for n in inspect.signature(other).parameters}
+    return frozenset(names)

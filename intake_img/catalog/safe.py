@@ -1,0 +1,126 @@
+"""Catalogs of strangers: read by a strict schema, with our drivers alone, and without running anything that they say.
+
+Intake's own `open_catalog` runs code that a YAML file asks for (templates, classes, plug-ins, dotted drivers). This
+reader understands the part of version 1 that describes images, and refuses a catalog that wants more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from intake_img.catalog.entries import NESTED
+from intake_img.catalog.jail import Jail
+from intake_img.catalog.schema import Problem, identity, load, read
+from intake_img.errors import CatalogError
+from intake_img.files import File
+
+__all__ = ["open_catalog", "validate"]
+
+
+def open_catalog(path: Any, trusted: bool = False, *, roots: Iterable[Any] | None = None, schemes: Iterable[str] = (),
+                 storage_options: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
+    """Open a YAML catalog of version 1 without running anything that it says.
+
+    Refused, with the reason, are: tags, aliases without measure, files of more than 8 MiB; ``cls``, ``plugins``,
+    drivers that are not for images; templates other than ``{{ CATALOG_DIR }}``, ``{{ name }}``,
+    ``{{ name | default('text') }}`` and ``{{ 'text' }}``; the environment and the shell; files outside of `roots`,
+    also by ``..`` or symbolic links; URLs whose scheme is not allowed; options of file systems but ``anon``. Paths are
+    looked at again when an entry is used; whoever can change the folder between that look and the reading can still
+    exchange a file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Path or URL of the catalog.
+    trusted : bool
+        Use ``intake.open_catalog``, which has all features and runs what the catalog says.
+    roots : sequence of str, optional
+        Folders and beginnings of URLs that the catalog may name; its own folder by default.
+    schemes : sequence of str
+        Schemes of URLs that it may name wherever they point, e.g. ``["https"]``.
+    storage_options : mapping, optional
+        Options of the fsspec file system of the catalog and of the URLs that it names.
+
+    Returns
+    -------
+    SafeCatalog
+        Nothing but the catalog has been opened. For trusted catalogs, Intake's.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog is refused. The message says why; `validate` returns all problems.
+    FileNotFoundError
+        If there is no such catalog.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> np.save(folder / "a.npy", np.zeros((4, 5)))
+    >>> _ = (folder / "all.yml").write_text('''
+    ... sources:
+    ...   a: {driver: npy, args: {uri: "{{ CATALOG_DIR }}/a.npy"}}
+    ... ''')
+    >>> dict(open_catalog(folder / "all.yml").a.to_dask().sizes)
+    {'y': 4, 'x': 5}
+    """
+    if trusted:
+        import intake
+
+        if roots is not None or tuple(schemes):
+            raise ValueError("roots and schemes limit catalogs that are not trusted: leave them out, or trusted=True")
+        extra = {"storage_options": dict(storage_options)} if storage_options else {}
+        return intake.open_catalog(os.fspath(path), **extra)
+    file, jail = _start(path, roots, schemes, storage_options)
+    return load(file, jail, ())
+
+
+def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable[str] = (),
+             storage_options: Mapping[str, Any] | None = None) -> list[Problem]:  # fmt: skip
+    """Return why `open_catalog` would refuse a catalog, or one nested in it; an empty list if it would not.
+
+    Parameters
+    ----------
+    path, roots, schemes, storage_options
+        As for `open_catalog`.
+    """
+    file, jail = _start(path, roots, schemes, storage_options)
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    waiting: list[tuple[File, tuple[str, ...], tuple[str, int, str] | None]] = [(file, (), None)]
+    while waiting:
+        at, chain, origin = waiting.pop(0)
+        key = identity(at)
+        if key in seen and key not in chain:
+            continue
+        seen.add(key)
+        try:
+            reader = read(at, jail, chain)
+        except (CatalogError, OSError) as exc:
+            if origin is None and isinstance(exc, FileNotFoundError):
+                raise
+            where = origin or (str(at), 1, "")
+            problems.append(Problem(*where, _plain_reason(exc)))
+            continue
+        problems += reader.problems
+        for name, entry in reader.entries.items():
+            if entry.driver == NESTED:
+                place = (str(at), reader.document.line(("sources", name)), f"sources.{name}")
+                try:
+                    waiting.append((entry.resolved({}), entry.chain, place))
+                except CatalogError:
+                    continue  # a problem of the entry, which is listed already
+    return problems
+
+
+def _plain_reason(exc: Exception) -> str:
+    return f"there is no file {exc.filename or exc}" if isinstance(exc, FileNotFoundError) else str(exc)
+
+
+def _start(path: Any, roots: Iterable[Any] | None, schemes: Iterable[str],
+           storage_options: Mapping[str, Any] | None) -> tuple[File, Jail]:  # fmt: skip
+    file = File.parse(path, storage_options)
+    return file, Jail.of([file.parent.path] if roots is None else roots, schemes, storage_options)

@@ -1,0 +1,412 @@
+"""What images a folder holds: files and stores one by one, or, where their names tell, together as one image.
+
+Names decide which files belong together, headers decide whether they can: all that do not fit stay single.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from intake_img.axes import spell
+from intake_img.catalog.names import unique_names
+from intake_img.detect import drivers, find_driver
+from intake_img.errors import FormatError, IntakeImgError
+from intake_img.files import File
+from intake_img.names import natural_key, parse_member, split_extension
+from intake_img.sequence import FilePatternSource, SequenceSource
+from intake_img.source import ImageSource, Probe
+
+__all__ = ["Scan", "facts_of", "scan", "sentence"]
+
+_FIELD = re.compile(r"\d+")
+_HINTS = (  # what stands before a number, and the axis that it counts
+    ("t", r"(?:^|[^a-z])(?:t|tp|time|timepoint|frame|frm)[ _\-=]*$"),
+    ("z", r"(?:^|[^a-z])(?:z|slice|plane|section|depth|layer)[ _\-=]*$"),
+    ("c", r"(?:^|[^a-z])(?:c|ch|chn|channel|w|wave|wavelength)[ _\-=]*$"),
+    ("i", r"(?:^|[^a-z])(?:i|im|img|image|s|p|pos|position|stage|scene|series|f|fov|xy|field|site|sample|well|point|n)"
+          r"[ _\-=]*$"),
+)  # fmt: skip
+_CHECKED = 8  # headers of a series that are read
+_MAX_NAMES = 100
+
+
+@dataclass(frozen=True)
+class Scan(Mapping[str, ImageSource]):
+    """What `scan` found: sources by name, and what could not be read.
+
+    Attributes
+    ----------
+    folder : str
+    sources : dict of str to ImageSource
+        In natural order of their paths.
+    skipped : dict of str to str
+        For each path that looks like an image and is left out, why.
+    """
+
+    folder: str
+    sources: dict[str, ImageSource]
+    skipped: dict[str, str]
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, name: str) -> ImageSource:
+        return self.sources[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __repr__(self) -> str:
+        rows = [f"  {n}: {s.description}" for n, s in self.sources.items()]
+        rows += [f"  skipped {p}: {why}" for p, why in self.skipped.items()]
+        more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
+        head = f"<scan of {self.folder}: {len(self.sources)} images, {len(self.skipped)} skipped>"
+        return "\n".join([head, *rows[:40], *more])
+
+
+def scan(folder: Any, *, recursive: bool = True, exclude: Iterable[str] = (),
+         progress: Callable[[str], None] | None = None) -> Scan:  # fmt: skip
+    """Find the images in a folder.
+
+    Parts that ``imsave(..., partition=)`` wrote and numbered series (``a_t001.tif``, ``a_t002.tif``) become one image
+    each, if their grid is complete and their headers agree. Of each image the header is read, of a series some of them;
+    no pixels.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        A local folder.
+    recursive : bool
+        Look into the folders below. Hidden ones, and symbolic links to folders, are left out.
+    exclude : sequence of str
+        Paths relative to `folder` that are left out; ``*`` matches anything, as in ``"old/*"``.
+    progress : callable, optional
+        To be called with each path that is looked at.
+
+    Returns
+    -------
+    Scan
+        A mapping of names to sources; `write_catalog` makes a catalog of it.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, os
+    >>> folder = tempfile.mkdtemp()
+    >>> for t in range(3):
+    ...     np.save(os.path.join(folder, f"cells_t{t}.npy"), np.zeros((4, 5), "uint8"))
+    >>> scan(folder)["cells"].description
+    '3 files: t 3, y 4, x 5, uint8'
+    """
+    root = File.parse(folder)
+    if not root.local or not os.path.isdir(root.path):
+        raise NotADirectoryError(f"{folder} is no local folder: expected one that holds images")
+    skipped: dict[str, str] = {}
+    found: list[tuple[str, ImageSource, dict[str, Any]]] = []
+    for place in _folders(root.path, recursive, list(exclude), skipped):
+        for path, source, facts in _Folder(place, skipped, progress).images():
+            found.append((path, source, facts))
+    found.sort(key=lambda f: natural_key(os.path.relpath(f[0], root.path)))
+    names = unique_names([os.path.relpath(path, root.path) for path, _, _ in found])
+    sources: dict[str, ImageSource] = {}
+    for name, (_, source, facts) in zip(names, found, strict=True):
+        source.name, source.description = name, sentence(facts)  # type: ignore[misc]
+        sources[name] = source
+    ordered = dict(sorted(skipped.items(), key=lambda kv: natural_key(kv[0])))
+    return Scan(root.path, sources, ordered, {n: f[2] for n, f in zip(names, found, strict=True)})
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder and what in it may be images."""
+
+    path: str
+    names: tuple[str, ...]
+    everything: frozenset[str]
+
+
+def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[str, str]) -> Iterator[_Place]:
+    known = tuple({e for cls in drivers().values() for e in cls.extensions})
+    waiting = [root]
+    while waiting:
+        at = waiting.pop(0)
+        names, below, everything = [], [], set()
+        try:
+            with os.scandir(at) as entries:
+                listed = sorted(entries, key=lambda e: natural_key(e.name))
+        except OSError as exc:
+            skipped[at] = exc.strerror or str(exc)
+            continue
+        for entry in listed:
+            relative = os.path.relpath(entry.path, root)
+            if any(fnmatch.fnmatchcase(relative, pattern) for pattern in exclude):
+                continue
+            everything.add(entry.name)
+            if entry.name.startswith("."):
+                if entry.name.endswith(".partial"):
+                    skipped[entry.path] = (
+                        "a write was interrupted here: save it again with resume=True or overwrite=True"
+                    )
+                continue
+            kind = _kind(entry, root, known, skipped)
+            if kind == "folder":
+                below.append(entry.path)
+            elif kind == "image":
+                names.append(entry.name)
+        yield _Place(at, tuple(names), frozenset(everything))
+        if recursive:
+            waiting += below
+
+
+def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: dict[str, str]) -> str:
+    """Return whether an entry of a folder is an "image" by its name, a "folder" to look into, or neither ("")."""
+    lower = entry.name.lower()
+    named = lower.endswith(known) or "." not in entry.name
+    if entry.is_symlink():
+        real = os.path.realpath(entry.path)
+        if not real.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+            if named:
+                skipped[entry.path] = f"a symbolic link out of the folder, to {real}"
+            return ""
+        if os.path.isdir(real) and not _is_store(entry.path):
+            return ""  # what it leads to is found where it is
+    if entry.is_dir():
+        return "image" if _is_store(entry.path) else "folder"
+    return "image" if named and entry.is_file() else ""
+
+
+def _is_store(path: str) -> bool:
+    probe = Probe(File(path), b"", True)
+    return any(cls.folder and cls.claims(probe) for cls in drivers().values())
+
+
+class _Folder:
+    """The images of one folder: parts, then series, then single files."""
+
+    def __init__(self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None) -> None:
+        self.place, self.skipped, self.progress = place, skipped, progress
+        self.left = list(place.names)
+
+    def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
+        """Give path, source and facts of each image."""
+        for group in (self.parts, self.series):
+            for head, source, members in group():
+                facts = self.described(source)
+                if facts is not None and facts.get("axes"):
+                    facts["files"] = len(members)
+                    self.left = [n for n in self.left if n not in members]
+                    yield os.path.join(self.place.path, head), source, facts
+        for name in self.left:
+            path = os.path.join(self.place.path, name)
+            try:
+                name.encode()
+                source = self.single(path)
+            except UnicodeEncodeError:
+                self.skipped[path] = "its name is not UTF-8, a catalog cannot hold it: rename it"
+                continue
+            except Exception as exc:  # whatever one file does, the others are found
+                if "." in name or not isinstance(exc, FormatError):
+                    self.skipped[path] = _reason(exc, path)
+                continue
+            facts = self.described(source, path)
+            if facts is not None:
+                yield path, source, facts
+
+    def single(self, path: str) -> ImageSource:
+        file = File(path)
+        return find_driver(file)(file.path)
+
+    def described(self, source: ImageSource, path: str | None = None) -> dict[str, Any] | None:
+        """Return the facts of a source, or None if it cannot be read; for a `path`, note why."""
+        if self.progress is not None:
+            self.progress(source.uri)
+        try:
+            return facts_of(source)
+        except Exception as exc:  # as above
+            if path is not None:
+                self.skipped[path] = _reason(exc, path)
+            return None
+        finally:
+            source.close()
+
+    # parts of partitioned images
+
+    def parts(self) -> Iterator[tuple[str, ImageSource, set[str]]]:
+        groups: dict[tuple[str, str], set[str]] = {}
+        for name in self.left:
+            stem, extension = split_extension(name, self.extensions)
+            head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
+            if head and parse_member(name, head, extension):
+                groups.setdefault((head, extension), set()).add(name)
+        for (head, extension), members in groups.items():
+            if len(members) > 1:
+                source = FilePatternSource(os.path.join(self.place.path, head + extension))
+                if self.holds(source, members):
+                    yield head + extension, source, members
+
+    @cached_property
+    def extensions(self) -> set[str]:
+        return {e for cls in drivers().values() for e in cls.extensions}
+
+    def holds(self, source: SequenceSource, members: set[str]) -> bool:
+        """True if a source finds exactly these files."""
+        try:
+            return {os.path.basename(p) for p in source.files} == members
+        except (IntakeImgError, OSError):
+            return False
+
+    # numbered series
+
+    def series(self) -> Iterator[tuple[str, ImageSource, set[str]]]:
+        groups: dict[str, list[str]] = {}
+        for name in self.left:
+            if _FIELD.search(split_extension(name, self.extensions)[0]):
+                stem, extension = split_extension(name, self.extensions)
+                groups.setdefault(_FIELD.sub("\0", stem) + "\0" + extension, []).append(name)
+        for members in groups.values():
+            if len(members) > 1 and (made := self.pattern(members)) is not None:
+                name, options = made
+                source = FilePatternSource(os.path.join(_literal(self.place.path), name), **options)
+                if self.holds(source, set(members)) and self.alike(members):
+                    yield _plain_name(name), source, set(members)
+
+    def pattern(self, members: list[str]) -> tuple[str, dict[str, Any]] | None:
+        """Return the pattern that the numbers in the names of files make, and options; None if they make none."""
+        stems = [split_extension(n, self.extensions) for n in members]
+        texts = _FIELD.split(stems[0][0])
+        columns = list(zip(*(_FIELD.findall(stem) for stem, _ in stems), strict=True))
+        free = [k for k, column in enumerate(columns) if len(set(column)) > 1]
+        axes = _axes([texts[k] for k in free])
+        if axes is None or (len(members) < 3 and (len(free) > 1 or not _hinted(texts[free[0]]))):
+            return None
+        grid = prod(len({int(n) for n in columns[k]}) for k in free)
+        if len({tuple(int(columns[k][m]) for k in free) for m in range(len(members))}) < len(members):
+            return None  # a1.tif and a01.tif
+        if grid > 2 * len(members):
+            return None
+        pieces = [_literal(texts[0])]
+        fields = dict(zip(free, axes, strict=True))
+        for k, column in enumerate(columns):
+            pieces += [_field(fields[k], column) if k in fields else column[0], _literal(texts[k + 1])]
+        return "".join(pieces) + _literal(stems[0][1]), ({"missing": "fill"} if grid > len(members) else {})
+
+    def alike(self, members: Sequence[str]) -> bool:
+        """True if the headers of some of the files, the first and the last among them, describe like images."""
+        step = max(1, (len(members) - 1) // (_CHECKED - 1))
+        seen = set()
+        for name in {*members[::step], members[-1]}:
+            source: ImageSource | None = None
+            try:
+                source = self.single(os.path.join(self.place.path, name))
+                image = source.image()
+            except Exception:  # as above: then all are looked at one by one, and this one is reported
+                return False
+            finally:
+                if source is not None:
+                    source.close()
+            if len(image.scenes) > 1:
+                return False
+            seen.add(tuple((n, v.axes, v.pixels.shape, v.pixels.dtype.str) for n, v in image.variables.items()))
+        return len(seen) == 1
+
+
+def _hinted(text: str) -> str | None:
+    return next((axis for axis, regex in _HINTS if re.search(regex, text.lower()[-20:])), None)
+
+
+def _axes(before: Sequence[str]) -> list[str] | None:
+    """Return the axes that numbers after these texts count: as the texts say, ``i`` for one that is not told."""
+    axes = [_hinted(text) for text in before]
+    if axes.count(None) == 1 and "i" not in axes:
+        axes[axes.index(None)] = "i"
+    return [a for a in axes if a] if axes and None not in axes and len(set(axes)) == len(axes) else None
+
+
+def _field(axis: str, column: Sequence[str]) -> str:
+    width = len(column[0])
+    padded = any(n.startswith("0") and len(n) > 1 for n in column)
+    return f"{{{axis}:0{width}d}}" if padded and all(len(n) >= width for n in column) else f"{{{axis}:d}}"
+
+
+def _literal(text: str) -> str:
+    """Quote what a pattern would take for a field or a wildcard."""
+    return re.sub(r"[{}*?\[]", lambda m: m[0] * 2 if m[0] in "{}" else f"[{m[0]}]", text)
+
+
+def _plain_name(pattern: str) -> str:
+    """Return a pattern's name for people: without its fields, and the letters that announce them."""
+    short = re.sub(r"(?:[ _\-.]+[A-Za-z]{1,2})?[ _\-.=]*\{[a-z]:[^}]*\}", "", pattern)
+    return short if re.match(r"\w", short) else re.sub(r"\{[a-z]:[^}]*\}", "", pattern)
+
+
+def _reason(exc: BaseException, path: str) -> str:
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    if isinstance(exc, OSError) and exc.strerror:
+        text = exc.strerror
+    text = text.removeprefix(path).removeprefix(":").strip()
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+# facts
+
+
+def facts_of(source: ImageSource) -> dict[str, Any]:
+    """Return what a catalog says of an image beside where it is: plain data, from its header."""
+    from intake_img.image import plain
+
+    ds = source.dataset(chunks=None)
+    first = next(iter(ds.data_vars.values()))
+    facts: dict[str, Any] = {
+        "axes": spell([str(d) for d in first.dims]),
+        "shape": list(first.shape),
+        "dtype": str(first.dtype),
+        "spacing": {a: ds[a].attrs["spacing"] for a in first.dims if a in ds.coords and "spacing" in ds[a].attrs},
+    }
+    facts["units"] = {a: str(ds[a].attrs["units"]) for a in facts["spacing"] if ds[a].attrs.get("units")}
+    if "c" in first.dims and "c" in ds.coords and ds["c"].dims == ("c",):
+        facts["channels"] = [str(v) for v in ds["c"].values[:_MAX_NAMES]]
+    if len(ds.data_vars) > 1:
+        facts["variables"] = [str(n) for n in ds.data_vars][:_MAX_NAMES]
+    if len(ds.attrs.get("scenes", ())) > 1:
+        facts["scenes"] = [str(n) for n in ds.attrs["scenes"]][:_MAX_NAMES]
+    facts = {k: v for k, v in facts.items() if v != {}}
+    return plain(facts, strict=True)
+
+
+def sentence(facts: Mapping[str, Any]) -> str:
+    """Return a description of an image in a line.
+
+    Examples
+    --------
+    >>> sentence({"axes": "zyx", "shape": [9, 64, 64], "dtype": "uint8", "spacing": {"z": 2.0}, "units": {"z": "µm"}})
+    'z 9 (every 2 µm), y 64, x 64, uint8'
+    """
+    axes = facts["axes"] if isinstance(facts["axes"], list) else list(facts["axes"])
+    words = []
+    for axis, size in zip(axes, facts["shape"], strict=True):
+        note = ""
+        names = facts.get("channels") if axis == "c" else None
+        if names:
+            note = f" ({', '.join(names[:6])}{', …' if len(names) > 6 else ''})"
+        elif axis in facts.get("spacing", {}):
+            unit = facts.get("units", {}).get(axis, "")
+            note = f" (every {facts['spacing'][axis]:.4g}{' ' + unit if unit else ''})"
+        words.append(f"{axis} {size}{note}")
+    text = ", ".join([*words, str(facts["dtype"])])
+    if len(facts.get("variables", ())) > 1:
+        text += f"; variables {', '.join(facts['variables'][:6])}"
+    if len(facts.get("scenes", ())) > 1:
+        text = f"{len(facts['scenes'])} scenes, the first: {text}"
+    return f"{facts['files']} files: {text}" if facts.get("files", 1) > 1 else text

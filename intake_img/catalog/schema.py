@@ -1,0 +1,206 @@
+"""What a catalog of version 1 may say to describe images; all else is a problem, with its place and the reason."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intake_img.catalog.document import Document, Where, read_document
+from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers, options_of, parameters_in
+from intake_img.catalog.jail import Jail
+from intake_img.catalog.template import Parameter
+from intake_img.errors import CatalogError, IntakeImgError
+from intake_img.files import File
+
+__all__ = ["Problem", "Reader", "identity", "load", "read"]
+
+_TOP = ("metadata", "sources", "name", "description", "version")
+_ENTRY = ("description", "driver", "args", "metadata", "parameters", "direct_access")
+_MAX_CHAIN = 8
+_WHY = {
+    "cls": "it names a class to be made",
+    "plugins": "it imports modules",
+    "cache": "it writes files",
+    "remote": "it asks a server",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a catalog is refused: in which file and line, at which key, and the reason."""
+
+    file: str
+    line: int
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.where + ': ' if self.where else ''}{self.reason}"
+
+
+def identity(file: File) -> str:
+    return os.path.realpath(file.path) if file.local else file.path
+
+
+def load(file: File, jail: Jail, chain: tuple[str, ...]) -> SafeCatalog:
+    reader = read(file, jail, chain)
+    if reader.problems:
+        shown = "; ".join(str(p) for p in reader.problems[:5])
+        more = f"; and {len(reader.problems) - 5} more" if len(reader.problems) > 5 else ""
+        raise CatalogError(f"{shown}{more}")
+    return SafeCatalog(reader.entries, file, reader.name, reader.description, reader.metadata)
+
+
+def read(file: File, jail: Jail, chain: tuple[str, ...]) -> Reader:
+    key = identity(file)
+    if key in chain:
+        raise CatalogError(f"{file} contains itself, through nested catalogs")
+    if len(chain) >= _MAX_CHAIN:
+        raise CatalogError(f"{file}: catalogs are nested more than {_MAX_CHAIN} deep")
+    return Reader(read_document(file), file, jail, (*chain, key))
+
+
+class Reader:
+    """Checks the data of a catalog and makes its entries; collects all problems."""
+
+    def __init__(self, document: Document, file: File, jail: Jail, chain: tuple[str, ...]) -> None:
+        self.document, self.file, self.jail, self.chain = document, file, jail, chain
+        self.problems: list[Problem] = []
+        self.entries: dict[str, Entry] = {}
+        self.metadata: dict[str, Any] = {}
+        top = document.data
+        if not isinstance(top, dict):
+            self.problem((), "expected a catalog: a mapping with the key 'sources'")
+            return
+        self.known(top, _TOP, ())
+        self.metadata = self.mapping(top, "metadata", ())
+        self.name, self.description = self.text(top, "name", ()), self.text(top, "description", ())
+        version = self.metadata.get("version", top.get("version", 1))
+        if version != 1:
+            self.problem(("metadata", "version"), f"version {version!r}: only catalogs of version 1 are read")
+            return
+        if "sources" not in top:
+            self.problem((), "the key 'sources' is missing")
+        shared = self.parameters(self.metadata, ("metadata",))
+        self.metadata.pop("parameters", None)
+        for name, spec in self.mapping(top, "sources", ()).items():
+            self.entry(name, spec, shared)
+
+    name = description = ""
+
+    def problem(self, where: Where, reason: object) -> None:
+        line = self.document.line(where)
+        self.problems.append(Problem(str(self.file), line, ".".join(map(str, where)), str(reason)))
+
+    def known(self, data: Mapping[str, Any], keys: tuple[str, ...], where: Where) -> None:
+        for key in data:
+            if key not in keys:
+                why = f" ({_WHY[key]})" if key in _WHY else ""
+                self.problem((*where, key), f"this key is refused{why}; expected {', '.join(keys)}")
+
+    def mapping(self, data: Mapping[str, Any], key: str, where: Where) -> dict[str, Any]:
+        value = data.get(key)
+        if value is not None and not isinstance(value, dict):
+            self.problem((*where, key), f"expected a mapping, got {str(value)[:60]!r}")
+        return dict(value) if isinstance(value, dict) else {}
+
+    def text(self, data: Mapping[str, Any], key: str, where: Where) -> str:
+        value = data.get(key)
+        if value is not None and not isinstance(value, str):
+            self.problem((*where, key), f"expected a text, got {str(value)[:60]!r}")
+        return value if isinstance(value, str) else ""
+
+    def parameters(self, data: Mapping[str, Any], where: Where) -> dict[str, Parameter]:
+        found = {}
+        for name, spec in self.mapping(data, "parameters", where).items():
+            here = (*where, "parameters", name)
+            if not isinstance(spec, dict):
+                self.problem(here, f"expected a mapping, got {str(spec)[:60]!r}")
+                continue
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.A) or name == "CATALOG_DIR":
+                self.problem(here, "the name of a parameter has letters, digits and '_'")
+                continue
+            for key in ("description", "type"):
+                if key not in spec:
+                    self.problem(here, f"{key!r} is missing: Intake wants it for each parameter")
+            try:
+                found[name] = Parameter.of(name, spec)
+            except CatalogError as exc:
+                self.problem(here, exc)
+        return found
+
+    def entry(self, name: str, spec: Any, shared: Mapping[str, Parameter]) -> None:
+        where: Where = ("sources", name)
+        if not isinstance(spec, dict):
+            self.problem(where, f"expected a mapping, got {str(spec)[:60]!r}")
+            return
+        before = len(self.problems)
+        self.known(spec, _ENTRY, where)
+        driver = self.driver(spec.get("driver"), where)
+        args = self.mapping(spec, "args", where)
+        entry = Entry(name, driver, self.text(spec, "description", where), args, self.mapping(spec, "metadata", where),
+                      {**shared, **self.parameters(spec, where)}, self.file, self.jail, self.chain)  # fmt: skip
+        if driver:
+            self.arguments(entry, where)
+        if len(self.problems) == before:
+            self.try_out(entry, where)
+        self.entries[name] = entry
+
+    def driver(self, driver: Any, where: Where) -> str:
+        known = (*image_drivers(), NESTED)
+        if isinstance(driver, str) and driver in known:
+            return driver
+        why = "a driver given by its path imports code" if isinstance(driver, str) and re.search("[.:]", driver) else (
+            "missing or unknown" if driver is None or isinstance(driver, str) else "expected a name")  # fmt: skip
+        self.problem((*where, "driver"), f"{str(driver)[:60]!r} is refused ({why}); expected one of {', '.join(known)}")
+        return ""
+
+    def arguments(self, entry: Entry, where: Where) -> None:
+        args, where = entry.args, (*where, "args")
+        nested = entry.driver == NESTED
+        options = {"path"} if nested else options_of(image_drivers()[entry.driver])
+        first = "path" if nested else "uri"
+        if first not in args:
+            self.problem(where, f"{first!r} is missing")
+        if nested and not isinstance(args.get(first, ""), str):
+            self.problem((*where, first), "expected a text")
+        for key, value in args.items():
+            if key not in options:
+                self.problem((*where, key), f"the driver {entry.driver!r} has no such option; it has "
+                                            f"{', '.join(sorted(options))}")  # fmt: skip
+            self.templates(value, entry, (*where, key))
+        members = args.get("member_options") or {}
+        if not isinstance(members, dict) or "storage_options" in members:
+            self.problem((*where, "member_options"), "expected a mapping, without storage_options")
+        storage = args.get("storage_options") or {}
+        if not isinstance(storage, dict) or set(storage) - {"anon"} or not isinstance(storage.get("anon", True), bool):
+            self.problem(
+                (*where, "storage_options"),
+                "only 'anon: true' may be given: other options can lead anywhere; pass storage_options to open_catalog",
+            )
+
+    def templates(self, value: Any, entry: Entry, where: Where) -> None:
+        try:
+            names = parameters_in(value)
+        except CatalogError as exc:
+            self.problem(where, exc)
+            return
+        for name, default in names.items():
+            if default is None and name != "CATALOG_DIR" and name not in entry.parameters:
+                listed = ", ".join(["CATALOG_DIR", *entry.parameters])
+                self.problem(where, f"there is no parameter {name!r}; there are {listed}")
+
+    def try_out(self, entry: Entry, where: Where) -> None:
+        """Put the defaults in and look where the entry leads; nothing is opened."""
+        lacking = [
+            n for n in parameters_in(entry.args) if n in entry.parameters and entry.parameters[n].default is None
+        ]
+        if lacking:
+            return  # known when a value is given
+        try:
+            entry.resolved({})
+        except (IntakeImgError, ValueError, TypeError) as exc:
+            self.problem((*where, "args"), exc)
