@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 import zipfile
@@ -211,6 +212,8 @@ def test_a_driver_of_another_package_joins(monkeypatch, tmp_path):
 
 def test_missing_extras_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    for protocol in ("s3", "s3a"):  # fsspec keeps what it has imported
+        monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, protocol, raising=False)
     with pytest.raises(MissingExtraError, match=r"opening s3:// URLs needs 's3fs'.*pip install 'intake_img\[s3\]'"):
         imload("s3://bucket/a.tif")
 
