@@ -294,7 +294,8 @@ def test_demo_checks_what_comes_back(tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert out.count("comes back equal") == 10
-    assert {"cells.ome.tif", "cells.zarr", "demo.png", "samples"} <= set(os.listdir(tmp_path / "out"))
+    assert {"cells.zarr", "wells.ome.tif", "demo.png", "samples"} <= set(os.listdir(tmp_path / "out"))
+    assert len(list((tmp_path / "out").glob("cells.t_*.c_*.ome.tif"))) == 6
     with Image.open(tmp_path / "out" / "demo.png") as shown:
         assert len(shown.convert("RGB").getcolors(2**24)) > 1000
 
@@ -313,7 +314,7 @@ def test_demo_fails_if_an_image_comes_back_different(tmp_path, monkeypatch, caps
     monkeypatch.setattr("intake_img.io.imsave", wrong)
     assert main(["demo", "--output", str(tmp_path / "out")]) == 1
     out = capsys.readouterr().out
-    assert "cells.ome.tif: other pixels in image" in out
+    assert "cells.ome.tif, 2 files: other pixels in image" in out
     assert "cells.zarr: comes back equal" in out
     assert "1 of the saved images differ" in out
 
