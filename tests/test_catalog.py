@@ -298,6 +298,21 @@ def test_problems_say_where(lab):
         open_catalog(path)
 
 
+def test_terminals_get_no_control_characters(lab, capsys):
+    evil = "\x1b[2J\x07\x9b31m"
+    path = lab / "catalog.yml"
+    path.write_text(json.dumps({"sources": {"a": entry(description=f"nice{evil}\nsecond line")}}))
+    assert main(["list", str(path)]) == 0
+    out = capsys.readouterr().out + repr(open_catalog(path))
+    path.write_text(json.dumps({"sources": {f"x{evil}": entry(driver=evil), "b": {evil: 1}}}))
+    assert main(["validate", str(path)]) == 1
+    assert main(["list", str(path)]) == 1
+    out += "".join(capsys.readouterr())
+    assert "nice" in out
+    assert "printable" in out
+    assert all(c.isprintable() or c == "\n" for c in out)
+
+
 # symbolic links
 
 
@@ -332,6 +347,8 @@ def test_links_that_come_later_are_refused(lab, watched):
         ("{{ CATALOG_DIR }}", "directory"),
         ("{{ CATALOG_DIR }}/name.npy", "filepattern"),
         ("{{ CATALOG_DIR }}/link.czi@0", "img"),
+        (["{{ CATALOG_DIR }}/link.czi@0"], "imagelist"),
+        (["{{ CATALOG_DIR }}/s1.npy", "{{ CATALOG_DIR }}/s2.npy"], "imagelist"),
         ("{{ CATALOG_DIR }}/flat.raw", "binary"),
         ("{{ CATALOG_DIR }}/a.zarr", "omezarr"),
         ("{{ CATALOG_DIR }}/a.zarr", "img"),
@@ -353,10 +370,9 @@ def test_links_among_many_files_are_refused(uri, driver, lab, watched):
         imsave(xr.Dataset({"image": (("y", "x"), plane())}), lab / name)
         (lab / name / "more").symlink_to(lab.parent / "out")
     path = written(lab, {"x": entry(uri, driver)})
-    catalog = open_catalog(path)
     watched.clear()
     with pytest.raises(CatalogError, match="outside"):
-        catalog["x"]
+        open_catalog(path)["x"]
     assert not [p for kind, p in watched if kind == "run" or "secret" in str(p) or "out" in Path(str(p)).parts]
 
 
