@@ -735,6 +735,15 @@ def test_series_that_are_none_stay_single(tmp_path):
     assert len(scan(tmp_path)) == 14
 
 
+def test_files_of_several_scenes_are_no_series(tmp_path):
+    for n in range(3):
+        with tifffile.TiffWriter(tmp_path / f"im{n}.ome.tif", ome=True) as tif:
+            for k in range(2):
+                tif.write(np.full((64, 64), k, "uint8"), metadata={"axes": "YX", "Name": f"scene {k}"})
+    found = scan(tmp_path)
+    assert [s.description for s in found.values()] == ["2 scenes, the first: y 64, x 64, uint8"] * 3
+
+
 def test_series_with_gaps_are_filled(tmp_path):
     for t in range(4):
         for c in range(2):

@@ -140,7 +140,8 @@ def _entry(source: Any, folder: File, facts: Mapping[str, Any] | None) -> dict[s
     else:
         pattern = isinstance(source, FilePatternSource)
         arguments = {"uri": _relative(uri, folder, pattern), **_escaped(plain(arguments, strict=True))}
-    entry: dict[str, Any] = {"driver": _driver(type(source))}
+    cls: Any = type(source)
+    entry: dict[str, Any] = {"driver": _driver(cls)}
     if source.description:
         entry["description"] = source.description
     entry["args"] = arguments
