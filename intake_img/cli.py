@@ -304,6 +304,7 @@ def _compress(text: str | None) -> Any:
 
 def _scan(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import scan, write_catalog
+    from intake_img.catalog.document import printable
 
     folder = os.path.expanduser(arguments.folder)
     target = arguments.output or os.path.join(folder, "catalog.yml")
@@ -311,7 +312,7 @@ def _scan(arguments: argparse.Namespace) -> int:
     there = os.path.exists(target) and not arguments.overwrite
     changes = write_catalog(found, target, update=there, overwrite=not there)
     for path, reason in found.skipped.items():
-        print(f"intake-img: skipped {path}: {reason}", file=sys.stderr)
+        print(f"intake-img: skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
     for name in changes.missing:
         print(f"intake-img: the file of {name!r} is not found any more; its entry stays", file=sys.stderr)
     print(f"{changes.path}: {len(changes.added)} added, {len(changes.refreshed)} refreshed, {len(changes.kept)} kept, "
@@ -352,13 +353,15 @@ def _search(arguments: argparse.Namespace) -> int:
 def _entries(entries: Any, as_json: bool) -> int:
     import json
 
+    from intake_img.catalog.document import printable
+
     if as_json:
         facts = {name: {**entry.describe(), "name": name} for name, entry in entries.items()}
         print(json.dumps(facts, ensure_ascii=False, indent=2))
         return 0
     widths = [max(map(len, column), default=0) for column in ([*entries], [e.driver for e in entries.values()])]
     for name, entry in entries.items():
-        print(f"{name:<{widths[0]}}  {entry.driver:<{widths[1]}}  {' '.join(entry.description.split())}".rstrip())
+        print(f"{name:<{widths[0]}}  {entry.driver:<{widths[1]}}  {printable(entry.description)}".rstrip())
     return 0
 
 

@@ -593,7 +593,7 @@ def _escaped(value: Any) -> Any:
     """Quote what Jinja, which Intake runs over every text, would take for a template, or for ends of lines."""
     if isinstance(value, str):
         names = {"\r": r"\r", "\n": r"\n"}
-        return re.sub(r"\{[{%#]|\r|\n\Z", lambda m: "{{ '" + names.get(m[0], m[0]) + "' }}", value)
+        return re.sub(r"\{[{%#]|\{(?=\r|\n\Z)|\r|\n\Z", lambda m: "{{ '" + names.get(m[0], m[0]) + "' }}", value)
     if isinstance(value, dict):
         return {k: _escaped(v) for k, v in value.items()}
     return [_escaped(v) for v in value] if isinstance(value, list) else value

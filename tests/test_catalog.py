@@ -298,6 +298,21 @@ def test_problems_say_where(lab):
         open_catalog(path)
 
 
+def test_terminals_get_no_control_characters(lab, capsys):
+    evil = "\x1b[2J\x07\x9b31m"
+    path = lab / "catalog.yml"
+    path.write_text(json.dumps({"sources": {"a": entry(description=f"nice{evil}\nsecond line")}}))
+    assert main(["list", str(path)]) == 0
+    out = capsys.readouterr().out + repr(open_catalog(path))
+    path.write_text(json.dumps({"sources": {f"x{evil}": entry(driver=evil), "b": {evil: 1}}}))
+    assert main(["validate", str(path)]) == 1
+    assert main(["list", str(path)]) == 1
+    out += "".join(capsys.readouterr())
+    assert "nice" in out
+    assert "printable" in out
+    assert all(c.isprintable() or c == "\n" for c in out)
+
+
 # symbolic links
 
 
@@ -332,6 +347,8 @@ def test_links_that_come_later_are_refused(lab, watched):
         ("{{ CATALOG_DIR }}", "directory"),
         ("{{ CATALOG_DIR }}/name.npy", "filepattern"),
         ("{{ CATALOG_DIR }}/link.czi@0", "img"),
+        (["{{ CATALOG_DIR }}/link.czi@0"], "imagelist"),
+        (["{{ CATALOG_DIR }}/s1.npy", "{{ CATALOG_DIR }}/s2.npy"], "imagelist"),
         ("{{ CATALOG_DIR }}/flat.raw", "binary"),
         ("{{ CATALOG_DIR }}/a.zarr", "omezarr"),
         ("{{ CATALOG_DIR }}/a.zarr", "img"),
@@ -353,10 +370,9 @@ def test_links_among_many_files_are_refused(uri, driver, lab, watched):
         imsave(xr.Dataset({"image": (("y", "x"), plane())}), lab / name)
         (lab / name / "more").symlink_to(lab.parent / "out")
     path = written(lab, {"x": entry(uri, driver)})
-    catalog = open_catalog(path)
     watched.clear()
     with pytest.raises(CatalogError, match="outside"):
-        catalog["x"]
+        open_catalog(path)["x"]
     assert not [p for kind, p in watched if kind == "run" or "secret" in str(p) or "out" in Path(str(p)).parts]
 
 
@@ -717,6 +733,15 @@ def test_series_that_are_none_stay_single(tmp_path):
     for n in range(3):
         np.save(tmp_path / f"vol_t{n}.npy", np.zeros((2, 2, 3, 4, 5)))  # these have a t themselves
     assert len(scan(tmp_path)) == 14
+
+
+def test_files_of_several_scenes_are_no_series(tmp_path):
+    for n in range(3):
+        with tifffile.TiffWriter(tmp_path / f"im{n}.ome.tif", ome=True) as tif:
+            for k in range(2):
+                tif.write(np.full((64, 64), k, "uint8"), metadata={"axes": "YX", "Name": f"scene {k}"})
+    found = scan(tmp_path)
+    assert [s.description for s in found.values()] == ["2 scenes, the first: y 64, x 64, uint8"] * 3
 
 
 def test_series_with_gaps_are_filled(tmp_path):

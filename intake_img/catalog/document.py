@@ -15,7 +15,7 @@ from yaml.constructor import SafeConstructor
 from intake_img.errors import CatalogError
 from intake_img.files import File
 
-__all__ = ["MAX_BYTES", "Document", "Where", "read_document"]
+__all__ = ["LOADER", "MAX_BYTES", "Document", "Where", "printable", "read_document"]
 
 MAX_BYTES = 8 * 2**20
 _MAX_DEPTH = 24
@@ -24,7 +24,7 @@ _MAX_ALIASES = 1000
 _MAX_SCALAR = 2**16
 _TAG = "tag:yaml.org,2002:"
 _TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Where = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
@@ -45,6 +45,13 @@ class Document:
         return self.lines.get(where, 1)
 
 
+def printable(text: str, limit: int = 300) -> str:
+    """Return a text of somebody else for a terminal: in one line, of some length, and without control characters."""
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
 def read_document(file: File) -> Document:
     """Read a YAML file within strict limits.
 
@@ -62,7 +69,7 @@ def read_document(file: File) -> Document:
     text = _decoded(_limited(file), file)
     try:
         _check_events(text)
-        node = yaml.compose(text, Loader=_LOADER)
+        node = yaml.compose(text, Loader=LOADER)
         lines: dict[Where, int] = {}
         data = _Plain(lines).value(node, ()) if node is not None else None
     except CatalogError as exc:
@@ -99,7 +106,7 @@ def _decoded(raw: bytes, file: File) -> str:
 def _check_events(text: str) -> None:
     """Refuse what would be dangerous to compose: parsing is a loop, composing is recursive."""
     depth = aliases = documents = 0
-    for nodes, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+    for nodes, event in enumerate(yaml.parse(text, Loader=LOADER)):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from intake_img.catalog.document import printable
 from intake_img.catalog.jail import Jail
 from intake_img.catalog.template import Parameter, fill, names_in
 from intake_img.detect import ImgSource, drivers
@@ -152,10 +153,15 @@ class Entry:
                 members = source.files
             except FileNotFoundError:
                 return  # opening it will say so
-            self.jail.admit_files(f for f in members if "://" not in f)
+            members = [f for f in members if "://" not in f]
+            self.jail.admit_files(members)
+        else:
+            members = [path]
+        for member in members:
+            if at := re.fullmatch(r"(.+)@([^@/\\]+)", member):  # a scene of another file
+                self.jail.admit_real(at[1])
+        if isinstance(source, SequenceSource):
             return
-        if at := re.fullmatch(r"(.+)@([^@/\\]+)", path):
-            self.jail.admit_real(at[1])
         for name in (source.file.name + ".json", source.open_options.get("conf")):
             if name:
                 self.jail.admit_real(source.file.sibling(name).path)
@@ -229,7 +235,9 @@ class SafeCatalog(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         wide = max((len(n) for n in self.entries), default=0)
-        rows = [f"  {e.name:<{wide}}  {e.driver:<11}  {e.description}".rstrip() for e in self.entries.values()]
+        rows = [
+            f"  {e.name:<{wide}}  {e.driver:<11}  {printable(e.description)}".rstrip() for e in self.entries.values()
+        ]
         more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
         count = f"{len(rows)} entr{'y' if len(rows) == 1 else 'ies'}"
         return "\n".join([f"<catalog {self.name!r}: {count}>", *rows[:40], *more])

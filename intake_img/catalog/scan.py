@@ -5,6 +5,7 @@ Names decide which files belong together, headers decide whether they can: all t
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
 import os
 import re
@@ -19,7 +20,8 @@ from intake_img.catalog.names import unique_names
 from intake_img.detect import drivers, find_driver
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.files import File
-from intake_img.names import natural_key, parse_member, split_extension
+from intake_img.listing import Listing
+from intake_img.names import Pattern, natural_key, parse_member, split_extension
 from intake_img.sequence import FilePatternSource, SequenceSource
 from intake_img.source import ImageSource, Probe
 
@@ -197,7 +199,7 @@ class _Folder:
 
     def __init__(self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None) -> None:
         self.place, self.skipped, self.progress = place, skipped, progress
-        self.left = list(place.names)
+        self.left = dict.fromkeys(place.names)
 
     def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
         """Give path, source and facts of each image."""
@@ -206,7 +208,8 @@ class _Folder:
                 facts = self.described(source)
                 if facts is not None and facts.get("axes"):
                     facts["files"] = len(members)
-                    self.left = [n for n in self.left if n not in members]
+                    for member in members:
+                        del self.left[member]
                     yield os.path.join(self.place.path, head), source, facts
         for name in self.left:
             path = os.path.join(self.place.path, name)
@@ -272,15 +275,34 @@ class _Folder:
     def series(self) -> Iterator[tuple[str, ImageSource, set[str]]]:
         groups: dict[str, list[str]] = {}
         for name in self.left:
-            if _FIELD.search(split_extension(name, self.extensions)[0]):
-                stem, extension = split_extension(name, self.extensions)
+            stem, extension = split_extension(name, self.extensions)
+            if _FIELD.search(stem):
                 groups.setdefault(_FIELD.sub("\0", stem) + "\0" + extension, []).append(name)
         for members in groups.values():
             if len(members) > 1 and (made := self.pattern(members)) is not None:
                 name, options = made
-                source = FilePatternSource(os.path.join(_literal(self.place.path), name), **options)
-                if self.holds(source, set(members)) and self.alike(members):
+                listing = self.matched(name)
+                if {os.path.basename(p) for p in listing.paths} == set(members) and self.alike(members):
+                    source = FilePatternSource(os.path.join(_literal(self.place.path), name), **options)
+                    source.__dict__["found"] = [listing]  # listed already
                     yield _plain_name(name), source, set(members)
+
+    def matched(self, name: str) -> Listing:
+        """Return what a pattern finds in this folder."""
+        pattern = Pattern(name)
+        start = re.split(r"[{}*?\[]", name, maxsplit=1)[0]
+        at = bisect.bisect_left(self.everything, start)
+        found: dict[str, dict[str, str]] = {}
+        while at < len(self.everything) and self.everything[at].startswith(start):
+            fields = pattern.match(self.everything[at])
+            if fields is not None:
+                found[os.path.join(self.place.path, self.everything[at])] = fields
+            at += 1
+        return Listing(list(found), {f: [row[f] for row in found.values()] for f in pattern.fields})
+
+    @cached_property
+    def everything(self) -> list[str]:
+        return sorted(self.place.everything)
 
     def pattern(self, members: list[str]) -> tuple[str, dict[str, Any]] | None:
         """Return the pattern that the numbers in the names of files make, and options; None if they make none."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from intake_img.catalog.document import Document, Where, read_document
+from intake_img.catalog.document import Document, Where, printable, read_document
 from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers, options_of, parameters_in
 from intake_img.catalog.jail import Jail
 from intake_img.catalog.template import Parameter
@@ -38,7 +38,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}: {self.where + ': ' if self.where else ''}{self.reason}"
+        where = f"{printable(self.where, 200)}: " if self.where else ""
+        return f"{self.file}, line {self.line}: {where}{printable(self.reason, 600)}"
 
 
 def identity(file: File) -> str:
@@ -138,6 +139,8 @@ class Reader:
             self.problem(where, f"expected a mapping, got {str(spec)[:60]!r}")
             return
         before = len(self.problems)
+        if not name.isprintable() or not name.strip() or len(name) > 200:
+            self.problem(where, "names of entries are printable texts of at most 200 characters")
         self.known(spec, _ENTRY, where)
         driver = self.driver(spec.get("driver"), where)
         args = self.mapping(spec, "args", where)

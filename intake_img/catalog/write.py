@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import yaml
 
-from intake_img.catalog.document import read_document
+from intake_img.catalog.document import LOADER, read_document
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan, sentence
 from intake_img.catalog.template import fill
@@ -139,7 +140,8 @@ def _entry(source: Any, folder: File, facts: Mapping[str, Any] | None) -> dict[s
     else:
         pattern = isinstance(source, FilePatternSource)
         arguments = {"uri": _relative(uri, folder, pattern), **_escaped(plain(arguments, strict=True))}
-    entry: dict[str, Any] = {"driver": _driver_name(type(source))}
+    cls: Any = type(source)
+    entry: dict[str, Any] = {"driver": _driver(cls)}
     if source.description:
         entry["description"] = source.description
     entry["args"] = arguments
@@ -148,6 +150,11 @@ def _entry(source: Any, folder: File, facts: Mapping[str, Any] | None) -> dict[s
     if metadata:
         entry["metadata"] = plain(metadata, strict=True)
     return entry
+
+
+@cache
+def _driver(cls: Any) -> str:
+    return _driver_name(cls)
 
 
 def _relative(uri: str, folder: File, pattern: bool = False) -> str:
@@ -251,7 +258,6 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
     edits += _insertions(text, nodes, named)
     for start, stop, piece in sorted(edits, key=lambda e: e[:2], reverse=True):
         text = text[:start] + piece + text[stop:]
-    yaml.safe_load(text)
     return text, changes
 
 
@@ -277,7 +283,7 @@ def _key(entry: Any, target: File) -> str:
 
 
 def _source_nodes(text: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=LOADER)
     node = _child(root, "sources")
     return {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
 
@@ -311,7 +317,7 @@ def _refresh(old: Mapping[str, Any], node: yaml.Node, new: Mapping[str, Any]) ->
     except (KeyError, TypeError, ValueError, AttributeError):
         ours = False
     text = _child(node, "description")
-    if ours and text is not None and text.style in (None, "'", '"'):
+    if ours and text is not None and text.style in (None, "", "'", '"'):
         edits.append((text.start_mark.index, _end(text), _line(sentence(after))))
     return edits
 
@@ -339,7 +345,7 @@ def _first_entries(text: str, entries: Mapping[str, Any], old: Mapping[str, Any]
     block = "sources:\n" + "".join(_block(name, entry, "  ") for name, entry in entries.items())
     if "sources" not in old:
         return text.rstrip("\n") + "\n" + block
-    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    root: Any = yaml.compose(text, Loader=LOADER)
     key, value = next((k, v) for k, v in root.value if k.value == "sources")
     end = max(_end(value), text.find(":", key.end_mark.index) + 1)
     return text[: key.start_mark.index] + block.rstrip("\n") + text[end:]
