@@ -107,7 +107,7 @@ def _check_events(text: str) -> None:
     """Refuse what would be dangerous to compose: parsing is a loop, composing is recursive."""
     depth = aliases = documents = 0
     for nodes, event in enumerate(yaml.parse(text, Loader=LOADER)):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
