@@ -1,7 +1,8 @@
 """Microscopy images by name: lazy, labelled arrays from any format, through Intake and xarray.
 
 `imload` opens, `imsave` writes, ``ds.img`` works on what was loaded; every format is an Intake driver. `scan`,
-`write_catalog` and `open_catalog` make and open catalogs.
+`write_catalog` and `open_catalog` make and open catalogs. The loaders of `intake_img.create` (``from_array``, ...) are
+attributes of the package as well.
 """
 
 from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
@@ -14,6 +15,11 @@ __all__ = ["ImageSource", "__version__", "autodetect", "imload", "imsave", "open
 
 
 def __getattr__(name: str) -> object:
+    if name.startswith("from_"):
+        from intake_img import create
+
+        if name in create.__all__:
+            return getattr(create, name)
     if name not in ("open_catalog", "scan", "write_catalog"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from intake_img import catalog
