@@ -288,7 +288,8 @@ def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
                 f"the files {names[0]}, ... hold images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
                 f"{part.shape}: the images of a series must be alike"
             )
-    return replace(stack(parts), many_files=True)
+    tiles = (1, *(max(c) for c in parts[0].auto_chunks()))
+    return replace(stack(parts), tiles=tiles, many_files=True)
 
 
 def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
@@ -428,12 +429,13 @@ def _cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, f
     assert head is not None
     if not images:
         raise ValueError(f"nplanes={nplanes}: no file has so many planes")
-    names = axes if nplanes == 1 else ("z", *axes) if first else (*axes[:-1], axes[-1])
+    names = ("z", *axes) if first and nplanes > 1 else axes
     pixels = _series(images, source.files)
     if not first and nplanes > 1:  # the planes were stacked in front; they belong where they were, last
         pixels = pixels.transpose([0, *range(2, pixels.ndim), 1])
     elif not first:
-        names = axes[:-1]
+        known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # else these are no more than a guess
+        names = axes[:-1] if known else tuple(CANONICAL[len(CANONICAL) - len(axes) + 1 :])
     names = tuple("z" if a == axis else a for a in names)
     kept = {a: s for a, s in head.spacing.items() if a in names}
     channels = {k: c for k, c in head.coords.items() if k in ("y", "x", "c") and set(c.axes) <= set(names)}
