@@ -7,9 +7,10 @@ what comes back from them are keys, and the pixels of one region at a time.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -88,6 +89,11 @@ class Found:
     partitions: dict[Key, int]
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @cached_property
+    def counts(self) -> Counter[int]:
+        """How many records each partition holds."""
+        return Counter(self.partitions.values())
 
     def cuts(self) -> list[tuple[int, ...]]:
         """Return chunk lengths along each axis: single records, along the last axis runs that one partition holds."""
@@ -198,7 +204,8 @@ class Records:
             at = tuple(p - s.start for p, s in zip(place, region, strict=False))
             wanted.setdefault(found.partitions[key], {})[key] = at
         for number, places in wanted.items():
-            take = partial(_take, frozenset(places), tuple((s.start, s.stop) for s in region[n:]))
+            part_of_image = tuple((s.start, s.stop) for s in region[n:])
+            take = partial(_take, frozenset(places), len(places) == found.counts[number], part_of_image)
             for key, array in self.rdd.context.runJob(self.rdd, take, [number]):
                 part = out[(*places.pop(key), ...)]
                 if array.shape != part.shape or array.dtype.newbyteorder("=") != self.dtype:
@@ -212,7 +219,7 @@ class Records:
                 )
 
 
-def _take(keys: frozenset[Key], region: tuple[tuple[int, int], ...], records: Iterable[Any]
+def _take(keys: frozenset[Key], all_of_it: bool, region: tuple[tuple[int, int], ...], records: Iterable[Any]
           ) -> Iterator[tuple[Key, np.ndarray]]:  # fmt: skip
     left = set(keys)
     for k, value in records:
@@ -220,5 +227,5 @@ def _take(keys: frozenset[Key], region: tuple[tuple[int, int], ...], records: It
         if key in left:
             left.remove(key)
             yield key, np.ascontiguousarray(np.asarray(value)[tuple(slice(*r) for r in region)])
-        if not left:
+        if not left and not all_of_it:  # Spark starts another worker after one that did not come to the end
             return
