@@ -20,7 +20,6 @@ from intake_img.examples import example_image, example_names
 from intake_img.files import File
 from intake_img.image import Image, Variable
 from intake_img.lazy import Pixels, Region, stack
-from intake_img.listing import list_folder
 from intake_img.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
 from intake_img.spark import Records, find_records
 
@@ -303,7 +302,7 @@ def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recu
     file = File.parse(path, storage_options)
     common |= {"start": start, "stop": stop}
     if file.is_folder():
-        if interrupted(list_folder(file)):
+        if interrupted(file):
             raise FormatError(f"a write into {file} was interrupted: its files are not complete, write them again")
         return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
     if file.exists():
@@ -328,7 +327,7 @@ def from_tif(
     Parameters
     ----------
     path, ext, start, stop, recursive, axis
-        See `from_path`.
+        See `from_path`. Where no file ends in ``.tif``, those in ``.tiff`` are taken.
     nplanes : int, optional
         Number of planes (pages) to an image, where a file holds several images one after another.
     discard_extra : bool
@@ -341,7 +340,16 @@ def from_tif(
     ValueError
         If `nplanes` is not positive, or does not divide the number of planes in a file; the message names the file.
     """
-    source = _files(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
+    storage_options = options.pop("storage_options", None)
+    source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
+    try:
+        found = bool(source.found)
+    except FileNotFoundError:
+        if ext != "tif" or not isinstance(source, DirectorySource):
+            raise
+        found = False
+    if not found:
+        source = _files(path, "tiff", start, stop, recursive, axis, storage_options, options)
     if nplanes is None:
         return source.dataset()
     return _cut(source, nplanes, axis, discard_extra, first=True)

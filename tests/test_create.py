@@ -126,6 +126,16 @@ def test_extensions_and_folders_below(folder):
         create.from_tif(folder / "nothing*.tif")
 
 
+def test_tiff_is_tif(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tiff", np.ones((4, 5), "u1"))
+    assert create.from_tif(tmp_path).image.shape == (1, 4, 5)
+    assert create.from_tif(tmp_path, nplanes=1).image.shape == (1, 4, 5)
+    tifffile.imwrite(tmp_path / "b.TIF", np.full((4, 5), 2, "u1"))
+    assert create.from_tif(tmp_path).image.max() == 2
+    with pytest.raises(FileNotFoundError):
+        create.from_tif(tmp_path, ext="btf")
+
+
 def test_accessor_of_files(folder):
     accessor = Counted()
     ds = create.from_path(folder, accessor, ext="tif", start=1, shape=(4, 5), dtype="u2", axis="i")

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -40,9 +40,21 @@ def _staging(folder: File, prefix: str, extension: str) -> File:
     return folder / f".{prefix}-NNNNN{extension}.partial"
 
 
-def interrupted(names: Sequence[str]) -> bool:
-    """Return whether these names in a folder tell of a write into it that was interrupted."""
-    return any(re.fullmatch(r"\..+-NNNNN\.\w+\.partial", name) for name in names)
+def _stagings(names: Iterable[str]) -> list[str]:
+    return [name for name in names if re.fullmatch(r"\..+-NNNNN\.\w+\.partial", name)]
+
+
+def interrupted(folder: File) -> bool:
+    """Return whether a write left a folder incomplete: with old files and new ones, or with none.
+
+    A write that is still making its files, or was interrupted then, leaves the old ones whole.
+    """
+    names = list_folder(folder)
+    stagings = _stagings(names)
+    if not stagings:
+        return False
+    mixed = any(_COMMIT in list_folder(folder / name) for name in stagings)
+    return mixed or all(name.startswith(".") for name in names)
 
 
 class Exports:
@@ -409,7 +421,7 @@ def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: s
         raise TargetExistsError(f"{folder} is a file: expected the name of a folder")
     there = set(list_folder(folder))
     if there and not overwrite:
-        if interrupted(list(there)):
+        if _stagings(there):
             raise TargetExistsError(f"a write into {folder} was interrupted: pass overwrite=True to start anew")
         raise TargetExistsError(
             f"the folder {folder} exists and is not empty: choose another one, or pass overwrite=True, which replaces "
