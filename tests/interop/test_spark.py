@@ -175,6 +175,20 @@ def test_a_partition_is_a_chunk(sc):
     assert ds.image[:, 0, 0].values.tolist() == list(range(10))
 
 
+def test_a_partition_is_run_no_farther_than_needed(sc):
+    made = sc.accumulator(0)
+
+    def make(k):
+        made.add(1)
+        return k, np.full((4, 5), k, "u1")
+
+    ds = from_rdd(sc.parallelize(range(6), 1).map(make), shape=(4, 5), nrecords=6, dtype="u1")
+    assert ds.image[0].values.max() == 0
+    assert made.value == 6 + 1  # for the keys, and for the first image
+    assert ds.image[1, 2:, 3:].values.tolist() == [[1, 1]] * 2
+    assert made.value == 6 + 1 + 2
+
+
 def test_keys_are_sorted_and_kept(sc):
     rdd = sc.parallelize([(k, np.full((4, 5), k, "i2")) for k in (30, 10, 20)], 2)
     ds = from_rdd(rdd, axis="z")
