@@ -264,19 +264,54 @@ def from_path(
     return _recounted(files, accessor, axis, axes)
 
 
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Evaluates the files that hold some of the images, each once."""
+
+    files: tuple[File, ...]
+    accessor: Callable[[File], Any]
+    stops: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        start = 0
+        for file, stop in zip(self.files, self.stops, strict=True):
+            low, high = max(start, region[0].start), min(stop, region[0].stop)
+            if low < high:
+                images = np.asarray(self.accessor(file))
+                if images.shape != (stop - start, *self.shape) or images.dtype != self.dtype:
+                    raise FormatError(
+                        f"{file}: the accessor returned {images.dtype} {images.shape}, and before {self.dtype} "
+                        f"{(stop - start, *self.shape)}"
+                    )
+                place = slice(low - region[0].start, high - region[0].start)
+                out[place] = images[(slice(low - start, high - start), *region[1:])]
+            start = stop
+
+
 def _recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str, axes: str | None) -> xr.Dataset:
-    """Evaluate all files for the number of their images alone, and stack these, unread."""
-    parts: list[Pixels] = []
+    """Evaluate all files for the number of their images alone; a file is a chunk."""
+    counts: list[int] = []
+    first: np.ndarray | None = None
     for file in files:
-        array = np.asarray(accessor(file))
-        if array.ndim < 3:
-            raise FormatError(f"{file}: the accessor returned shape {array.shape}: expected images on the first axis")
-        one = Pixels(_Items((file,), accessor, array.shape, array.dtype), (1, *array.shape), array.dtype,
-                     (1, *array.shape))  # fmt: skip
-        parts += [one.select([0, k, *[slice(None)] * (array.ndim - 1)]).reshape(range(2, array.ndim + 1))
-                  for k in range(len(array))]  # fmt: skip
-    names = check_axes(axes, parts[0].ndim) if axes is not None else tuple(CANONICAL[len(CANONICAL) - parts[0].ndim :])
-    return _dataset(Image({"image": Variable(_series(parts, [str(f) for f in files]), (axis, *names))}), "auto")
+        images = np.asarray(accessor(file))
+        if images.ndim < 3:
+            raise FormatError(f"{file}: the accessor returned shape {images.shape}: expected images on the first axis")
+        if first is not None and (images.shape[1:] != first.shape or images.dtype != first.dtype):
+            raise FormatError(
+                f"{file} holds images of {images.dtype} {images.shape[1:]}, and {files[0]} of {first.dtype} "
+                f"{first.shape}: the images of a series must be alike"
+            )
+        first = np.empty(images.shape[1:], images.dtype) if first is None else first
+        counts.append(len(images))
+    assert first is not None
+    stops = tuple(int(n) for n in np.cumsum(counts))
+    names = check_axes(axes, first.ndim) if axes is not None else tuple(CANONICAL[len(CANONICAL) - first.ndim :])
+    reader = _Batches(tuple(files), accessor, stops, first.shape, first.dtype)
+    tiles = (max(counts), *first.shape)
+    pixels = Pixels(reader, (stops[-1], *first.shape), first.dtype, tiles, many_files=True)
+    return _dataset(Image({"image": Variable(pixels, (axis, *names))}), {axis: tuple(n for n in counts if n)})
 
 
 def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:

@@ -161,7 +161,20 @@ def test_recount_with_an_accessor(folder):
     assert ds.image[:, 0, 0].values.tolist() == [200, 201, 100, 300, 301, 302]
     calls.clear()
     assert ds.image[2, 0, 0] == 100
-    assert set(calls) == {"img2.tif"}
+    assert calls == ["img2.tif"]
+    calls.clear()
+    assert ds.image[1:].values[:, 0, 0].tolist() == [201, 100, 300, 301, 302]
+    assert sorted(calls) == ["img1.tif", "img10.tif", "img2.tif"]  # a file is a chunk
+
+
+def test_recount_of_unequal_images(folder):
+    def accessor(file):
+        return np.zeros((2, 4, len(file.name)), "u1")
+
+    with pytest.raises(FormatError, match=r"img10\.tif.*img1\.tif"):
+        create.from_path(folder, accessor, ext="tif", recount=True)
+    with pytest.raises(FormatError, match="first axis"):
+        create.from_path(folder, Counted(), ext="tif", recount=True)
 
 
 def test_recount_without_an_accessor(tmp_path):
