@@ -1,8 +1,7 @@
 """Microscopy images by name: lazy, labelled arrays from any format, through Intake and xarray.
 
 `imload` opens, `imsave` writes, ``ds.img`` works on what was loaded; every format is an Intake driver. `scan`,
-`write_catalog` and `open_catalog` make and open catalogs. The loaders of `intake_img.create` (``from_array``, ...) are
-attributes of the package as well.
+`write_catalog` and `open_catalog` make and open catalogs.
 """
 
 from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
@@ -15,7 +14,7 @@ __all__ = ["ImageSource", "__version__", "autodetect", "imload", "imsave", "open
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("from_"):
+    if name.startswith("from_"):  # the loaders of `create` are attributes of the package as well
         from intake_img import create
 
         if name in create.__all__:
