@@ -30,7 +30,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "spark.md"
 
 @pytest.fixture(scope="module")
 def _context():
-    """A SparkContext of two threads that is made when it is first asked for."""
+    """A SparkContext that is made when it is first asked for."""
     made = []
 
     def get(pyspark):
@@ -39,7 +39,7 @@ def _context():
                 if os.environ.get("INTAKE_IMG_INTEROP") == "1":
                     pytest.fail("INTAKE_IMG_INTEROP=1, but there is no Java: apt-get install openjdk-17-jre-headless")
                 pytest.skip("there is no Java")
-            conf = pyspark.SparkConf().setMaster("local[2]").setAppName("intake_img")
+            conf = pyspark.SparkConf().setMaster("local[1]").setAppName("intake_img")
             settings = {"spark.ui.enabled": "false", "spark.driver.memory": "600m", "spark.driver.host": "127.0.0.1",
                         "spark.driver.bindAddress": "127.0.0.1", "spark.ui.showConsoleProgress": "false",
                         "spark.driver.maxResultSize": "8m"}  # fmt: skip
