@@ -14,6 +14,11 @@ __all__ = ["ImageSource", "__version__", "autodetect", "imload", "imsave", "open
 
 
 def __getattr__(name: str) -> object:
+    if name.startswith("from_"):  # the loaders of `create` are attributes of the package as well
+        from intake_img import create
+
+        if name in create.__all__:
+            return getattr(create, name)
     if name not in ("open_catalog", "scan", "write_catalog"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from intake_img import catalog

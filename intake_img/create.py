@@ -7,26 +7,31 @@ dask's schedulers and ``storage_options`` here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.export import interrupted
 from intake_img.axes import CANONICAL, check_axes
 from intake_img.errors import AxesError, FormatError
+from intake_img.examples import example_image, example_names
 from intake_img.files import File
 from intake_img.image import Image, Variable
 from intake_img.lazy import Pixels, Region, stack
 from intake_img.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
+from intake_img.spark import Records, find_records
 
 __all__ = [
     "from_array",
     "from_binary",
+    "from_example",
     "from_list",
     "from_path",
     "from_png",
     "from_random",
+    "from_rdd",
     "from_tif",
 ]
 
@@ -196,8 +201,11 @@ def from_path(
     stop: int | None = None,
     recursive: bool = False,
     recount: bool = False,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
     *,
     axis: str = "t",
+    axes: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
@@ -215,27 +223,107 @@ def from_path(
     recursive : bool
         Take files in folders below as well.
     recount : bool
-        The accessor returns several images to a file, stacked on the first axis: all files are evaluated to count them.
+        A file holds several images, stacked on the first axis (before ``y`` and ``x``): all headers are read to count
+        them. With an `accessor` all files are evaluated for that, and again when their pixels are wanted.
+    shape, dtype : optional
+        Of what `accessor` makes of one file. If both are given, and not `recount`, no file is opened before its pixels
+        are wanted.
     axis : str
         Axis of the files.
+    axes : str, optional
+        Axes of what `accessor` returns (with `recount`, of one image).
     storage_options : mapping, optional
         Options of the fsspec file system.
     **options
         Options of the source, e.g. ``verify``, or of the driver of the files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If a write into the folder was interrupted; or, when pixels are computed, if a file is not like the first.
+    TypeError, ValueError
+        For arguments that only count with an `accessor`, or only without one.
     """
-    source = _files(path, ext, start, stop, recursive, axis, storage_options, options if accessor is None else {})
     if accessor is None:
-        return source.dataset()
+        if given := [k for k, v in (("shape", shape), ("dtype", dtype), ("axes", axes)) if v is not None]:
+            raise ValueError(
+                f"{given[0]}= tells what an accessor returns: pass accessor=, or metadata= to overrule files"
+            )
+        source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
+        return _cut(source, 1, axis, False, first=True) if recount else source.dataset()
+    if options:
+        raise TypeError(f"{next(iter(options))}= is an option of drivers: with an accessor, none reads the files")
+    source = _files(path, ext, start, stop, recursive, axis, storage_options, {})
     files = [File.parse(f, storage_options) for f in source.files]
     if not recount:
-        return from_list(files, accessor, axis=axis)
-    arrays = [np.asarray(accessor(f)) for f in files]
-    return from_array(_alike([image for array in arrays for image in array]), axis_names(axis, arrays[0].ndim - 1))
+        return from_list(files, accessor, shape=shape, dtype=dtype, axis=axis, axes=axes)
+    if shape is not None or dtype is not None:
+        raise ValueError("recount=True evaluates all files: shape= and dtype= are found out, leave them away")
+    return _recounted(files, accessor, axis, axes)
 
 
-def axis_names(axis: str, ndim: int) -> tuple[str, ...]:
-    """Return `axis` and the last `ndim` of the canonical axes."""
-    return (axis, *CANONICAL[len(CANONICAL) - ndim :])
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Evaluates the files that hold some of the images, each once."""
+
+    files: tuple[File, ...]
+    accessor: Callable[[File], Any]
+    stops: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        start = 0
+        for file, stop in zip(self.files, self.stops, strict=True):
+            low, high = max(start, region[0].start), min(stop, region[0].stop)
+            if low < high:
+                images = np.asarray(self.accessor(file))
+                if images.shape != (stop - start, *self.shape) or images.dtype != self.dtype:
+                    raise FormatError(
+                        f"{file}: the accessor returned {images.dtype} {images.shape}, and before {self.dtype} "
+                        f"{(stop - start, *self.shape)}"
+                    )
+                place = slice(low - region[0].start, high - region[0].start)
+                out[place] = images[(slice(low - start, high - start), *region[1:])]
+            start = stop
+
+
+def _recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str, axes: str | None) -> xr.Dataset:
+    """Evaluate all files for the number of their images alone; a file is a chunk."""
+    counts: list[int] = []
+    first: np.ndarray | None = None
+    for file in files:
+        images = np.asarray(accessor(file))
+        if images.ndim < 3:
+            raise FormatError(f"{file}: the accessor returned shape {images.shape}: expected images on the first axis")
+        if first is not None and (images.shape[1:] != first.shape or images.dtype != first.dtype):
+            raise FormatError(
+                f"{file} holds images of {images.dtype} {images.shape[1:]}, and {files[0]} of {first.dtype} "
+                f"{first.shape}: the images of a series must be alike"
+            )
+        first = np.empty(images.shape[1:], images.dtype) if first is None else first
+        counts.append(len(images))
+    assert first is not None
+    stops = tuple(int(n) for n in np.cumsum(counts))
+    names = check_axes(axes, first.ndim) if axes is not None else tuple(CANONICAL[len(CANONICAL) - first.ndim :])
+    reader = _Batches(tuple(files), accessor, stops, first.shape, first.dtype)
+    tiles = (max(counts), *first.shape)
+    pixels = Pixels(reader, (stops[-1], *first.shape), first.dtype, tiles, many_files=True)
+    return _dataset(Image({"image": Variable(pixels, (axis, *names))}), {axis: tuple(n for n in counts if n)})
+
+
+def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
+    """Stack images that must be alike."""
+    for part in parts:
+        if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
+            raise FormatError(
+                f"the files {names[0]}, ... hold images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
+                f"{part.shape}: the images of a series must be alike"
+            )
+    tiles = (1, *(max(c) for c in parts[0].auto_chunks()))
+    return replace(stack(parts), tiles=tiles, many_files=True)
 
 
 def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
@@ -249,6 +337,8 @@ def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recu
     file = File.parse(path, storage_options)
     common |= {"start": start, "stop": stop}
     if file.is_folder():
+        if interrupted(file):
+            raise FormatError(f"a write into {file} was interrupted: its files are not complete, write them again")
         return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
     if file.exists():
         return ImageListSource([file], **sequence_options(ImageListSource, common))
@@ -272,7 +362,7 @@ def from_tif(
     Parameters
     ----------
     path, ext, start, stop, recursive, axis
-        See `from_path`.
+        See `from_path`. Where no file ends in ``.tif``, those in ``.tiff`` are taken.
     nplanes : int, optional
         Number of planes (pages) to an image, where a file holds several images one after another.
     discard_extra : bool
@@ -285,7 +375,16 @@ def from_tif(
     ValueError
         If `nplanes` is not positive, or does not divide the number of planes in a file; the message names the file.
     """
-    source = _files(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
+    storage_options = options.pop("storage_options", None)
+    source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
+    try:
+        found = bool(source.found)
+    except FileNotFoundError:
+        if ext != "tif" or not isinstance(source, DirectorySource):
+            raise
+        found = False
+    if not found:
+        source = _files(path, "tiff", start, stop, recursive, axis, storage_options, options)
     if nplanes is None:
         return source.dataset()
     return _cut(source, nplanes, axis, discard_extra, first=True)
@@ -351,42 +450,60 @@ def from_binary(
 
 
 def _cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, first: bool) -> xr.Dataset:
-    """Cut the planes of each file into images of `nplanes` planes."""
-    if nplanes < 1:
+    """Cut the planes of each file into images of `nplanes` planes: its pages, or the places along its last axis."""
+    if isinstance(nplanes, bool) or not isinstance(nplanes, (int, np.integer)) or nplanes < 1:
         raise ValueError(f"nplanes={nplanes!r}: expected a positive number")
     images: list[Pixels] = []
     head: Image | None = None
     axes: tuple[str, ...] = ()
     for path in source.files:
         image = source.member(path).image()
-        v = image.only
-        along = 0 if first else v.pixels.ndim - 1
-        pixels = v.pixels
-        if first and pixels.ndim == 2:  # a single page is one plane
-            pixels = pixels.reshape([None, 0, 1])
-            names = ("z", *v.axes)
-        else:
-            names = v.axes
-        n = pixels.shape[along]
-        if n % nplanes and not discard_extra:
+        pages, plane = _pages(image) if first else _last_axis(image)
+        if len(pages) % nplanes and not discard_extra:
             raise ValueError(
-                f"nplanes={nplanes} does not divide the {n} planes in {path}: discard_extra=True leaves out the rest"
+                f"nplanes={nplanes} does not divide the {len(pages)} planes in {path}: discard_extra=True leaves out "
+                "the rest"
                 if first
-                else f"nplanes={nplanes} does not divide the last axis of {path}, which has {n}"
+                else f"nplanes={nplanes} does not divide the last axis of {path}, which has {len(pages)}"
             )
-        whole = [slice(None)] * pixels.ndim
-        for k in range(n // nplanes):
-            whole[along] = slice(k * nplanes, (k + 1) * nplanes)
-            images.append(pixels.select(whole))
-        axes, head = names, head or image
+        starts = range(0, len(pages) - nplanes + 1, nplanes)
+        images += [pages[k] if nplanes == 1 else stack(pages[k : k + nplanes]) for k in starts]
+        axes, head = axes if head else plane, head or image
     assert head is not None
-    pixels = stack(images)
-    if nplanes == 1:
-        keep = [k for k in range(pixels.ndim) if k != along + 1]
-        pixels, axes = pixels.reshape(keep), tuple(a for k, a in enumerate(axes) if k != along)
-    axes = tuple("z" if a == axis else a for a in axes)
-    result = Image({"image": Variable(pixels, (axis, *axes))}, spacing=head.spacing, units=head.units)
+    if not images:
+        raise ValueError(f"nplanes={nplanes}: no file has so many planes")
+    names = ("z", *axes) if first and nplanes > 1 else axes
+    pixels = _series(images, source.files)
+    if not first and nplanes > 1:  # the planes were stacked in front; they belong where they were, last
+        pixels = pixels.transpose([0, *range(2, pixels.ndim), 1])
+    elif not first:
+        known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # else these are no more than a guess
+        names = axes[:-1] if known else tuple(CANONICAL[len(CANONICAL) - len(axes) + 1 :])
+    names = tuple("z" if a == axis else a for a in names)
+    kept = {a: s for a, s in head.spacing.items() if a in names}
+    channels = {k: c for k, c in head.coords.items() if k in ("y", "x", "c") and set(c.axes) <= set(names)}
+    result = Image({"image": Variable(pixels, (axis, *names))}, spacing=kept, units=head.units, coords=channels)
     return _dataset(result, "auto")
+
+
+def _pages(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
+    """Return the planes of an image one by one, and the axes of each: ``y``, ``x`` and colours, in the file's order."""
+    v = image.only
+    colours = tuple(image.channels or ()) in (("R", "G", "B"), ("R", "G", "B", "A"))
+    inner = [k for k, a in enumerate(v.axes) if a in "yxs" or (a == "c" and colours)]
+    lead = [k for k in range(v.pixels.ndim) if k not in inner]
+    pixels = v.pixels.transpose([*lead, *inner])
+    whole = [slice(None)] * len(inner)
+    pages = [pixels.select([*place, *whole]).reshape(range(len(lead), pixels.ndim))
+             for place in np.ndindex(pixels.shape[: len(lead)])]  # fmt: skip
+    return pages, tuple(v.axes[k] for k in inner)
+
+
+def _last_axis(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
+    v = image.only
+    n = v.pixels.ndim - 1
+    whole = [slice(None)] * n
+    return [v.pixels.select([*whole, k]).reshape(range(n)) for k in range(v.pixels.shape[n])], v.axes
 
 
 @dataclass(frozen=True)
@@ -421,3 +538,119 @@ def from_random(shape: Sequence[int] = (10, 50, 50), seed: int = 42, *, axes: st
     pixels = Pixels(_Normal(int(seed), full[1:]), full, np.dtype(float), (1, *full[1:]))
     names = check_axes(axes, len(full)) if axes is not None else _series_axes(len(full))
     return _dataset(Image({"image": Variable(pixels, names)}), "auto")
+
+
+def from_example(name: str | None = None) -> Any:
+    """Return a bundled example, or, without a name, what examples there are.
+
+    Parameters
+    ----------
+    name : str, optional
+        ``"cells"`` and ``"spots"`` are simulated, the same every time, with the truth as a second variable
+        (``labels``), several channels and a spacing in µm. ``"skimage/..."`` and ``"matplotlib/..."`` are real images
+        that lie in these packages, where they are installed. Nothing is downloaded.
+
+    Returns
+    -------
+    xarray.Dataset, or dict of str to str
+        The example, lazy; or the names, and what each is.
+
+    Raises
+    ------
+    ValueError
+        If there is no example of that name.
+    MissingExtraError
+        If the package that brings it is not installed.
+
+    Examples
+    --------
+    >>> ds = from_example("cells")
+    >>> ds.img.axes, ds.img.channels, list(ds)
+    ('tczyx', ['DAPI', 'GFP'], ['image', 'labels'])
+    >>> sorted(from_example())[:2]
+    ['cells', ...]
+    """
+    from intake_img.detect import autodetect
+
+    if name is None:
+        return example_names()
+    example = example_image(name)
+    if isinstance(example, Image):
+        return _dataset(example, "auto")
+    path, metadata = example
+    return autodetect(path, metadata=metadata or None).dataset()
+
+
+def from_rdd(
+    rdd: Any,
+    shape: Sequence[int] | None = None,
+    nrecords: int | None = None,
+    dtype: Any = None,
+    *,
+    axis: str | Sequence[str] | None = None,
+    axes: str | None = None,
+    name: str = "image",
+) -> xr.Dataset:
+    """Return the images in a Spark RDD as one lazy Dataset.
+
+    A chunk is what one partition holds, and is fetched, by a job on that partition, when it is computed: with threads,
+    in the process that has the SparkContext. Nothing is collected. An RDD that is costly to make should be cached in
+    Spark (``rdd.cache()``).
+
+    Parameters
+    ----------
+    rdd : pyspark.RDD
+        Of pairs of a key and an array. Keys are numbers (or anything that sorts), or tuples of these; images come in
+        their order, and keys that are not 0, 1, 2, ... become coordinates.
+    shape, nrecords, dtype : optional
+        Shape and dtype of one image, and the number of them. If all are given, nothing is evaluated until pixels are
+        wanted, and keys are single; else one job makes every record on the executors and brings back keys, shapes and
+        dtypes.
+    axis : str or sequence of str, optional
+        An axis for each part of a key; by default ``t``, and ``i``, ``t`` for pairs.
+    axes : str, optional
+        Axes of one image: ``yx``, ``zyx``, ``czyx`` by default.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    FormatError
+        If the images are not alike, or the keys repeat or fill no grid.
+    TypeError
+        If `rdd` is no RDD.
+
+    See Also
+    --------
+    ImgAccessor.to_spark : the way there.
+    """
+    if not callable(getattr(rdd, "mapPartitionsWithIndex", None)) or not hasattr(rdd, "context"):
+        raise TypeError(f"expected a Spark RDD of (key, array), got {type(rdd).__name__}; from_list takes lists")
+    coords: dict[str, Any] = {}
+    if shape is not None and nrecords is not None and dtype is not None:
+        one, kind, found = tuple(int(n) for n in shape), np.dtype(dtype), None
+        grid: tuple[int, ...] = (int(nrecords),)
+        parts = min(rdd.getNumPartitions(), grid[0])  # cut as Spark cuts a list: a guess that costs nothing if wrong
+        cuts = [tuple((k + 1) * grid[0] // parts - k * grid[0] // parts for k in range(parts))]
+    else:
+        found = find_records(rdd)
+        one, kind, grid, cuts = found.shape, found.dtype, tuple(map(len, found.labels)), found.cuts()
+        announced = {"shape": (shape, one), "dtype": (dtype, kind), "nrecords": (nrecords, int(np.prod(grid)))}
+        for what, (said, is_) in announced.items():
+            if said is not None and (tuple(said) if what == "shape" else said) != is_:
+                raise FormatError(f"{what}={said!r} was given, but the RDD has {is_}")
+    along = tuple(axis) if axis is not None else {1: ("t",), 2: ("i", "t")}.get(len(grid), ())
+    if len(along) != len(grid):
+        raise AxesError(f"axis={axis!r}: expected {len(grid)} letters, one for each part of a key")
+    if found is not None:
+        coords = {a: list(v) for a, v in zip(along, found.labels, strict=True) if v != tuple(range(len(v)))}
+    names = check_axes(axes, len(one)) if axes is not None else tuple(CANONICAL[len(CANONICAL) - len(one) :])
+    records = Records(rdd, grid, one, kind, found)
+    tiles = (*(max(c) for c in cuts), *one)
+    pixels = Pixels(records, (*grid, *one), kind, tiles, many_files=True)
+    image = Image({name: Variable(pixels, (*along, *names))}).overruled(coords=coords)
+    return _dataset(image, dict(zip(along, cuts, strict=True)))

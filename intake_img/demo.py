@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["catalog_path", "make_samples", "run", "simulate_cells"]
+from intake_img.examples import catalog_path, simulate_cells
+
+__all__ = ["make_samples", "run"]
 
 _SPACING = {"t": 30.0, "z": 0.5, "y": 0.25, "x": 0.25}  # seconds and micrometres
 _CHANNELS = ("DAPI", "GFP")
@@ -46,7 +47,7 @@ def run(output: str) -> int:
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     make_samples(made)
-    path = catalog_path()
+    path = catalog_path("demo.yml")
     catalog = intake.open_catalog(str(path))
     print(f"catalog {path}")
     failures, loaded = 0, {}
@@ -64,12 +65,6 @@ def run(output: str) -> int:
     print(f"\npicture   {picture}" if picture else "\nno picture: pip install 'intake_img[plot]' brings matplotlib")
     print(f"{failures} of the saved images differ from what was loaded" if failures else "all came back equal")
     return 1 if failures else 0
-
-
-def catalog_path() -> Path:
-    """Return the catalog of the demonstration: in the installed package, or at the top of a source checkout."""
-    installed = Path(str(resources.files("intake_img"))) / "catalogs" / "demo.yml"
-    return installed if installed.exists() else Path(__file__).resolve().parent.parent / "catalogs" / "demo.yml"
 
 
 def _saved_and_compared(ds: xr.Dataset, target: Path) -> bool:
@@ -147,52 +142,6 @@ def make_samples(folder: Path) -> None:
     _write_omezarr(folder / "nuclei.ome.zarr", image[0], nuclei[0])
     _write_czi(folder / "wells.czi", [image[0], image[-1, ..., ::-1]])
     _copy_real_images(folder)
-
-
-def simulate_cells(
-    shape: tuple[int, int, int, int] = (3, 8, 192, 240), count: int = 14
-) -> tuple[np.ndarray, np.ndarray]:
-    """Simulate cells that drift: stained nuclei, and a cytoplasm with bright vesicles.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Number of frames, planes, rows and columns.
-    count : int
-        Number of cells.
-
-    Returns
-    -------
-    image : ndarray of uint16, of shape (T, Z, 2, Y, X)
-        Poisson noise, a gaussian blur of one pixel, an offset of 100 grey values.
-    labels : ndarray of uint16, of shape (T, Z, Y, X)
-        Number of the nucleus at each voxel, 0 outside.
-    """
-    from scipy import ndimage
-
-    random = np.random.default_rng(2024)
-    frames, planes, rows, columns = shape
-    centre = random.uniform([planes * 0.3, 15, 15], [planes * 0.7, rows - 15, columns - 15], (count, 3))
-    drift = random.normal(0, [0.2, 3, 3], (count, 3))
-    radius = np.stack([np.full(count, planes * 0.32), *random.uniform(8, 13, (2, count))], axis=1)
-    texture = ndimage.gaussian_filter(random.normal(0, 1, shape[1:]), (0.5, 2, 2))
-    texture = 1 + 0.3 * texture / texture.std()
-    grid = np.stack(np.meshgrid(*map(np.arange, shape[1:]), indexing="ij"), axis=-1)
-    image = np.empty((frames, planes, 2, rows, columns), np.uint16)
-    labels = np.zeros(shape, np.uint16)
-    for t in range(frames):
-        distance = np.full(shape[1:], np.inf)
-        for n in range(count):
-            own = np.sqrt((((grid - centre[n] - t * drift[n]) / radius[n]) ** 2).sum(axis=-1))
-            labels[t][(own < 1) & (own < distance)] = n + 1
-            distance = np.minimum(distance, own)
-        vesicles = ndimage.gaussian_filter((random.random(shape[1:]) < 0.002).astype(float), (0.7, 1.2, 1.2)) * 60
-        dna = 900 * (distance < 1) * texture
-        cytoplasm = np.where((distance >= 1) & (distance < 2), 260 * (2 - distance) * (1 + vesicles), 15)
-        for c, signal in enumerate((dna, cytoplasm)):
-            blurred = ndimage.gaussian_filter(np.clip(signal, 0, None), (0.6, 1, 1))
-            image[t, :, c] = 100 + random.poisson(blurred)
-    return image, labels
 
 
 def _write_tif(path: Path, image: np.ndarray) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 import intake_img.cli
 from intake_img import autodetect, imload, imsave
 from intake_img.cli import formats, main
-from intake_img.demo import catalog_path, simulate_cells
 from intake_img.detect import can_write, drivers
+from intake_img.examples import catalog_path, simulate_cells
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_formats_for_people(capsys):
 
 
 def test_demo_finds_its_catalog():
-    path = catalog_path()
+    path = catalog_path("demo.yml")
     assert path.name == "demo.yml"
     assert path.is_file()
 

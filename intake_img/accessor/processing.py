@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from intake_img.accessor.export import Exports
 from intake_img.accessor.filters import Filters
 from intake_img.accessor.geometry import Geometry
 from intake_img.accessor.mapping import Maps
@@ -13,8 +14,8 @@ from intake_img.accessor.series import Series
 __all__ = ["Processing"]
 
 
-class Processing(Maps, Filters, Reductions, Series, Geometry, Measures):
-    """Map, filters, reductions, series, geometry and measurements."""
+class Processing(Maps, Filters, Reductions, Series, Geometry, Measures, Exports):
+    """Map, filters, reductions, series, geometry, measurements and exports."""
 
     def pending(self) -> Pending:
         """Return what computing would do: for each variable its steps, tasks, chunks and sizes.

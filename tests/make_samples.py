@@ -1,0 +1,103 @@
+"""Makes the files of ``catalogs/samples``: small pieces of the simulated cells, one for each driver.
+
+``python tests/make_samples.py`` makes those that are missing, ``--all`` makes all of them anew. What each must hold is
+here too, for the tests.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import xarray as xr
+
+from intake_img import from_example, imsave
+from intake_img.detect import drivers
+from intake_img.source import ENTRY_POINTS
+
+FOLDER = Path(__file__).resolve().parent.parent / "catalogs" / "samples"
+
+
+def piece(**where) -> xr.Dataset:
+    """A piece of the image, around one nucleus."""
+    ds = from_example("cells").isel(z=slice(3, 5), y=slice(30, 62), x=slice(20, 60))
+    ds.attrs = {}
+    return ds.isel(where)[["image"]].compute()
+
+
+def with_labels() -> xr.Dataset:
+    ds = from_example("cells").isel(t=0, z=slice(3, 5), y=slice(30, 62), x=slice(20, 60))
+    ds.attrs = {}
+    return ds.compute()
+
+
+CONTENT: dict[str, Callable[[], xr.Dataset]] = {
+    "tif": lambda: piece(t=0),
+    "omezarr": with_labels,
+    "czi": lambda: piece(t=0),
+    "npy": lambda: piece(c=0, z=0),
+    "imageio": lambda: piece(t=0, z=0, c=0),
+    "binary": lambda: piece(t=0, c=0),
+    "img": lambda: piece(t=0, z=0, c=1),
+    "filepattern": lambda: piece(z=0),
+    "directory": lambda: piece(z=0, c=0),
+    "imagelist": lambda: piece(z=0, c=0).isel(t=[2, 0]),
+}
+"""What the entry of each driver holds; of a driver that is not named here, what its `sample` says."""
+
+TARGETS = {
+    "tif": "cells.ome.tif",
+    "omezarr": "cells.ozx",
+    "czi": "cells.czi",
+    "npy": "nuclei.npy",
+    "imageio": "nuclei.png",
+    "binary": "binary",
+    "img": "cytoplasm",
+    "filepattern": "parts",
+    "directory": "movie",
+}
+"""The file or folder of each; ``imagelist`` shares that of ``directory``."""
+
+
+def own_drivers() -> list[str]:
+    """The drivers of this package, those of many files and the one that finds out by itself among them."""
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return sorted({p.name for p in points if p.value.startswith("intake_img.")})
+
+
+def make(name: str, folder: Path = FOLDER) -> None:
+    """Make the file of one driver's entry."""
+    target = folder / TARGETS.get(name, name)
+    if name == "imagelist":
+        return
+    if name not in CONTENT:
+        with tempfile.TemporaryDirectory() as there:
+            path, _ = drivers()[name].sample(there)
+            target = folder / f"{name}{Path(path).name.removeprefix('sample')}"
+            (shutil.copytree if Path(path).is_dir() else shutil.copyfile)(path, target)
+        return
+    ds = CONTENT[name]()
+    if name == "binary":
+        ds.img.to_binary(target)
+    elif name == "directory":
+        ds.img.to_png(target, prefix="nuclei")
+    elif name == "filepattern":
+        imsave(ds, target / "cells.tif", partition="yx")
+    elif name == "img":
+        imsave(ds, folder / "cytoplasm.png")
+        (folder / "cytoplasm.png").rename(target)  # a name that tells nothing
+    else:
+        imsave(ds, target)
+
+
+if __name__ == "__main__":
+    if "--all" in sys.argv:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    for driver in own_drivers():
+        if not (FOLDER / TARGETS.get(driver, driver)).exists() and not list(FOLDER.glob(f"{driver}.*")):
+            make(driver)
+            print("made", driver)
