@@ -24,7 +24,7 @@ from intake_img.files import File
 from intake_img.image import Coordinate, Image, Variable, recorded_coordinate
 from intake_img.lazy import Pixels, Region
 from intake_img.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
-from intake_img.names import Pattern, format_labels, natural_key, parse_label, split_extension
+from intake_img.names import Pattern, format_labels, parse_label, split_extension
 from intake_img.partition import staging_of
 from intake_img.source import ImageSource
 
@@ -78,8 +78,9 @@ class _Members:
         from dask.base import normalize_token
 
         files = self.files
-        stamps = [_stamp(p) for p in files.paths]
-        return normalize_token((files.paths, stamps, files.driver.__qualname__, files.shape, self.grid, files.options))
+        stamps = np.array([_stamp(p) for p in files.paths], np.int64)
+        facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
+        return normalize_token(("\0".join(files.paths), stamps, *facts))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         n = len(self.grid)
@@ -92,11 +93,11 @@ class _Members:
                 part[...] = self.fill
 
 
-def _stamp(path: str) -> Any:
+def _stamp(path: str) -> tuple[int, int]:
     try:
         info = os.stat(path)
     except (OSError, ValueError):
-        return None
+        return 0, 0
     return info.st_mtime_ns, info.st_size
 
 
@@ -124,7 +125,7 @@ class SequenceSource(ImageSource):
     @property
     def files(self) -> list[str]:
         """The files that make the image."""
-        return [path for listing in self.found for path in listing.paths]
+        return [path for listing in self.found for path in listing.in_order().paths]
 
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
@@ -172,7 +173,7 @@ class SequenceSource(ImageSource):
             raise FileNotFoundError(f"no image file fits {self.uri}")
         head = self.member(_first_path(next(iter(listings.values())))).image()
         whole = head.partition
-        order = [format_labels([n])[0] for n in whole.get("variables", [])]
+        order = format_labels(whole.get("variables", []))
         if lost := [n for n in order if n not in listings and len(order) > 1]:
             raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
         spread = {k: recorded_coordinate(c) for k, c in whole.get("coords", {}).items()}
@@ -211,10 +212,7 @@ class SequenceSource(ImageSource):
                 ) -> tuple[str, ...]:  # fmt: skip
         """Return the paths in C order of the grid, empty where there is none."""
         grid = [len(labels[a]) for a in axes]
-        columns = []
-        for a in axes:
-            position = {text: k for k, text in enumerate(labels[a])}
-            columns.append(np.fromiter(map(position.__getitem__, listing.labels[a]), int, len(listing)))
+        columns = [listing.fields[a].along(labels[a]) for a in axes]
         at = np.ravel_multi_index(columns, grid) if axes else np.zeros(len(listing), int)
         size = int(np.prod(grid, dtype=int))
         counts = np.bincount(at, minlength=size)
@@ -286,36 +284,27 @@ def _ordered(v: Variable, order: Any) -> Variable:
 
 def _first_path(listing: Listing) -> str:
     """The file whose labels come first: its header stands for all."""
-    columns = list(listing.labels.values())
-    lowest = [min(set(column), key=_label_key) for column in columns]
-    wanted = tuple(lowest)
-    return next(
-        (p for p, row in zip(listing.paths, zip(*columns, strict=True), strict=True) if row == wanted), listing.paths[0]
-    )
+    firsts = np.logical_and.reduce([column.codes == 0 for column in listing.fields.values()])
+    return listing.paths[int(np.argmax(firsts))]  # the first of all, if there is none
 
 
 def _grid(
     listing: Listing, spread: Mapping[str, Coordinate], head: Image
 ) -> tuple[list[str], dict[str, Sequence[str]]]:
     """Return the axes in the names and the labels along each: in the order that was recorded, else in natural order."""
-    axes = list(canonical_order([a for a in listing.labels if a != "var"]))
+    axes = list(canonical_order([a for a in listing.fields if a != "var"]))
     recorded = head.partition
     labels: dict[str, Sequence[str]] = {}
     for axis in axes:
-        seen = set(listing.labels[axis])
+        seen = listing.fields[axis].labels
         c = spread.get(axis)
         known: list[str] = []
         if c is not None and c.axes == (axis,):
             known = format_labels(c.values)
         elif axis in recorded.get("axes", []):
             known = format_labels(range(recorded["shape"][recorded["axes"].index(axis)]))
-        labels[axis] = known if known and seen <= set(known) else sorted(seen, key=_label_key)
+        labels[axis] = known if known and set(seen) <= set(known) else seen
     return axes, labels
-
-
-def _label_key(label: str) -> tuple[Any, ...]:
-    value = parse_label(label)
-    return (1, natural_key(value)) if isinstance(value, str) else (0, value)
 
 
 def _values(labels: Sequence[str]) -> np.ndarray:
@@ -388,7 +377,9 @@ class FilePatternSource(SequenceSource):
         if not re.search(r"[{}*?\[]", self.file.path):
             return parts(self.file)
         listing = find_pattern(Pattern(self.file.path), self.file.storage_options)
-        return [numbered(listing.take(range(len(listing))[self.start : self.stop]), self.axis)]
+        if (self.start, self.stop) != (None, None):
+            listing = listing.in_order().take(range(len(listing))[self.start : self.stop])
+        return [numbered(listing, self.axis)]
 
 
 class DirectorySource(SequenceSource):

@@ -20,7 +20,7 @@ from intake_img.catalog.names import unique_names
 from intake_img.detect import drivers, find_driver
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.files import File
-from intake_img.listing import Listing
+from intake_img.listing import Column, Listing
 from intake_img.names import Pattern, natural_key, parse_member, split_extension
 from intake_img.sequence import FilePatternSource, SequenceSource
 from intake_img.source import ImageSource, Probe
@@ -298,7 +298,8 @@ class _Folder:
             if fields is not None:
                 found[os.path.join(self.place.path, self.everything[at])] = fields
             at += 1
-        return Listing(list(found), {f: [row[f] for row in found.values()] for f in pattern.fields})
+        columns = {f: Column([row[f] for row in found.values()]) for f in pattern.fields}
+        return Listing(list(found), columns)
 
     @cached_property
     def everything(self) -> list[str]:
