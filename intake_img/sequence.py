@@ -6,10 +6,12 @@ headers are read when their pixels are, and then checked.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -22,11 +24,11 @@ from intake_img.detect import autodetect, drivers, find_driver, open_source
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.files import File
 from intake_img.image import Coordinate, Image, Variable, recorded_coordinate
-from intake_img.lazy import Pixels, Region
+from intake_img.lazy import Pixels, Reader, Region
 from intake_img.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
 from intake_img.names import Pattern, format_labels, parse_label, split_extension
 from intake_img.partition import staging_of
-from intake_img.source import ImageSource
+from intake_img.source import FileReader, ImageSource, translated_errors
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
@@ -45,13 +47,45 @@ class _Files:
     options: tuple[tuple[str, Any], ...]
     storage_options: tuple[tuple[str, Any], ...]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def source(self, path: str) -> ImageSource:
-        options: dict[str, Any] = dict(self.options)
-        if self.storage_options:
-            options["storage_options"] = dict(self.storage_options)
         file = File(path, dict(self.storage_options))
-        same = os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
-        return open_source(self.driver, file, **options) if same else open_source(find_driver(file), file, **options)
+        if self.named_alike(path):
+            return self._template.beside(file)
+        return open_source(find_driver(file), file, **self._options)
+
+    def named_alike(self, path: str) -> bool:
+        return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        known = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
+        return {**dict(self.options), **known}
+
+    @cached_property
+    def _template(self) -> ImageSource:
+        return open_source(self.driver, File(self.first, dict(self.storage_options)), **self._options)
+
+    @cached_property
+    def _model(self) -> tuple[Reader, Any] | None:
+        """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
+        if self.driver.twin.__func__ is ImageSource.twin.__func__:  # type: ignore[attr-defined]
+            return None
+        try:
+            reader = self.pixels(self.first).reader
+            leaf = _leaf(reader)
+            if leaf is None:
+                return None
+            with contextlib.closing(leaf.driver.open(leaf.file, **dict(leaf.options))) as handle:
+                alike = leaf.driver.twin(handle, leaf.file)  # what is compared is read now
+                if alike is None:
+                    return None
+                alike.close()
+            return reader, handle
+        except (OSError, FormatError):
+            return None
 
     def pixels(self, path: str) -> Pixels:
         """Return the pixels of one file, its header checked against the first one's."""
@@ -64,6 +98,68 @@ class _Files:
                 "groups with group=True"
             )
         return v.pixels
+
+    def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
+        """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
+        if self._model is not None and self.named_alike(path):
+            reader, handle = self._model
+            file = File(path, dict(self.storage_options))
+            with translated_errors(self.driver, file):
+                other = self.driver.twin(handle, file)
+                if other is not None:
+                    with contextlib.closing(other):
+                        _bound(reader, other).read_into(region, out)
+                    return
+        with _PARSING if File(path).local else contextlib.nullcontext():
+            pixels = self.pixels(path)
+        pixels.read_into(region, out)
+
+
+class _Turns:
+    """A lock for parsing headers, which holds the interpreter: threads that wait here do not disturb it."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+_PARSING = _Turns()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Reads regions of one array through an open handle."""
+
+    driver: type[ImageSource]
+    handle: Any
+    address: Any
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if 0 not in out.shape:
+            self.driver.read_region(self.handle, self.address, region, out)
+
+
+def _leaf(reader: Any) -> FileReader | None:
+    while not isinstance(reader, FileReader) and hasattr(reader, "reader"):
+        reader = reader.reader
+    return reader if isinstance(reader, FileReader) and reader.file.local else None
+
+
+def _bound(reader: Any, handle: Any) -> Reader:
+    """Return a reader that reads what `reader` does from a file that is open."""
+    if isinstance(reader, FileReader):
+        return _Opened(reader.driver, handle, reader.address)
+    return replace(reader, reader=_bound(reader.reader, handle))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +184,7 @@ class _Members:
             path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
             part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
             if path:
-                self.files.pixels(path).read_into(region[n:], part)
+                self.files.read_into(path, region[n:], part)
             else:
                 part[...] = self.fill
 
