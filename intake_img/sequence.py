@@ -27,7 +27,7 @@ from intake_img.image import Coordinate, Image, Variable, recorded_coordinate
 from intake_img.lazy import Pixels, Reader, Region
 from intake_img.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
 from intake_img.names import Pattern, format_labels, parse_label, split_extension
-from intake_img.partition import staging_of
+from intake_img.partition import staging_of, state_of
 from intake_img.source import FileReader, ImageSource, translated_errors
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
@@ -643,14 +643,15 @@ def parts(file: File) -> list[Listing]:
     Raises
     ------
     FormatError
-        If the write of the image was interrupted.
+        If the write of the image was interrupted; not if an earlier image of that name is still whole.
     """
-    if staging_of(file).exists():
+    stem, extension = split_extension(file.name, _extensions())
+    found = find_parts(file, stem, extension)
+    if staging_of(file).exists() and (not found or (state_of(file) or {}).get("committing")):
         raise FormatError(
             f"the write of {file} was interrupted: it is not complete; save it again with resume=True or overwrite=True"
         )
-    stem, extension = split_extension(file.name, _extensions())
-    return find_parts(file, stem, extension)
+    return found
 
 
 def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:
