@@ -14,7 +14,7 @@ from intake.source.base import DataSource
 
 from intake_img.axes import CANONICAL
 from intake_img.detect import ImgSource, autodetect, drivers, open_source, writer_for
-from intake_img.errors import CannotWriteError
+from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.files import File, replacing, sweep
 from intake_img.image import Image
 from intake_img.names import split_extension
@@ -224,6 +224,8 @@ def imsave(
         if plan is None:
             if resume:
                 sweep(target)
+            if not overwrite and target.exists():  # before what belongs beside it is written
+                raise TargetExistsError(f"{target} exists: choose another name, or pass overwrite=True to replace it")
             return make(model, target, overwrite)
         settings = {"compress": compress, **driver_options}
         return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,

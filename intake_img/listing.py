@@ -312,7 +312,9 @@ def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",))
                 found.extend(f"{at}/{e.name}" for e in entries)
                 continue
             for entry in entries:
-                if not entry.is_dir() or entry.name.lower().endswith(stores):
+                # links to folders may lead in circles: they are followed where a pattern says how deep
+                folder_here = entry.is_dir(follow_symlinks=depth is not None)
+                if not folder_here or entry.name.lower().endswith(stores):
                     if depth is None:
                         found.append(f"{at}/{entry.name}")
                 elif not entry.name.startswith("."):

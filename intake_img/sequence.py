@@ -206,7 +206,7 @@ class SequenceSource(ImageSource):
         if missing not in ("error", "fill"):
             raise ValueError(f"missing={missing!r}: expected 'error' or 'fill'")
         self.axis = check_axes(axis, 1)[0]
-        self.missing, self.verify, self.group = missing, bool(verify), bool(group)
+        self.missing, self.verify, self.group = missing, _flag(verify, "verify"), _flag(group, "group")
         self.member_options = dict(member_options or {})
 
     def find(self) -> list[Listing]:
@@ -467,7 +467,7 @@ class FilePatternSource(SequenceSource):
             metadata=metadata,
             storage_options=storage_options,
         )
-        self.start, self.stop = start, stop
+        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
 
     def find(self) -> list[Listing]:
         if not re.search(r"[{}*?\[]", self.file.path):
@@ -530,7 +530,8 @@ class DirectorySource(SequenceSource):
             metadata=metadata,
             storage_options=storage_options,
         )
-        self.ext, self.recursive, self.start, self.stop = ext, bool(recursive), start, stop
+        self.ext, self.recursive = ext, _flag(recursive, "recursive")
+        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
 
     def find(self) -> list[Listing]:
         listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
@@ -601,6 +602,26 @@ class ImageListSource(SequenceSource):
         paths = [f.path for f in self._list]
         names = [path.rsplit("/", 1)[-1] for path in paths]
         return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
+
+
+def _whole(value: Any, what: str) -> int | None:
+    """A number or None, also as the text that a template of a catalog makes of it."""
+    if value is None or (isinstance(value, str) and value in ("", "None")):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
+        return int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise TypeError(f"{what}={value!r}: expected a whole number or None")
+
+
+def _flag(value: Any, what: str) -> bool:
+    """True or False, also as text."""
+    known = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
+    found = known.get(str(value).lower())
+    if found is None:
+        raise TypeError(f"{what}={value!r}: expected True or False")
+    return found
 
 
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:

@@ -1121,6 +1121,48 @@ def test_the_front_door_imports_catalogs_when_they_are_used():
         _ = intake_img.nothing
 
 
+# further ways out of a catalog's folder
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        entry("file://host{secret}", "img"),
+        entry("FILE://LOCALHOST/%2e%2e{secret}", "img"),
+        entry("file:{secret}", "img"),
+        entry("SimpleCache::file://{secret}", "img"),
+        entry("dir::{secret}", "img"),
+        entry("ZIP://s.npy::file://{secret}", "img"),
+        entry("{{ CATALOG_DIR }}/a.npy@{secret}", "img"),
+        entry("{{ CATALOG_DIR }}/out/../out/secret.npy@0", "img"),
+        entry("{{ CATALOG_DIR }}/..%2fsecret.npy", "img"),
+        entry("{{ CATALOG_DIR }}\\..\\secret.npy", "img"),
+        entry("{{ CATALOG_DIR }}/{var}/secret.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/[o][u][t]/secret.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/**/secret.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/[.][.]/{var}.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/{{..}}/{var}.npy", "filepattern"),
+        {"driver": "filepattern", "args": {"uri": "{{ CATALOG_DIR }}/link_{i}.npy", "start": 0, "stop": 1}},
+        {"driver": "filepattern", "args": {"uri": "{{ CATALOG_DIR }}/link_{i}.npy", "start": 10**100}},
+        {"driver": "directory", "args": {"uri": "{{ CATALOG_DIR }}/", "recursive": True}},
+        {"driver": "directory", "args": {"uri": "{{ CATALOG_DIR }}/out"}},
+        entry(["{{ CATALOG_DIR }}/a.npy", "{{ CATALOG_DIR }}/out/secret.npy"], "imagelist"),
+    ],
+)
+def test_nothing_outside_is_opened(source, lab, watched, monkeypatch):
+    monkeypatch.chdir(lab)
+    secret = lab.parent / "secret.npy"
+    (lab / "out").symlink_to(lab.parent)
+    (lab / "link_1.npy").symlink_to(secret)
+    path = lab / "catalog.yml"
+    path.write_text(json.dumps({"sources": {"x": source}}).replace("{secret}", str(secret)))
+    watched.clear()
+    with pytest.raises((CatalogError, OSError, ValueError)):
+        open_catalog(path).x.read()
+    assert str(secret) not in {os.path.realpath(p) for kind, p in watched if kind != "run" and isinstance(p, str)}
+    assert not [p for kind, p in watched if kind == "run"]
+
+
 # series in folders
 
 
