@@ -272,7 +272,7 @@ class SequenceSource(ImageSource):
         order = format_labels(whole.get("variables", []))
         if lost := [n for n in order if n not in listings and len(order) > 1]:
             raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
-        spread = {k: recorded_coordinate(c) for k, c in whole.get("coords", {}).items()}
+        spread: dict[str, Coordinate] = {}
         coords: dict[str, Coordinate] = {}
         even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
         variables: dict[str, Variable] = {}
@@ -280,6 +280,8 @@ class SequenceSource(ImageSource):
             listing = listings[label]
             start = self.member(_first_path(listing))
             image = start.image()
+            # each file knows the coordinates of the axes of its own variable
+            spread |= {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
             coords = {k: c for k, c in image.coords.items() if k not in spread} | coords
             even = {k: {**getattr(image, k), **known} for k, known in even.items()}
             axes, labels = _grid(listing, spread, image)

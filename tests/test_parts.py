@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intake_img import imload, imsave
+from intake_img.errors import CannotWriteError
 from intake_img.testing import assert_same
 
 EXAMPLES = int(os.environ.get("INTAKE_IMG_EXAMPLES", "20"))
@@ -113,7 +114,13 @@ def test_any_dataset_in_any_parts(extension: str) -> None:
         partition = data.draw(st.one_of(st.none(), choice)) if extension != ".png" else None
         folder = Path(tempfile.mkdtemp(prefix="intake_img-parts-"))
         try:
-            paths = imsave(ds, folder / f"f{extension}", partition=partition)
+            try:
+                paths = imsave(ds, folder / f"f{extension}", partition=partition)
+            except CannotWriteError:  # of the axes that one asks for in each file
+                assert partition is not None
+                assert extension == ".ome.tif"
+                assert not list(folder.iterdir())
+                return
             if len(paths) > 1:
                 check_names(paths, ds, extension, partition)
             found = imload(folder / f"f{extension}")

@@ -477,3 +477,10 @@ def test_files_laid_out_alike_are_not_parsed_again(planes: Path, monkeypatch: py
     tifffile.imwrite(planes / "pos_1" / "t_10.tif", np.full((4, 5), 110, "i2"))  # one tag differs, the size does not
     with pytest.raises(FormatError, match=r"t_10\.tif holds yx \(4, 5\) int16"):
         imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").load()
+
+
+def test_coordinates_of_axes_that_one_variable_lacks(tmp_path: Path) -> None:
+    ds = make({"i": 3, "y": 2, "x": 3}, coords={"i": [0.5, 0.0, 1.0]})
+    ds["all"] = (("y", "x"), np.ones((2, 3), "u2"))
+    imsave(ds[["all", "image"]], tmp_path / "f.tif", partition="yx")
+    assert_same(imload(tmp_path / "f.tif"), ds)
