@@ -20,7 +20,7 @@ from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError
 from intake_img.testing import assert_same
 
-EXAMPLES = int(os.environ.get("INTAKE_IMG_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("INTAKE_IMG_EXAMPLES", "12"))
 DTYPES = {  # what each format is made for
     ".npz": ["u1", "i2", "u4", "i8", "f4", "f8", "c8", "b1"],
     ".zarr": ["u1", "i2", "u4", "i8", "f2", "f4", "f8", "b1"],
