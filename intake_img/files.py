@@ -7,6 +7,7 @@ forked processes; everything else goes through fsspec, with small blocks and mer
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import inspect
 import mmap
 import os
@@ -23,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
 
-__all__ = ["ByteReader", "File", "replacing"]
+__all__ = ["ByteReader", "File", "move_local", "replacing", "sweep"]
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
 _REMOTE_BLOCK = (
@@ -408,11 +409,29 @@ def replacing(target: File, *, overwrite: bool = False, folder: bool = False) ->
         if folder:
             os.mkdir(temporary)
         yield temporary
-        (_put_local if target.local else _put_remote)(temporary, target, mark)
+        if target.local:
+            move_local(temporary, target)
+        else:
+            _put_remote(temporary, target, mark)
     finally:
         _remove(temporary)
         if not target.local:
             _remove(os.path.dirname(temporary))
+
+
+def sweep(target: File) -> None:
+    """Remove what writers that were killed left beside a local target: hidden, under names that `replacing` gives."""
+    if not target.local:
+        return
+    start = _short(f".{target.name}", _MARK)[: -len(_MARK)]
+    left = re.compile(rf"{re.escape(start)}(\.old)?\.[0-9a-f]{{8}}\.partial")
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(target.parent.path):
+            if left.fullmatch(name):
+                _remove(os.path.join(target.parent.path, name))
+
+
+_MARK = ".00000000.partial"  # as long as the end of a temporary name
 
 
 def _short(name: str, mark: str) -> str:
@@ -422,10 +441,15 @@ def _short(name: str, mark: str) -> str:
     return name + mark
 
 
-def _put_local(temporary: str, target: File, mark: str) -> None:
+def move_local(temporary: str, target: File) -> None:
+    """Make `temporary`, on the same file system, the target: a file or folder of that name is replaced by it."""
     if not os.path.isdir(temporary) and not os.path.isdir(target.path):
         os.replace(temporary, target.path)
         return
+    if os.path.exists(target.path) and _exchange(temporary, target.path):
+        _remove(temporary)  # what was there
+        return
+    mark = f".{uuid.uuid4().hex[:8]}.partial"
     old = os.path.join(os.path.dirname(target.path), _short(f".{target.name}.old", mark))
     replaced = os.path.exists(target.path)
     if replaced:
@@ -437,6 +461,18 @@ def _put_local(temporary: str, target: File, mark: str) -> None:
             os.rename(old, target.path)
         raise
     _remove(old)
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Swap two names at once, where the system can (Linux, most file systems); folders cannot be replaced otherwise."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _SWAP) == 0
+
+
+_HERE, _SWAP = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
 
 
 def _put_remote(temporary: str, target: File, mark: str) -> None:

@@ -14,8 +14,8 @@ from intake.source.base import DataSource
 
 from intake_img.axes import CANONICAL
 from intake_img.detect import ImgSource, autodetect, drivers, open_source, writer_for
-from intake_img.errors import CannotWriteError
-from intake_img.files import File, replacing
+from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.files import File, replacing, sweep
 from intake_img.image import Image
 from intake_img.names import split_extension
 from intake_img.partition import make_plan, write_members
@@ -168,7 +168,8 @@ def imsave(
         Replace an existing target. The old data stay whole until the new ones are complete; they may be the very data
         that are being saved.
     resume : bool
-        Finish an interrupted write of many files: those that are complete are not made again.
+        Finish an interrupted write of many files: those that are complete are not made again. What an interrupted
+        write of a single file left behind is removed, and the file made anew. No one else may be writing it.
     progress : bool, optional
         Show a progress bar; by default only for long work in a terminal.
     storage_options : mapping, optional
@@ -221,6 +222,10 @@ def imsave(
             return [str(file), *beside]
 
         if plan is None:
+            if resume:
+                sweep(target)
+            if not overwrite and target.exists():  # before what belongs beside it is written
+                raise TargetExistsError(f"{target} exists: choose another name, or pass overwrite=True to replace it")
             return make(model, target, overwrite)
         settings = {"compress": compress, **driver_options}
         return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,

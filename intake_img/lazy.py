@@ -319,6 +319,9 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
         part = pixels.select([slice(s.start, s.stop) for s in region])
         return part.read()
 
+    if len(regions) == 1:
+        yield from read(regions[0]).reshape(-1, *pixels.shape[lead:])
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
         ahead = pool.submit(read, regions[0])
         for n, _ in enumerate(regions):

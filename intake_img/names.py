@@ -11,14 +11,16 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import AxesError
 
-__all__ = ["Pattern", "format_label", "format_labels", "member_name", "natural_key", "parse_label", "parse_member",
-           "split_extension"]  # fmt: skip
+__all__ = ["Pattern", "format_label", "format_labels", "label_key", "member_name", "natural_key", "natural_sorted",
+           "parse_label", "parse_member", "split_extension"]  # fmt: skip
 
 _INT = re.compile(r"-?\d+")
 _FLOAT = re.compile(r"-?(\d+(p\d+)?(e[+-]?\d+)?|inf)|nan")
@@ -124,17 +126,73 @@ def parse_member(name: str, stem: str, extension: str) -> dict[str, str] | None:
 
 def split_extension(name: str, extensions: Iterable[str]) -> tuple[str, str]:
     """Return stem and extension, the longest one known: ``a.ome.tif`` is ``a`` and ``.ome.tif``."""
-    fits = [e for e in extensions if name.lower().endswith(e) and len(name) > len(e)]
-    length = max(map(len, fits), default=0)
-    if not length:
-        dot = name.rfind(".")
-        length = len(name) - dot if dot > 0 else 0
-    return name[: len(name) - length], name[len(name) - length :]
+    known = extensions if isinstance(extensions, frozenset) else frozenset(extensions)
+    match = _extension_regex(known).search(name)
+    if match is not None:
+        return name[: match.start()], match[0]
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:]) if dot > 0 else (name, "")
+
+
+@lru_cache(maxsize=16)
+def _extension_regex(extensions: frozenset[str]) -> re.Pattern[str]:
+    """A regex that finds the longest of some extensions at the end of a name, and not the whole name."""
+    tails = "|".join(re.escape(e) for e in sorted(extensions, key=len, reverse=True))
+    return re.compile(rf"(?<=.)(?:{tails})\Z" if tails else r"(?!)", re.I | re.S)
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Return a sort key by which ``im2`` comes before ``im10``."""
     return [(0, int(p)) if p.isdecimal() else (1, p) for p in re.split(r"(\d+)", text) if p]
+
+
+def natural_sorted(names: Iterable[str]) -> list[str]:
+    """Return names sorted by `natural_key`: at once where all have their digits at the same places.
+
+    Examples
+    --------
+    >>> natural_sorted(["im10", "im2", "im1"])
+    ['im1', 'im2', 'im10']
+    """
+    names = sorted(names)
+    if "".join(names).isascii() and len({name.translate(_DIGITS) for name in names}) <= 1:
+        return names
+    return sorted(names, key=natural_key)
+
+
+_DIGITS = str.maketrans("123456789", "000000000")
+
+
+def label_key(label: str) -> tuple[Any, ...]:
+    """Return a sort key of labels: numbers by value before text in natural order; equal for labels that mean the same.
+
+    Examples
+    --------
+    >>> label_key("7") == label_key("007"), label_key("7") == label_key("%37")
+    (True, False)
+    """
+    value = parse_label(label)
+    if isinstance(value, str):
+        return (2, natural_key(value), value)
+    return (1,) if math.isnan(value) else (0, value)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one name on the way to a file must match.
+
+    Attributes
+    ----------
+    regex : str
+        With a group for each field. A name that begins with a dot is hidden: it matches only a literal dot.
+    fields : tuple of str
+    literal : str or None
+        The name itself, where it has neither fields nor wildcards.
+    """
+
+    regex: str
+    fields: tuple[str, ...]
+    literal: str | None
 
 
 class Pattern:
@@ -158,44 +216,71 @@ class Pattern:
         If a field is repeated or is not an axis or ``var``.
     """
 
-    _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?::([^{}]*))?\}|\*\*/?|\*|\?|\[[^\]/]+\]|[^{}*?\[]+|.", re.S)
+    _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?::([^{}/]*))?\}|\*\*/?|\*|\?|\[[^\]/]+\]|/|[^{}*?\[/]+|.", re.S)
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._steps: list[Step] = []
+        regex: list[str] = []
+        step: list[str] = []
         fields: list[str] = []
-        regex = []
+        literal: str | None = ""
         for token in self._TOKEN.finditer(text):
             piece, field, spec = token[0], token[1], token[2]
+            if piece == "/":
+                self._steps.append(Step("".join(step), tuple(fields), literal))
+                regex += [*step, "/"]
+                step, fields, literal = [], [], ""
+                continue
+            free = bool(field) or piece[0] in "*?" or (piece[0] == "[" and len(piece) > 2)
+            if free and not step and not piece.startswith("**"):
+                step.append(r"(?!\.)")
             if field:
-                if field in fields:
-                    raise AxesError(f"the pattern {text!r} repeats the field {field!r}: each may occur once")
-                if not re.fullmatch(r"var|[a-z]", field):
-                    raise AxesError(
-                        f"the pattern {text!r} has the field {field!r}: expected an axis (a letter) or 'var'"
-                    )
+                self._check_field(field, fields)
                 fields.append(field)
-                regex.append(f"({_field_regex(spec or '')})")
+                step.append(f"({_field_regex(spec or '')})")
             else:
-                regex.append(_glob_regex(piece))
-        self.fields: Sequence[str] = tuple(fields)
-        self.regex = "".join(regex)
+                step.append(_glob_regex(piece))
+            literal = None if free or literal is None else literal + (piece[0] if piece in ("{{", "}}") else piece)
+        self._steps.append(Step("".join(step), tuple(fields), literal))
+        self.regex = "".join([*regex, *step])
+        self.fields: Sequence[str] = tuple(f for s in self._steps for f in s.fields)
+        try:
+            re.compile(self.regex)
+        except re.error as exc:
+            raise ValueError(f"the pattern {text!r} cannot be understood: {exc}") from exc
+
+    def _check_field(self, field: str, fields: Sequence[str]) -> None:
+        if field in fields or any(field in s.fields for s in self._steps):
+            raise AxesError(f"the pattern {self.text!r} repeats the field {field!r}: each may occur once")
+        if not re.fullmatch(r"var|[a-z]", field):
+            raise AxesError(f"the pattern {self.text!r} has the field {field!r}: expected an axis (a letter) or 'var'")
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return the fields of a path that fits from end to end, or None."""
         found = re.fullmatch(self.regex, path, re.S)
         return dict(zip(self.fields, found.groups(), strict=True)) if found else None
 
+    @cached_property
+    def _fixed(self) -> int:
+        """Number of steps before the first field or wildcard."""
+        last = len(self._steps) - 1
+        return next((k for k, s in enumerate(self._steps) if s.literal is None), last)
+
     @property
     def fixed(self) -> str:
         """The folder before the first field or wildcard."""
-        free = re.search(r"(?<!\{)\{(?!\{)|[*?\[]", self.text)
-        head = self.text[: free.start()] if free else self.text
-        return head.replace("{{", "{").replace("}}", "}").rpartition("/")[0]
+        return "/".join(str(s.literal) for s in self._steps[: self._fixed])
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """What the names below `fixed` must match, folders first."""
+        return self._steps[self._fixed :]
 
     @property
     def depth(self) -> int | None:
         """How many folders below `fixed` the files lie; None if ``**`` leaves that open."""
-        return None if "**" in self.text else self.text[len(self.fixed) :].strip("/").count("/")
+        return None if "**" in self.text else len(self.steps) - 1
 
 
 def _field_regex(spec: str) -> str:
@@ -215,6 +300,8 @@ def _glob_regex(piece: str) -> str:
     if piece == "?":
         return r"[^/\0]"
     if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
-        body = piece[1:-1]
-        return "[" + ("^" + body[1:] if body[0] in "!^" else body).replace("\\", r"\\").replace("[", r"\[") + "]"
+        negated = piece[1] in "!^" and len(piece) > 3
+        body = "".join(c if c == "-" else re.escape(c) for c in piece[1 + negated : -1])
+        body = re.sub("-{2,}", "-", body)
+        return rf"(?![/\0])[{'^' * negated}{body}]"
     return re.escape(piece)

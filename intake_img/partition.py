@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,14 +22,14 @@ import numpy as np
 
 from intake_img.axes import canonical_order, check_axes, spell
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
-from intake_img.files import File, replacing
+from intake_img.files import File, move_local, replacing
 from intake_img.image import Coordinate, Image, Variable, coordinate_record
 from intake_img.lazy import Pixels, cpus, regions_of
 from intake_img.listing import find_parts, list_folder
 from intake_img.names import format_labels, member_name
 from intake_img.source import ImageSource
 
-__all__ = ["Member", "Plan", "make_plan", "staging_of", "write_members"]
+__all__ = ["Member", "Plan", "make_plan", "staging_of", "state_of", "write_members"]
 
 _BLOCK_BYTES = 2**27  # members whose source chunk is larger are read one by one
 
@@ -228,7 +229,9 @@ def write_members(
         _remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
     if overwrite and target.exists():
         _remove(target)
-    _remove(staging)
+    done_with = target.sibling(f".{uuid.uuid4().hex[:8]}.partial")
+    _move(staging, done_with)  # at once: from here on the write is complete
+    _remove(done_with)
     return [str(target.sibling(name)) for name in names]
 
 
@@ -237,12 +240,23 @@ def staging_of(target: File) -> File:
     return target.sibling(f".{target.name}.partial")
 
 
+def state_of(target: File) -> dict[str, Any] | None:
+    """Return what an interrupted write noted of itself (token, names, whether it was ``committing``), or None."""
+    try:
+        found = json.loads((staging_of(target) / "plan.json").read())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _check_target(target: File, staging: File, old: set[str], token: str, overwrite: bool, resume: bool
                   ) -> list[str] | None:  # fmt: skip
     """Return the names that an interrupted write has finished, or None where there is nothing to go on with."""
     interrupted = staging.exists()
+    state = state_of(target) if interrupted and resume else None
     if interrupted and resume:
-        state = json.loads((staging / "plan.json").read() or b"{}")
+        if state is None:  # it did not get as far as to say what it was about
+            return _check_target(target, staging, old, token, overwrite, False) if old and not overwrite else None
         if state.get("token") != token:
             raise CannotWriteError(
                 f"the interrupted write of {target} was of another image or had other settings: pass overwrite=True to "
@@ -330,10 +344,10 @@ def _write_text(file: File, content: Mapping[str, Any]) -> None:
 
 def _move(source: File, target: File) -> None:
     if target.local:
-        os.replace(source.path, target.path)
+        move_local(source.path, target)
         return
     fs, path = source.filesystem()
-    fs.mv(path, target.filesystem()[1])
+    fs.mv(path, target.filesystem()[1], recursive=bool(fs.isdir(path)))
 
 
 def _remove(file: File) -> None:

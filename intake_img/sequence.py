@@ -6,10 +6,12 @@ headers are read when their pixels are, and then checked.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -22,11 +24,11 @@ from intake_img.detect import autodetect, drivers, find_driver, open_source
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.files import File
 from intake_img.image import Coordinate, Image, Variable, recorded_coordinate
-from intake_img.lazy import Pixels, Region
+from intake_img.lazy import Pixels, Reader, Region
 from intake_img.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
-from intake_img.names import Pattern, format_labels, natural_key, parse_label, split_extension
-from intake_img.partition import staging_of
-from intake_img.source import ImageSource
+from intake_img.names import Pattern, format_labels, parse_label, split_extension
+from intake_img.partition import staging_of, state_of
+from intake_img.source import FileReader, ImageSource, translated_errors
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
@@ -45,13 +47,45 @@ class _Files:
     options: tuple[tuple[str, Any], ...]
     storage_options: tuple[tuple[str, Any], ...]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def source(self, path: str) -> ImageSource:
-        options: dict[str, Any] = dict(self.options)
-        if self.storage_options:
-            options["storage_options"] = dict(self.storage_options)
         file = File(path, dict(self.storage_options))
-        same = os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
-        return open_source(self.driver, file, **options) if same else open_source(find_driver(file), file, **options)
+        if self.named_alike(path):
+            return self._template.beside(file)
+        return open_source(find_driver(file), file, **self._options)
+
+    def named_alike(self, path: str) -> bool:
+        return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        known = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
+        return {**dict(self.options), **known}
+
+    @cached_property
+    def _template(self) -> ImageSource:
+        return open_source(self.driver, File(self.first, dict(self.storage_options)), **self._options)
+
+    @cached_property
+    def _model(self) -> tuple[Reader, Any] | None:
+        """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
+        if self.driver.twin.__func__ is ImageSource.twin.__func__:  # type: ignore[attr-defined]
+            return None
+        try:
+            reader = self.pixels(self.first).reader
+            leaf = _leaf(reader)
+            if leaf is None:
+                return None
+            with contextlib.closing(leaf.driver.open(leaf.file, **dict(leaf.options))) as handle:
+                alike = leaf.driver.twin(handle, leaf.file)  # what is compared is read now
+                if alike is None:
+                    return None
+                alike.close()
+            return reader, handle
+        except (OSError, FormatError):
+            return None
 
     def pixels(self, path: str) -> Pixels:
         """Return the pixels of one file, its header checked against the first one's."""
@@ -64,6 +98,68 @@ class _Files:
                 "groups with group=True"
             )
         return v.pixels
+
+    def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
+        """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
+        if self._model is not None and self.named_alike(path):
+            reader, handle = self._model
+            file = File(path, dict(self.storage_options))
+            with translated_errors(self.driver, file):
+                other = self.driver.twin(handle, file)
+                if other is not None:
+                    with contextlib.closing(other):
+                        _bound(reader, other).read_into(region, out)
+                    return
+        with _PARSING if File(path).local else contextlib.nullcontext():
+            pixels = self.pixels(path)
+        pixels.read_into(region, out)
+
+
+class _Turns:
+    """A lock for parsing headers, which holds the interpreter: threads that wait here do not disturb it."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+_PARSING = _Turns()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Reads regions of one array through an open handle."""
+
+    driver: type[ImageSource]
+    handle: Any
+    address: Any
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if 0 not in out.shape:
+            self.driver.read_region(self.handle, self.address, region, out)
+
+
+def _leaf(reader: Any) -> FileReader | None:
+    while not isinstance(reader, FileReader) and hasattr(reader, "reader"):
+        reader = reader.reader
+    return reader if isinstance(reader, FileReader) and reader.file.local else None
+
+
+def _bound(reader: Any, handle: Any) -> Reader:
+    """Return a reader that reads what `reader` does from a file that is open."""
+    if isinstance(reader, FileReader):
+        return _Opened(reader.driver, handle, reader.address)
+    return replace(reader, reader=_bound(reader.reader, handle))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +174,9 @@ class _Members:
         from dask.base import normalize_token
 
         files = self.files
-        stamps = [_stamp(p) for p in files.paths]
-        return normalize_token((files.paths, stamps, files.driver.__qualname__, files.shape, self.grid, files.options))
+        stamps = np.array([_stamp(p) for p in files.paths], np.int64)
+        facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
+        return normalize_token(("\0".join(files.paths), stamps, *facts))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         n = len(self.grid)
@@ -87,16 +184,16 @@ class _Members:
             path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
             part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
             if path:
-                self.files.pixels(path).read_into(region[n:], part)
+                self.files.read_into(path, region[n:], part)
             else:
                 part[...] = self.fill
 
 
-def _stamp(path: str) -> Any:
+def _stamp(path: str) -> tuple[int, int]:
     try:
         info = os.stat(path)
     except (OSError, ValueError):
-        return None
+        return 0, 0
     return info.st_mtime_ns, info.st_size
 
 
@@ -109,7 +206,7 @@ class SequenceSource(ImageSource):
         if missing not in ("error", "fill"):
             raise ValueError(f"missing={missing!r}: expected 'error' or 'fill'")
         self.axis = check_axes(axis, 1)[0]
-        self.missing, self.verify, self.group = missing, bool(verify), bool(group)
+        self.missing, self.verify, self.group = missing, _flag(verify, "verify"), _flag(group, "group")
         self.member_options = dict(member_options or {})
 
     def find(self) -> list[Listing]:
@@ -124,7 +221,7 @@ class SequenceSource(ImageSource):
     @property
     def files(self) -> list[str]:
         """The files that make the image."""
-        return [path for listing in self.found for path in listing.paths]
+        return [path for listing in self.found for path in listing.in_order().paths]
 
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
@@ -172,10 +269,10 @@ class SequenceSource(ImageSource):
             raise FileNotFoundError(f"no image file fits {self.uri}")
         head = self.member(_first_path(next(iter(listings.values())))).image()
         whole = head.partition
-        order = [format_labels([n])[0] for n in whole.get("variables", [])]
+        order = format_labels(whole.get("variables", []))
         if lost := [n for n in order if n not in listings and len(order) > 1]:
             raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
-        spread = {k: recorded_coordinate(c) for k, c in whole.get("coords", {}).items()}
+        spread: dict[str, Coordinate] = {}
         coords: dict[str, Coordinate] = {}
         even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
         variables: dict[str, Variable] = {}
@@ -183,6 +280,8 @@ class SequenceSource(ImageSource):
             listing = listings[label]
             start = self.member(_first_path(listing))
             image = start.image()
+            # each file knows the coordinates of the axes of its own variable
+            spread |= {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
             coords = {k: c for k, c in image.coords.items() if k not in spread} | coords
             even = {k: {**getattr(image, k), **known} for k, known in even.items()}
             axes, labels = _grid(listing, spread, image)
@@ -211,10 +310,7 @@ class SequenceSource(ImageSource):
                 ) -> tuple[str, ...]:  # fmt: skip
         """Return the paths in C order of the grid, empty where there is none."""
         grid = [len(labels[a]) for a in axes]
-        columns = []
-        for a in axes:
-            position = {text: k for k, text in enumerate(labels[a])}
-            columns.append(np.fromiter(map(position.__getitem__, listing.labels[a]), int, len(listing)))
+        columns = [listing.fields[a].along(labels[a]) for a in axes]
         at = np.ravel_multi_index(columns, grid) if axes else np.zeros(len(listing), int)
         size = int(np.prod(grid, dtype=int))
         counts = np.bincount(at, minlength=size)
@@ -286,36 +382,27 @@ def _ordered(v: Variable, order: Any) -> Variable:
 
 def _first_path(listing: Listing) -> str:
     """The file whose labels come first: its header stands for all."""
-    columns = list(listing.labels.values())
-    lowest = [min(set(column), key=_label_key) for column in columns]
-    wanted = tuple(lowest)
-    return next(
-        (p for p, row in zip(listing.paths, zip(*columns, strict=True), strict=True) if row == wanted), listing.paths[0]
-    )
+    firsts = np.logical_and.reduce([column.codes == 0 for column in listing.fields.values()])
+    return listing.paths[int(np.argmax(firsts))]  # the first of all, if there is none
 
 
 def _grid(
     listing: Listing, spread: Mapping[str, Coordinate], head: Image
 ) -> tuple[list[str], dict[str, Sequence[str]]]:
     """Return the axes in the names and the labels along each: in the order that was recorded, else in natural order."""
-    axes = list(canonical_order([a for a in listing.labels if a != "var"]))
+    axes = list(canonical_order([a for a in listing.fields if a != "var"]))
     recorded = head.partition
     labels: dict[str, Sequence[str]] = {}
     for axis in axes:
-        seen = set(listing.labels[axis])
+        seen = listing.fields[axis].labels
         c = spread.get(axis)
         known: list[str] = []
         if c is not None and c.axes == (axis,):
             known = format_labels(c.values)
         elif axis in recorded.get("axes", []):
             known = format_labels(range(recorded["shape"][recorded["axes"].index(axis)]))
-        labels[axis] = known if known and seen <= set(known) else sorted(seen, key=_label_key)
+        labels[axis] = known if known and set(seen) <= set(known) else seen
     return axes, labels
-
-
-def _label_key(label: str) -> tuple[Any, ...]:
-    value = parse_label(label)
-    return (1, natural_key(value)) if isinstance(value, str) else (0, value)
 
 
 def _values(labels: Sequence[str]) -> np.ndarray:
@@ -382,13 +469,15 @@ class FilePatternSource(SequenceSource):
             metadata=metadata,
             storage_options=storage_options,
         )
-        self.start, self.stop = start, stop
+        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
 
     def find(self) -> list[Listing]:
         if not re.search(r"[{}*?\[]", self.file.path):
             return parts(self.file)
         listing = find_pattern(Pattern(self.file.path), self.file.storage_options)
-        return [numbered(listing.take(range(len(listing))[self.start : self.stop]), self.axis)]
+        if (self.start, self.stop) != (None, None):
+            listing = listing.in_order().take(range(len(listing))[self.start : self.stop])
+        return [numbered(listing, self.axis)]
 
 
 class DirectorySource(SequenceSource):
@@ -443,7 +532,8 @@ class DirectorySource(SequenceSource):
             metadata=metadata,
             storage_options=storage_options,
         )
-        self.ext, self.recursive, self.start, self.stop = ext, bool(recursive), start, stop
+        self.ext, self.recursive = ext, _flag(recursive, "recursive")
+        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
 
     def find(self) -> list[Listing]:
         listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
@@ -516,6 +606,26 @@ class ImageListSource(SequenceSource):
         return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
 
 
+def _whole(value: Any, what: str) -> int | None:
+    """A number or None, also as the text that a template of a catalog makes of it."""
+    if value is None or (isinstance(value, str) and value in ("", "None")):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
+        return int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise TypeError(f"{what}={value!r}: expected a whole number or None")
+
+
+def _flag(value: Any, what: str) -> bool:
+    """True or False, also as text."""
+    known = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
+    found = known.get(str(value).lower())
+    if found is None:
+        raise TypeError(f"{what}={value!r}: expected True or False")
+    return found
+
+
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
     """Return the source of many files that a list, folder, pattern or name of parts stands for, or None.
 
@@ -556,14 +666,15 @@ def parts(file: File) -> list[Listing]:
     Raises
     ------
     FormatError
-        If the write of the image was interrupted.
+        If the write of the image was interrupted; not if an earlier image of that name is still whole.
     """
-    if staging_of(file).exists():
+    stem, extension = split_extension(file.name, _extensions())
+    found = find_parts(file, stem, extension)
+    if staging_of(file).exists() and (not found or (state_of(file) or {}).get("committing")):
         raise FormatError(
             f"the write of {file} was interrupted: it is not complete; save it again with resume=True or overwrite=True"
         )
-    stem, extension = split_extension(file.name, _extensions())
-    return find_parts(file, stem, extension)
+    return found
 
 
 def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:

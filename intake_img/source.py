@@ -236,6 +236,14 @@ class ImageSource(DataSource):
         raise NotImplementedError
 
     @classmethod
+    def twin(cls, handle: Any, file: File) -> Any:
+        """Return a handle of another file that is, but for its pixels, the same byte for byte; None if that is not so.
+
+        Of many files with one layout only the first is parsed then. A driver that cannot tell quickly returns None.
+        """
+        return None
+
+    @classmethod
     def scene_names(cls, handle: Any) -> Sequence[str]:
         """Return a name for each image in the file."""
         return ["0"]
@@ -321,6 +329,12 @@ class ImageSource(DataSource):
             options = tuple(sorted(self.open_options.items()))
             self._reader = FileReader(type(self), self.file, self.stamp(self.file), None, options)
         return self._reader
+
+    def beside(self, file: File) -> ImageSource:
+        """Return a source of another file with the options of this one: what these cost to check is spent once."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, file=file, uri=file.path, _image=None, _reader=None, _schema=None)
+        return new
 
     # images and datasets
 

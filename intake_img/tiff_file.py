@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECORD_TAG", "Scene", "TiffHandle", "open_tiff"]
 
+_FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
 # tags without which an image is another one: geometry, place and coding of pixels, and what dialects say in
@@ -65,6 +67,44 @@ class TiffHandle:
 
     def close(self) -> None:
         self.source.close()
+
+    @cached_property
+    def frame(self) -> tuple[list[int], list[int], list[bytes]] | None:
+        """Offsets, counts and content of the bytes that are no pixels; None if they are many, or in several files."""
+        spans = [span for scene in self.scenes for layout in scene.levels for span in _spans(layout)]
+        if any(layout.files for scene in self.scenes for layout in scene.levels):
+            return None
+        gaps, at = [], 0
+        for start, stop in [*sorted(spans), (self.source.size, self.source.size)]:
+            if start > at:
+                gaps.append((at, start - at))
+            at = max(at, stop)
+        offsets, counts = [a for a, _ in gaps], [n for _, n in gaps]
+        if sum(counts) > _FRAME:
+            return None
+        return offsets, counts, self.source.ranges(offsets, counts)
+
+    def twin(self, file: File) -> TiffHandle | None:
+        """Return a handle of another file with the same structure byte for byte, or None."""
+        if self.frame is None:
+            return None
+        offsets, counts, content = self.frame
+        source = file.open()
+        if source.size == self.source.size and source.ranges(offsets, counts) == content:
+            return TiffHandle(source, self.scenes)
+        source.close()
+        return None
+
+
+def _spans(layout: Layout) -> list[tuple[int, int]]:
+    """First and last byte of each piece of pixels."""
+    if layout.offset is not None:
+        size = math.prod(layout.shape) * (layout.raw or layout.dtype).itemsize
+        return [(layout.offset, layout.offset + size)]
+    if layout.offsets is None or layout.counts is None:
+        return []
+    starts = layout.offsets.ravel()
+    return list(zip(starts.tolist(), (starts + layout.counts.ravel()).tolist(), strict=True))
 
 
 def open_tiff(file: File) -> TiffHandle:

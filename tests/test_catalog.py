@@ -1119,3 +1119,102 @@ def test_the_front_door_imports_catalogs_when_they_are_used():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     with pytest.raises(AttributeError):
         _ = intake_img.nothing
+
+
+# further ways out of a catalog's folder
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        entry("file://host{secret}", "img"),
+        entry("FILE://LOCALHOST/%2e%2e{secret}", "img"),
+        entry("file:{secret}", "img"),
+        entry("SimpleCache::file://{secret}", "img"),
+        entry("dir::{secret}", "img"),
+        entry("ZIP://s.npy::file://{secret}", "img"),
+        entry("{{ CATALOG_DIR }}/a.npy@{secret}", "img"),
+        entry("{{ CATALOG_DIR }}/out/../out/secret.npy@0", "img"),
+        entry("{{ CATALOG_DIR }}/..%2fsecret.npy", "img"),
+        entry("{{ CATALOG_DIR }}\\..\\secret.npy", "img"),
+        entry("{{ CATALOG_DIR }}/{var}/secret.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/[o][u][t]/secret.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/**/secret.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/[.][.]/{var}.npy", "filepattern"),
+        entry("{{ CATALOG_DIR }}/{{..}}/{var}.npy", "filepattern"),
+        {"driver": "filepattern", "args": {"uri": "{{ CATALOG_DIR }}/link_{i}.npy", "start": 0, "stop": 1}},
+        {"driver": "filepattern", "args": {"uri": "{{ CATALOG_DIR }}/link_{i}.npy", "start": 10**100}},
+        {"driver": "directory", "args": {"uri": "{{ CATALOG_DIR }}/", "recursive": True}},
+        {"driver": "directory", "args": {"uri": "{{ CATALOG_DIR }}/out"}},
+        entry(["{{ CATALOG_DIR }}/a.npy", "{{ CATALOG_DIR }}/out/secret.npy"], "imagelist"),
+    ],
+)
+def test_nothing_outside_is_opened(source, lab, watched, monkeypatch):
+    monkeypatch.chdir(lab)
+    secret = lab.parent / "secret.npy"
+    (lab / "out").symlink_to(lab.parent)
+    (lab / "link_1.npy").symlink_to(secret)
+    path = lab / "catalog.yml"
+    path.write_text(json.dumps({"sources": {"x": source}}).replace("{secret}", str(secret)))
+    watched.clear()
+    with pytest.raises((CatalogError, OSError, ValueError)):
+        open_catalog(path).x.read()
+    assert str(secret) not in {os.path.realpath(p) for kind, p in watched if kind != "run" and isinstance(p, str)}
+    assert not [p for kind, p in watched if kind == "run"]
+
+
+# series in folders
+
+
+def in_folders(root, names, shape=(4, 5)):
+    for k, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, np.full(shape, k, "u2"))
+
+
+def test_folders_that_agree_are_one_series(tmp_path):
+    in_folders(tmp_path, [f"pos_{i}/t_{t:02d}.tif" for i in (1, 2, 10) for t in range(9, 12)])
+    (tmp_path / "pos_1" / "notes.txt").write_text("no image")
+    found = scan(tmp_path)
+    assert [s.uri for s in found.values()] == [f"{tmp_path}/pos_{{i:d}}/t_{{t:02d}}.tif"]
+    write_catalog(found, tmp_path / "c.yml")
+    for catalog in (open_catalog(tmp_path / "c.yml"), intake.open_catalog(str(tmp_path / "c.yml"))):
+        ds = catalog[next(iter(found))].read()
+        assert dict(ds.sizes) == {"i": 3, "t": 3, "y": 4, "x": 5}
+        assert ds.i.values.tolist() == [1, 2, 10]
+        assert ds.image[..., 0, 0].values.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_folders_that_disagree_stay_apart(tmp_path):
+    in_folders(tmp_path, [f"pos_{i}/t_{t}.tif" for i in (1, 2) for t in range(3 + i)])
+    assert [s.uri for s in scan(tmp_path).values()] == [f"{tmp_path}/pos_{i}/t_{{t:d}}.tif" for i in (1, 2)]
+    in_folders(tmp_path / "pos_2", ["t_0.tif"], (7, 5))
+    assert {"pos_1", "pos_2"} == {s.uri.split("/")[-2] for s in scan(tmp_path).values()}
+
+
+def test_folders_within_folders(tmp_path):
+    """Days are no axis, but the positions of each day are."""
+    in_folders(tmp_path, [f"2026-01-0{d}/well 3/pos_{i}/z{z}.tif" for d in (5, 6) for i in range(2) for z in range(3)])
+    found = scan(tmp_path)
+    assert [s.uri for s in found.values()] == [
+        f"{tmp_path}/2026-01-0{d}/well 3/pos_{{i:d}}/z{{z:d}}.tif" for d in (5, 6)
+    ]
+    assert all(s.description.startswith("6 files: i 2, z 3") for s in found.values())
+
+
+def test_folders_and_files_with_names_like_patterns_and_templates(tmp_path):
+    root = tmp_path / "a{b}[c]*? {{ x }} {% y %} {# z"
+    in_folders(root, [f"pos{{1}} [*?] {i}/{{% raw %}} t{t}.tif" for i in range(2) for t in range(3)])
+    found = scan(tmp_path)
+    assert [len(s.files) for s in found.values()] == [6]
+    write_catalog(found, tmp_path / "c.yml")
+    assert not validate(tmp_path / "c.yml")
+    for catalog in (open_catalog(tmp_path / "c.yml"), intake.open_catalog(str(tmp_path / "c.yml"))):
+        assert catalog[next(iter(found))].read().image[..., 0, 0].values.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_parts_in_folders_are_put_together_in_each(tmp_path):
+    for i in range(3):
+        imsave(np.zeros((2, 4, 5), "u1"), tmp_path / f"pos_{i}" / "f.npz", partition="yx")
+    assert [s.uri for s in scan(tmp_path).values()] == [f"{tmp_path}/pos_{i}/f.npz" for i in range(3)]

@@ -386,3 +386,70 @@ def test_image_of_makes_what_it_says():
     ds = image_of("cyx", (2, 3, 4), "uint8", c=["a", "b"], y=(0.5, "µm", 1.0))
     assert ds["y"].values.tolist() == [1.0, 1.5, 2.0]
     assert ds["y"].attrs == {"units": "µm", "spacing": 0.5}
+
+
+# what the documentation says of saving, sentence by sentence
+
+
+def content(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.tif", "a.ome.tif", "a.zarr", "a.bin", "a"])
+def test_an_existing_target_is_refused_before_anything_is_written(name, tmp_path):
+    written = imsave(np.zeros((4, 5), "uint8"), tmp_path / name)
+    (tmp_path / "a.bin.json").unlink(missing_ok=True)
+    (tmp_path / "conf.json").unlink(missing_ok=True)
+    before = content(tmp_path)
+    ran = []
+
+    def compute(block_info=None):
+        ran.append(1)
+        return np.ones((4, 5), "uint8")
+
+    lazy = da.map_blocks(compute, chunks=((4,), (5,)), dtype="uint8", meta=np.empty((0, 0), "uint8"))
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        imsave(lazy, tmp_path / name)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        imsave(lazy, written[0], partition="yx")
+    assert content(tmp_path) == before
+    assert not ran
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.tif", "a.ome.tif", "a.zarr", "a.png"])
+@pytest.mark.parametrize("chunks", ["auto", None])
+def test_saving_over_ones_own_lazy_source(name, chunks, tmp_path):
+    plane = np.arange(64 * 64, dtype="uint16").reshape(64, 64)
+    imsave(plane, tmp_path / name)
+    for k in range(1, 3):
+        imsave(imload(tmp_path / name, chunks=chunks) + np.uint16(1), tmp_path / name, overwrite=True)
+        np.testing.assert_array_equal(imload(tmp_path / name)["image"].values, plane + k)
+    imsave(imload(tmp_path / name, chunks=chunks), tmp_path / name, overwrite=True)
+    np.testing.assert_array_equal(imload(tmp_path / name)["image"].values, plane + 2)
+
+
+def test_without_an_extension_it_is_zarr(tmp_path):
+    [path] = imsave(np.ones((4, 5), "uint8"), tmp_path / "plain")
+    assert path == str(tmp_path / "plain")
+    assert (tmp_path / "plain" / "zarr.json").exists()
+    assert imload(path).attrs["driver"] == "omezarr"
+    parts = imsave(np.ones((2, 4, 5), "uint8"), tmp_path / "many", partition="yx")
+    assert [os.path.basename(p) for p in parts] == ["many.z_0", "many.z_1"]
+    assert imload(tmp_path / "many")["image"].shape == (2, 4, 5)
+
+
+def test_a_tree_is_a_pyramid(tmp_path):
+    full = np.arange(16 * 16, dtype="uint16").reshape(16, 16)
+    nodes = {f"scale{k}": xr.Dataset({"image": (("y", "x"), full[:: 2**k, :: 2**k])}) for k in range(2)}
+    for name in ("a.zarr", "a.ome.tif"):
+        [path] = imsave(xr.DataTree.from_dict(nodes), tmp_path / name)
+        for k in range(2):
+            np.testing.assert_array_equal(imload(path, level=k)["image"].values, full[:: 2**k, :: 2**k])
+
+
+@pytest.mark.parametrize(("name", "partition"), [("a.npz", None), ("a.npy", "yx"), ("a.zarr", "yx"), ("a.bin", None)])
+def test_it_returns_the_files_it_wrote(name, partition, tmp_path):
+    written = imsave(np.ones((2, 4, 5), "uint8"), tmp_path / "new" / name, partition=partition)
+    assert sorted(written) == sorted(str(p) for p in (tmp_path / "new").iterdir())
+    again = imsave(np.ones((2, 4, 5), "uint8"), tmp_path / "new" / name, partition=partition, overwrite=True)
+    assert again == written

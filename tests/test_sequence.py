@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -389,3 +390,97 @@ def test_loaders(expected: Path) -> None:
     assert_array_equal(create.from_binary(fixture / "out").image, np.load(fixture / "input.npy"))
     assert_array_equal(imload(fixture / "out").image, np.load(fixture / "input.npy"))
     assert intake_img.__version__
+
+
+# corners of finding files
+
+
+def test_numbers_of_any_width_and_padding_are_in_order(tmp_path: Path) -> None:
+    names = ["a_9.npy", "a_010.npy", "a_-3.npy", "a_11.npy", "A_12.npy", ".a_13.npy", "a_x.txt", "a_14.npy.bak"]
+    for k, name in enumerate(names):
+        np.save(tmp_path / "x.npy", np.full((2, 3), k))
+        (tmp_path / "x.npy").rename(tmp_path / name)
+    ds = imload(f"{tmp_path}/a_{{t}}.npy")
+    assert ds.t.values.tolist() == [-3, 9, 10, 11]
+    assert_array_equal(ds.image[:, 0, 0], [2, 0, 1, 3])
+    (tmp_path / "a_09.npy").write_bytes((tmp_path / "a_9.npy").read_bytes())
+    with pytest.raises(AxesError, match=r"a_0?9\.npy and .*a_0?9\.npy have the same place"):
+        imload(f"{tmp_path}/a_{{t}}.npy")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_columns_of_numbers_are_those_of_the_regex(data: st.DataObject) -> None:
+    """The quick way through digits finds the same files, labels and order as matching one by one."""
+    from intake_img.digits import find_numbers
+    from intake_img.listing import Column
+    from intake_img.names import Pattern
+
+    text = data.draw(
+        st.sampled_from(["a_{t}.npy", "a{i}_{t:02d}.npy", "{i}{t:03d}", "{i}1{t}", "a_{t}*.npy", "{t:3}x"])
+    )
+    piece = st.sampled_from(["a", "_", "0", "1", "12", "007", ".npy", "x", "-", "é"])
+    names = data.draw(st.lists(st.lists(piece, max_size=6).map("".join), unique=True, max_size=12))
+    regex = re.compile(Pattern(text).regex, re.S)
+    found = {n: m.groups() for n in names if (m := regex.fullmatch(n))}
+    quick = find_numbers(regex, names)
+    if quick is None:
+        return
+    places, groups = quick
+    matching = [names[k] for k in places.tolist()]
+    assert set(matching) == set(found)
+    for k, numbers in enumerate(groups):
+        column, slow = Column.of_numbers(matching, numbers), Column([found[n][k] for n in matching])
+        assert list(map(int, column.labels)) == list(map(int, slow.labels))
+        assert_array_equal(column.codes, slow.codes)
+
+
+def test_only_folders_that_fit_are_looked_into(planes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (planes / "other" / "deep").mkdir(parents=True)
+    (planes / ".hidden").mkdir()
+    seen = []
+    listdir, scandir = os.listdir, os.scandir
+    monkeypatch.setattr(os, "listdir", lambda p: (seen.append(str(p)), listdir(p))[1])
+    monkeypatch.setattr(os, "scandir", lambda p: (seen.append(str(p)), scandir(p))[1])
+    imload(f"{planes}/pos_{{i}}/t_{{t}}.tif")
+    assert sorted(seen) == sorted([str(planes), str(planes / "pos_0"), str(planes / "pos_1")])
+
+
+def test_links_in_circles_end(planes: Path) -> None:
+    (planes / "pos_0" / "up").symlink_to(planes)
+    assert imload(planes, recursive=True).sizes["i"] == 6
+    assert len(intake_img.sequence.FilePatternSource(f"{planes}/**/*.tif").files) == 6
+
+
+def test_a_slice_of_a_pattern_is_in_order(planes: Path) -> None:
+    ds = imload(f"{planes}/pos_{{i}}/t_{{t}}.tif", start=3)
+    assert ds.i.values.tolist() == [1]
+    assert_array_equal(ds.image[0, :, 0, 0], [101, 102, 110])
+    text = intake_img.sequence.FilePatternSource(f"{planes}/pos_{{i}}/t_{{t}}.tif", start="3", stop="", verify="False")
+    assert (text.start, text.stop, text.verify) == (3, None, False)
+    for wrong in ({"start": "x"}, {"stop": 1.5}, {"verify": "perhaps"}):
+        with pytest.raises(TypeError, match="expected"):
+            imload(f"{planes}/pos_{{i}}/t_{{t}}.tif", **wrong)
+
+
+def test_files_laid_out_alike_are_not_parsed_again(planes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import intake_img.drivers.tif as driver
+
+    parsed = []
+    real = driver.open_tiff
+    monkeypatch.setattr(driver, "open_tiff", lambda file: (parsed.append(file.name), real(file))[1])
+    expected = [[1, 2, 10], [101, 102, 110]]
+    assert_array_equal(imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").image.values[:, :, 0, 0], expected)
+    assert set(parsed) == {"t_1.tif"}
+    tifffile.imwrite(planes / "pos_1" / "t_2.tif", np.full((4, 5), 102, "u2"), compression="zlib")
+    assert_array_equal(imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").image.values[:, :, 0, 0], expected)
+    tifffile.imwrite(planes / "pos_1" / "t_10.tif", np.full((4, 5), 110, "i2"))  # one tag differs, the size does not
+    with pytest.raises(FormatError, match=r"t_10\.tif holds yx \(4, 5\) int16"):
+        imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").load()
+
+
+def test_coordinates_of_axes_that_one_variable_lacks(tmp_path: Path) -> None:
+    ds = make({"i": 3, "y": 2, "x": 3}, coords={"i": [0.5, 0.0, 1.0]})
+    ds["all"] = (("y", "x"), np.ones((2, 3), "u2"))
+    imsave(ds[["all", "image"]], tmp_path / "f.tif", partition="yx")
+    assert_same(imload(tmp_path / "f.tif"), ds)

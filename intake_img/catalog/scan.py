@@ -10,7 +10,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -20,7 +20,7 @@ from intake_img.catalog.names import unique_names
 from intake_img.detect import drivers, find_driver
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.files import File
-from intake_img.listing import Listing
+from intake_img.listing import Column, Listing
 from intake_img.names import Pattern, natural_key, parse_member, split_extension
 from intake_img.sequence import FilePatternSource, SequenceSource
 from intake_img.source import ImageSource, Probe
@@ -78,9 +78,9 @@ def scan(folder: Any, *, recursive: bool = True, exclude: Iterable[str] = (),
          progress: Callable[[str], None] | None = None) -> Scan:  # fmt: skip
     """Find the images in a folder.
 
-    Parts that ``imsave(..., partition=)`` wrote and numbered series (``a_t001.tif``, ``a_t002.tif``) become one image
-    each, if their grid is complete and their headers agree. Of each image the header is read, of a series some of them;
-    no pixels.
+    Parts that ``imsave(..., partition=)`` wrote and numbered series (``a_t001.tif``, ``a_t002.tif``, also in numbered
+    folders: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``) become one image each, if their grid is complete and their headers
+    agree. Of each image the header is read, of a series some of them; no pixels.
 
     Parameters
     ----------
@@ -117,9 +117,11 @@ def scan(folder: Any, *, recursive: bool = True, exclude: Iterable[str] = (),
         raise NotADirectoryError(f"{folder} is no local folder: expected one that holds images")
     skipped: dict[str, str] = {}
     found: list[tuple[str, ImageSource, dict[str, Any]]] = []
-    for place in _folders(root.path, recursive, list(exclude), skipped):
-        for path, source, facts in _Folder(place, skipped, progress).images():
-            found.append((path, source, facts))
+    places = list(_folders(root.path, recursive, list(exclude), skipped))
+    across = _Across(places, root.path, skipped, progress)
+    found += across.images()
+    for place in across.rest():
+        found += _Folder(place, skipped, progress).images()
     found.sort(key=lambda f: natural_key(os.path.relpath(f[0], root.path)))
     names = unique_names([os.path.relpath(path, root.path) for path, _, _ in found])
     sources: dict[str, ImageSource] = {}
@@ -249,19 +251,24 @@ class _Folder:
     def parts(self) -> Iterator[tuple[str, ImageSource, set[str]]]:
         groups: dict[tuple[str, str], set[str]] = {}
         for name in self.left:
-            stem, extension = split_extension(name, self.extensions)
-            head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
-            if head and parse_member(name, head, extension):
-                groups.setdefault((head, extension), set()).add(name)
+            whole = self.head_of(name)
+            if whole is not None:
+                groups.setdefault(whole, set()).add(name)
         for (head, extension), members in groups.items():
             if len(members) > 1:
                 source = FilePatternSource(os.path.join(self.place.path, head + extension))
                 if self.holds(source, members):
                     yield head + extension, source, members
 
+    def head_of(self, name: str) -> tuple[str, str] | None:
+        """Return stem and extension of the image of which a file is a part by its name, or None."""
+        stem, extension = split_extension(name, self.extensions)
+        head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
+        return (head, extension) if head and parse_member(name, head, extension) else None
+
     @cached_property
-    def extensions(self) -> set[str]:
-        return {e for cls in drivers().values() for e in cls.extensions}
+    def extensions(self) -> frozenset[str]:
+        return frozenset(e for cls in drivers().values() for e in cls.extensions)
 
     def holds(self, source: SequenceSource, members: set[str]) -> bool:
         """True if a source finds exactly these files."""
@@ -298,7 +305,8 @@ class _Folder:
             if fields is not None:
                 found[os.path.join(self.place.path, self.everything[at])] = fields
             at += 1
-        return Listing(list(found), {f: [row[f] for row in found.values()] for f in pattern.fields})
+        columns = {f: Column([row[f] for row in found.values()]) for f in pattern.fields}
+        return Listing(list(found), columns)
 
     @cached_property
     def everything(self) -> list[str]:
@@ -342,6 +350,64 @@ class _Folder:
                 return False
             seen.add(tuple((n, v.axes, v.pixels.shape, v.pixels.dtype.str) for n, v in image.variables.items()))
         return len(seen) == 1
+
+
+class _Across:
+    """Series whose files lie in several folders of one kind: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
+
+    def __init__(self, places: Sequence[_Place], root: str, skipped: dict[str, str],
+                 progress: Callable[[str], None] | None) -> None:  # fmt: skip
+        self.places, self.root = places, root
+        relative = [os.path.relpath(p.path, root) for p in places]
+        self.names = [name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True)
+                      for name in p.names]  # fmt: skip
+        self.tools = _Folder(_Place(root, (), frozenset()), skipped, progress)
+        self.taken: set[str] = set()
+
+    def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
+        """Give path, source and facts of each image."""
+        groups: dict[str, list[str]] = {}
+        for name in self.names:
+            stem, extension = split_extension(name, self.tools.extensions)
+            if "/" in name and _FIELD.search(stem) and self.tools.head_of(name.rsplit("/", 1)[1]) is None:
+                groups.setdefault(_FIELD.sub("\0", stem) + "\0" + extension, []).append(name)
+        for members in groups.values():
+            for pattern, source, inside in self.series(members, 0):
+                facts = self.tools.described(source)
+                if facts is not None and facts.get("axes"):
+                    facts["files"] = len(inside)
+                    self.taken.update(inside)
+                    yield os.path.join(self.root, _plain_name(pattern)), source, facts
+
+    def series(self, members: list[str], depth: int) -> Iterator[tuple[str, ImageSource, list[str]]]:
+        """Give the series that files with names of one kind make: of all, or else of those that share a folder."""
+        if len({name.rpartition("/")[0] for name in members}) < 2:
+            return  # that is for the folder alone to see
+        made = self.tools.pattern(members)
+        if made is not None and not made[1] and self.tools.alike(members):
+            source = FilePatternSource(f"{_literal(self.root)}/{made[0]}")
+            if self.finds(source, members):
+                yield made[0], source, members
+                return
+        below: dict[str, list[str]] = {}
+        for name in members:
+            below.setdefault("/".join(name.split("/")[: depth + 1]), []).append(name)
+        for some in below.values():
+            yield from self.series(some, depth + 1)
+
+    def finds(self, source: SequenceSource, members: Sequence[str]) -> bool:
+        """True if a source finds exactly these files."""
+        try:
+            return set(source.files) == {f"{self.root.rstrip('/')}/{name}" for name in members}
+        except (IntakeImgError, OSError):
+            return False
+
+    def rest(self) -> Iterator[_Place]:
+        """Give the folders without the files that are taken."""
+        for place in self.places:
+            at = os.path.relpath(place.path, self.root)
+            kept = [n for n in place.names if (n if at == "." else f"{at}/{n}") not in self.taken]
+            yield replace(place, names=tuple(kept))
 
 
 def _hinted(text: str) -> str | None:

@@ -137,7 +137,8 @@ def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tu
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     count = sizes.get("c", 1)
     named = count not in _NAMES or tuple(channels or ()) == _NAMES[count]
-    colours = holds is not None and count in holds.samples and named and sizes.get("s", 1) == 1
+    masks = variable.pixels.dtype == bool  # of these there is no colour
+    colours = holds is not None and count in holds.samples and named and sizes.get("s", 1) == 1 and not masks
     kept = {"y", "x", "s"} | ({"c"} if colours else set()) | ({"t"} if holds and holds.frames else set())
     return tuple(a for a, n in sizes.items() if a in kept or n == 1)
 
@@ -163,6 +164,8 @@ def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
             f"{kind} holds {', '.join(_DTYPES[d] for d in holds.dtypes.split())}, "
             f"the image is {variable.pixels.dtype}: save as .tif or .zarr, which keep it, or scale it to such a type"
         )
+    if sample and variable.pixels.dtype == bool:
+        raise CannotWriteError(f"{kind} holds masks of one plane, the image has an axis {sample!r}: {advice}")
     count = sizes[sample] if sample else 0
     names = tuple(image.channels or ()) if sample == "c" else ()
     if count not in holds.samples or (sample == "c" and count in _NAMES and names != _NAMES[count]):

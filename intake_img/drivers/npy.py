@@ -210,7 +210,8 @@ class NpySource(ImageSource):
             for key, variable in image.variables.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as stream:
                     _write_array(stream, variable, progress)
-            archive.writestr(_RECORD, json.dumps(image.record()))
+            record = zipfile.ZipInfo(_RECORD)  # without the time, so that equal images are equal files
+            archive.writestr(record, json.dumps(image.record()), method)
 
 
 def _write_array(stream: Any, variable: Variable, progress: Callable[[int], None] | None) -> None:

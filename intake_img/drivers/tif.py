@@ -81,6 +81,10 @@ class TifSource(ImageSource):
         return open_tiff(file)
 
     @classmethod
+    def twin(cls, handle: TiffHandle, file: File) -> TiffHandle | None:
+        return handle.twin(file)
+
+    @classmethod
     def scene_names(cls, handle: TiffHandle) -> Sequence[str]:
         return [scene.name for scene in handle.scenes]
 
