@@ -433,7 +433,7 @@ def test_otsu_equals_scikit_image(arrays):
 def test_costes_sweep_equals_judging_each_candidate(arrays):
     for name in PAIRS:
         a, b = arrays[name]
-        table = joint.unpack(joint.count_pairs(a, b), a.dtype)
+        table = joint.unpack(joint.count_pairs([joint.select(a, b)], a.dtype), a.dtype)
         slope, intercept = (float(v[0]) for v in measures.Moments.line(moments_of(table)))
         walk = costes._Walk(table, slope, intercept, (0, 255))
         levels = np.arange(walk.high, 0, -7.0)

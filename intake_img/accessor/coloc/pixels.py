@@ -136,9 +136,10 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
     run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
     if request.dtype.kind in "biu":
         found = run(
-            partial(_count, request),
+            partial(_select, request),
             partial(_merge_counts, len(request.pairs), request.bits),
             partial(_finish_counts, request),
+            collect=partial(_count, request.dtype),
         )
         if all(r is not None for r in found.ravel()):
             return found, "joint histogram of grey levels: exact"
@@ -155,8 +156,12 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
 # integers: joint histograms
 
 
-def _count(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
-    return [joint.count_pairs(planes[a], planes[b], labels, keep) for a, b in request.pairs]
+def _select(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[joint.Pixels]:
+    return [joint.select(planes[a], planes[b], labels, keep) for a, b in request.pairs]
+
+
+def _count(dtype: np.dtype, parts: list[list[joint.Pixels]]) -> list[Any]:
+    return [joint.count_pairs([part[k] for part in parts], dtype) for k in range(len(parts[0]))]
 
 
 def _merge_counts(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
@@ -332,7 +337,7 @@ def _binned(
             )
             for j, v in enumerate((x, y))
         ]
-        out.append(joint.count_pairs(codes[0], codes[1], labels=index))
+        out.append(joint.count_pairs([(codes[0], codes[1], index)], codes[0].dtype))
     return out
 
 
@@ -442,7 +447,10 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None, labels: Any = None)
                   labels=scene.companion(labels, "labels"))  # fmt: skip
     if request.dtype.kind in "biu":
         found = run(
-            partial(_count, request), partial(_merge_counts, 1, request.bits), partial(_table_of_counts, request.dtype)
+            partial(_select, request),
+            partial(_merge_counts, 1, request.bits),
+            partial(_table_of_counts, request.dtype),
+            collect=partial(_count, request.dtype),
         )
         if all(r is not None for r in found.ravel()):
             return found
