@@ -90,7 +90,7 @@ def code_of(dtype: np.dtype) -> tuple[int, int]:
     return (int(np.iinfo(dtype).min), 8 * dtype.itemsize)
 
 
-Pixels = tuple[np.ndarray, np.ndarray, "np.ndarray | None"]
+Pixels = tuple[np.ndarray, np.ndarray, Any]
 """Grey values of two channels and labels, one-dimensional."""
 
 
@@ -164,7 +164,7 @@ def _count_sorted(parts: Sequence[Pixels], bits: int) -> Packed:
     if max(tops) > 32:
         raise ValueError(f"labels of {max(tops)} bits: expected less than {2**32}")
     kind = np.uint32 if 2 * bits + max(tops) <= 32 else np.uint64
-    keys = np.empty(sum(len(a) for a, _, _ in parts), kind)
+    keys: Any = np.empty(sum(len(a) for a, _, _ in parts), kind)
     first = 0
     for a, b, labels in parts:
         for k in range(0, len(a), _SLICE):

@@ -16,7 +16,7 @@ from intake_img.accessor.coloc.inputs import Scene, pixels_of
 
 __all__ = ["reduce_blocks"]
 
-_FAN_IN = 16
+_FAN_IN = 8
 _BUNDLE = 2**23
 """So many pixels of chunks are collected before they are reduced."""
 
@@ -50,8 +50,8 @@ def reduce_blocks(
     whole : sequence of str
         Axes that each chunk must hold whole.
     collect : callable, optional
-        List of what `per_block` returns, of a few chunks that follow each other, to one yield; without, what `per_block`
-        returns is the yield.
+        List of what `per_block` returns, of a few chunks that follow each other, to one yield; without, what
+        `per_block` returns is the yield.
 
     Returns
     -------
