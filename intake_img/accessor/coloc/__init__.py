@@ -239,8 +239,7 @@ class Coloc:
             ``pearson`` (over the blocks that take part), ``p_value`` = (1 + arrangements at least as extreme) / (1 +
             n),
             so that small is significant, ``z_score``, ``mean`` and ``std`` of the arrangements, and ``permuted``
-            itself.
-            Two channels of one position are held in memory.
+            itself. Channels that are larger than some memory are kept block by block in a temporary file.
         """
         from intake_img.accessor.coloc.significance import significance
 

@@ -29,7 +29,7 @@ def reduce_blocks(
     finish: Callable[[Any, tuple[int, ...]], Any],
     mask: xr.DataArray | None = None,
     labels: xr.DataArray | None = None,
-    whole: Sequence[str] = (),
+    halo: tuple[str, int] | None = None,
     collect: Callable[[list[Any]], Any] | None = None,
 ) -> np.ndarray:
     """Reduce an image over its axes of space.
@@ -47,8 +47,9 @@ def reduce_blocks(
     finish : callable
         ``(yield, position) -> result`` of one position.
     mask, labels : DataArray, optional
-    whole : sequence of str
-        Axes that each chunk must hold whole.
+    halo : (str, int), optional
+        An axis of space along which each chunk is given so many pixels of its neighbours; how many it got on either side
+        follows the position.
     collect : callable, optional
         List of what `per_block` returns, of a few chunks that follow each other, to one yield; without, what
         `per_block` returns is the yield.
@@ -61,7 +62,11 @@ def reduce_blocks(
     import dask.array as da
 
     order = (*scene.lead, *scene.spatial)
-    planes = [pixels_of(scene.image.isel(c=c), order, whole=whole) for c in channels]
+    planes = [pixels_of(scene.image.isel(c=c), order) for c in channels]
+    if halo:  # chunks of at least the width of a halo
+        axis = order.index(halo[0])
+        chunks_of = da.overlap.ensure_minimum_chunksize(max(1, halo[1]), planes[0].chunks[axis])
+        planes[0] = planes[0].rechunk({axis: chunks_of})
     planes = [p.rechunk(planes[0].chunks) for p in planes]
     chunks = dict(zip(order, planes[0].chunks, strict=True))
     companions: list[Any] = []
@@ -71,10 +76,14 @@ def reduce_blocks(
             continue
         dims = tuple(a for a in order if a in companion.dims)
         array = pixels_of(companion, dims)
-        companions += [array.rechunk(tuple(chunks[a] for a in dims)), dims]
+        companions += [_with_halo(array.rechunk(tuple(chunks[a] for a in dims)), dims, halo), dims]
+    planes = [_with_halo(plane, order, halo) for plane in planes]
     starts: list[Any] = []
     for a in scene.lead:  # where a chunk lies on the kept axes
         starts += [da.arange(scene.image.sizes[a], chunks=(chunks[a],)), (a,)]
+    if halo:
+        for ends in _widths(len(chunks[halo[0]]), halo[1]):
+            starts += [da.from_array(ends, chunks=1), (halo[0],)]
     yields = da.blockwise(
         _block,
         order,
@@ -88,6 +97,7 @@ def reduce_blocks(
         nlead=len(scene.lead),
         adjust_chunks={a: (lambda n: 1) for a in order},
         concatenate=True,
+        align_arrays=False,
         dtype=object,
         meta=np.empty((0,) * len(order), object),
     )
@@ -110,6 +120,19 @@ def reduce_blocks(
         for local, value in found.items():
             result[tuple(s + k for s, k in zip(start, local, strict=True))] = value
     return result
+
+
+def _with_halo(array: Any, dims: Sequence[str], halo: tuple[str, int] | None) -> Any:
+    import dask.array as da
+
+    if halo is None or halo[0] not in dims:
+        return array
+    return da.overlap.overlap(array, {dims.index(halo[0]): halo[1]}, boundary="none", allow_rechunk=False)
+
+
+def _widths(chunks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that each chunk got before and after its own."""
+    return np.array([0] + [width] * (chunks - 1)), np.array([width] * (chunks - 1) + [0])
 
 
 def _bundles(place: tuple[int, ...], chunks: dict[str, tuple[int, ...]], scene: Scene) -> list[list[int]]:
@@ -151,7 +174,7 @@ def _block(
             {c: plane[position] for c, plane in zip(channels, planes, strict=True)},
             keep,
             inside[1],
-            tuple(int(s[k]) for s, k in zip(starts, position, strict=True)),
+            (*(int(s[k]) for s, k in zip(starts, position, strict=False)), *(int(s[0]) for s in starts[nlead:])),
         )
     box = np.empty((1,) * len(order), object)
     box[(0,) * box.ndim] = found

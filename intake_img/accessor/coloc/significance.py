@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -32,13 +33,11 @@ def significance(
     permuted = np.full((*sizes, len(chosen), n), np.nan)
     for place in np.ndindex(*sizes):
         at = dict(zip(scene.lead, place, strict=True))
-        inside = None
-        if companion is not None:
-            part = companion.isel({a: k for a, k in at.items() if a in companion.dims})
-            inside = np.broadcast_to(_values(part, scene), [scene.image.sizes[a] for a in scene.spatial]) != 0
-        for k, (first, second) in enumerate(chosen):
-            one, two = (_values(scene.image.isel(at | {"c": c}), scene) for c in (first, second))
-            r, null = kernel.permute_blocks(one, two, size, inside, n, seed)
+        for k, pair in enumerate(chosen):
+            with tempfile.TemporaryFile() as file:
+                blocks = _gather_blocks(scene, at, pair, size, companion, file)
+                r, null = kernel.permute_blocks(*blocks, n, seed)
+                del blocks
             permuted[(*place, k)] = null
             found = _judge(r, null, alternative)
             for name, value in found.items():
@@ -50,6 +49,38 @@ def significance(
         attrs={"block_pixels": list(size), "permutations": n, "seed": seed, "alternative": alternative,
                "p_value_formula": "(1 + number of permuted r at least as extreme) / (1 + permutations)"},
     )  # fmt: skip
+
+
+HELD = 2**28
+"""Two channels of at most so many bytes are held in memory; larger ones go into a temporary file, block by block."""
+
+
+def _gather_blocks(
+    scene: Scene, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any, file: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of a pair that lie whole within the image and the mask and are finite, read slab by slab."""
+    axis, count = scene.spatial[0], [scene.image.sizes[a] // s for a, s in zip(scene.spatial, size, strict=True)]
+    pixels, dtype = int(np.prod(size)), scene.image.dtype
+    shape = (2, int(np.prod(count)), pixels)
+    held = int(np.prod(shape)) * dtype.itemsize <= HELD
+    rows: Any = np.empty(shape, dtype) if held or 0 in shape else np.memmap(file, dtype, "w+", shape=shape)
+    slab = max(1, HELD // 8 // max(1, shape[2] * int(np.prod(count[1:])) * dtype.itemsize)) * size[0]
+    filled = 0
+    for first in range(0, count[0] * size[0], slab):
+        part = at | {axis: slice(first, min(first + slab, count[0] * size[0]))}
+        image = scene.image.isel(part)
+        one, two = (kernel.blocks_of(_values(image.isel(c=c), scene), size) for c in pair)
+        keep = np.ones(len(one), bool)
+        if dtype.kind == "f":
+            keep &= np.isfinite(one).all(axis=1) & np.isfinite(two).all(axis=1)
+        if mask is not None:
+            inside = _values(mask.isel({a: k for a, k in part.items() if a in mask.dims}), scene)
+            inside = np.broadcast_to(inside, [image.sizes[a] for a in scene.spatial]) != 0
+            keep &= kernel.blocks_of(inside, size).all(axis=1)
+        number = int(keep.sum())
+        rows[0, filled : filled + number], rows[1, filled : filled + number] = one[keep], two[keep]
+        filled += number
+    return rows[0, :filled], rows[1, :filled]
 
 
 def _values(array: xr.DataArray, scene: Scene) -> np.ndarray:
@@ -93,7 +124,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
         _listed,
         _correlated,
         mask=scene.companion(mask, "mask"),
-        whole=(axis,),
+        halo=(axis, reach),
     )
     values = np.full((*found.shape, len(chosen), len(shifts)), np.nan)
     for place in np.ndindex(found.shape):
@@ -110,8 +141,8 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     )
 
 
-def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, __: Any) -> list[Any]:
-    return [[kernel.shifted_sums(planes[a], planes[b], keep, axis, shifts)] for a, b in pairs]
+def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, place: Any) -> list[Any]:
+    return [[kernel.shifted_sums(planes[a], planes[b], keep, axis, shifts, place[-2:])] for a, b in pairs]
 
 
 def _listed(parts: list[Any]) -> list[Any]:
