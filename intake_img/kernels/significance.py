@@ -133,9 +133,12 @@ def _sums(x: np.ndarray, y: np.ndarray) -> dict:
     if x.dtype.kind == "f" or x.dtype.itemsize > 2:
         parts = measures.tally_pixels(x.astype(float), y.astype(float), None, _ALL, 0, 0, measures.Conventions())
         return dict(parts)
-    x, y = x.astype(np.int64), y.astype(np.int64)
-    sums = {"n": len(x), "a": x.sum(), "b": y.sum(), "aa": x @ x, "bb": y @ y, "ab": x @ y}
-    return {k: int(v) for k, v in sums.items()}
+    sums = dict.fromkeys(FIELDS, 0)
+    for k in range(0, len(x), 2**20):  # so many products of 32 bits are whole numbers that a float holds
+        p, q = (v[k : k + 2**20].astype(np.float64) for v in (x, y))
+        part = {"n": len(p), "a": p.sum(), "b": q.sum(), "aa": p @ p, "bb": q @ q, "ab": p @ q}
+        sums = {name: sums[name] + int(part[name]) for name in FIELDS}
+    return sums
 
 
 def add_shifted(parts: list[list[dict]]) -> list[dict]:

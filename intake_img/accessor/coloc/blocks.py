@@ -48,8 +48,8 @@ def reduce_blocks(
         ``(yield, position) -> result`` of one position.
     mask, labels : DataArray, optional
     halo : (str, int), optional
-        An axis of space along which each chunk is given so many pixels of its neighbours; how many it got on either side
-        follows the position.
+        An axis of space along which each chunk is given so many pixels of its neighbours; how many it got on either
+        side follows the position.
     collect : callable, optional
         List of what `per_block` returns, of a few chunks that follow each other, to one yield; without, what
         `per_block` returns is the yield.
