@@ -63,9 +63,9 @@ def reduce_blocks(
 
     order = (*scene.lead, *scene.spatial)
     planes = [pixels_of(scene.image.isel(c=c), order) for c in channels]
-    if halo:  # chunks of at least the width of a halo
+    if halo and halo[1]:  # chunks of at least the width of a halo
         axis = order.index(halo[0])
-        chunks_of = da.overlap.ensure_minimum_chunksize(max(1, halo[1]), planes[0].chunks[axis])
+        chunks_of = da.overlap.ensure_minimum_chunksize(halo[1], planes[0].chunks[axis])
         planes[0] = planes[0].rechunk({axis: chunks_of})
     planes = [p.rechunk(planes[0].chunks) for p in planes]
     chunks = dict(zip(order, planes[0].chunks, strict=True))
@@ -125,7 +125,7 @@ def reduce_blocks(
 def _with_halo(array: Any, dims: Sequence[str], halo: tuple[str, int] | None) -> Any:
     import dask.array as da
 
-    if halo is None or halo[0] not in dims:
+    if halo is None or halo[1] == 0 or halo[0] not in dims:
         return array
     return da.overlap.overlap(array, {dims.index(halo[0]): halo[1]}, boundary="none", allow_rechunk=False)
 

@@ -10,13 +10,14 @@ result's attributes say which.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.kernels import exact, joint, measures
@@ -84,21 +85,24 @@ def parse_thresholds(given: Any, scene: Scene, pairs: list[tuple[int, int]]) -> 
     if given is None or (isinstance(given, str) and given in (*_AUTOMATIC, "otsu")):
         return given
     if isinstance(given, str) and given.endswith("%"):
-        return ("fraction", float(given[:-1]) / 100)
+        try:
+            return ("fraction", checks.number("thresholds", float(given[:-1]), 0, 100) / 100)
+        except ValueError:
+            raise ValueError(f"thresholds={given!r}: expected a share of the maximum from '0%' to '100%'") from None
     if isinstance(given, str):
         raise ValueError(
             f"thresholds={given!r}: expected a number, a pair, {{channel: number}}, or one of "
             f"{', '.join([*_AUTOMATIC, 'otsu'])}, or a share of the maximum such as '15%'"
         )
     if isinstance(given, Mapping):
-        values = {scene.channel(k): float(v) for k, v in given.items()}
+        values = {scene.channel(k): checks.number(f"thresholds[{k!r}]", v) for k, v in given.items()}
         if missing := [c for pair in pairs for c in pair if c not in values]:
             raise ValueError(f"thresholds lack the channel {scene.channels[missing[0]]!r}, which is part of a pair")
         return tuple((values[a], values[b]) for a, b in pairs)
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        return ((float(given[0]), float(given[1])),) * len(pairs)
+        return ((checks.number("thresholds", given[0]), checks.number("thresholds", given[1])),) * len(pairs)
     if np.ndim(given) == 0:
-        return ((float(given), float(given)),) * len(pairs)
+        return ((checks.number("thresholds", given),) * 2,) * len(pairs)
     raise TypeError(f"thresholds={given!r}: expected a number, a pair of numbers, or a mapping of channels to numbers")
 
 
@@ -117,8 +121,13 @@ def measure(
     """Measure pairs of channels; see `Coloc.measure`."""
     scene = Scene(obj)
     chosen = scene.pairs(pairs)
-    rules = measures.Conventions(**conventions)
-    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else names or measures.ALL))
+    names_of = [f.name for f in fields(measures.Conventions)]
+    rules = measures.Conventions(**checks.known("the call", conventions, names_of))
+    if names is not None and not isinstance(names, str) and not isinstance(names, Iterable):
+        raise TypeError(f"measures={names!r}: expected names among {', '.join(measures.ALL + measures.EXTRA)}")
+    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else measures.ALL if names is None else names))
+    if not wanted:
+        raise ValueError(f"measures={names!r}: expected at least one of {', '.join(measures.ALL + measures.EXTRA)}")
     limits = parse_thresholds(thresholds, scene, chosen)
     measures.fields(wanted, rules, limits is not None)
     if thresholds_from not in ("label", "image"):
@@ -127,9 +136,18 @@ def measure(
     if labels is not None and labels.dtype.kind not in "iub":
         raise TypeError(f"labels are {labels.dtype}: expected integers, one number for each region")
     request = Request(tuple(chosen), wanted, limits, rules, labels is not None, scene.image.dtype,
-                      thresholds_from == "image", dict(options or {}))  # fmt: skip
+                      thresholds_from == "image", _costes_options(options))  # fmt: skip
     results, method = _run(scene, request, mask, labels)
     return _dataset(scene, request, results, method)
+
+
+def _costes_options(given: Any) -> dict[str, Any]:
+    options = checks.known("costes_options", {} if given is None else given, ("scale", "ties"))
+    if "scale" in options:
+        checks.number("scale", options["scale"], 0, above=True)
+    if "ties" in options:
+        checks.choice("ties", options["ties"], ("above", "below"))
+    return options
 
 
 def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str]:

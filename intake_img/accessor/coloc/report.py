@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 
 from intake_img.accessor.coloc import pictures, pixels
 from intake_img.accessor.coloc.inputs import Scene
@@ -44,7 +45,12 @@ def report(
     DataFrame
         One row for each image, pair and position.
     """
+    for name, image in images.items():
+        if not isinstance(image, (xr.Dataset, xr.DataArray)):
+            raise TypeError(f"images[{name!r}] is {type(image).__name__}: expected a Dataset or DataArray")
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     if path.suffix.lower() not in (".html", ".pdf"):
         raise CannotWriteError(f"{path.name}: a report is .html or .pdf")
     if path.exists() and not overwrite:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
@@ -23,11 +24,13 @@ def significance(
     """Costes' block permutation; see `Coloc.significance`."""
     if alternative not in ("greater", "less", "two-sided"):
         raise ValueError(f"alternative={alternative!r}: expected 'greater', 'less' or 'two-sided'")
+    checks.whole("n", n, 0)
+    checks.whole("seed", seed, 0)
     scene = Scene(obj)
     chosen = scene.pairs(pairs)
     companion = scene.companion(mask, "mask")
     lengths = np.maximum(1, np.rint(scene.in_pixels(block, "block", units))).astype(int)
-    size = tuple(int(min(k, scene.image.sizes[a])) for k, a in zip(lengths, scene.spatial, strict=True))
+    size = tuple(int(max(1, min(k, scene.image.sizes[a]))) for k, a in zip(lengths, scene.spatial, strict=True))
     sizes = [scene.image.sizes[a] for a in scene.lead]
     out = {name: np.full((*sizes, len(chosen)), np.nan) for name in ("pearson", "p_value", "z_score", "mean", "std")}
     permuted = np.full((*sizes, len(chosen), n), np.nan)
@@ -112,9 +115,9 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     if axis not in scene.spatial:
         raise AxesError(f"axis={axis!r}: expected an axis of space of the image, {', '.join(scene.spatial)}")
     chosen = scene.pairs(pairs)
-    spacing = 1.0 if units == "px" else scene.spacing(axis)
-    reach = int(np.floor(float(limit) / spacing + 1e-9)) if limit is not None else 20
-    reach = min(reach, scene.image.sizes[axis] - 1)
+    spacing = 1.0 if checks.choice("units", units, (None, "px")) else scene.spacing(axis)
+    reach = int(np.floor(checks.number("limit", limit, 0) / spacing + 1e-9)) if limit is not None else 20
+    reach = min(reach, scene.image.sizes[axis] - 1) if scene.image.size else 0
     shifts = list(range(-reach, reach + 1))
     number = scene.spatial.index(axis)
     found = reduce_blocks(
@@ -159,6 +162,8 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
 
     if importlib.util.find_spec("skimage") is None:
         raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift")
+    checks.whole("upsample", upsample, 1)
+    checks.choice("normalization", normalization, (None, "phase"))
     scene = Scene(obj)
     fixed = scene.channel(reference)
     sizes = [scene.image.sizes[a] for a in scene.lead]
@@ -213,6 +218,16 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     """Move each channel back by its shift; see `Coloc.correct_shift`."""
     scene = Scene(obj)
     order_of = (*scene.lead, "c", *scene.spatial)
+    checks.number("fill", fill)
+    if not isinstance(shifts, xr.DataArray):
+        raise TypeError(f"shifts are {type(shifts).__name__}: expected the DataArray that chromatic_shift returns")
+    if not {"c", "axis"} <= set(shifts.dims) or not {*shifts.dims} <= {*scene.lead, "c", "axis"}:
+        raise AxesError(f"shifts have the axes {shifts.dims}: expected {(*scene.lead, 'c', 'axis')}")
+    if lack := [a for a in scene.spatial if a not in shifts["axis"].values]:
+        raise AxesError(f"shifts lack the axis {lack[0]!r}: expected one for each of {', '.join(scene.spatial)}")
+    for a in shifts.dims:
+        if a != "axis" and shifts.sizes[a] != scene.image.sizes[a]:
+            raise AxesError(f"shifts have length {shifts.sizes[a]} along {a!r}, the image {scene.image.sizes[a]}")
     image = pixels_of(scene.image, order_of)
     shifts = shifts.sel(axis=list(scene.spatial))
     shifts = shifts.expand_dims({a: scene.image.sizes[a] for a in scene.lead if a not in shifts.dims})
