@@ -125,8 +125,8 @@ def test_chromatic_shift_comes_back(noise):
     assert counts.image.dtype == np.uint16
 
 
-@given(st.tuples(st.integers(1, 6), st.integers(1, 30), st.integers(1, 30)), st.sampled_from("zyx"))
-@settings(max_examples=12, deadline=None)
+@given(st.tuples(st.integers(1, 6), st.integers(4, 25), st.integers(5, 30)), st.sampled_from("zyx"))
+@settings(max_examples=6, deadline=None)
 def test_ccf_does_not_depend_on_the_chunks(chunks, axis):
     rng = np.random.default_rng(6)
     a, b = rng.integers(0, 2000, (2, 6, 25, 30)).astype(np.uint16)

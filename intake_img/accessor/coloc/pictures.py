@@ -112,15 +112,17 @@ def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: Any) -> 
     table = table_at(obj, a, b, mask, at)
     mean_a, mean_b = (float(m[0]) for m in moments(table).means())
     product = (table.a - mean_a) * (table.b - mean_b)
-    names = scene.channels
+    names, pair = scene.channels, (scene.channel(a), scene.channel(b))
     for one, values, name in ((ax[0], table.a, a), (ax[1], table.b, b)):
-        limit = float(np.abs(product).max()) if len(product) else 1.0
-        edges = [np.linspace(-limit, limit, bins + 1) if limit else np.linspace(-1, 1, bins + 1), _edges(values, bins)]
+        low, high = (float(min(0, product.min())), float(max(0, product.max()))) if len(product) else (0.0, 0.0)
+        edges = [np.linspace(low, high if high > low else low + 1, bins + 1), _edges(values, bins)]
         counts = np.histogram2d(product, values, bins=edges, weights=table.count)[0]
         mesh = one.pcolormesh(*edges, np.ma.masked_equal(counts.T, 0), norm=LogNorm(1, max(2.0, float(counts.max()))))
         one.figure.colorbar(mesh, ax=one, label="pixels")
         one.axvline(0, color="0.3", lw=1)
-        one.set_xlabel("(A - mean A)(B - mean B)")
+        one.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+        one.set_xlabel(f"({names[pair[0]]} − mean)({names[pair[1]]} − mean)")
+        one.set_title(f"{names[scene.channel(name)]}: right of 0 both vary together", fontsize="medium")
         one.set_ylabel(f"{names[scene.channel(name)]} (grey value)")
     return ax
 
@@ -180,7 +182,8 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     rgb[both.transpose("y", "x").values] = 1
     ax.imshow(rgb, extent=_extent(scene))
     names = whole.channels
-    ax.set_title(f"{names[first]} magenta, {names[second]} green, above both thresholds white", fontsize="small")
+    where = "above both thresholds (at any z)" if "z" in image.dims else "above both thresholds"
+    ax.set_title(f"{names[first]} magenta, {names[second]} green, {where} white", fontsize="medium")
     _label(ax, scene)
     return ax
 
