@@ -312,7 +312,8 @@ def test_sqlite(matched, tmp_path):
 def test_postgresql(matched):
     """Against a real server, started for the test."""
     programs = {
-        p: shutil.which(p) or shutil.which(p, path="/usr/lib/postgresql/15/bin") for p in ("initdb", "postgres")
+        p: shutil.which(p) or shutil.which(p, path=os.pathsep.join(map(str, Path("/usr/lib/postgresql").glob("*/bin"))))
+        for p in ("initdb", "postgres")
     }
     pytest.importorskip("psycopg")
     if None in programs.values():

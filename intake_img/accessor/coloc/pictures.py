@@ -183,7 +183,7 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     ax.imshow(rgb, extent=_extent(scene))
     names = whole.channels
     where = "above both thresholds (at any z)" if "z" in image.dims else "above both thresholds"
-    ax.set_title(f"{names[first]} magenta, {names[second]} green, {where} white", fontsize="medium")
+    ax.set_title(f"{names[first]} magenta, {names[second]} green,\n{where} white", fontsize="medium")
     _label(ax, scene)
     return ax
 
