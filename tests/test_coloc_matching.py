@@ -174,7 +174,7 @@ def test_columns_channels_and_time():
     assert len(one) == 0
     with pytest.raises(ValueError, match="blobs lack the column 'x'"):
         ds.img.coloc.match(blobs.drop(columns="x"), 3)
-    with pytest.raises(ValueError, match="expected positive lengths"):
+    with pytest.raises(ValueError, match="expected a number above 0"):
         ds.img.coloc.match(blobs, {"z": 0, "y": 1, "x": 1})
     with pytest.raises(ValueError, match="tol lacks the axis 'z'"):
         ds.img.coloc.match(blobs, {"y": 1, "x": 1})
@@ -312,7 +312,8 @@ def test_sqlite(matched, tmp_path):
 def test_postgresql(matched):
     """Against a real server, started for the test."""
     programs = {
-        p: shutil.which(p) or shutil.which(p, path="/usr/lib/postgresql/15/bin") for p in ("initdb", "postgres")
+        p: shutil.which(p) or shutil.which(p, path=os.pathsep.join(map(str, Path("/usr/lib/postgresql").glob("*/bin"))))
+        for p in ("initdb", "postgres")
     }
     pytest.importorskip("psycopg")
     if None in programs.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 
@@ -301,7 +302,7 @@ def test_many_floats_are_streamed(arrays, monkeypatch, dtype):
             assert many[name] == pytest.approx(value, rel=0.05), name
         else:
             assert many[name] == value, name
-    assert "4096" in image(a, b).img.coloc.measure(measures=["spearman"]).attrs["method"]
+    assert "2048" in image(a, b).img.coloc.measure(measures=["spearman"]).attrs["method"]
     noise = np.random.default_rng(0).normal(size=(3, 1, 200, 200)).astype(dtype)
     ds = image(np.exp(noise[0]), np.exp(noise[0] * 0.7 + noise[1] * 0.5))
     binned = ds.img.coloc.costes_threshold("A", "B", method="bisection")
@@ -433,7 +434,7 @@ def test_otsu_equals_scikit_image(arrays):
 def test_costes_sweep_equals_judging_each_candidate(arrays):
     for name in PAIRS:
         a, b = arrays[name]
-        table = joint.unpack(joint.count_pairs(a, b), a.dtype)
+        table = joint.unpack(joint.count_pairs([joint.select(a, b)], a.dtype), a.dtype)
         slope, intercept = (float(v[0]) for v in measures.Moments.line(moments_of(table)))
         walk = costes._Walk(table, slope, intercept, (0, 255))
         levels = np.arange(walk.high, 0, -7.0)
@@ -497,3 +498,51 @@ def test_only_the_channels_of_the_pair_are_read():
     ds.img.coloc.measure((0, 2), measures=["n"])
     assert sorted(set(read)) == [(0, 1), (2, 3)]
     assert len(read) == 2
+
+
+# the joint histogram
+
+
+@given(
+    st.sampled_from(["bool", "uint8", "int8", "uint16", "int16", "int32"]),
+    st.sampled_from([3, 40, 400, 30000]),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_counting_in_an_array_equals_sorting(dtype, spread, seed, outliers):
+    """Narrow ranges, narrow ranges with outliers and wide ones are counted in three ways."""
+    rng = np.random.default_rng(seed)
+    low, high = {"bool": (0, 1), "int32": (0, 65535)}.get(dtype) or (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    size = int(rng.integers(1, 30_000))
+    a, b = (np.clip(rng.normal(rng.uniform(low, high), spread, size), low, high).round().astype(dtype) for _ in "ab")
+    if outliers:
+        a[0], b[-1], a[-1] = high, low, low
+    cuts = [0, *sorted(rng.integers(0, size, 3).tolist()), size]
+    parts = [joint.select(a[i:j], b[i:j]) for i, j in itertools.pairwise(cuts)]
+    found = joint.unpack(joint.count_pairs(parts, a.dtype), a.dtype)
+    pairs, counts = np.unique(np.stack([a, b]).astype(int), axis=1, return_counts=True)
+    assert np.array_equal(found.a, pairs[0])
+    assert np.array_equal(found.b, pairs[1])
+    assert np.array_equal(found.count, counts)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+def test_more_pairs_than_a_histogram_holds(monkeypatch, dtype):
+    """What follows from sums stays exact; only ranks and automatic thresholds are from bins. Chunks change nothing."""
+    rng = np.random.default_rng(2)
+    a = rng.integers(0, 60000, (8, 100, 100))
+    b = (a // 2 + rng.integers(0, 20000, a.shape)).astype(dtype)
+    a = a.astype(dtype)
+    exact_values = measured(image(a, b), (3000, 20000))
+    monkeypatch.setattr(pixels, "MOST_PAIRS", 1000)
+    monkeypatch.setattr(pixels, "FEW_PIXELS", 1000)
+    whole, cut = (image(a, b, chunks).img.coloc for chunks in (None, (1, 3, 60, 60)))
+    found = cut.measure(measures=EVERY, thresholds=(3000, 20000))
+    xr.testing.assert_identical(found, whole.measure(measures=EVERY, thresholds=(3000, 20000)))
+    assert "2048 equal bins" in found.attrs["method"]
+    for name, value in exact_values.items():
+        digits = {"rwc1": 0.1, "rwc2": 0.1, "spearman": 1e-3, "spearman_t": 1e-3, "kendall_tau": 1e-3}
+        assert found[name].item() == pytest.approx(value, rel=digits.get(name, 0), nan_ok=True), name
+    picture = cut.scatter("A", "B", thresholds="otsu")
+    assert f"n = {a.size}" in picture.get_title()

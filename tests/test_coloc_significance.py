@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
 
 import intake_img  # noqa: F401
+from intake_img.accessor.coloc import significance as module
 
 SPACING = {"y": 0.25, "x": 0.5}
 
@@ -122,3 +123,32 @@ def test_chromatic_shift_comes_back(noise):
     assert np.array_equal(exact[0], a)
     counts = (ds * 100 // 1).astype("uint16").img.coloc.correct_shift(whole)
     assert counts.image.dtype == np.uint16
+
+
+@given(st.tuples(st.integers(1, 6), st.integers(4, 25), st.integers(5, 30)), st.sampled_from("zyx"))
+@settings(max_examples=6, deadline=None)
+def test_ccf_does_not_depend_on_the_chunks(chunks, axis):
+    rng = np.random.default_rng(6)
+    a, b = rng.integers(0, 2000, (2, 6, 25, 30)).astype(np.uint16)
+    mask = rng.random(a.shape) < 0.8
+    whole = image(a, b).img.coloc.ccf(axis=axis, limit=7, units="px", mask=mask)
+    cut = image(a, b, (1, *chunks)).img.coloc.ccf(axis=axis, limit=7, units="px", mask=mask)
+    xr.testing.assert_identical(whole, cut)
+
+
+@given(st.tuples(st.integers(5, 90), st.integers(5, 100)), st.integers(1, 5000), st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_blocks_in_a_file_give_the_same(noise, chunks, held, integer):
+    """Blocks in memory, in a file, in one batch of rows and in several, whatever the chunks."""
+    a, b = noise[0] * 1000, (noise[0] + noise[1]) * 1000
+    if integer:
+        a, b = a.astype(np.uint16), b.astype(np.uint16)
+    mask = np.ones(a.shape, bool)
+    mask[30:34, 40:60] = False
+    options = {"block": 2.0, "n": 9, "seed": 1, "mask": mask}
+    whole = image(a, b).img.coloc.significance(**options)
+    before, module.HELD = module.HELD, held
+    try:
+        xr.testing.assert_identical(whole, image(a, b, (1, *chunks)).img.coloc.significance(**options))
+    finally:
+        module.HELD = before

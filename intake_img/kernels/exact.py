@@ -41,7 +41,7 @@ def exact_sums(values: np.ndarray, group: np.ndarray | None = None) -> ExactSum:
         low = np.ldexp(mantissa - high, 27)
         key = exponent.astype(np.int64) + _BIAS
         if group is not None:
-            key += group[part] * _SPAN
+            key += group[part].astype(np.int64) * _SPAN
             keys, index = np.unique(key, return_inverse=True)
             sums = [np.bincount(index, weights=x, minlength=len(keys)) for x in (high, low)]
         else:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Packed", "Table", "code_of", "count_pairs", "labels_of", "merge", "table_of", "unpack"]
+__all__ = ["Packed", "Pixels", "Table", "code_of", "count_pairs", "labels_of", "merge", "select", "table_of", "unpack"]
 
 Packed = tuple[np.ndarray, np.ndarray]
 """Sorted unsigned keys ``label << 2*bits | a << bits | b`` and the number of pixels of each."""
@@ -90,48 +90,92 @@ def code_of(dtype: np.dtype) -> tuple[int, int]:
     return (int(np.iinfo(dtype).min), 8 * dtype.itemsize)
 
 
-def count_pairs(
-    a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep: np.ndarray | None = None
-) -> Packed | None:
-    """Count the distinct pairs of grey values in a chunk.
+Pixels = tuple[np.ndarray, np.ndarray, Any]
+"""Grey values of two channels and labels, one-dimensional."""
+
+
+def select(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep: np.ndarray | None = None) -> Pixels:
+    """Return the pixels of a chunk that count, as one-dimensional arrays; views where all do.
 
     Parameters
     ----------
-    a, b : ndarray of integers, same shape and dtype
+    a, b : ndarray, same shape
     labels : ndarray of integers, same shape, optional
         Pixels of label 0 and below are left out.
     keep : ndarray of bool, same shape, optional
         Pixels to count.
+    """
+    a, b = a.ravel(), b.ravel()
+    if labels is not None:
+        labels = labels.ravel()
+        keep = (labels > 0) if keep is None else (labels > 0) & keep.ravel()
+    if keep is None:
+        return a, b, labels
+    keep = keep.ravel()
+    return a[keep], b[keep], None if labels is None else labels[keep]
+
+
+def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
+    """Count the distinct pairs of grey values in chunks.
+
+    Grey values that lie close together are counted in a two-dimensional array, all others, and pixels with labels, by
+    sorting.
+
+    Parameters
+    ----------
+    parts : sequence of (a, b, labels or None)
+        See `select`.
+    dtype : dtype of integers
+        Of the grey values.
 
     Returns
     -------
     (keys, counts), or None if a value does not fit into the packed key (integers wider than 16 bits).
     """
-    low, bits = code_of(a.dtype)
-    a, b = a.ravel(), b.ravel()
-    if labels is not None:
-        labels = labels.ravel()
-        keep = (labels > 0) if keep is None else (labels > 0) & keep.ravel()
-    if keep is not None:
-        keep = keep.ravel()
-        a, b = a[keep], b[keep]
-        labels = None if labels is None else labels[keep]
-    if not len(a):
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    if a.dtype.itemsize > 2 and (min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= 1 << bits):
+    low, bits = code_of(dtype)
+    codes = [(_codes(a, low, bits), _codes(b, low, bits), labels) for a, b, labels in parts if len(a)]
+    if any(a is None or b is None for a, b, _ in codes):
         return None
-    if a.dtype.kind == "i" and a.dtype.itemsize <= 2:  # adding the lowest value flips the sign bit
-        unsigned = np.dtype(f"u{a.dtype.itemsize}")
-        a, b = a.view(unsigned) ^ unsigned.type(-low), b.view(unsigned) ^ unsigned.type(-low)
-    top = 0 if labels is None else int(labels.max()).bit_length()
-    if top > 32:
-        raise ValueError(f"labels go up to {int(labels.max())}: expected less than {2**32}")  # type: ignore[union-attr]
-    kind = np.uint32 if 2 * bits + top <= 32 else np.uint64
-    keys = np.left_shift(a, kind(bits), dtype=kind, casting="unsafe")
-    np.bitwise_or(keys, b, out=keys, casting="unsafe")
-    if labels is not None:
-        keys |= np.left_shift(labels, kind(2 * bits), dtype=kind, casting="unsafe")
-    if 2 * bits + top <= 20:
+    if not codes:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    if codes[0][2] is not None or bits == 1:
+        return merge([_count_sorted([part], bits) for part in codes])  # type: ignore[list-item]
+    box, whole = _box(codes)  # type: ignore[arg-type]
+    if box is None:
+        return _count_sorted(codes, bits)  # type: ignore[arg-type]
+    return _count_dense(codes, bits, box, whole)  # type: ignore[arg-type]
+
+
+def _codes(values: np.ndarray, low: int, bits: int) -> np.ndarray | None:
+    """Grey values as unsigned integers of the given bits; None if one does not fit."""
+    if values.dtype.kind == "b":
+        return values.view(np.uint8)
+    if values.dtype.itemsize > 2:
+        fits = values.min() >= 0 and values.max() < 1 << bits
+        return values.astype(np.uint16) if fits else None
+    if values.dtype.kind == "u":
+        return values
+    unsigned = np.dtype(f"u{values.dtype.itemsize}")  # adding the lowest value flips the sign bit
+    return values.view(unsigned) ^ unsigned.type(-low)
+
+
+def _count_sorted(parts: Sequence[Pixels], bits: int) -> Packed:
+    tops = [0 if labels is None else int(labels.max()).bit_length() for a, _, labels in parts if len(a)]
+    if max(tops) > 32:
+        raise ValueError(f"labels of {max(tops)} bits: expected less than {2**32}")
+    kind = np.uint32 if 2 * bits + max(tops) <= 32 else np.uint64
+    keys: Any = np.empty(sum(len(a) for a, _, _ in parts), kind)
+    first = 0
+    for a, b, labels in parts:
+        for k in range(0, len(a), _SLICE):
+            own = keys[first + k : first + min(k + _SLICE, len(a))]
+            np.copyto(own, a[k : k + _SLICE])
+            own <<= kind(bits)
+            own |= b[k : k + _SLICE]
+            if labels is not None:
+                own |= np.left_shift(labels[k : k + _SLICE], kind(2 * bits), dtype=kind, casting="unsafe")
+        first += len(a)
+    if 2 * bits + max(tops) <= 20:
         counts = np.bincount(keys)
         found = np.flatnonzero(counts)
         return found.astype(np.uint32), counts[found]
@@ -140,15 +184,82 @@ def count_pairs(
 
 
 def _run_lengths(keys: np.ndarray) -> Packed:
-    new = np.empty(len(keys), bool)
-    new[0] = True
-    np.not_equal(keys[1:], keys[:-1], out=new[1:])
-    starts = np.flatnonzero(new)
-    found = keys[new]
+    starts = np.flatnonzero(keys[1:] != keys[:-1])
+    starts += 1
+    starts = np.concatenate([[0], starts])
     counts = np.empty(len(starts), np.uint32 if len(keys) < 2**32 else np.int64)
     np.subtract(starts[1:], starts[:-1], out=counts[:-1], casting="unsafe")
     counts[-1] = len(keys) - starts[-1]
-    return found, counts
+    return keys[starts], counts
+
+
+Box = tuple[int, int, int, int]
+"""Lowest a, number of values of a, lowest b, number of values of b."""
+_SLICE = 2**15
+_CELLS = 3
+"""So many cells of an array to a pixel are cheaper than sorting."""
+
+
+def _box(parts: Sequence[Pixels]) -> tuple[Box | None, bool]:
+    """Return the range of grey values and True; or the range without a few outliers, if that makes it small enough for
+    an array, and False; or None if nothing does.
+    """
+    size = sum(len(a) for a, _, _ in parts)
+
+    def small(ranges: list[tuple[int, int]]) -> Box | None:
+        (low_a, high_a), (low_b, high_b) = ranges
+        height, width = high_a - low_a + 1, high_b - low_b + 1
+        return (low_a, height, low_b, width) if height * width <= max(_CELLS * size, 2**16) else None
+
+    whole = small([(min(int(p[k].min()) for p in parts), max(int(p[k].max()) for p in parts)) for k in (0, 1)])
+    if whole:
+        return whole, True
+    samples = [np.sort(np.concatenate([p[k][::61] for p in parts])) for k in (0, 1)]
+    few = len(samples[0]) // 400
+    return small([(int(s[few]), int(s[-1 - few])) for s in samples]), False
+
+
+def _count_dense(parts: Sequence[Pixels], bits: int, box: Box, whole: bool) -> Packed:
+    """Count in an array of the box, a slice that fits a cache at a time; pixels outside the box are sorted."""
+    low_a, height, low_b, width = box
+    cells = np.zeros(height * width + 1, np.uint32)  # the last is for what lies outside
+    keys, sums = np.empty(_SLICE, np.intp), np.empty(_SLICE, np.uint32)
+    stride, offset, one = np.uint32(width), np.uint32(low_a * width + low_b), np.uint32(1)
+    outside: list[Pixels] = []
+    for a, b, _ in parts:
+        for k in range(0, len(a), _SLICE):
+            x, y = a[k : k + _SLICE], b[k : k + _SLICE]
+            total, at = sums[: len(x)], keys[: len(x)]
+            np.copyto(total, x)
+            total *= stride
+            total += y
+            total -= offset
+            if not whole:
+                beyond = (x - x.dtype.type(low_a) >= height) | (y - y.dtype.type(low_b) >= width)  # lower wraps around
+                outside.append((x[beyond], y[beyond], None))
+                total[beyond] = height * width
+            np.copyto(at, total)
+            np.add.at(cells, at, one)
+    inside = _packed(cells[:-1], low_a, low_b, width, bits)
+    if not any(len(a) for a, _, _ in outside):
+        return inside
+    outer = _count_sorted(outside, bits)
+    found = np.concatenate([inside[0], outer[0].astype(np.uint32)])
+    order = np.argsort(found, kind="stable")  # no key is in both
+    return found[order], np.concatenate([inside[1], outer[1].astype(np.uint32)])[order]
+
+
+def _packed(cells: np.ndarray, low_a: int, low_b: int, width: int, bits: int) -> Packed:
+    """Keys and counts of the cells that are not empty."""
+    found = np.flatnonzero(cells != 0)  # bool is scanned several times as fast as numbers
+    keys = found.astype(np.uint32)
+    row = keys // np.uint32(width)
+    keys -= row * np.uint32(width)
+    keys += np.uint32(low_b)
+    row += np.uint32(low_a)
+    row <<= np.uint32(bits)
+    keys |= row
+    return keys, cells[found]
 
 
 def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
@@ -201,10 +312,9 @@ def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
             at += keys[own] & mask
             at -= np.uint32(low_b)
             cells[at] += counts[own].astype(cells.dtype, copy=False)  # keys of one part are distinct
-        found = np.flatnonzero(cells)
-        a, b = np.divmod(found, width)
-        keys_found.append((((a + first) << bits) | (b + low_b)).astype(np.uint32))
-        counts_found.append(cells[found])
+        keys, counts = _packed(cells, first, low_b, width, bits)
+        keys_found.append(keys)
+        counts_found.append(counts)
     return np.concatenate(keys_found), np.concatenate(counts_found)
 
 

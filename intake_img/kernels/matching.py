@@ -131,37 +131,95 @@ def _optimal(most_pairs: bool) -> Callable[[Edges, int, int], Edges]:
         i, j, distance = edges
         if not len(i):
             return edges
-        graph = sparse.coo_matrix((np.ones(len(i), np.int8), (i, j + n)), shape=(n + m, n + m))
-        _, component = connected_components(graph, directed=False)
-        of_edge = component[i]
-        order = np.argsort(of_edge, kind="stable")  # edges of a component together, sorted by (i, j)
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(of_edge[order])) + 1])
-        sizes = np.diff(starts, append=len(order))
-        one_a = np.maximum.reduceat(i[order], starts) == np.minimum.reduceat(i[order], starts)
-        one_b = np.maximum.reduceat(j[order], starts) == np.minimum.reduceat(j[order], starts)
-        star = one_a | one_b  # one point against one or more: the nearest
-        best = np.lexsort((j[order], i[order], distance[order], np.repeat(np.arange(len(starts)), sizes)))
-        taken = [order[best[starts[star]]]]
-        for start, size in zip(starts[~star].tolist(), sizes[~star].tolist(), strict=True):
-            part = order[start : start + size]
-            taken.append(part[_component(i[part], j[part], distance[part], most_pairs)])
+        parts = _Components(i, j, n, m)
+        star = (parts.rows == 1) | (parts.columns == 1)  # one point against one or more: the nearest
+        square = (parts.rows == 2) & (parts.columns == 2)
+        best = np.lexsort((j, i, distance, parts.of_edge))
+        taken = [best[parts.starts[:-1][star]], _squares(parts, square, distance, most_pairs)]
+        own = distance[parts.order], parts.row[parts.order], parts.column[parts.order]
+        for c in np.flatnonzero(~star & ~square).tolist():
+            where = slice(parts.starts[c], parts.starts[c + 1])
+            rows, columns = int(parts.rows[c]), int(parts.columns[c])
+            found = _component(own[1][where], own[2][where], own[0][where], rows, columns, most_pairs)
+            taken.append(parts.order[where][found])
         chosen = np.concatenate(taken)
         return i[chosen], j[chosen], distance[chosen]
 
     return solve
 
 
-def _component(i: np.ndarray, j: np.ndarray, distance: np.ndarray, most_pairs: bool) -> np.ndarray:
+class _Components:
+    """Edges by connected component, with rows and columns numbered within each.
+
+    Attributes
+    ----------
+    of_edge : ndarray of shape (E,)
+        Component of each edge.
+    order, starts : ndarray of shape (E,), (C + 1,)
+        Edges of a component together, in the order of (i, j), and where each component starts.
+    row, column : ndarray of shape (E,)
+        Numbers of the ends of each edge within its component.
+    rows, columns : ndarray of shape (C,)
+    """
+
+    def __init__(self, i: np.ndarray, j: np.ndarray, n: int, m: int) -> None:
+        graph = sparse.coo_matrix((np.ones(len(i), np.int8), (i, j + n)), shape=(n + m, n + m))
+        self.of_edge = _dense(connected_components(graph, directed=False)[1][i])
+        self.order = np.argsort(self.of_edge, kind="stable")
+        self.starts = np.searchsorted(self.of_edge[self.order], np.arange(int(self.of_edge.max()) + 2))
+        self.row, self.rows = self._numbered(i)
+        self.column, self.columns = self._numbered(j)
+
+    def _numbered(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        order = np.lexsort((point, self.of_edge))
+        component, point = self.of_edge[order], point[order]
+        new = np.concatenate([[True], (np.diff(point) != 0) | (np.diff(component) != 0)])
+        number = np.cumsum(new) - 1
+        first = number[self.starts[:-1]]
+        local = np.empty(len(order), np.intp)
+        local[order] = number - first[component]
+        return local, np.diff(first, append=number[-1] + 1)
+
+
+def _dense(numbers: np.ndarray) -> np.ndarray:
+    used = np.zeros(int(numbers.max()) + 1, np.intp)
+    used[numbers] = 1
+    return (np.cumsum(used) - 1)[numbers]
+
+
+def _squares(parts: _Components, square: np.ndarray, distance: np.ndarray, most_pairs: bool) -> np.ndarray:
+    """Numbers of the edges that optima of components of two against two use: one diagonal or the other."""
+    edges = np.flatnonzero(square[parts.of_edge])
+    component = _dense(parts.of_edge[edges]) if len(edges) else edges
+    size = int(square.sum())
+    unpaired = _unpaired(2, 2, most_pairs)
+    gain, number = np.zeros((size, 2, 2)), np.full((size, 2, 2), -1)
+    at = component, parts.row[edges], parts.column[edges]
+    gain[at], number[at] = unpaired - distance[edges], edges
+    straight = gain[:, 0, 0] + gain[:, 1, 1] >= gain[:, 0, 1] + gain[:, 1, 0]
+    first, second = (
+        np.where(straight, number[:, 0, 0], number[:, 0, 1]),
+        np.where(straight, number[:, 1, 1], number[:, 1, 0]),
+    )
+    found = np.concatenate([first, second])
+    return found[found >= 0]
+
+
+def _unpaired(n: int, m: int, most_pairs: bool) -> float:
+    """Cost of an unpaired point: more than all distances together, or the tolerance."""
+    return float(min(n, m) + 1) if most_pairs else 1.0
+
+
+def _component(
+    row: np.ndarray, column: np.ndarray, distance: np.ndarray, n: int, m: int, most_pairs: bool
+) -> np.ndarray:
     """Numbers of the edges that an optimum of one component uses."""
-    rows, row = np.unique(i, return_inverse=True)
-    columns, column = np.unique(j, return_inverse=True)
-    n, m = len(rows), len(columns)
-    unpaired = float(min(n, m) + 1) if most_pairs else 1.0  # more than all distances together, or the tolerance
+    unpaired = _unpaired(n, m, most_pairs)
     if n * m <= _DENSE:
         cost = np.zeros((n, m))
         cost[row, column] = distance - unpaired
         number = np.full((n, m), -1)
-        number[row, column] = np.arange(len(i))
+        number[row, column] = np.arange(len(row))
         found = number[linear_sum_assignment(cost)]
         return found[found >= 0]
     if n > m:
@@ -171,7 +229,7 @@ def _component(i: np.ndarray, j: np.ndarray, distance: np.ndarray, most_pairs: b
     all_rows = np.concatenate([row, np.arange(n)])
     all_columns = np.concatenate([column, m + np.arange(n)])
     graph = sparse.csr_matrix((weights, (all_rows, all_columns)), shape=(n, m + n))
-    number = sparse.csr_matrix((np.arange(1, len(i) + 1), (row, column)), shape=(n, m + n))
+    number = sparse.csr_matrix((np.arange(1, len(row) + 1), (row, column)), shape=(n, m + n))
     got_rows, got_columns = min_weight_full_bipartite_matching(graph)
     found = np.asarray(number[got_rows, got_columns]).ravel() - 1
     return found[found >= 0]

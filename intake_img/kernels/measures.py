@@ -259,18 +259,33 @@ def tally_pixels(
     if means is not None:
         sign = np.sign(a - means[0]) * np.sign(b - means[1])
         regions |= {"icq_positive": lambda: sign > 0, "icq_zero": lambda: sign == 0}
-    single = a.dtype.itemsize <= 4 and b.dtype.itemsize <= 4
-    out = {}
+    single = all(x.dtype.kind == "f" and x.dtype.itemsize <= 4 for x in (a, b))
+    small = group is None and all(x.dtype.kind in "iu" and x.dtype.itemsize <= 2 for x in (a, b))
+    out: dict[tuple[str, str], exact.ExactSum] = {}
     for region, sums_of in need.items():
         if region not in regions:
             continue
         keep = regions[region]()
         part = {"a": a, "b": b} if keep is None else {"a": a[keep], "b": b[keep]}
+        if small:
+            out |= {(region, name): _whole(name, part) for name in sums_of}
+            continue
         part = {k: v.astype(np.float64) for k, v in part.items()}
         index = group if keep is None or group is None else group[keep]
         for name in sums_of:
             out[region, name] = _exact(name, part, index, single)
     return out
+
+
+def _whole(name: str, part: dict[str, np.ndarray]) -> exact.ExactSum:
+    """The same of integers of at most 16 bits, in one group."""
+    if name == "n":
+        return exact.counts(len(part["a"]))
+    total = 0
+    for k in range(0, len(part["a"]), 2**20):  # products of 32 bits
+        factors = [part[channel][k : k + 2**20].astype(np.int64) for channel in name]
+        total += int(factors[0].sum() if len(factors) == 1 else factors[0] @ factors[1])
+    return exact.exact_sums(np.array([total >> 50 << 50, total & (2**50 - 1)], float))
 
 
 def _exact(name: str, part: dict[str, np.ndarray], index: np.ndarray | None, single: bool) -> exact.ExactSum:

@@ -9,65 +9,89 @@ import numpy as np
 from intake_img.kernels import exact, measures
 from intake_img.kernels.moments import FIELDS, Moments
 
-__all__ = ["add_shifted", "permute_blocks", "shifted_moments", "shifted_sums"]
+__all__ = ["add_shifted", "blocks_of", "permute_blocks", "shifted_moments", "shifted_sums"]
 
 
-def permute_blocks(
-    a: np.ndarray, b: np.ndarray, block: tuple[int, ...], mask: np.ndarray | None, n: int, seed: int
-) -> tuple[float, np.ndarray]:
+def permute_blocks(blocks_a: np.ndarray, blocks_b: np.ndarray, n: int, seed: int) -> tuple[float, np.ndarray]:
     """Pearson's r of two channels, and of `n` arrangements of the first in which its blocks are exchanged at random.
 
-    Costes' randomisation: blocks as large as the point spread function keep the correlation of neighbours. Only blocks
-    that lie whole within the image, and the mask, take part, in the r that is tested as well; pixels are not smoothed.
+    Costes' randomisation: blocks as large as the point spread function keep the correlation of neighbours; pixels are
+    not smoothed. Blocks are read a batch at a time, so that they may lie in a file.
 
     Parameters
     ----------
-    a, b : ndarray, same shape
-    block : tuple of int
-        Edge lengths of a block in pixels.
-    mask : ndarray of bool, same shape, optional
+    blocks_a, blocks_b : ndarray of shape (K, P)
+        Pixels of the blocks that take part, see `blocks_of`.
     n : int
     seed : int
 
     Returns
     -------
     r : float
-        NaN if fewer than two blocks take part or a channel is constant in them.
+        NaN if there are fewer than two blocks or a channel is constant in them.
     permuted : ndarray of shape (n,)
 
     References
     ----------
     .. [1] Costes et al., Biophysical Journal 86 (2004), https://doi.org/10.1529/biophysj.103.038422
     """
-    blocks_a, blocks_b = (_blocks(x, block).astype(np.float64) for x in (a, b))
-    whole = np.isfinite(blocks_a).all(axis=1) & np.isfinite(blocks_b).all(axis=1)
-    if mask is not None:
-        whole &= _blocks(mask, block).all(axis=1)
-    blocks_a, blocks_b = blocks_a[whole], blocks_b[whole]
-    if len(blocks_a) < 2:
+    size, pixels = blocks_a.shape
+    step = max(1, _BATCH // max(1, pixels))
+    batches = [slice(k, k + step) for k in range(0, size, step)]
+    if size < 2:
         return np.nan, np.full(n, np.nan)
-    blocks_a -= blocks_a.mean()
-    blocks_b -= blocks_b.mean()
-    norm = np.sqrt((blocks_a**2).sum() * (blocks_b**2).sum())
+    mean_a, mean_b = (sum(float(x[k].sum(dtype=np.float64)) for k in batches) / x.size for x in (blocks_a, blocks_b))
+
+    def centred(blocks: np.ndarray, rows: slice | np.ndarray, mean: float) -> np.ndarray:
+        part = blocks[rows].astype(np.float64)
+        part -= mean
+        return part
+
+    def product(order: np.ndarray) -> float:
+        return sum(
+            float(np.einsum("ij,ij->", centred(blocks_a, order[k], mean_a), centred(blocks_b, k, mean_b)))
+            for k in batches
+        )
+
+    square_a, square_b = (
+        sum(float(np.einsum("ij,ij->", c, c)) for c in (centred(x, k, m) for k in batches))
+        for x, m in ((blocks_a, mean_a), (blocks_b, mean_b))
+    )
+    norm = np.sqrt(square_a * square_b)
     if norm == 0:
         return np.nan, np.full(n, np.nan)
     generator = np.random.default_rng(seed)
-    permuted = np.empty(n)
-    for k in range(n):
-        permuted[k] = np.einsum("ij,ij->", blocks_a[generator.permutation(len(blocks_a))], blocks_b) / norm
-    return float(np.einsum("ij,ij->", blocks_a, blocks_b) / norm), permuted
+    permuted = np.array([product(generator.permutation(size)) / norm for _ in range(n)])
+    return product(np.arange(size)) / norm, permuted
 
 
-def _blocks(array: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """Whole blocks as rows."""
+_BATCH = 2**20
+
+
+def blocks_of(array: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
+    """Return the whole blocks of an array as rows, in the order of their places.
+
+    Parameters
+    ----------
+    array : ndarray
+    block : tuple of int
+        Edge lengths in pixels; what is left over at the ends is left out.
+    """
     array = array[tuple(slice(0, n // s * s) for n, s in zip(array.shape, block, strict=True))]
     split = array.reshape([k for n, s in zip(array.shape, block, strict=True) for k in (n // s, s)])
     order = [*range(0, split.ndim, 2), *range(1, split.ndim, 2)]
     return split.transpose(order).reshape(-1, int(np.prod(block)))
 
 
-def shifted_sums(a: np.ndarray, b: np.ndarray, keep: np.ndarray | None, axis: int, shifts: list[int]) -> list[dict]:
-    """Sums for Pearson's r of a[x] with b[x + d], for each shift d along an axis that the chunk holds whole.
+def shifted_sums(
+    a: np.ndarray,
+    b: np.ndarray,
+    keep: np.ndarray | None,
+    axis: int,
+    shifts: list[int],
+    halo: tuple[int, int] = (0, 0),
+) -> list[dict]:
+    """Sums for Pearson's r of a[x] with b[x + d], for each shift d along an axis.
 
     Parameters
     ----------
@@ -76,6 +100,8 @@ def shifted_sums(a: np.ndarray, b: np.ndarray, keep: np.ndarray | None, axis: in
         Both pixels of a pair must be kept.
     axis : int
     shifts : list of int
+    halo : (int, int)
+        Pixels at both ends of the axis that belong to the chunks before and after: x does not lie among them.
 
     Returns
     -------
@@ -87,7 +113,8 @@ def shifted_sums(a: np.ndarray, b: np.ndarray, keep: np.ndarray | None, axis: in
     inside = None if keep is None else np.moveaxis(keep, axis, 0)
     length = len(a)
     for d in shifts:
-        first, second = slice(max(0, -d), min(length, length - d)), slice(max(0, d), min(length, length + d))
+        low, high = max(halo[0], -d), min(length - halo[1], length - d)
+        first, second = slice(low, max(low, high)), slice(low + d, max(low, high) + d)
         x, y = a[first].ravel(), b[second].ravel()
         chosen = None if inside is None else (inside[first] & inside[second]).ravel()
         if a.dtype.kind == "f":
@@ -106,9 +133,12 @@ def _sums(x: np.ndarray, y: np.ndarray) -> dict:
     if x.dtype.kind == "f" or x.dtype.itemsize > 2:
         parts = measures.tally_pixels(x.astype(float), y.astype(float), None, _ALL, 0, 0, measures.Conventions())
         return dict(parts)
-    x, y = x.astype(np.int64), y.astype(np.int64)
-    sums = {"n": len(x), "a": x.sum(), "b": y.sum(), "aa": x @ x, "bb": y @ y, "ab": x @ y}
-    return {k: int(v) for k, v in sums.items()}
+    sums = dict.fromkeys(FIELDS, 0)
+    for k in range(0, len(x), 2**20):  # so many products of 32 bits are whole numbers that a float holds
+        p, q = (v[k : k + 2**20].astype(np.float64) for v in (x, y))
+        part = {"n": len(p), "a": p.sum(), "b": q.sum(), "aa": p @ p, "bb": q @ q, "ab": p @ q}
+        sums = {name: sums[name] + int(part[name]) for name in FIELDS}
+    return sums
 
 
 def add_shifted(parts: list[list[dict]]) -> list[dict]:

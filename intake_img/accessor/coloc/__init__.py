@@ -239,8 +239,7 @@ class Coloc:
             ``pearson`` (over the blocks that take part), ``p_value`` = (1 + arrangements at least as extreme) / (1 +
             n),
             so that small is significant, ``z_score``, ``mean`` and ``std`` of the arrangements, and ``permuted``
-            itself.
-            Two channels of one position are held in memory.
+            itself. Channels that are larger than some memory are kept block by block in a temporary file.
         """
         from intake_img.accessor.coloc.significance import significance
 
@@ -440,6 +439,9 @@ class Coloc:
         """
         from intake_img.accessor.coloc.objects import objects
 
+        for k, x in enumerate((labels1, labels2)):
+            if isinstance(x, str) and (not isinstance(self._obj, xr.Dataset) or x not in self._obj):
+                raise KeyError(f"labels{k + 1}={x!r}: the Dataset has no such variable")
         found = [self._obj[x] if isinstance(x, str) else x for x in (labels1, labels2)]
         for k, x in enumerate(found):
             if not isinstance(x, xr.DataArray):
@@ -463,8 +465,12 @@ class Coloc:
         experiment : str
             Name under which they are kept.
         """
+        import pandas
+
         from intake_img.accessor.coloc import store
 
+        if matches is not None and not isinstance(matches, pandas.DataFrame):
+            raise TypeError(f"matches are {type(matches).__name__}: expected a DataFrame")
         if blobs is None:
             blobs = getattr(matches, "source", None)
             if blobs is None:
@@ -535,7 +541,7 @@ class Coloc:
         from intake_img.accessor.coloc import pictures
 
         return pictures.scatter(
-            self._obj, a, b, mask=mask, thresholds=thresholds, fit=fit, bins=bins, ax=ax, at=dict(at or {}), **options
+            self._obj, a, b, mask=mask, thresholds=thresholds, fit=fit, bins=bins, ax=ax, at=at, **options
         )
 
     def ica(
@@ -544,7 +550,7 @@ class Coloc:
         """Draw Li's intensity correlation analysis: each channel over (A - mean A)(B - mean B); returns two axes."""
         from intake_img.accessor.coloc import pictures
 
-        return pictures.ica(self._obj, a, b, mask=mask, bins=bins, ax=ax, at=dict(at or {}))
+        return pictures.ica(self._obj, a, b, mask=mask, bins=bins, ax=ax, at=at)
 
     def overlay(
         self, a: Any, b: Any, *, thresholds: Any = "costes", mask: Any = None, ax: Any = None,
@@ -553,7 +559,7 @@ class Coloc:
         """Draw two channels (maximum along z) in magenta and green, and pixels above both thresholds in white."""
         from intake_img.accessor.coloc import pictures
 
-        return pictures.overlay(self._obj, a, b, thresholds=thresholds, mask=mask, ax=ax, at=dict(at or {}))
+        return pictures.overlay(self._obj, a, b, thresholds=thresholds, mask=mask, ax=ax, at=at)
 
     def plot_matches(
         self, matches: pd.DataFrame, *, channel: Any = None, ax: Any = None, at: Mapping[str, int] | None = None
@@ -561,7 +567,7 @@ class Coloc:
         """Draw matched blobs, joined by lines, over the maximum along z of a channel (the first by default)."""
         from intake_img.accessor.coloc import pictures
 
-        return pictures.matches(self._obj, matches, channel=channel, ax=ax, at=dict(at or {}))
+        return pictures.matches(self._obj, matches, channel=channel, ax=ax, at=at)
 
     def report(
         self, path: Any, pairs: Any = None, *, images: Mapping[str, Any] | None = None, **options: Any
@@ -580,6 +586,8 @@ class Coloc:
         """
         from intake_img.accessor.coloc.report import report
 
+        if images is not None and not isinstance(images, Mapping):
+            raise TypeError(f"images are {type(images).__name__}: expected a mapping of names to Datasets")
         name = str(self._obj.attrs.get("uri") or "image").rsplit("/", 1)[-1]
         return report({name: self._obj, **(images or {})}, path, pairs=pairs, **options)
 

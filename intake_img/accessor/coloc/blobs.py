@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import blobs as kernel
@@ -28,6 +29,9 @@ def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, .
             f"blobs lack the column {missing[0]!r}: expected {', '.join(['blob_id', 'channel', *lead, *spatial])}; "
             f"they have {', '.join(map(str, blobs.columns))}"
         )
+    for axis in spatial:
+        if blobs[axis].dtype.kind not in "iuf" and len(blobs):
+            raise TypeError(f"the column {axis!r} of blobs holds {blobs[axis].dtype}: expected numbers")
     if "blob_id" not in blobs:
         return blobs.assign(blob_id=np.arange(len(blobs)))
     if blobs["blob_id"].duplicated().any():
@@ -108,12 +112,14 @@ def _offsets(scene: Scene, blobs: pd.DataFrame, footprint: Any) -> list[np.ndarr
         if "radius" not in blobs:
             raise ValueError("footprint='radius' needs a column 'radius' of the blobs")
         spacing = np.array([scene.spacing(a) for a in scene.spatial])
+        if not (blobs["radius"].to_numpy(float) >= 0).all():
+            raise ValueError("the column 'radius' of blobs holds negative or undefined lengths")
         radii, index = np.unique(blobs["radius"].to_numpy(float), return_inverse=True)
         balls = [kernel.ball(r / spacing) for r in radii]
         return [balls[k] for k in index]
     if isinstance(footprint, Mapping):
-        return [kernel.ball(scene.in_pixels(footprint, "footprint"))]
-    radii = np.full(len(scene.spatial), float(footprint))
+        return [kernel.ball(scene.in_pixels(footprint, "footprint", above=False))]
+    radii = np.full(len(scene.spatial), checks.number("footprint", footprint, 0))
     return [kernel.ball(np.where([scene.image.sizes[a] > 1 for a in scene.spatial], radii, 0))]
 
 
@@ -203,7 +209,7 @@ def _limits(scene: Scene, threshold: Any, means: np.ndarray, channels: np.ndarra
     limits = np.full(size, np.nan)
     if isinstance(threshold, Mapping):
         for name, value in threshold.items():
-            limits[scene.channel(name)] = float(value)
+            limits[scene.channel(name)] = checks.number(f"threshold[{name!r}]", value)
     elif isinstance(threshold, str):
         if threshold != "min":
             raise ValueError(f"threshold={threshold!r}: expected 'min', a percentile, or {{channel: value}}")
@@ -212,8 +218,7 @@ def _limits(scene: Scene, threshold: Any, means: np.ndarray, channels: np.ndarra
             own = own[~np.isnan(own)]
             limits[c] = own.min() if len(own) else np.nan
     else:
-        if not 0 <= float(threshold) <= 100:
-            raise ValueError(f"threshold={threshold!r}: a percentile lies between 0 and 100")
+        checks.number("threshold", threshold, 0, 100)
         for c in range(size):
             if pooled[c]:
                 limits[c] = np.percentile(np.concatenate(pooled[c]), float(threshold))
@@ -231,6 +236,10 @@ def detect(
         raise MissingExtraError("scikit-image", "skimage", "detecting blobs")
     if method not in ("log", "dog"):
         raise ValueError(f"method={method!r}: expected 'log' or 'dog'")
+    checks.number("threshold", threshold)
+    checks.whole("num_sigma", num_sigma, 1)
+    checks.number("sigma_ratio", sigma_ratio, 1, above=True)
+    checks.number("overlap", overlap, 0, 1)
     image = obj.img._first
     if "c" not in image.dims:
         obj = image.expand_dims("c")
@@ -238,11 +247,13 @@ def detect(
     if "c" not in image.dims and channels is not None:
         raise AxesError("the image has no channel axis: leave channels out")
     names = scene.channels
-    chosen = range(len(names)) if channels is None else [scene.channel(c) for c in _listed(channels)]
+    chosen = range(len(names)) if channels is None else [scene.channel(c) for c in checks.listed("channels", channels)]
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)
     spread = np.sqrt(len(spatial))
     low, high = (_sigmas(scene, r, what, units, spatial) / spread
                  for r, what in ((min_radius, "min_radius"), (max_radius, "max_radius")))  # fmt: skip
+    if (low > high).any():
+        raise ValueError(f"min_radius={min_radius!r} is larger than max_radius={max_radius!r}")
     options: dict[str, Any] = {"min_sigma": low.tolist(), "max_sigma": high.tolist(), "threshold": threshold}
     options |= {"num_sigma": num_sigma} if method == "log" else {"sigma_ratio": sigma_ratio}
     depth = kernel.halo(method, high, sigma_ratio)
@@ -261,10 +272,6 @@ def detect(
     table.insert(0, "blob_id", np.arange(len(table)))
     table.attrs = {"units": scene.unit, "method": method}
     return table
-
-
-def _listed(channels: Any) -> list[Any]:
-    return [channels] if isinstance(channels, (str, int)) else list(channels)
 
 
 def _sigmas(scene: Scene, radius: Any, what: str, units: str | None, spatial: tuple[str, ...]) -> np.ndarray:

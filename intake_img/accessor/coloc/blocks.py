@@ -16,7 +16,9 @@ from intake_img.accessor.coloc.inputs import Scene, pixels_of
 
 __all__ = ["reduce_blocks"]
 
-_FAN_IN = 16
+_FAN_IN = 8
+_BUNDLE = 2**23
+"""So many pixels of chunks are collected before they are reduced."""
 
 
 def reduce_blocks(
@@ -27,7 +29,8 @@ def reduce_blocks(
     finish: Callable[[Any, tuple[int, ...]], Any],
     mask: xr.DataArray | None = None,
     labels: xr.DataArray | None = None,
-    whole: Sequence[str] = (),
+    halo: tuple[str, int] | None = None,
+    collect: Callable[[list[Any]], Any] | None = None,
 ) -> np.ndarray:
     """Reduce an image over its axes of space.
 
@@ -44,8 +47,12 @@ def reduce_blocks(
     finish : callable
         ``(yield, position) -> result`` of one position.
     mask, labels : DataArray, optional
-    whole : sequence of str
-        Axes that each chunk must hold whole.
+    halo : (str, int), optional
+        An axis of space along which each chunk is given so many pixels of its neighbours; how many it got on either
+        side follows the position.
+    collect : callable, optional
+        List of what `per_block` returns, of a few chunks that follow each other, to one yield; without, what
+        `per_block` returns is the yield.
 
     Returns
     -------
@@ -54,42 +61,53 @@ def reduce_blocks(
     import dask
     import dask.array as da
 
-    order = (*scene.lead, "c", *scene.spatial)
-    image = pixels_of(scene.image.isel(c=list(channels)), order, whole=["c", *whole])
-    out = tuple(a for a in order if a != "c")
-    extra: list[Any] = []
-    chunks = dict(zip(order, image.chunks, strict=True))
+    order = (*scene.lead, *scene.spatial)
+    planes = [pixels_of(scene.image.isel(c=c), order) for c in channels]
+    if halo and halo[1]:  # chunks of at least the width of a halo
+        axis = order.index(halo[0])
+        chunks_of = da.overlap.ensure_minimum_chunksize(halo[1], planes[0].chunks[axis])
+        planes[0] = planes[0].rechunk({axis: chunks_of})
+    planes = [p.rechunk(planes[0].chunks) for p in planes]
+    chunks = dict(zip(order, planes[0].chunks, strict=True))
+    companions: list[Any] = []
     for companion in (mask, labels):
         if companion is None:
-            extra += [None, None]
+            companions += [None, None]
             continue
-        dims = tuple(a for a in out if a in companion.dims)
+        dims = tuple(a for a in order if a in companion.dims)
         array = pixels_of(companion, dims)
-        extra += [array.rechunk(tuple(chunks[a] for a in dims)), dims]
-    dims_of = tuple(extra[1::2])
+        companions += [_with_halo(array.rechunk(tuple(chunks[a] for a in dims)), dims, halo), dims]
+    planes = [_with_halo(plane, order, halo) for plane in planes]
+    starts: list[Any] = []
     for a in scene.lead:  # where a chunk lies on the kept axes
-        extra += [da.arange(scene.image.sizes[a], chunks=(chunks[a],)), (a,)]
+        starts += [da.arange(scene.image.sizes[a], chunks=(chunks[a],)), (a,)]
+    if halo:
+        for ends in _widths(len(chunks[halo[0]]), halo[1]):
+            starts += [da.from_array(ends, chunks=1), (halo[0],)]
     yields = da.blockwise(
         _block,
-        out,
-        image,
         order,
-        *extra,
+        *companions,
+        *(x for plane in planes for x in (plane, order)),
+        *starts,
         per_block=per_block,
         channels=tuple(channels),
         order=order,
-        companions=dims_of,
+        companions=tuple(companions[1::2]),
         nlead=len(scene.lead),
-        adjust_chunks={a: (lambda n: 1) for a in out},
+        adjust_chunks={a: (lambda n: 1) for a in order},
         concatenate=True,
+        align_arrays=False,
         dtype=object,
-        meta=np.empty((0,) * len(out), object),
+        meta=np.empty((0,) * len(order), object),
     )
     blocks = yields.to_delayed(optimize_graph=False)
     sizes = [chunks[a] for a in scene.lead]
     tasks, places = [], []
     for place in product(*(range(len(s)) for s in sizes)):
-        parts = [dask.delayed(_unbox, pure=False)(b) for b in blocks[place].ravel()]
+        parts = list(blocks[place].ravel())
+        bundles = _bundles(place, chunks, scene) if collect else [[k] for k in range(len(parts))]
+        parts = [dask.delayed(_collect, pure=False)([parts[k] for k in bundle], collect) for bundle in bundles]
         while len(parts) > 1:
             parts = [
                 dask.delayed(_merge, pure=False)(parts[k : k + _FAN_IN], merge) for k in range(0, len(parts), _FAN_IN)
@@ -104,11 +122,38 @@ def reduce_blocks(
     return result
 
 
+def _with_halo(array: Any, dims: Sequence[str], halo: tuple[str, int] | None) -> Any:
+    import dask.array as da
+
+    if halo is None or halo[1] == 0 or halo[0] not in dims:
+        return array
+    return da.overlap.overlap(array, {dims.index(halo[0]): halo[1]}, boundary="none", allow_rechunk=False)
+
+
+def _widths(chunks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that each chunk got before and after its own."""
+    return np.array([0] + [width] * (chunks - 1)), np.array([width] * (chunks - 1) + [0])
+
+
+def _bundles(place: tuple[int, ...], chunks: dict[str, tuple[int, ...]], scene: Scene) -> list[list[int]]:
+    """Numbers of the chunks at a place, in order, by bundles of about so many pixels."""
+    lead = int(np.prod([chunks[a][k] for a, k in zip(scene.lead, place, strict=True)]))
+    sizes = [lead * int(np.prod(s)) for s in product(*(chunks[a] for a in scene.spatial))]
+    bundles: list[list[int]] = []
+    room = 0
+    for k, size in enumerate(sizes):
+        if not bundles or size > room:
+            bundles.append([])
+            room = _BUNDLE
+        bundles[-1].append(k)
+        room -= size
+    return bundles
+
+
 def _block(
-    image: np.ndarray,
     mask: np.ndarray | None,
     labels: np.ndarray | None,
-    *starts: np.ndarray,
+    *arrays: np.ndarray,
     per_block: Callable[..., Any],
     channels: tuple[int, ...],
     order: tuple[str, ...],
@@ -116,22 +161,22 @@ def _block(
     nlead: int,
 ) -> np.ndarray:
     """All positions in one chunk; boxed into an object array of one element."""
-    lead = image.shape[:nlead]
-    space = image.shape[nlead + 1 :]
+    planes, starts = arrays[: len(channels)], arrays[len(channels) :]
+    lead, space = planes[0].shape[:nlead], planes[0].shape[nlead:]
     found = {}
     for position in np.ndindex(*lead):
         inside = [
-            None if dims is None else _at(array, dims, order[:nlead], position, space, order[nlead + 1 :])
+            None if dims is None else _at(array, dims, order[:nlead], position, space, order[nlead:])
             for array, dims in zip((mask, labels), companions, strict=True)
         ]
         keep = None if inside[0] is None else inside[0] != 0
         found[position] = per_block(
-            {c: image[(*position, k)] for k, c in enumerate(channels)},
+            {c: plane[position] for c, plane in zip(channels, planes, strict=True)},
             keep,
             inside[1],
-            tuple(int(s[k]) for s, k in zip(starts, position, strict=True)),
+            (*(int(s[k]) for s, k in zip(starts, position, strict=False)), *(int(s[0]) for s in starts[nlead:])),
         )
-    box = np.empty((1,) * (image.ndim - 1), object)
+    box = np.empty((1,) * len(order), object)
     box[(0,) * box.ndim] = found
     return box
 
@@ -145,8 +190,9 @@ def _at(
     return np.broadcast_to(part, space)
 
 
-def _unbox(box: np.ndarray) -> dict[tuple[int, ...], Any]:
-    return box.ravel()[0]
+def _collect(boxes: list[np.ndarray], collect: Callable[[list[Any]], Any] | None) -> dict[tuple[int, ...], Any]:
+    parts = [box.ravel()[0] for box in boxes]
+    return parts[0] if collect is None else _merge(parts, collect)
 
 
 def _merge(parts: list[dict[tuple[int, ...], Any]], merge: Callable[[list[Any]], Any]) -> dict[tuple[int, ...], Any]:

@@ -49,7 +49,7 @@ def _run(load: Any, arguments: Any) -> int:
         return 0
     table = report(images, arguments.out, overwrite=arguments.overwrite, **options)
     print(
-        f"{arguments.out}: {len(table)} pair{'s' * (len(table) != 1)} of {len(images)} image{'s' * (len(images) != 1)}"
+        f"{arguments.out}: {len(table)} row{'s' * (len(table) != 1)} of {len(images)} image{'s' * (len(images) != 1)}"
     )
     return 0
 

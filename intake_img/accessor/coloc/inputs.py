@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.axes import SPATIAL
 from intake_img.errors import AxesError
 from intake_img.image import spacing_of
@@ -63,6 +64,8 @@ class Scene:
             if not found:
                 raise AxesError("colocalization needs two channels; the image has one")
             return found
+        if not isinstance(pairs, (tuple, list)) or not len(pairs):
+            raise TypeError(f"pairs={pairs!r}: expected a pair of channels or a list of pairs, e.g. ('actin', 'DNA')")
         if len(pairs) == 2 and not isinstance(pairs[0], (tuple, list)):
             pairs = [pairs]
         for pair in pairs:
@@ -85,7 +88,7 @@ class Scene:
         units = {str(self.image[a].attrs.get("units", "px")) for a in self.spatial if a in self.image.coords}
         return units.pop() if len(units) == 1 else "px"
 
-    def in_pixels(self, length: Any, what: str, units: str | None = None) -> np.ndarray:
+    def in_pixels(self, length: Any, what: str, units: str | None = None, *, above: bool = True) -> np.ndarray:
         """A length for each axis of space in pixels: from a number or a mapping of axes, in the unit of the axes.
 
         Parameters
@@ -93,9 +96,12 @@ class Scene:
         length : float or mapping of str to float
         what : str
             Name of the argument, for messages.
+        above : bool
+            Whether 0 is not allowed.
         units : {None, "px"}
             ``"px"`` says that the lengths are in pixels already.
         """
+        checks.choice("units", units, (None, "px"))
         if isinstance(length, Mapping):
             if unknown := [a for a in length if a not in self.spatial]:
                 raise AxesError(
@@ -103,9 +109,9 @@ class Scene:
                 )
             if missing := [a for a in self.spatial if a not in length]:
                 raise AxesError(f"{what} lacks the axis {missing[0]!r}: expected a length for each of {self.spatial}")
-            values = [float(length[a]) for a in self.spatial]
+            values = [checks.number(f"{what}[{a!r}]", length[a], 0, above=above) for a in self.spatial]
         elif np.ndim(length) == 0:
-            values = [float(length)] * len(self.spatial)
+            values = [checks.number(what, length, 0, above=above)] * len(self.spatial)
         else:
             raise TypeError(f"{what}={length!r}: expected a number, or a mapping of axes to numbers")
         scale = [1.0 if units == "px" else self.spacing(a) for a in self.spatial]
@@ -122,12 +128,16 @@ class Scene:
         if isinstance(given, xr.Dataset):
             given = given.img._first
         if not isinstance(given, xr.DataArray):
-            ndim = np.ndim(given)
+            if not hasattr(given, "ndim"):
+                given = np.asarray(given)
+            ndim = given.ndim
             dims = [self.spatial, self.lead + self.spatial]
             named = next((d for d in dims if len(d) == ndim), None)
             if named is None:
                 raise AxesError(f"{what} has {ndim} axes: expected {' or '.join(repr(''.join(d)) for d in dims)}")
             given = xr.DataArray(given, dims=named)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(f"{what} holds {given.dtype}: expected numbers or bool")
         if alien := [str(d) for d in given.dims if d not in self.lead + self.spatial]:
             raise AxesError(f"{what} has the axis {alien[0]!r}, expected only {''.join(self.lead + self.spatial)!r}")
         for axis in given.dims:

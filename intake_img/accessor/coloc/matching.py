@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blobs import check
 from intake_img.accessor.coloc.inputs import Scene
-from intake_img.errors import AxesError
 from intake_img.kernels import matching as kernel
 from intake_img.kernels import spatial as statistics
 
@@ -81,6 +81,7 @@ class Matches(pd.DataFrame):
 
     def blobs(self, side: int) -> pd.DataFrame:
         """The blobs of one side (1 or 2), in the order of the matches (magmap: ``get_blobs``)."""
+        checks.choice("side", side, (1, 2))
         return self.source.set_index("blob_id", drop=False).loc[self[f"blob{side}_id"]].reset_index(drop=True)
 
     def update_blobs(self, function: Callable[..., np.ndarray], *args: Any) -> Matches:
@@ -89,6 +90,8 @@ class Matches(pd.DataFrame):
         Means and distances follow; ``distance_scaled`` and the blobs themselves keep their values (magmap:
         ``update_blobs``).
         """
+        if not callable(function):
+            raise TypeError(f"function={function!r}: expected a function of an array of shape (n, d)")
         axes = [a for a in ("z", "y", "x") if f"{a}1" in self.columns]
         out = self.copy()
         sides = [np.asarray(function(self[[f"{a}{k}" for a in axes]].to_numpy(float), *args), float) for k in (1, 2)]
@@ -121,7 +124,9 @@ def match(
     names = _present(scene, blobs, channels)
     pairs = list(combinations(names, 2))
     kept = [a for a in scene.lead if a in blobs.columns]
-    padding = None if inner_padding is None else scene.in_pixels(inner_padding, "inner_padding", units) * scale
+    padding = None
+    if inner_padding is not None:
+        padding = scene.in_pixels(inner_padding, "inner_padding", units, above=False) * scale
     size = None if blocks is None else scene.in_pixels(blocks, "blocks", units) * scale
     box = _box(scene, roi)
     work = _Work(tolerance, method, padding, size, box)
@@ -199,7 +204,7 @@ def _present(scene: Scene, blobs: pd.DataFrame, channels: Any) -> list[Any]:
         value = name.item() if isinstance(name, np.generic) else name
         found[scene.channel(value)] = value
     if channels is not None:
-        wanted = {scene.channel(c) for c in channels}
+        wanted = {scene.channel(c) for c in checks.listed("channels", channels)}
         found = {k: v for k, v in found.items() if k in wanted}
     return [found[k] for k in sorted(found)]
 
@@ -209,10 +214,8 @@ def within(blobs: pd.DataFrame, roi: Any, scene: Scene | None = None) -> pd.Data
     if roi is None:
         return blobs
     keep = np.ones(len(blobs), bool)
-    for axis, bounds in roi.items():
-        if axis not in blobs or (scene and axis not in scene.spatial + scene.lead):
-            raise AxesError(f"roi names the axis {axis!r}; the blobs have {', '.join(map(str, blobs.columns))}")
-        low, high = (bounds.start, bounds.stop) if isinstance(bounds, slice) else bounds
+    axes = [str(c) for c in blobs.columns if not scene or c in scene.spatial + scene.lead]
+    for axis, (low, high) in checks.region(roi, axes).items():
         values = blobs[axis].to_numpy()
         if low is not None:
             keep &= values >= low
@@ -227,7 +230,7 @@ def _box(scene: Scene, roi: Any) -> np.ndarray:
     high = low + [scene.image.sizes[a] * scene.spacing(a) for a in scene.spatial]
     for k, a in enumerate(scene.spatial):
         if isinstance(roi, Mapping) and a in roi:
-            bounds = (roi[a].start, roi[a].stop) if isinstance(roi[a], slice) else roi[a]
+            bounds = checks.bounds_of(f"roi[{a!r}]", roi[a])
             low[k] = low[k] if bounds[0] is None else bounds[0]
             high[k] = high[k] if bounds[1] is None else bounds[1]
     return np.stack([low, high])
@@ -241,11 +244,15 @@ def _groups(blobs: pd.DataFrame, kept: list[str]) -> Iterator[tuple[tuple[Any, .
         yield (key if isinstance(key, tuple) else (key,)), group
 
 
+def _finite(blobs: pd.DataFrame, spatial: tuple[str, ...]) -> None:
+    if not np.isfinite(blobs[list(spatial)].to_numpy(float)).all():
+        raise ValueError("blobs hold positions that are not finite: leave them out first")
+
+
 def _pairs(one: pd.DataFrame, two: pd.DataFrame, spatial: tuple[str, ...], work: _Work) -> dict[str, Any]:
+    for table in (one, two):
+        _finite(table, spatial)
     a, b = (t[list(spatial)].to_numpy(float) for t in (one, two))
-    for points in (a, b):
-        if not np.isfinite(points).all():
-            raise ValueError("blobs hold positions that are not finite: leave them out before matching")
     i, j, distance = work.edges(a, b)
     out: dict[str, Any] = {"blob1_id": one["blob_id"].to_numpy()[i], "blob2_id": two["blob_id"].to_numpy()[j]}
     for k, axis in enumerate(spatial):
@@ -278,6 +285,7 @@ def nearest(obj: Any, blobs: pd.DataFrame, channel1: Any, channel2: Any) -> pd.D
     blobs = check(blobs, scene.spatial)
     kept = [a for a in scene.lead if a in blobs.columns]
     parts = []
+    _finite(blobs, scene.spatial)
     for _, group in _groups(blobs, kept):
         one, two = (_of_channel(scene, group, c) for c in (channel1, channel2))
         distance, row = statistics.nearest(*(t[list(scene.spatial)].to_numpy(float) for t in (one, two)))
@@ -305,7 +313,13 @@ def cross_k(
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)
     low = np.array([scene.origin(a) - scene.spacing(a) / 2 for a in spatial])
     box = np.array([scene.image.sizes[a] * scene.spacing(a) for a in spatial])
-    radii = np.asarray(radii, float)
+    radii = np.array([checks.number("radii", r, 0, above=True) for r in np.atleast_1d(np.asarray(radii, object))])
+    if not len(radii):
+        raise ValueError("radii=[]: expected at least one length")
+    checks.choice("edges", edges, ("translation", "none"))
+    checks.whole("n", n, 0)
+    checks.whole("seed", seed, 0)
+    _finite(blobs, scene.spatial)
     results, keys = [], []
     for key, group in _groups(blobs, kept):
         a, b = (_of_channel(scene, group, c)[list(spatial)].to_numpy(float) - low for c in (channel1, channel2))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import pixels_of
 from intake_img.axes import SPATIAL
 from intake_img.errors import AxesError
@@ -24,6 +25,8 @@ def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: float | None)
             raise TypeError(f"{name} are {labels.dtype}: expected integers, one number for each object")
     if one.dims != two.dims or one.shape != two.shape:
         raise AxesError(f"the label images differ: {dict(one.sizes)} and {dict(two.sizes)}")
+    if max_distance is not None:
+        checks.number("max_distance", max_distance, 0)
     spatial = tuple(str(a) for a in one.dims if str(a) in SPATIAL)
     lead = tuple(str(a) for a in one.dims if str(a) not in SPATIAL)
     tables = []

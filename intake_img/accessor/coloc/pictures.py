@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from intake_img.accessor.coloc import pixels
+from intake_img.accessor.coloc import checks, pixels
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.errors import MissingExtraError
 from intake_img.kernels.joint import Table
@@ -24,27 +24,31 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
-def _one_place(scene: Scene, at: dict[str, Any]) -> Any:
+def _one_place(scene: Scene, at: Any) -> Any:
     """The object at one position on the axes that are kept; the first where none is named."""
-    obj = scene.obj.isel(dict(at))
+    at = checks.at_places(at, {a: scene.image.sizes[a] for a in scene.lead})
+    obj = scene.obj.isel(at)
     rest = [a for a in scene.lead if a not in at]
     return obj.isel(dict.fromkeys(rest, 0))
 
 
-def table_at(obj: Any, a: Any, b: Any, mask: Any, at: dict[str, Any]) -> Table:
+def table_at(obj: Any, a: Any, b: Any, mask: Any, at: Any) -> Table:
     """Return the table of a pair at one position."""
     scene = Scene(obj)
     companion = scene.companion(mask, "mask")
+    at = checks.at_places(at, {a: scene.image.sizes[a] for a in scene.lead})
     if companion is not None:
         companion = companion.isel({k: at.get(k, 0) for k in scene.lead if k in companion.dims})
     return pixels.histogram(_one_place(scene, at), a, b, mask=companion).item()
 
 
 def scatter(
-    obj: Any, a: Any, b: Any, *, mask: Any, thresholds: Any, fit: str | None, bins: int, ax: Any, at: dict[str, Any],
+    obj: Any, a: Any, b: Any, *, mask: Any, thresholds: Any, fit: str | None, bins: int, ax: Any, at: Any,
     **options: Any,
 ) -> Any:  # fmt: skip
     """Draw the joint histogram; see `Coloc.scatter`."""
+    checks.whole("bins", bins, 1)
+    checks.choice("fit", fit, ("orthogonal", "ols", None))
     ax = _axes(ax)
     from matplotlib.colors import LogNorm
 
@@ -91,8 +95,11 @@ def _edges(values: np.ndarray, bins: int) -> np.ndarray:
     return np.arange(int(low), int(high) + 1 + width, width) - 0.5
 
 
-def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: dict[str, Any]) -> Any:
+def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: Any) -> Any:
     """Draw Li's intensity correlation analysis; see `Coloc.ica`."""
+    checks.whole("bins", bins, 1)
+    if ax is not None and (not hasattr(ax, "__len__") or len(ax) != 2):
+        raise TypeError(f"ax={ax!r}: expected two axes of matplotlib")
     if ax is None:
         _axes(None)
         import matplotlib.pyplot as plt
@@ -105,20 +112,22 @@ def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: dict[str
     table = table_at(obj, a, b, mask, at)
     mean_a, mean_b = (float(m[0]) for m in moments(table).means())
     product = (table.a - mean_a) * (table.b - mean_b)
-    names = scene.channels
+    names, pair = scene.channels, (scene.channel(a), scene.channel(b))
     for one, values, name in ((ax[0], table.a, a), (ax[1], table.b, b)):
-        limit = float(np.abs(product).max()) if len(product) else 1.0
-        edges = [np.linspace(-limit, limit, bins + 1) if limit else np.linspace(-1, 1, bins + 1), _edges(values, bins)]
+        low, high = (float(min(0, product.min())), float(max(0, product.max()))) if len(product) else (0.0, 0.0)
+        edges = [np.linspace(low, high if high > low else low + 1, bins + 1), _edges(values, bins)]
         counts = np.histogram2d(product, values, bins=edges, weights=table.count)[0]
         mesh = one.pcolormesh(*edges, np.ma.masked_equal(counts.T, 0), norm=LogNorm(1, max(2.0, float(counts.max()))))
         one.figure.colorbar(mesh, ax=one, label="pixels")
         one.axvline(0, color="0.3", lw=1)
-        one.set_xlabel("(A - mean A)(B - mean B)")
+        one.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+        one.set_xlabel(f"({names[pair[0]]} − mean)({names[pair[1]]} − mean)")
+        one.set_title(f"{names[scene.channel(name)]}: right of 0 both vary together", fontsize="medium")
         one.set_ylabel(f"{names[scene.channel(name)]} (grey value)")
     return ax
 
 
-def _planes(obj: Any, names: Any, at: dict[str, Any]) -> tuple[Scene, list[np.ndarray]]:
+def _planes(obj: Any, names: Any, at: Any) -> tuple[Scene, list[np.ndarray]]:
     """Maximum projections along z of channels at one position."""
     scene = Scene(_one_place(Scene(obj), at))
     image = scene.image
@@ -148,10 +157,13 @@ def _label(ax: Any, scene: Scene) -> None:
     ax.set_ylabel(f"y ({scene.unit})")
 
 
-def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at: dict[str, Any]) -> Any:
+def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at: Any) -> Any:
     """Draw two channels in magenta and green and the pixels above both thresholds in white; see `Coloc.overlay`."""
+    if thresholds is None:
+        raise ValueError("thresholds=None: expected thresholds, pixels above both of which are white; see measure")
     ax = _axes(ax)
     whole = Scene(obj)
+    at = checks.at_places(at, {a: whole.image.sizes[a] for a in whole.lead})
     first, second = whole.channel(a), whole.channel(b)
     scene, planes = _planes(obj, (first, second), at)
     companion = whole.companion(mask, "mask")
@@ -170,14 +182,21 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     rgb[both.transpose("y", "x").values] = 1
     ax.imshow(rgb, extent=_extent(scene))
     names = whole.channels
-    ax.set_title(f"{names[first]} magenta, {names[second]} green, above both thresholds white", fontsize="small")
+    where = "above both thresholds (at any z)" if "z" in image.dims else "above both thresholds"
+    ax.set_title(f"{names[first]} magenta, {names[second]} green,\n{where} white", fontsize="medium")
     _label(ax, scene)
     return ax
 
 
-def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: dict[str, Any]) -> Any:
+def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: Any) -> Any:
     """Draw matched blobs over a projection; see `Coloc.plot_matches`."""
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"matches are {type(table).__name__}: expected the DataFrame that match returns")
+    if missing := [c for c in ("channel1", "channel2", "y1", "x1", "y2", "x2") if c not in table]:
+        raise ValueError(f"matches lack the column {missing[0]!r}")
     ax = _axes(ax)
+    kept = Scene(obj)
+    at = checks.at_places(at, {a: kept.image.sizes[a] for a in kept.lead})
     scene, planes = _planes(obj, [0 if channel is None else channel], at)
     ax.imshow(_stretch(planes[0]), cmap="gray", extent=_extent(scene))
     for axis in scene.lead:

@@ -2,21 +2,22 @@
 Dataset.
 
 Integers up to 16 bits (and wider ones whose values fit) are counted into joint histograms, from which all follows.
-Floats
-are kept as pixels where they are few; where they are many, sums are exact and what needs ranks or automatic thresholds
-comes from a histogram of equal bins. The result's attributes say which.
+Floats are kept as pixels where they are few; where they are many, and where integers form more pairs of values than a
+histogram holds, sums are exact and what needs ranks or automatic thresholds comes from a histogram of equal bins. The
+result's attributes say which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.kernels import exact, joint, measures
@@ -27,8 +28,10 @@ __all__ = ["LEVELS", "Request", "histogram", "measure", "thresholds_of"]
 
 FEW_PIXELS = 2**23
 """Floats of at most so many pixels at a position are ranked exactly."""
-LEVELS = 2**12
-"""Equal bins of a float channel with more pixels."""
+LEVELS = 2**11
+"""Equal bins of a float channel with more pixels, and of integers with too many distinct pairs of values."""
+MOST_PAIRS = 2**23
+"""A joint histogram holds at most so many distinct pairs of grey values (and labels)."""
 _AUTOMATIC = {"costes": "simple", "costes_bisection": "bisection", "costes_cellprofiler_fast": "cellprofiler_fast",
               "costes_cellprofiler_faster": "cellprofiler_faster"}  # fmt: skip
 
@@ -82,21 +85,24 @@ def parse_thresholds(given: Any, scene: Scene, pairs: list[tuple[int, int]]) -> 
     if given is None or (isinstance(given, str) and given in (*_AUTOMATIC, "otsu")):
         return given
     if isinstance(given, str) and given.endswith("%"):
-        return ("fraction", float(given[:-1]) / 100)
+        try:
+            return ("fraction", checks.number("thresholds", float(given[:-1]), 0, 100) / 100)
+        except ValueError:
+            raise ValueError(f"thresholds={given!r}: expected a share of the maximum from '0%' to '100%'") from None
     if isinstance(given, str):
         raise ValueError(
             f"thresholds={given!r}: expected a number, a pair, {{channel: number}}, or one of "
             f"{', '.join([*_AUTOMATIC, 'otsu'])}, or a share of the maximum such as '15%'"
         )
     if isinstance(given, Mapping):
-        values = {scene.channel(k): float(v) for k, v in given.items()}
+        values = {scene.channel(k): checks.number(f"thresholds[{k!r}]", v) for k, v in given.items()}
         if missing := [c for pair in pairs for c in pair if c not in values]:
             raise ValueError(f"thresholds lack the channel {scene.channels[missing[0]]!r}, which is part of a pair")
         return tuple((values[a], values[b]) for a, b in pairs)
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        return ((float(given[0]), float(given[1])),) * len(pairs)
+        return ((checks.number("thresholds", given[0]), checks.number("thresholds", given[1])),) * len(pairs)
     if np.ndim(given) == 0:
-        return ((float(given), float(given)),) * len(pairs)
+        return ((checks.number("thresholds", given),) * 2,) * len(pairs)
     raise TypeError(f"thresholds={given!r}: expected a number, a pair of numbers, or a mapping of channels to numbers")
 
 
@@ -115,8 +121,13 @@ def measure(
     """Measure pairs of channels; see `Coloc.measure`."""
     scene = Scene(obj)
     chosen = scene.pairs(pairs)
-    rules = measures.Conventions(**conventions)
-    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else names or measures.ALL))
+    names_of = [f.name for f in fields(measures.Conventions)]
+    rules = measures.Conventions(**checks.known("the call", conventions, names_of))
+    if names is not None and not isinstance(names, str) and not isinstance(names, Iterable):
+        raise TypeError(f"measures={names!r}: expected names among {', '.join(measures.ALL + measures.EXTRA)}")
+    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else measures.ALL if names is None else names))
+    if not wanted:
+        raise ValueError(f"measures={names!r}: expected at least one of {', '.join(measures.ALL + measures.EXTRA)}")
     limits = parse_thresholds(thresholds, scene, chosen)
     measures.fields(wanted, rules, limits is not None)
     if thresholds_from not in ("label", "image"):
@@ -125,9 +136,18 @@ def measure(
     if labels is not None and labels.dtype.kind not in "iub":
         raise TypeError(f"labels are {labels.dtype}: expected integers, one number for each region")
     request = Request(tuple(chosen), wanted, limits, rules, labels is not None, scene.image.dtype,
-                      thresholds_from == "image", dict(options or {}))  # fmt: skip
+                      thresholds_from == "image", _costes_options(options))  # fmt: skip
     results, method = _run(scene, request, mask, labels)
     return _dataset(scene, request, results, method)
+
+
+def _costes_options(given: Any) -> dict[str, Any]:
+    options = checks.known("costes_options", {} if given is None else given, ("scale", "ties"))
+    if "scale" in options:
+        checks.number("scale", options["scale"], 0, above=True)
+    if "ties" in options:
+        checks.choice("ties", options["ties"], ("above", "below"))
+    return options
 
 
 def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str]:
@@ -136,9 +156,10 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
     run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
     if request.dtype.kind in "biu":
         found = run(
-            partial(_count, request),
+            partial(_select, request),
             partial(_merge_counts, len(request.pairs), request.bits),
             partial(_finish_counts, request),
+            collect=partial(_count, request.dtype),
         )
         if all(r is not None for r in found.ravel()):
             return found, "joint histogram of grey levels: exact"
@@ -155,13 +176,39 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
 # integers: joint histograms
 
 
-def _count(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
-    return [joint.count_pairs(planes[a], planes[b], labels, keep) for a, b in request.pairs]
+def _select(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[joint.Pixels]:
+    return [joint.select(planes[a], planes[b], labels, keep) for a, b in request.pairs]
+
+
+def _count(dtype: np.dtype, parts: list[list[joint.Pixels]]) -> list[Any]:
+    return [_few(joint.count_pairs([part[k] for part in parts], dtype)) for k in range(len(parts[0]))]
+
+
+def _few(packed: joint.Packed | None) -> joint.Packed | None:
+    """None if there are too many pairs; as a part has no more of them than the whole, the chunks do not matter."""
+    return None if packed is None or len(packed[0]) > MOST_PAIRS else packed
 
 
 def _merge_counts(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
     if any(found is None for part in parts for found in part):
         return [None] * npairs
+    merged = [_merge_few([part[k] for part in parts], bits) for k in range(npairs)]
+    return [None] * npairs if any(m is None for m in merged) else merged
+
+
+def _merge_few(parts: list[joint.Packed], bits: int) -> joint.Packed | None:
+    """Merge as many at a time as a histogram may hold twice; None as soon as there are too many pairs."""
+    waiting: list[joint.Packed] = []
+    for part in parts:
+        if waiting and sum(len(keys) for keys, _ in (*waiting, part)) > 2 * MOST_PAIRS:
+            waiting = [joint.merge(waiting, bits)]
+            if _few(waiting[0]) is None:
+                return None
+        waiting.append(part)
+    return _few(joint.merge(waiting, bits))
+
+
+def _merge_bins(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
     return [joint.merge([part[k] for part in parts], bits) for k in range(npairs)]
 
 
@@ -268,9 +315,8 @@ def _stream(run: Any, request: Request) -> np.ndarray:
     second = None
     if ranked or automatic:
         ranges = {place: [part[1:] for part in first[place]] for place in np.ndindex(first.shape)}
-        second = run(
-            partial(_binned, request, ranges), partial(_merge_counts, size, 0 if request.labelled else 16), _as_it_is
-        )
+        bits = 0 if request.labelled else 16
+        second = run(partial(_binned, request, ranges), partial(_merge_bins, size, bits), _as_it_is)
     plans = {}
     for place in np.ndindex(first.shape):
         binned = [None] * size if second is None else second[place]
@@ -332,7 +378,7 @@ def _binned(
             )
             for j, v in enumerate((x, y))
         ]
-        out.append(joint.count_pairs(codes[0], codes[1], labels=index))
+        out.append(joint.count_pairs([(codes[0], codes[1], index)], codes[0].dtype))
     return out
 
 
@@ -358,16 +404,20 @@ def _plan(request: Request, k: int, first: Any, packed: Any) -> _Plan:
     ranked: dict[str, np.ndarray] = {}
     table = None
     if packed is not None:
-        codes = joint.unpack(packed, np.dtype(np.uint16), groups if request.labelled else None)
-        width = (high - low) / LEVELS
-        centres = [low[j] + (c + 0.5) * width[j] for j, c in enumerate((codes.a, codes.b))]
-        table = Table(codes.group, centres[0], centres[1], codes.count, len(groups))
+        table = _table_of_bins(packed, low, high, groups if request.labelled else None)
     if request.thresholds is not None:
         empty = joint.table_of(np.empty(0), np.empty(0), ngroups=len(groups))
         t1, t2 = thresholds_of(request, k, empty if table is None else table)
     if table is not None:
         ranked = measures.ranked(table, request.names, t1, t2, request.rules)
     return _Plan(groups, sums, means, t1, t2, ranked)
+
+
+def _table_of_bins(packed: joint.Packed, low: np.ndarray, high: np.ndarray, groups: np.ndarray | None = None) -> Table:
+    """The table of bins, each with the value of its centre."""
+    codes = joint.unpack(packed, np.dtype(np.uint16), groups)
+    a, b = (low[j] + (c + 0.5) * ((high - low)[j] / LEVELS) for j, c in enumerate((codes.a, codes.b)))
+    return Table(codes.group, a, b, codes.count, codes.ngroups)
 
 
 def _sums_late(
@@ -433,20 +483,32 @@ def _dataset(scene: Scene, request: Request, results: np.ndarray, method: str) -
 # the joint histogram itself
 
 
-def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None, labels: Any = None) -> np.ndarray:
-    """Return the `Table` of a pair at every position, an object array of the shape of the kept axes."""
+def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
+    """Return the `Table` of a pair at every position, an object array of the shape of the kept axes: of grey values,
+    of pixels where they are few, or of bins.
+    """
     scene = Scene(obj)
     pair = (scene.channel(a), scene.channel(b))
-    request = Request((pair,), ("n",), None, measures.Conventions(), labels is not None, scene.image.dtype)
-    run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"),
-                  labels=scene.companion(labels, "labels"))  # fmt: skip
+    request = Request((pair,), ("n",), None, measures.Conventions(), False, scene.image.dtype)
+    run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"))
     if request.dtype.kind in "biu":
         found = run(
-            partial(_count, request), partial(_merge_counts, 1, request.bits), partial(_table_of_counts, request.dtype)
+            partial(_select, request),
+            partial(_merge_counts, 1, request.bits),
+            partial(_table_of_counts, request.dtype),
+            collect=partial(_count, request.dtype),
         )
         if all(r is not None for r in found.ravel()):
             return found
-    return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
+    if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
+        return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
+    first = run(partial(_sums_first, request), partial(_add_first, 1), _as_it_is)
+    ranges = {place: [first[place][0][1:]] for place in np.ndindex(first.shape)}
+    packed = run(partial(_binned, request, ranges), partial(_merge_bins, 1, 16), _as_it_is)
+    tables = np.empty(first.shape, object)
+    for place in np.ndindex(first.shape):
+        tables[place] = _table_of_bins(packed[place][0], *ranges[place][0])
+    return tables
 
 
 def _table_of_counts(dtype: np.dtype, packed: list[Any], _: Any) -> Table | None:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import xarray as xr
 
 from intake_img.accessor.coloc import pictures, pixels
 from intake_img.accessor.coloc.inputs import Scene
@@ -18,8 +20,11 @@ from intake_img.errors import CannotWriteError, MissingExtraError
 __all__ = ["report"]
 
 _STYLE = (
-    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;font-size:85%}td,th{border:1px solid #ccc;\
-padding:.2em .5em;text-align:right}img{max-width:100%}"
+    "body{font-family:sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:85%;font-variant-numeric:tabular-nums}"
+    "td,th{border-bottom:1px solid #ddd;padding:.3em .7em;text-align:right;white-space:nowrap}"
+    "th:first-child,td:first-child{text-align:left}thead th{background:#f4f4f4}"
+    "img{max-width:100%}h2{margin-top:2em;font-size:115%}dt{font-weight:bold}.small{font-size:85%;color:#555}"
 )
 
 
@@ -44,7 +49,12 @@ def report(
     DataFrame
         One row for each image, pair and position.
     """
+    for name, image in images.items():
+        if not isinstance(image, (xr.Dataset, xr.DataArray)):
+            raise TypeError(f"images[{name!r}] is {type(image).__name__}: expected a Dataset or DataArray")
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     if path.suffix.lower() not in (".html", ".pdf"):
         raise CannotWriteError(f"{path.name}: a report is .html or .pdf")
     if path.exists() and not overwrite:
@@ -53,17 +63,21 @@ def report(
         raise TargetExistsError(f"{path} exists: give overwrite=True to replace it")
     _need_matplotlib()
     tables, pages = [], []
+    attrs: dict[str, Any] = {}
     for name, obj in images.items():
         found = pixels.measure(obj, pairs, mask=mask, thresholds=thresholds, **conventions)
         table = found.to_dataframe().reset_index()
         table.insert(0, "image", name)
         tables.append(table)
+        attrs |= found.attrs
         pages.append((name, obj))
     table = pd.concat(tables, ignore_index=True)
+    table.attrs = attrs
     figures = (_figure(name, obj, pair, thresholds, mask) for name, obj in pages for pair in Scene(obj).pairs(pairs))
     whole = path.with_name(f".{path.name}.part")
     try:
-        (_html if path.suffix.lower() == ".html" else _pdf)(whole, table, figures)
+        shown = table.drop(columns=["channel1", "channel2"])
+        (_html if path.suffix.lower() == ".html" else _pdf)(whole, shown, figures)
         whole.replace(path)
     finally:
         whole.unlink(missing_ok=True)
@@ -92,21 +106,51 @@ def _figure(name: str, obj: Any, pair: Sequence[int], thresholds: Any, mask: Any
         pictures.overlay(obj, a, b, thresholds=limits, mask=mask, ax=axes[0, 1], at={})
     pictures.ica(obj, a, b, mask=mask, bins=128, ax=axes[1], at={})
     names = scene.channels
-    figure.suptitle(f"{name}: {names[a]} and {names[b]}")
+    several = [f"{axis} = {_place(scene, axis)}" for axis in scene.lead if scene.image.sizes[axis] > 1]
+    figure.suptitle(", ".join([f"{name}: {names[a]} and {names[b]}", *several]))
     return figure
 
 
+def _place(scene: Scene, axis: str) -> str:
+    """Coordinate of the position that is drawn, the first."""
+    if axis not in scene.image.coords:
+        return f"0 of {scene.image.sizes[axis]}"
+    unit = scene.image[axis].attrs.get("units", "")
+    return f"{scene.image[axis].values[0]} {unit}".strip()
+
+
 def _html(path: Path, table: pd.DataFrame, figures: Any) -> None:
+    columns = table.columns if len(table) > 3 else None
+    shown = table if columns is not None else table.set_index("image").T.rename_axis(None, axis=1).reset_index(names="")
     with path.open("w", encoding="utf-8") as out:
-        out.write(f"<!doctype html><meta charset='utf-8'><title>Colocalization</title><style>{_STYLE}</style>")
-        out.write("<h1>Colocalization</h1>")
-        out.write(table.to_html(index=False, float_format="{:.4g}".format, na_rep="undefined", border=0))
+        out.write("<!doctype html><html lang='en'><meta charset='utf-8'><title>Colocalization</title>")
+        out.write("<meta name='viewport' content='width=device-width, initial-scale=1'>")
+        out.write(f"<style>{_STYLE}</style><h1>Colocalization</h1><div class='wide'>")
+        out.write(shown.map(_text).to_html(index=False, border=0, justify="unset"))
+        out.write("</div><p class='small'>" + html.escape(_conventions(table.attrs)) + "</p>")
         for figure in figures:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=110)
-            title = html.escape(figure.get_suptitle())
+            title = html.escape(figure.get_suptitle(), quote=True)
             data = base64.b64encode(buffer.getvalue()).decode()
-            out.write(f"<h2>{title}</h2><img alt='{title}' src='data:image/png;base64,{data}'>")
+            panels = ". ".join(ax.get_title() for ax in figure.axes if ax.get_title())
+            alt = html.escape(
+                f"{figure.get_suptitle()}. Joint histogram, overlay, correlation plots. {panels}", quote=True
+            )
+            out.write(f"<h2>{title}</h2><img alt='{alt}' src='data:image/png;base64,{data}'>")
+
+
+def _text(value: Any) -> str:
+    """A number with four digits, whole numbers in groups of three."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", "\u202f")
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    return "undefined" if np.isnan(value) else f"{value:.4g}"
+
+
+def _conventions(attrs: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in attrs.items())
 
 
 def _pdf(path: Path, table: pd.DataFrame, figures: Any) -> None:
@@ -116,12 +160,17 @@ def _pdf(path: Path, table: pd.DataFrame, figures: Any) -> None:
     with PdfPages(path) as pdf:
         rows = table.set_index("image").T
         for start in range(0, rows.shape[1], 4):
-            page = Figure(figsize=(11, 8))
+            page = Figure(figsize=(11, 8), layout="constrained")
             ax = page.subplots()
             ax.axis("off")
+            ax.set_title("Colocalization")
             part = rows.iloc[:, start : start + 4]
-            cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in part.to_numpy().tolist()]
-            ax.table(cells, rowLabels=list(part.index), colLabels=list(part.columns), loc="center")
+            cells = [[_text(v) for v in row] for row in part.to_numpy().tolist()]
+            drawn = ax.table(cells, rowLabels=list(part.index), colLabels=list(part.columns), loc="upper center")
+            drawn.auto_set_font_size(False)
+            drawn.set_fontsize(9)
+            drawn.scale(1, 1.25)
+            page.text(0.01, 0.01, _conventions(table.attrs), fontsize=6, wrap=True)
             pdf.savefig(page)
         for figure in figures:
-            pdf.savefig(figure)
+            pdf.savefig(figure, dpi=150)

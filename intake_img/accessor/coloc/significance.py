@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
@@ -22,23 +24,23 @@ def significance(
     """Costes' block permutation; see `Coloc.significance`."""
     if alternative not in ("greater", "less", "two-sided"):
         raise ValueError(f"alternative={alternative!r}: expected 'greater', 'less' or 'two-sided'")
+    checks.whole("n", n, 0)
+    checks.whole("seed", seed, 0)
     scene = Scene(obj)
     chosen = scene.pairs(pairs)
     companion = scene.companion(mask, "mask")
     lengths = np.maximum(1, np.rint(scene.in_pixels(block, "block", units))).astype(int)
-    size = tuple(int(min(k, scene.image.sizes[a])) for k, a in zip(lengths, scene.spatial, strict=True))
+    size = tuple(int(max(1, min(k, scene.image.sizes[a]))) for k, a in zip(lengths, scene.spatial, strict=True))
     sizes = [scene.image.sizes[a] for a in scene.lead]
     out = {name: np.full((*sizes, len(chosen)), np.nan) for name in ("pearson", "p_value", "z_score", "mean", "std")}
     permuted = np.full((*sizes, len(chosen), n), np.nan)
     for place in np.ndindex(*sizes):
         at = dict(zip(scene.lead, place, strict=True))
-        inside = None
-        if companion is not None:
-            part = companion.isel({a: k for a, k in at.items() if a in companion.dims})
-            inside = np.broadcast_to(_values(part, scene), [scene.image.sizes[a] for a in scene.spatial]) != 0
-        for k, (first, second) in enumerate(chosen):
-            one, two = (_values(scene.image.isel(at | {"c": c}), scene) for c in (first, second))
-            r, null = kernel.permute_blocks(one, two, size, inside, n, seed)
+        for k, pair in enumerate(chosen):
+            with tempfile.TemporaryFile() as file:
+                blocks = _gather_blocks(scene, at, pair, size, companion, file)
+                r, null = kernel.permute_blocks(*blocks, n, seed)
+                del blocks
             permuted[(*place, k)] = null
             found = _judge(r, null, alternative)
             for name, value in found.items():
@@ -50,6 +52,38 @@ def significance(
         attrs={"block_pixels": list(size), "permutations": n, "seed": seed, "alternative": alternative,
                "p_value_formula": "(1 + number of permuted r at least as extreme) / (1 + permutations)"},
     )  # fmt: skip
+
+
+HELD = 2**28
+"""Two channels of at most so many bytes are held in memory; larger ones go into a temporary file, block by block."""
+
+
+def _gather_blocks(
+    scene: Scene, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any, file: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of a pair that lie whole within the image and the mask and are finite, read slab by slab."""
+    axis, count = scene.spatial[0], [scene.image.sizes[a] // s for a, s in zip(scene.spatial, size, strict=True)]
+    pixels, dtype = int(np.prod(size)), scene.image.dtype
+    shape = (2, int(np.prod(count)), pixels)
+    held = int(np.prod(shape)) * dtype.itemsize <= HELD
+    rows: Any = np.empty(shape, dtype) if held or 0 in shape else np.memmap(file, dtype, "w+", shape=shape)
+    slab = max(1, HELD // 8 // max(1, shape[2] * int(np.prod(count[1:])) * dtype.itemsize)) * size[0]
+    filled = 0
+    for first in range(0, count[0] * size[0], slab):
+        part = at | {axis: slice(first, min(first + slab, count[0] * size[0]))}
+        image = scene.image.isel(part)
+        one, two = (kernel.blocks_of(_values(image.isel(c=c), scene), size) for c in pair)
+        keep = np.ones(len(one), bool)
+        if dtype.kind == "f":
+            keep &= np.isfinite(one).all(axis=1) & np.isfinite(two).all(axis=1)
+        if mask is not None:
+            inside = _values(mask.isel({a: k for a, k in part.items() if a in mask.dims}), scene)
+            inside = np.broadcast_to(inside, [image.sizes[a] for a in scene.spatial]) != 0
+            keep &= kernel.blocks_of(inside, size).all(axis=1)
+        number = int(keep.sum())
+        rows[0, filled : filled + number], rows[1, filled : filled + number] = one[keep], two[keep]
+        filled += number
+    return rows[0, :filled], rows[1, :filled]
 
 
 def _values(array: xr.DataArray, scene: Scene) -> np.ndarray:
@@ -81,9 +115,9 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     if axis not in scene.spatial:
         raise AxesError(f"axis={axis!r}: expected an axis of space of the image, {', '.join(scene.spatial)}")
     chosen = scene.pairs(pairs)
-    spacing = 1.0 if units == "px" else scene.spacing(axis)
-    reach = int(np.floor(float(limit) / spacing + 1e-9)) if limit is not None else 20
-    reach = min(reach, scene.image.sizes[axis] - 1)
+    spacing = 1.0 if checks.choice("units", units, (None, "px")) else scene.spacing(axis)
+    reach = int(np.floor(checks.number("limit", limit, 0) / spacing + 1e-9)) if limit is not None else 20
+    reach = min(reach, scene.image.sizes[axis] - 1) if scene.image.size else 0
     shifts = list(range(-reach, reach + 1))
     number = scene.spatial.index(axis)
     found = reduce_blocks(
@@ -93,7 +127,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
         _listed,
         _correlated,
         mask=scene.companion(mask, "mask"),
-        whole=(axis,),
+        halo=(axis, reach),
     )
     values = np.full((*found.shape, len(chosen), len(shifts)), np.nan)
     for place in np.ndindex(found.shape):
@@ -110,8 +144,8 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     )
 
 
-def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, __: Any) -> list[Any]:
-    return [[kernel.shifted_sums(planes[a], planes[b], keep, axis, shifts)] for a, b in pairs]
+def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, place: Any) -> list[Any]:
+    return [[kernel.shifted_sums(planes[a], planes[b], keep, axis, shifts, place[-2:])] for a, b in pairs]
 
 
 def _listed(parts: list[Any]) -> list[Any]:
@@ -128,6 +162,8 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
 
     if importlib.util.find_spec("skimage") is None:
         raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift")
+    checks.whole("upsample", upsample, 1)
+    checks.choice("normalization", normalization, (None, "phase"))
     scene = Scene(obj)
     fixed = scene.channel(reference)
     sizes = [scene.image.sizes[a] for a in scene.lead]
@@ -182,6 +218,16 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     """Move each channel back by its shift; see `Coloc.correct_shift`."""
     scene = Scene(obj)
     order_of = (*scene.lead, "c", *scene.spatial)
+    checks.number("fill", fill)
+    if not isinstance(shifts, xr.DataArray):
+        raise TypeError(f"shifts are {type(shifts).__name__}: expected the DataArray that chromatic_shift returns")
+    if not {"c", "axis"} <= set(shifts.dims) or not {*shifts.dims} <= {*scene.lead, "c", "axis"}:
+        raise AxesError(f"shifts have the axes {shifts.dims}: expected {(*scene.lead, 'c', 'axis')}")
+    if lack := [a for a in scene.spatial if a not in shifts["axis"].values]:
+        raise AxesError(f"shifts lack the axis {lack[0]!r}: expected one for each of {', '.join(scene.spatial)}")
+    for a in shifts.dims:
+        if a != "axis" and shifts.sizes[a] != scene.image.sizes[a]:
+            raise AxesError(f"shifts have length {shifts.sizes[a]} along {a!r}, the image {scene.image.sizes[a]}")
     image = pixels_of(scene.image, order_of)
     shifts = shifts.sel(axis=list(scene.spatial))
     shifts = shifts.expand_dims({a: scene.image.sizes[a] for a in scene.lead if a not in shifts.dims})

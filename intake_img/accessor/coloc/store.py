@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.matching import Matches, matches_of
 from intake_img.errors import FormatError, MissingExtraError
 
@@ -81,9 +82,15 @@ def _engine(target: Any) -> Any:
     sa = _sqlalchemy()
     if isinstance(target, sa.engine.Engine):
         return target
-    text = os.fspath(target) if isinstance(target, os.PathLike) else str(target)
-    url = text if "://" in text else f"sqlite:///{text}"
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    if not isinstance(target, (str, os.PathLike)):
+        raise TypeError(f"target={target!r}: expected a path, a URL of SQLAlchemy or an Engine")
+    text = str(os.fspath(target))
+    if "://" not in text and (os.path.isdir(text) or not os.path.isdir(os.path.dirname(text) or ".")):
+        raise FileNotFoundError(f"target={text!r}: expected a file in a folder that exists")
+    try:
+        engine = sa.create_engine(text if "://" in text else f"sqlite:///{text}", poolclass=sa.pool.NullPool)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as exc:
+        raise ValueError(f"target={text!r}: SQLAlchemy knows no such database ({exc})") from exc
     if engine.dialect.name == "sqlite":
         # the driver must leave BEGIN to us, or what creates tables is not part of the transaction
         sa.event.listen(engine, "connect", _sqlite_connect)
@@ -101,12 +108,32 @@ def _sqlite_connect(connection: Any, _: Any) -> None:
 def insert(target: Any, blobs: pd.DataFrame, matches: pd.DataFrame | None = None, *, experiment: str = "") -> None:
     """Put blobs and matches into a database; see `Coloc.insert_matches`."""
     meta, table, blob, match = _tables()
+    _check(blobs, matches, experiment)
     with _engine(target).begin() as connection:
         meta.create_all(connection)
         number = _experiment(connection, table, experiment, blobs)
         _upsert(connection, blob, _records(blobs, _BLOB, number), ("experiment_id", "blob_id"))
         if matches is not None:
             _upsert(connection, match, _records(matches, _MATCH, number), ("experiment_id", "blob1_id", "blob2_id"))
+
+
+def _check(blobs: Any, matches: Any, experiment: Any) -> None:
+    if not isinstance(experiment, str):
+        raise TypeError(f"experiment={experiment!r}: expected a name")
+    for what, frame, needed in (
+        ("blobs", blobs, ("blob_id", "channel")),
+        ("matches", matches, ("blob1_id", "blob2_id", "channel1", "channel2")),
+    ):
+        if what == "matches" and frame is None:
+            continue
+        if not isinstance(frame, pd.DataFrame):
+            raise TypeError(f"{what} are {type(frame).__name__}: expected a DataFrame")
+        if missing := [c for c in needed if c not in frame]:
+            raise ValueError(f"{what} lack the column {missing[0]!r}: expected {', '.join(needed)}")
+    if matches is not None:
+        unknown = set(matches["blob1_id"]) | set(matches["blob2_id"])
+        if unknown := unknown - set(blobs["blob_id"]):
+            raise ValueError(f"blobs lack the blob_id {min(unknown)} that a match refers to")
 
 
 def _experiment(connection: Any, table: Any, name: str, blobs: pd.DataFrame) -> int:
@@ -169,7 +196,14 @@ def select(
     """Return blobs and matches from a database; see `Coloc.select_matches`."""
     sa = _sqlalchemy()
     _, table, blob, match = _tables()
-    with _engine(target).connect() as connection:
+    roi = checks.region(roi, ("t", "z", "y", "x"))
+    channels = None if channels is None else checks.listed("channels", channels)
+    engine = _engine(target)
+    if engine.dialect.name == "sqlite" and engine.url.database and not os.path.exists(engine.url.database):
+        raise FileNotFoundError(f"there is no file {engine.url.database!r}")
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table(table.name):
+            raise KeyError(f"there is no experiment {experiment!r}: the database holds no blobs yet")
         found = connection.execute(
             sa.select(table.c.id, table.c.channels).where(table.c.name == experiment)
         ).one_or_none()
@@ -204,8 +238,7 @@ def _where(side: Any, number: int, channels: list[str] | None, roi: Mapping[str,
     conditions = [side.c.experiment_id == number]
     if channels is not None:
         conditions.append(side.c.channel.in_(channels))
-    for axis, bounds in (roi or {}).items():
-        low, high = (bounds.start, bounds.stop) if isinstance(bounds, slice) else bounds
+    for axis, (low, high) in (roi or {}).items():
         if low is not None:
             conditions.append(side.c[axis] >= low)
         if high is not None:

@@ -1,0 +1,98 @@
+"""Arguments checked: each function returns the value, or raises a sentence with the argument's name, what was given and
+what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import AxesError
+
+__all__ = ["at_places", "bounds_of", "choice", "known", "listed", "number", "region", "whole"]
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
+    """A finite number from `low` (beyond it, if `above`) to `high`."""
+    allowed = f"a number {'above' if above else 'of at least'} {low:g}" if math.isfinite(low) else "a number"
+    allowed += f" and at most {high:g}" if math.isfinite(high) else ""
+    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0:
+        raise TypeError(f"{name}={value!r}: expected {allowed}")
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={value!r}: expected {allowed}") from None
+    if not math.isfinite(found) or not low <= found <= high or (above and found == low):
+        raise ValueError(f"{name}={value!r}: expected {allowed}")
+    return found
+
+
+def whole(name: str, value: Any, low: int) -> int:
+    """A whole number of at least `low`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}={value!r}: expected a whole number of at least {low}")
+    if value < low:
+        raise ValueError(f"{name}={value!r}: expected a whole number of at least {low}")
+    return int(value)
+
+
+def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """One of the values that are allowed."""
+    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def known(name: str, options: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """Options by name."""
+    if not isinstance(options, Mapping):
+        raise TypeError(f"{name}={options!r}: expected a mapping with names among {', '.join(allowed)}")
+    if alien := [k for k in options if k not in allowed]:
+        raise TypeError(f"{name} has no {alien[0]!r}: expected names among {', '.join(allowed)}")
+    return dict(options)
+
+
+def listed(name: str, values: Any) -> list[Any]:
+    """A list of channels; one channel is a list of one."""
+    if isinstance(values, (str, int, np.integer)):
+        return [values]
+    if isinstance(values, (Mapping, float)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{name}={values!r}: expected a list of channels")
+    return list(values)
+
+
+def bounds_of(name: str, bounds: Any) -> tuple[Any, Any]:
+    """(low, high) of a slice or a pair; None is open."""
+    pair = (bounds.start, bounds.stop) if isinstance(bounds, slice) else bounds
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"{name}: {bounds!r}: expected (low, high), where None is open")
+    low, high = (None if v is None else number(name, v) for v in pair)
+    return low, high
+
+
+def region(roi: Any, axes: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """A half-open region, ``{axis: (low, high)}``."""
+    if roi is None:
+        return {}
+    if not isinstance(roi, Mapping):
+        raise TypeError(f"roi={roi!r}: expected a mapping of axes to (low, high)")
+    if alien := [a for a in roi if a not in axes]:
+        raise AxesError(f"roi names the axis {alien[0]!r}: expected axes among {', '.join(axes)}")
+    return {a: bounds_of(f"roi[{a!r}]", b) for a, b in roi.items()}
+
+
+def at_places(at: Any, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Indices on kept axes."""
+    if at is None:
+        return {}
+    if not isinstance(at, Mapping):
+        raise TypeError(f"at={at!r}: expected a mapping of axes to indices")
+    for axis, index in at.items():
+        if axis not in sizes:
+            raise AxesError(f"at names the axis {axis!r}: expected axes among {', '.join(sizes) or 'none'}")
+        if not isinstance(index, (int, np.integer)) or not -sizes[axis] <= index < sizes[axis]:
+            raise ValueError(f"at[{axis!r}]={index!r}: expected an index below {sizes[axis]}")
+    return {a: int(k) % sizes[a] for a, k in at.items()}
