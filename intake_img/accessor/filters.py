@@ -16,6 +16,7 @@ from intake_img.accessor.arguments import choice, integer, neighbourhood, number
 from intake_img.accessor.engine import halo
 from intake_img.accessor.variables import each_image, lazy, with_data
 from intake_img.kernels import filters as kernels
+from intake_img.kernels.order import FILTERS as ORDERED
 from intake_img.kernels.images import EachImage
 
 __all__ = ["MODES", "Filters"]
@@ -402,8 +403,7 @@ def _shaped(name: str, values: Any, axes: Sequence[str], dtype: Any) -> np.ndarr
 
 
 def _call(name: str, **options: Any) -> Filter:
-    own: dict[str, Filter] = {"uniform_filter": kernels.uniform_filter, "percentile_filter": kernels.percentile_filter,
-           "rank_filter": kernels.rank_filter}  # fmt: skip
+    own: dict[str, Filter] = {"uniform_filter": kernels.uniform_filter, **ORDERED}
     return partial(own[name], **options) if name in own else partial(kernels.scipy_filter, name=name, **options)
 
 
