@@ -16,8 +16,8 @@ from intake_img.accessor.arguments import choice, integer, neighbourhood, number
 from intake_img.accessor.engine import halo
 from intake_img.accessor.variables import each_image, lazy, with_data
 from intake_img.kernels import filters as kernels
-from intake_img.kernels.order import FILTERS as ORDERED
 from intake_img.kernels.images import EachImage
+from intake_img.kernels.order import FILTERS as ORDERED
 
 __all__ = ["MODES", "Filters"]
 
@@ -27,6 +27,9 @@ MODES = {"reflect": "reflect", "mirror": "mirror", "nearest": "nearest", "consta
 
 TWICE = ("grey_opening", "grey_closing", "white_tophat", "black_tophat")
 """Filters that pass over the image twice."""
+
+PIXELWISE = ("convolve", "correlate", *ORDERED)
+"""Filters that do not go along columns."""
 
 Depth = dict[str, tuple[int, int]]
 Filter = Callable[..., Any]
@@ -425,7 +428,7 @@ def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: A
                 raise TypeError(f"{name}: the {what} dtype {d}; scipy.ndimage filters bool, integers, float32, float64")
         func, depth = build(array, axes)
         places = [array.get_axis_num(a) for a in axes]
-        each = EachImage(partial(func, mode=known, cval=value), places, dtype)
+        each = EachImage(partial(func, mode=known, cval=value), places, dtype, roomy=name not in PIXELWISE)
         edge = "wrap" if known == "wrap" else "own"
         far = {array.get_axis_num(a): d for a, d in depth.items()}
         data = halo(lazy(array), each, far, edge=edge, passes=1 + (name in TWICE), dtype=dtype, name=name)

@@ -13,12 +13,13 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, neighbourhood, number, per_axis, pixels
 from intake_img.accessor.crop import as_region, window
-from intake_img.accessor.engine import halo, regrouped
+from intake_img.accessor.engine import halo, new_array, regrouped
 from intake_img.accessor.variables import each_image, is_image, joined, lazy, spatial_axes, with_data
 from intake_img.errors import MissingExtraError
 from intake_img.image import spacing_of
+from intake_img.kernels import selection
 from intake_img.kernels.images import EachImage
-from intake_img.kernels.resample import coarsened, count_values, percentiles_of_counts
+from intake_img.kernels.resample import coarsened
 
 __all__ = ["Geometry"]
 
@@ -124,9 +125,9 @@ class Geometry:
                   limits: Any = None, clip: bool = True, output_dtype: Any = np.float32) -> Any:  # fmt: skip
         """Stretch brightness so that two percentiles become 0 and 1.
 
-        Percentiles are exact and out of core for integers of 8 and 16 bits; of other types the values of a channel are
-        gathered in memory. NaN is left out. The image is read twice, once for the percentiles. A channel of one value
-        becomes 0.
+        Percentiles are exact, those of `numpy.percentile`, and found out of core: of each chunk only counts are held.
+        For that the image is read once (8 and 16 bits), twice (32 bits) or four times (64 bits), and once more for the
+        result. NaN is left out. A channel of one value becomes 0.
 
         Parameters
         ----------
@@ -392,53 +393,46 @@ def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, flo
     import dask.array as da
 
     by_one = data.rechunk(dict.fromkeys(places, 1))
-    counted = data.dtype.kind in "iu" and data.dtype.itemsize <= 2
     shape = [data.shape[k] if k in places else 1 for k in range(data.ndim)]
     out = np.empty((2, *shape), object)
     for place in np.ndindex(*shape):
         part = by_one[tuple(slice(p, p + 1) if k in places else slice(None) for k, p in enumerate(place))]
-        pair = _pair_of_counts(part, percentiles) if counted else _pair_of_values(part, percentiles)
+        pair = _pair(part, percentiles)
         out[(0, *place)], out[(1, *place)] = pair[0:1], pair[1:2]
     stacked = da.concatenate(list(out.ravel()))
     return stacked.reshape(out.shape)
 
 
-def _pair_of_counts(part: Any, percentiles: tuple[float, float]) -> Any:
+def _pair(part: Any, percentiles: tuple[float, float]) -> Any:
+    """Two percentiles of an array, which is read once for each level of `intake_img.kernels.selection`."""
     from dask.base import tokenize
+    from dask.graph_manipulation import bind
 
-    from intake_img.accessor.engine import new_array
-
-    name = f"counts-{tokenize(part.name)}"
-    graph: dict[Any, Any] = {}
-    keys = [(part.name, *place) for place in np.ndindex(*part.numblocks)]
-    leaves = []
-    for k, key in enumerate(keys):
-        graph[("value-" + name, k)] = (count_values, key)
-        leaves.append(("value-" + name, k))
-    level = 0
-    while len(leaves) > 1:
-        groups = [leaves[k : k + 16] for k in range(0, len(leaves), 16)]
-        graph.update({(f"sum{level}-{name}", k): (sum, g) for k, g in enumerate(groups)})
-        leaves, level = [(f"sum{level}-{name}", k) for k in range(len(groups))], level + 1
-    least = int(np.iinfo(part.dtype).min)
-    graph[(name, 0)] = (percentiles_of_counts, leaves[0], least, list(percentiles))
-    return new_array(name, graph, [(2,)], np.float64, [part])
-
-
-def _pair_of_values(part: Any, percentiles: tuple[float, float]) -> Any:
-    from dask.base import tokenize
-
-    from intake_img.accessor.engine import new_array
-
-    name = f"percentile-{tokenize(part.name, percentiles)}"
-    keys = [(part.name, *place) for place in np.ndindex(*part.numblocks)]
-    return new_array(name, {(name, 0): (_percentile_of_parts, keys, list(percentiles))}, [(2,)], np.float64, [part])
+    state: Any = None
+    shape = (2 * len(percentiles) + 1, 2)
+    for level in range(selection.levels(part.dtype)):
+        seen = part if state is None else bind(part, state)  # read anew: only counts are held between two levels
+        name = f"percentile-{tokenize(part.name, percentiles, level)}"
+        known = None if state is None else (state.name, 0, 0)
+        graph: dict[Any, Any] = {}
+        sums = []
+        for k, place in enumerate(np.ndindex(*seen.numblocks)):
+            sums.append((f"count-{name}", k))
+            graph[sums[-1]] = (_counted, known, level, (seen.name, *place))
+        step = 0
+        while len(sums) > 1:
+            groups = [sums[k : k + 16] for k in range(0, len(sums), 16)]
+            sums, step = [(f"sum{step}-{name}", k) for k in range(len(groups))], step + 1
+            graph.update({key: (sum, group) for key, group in zip(sums, groups, strict=True)})
+        graph[(name, 0, 0)] = (selection.refined, sums[0], known, list(percentiles))
+        state = new_array(name, graph, [(n,) for n in shape], np.uint64, [seen] if state is None else [seen, state])
+    name = f"percentiles-{tokenize(state.name)}"
+    last = {(name, 0): (selection.interpolated, (state.name, 0, 0), part.dtype, list(percentiles))}
+    return new_array(name, last, [(len(percentiles),)], np.float64, [state])
 
 
-def _percentile_of_parts(parts: Sequence[np.ndarray], percentiles: Sequence[float]) -> np.ndarray:
-    values = np.concatenate([p.ravel() for p in parts])
-    values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-    return np.percentile(values, percentiles) if values.size else np.full(2, np.nan)
+def _counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:
+    return selection.counted(state, level, np.asarray(values))
 
 
 def _stretch(block: np.ndarray, limits: np.ndarray, clip: bool, dtype: np.dtype) -> np.ndarray:

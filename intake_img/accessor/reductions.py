@@ -27,6 +27,7 @@ from intake_img.accessor.variables import (
 from intake_img.axes import spell
 from intake_img.errors import AxesError
 from intake_img.image import spacing_of
+from intake_img.kernels.difference import checked_difference
 
 if TYPE_CHECKING:
     import dask.array
@@ -189,13 +190,19 @@ class Reductions:
     def subtract(self, val: Any) -> Any:
         """Subtract a number, an image or an array with names from every image, without wrapping around.
 
-        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for; int64
-        stays, uint64 becomes float64 as numpy promotes it with signed integers. Floats stay as they are.
+        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for. Those
+        of 64 bits, for which there is no wider type, become int64 and are checked. Floats stay as they are.
 
         Parameters
         ----------
         val : number, array or DataArray
             An array has the shape of one image; a DataArray is matched by axis names.
+
+        Raises
+        ------
+        OverflowError
+            On computing, if int64 cannot hold a difference of integers of 64 bits; or at once, if `val` is an integer
+            that neither int64 nor uint64 holds.
         """
         return each_image(self._obj, lambda array: _difference(array, val))
 
@@ -364,12 +371,36 @@ def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
         other = val.item() if isinstance(val, np.ndarray) else val
         if isinstance(other, (str, bytes)) or other is None or not np.isscalar(other):
             raise TypeError(f"val={val!r} ({type(val).__name__}): expected a number, an array or a DataArray")
+    data = lazy(array)
+    if array.dtype.kind in "biu" and (wide := _as_integer(other)) is not None and _widest(array.dtype, wide):
+        if np.ndim(wide):
+            cut = {k: c for k, c in enumerate(data.chunks) if wide.shape[k] != 1}
+            wide = da.asarray(wide).rechunk(cut)
+        made: Any = da.map_blocks(checked_difference, data, wide, dtype=np.int64, meta=data._meta.astype(np.int64))
+        return with_data(array, made)
     dtype = promoted(array.dtype, other)
-    if hasattr(other, "astype"):
-        other = other.astype(dtype)
-    else:
-        other = dtype.type(other)
-    return with_data(array, da.subtract(lazy(array), other, dtype=dtype))
+    if dtype.kind == "O":
+        raise TypeError(f"val has dtype {np.asarray(val).dtype}: expected numbers")
+    other = other.astype(dtype) if hasattr(other, "astype") else dtype.type(other)
+    return with_data(array, da.subtract(data, other, dtype=dtype))
+
+
+def _as_integer(val: Any) -> Any:
+    """Return a number or array of integers with its dtype; None if it is of another kind."""
+    if hasattr(val, "dtype"):
+        return val if val.dtype.kind in "biu" else None
+    if not isinstance(val, int) or isinstance(val, bool):
+        return None
+    if not -(2**63) <= val < 2**64:
+        raise OverflowError(f"val={val}: expected an integer that int64 or uint64 holds")
+    return np.uint64(val) if val >= 2**63 else np.int64(val)
+
+
+def _widest(dtype: np.dtype, val: Any) -> bool:
+    """Whether a difference may need more than 64 bits."""
+    if dtype.itemsize == 8 or np.ndim(val):
+        return max(dtype.itemsize, val.dtype.itemsize) == 8
+    return abs(int(val)) >= 2**62
 
 
 # folding

@@ -115,9 +115,12 @@ def network(n: int, rank: int) -> tuple[tuple[int, int, bool, bool], ...]:
 
     Examples
     --------
-    >>> network(3, 2)
-    ((0, 2, True, True), (0, 1, False, True), (1, 2, False, True))
+    >>> network(3, 1)
+    ((0, 2, True, True), (0, 1, False, True), (1, 2, True, False))
     """
+    if rank in (0, n - 1):
+        chain = [(k, k + 1, False, True) for k in range(n - 1)]
+        return tuple(chain if rank else [(n - 2 - k, n - 1 - k, True, False) for k in range(n - 1)])
     pairs = []
     top = 1 << max(0, (n - 1).bit_length() - 1)
     p = top
