@@ -11,11 +11,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, neighbourhood, number, per_axis, pixels
+from intake_img.accessor.arguments import (
+    axis_names,
+    choice,
+    data_type,
+    flag,
+    integer,
+    mapping,
+    neighbourhood,
+    number,
+    per_axis,
+    pixels,
+)
 from intake_img.accessor.crop import as_region, window
 from intake_img.accessor.engine import halo, new_array, regrouped
 from intake_img.accessor.variables import each_image, is_image, joined, lazy, spatial_axes, with_data
-from intake_img.errors import MissingExtraError
+from intake_img.axes import spell
+from intake_img.errors import AxesError, MissingExtraError
 from intake_img.image import spacing_of
 from intake_img.kernels import selection
 from intake_img.kernels.images import EachImage
@@ -46,14 +58,17 @@ class Geometry:
             images are, they take the most frequent value.
         """
         choice("method", method, ("mean", "mode", "nearest"))
-        if isinstance(factors, (int, np.integer, Mapping)) or not hasattr(factors, "__iter__"):
-            raise TypeError(f"factors={factors!r}: expected a sequence with one factor for each level, e.g. [2, 2]")
+        return self._pyramid(factors, method, "factors")
+
+    def _pyramid(self, factors: Any, method: str, argument: str) -> xr.DataTree:
+        if isinstance(factors, (int, np.integer, Mapping, str)) or not hasattr(factors, "__iter__"):
+            raise TypeError(f"{argument}={factors!r}: expected a sequence with one factor for each level, e.g. [2, 2]")
         name = self._obj.name or "image" if isinstance(self._obj, xr.DataArray) else None
         level = self._obj.to_dataset(name=name) if isinstance(self._obj, xr.DataArray) else self._obj
         levels = [level]
         for k, factor in enumerate(factors):
             axes = spatial_axes(level.img._first)
-            wanted = per_axis(f"factors[{k}]", factor, axes, 1, lambda n, v: integer(n, v, 1))
+            wanted = per_axis(f"{argument}[{k}]", factor, axes, 1, lambda n, v: integer(n, v, 1))
             level = _coarser(level, wanted, method)
             levels.append(level)
         return xr.DataTree.from_dict({f"scale{k}": ds for k, ds in enumerate(levels)})
@@ -75,7 +90,7 @@ class Geometry:
         ValueError
             If no pixel lies within.
         """
-        wanted = as_region(None, {**(region or {}), **limits})
+        wanted = as_region(None, {**({} if region is None else mapping("region", region)), **limits})
         if not wanted:
             raise ValueError("crop: expected at least one axis, e.g. crop(x=(0, 100))")
         first = self._first
@@ -102,6 +117,8 @@ class Geometry:
             raise ValueError(f"scale={scale!r} and spacing={spacing!r}: give one of them")
         integer("order", order, 0)
         choice("order", order, range(6))
+        choice("anti_aliasing", anti_aliasing, (None, True, False))
+        output_dtype = None if output_dtype is None else data_type("output_dtype", output_dtype, "biuf")
         _skimage("rescale")
 
         def change(array: xr.DataArray) -> xr.DataArray:
@@ -145,12 +162,19 @@ class Geometry:
         low, high = number("p_min", p_min, 0, 100), number("p_max", p_max, 0, 100)
         if low >= high:
             raise ValueError(f"p_min={p_min!r}, p_max={p_max!r}: the first must be less than the second")
-        dtype = np.dtype(output_dtype)
-        if dtype.kind != "f":
-            raise TypeError(f"output_dtype={output_dtype!r}: expected a float")
-        if limits is not None and (np.shape(limits) != (2,) or not limits[0] < limits[1]):
-            raise ValueError(f"limits={limits!r}: expected (low, high)")
-        axes = () if by is None else (by,) if isinstance(by, str) else tuple(by)
+        dtype = data_type("output_dtype", output_dtype, "f")
+        flag("clip", clip)
+        if limits is not None:
+            if isinstance(limits, str) or np.shape(limits) != (2,):
+                raise ValueError(f"limits={limits!r}: expected (low, high)")
+            limits = number("limits[0]", limits[0]), number("limits[1]", limits[1])
+            if not limits[0] < limits[1]:
+                raise ValueError(f"limits={limits!r}: the first must be less than the second")
+        axes = () if by is None else axis_names("by", by)
+        if by not in (None, ("c",)):
+            every = tuple(map(str, self._first.dims))
+            if unknown := [a for a in axes if a not in every]:
+                raise AxesError(f"by={by!r}: the image has no axis {unknown[0]!r}, it has {spell(every)!r}")
         return each_image(self._obj, lambda array: _normalized(array, (low, high), axes, limits, clip, dtype))
 
     def clip(self, min: float | None = None, max: float | None = None) -> Any:
@@ -373,6 +397,8 @@ def _normalized(array: xr.DataArray, percentiles: tuple[float, float], by: Seque
     import dask.array as da
     from dask.graph_manipulation import bind
 
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"normalize: the image has dtype {array.dtype}: expected bool, integers or floats of 64 bits")
     data: Any = lazy(array)
     own = tuple(d for d in by if d in array.dims)
     if limits is not None:
@@ -443,6 +469,8 @@ def _stretched(block: np.ndarray, low: Any, high: Any, clip: bool, dtype: np.dty
     span = np.asarray(high - low, float)
     with np.errstate(invalid="ignore", divide="ignore"):
         out = np.where(span > 0, (block - low) / span, 0.0).astype(dtype)
+    if block.dtype.kind == "f":
+        out[np.isnan(block)] = np.nan
     return np.clip(out, 0, 1) if clip else out
 
 

@@ -60,7 +60,8 @@ def _padded(image: np.ndarray, reach: Sequence[tuple[int, int]], mode: str, cval
     if not any(any(r) for r in reach):
         return image
     options: dict[str, Any] = {"constant_values": image.dtype.type(cval)} if mode == "constant" else {}
-    return np.pad(image, reach, PADS[mode], **options)
+    pad: Any = np.pad
+    return pad(image, reach, PADS[mode], **options)
 
 
 def _origins(origin: int | Sequence[int], ndim: int) -> list[int]:
