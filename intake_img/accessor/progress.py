@@ -14,7 +14,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice
 
-PLUMBING = re.compile(r"checkpoint|bind|blocks|chunks|getitem|reshape|concatenate|rechunk-(split|merge)")
+PLUMBING = re.compile(r"original|checkpoint|bind|blocks|chunks|getitem|reshape|concatenate|rechunk-(split|merge)")
 """Names of steps that only put chunks in their place."""
 
 

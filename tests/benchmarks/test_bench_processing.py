@@ -156,8 +156,11 @@ def peak(code: str) -> tuple[float, float]:
     return float(seconds), float(megabytes)
 
 
-@pytest.mark.parametrize("what", ["gaussian_filter(2)", "median_filter(3)", "maximum_filter(5)", "map(lambda b: b, depth=8)",
-                                  "normalize()", "localcorr()"])  # fmt: skip
+GROWING = ["gaussian_filter(2)", "median_filter(3)", "maximum_filter(5)", "map(lambda b: b, depth=8)", "normalize()",
+           "localcorr()"]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", GROWING)
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
 def test_growth_as_the_stack_doubles(what, benchmark):
     n = max(16, FRAMES // (16 if "median" in what else 4))
