@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["Piece", "blocks", "halo", "merged", "new_array", "regrouped"]
+__all__ = ["Piece", "blocks", "bytes_of", "halo", "merged", "new_array", "regrouped"]
 
 Span = tuple[int, int]
 
@@ -318,4 +318,4 @@ def blocks(array: dask.array.Array, axis: int) -> Iterator[tuple[int, dask.array
 
 def bytes_of(array: dask.array.Array) -> int:
     """Return the size of the largest chunk in bytes."""
-    return math.prod(array.chunksize) * array.dtype.itemsize
+    return math.prod(max(c, default=0) for c in array.chunks) * array.dtype.itemsize

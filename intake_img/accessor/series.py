@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
-from intake_img.accessor.engine import halo, new_array
+from intake_img.accessor.engine import bytes_of, halo, merged, new_array
 from intake_img.accessor.filters import MODES, _window
 from intake_img.accessor.progress import computed
 from intake_img.accessor.reductions import _one_axis
@@ -26,6 +26,10 @@ __all__ = ["Blocks", "Series"]
 
 GROUP = 2**24
 """Bytes of float64 that are centred at once in a correlation."""
+
+
+LARGEST = 2**25
+"""Bytes of the blocks to which short chunks along the series are joined."""
 
 
 class Series:
@@ -213,8 +217,14 @@ def _length(name: str, value: Any) -> int:
 def _correlated(
     array: xr.DataArray, axis: str, axes: Sequence[str], sizes: Mapping[str, int], mode: str
 ) -> xr.DataArray:
-    data = lazy(array)
     time, places = array.get_axis_num(axis), [array.get_axis_num(a) for a in axes]
+    data = lazy(array)
+    least = min(
+        -(-8 * ROWS // data.dtype.itemsize),
+        max(1, LARGEST * max(data.chunks[time], default=0) // max(1, bytes_of(data))),
+    )
+    grouped = merged(data.chunks[time], least)  # else the moments of a few images are larger than the images
+    data = data if grouped == data.chunks[time] else data.rechunk({time: grouped})
     depth = {p: _window(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
     kernel = _Moments(time, tuple(places), tuple(sizes[a] for a in axes), mode)
     counts = partial(_moment_chunks, time)
