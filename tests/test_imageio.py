@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
 import random
 import struct
@@ -18,6 +20,7 @@ from PIL import ImageSequence, PngImagePlugin
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError
 from intake_img.source import ImageSource
+from intake_img.testing.process import open_files
 
 RNG = np.random.default_rng(3)
 
@@ -531,6 +534,21 @@ def test_damaged_videos(tmp_path, film, suffix):
             imload(tmp_path / f"b.{suffix}").load()
         except IntakeImgError:
             continue
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_damage_anywhere_in_the_comment_of_a_video(tmp_path, film, suffix):
+    imsave(dataset(film[1][:4], "tyxc"), tmp_path / f"a.{suffix}", lossy=True)
+    whole = (tmp_path / f"a.{suffix}").read_bytes()
+    at = whole.index(b"intake_img")
+    for k in range(0, 60, 3):
+        broken = bytearray(whole)
+        broken[at + k] ^= 0x80  # no UTF-8 any more
+        (tmp_path / f"b.{suffix}").write_bytes(broken)
+        with contextlib.suppress(IntakeImgError):
+            imload(tmp_path / f"b.{suffix}").load()
+        gc.collect()
+        assert not [f for f in open_files(str(tmp_path)) if f.endswith(f"b.{suffix}")]
 
 
 def test_hostile_sizes_are_refused(tmp_path):

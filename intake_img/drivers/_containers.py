@@ -124,7 +124,7 @@ def plain_record(text: str | bytes) -> Any:
 
 def keyed_record(text: str | bytes) -> Any:
     """Return the record in a text that begins with `KEY`, or None if it is another text."""
-    text = text.encode() if isinstance(text, str) else text
+    text = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     return plain_record(text[len(KEY) + 1 :]) if text.startswith(KEY.encode() + b" ") else None
 
 

@@ -6,8 +6,9 @@ reached from the key frame before it, or by going on from the last one that was 
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ def _av() -> Any:
     except ImportError as exc:
         raise MissingExtraError("av", "video", "reading and writing videos") from exc
     return av
+
+
+@contextlib.contextmanager
+def _damage_named(file: File) -> Iterator[None]:
+    """Turn FFmpeg's errors into `FormatError`: their numbers look like those of the disk, but tell of the bytes."""
+    try:
+        yield
+    except _av().FFmpegError as exc:
+        raise FormatError(f"{file} cannot be decoded: {exc.strerror}; the file is truncated or damaged") from exc
 
 
 class Video:
@@ -49,21 +59,28 @@ class Video:
         self.lock = threading.RLock()
         self._source = file.open()
         self._stream = self._source.stream()
+        self._file = file
         try:
-            self._container = av.open(self._stream, mode="r")
-            if not self._container.streams.video:
-                raise FormatError(f"{file} holds no video")
-            self._video = self._container.streams.video[0]
-            self._video.thread_type = "AUTO"
-            self._times = sorted({p.pts for p in self._container.demux(self._video) if p.pts is not None})
-            if not self._times:
-                raise FormatError(f"{file} holds no frames")
-            self._at: Any = None  # the decoder, and the time of the frame it gave last
-            self._last = -1
-            first = self._decode(0)
+            with _damage_named(file):
+                self._open(av)
         except BaseException:
             self.close()
             raise
+
+    def _open(self, av: Any) -> None:
+        self._container = av.open(self._stream, mode="r")
+        if not self._container.streams.video:
+            raise FormatError(f"{self._file} holds no video")
+        self._video = self._container.streams.video[0]
+        self._video.thread_type = "AUTO"
+        self._times = sorted({p.pts for p in self._container.demux(self._video) if p.pts is not None})
+        if not self._times:
+            raise FormatError(f"{self._file} holds no frames")
+        self._at: Any = None  # the decoder, and the time of the frame it gave last
+        self._last = -1
+        self._describe(self._decode(0))
+
+    def _describe(self, first: Any) -> None:
         self._gray = self._video.format.name.startswith("gray")
         deep = any(c.bits > 8 for c in self._video.format.components)
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
@@ -82,7 +99,7 @@ class Video:
 
     def frame(self, number: int) -> np.ndarray:
         """Return frame `number`, of shape ``(height, width)`` or ``(height, width, 3)``."""
-        with self.lock:
+        with self.lock, _damage_named(self._file):
             return np.asarray(self._decode(number).to_ndarray(format=self._format))
 
     def _decode(self, number: int) -> Any:

@@ -281,7 +281,11 @@ class _Film:
         self.dtype, self.header = self.video.dtype, self.video.header
         self.bands = tuple("RGB") if len(self.shape) == 4 else ()
         self.facts = Facts(frames=self.shape[0], durations=self.video.durations)
-        self.facts.record = _containers.keyed_record(self.video.record)
+        try:
+            self.facts.record = _containers.keyed_record(self.video.record)
+        except BaseException:
+            self.video.close()
+            raise
         self.frame, self.close, self.lock = self.video.frame, self.video.close, self.video.lock
         if self.shape[0] == 1:
             self.shape = self.shape[1:]
