@@ -137,6 +137,41 @@ def test_normalize(chunks, dtype):
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_percentiles_out_of_core_are_those_of_numpy(data):
+    dtype = data.draw(st.sampled_from(["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    values = rng.normal(0, data.draw(st.sampled_from([1e-3, 1, 3e4])), data.draw(st.integers(2, 80)))
+    if dtype[0] in "iu":
+        info = np.iinfo(dtype)
+        values = np.clip(values * data.draw(st.sampled_from([1, 1e12])), 0.99 * info.min, 0.99 * info.max)
+    elif dtype[0] == "f":
+        values[1:][rng.random(len(values) - 1) < 0.1] = np.nan
+        values[rng.random(len(values)) < 0.1] = -0.0
+    with np.errstate(over="ignore"):
+        values = values.astype(dtype)
+    low, high = sorted(data.draw(st.lists(st.sampled_from([0, 0.1, 5, 33.3, 50, 99.9, 100]), min_size=2, max_size=2,
+                                          unique=True)))  # fmt: skip
+    image = stack(values[None], "yx", {"x": data.draw(st.integers(1, 80))})
+    floats = values.astype(float)
+    found = image.img.normalize(low, high, clip=False, output_dtype=float).values[0]
+    below, above = np.nanpercentile(floats, [low, high])
+    with np.errstate(invalid="ignore"):
+        wanted = (floats - below) / (above - below) if above > below else np.where(np.isnan(floats), np.nan, 0)
+    np.testing.assert_array_equal(np.nan_to_num(found, nan=7), np.nan_to_num(wanted, nan=7))
+
+
+def test_normalize_holds_counts_and_not_the_image():
+    source = Source(np.random.default_rng(1).random((40, 64, 64)))
+    image = source.image("tyx", (1, 64, 64))
+    image.img.normalize().compute(scheduler="sync")
+    assert source.pixels.min() == source.pixels.max() == 5  # four passes of 16 bits, and the result
+    small = Source(np.zeros((4, 8, 8), "u2"))
+    small.image("tyx", (1, 8, 8)).img.normalize().compute(scheduler="sync")
+    assert small.pixels.max() == 2
+
+
 def test_normalize_without_contrast_or_with_nan():
     assert float(stack(np.full((2, 3), 7), "yx").img.normalize().max()) == 0
     values = np.arange(12.0).reshape(3, 4)

@@ -211,13 +211,42 @@ def test_subsample_takes_the_first_and_tells_the_spacing(chunks):
 
 @pytest.mark.parametrize(("dtype", "val", "wanted"), [
     ("u1", 5, "i2"), ("u1", 300, "i2"), ("u1", -1, "i2"), ("u1", 10**6, "i4"), ("u2", 5, "i4"), ("i2", 5, "i4"),
-    ("u1", 0.5, "f8"), ("f4", 0.5, "f4"), ("f4", 5, "f4"), ("i8", 5, "i8"), ("u8", 5, "f8"), ("?", 1, "i2"),
+    ("u1", 0.5, "f8"), ("f4", 0.5, "f4"), ("f4", 5, "f4"), ("i8", 5, "i8"), ("u8", 5, "i8"), ("?", 1, "i2"),
+    ("i4", 2**62, "i8"), ("u8", 2**63, "i8"),
 ])  # fmt: skip
 def test_subtract_promotes(dtype, val, wanted):
     values = np.arange(12).reshape(2, 2, 3).astype(dtype)
     found = stack(values, chunks={"t": 1}).img.subtract(val)
     assert found.dtype == np.dtype(wanted)
-    np.testing.assert_array_equal(found, values.astype(float) - val)
+    if isinstance(val, int) and dtype != "f4":
+        np.testing.assert_array_equal(found.values.astype(object), values.astype(object) - val)
+    else:
+        np.testing.assert_array_equal(found, values.astype(float) - val)
+
+
+WIDE = st.sampled_from([-(2**63), -(2**63) + 1, -(2**62), -1, 0, 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(WIDE, min_size=2, max_size=6), WIDE, st.booleans())
+def test_subtract_of_64_bits_is_exact_or_refused(values, val, as_image):
+    dtype = "i8" if min(values) < 0 else "u8"
+    values = [v for v in values if v < 2**63] if dtype == "i8" else values
+    image = stack(np.array(values, dtype).reshape(1, -1, 1), chunks={"y": 2})
+    other = np.full((len(values), 1), val, "u8" if val > 0 else "i8") if as_image else val
+    exact = [v - val for v in values]
+    if all(-(2**63) <= v < 2**63 for v in exact):
+        found = image.img.subtract(other)
+        assert found.dtype == np.int64
+        assert found.values.ravel().tolist() == exact
+    else:
+        with pytest.raises(OverflowError, match=r"subtract: .* is beyond int64.*astype"):
+            image.img.subtract(other).compute()
+
+
+def test_subtract_refuses_what_no_integer_holds():
+    with pytest.raises(OverflowError, match="val=-9223372036854775809"):
+        stack(np.zeros((1, 2, 2), "i8")).img.subtract(-(2**63) - 1)
 
 
 @settings(max_examples=40, deadline=None)

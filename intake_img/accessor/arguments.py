@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,56 @@ from intake_img.accessor.variables import spatial_axes, step_of
 from intake_img.axes import spell
 from intake_img.errors import AxesError
 
-__all__ = ["choice", "integer", "neighbourhood", "number", "per_axis", "pixels"]
+__all__ = ["Keys", "axis_names", "choice", "data_type", "flag", "integer", "mapping", "named", "neighbourhood",
+           "number", "per_axis", "pixels"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Axes that the mapping given as an argument names."""
+
+    argument: str
+    axes: tuple[Any, ...]
+
+
+def named(dims: Any, argument: str, value: Any) -> Any:
+    """The axes that form a neighbourhood: those asked for, or those that a mapping names."""
+    return Keys(argument, tuple(value)) if dims is None and isinstance(value, Mapping) and value else dims
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as bool; anything but True and False is refused."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} ({type(value).__name__}): expected True or False")
+    return bool(value)
+
+
+def data_type(name: str, value: Any, kinds: str = "biufc") -> np.dtype:
+    """Return `value` as the dtype of numbers, of some kinds."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError as exc:
+        raise TypeError(f"{name}={value!r}: expected a dtype such as 'uint16' or float ({exc})") from exc
+    if dtype.kind not in kinds:
+        raise TypeError(f"{name}={value!r}: expected a dtype of numbers, one of the kinds {', '.join(kinds)}")
+    return dtype
+
+
+def mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    """Return `value` if it is a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}={value!r} ({type(value).__name__}): expected a mapping")
+    return value
+
+
+def axis_names(name: str, value: Any) -> tuple[str, ...]:
+    """Return the names of axes: of a text its letters if it is no name by itself, or a sequence of names."""
+    names = tuple(value) if isinstance(value, (str, Sequence, set, frozenset)) else ()
+    if not isinstance(value, (str, Sequence, set, frozenset)) or not all(isinstance(n, str) for n in names):
+        raise TypeError(
+            f"{name}={value!r} ({type(value).__name__}): expected names of axes, such as 'yx' or ['y', 'x']"
+        )
+    return names
 
 
 def integer(name: str, value: Any, minimum: int | None = None) -> int:
@@ -50,14 +100,20 @@ def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | None, name: str = "dims") -> tuple[str, ...]:
+def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | Keys | None, name: str = "dims") -> tuple[str, ...]:
     """Return the spatial axes that form a neighbourhood, in the order ``z y x``: all, or those named."""
     present = spatial_axes(array)
     if not present:
         raise AxesError(f"the array has axes {spell(tuple(map(str, array.dims)))!r}: none of them is space (z, y, x)")
     if dims is None:
         return present
-    wanted = tuple(dims)
+    if isinstance(dims, Keys):
+        if unknown := [a for a in dims.axes if a not in present]:
+            raise AxesError(
+                f"{dims.argument} names the axis {unknown[0]!r}: expected some of {', '.join(map(repr, present))}"
+            )
+        return tuple(d for d in present if d in dims.axes)
+    wanted = axis_names(name, dims)
     if not wanted or len(set(wanted)) != len(wanted) or any(d not in present for d in wanted):
         raise AxesError(
             f"{name}={dims!r}: expected some of the spatial axes {', '.join(map(repr, present))}, each once"

@@ -21,8 +21,13 @@ def as_region(crd: Any, region: Mapping[str, Any] | None) -> dict[str, tuple[Any
     if crd is not None and region is not None:
         raise ValueError(f"crd={crd!r} and region={region!r}: give one of them")
     if crd is not None:
-        if isinstance(crd, Mapping) or not hasattr(crd, "__len__") or len(crd) != 4:
+        if isinstance(crd, (Mapping, str, bytes)) or not hasattr(crd, "__len__") or len(crd) != 4:
             raise ValueError(f"crd={crd!r}: expected (x_min, x_max, y_min, y_max); other axes with region=")
+        for k, limit in enumerate(crd):
+            if limit is not None:
+                number(f"crd[{k}]", limit)
+        if any(a is not None and b is not None and a > b for a, b in (crd[:2], crd[2:])):
+            raise ValueError(f"crd={crd!r}: a minimum must not be greater than its maximum")
         return {"x": (crd[0], crd[1]), "y": (crd[2], crd[3])}
     if region is None:
         return {}
@@ -74,7 +79,9 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
         inside = np.flatnonzero((centres >= low - slack) & (centres <= high + slack))
     if not inside.size:
         reach = f"{centres.min() if n else 0:g} to {centres.max() if n else 0:g}"
-        raise ValueError(f"region[{axis!r}]={limits!r} holds no pixel: their centres lie from {reach} ({system})")
+        raise ValueError(
+            f"the region (crd=, region=) {axis!r}: {limits!r} holds no pixel: their centres lie from {reach} ({system})"
+        )
     if inside[-1] - inside[0] + 1 != inside.size:
         raise ValueError(f"region[{axis!r}]={limits!r} is not one range of pixels: the coordinate is not sorted")
     return int(inside[0]), int(inside[-1]) + 1

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.progress import steps
 from intake_img.axes import spell
 from intake_img.image import plain, spacing_of
 
@@ -32,7 +33,8 @@ def summary(obj: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     -------
     dict
         ``axes``: for each axis ``size`` and, where known, ``spacing``, ``unit``, ``origin``, ``names``;
-        ``variables``: for each ``axes``, ``shape``, ``dtype``, ``bytes``, ``chunks``, ``tasks`` and ``kind``;
+        ``variables``: for each ``axes``, ``shape``, ``dtype``, ``bytes``, ``chunks``, ``tasks``, ``steps``
+        (of a computation) and ``kind``;
         ``scene``, ``scenes``, ``uri``, ``driver``, ``original_axes``, ``original_shape``.
     """
     variables = {str(n): v for n, v in obj.data_vars.items()} if isinstance(obj, xr.Dataset) else {_name(obj): obj}
@@ -78,6 +80,8 @@ def _variable(array: xr.DataArray) -> dict[str, Any]:
     if array.chunks is not None:
         facts["chunks"] = [max(c, default=0) for c in array.chunks]
         facts["tasks"] = math.prod(map(len, array.chunks))
+        if len(done := steps(array)) > 1:
+            facts["steps"] = done
     elif "preferred_chunks" in array.encoding:
         facts["tiles"] = [array.encoding["preferred_chunks"].get(d, n) for d, n in array.sizes.items()]
     return facts
@@ -121,6 +125,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((name, f"{spell(v['axes'])} {_shape(v['shape'])}, {v['dtype']}, {byte_size(v['bytes'])}{kind}"))
         if "chunks" in v:
             rows.append(("chunks", f"{_shape(v['chunks'])}, {v['tasks']} task{'s' * (v['tasks'] != 1)}"))
+            if "steps" in v:
+                rows.append(("to compute", _path(v["steps"])))
         elif "tiles" in v:
             rows.append(("read by", _shape(v["tiles"])))
     scenes = facts.get("scenes") or []
@@ -131,6 +137,12 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts.get("uri"):
         rows.append(("source", facts["uri"] + (f" ({facts['driver']})" if facts.get("driver") else "")))
     return rows
+
+
+def _path(steps: Sequence[str]) -> str:
+    """The steps of a computation; of very many, the first and last."""
+    shown = list(steps) if len(steps) <= _MANY else [*steps[:2], "...", *steps[-_MANY + 3 :]]
+    return " → ".join(shown)
 
 
 def _shape(sizes: Sequence[int]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["Piece", "blocks", "halo", "merged", "new_array", "regrouped"]
+__all__ = ["Piece", "blocks", "bytes_of", "halo", "merged", "new_array", "regrouped"]
 
 Span = tuple[int, int]
 
@@ -230,10 +230,30 @@ def new_array(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
+    if any(hasattr(s, "expr") for s in sources):
+        return _planned(name, graph, chunks, dtype, sources, meta)
     layered = HighLevelGraph.from_collections(name, graph, dependencies=list(sources))
     if meta is None:
         meta = np.empty((0,) * len(chunks), dtype)
     return da.Array(layered, name, tuple(tuple(int(n) for n in c) for c in chunks), dtype=np.dtype(dtype), meta=meta)
+
+
+def _planned(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any,
+             sources: Sequence[Any], meta: Any) -> Any:  # fmt: skip
+    """Return the array as an expression, for a dask that plans its graphs (``array.query-planning``)."""
+    from dask.core import flatten
+
+    tasks: dict[Any, Any] = dict(graph)
+    for source in sources:
+        tasks |= dict(source.__dask_graph__())
+        known = product(*[range(n) for n in source.numblocks])  # planning renames keys
+        tasks |= {(source.name, *k): key for k, key in zip(known, flatten(source.__dask_keys__()), strict=True)
+                  if (source.name, *k) != key}  # fmt: skip
+    from_graph = next(s for s in sources if hasattr(s, "expr")).__dask_postpersist__()[0]
+    whole = tuple(tuple(int(n) for n in c) for c in chunks)
+    keys = [(name, *k) for k in product(*[range(len(c)) for c in whole])]
+    meta = np.empty((0,) * len(whole), dtype) if meta is None else meta
+    return from_graph(tasks, meta, whole, keys, name)
 
 
 def _plain(axis: Sequence[Piece], chunks: Sequence[int]) -> bool:
@@ -298,4 +318,4 @@ def blocks(array: dask.array.Array, axis: int) -> Iterator[tuple[int, dask.array
 
 def bytes_of(array: dask.array.Array) -> int:
     """Return the size of the largest chunk in bytes."""
-    return math.prod(array.chunksize) * array.dtype.itemsize
+    return math.prod(max(c, default=0) for c in array.chunks) * array.dtype.itemsize

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, neighbourhood, number, per_axis, pixels
+from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis, pixels
 from intake_img.accessor.engine import halo
 from intake_img.accessor.variables import each_image, lazy, with_data
 from intake_img.kernels import filters as kernels
 from intake_img.kernels.images import EachImage
+from intake_img.kernels.order import FILTERS as ORDERED
 
 __all__ = ["MODES", "Filters"]
 
@@ -26,6 +27,9 @@ MODES = {"reflect": "reflect", "mirror": "mirror", "nearest": "nearest", "consta
 
 TWICE = ("grey_opening", "grey_closing", "white_tophat", "black_tophat")
 """Filters that pass over the image twice."""
+
+PIXELWISE = ("convolve", "correlate", *ORDERED)
+"""Filters that do not go along columns."""
 
 Depth = dict[str, tuple[int, int]]
 Filter = Callable[..., Any]
@@ -95,7 +99,7 @@ class Filters:
             return func, _gaussian_depth(sigmas, truncate, radii)
 
         number("truncate", truncate, 0)
-        return _filtered(self._obj, "gaussian_filter", build, mode, cval, _named(dims, sigma), output_dtype)
+        return _filtered(self._obj, "gaussian_filter", build, mode, cval, named(dims, "sigma", sigma), output_dtype)
 
     def median_filter(self, size: Any = 2, *, footprint: Any = None, mode: str = "reflect", cval: float = 0.0,
                       origin: Any = 0, units: str = "pixel", dims: str | Sequence[str] | None = None,
@@ -287,7 +291,7 @@ class Filters:
             return func, _gaussian_depth(sigmas) if method == "gaussian" else {a: _window(sizes[a], 0) for a in axes}
 
         dtype = {np.dtype("f4"): np.dtype("f4")}
-        return _filtered(self._obj, "threshold_local", build, mode, cval, _named(dims, block_size),
+        return _filtered(self._obj, "threshold_local", build, mode, cval, named(dims, "block_size", block_size),
                          lambda d: dtype.get(d, np.dtype("f8")))  # fmt: skip
 
 
@@ -352,7 +356,7 @@ def _windowed(obj: Any, name: str, size: Any, footprint: Any, mode: str, cval: f
             return func, {a: _window(sizes[a], origins[a])[::-1] for a in axes}
         return func, {a: _window(sizes[a], origins[a]) for a in axes}
 
-    return _filtered(obj, name, build, mode, cval, _named(dims, size), output_dtype)
+    return _filtered(obj, name, build, mode, cval, named(dims, "size", size), output_dtype)
 
 
 def _derived(obj: Any, name: str, sigma: Any, mode: str, cval: float, truncate: float, units: str, dims: Any,
@@ -363,7 +367,7 @@ def _derived(obj: Any, name: str, sigma: Any, mode: str, cval: float, truncate: 
         sigmas = pixels("sigma", sigma, array, axes, units=units, absent=0.0, whole=False)
         return _call(name, sigma=[sigmas[a] for a in axes], truncate=truncate), _gaussian_depth(sigmas, truncate)
 
-    return _filtered(obj, name, build, mode, cval, _named(dims, sigma), output_dtype)
+    return _filtered(obj, name, build, mode, cval, named(dims, "sigma", sigma), output_dtype)
 
 
 def _edges(obj: Any, name: str, axis: str, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
@@ -392,24 +396,23 @@ def _weighted(
 
 
 def _shaped(name: str, values: Any, axes: Sequence[str], dtype: Any) -> np.ndarray:
-    array = np.asarray(values, dtype)
+    try:
+        array = np.asarray(values)
+        array = array.astype(dtype) if array.dtype.kind in "biuf" else np.empty((0, *array.shape))
+    except ValueError:  # ragged
+        array = np.empty(0)
     if array.ndim != len(axes) or not array.size:
         raise ValueError(
-            f"{name} has shape {array.shape}: expected one axis for each of {', '.join(map(repr, axes))} "
+            f"{name} has shape {array.shape} and holds {np.asarray(values).dtype if array.size else 'no numbers'}: "
+            f"expected numbers with one axis for each of {', '.join(map(repr, axes))} "
             "(choose the axes with dims=, e.g. dims='yx')"
         )
     return array
 
 
 def _call(name: str, **options: Any) -> Filter:
-    own: dict[str, Filter] = {"uniform_filter": kernels.uniform_filter, "percentile_filter": kernels.percentile_filter,
-           "rank_filter": kernels.rank_filter}  # fmt: skip
+    own: dict[str, Filter] = {"uniform_filter": kernels.uniform_filter, **ORDERED}
     return partial(own[name], **options) if name in own else partial(kernels.scipy_filter, name=name, **options)
-
-
-def _named(dims: Any, value: Any) -> Any:
-    """The axes that form a neighbourhood: those asked for, or those that a mapping names."""
-    return tuple(value) if dims is None and isinstance(value, Mapping) and value else dims
 
 
 def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
@@ -418,14 +421,18 @@ def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: A
 
     def change(array: xr.DataArray) -> xr.DataArray:
         axes = neighbourhood(array, dims)
-        dtype = np.dtype(output_dtype(array.dtype) if callable(output_dtype) and not isinstance(output_dtype, type)
-                         else array.dtype if output_dtype is None else output_dtype)  # fmt: skip
+        if output_dtype is None:
+            dtype = array.dtype
+        elif callable(output_dtype) and not isinstance(output_dtype, type):
+            dtype = np.dtype(output_dtype(array.dtype))
+        else:
+            dtype = data_type("output_dtype", output_dtype, "biuf")
         for what, d in (("image has", array.dtype), ("output_dtype is", dtype)):
             if d.kind not in "biuf" or (d in (np.float16, np.longdouble) and d != np.float64):
                 raise TypeError(f"{name}: the {what} dtype {d}; scipy.ndimage filters bool, integers, float32, float64")
         func, depth = build(array, axes)
         places = [array.get_axis_num(a) for a in axes]
-        each = EachImage(partial(func, mode=known, cval=value), places, dtype)
+        each = EachImage(partial(func, mode=known, cval=value), places, dtype, roomy=name not in PIXELWISE)
         edge = "wrap" if known == "wrap" else "own"
         far = {array.get_axis_num(a): d for a, d in depth.items()}
         data = halo(lazy(array), each, far, edge=edge, passes=1 + (name in TWICE), dtype=dtype, name=name)

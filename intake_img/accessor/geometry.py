@@ -11,14 +11,27 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, neighbourhood, number, per_axis, pixels
+from intake_img.accessor.arguments import (
+    axis_names,
+    choice,
+    data_type,
+    flag,
+    integer,
+    mapping,
+    neighbourhood,
+    number,
+    per_axis,
+    pixels,
+)
 from intake_img.accessor.crop import as_region, window
-from intake_img.accessor.engine import halo, regrouped
+from intake_img.accessor.engine import halo, new_array, regrouped
 from intake_img.accessor.variables import each_image, is_image, joined, lazy, spatial_axes, with_data
-from intake_img.errors import MissingExtraError
+from intake_img.axes import spell
+from intake_img.errors import AxesError, MissingExtraError
 from intake_img.image import spacing_of
+from intake_img.kernels import selection
 from intake_img.kernels.images import EachImage
-from intake_img.kernels.resample import coarsened, count_values, percentiles_of_counts
+from intake_img.kernels.resample import coarsened
 
 __all__ = ["Geometry"]
 
@@ -45,14 +58,17 @@ class Geometry:
             images are, they take the most frequent value.
         """
         choice("method", method, ("mean", "mode", "nearest"))
-        if isinstance(factors, (int, np.integer, Mapping)) or not hasattr(factors, "__iter__"):
-            raise TypeError(f"factors={factors!r}: expected a sequence with one factor for each level, e.g. [2, 2]")
+        return self._pyramid(factors, method, "factors")
+
+    def _pyramid(self, factors: Any, method: str, argument: str) -> xr.DataTree:
+        if isinstance(factors, (int, np.integer, Mapping, str)) or not hasattr(factors, "__iter__"):
+            raise TypeError(f"{argument}={factors!r}: expected a sequence with one factor for each level, e.g. [2, 2]")
         name = self._obj.name or "image" if isinstance(self._obj, xr.DataArray) else None
         level = self._obj.to_dataset(name=name) if isinstance(self._obj, xr.DataArray) else self._obj
         levels = [level]
         for k, factor in enumerate(factors):
             axes = spatial_axes(level.img._first)
-            wanted = per_axis(f"factors[{k}]", factor, axes, 1, lambda n, v: integer(n, v, 1))
+            wanted = per_axis(f"{argument}[{k}]", factor, axes, 1, lambda n, v: integer(n, v, 1))
             level = _coarser(level, wanted, method)
             levels.append(level)
         return xr.DataTree.from_dict({f"scale{k}": ds for k, ds in enumerate(levels)})
@@ -74,7 +90,7 @@ class Geometry:
         ValueError
             If no pixel lies within.
         """
-        wanted = as_region(None, {**(region or {}), **limits})
+        wanted = as_region(None, {**({} if region is None else mapping("region", region)), **limits})
         if not wanted:
             raise ValueError("crop: expected at least one axis, e.g. crop(x=(0, 100))")
         first = self._first
@@ -101,6 +117,8 @@ class Geometry:
             raise ValueError(f"scale={scale!r} and spacing={spacing!r}: give one of them")
         integer("order", order, 0)
         choice("order", order, range(6))
+        choice("anti_aliasing", anti_aliasing, (None, True, False))
+        output_dtype = None if output_dtype is None else data_type("output_dtype", output_dtype, "biuf")
         _skimage("rescale")
 
         def change(array: xr.DataArray) -> xr.DataArray:
@@ -124,9 +142,9 @@ class Geometry:
                   limits: Any = None, clip: bool = True, output_dtype: Any = np.float32) -> Any:  # fmt: skip
         """Stretch brightness so that two percentiles become 0 and 1.
 
-        Percentiles are exact and out of core for integers of 8 and 16 bits; of other types the values of a channel are
-        gathered in memory. NaN is left out. The image is read twice, once for the percentiles. A channel of one value
-        becomes 0.
+        Percentiles are exact, those of `numpy.percentile`, and found out of core: of each chunk only counts are held.
+        For that the image is read once (8 and 16 bits), twice (32 bits) or four times (64 bits), and once more for the
+        result. NaN is left out. A channel of one value becomes 0.
 
         Parameters
         ----------
@@ -144,12 +162,19 @@ class Geometry:
         low, high = number("p_min", p_min, 0, 100), number("p_max", p_max, 0, 100)
         if low >= high:
             raise ValueError(f"p_min={p_min!r}, p_max={p_max!r}: the first must be less than the second")
-        dtype = np.dtype(output_dtype)
-        if dtype.kind != "f":
-            raise TypeError(f"output_dtype={output_dtype!r}: expected a float")
-        if limits is not None and (np.shape(limits) != (2,) or not limits[0] < limits[1]):
-            raise ValueError(f"limits={limits!r}: expected (low, high)")
-        axes = () if by is None else (by,) if isinstance(by, str) else tuple(by)
+        dtype = data_type("output_dtype", output_dtype, "f")
+        flag("clip", clip)
+        if limits is not None:
+            if isinstance(limits, str) or np.shape(limits) != (2,):
+                raise ValueError(f"limits={limits!r}: expected (low, high)")
+            limits = number("limits[0]", limits[0]), number("limits[1]", limits[1])
+            if not limits[0] < limits[1]:
+                raise ValueError(f"limits={limits!r}: the first must be less than the second")
+        axes = () if by is None else axis_names("by", by)
+        if by not in (None, ("c",)):
+            every = tuple(map(str, self._first.dims))
+            if unknown := [a for a in axes if a not in every]:
+                raise AxesError(f"by={by!r}: the image has no axis {unknown[0]!r}, it has {spell(every)!r}")
         return each_image(self._obj, lambda array: _normalized(array, (low, high), axes, limits, clip, dtype))
 
     def clip(self, min: float | None = None, max: float | None = None) -> Any:
@@ -372,6 +397,8 @@ def _normalized(array: xr.DataArray, percentiles: tuple[float, float], by: Seque
     import dask.array as da
     from dask.graph_manipulation import bind
 
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"normalize: the image has dtype {array.dtype}: expected bool, integers or floats of 64 bits")
     data: Any = lazy(array)
     own = tuple(d for d in by if d in array.dims)
     if limits is not None:
@@ -392,53 +419,46 @@ def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, flo
     import dask.array as da
 
     by_one = data.rechunk(dict.fromkeys(places, 1))
-    counted = data.dtype.kind in "iu" and data.dtype.itemsize <= 2
     shape = [data.shape[k] if k in places else 1 for k in range(data.ndim)]
     out = np.empty((2, *shape), object)
     for place in np.ndindex(*shape):
         part = by_one[tuple(slice(p, p + 1) if k in places else slice(None) for k, p in enumerate(place))]
-        pair = _pair_of_counts(part, percentiles) if counted else _pair_of_values(part, percentiles)
+        pair = _pair(part, percentiles)
         out[(0, *place)], out[(1, *place)] = pair[0:1], pair[1:2]
     stacked = da.concatenate(list(out.ravel()))
     return stacked.reshape(out.shape)
 
 
-def _pair_of_counts(part: Any, percentiles: tuple[float, float]) -> Any:
+def _pair(part: Any, percentiles: tuple[float, float]) -> Any:
+    """Two percentiles of an array, which is read once for each level of `intake_img.kernels.selection`."""
     from dask.base import tokenize
+    from dask.graph_manipulation import bind
 
-    from intake_img.accessor.engine import new_array
-
-    name = f"counts-{tokenize(part.name)}"
-    graph: dict[Any, Any] = {}
-    keys = [(part.name, *place) for place in np.ndindex(*part.numblocks)]
-    leaves = []
-    for k, key in enumerate(keys):
-        graph[("value-" + name, k)] = (count_values, key)
-        leaves.append(("value-" + name, k))
-    level = 0
-    while len(leaves) > 1:
-        groups = [leaves[k : k + 16] for k in range(0, len(leaves), 16)]
-        graph.update({(f"sum{level}-{name}", k): (sum, g) for k, g in enumerate(groups)})
-        leaves, level = [(f"sum{level}-{name}", k) for k in range(len(groups))], level + 1
-    least = int(np.iinfo(part.dtype).min)
-    graph[(name, 0)] = (percentiles_of_counts, leaves[0], least, list(percentiles))
-    return new_array(name, graph, [(2,)], np.float64, [part])
-
-
-def _pair_of_values(part: Any, percentiles: tuple[float, float]) -> Any:
-    from dask.base import tokenize
-
-    from intake_img.accessor.engine import new_array
-
-    name = f"percentile-{tokenize(part.name, percentiles)}"
-    keys = [(part.name, *place) for place in np.ndindex(*part.numblocks)]
-    return new_array(name, {(name, 0): (_percentile_of_parts, keys, list(percentiles))}, [(2,)], np.float64, [part])
+    state: Any = None
+    shape = (2 * len(percentiles) + 1, 2)
+    for level in range(selection.levels(part.dtype)):
+        seen = part if state is None else bind(part, state)  # read anew: only counts are held between two levels
+        name = f"percentile-{tokenize(part.name, percentiles, level)}"
+        known = None if state is None else (state.name, 0, 0)
+        graph: dict[Any, Any] = {}
+        sums = []
+        for k, place in enumerate(np.ndindex(*seen.numblocks)):
+            sums.append((f"count-{name}", k))
+            graph[sums[-1]] = (_counted, known, level, (seen.name, *place))
+        step = 0
+        while len(sums) > 1:
+            groups = [sums[k : k + 16] for k in range(0, len(sums), 16)]
+            sums, step = [(f"sum{step}-{name}", k) for k in range(len(groups))], step + 1
+            graph.update({key: (sum, group) for key, group in zip(sums, groups, strict=True)})
+        graph[(name, 0, 0)] = (selection.refined, sums[0], known, list(percentiles))
+        state = new_array(name, graph, [(n,) for n in shape], np.uint64, [seen] if state is None else [seen, state])
+    name = f"percentiles-{tokenize(state.name)}"
+    last = {(name, 0): (selection.interpolated, (state.name, 0, 0), part.dtype, list(percentiles))}
+    return new_array(name, last, [(len(percentiles),)], np.float64, [state])
 
 
-def _percentile_of_parts(parts: Sequence[np.ndarray], percentiles: Sequence[float]) -> np.ndarray:
-    values = np.concatenate([p.ravel() for p in parts])
-    values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-    return np.percentile(values, percentiles) if values.size else np.full(2, np.nan)
+def _counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:
+    return selection.counted(state, level, np.asarray(values))
 
 
 def _stretch(block: np.ndarray, limits: np.ndarray, clip: bool, dtype: np.dtype) -> np.ndarray:
@@ -449,6 +469,8 @@ def _stretched(block: np.ndarray, low: Any, high: Any, clip: bool, dtype: np.dty
     span = np.asarray(high - low, float)
     with np.errstate(invalid="ignore", divide="ignore"):
         out = np.where(span > 0, (block - low) / span, 0.0).astype(dtype)
+    if block.dtype.kind == "f":
+        out[np.isnan(block)] = np.nan
     return np.clip(out, 0, 1) if clip else out
 
 

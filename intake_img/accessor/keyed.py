@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.arguments import axis_names
 from intake_img.errors import AxesError
 
 __all__ = ["Call", "Table", "table"]
@@ -65,7 +66,7 @@ def table(array: xr.DataArray, func: Any, fn_kwargs: Mapping[Any, Any] | None, b
     given = {} if fn_kwargs is None else fn_kwargs
     if not isinstance(given, Mapping):
         raise TypeError(f"fn_kwargs={given!r} ({type(given).__name__}): expected a mapping")
-    order = (by,) if isinstance(by, str) else None if by is None else tuple(by)
+    order = (by,) if isinstance(by, str) else None if by is None else axis_names("by", by)
     if order is not None and (unknown := [a for a in order if a not in axes]):
         raise AxesError(f"by={by!r}: {unknown[0]!r} is not among the axes over which func is mapped, {tuple(axes)!r}")
     keyed_func = isinstance(func, Mapping)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, per_axis, pixels
+from intake_img.accessor.arguments import axis_names, choice, data_type, flag, integer, per_axis, pixels
 from intake_img.accessor.crop import as_region, window
 from intake_img.accessor.engine import halo
 from intake_img.accessor.keyed import Table, table
@@ -109,15 +109,19 @@ class Maps:
         """
         choice("missing", missing, ("error", "copy", "drop"))
         choice("units", units, ("pixel", "physical"))
-        request = _Request(func, fn_kwargs, by, missing, tuple(core_dims), keep_unit_dims, chunks, depth, boundary,
-                           units, blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
+        for name, value in (("keep_unit_dims", keep_unit_dims), ("blockwise", blockwise), ("with_keys", with_keys),
+                            ("overwrite", overwrite)):  # fmt: skip
+            flag(name, value)
+        core = axis_names("core_dims", core_dims)
+        request = _Request(func, fn_kwargs, by, missing, core, keep_unit_dims, chunks, depth, boundary, units,
+                           blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
                            with_keys)  # fmt: skip
         found = _checked_output(self._obj, output, overwrite, images(self._obj))
         results = {output or name: _mapped(array, request) for name, array in found.items()}
         result = _assembled(self._obj, results, request, output)
         if scale_factors is None:
             return result
-        return result.img.pyramid(scale_factors)
+        return result.img._pyramid(scale_factors, "mean", "scale_factors")
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,12 @@ def _chunks(chunks: Any, axes: Sequence[str], core: Sequence[str], data: Any) ->
     for a, n in chunks.items():
         if isinstance(n, (int, np.integer)) and n != -1:
             integer(f"chunks[{a!r}]", n, 1)
+        elif not (
+            n in (-1, "auto", None) if isinstance(n, (str, int, np.integer, type(None))) else isinstance(n, tuple)
+        ):
+            raise TypeError(
+                f"chunks[{a!r}]={n!r}: expected a number of pixels, -1 for all, 'auto', or a tuple of chunks"
+            )
     return {list(axes).index(a): n for a, n in chunks.items()}
 
 
@@ -397,15 +407,15 @@ class _Planes:
 
 def _dtype(array: xr.DataArray, request: _Request, calls: Table, kernel: _Planes, data: Any) -> np.dtype:
     if request.meta is not None:
-        if not hasattr(request.meta, "dtype"):
+        if isinstance(request.meta, type) or not isinstance(getattr(request.meta, "dtype", None), np.dtype):
             raise TypeError(f"meta={request.meta!r}: expected an empty array")
-        if request.dtype is not None and np.dtype(request.dtype) != request.meta.dtype:
+        if request.dtype is not None and data_type("dtype", request.dtype) != request.meta.dtype:
             raise ValueError(f"dtype={request.dtype!r} and meta of {request.meta.dtype}: give one of them")
         return request.meta.dtype
     if isinstance(request.dtype, str) and request.dtype == "infer":
         return _inferred(array, calls, kernel, data)
     if request.dtype is not None:
-        return np.dtype(request.dtype)
+        return data_type("dtype", request.dtype, "biufcmM")
     made = [
         c.func.resolve_dtypes((array.dtype, None))[-1]
         for c in calls.calls.values()

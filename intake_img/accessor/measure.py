@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, neighbourhood
+from intake_img.accessor.arguments import choice, flag, integer, neighbourhood
 from intake_img.accessor.engine import new_array
 from intake_img.accessor.geometry import _skimage
 from intake_img.accessor.mapping import _checked_output
@@ -56,6 +56,9 @@ class Measures:
         xarray.Dataset with a further variable, or xarray.DataArray
             int64, with ``attrs["kind"] == "labels"``.
         """
+        flag("overwrite", overwrite)
+        if not isinstance(output, str):
+            raise TypeError(f"output={output!r}: expected the name of a variable")
         if isinstance(self._obj, xr.DataArray):
             return _labelled(self._obj, connectivity, dims).rename(output)
         found = _checked_output(self._obj, output, overwrite, images(self._obj))
@@ -99,10 +102,12 @@ class Measures:
         import pandas as pd
 
         _skimage("regionprops")
+        choice("progress", progress, (None, True, False))
         label_array, image = _pair(self._obj, labels, intensity)
         usual = ("label", "area", "bbox", "centroid")
         values = () if image is None else ("intensity_mean", "intensity_min", "intensity_max")
-        chosen = (*usual, *values) if properties is None else tuple(properties)
+        chosen = (*usual, *values) if properties is None else _chosen("properties", properties, str)
+        extra_properties = _chosen("extra_properties", extra_properties, Callable)
         axes = neighbourhood(label_array, None)
         if len(axes) < 2:
             raise AxesError(f"regions need two or three spatial axes, the labels have {spell(axes)!r}")
@@ -111,6 +116,7 @@ class Measures:
         extra = {f.__name__: f for f in extra_properties}
         origin = tuple(float(label_array[a].values[0]) if units == "physical" else 0.0 for a in axes)
         measure = _Measure(chosen, steps, origin, tuple(extra_properties), tuple(extra))
+        measure.check(len(axes), image is not None)
         rows: list[dict[str, Any]] = []
         with bar(progress, "measuring"):
             for where, part, pixels_of in _label_images(label_array, image, axes):
@@ -244,6 +250,13 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
     return label_array, image
 
 
+def _chosen(name: str, values: Any, kind: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable) or not all(isinstance(v, kind) for v in values):
+        what = "names of properties" if kind is str else "functions"
+        raise TypeError(f"{name}={values!r}: expected a sequence of {what}")
+    return tuple(values)
+
+
 def _label_images(
     labels: xr.DataArray, image: xr.DataArray | None, axes: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Any, Any]]:
@@ -265,8 +278,8 @@ def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]
 
     tasks, starts = [], [np.concatenate([[0], np.cumsum(c)[:-1]]) for c in labels.chunks]
     job = dask.delayed(measure.chunk, pure=False)
-    blocks = labels.to_delayed()
-    pictures = None if image is None else image.to_delayed()
+    blocks = _delayed(labels)
+    pictures = None if image is None else _delayed(image)
     for k in np.ndindex(*labels.numblocks):
         start = tuple(int(s[i]) for s, i in zip(starts, k, strict=True))
         tasks.append(job(blocks[k], None if pictures is None else pictures[k], start, labels.shape))
@@ -285,6 +298,17 @@ def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]
     return [rows[label] for label in sorted(rows)]
 
 
+def _delayed(array: Any) -> Any:
+    """The chunks of an array, one by one."""
+    if hasattr(array, "to_delayed"):
+        return array.to_delayed()
+    starts = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in array.chunks]  # planned as an expression
+    out = np.empty(array.numblocks, object)
+    for k in np.ndindex(*array.numblocks):
+        out[k] = array[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, k, strict=True))]
+    return out
+
+
 @dataclass(frozen=True)
 class _Measure:
     """What is measured of regions, and how."""
@@ -294,6 +318,18 @@ class _Measure:
     origin: tuple[float, ...]
     extra: tuple[Any, ...]
     extra_names: tuple[str, ...]
+
+    def check(self, ndim: int, image: bool) -> None:
+        """Raise if scikit-image does not know a property."""
+        from skimage.measure import regionprops
+
+        ones = np.ones((3,) * ndim, int)
+        (region,) = regionprops(ones, ones if image else None)
+        for name in self.properties:
+            if not hasattr(type(region), name) and not hasattr(region, name):
+                raise ValueError(f"properties: scikit-image measures no {name!r}")
+            if name.startswith(("intensity_", "image_intensity", "mean_intensity")) and not image:
+                raise ValueError(f"properties: {name!r} needs intensity=")
 
     def chunk(self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...],
               shape: tuple[int, ...]) -> tuple[dict[int, tuple[slice, ...]], dict[int, dict[str, Any]]]:  # fmt: skip

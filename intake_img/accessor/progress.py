@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from typing import Any
 
 import xarray as xr
 
-__all__ = ["Pending", "bar", "computed", "steps"]
+from intake_img.accessor.arguments import choice
+
+PLUMBING = re.compile(r"original|checkpoint|bind|blocks|chunks|getitem|reshape|concatenate|rechunk-(split|merge)")
+"""Names of steps that only put chunks in their place."""
+
+
+__all__ = ["Pending", "bar", "computed", "counted", "steps"]
 
 
 @contextlib.contextmanager
@@ -25,8 +33,19 @@ def bar(wanted: bool | None, what: str) -> Iterator[None]:
         yield
 
 
+def counted(items: Iterator[Any], total: int, wanted: bool | None, what: str) -> Iterator[Any]:
+    """Iterate, with a bar on stderr: shown if asked for, or in a terminal for work of more than a second."""
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, total=total, desc=what, unit="image", delay=0 if wanted else 1, file=sys.stderr)
+
+
 def computed(obj: Any, progress: bool | None = None) -> Any:
     """Return `obj` with its data in memory."""
+    choice("progress", progress, (None, True, False))
     with bar(progress, "computing"):
         return obj.compute()
 
@@ -38,12 +57,10 @@ def steps(array: xr.DataArray) -> list[str]:
     if array.chunks is None:
         return []
     graph = array.data.dask
-    waiting, order = list(graph.layers), []
-    while waiting:  # a layer comes after those it depends on
-        ready = [n for n in waiting if not graph.dependencies[n] & set(waiting) - {n}]
-        order += ready
-        waiting = [n for n in waiting if n not in ready]
-    names = [key_split(name) for name in order]
+    if not hasattr(graph, "layers"):  # planned as expressions
+        return list(dict.fromkeys(key_split(name) for name in graph))[::-1]
+    names = [key_split(name) for name in TopologicalSorter(graph.dependencies).static_order()]
+    names = [re.sub(r"_(chunk|(agg|combine)(-aggregate|-partial)?)$", "", n) for n in names if not PLUMBING.match(n)]
     return [n for k, n in enumerate(names) if k == 0 or n != names[k - 1]]
 
 
@@ -69,7 +86,7 @@ class Pending:
         if array.chunks is None:
             return f"{head}: nothing to compute"
         data = array.data
-        largest = math.prod(data.chunksize) * data.dtype.itemsize
+        largest = math.prod(max(c, default=0) for c in data.chunks) * data.dtype.itemsize
         return (
             f"{head}: {' -> '.join(steps(array))}\n"
             f"    {len(data.dask)} tasks, {data.npartitions} chunks of at most {largest / 1e6:.2f} MB"

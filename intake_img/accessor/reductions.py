@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, per_axis
+from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis
 from intake_img.accessor.engine import new_array
+from intake_img.accessor.progress import computed, counted
 from intake_img.accessor.variables import (
     batch_axes,
     each_image,
@@ -27,6 +28,7 @@ from intake_img.accessor.variables import (
 from intake_img.axes import spell
 from intake_img.errors import AxesError
 from intake_img.image import spacing_of
+from intake_img.kernels.difference import checked_difference
 
 if TYPE_CHECKING:
     import dask.array
@@ -80,13 +82,15 @@ class Reductions:
         first = self._first
         return math.prod(first.sizes[d] for d in batch_axes(first))
 
-    def first(self, dim: Any = None, *, compute: bool = False) -> Any:
-        """Return the first image, without batch axes; lazy unless `compute`."""
+    def first(self, dim: Any = None, *, compute: bool = False, progress: bool | None = None) -> Any:
+        """Return the first image, without batch axes; lazy unless `compute` (see `filter` for `progress`)."""
+        flag("compute", compute)
+        choice("progress", progress, (None, True, False))
         axes = reduced(self._first, dim)
         if empty := [a for a in axes if not self._first.sizes[a]]:
             raise ValueError(f"there is no first image: axis {empty[0]!r} is empty")
         found = self._obj.isel(dict.fromkeys(axes, 0))
-        return found.compute() if compute else found
+        return computed(found, progress) if compute else found
 
     def reduce(self, func: Callable[[Any, Any], Any], dim: Any = None, *, associative: bool = False,
                keepdims: bool = False, dtype: Any = None) -> Any:  # fmt: skip
@@ -111,11 +115,16 @@ class Reductions:
         """
         if not callable(func):
             raise TypeError(f"func={func!r}: expected a function of two images, or a ufunc")
+        flag("associative", associative)
+        flag("keepdims", keepdims)
+        dtype = None if dtype is None else data_type("dtype", dtype)
         return each_image(
             self._obj, lambda array: _folded(array, func, reduced(array, dim), associative, keepdims, dtype)
         )
 
-    def filter(self, func: Callable[[np.ndarray], bool], dim: str | None = None) -> Any:
+    def filter(
+        self, func: Callable[[np.ndarray], bool], dim: str | None = None, *, progress: bool | None = None
+    ) -> Any:
         """Keep the images for which a predicate is true.
 
         The predicate is called once for each image, at once: how many images remain must be known. Of a Dataset it
@@ -127,12 +136,17 @@ class Reductions:
             Gets one image as an array and returns a bool.
         dim : str, optional
             The axis along which images lie; needed if there are several batch axes.
+        progress : bool, optional
+            Show a progress bar; by default only in a terminal, for work of more than a second.
         """
+        _callable(func)
         axis = _one_axis(self._first, dim)
-        passed = np.fromiter((_verdict(func(image)) for _, image in _each(self._first, (axis,))), bool)
+        every = _each(self._first, (axis,), progress, "filtering")
+        passed = np.fromiter((_verdict(func(image)) for _, image in every), bool)
         return self._obj.isel({axis: np.flatnonzero(passed)})
 
-    def foreach(self, func: Callable[[Any], Any], dim: Any = None, *, with_keys: bool = True) -> None:
+    def foreach(self, func: Callable[[Any], Any], dim: Any = None, *, with_keys: bool = True,
+                progress: bool | None = None) -> None:  # fmt: skip
         """Call a function with each image, in order.
 
         Images are read chunk by chunk; one row of chunks is in memory at a time.
@@ -142,8 +156,14 @@ class Reductions:
         func : callable
             Gets ``(key, image)``, where the key is the number of the image, or a tuple of numbers if there are several
             batch axes; the image alone if `with_keys` is False.
+        dim : str or sequence of str, optional
+            The axes along which images lie; by default all batch axes.
+        progress : bool, optional
+            See `filter`.
         """
-        for key, image in _each(self._first, reduced(self._first, dim)):
+        _callable(func)
+        flag("with_keys", with_keys)
+        for key, image in _each(self._first, reduced(self._first, dim), progress, "visiting"):
             func((key if len(key) > 1 else key[0], image) if with_keys else image)
 
     def sample(
@@ -165,6 +185,8 @@ class Reductions:
         axis = _one_axis(self._first, dim)
         n = self._first.sizes[axis]
         wanted = integer("nsamples", nsamples, 1)
+        flag("replace", replace)
+        seed = None if seed is None else integer("seed", seed, 0)
         drawn = np.random.default_rng(seed).choice(n, wanted if replace else min(n, wanted), replace=replace)
         return self._obj.isel({axis: drawn})
 
@@ -189,13 +211,19 @@ class Reductions:
     def subtract(self, val: Any) -> Any:
         """Subtract a number, an image or an array with names from every image, without wrapping around.
 
-        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for; int64
-        stays, uint64 becomes float64 as numpy promotes it with signed integers. Floats stay as they are.
+        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for. Those
+        of 64 bits, for which there is no wider type, become int64 and are checked. Floats stay as they are.
 
         Parameters
         ----------
         val : number, array or DataArray
             An array has the shape of one image; a DataArray is matched by axis names.
+
+        Raises
+        ------
+        OverflowError
+            On computing, if int64 cannot hold a difference of integers of 64 bits; or at once, if `val` is an integer
+            that neither int64 nor uint64 holds.
         """
         return each_image(self._obj, lambda array: _difference(array, val))
 
@@ -268,7 +296,7 @@ def _wider(dtype: np.dtype) -> np.dtype:
 
 
 def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | None, **options: Any) -> Any:
-    choice("keepdims", keepdims, (True, False))
+    flag("keepdims", keepdims)
     choice("skipna", skipna, (None, True, False))
 
     def change(array: xr.DataArray) -> xr.DataArray:
@@ -313,8 +341,19 @@ def _verdict(value: Any) -> bool:
     return bool(value)
 
 
-def _each(array: xr.DataArray, axes: Sequence[str]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def _callable(func: Any) -> None:
+    if not callable(func):
+        raise TypeError(f"func={func!r} ({type(func).__name__}): expected a function of one image")
+
+
+def _each(array: xr.DataArray, axes: Sequence[str], progress: bool | None, what: str,
+          ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:  # fmt: skip
     """Iterate over images in order; each chunk is read once, one row of chunks is held."""
+    choice("progress", progress, (None, True, False))
+    return counted(_images(array, axes), math.prod(array.sizes[a] for a in axes), progress, what)
+
+
+def _images(array: xr.DataArray, axes: Sequence[str]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     data = lazy(array.transpose(*axes, ...))
     lead = len(axes)
     whole = data.rechunk(dict.fromkeys(range(1, lead), -1))
@@ -364,12 +403,36 @@ def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
         other = val.item() if isinstance(val, np.ndarray) else val
         if isinstance(other, (str, bytes)) or other is None or not np.isscalar(other):
             raise TypeError(f"val={val!r} ({type(val).__name__}): expected a number, an array or a DataArray")
+    data = lazy(array)
+    if array.dtype.kind in "biu" and (wide := _as_integer(other)) is not None and _widest(array.dtype, wide):
+        if np.ndim(wide):
+            cut = {k: c for k, c in enumerate(data.chunks) if wide.shape[k] != 1}
+            wide = da.asarray(wide).rechunk(cut)
+        made: Any = da.map_blocks(checked_difference, data, wide, dtype=np.int64, meta=data._meta.astype(np.int64))
+        return with_data(array, made)
     dtype = promoted(array.dtype, other)
-    if hasattr(other, "astype"):
-        other = other.astype(dtype)
-    else:
-        other = dtype.type(other)
-    return with_data(array, da.subtract(lazy(array), other, dtype=dtype))
+    if dtype.kind == "O":
+        raise TypeError(f"val has dtype {np.asarray(val).dtype}: expected numbers")
+    other = other.astype(dtype) if hasattr(other, "astype") else dtype.type(other)
+    return with_data(array, da.subtract(data, other, dtype=dtype))
+
+
+def _as_integer(val: Any) -> Any:
+    """Return a number or array of integers with its dtype; None if it is of another kind."""
+    if hasattr(val, "dtype"):
+        return val if val.dtype.kind in "biu" else None
+    if not isinstance(val, int) or isinstance(val, bool):
+        return None
+    if not -(2**63) <= val < 2**64:
+        raise OverflowError(f"val={val}: expected an integer that int64 or uint64 holds")
+    return np.uint64(val) if val >= 2**63 else np.int64(val)
+
+
+def _widest(dtype: np.dtype, val: Any) -> bool:
+    """Whether a difference may need more than 64 bits."""
+    if dtype.itemsize == 8 or np.ndim(val):
+        return max(dtype.itemsize, val.dtype.itemsize) == 8
+    return abs(int(val)) >= 2**62
 
 
 # folding

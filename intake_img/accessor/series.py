@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, neighbourhood, per_axis
-from intake_img.accessor.engine import halo, new_array
-from intake_img.accessor.filters import MODES, _named, _window
+from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
+from intake_img.accessor.engine import bytes_of, halo, merged, new_array
+from intake_img.accessor.filters import MODES, _window
 from intake_img.accessor.progress import computed
 from intake_img.accessor.reductions import _one_axis
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
@@ -26,6 +26,10 @@ __all__ = ["Blocks", "Series"]
 
 GROUP = 2**24
 """Bytes of float64 that are centred at once in a correlation."""
+
+
+LARGEST = 2**25
+"""Bytes of the blocks to which short chunks along the series are joined."""
 
 
 class Series:
@@ -64,7 +68,7 @@ class Series:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _one_axis(array, dim)
-            axes = neighbourhood(array, _named(dims, value))
+            axes = neighbourhood(array, named(dims, "neighborhood" if size is None else "size", value))
             given = per_axis("neighborhood" if size is None else "size", value, axes, 0, _length)
             sizes = {a: 2 * n + 1 if size is None else max(1, n) for a, n in given.items()}
             return _correlated(array, axis, axes, sizes, known)
@@ -102,7 +106,10 @@ class Series:
         if not callable(func):
             raise TypeError(f"func={func!r}: expected a function of a series")
         wanted = None if value_size is None else integer("value_size", value_size, 0)
-        call = partial(func, **fn_kwargs) if fn_kwargs else func
+        call = partial(func, **mapping("fn_kwargs", fn_kwargs)) if fn_kwargs is not None else func
+        dtype = None if dtype is None else data_type("dtype", dtype)
+        if out_dim is not None and not isinstance(out_dim, str):
+            raise TypeError(f"out_dim={out_dim!r} ({type(out_dim).__name__}): expected the name of an axis")
 
         def change(array: xr.DataArray) -> xr.DataArray:
             return _series_mapped(array, call, wanted, block_size, dtype, _one_axis(array, dim), out_dim)
@@ -114,7 +121,7 @@ class Series:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _one_axis(array, dim)
-            return _rechunked(array, axis, block_size).transpose(..., axis)
+            return _rechunked(array, axis, block_size, "block_size").transpose(..., axis)
 
         return each_image(self._obj, change)
 
@@ -139,7 +146,7 @@ class Series:
         axis = _one_axis(array, dim)
         axes = neighbourhood(array, None)
         pads = per_axis("padding", padding, axes, 0, lambda n, v: integer(n, v, 0))
-        return Blocks(_rechunked(array, axis, size), axis, pads)
+        return Blocks(_rechunked(array, axis, size, "size"), axis, pads)
 
     def to_local(self, *, progress: bool | None = None) -> Any:
         """Compute, and return the same with all data in memory.
@@ -210,8 +217,14 @@ def _length(name: str, value: Any) -> int:
 def _correlated(
     array: xr.DataArray, axis: str, axes: Sequence[str], sizes: Mapping[str, int], mode: str
 ) -> xr.DataArray:
-    data = lazy(array)
     time, places = array.get_axis_num(axis), [array.get_axis_num(a) for a in axes]
+    data = lazy(array)
+    least = min(
+        -(-8 * ROWS // data.dtype.itemsize),
+        max(1, LARGEST * max(data.chunks[time], default=0) // max(1, bytes_of(data))),
+    )
+    grouped = merged(data.chunks[time], least)  # else the moments of a few images are larger than the images
+    data = data if grouped == data.chunks[time] else data.rechunk({time: grouped})
     depth = {p: _window(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
     kernel = _Moments(time, tuple(places), tuple(sizes[a] for a in axes), mode)
     counts = partial(_moment_chunks, time)
@@ -291,7 +304,7 @@ def _finish(time: int, parts: Sequence[np.ndarray]) -> np.ndarray:
 # series
 
 
-def _rechunked(array: xr.DataArray, axis: str, size: Any) -> xr.DataArray:
+def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataArray:
     """Cut an array so that each chunk holds whole series."""
     import dask.array as da
 
@@ -304,7 +317,7 @@ def _rechunked(array: xr.DataArray, axis: str, size: Any) -> xr.DataArray:
                 tuple(wanted.values()), data.shape, "100MB" if size == "auto" else size, data.dtype, data.chunks
             )
         except (ValueError, NotImplementedError) as exc:
-            raise ValueError(f"size={size!r}: expected a size such as '150MB', or pixels for each axis") from exc
+            raise ValueError(f"{name}={size!r}: expected a size such as '150MB', or pixels for each axis") from exc
         return array.copy(data=data.rechunk(chunks))
     if isinstance(size, (int, np.integer, Mapping)):
         axes: tuple[str, ...] = tuple(
@@ -313,11 +326,12 @@ def _rechunked(array: xr.DataArray, axis: str, size: Any) -> xr.DataArray:
     else:
         axes = image_axes(array)
         if not isinstance(size, (Sequence, np.ndarray)):
-            raise TypeError(f"size={size!r}: expected a size such as '150MB', or pixels for each of {spell(axes)!r}")
-    lengths = per_axis("size", size, axes, -1, lambda n, v: integer(n, v, 1))
+            raise TypeError(f"{name}={size!r}: expected a size such as '150MB', or pixels for each of {spell(axes)!r}")
+    lengths = per_axis(name, size, axes, -1, lambda n, v: integer(n, v, 1))
     if large := [a for a, n in lengths.items() if n > array.sizes[a]]:
         raise ValueError(
-            f"size={size!r}: a block of {lengths[large[0]]} is longer than axis {large[0]!r} ({array.sizes[large[0]]})"
+            f"{name}={size!r}: a block of {lengths[large[0]]} is longer than axis {large[0]!r} of "
+            f"{array.sizes[large[0]]}"
         )
     return array.copy(data=data.rechunk({k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)}))
 
@@ -327,7 +341,7 @@ def _series_mapped(array: xr.DataArray, func: Any, value_size: int | None, block
     place, n = array.get_axis_num(axis), array.sizes[axis]
     if out_dim is not None and out_dim != axis and out_dim in array.dims:
         raise AxesError(f"out_dim={out_dim!r}: the image has such an axis already")
-    chunked = _rechunked(array, axis, block_size)
+    chunked = _rechunked(array, axis, block_size, "block_size")
     if value_size is None or dtype is None:
         if not array.size:
             raise ValueError("there is no series to find out from: give value_size= and dtype=")

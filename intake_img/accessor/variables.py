@@ -156,7 +156,9 @@ def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]
             f"the image has axes {spell(tuple(map(str, array.dims)))!r} and no batch axis (i, t, ...): name one with "
             f"{name}="
         )
-    axes = (dim,) if isinstance(dim, str) else tuple(dim)
+    axes = (dim,) if isinstance(dim, str) else tuple(dim) if isinstance(dim, (tuple, list)) else ()
+    if not axes or not all(isinstance(a, str) for a in axes):
+        raise TypeError(f"{name}={dim!r} ({type(dim).__name__}): expected the name of an axis, or several")
     if missing := [a for a in axes if a not in array.dims]:
         raise AxesError(
             f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["box_filter", "percentile_filter", "rank_filter", "scipy_filter", "threshold_local", "uniform_filter"]
+__all__ = ["box_filter", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
 
 SLAB = 2**15
 """Pixels of a part that is filtered at once."""
@@ -35,7 +35,7 @@ def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mo
     for axis, (n, shift) in enumerate(zip(size, origins, strict=True)):
         if n > 1:
             made = np.empty(image.shape, output.dtype)  # as scipy: each axis in the dtype of the output
-            for part in _slabs(image.shape, axis):
+            for part in slabs(image.shape, axis):
                 sums = ndimage.correlate1d(current[part], np.ones(n), axis, np.float64, mode, cval, shift)
                 np.divide(sums, n, out=sums)
                 made[part] = sums
@@ -43,7 +43,7 @@ def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mo
     output[...] = current
 
 
-def _slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
+def slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
     """Cut an array across `axis` into parts whose lines stay in the cache; along lines nothing is cut."""
     across = len(shape) - 1 if axis < len(shape) - 1 else 0
     whole = (slice(None),) * len(shape)
@@ -71,20 +71,6 @@ def scipy_filter(image: np.ndarray, output: np.ndarray, *, name: str, **options:
     from scipy import ndimage
 
     getattr(ndimage, name)(image, output=output, **options)
-
-
-def percentile_filter(image: np.ndarray, output: np.ndarray, *, percentile: float, **options: Any) -> None:
-    """See `scipy.ndimage.percentile_filter`."""
-    from scipy import ndimage
-
-    ndimage.percentile_filter(image, percentile, output=output, **options)
-
-
-def rank_filter(image: np.ndarray, output: np.ndarray, *, rank: int, **options: Any) -> None:
-    """See `scipy.ndimage.rank_filter`."""
-    from scipy import ndimage
-
-    ndimage.rank_filter(image, rank, output=output, **options)
 
 
 def threshold_local(image: np.ndarray, output: np.ndarray, *, method: str, size: Sequence[int], sigma: Sequence[float],

@@ -23,6 +23,8 @@ class EachImage:
         The axes of an array that are the axes of an image.
     dtype : numpy.dtype
         Of the output.
+    roomy : bool
+        Whether the function goes along columns, so that it pays to hand it copies whose lines do not meet in the cache.
 
     Notes
     -----
@@ -33,6 +35,7 @@ class EachImage:
     func: Callable[[np.ndarray, np.ndarray], Any]
     axes: Sequence[int]
     dtype: np.dtype
+    roomy: bool = True
 
     def __call__(self, piece: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
         """Return the part `inner` of the filtered `piece`."""
@@ -45,12 +48,34 @@ class EachImage:
         others = [k for k in range(piece.ndim) if k not in self.axes]
         source = np.moveaxis(piece, self.axes, last)[tuple(inner[k] for k in others)]
         kept = tuple(inner[k] for k in self.axes)
-        whole = source.shape[lead:] == target.shape[lead:]
-        scratch = None if whole else np.empty(source.shape[lead:], self.dtype)
+        shape = source.shape[lead:]
+        direct = shape == target.shape[lead:] and not (self.roomy and _aliased(target[(0,) * lead]))
+        image = _roomy(shape, source.dtype) if self.roomy and _aliased(source[(0,) * lead]) else None
+        scratch = None if direct else _roomy(shape, self.dtype)
         for place in np.ndindex(target.shape[:lead]):
+            given = source[place]
+            if image is not None:
+                image[...] = given
+                given = image
             if scratch is None:
-                self.func(source[place], target[place])
+                self.func(given, target[place])
             else:
-                self.func(source[place], scratch)
+                self.func(given, scratch)
                 target[place] = scratch[kept]
         return out
+
+
+def _aliased(image: np.ndarray) -> bool:
+    """Whether the lines of an image lie so far apart that they meet in the same places of the cache."""
+    return any(
+        n > 16 and abs(step) >= 1024 and step % 1024 == 0 for n, step in zip(image.shape, image.strides, strict=True)
+    )
+
+
+def _roomy(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """Return a new array, not contiguous if its lines would else meet in the same places of the cache."""
+    image = np.empty(shape, dtype)
+    if not _aliased(image):
+        return image
+    room = np.empty((*shape[:-1], shape[-1] + max(1, 64 // image.itemsize)), dtype)
+    return room[..., : shape[-1]]

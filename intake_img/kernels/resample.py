@@ -1,4 +1,4 @@
-"""Blocks of pixels made one: mean, mode or first of each; and percentiles from counts."""
+"""Blocks of pixels made one: mean, mode or first of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["coarsened", "count_values", "percentiles_of_counts"]
+__all__ = ["coarsened"]
 
 
 def coarsened(array: np.ndarray, factors: Sequence[int], method: str) -> np.ndarray:
@@ -50,21 +50,3 @@ def _mode(values: np.ndarray) -> np.ndarray:
         better = run > best_run
         best, best_run = np.where(better, ordered[..., k], best), np.where(better, run, best_run)
     return best
-
-
-def count_values(array: np.ndarray) -> np.ndarray:
-    """Return how often each value of an array of 8- or 16-bit integers occurs, from the least possible value on."""
-    info = np.iinfo(array.dtype)
-    return np.bincount(array.ravel().astype(np.int64) - info.min, minlength=int(info.max) - int(info.min) + 1)
-
-
-def percentiles_of_counts(counts: np.ndarray, least: int, percentiles: Sequence[float]) -> np.ndarray:
-    """Return percentiles as `numpy.percentile` does (linear), from counts of values from `least` on; NaN of none."""
-    total = counts.sum()
-    if not total:
-        return np.full(len(percentiles), np.nan)
-    ends = np.cumsum(counts)
-    places = np.asarray(percentiles, float) / 100 * (total - 1)
-    below, above = np.floor(places), np.ceil(places)
-    low, high = (np.searchsorted(ends, p, side="right") + float(least) for p in (below, above))
-    return low + (high - low) * (places - below)

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,43 @@ GB = float(os.environ.get("INTAKE_IMG_BENCH_GB", "0.5"))
 SIDE = 1024
 FRAME = np.random.default_rng(0).integers(0, 4000, (SIDE, SIDE)).astype("u2")
 FRAMES = max(8, int(GB * 1e9 / FRAME.nbytes))
+WEIGHTS = np.random.default_rng(0).random((5, 5))
 FILTERS = {
     "gaussian_filter": {"sigma": 2},
     "uniform_filter": {"size": 5},
     "median_filter": {"size": 3},
+    "percentile_filter": {"percentile": 30, "size": 5},
+    "rank_filter": {"rank": 2, "size": 3},
     "maximum_filter": {"size": 5},
+    "minimum_filter": {"size": 5},
+    "grey_opening": {"size": 5},
+    "grey_closing": {"size": 5},
+    "white_tophat": {"size": 5},
+    "laplace": {},
     "gaussian_laplace": {"sigma": 2},
+    "gaussian_gradient_magnitude": {"sigma": 2},
     "sobel": {},
+    "prewitt": {},
+    "convolve": {"weights": WEIGHTS},
+    "correlate": {"weights": WEIGHTS},
+    "threshold_local": {"block_size": 11},
 }
-SLOW = {"median_filter": 8}
+SLOW = {"median_filter": 4, "percentile_filter": 8, "rank_filter": 4}
 """Filters of which only every n-th image is filtered."""
+
+
+def raw_filter(name: str) -> Any:
+    """The filter of scipy, or of scikit-image."""
+    if name == "threshold_local":
+        return pytest.importorskip("skimage.filters").threshold_local
+    return getattr(ndimage, name)
+
+
+def plane_by_plane(options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for an array with a further axis, whose images are no neighbours."""
+    wide = {"sigma": lambda v: (0, v, v), "size": lambda v: (1, v, v), "block_size": lambda v: (1, v, v),
+            "weights": lambda v: v[None]}  # fmt: skip
+    return {k: wide[k](v) if k in wide else v for k, v in options.items()}
 
 
 class Stack:
@@ -42,9 +71,8 @@ class Stack:
         self.shape, self.dtype, self.ndim = (n, side, side), np.dtype(dtype), 3
         self.frame = FRAME[:side, :side].astype(dtype)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        n = key[0].stop - key[0].start
-        return np.repeat(self.frame[key[1:]][None], n, axis=0)
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.broadcast_to(self.frame, self.shape)[key].copy()
 
     def dask(self, chunks: tuple[int, int, int]) -> Any:
         import dask.array as da
@@ -66,12 +94,13 @@ def consume(array: Any, scheduler: str = "threads") -> None:
     import dask
     import dask.array as da
 
+    arrays = array if isinstance(array, list) else [array]
     with dask.config.set(scheduler=scheduler):
-        da.store(array, Sink(), lock=False)
+        da.store(arrays, [Sink() for _ in arrays], lock=False)
 
 
-@pytest.mark.parametrize("chunks", [(1, SIDE, SIDE), (1, 512, 512)], ids=["planes", "tiles"])
-@pytest.mark.parametrize("dtype", ["u2", "f4"])
+@pytest.mark.parametrize(("dtype", "chunks"), [("u2", (1, SIDE, SIDE)), ("f4", (1, 512, 512))],
+                         ids=["u2-planes", "f4-tiles"])  # fmt: skip
 @pytest.mark.parametrize("name", FILTERS)
 def test_filter_per_core_against_scipy(name, dtype, chunks, versus):
     n = max(4, FRAMES // 8 // SLOW.get(name, 1))
@@ -82,21 +111,25 @@ def test_filter_per_core_against_scipy(name, dtype, chunks, versus):
 
     def raw():
         for _ in range(n):
-            getattr(ndimage, name)(stack.frame, **FILTERS[name])
+            raw_filter(name)(stack.frame, **FILTERS[name])
 
-    versus(ours, raw, rounds=3)
+    assert versus(ours, raw, rounds=3) < 1.5  # 1.3 on a quiet machine
 
 
 @pytest.mark.parametrize("chunks", [(1, SIDE, SIDE), (1, 512, 512)], ids=["planes", "tiles"])
-@pytest.mark.parametrize("name", [n for n in FILTERS if n != "sobel"])  # theirs smooths along t as well
+@pytest.mark.parametrize("name", [n for n in FILTERS if "grey" not in n and "hat" not in n])  # dask-image has no others
 def test_filter_against_dask_image(name, chunks, versus):
     filters = pytest.importorskip("dask_image.ndfilters")
     n = max(4, FRAMES // 4 // SLOW.get(name, 1))
     stack = Stack(n)
-    options = {k: (0, v, v) if k == "sigma" else (1, v, v) for k, v in FILTERS[name].items()}
+    options = plane_by_plane(FILTERS[name])
 
-    def theirs():
-        consume(getattr(filters, name)(stack.dask(chunks), **options))
+    def theirs():  # their laplace, sobel and prewitt know no planes: image by image
+        array = stack.dask(chunks)
+        if name in ("laplace", "sobel", "prewitt"):
+            consume([getattr(filters, name)(array[k]) for k in range(n)])
+        else:
+            consume(getattr(filters, name)(array, **options))
 
     def ours():
         consume(getattr(stack.image(chunks).img, name)(**FILTERS[name]).data)
@@ -123,7 +156,11 @@ def peak(code: str) -> tuple[float, float]:
     return float(seconds), float(megabytes)
 
 
-@pytest.mark.parametrize("what", ["gaussian_filter(2)", "median_filter(3)", "map(lambda b: b, depth=8)", "normalize()"])
+GROWING = ["gaussian_filter(2)", "median_filter(3)", "maximum_filter(5)", "map(lambda b: b, depth=8)", "normalize()",
+           "localcorr()"]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", GROWING)
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
 def test_growth_as_the_stack_doubles(what, benchmark):
     n = max(16, FRAMES // (16 if "median" in what else 4))
@@ -136,6 +173,44 @@ def test_growth_as_the_stack_doubles(what, benchmark):
 
 
 def test_localcorr(versus):
+    n = max(100, int(1000 * GB))
+    stack = Stack(n, "u2", 512)
+
+    def ours():
+        consume(stack.image((10, 512, 512)).img.localcorr(2).data, "sync")
+
+    def raw():  # as it is written at first: everything in memory
+        series = stack[:].astype(float)
+        blurred = ndimage.uniform_filter(series, (0, 5, 5))
+        series -= series.mean(axis=0)
+        blurred -= blurred.mean(axis=0)
+        top = (series * blurred).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return top / np.sqrt((series**2).sum(axis=0) * (blurred**2).sum(axis=0))
+
+    versus(ours, raw, rounds=1)
+
+
+def test_localcorr_against_dask(versus):
+    filters = pytest.importorskip("dask_image.ndfilters")
+    n = max(100, int(1000 * GB))
+    stack = Stack(n, "u2", 512)
+
+    def ours():
+        consume(stack.image((10, 512, 512)).img.localcorr(2).data)
+
+    def raw():  # as it is written with dask
+        series = stack.dask((10, 512, 512)).astype(float)
+        blurred = filters.uniform_filter(series, (1, 5, 5))
+        a, b = series - series.mean(axis=0), blurred - blurred.mean(axis=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the series are constant
+            consume((a * b).sum(axis=0) / ((a**2).sum(axis=0) * (b**2).sum(axis=0)) ** 0.5)
+
+    versus(ours, raw, rounds=1)
+
+
+def test_localcorr_against_its_blur(versus):
     n = max(100, int(1000 * GB / 4))
     stack = Stack(n, "u2", 512)
 
@@ -180,3 +255,33 @@ def test_throughput_against_reading(what, versus):
         consume(stack.dask((4, SIDE, SIDE)))
 
     versus(ours, raw, rounds=3)
+
+
+@pytest.mark.parametrize("name", ["gaussian_filter", "maximum_filter", "median_filter"])
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
+def test_stack_in_a_file(name, benchmark, tmp_path):
+    """From a file of the wanted size; against scipy for each image and core, with the peak of memory."""
+    path = tmp_path / "stack.npy"
+    shape = (max(8, int(GB * 1e9 / FRAME.nbytes)), SIDE, SIDE)
+    values = np.lib.format.open_memmap(path, "w+", "u2", shape)
+    for k in range(len(values)):
+        values[k] = np.roll(FRAME, k)
+    values.flush()
+    del values
+    options = ", ".join(f"{k}={v}" for k, v in FILTERS[name].items())
+    run = f"""
+    import intake_img, os
+    ds = intake_img.imload({str(path)!r}, metadata={{"axes": "tyx"}}, chunks={{"t": 1, "y": 512, "x": 512}})
+    consume(ds.img.{name}({options})["image"].data)
+    """
+    seconds, megabytes = peak(run)
+    start = time.perf_counter()
+    for _ in range(8):
+        getattr(ndimage, name)(FRAME, **FILTERS[name])
+    pure = (time.perf_counter() - start) / 8 * len(range(shape[0])) / (os.cpu_count() or 1)
+    figure = f"{seconds:.1f} s, {megabytes:.0f} MB at most"
+    benchmark.extra_info.update(what=f"{name}, {GB:g} GB in a file", figure=figure,
+                                raw_figure=f"{pure:.1f} s (scipy's pure computing, shared by the cores)")  # fmt: skip
+    benchmark.pedantic(lambda: None, rounds=1)
+    path.unlink()
+    assert megabytes < 400

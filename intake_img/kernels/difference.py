@@ -1,0 +1,47 @@
+"""Differences of integers of 64 bits, exact or refused: numpy has no wider integer to promote them to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["checked_difference"]
+
+_LOW = 0xFFFFFFFF
+
+
+def checked_difference(a: np.ndarray, b: np.ndarray | np.integer) -> np.ndarray:
+    """Return ``a - b`` as int64.
+
+    Parameters
+    ----------
+    a, b : ndarray of integers or bool, of any width
+        They are broadcast against each other.
+
+    Raises
+    ------
+    OverflowError
+        If int64 cannot hold a difference.
+
+    Examples
+    --------
+    >>> checked_difference(np.array([2**64 - 1], "u8"), np.uint64(2**64 - 3))
+    array([2])
+    """
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    low = a_low - b_low
+    high = a_high - b_high + (low >> 32)
+    wrong = (high < -(2**31)) | (high >= 2**31)
+    if wrong.any():
+        place = tuple(int(k) for k in np.argwhere(wrong)[0])
+        pair = [int(np.broadcast_to(x, wrong.shape)[place]) for x in (a, b)]
+        raise OverflowError(
+            f"subtract: {pair[0]} - {pair[1]} is beyond int64, the widest integer there is; "
+            "subtract from floats, image.astype(float), if rounding is no matter"
+        )
+    return (high << 32) | (low & _LOW)
+
+
+def _halves(x: np.ndarray | np.integer) -> tuple[np.ndarray, np.ndarray]:
+    wide = np.asarray(x)
+    wide = wide.astype(np.uint64 if wide.dtype.kind == "u" else np.int64, copy=False)
+    return (wide >> wide.dtype.type(32)).astype(np.int64), (wide & wide.dtype.type(_LOW)).astype(np.int64)

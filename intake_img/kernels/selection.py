@@ -1,0 +1,122 @@
+"""Exact percentiles of data that are seen piece by piece: the order of values found from their bits, 16 at a time.
+
+Values become unsigned integers that sort alike. The first pass counts their upper 16 bits, which tells in which bucket
+each wanted rank lies; the next pass counts the following 16 bits of the values in these buckets, and so on: one pass
+for integers of 8 and 16 bits, two for 32 bits, four for 64. What is held are counts, never values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["counted", "interpolated", "levels", "refined"]
+
+BITS = 16
+
+
+def levels(dtype: np.dtype) -> int:
+    """How many passes values of this dtype need."""
+    return max(1, 8 * dtype.itemsize // BITS)
+
+
+def _keys(values: np.ndarray) -> np.ndarray:
+    """Return unsigned integers that sort as the values do; NaN is left out."""
+    values = values.ravel()
+    unsigned = np.dtype(f"u{values.itemsize}")
+    top = unsigned.type(1 << (8 * values.itemsize - 1))
+    if values.dtype.kind == "f":
+        values = values[~np.isnan(values)] + values.dtype.type(0)  # -0.0 becomes 0.0
+        bits = values.view(unsigned)
+        return np.where(bits & top, ~bits, bits | top)
+    bits = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).view(unsigned)
+    return bits ^ top if values.dtype.kind == "i" else bits
+
+
+def _value(key: int, dtype: np.dtype) -> float:
+    unsigned = np.dtype(f"u{dtype.itemsize}")
+    top = 1 << (8 * dtype.itemsize - 1)
+    if dtype.kind == "f":
+        bits = key ^ top if key & top else ~key & (2 * top - 1)
+        return float(np.array([bits], unsigned).view(dtype)[0])
+    return float(key - top if dtype.kind == "i" else key)
+
+
+def counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:
+    """Count the bits of one level of the values that share the bits before with a wanted one.
+
+    Parameters
+    ----------
+    state : ndarray of shape (R + 1, 2), uint64, or None at level 0
+        What `refined` found from the level before.
+    level : int
+        0 for the upper bits.
+    values : ndarray
+
+    Returns
+    -------
+    ndarray of shape (R, 65536), int64; (1, 65536) at level 0
+    """
+    keys = _keys(values.astype("u1") if values.dtype.kind == "b" else values)
+    bits = min(BITS, 8 * keys.itemsize)
+    shift = 8 * keys.itemsize - bits * (level + 1)
+    if state is None:
+        return np.bincount((keys >> keys.dtype.type(shift)).astype(np.int64), minlength=1 << BITS)[None]
+    before = keys >> keys.dtype.type(shift + bits)
+    found = np.empty((len(state) - 1, 1 << BITS), np.int64)
+    known: dict[int, np.ndarray] = {}
+    for row, prefix in enumerate(state[:-1, 0].tolist()):
+        if prefix not in known:
+            here = keys[before == prefix] >> keys.dtype.type(shift)
+            known[prefix] = np.bincount((here & keys.dtype.type((1 << bits) - 1)).astype(np.int64), minlength=1 << BITS)
+        found[row] = known[prefix]
+    return found
+
+
+def refined(counts: np.ndarray, state: np.ndarray | None, percentiles: Sequence[float]) -> np.ndarray:
+    """Return the state after a level: for each rank wanted the bits known and the rank among values that share them.
+
+    Parameters
+    ----------
+    counts : ndarray
+        The sum of what `counted` returned.
+    state : ndarray or None
+    percentiles : sequence of float
+        Each needs two ranks, the one below its place and the one above.
+
+    Returns
+    -------
+    ndarray of shape (R + 1, 2), uint64
+        The last row holds the number of values.
+    """
+    if state is None:
+        n = int(counts.sum())
+        ranks = [int(f(p / 100 * max(0, n - 1))) for p in percentiles for f in (np.floor, np.ceil)]
+        state = np.array([*[(0, r) for r in ranks], (n, 0)], np.uint64)
+        counts = np.broadcast_to(counts, (len(ranks), counts.shape[1]))
+    out = state.copy()
+    for row, here in enumerate(counts):
+        ends = np.cumsum(here)
+        rank = int(state[row, 1])
+        bucket = int(np.searchsorted(ends, rank, side="right"))
+        below = int(ends[bucket - 1]) if bucket else 0
+        out[row] = (int(state[row, 0]) << BITS) | min(bucket, len(here) - 1), rank - min(below, rank)
+    return out
+
+
+def interpolated(state: np.ndarray, dtype: np.dtype, percentiles: Sequence[float]) -> np.ndarray:
+    """Return the percentiles, interpolated as `numpy.percentile` does by default, as float64; NaN if of nothing."""
+    n = int(state[-1, 0])
+    if not n:
+        return np.full(len(percentiles), np.nan)
+    own = np.dtype("u1") if dtype.kind == "b" else dtype.newbyteorder("=")
+    found = [_value(int(key), own) for key in state[:-1, 0]]
+    out = []
+    for p, low, high in zip(percentiles, found[::2], found[1::2], strict=True):
+        place = p / 100 * (n - 1)
+        part = place - np.floor(place)
+        with np.errstate(invalid="ignore"):
+            step = np.float64(high) - low
+            out.append(high - step * (1 - part) if part >= 0.5 else low + step * part)
+    return np.array(out, np.float64)

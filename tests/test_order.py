@@ -1,0 +1,104 @@
+"""Ranks and extrema by comparisons of whole arrays: scipy's to the last bit, NaN, zeros and wide integers included."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from intake_img.kernels.order import FILTERS, LARGEST, network
+
+RANKS = ("median_filter", "rank_filter", "percentile_filter")
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_networks_select_by_the_zero_one_principle(n):
+    for rank in range(n):
+        for bits in itertools.product((0, 1), repeat=n):
+            values = list(bits)
+            for i, j, low, high in network(n, rank):
+                a, b = sorted((values[i], values[j]))
+                values[i], values[j] = a if low else None, b if high else None
+                assert low or high
+                # what is not needed any more must never be looked at again
+                values[i] = values[i] if low else 9
+                values[j] = values[j] if high else -9
+            assert values[rank] == sorted(bits)[rank]
+
+
+def test_networks_are_short():
+    assert [len(network(n, n // 2)) for n in (9, 25, 49)] == [22, 113, 313]
+    assert len(network(25, 24)) == 24
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_bits_are_those_of_scipy(name, data):
+    dtype = data.draw(st.sampled_from(["?", "u1", "i1", "u2", "i2", "u4", "f4", "f8", "i8"]))
+    shape = data.draw(st.lists(st.integers(1, 12), min_size=2, max_size=3).map(tuple))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    image = (rng.random(shape) * data.draw(st.sampled_from([3, 120])) - (0 if dtype[0] in "u?" else 50)).astype(dtype)
+    if dtype[0] == "f":
+        if data.draw(st.booleans()):
+            image[image < 0] = -0.0
+        if data.draw(st.booleans()):
+            image.flat[0] = np.inf
+    options = {"mode": data.draw(st.sampled_from(["reflect", "mirror", "nearest", "constant", "wrap"])),
+               "cval": data.draw(st.sampled_from([0, 3, 1.5, -2, 1, 255, 300]))}  # fmt: skip
+    footprint = None
+    if data.draw(st.booleans()):
+        options["size"] = data.draw(st.lists(st.integers(1, 6), min_size=len(shape), max_size=len(shape)))
+        size = options["size"]
+    else:
+        footprint = rng.random(rng.integers(1, 5, len(shape))) < 0.6
+        footprint.flat[0] |= not footprint.any()
+        options["footprint"], size = footprint, footprint.shape
+    options["origin"] = [data.draw(st.integers(-(n // 2), n - 1 - n // 2)) for n in size]
+    n = int(np.prod(size) if footprint is None else footprint.sum())
+    own = {"rank_filter": {"rank": data.draw(st.integers(-n, n - 1))},
+           "percentile_filter": {"percentile": data.draw(st.sampled_from([0, 100, 30, -20, 99.9, 33.3]))}}  # fmt: skip
+    options |= own.get(name, {})
+    expected, found = np.zeros(shape, dtype), np.zeros(shape, dtype)
+    turned = name in ("grey_dilation", "grey_opening", "grey_closing", "white_tophat", "black_tophat")
+    if turned:  # the mirrored window must hold its pixel, too
+        options["origin"] = [
+            o if n % 2 or -(n // 2) < -o - 1 else 0 for o, n in zip(options["origin"], size, strict=True)
+        ]
+        options["origin"] = [
+            max(-((n - 1) // 2), min((n - 1) // 2, o)) for o, n in zip(options["origin"], size, strict=True)
+        ]
+    with np.errstate(invalid="ignore"):
+        getattr(ndimage, name)(image, output=expected, **options)
+        FILTERS[name](image, found, **options)
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_nan_large_windows_and_other_dtypes_are_left_to_scipy(name):
+    own = {"rank_filter": {"rank": 3}, "percentile_filter": {"percentile": 40}}.get(name, {})
+    rng = np.random.default_rng(1)
+    for image, size, dtype in ((np.where(rng.random((20, 21)) < 0.05, np.nan, rng.random((20, 21))), [3, 3], float),
+                               (rng.random((20, 21)), [12, LARGEST // 11], float),
+                               (rng.integers(0, 250, (20, 21)).astype("i2"), [3, 3], "u1")):  # fmt: skip
+        expected, found = np.zeros(image.shape, dtype), np.zeros(image.shape, dtype)
+        getattr(ndimage, name)(image, size=size, output=expected, **own)
+        FILTERS[name](image, found, size=size, mode="reflect", cval=0.0, origin=0, **own)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_a_single_line_is_an_image_of_one_line(name):
+    own = {"rank_filter": {"rank": 1}, "percentile_filter": {"percentile": 40}}.get(name, {})
+    line, window = np.random.default_rng(1).random(17), np.array([True, False, True, True])
+    for values in (line, np.where(line < 0.1, np.nan, line)):
+        found, expected = np.zeros(17), np.zeros((1, 17))
+        FILTERS[name](values, found, footprint=window, mode="mirror", cval=0.0, origin=[1], **own)
+        getattr(ndimage, name)(
+            values[None], footprint=window[None], output=expected, mode="mirror", origin=[0, 1], **own
+        )
+        np.testing.assert_array_equal(found, expected[0])
