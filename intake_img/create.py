@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.export import interrupted
 from intake_img.axes import CANONICAL, check_axes
 from intake_img.errors import AxesError, FormatError
 from intake_img.examples import example_image, example_names
@@ -337,8 +336,6 @@ def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recu
     file = File.parse(path, storage_options)
     common |= {"start": start, "stop": stop}
     if file.is_folder():
-        if interrupted(file):
-            raise FormatError(f"a write into {file} was interrupted: its files are not complete, write them again")
         return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
     if file.exists():
         return ImageListSource([file], **sequence_options(ImageListSource, common))

@@ -29,7 +29,18 @@ from intake_img.listing import find_parts, list_folder
 from intake_img.names import format_labels, member_name
 from intake_img.source import ImageSource
 
-__all__ = ["Member", "Plan", "make_plan", "staging_of", "state_of", "write_members"]
+__all__ = [
+    "Member",
+    "Plan",
+    "file_blocks",
+    "make_plan",
+    "move",
+    "remove",
+    "staging_of",
+    "state_of",
+    "write_members",
+    "write_text",
+]
 
 _BLOCK_BYTES = 2**27  # members whose source chunk is larger are read one by one
 
@@ -212,26 +223,26 @@ def write_members(
     done = _check_target(target, staging, old, token, overwrite, resume)
     plan_file = staging / "plan.json"
     if not staging.exists() or done is None:
-        _remove(staging)
-        _write_text(plan_file, {"token": token, "committing": False, "names": [m.name for m in plan.members]})
+        remove(staging)
+        write_text(plan_file, {"token": token, "committing": False, "names": [m.name for m in plan.members]})
     finished = set(done or ())
     try:
         _make_all(image, plan, staging, make, finished)
     except CannotWriteError:  # there is nothing to go on with
-        _remove(staging)
+        remove(staging)
         raise
-    _write_text(plan_file, {"token": token, "committing": True, "names": [m.name for m in plan.members]})
+    write_text(plan_file, {"token": token, "committing": True, "names": [m.name for m in plan.members]})
     made = sorted(n for n in list_folder(staging) if n != plan_file.name and not n.endswith(".partial"))
     for name in made:
-        _move(staging / name, target.sibling(name))
+        move(staging / name, target.sibling(name))
     names = dict.fromkeys([*(m.name for m in plan.members), *made])
     for name in old - {m.name for m in plan.members}:
-        _remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
+        remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
     if overwrite and target.exists():
-        _remove(target)
+        remove(target)
     done_with = target.sibling(f".{uuid.uuid4().hex[:8]}.partial")
-    _move(staging, done_with)  # at once: from here on the write is complete
-    _remove(done_with)
+    move(staging, done_with)  # at once: from here on the write is complete
+    remove(done_with)
     return [str(target.sibling(name)) for name in names]
 
 
@@ -284,7 +295,7 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
         axes, kept = plan.file_axes[name], plan.kept_axes[name]
         pixels = v.pixels.transpose([v.axes.index(a) for a in (*axes, *kept)])
         members = {m.place: m for m in plan.members if m.variable == name}
-        blocks = _file_blocks(pixels, len(axes))
+        blocks = file_blocks(pixels, len(axes))
         for region in regions_of(blocks):
             inside = [members[p] for p in product(*(range(s.start, s.stop) for s in region))]
             if any(m.name not in finished for m in inside):
@@ -313,7 +324,7 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
             pass
 
 
-def _file_blocks(pixels: Pixels, n: int) -> tuple[tuple[int, ...], ...]:
+def file_blocks(pixels: Pixels, n: int) -> tuple[tuple[int, ...], ...]:
     """Chunks along the first `n` axes: as many files as one chunk of the source spans, if that fits into memory."""
     item = int(np.prod(pixels.shape[n:], dtype=object)) * pixels.dtype.itemsize
     lengths = []
@@ -337,12 +348,12 @@ def _token(image: Image, plan: Plan, settings: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(facts, default=str, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _write_text(file: File, content: Mapping[str, Any]) -> None:
+def write_text(file: File, content: Mapping[str, Any]) -> None:
     with replacing(file, overwrite=True) as path, open(path, "w", encoding="utf-8") as stream:
         json.dump(content, stream)
 
 
-def _move(source: File, target: File) -> None:
+def move(source: File, target: File) -> None:
     if target.local:
         move_local(source.path, target)
         return
@@ -350,7 +361,7 @@ def _move(source: File, target: File) -> None:
     fs.mv(path, target.filesystem()[1], recursive=bool(fs.isdir(path)))
 
 
-def _remove(file: File) -> None:
+def remove(file: File) -> None:
     if file.local:
         import shutil
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.export import interrupted
 from intake_img.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.detect import autodetect, drivers, find_driver, open_source
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
@@ -536,6 +537,8 @@ class DirectorySource(SequenceSource):
         self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
 
     def find(self) -> list[Listing]:
+        if interrupted(self.file):
+            raise FormatError(f"a write into {self.file} was interrupted: its files are not complete, write them again")
         listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
         if not len(listing):
             raise FileNotFoundError(

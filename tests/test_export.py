@@ -368,13 +368,13 @@ from intake_img import create, partition
 from intake_img.accessor import export
 writer, out, moment = sys.argv[1:4]
 if moment == "commit":
-    moves, move = [], export._move
+    moves, move = [], export.move
     def dying(source, target):
         if len(moves) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         moves.append(1)
         move(source, target)
-    export._move = dying
+    export.move = dying
 else:
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -405,6 +405,8 @@ def test_a_killed_write_is_recognised(tmp_path, writer, moment):
     else:
         with pytest.raises(FormatError, match="interrupted"):
             read(out)
+        with pytest.raises(FormatError, match="interrupted"):
+            imload(out)
         assert not (out / "SUCCESS").exists()
     with pytest.raises(TargetExistsError, match="interrupted"):
         getattr(series(3).img, writer)(out)
@@ -417,9 +419,9 @@ def test_success_is_written_last(tmp_path, monkeypatch):
     from intake_img.accessor import export
 
     seen = []
-    put, move = export._put, export._move
+    put, move = export._put, export.move
     monkeypatch.setattr(export, "_put", lambda file, content: (seen.append(file.name), put(file, content)))
-    monkeypatch.setattr(export, "_move", lambda a, b: (seen.append(b.name), move(a, b)))
+    monkeypatch.setattr(export, "move", lambda a, b: (seen.append(b.name), move(a, b)))
     series(2).img.to_binary(tmp_path / "out")
     assert seen == ["image-00000.bin", "image-00001.bin", "conf.json", "SUCCESS"]
 
@@ -447,7 +449,7 @@ def test_a_first_write_that_was_killed_leaves_nothing_to_read(tmp_path):
     assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
     with pytest.raises(FormatError, match="interrupted"):
         create.from_tif(tmp_path / "out")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FormatError, match="interrupted"):
         imload(tmp_path / "out", ext="tif")
 
 

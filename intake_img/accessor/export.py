@@ -27,7 +27,7 @@ from intake_img.files import File, replacing
 from intake_img.image import Image, Variable, _data
 from intake_img.lazy import Pixels, Reader, Region, regions_of
 from intake_img.listing import list_folder
-from intake_img.partition import Member, Plan, _file_blocks, _move, _remove, _write_text, write_members
+from intake_img.partition import Member, Plan, file_blocks, move, remove, write_members, write_text
 from intake_img.source import ImageSource
 
 __all__ = ["Exports", "interrupted"]
@@ -214,7 +214,7 @@ class Exports:
         series = _Series.of(self._obj)
         v, lead = series.variable, len(series.batch)
         pixels = v.pixels.transpose([v.axes.index(a) for a in (*series.batch, *series.kept)])
-        regions = list(regions_of(_file_blocks(pixels, lead)))
+        regions = list(regions_of(file_blocks(pixels, lead)))
         if series.in_memory:
             whole = [slice(None)] * (pixels.ndim - lead)
             blocks = [(r, np.ascontiguousarray(pixels[(*r, *whole)])) for r in regions]
@@ -364,7 +364,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
     staging = _staging(folder, prefix, fmt.extension)
     existed = folder.exists()
     own = _own_files(folder, staging, fmt, prefix, {*names, *fmt.beside}, overwrite) if existed else set()
-    _remove(staging)
+    remove(staging)
     count = len(names)
     known = "name" in inspect.signature(fmt.driver.write).parameters
 
@@ -378,7 +378,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
         with _bar(progress, series.variable.pixels.nbytes, folder.name) as step:
             write_members(series.image, plan, staging / f"{prefix}{fmt.extension}", make, extension=fmt.extension)
     except BaseException:
-        _remove(staging)
+        remove(staging)
         if not existed and folder.local:
             with suppress(OSError):  # somebody else has put something there
                 os.rmdir(folder.path)
@@ -389,17 +389,17 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
 
 def _commit(folder: File, staging: File, names: Sequence[str], beside: Mapping[str, bytes], own: set[str]) -> None:
     """Put complete files in the place of older ones; the last of those beside them says that all is done."""
-    _write_text(staging / _COMMIT, {"names": [*names, *beside]})
+    write_text(staging / _COMMIT, {"names": [*names, *beside]})
     *first, last = beside or [""]
     if last in own:
-        _remove(folder / last)
+        remove(folder / last)
     for name in sorted(own - {*names, *beside}):
-        _remove(folder / name)
+        remove(folder / name)
     for name in names:
-        _move(staging / name, folder / name)
+        move(staging / name, folder / name)
     for name in first:
         _put(folder / name, beside[name])
-    _remove(staging)
+    remove(staging)
     if last:
         _put(folder / last, beside[last])
 
