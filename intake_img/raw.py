@@ -15,7 +15,7 @@ import numpy as np
 from intake_img.files import ByteReader
 from intake_img.lazy import Region
 
-__all__ = ["read_raw"]
+__all__ = ["map_raw", "read_raw"]
 
 
 def read_raw(
@@ -59,6 +59,13 @@ def read_raw(
             del view, flat
     else:
         _gather(source, first, dtype, strides, out)
+
+
+def map_raw(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray | None:
+    """Return a C-ordered array as it lies in a local file, memory-mapped and read-only; None where it cannot be."""
+    if offset < 0 or offset + dtype.itemsize * math.prod(shape) > source.size or (mapped := source.mapped()) is None:
+        return None
+    return np.ndarray(tuple(shape), dtype, mapped, offset)
 
 
 def _gather(source: ByteReader, first: int, dtype: np.dtype, strides: list[int], out: np.ndarray) -> None:

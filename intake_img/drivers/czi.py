@@ -47,7 +47,7 @@ from intake_img.files import ByteReader, File
 from intake_img.image import Coordinate, Image, Variable
 from intake_img.lazy import CHUNK_BYTES, Region, iter_planes
 from intake_img.raw import read_raw
-from intake_img.source import ImageSource, check_level
+from intake_img.source import ImageSource, check_level, translated_errors
 from intake_img.units import convert, parse_unit
 
 __all__ = ["CziSource"]
@@ -325,6 +325,16 @@ class CziSource(ImageSource):
     @classmethod
     def open(cls, file: File) -> _Handle:
         return _Handle(file)
+
+    def rectangles(self) -> dict[int | None, tuple[int, int, int, int]]:
+        """Return where each scene lies on the stage: its number, and x, y, width and height in pixels of the file.
+
+        A file without scenes has one entry, whose key is None.
+        """
+        with translated_errors(type(self), self.file), self._file_reader().lease() as handle:
+            found: list[tuple[int | None, int | None]] = list(enumerate(handle.index.scenes)) or [(None, None)]
+            mosaics = {number: handle.mosaic(key, 0) for number, key in found}
+            return {number: (m.x, m.y, m.width, m.height) for number, m in mosaics.items()}
 
     @classmethod
     def scene_names(cls, handle: _Handle) -> Sequence[str]:

@@ -591,6 +591,11 @@ class OmeZarrSource(ImageSource):
         read_array(array, region, raw)
         out[...] = _decoded(array, raw).values
 
+    @classmethod
+    def shards(cls, handle: _Handle, address: tuple[str, bool]) -> tuple[int, ...] | None:
+        shards = handle.array(address[0]).shards
+        return None if shards is None else tuple(shards)
+
     def _pixels_of(self, array: Any, path: str, packed: bool = False) -> Pixels:
         dtype = _decoded(array, np.empty((0,) * array.ndim, array.dtype)).dtype if packed else array.dtype
         return self.pixels((path, packed), array.shape, dtype, tiles_of(array), parallel=False)
