@@ -17,6 +17,8 @@ from intake_img.lazy import Region
 
 __all__ = ["map_raw", "read_raw"]
 
+_SMALL = 2**18  # bytes
+
 
 def read_raw(
     source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int], region: Region, out: np.ndarray
@@ -51,6 +53,9 @@ def read_raw(
     contiguous = last - first == out.size * item
     if contiguous and out.flags.c_contiguous and dtype == out.dtype:
         source.read_into(first, out.reshape(-1).view(np.uint8).data)
+    elif source.file.local and last - first <= _SMALL:  # one read costs less than a memory map
+        flat = np.frombuffer(source.ranges([first], [last - first])[0], np.uint8)
+        out[...] = np.ndarray(out.shape, dtype, flat, 0, strides)
     elif contiguous or source.file.local or last - first <= 4 * out.size * item:
         with source.window(first, last - first) as window:
             flat = np.frombuffer(window, np.uint8)

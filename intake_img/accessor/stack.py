@@ -7,6 +7,7 @@ to `stack_sources`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,6 +75,7 @@ class ImageStack:
     def _forget(self) -> None:
         self._loaded: np.ndarray | None = None
         self._direct: np.ndarray | None = None  # samples, channels and space of pixels that can be copied
+        self._stamp: tuple[Any, ...] | None = None  # of the file that `_direct` maps
         self._looked = False  # whether it is known if there is a `_direct`
 
     # what the protocol names
@@ -183,11 +185,12 @@ class ImageStack:
         sample = self._sample(sample_idx)
         picked = slice(None) if channels is None else self._channels(channels)
         sizes = [index(k) for k in patch_size]
-        windows, places = _clipped([index(k) for k in coords], sizes, space)
+        windows, places = _clipped(coords, sizes, space)
         if places is None:
             direct = self._direct if self._looked else self._look()
             if direct is not None:
-                self._check()
+                if self._stamp is not None:
+                    self._check()
                 return _copied(direct, sample, picked, windows, self._dtype)
         count = self.data_shape[1] if channels is None else len(channels)
         out = (np.empty if places is None else np.zeros)((count, *sizes), self._dtype)
@@ -199,7 +202,8 @@ class ImageStack:
         """Fill `out` (channels and space) with pixels that lie inside of the image."""
         direct = self._look()
         if direct is not None:
-            self._check()
+            if self._stamp is not None:
+                self._check()
             out[...] = _copied(direct, sample, picked, windows, self._dtype)
             return
         if self._dtype != self._native:
@@ -212,15 +216,12 @@ class ImageStack:
     def _read(self, out: np.ndarray, sample: tuple[int, ...], picked: Any, windows: list[slice]) -> None:
         lengths = self._merge.lengths(self._merge.channels)
         samples = [slice(k, k + 1) for k in sample]
-        if isinstance(picked, slice):
-            region, view = self._parts.region(samples, [slice(0, n) for n in lengths], windows, out)
-            self._pixels.read_into(region, view)
-            return
-        for first, last, at in _runs(picked, single=len(lengths) != 1):
-            if len(lengths) == 1:
-                chosen = [slice(first, last)]
-            else:  # none, or channels and colour samples
-                chosen = [slice(int(k), int(k) + 1) for k in np.unravel_index(first, lengths)] if lengths else []
+        chosen: list[slice]
+        for first, last, at in _runs(picked, self.data_shape[1], single=len(lengths) == 2):
+            if len(lengths) == 2 and last - first == 1:
+                chosen = [slice(k, k + 1) for k in divmod(first, lengths[1])]
+            else:
+                chosen = [slice(first, last)] if len(lengths) == 1 else [slice(0, n) for n in lengths]
             region, view = self._parts.region(samples, chosen, windows, out[at : at + last - first])
             self._pixels.read_into(region, view)
 
@@ -242,7 +243,7 @@ class ImageStack:
             place.append(k)
         return tuple(reversed(place))
 
-    def _channels(self, channels: Sequence[int]) -> list[int]:
+    def _channels(self, channels: Sequence[int]) -> slice | list[int]:
         count = self.data_shape[1]
         found = [index(k) for k in channels]
         if not found:
@@ -253,6 +254,9 @@ class ImageStack:
                     f"Channel index {k} is out of bounds for data with {count} channel{'s' * (count != 1)}: "
                     f"channels={list(channels)!r}, allowed are 0 to {count - 1}, or None for all"
                 )
+        first = found[0] % count
+        if all(k % count == first + n for n, k in enumerate(found)):
+            return slice(first, first + len(found))
         return [k % count for k in found]
 
     def _wrong_dimensions(self, coords: Sequence[int], patch_size: Sequence[int]) -> ValueError:
@@ -283,8 +287,9 @@ class ImageStack:
                 array = reader.array
             elif array is None and isinstance(reader, FileReader):
                 array = reader.mapped()
-                if array is not None and array.shape != self._pixels.shape:
-                    array = None
+                if array is not None:
+                    reader.check()
+                    self._path, self._stamp = reader.file.path, reader.file.stamp()
             elif array is None and isinstance(reader, WholeFile):
                 self.load()
                 array = self._loaded
@@ -294,8 +299,12 @@ class ImageStack:
 
     def _check(self) -> None:
         """Raise `SourceChangedError` before memory-mapped pixels are touched that are no longer those."""
-        if self._loaded is None and isinstance(self._pixels.reader, FileReader):
-            self._pixels.reader.check()
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_mtime_ns, found.st_size, found.st_ino) != self._stamp:
+            raise SourceChangedError(f"{self._path} was changed or replaced since it was opened: make the stack again")
 
     # files
 
@@ -325,7 +334,7 @@ class ImageStack:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state.update(_loaded=None, _direct=None, _looked=False)
+        state.update(_loaded=None, _direct=None, _stamp=None, _looked=False)
         return state
 
     # the way back
@@ -425,12 +434,20 @@ class _Parts:
         return array[self._unspread].transpose(self._back)[self._full]
 
 
-def _clipped(starts: list[int], sizes: list[int], space: tuple[int, ...]) -> tuple[list[slice], list[slice] | None]:
+def _clipped(starts: Sequence[int], sizes: list[int], space: tuple[int, ...]) -> tuple[list[slice], list[slice] | None]:
     """Return the part of a box that lies in the image, and its place in the patch; None for the place if it is all."""
+    windows = []
+    for start, n, m in zip(starts, sizes, space, strict=True):
+        k = index(start)
+        if k < 0 or n < 0 or k + n > m:
+            return _cropped([index(start) for start in starts], sizes, space)
+        windows.append(slice(k, k + n))
+    return windows, None
+
+
+def _cropped(starts: list[int], sizes: list[int], space: tuple[int, ...]) -> tuple[list[slice], list[slice]]:
     if min(sizes) < 0:
         raise ValueError(f"patch_size={tuple(sizes)}: expected numbers of pixels, none of them negative")
-    if min(starts) >= 0 and all(k + n <= m for k, n, m in zip(starts, sizes, space, strict=True)):
-        return [slice(k, k + n) for k, n in zip(starts, sizes, strict=True)], None
     windows, places = [], []
     for k, n, m in zip(starts, sizes, space, strict=True):
         low = min(max(k, 0), m)
@@ -443,17 +460,30 @@ def _clipped(starts: list[int], sizes: list[int], space: tuple[int, ...]) -> tup
 def _copied(direct: np.ndarray, sample: tuple[int, ...], picked: Any, windows: list[slice], dtype: Any) -> np.ndarray:
     """Return a patch of an array whose axes are samples, channels (one axis or two) and space."""
     several = direct.ndim - len(sample) - len(windows) == 2
-    if not several and not isinstance(picked, slice) and len(picked) == 1:
-        picked = slice(picked[0], picked[0] + 1)
-    direct_part = not several and isinstance(picked, slice)
-    key: Any = (*sample, *([picked] if direct_part else [slice(None)] * (1 + several)), *windows)
+    if not several and isinstance(picked, slice):
+        return direct[(*sample, picked, *windows)].astype(dtype, "C")  # type: ignore[arg-type]
+    key: Any = (*sample, *[slice(None)] * (1 + several), *windows)
     patch = direct[key]
-    if direct_part:
-        return patch.astype(dtype, order="C")
-    return patch.reshape((-1, *patch.shape[1 + several :]))[picked].astype(dtype, order="C")
+    if several:
+        patch = patch.reshape((patch.shape[0] * patch.shape[1], *patch.shape[2:]))
+    return patch[picked].astype(dtype, order="C")
 
 
-def _runs(picked: list[int], single: bool) -> list[tuple[int, int, int]]:
-    """Cut channels into runs: first, last (exclusive), and where the run begins in `picked`."""
+def _runs(picked: slice | list[int], count: int, single: bool) -> list[tuple[int, int, int]]:
+    """Cut channels into runs that are read at once: first, last (exclusive), and where the run begins in the patch.
+
+    Parameters
+    ----------
+    picked : slice or list of int
+    count : int
+        Number of all channels.
+    single : bool
+        Runs of one channel each, unless it is all of them.
+    """
+    if isinstance(picked, slice):
+        first, last, _ = picked.indices(count)
+        if not single or last - first == count:
+            return [(first, last, 0)]
+        picked = list(range(first, last))
     cuts = [0, *(n + 1 for n, (a, b) in enumerate(pairwise(picked)) if single or b != a + 1), len(picked)]
     return [(picked[a], picked[b - 1] + 1, a) for a, b in pairwise(cuts)]

@@ -71,6 +71,7 @@ class _Handle:
         self.source: ByteReader = file.open()
         self.lock = threading.Lock()
         self.mosaics: dict[tuple[int | None, int], Mosaic] = {}
+        self.layouts: dict[tuple[int | None, int], _Layout] = {}
         self.cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self.cached = 0
         self.libczi: Any = None
@@ -251,6 +252,12 @@ class _Layout:
 
 
 def _layout(handle: _Handle, scene: int | None, level: int) -> _Layout:
+    if (known := handle.layouts.get((scene, level))) is None:
+        known = handle.layouts[scene, level] = _find_layout(handle, scene, level)
+    return known
+
+
+def _find_layout(handle: _Handle, scene: int | None, level: int) -> _Layout:
     mosaic = handle.mosaic(scene, level)
     blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
     kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
