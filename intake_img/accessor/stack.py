@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from operator import index
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from intake_img.lazy import Pixels, Region, _Memory
 from intake_img.source import FileReader
 
 __all__ = ["ImageStack", "WholeFile"]
+
+_TRUSTED = 0.001
+"""Seconds for which a memory-mapped file is taken to be the one that was just looked at."""
 
 
 class ImageStack:
@@ -76,6 +80,7 @@ class ImageStack:
         self._loaded: np.ndarray | None = None
         self._direct: np.ndarray | None = None  # samples, channels and space of pixels that can be copied
         self._stamp: tuple[Any, ...] | None = None  # of the file that `_direct` maps
+        self._good_until = 0.0
         self._looked = False  # whether it is known if there is a `_direct`
 
     # what the protocol names
@@ -184,8 +189,7 @@ class ImageStack:
             raise self._wrong_dimensions(coords, patch_size)
         sample = self._sample(sample_idx)
         picked = slice(None) if channels is None else self._channels(channels)
-        sizes = [index(k) for k in patch_size]
-        windows, places = _clipped(coords, sizes, space)
+        windows, places = _clipped(coords, patch_size, space)
         if places is None:
             direct = self._direct if self._looked else self._look()
             if direct is not None:
@@ -193,7 +197,7 @@ class ImageStack:
                     self._check()
                 return _copied(direct, sample, picked, windows, self._dtype)
         count = self.data_shape[1] if channels is None else len(channels)
-        out = (np.empty if places is None else np.zeros)((count, *sizes), self._dtype)
+        out = (np.empty if places is None else np.zeros)((count, *map(index, patch_size)), self._dtype)
         if all(w.stop > w.start for w in windows):
             self._fill(out if places is None else out[(slice(None), *places)], sample, picked, windows)
         return out
@@ -298,13 +302,19 @@ class ImageStack:
         return self._direct
 
     def _check(self) -> None:
-        """Raise `SourceChangedError` before memory-mapped pixels are touched that are no longer those."""
+        """Raise `SourceChangedError` before memory-mapped pixels are touched that are no longer those.
+
+        Patches of a memory map cost less than this: it looks at the file once in a while.
+        """
+        if (now := perf_counter()) < self._good_until:
+            return
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
             found = None
         if found is None or (found.st_mtime_ns, found.st_size, found.st_ino) != self._stamp:
             raise SourceChangedError(f"{self._path} was changed or replaced since it was opened: make the stack again")
+        self._good_until = now + _TRUSTED
 
     # files
 
@@ -334,7 +344,7 @@ class ImageStack:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state.update(_loaded=None, _direct=None, _stamp=None, _looked=False)
+        state.update(_loaded=None, _direct=None, _stamp=None, _good_until=0.0, _looked=False)
         return state
 
     # the way back
@@ -434,14 +444,16 @@ class _Parts:
         return array[self._unspread].transpose(self._back)[self._full]
 
 
-def _clipped(starts: Sequence[int], sizes: list[int], space: tuple[int, ...]) -> tuple[list[slice], list[slice] | None]:
+def _clipped(
+    coords: Sequence[int], patch_size: Sequence[int], space: tuple[int, ...]
+) -> tuple[list[slice], list[slice] | None]:
     """Return the part of a box that lies in the image, and its place in the patch; None for the place if it is all."""
     windows = []
-    for start, n, m in zip(starts, sizes, space, strict=True):
-        k = index(start)
-        if k < 0 or n < 0 or k + n > m:
-            return _cropped([index(start) for start in starts], sizes, space)
-        windows.append(slice(k, k + n))
+    for k, n, m in zip(coords, patch_size, space, strict=True):
+        start, size = index(k), index(n)
+        if start < 0 or size < 0 or start + size > m:
+            return _cropped([index(k) for k in coords], [index(n) for n in patch_size], space)
+        windows.append(slice(start, start + size))
     return windows, None
 
 

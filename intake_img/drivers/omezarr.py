@@ -565,11 +565,14 @@ class OmeZarrSource(ImageSource):
         found: list[Any] = [os.stat(file.path).st_ino] if file.local else []
         for name in METADATA_FILES:
             try:
+                if file.local:  # this is asked before each read
+                    about = os.stat(f"{file.path}/{name}")
+                    found.append((name, about.st_mtime_ns, about.st_size, about.st_ino))
+                    continue
                 found.append((name, *(file / name).stamp()))
+                break
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if not file.local:
-                break
         return tuple(found)
 
     @classmethod
