@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,3 +230,17 @@ def test_what_theirs_refuses(care, files, tmp_path):
     assert [int(late.extract_patch(0, k, (0, 0), (4, 4)).max()) for k in range(3)] == [5, 6, 7]
     with pytest.raises(ValueError, match="Remote"):
         care.load.load_zarrs(["s3://bucket/a.zarr/im"], "YX")
+
+
+def test_the_how_to_trains(care, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "careamics-stacks.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    made, training = blocks[0], next(b for b in blocks if "create_train_dataset" in b)
+    scope: dict[str, Any] = {}
+    exec(compile(made, str(page), "exec"), scope)
+    exec(compile(training, str(page), "exec"), scope)
+    dataset = scope["dataset"]
+    assert len(dataset) > 0
+    assert dataset[0][0].data.shape == (2, 64, 64)
+    assert Path(dataset[0][0].source) == tmp_path / "movie.czi"
