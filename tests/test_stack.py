@@ -10,6 +10,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -583,6 +584,47 @@ def test_a_replaced_file_is_an_error(tmp_path, name):
     _replace(path, other)
     with pytest.raises(SourceChangedError, match="make it again"):
         custom.load()
+
+
+def test_a_mapped_file_that_shrinks_is_an_error_and_kills_nothing(tmp_path):
+    write_tif(tmp_path / "a.tif", np.ones((512, 512), "uint16"))
+    stack = FileStack(tmp_path / "a.tif")
+    assert stack.extract_patch(0, None, (500, 500), (4, 4)).all()
+    os.truncate(tmp_path / "a.tif", 1000)
+    time.sleep(0.002)
+    for place in ((500, 500), (510, 510)):
+        with pytest.raises(SourceChangedError):
+            stack.extract_patch(0, None, place, (4, 4))
+    with pytest.raises(SourceChangedError):
+        FileStack.extract_patch(pickle.loads(pickle.dumps(stack)), 0, None, (0, 0), (4, 4))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_plain_arrays_of_either_order_and_endianness(tmp_path, order):
+    array = numbered("TYX", ">u4")
+    np.save(tmp_path / "a.npy", np.asarray(array, order=order))
+    stack = FileStack(tmp_path / "a.npy", "TYX")
+    np.testing.assert_array_equal(whole(stack)[:, 0], array)
+    np.testing.assert_array_equal(
+        stack.extract_patch(2, None, (-1, 3), (4, 9))[0], padded(array[2:], (-1, 3), (4, 9))[0]
+    )
+    assert stack.extract_patch(0, None, (0, 0), (2, 2)).dtype == np.dtype("uint32")
+    imsave(xr.DataArray(array.astype("uint32"), dims=list("tyx")), tmp_path / "b.bin")
+    np.testing.assert_array_equal(whole(FileStack(tmp_path / "b.bin"))[:, 0], array)
+
+
+def test_threads_share_a_stack(tmp_path):
+    array = np.random.default_rng(0).integers(0, 60000, (6, 90, 80), "uint16")
+    write_tif(tmp_path / "raw.tif", array, metadata={"axes": "TYX"})
+    write_tif(tmp_path / "tiles.tif", array, metadata={"axes": "TYX"}, tile=(32, 32), compression="zlib")
+    czi = write_czi(tmp_path / "a.czi", {(t, 0, 0): array[t] for t in range(6)}, "zstd1:ExplicitLevel=1")
+    rng = np.random.default_rng(1)
+    jobs = [(int(rng.integers(6)), (int(rng.integers(-9, 85)), int(rng.integers(-9, 75)))) for _ in range(200)]
+    for stack in (FileStack(tmp_path / "raw.tif"), FileStack(tmp_path / "tiles.tif"), CziStack(czi)):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda job: stack.extract_patch(job[0], None, job[1], (17, 19)), jobs))  # noqa: B023
+        for (k, place), patch in zip(jobs, found, strict=True):
+            np.testing.assert_array_equal(patch, padded(array[k][None], place, (17, 19)))
 
 
 def _sums(stack: ImageStack, coords: list[tuple[int, int]]) -> list[int]:
