@@ -141,6 +141,7 @@ def test_patches_against_the_raw_reader(versus, benchmark, container, kind, size
     ratio = versus(
         lambda: [stack.extract_patch(0, None, place, whole).shape for place in places],
         lambda: [raw(key).shape for key in keys],
+        rounds=9,  # zarr hands each read to another thread and back: on a busy machine that varies by half
     )
     benchmark.extra_info["gate"] = GATE
     assert ratio < GATE
@@ -161,6 +162,7 @@ def test_patches_against_careamics(versus, benchmark, container, kind, size):
     ratio = versus(
         lambda: [stack.extract_patch(0, None, place, whole).shape for place in places],
         lambda: [theirs.extract_patch(0, None, place, whole).shape for place in places],
+        rounds=9,
     )
     benchmark.extra_info["gate"] = AT_MOST_THEIRS
     assert ratio < AT_MOST_THEIRS
