@@ -1,8 +1,11 @@
 """Microscopy images by name: lazy, labelled arrays from any format, through Intake and xarray.
 
 `imload` opens, `imsave` writes, ``ds.img`` works on what was loaded; every format is an Intake driver. `scan`,
-`write_catalog` and `open_catalog` make and open catalogs.
+`write_catalog` and `open_catalog` make and open catalogs; `CziStack`, `FileStack`, `MemoryStack` and `ZarrStack` are
+image stacks for CAREamics.
 """
+
+import importlib
 
 from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
 from intake_img.detect import autodetect
@@ -10,7 +13,22 @@ from intake_img.io import imload, imsave
 from intake_img.source import ImageSource
 
 __version__ = "0.1.0"
-__all__ = ["ImageSource", "__version__", "autodetect", "imload", "imsave", "open_catalog", "scan", "write_catalog"]
+__all__ = [
+    "CziStack",
+    "FileStack",
+    "ImageSource",
+    "MemoryStack",
+    "ZarrStack",
+    "__version__",
+    "autodetect",
+    "imload",
+    "imsave",
+    "open_catalog",
+    "scan",
+    "write_catalog",
+]
+_LATER = dict.fromkeys(("open_catalog", "scan", "write_catalog"), "intake_img.catalog")
+_LATER |= dict.fromkeys(("CziStack", "FileStack", "MemoryStack", "ZarrStack"), "intake_img.accessor.stack_sources")
 
 
 def __getattr__(name: str) -> object:
@@ -19,11 +37,9 @@ def __getattr__(name: str) -> object:
 
         if name in create.__all__:
             return getattr(create, name)
-    if name not in ("open_catalog", "scan", "write_catalog"):
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from intake_img import catalog
-
-    globals()[name] = getattr(catalog, name)  # imported when it is first used
+    globals()[name] = getattr(importlib.import_module(_LATER[name]), name)  # imported when it is first used
     return globals()[name]
 
 

@@ -13,9 +13,11 @@ import mmap
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +168,7 @@ class File:
         """
         if self.local:
             found = os.stat(self.path)
-            return found.st_mtime_ns, found.st_size if not os.path.isdir(self.path) else 0, found.st_ino
+            return found.st_mtime_ns, found.st_size if not stat.S_ISDIR(found.st_mode) else 0, found.st_ino
         info = self.remote_info()
         keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "size")
         return tuple(str(info[k]) for k in keys if info.get(k) is not None)
@@ -251,6 +253,13 @@ class ByteReader:
         """Lend `count` bytes from `offset` on, memory-mapped where the file is local, for the time of a ``with``."""
         raise NotImplementedError
 
+    def mapped(self) -> mmap.mmap | None:
+        """Return the whole file as a read-only memory map, the same one while somebody holds it; None of remote ones.
+
+        Whoever reads from it makes sure before that the file is still as long as it was.
+        """
+        return None
+
     def stream(self) -> IO[bytes]:
         """Return a new seekable binary file, for libraries that parse headers. To be closed by the caller."""
         raise NotImplementedError
@@ -271,6 +280,14 @@ class _LocalBytes(ByteReader):
         super().__init__(file)
         self._fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
         self.size = os.fstat(self._fd).st_size
+        self._map: weakref.ref[mmap.mmap] | None = None
+
+    def mapped(self) -> mmap.mmap | None:
+        found = self._map() if self._map is not None else None
+        if found is None and self.size:
+            found = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+            self._map = weakref.ref(found)
+        return found
 
     def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
         found = []

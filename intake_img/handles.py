@@ -111,6 +111,11 @@ class HandlePool:
             self._closed.add(key)
             self._shut(key)
 
+    def shut(self, key: Hashable) -> None:
+        """Close the handle of `key` now, or when its running leases end; the next lease opens it anew."""
+        with self._lock:
+            self._shut(key)
+
     def _shut(self, key: Hashable) -> None:
         entry = self._entries.get(key)
         if entry is None:

@@ -183,6 +183,31 @@ class Pixels:
         shape, tiles = tuple(self.shape[k] for k in order), tuple(self.tiles[k] for k in order)
         return replace(self, reader=_Transposed(self.reader, order), shape=shape, tiles=tiles)
 
+    def plain(self) -> tuple[Pixels, tuple[int | None, ...]]:
+        """Return the pixels without the transposing and reshaping around their reader, which costs time at each read.
+
+        Returns
+        -------
+        pixels : Pixels
+        places : tuple of (int or None)
+            Which axis of `self` each axis of the result is; None for one of length 1 that `self` leaves out.
+        """
+        pixels = self
+        places: tuple[int | None, ...] = tuple(range(self.ndim))
+        while isinstance(pixels.reader, (_Transposed, _Reshaped)):
+            outer = pixels.reader
+            if isinstance(outer, _Transposed):
+                order: Sequence[int | None] = outer.order
+                ndim = pixels.ndim
+            else:
+                order, ndim = outer.axes, outer.ndim
+            inner = {k: n for n, k in enumerate(order) if k is not None}
+            places = tuple(places[inner[k]] if k in inner else None for k in range(ndim))
+            shape = tuple(pixels.shape[inner[k]] if k in inner else 1 for k in range(ndim))
+            tiles = tuple(pixels.tiles[inner[k]] if k in inner else 1 for k in range(ndim))
+            pixels = replace(pixels, reader=outer.reader, shape=shape, tiles=tiles)
+        return pixels, places
+
     def reshape(self, axes: Sequence[int | None]) -> Pixels:
         """Return the pixels with axes of length 1 added (None) or left out (not named in `axes`)."""
         if lost := [n for k, n in enumerate(self.shape) if k not in axes and n != 1]:

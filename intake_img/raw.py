@@ -15,7 +15,9 @@ import numpy as np
 from intake_img.files import ByteReader
 from intake_img.lazy import Region
 
-__all__ = ["read_raw"]
+__all__ = ["map_raw", "read_raw"]
+
+_SMALL = 2**18  # bytes
 
 
 def read_raw(
@@ -51,6 +53,9 @@ def read_raw(
     contiguous = last - first == out.size * item
     if contiguous and out.flags.c_contiguous and dtype == out.dtype:
         source.read_into(first, out.reshape(-1).view(np.uint8).data)
+    elif source.file.local and last - first <= _SMALL:  # one read costs less than a memory map
+        flat = np.frombuffer(source.ranges([first], [last - first])[0], np.uint8)
+        out[...] = np.ndarray(out.shape, dtype, flat, 0, strides)
     elif contiguous or source.file.local or last - first <= 4 * out.size * item:
         with source.window(first, last - first) as window:
             flat = np.frombuffer(window, np.uint8)
@@ -59,6 +64,13 @@ def read_raw(
             del view, flat
     else:
         _gather(source, first, dtype, strides, out)
+
+
+def map_raw(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray | None:
+    """Return a C-ordered array as it lies in a local file, memory-mapped and read-only; None where it cannot be."""
+    if offset < 0 or offset + dtype.itemsize * math.prod(shape) > source.size or (mapped := source.mapped()) is None:
+        return None
+    return np.ndarray(tuple(shape), dtype, mapped, offset)
 
 
 def _gather(source: ByteReader, first: int, dtype: np.dtype, strides: list[int], out: np.ndarray) -> None:

@@ -29,7 +29,7 @@ from intake_img.handles import POOL
 from intake_img.image import Image, Variable, plain, select
 from intake_img.lazy import Pixels, Region
 
-__all__ = ["ENTRY_POINTS", "FileReader", "ImageSource", "Probe", "check_level", "scene_number"]
+__all__ = ["ENTRY_POINTS", "FileReader", "ImageSource", "Probe", "check_level", "scene_number", "translated_errors"]
 
 ENTRY_POINTS = "intake.drivers"
 """The group of entry points in which a driver is declared."""
@@ -91,6 +91,21 @@ class FileReader:
                 self.check()
             with self.lease() as handle:
                 self.driver.read_region(handle, self.address, region, out)
+
+    def mapped(self) -> np.ndarray | None:
+        """Return the array as it lies in the file, memory-mapped and read-only.
+
+        None where it is compressed, remote or in pieces. Whoever reads from it calls `check` before.
+        """
+        if not self.file.local:
+            return None
+        with translated_errors(self.driver, self.file), self.lease() as handle:
+            return self.driver.mapped(handle, self.address)
+
+    def shards(self) -> tuple[int, ...] | None:
+        """Return the shape of the shards that the array is stored in, if it is."""
+        with translated_errors(self.driver, self.file), self.lease() as handle:
+            return self.driver.shards(handle, self.address)
 
     def check(self) -> None:
         """Raise `SourceChangedError` if the file is not the one that was opened."""
@@ -266,6 +281,16 @@ class ImageSource(DataSource):
     def read_region(cls, handle: Any, address: Any, region: Region, out: np.ndarray) -> None:
         """Fill `out` with a region of the array at `address`; called from many threads at once."""
         raise NotImplementedError
+
+    @classmethod
+    def mapped(cls, handle: Any, address: Any) -> np.ndarray | None:
+        """Return the array at `address`, memory-mapped, where it lies in a local file as plain bytes."""
+        return None
+
+    @classmethod
+    def shards(cls, handle: Any, address: Any) -> tuple[int, ...] | None:
+        """Return the shape of the shards of the array at `address`, for formats that have them."""
+        return None
 
     @classmethod
     def write(

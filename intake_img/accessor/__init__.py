@@ -15,7 +15,11 @@ from intake_img.axes import spell
 from intake_img.image import spacing_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
+
+    from intake_img.accessor.stack import ImageStack
 
 __all__ = ["ImgAccessor"]
 
@@ -73,6 +77,59 @@ class ImgAccessor(Processing):
     def detect_blobs(self, **options: Any) -> pd.DataFrame:
         """Find round spots; see `intake_img.accessor.coloc.detect_blobs`."""
         return detect_blobs(self._obj, **options)
+
+    def stack(
+        self,
+        depth_axis: str = "none",
+        *,
+        variable: str | None = None,
+        dtype: Any = None,
+        source: Path | str | None = None,
+    ) -> ImageStack:
+        """Return the image as a stack of samples for CAREamics, from which patches are cut; no pixel is read.
+
+        Axes other than channels, y, x and the depth axis are merged into samples: ``i`` outermost, then ``t``, ``z``,
+        and what else there is. Pixels that were not changed are read from the file patch by patch, without a dask
+        graph; those of a lazy computation are computed patch by patch.
+
+        Parameters
+        ----------
+        depth_axis : {"none", "Z", "T"}
+            Third axis of 3-D patches.
+        variable : str, optional
+            Which variable of a Dataset; ``image`` by default.
+        dtype : dtype, optional
+            Of the patches; that of the image by default. CAREamics trains on ``"float32"``.
+        source : str or os.PathLike, optional
+            What to call the image; by default the file, with ``@scene``, of an image that was not changed since it was
+            loaded, and ``"array"`` of all else.
+
+        Returns
+        -------
+        ImageStack
+
+        Raises
+        ------
+        ValueError
+            If `depth_axis` or `variable` is unknown.
+        AxesError
+            If the image lacks y, x or the depth axis, or is one sample deep.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.arange(240).reshape(2, 3, 5, 8), dims=["t", "c", "y", "x"])
+        >>> stack = image.img.stack()
+        >>> stack.axes, stack.data_shape, stack.original_axes
+        ('SCYX', (2, 3, 5, 8), 'TCYX')
+        >>> stack.extract_patch(1, [0], coords=(-1, 6), patch_size=(3, 3))[0]
+        array([[  0,   0,   0],
+               [126, 127,   0],
+               [134, 135,   0]])
+        """
+        from intake_img.accessor.stack_sources import stack_of
+
+        return stack_of(self._obj, depth_axis, variable=variable, dtype=dtype, source=source)
 
     @property
     def scene(self) -> str | None:

@@ -19,7 +19,7 @@ from intake_img.errors import CannotWriteError, FormatError
 from intake_img.files import ByteReader, File
 from intake_img.image import Image, Variable
 from intake_img.lazy import Region, iter_planes
-from intake_img.raw import read_raw
+from intake_img.raw import map_raw, read_raw
 from intake_img.source import ImageSource
 
 __all__ = ["BinarySource"]
@@ -156,6 +156,11 @@ class BinarySource(ImageSource):
     def read_region(cls, handle: _Handle, address: Any, region: Region, out: np.ndarray) -> None:
         shape = handle.shape[::-1] if handle.order == "F" else handle.shape
         read_raw(handle.source, handle.offset, handle.dtype, shape, region, out)
+
+    @classmethod
+    def mapped(cls, handle: _Handle, address: Any) -> np.ndarray | None:
+        shape = handle.shape[::-1] if handle.order == "F" else handle.shape
+        return map_raw(handle.source, handle.offset, handle.dtype, shape)
 
     @classmethod
     def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:

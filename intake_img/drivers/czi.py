@@ -47,7 +47,7 @@ from intake_img.files import ByteReader, File
 from intake_img.image import Coordinate, Image, Variable
 from intake_img.lazy import CHUNK_BYTES, Region, iter_planes
 from intake_img.raw import read_raw
-from intake_img.source import ImageSource, check_level
+from intake_img.source import ImageSource, check_level, translated_errors
 from intake_img.units import convert, parse_unit
 
 __all__ = ["CziSource"]
@@ -71,6 +71,7 @@ class _Handle:
         self.source: ByteReader = file.open()
         self.lock = threading.Lock()
         self.mosaics: dict[tuple[int | None, int], Mosaic] = {}
+        self.layouts: dict[tuple[int | None, int], _Layout] = {}
         self.cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self.cached = 0
         self.libczi: Any = None
@@ -251,6 +252,12 @@ class _Layout:
 
 
 def _layout(handle: _Handle, scene: int | None, level: int) -> _Layout:
+    if (known := handle.layouts.get((scene, level))) is None:
+        known = handle.layouts[scene, level] = _find_layout(handle, scene, level)
+    return known
+
+
+def _find_layout(handle: _Handle, scene: int | None, level: int) -> _Layout:
     mosaic = handle.mosaic(scene, level)
     blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
     kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
@@ -325,6 +332,16 @@ class CziSource(ImageSource):
     @classmethod
     def open(cls, file: File) -> _Handle:
         return _Handle(file)
+
+    def rectangles(self) -> dict[int | None, tuple[int, int, int, int]]:
+        """Return where each scene lies on the stage: its number, and x, y, width and height in pixels of the file.
+
+        A file without scenes has one entry, whose key is None.
+        """
+        with translated_errors(type(self), self.file), self._file_reader().lease() as handle:
+            found: list[tuple[int | None, int | None]] = list(enumerate(handle.index.scenes)) or [(None, None)]
+            mosaics = {number: handle.mosaic(key, 0) for number, key in found}
+            return {number: (m.x, m.y, m.width, m.height) for number, m in mosaics.items()}
 
     @classmethod
     def scene_names(cls, handle: _Handle) -> Sequence[str]:

@@ -20,7 +20,7 @@ from intake_img.errors import CannotWriteError, FormatError
 from intake_img.files import ByteReader, File
 from intake_img.image import Image, Variable
 from intake_img.lazy import Region, iter_planes
-from intake_img.raw import read_raw
+from intake_img.raw import map_raw, read_raw
 from intake_img.source import ImageSource, Probe
 
 __all__ = ["NpySource"]
@@ -180,6 +180,11 @@ class NpySource(ImageSource):
         else:
             whole = handle.inflate(array.member)
             out[...] = (whole.T if array.transposed else whole)[region]
+
+    @classmethod
+    def mapped(cls, handle: _Handle, address: str) -> np.ndarray | None:
+        array = handle.arrays[address]
+        return None if array.member is not None else map_raw(handle.source, array.offset, array.dtype, array.shape)
 
     @classmethod
     def many_variables(cls, name: str) -> bool:

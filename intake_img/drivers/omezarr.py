@@ -565,11 +565,14 @@ class OmeZarrSource(ImageSource):
         found: list[Any] = [os.stat(file.path).st_ino] if file.local else []
         for name in METADATA_FILES:
             try:
+                if file.local:  # this is asked before each read
+                    about = os.stat(f"{file.path}/{name}")
+                    found.append((name, about.st_mtime_ns, about.st_size, about.st_ino))
+                    continue
                 found.append((name, *(file / name).stamp()))
+                break
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if not file.local:
-                break
         return tuple(found)
 
     @classmethod
@@ -590,6 +593,11 @@ class OmeZarrSource(ImageSource):
         raw = np.empty(out.shape, array.dtype)
         read_array(array, region, raw)
         out[...] = _decoded(array, raw).values
+
+    @classmethod
+    def shards(cls, handle: _Handle, address: tuple[str, bool]) -> tuple[int, ...] | None:
+        shards = handle.array(address[0]).shards
+        return None if shards is None else tuple(shards)
 
     def _pixels_of(self, array: Any, path: str, packed: bool = False) -> Pixels:
         dtype = _decoded(array, np.empty((0,) * array.ndim, array.dtype)).dtype if packed else array.dtype

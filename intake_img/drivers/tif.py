@@ -17,6 +17,7 @@ from intake_img.axes import CANONICAL
 from intake_img.files import File
 from intake_img.image import Coordinate, Image, Variable, spacing_of
 from intake_img.lazy import Region
+from intake_img.raw import map_raw
 from intake_img.source import ImageSource, check_level
 from intake_img.tiff_file import Scene, TiffHandle, open_tiff
 from intake_img.tiff_read import read_layout
@@ -127,6 +128,13 @@ class TifSource(ImageSource):
     def read_region(cls, handle: TiffHandle, address: tuple[int, int], region: Region, out: np.ndarray) -> None:
         number, level = address
         read_layout(handle.source, handle.scenes[number].levels[level], region, out)
+
+    @classmethod
+    def mapped(cls, handle: TiffHandle, address: tuple[int, int]) -> np.ndarray | None:
+        layout = handle.scenes[address[0]].levels[address[1]]
+        if layout.offset is None or layout.raw is None:
+            return None
+        return map_raw(handle.source, layout.offset, layout.raw, layout.shape)
 
     @classmethod
     def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
