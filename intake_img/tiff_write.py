@@ -366,11 +366,16 @@ def _rational(per: Sequence[float], unit: int) -> dict[str, Any]:
     return {"resolution": tuple(per), "resolutionunit": unit}
 
 
+def _xml_text(text: str) -> str:
+    """Return a text without the characters that XML cannot hold; the record has the text as it is."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
 def _ome_metadata(image: Image, plan: _Plan) -> dict[str, Any]:
     sizes = dict(zip(plan.axes, plan.pixels.shape, strict=True))
     found: dict[str, Any] = {"axes": _letters(plan), "Creator": "intake_img"}
     if image.scene and not image.scene.isdigit():
-        found["Name"] = image.scene
+        found["Name"] = _xml_text(image.scene)
     for axis in "xyz":
         step, unit = known_spacing(image.spacing.get(axis)), unit_name(image.units.get(axis), "")
         if step and unit and (known := parse_unit(unit)) and known.dimension == "length":
@@ -378,7 +383,8 @@ def _ome_metadata(image: Image, plan: _Plan) -> dict[str, Any]:
     found.update(_ome_times(image, sizes, plan.rgb))
     if not (plan.rgb and plan.axes[-1] == "c"):
         coord = image.coords.get("c")
-        if channels := channel_metadata(image.channels, coord.attrs if coord else {}, sizes.get("c", 1)):
+        names = [_xml_text(n) for n in image.channels] if image.channels else None
+        if channels := channel_metadata(names, coord.attrs if coord else {}, sizes.get("c", 1)):
             found["Channel"] = channels
     return found
 

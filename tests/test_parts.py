@@ -132,3 +132,9 @@ def test_any_dataset_in_any_parts(extension: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
     law()
+
+
+def test_channel_names_that_xml_cannot_hold(tmp_path: Path) -> None:
+    ds = xr.Dataset({"image": (("c", "y", "x"), np.zeros((2, 4, 5), "u1"))}, {"c": ["nul\0", "a\x07b"]})
+    imsave(ds, tmp_path / "f.ome.tif")
+    assert_same(imload(tmp_path / "f.ome.tif"), ds)
