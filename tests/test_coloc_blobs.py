@@ -59,6 +59,20 @@ def test_detection_does_not_depend_on_the_chunks(planted, method):
     assert results[0].attrs["units"] == "µm"
 
 
+@given(st.tuples(st.integers(3, 16), st.integers(9, 60), st.integers(9, 70)), st.sampled_from(["log", "dog"]))
+@settings(max_examples=3, deadline=None)
+def test_detection_does_not_depend_on_any_chunks(planted, chunks, method):
+    """Noise has maxima everywhere, at the borders of chunks and equal ones among them; radii are anisotropic."""
+    noise = np.random.default_rng(1).integers(0, 20, (1, 16, 60, 70)).astype(np.uint8)
+    values = np.maximum(planted[0][:1], noise)
+    options = {"min_radius": {"z": 2, "y": 1, "x": 1}, "max_radius": {"z": 4, "y": 2, "x": 2}, "threshold": 0.01}
+    options |= {"method": method, "num_sigma": 3}
+    whole = image(values, None, SPACING).img.detect_blobs(**options)
+    assert len(whole) > 15
+    assert not whole.duplicated(["z", "y", "x", "radius"]).any()
+    pd.testing.assert_frame_equal(whole, image(values, (1, *chunks), SPACING).img.detect_blobs(**options))
+
+
 def test_detection_equals_scikit_image(planted):
     from skimage.feature import blob_log
 
