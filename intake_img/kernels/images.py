@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,8 @@ class EachImage:
         direct = shape == target.shape[lead:] and not (self.roomy and _aliased(target[(0,) * lead]))
         image = _roomy(shape, source.dtype) if self.roomy and _aliased(source[(0,) * lead]) else None
         scratch = None if direct else _roomy(shape, self.dtype)
+        # the part of a single image is handed on as it lies in the whole, if that is not much larger
+        single = math.prod(target.shape[:lead]) == 1 and out.size > 0.8 * math.prod(shape)
         for place in np.ndindex(target.shape[:lead]):
             given = source[place]
             if image is not None:
@@ -61,6 +64,8 @@ class EachImage:
                 self.func(given, target[place])
             else:
                 self.func(given, scratch)
+                if single:
+                    return np.moveaxis(scratch[kept][(None,) * lead], last, self.axes)
                 target[place] = scratch[kept]
         return out
 
