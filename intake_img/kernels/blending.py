@@ -175,13 +175,8 @@ def _moved(first: np.ndarray, by: np.ndarray, pieces: Sequence[Piece]) -> np.nda
     unsigned = np.uint64
     room = np.where(by < 0, first.view(unsigned) - low.view(unsigned), high.view(unsigned) - first.view(unsigned))
     step = np.rint(np.abs(by))
-    whole = np.where(step >= room.astype(np.float64), room, np.minimum(step, 2.0**63).astype(unsigned))
-    whole = np.where((step > 2.0**63) & (step < room.astype(np.float64)), _large(step), whole)
+    least = np.minimum(step, 2.0**64 - 2048).astype(unsigned)  # the greatest float64 that fits
+    whole = np.where(step >= room.astype(np.float64), room, least)
     bits = first.view(unsigned)
     return np.where(by < 0, bits - whole, bits + whole).view(first.dtype)
 
-
-def _large(step: np.ndarray) -> np.ndarray:
-    """Cast floats from 2**63 to below 2**64, which some processors cannot do at once."""
-    rest = np.clip(step - 2.0**63, 0, 2.0**63 - 1024)
-    return rest.astype(np.int64).view(np.uint64) + np.uint64(2**63)
