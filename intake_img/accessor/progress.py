@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import xarray as xr
 
-__all__ = ["Pending", "bar", "computed", "steps"]
+__all__ = ["Pending", "bar", "computed", "meter", "steps"]
 
 
 @contextlib.contextmanager
@@ -23,6 +23,18 @@ def bar(wanted: bool | None, what: str) -> Iterator[None]:
 
     with TqdmCallback(desc=what, delay=0 if wanted else 1, file=sys.stderr):
         yield
+
+
+@contextlib.contextmanager
+def meter(wanted: bool | None, total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr that is told what is done, shown as `bar` is; lends the function to tell it by."""
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield lambda n: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=0 if wanted else 1, file=sys.stderr) as shown:
+        yield lambda n: (shown.update(n), None)[1]
 
 
 def computed(obj: Any, progress: bool | None = None) -> Any:
