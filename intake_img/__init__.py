@@ -5,12 +5,14 @@
 """
 
 from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
+from intake_img.accessor.patches import patches
 from intake_img.detect import autodetect
 from intake_img.io import imload, imsave
 from intake_img.source import ImageSource
 
 __version__ = "0.1.0"
-__all__ = ["ImageSource", "__version__", "autodetect", "imload", "imsave", "open_catalog", "scan", "write_catalog"]
+__all__ = ["ImageSource", "__version__", "autodetect", "imload", "imsave", "open_catalog", "patches", "scan",
+           "write_catalog"]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
