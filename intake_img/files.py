@@ -270,6 +270,7 @@ class _LocalBytes(ByteReader):
         super().__init__(file)
         self._fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
         self.size = os.fstat(self._fd).st_size
+        self._map: mmap.mmap | None = None  # of the whole file, made when a window is first asked for
 
     def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
         found = []
@@ -299,20 +300,20 @@ class _LocalBytes(ByteReader):
             return
         if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end would kill the process
             raise FormatError(f"{self.file}: was truncated while in use")
-        start = offset - offset % mmap.ALLOCATIONGRANULARITY
-        with mmap.mmap(self._fd, offset + count - start, access=mmap.ACCESS_READ, offset=start) as mapped:
-            view = memoryview(mapped)
-            part = view[offset - start :]
-            try:
-                yield part
-            finally:
-                part.release()
-                view.release()
+        mapped = self._map
+        if mapped is None:
+            mapped = self._map = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        view = memoryview(mapped)[offset : offset + count]
+        try:
+            yield view
+        finally:
+            view.release()
 
     def stream(self) -> IO[bytes]:
         return open(self.file.path, "rb")
 
     def close(self) -> None:
+        self._map = None  # unmapped when the last window is gone
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -97,6 +97,24 @@ class FileReader:
         if self.driver.stamp(self.file) != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
+    def plain_bytes(self) -> tuple[int, np.dtype, tuple[int, ...]] | None:
+        """Return where the array lies in a local file as plain bytes; see `ImageSource.plain_bytes`."""
+        if not self.file.local:
+            return None
+        with translated_errors(self.driver, self.file):
+            self.check()
+            with self.lease() as handle:
+                return self.driver.plain_bytes(handle, self.address)
+
+    def decodes(self) -> bool:
+        """Whether parts of tiles cost as much as whole ones; remote bytes always do. See `ImageSource.decodes`."""
+        if not self.file.local:
+            return True
+        with translated_errors(self.driver, self.file):
+            self.check()
+            with self.lease() as handle:
+                return self.driver.decodes(handle, self.address)
+
     def lease(self) -> contextlib.AbstractContextManager[Any]:
         return POOL.lease(self.key, self._open)
 
@@ -304,6 +322,19 @@ class ImageSource(DataSource):
             What the file holds: variables with their axes, and the coordinates that the file knows.
         """
         raise NotImplementedError
+
+    @classmethod
+    def plain_bytes(cls, handle: Any, address: Any) -> tuple[int, np.dtype, tuple[int, ...]] | None:
+        """Return offset, dtype (with byte order) and shape of an array that lies in the file as one C-ordered piece.
+
+        None, as here, where it does not, or is compressed. Local files of plain bytes are read through a memory map.
+        """
+        return None
+
+    @classmethod
+    def decodes(cls, handle: Any, address: Any) -> bool:
+        """Whether reading a small part of a tile costs as much as the whole tile, because it is compressed."""
+        return True
 
     # for the use of drivers
 

@@ -158,6 +158,11 @@ class BinarySource(ImageSource):
         read_raw(handle.source, handle.offset, handle.dtype, shape, region, out)
 
     @classmethod
+    def plain_bytes(cls, handle: _Handle, address: Any) -> tuple[int, np.dtype, tuple[int, ...]] | None:
+        shape = handle.shape[::-1] if handle.order == "F" else handle.shape
+        return handle.offset, handle.dtype, tuple(shape)
+
+    @classmethod
     def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:
         v = image.only
         conf = {"shape": list(v.pixels.shape), "dtype": _thunder_dtype(v.pixels.dtype), "axes": list(v.axes),

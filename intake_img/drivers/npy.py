@@ -182,6 +182,11 @@ class NpySource(ImageSource):
             out[...] = (whole.T if array.transposed else whole)[region]
 
     @classmethod
+    def plain_bytes(cls, handle: _Handle, address: str) -> tuple[int, np.dtype, tuple[int, ...]] | None:
+        array = handle.arrays[address]
+        return None if array.member is not None else (array.offset, array.dtype, tuple(array.shape))
+
+    @classmethod
     def many_variables(cls, name: str) -> bool:
         return not name.lower().endswith(".npy")
 

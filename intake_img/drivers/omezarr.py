@@ -29,6 +29,7 @@ from intake_img.files import File
 from intake_img.image import FILE_ATTRS, Coordinate, Image, Variable, plain, spacing_of
 from intake_img.lazy import Pixels, Region
 from intake_img.source import ImageSource, Probe, check_level
+from intake_img.zarrchunks import ChunkFiles, chunk_files
 from intake_img.zarrio import (
     METADATA_FILES,
     Halved,
@@ -69,6 +70,7 @@ class _Handle:
         self._root = os.path.realpath(file.path) if file.local and not is_zip(file) else None
         self._nodes: dict[str, Any] = {}
         self._attributes: dict[str, dict[str, Any]] = {}
+        self._chunk_files: dict[str, ChunkFiles | None] = {}
         self.zarr_format = 3
         try:
             if self._root is not None and not os.path.exists(os.path.join(self._root, "zarr.json")):
@@ -153,6 +155,13 @@ class _Handle:
         if node.dtype.kind not in "biufc" or any(n < 0 for n in node.shape) or node.nbytes > _MOST_BYTES:
             raise FormatError(f"{self.file}: {path!r} has dtype {node.dtype} and shape {node.shape}: no image")
         return node
+
+    def chunk_files(self, path: str) -> ChunkFiles | None:
+        """Return the chunks of the array at `path` as files, None if only zarr can read them."""
+        if path not in self._chunk_files:
+            folder = None if self._root is None else os.path.join(self._root, path)
+            self._chunk_files[path] = None if folder is None else chunk_files(self.array(path), folder)
+        return self._chunk_files[path]
 
     def members(self, path: str) -> dict[str, Any]:
         """Return the groups and arrays right inside the group at `path`; none where the store cannot be listed."""
@@ -585,7 +594,9 @@ class OmeZarrSource(ImageSource):
         path, packed = address
         array = handle.array(path)
         if not packed:
-            read_array(array, region, out)
+            chunks = handle.chunk_files(path)
+            if chunks is None or not chunks.read_into(region, out):
+                read_array(array, region, out)
             return
         raw = np.empty(out.shape, array.dtype)
         read_array(array, region, raw)

@@ -125,6 +125,19 @@ class TifSource(ImageSource):
         read_layout(handle.source, handle.scenes[number].levels[level], region, out)
 
     @classmethod
+    def plain_bytes(
+        cls, handle: TiffHandle, address: tuple[int, int]
+    ) -> tuple[int, np.dtype, tuple[int, ...]] | None:
+        layout = handle.scenes[address[0]].levels[address[1]]
+        if layout.offset is None or layout.raw is None:
+            return None
+        return layout.offset, layout.raw, tuple(layout.shape)
+
+    @classmethod
+    def decodes(cls, handle: TiffHandle, address: tuple[int, int]) -> bool:
+        return handle.scenes[address[0]].levels[address[1]].raw is None
+
+    @classmethod
     def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
         """A file is one image: ``i`` is an axis of files; OME-TIFF has no further axes either."""
         if name.lower().rpartition(".")[0].endswith(".ome"):
