@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -357,6 +357,22 @@ class Patches(Loaders, WriteBack):
             See `dims`.
         """
         return self._reading(variable).read(self.plan.take(self._numbers(indices)))
+
+    def reader(self, variable: str | None = None) -> Callable[[int], np.ndarray]:
+        """Return a function that gives the pixels of one patch by its number, at the least cost for each.
+
+        It belongs to the epoch in which it was made.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, intake_img
+        >>> image = xr.DataArray(np.arange(16).reshape(4, 4), dims=["y", "x"])
+        >>> get = intake_img.patches(image, 2).reader()
+        >>> get(3)
+        array([[10, 11],
+               [14, 15]])
+        """
+        return self._reading(variable).reader(self.plan)
 
     def labelled(self, arrays: Mapping[str, np.ndarray], numbers: Any) -> xr.Dataset:
         """Return arrays of the patches `numbers`, as `read` gives them, as a Dataset with their coordinates."""

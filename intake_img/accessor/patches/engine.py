@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,16 @@ from intake_img.accessor.patches.lineage import computed_array, file_readers, ma
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.lazy import Pixels, cpus
 
-__all__ = ["Gatherer"]
+__all__ = ["CHECK_SECONDS", "Gatherer"]
 
 _THREAD_BYTES = 2**19
 """Work of fewer bytes is done in the calling thread."""
 _COMPUTE_BYTES = 2**28
 """Bytes of lazily transformed chunks that are held at once."""
+_CALL_BYTES = 2**17
+"""What can be copied in the time that one reading of a region takes beside the copying."""
+CHECK_SECONDS = 0.05
+"""For so long a file is taken to be the one that was just looked at, where patches are read one by one."""
 
 
 class Gatherer:
@@ -55,6 +60,11 @@ class Gatherer:
     def lazy(self) -> Any:
         """The dask array, where the data are computed."""
         return computed_array(self.pixels.reader)
+
+    @cached_property
+    def direct(self) -> bool:
+        """Whether regions can be read without decoding whole tiles."""
+        return len(self.files) == 1 and not self.files[0].decodes()
 
     @cached_property
     def edges(self) -> list[np.ndarray]:
@@ -124,8 +134,9 @@ class Gatherer:
             self._computed(numbers, scatter)
             return
         item = self.pixels.dtype.itemsize * math.prod(self.pixels.tiles)
-        if len(low) == 1 and item * 4 > CACHE.limit:  # one box of huge tiles: not more than it is read
-            self._direct(low[0], high[0], out[rows[0]], at[0])
+        if self._rather_direct(len(low), len(numbers) * item, low, high):
+            for a, b, row, place in zip(low, high, rows.tolist(), at, strict=True):
+                self._direct(a, b, out[row], place)
             return
 
         def work(part: range) -> None:
@@ -142,6 +153,13 @@ class Gatherer:
         with ThreadPoolExecutor(workers, thread_name_prefix="intake_img-patches") as pool:
             for _ in pool.map(work, parts):
                 pass
+
+    def _rather_direct(self, boxes: int, nbytes: int, low: np.ndarray, high: np.ndarray) -> bool:
+        """Whether to read the boxes themselves, and not the tiles (of so many bytes) that they lie in."""
+        if boxes == 1 and math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize * 4 > CACHE.limit:
+            return True  # a tile that is too large to be kept
+        wanted = int((high - low).prod(axis=1).sum()) * self.pixels.dtype.itemsize
+        return self.direct and wanted + boxes * _CALL_BYTES < nbytes
 
     def _direct(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
         target = tuple(slice(a, a + h - b) for a, b, h in zip(at, low, high, strict=True))
@@ -169,6 +187,29 @@ class Gatherer:
         if isinstance(exc, FormatError) or not isinstance(exc, IntakeImgError):
             where = ", ".join(f"{a}={b}:{c}" for a, (b, c) in zip(self.axes, bounds, strict=True))
             raise FormatError(f"the tile at {where} cannot be read: {exc}") from exc
+
+    # one by one
+
+    def single(self, low: Sequence[int], high: Sequence[int], out: np.ndarray) -> None:
+        """Read one box that is wholly inside the array, of regular tiles."""
+        tiles = self.pixels.tiles
+        if self.direct:
+            self.pixels.read_into(tuple(map(slice, low, high)), out)
+            return
+        spans = [range(a // t, (b - 1) // t + 1) for a, b, t in zip(low, high, tiles, strict=True)]
+        for place in product(*spans):
+            number = 0
+            for k, n, t in zip(place, self.pixels.shape, tiles, strict=True):
+                number = number * -(-n // t) + k
+            tile = CACHE.get((self.token, number))
+            if tile is None:
+                tile = self._tile(number)[0]
+            source, target = [], []
+            for k, a, b, t in zip(place, low, high, tiles, strict=True):
+                first, last = max(a, k * t), min(b, (k + 1) * t)
+                source.append(slice(first - k * t, last - k * t))
+                target.append(slice(first - a, last - a))
+            out[tuple(target)] = tile[tuple(source)]
 
     # lazily transformed data
 

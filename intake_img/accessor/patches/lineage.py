@@ -1,22 +1,34 @@
-"""From an xarray variable to the unread pixels of its file, beneath dask."""
+"""From an xarray variable to the unread pixels of its file, beneath dask; and to plain bytes, where the file has them."""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.patches.chains import followed
 from intake_img.image import _data
-from intake_img.lazy import Pixels, _Dask, _Memory
+from intake_img.lazy import Pixels, _Cast, _Dask, _Memory, _Reshaped, _Selected, _Transposed
 from intake_img.source import FileReader
 
 __all__ = ["computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
 
+_MOST_MAPS = 16
+
 
 def pixels_of(variable: xr.Variable) -> Pixels:
-    """Return the pixels of a variable, without reading them."""
-    return Pixels.of(_data(variable))
+    """Return the pixels of a variable, without reading them.
+
+    Dask arrays of which nothing but a part was taken, or axes exchanged, since a file was opened lead to its reader.
+    """
+    data = _data(variable)
+    if hasattr(data, "dask"):
+        return followed(data) or Pixels.of(data)
+    return Pixels.of(data)
 
 
 def is_computed(pixels: Pixels) -> bool:
@@ -28,8 +40,10 @@ def is_computed(pixels: Pixels) -> bool:
 
 
 def computed_array(reader: Any) -> Any:
-    """Return the dask array behind a reader, None if there is none."""
-    return reader.array if isinstance(reader, _Dask) else None
+    """Return the dask array that a reader computes, None if there is none."""
+    if isinstance(reader, _Dask):
+        return reader.array
+    return None
 
 
 def file_readers(reader: Any, most: int) -> tuple[FileReader, ...]:
@@ -44,7 +58,74 @@ def file_readers(reader: Any, most: int) -> tuple[FileReader, ...]:
 
 
 def mapped_view(reader: Any) -> np.ndarray | None:
-    """Return the array that a reader reads from, if that lies in memory or in a file as plain bytes."""
+    """Return the array that a reader reads from, if that lies in memory or in a local file as plain bytes.
+
+    Its dtype may differ from that of the reader's pixels, in byte order or by a cast that is still to be done.
+    """
     if isinstance(reader, _Memory):
         return reader.array
+    if isinstance(reader, FileReader):
+        return _MAPS.view(reader)
+    if isinstance(reader, (_Transposed, _Reshaped, _Selected, _Cast)):
+        inner = mapped_view(reader.reader)
+        return None if inner is None else _through(reader, inner)
     return None
+
+
+def _through(reader: Any, view: np.ndarray) -> np.ndarray | None:
+    """Return what a wrapping reader makes of a view, as a view; None if it cannot be one."""
+    if isinstance(reader, _Transposed):
+        return view.transpose(reader.order)
+    if isinstance(reader, _Selected):
+        if not all(isinstance(i, range) and i.step > 0 for i in reader.indices):
+            return None
+        return view[tuple(slice(i.start, i.stop, i.step) for i in reader.indices)]
+    if isinstance(reader, _Reshaped):
+        kept = [k for k in reader.axes if k is not None]
+        if any(view.shape[k] != 1 for k in range(view.ndim) if k not in kept):
+            return None
+        whole = view.transpose([*kept, *(k for k in range(view.ndim) if k not in kept)])
+        whole = whole[(..., *[0] * (view.ndim - len(kept)))] if view.ndim > len(kept) else whole
+        return whole[tuple(None if k is None else slice(None) for k in reader.axes)]
+    return view
+
+
+class _Maps:
+    """Memory maps of local files, a few at a time; a map keeps its file open."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._views: OrderedDict[Any, np.ndarray | None] = OrderedDict()
+
+    def view(self, reader: FileReader) -> np.ndarray | None:
+        key = (reader.key, repr(reader.address))
+        with self._lock:
+            if key in self._views:
+                self._views.move_to_end(key)
+                return self._views[key]
+        view = _map(reader)
+        with self._lock:
+            self._views[key] = view
+            while len(self._views) > self.most:
+                self._views.popitem(last=False)
+        return view
+
+
+def _map(reader: FileReader) -> np.ndarray | None:
+    found = reader.plain_bytes()
+    if found is None:
+        return None
+    offset, dtype, shape = found
+    if offset + int(np.prod(shape, dtype=object)) * dtype.itemsize > os.path.getsize(reader.file.path) or 0 in shape:
+        return None  # truncated: reading says so
+    view = np.memmap(reader.file.path, np.uint8, mode="r")
+    return np.ndarray(shape, dtype, view, offset)
+
+
+_MAPS = _Maps(_MOST_MAPS)

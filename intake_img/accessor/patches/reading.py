@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
-from intake_img.accessor.patches.engine import Gatherer
+from intake_img.accessor.patches.engine import CHECK_SECONDS, Gatherer
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.sources import Layer, Source
 
@@ -102,6 +103,28 @@ class Reading:
                 self._fill(self.gatherers[k], layer, part, out, rows)
         return out
 
+    def reader(self, plan: Plan) -> Callable[[int], np.ndarray]:
+        """Return a function that reads one patch by its number, with as little ado as there can be."""
+        if len(self.layers) > 1 or not len(plan) or not (plan.shape == plan.size).all():
+            return lambda k: self.read(plan.take([k]))[0]
+        layer, gatherer = self.layers[0], self.gatherers[0]
+        start, stop = own_boxes(plan, layer)
+        lengths = np.array([layer.pixels.shape[layer.dims.index(a)] for a in layer.cut])
+        inside = ((start >= 0) & (stop <= lengths)).all(axis=1)
+        over = [a for a in plan.over if a in layer.dims]
+        keys = np.concatenate([plan.index[:, [plan.over.index(a) for a in over]], start], axis=1)
+        view = gatherer.view()
+        gatherer.check()
+        if view is not None:
+            fast = _one_of_view(_windowed(view, layer, over), keys, self.dtype, gatherer)
+        elif gatherer.lazy is None:
+            fast = _one_of_tiles(gatherer, layer, over, keys)
+        else:
+            return lambda k: self.read(plan.take([k]))[0]
+        if inside.all():
+            return fast
+        return lambda k: fast(k) if inside[k] else self.read(plan.take([k]))[0]
+
     def _fill(self, gatherer: Gatherer, layer: Layer, plan: Plan, out: np.ndarray, rows: np.ndarray) -> None:
         view = _in_data_order(out, layer, plan.over)
         low = np.zeros((len(plan), len(layer.dims)), np.int64)
@@ -152,6 +175,52 @@ class Reading:
             for axis, m in enumerate(maps[k]):
                 if (m < 0).any():
                     view[row][(slice(None),) * axis + (m < 0,)] = fill
+
+
+def _windowed(view: np.ndarray, layer: Layer, over: Sequence[str]) -> np.ndarray:
+    """Return all patches of an array, by their place: (iterated axes, first pixels, kept axes, patch); a view."""
+    sizes = dict(zip(layer.dims, zip(view.shape, view.strides, strict=True), strict=True))
+    shape = [sizes[a][0] for a in over] + [sizes[a][0] - layer.fits[a].size + 1 for a in layer.cut]
+    strides = [sizes[a][1] for a in (*over, *layer.cut)]
+    shape += [sizes[a][0] for a in layer.kept] + [layer.fits[a].size for a in layer.cut]
+    strides += [sizes[a][1] for a in (*layer.kept, *layer.cut)]
+    if any(n < 1 for n in shape):
+        return np.empty((0,) * len(shape), view.dtype)
+    return np.lib.stride_tricks.as_strided(view, shape, strides, writeable=False)
+
+
+def _one_of_view(windows: np.ndarray, keys: np.ndarray, dtype: np.dtype, gatherer: Gatherer) -> Callable[[int], np.ndarray]:
+    checked = [monotonic()]
+    files = bool(gatherer.files)
+
+    def get(k: int) -> np.ndarray:
+        if files and (now := monotonic()) - checked[0] > CHECK_SECONDS:
+            gatherer.check()
+            checked[0] = now
+        return windows[tuple(keys[k].tolist())].astype(dtype)
+
+    return get
+
+
+def _one_of_tiles(gatherer: Gatherer, layer: Layer, over: Sequence[str], keys: np.ndarray) -> Callable[[int], np.ndarray]:
+    sizes = dict(zip(layer.dims, layer.pixels.shape, strict=True))
+    order = (*over, *layer.cut)
+    places = [order.index(a) if a in order else None for a in layer.dims]
+    spans = [1 if a in over else layer.fits[a].size if a in layer.fits else sizes[a] for a in layer.dims]
+    checked = [monotonic()]
+
+    def get(k: int) -> np.ndarray:
+        if (now := monotonic()) - checked[0] > CHECK_SECONDS:
+            gatherer.check()
+            checked[0] = now
+        key = keys[k].tolist()
+        low = [0 if p is None else key[p] for p in places]
+        high = [a + n for a, n in zip(low, spans, strict=True)]
+        out = np.empty((1, *layer.patch_shape), gatherer.pixels.dtype)
+        gatherer.single(low, high, _in_data_order(out, layer, over)[0])
+        return out[0]
+
+    return get
 
 
 @lru_cache(maxsize=4096)
