@@ -48,9 +48,10 @@ class Job:
 
     @classmethod
     def of(cls, plan: Plan, outputs: Sequence[Output], how: str, fill: Any, halo: Sequence[int], memory: Memory,
-           done: Sequence[np.ndarray] | None = None) -> Job:  # fmt: skip
-        """Return the job of making all blocks that are not `done`."""
-        numbers = [np.flatnonzero(plan.source == out.source) for out in outputs]
+           done: Sequence[np.ndarray] | None = None, which: np.ndarray | None = None) -> Job:  # fmt: skip
+        """Return the job of making all blocks that are not `done`, of the patches `which`, or of all."""
+        mine = np.ones(len(plan), bool) if which is None else np.isin(np.arange(len(plan)), which)
+        numbers = [np.flatnonzero(mine & (plan.source == out.source)) for out in outputs]
         assemblies = []
         for k, out in enumerate(outputs):
             boxes = Boxes.of(plan, numbers[k], out.lengths, how, halo)
@@ -159,6 +160,8 @@ def local(job: Job, stream: Iterator[Batch], sink: Any, progress: Callable[[int]
                         waiting.append((pool.submit(finish, k, number, state), assembly, state))
                         settle(2 * workers)
             settle(0)
+            if lacking := sum(a.waiting for a in job.assemblies):
+                raise ValueError(f"{lacking} blocks are incomplete: predictions of some patches never came")
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

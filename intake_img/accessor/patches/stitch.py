@@ -273,6 +273,11 @@ class Assembly:
         self._open: dict[int, _Open] = {}
         self._direct = boxes.disjoint(canvas)
 
+    @property
+    def waiting(self) -> int:
+        """How many blocks have some of their patches, but not all."""
+        return len(self._open)
+
     def blocks_of(self, patch: int) -> list[int]:
         """Return the wanted blocks that a patch touches."""
         return self._blocks[self._ends[patch] : self._ends[patch + 1]].tolist()

@@ -255,7 +255,7 @@ class _Mapping:
         from intake_img.accessor.patches.batches import window_length
 
         self.patches, self.variables, self.model, self.input_dtype = patches, variables, model, input_dtype
-        self.predict, self.size = predictor(model, input_dtype), size
+        self.predict, self.size, self.which = predictor(model, input_dtype), size, None
         self.window = window_length(lookahead, size, patches.patch_nbytes)
         layer = patches.sources[0].layers[variables[0]]
         self.kept = dict(zip(layer.patch_dims, layer.patch_shape, strict=False))
@@ -296,9 +296,8 @@ class _Given:
             place = np.argsort(self.which)
             item = max(1, _loaded(self.array[:1]).nbytes) if len(self.which) else 1
             step = max(1, 2**26 // item)
-            wanted = order[np.isin(order, self.which)]
-            for k in range(0, len(wanted), step):
-                ids = np.sort(wanted[k : k + step])
+            for k in range(0, len(order), step):
+                ids = np.sort(order[k : k + step])
                 rows = place[np.searchsorted(self.which, ids, sorter=place)]
                 yield ids, check(ids, _loaded(self.array[_rows_key(rows)]))
             return
@@ -350,7 +349,8 @@ def _written(patches: Any, options: _Options, facts: dict[str, Any], work: Any, 
         made, first = _find_out(work, plan, options)
         outputs = outputs_of(sources, plan, made)
         sink = InMemory(outputs, _fill(options, made))
-        job = Job.of(plan, outputs, options.blend, options.fill, halo, Memory(_nbytes(options.memory)))
+        job = Job.of(plan, outputs, options.blend, options.fill, halo, Memory(_nbytes(options.memory)), None,
+                     work.which)  # fmt: skip
         _run(job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting")
         return _in_memory(sources, outputs, made, sink, options, facts)
     target = _target(options.store)
@@ -374,7 +374,7 @@ def _into_store(patches: Any, options: _Options, ledger: Ledger, work: Any, clie
     outputs = [Output.of_json(o) for o in layout["outputs"]]
     done = [ledger.done(o.source, len(o.canvas)) for o in outputs]
     memory = Memory(_nbytes(options.memory), ledger.folder)
-    job = Job.of(plan, outputs, options.blend, options.fill, halo, memory, done)
+    job = Job.of(plan, outputs, options.blend, options.fill, halo, memory, done, work.which)
     with _kept(ledger, outputs):
         _run(job, work, first, made, InStore(ledger.folder, outputs), options, client, [~d for d in done],
              os.path.basename(ledger.target))  # fmt: skip
