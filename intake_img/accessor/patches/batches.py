@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ from intake_img.kernels.sampling import permutation
 if TYPE_CHECKING:
     from intake_img.accessor.patches.core import Patches
 
-__all__ = ["Batches", "window_length"]
+__all__ = ["Batches", "Buffers", "window_length"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -31,6 +34,48 @@ def window_length(lookahead: int | str, batch: int, patch_bytes: int) -> int:
     else:
         raise TypeError(f"lookahead={lookahead!r}: expected a number of patches, or bytes such as '64MB'")
     return max(1, patches // batch) * batch
+
+
+_PLAIN_BYTES = 2**23
+"""A window of what needs no decoding: it gains nothing by looking further ahead than the processor's cache reaches."""
+
+
+class Buffers:
+    """Memory of windows, used again once nobody holds a view of it: fresh memory costs more than filling it.
+
+    Parameters
+    ----------
+    most : int
+        Buffers that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._kept: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return type(self), (self.most,)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an array with anything in it."""
+        dtype = np.dtype(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        with self._lock:
+            found = next((b for b in self._kept if b.nbytes >= nbytes and sys.getrefcount(b) <= _FREE), None)
+            if found is None:
+                found = np.empty(nbytes, np.uint8)
+                self._kept = [*[b for b in self._kept if sys.getrefcount(b) > _FREE][1 - self.most :], found]
+            return found[:nbytes].view(dtype).reshape(shape)
+
+
+def _free_count() -> int:
+    """References to an array that a list holds, as they are counted in a generator over the list."""
+    kept = [np.empty(1, np.uint8)]
+    return next(sys.getrefcount(b) for b in kept)
+
+
+_FREE = _free_count()
 
 
 class Batches:
@@ -53,6 +98,7 @@ class Batches:
                  seed: int, epoch: int, labelled: bool) -> None:  # fmt: skip
         self.patches, self.size, self.shuffle, self.drop_last = patches, size, shuffle, drop_last
         self.prefetch, self.seed, self.epoch, self.labelled = prefetch, seed, epoch, labelled
+        self.buffers = Buffers((prefetch + 2) * len(patches.variables))
         self.window = window_length(lookahead, size, patches.patch_nbytes)
 
     def order(self) -> np.ndarray:
@@ -78,6 +124,8 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         groups = self.groups()
         many = self.window // self.size
+        if self.prefetch + many > 2 and all(self.patches._reading(v).plain for v in self.patches.variables):
+            many = min(many, max(1, _PLAIN_BYTES // max(1, self.size * self.patches.patch_nbytes)))
         windows = [groups[k : k + many] for k in range(0, len(groups), many)]
         if not self.prefetch:
             for w in windows:
@@ -96,8 +144,12 @@ class Batches:
 
     def _read(self, groups: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Read the patches of a window at once; one dictionary of arrays for each run of equal shapes."""
-        runs = self._runs(groups)
-        return [{v: self.patches.read(np.concatenate(run), v) for v in self.patches.variables} for run in runs]
+        p = self.patches
+        found = []
+        for run in self._runs(groups):
+            plan = p.plan.take(np.concatenate(run))
+            found.append({v: p._reading(v).read(plan, self.buffers.empty) for v in p.variables})
+        return found
 
     def _runs(self, groups: list[np.ndarray]) -> list[list[np.ndarray]]:
         shape = self.patches.plan.shape

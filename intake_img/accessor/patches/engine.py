@@ -26,6 +26,10 @@ _THREAD_BYTES = 2**19
 """Work of fewer bytes is done in the calling thread."""
 _COMPUTE_BYTES = 2**28
 """Bytes of lazily transformed chunks that are held at once."""
+_VIEW_BYTES = 2**24
+"""Copies of fewer bytes from memory are done in the calling thread."""
+_SMALL_BYTES = 2**14
+"""Patches of at most so many bytes are gathered in one call."""
 _CALL_BYTES = 2**17
 """What can be copied in the time that one reading of a region takes beside the copying."""
 CHECK_SECONDS = 0.05
@@ -111,7 +115,7 @@ class Gatherer:
         whole = (high - low == out.shape[1:]).all(axis=1)
         view = self.view()
         if view is not None:
-            _from_window(view, low, high, out, rows, at, whole)
+            _from_window(view, low, high, out, rows, at, whole, self.threads or cpus())
         else:
             self._from_tiles(low, high, out, rows, at, whole)
 
@@ -266,15 +270,27 @@ def _windows(tile: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(tile, (*shape, *size), tile.strides * 2, writeable=False)
 
 
+def _copy_windows(windows: np.ndarray, first: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+    """Copy windows into rows: small ones in one call, without a second copy of large ones."""
+    if out[0].nbytes <= _SMALL_BYTES:
+        out[rows] = windows[tuple(first.T)]
+        return
+    for row, place in zip(rows.tolist(), first.tolist(), strict=True):
+        out[row] = windows[tuple(place)]
+
+
 def _from_window(view: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray,
-                 at: np.ndarray, whole: np.ndarray) -> None:  # fmt: skip
-    if whole.any():
+                 at: np.ndarray, whole: np.ndarray, workers: int) -> None:  # fmt: skip
+    inside = np.flatnonzero(whole)
+    if inside.size:
         windows = _windows(view, out.shape[1:])
-        key = tuple(low[whole].T)
-        if whole.all() and len(rows) == len(out) and (rows == np.arange(len(rows))).all():
-            out[...] = windows[key] if view.dtype == out.dtype else windows[key].astype(out.dtype)
+        if workers > 1 and inside.size > 1 and out[0].nbytes * inside.size > _VIEW_BYTES:
+            parts = np.array_split(inside, workers)
+            with ThreadPoolExecutor(workers, thread_name_prefix="intake_img-patches") as pool:
+                for _ in pool.map(lambda part: _copy_windows(windows, low[part], out, rows[part]), parts):
+                    pass
         else:
-            out[rows[whole]] = windows[key]
+            _copy_windows(windows, low[inside], out, rows[inside])
     for k in np.flatnonzero(~whole):
         source = tuple(slice(a, b) for a, b in zip(low[k], high[k], strict=True))
         target = tuple(slice(a, a + h - b) for a, b, h in zip(at[k], low[k], high[k], strict=True))
@@ -288,7 +304,7 @@ def _scatter(tile: np.ndarray, origin: np.ndarray, low: np.ndarray, high: np.nda
     begin, end = np.maximum(first, 0), np.minimum(last, tile.shape)
     inside = whole & (begin == first).all(axis=1) & (end == last).all(axis=1)
     if inside.sum() > 2:
-        out[rows[inside]] = _windows(tile, out.shape[1:])[tuple(first[inside].T)]
+        _copy_windows(_windows(tile, out.shape[1:]), first[inside], out, rows[inside])
         left = np.flatnonzero(~inside)
     else:
         left = np.arange(len(low))

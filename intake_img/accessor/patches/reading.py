@@ -73,8 +73,13 @@ class Reading:
     def dtype(self) -> np.dtype:
         return self.layers[0].pixels.dtype
 
-    def read(self, plan: Plan) -> np.ndarray:
-        """Return the pixels of all patches of a plan, (n, kept axes, cut axes).
+    @property
+    def plain(self) -> bool:
+        """Whether there are no tiles to decode: all sources lie in memory, or in files as plain bytes."""
+        return all(g.view() is not None for g in self.gatherers)
+
+    def read(self, plan: Plan, empty: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty) -> np.ndarray:
+        """Return the pixels of all patches of a plan, (n, kept axes, cut axes), in an array that `empty` makes.
 
         Raises
         ------
@@ -94,7 +99,7 @@ class Reading:
                     "one by one (p[k]), in batches (p.batches groups equal shapes), or use edge='pad'"
                 )
             shape = (*shape[: len(first.kept)], *lengths[0].tolist())
-        out = np.empty((len(plan), *shape), self.dtype)
+        out = empty((len(plan), *shape), self.dtype)
         single = len(self.layers) == 1
         for k, layer in enumerate(self.layers):
             rows = np.arange(len(plan)) if single else np.flatnonzero(plan.source == k)
