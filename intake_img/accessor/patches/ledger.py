@@ -140,6 +140,11 @@ class Ledger:
             raise
         shutil.rmtree(self.folder)
 
+    def sweep(self) -> None:
+        """Remove what a run that was killed at the very end has left of the folder."""
+        if os.path.isdir(self.folder) and not os.path.isdir(self.store):
+            shutil.rmtree(self.folder)
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the folder for this process; a process that dies lets go of it."""

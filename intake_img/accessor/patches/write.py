@@ -502,6 +502,7 @@ def _finished(ledger: Ledger, options: _Options) -> bool:
             "(resume=True returns it if it is this very result)"
         )
     ledger.same_as(_attributes(ledger.target).get(_FACTS))
+    ledger.sweep()
     return True
 
 
@@ -569,14 +570,20 @@ def _kept(ledger: Ledger, outputs: Sequence[Output]) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
-        total = sum(len(o.canvas) for o in outputs)
-        with contextlib.suppress(OSError):
-            done = sum(int(ledger.done(o.source, len(o.canvas)).sum()) for o in outputs)
-            said = f"{done} of {total} blocks of {ledger.target} are written and kept; resume=True goes on with the rest"
-            if isinstance(exc, OSError) and exc.errno in _FULL:
-                raise OSError(exc.errno, f"no space left for {ledger.target}: {said}") from exc
-            exc.add_note(said)
+        said = _progress_of(ledger, outputs)
+        if isinstance(exc, OSError) and exc.errno in _FULL:
+            raise OSError(exc.errno, f"no space left for {ledger.target}: {said}") from exc
+        exc.add_note(said)
         raise
+
+
+def _progress_of(ledger: Ledger, outputs: Sequence[Output]) -> str:
+    total = sum(len(o.canvas) for o in outputs)
+    try:
+        done = sum(int(ledger.done(o.source, len(o.canvas)).sum()) for o in outputs)
+    except OSError:
+        return f"{ledger.folder} cannot be read"
+    return f"{done} of {total} blocks of {ledger.target} are written and kept; resume=True goes on with the rest"
 
 
 def _kind(options: _Options, made: Made) -> str | None:
