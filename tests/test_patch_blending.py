@@ -110,7 +110,10 @@ def test_means_agree_with_numpy(how, dtype, n, seed):
 
 
 def test_integers_are_rounded_half_to_even_and_not_cut_off():
-    pieces = [Piece((slice(0, 4),), np.array([1, 2, 3, 255], "u1")), Piece((slice(0, 4),), np.array([2, 3, 3, 254], "u1"))]
+    pieces = [
+        Piece((slice(0, 4),), np.array([1, 2, 3, 255], "u1")),
+        Piece((slice(0, 4),), np.array([2, 3, 3, 254], "u1")),
+    ]
     assert blend("mean", (4,), "u1", pieces).tolist() == [2, 2, 3, 254]
 
 

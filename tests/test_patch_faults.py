@@ -144,7 +144,7 @@ def test_after_any_kill_the_finished_blocks_are_valid(tmp_path):
     import zarr
 
     im = xr.DataArray(np.arange(2 * 64 * 64, dtype="u2").reshape(2, 64, 64), dims=list("tyx"), name="image")
-    p = im.img.patches(dict(y=16, x=16), overlap=4)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=4)
     target = tmp_path / "o.zarr"
     calls = []
 
@@ -177,7 +177,7 @@ def test_a_damaged_source_names_file_and_position_and_keeps_what_is_done(tmp_pat
     chunk = source / "0/c/2/1/0"
     content = chunk.read_bytes()
     chunk.write_bytes(content[: len(content) // 2])
-    p = imload(source).img.patches(dict(y=32, x=32))
+    p = imload(source).img.patches({"y": 32, "x": 32})
     target = tmp_path / "o.zarr"
     options = {"store": target, "batch_size": 2, "lookahead": 2, "chunks": {"t": 1}, "model_id": "m"}
     with pytest.raises((FormatError, OSError)) as info:
@@ -191,7 +191,7 @@ def test_a_damaged_source_names_file_and_position_and_keeps_what_is_done(tmp_pat
     assert marks
     chunk.write_bytes(content)
     CACHE.clear()
-    out = imload(source).img.patches(dict(y=32, x=32)).map(lambda b: b, **options, resume=True)
+    out = imload(source).img.patches({"y": 32, "x": 32}).map(lambda b: b, **options, resume=True)
     np.testing.assert_array_equal(out.image.values, im.values)
 
 
@@ -200,7 +200,9 @@ def small_disk(tmp_path):
     """A file system of 3 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, check=False)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, check=False
+    )
     if made.returncode:
         pytest.skip("a small file system cannot be mounted here")
     yield place
@@ -210,7 +212,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_keeps_the_finished_blocks(small_disk):
     rng = np.random.default_rng(0)
     im = xr.DataArray(rng.integers(0, 2**16, (20, 256, 256)).astype("u2"), dims=list("tyx"), name="image")
-    p = im.img.patches(dict(y=64, x=64))
+    p = im.img.patches({"y": 64, "x": 64})
     target = small_disk / "o.zarr"
     filler = small_disk / "filler"
     filler.write_bytes(b"\0" * 2**21)

@@ -65,7 +65,7 @@ class Counting:
 @pytest.mark.parametrize("over", [("t",), ("t", "c")])
 def test_an_identity_is_written_bit_for_bit_and_every_patch_predicted_once(blend, over, tmp_path):
     im, model = image(), Counting()
-    p = im.img.patches(dict(y=16, x=16), overlap=5, over=over)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=5, over=over)
     out = p.map(model, blend=blend, store=tmp_path / "o.zarr", chunks={"t": 1, "c": 1, "y": 16, "x": 24}, batch_size=7)
     assert model.patches == len(p)
     assert max(model.sizes) <= 7
@@ -108,7 +108,7 @@ def test_identity_of_any_grid_in_memory(blend, shape, size, part, halo, edge, dt
     np.testing.assert_array_equal(again.image.values, im.values)
 
 
-@pytest.mark.parametrize("sizes", [dict(z=5, y=8, x=8), dict(z=1, y=16, x=16), dict(y=16, x=16)])
+@pytest.mark.parametrize("sizes", [{"z": 5, "y": 8, "x": 8}, {"z": 1, "y": 16, "x": 16}, {"y": 16, "x": 16}])
 def test_volumes(sizes, tmp_path):
     im = image((2, 2, 9, 30, 33), "tczyx")
     p = im.img.patches(sizes, overlap={a: n // 3 for a, n in sizes.items()})
@@ -130,7 +130,7 @@ def test_every_block_is_written_once_and_blocks_are_whole_chunks(store, tmp_path
             put(self, source, number, block)
 
         monkeypatch.setattr(kind, "put", spy)
-    p = im.img.patches(dict(y=12, x=20), overlap=4)
+    p = im.img.patches({"y": 12, "x": 20}, overlap=4)
     p.map(lambda b: b, store=store and tmp_path / store, chunks=16, blend="mean")
     count = np.zeros((1, 2, 64, 96), int)
     for key in written:
@@ -144,7 +144,7 @@ def test_shards_are_written_whole(tmp_path):
     import zarr
 
     im = image((1, 2, 64, 96))
-    p = im.img.patches(dict(y=12, x=20), overlap=4)
+    p = im.img.patches({"y": 12, "x": 20}, overlap=4)
     out = p.map(lambda b: b, store=tmp_path / "o.zarr", chunks=8, shards=32)
     np.testing.assert_array_equal(out.image.values, im.values)
     assert zarr.open_array(tmp_path / "o.zarr/0").shards[-2:] == (32, 32)
@@ -155,7 +155,7 @@ def test_a_blend_is_the_weighted_mean(tmp_path):
     from intake_img.kernels.windows import window_nd
 
     im = image((1, 1, 40, 44), dtype="f4")
-    p = im.img.patches(dict(y=16, x=12), overlap=6)
+    p = im.img.patches({"y": 16, "x": 12}, overlap=6)
     values = np.arange(1, len(p) + 1, dtype="f4")[:, None, None, None] * np.ones((1, 1, 16, 12), "f4")
     for blend in ("mean", "hann", "gaussian"):
         total, weight = np.zeros((40, 44)), np.zeros((40, 44))
@@ -183,7 +183,7 @@ def test_a_halo_is_trimmed():
         return out
 
     im = image()
-    p = im.img.patches(dict(y=16, x=16), overlap=4, halo=2)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=4, halo=2)
     for blend in BLENDS:
         out = p.map(spoiling, blend=blend)
         np.testing.assert_array_equal(out.image.values, im.values.astype("i4"))
@@ -191,7 +191,7 @@ def test_a_halo_is_trimmed():
 
 def test_channels_and_dtype_may_change(tmp_path):
     im = image()
-    p = im.img.patches(dict(y=16, x=16), overlap=4)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=4)
     two = p.map(lambda b: np.stack([b.mean(1), b.max(1)], 1), channels=["mean", "max"], store=tmp_path / "a.zarr")
     assert two.img.channels == ["mean", "max"]
     np.testing.assert_array_equal(two.image.sel(c="max").values, im.max("c").values)
@@ -208,7 +208,7 @@ def test_channels_and_dtype_may_change(tmp_path):
 
 def test_floats_are_rounded_into_integers_and_clipped():
     im = image()
-    p = im.img.patches(dict(y=16, x=16))
+    p = im.img.patches({"y": 16, "x": 16})
     out = p.map(lambda b: b / 2 - 1.0, dtype="u1")
     np.testing.assert_array_equal(out.image.values, np.clip(np.rint(im.values / 2 - 1), 0, 255))
     assert cast(np.array([1e30, -1e30, np.nan, 2.5]), "u8").tolist() == [2**64 - 2048, 0, 0, 2]
@@ -217,7 +217,7 @@ def test_floats_are_rounded_into_integers_and_clipped():
 
 def test_labels_are_labels(tmp_path):
     im = image()
-    p = im.img.patches(dict(y=16, x=16), overlap=4, over=("t", "c"))
+    p = im.img.patches({"y": 16, "x": 16}, overlap=4, over=("t", "c"))
     out = p.map(lambda b: (b > 30000).astype("u1"), blend="vote", name="nuclei", store=tmp_path / "a.zarr")
     assert out.nuclei.attrs["kind"] == "labels"
     np.testing.assert_array_equal(out.nuclei.values, im.values > 30000)
@@ -227,7 +227,7 @@ def test_labels_are_labels(tmp_path):
 
 def test_pixels_that_no_patch_covers_hold_the_fill_value(tmp_path):
     im = image((1, 1, 50, 61))
-    p = im.img.patches(dict(y=16, x=16), edge="drop")
+    p = im.img.patches({"y": 16, "x": 16}, edge="drop")
     for store in (None, tmp_path / "a.zarr"):
         out = p.map(lambda b: b.astype("f4"), fill_value=np.nan, store=store, chunks=16)
         covered = ~np.isnan(out.image.values[0, 0])
@@ -239,7 +239,7 @@ def test_pixels_that_no_patch_covers_hold_the_fill_value(tmp_path):
 
 def test_memory_is_bounded_by_files(tmp_path):
     im = image((1, 2, 96, 96))
-    p = im.img.patches(dict(y=32, x=32), overlap=16)
+    p = im.img.patches({"y": 32, "x": 32}, overlap=16)
     out = p.map(lambda b: b, blend="hann", memory=5000, store=tmp_path / "a.zarr", chunks=32)
     np.testing.assert_array_equal(out.image.values, im.values)
     memory = Memory(100, str(tmp_path))
@@ -255,7 +255,7 @@ def test_memory_is_bounded_by_files(tmp_path):
 def test_random_patches_and_several_variables():
     ds = image().to_dataset()
     ds["mask"] = (image().isel(c=0, drop=True) % 2).astype("u1")
-    p = ds.img.patches(dict(y=16, x=16), sample="random", n=400, seed=1)
+    p = ds.img.patches({"y": 16, "x": 16}, sample="random", n=400, seed=1)
     out = p.map(lambda a, m: a * m[:, None], variables=["image", "mask"], blend="mean")
     covered = p.map(lambda b: np.ones_like(b)).image.values == 1
     np.testing.assert_array_equal(out.image.values[covered], (ds.image * ds.mask).values[covered])
@@ -270,7 +270,7 @@ def test_names_of_several_sources_never_collide_and_stay_inside_the_store(tmp_pa
     places = [("a", "cells.zarr", "0"), ("b", "cells.zarr", "0"), ("b", "cells.zarr", "P1/../../2"), ("b", "", "0")]
     sources = [a.to_dataset().assign_attrs(uri=str(tmp_path / f / n) if n else "", scene=s)
                for a, (f, n, s) in zip(arrays, places, strict=True)]  # fmt: skip
-    p = intake_img.patches(sources, dict(y=16, x=16), overlap=3)
+    p = intake_img.patches(sources, {"y": 16, "x": 16}, overlap=3)
     outs = p.map(lambda b: b + 1, store=tmp_path / "out.zarr", blend="hann")
     assert len(outs) == 4
     for out, a in zip(outs, arrays, strict=True):
@@ -278,7 +278,9 @@ def test_names_of_several_sources_never_collide_and_stay_inside_the_store(tmp_pa
     assert sorted(os.listdir(tmp_path)) == ["out.zarr"]
     scenes = imload(tmp_path / "out.zarr").attrs["scenes"]
     assert scenes == ["0_cells", "1_cells", "2_cells_P1_2", "3"]
-    np.testing.assert_array_equal(imload(tmp_path / "out.zarr", scene="2_cells_P1_2").image.values, arrays[2].values + 1)
+    np.testing.assert_array_equal(
+        imload(tmp_path / "out.zarr", scene="2_cells_P1_2").image.values, arrays[2].values + 1
+    )
     memory = p.map(lambda b: b + 1)
     np.testing.assert_array_equal(memory[3].image.values, arrays[3].values + 1)
 
@@ -309,7 +311,7 @@ def failing(after: int):
 
 def test_a_run_goes_on_where_it_stopped(tmp_path):
     im, target = image((4, 1, 64, 64)), tmp_path / "o.zarr"
-    p = im.img.patches(dict(y=16, x=16), overlap=4)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=4)
     options = {"store": target, "chunks": {"t": 1, "y": 64, "x": 64}, "batch_size": 3, "model_id": "same"}
     with pytest.raises(RuntimeError, match="the model broke") as info:
         p.map(failing(60), **options)
@@ -333,7 +335,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
 
 def test_resuming_asks_no_model_what_it_makes(tmp_path):
     im, target = image((2, 1, 32, 32)), tmp_path / "o.zarr"
-    p = im.img.patches(dict(y=16, x=16))
+    p = im.img.patches({"y": 16, "x": 16})
     options = {"store": target, "chunks": {"t": 1}, "batch_size": 2, "model_id": "same"}
     with pytest.raises(RuntimeError):
         p.map(failing(4), **options)
@@ -345,16 +347,16 @@ def test_resuming_asks_no_model_what_it_makes(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (dict(blend="hann"), "blend"),
-        (dict(model_id="other"), "model"),
-        (dict(dtype="f4"), "dtype"),
-        (dict(chunks=8), "chunks"),
+        ({"blend": "hann"}, "blend"),
+        ({"model_id": "other"}, "model"),
+        ({"dtype": "f4"}, "dtype"),
+        ({"chunks": 8}, "chunks"),
     ],
 )
 @pytest.mark.parametrize("finished", [False, True])
 def test_another_result_is_not_gone_on_with(change, named, finished, tmp_path):
     im, target = image((2, 1, 32, 32)), tmp_path / "o.zarr"
-    p = im.img.patches(dict(y=16, x=16))
+    p = im.img.patches({"y": 16, "x": 16})
     options = {"store": target, "chunks": {"t": 1}, "batch_size": 2, "model_id": "same"}
     if finished:
         p.map(Counting(), **options)
@@ -363,17 +365,17 @@ def test_another_result_is_not_gone_on_with(change, named, finished, tmp_path):
             p.map(failing(4), **options)
     with pytest.raises(ValueError, match=f"another result.*{named}: there"):
         p.map(Counting(), resume=True, **{**options, **change})
-    other = im.img.patches(dict(y=16, x=16), overlap=2)
+    other = im.img.patches({"y": 16, "x": 16}, overlap=2)
     with pytest.raises(ValueError, match=r"another result.*plan: there"):
         other.map(Counting(), resume=True, **options)
-    changed = (im + 1).to_dataset().assign_attrs(uri="/other.tif").img.patches(dict(y=16, x=16))
+    changed = (im + 1).to_dataset().assign_attrs(uri="/other.tif").img.patches({"y": 16, "x": 16})
     with pytest.raises(ValueError, match=r"another result.*sources: there"):
         changed.map(Counting(), resume=True, **options)
 
 
 def test_a_finished_store_is_refused_or_replaced_when_the_new_one_is_whole(tmp_path):
     im, target = image((2, 1, 32, 32)), tmp_path / "o.zarr"
-    p = im.img.patches(dict(y=16, x=16))
+    p = im.img.patches({"y": 16, "x": 16})
     p.map(lambda b: b, store=target)
     with pytest.raises(FileExistsError, match="exists.*overwrite=True"):
         p.map(lambda b: b, store=target)
@@ -387,7 +389,7 @@ def test_a_finished_store_is_refused_or_replaced_when_the_new_one_is_whole(tmp_p
 
 def test_two_runs_do_not_write_one_store_at_once(tmp_path):
     im, target = image((2, 1, 32, 32)), tmp_path / "o.zarr"
-    p = im.img.patches(dict(y=16, x=16))
+    p = im.img.patches({"y": 16, "x": 16})
 
     def model(batch):
         with pytest.raises(FileExistsError, match="another process"):
@@ -415,7 +417,7 @@ def test_the_mark_of_a_function_is_its_code_and_what_it_closes_over():
 
 def test_two_runs_make_identical_files(tmp_path):
     im = image()
-    p = im.img.patches(dict(y=16, x=16), overlap=5)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=5)
     trees = []
     for k in range(2):
         p.map(np.sqrt, blend="gaussian", store=tmp_path / str(k) / "o.zarr", chunks=24, batch_size=3 + 10 * k)
@@ -432,7 +434,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_what_is_wrong_is_said(tmp_path):
     im = image()
-    p = im.img.patches(dict(y=16, x=16))
+    p = im.img.patches({"y": 16, "x": 16})
     with pytest.raises(ValueError, match="blend='hamming'.*'crop'"):
         p.map(lambda b: b, blend="hamming")
     with pytest.raises(TypeError, match="expected a function"):
@@ -454,7 +456,7 @@ def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(ValueError, match="there is no 'mask'"):
         p.map(lambda b: b, variables="mask")
     with pytest.raises(ValueError, match="axis 'c' is one that patches iterate over"):
-        im.img.patches(dict(y=16, x=16), over=("t", "c")).map(lambda b: b[:, None])
+        im.img.patches({"y": 16, "x": 16}, over=("t", "c")).map(lambda b: b[:, None])
     with pytest.raises(ValueError, match="2 axes before"):
         p.map(lambda b: b[:, None])
     seen = []
@@ -471,7 +473,7 @@ def test_stitching_takes_arrays_batches_and_parts():
     import dask.array as da
 
     im = image()
-    p = im.img.patches(dict(y=16, x=16), overlap=4)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=4)
     every = p.read(slice(None))
     want = im.values
     for given_ in (every, da.from_array(every, chunks=(5, 3, 16, 16)), (every[k : k + 7] for k in range(0, len(p), 7))):
@@ -490,7 +492,7 @@ def test_stitching_takes_arrays_batches_and_parts():
 
 
 def test_progress_is_shown_when_asked_for(capfd, tmp_path):
-    p = image().img.patches(dict(y=16, x=16))
+    p = image().img.patches({"y": 16, "x": 16})
     p.map(lambda b: b, store=tmp_path / "o.zarr", progress=True)
     shown = capfd.readouterr().err
     assert "o.zarr" in shown
@@ -506,7 +508,7 @@ def test_progress_is_shown_when_asked_for(capfd, tmp_path):
 def test_on_a_cluster(tmp_path):
     distributed = pytest.importorskip("distributed")
     im = image((2, 2, 64, 60))
-    p = im.img.patches(dict(y=16, x=16), overlap=5)
+    p = im.img.patches({"y": 16, "x": 16}, overlap=5)
     want = tmp_path / "here"
     p.map(np.sqrt, blend="hann", store=want / "o.zarr", chunks=24)
     with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
@@ -527,7 +529,7 @@ def test_nothing_is_left_of_an_unfinished_run_without_a_record(tmp_path):
     (folder / "store/0").mkdir(parents=True)
     (folder / "store/0/junk").write_text("junk")
     im = image((1, 1, 32, 32))
-    im.img.patches(dict(y=16, x=16)).map(lambda b: b, store=target, resume=True)
+    im.img.patches({"y": 16, "x": 16}).map(lambda b: b, store=target, resume=True)
     assert json.loads((target / "zarr.json").read_text())["node_type"] == "group"
     assert not list(target.rglob("junk"))
     shutil.rmtree(target)

@@ -117,8 +117,8 @@ def mean(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 
     """Return the weighted mean of all pieces at each pixel, bit for bit their value where they agree.
 
     It takes two blocks of float64 beside the result (of complex numbers: of complex128). 64-bit integers are added to
-    the first piece as integers, so that they lose no digit where pieces agree; where they differ, the mean is as near as
-    float64 comes, and never beyond the pieces themselves.
+    the first piece as integers, so that they lose no digit where pieces agree; where they differ, the mean is as near
+    as float64 comes, and never beyond the pieces themselves.
     """
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
@@ -179,4 +179,3 @@ def _moved(first: np.ndarray, by: np.ndarray, pieces: Sequence[Piece]) -> np.nda
     whole = np.where(step >= room.astype(np.float64), room, least)
     bits = first.view(unsigned)
     return np.where(by < 0, bits - whole, bits + whole).view(first.dtype)
-

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 def patches(**options):
     values = np.arange(2 * 2 * 20 * 22).reshape(2, 2, 20, 22).astype("u2")
     image = xr.DataArray(values, dims=list("tcyx"), name="image")
-    return intake_img.patches(image, dict(y=8, x=8), **options)
+    return intake_img.patches(image, {"y": 8, "x": 8}, **options)
 
 
 def test_elements_of_tf_data_are_the_patches(needs):

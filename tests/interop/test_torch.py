@@ -24,7 +24,7 @@ def image(shape=(3, 2, 40, 44)) -> xr.DataArray:
 
 
 def random_patches(n=37):
-    return intake_img.patches(image(), dict(y=8, x=8), sample="random", n=n, seed=3)
+    return intake_img.patches(image(), {"y": 8, "x": 8}, sample="random", n=n, seed=3)
 
 
 def found(loader) -> tuple[list[int], dict[int, bytes]]:
@@ -148,7 +148,7 @@ def test_collating_copies_nothing(needs):
 def test_dtype_transform_and_variables(needs):
     torch = needs("torch")
     ds = image().to_dataset().assign(mask=image().isel(c=0, drop=True) % 2)
-    p = ds.img.patches(dict(y=8, x=8))
+    p = ds.img.patches({"y": 8, "x": 8})
     by_torch = p.to_torch(dtype=torch.float32, variables="image")
     assert by_torch[0]["image"].dtype == torch.float32
     assert set(by_torch[0]) == {"image", "patch"}
@@ -192,7 +192,7 @@ def test_a_module_is_mapped_in_evaluation_mode_and_gets_its_own_dtype(needs, tmp
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.Dropout(0.9))
     model.train()
-    p = image().img.patches(dict(y=16, x=16), overlap=4)
+    p = image().img.patches({"y": 16, "x": 16}, overlap=4)
     out = p.map(model, blend="hann", channels=["a", "b", "d"], store=tmp_path / "p.zarr")
     assert model.training
     assert all(m.training for m in model.modules())
@@ -219,7 +219,7 @@ def test_other_weights_are_another_model(needs):
 
 def test_predictions_in_batches_of_tensors_are_stitched(needs):
     needs("torch")
-    p = image().img.patches(dict(y=16, x=16), overlap=4)
+    p = image().img.patches({"y": 16, "x": 16}, overlap=4)
     loader = p.to_torch(dtype="float32").loader(7)
     out = p.stitch((batch["image"] * 2 for batch in loader), blend="gaussian")
     np.testing.assert_array_equal(out.image.transpose("t", "c", "y", "x").values, image().values * 2)

@@ -17,7 +17,7 @@ def test_webdataset_reads_what_was_written(needs, tmp_path):
     wds = needs("webdataset")
     values = np.arange(2 * 30 * 22).reshape(2, 30, 22).astype("u2")
     ds = xr.Dataset({"image": (tuple("cyx"), values), "mask": (tuple("yx"), values[0] % 2)})
-    p = intake_img.patches(ds, dict(y=8, x=8), sample="random", n=25, seed=1)
+    p = intake_img.patches(ds, {"y": 8, "x": 8}, sample="random", n=25, seed=1)
     files = p.to_webdataset(tmp_path / "train-%03d.tar", 10)
     assert [f.rpartition("/")[2] for f in files] == ["train-000.tar", "train-001.tar", "train-002.tar"]
     samples = list(wds.WebDataset(files, shardshuffle=False, empty_check=False).decode())

@@ -1,8 +1,8 @@
 """Running a model over patches on a dask cluster: a task for each batch, a task for each block that they make.
 
 The model and the patches are sent to every worker once. A batch is read and predicted once; what it makes is cut into
-what each block needs, and a block is written by the one task that gathers its pieces. Only so many batches are under way
-at once that all workers are busy, so that what waits in the cluster stays bounded.
+what each block needs, and a block is written by the one task that gathers its pieces. Only so many batches are under
+way at once that all workers are busy, so that what waits in the cluster stays bounded.
 """
 
 from __future__ import annotations

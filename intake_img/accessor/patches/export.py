@@ -32,12 +32,7 @@ def write_zarr(patches: Any, path: Any, variables: Sequence[str], chunk: int | N
     _one_shape(patches, "a Zarr array")
     table = patches.table
     coords = {str(c): _column(table[c]) for c in table.columns}
-    first = patches.sources[0]
-    beside = {
-        str(k): c for k, c in first.coords.coords.items()
-        if c.dims and all(d in dims for v in variables for dims in [patches.dims(v)] for d in c.dims)
-        and set(c.dims) <= {d for v in variables for d in first.layers[v].kept} and c.dtype.kind in "biufUO"
-    }  # fmt: skip
+    beside = _beside(patches, variables)
     listed = [*coords, *(k for k, c in beside.items() if c.dims != (k,))]
     attributes = {"coordinates": " ".join(listed), "plan": patches.plan.id}
     with replacing(target, overwrite=overwrite, folder=True) as folder, Target(folder, 3, {"": attributes}) as made:
@@ -58,10 +53,20 @@ def write_zarr(patches: Any, path: Any, variables: Sequence[str], chunk: int | N
     return str(target)
 
 
+def _beside(patches: Any, variables: Sequence[str]) -> dict[str, Any]:
+    """Return the coordinates of axes that patches hold whole: names of channels."""
+    source = patches.sources[0]
+    kept = {d for v in variables for d in source.layers[v].kept}
+    found = {str(k): c for k, c in source.coords.coords.items() if c.dims and set(map(str, c.dims)) <= kept}
+    return {k: c for k, c in found.items() if c.dtype.kind in "biufUO"}
+
+
 def _one_shape(patches: Any, what: str) -> None:
     shape = patches.plan.shape
     if len(shape) and (shape != shape[0]).any():
-        raise ValueError(f"patches of different shapes (edge='partial') do not go into {what}: use edge='pad' or 'shift'")
+        raise ValueError(
+            f"patches of different shapes (edge='partial') do not go into {what}: use edge='pad' or 'shift'"
+        )
 
 
 def _plain_attrs(patches: Any, variable: str) -> dict[str, Any]:

@@ -221,7 +221,11 @@ class Loaders:
                 f"{extra[0]}={given[extra[0]]!r} is for style='iterable'; with style='map' it is the DataLoader's or "
                 "its sampler's"
             )
-        common = {"variables": chosen(self, variables), "dtype": torch_data.numpy_dtype(dtype), "transform": transform}
+        common: dict[str, Any] = {
+            "variables": chosen(self, variables),
+            "dtype": torch_data.numpy_dtype(dtype),
+            "transform": transform,
+        }
         if style == "map":
             return torch_data.mapped(self, **common)
         if (rank is None) != (world is None):
@@ -230,7 +234,7 @@ class Loaders:
             raise ValueError(f"rank={rank}: expected a number below world={world}")
         size = None if batch_size is None else integer("batch_size", batch_size, 1)
         return torch_data.iterable(self, **common, size=size, shuffle=bool(shuffle), drop_last=bool(drop_last),
-                                   lookahead=lookahead, place=None if world is None else (rank, world),
+                                   lookahead=lookahead, place=None if rank is None or world is None else (rank, world),
                                    even=bool(even))  # fmt: skip
 
     def to_zarr(self, path: Any, *, variables: str | Sequence[str] | None = None, chunk: int | None = None,
@@ -263,8 +267,16 @@ class Loaders:
 
         return write_zarr(self, path, chosen(self, variables), chunk, compress, overwrite, progress)
 
-    def to_webdataset(self, pattern: Any, samples: int = 1000, *, variables: str | Sequence[str] | None = None,
-                      shuffle: bool = False, overwrite: bool = False, progress: bool | None = None) -> list[str]:
+    def to_webdataset(
+        self,
+        pattern: Any,
+        samples: int = 1000,
+        *,
+        variables: str | Sequence[str] | None = None,
+        shuffle: bool = False,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> list[str]:
         """Write the patches into tar files that the `webdataset` package reads, without it.
 
         Each sample is ``<number>.<variable>.npy`` for each variable, and ``<number>.json``, its row of `table`.

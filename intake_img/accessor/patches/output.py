@@ -89,7 +89,9 @@ def _lead_axes(lead: tuple[int, ...], kept: tuple[str, ...], given: Any, plan: P
     if given is not None:
         axes = tuple(given)
         if len(axes) != len(lead):
-            raise AxesError(f"output_axes={given!r}, but the model returned {len(lead)} axes before {plan.axes}: {lead}")
+            raise AxesError(
+                f"output_axes={given!r}, but the model returned {len(lead)} axes before {plan.axes}: {lead}"
+            )
     elif len(lead) == len(kept):
         axes = kept
     elif len(lead) == 0:
@@ -166,7 +168,8 @@ class Output:
 
     @classmethod
     def of_json(cls, facts: Mapping[str, Any]) -> Output:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        return cls(**given)
 
 
 def outputs_of(sources: Sequence[Source], plan: Plan, made: Made) -> list[Output]:
@@ -178,9 +181,7 @@ def outputs_of(sources: Sequence[Source], plan: Plan, made: Made) -> list[Output
         item = np.dtype(made.dtype).itemsize * math.prod(made.lengths)
         block = grown([1] * len(lengths), lengths, [*[1] * len(plan.over), *plan.size], item)
         path = "" if len(sources) == 1 else name_of(source, k, len(sources))
-        found.append(
-            Output(k, path, "", (), plan.over, made.axes, plan.axes, made.lengths, made.dtype, lengths, block)
-        )
+        found.append(Output(k, path, "", (), plan.over, made.axes, plan.axes, made.lengths, made.dtype, lengths, block))
     return found
 
 

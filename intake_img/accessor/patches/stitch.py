@@ -151,7 +151,7 @@ class Boxes:
             where.append(slice(a - whole.start, b - whole.start))
             inside.append(slice(a - int(self.start[patch, k]), b - int(self.start[patch, k])))
         weights = None if self.weights is None else self.weights[tuple(inside)]
-        return Piece(tuple(where), values[(..., *inside)], weights)
+        return Piece(tuple(where), values[(slice(None),) * kept + tuple(inside)], weights)
 
     def disjoint(self, canvas: Canvas) -> bool:
         """True if no two boxes overlap."""

@@ -179,8 +179,12 @@ class _Iterable(_Common):
         from torch.utils.data import DataLoader
 
         if taken := [o for o in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last") if o in options]:
-            raise ValueError(f"{taken[0]}= is for to_torch('iterable', ...): there patches are put into batches and order")
-        whole: dict[str, Any] = {"batch_size": None} if self.size is not None else {"batch_size": 1, "collate_fn": _only}
+            raise ValueError(
+                f"{taken[0]}= is for to_torch('iterable', ...): there patches are put into batches and order"
+            )
+        whole: dict[str, Any] = (
+            {"batch_size": None} if self.size is not None else {"batch_size": 1, "collate_fn": _only}
+        )
         return DataLoader(self, num_workers=num_workers, **{**whole, **options})  # type: ignore[arg-type]
 
 
@@ -192,7 +196,9 @@ def _only(samples: list[Any]) -> Any:
 def _class(own: type, base: str) -> type:
     import torch.utils.data
 
-    return type(f"Torch{own.__name__.strip('_')}Patches", (own, getattr(torch.utils.data, base)), {"__doc__": own.__doc__})
+    return type(
+        f"Torch{own.__name__.strip('_')}Patches", (own, getattr(torch.utils.data, base)), {"__doc__": own.__doc__}
+    )
 
 
 def mapped(patches: Any, variables: Sequence[str], dtype: Any, transform: Any, shared: Any = None) -> Any:

@@ -280,7 +280,9 @@ class _Given:
         self.kept = {a: sizes[a] for a in layer.kept}
         self.array = arrays if hasattr(arrays, "shape") and hasattr(arrays, "dtype") else None
         if self.array is not None and len(self.array) != len(which):
-            raise ValueError(f"arrays holds {len(self.array)} predictions, expected one for each of {len(which)} patches")
+            raise ValueError(
+                f"arrays holds {len(self.array)} predictions, expected one for each of {len(which)} patches"
+            )
         self.batches = None if self.array is not None else iter(arrays)
 
     def first(self) -> Batch:
@@ -351,7 +353,9 @@ def _written(patches: Any, options: _Options, facts: dict[str, Any], work: Any, 
         sink = InMemory(outputs, _fill(options, made))
         job = Job.of(plan, outputs, options.blend, options.fill, halo, Memory(_nbytes(options.memory)), None,
                      work.which)  # fmt: skip
-        _run(job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting")
+        _run(
+            job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting"
+        )
         return _in_memory(sources, outputs, made, sink, options, facts)
     target = _target(options.store)
     facts = {"plan": plan.id, "halo": [int(h) for h in halo], "sources": [_identity(s) for s in sources], **facts}
@@ -370,7 +374,8 @@ def _into_store(patches: Any, options: _Options, ledger: Ledger, work: Any, clie
         made, first = _find_out(work, plan, options)
         _lay_out(ledger, sources, plan, made, options)
     layout = ledger.layout
-    made = Made(**{k: tuple(v) if isinstance(v, list) else v for k, v in layout["made"].items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in layout["made"].items()}
+    made = Made(**given)
     outputs = [Output.of_json(o) for o in layout["outputs"]]
     done = [ledger.done(o.source, len(o.canvas)) for o in outputs]
     memory = Memory(_nbytes(options.memory), ledger.folder)
@@ -476,14 +481,21 @@ def _target(store: Any) -> str:
             f"store={str(store)!r}: results grow in a local folder; write there, then copy the store to {file.path}"
         )
     if file.name.lower().endswith((".zip", ".ozx")):
-        raise CannotWriteError(f"store={str(store)!r}: a zip file cannot be filled piece by piece; name a folder (.zarr)")
+        raise CannotWriteError(
+            f"store={str(store)!r}: a zip file cannot be filled piece by piece; name a folder (.zarr)"
+        )
     return file.path
 
 
 def _identity(source: Source) -> dict[str, Any]:
     """Return what tells a source from others, without reading it."""
     sizes = {a: int(n) for a, n in source.sizes.items()}
-    facts = {"uri": source.uri, "scene": source.scene, "sizes": sizes, "dtype": str(source.reference.pixels.dtype)}
+    facts: dict[str, Any] = {
+        "uri": source.uri,
+        "scene": source.scene,
+        "sizes": sizes,
+        "dtype": str(source.reference.pixels.dtype),
+    }
     if source.uri and os.path.isfile(source.uri):
         found = os.stat(source.uri)
         facts["file"] = [found.st_size, found.st_mtime_ns]
@@ -621,4 +633,3 @@ def _client(client: Any) -> Any:
         return default_client()
     except ValueError:
         return None
-
