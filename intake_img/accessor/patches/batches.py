@@ -124,7 +124,7 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         groups = self.groups()
         many = self.window // self.size
-        if self.prefetch + many > 2 and all(self.patches._reading(v).plain for v in self.patches.variables):
+        if all(self.patches._reading(v).plain for v in self.patches.variables):
             many = min(many, max(1, _PLAIN_BYTES // max(1, self.size * self.patches.patch_nbytes)))
         windows = [groups[k : k + many] for k in range(0, len(groups), many)]
         if not self.prefetch:

@@ -139,13 +139,13 @@ def patches(
         full = {a: lengths[a] + 2 * margin[a] for a in axes}
         made = make_sources(datasets, full, iterated, variables, paired, coarser)
     _refuse_unused(sample, n=n, weights=weights, labels=labels, balance=balance, centers=centers, table=table)
-    chosen, is_labels = _map(sample, datasets, made, weights, mask, labels, lengths, iterated)
+    chosen, meaning = _map(sample, datasets, made, weights, mask, labels, lengths, iterated)
     share, cover = _coverage(sample, datasets, made, mask, min_coverage, lengths, iterated)
     order = tuple(lengths[a] for a in axes)
     halos = tuple(margin[a] for a in axes)
     law = Law(
         sample, axes, order, tuple(law_step[a] for a in axes), halos, tuple(edges[a] for a in axes), iterated,
-        None if n is None else integer("n", n, 1), integer("seed", seed), chosen, is_labels, balance,
+        None if n is None else integer("n", n, 1), integer("seed", seed), chosen, meaning, balance,
         _places(sample, centers, table, axes, iterated, order, halos, made, units),
     )  # fmt: skip
     modes = per_axis("pad_mode", pad_mode, axes, "constant", lambda name, v: choice(name, v, MODES))
@@ -278,21 +278,18 @@ def _layers(what: str, value: Any, datasets: Sequence[xr.Dataset], sources: Sequ
 
 
 def _map(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source], weights: Any, mask: Any, labels: Any,
-         size: Mapping[str, int], over: Sequence[str]) -> tuple[tuple[Layer, ...] | None, bool]:  # fmt: skip
+         size: Mapping[str, int], over: Sequence[str]) -> tuple[tuple[Layer, ...] | None, str]:  # fmt: skip
     if sample != "weighted":
-        return None, False
+        return None, "weights"
     given = {k: v for k, v in (("weights", weights), ("labels", labels)) if v is not None}
     if len(given) > 1:
         raise ValueError("weights= and labels=: give one of them")
     if not given:
         if mask is None:
             raise ValueError("sample='weighted' needs a map: weights=, mask= or labels=")
-        from dataclasses import replace
-
-        layers = _layers("mask", mask, datasets, sources, size, over)
-        return tuple(replace(layer, attrs={**layer.attrs, "kind": "mask"}) for layer in layers), False
+        given = {"mask": mask}
     ((what, value),) = given.items()
-    return _layers(what, value, datasets, sources, size, over), what == "labels"
+    return _layers(what, value, datasets, sources, size, over), what
 
 
 def _coverage(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source], mask: Any,
@@ -319,7 +316,7 @@ def _places(sample: str, centers: Any, table: Any, axes: Sequence[str], over: Se
         if isinstance(centers, (np.ndarray, list, tuple)) and np.ndim(centers) == 2:
             if np.shape(centers)[1] != len(axes):
                 raise ValueError(
-                    f"centers has {np.shape(centers)[1]} columns: expected one for each of {', '.join(axes)}, or a table"
+                    f"centers has {np.shape(centers)[1]} columns: expected one for each of {', '.join(axes)}"
                 )
             centers = pd.DataFrame(np.asarray(centers), columns=list(axes))
         return centers_of(read_table(centers), axes, over, size, sources, units)

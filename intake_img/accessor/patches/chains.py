@@ -59,9 +59,10 @@ class _Box:
             indices.append(index[k])
         return _Box(tuple(axes), tuple(indices), tuple(fixed), self.dtype)
 
-    def transpose(self, *order: Any) -> _Box:
-        if len(order) == 1 and (order[0] is None or not isinstance(order[0], (int, np.integer))):
-            order = order[0]
+    def transpose(self, *given: Any) -> _Box:
+        order: Any = given
+        if len(given) == 1 and not isinstance(given[0], (int, np.integer)):
+            order = given[0]
         places = tuple(reversed(range(self.ndim))) if not order else tuple(int(k) % self.ndim for k in order)
         return _Box(tuple(self.axes[k] for k in places), tuple(self.indices[k] for k in places), self.fixed, self.dtype)
 
@@ -129,13 +130,13 @@ def _selected(array: Any, boxes: dict[tuple[int, ...], _Box], pixels: Pixels) ->
     first = boxes[(0,) * array.ndim]
     chosen: list[list[np.ndarray]] = []
     for d, axis_chunks in enumerate(array.chunks):
-        row = []
-        for k in range(len(axis_chunks)):
-            row.append(boxes[tuple(k if e == d else 0 for e in range(array.ndim))].indices[d])
-        chosen.append(row)
+        places = [tuple(k if e == d else 0 for e in range(array.ndim)) for k in range(len(axis_chunks))]
+        chosen.append([boxes[place].indices[d] for place in places])
     for place, box in boxes.items():
         same = box.axes == first.axes and dict(box.fixed) == dict(first.fixed)
-        if not same or any(not np.array_equal(i, chosen[d][k]) for d, (i, k) in enumerate(zip(box.indices, place, strict=True))):
+        if not same or any(
+            not np.array_equal(i, chosen[d][k]) for d, (i, k) in enumerate(zip(box.indices, place, strict=True))
+        ):
             raise _Untraceable
     keys: list[Any] = [slice(None)] * pixels.ndim
     for axis, rows in zip(first.axes, chosen, strict=True):

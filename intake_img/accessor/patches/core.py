@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number
+from intake_img.accessor.patches import display
 from intake_img.accessor.patches.batches import Batches
 from intake_img.accessor.patches.filters import Filter
 from intake_img.accessor.patches.labels import as_dataset, one
@@ -126,6 +127,46 @@ class Patches(Loaders, WriteBack):
         if variable not in self.variables:
             raise ValueError(f"variable={variable!r}: patches have {', '.join(map(repr, self.variables))}")
         return self.sources[0].layers[variable]
+
+    @property
+    def known(self) -> bool:
+        """Whether the plan is there, or can be drawn without reading pixels."""
+        return self._plan is not None or not (self.where or self.cover or self.law.weights)
+
+    def __repr__(self) -> str:
+        return display.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return display.as_html(self)
+
+    def plot(self, *, source: int = 0, projection: str | None = None, most: int = 2000, image: bool = True,
+             core: bool = False, ax: Any = None, **indexers: int) -> Any:  # fmt: skip
+        """Draw where patches lie, over one plane of the image or a projection along ``z``.
+
+        Powered by matplotlib. Only the plane that is shown is read.
+
+        Parameters
+        ----------
+        source : int
+            Which of the sources.
+        projection : {"max", "min", "mean", "sum"}, optional
+            Project along ``z`` instead of showing the plane in the middle.
+        most : int
+            Draw so many patches at most.
+        image : bool
+            Draw the image (its first channel); False draws the boxes alone and reads nothing.
+        core : bool
+            Draw the part that each patch answers for when results are written back, in place of all of it.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+        **indexers : int
+            Place along the axes that are iterated over, by index; 0 by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return display.plot(self, source, projection, integer("most", most, 1), image, core, ax, **indexers)
 
     # the plan
 

@@ -57,12 +57,12 @@ def as_dataset(arrays: Mapping[str, np.ndarray], plan: Plan, numbers: np.ndarray
             coords[name] = xr.Variable(PATCH, np.array(texts, dtype=object)[plan.source].astype(str))
     if plan.weight is not None:
         coords["weight"] = xr.Variable(PATCH, plan.weight)
-    for n in arrays:
-        coords.update(_positions(n, plan, sources))
+    for n, array in arrays.items():
+        coords.update(_positions(n, array.shape, plan, sources))
     kept = {d for n in arrays for d in first.layers[n].kept}
-    for name, c in first.coords.coords.items():
-        if c.dims and set(c.dims) <= kept and str(name) not in coords:
-            coords[str(name)] = c.variable
+    for key, c in first.coords.coords.items():
+        if c.dims and set(c.dims) <= kept and str(key) not in coords:
+            coords[str(key)] = c.variable
     attrs = dict(first.coords.attrs) if len(sources) == 1 else {
         k: v for k, v in first.coords.attrs.items() if k not in FILE_ATTRS
     }  # fmt: skip
@@ -88,7 +88,7 @@ def _labels(axis: str, index: np.ndarray, source: np.ndarray, sources: Sequence[
     return xr.Variable(PATCH, values, dict(found[0].attrs))
 
 
-def _positions(name: str, plan: Plan, sources: Sequence[Source]) -> dict[str, xr.Variable]:
+def _positions(name: str, shape: tuple[int, ...], plan: Plan, sources: Sequence[Source]) -> dict[str, xr.Variable]:
     """Return the physical positions of the pixels of patches, (patch, axis), for axes that have them."""
     layer = sources[0].layers[name]
     found = {}
@@ -97,7 +97,7 @@ def _positions(name: str, plan: Plan, sources: Sequence[Source]) -> dict[str, xr
         coords = [_coordinate(s, s.layers[name], a) for s in sources]
         if any(c is None for c in coords):
             continue
-        length = int((boxes[0][1] - boxes[0][0])[:, k].max(initial=0))
+        length = shape[1 + len(layer.kept) + k]
         values = np.empty((len(plan), length))
         for number, c in enumerate(coords):
             rows = np.flatnonzero(plan.source == number)

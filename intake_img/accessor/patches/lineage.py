@@ -1,4 +1,4 @@
-"""From an xarray variable to the unread pixels of its file, beneath dask; and to plain bytes, where the file has them."""
+"""From an xarray variable to the unread pixels of its file, beneath dask, and to plain bytes if it has them."""
 
 from __future__ import annotations
 
@@ -77,16 +77,19 @@ def _through(reader: Any, view: np.ndarray) -> np.ndarray | None:
     if isinstance(reader, _Transposed):
         return view.transpose(reader.order)
     if isinstance(reader, _Selected):
-        if not all(isinstance(i, range) and i.step > 0 for i in reader.indices):
+        steps = [i for i in reader.indices if isinstance(i, range) and i.step > 0]
+        if len(steps) < view.ndim:
             return None
-        return view[tuple(slice(i.start, i.stop, i.step) for i in reader.indices)]
+        key: Any = tuple(slice(i.start, i.stop, i.step) for i in steps)
+        return view[key]
     if isinstance(reader, _Reshaped):
         kept = [k for k in reader.axes if k is not None]
         if any(view.shape[k] != 1 for k in range(view.ndim) if k not in kept):
             return None
         whole = view.transpose([*kept, *(k for k in range(view.ndim) if k not in kept)])
-        whole = whole[(..., *[0] * (view.ndim - len(kept)))] if view.ndim > len(kept) else whole
-        return whole[tuple(None if k is None else slice(None) for k in reader.axes)]
+        left: Any = (..., *[0] * (view.ndim - len(kept)))
+        spread: Any = tuple(None if k is None else slice(None) for k in reader.axes)
+        return whole[left][spread]
     return view
 
 

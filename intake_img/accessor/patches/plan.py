@@ -77,16 +77,17 @@ class Plan:
         return digest.hexdigest()
 
     def take(self, which: Any) -> Plan:
-        """Return the plan of some of the patches, in the order of `which` (numbers, or a mask)."""
-        which = np.asarray(which)
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{n: a[which] for n, a in arrays.items() if isinstance(a, np.ndarray)})
+        """Return the plan of some of the patches, in the order of `which`: numbers, a slice or a mask."""
+        which = which if isinstance(which, slice) else np.asarray(which)
+        arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays = {n: a[which] for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        return replace(self, **arrays)
 
     @classmethod
     def joined(cls, plans: Sequence[Plan]) -> Plan:
         """Return plans of the same axes one after the other."""
         first = plans[0]
         names = ("source", "index", "start", "shape", "core_start", "core_stop")
-        arrays = {n: np.concatenate([getattr(p, n) for p in plans]) for n in names}
+        arrays: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in plans]) for n in names}
         weight = None if any(p.weight is None for p in plans) else np.concatenate([p.weight for p in plans])  # type: ignore[misc]
         return replace(first, **arrays, weight=weight)

@@ -19,6 +19,8 @@ __all__ = ["MODES", "Padding", "Reading", "own_boxes"]
 MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
 """Modes of `numpy.pad` that are known: those that look at single pixels of the image."""
 
+One = Callable[[int], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Padding:
@@ -108,14 +110,14 @@ class Reading:
                 self._fill(self.gatherers[k], layer, part, out, rows)
         return out
 
-    def reader(self, plan: Plan) -> Callable[[int], np.ndarray]:
+    def reader(self, plan: Plan) -> One:
         """Return a function that reads one patch by its number, with as little ado as there can be."""
         if len(self.layers) > 1 or not len(plan) or not (plan.shape == plan.size).all():
             return lambda k: self.read(plan.take([k]))[0]
         layer, gatherer = self.layers[0], self.gatherers[0]
         start, stop = own_boxes(plan, layer)
         lengths = np.array([layer.pixels.shape[layer.dims.index(a)] for a in layer.cut])
-        inside = ((start >= 0) & (stop <= lengths)).all(axis=1)
+        inside: Any = ((start >= 0) & (stop <= lengths)).all(axis=1)
         over = [a for a in plan.over if a in layer.dims]
         keys = np.concatenate([plan.index[:, [plan.over.index(a) for a in over]], start], axis=1)
         view = gatherer.view()
@@ -168,7 +170,7 @@ class Reading:
                   int(m.max()) + 1) for m in per] for per in maps]  # fmt: skip
         first = np.array([[a for a, _ in s] for s in span], np.int64)
         last = np.array([[b for _, b in s] for s in span], np.int64)
-        seen = (last > first).all(axis=1)  # others hold nothing but the constant
+        seen: Any = (last > first).all(axis=1)  # others hold nothing but the constant
         held = np.empty((len(rows), *np.maximum(last - first, 1).max(axis=0)), self.dtype)
         gatherer.gather(first[seen], last[seen], held, np.flatnonzero(seen), np.zeros_like(first[seen]))
         fill = self.padding.value(self.variable)
@@ -194,7 +196,9 @@ def _windowed(view: np.ndarray, layer: Layer, over: Sequence[str]) -> np.ndarray
     return np.lib.stride_tricks.as_strided(view, shape, strides, writeable=False)
 
 
-def _one_of_view(windows: np.ndarray, keys: np.ndarray, dtype: np.dtype, gatherer: Gatherer) -> Callable[[int], np.ndarray]:
+def _one_of_view(
+    windows: np.ndarray, keys: np.ndarray, dtype: np.dtype, gatherer: Gatherer
+) -> Callable[[int], np.ndarray]:
     checked = [monotonic()]
     files = bool(gatherer.files)
 
@@ -207,7 +211,9 @@ def _one_of_view(windows: np.ndarray, keys: np.ndarray, dtype: np.dtype, gathere
     return get
 
 
-def _one_of_tiles(gatherer: Gatherer, layer: Layer, over: Sequence[str], keys: np.ndarray) -> Callable[[int], np.ndarray]:
+def _one_of_tiles(
+    gatherer: Gatherer, layer: Layer, over: Sequence[str], keys: np.ndarray
+) -> Callable[[int], np.ndarray]:
     sizes = dict(zip(layer.dims, layer.pixels.shape, strict=True))
     order = (*over, *layer.cut)
     places = [order.index(a) if a in order else None for a in layer.dims]

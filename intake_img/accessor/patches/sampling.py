@@ -19,7 +19,7 @@ from intake_img.kernels.tiling import cores, count, starts
 __all__ = ["SAMPLES", "Law", "Places", "draw"]
 
 SAMPLES = ("grid", "random", "stratified", "weighted", "centers", "fixed")
-_TRIES = 100
+_TRIES, _HOPELESS = 400, 50
 
 Accept = Callable[[Plan], np.ndarray]
 
@@ -64,8 +64,10 @@ class Law:
     seed : int
     weights : sequence of Layer, optional
         A map for each source; what is drawn from when `sample` is ``"weighted"``.
+    meaning : str
+        What the maps hold: ``"weights"``, ``"mask"`` or ``"labels"``.
     balance : mapping of int to float, optional
-        The share of each label, where the maps hold labels.
+        The share of each label.
     places : Places, optional
     """
 
@@ -79,7 +81,7 @@ class Law:
     n: int | None = None
     seed: int = 0
     weights: tuple[Layer, ...] | None = None
-    labels: bool = False
+    meaning: str = "weights"
     balance: Mapping[int, float] | None = None
     places: Places | None = None
 
@@ -98,7 +100,7 @@ def draw(law: Law, sources: Sequence[Source], epoch: int, accept: Accept | None 
     sources : sequence of Source
     epoch : int
     accept : callable, optional
-        Says of each patch of a plan whether it is wanted. Others are drawn again, up to 100 times, and then left out;
+        Says of each patch of a plan whether it is wanted. Others are drawn again, up to 400 times, and then left out;
         those of a grid or table are left out at once.
     """
     lengths = np.array([[s.sizes[a] for a in law.axes] for s in sources], np.int64)
@@ -120,7 +122,7 @@ def draw(law: Law, sources: Sequence[Source], epoch: int, accept: Accept | None 
         wanted = wanted & accept(plan)
     for attempt in range(1, _TRIES):
         rows = np.flatnonzero(~wanted)
-        if not rows.size:
+        if not rows.size or (attempt > _HOPELESS and not wanted.any()):
             break
         fresh, good = _finished(law, lengths, epoch, make(attempt))
         fresh, good = fresh.take(rows), good[rows]
@@ -286,11 +288,11 @@ def _stratified(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[in
 
 def _weighted(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], Places]:
     maps = [_Map(law, s, w) for s, w in zip(sources, law.weights or (), strict=True)]
-    if law.labels:
+    if law.meaning == "labels":
         _balance(law, maps)
     totals = np.cumsum([m.prepare() for m in maps])
     if not totals[-1] > 0:
-        raise ValueError(f"nothing can be drawn: the {'labels' if law.labels else 'weights'} are 0 everywhere")
+        raise ValueError(f"nothing can be drawn: the map ({law.meaning}=) is 0 everywhere")
     tiles = [len(_indices(law, s)) * np.prod([count(s.sizes[a], m, m) for a, m in zip(law.axes, law.size, strict=True)])
              for s in sources]  # fmt: skip
     n = int(sum(tiles)) if law.n is None else law.n
@@ -317,11 +319,13 @@ class _Map:
         self.dims = tuple(d for d in (*law.over, *law.axes) if d in layer.dims)
         if lost := [d for d in layer.dims if d not in self.dims]:
             raise ValueError(
-                f"the map {layer.name!r} has an axis {lost[0]!r} that is neither cut nor iterated over: select one of it"
+                f"the map {layer.name!r} has an axis {lost[0]!r}, neither cut nor iterated over: select one of it"
             )
         values = layer.pixels.read()
         self.values = values.transpose([layer.dims.index(d) for d in self.dims])
         self.given = self.values
+        if law.meaning == "mask":
+            self.values = self.values != 0
 
     def prepare(self) -> float:
         weights = np.ascontiguousarray(self.values).ravel()

@@ -250,7 +250,7 @@ def make_sources(datasets: Sequence[xr.Dataset], size: Mapping[str, int], over: 
         reference = ds[names[0]]
         if missing := [a for a in (*size, *over) if a not in reference.dims]:
             raise AxesError(
-                f"{names[0]!r} of source {k} has the axes {spell(tuple(map(str, reference.dims)))!r}, not {missing[0]!r}"
+                f"{names[0]!r} of source {k} has the axes {spell(tuple(map(str, reference.dims)))!r}, no {missing[0]!r}"
             )
         layers = {n: _layer(n, ds[n], reference, size, over) for n in names}
         for name, other in (paired or {}).items():
@@ -359,16 +359,16 @@ def _alike(sources: Sequence[Source]) -> tuple[Source, ...]:
     for s in sources[1:]:
         if s.variables != first.variables:
             raise ValueError(
-                f"source {s.number} has the variables {', '.join(s.variables)}, the first {', '.join(first.variables)}: "
-                "name those that all have (variables=)"
+                f"source {s.number} has the variables {', '.join(s.variables)}, the first "
+                f"{', '.join(first.variables)}: name those that all have (variables=)"
             )
         for name, layer in s.layers.items():
             other = first.layers[name]
             if (layer.kept, layer.cut) != (other.kept, other.cut) or layer.patch_shape != other.patch_shape:
                 raise ValueError(
-                    f"patches of {name!r} of source {s.number} are {_described(layer)}, of the first {_described(other)}: "
-                    "sources must have the same channels and axes; select equal ones (ds.isel, ds.sel), or iterate "
-                    "(over=)"
+                    f"patches of {name!r} of source {s.number} are {_described(layer)}, of the first "
+                    f"{_described(other)}: sources must have the same channels and axes; select equal "
+                    "ones (ds.isel, ds.sel), or iterate (over=)"
                 )
         if (names := _names(s)) != _names(first):
             raise ValueError(

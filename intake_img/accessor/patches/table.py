@@ -23,7 +23,8 @@ def as_table(plan: Plan, sources: Sequence[Source]) -> pd.DataFrame:
 
     Columns are ``source``, ``uri`` and ``scene``; ``t0``, ... for each axis that is iterated over; for each cut axis
     ``y0`` (first pixel), ``y_size``, ``valid_y0`` and ``valid_y1`` (the part of the patch that lies in the image),
-    ``core_y0`` and ``core_y1`` (the pixels of the image that it answers for); ``epoch``, and ``weight`` if there is one.
+    ``core_y0`` and ``core_y1`` (the pixels of the image that it answers for); ``epoch``, and ``weight`` if there is
+    one.
     """
     import pandas as pd
 
