@@ -35,7 +35,7 @@ def test_windows_are_those_of_scipy():
 
 
 def test_an_unknown_window_names_those_there_are():
-    with pytest.raises(ValueError, match="'boxcar'.*'hann'"):
+    with pytest.raises(ValueError, match=r"'boxcar'.*'hann'"):
         window("boxcar", 4)
 
 

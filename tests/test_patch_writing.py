@@ -221,7 +221,7 @@ def test_labels_are_labels(tmp_path):
     out = p.map(lambda b: (b > 30000).astype("u1"), blend="vote", name="nuclei", store=tmp_path / "a.zarr")
     assert out.nuclei.attrs["kind"] == "labels"
     np.testing.assert_array_equal(out.nuclei.values, im.values > 30000)
-    with pytest.raises(TypeError, match="vote.*float64"):
+    with pytest.raises(TypeError, match=r"vote.*float64"):
         p.map(lambda b: b / 2, blend="vote")
 
 
@@ -377,7 +377,7 @@ def test_a_finished_store_is_refused_or_replaced_when_the_new_one_is_whole(tmp_p
     im, target = image((2, 1, 32, 32)), tmp_path / "o.zarr"
     p = im.img.patches({"y": 16, "x": 16})
     p.map(lambda b: b, store=target)
-    with pytest.raises(FileExistsError, match="exists.*overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"exists.*overwrite=True"):
         p.map(lambda b: b, store=target)
     with pytest.raises(RuntimeError):
         p.map(failing(4), store=target, overwrite=True, batch_size=2)
@@ -435,7 +435,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_what_is_wrong_is_said(tmp_path):
     im = image()
     p = im.img.patches({"y": 16, "x": 16})
-    with pytest.raises(ValueError, match="blend='hamming'.*'crop'"):
+    with pytest.raises(ValueError, match=r"blend='hamming'.*'crop'"):
         p.map(lambda b: b, blend="hamming")
     with pytest.raises(TypeError, match="expected a function"):
         p.map("model")

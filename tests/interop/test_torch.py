@@ -87,8 +87,8 @@ def test_an_epoch_reaches_workers_that_stay_alive(needs, workers):
 def test_ranks_share_the_patches(needs, world, workers):
     needs("torch")
     p = random_patches()
-    parts = [found(p.to_torch("iterable", batch_size=4, shuffle=True, rank=r, world=world).loader(num_workers=workers))[0]
-             for r in range(world)]  # fmt: skip
+    datasets = [p.to_torch("iterable", batch_size=4, shuffle=True, rank=r, world=world) for r in range(world)]
+    parts = [found(ds.loader(num_workers=workers))[0] for ds in datasets]
     assert sorted(n for part in parts for n in part) == list(range(37))
     even = [p.to_torch("iterable", rank=r, world=world, even=True).numbers() for r in range(world)]
     assert len({len(e) for e in even}) == 1
@@ -175,7 +175,7 @@ def test_datasets_pickle_and_keep_their_epoch(needs):
 def test_wrong_options_say_where_they_belong(needs):
     needs("torch")
     p = random_patches()
-    with pytest.raises(ValueError, match="style='stream'.*'map', 'iterable'"):
+    with pytest.raises(ValueError, match=r"style='stream'.*'map', 'iterable'"):
         p.to_torch("stream")
     with pytest.raises(ValueError, match="batch_size=4 is for style='iterable'"):
         p.to_torch(batch_size=4)
