@@ -223,3 +223,18 @@ def test_predictions_in_batches_of_tensors_are_stitched(needs):
     loader = p.to_torch(dtype="float32").loader(7)
     out = p.stitch((batch["image"] * 2 for batch in loader), blend="gaussian")
     np.testing.assert_array_equal(out.image.transpose("t", "c", "y", "x").values, image().values * 2)
+
+
+def test_the_guide_to_training_runs(needs, tmp_path, monkeypatch):
+    """Its blocks that need torch, which the test of the documentation leaves out."""
+    needs("torch")
+    import re
+    from pathlib import Path
+
+    page = Path(__file__).parents[2] / "docs/how-to/train-with-torch.md"
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert any("import torch" in b for b in blocks)
+    space: dict = {}
+    for block in blocks:
+        exec(block, space)

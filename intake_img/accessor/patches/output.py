@@ -196,7 +196,7 @@ def name_of(source: Source, k: int, count: int) -> str:
     '03_cells_P1_2'
     """
     stem = os.path.basename(source.uri.rstrip("/")).split(".")[0]
-    scene = source.scene if source.scene != "0" else ""
+    scene = source.scene if source.scene not in ("0", stem) else ""
     text = "_".join(t for t in (stem, scene) if t)
     text = re.sub(r"[^A-Za-z0-9-]+", "_", text)[:60].strip("_")
     return f"{k:0{len(str(count - 1))}d}" + (f"_{text}" if text else "")
