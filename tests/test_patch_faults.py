@@ -184,8 +184,7 @@ def test_a_damaged_source_names_file_and_position_and_keeps_what_is_done(tmp_pat
         p.map(lambda b: b, **options)
     said = str(info.value)
     assert str(source) in said
-    assert "2" in said
-    assert "32" in said
+    assert "t=2:3, y=32:64, x=0:32" in said
     assert "blocks of" in info.value.__notes__[-1]
     marks = list((Path(folder_of(str(target))) / "done").iterdir())
     assert marks

@@ -503,6 +503,13 @@ def test_progress_is_shown_when_asked_for(capfd, tmp_path):
 
 # a cluster
 
+CALLED: list[int] = []
+
+
+def noted(batch):
+    CALLED.append(len(batch))
+    return np.sqrt(batch)
+
 
 @pytest.mark.filterwarnings("ignore")
 def test_on_a_cluster(tmp_path):
@@ -510,9 +517,12 @@ def test_on_a_cluster(tmp_path):
     im = image((2, 2, 64, 60))
     p = im.img.patches({"y": 16, "x": 16}, overlap=5)
     want = tmp_path / "here"
-    p.map(np.sqrt, blend="hann", store=want / "o.zarr", chunks=24)
+    out = p.map(np.sqrt, blend="hann", store=want / "o.zarr", chunks=24, model_id="root")
     with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
-        out = p.map(np.sqrt, blend="hann", store=tmp_path / "there" / "o.zarr", chunks=24, batch_size=5)
+        CALLED.clear()
+        p.map(noted, blend="hann", store=tmp_path / "there" / "o.zarr", chunks=24, batch_size=5, model_id="root")
+        assert sum(CALLED) == len(p)
+        assert max(CALLED) == 5
         assert tree(tmp_path / "there") == tree(want)
         memory = p.map(np.sqrt, blend="hann", client=client)
         np.testing.assert_array_equal(memory.image.values, out.image.values)

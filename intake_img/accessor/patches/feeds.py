@@ -26,8 +26,8 @@ class Mapped:
         self.predict, self.size, self.which = predictor(model, input_dtype), size, None
         self.window = window_length(lookahead, size, patches.patch_nbytes)
         layer = patches.sources[0].layers[variables[0]]
-        self.kept = dict(zip(layer.patch_dims, layer.patch_shape, strict=False))
-        self.kept = {a: n for a, n in self.kept.items() if a in layer.kept}
+        kept = len(layer.kept)
+        self.kept = dict(zip(layer.patch_dims[:kept], layer.patch_shape[:kept], strict=True))
 
     def first(self) -> Batch:
         """Predict one batch, to find out what the model makes."""

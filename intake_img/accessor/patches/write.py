@@ -43,10 +43,11 @@ class WriteBack:
             a patch must not depend on the others in the batch.
         blend : {"crop", "mean", "hann", "gaussian", "max", "vote"}
             How patches that overlap are put together: ``"crop"`` takes every pixel from the patch that answers for it
-            (``plan.core_start``); ``"mean"`` and the windows ``"hann"`` and ``"gaussian"`` (standard deviation an
-            eighth of the patch) take means in float64, rounded before they are cast to integers; ``"max"``;
-            ``"vote"`` takes the most frequent label, of equally frequent ones the smallest. Where patches agree,
-            the result is their value, bit for bit. A `halo` is cut off first.
+            (``plan.core_start``; where several do, because they were drawn at random, from the last); ``"mean"`` and
+            the windows ``"hann"`` and ``"gaussian"`` (standard deviation an eighth of the patch) take means in float64,
+            rounded before they are cast to integers; ``"max"``; ``"vote"`` takes the most frequent label, of equally
+            frequent ones the smallest. Where patches agree, the result is their value, bit for bit. A `halo` is cut off
+            first.
         store : str or os.PathLike, optional
             Local folder to write an OME-Zarr 0.5 store into; in memory by default. Several sources become its images,
             named by their number, file and scene. Until all is there it grows in ``.<name>.unfinished`` beside it.
