@@ -208,4 +208,3 @@ def _inflate(name: str, options: Mapping[str, Any]) -> Inflate | None:
         return checked_blosc
     known: Mapping[str, Callable[[], Any]] = {"zstd": numcodecs.Zstd, "gzip": numcodecs.GZip, "zlib": numcodecs.Zlib}
     return known[name]().decode if name in known else None
-

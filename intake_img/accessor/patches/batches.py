@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_img.accessor.patches.cache import CACHE
 from intake_img.kernels.sampling import permutation
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def window_length(lookahead: int | str, batch: int, patch_bytes: int) -> int:
 
 
 _PLAIN_BYTES = 2**23
-"""A window of what needs no decoding: it gains nothing by looking further ahead than the processor's cache reaches."""
+"""A window of what needs no decoding, or stays decoded: nothing is gained by looking further ahead."""
 
 
 class Buffers:
@@ -124,7 +125,7 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         groups = self.groups()
         many = self.window // self.size
-        if all(self.patches._reading(v).plain for v in self.patches.variables):
+        if sum(self.patches._reading(v).decoded_nbytes for v in self.patches.variables) <= CACHE.limit * 3 // 4:
             many = min(many, max(1, _PLAIN_BYTES // max(1, self.size * self.patches.patch_nbytes)))
         windows = [groups[k : k + many] for k in range(0, len(groups), many)]
         if not self.prefetch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.accessor.patches.cache import CACHE
 from intake_img.accessor.patches.engine import CHECK_SECONDS, Gatherer
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.sources import Layer, Source
@@ -76,9 +78,14 @@ class Reading:
         return self.layers[0].pixels.dtype
 
     @property
-    def plain(self) -> bool:
-        """Whether there are no tiles to decode: all sources lie in memory, or in files as plain bytes."""
-        return all(g.view() is not None for g in self.gatherers)
+    def decoded_nbytes(self) -> float:
+        """Bytes of all tiles that the cache would keep: 0 for plain bytes, infinite where tiles cannot be kept."""
+        total = 0.0
+        for g in self.gatherers:
+            if g.view() is None:
+                tile = math.prod(g.pixels.tiles) * g.pixels.dtype.itemsize
+                total += math.inf if g.lazy is not None or tile * 4 > CACHE.limit else g.pixels.nbytes
+        return total
 
     def read(self, plan: Plan, empty: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty) -> np.ndarray:
         """Return the pixels of all patches of a plan, (n, kept axes, cut axes), in an array that `empty` makes.
