@@ -17,7 +17,7 @@ import numpy as np
 
 from intake_img.accessor.patches.cache import CACHE
 from intake_img.accessor.patches.lineage import computed_array, file_readers, mapped_view
-from intake_img.errors import FormatError, IntakeImgError
+from intake_img.errors import FormatError
 from intake_img.lazy import Pixels, cpus
 
 __all__ = ["CHECK_SECONDS", "Gatherer"]
@@ -167,7 +167,15 @@ class Gatherer:
 
     def _direct(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
         target = tuple(slice(a, a + h - b) for a, b, h in zip(at, low, high, strict=True))
-        self.pixels.read_into(tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), out[target])
+        self._read([(int(a), int(b)) for a, b in zip(low, high, strict=True)], out[target])
+
+    def _read(self, bounds: Sequence[tuple[int, int]], out: np.ndarray) -> None:
+        """Read a box from the file; errors say where it lies."""
+        try:
+            self.pixels.read_into(tuple(slice(a, b) for a, b in bounds), out)
+        except (FormatError, ValueError, RuntimeError) as exc:
+            where = ", ".join(f"{a}={b}:{c}" for a, (b, c) in zip(self.axes, bounds, strict=True))
+            raise FormatError(f"the tile at {where} cannot be read: {exc}") from exc
 
     def _tile(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a decoded tile and where it begins."""
@@ -178,19 +186,10 @@ class Gatherer:
         tile = CACHE.get(key)
         if tile is None:
             tile = np.empty([b - a for a, b in bounds], self.pixels.dtype)
-            try:
-                self.pixels.read_into(tuple(slice(a, b) for a, b in bounds), tile)
-            except (IntakeImgError, ValueError, RuntimeError) as exc:
-                self._damaged(exc, bounds)
-                raise
+            self._read(bounds, tile)
             self.decoded += 1
             CACHE.put(key, tile)
         return tile, origin
-
-    def _damaged(self, exc: Exception, bounds: Sequence[tuple[int, int]]) -> None:
-        if isinstance(exc, FormatError) or not isinstance(exc, IntakeImgError):
-            where = ", ".join(f"{a}={b}:{c}" for a, (b, c) in zip(self.axes, bounds, strict=True))
-            raise FormatError(f"the tile at {where} cannot be read: {exc}") from exc
 
     # one by one
 
@@ -198,7 +197,7 @@ class Gatherer:
         """Read one box that is wholly inside the array, of regular tiles."""
         tiles = self.pixels.tiles
         if self.direct:
-            self.pixels.read_into(tuple(map(slice, low, high)), out)
+            self._read(list(zip(low, high, strict=True)), out)
             return
         spans = [range(a // t, (b - 1) // t + 1) for a, b, t in zip(low, high, tiles, strict=True)]
         for place in product(*spans):

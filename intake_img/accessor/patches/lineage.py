@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -15,7 +17,7 @@ from intake_img.image import _data
 from intake_img.lazy import Pixels, _Cast, _Dask, _Memory, _Reshaped, _Selected, _Transposed
 from intake_img.source import FileReader
 
-__all__ = ["computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
+__all__ = ["cast", "computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
 
 _MOST_MAPS = 16
 
@@ -37,6 +39,14 @@ def is_computed(pixels: Pixels) -> bool:
     while reader is not None and not isinstance(reader, _Dask):
         reader = getattr(reader, "reader", None)
     return reader is not None
+
+
+def cast(pixels: Pixels, dtype: np.dtype) -> Pixels:
+    """Return pixels as another dtype; of computed ones, as a part of the graph."""
+    if pixels.dtype == dtype:
+        return pixels
+    array = computed_array(pixels.reader)
+    return pixels.astype(dtype) if array is None else Pixels.of(array.astype(dtype))
 
 
 def computed_array(reader: Any) -> Any:
@@ -110,14 +120,20 @@ class _Maps:
         key = (reader.key, repr(reader.address))
         with self._lock:
             if key in self._views:
-                self._views.move_to_end(key)
-                return self._views[key]
+                found = self._views[key]
+                with contextlib.suppress(KeyError):  # a finalizer may have taken it
+                    self._views.move_to_end(key)
+                return found
         view = _map(reader)
+        weakref.finalize(reader, self._forget, key).atexit = False
         with self._lock:
             self._views[key] = view
             while len(self._views) > self.most:
                 self._views.popitem(last=False)
         return view
+
+    def _forget(self, key: Any) -> None:
+        self._views.pop(key, None)  # without the lock: a finalizer may run while this thread holds it
 
 
 def _map(reader: FileReader) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.patches.lineage import is_computed, pixels_of
+from intake_img.accessor.patches.lineage import cast, is_computed, pixels_of
 from intake_img.axes import SPATIAL, spell
 from intake_img.errors import AxesError
 from intake_img.image import FILE_ATTRS, spacing_of
@@ -377,7 +377,7 @@ def _alike(sources: Sequence[Source]) -> tuple[Source, ...]:
             )
     dtypes = {n: np.result_type(*[s.layers[n].pixels.dtype for s in sources]) for n in first.variables}
     return tuple(
-        replace(s, layers={n: replace(v, pixels=v.pixels.astype(dtypes[n])) for n, v in s.layers.items()})
+        replace(s, layers={n: replace(v, pixels=cast(v.pixels, dtypes[n])) for n, v in s.layers.items()})
         for s in sources
     )
 
