@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaozarrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def test_an_identity_is_written_bit_for_bit_and_every_patch_predicted_once(blend
     xr.testing.assert_identical(out.y, im.y)
     xr.testing.assert_equal(out.c, im.c)
     assert not os.path.exists(folder_of(str(tmp_path / "o.zarr")))
+    yaozarrs.validate_zarr_store(tmp_path / "o.zarr")
     again = imload(tmp_path / "o.zarr")
     assert again.img.spacing == {"y": 0.25, "x": 0.25}
     assert again.image.dims == im.dims
@@ -276,6 +278,7 @@ def test_names_of_several_sources_never_collide_and_stay_inside_the_store(tmp_pa
     for out, a in zip(outs, arrays, strict=True):
         np.testing.assert_array_equal(out.image.values, a.values + 1)
     assert sorted(os.listdir(tmp_path)) == ["out.zarr"]
+    yaozarrs.validate_zarr_store(tmp_path / "out.zarr")
     scenes = imload(tmp_path / "out.zarr").attrs["scenes"]
     assert scenes == ["0_cells", "1_cells", "2_cells_P1_2", "3"]
     np.testing.assert_array_equal(

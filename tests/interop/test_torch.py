@@ -172,6 +172,33 @@ def test_datasets_pickle_and_keep_their_epoch(needs):
         assert type(again) is type(ds)
 
 
+def test_the_epoch_of_a_dataset_is_its_own(needs):
+    needs("torch")
+    p = random_patches()
+    ds = p.to_torch()
+    ds.set_epoch(3)
+    assert p.epoch == 0
+    p.set_epoch(5)
+    assert ds.epoch == 3
+    np.testing.assert_array_equal(ds[0]["image"].numpy(), random_patches().set_epoch(3).read([0])[0])
+
+
+def test_filters_are_not_applied_once_more_for_a_part(needs):
+    needs("torch")
+    calls = []
+
+    def bright(patch):
+        calls.append(1)
+        return patch.mean() > 500
+
+    p = intake_img.patches(image(), {"y": 8, "x": 8}, where=[bright])
+    n = len(p)
+    before = len(calls)
+    numbers = found(p.to_torch("iterable", batch_size=4).loader())[0]
+    assert sorted(numbers) == list(range(n))
+    assert len(calls) == before
+
+
 def test_wrong_options_say_where_they_belong(needs):
     needs("torch")
     p = random_patches()

@@ -6,6 +6,7 @@ are made of, so that spawned workers make them again. The epoch is in shared mem
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -40,7 +41,8 @@ class _Common:
                  transform: Callable[[dict[str, Any]], Any] | None, shared: Any = None) -> None:  # fmt: skip
         import torch
 
-        self.patches, self.variables, self.dtype, self.transform = patches, tuple(variables), dtype, transform
+        self.patches = copy.copy(patches)  # its epoch is its own
+        self.variables, self.dtype, self.transform = tuple(variables), dtype, transform
         self.shared = shared if shared is not None else torch.tensor([patches.epoch]).share_memory_()
 
     @property
@@ -158,7 +160,9 @@ class _Iterable(_Common):
         if not len(numbers):
             return
         size = self.size or _READ
-        part = self._current().take(numbers)
+        patches = self._current()
+        part = patches.take(numbers)
+        part._plan = patches.plan.take(numbers)  # not drawn, and filtered, once more
         dropping = self.drop_last and self.size is not None
         for own, arrays in part.batches(size, lookahead=self.lookahead, drop_last=dropping, labelled=False):
             whole = self._tensors(arrays, numbers[own])
