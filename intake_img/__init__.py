@@ -8,6 +8,7 @@ image stacks for CAREamics.
 import importlib
 
 from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
+from intake_img.accessor.patches import patches
 from intake_img.detect import autodetect
 from intake_img.io import imload, imsave
 from intake_img.source import ImageSource
@@ -24,6 +25,7 @@ __all__ = [
     "imload",
     "imsave",
     "open_catalog",
+    "patches",
     "scan",
     "write_catalog",
 ]

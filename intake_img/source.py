@@ -112,6 +112,15 @@ class FileReader:
         if self.driver.stamp(self.file) != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
+    def decodes(self) -> bool:
+        """Whether parts of tiles cost as much as whole ones; remote bytes always do. See `ImageSource.decodes`."""
+        if not self.file.local:
+            return True
+        with translated_errors(self.driver, self.file):
+            self.check()
+            with self.lease() as handle:
+                return self.driver.decodes(handle, self.address)
+
     def lease(self) -> contextlib.AbstractContextManager[Any]:
         return POOL.lease(self.key, self._open)
 
@@ -337,6 +346,11 @@ class ImageSource(DataSource):
             What the file holds: variables with their axes, and the coordinates that the file knows.
         """
         raise NotImplementedError
+
+    @classmethod
+    def decodes(cls, handle: Any, address: Any) -> bool:
+        """Whether reading a small part of a tile costs as much as the whole tile, because it is compressed."""
+        return True
 
     # for the use of drivers
 

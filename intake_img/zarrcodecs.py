@@ -18,7 +18,7 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.registry import register_codec
 
-__all__ = ["CheckedBlosc", "opening"]
+__all__ = ["CheckedBlosc", "checked_blosc", "opening"]
 
 _HEADER = 16
 _LOCK = [threading.Lock()]
@@ -32,6 +32,12 @@ def _check(chunk: Any) -> None:
         raise ValueError(
             f"a chunk compressed with Blosc has {data.nbytes} of {stated} bytes: it is truncated or damaged"
         )
+
+
+def checked_blosc(chunk: Any) -> bytes:
+    """Decompress a chunk whose length has been checked."""
+    _check(chunk)
+    return numcodecs.blosc.decompress(chunk)
 
 
 class CheckedBlosc(BloscCodec):

@@ -10,6 +10,7 @@ import xarray as xr
 
 from intake_img.accessor import display
 from intake_img.accessor.coloc import Coloc, detect_blobs
+from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
 from intake_img.axes import spell
 from intake_img.image import spacing_of
@@ -130,6 +131,18 @@ class ImgAccessor(Processing):
         from intake_img.accessor.stack_sources import stack_of
 
         return stack_of(self._obj, depth_axis, variable=variable, dtype=dtype, source=source)
+
+    def patches(self, size: Any, **options: Any) -> Patches:
+        """Cut the image into patches; see `intake_img.patches`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.zeros((3, 100, 100), "u1"), dims=["t", "y", "x"])
+        >>> len(image.img.patches(32, overlap=8))
+        48
+        """
+        return patches(self._obj, size, **options)
 
     @property
     def scene(self) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -18,7 +18,7 @@ PLUMBING = re.compile(r"original|checkpoint|bind|blocks|chunks|getitem|reshape|c
 """Names of steps that only put chunks in their place."""
 
 
-__all__ = ["Pending", "bar", "computed", "counted", "steps"]
+__all__ = ["Pending", "bar", "computed", "counted", "meter", "steps"]
 
 
 @contextlib.contextmanager
@@ -41,6 +41,18 @@ def counted(items: Iterator[Any], total: int, wanted: bool | None, what: str) ->
     from tqdm import tqdm
 
     yield from tqdm(items, total=total, desc=what, unit="image", delay=0 if wanted else 1, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def meter(wanted: bool | None, total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr that is told what is done, shown as `bar` is; lends the function to tell it by."""
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield lambda n: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=0 if wanted else 1, file=sys.stderr) as shown:
+        yield lambda n: (shown.update(n), None)[1]
 
 
 def computed(obj: Any, progress: bool | None = None) -> Any:

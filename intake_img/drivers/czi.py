@@ -403,6 +403,11 @@ class CziSource(ImageSource):
                 draw(handle, layout, plane, region[n:], view)
 
     @classmethod
+    def decodes(cls, handle: _Handle, address: tuple[int | None, int, str]) -> bool:
+        scene, level, _ = address
+        return bool(handle.index.compression[handle.mosaic(scene, level).blocks].any())
+
+    @classmethod
     def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str]:
         shape = variable.pixels.shape
         return [a for a, n in zip(variable.axes, shape, strict=True) if a in _WRITTEN_AXES or n == 1]

@@ -29,6 +29,7 @@ from intake_img.files import File
 from intake_img.image import FILE_ATTRS, Coordinate, Image, Variable, plain, spacing_of
 from intake_img.lazy import Pixels, Region
 from intake_img.source import ImageSource, Probe, check_level
+from intake_img.zarrchunks import ChunkFiles, chunk_files
 from intake_img.zarrio import (
     METADATA_FILES,
     Halved,
@@ -69,6 +70,7 @@ class _Handle:
         self._root = os.path.realpath(file.path) if file.local and not is_zip(file) else None
         self._nodes: dict[str, Any] = {}
         self._attributes: dict[str, dict[str, Any]] = {}
+        self._chunk_files: dict[str, ChunkFiles | None] = {}
         self.zarr_format = 3
         try:
             if self._root is not None and not os.path.exists(os.path.join(self._root, "zarr.json")):
@@ -153,6 +155,13 @@ class _Handle:
         if node.dtype.kind not in "biufc" or any(n < 0 for n in node.shape) or node.nbytes > _MOST_BYTES:
             raise FormatError(f"{self.file}: {path!r} has dtype {node.dtype} and shape {node.shape}: no image")
         return node
+
+    def chunk_files(self, path: str) -> ChunkFiles | None:
+        """Return the chunks of the array at `path` as files, None if only zarr can read them."""
+        if path not in self._chunk_files:
+            folder = None if self._root is None else os.path.join(self._root, path)
+            self._chunk_files[path] = None if folder is None else chunk_files(self.array(path), folder)
+        return self._chunk_files[path]
 
     def members(self, path: str) -> dict[str, Any]:
         """Return the groups and arrays right inside the group at `path`; none where the store cannot be listed."""
@@ -588,7 +597,9 @@ class OmeZarrSource(ImageSource):
         path, packed = address
         array = handle.array(path)
         if not packed:
-            read_array(array, region, out)
+            chunks = handle.chunk_files(path)
+            if chunks is None or not chunks.read_into(region, out):
+                read_array(array, region, out)
             return
         raw = np.empty(out.shape, array.dtype)
         read_array(array, region, raw)
@@ -761,11 +772,7 @@ class OmeZarrSource(ImageSource):
             for plan in layout.plans:
                 plan.write(target, compress, progress)
             for key, c in layout.coordinates.items():
-                data, attrs = _encoded(c)
-                whole = tuple(max(1, n) for n in data.shape)
-                array = target.create(key, data.shape, data.dtype, c.axes, whole, None, compress, attrs, fill=None)
-                if data.size:
-                    array[...] = data
+                _write_coordinate(target, key, c, compress)
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
@@ -819,14 +826,22 @@ class _Plan:
             dtype = np.dtype("i8") if pixels.dtype.kind in "mM" else pixels.dtype
             if dtype != pixels.dtype:
                 pixels = pixels.astype(dtype)
-            chunks = tuple(max(1, min(c, n)) if self.shards is None else c
-                           for c, n in zip(self.chunks, pixels.shape, strict=True))  # fmt: skip
-            array = target.create(path, pixels.shape, dtype, self.variable.axes, chunks, self.shards, compress,
-                                  self.attributes, self.fill)  # fmt: skip
+            array = self._create(target, path, pixels.shape, dtype, compress)
             if made:
                 write_pixels(array, pixels, least=2**22)  # each block is made of one several times as large
             else:
                 write_pixels(array, pixels, progress)
+
+    def create(self, target: Target, compress: Any) -> None:
+        """Make the array of full resolution and leave it empty."""
+        pixels = self.variable.pixels
+        self._create(target, self.paths[0], pixels.shape, pixels.dtype, compress)
+
+    def _create(self, target: Target, path: str, shape: tuple[int, ...], dtype: np.dtype, compress: Any) -> Any:
+        chunks = tuple(max(1, min(c, n)) if self.shards is None else c
+                       for c, n in zip(self.chunks, shape, strict=True))  # fmt: skip
+        return target.create(path, shape, dtype, self.variable.axes, chunks, self.shards, compress, self.attributes,
+                             self.fill)  # fmt: skip
 
 
 class _Layout:
@@ -841,6 +856,7 @@ class _Layout:
         self.facts = _facts(self.image)
         self.groups: dict[str, dict[str, Any]] = {}
         self.plans: list[_Plan] = []
+        self.names: list[str] = []
         self.coordinates: dict[str, Coordinate] = {}
         self._places: dict[str, list[str]] = {}
         for what, asked in (("chunks", chunks), ("shards", shards)):
@@ -905,6 +921,7 @@ class _Layout:
         fill = None if plain_group and self.version == "0.4" else 0  # xarray takes 0 there for "missing"
         given = tuple(lv.variables[key].pixels for lv in self.levels) if len(paths) > 1 else ()
         self._places[key] = paths
+        self.names.append(key)
         self.plans.append(_Plan(variable, tuple(paths), tuple(steps), given, chunks, shards, attrs, fill))
 
     def _described_levels(self, key: str, variable: Variable) -> list[dict[str, Any]]:
@@ -965,6 +982,49 @@ class _Layout:
         beside = [k for k, c in self.coordinates.items() if c.axes != (k,)]
         attributes = {k: v for k, v in _public(self.image.attrs).items() if k not in _RESERVED}
         return {**attributes, **({"coordinates": " ".join(beside)} if beside else {})}
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A store whose arrays are there and whose metadata are not: nothing takes it for an image yet.
+
+    Parameters
+    ----------
+    arrays : mapping of str to (str, tuple of str)
+        For each variable the path of its array in the store, and the axes as they are stored.
+    groups : mapping of str to mapping
+        Attributes of the groups, by their path in the store.
+    """
+
+    arrays: Mapping[str, tuple[str, tuple[str, ...]]]
+    groups: Mapping[str, Mapping[str, Any]]
+
+    def finish(self, path: str) -> None:
+        """Write the metadata into the store at `path`: it is an image from now on."""
+        with Target(path, 3, self.groups):
+            pass
+
+
+def lay_out(image: Image, path: str, *, compress: Any = None, name: str = ".zarr", chunks: Any = None,
+            shards: Any = None) -> Empty:  # fmt: skip
+    """Make the arrays of an image in an OME-Zarr 0.5 store, for others to fill; its pixels are not read.
+
+    Parameters
+    ----------
+    image : Image
+    path : str
+        An existing folder.
+    compress, name, chunks, shards
+        As for `OmeZarrSource.write`.
+    """
+    layout = _Layout(image, name, "0.5", chunks, shards, False, ())
+    target = Target(path, 3, layout.groups)
+    for plan in layout.plans:
+        plan.create(target, compress)
+    for key, c in layout.coordinates.items():
+        _write_coordinate(target, key, c, compress)
+    arrays = {v: (plan.paths[0], plan.variable.axes) for v, plan in zip(layout.names, layout.plans, strict=True)}
+    return Empty(arrays, layout.groups)
 
 
 def _stored(name: str, variable: Variable) -> Variable:
@@ -1040,6 +1100,14 @@ def _encoded(c: Coordinate) -> tuple[np.ndarray, dict[str, Any]]:
     variable = xr.conventions.encode_cf_variable(xr.Variable(c.axes, _zarr_values(c.values), _public(c.attrs)))
     attrs = {k: v for k, v in plain(variable.attrs).items() if _strict_json(v)}
     return np.asarray(variable.values), attrs
+
+
+def _write_coordinate(target: Target, key: str, c: Coordinate, compress: Any) -> None:
+    data, attrs = _encoded(c)
+    whole = tuple(max(1, n) for n in data.shape)
+    array = target.create(key, data.shape, data.dtype, c.axes, whole, None, compress, attrs, fill=None)
+    if data.size:
+        array[...] = data
 
 
 def _zarr_values(values: np.ndarray) -> Any:

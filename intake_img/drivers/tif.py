@@ -137,6 +137,10 @@ class TifSource(ImageSource):
         return map_raw(handle.source, layout.offset, layout.raw, layout.shape)
 
     @classmethod
+    def decodes(cls, handle: TiffHandle, address: tuple[int, int]) -> bool:
+        return handle.scenes[address[0]].levels[address[1]].raw is None
+
+    @classmethod
     def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
         """A file is one image: ``i`` is an axis of files; OME-TIFF has no further axes either."""
         if name.lower().rpartition(".")[0].endswith(".ome"):

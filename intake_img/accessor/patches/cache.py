@@ -1,0 +1,65 @@
+"""Decoded tiles of files, kept in memory up to a number of bytes that all patches of a process share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import numpy as np
+
+__all__ = ["CACHE", "TileCache"]
+
+
+class TileCache:
+    """Tiles by key; the least recently used are forgotten first.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes that are kept at most; 0 keeps none.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._tiles: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self.nbytes = 0
+
+    def get(self, key: Hashable) -> np.ndarray | None:
+        """Return a tile, None if it is not kept."""
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+            return tile
+
+    def put(self, key: Hashable, tile: np.ndarray) -> None:
+        """Keep a tile, unless it alone would take a quarter of what there is."""
+        if tile.nbytes * 4 > self.limit:
+            return
+        with self._lock:
+            if key not in self._tiles:
+                self._tiles[key] = tile
+                self.nbytes += tile.nbytes
+            while self.nbytes > self.limit:
+                self.nbytes -= self._tiles.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget all tiles."""
+        with self._lock:
+            self._tiles.clear()
+            self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+
+CACHE = TileCache(128 * 2**20)
+"""The cache of this process; set ``CACHE.limit`` to change its bytes."""

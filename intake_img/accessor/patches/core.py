@@ -1,0 +1,474 @@
+"""`Patches`: a plan over sources, indexed like a sequence; every patch is a labelled Dataset, or a plain array."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice, integer, number
+from intake_img.accessor.patches import display
+from intake_img.accessor.patches.batches import Batches
+from intake_img.accessor.patches.filters import Filter
+from intake_img.accessor.patches.labels import as_dataset, one
+from intake_img.accessor.patches.loaders import Loaders
+from intake_img.accessor.patches.plan import Plan
+from intake_img.accessor.patches.reading import Padding, Reading
+from intake_img.accessor.patches.sampling import Law, draw
+from intake_img.accessor.patches.sources import Layer, Source
+from intake_img.accessor.patches.split import Region, split_blocks, split_places
+from intake_img.accessor.patches.table import as_table, read_table, sizes_of
+from intake_img.accessor.patches.write import WriteBack
+from intake_img.kernels.sampling import box_sums, running_sums
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Patches"]
+
+_FILTER_BYTES = 2**26
+
+
+class Patches(Loaders, WriteBack):
+    """Patches of images: a sequence of labelled Datasets that are read when they are asked for.
+
+    Made by `intake_img.patches` and ``ds.img.patches``. Making it, ``len``, `table` and `split` read nothing, except
+    where patches are chosen by values: a map of weights, a mask, labels, or filters are read when the plan is first
+    looked at.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    law : Law
+    padding : Padding
+    where : sequence of Filter
+        Filters on pixels.
+    cover : sequence of Layer, optional
+        A mask for each source, of which patches must hold `min_coverage`.
+    min_coverage : float
+    """
+
+    def __init__(self, sources: Sequence[Source], law: Law, padding: Padding, where: Sequence[Filter] = (),
+                 cover: Sequence[Layer] | None = None, min_coverage: float = 0.0) -> None:  # fmt: skip
+        self.sources = tuple(sources)
+        self.law, self.padding, self.where = law, padding, tuple(where)
+        self.cover, self.min_coverage = None if cover is None else tuple(cover), min_coverage
+        self.epoch = 0
+        self._region: Region | None = None
+        self._shard: tuple[int, int] | None = None
+        self._rows: np.ndarray | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        self._plan: Plan | None = None
+        self._tables: list[np.ndarray] | None = None
+        self._readings: dict[str, Reading] = {}
+
+    def _changed(self, **changes: Any) -> Patches:
+        """Return the same patches with some attributes changed; what was read of maps and tiles is shared."""
+        new = copy.copy(self)
+        new.__dict__.update(changes)
+        new._plan = None
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_tables", "_readings")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._renew()
+        self.__dict__.update(state)
+
+    # what there is
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes along which patches have a size."""
+        return self.law.axes
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """Axes that are iterated over."""
+        return self.law.over
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Pixels of a patch along each cut axis, with its halo."""
+        return dict(zip(self.law.axes, self.law.full, strict=True))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables of a patch, the reference first."""
+        return self.sources[0].variables
+
+    def dims(self, variable: str | None = None) -> tuple[str, ...]:
+        """Axes of patches of a variable: ``patch``, those kept whole, those cut."""
+        return ("patch", *self._layer(variable).patch_dims)
+
+    def dtype(self, variable: str | None = None) -> np.dtype:
+        """Dtype of a variable, that of the files."""
+        return self._layer(variable).pixels.dtype
+
+    def shape(self, variable: str | None = None) -> tuple[int, ...]:
+        """Shape of one patch of a variable."""
+        return self._layer(variable).patch_shape
+
+    @property
+    def patch_nbytes(self) -> int:
+        """Bytes of one patch, all variables together."""
+        return sum(math.prod(self.shape(v)) * self.dtype(v).itemsize for v in self.variables)
+
+    def _layer(self, variable: str | None) -> Layer:
+        if variable is None:
+            return self.sources[0].reference
+        if variable not in self.variables:
+            raise ValueError(f"variable={variable!r}: patches have {', '.join(map(repr, self.variables))}")
+        return self.sources[0].layers[variable]
+
+    @property
+    def known(self) -> bool:
+        """Whether the plan is there, or can be drawn without reading pixels."""
+        return self._plan is not None or not (self.where or self.cover or self.law.weights)
+
+    def __repr__(self) -> str:
+        return display.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return display.as_html(self)
+
+    def plot(self, *, source: int = 0, projection: str | None = None, most: int = 2000, image: bool = True,
+             core: bool = False, ax: Any = None, **indexers: int) -> Any:  # fmt: skip
+        """Draw where patches lie, over one plane of the image or a projection along ``z``.
+
+        Powered by matplotlib. Only the plane that is shown is read.
+
+        Parameters
+        ----------
+        source : int
+            Which of the sources.
+        projection : {"max", "min", "mean", "sum"}, optional
+            Project along ``z`` instead of showing the plane in the middle.
+        most : int
+            Draw so many patches at most.
+        image : bool
+            Draw the image (its first channel); False draws the boxes alone and reads nothing.
+        core : bool
+            Draw the part that each patch answers for when results are written back, in place of all of it.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+        **indexers : int
+            Place along the axes that are iterated over, by index; 0 by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return display.plot(self, source, projection, integer("most", most, 1), image, core, ax, **indexers)
+
+    # the plan
+
+    @property
+    def plan(self) -> Plan:
+        """Where the patches of this epoch lie."""
+        if self._plan is None:
+            accept = self._accept if self._choosy else None
+            plan = draw(self.law, self.sources, self.epoch, accept)
+            if self._rows is not None:
+                plan = plan.take(self._rows)
+            if not len(plan) and self._rows is None:
+                raise ValueError(self._nothing_left())
+            if self._shard is not None:
+                plan = plan.take(slice(self._shard[0], None, self._shard[1]))
+            self._plan = plan
+        return self._plan
+
+    def _nothing_left(self) -> str:
+        reasons = [repr(f) for f in self.where]
+        reasons += [f"min_coverage={self.min_coverage:g} of the mask"] if self.cover is not None else []
+        reasons += ["this part of the split (take smaller blocks or patches)"] if self._region is not None else []
+        reasons += [f"edge={'/'.join(dict.fromkeys(self.law.edge))!r} with size {self.size}"] * (not reasons)
+        return f"no patch is left: nothing passes {' and '.join(reasons)}"
+
+    @property
+    def _choosy(self) -> bool:
+        return bool(self.where) or self.cover is not None or self._region is not None
+
+    @property
+    def _lengths(self) -> np.ndarray:
+        return np.array([[s.sizes[a] for a in self.axes] for s in self.sources], np.int64)
+
+    def _accept(self, plan: Plan) -> np.ndarray:
+        good = np.ones(len(plan), bool)
+        if self._region is not None:
+            good = self._region.accept(plan, self._lengths)
+        if self.cover is not None and good.any():
+            rows = np.flatnonzero(good)
+            good[rows] = self._covered(plan.take(rows))
+        for f in self.where:
+            rows = np.flatnonzero(good)
+            reading = self._reading(f.variable)
+            step = max(1, _FILTER_BYTES // max(1, math.prod(self.shape(f.variable)) * reading.dtype.itemsize))
+            order = rows[np.lexsort(plan.shape[rows].T)]  # partial patches of equal shape together
+            kinds = np.flatnonzero((np.diff(plan.shape[order], axis=0) != 0).any(axis=1)) + 1
+            for lot in np.split(order, kinds):
+                for k in range(0, len(lot), step):
+                    part = lot[k : k + step]
+                    good[part] = f(reading.read(plan.take(part)))
+        return good
+
+    def _covered(self, plan: Plan) -> np.ndarray:
+        """Whether enough of each patch, of what of it lies in the image, is foreground."""
+        if self._tables is None:
+            self._tables = [running_sums(_mask(layer, self.law)) for layer in self.cover or ()]
+        good = np.zeros(len(plan), bool)
+        for k, (layer, table) in enumerate(zip(self.cover or (), self._tables, strict=True)):
+            rows = np.flatnonzero(plan.source == k)
+            low, high = [], []
+            for d in (*self.over, *self.axes):
+                if d not in layer.dims:
+                    continue
+                n = dict(zip(layer.dims, layer.pixels.shape, strict=True))[d]
+                if d in self.axes:
+                    place, fit = self.axes.index(d), layer.fits[d]
+                    first, last = plan.start[rows, place], plan.stop[rows, place]
+                    a = np.floor(fit.scale * first + fit.shift + 0.5).astype(np.int64)
+                    b = np.maximum(np.floor(fit.scale * last + fit.shift + 0.5).astype(np.int64), a + 1)
+                else:
+                    a = plan.index[rows, self.over.index(d)]
+                    b = a + 1
+                low.append(np.clip(a, 0, n - 1))
+                high.append(np.clip(b, 1, n))
+            box = np.stack(low, 1), np.maximum(np.stack(high, 1), np.stack(low, 1) + 1)
+            good[rows] = box_sums(table, *box) >= self.min_coverage * (box[1] - box[0]).prod(axis=1)
+        return good
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The plan as a DataFrame; save it with ``to_csv`` or ``to_parquet``, `from_table` opens it again."""
+        return as_table(self.plan, self.sources)
+
+    @classmethod
+    def from_table(cls, table: Any, source: Any, size: Any = None, **options: Any) -> Patches:
+        """Return the patches that a table lists.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame, str or os.PathLike
+            From `table`, or a CSV or Parquet file of it.
+        source : Dataset, DataArray, DataTree, or sequence of these
+            The images, in the order of the column ``source``.
+        size : optional
+            Size of the patches; by default as the table says (with halo).
+        **options
+            See `intake_img.patches`.
+        """
+        from intake_img.accessor.patches.build import patches
+
+        frame = read_table(table)
+        options.setdefault("edge", "pad")
+        return patches(source, sizes_of(frame) if size is None else size, sample="fixed", table=frame, **options)
+
+    @property
+    def plan_id(self) -> str:
+        """Hash of the plan."""
+        return self.plan.id
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def set_epoch(self, epoch: int) -> Patches:
+        """Draw the patches of another epoch from now on; grids and tables are the same in all."""
+        epoch = integer("epoch", epoch, 0)
+        if epoch != self.epoch:
+            self.epoch, self._plan = epoch, None
+        return self
+
+    def shard(self, rank: int, world: int) -> Patches:
+        """Return the patches that one of `world` processes works on: each ``world``-th, from number `rank` on.
+
+        All shards together are the same patches, however many there are.
+        """
+        world = integer("world", world, 1)
+        rank = integer("rank", rank, 0)
+        if rank >= world:
+            raise ValueError(f"rank={rank}: expected a number below world={world}")
+        if self._shard is not None:  # a worker's part of a rank's part
+            rank, world = self._shard[0] + rank * self._shard[1], world * self._shard[1]
+        return self._changed(_shard=(rank, world))
+
+    def take(self, which: Any) -> Patches:
+        """Return some of the patches, as patches: numbers, a slice or a mask."""
+        if self._shard is not None or self._rows is not None:
+            rows = np.arange(len(draw(self.law, self.sources, self.epoch, self._accept if self._choosy else None)))
+            rows = rows if self._rows is None else rows[self._rows]
+            rows = rows if self._shard is None else rows[self._shard[0] :: self._shard[1]]
+        else:
+            rows = np.arange(len(self))
+        return self._changed(_rows=rows[which if isinstance(which, slice) else np.asarray(which)], _shard=None)
+
+    def split(self, val: float = 0.1, *, block: int | Mapping[str, int] = 2, by: str | None = None,
+              seed: int = 0) -> tuple[Patches, Patches]:  # fmt: skip
+        """Return patches for training and for validation that share no pixel.
+
+        Parameters
+        ----------
+        val : float
+            Share of the images that is kept for validation.
+        block : int or mapping of str to int
+            The images are cut into blocks of so many patches along each axis; each block, with all of its time points
+            and channels, belongs to one side. Patches that would reach into both are left out, or, if they are random,
+            drawn elsewhere.
+        by : str, optional
+            ``"source"`` or an axis that is iterated over: divide these in place of blocks.
+        seed : int
+            Which blocks are chosen.
+
+        Returns
+        -------
+        (Patches, Patches)
+        """
+        val = number("val", val, 0, 1)
+        if not 0 < val < 1:
+            raise ValueError(f"val={val!r}: expected a share between 0 and 1, both excluded")
+        if self._region is not None or self._rows is not None or self._shard is not None:
+            raise ValueError("these patches are a part already: split the whole, then take parts of the halves")
+        if by is None:
+            lengths = {a: integer("block", block[a] if isinstance(block, Mapping) else block, 1) * n
+                       for a, n in zip(self.axes, self.law.size, strict=True)
+                       if not isinstance(block, Mapping) or a in block}  # fmt: skip
+            cells = [lengths.get(a, max(s.sizes[a] for s in self.sources)) for a in self.axes]
+            parts = split_blocks(self._lengths, cells, val, seed)
+        elif by == "source":
+            parts = split_places([len(self.sources)], None, val, seed)
+        else:
+            choice("by", by, ("source", *self.over))
+            parts = split_places([s.sizes[by] for s in self.sources], self.over.index(by), val, seed)
+        halves = [self._changed(_region=r) for r in parts]
+        if self.law.sample in ("random", "weighted"):
+            from dataclasses import replace
+
+            n = self.law.n if self.law.n is not None else len(draw(self.law, self.sources, 0))
+            of_val = min(n - 1, max(1, round(n * val))) if n > 1 else n
+            for half, m in zip(halves, (n - of_val, of_val), strict=True):
+                half.law = replace(self.law, n=max(1, m))
+        return halves[0], halves[1]
+
+    # pixels
+
+    def _reading(self, variable: str | None) -> Reading:
+        name = self._layer(variable).name
+        if name not in self._readings:
+            self._readings[name] = Reading(self.sources, name, self.padding)
+        return self._readings[name]
+
+    def _numbers(self, which: Any) -> np.ndarray:
+        n = len(self)
+        if isinstance(which, slice):
+            return np.arange(n)[which]
+        found = np.asarray(which)
+        if found.dtype.kind == "b" and found.shape == (n,):
+            return np.flatnonzero(found)
+        if found.size == 0:
+            return np.zeros(0, np.int64)
+        if found.ndim > 1 or found.dtype.kind not in "iu":
+            raise IndexError(
+                f"patches are chosen by a number, a slice, or a list of numbers or booleans, not {which!r}"
+            )
+        found = np.atleast_1d(found).astype(np.int64)
+        if found.min() < -n or found.max() >= n:
+            bad = found.max() if found.max() >= n else found.min()
+            raise IndexError(f"there is no patch {bad}: there are {n}")
+        return found % n
+
+    def read(self, indices: Any, variable: str | None = None) -> np.ndarray:
+        """Return the pixels of patches, in the dtype of the files.
+
+        Parameters
+        ----------
+        indices : int, slice, or sequence of int or bool
+        variable : str, optional
+            The reference by default.
+
+        Returns
+        -------
+        ndarray of shape (n, kept axes, cut axes)
+            See `dims`.
+        """
+        return self._reading(variable).read(self.plan.take(self._numbers(indices)))
+
+    def reader(self, variable: str | None = None) -> Callable[[int], np.ndarray]:
+        """Return a function that gives the pixels of one patch by its number, at the least cost for each.
+
+        It belongs to the epoch in which it was made.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr, intake_img
+        >>> image = xr.DataArray(np.arange(16).reshape(4, 4), dims=["y", "x"])
+        >>> get = intake_img.patches(image, 2).reader()
+        >>> get(3)
+        array([[10, 11],
+               [14, 15]])
+        """
+        return self._reading(variable).reader(self.plan)
+
+    def labelled(self, arrays: Mapping[str, np.ndarray], numbers: Any) -> xr.Dataset:
+        """Return arrays of the patches `numbers`, as `read` gives them, as a Dataset with their coordinates."""
+        numbers = self._numbers(numbers)
+        valid = any(h > 0 or e == "pad" for h, e in zip(self.law.halo, self.law.edge, strict=True))
+        return as_dataset(arrays, self.plan.take(numbers), numbers, self.sources, valid)
+
+    def __getitem__(self, which: Any) -> xr.Dataset:
+        numbers = self._numbers(which)
+        arrays = {v: self.read(numbers, v) for v in self.variables}
+        ds = self.labelled(arrays, numbers)
+        return one(ds) if np.ndim(which) == 0 and not isinstance(which, slice) else ds
+
+    def __iter__(self) -> Iterator[xr.Dataset]:
+        for batch in self.batches(64):
+            for k in range(batch.sizes["patch"]):
+                yield one(batch.isel(patch=[k]))
+
+    def batches(self, n: int, *, shuffle: bool = False, lookahead: int | str = "64MB", drop_last: bool = False,
+                prefetch: int = 1, seed: int | None = None, epoch: int | None = None,
+                labelled: bool = True) -> Batches:  # fmt: skip
+        """Return the patches of an epoch in batches; to be iterated over.
+
+        Parameters
+        ----------
+        n : int
+            Patches in a batch; the last has what is left, unless `drop_last`.
+        shuffle : bool
+            Whether patches come in a random order, that of the seed and epoch.
+        lookahead : int or str
+            How many patches are read at once, or their bytes: within so many, each tile of a file is decoded once.
+        prefetch : int
+            How many windows are read ahead, in a thread of their own; 0 reads when they are needed.
+        seed, epoch : int, optional
+            Of the order, and of the patches; those of the patches by default.
+        labelled : bool
+            Whether to yield Datasets, or ``(numbers, {variable: array})``.
+
+        Returns
+        -------
+        Batches
+            An iterable with a length.
+        """
+        size = integer("n", n, 1)
+        epoch = self.epoch if epoch is None else integer("epoch", epoch, 0)
+        own = self if epoch == self.epoch else self._changed(epoch=epoch)
+        seed = self.law.seed if seed is None else integer("seed", seed)
+        return Batches(own, size, bool(shuffle), lookahead, bool(drop_last), integer("prefetch", prefetch, 0), seed,
+                       epoch, bool(labelled))  # fmt: skip
+
+
+def _mask(layer: Layer, law: Law) -> np.ndarray:
+    order = [d for d in (*law.over, *law.axes) if d in layer.dims]
+    if lost := [d for d in layer.dims if d not in order]:
+        raise ValueError(
+            f"the mask {layer.name!r} has an axis {lost[0]!r} that is neither cut nor iterated over: select one of it"
+        )
+    return layer.pixels.read().transpose([layer.dims.index(d) for d in order]) != 0

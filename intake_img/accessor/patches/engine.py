@@ -1,0 +1,316 @@
+"""Reading many boxes of one array at once: each tile of the file is decoded once, and scattered to all who want it.
+
+Arrays in memory and plain memory-mapped files are gathered through a window view, without tiles. Axes, names and
+plans are not known here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from intake_img.accessor.patches.cache import CACHE
+from intake_img.accessor.patches.lineage import computed_array, file_readers, mapped_view
+from intake_img.errors import FormatError
+from intake_img.lazy import Pixels, cpus
+
+__all__ = ["CHECK_SECONDS", "Gatherer"]
+
+_THREAD_BYTES = 2**19
+"""Work of fewer bytes is done in the calling thread."""
+_COMPUTE_BYTES = 2**28
+"""Bytes of lazily transformed chunks that are held at once."""
+_VIEW_BYTES = 2**24
+"""Copies of fewer bytes from memory are done in the calling thread."""
+_SMALL_BYTES = 2**14
+"""Patches of at most so many bytes are gathered in one call."""
+_CALL_BYTES = 2**17
+"""What can be copied in the time that one reading of a region takes beside the copying."""
+CHECK_SECONDS = 0.05
+"""For so long a file is taken to be the one that was just looked at, where patches are read one by one."""
+
+
+class Gatherer:
+    """Reads boxes of an array into the rows of others.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    axes : sequence of str
+        Names of the axes, for messages.
+    threads : int, optional
+        How many tiles are decoded at once; as many as there are processors.
+    """
+
+    def __init__(self, pixels: Pixels, axes: Sequence[str], threads: int | None = None) -> None:
+        self.pixels, self.axes, self.threads = pixels, tuple(axes), threads
+        self.decoded = 0
+        """Tiles that were decoded so far."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pixels": self.pixels, "axes": self.axes, "threads": self.threads, "decoded": 0}
+
+    @cached_property
+    def files(self) -> tuple[Any, ...]:
+        return file_readers(self.pixels.reader, 4)
+
+    @cached_property
+    def lazy(self) -> Any:
+        """The dask array, where the data are computed."""
+        return computed_array(self.pixels.reader)
+
+    @cached_property
+    def direct(self) -> bool:
+        """Whether regions can be read without decoding whole tiles."""
+        return len(self.files) == 1 and not self.files[0].decodes()
+
+    @cached_property
+    def edges(self) -> list[np.ndarray]:
+        """Where tiles begin along each axis, and the end of the last."""
+        if self.lazy is not None:
+            return [np.concatenate([[0], np.cumsum(c)]).astype(np.int64) for c in self.lazy.chunks]
+        return [
+            np.append(np.arange(0, n, t), n).astype(np.int64)
+            for n, t in zip(self.pixels.shape, self.pixels.tiles, strict=True)
+        ]
+
+    @cached_property
+    def token(self) -> str:
+        from dask.base import tokenize
+
+        return tokenize(self.pixels)
+
+    def view(self) -> np.ndarray | None:
+        """Return the whole array as a view of memory or of a mapped file, if it is one."""
+        return mapped_view(self.pixels.reader)
+
+    def check(self) -> None:
+        """Raise `SourceChangedError` if a file was replaced; tiles that are kept are not read anew."""
+        for reader in self.files:
+            if reader.file.local:
+                reader.check()
+
+    def gather(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray, at: np.ndarray) -> None:
+        """Read boxes.
+
+        Parameters
+        ----------
+        low, high : ndarray of int64, shape (n, ndim)
+            Half-open boxes within the array, none empty.
+        out : ndarray of shape (m, ...)
+        rows : ndarray of int, shape (n,)
+            The row of `out` for each box.
+        at : ndarray of int, shape (n, ndim)
+            Where in the row the box begins.
+        """
+        if not len(low):
+            return
+        self.check()
+        whole = (high - low == out.shape[1:]).all(axis=1)
+        view = self.view()
+        if view is not None:
+            _from_window(view, low, high, out, rows, at, whole, self.threads or cpus())
+        else:
+            self._from_tiles(low, high, out, rows, at, whole)
+
+    # tiles
+
+    def _from_tiles(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray, at: np.ndarray,
+                    whole: np.ndarray) -> None:  # fmt: skip
+        box, tile = _pairs(self.edges, low, high)
+        order = np.argsort(tile, kind="stable")
+        box, tile = box[order], tile[order]
+        cuts = np.flatnonzero(np.diff(tile, prepend=-1))
+        groups = np.append(cuts, len(tile))
+        numbers = tile[cuts]
+
+        def scatter(k: int, data: np.ndarray, origin: np.ndarray) -> None:
+            mine = box[groups[k] : groups[k + 1]]
+            _scatter(data, origin, low[mine], high[mine], out, rows[mine], at[mine], whole[mine])
+
+        if self.lazy is not None:
+            self._computed(numbers, scatter)
+            return
+        item = self.pixels.dtype.itemsize * math.prod(self.pixels.tiles)
+        if self._rather_direct(len(low), len(numbers) * item, low, high):
+            for a, b, row, place in zip(low, high, rows.tolist(), at, strict=True):
+                self._direct(a, b, out[row], place)
+            return
+
+        def work(part: range) -> None:
+            for k in part:
+                data, origin = self._tile(int(numbers[k]))
+                scatter(k, data, origin)
+
+        workers = min(self.threads or cpus(), len(numbers))
+        if workers == 1 or len(numbers) * item < _THREAD_BYTES:
+            work(range(len(numbers)))
+            return
+        step = max(1, len(numbers) // (workers * 8))
+        parts = [range(k, min(k + step, len(numbers))) for k in range(0, len(numbers), step)]
+        with ThreadPoolExecutor(workers, thread_name_prefix="intake_img-patches") as pool:
+            for _ in pool.map(work, parts):
+                pass
+
+    def _rather_direct(self, boxes: int, nbytes: int, low: np.ndarray, high: np.ndarray) -> bool:
+        """Whether to read the boxes themselves, and not the tiles (of so many bytes) that they lie in."""
+        if boxes == 1 and math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize * 4 > CACHE.limit:
+            return True  # a tile that is too large to be kept
+        wanted = int((high - low).prod(axis=1).sum()) * self.pixels.dtype.itemsize
+        return self.direct and wanted + boxes * _CALL_BYTES < nbytes
+
+    def _direct(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
+        target = tuple(slice(a, a + h - b) for a, b, h in zip(at, low, high, strict=True))
+        self._read([(int(a), int(b)) for a, b in zip(low, high, strict=True)], out[target])
+
+    def _read(self, bounds: Sequence[tuple[int, int]], out: np.ndarray) -> None:
+        """Read a box from the file; errors say where it lies."""
+        try:
+            self.pixels.read_into(tuple(slice(a, b) for a, b in bounds), out)
+        except (FormatError, ValueError, RuntimeError) as exc:
+            where = ", ".join(f"{a}={b}:{c}" for a, (b, c) in zip(self.axes, bounds, strict=True))
+            raise FormatError(f"the tile at {where} cannot be read: {exc}") from exc
+
+    def _tile(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a decoded tile and where it begins."""
+        place = np.unravel_index(number, [len(e) - 1 for e in self.edges])
+        bounds = [(int(e[k]), int(e[k + 1])) for e, k in zip(self.edges, place, strict=True)]
+        origin = np.array([a for a, _ in bounds], np.int64)
+        key = (self.token, number)
+        tile = CACHE.get(key)
+        if tile is None:
+            tile = np.empty([b - a for a, b in bounds], self.pixels.dtype)
+            self._read(bounds, tile)
+            self.decoded += 1
+            CACHE.put(key, tile)
+        return tile, origin
+
+    # one by one
+
+    def single(self, low: Sequence[int], high: Sequence[int], out: np.ndarray) -> None:
+        """Read one box that is wholly inside the array, of regular tiles."""
+        tiles = self.pixels.tiles
+        if self.direct:
+            self._read(list(zip(low, high, strict=True)), out)
+            return
+        spans = [range(a // t, (b - 1) // t + 1) for a, b, t in zip(low, high, tiles, strict=True)]
+        for place in product(*spans):
+            number = 0
+            for k, n, t in zip(place, self.pixels.shape, tiles, strict=True):
+                number = number * -(-n // t) + k
+            tile = CACHE.get((self.token, number))
+            if tile is None:
+                tile = self._tile(number)[0]
+            source, target = [], []
+            for k, a, b, t in zip(place, low, high, tiles, strict=True):
+                first, last = max(a, k * t), min(b, (k + 1) * t)
+                source.append(slice(first - k * t, last - k * t))
+                target.append(slice(first - a, last - a))
+            out[tuple(target)] = tile[tuple(source)]
+
+    # lazily transformed data
+
+    def _computed(self, numbers: np.ndarray, scatter: Callable[[int, np.ndarray, np.ndarray], None]) -> None:
+        """Compute the chunks that are wanted, many in one run of dask, so that they share what they need."""
+        import dask
+
+        grid = [len(e) - 1 for e in self.edges]
+        for part in _batches(numbers, grid, self.edges, self.pixels.dtype.itemsize):
+            places = [np.unravel_index(int(numbers[k]), grid) for k in part]
+            blocks = dask.compute(*[self.lazy.blocks[tuple(int(i) for i in p)] for p in places])
+            self.decoded += len(part)
+            for k, place, block in zip(part, places, blocks, strict=True):
+                origin = np.array([e[i] for e, i in zip(self.edges, place, strict=True)], np.int64)
+                scatter(k, np.asarray(block), origin)
+
+
+def _batches(numbers: np.ndarray, grid: Sequence[int], edges: Sequence[np.ndarray], item: int) -> Iterator[list[int]]:
+    part: list[int] = []
+    size = 0
+    for k, number in enumerate(numbers.tolist()):
+        place = np.unravel_index(number, grid)
+        nbytes = item * math.prod(int(e[i + 1] - e[i]) for e, i in zip(edges, place, strict=True))
+        if part and size + nbytes > _COMPUTE_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(k)
+        size += nbytes
+    if part:
+        yield part
+
+
+def _pairs(edges: Sequence[np.ndarray], low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs of a box and a tile that it meets, tiles by their number in C order."""
+    grid = [len(e) - 1 for e in edges]
+    first = np.stack([np.searchsorted(e, low[:, k], side="right") - 1 for k, e in enumerate(edges)], 1)
+    last = np.stack([np.searchsorted(e, high[:, k], side="left") for k, e in enumerate(edges)], 1)
+    span = last - first
+    times = span.prod(axis=1)
+    box = np.repeat(np.arange(len(low)), times)
+    within = np.arange(len(box)) - np.repeat(np.cumsum(times) - times, times)
+    tile = np.zeros(len(box), np.int64)
+    stride = 1
+    for k in reversed(range(len(edges))):
+        tile += (first[box, k] + within % span[box, k]) * stride
+        within //= span[box, k]
+        stride *= grid[k]
+    return box, tile
+
+
+def _windows(tile: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return all windows of a size, by their first pixel; a view."""
+    shape = tuple(n - s + 1 for n, s in zip(tile.shape, size, strict=True))
+    return np.lib.stride_tricks.as_strided(tile, (*shape, *size), tile.strides * 2, writeable=False)
+
+
+def _copy_windows(windows: np.ndarray, first: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+    """Copy windows into rows: small ones in one call, without a second copy of large ones."""
+    if out[0].nbytes <= _SMALL_BYTES:
+        out[rows] = windows[tuple(first.T)]
+        return
+    for row, place in zip(rows.tolist(), first.tolist(), strict=True):
+        out[row] = windows[tuple(place)]
+
+
+def _from_window(view: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray,
+                 at: np.ndarray, whole: np.ndarray, workers: int) -> None:  # fmt: skip
+    inside = np.flatnonzero(whole)
+    if inside.size:
+        windows = _windows(view, out.shape[1:])
+        if workers > 1 and inside.size > 1 and out[0].nbytes * inside.size > _VIEW_BYTES:
+            parts = np.array_split(inside, workers)
+            with ThreadPoolExecutor(workers, thread_name_prefix="intake_img-patches") as pool:
+                for _ in pool.map(lambda part: _copy_windows(windows, low[part], out, rows[part]), parts):
+                    pass
+        else:
+            _copy_windows(windows, low[inside], out, rows[inside])
+    for k in np.flatnonzero(~whole):
+        source = tuple(slice(a, b) for a, b in zip(low[k], high[k], strict=True))
+        target = tuple(slice(a, a + h - b) for a, b, h in zip(at[k], low[k], high[k], strict=True))
+        out[rows[k]][target] = view[source]
+
+
+def _scatter(tile: np.ndarray, origin: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.ndarray,
+             rows: np.ndarray, at: np.ndarray, whole: np.ndarray) -> None:  # fmt: skip
+    """Copy what boxes share with a tile into their rows."""
+    first, last = low - origin, high - origin
+    begin, end = np.maximum(first, 0), np.minimum(last, tile.shape)
+    inside = whole & (begin == first).all(axis=1) & (end == last).all(axis=1)
+    if inside.sum() > 2:
+        _copy_windows(_windows(tile, out.shape[1:]), first[inside], out, rows[inside])
+        left = np.flatnonzero(~inside)
+    else:
+        left = np.arange(len(low))
+    if not len(left):
+        return
+    target = at[left] + begin[left] - first[left]
+    stop = target + end[left] - begin[left]
+    for row, a, b, c, d in zip(rows[left].tolist(), begin[left].tolist(), end[left].tolist(), target.tolist(),
+                               stop.tolist(), strict=True):  # fmt: skip
+        out[(row, *map(slice, c, d))] = tile[tuple(map(slice, a, b))]

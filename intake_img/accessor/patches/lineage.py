@@ -1,0 +1,145 @@
+"""From an xarray variable to the unread pixels of its file, beneath dask, and to plain bytes if it has them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.patches.chains import followed
+from intake_img.image import _data
+from intake_img.lazy import Pixels, _Cast, _Dask, _Memory, _Reshaped, _Selected, _Transposed
+from intake_img.source import FileReader
+
+__all__ = ["cast", "computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
+
+_MOST_MAPS = 16
+
+
+def pixels_of(variable: xr.Variable) -> Pixels:
+    """Return the pixels of a variable, without reading them.
+
+    Dask arrays of which nothing but a part was taken, or axes exchanged, since a file was opened lead to its reader.
+    """
+    data = _data(variable)
+    if hasattr(data, "dask"):
+        return followed(data) or Pixels.of(data)
+    return Pixels.of(data)
+
+
+def is_computed(pixels: Pixels) -> bool:
+    """Whether reading the pixels runs a dask graph."""
+    reader: Any = pixels.reader
+    while reader is not None and not isinstance(reader, _Dask):
+        reader = getattr(reader, "reader", None)
+    return reader is not None
+
+
+def cast(pixels: Pixels, dtype: np.dtype) -> Pixels:
+    """Return pixels as another dtype; of computed ones, as a part of the graph."""
+    if pixels.dtype == dtype:
+        return pixels
+    array = computed_array(pixels.reader)
+    return pixels.astype(dtype) if array is None else Pixels.of(array.astype(dtype))
+
+
+def computed_array(reader: Any) -> Any:
+    """Return the dask array that a reader computes, None if there is none."""
+    if isinstance(reader, _Dask):
+        return reader.array
+    return None
+
+
+def file_readers(reader: Any, most: int) -> tuple[FileReader, ...]:
+    """Return the readers of files beneath a reader; none if they are more than `most`."""
+    if isinstance(reader, FileReader):
+        return (reader,)
+    inner = getattr(reader, "readers", None) or ([r] if (r := getattr(reader, "reader", None)) is not None else [])
+    if len(inner) > most:
+        return ()
+    found = tuple(f for r in inner for f in file_readers(r, most))
+    return found if len(found) <= most else ()
+
+
+def mapped_view(reader: Any) -> np.ndarray | None:
+    """Return the array that a reader reads from, if that lies in memory or in a local file as plain bytes.
+
+    Its dtype may differ from that of the reader's pixels, in byte order or by a cast that is still to be done.
+    """
+    if isinstance(reader, _Memory):
+        return reader.array
+    if isinstance(reader, FileReader):
+        return _MAPS.view(reader)
+    if isinstance(reader, (_Transposed, _Reshaped, _Selected, _Cast)):
+        inner = mapped_view(reader.reader)
+        return None if inner is None else _through(reader, inner)
+    return None
+
+
+def _through(reader: Any, view: np.ndarray) -> np.ndarray | None:
+    """Return what a wrapping reader makes of a view, as a view; None if it cannot be one."""
+    if isinstance(reader, _Transposed):
+        return view.transpose(reader.order)
+    if isinstance(reader, _Selected):
+        steps = [i for i in reader.indices if isinstance(i, range) and i.step > 0]
+        if len(steps) < view.ndim:
+            return None
+        key: Any = tuple(slice(i.start, i.stop, i.step) for i in steps)
+        return view[key]
+    if isinstance(reader, _Reshaped):
+        kept = [k for k in reader.axes if k is not None]
+        if any(view.shape[k] != 1 for k in range(view.ndim) if k not in kept):
+            return None
+        whole = view.transpose([*kept, *(k for k in range(view.ndim) if k not in kept)])
+        left: Any = (..., *[0] * (view.ndim - len(kept)))
+        spread: Any = tuple(None if k is None else slice(None) for k in reader.axes)
+        return whole[left][spread]
+    return view
+
+
+class _Maps:
+    """Memory maps of local files, a few at a time; a map keeps its file open."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._views: OrderedDict[Any, np.ndarray | None] = OrderedDict()
+
+    def view(self, reader: FileReader) -> np.ndarray | None:
+        key = (reader.key, repr(reader.address))
+        with self._lock:
+            if key in self._views:
+                found = self._views[key]
+                with contextlib.suppress(KeyError):  # a finalizer may have taken it
+                    self._views.move_to_end(key)
+                return found
+        view = _map(reader)
+        weakref.finalize(reader, self._forget, key).atexit = False
+        with self._lock:
+            self._views[key] = view
+            while len(self._views) > self.most:
+                self._views.popitem(last=False)
+        return view
+
+    def _forget(self, key: Any) -> None:
+        self._views.pop(key, None)  # without the lock: a finalizer may run while this thread holds it
+
+
+def _map(reader: FileReader) -> np.ndarray | None:
+    reader.check()
+    view = reader.mapped()
+    return None if view is None or view.size == 0 else view
+
+
+_MAPS = _Maps(_MOST_MAPS)

@@ -1,0 +1,307 @@
+"""Handing patches to other libraries: torch, TensorFlow, JAX and numpy, Zarr stores and WebDataset shards.
+
+None of these libraries is imported before it is asked for. Whoever takes the patches, they are those of the plan: a
+worker or rank takes a part of its numbers, never draws its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from intake_img.accessor.arguments import choice, integer
+from intake_img.accessor.patches.sources import Source
+from intake_img.errors import MissingExtraError
+
+__all__ = ["Arrays", "Loaders", "chosen", "imported"]
+
+
+def imported(package: str, extra: str) -> Any:
+    """Import an optional package, or say how to install it."""
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise MissingExtraError(package, extra, f"patches for {package}") from None
+
+
+def chosen(patches: Any, variables: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the variables to hand over; all by default."""
+    if variables is None:
+        return tuple(patches.variables)
+    names = (variables,) if isinstance(variables, str) else tuple(variables)
+    if missing := [v for v in names if v not in patches.variables]:
+        raise ValueError(f"variables={variables!r}: there is no {missing[0]!r}; patches have "
+                         f"{', '.join(patches.variables)}")  # fmt: skip
+    if not names:
+        raise ValueError("variables=[]: name at least one")
+    return names
+
+
+class Arrays:
+    """The batches of an epoch as dictionaries; can be iterated over again, and has a length.
+
+    Parameters
+    ----------
+    patches : Patches
+    variables : sequence of str
+    convert : callable
+        Makes of a numpy array what is handed over.
+    size, options
+        See `Patches.batches`.
+    """
+
+    def __init__(self, patches: Any, variables: Sequence[str], convert: Callable[[np.ndarray], Any], size: int,
+                 **options: Any) -> None:  # fmt: skip
+        self.patches, self.variables, self.convert, self.size, self.options = (
+            patches, tuple(variables), convert, size, options)  # fmt: skip
+        self._batches()
+
+    def _batches(self) -> Any:
+        return self.patches.batches(self.size, labelled=False, **self.options)
+
+    def __len__(self) -> int:
+        return len(self._batches())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for numbers, arrays in self._batches():
+            yield {**{v: self.convert(arrays[v]) for v in self.variables}, "patch": np.asarray(numbers)}
+
+
+def _caster(dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
+    if dtype is None:
+        return lambda array: array
+    wanted = np.dtype(dtype)
+    return lambda array: array.astype(wanted, copy=False)
+
+
+class Loaders:
+    """Loaders of patches, for `Patches` to inherit."""
+
+    plan: Any
+    sources: tuple[Source, ...]
+    variables: Any
+
+    def to_numpy(self, batch_size: int, *, variables: str | Sequence[str] | None = None, dtype: Any = None,
+                 shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB", prefetch: int = 1,
+                 seed: int | None = None) -> Arrays:  # fmt: skip
+        """Return batches as dictionaries of numpy arrays, ``{variable: (n, kept axes, cut axes), "patch": (n,)}``.
+
+        Parameters
+        ----------
+        batch_size : int
+        variables : str or sequence of str, optional
+            All by default.
+        dtype : dtype, optional
+            Cast to it; that of the files by default.
+        shuffle, drop_last, lookahead, prefetch, seed
+            See `batches`.
+
+        Returns
+        -------
+        Arrays
+            An iterable with a length, of the epoch that `set_epoch` set last.
+        """
+        return Arrays(self, chosen(self, variables), _caster(dtype), integer("batch_size", batch_size, 1),
+                      shuffle=shuffle, drop_last=drop_last, lookahead=lookahead, prefetch=prefetch,
+                      seed=seed)  # fmt: skip
+
+    def to_jax(self, batch_size: int, *, variables: str | Sequence[str] | None = None, dtype: Any = None,
+               device: Any = None, shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB",
+               prefetch: int = 1, seed: int | None = None) -> Arrays:  # fmt: skip
+        """Return batches as dictionaries of JAX arrays; ``"patch"``, the numbers, stays a numpy array.
+
+        Parameters
+        ----------
+        device : jax.Device or jax.sharding.Sharding, optional
+            Where arrays are put.
+        batch_size, variables, dtype, shuffle, drop_last, lookahead, prefetch, seed
+            As for `to_numpy`. Without ``jax_enable_x64`` JAX makes 32 bits of 64.
+
+        Raises
+        ------
+        MissingExtraError
+            If JAX is not installed.
+        """
+        jax, cast = imported("jax", "jax"), _caster(dtype)
+        return Arrays(self, chosen(self, variables), lambda array: jax.device_put(cast(array), device),
+                      integer("batch_size", batch_size, 1), shuffle=shuffle, drop_last=drop_last, lookahead=lookahead,
+                      prefetch=prefetch, seed=seed)  # fmt: skip
+
+    def to_tf(self, batch_size: int | None = None, *, variables: str | Sequence[str] | None = None, dtype: Any = None,
+              shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB", prefetch: int = 1,
+              seed: int | None = None) -> Any:  # fmt: skip
+        """Return a `tf.data.Dataset` of dictionaries of tensors, ``"patch"`` the numbers of the patches.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            Patches to an element; by default elements are single patches, without an axis of patches.
+        variables, dtype, shuffle, drop_last, lookahead, prefetch, seed
+            As for `to_numpy`.
+
+        Raises
+        ------
+        MissingExtraError
+            If TensorFlow is not installed.
+        """
+        tf = imported("tensorflow", "tensorflow")
+        names, size = chosen(self, variables), 64 if batch_size is None else integer("batch_size", batch_size, 1)
+        batches = self.to_numpy(size, variables=names, dtype=dtype, shuffle=shuffle, drop_last=drop_last,
+                                lookahead=lookahead, prefetch=prefetch, seed=seed)  # fmt: skip
+        lead = () if batch_size is None else (batch_size if drop_last else None,)
+        partial = not (self.plan.shape == np.asarray(self.plan.size)).all()
+        signature = {"patch": tf.TensorSpec(lead, tf.int64)}
+        for v in names:
+            layer = self.sources[0].layers[v]
+            kept = len(layer.kept)
+            shape = (*layer.patch_shape[:kept], *([None] * len(layer.cut) if partial else layer.patch_shape[kept:]))
+            signature[v] = tf.TensorSpec((*lead, *shape), tf.as_dtype(np.dtype(dtype or layer.pixels.dtype)))
+
+        def elements() -> Iterator[dict[str, np.ndarray]]:
+            for batch in batches:
+                if batch_size is not None:
+                    yield batch
+                else:
+                    yield from ({k: a[n] for k, a in batch.items()} for n in range(len(batch["patch"])))
+
+        count = len(batches) if batch_size is not None else len(self.plan)
+        return tf.data.Dataset.from_generator(elements, output_signature=signature).apply(
+            tf.data.experimental.assert_cardinality(count)
+        )
+
+    def to_torch(self, style: str = "map", *, variables: str | Sequence[str] | None = None, dtype: Any = None,
+                 transform: Callable[[dict[str, Any]], Any] | None = None, batch_size: int | None = None,
+                 shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB",
+                 rank: int | None = None, world: int | None = None, even: bool = False) -> Any:  # fmt: skip
+        """Return a `torch.utils.data.Dataset` of dictionaries of tensors, ``"patch"`` the number of the patch.
+
+        Its method ``loader(batch_size=..., num_workers=..., ...)`` makes a `DataLoader` of it that collates without
+        copying; ``set_epoch(n)`` draws the patches of another epoch, in workers that stay alive as well. Workers may
+        be forked or spawned, and are given parts of the plan, so that together they yield the same patches however many
+        there are.
+
+        Parameters
+        ----------
+        style : {"map", "iterable"}
+            ``"map"``: a Dataset with a length and indices, for samplers of torch (`DistributedSampler`);
+            ``"iterable"``: reads windows of many patches, so that each tile of a file is decoded once in a window, and
+            divides the patches between ranks and workers by itself.
+        variables : str or sequence of str, optional
+            All by default.
+        dtype : dtype or torch.dtype, optional
+            Cast to it; that of the files by default.
+        transform : callable, optional
+            Called with each patch's dictionary; what it returns is collated.
+        batch_size : int, optional
+            Of ``"iterable"``: elements are batches of so many; single patches by default.
+        shuffle, drop_last, lookahead
+            Of ``"iterable"``: see `batches`.
+        rank, world : int, optional
+            Of ``"iterable"``: which part of how many; by default as `torch.distributed` says, if it is initialised.
+        even : bool
+            Of ``"iterable"``: give each rank the same number of patches, by repeating some.
+
+        Raises
+        ------
+        MissingExtraError
+            If torch is not installed.
+        """
+        imported("torch", "torch")
+        from intake_img.accessor.patches import torch_data
+
+        choice("style", style, ("map", "iterable"))
+        given = {"batch_size": batch_size, "shuffle": shuffle or None, "drop_last": drop_last or None, "rank": rank,
+                 "world": world, "even": even or None}  # fmt: skip
+        if style == "map" and (extra := [k for k, v in given.items() if v is not None]):
+            raise ValueError(
+                f"{extra[0]}={given[extra[0]]!r} is for style='iterable'; with style='map' it is the DataLoader's or "
+                "its sampler's"
+            )
+        common: dict[str, Any] = {
+            "variables": chosen(self, variables),
+            "dtype": torch_data.numpy_dtype(dtype),
+            "transform": transform,
+        }
+        if style == "map":
+            return torch_data.mapped(self, **common)
+        if (rank is None) != (world is None):
+            raise ValueError(f"rank={rank!r}, world={world!r}: give both, or none")
+        if world is not None and not 0 <= integer("rank", rank) < integer("world", world, 1):
+            raise ValueError(f"rank={rank}: expected a number below world={world}")
+        size = None if batch_size is None else integer("batch_size", batch_size, 1)
+        return torch_data.iterable(self, **common, size=size, shuffle=bool(shuffle), drop_last=bool(drop_last),
+                                   lookahead=lookahead, place=None if rank is None or world is None else (rank, world),
+                                   even=bool(even))  # fmt: skip
+
+    def to_zarr(self, path: Any, *, variables: str | Sequence[str] | None = None, chunk: int | None = None,
+                compress: Any = None, overwrite: bool = False, progress: bool | None = None) -> str:  # fmt: skip
+        """Write the patches into a Zarr group: an array (patch, kept axes, cut axes) for each variable, and the table.
+
+        `xarray.open_zarr` and `intake_img.imload` open it, the columns of `table` as coordinates along ``patch``.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Local folder or URL.
+        variables : str or sequence of str, optional
+            All by default.
+        chunk : int, optional
+            Patches to a chunk; by default as many as hold a MiB.
+        compress : bool or str, optional
+            As for OME-Zarr: see `intake_img.imsave`.
+        overwrite : bool
+            Replace what is there, once the new is complete.
+        progress : bool, optional
+            Show a progress bar.
+
+        Returns
+        -------
+        str
+            The path.
+        """
+        from intake_img.accessor.patches.export import write_zarr
+
+        return write_zarr(self, path, chosen(self, variables), chunk, compress, overwrite, progress)
+
+    def to_webdataset(
+        self,
+        pattern: Any,
+        samples: int = 1000,
+        *,
+        variables: str | Sequence[str] | None = None,
+        shuffle: bool = False,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> list[str]:
+        """Write the patches into tar files that the `webdataset` package reads, without it.
+
+        Each sample is ``<number>.<variable>.npy`` for each variable, and ``<number>.json``, its row of `table`.
+
+        Parameters
+        ----------
+        pattern : str or os.PathLike
+            Local paths with a place for the number of the file, ``"train-%06d.tar"``.
+        samples : int
+            Patches to a file.
+        variables : str or sequence of str, optional
+            All by default.
+        shuffle : bool
+            Write them in the random order of the epoch.
+        overwrite : bool
+            Replace files that exist.
+        progress : bool, optional
+            Show a progress bar.
+
+        Returns
+        -------
+        list of str
+            The files.
+        """
+        from intake_img.accessor.patches.export import write_shards
+
+        return write_shards(self, pattern, integer("samples", samples, 1), chosen(self, variables), shuffle, overwrite,
+                            progress)  # fmt: skip

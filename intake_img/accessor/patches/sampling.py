@@ -1,0 +1,373 @@
+"""The laws by which patches are placed: from a `Law` and the sizes of the sources to a `Plan`.
+
+A patch is a pure function of (seed, epoch, index): one that is turned down is drawn again from a block of the counter
+of its own, whatever became of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intake_img.accessor.patches.plan import Plan
+from intake_img.accessor.patches.sources import Layer, Source
+from intake_img.kernels import sampling as kernel
+from intake_img.kernels.tiling import cores, count, starts
+
+__all__ = ["SAMPLES", "Law", "Places", "draw"]
+
+SAMPLES = ("grid", "random", "stratified", "weighted", "centers", "fixed")
+_TRIES, _HOPELESS = 400, 50
+
+Accept = Callable[[Plan], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Places given by the user: one row for each patch.
+
+    Parameters
+    ----------
+    source : ndarray of int64, shape (n,)
+    index : ndarray of int64, shape (n, over)
+    start : ndarray of int64, shape (n, axes)
+    core : (ndarray, ndarray), optional
+        Begin and end of the cores, if they are not the whole patches.
+    weight : ndarray, optional
+    """
+
+    source: np.ndarray
+    index: np.ndarray
+    start: np.ndarray
+    core: tuple[np.ndarray, np.ndarray] | None = None
+    weight: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """How patches are placed.
+
+    Parameters
+    ----------
+    sample : str
+        One of `SAMPLES`.
+    axes : tuple of str
+    size, step, halo : tuple of int
+        For each axis, in pixels; `size` without the halo.
+    edge : tuple of str
+        For each axis.
+    over : tuple of str
+    n : int, optional
+        Number of patches of an epoch; by default as many as tile the images.
+    seed : int
+    weights : sequence of Layer, optional
+        A map for each source; what is drawn from when `sample` is ``"weighted"``.
+    meaning : str
+        What the maps hold: ``"weights"``, ``"mask"`` or ``"labels"``.
+    balance : mapping of int to float, optional
+        The share of each label.
+    places : Places, optional
+    """
+
+    sample: str
+    axes: tuple[str, ...]
+    size: tuple[int, ...]
+    step: tuple[int, ...]
+    halo: tuple[int, ...]
+    edge: tuple[str, ...]
+    over: tuple[str, ...]
+    n: int | None = None
+    seed: int = 0
+    weights: tuple[Layer, ...] | None = None
+    meaning: str = "weights"
+    balance: Mapping[int, float] | None = None
+    places: Places | None = None
+
+    @property
+    def full(self) -> tuple[int, ...]:
+        """Size of a patch with its halo."""
+        return tuple(s + 2 * h for s, h in zip(self.size, self.halo, strict=True))
+
+
+def draw(law: Law, sources: Sequence[Source], epoch: int, accept: Accept | None = None) -> Plan:
+    """Return the plan of an epoch.
+
+    Parameters
+    ----------
+    law : Law
+    sources : sequence of Source
+    epoch : int
+    accept : callable, optional
+        Says of each patch of a plan whether it is wanted. Others are drawn again, up to 400 times, and then left out;
+        those of a grid or table are left out at once.
+    """
+    lengths = np.array([[s.sizes[a] for a in law.axes] for s in sources], np.int64)
+    for s in sources:
+        _check_sizes(law, s)
+    if law.sample == "grid":
+        plan = _grid(law, sources, epoch)
+        return plan if accept is None else plan.take(accept(plan))
+    if law.sample in ("centers", "fixed"):
+        places = law.places
+        if places is None:
+            raise ValueError(f"sample={law.sample!r} without a table")
+        plan, inside = _finished(law, lengths, epoch, places)
+        wanted = inside if accept is None else inside & accept(plan)
+        return plan.take(wanted)
+    make = {"random": _random, "stratified": _stratified, "weighted": _weighted}[law.sample](law, sources, epoch)
+    plan, wanted = _finished(law, lengths, epoch, make(0))
+    if accept is not None:
+        wanted = wanted & accept(plan)
+    for attempt in range(1, _TRIES):
+        rows = np.flatnonzero(~wanted)
+        if not rows.size or (attempt > _HOPELESS and not wanted.any()):
+            break
+        fresh, good = _finished(law, lengths, epoch, make(attempt))
+        fresh, good = fresh.take(rows), good[rows]
+        if accept is not None:
+            good = good & accept(fresh)
+        for name in ("source", "index", "start", "shape", "core_start", "core_stop", "weight"):
+            if (new := getattr(fresh, name)) is not None:
+                getattr(plan, name)[rows] = new
+        wanted[rows] = good
+    return plan if wanted.all() else plan.take(wanted)
+
+
+def _check_sizes(law: Law, source: Source) -> None:
+    for a, size, edge in zip(law.axes, law.size, law.edge, strict=True):
+        n = source.sizes[a]
+        if size > n and edge in ("shift", "error", "balanced"):
+            raise ValueError(
+                f"size[{a!r}]={size}: source {source.number} has only {n} pixels along {a!r}; take a smaller size, or "
+                f"edge='pad' (fill up), 'partial' (smaller patches) or 'drop' (no patch)"
+            )
+
+
+def _finished(law: Law, lengths: np.ndarray, epoch: int, places: Places) -> tuple[Plan, np.ndarray]:
+    """Return the plan of places, with edges treated, and which of them are possible."""
+    start = places.start.copy()
+    size = np.array(law.size, np.int64)
+    n = lengths[places.source]
+    shape = np.broadcast_to(size, start.shape).copy()
+    inside = np.ones(len(start), bool)
+    for k, edge in enumerate(law.edge):
+        if edge == "shift":
+            start[:, k] = np.clip(start[:, k], 0, n[:, k] - size[k])
+        elif edge in ("drop", "error"):
+            fits = (start[:, k] >= 0) & (start[:, k] + size[k] <= n[:, k])
+            if edge == "error" and law.sample in ("centers", "fixed") and not fits.all():
+                row = int(np.flatnonzero(~fits)[0])
+                raise ValueError(
+                    f"edge='error': patch {row} reaches from {start[row, k]} to {start[row, k] + size[k]} along "
+                    f"{law.axes[k]!r}, the image from 0 to {n[row, k]}; allow edge='shift', 'pad', 'drop' or 'partial'"
+                )
+            inside &= fits
+        elif edge == "partial":
+            stop = np.minimum(start[:, k] + size[k], n[:, k])
+            start[:, k] = np.maximum(start[:, k], 0)
+            shape[:, k] = np.maximum(stop - start[:, k], 0)
+            inside &= shape[:, k] > 0
+    halo = np.array(law.halo, np.int64)
+    core = (np.clip(start, 0, n), np.clip(start + shape, 0, n)) if places.core is None else places.core
+    plan = Plan(law.axes, law.full, law.over, places.source, places.index, start - halo, shape + 2 * halo,
+                core[0], core[1], epoch, places.weight)  # fmt: skip
+    return plan, inside
+
+
+# grids
+
+
+def _indices(law: Law, source: Source) -> np.ndarray:
+    """All places along the axes that are iterated over, in C order."""
+    lengths = [source.sizes[a] for a in law.over]
+    return np.stack(np.unravel_index(np.arange(int(np.prod(lengths))), lengths), 1).astype(np.int64) if lengths else (
+        np.zeros((1, 0), np.int64)
+    )  # fmt: skip
+
+
+def _product(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """All combinations of rows, in C order."""
+    return np.stack([g.ravel() for g in np.meshgrid(*parts, indexing="ij")], 1).astype(np.int64)
+
+
+def _grid(law: Law, sources: Sequence[Source], epoch: int) -> Plan:
+    plans = []
+    for s in sources:
+        first, begin, end = [], [], []
+        for a, size, step, edge in zip(law.axes, law.size, law.step, law.edge, strict=True):
+            try:
+                row = starts(s.sizes[a], size, step, edge)
+            except ValueError as exc:
+                raise ValueError(f"edge='error', source {s.number}, axis {a!r}: {exc}; allow edge='shift', 'pad', "
+                                 "'drop', 'partial' or 'balanced'") from exc  # fmt: skip
+            first.append(row)
+            b, e = cores(row, size, s.sizes[a]) if row.size else (row, row)
+            begin.append(b)
+            end.append(e)
+        where, index = _product(first), _indices(law, s)
+        places = Places(
+            np.full(len(where) * len(index), s.number, np.int64),
+            np.repeat(index, len(where), axis=0),
+            np.tile(where, (len(index), 1)),
+            (np.tile(_product(begin), (len(index), 1)), np.tile(_product(end), (len(index), 1))),
+        )
+        lengths = np.zeros((s.number + 1, len(law.axes)), np.int64)
+        lengths[s.number] = [s.sizes[a] for a in law.axes]
+        plans.append(_finished(law, lengths, epoch, places)[0])
+    return Plan.joined(plans)
+
+
+# random places
+
+
+def _reach(law: Law, source: Source) -> list[tuple[int, int]]:
+    """Return for each axis the lowest start that is drawn, and how many there are.
+
+    Where patches may reach beyond the edge, or are shifted back inside, starts lie as far outside as inside, so that no
+    pixel at the border comes up less often than those in the middle.
+    """
+    found = []
+    for a, size, edge in zip(law.axes, law.size, law.edge, strict=True):
+        n = source.sizes[a]
+        found.append((0, max(0, n - size + 1)) if edge in ("drop", "error") else (1 - size, n + size - 1))
+    return found
+
+
+def _random(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], Places]:
+    reach = [_reach(law, s) for s in sources]
+    low = np.array([[first for first, _ in r] for r in reach], np.int64)
+    many = np.array([[n for _, n in r] for r in reach], np.int64)
+    indices = [_indices(law, s) for s in sources]
+    tiles = [np.prod([count(s.sizes[a], n, n) for a, n in zip(law.axes, law.size, strict=True)]) for s in sources]
+    shares = np.array([t * len(i) * (m > 0).all() for t, i, m in zip(tiles, indices, many, strict=True)], np.int64)
+    n = int(shares.sum()) if law.n is None else law.n
+    if not shares.any():
+        return lambda attempt: _nowhere(law)
+    cumulated = np.cumsum(shares)
+    offsets = np.concatenate([[0], np.cumsum([len(i) for i in indices])])
+    every = np.concatenate(indices)
+
+    def make(attempt: int) -> Places:
+        u = kernel.uniforms(law.seed, epoch, n, 2 + len(law.axes), attempt)
+        source = kernel.weighted(u[:, 0], cumulated)
+        place = (u[:, 1] * np.diff(offsets)[source]).astype(np.int64)
+        start = low[source] + np.minimum((u[:, 2:] * many[source]).astype(np.int64), many[source] - 1)
+        return Places(source, every[offsets[source] + place], start)
+
+    return make
+
+
+def _nowhere(law: Law) -> Places:
+    return Places(np.zeros(0, np.int64), np.zeros((0, len(law.over)), np.int64), np.zeros((0, len(law.axes)), np.int64))
+
+
+def _stratified(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], Places]:
+    source, index, cell, cells, low, many = [], [], [], [], [], []
+    for s in sources:
+        reach = _reach(law, s)
+        number = [-(-n // step) for (_, n), step in zip(reach, law.step, strict=True)]
+        where, over = _product([np.arange(m) for m in number]), _indices(law, s)
+        k = len(where) * len(over)
+        source.append(np.full(k, s.number, np.int64))
+        index.append(np.repeat(over, len(where), axis=0))
+        cell.append(np.tile(where, (len(over), 1)))
+        cells.append(np.broadcast_to(np.array(number, np.int64), (k, len(number))))
+        low.append(np.broadcast_to(np.array([first for first, _ in reach], np.int64), (k, len(number))))
+        many.append(np.broadcast_to(np.array([n for _, n in reach], np.int64), (k, len(number))))
+    parts = [np.concatenate(p) for p in (source, index, cell, cells, low, many)]
+
+    def make(attempt: int) -> Places:
+        u = kernel.uniforms(law.seed, epoch, len(parts[0]), len(law.axes), attempt)
+        start = parts[4] + kernel.strata(u, parts[2], parts[3], parts[5])
+        return Places(parts[0].copy(), parts[1].copy(), start)
+
+    return make
+
+
+def _weighted(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], Places]:
+    maps = [_Map(law, s, w) for s, w in zip(sources, law.weights or (), strict=True)]
+    if law.meaning == "labels":
+        _balance(law, maps)
+    totals = np.cumsum([m.prepare() for m in maps])
+    if not totals[-1] > 0:
+        raise ValueError(f"nothing can be drawn: the map ({law.meaning}=) is 0 everywhere")
+    tiles = [len(_indices(law, s)) * np.prod([count(s.sizes[a], m, m) for a, m in zip(law.axes, law.size, strict=True)])
+             for s in sources]  # fmt: skip
+    n = int(sum(tiles)) if law.n is None else law.n
+
+    def make(attempt: int) -> Places:
+        u = kernel.uniforms(law.seed, epoch, n, 2 + len(law.axes) + len(law.over), attempt)
+        source = kernel.weighted(u[:, 0], totals)
+        index = np.zeros((n, len(law.over)), np.int64)
+        centre = np.zeros((n, len(law.axes)), np.int64)
+        weight = np.zeros(n)
+        for k, m in enumerate(maps):
+            rows = np.flatnonzero(source == k)
+            index[rows], centre[rows], weight[rows] = m.draw(u[rows, 1], u[rows, 2:])
+        return Places(source, index, centre - np.array(law.size, np.int64) // 2, None, weight)
+
+    return make
+
+
+class _Map:
+    """The weights of a source, read when the first plan is drawn."""
+
+    def __init__(self, law: Law, source: Source, layer: Layer) -> None:
+        self.law, self.source, self.layer = law, source, layer
+        self.dims = tuple(d for d in (*law.over, *law.axes) if d in layer.dims)
+        if lost := [d for d in layer.dims if d not in self.dims]:
+            raise ValueError(
+                f"the map {layer.name!r} has an axis {lost[0]!r}, neither cut nor iterated over: select one of it"
+            )
+        values = layer.pixels.read()
+        self.values = values.transpose([layer.dims.index(d) for d in self.dims])
+        self.given = self.values
+        if law.meaning == "mask":
+            self.values = self.values != 0
+
+    def prepare(self) -> float:
+        weights = np.ascontiguousarray(self.values).ravel()
+        if weights.dtype.kind == "b":
+            weights = weights.view(np.uint8)
+        if weights.dtype.kind == "f" and (not np.isfinite(weights).all() or (weights < 0).any()):
+            raise ValueError(f"the map {self.layer.name!r} holds negative or not finite weights")
+        self.cumulated = np.cumsum(weights, dtype=np.float64)
+        return float(self.cumulated[-1]) if len(self.cumulated) else 0.0
+
+    def draw(self, u: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return index, centre and weight for numbers in [0, 1)."""
+        flat = kernel.weighted(u, self.cumulated) if len(u) else np.zeros(0, np.int64)
+        at = dict(zip(self.dims, np.unravel_index(flat, self.values.shape), strict=True))
+        columns = []
+        for k, a in enumerate((*self.law.axes, *self.law.over)):
+            n = self.source.sizes[a]
+            if a in at and a in self.layer.fits:
+                fit = self.layer.fits[a]
+                edge = (at[a] + (0.5 if fit.same else fine[:, k]) - fit.shift) / fit.scale
+                columns.append(np.clip(np.floor(edge), 0, n - 1).astype(np.int64))
+            else:
+                columns.append(at[a].astype(np.int64) if a in at else (fine[:, k] * n).astype(np.int64))
+        d = len(self.law.axes)
+        over = np.stack(columns[d:], 1) if columns[d:] else np.zeros((len(u), 0), np.int64)
+        return over, np.stack(columns[:d], 1), self.given.ravel()[flat].astype(np.float64)
+
+
+def _balance(law: Law, maps: Sequence[_Map]) -> None:
+    """Turn labels into weights: each label as often as its share, each of its pixels alike."""
+    counts: dict[int, int] = {}
+    for m in maps:
+        found, times = np.unique(m.values, return_counts=True)
+        for label, k in zip(found.tolist(), times.tolist(), strict=True):
+            counts[label] = counts.get(label, 0) + k
+    shares = {k: 1.0 for k in counts if k != 0} if law.balance is None else dict(law.balance)
+    if absent := [k for k in shares if k not in counts]:
+        raise ValueError(
+            f"balance names the label {absent[0]!r}, which the images do not hold; they hold "
+            f"{', '.join(map(str, sorted(counts)[:20]))}"
+        )
+    for m in maps:
+        found, inverse = np.unique(m.values, return_inverse=True)
+        per_pixel = np.array([shares.get(k, 0.0) / counts[k] for k in found.tolist()])
+        m.values = per_pixel[inverse].reshape(m.values.shape)

@@ -1,0 +1,78 @@
+"""Where finished blocks go: into arrays in memory, or into the arrays of a store that grows beside its target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intake_img.accessor.patches.ledger import mark
+from intake_img.accessor.patches.output import Output
+from intake_img.accessor.patches.stitch import cast
+
+__all__ = ["InMemory", "InStore"]
+
+
+class InMemory:
+    """Blocks go into one array for each source."""
+
+    def __init__(self, outputs: Sequence[Output], fill: Any) -> None:
+        from intake_img.lazy import Pixels
+
+        self.outputs = outputs
+        self.arrays = []
+        for out in outputs:
+            shape, dtype = tuple(out.sizes.values()), np.dtype(out.dtype)
+            array = Pixels(_Nothing(), shape, dtype, shape, parallel=False).read()  # too large is said in words
+            array[...] = fill
+            self.arrays.append(array)
+
+    def put(self, source: int, number: int, block: np.ndarray) -> None:
+        """Write a block."""
+        out = self.outputs[source]
+        self.arrays[source][out.key(number)] = cast(block, out.dtype)
+
+
+class _Nothing:
+    def read_into(self, region: Any, out: np.ndarray) -> None:
+        pass
+
+
+class InStore:
+    """Blocks go into Zarr arrays, each with a mark once it is there. It pickles.
+
+    Parameters
+    ----------
+    folder : str
+        That of the ledger, with the store in it.
+    outputs : sequence of Output
+    """
+
+    def __init__(self, folder: str, outputs: Sequence[Output]) -> None:
+        self.folder, self.outputs = folder, tuple(outputs)
+        self._arrays: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "outputs": self.outputs, "_arrays": {}}
+
+    def _array(self, source: int) -> Any:
+        if source not in self._arrays:
+            import zarr
+
+            out = self.outputs[source]
+            keep = {"write_empty_chunks": np.dtype(out.dtype).kind in "fc"}  # -0.0 would count as empty
+            path = os.path.join(self.folder, "store", out.path, out.array)
+            self._arrays[source] = zarr.open_array(path, mode="r+", config=keep)
+        return self._arrays[source]
+
+    def put(self, source: int, number: int, block: np.ndarray) -> None:
+        """Write a block, then its mark."""
+        out = self.outputs[source]
+        key = dict(zip(out.dims, out.key(number), strict=True))
+        inside = tuple(slice(None) if a in out.stored else 0 for a in out.dims)
+        left = [a for a in out.dims if a in out.stored]
+        data = cast(block, out.dtype)[inside].transpose([left.index(a) for a in out.stored])
+        self._array(source)[tuple(key[a] for a in out.stored)] = data
+        mark(self.folder, source, number)

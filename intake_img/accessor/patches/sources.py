@@ -1,0 +1,392 @@
+"""What patches are cut from: images with their variables, each on a grid of pixels of its own, aligned by coordinates.
+
+Here alone it is known how the box of a patch, given in pixels of the reference variable, becomes a box in pixels of
+another variable or of a coarser level. Nothing is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.patches.lineage import cast, is_computed, pixels_of
+from intake_img.axes import SPATIAL, spell
+from intake_img.errors import AxesError
+from intake_img.image import FILE_ATTRS, spacing_of
+from intake_img.lazy import Pixels
+from intake_img.units import convert, parse_unit
+
+__all__ = ["Fit", "Layer", "Source", "as_datasets", "checked", "make_sources"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the pixels of an axis lie on those of the reference: ``own edge = scale * reference edge + shift``.
+
+    Parameters
+    ----------
+    scale, shift : float
+    size : int
+        Pixels of a patch along the own axis.
+    centred : bool
+        Whether a patch keeps its centre and its number of pixels (a coarser level) rather than its box.
+    """
+
+    scale: float
+    shift: float
+    size: int
+    centred: bool = False
+
+    @property
+    def same(self) -> bool:
+        return self.scale == 1 and self.shift == 0
+
+    def start(self, start: np.ndarray, size: int) -> np.ndarray:
+        """Return the own first pixels of patches of `size` that begin at `start` on the reference."""
+        if self.same:
+            return start
+        if self.centred:
+            edge = self.scale * (start + size / 2) + self.shift - self.size / 2
+        else:
+            edge = self.scale * start + self.shift
+        return np.floor(edge + 0.5 + 1e-9).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One variable of a source: unread pixels, and how patches of it are cut.
+
+    Parameters
+    ----------
+    name : str
+    pixels : Pixels
+    dims : tuple of str
+        Its axes.
+    fits : mapping of str to Fit
+        For each axis along which it is cut.
+    kept : tuple of str
+        Axes that patches hold whole, as the variable calls them.
+    names : mapping of str to str
+        What axes are called in a Dataset of patches, where their length differs from that of the reference.
+    attrs : mapping
+    coords : mapping of str to xarray.Variable
+        Of the cut axes, where this layer has coordinates of its own (not those of the reference).
+    """
+
+    name: str
+    pixels: Pixels
+    dims: tuple[str, ...]
+    fits: Mapping[str, Fit]
+    kept: tuple[str, ...]
+    names: Mapping[str, str]
+    attrs: Mapping[str, Any]
+    coords: Mapping[str, xr.Variable]
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """The axes along which it is cut, in the order of the data."""
+        return tuple(d for d in self.dims if d in self.fits)
+
+    @property
+    def patch_dims(self) -> tuple[str, ...]:
+        """Axes of a patch as a Dataset of patches calls them: those kept whole, then those cut."""
+        return tuple(self.names.get(d, d) for d in (*self.kept, *self.cut))
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Shape of a patch of full size."""
+        sizes = dict(zip(self.dims, self.pixels.shape, strict=True))
+        return (*(sizes[d] for d in self.kept), *(self.fits[d].size for d in self.cut))
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image to cut patches from.
+
+    Parameters
+    ----------
+    number : int
+    layers : mapping of str to Layer
+        The first is the reference: plans count its pixels.
+    coords : xarray.Dataset
+        Coordinates and attributes of the image, without its variables.
+    original : xarray.Dataset, optional
+        The image as it was given.
+    """
+
+    number: int
+    layers: Mapping[str, Layer]
+    coords: xr.Dataset
+    original: xr.Dataset | None = None
+
+    @property
+    def reference(self) -> Layer:
+        return next(iter(self.layers.values()))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each axis of the reference variable."""
+        return dict(zip(self.reference.dims, self.reference.pixels.shape, strict=True))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(self.layers)
+
+    @property
+    def pixels(self) -> dict[str, Pixels]:
+        """The unread pixels of each variable."""
+        return {name: layer.pixels for name, layer in self.layers.items()}
+
+    @property
+    def uri(self) -> str:
+        return str(self.coords.attrs.get("uri", ""))
+
+    @property
+    def scene(self) -> str:
+        return str(self.coords.attrs.get("scene", ""))
+
+    @cached_property
+    def dataset(self) -> xr.Dataset:
+        """The image, lazy: as it was given, or made anew from the unread pixels that came with a pickle."""
+        if self.original is not None:
+            return self.original
+        arrays = {
+            n: xr.Variable(layer.dims, layer.pixels.dask(), dict(layer.attrs))
+            for n, layer in self.layers.items()
+            if not layer.names and not layer.coords
+        }
+        ds = xr.Dataset(arrays, attrs=self.coords.attrs)
+        return ds.assign_coords({n: c.variable for n, c in self.coords.coords.items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in self.__dict__.items() if k != "dataset"}
+        if not any(is_computed(layer.pixels) for layer in self.layers.values()):
+            state["original"] = None  # names of files, in place of a graph
+        return state
+
+
+def as_datasets(objects: Any, levels: Sequence[str] | None = None) -> tuple[list[xr.Dataset], list[Any]]:
+    """Return the images in an xarray object or a list of them, and what are coarser levels of the first.
+
+    Parameters
+    ----------
+    objects : Dataset, DataArray, DataTree, or sequence of these
+        Each node of a DataTree that has variables is an image.
+    levels : sequence, optional
+        Coarser levels: objects, or names of nodes of the DataTree.
+    """
+    given = [objects] if isinstance(objects, (xr.Dataset, xr.DataArray, xr.DataTree)) else list(objects)
+    if not given:
+        raise ValueError("there is no image to cut patches from: the list is empty")
+    found: list[xr.Dataset] = []
+    coarser: list[Any] = list(levels or [])
+    for obj in given:
+        if isinstance(obj, xr.DataTree):
+            nodes = {n.path.strip("/") or "/": n.to_dataset() for n in obj.subtree if n.data_vars}
+            if levels is not None:
+                coarser = [_level(nodes, name) for name in levels]
+                nodes = dict(list(nodes.items())[:1])
+            found += [ds.assign_attrs(scene=ds.attrs.get("scene", path)) for path, ds in nodes.items()]
+        else:
+            found.append(_dataset(obj))
+    return found, coarser
+
+
+def _level(nodes: Mapping[str, xr.Dataset], name: Any) -> Any:
+    if isinstance(name, (xr.Dataset, xr.DataArray)):
+        return name
+    key = str(name).strip("/")
+    if key not in nodes:
+        raise ValueError(f"levels={name!r}: the tree has no such node; it has {', '.join(map(repr, nodes))}")
+    return nodes[key]
+
+
+def _dataset(obj: Any) -> xr.Dataset:
+    if isinstance(obj, xr.Dataset):
+        return obj
+    if isinstance(obj, xr.DataArray):
+        name = str(obj.name) if obj.name is not None and obj.name not in obj.coords else "image"
+        ds = obj.rename(None).to_dataset(name=name)
+        return ds.assign_attrs({k: obj.attrs[k] for k in FILE_ATTRS if k in obj.attrs})
+    raise TypeError(f"patches are cut from Datasets, DataArrays and DataTrees, not from {type(obj).__name__}")
+
+
+def checked(ds: xr.Dataset, variables: Sequence[str] | None) -> list[str]:
+    """Return the names of the variables to cut, the reference first."""
+    names = [str(n) for n in ds.data_vars]
+    if variables is not None:
+        wanted = [variables] if isinstance(variables, str) else list(variables)
+        if missing := [v for v in wanted if v not in names]:
+            raise ValueError(f"variables={variables!r}: the Dataset has no {missing[0]!r}, it has {', '.join(names)}")
+        if not wanted:
+            raise ValueError("variables=[]: name at least one")
+        return wanted
+    names = [n for n in names if set(map(str, ds[n].dims)) & set(SPATIAL)] or names
+    if not names:
+        raise ValueError("the Dataset has no variable: there is nothing to cut patches from")
+    first = "image" if "image" in names else names[0]
+    return [first, *(n for n in names if n != first)]
+
+
+def make_sources(datasets: Sequence[xr.Dataset], size: Mapping[str, int], over: Sequence[str],
+                 variables: Sequence[str] | None, paired: Mapping[str, Any] | None,
+                 levels: Sequence[Any] | None) -> tuple[Source, ...]:  # fmt: skip
+    """Return the sources of patches of `size` pixels, all of the same variables, axes and sizes.
+
+    Raises
+    ------
+    AxesError, ValueError
+        If they differ, or a variable cannot be aligned.
+    """
+    sources = []
+    for k, ds in enumerate(datasets):
+        names = checked(ds, variables)
+        reference = ds[names[0]]
+        if missing := [a for a in (*size, *over) if a not in reference.dims]:
+            raise AxesError(
+                f"{names[0]!r} of source {k} has the axes {spell(tuple(map(str, reference.dims)))!r}, no {missing[0]!r}"
+            )
+        layers = {n: _layer(n, ds[n], reference, size, over) for n in names}
+        for name, other in (paired or {}).items():
+            for own, array in _arrays(name, _of_source(other, k, len(datasets), f"paired[{name!r}]")):
+                if own in layers:
+                    raise ValueError(f"paired={name!r}: the source has a variable of this name; choose another")
+                layers[own] = _aligned(own, array, reference, size, over, centred=False)
+        for level, other in enumerate(levels or (), 1):
+            coarse = _dataset(_of_source(other, k, len(datasets), "levels"))
+            for n in [n for n in names if n in coarse.data_vars] or checked(coarse, None)[:1]:
+                own = f"{n}_level{level}"
+                layers[own] = _aligned(own, coarse[n], reference, size, over, centred=True)
+        sources.append(Source(k, layers, ds.drop_vars(list(ds.data_vars)), ds))
+    return _alike(sources)
+
+
+def _of_source(other: Any, k: int, n: int, what: str) -> Any:
+    if isinstance(other, (list, tuple)):
+        if len(other) != n:
+            raise ValueError(f"{what} is a list of {len(other)}, but there are {n} sources: expected one for each")
+        return other[k]
+    if n > 1:
+        raise ValueError(f"{what}: there are {n} sources; give a list with one for each")
+    return other
+
+
+def _arrays(name: str, obj: Any) -> list[tuple[str, xr.DataArray]]:
+    if isinstance(obj, xr.DataArray):
+        return [(name, obj)]
+    if not isinstance(obj, xr.Dataset):
+        raise TypeError(f"paired[{name!r}] is {type(obj).__name__}: expected a DataArray or Dataset")
+    names = checked(obj, None)
+    return [(name if len(names) == 1 else f"{name}_{n}", obj[n]) for n in names]
+
+
+def _layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int],
+           over: Sequence[str]) -> Layer:  # fmt: skip
+    dims = tuple(map(str, array.dims))
+    fits = {a: Fit(1, 0, n) for a, n in size.items() if a in dims}
+    if not fits:
+        raise AxesError(f"{name!r} has the axes {spell(dims)!r}, none of {', '.join(size)}: leave it out (variables=)")
+    kept = tuple(d for d in dims if d not in fits and d not in over)
+    return Layer(name, pixels_of(array.variable), dims, fits, kept, {}, dict(array.attrs), {})
+
+
+def _aligned(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str],
+             centred: bool) -> Layer:  # fmt: skip
+    """Return the layer of a variable on another grid."""
+    plain = _layer(name, array, reference, size, over)
+    fits, names, coords = {}, {}, {}
+    for a in plain.cut:
+        scale, shift = _alignment(name, array, reference, a, guess=centred)
+        pixels = size[a] if centred else max(1, math.floor(size[a] * scale + 0.5))
+        fits[a] = Fit(scale, shift, pixels, centred)
+        if not fits[a].same:
+            suffix = name.rpartition("_")[2] if centred else name
+            names[a] = f"{a}_{suffix}"
+            if a in array.coords:
+                coords[a] = array[a].variable
+    for a in over:
+        if a in plain.dims and array.sizes[a] != reference.sizes[a]:
+            raise AxesError(
+                f"{name!r} has {array.sizes[a]} samples along {a!r}, the image {reference.sizes[a]}: they cannot be "
+                "paired"
+            )
+    for a in plain.kept:
+        if a in reference.dims and array.sizes[a] != reference.sizes[a]:
+            names[a] = f"{a}_{name}"
+    return replace(plain, fits=fits, names=names, coords=coords)
+
+
+def _alignment(name: str, array: xr.DataArray, reference: xr.DataArray, axis: str, guess: bool) -> tuple[float, float]:
+    """Return scale and shift between edges of pixels, from the coordinates of both."""
+    own, ref = _line(array, axis), _line(reference, axis)
+    if own is None or ref is None:
+        if array.sizes[axis] == reference.sizes[axis]:
+            return 1, 0
+        if guess and own is None and ref is None:
+            return array.sizes[axis] / reference.sizes[axis], 0
+        lacks = name if own is None else str(reference.name or "the image")
+        raise ValueError(
+            f"{name!r} has {array.sizes[axis]} pixels along {axis!r}, the image {reference.sizes[axis]}: they are "
+            f"aligned by coordinates, but {axis!r} of {lacks!r} has no evenly spaced one"
+        )
+    (origin, step, unit), (ref_origin, ref_step, ref_unit) = own, ref
+    if unit != ref_unit and parse_unit(unit) and parse_unit(ref_unit):
+        origin, step = convert(origin, unit, ref_unit), convert(step, unit, ref_unit)
+    scale = ref_step / step
+    shift = (ref_origin - ref_step / 2 - origin) / step + 0.5
+    if abs(scale - 1) < 1e-6 and abs(shift) < 1e-4:
+        return 1, 0
+    near = round(shift * 1024) / 1024  # coordinates are rounded; edges of pixels mostly meet
+    return scale, near if abs(near - shift) < 1e-6 else shift
+
+
+def _line(array: xr.DataArray, axis: str) -> tuple[float, float, str] | None:
+    if axis not in array.coords or (step := spacing_of(array[axis])) is None:
+        return None
+    values = array[axis].values
+    return float(values[0]), step, str(array[axis].attrs.get("units", ""))
+
+
+def _alike(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Check that patches of all sources go into one array, and promote their dtypes to one that holds them all."""
+    first = sources[0]
+    for s in sources[1:]:
+        if s.variables != first.variables:
+            raise ValueError(
+                f"source {s.number} has the variables {', '.join(s.variables)}, the first "
+                f"{', '.join(first.variables)}: name those that all have (variables=)"
+            )
+        for name, layer in s.layers.items():
+            other = first.layers[name]
+            if (layer.kept, layer.cut) != (other.kept, other.cut) or layer.patch_shape != other.patch_shape:
+                raise ValueError(
+                    f"patches of {name!r} of source {s.number} are {_described(layer)}, of the first "
+                    f"{_described(other)}: sources must have the same channels and axes; select equal "
+                    "ones (ds.isel, ds.sel), or iterate (over=)"
+                )
+        if (names := _names(s)) != _names(first):
+            raise ValueError(
+                f"source {s.number} has the channels {names}, the first {_names(first)}: bring them into one order "
+                "(ds.sel(c=[...])), or drop the names (ds.drop_vars('c'))"
+            )
+    dtypes = {n: np.result_type(*[s.layers[n].pixels.dtype for s in sources]) for n in first.variables}
+    return tuple(
+        replace(s, layers={n: replace(v, pixels=cast(v.pixels, dtypes[n])) for n, v in s.layers.items()})
+        for s in sources
+    )
+
+
+def _names(source: Source) -> list[str] | None:
+    if "c" not in source.reference.kept or "c" not in source.coords.coords:
+        return None
+    return [str(v) for v in np.ravel(source.coords["c"].values)]
+
+
+def _described(layer: Layer) -> str:
+    return ", ".join(f"{d}: {n}" for d, n in zip((*layer.kept, *layer.cut), layer.patch_shape, strict=True))

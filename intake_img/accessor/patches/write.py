@@ -1,0 +1,186 @@
+"""Writing results of patches back onto the grid of their sources: `map` calls a model, `stitch` takes what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intake_img.accessor.arguments import integer
+from intake_img.accessor.patches.feeds import Given, Mapped
+from intake_img.accessor.patches.models import fingerprint, working
+from intake_img.accessor.patches.results import Options, written
+from intake_img.accessor.patches.sources import Source
+
+__all__ = ["WriteBack"]
+
+
+class WriteBack:
+    """Writing back, for `Patches` to inherit."""
+
+    plan: Any  # a property of what inherits it
+    sources: tuple[Source, ...]
+
+    def map(self, model: Any, *, blend: str = "crop", store: Any = None, resume: bool = False, overwrite: bool = False,
+            variables: str | Sequence[str] | None = None, batch_size: int = 32, dtype: Any = None, channels: Any = None,
+            output_axes: str | Sequence[str] | None = None, input_dtype: Any = None, name: str = "image",
+            kind: str | None = None, fill_value: Any = 0, chunks: Any = None, shards: Any = None, compress: Any = None,
+            model_id: str | None = None, memory: int | str = "1GB", lookahead: int | str = "64MB",
+            progress: bool | None = None, client: Any = None) -> Any:  # fmt: skip
+        """Call a model on every patch and put what it makes back onto the grid of the image.
+
+        Patches are read once, a window ahead, and predicted once, in batches; blocks of the result are written while it
+        goes on, each by one task and whole. With a `store` the work survives being killed: what is written stays, and
+        ``resume=True`` predicts what is missing and no more.
+
+        Parameters
+        ----------
+        model : callable
+            Gets a batch, an array (patch, kept axes such as c, axes with a size), and returns one with the same patches
+            and sizes; the axes in between may differ. Several `variables` come as several arguments. A torch or Keras
+            model gets tensors of the dtype of its weights, in evaluation mode and without gradients. What it makes of
+            a patch must not depend on the others in the batch.
+        blend : {"crop", "mean", "hann", "gaussian", "max", "vote"}
+            How patches that overlap are put together: ``"crop"`` takes every pixel from the patch that answers for it
+            (``plan.core_start``; where several do, because they were drawn at random, from the last); ``"mean"`` and
+            the windows ``"hann"`` and ``"gaussian"`` (standard deviation an eighth of the patch) take means in float64,
+            rounded before they are cast to integers; ``"max"``; ``"vote"`` takes the most frequent label, of equally
+            frequent ones the smallest. Where patches agree, the result is their value, bit for bit. A `halo` is cut off
+            first.
+        store : str or os.PathLike, optional
+            Local folder to write an OME-Zarr 0.5 store into; in memory by default. Several sources become its images,
+            named by their number, file and scene. Until all is there it grows in ``.<name>.unfinished`` beside it.
+        resume : bool
+            Go on with an unfinished store of the same patches, model and options; if it is finished, return it.
+        overwrite : bool
+            Replace a finished store, once the new one is complete, or an unfinished one, now.
+        variables : str or sequence of str, optional
+            What the model gets; the first variable by default.
+        batch_size : int
+            Patches to a call, at most.
+        dtype : dtype, optional
+            Of the result; that of the first batch by default. Floats become integers by rounding half to even; what
+            lies beyond the range of the dtype becomes its end.
+        channels : int or sequence of str, optional
+            Number or names of the channels that the model makes.
+        output_axes : str or sequence of str, optional
+            Names of the axes of a prediction before the sized ones, where they are not those of the patch.
+        input_dtype : dtype, optional
+            Cast batches to it for the model.
+        name : str
+            Of the variable.
+        kind : {None, "labels"}
+            ``"labels"``: the result is a label image; so it is anyway if `blend` is ``"vote"``.
+        fill_value : scalar
+            Value of pixels that no patch covers.
+        chunks, shards, compress
+            Of the store, as `intake_img.imsave` takes them for OME-Zarr. By default planes are cut into chunks of
+            1024 x 1024, volumes into 64 x 128 x 128.
+        model_id : str, optional
+            Tells this model from others when a run goes on. By default it is made of the weights of a torch or Keras
+            model, or of the code of a function and the plain values it uses.
+        memory : int or str
+            Bytes of predictions that wait for their neighbours; what goes beyond is put into temporary files.
+        lookahead : int or str
+            Patches, or bytes such as ``"64MB"``, that are read at once; twice that is in memory.
+        progress : bool, optional
+            Show a progress bar; by default only for long work in a terminal.
+        client : distributed.Client, optional
+            Cluster to work on; the current one if there is one, else the threads of this process. Its workers must see
+            the store at the same path.
+
+        Returns
+        -------
+        xarray.Dataset, or list of these for several sources
+            On the grid of the source, with its coordinates; lazy if there is a `store`.
+
+        Raises
+        ------
+        FileExistsError
+            If the store exists and neither `resume` nor `overwrite` allows it.
+        ValueError
+            If the store is another result, or predictions do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import intake_img
+        >>> image = xr.DataArray(np.arange(100.0).reshape(10, 10), dims=["y", "x"])
+        >>> out = image.img.patches(dict(y=4, x=4), overlap=2).map(lambda batch: batch + 1, blend="hann")
+        >>> bool((out["image"] == image + 1).all())
+        True
+        """
+        options = Options(blend, store, resume, overwrite, dtype, channels, output_axes, name, kind, fill_value,
+                          chunks, shards, compress, memory, progress).checked()  # fmt: skip
+        names = self._mapped_variables(variables)
+        size = integer("batch_size", batch_size, 1)
+        work = Mapped(self, names, model, input_dtype, size, lookahead)
+        cast = None if input_dtype is None else str(np.dtype(input_dtype))
+        facts = {"model": fingerprint(model, model_id), "variables": names, "input_dtype": cast, **options.facts}
+        with working(model):
+            return written(self, options, facts, work, _client(client))
+
+    def stitch(self, arrays: Any, *, blend: str = "crop", patches: Any = None, store: Any = None,
+               overwrite: bool = False, dtype: Any = None, channels: Any = None,
+               output_axes: str | Sequence[str] | None = None, name: str = "image", kind: str | None = None,
+               fill_value: Any = 0, chunks: Any = None, shards: Any = None, compress: Any = None,
+               memory: int | str = "1GB", progress: bool | None = None) -> Any:  # fmt: skip
+        """Put predictions that were made elsewhere back onto the grid of the image.
+
+        Parameters
+        ----------
+        arrays : array of shape (n, ..., *size), or iterable of batches of these
+            A prediction for each patch, in the order of the plan. An array may be lazy (Zarr, dask): it is read in
+            parts. Batches may be tensors.
+        patches : sequence of int, optional
+            The numbers of the patches that `arrays` are about; all by default. What no patch covers is
+            `fill_value`.
+        blend, store, overwrite, dtype, channels, output_axes, name, kind, fill_value
+            As for `map`.
+        chunks, shards, compress, memory, progress
+            As for `map`.
+
+        Returns
+        -------
+        xarray.Dataset, or list of these for several sources
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import intake_img
+        >>> image = xr.DataArray(np.arange(100).reshape(10, 10), dims=["y", "x"])
+        >>> p = image.img.patches(dict(y=4, x=4))
+        >>> bool((p.stitch(p.read(range(len(p))))["image"] == image).all())
+        True
+        """
+        options = Options(blend, store, False, overwrite, dtype, channels, output_axes, name, kind, fill_value, chunks,
+                           shards, compress, memory, progress).checked()  # fmt: skip
+        which = np.arange(len(self.plan)) if patches is None else np.asarray(patches)
+        which = np.flatnonzero(which) if which.dtype.kind == "b" else which.astype(np.int64)
+        if len(np.unique(which)) != len(which) or (len(which) and not 0 <= which.min() <= which.max() < len(self.plan)):
+            raise ValueError(f"patches= must name distinct patches, from 0 to {len(self.plan) - 1}")
+        return written(self, options, {"model": "stitch", **options.facts}, Given(self, arrays, which), None)
+
+    def _mapped_variables(self, variables: str | Sequence[str] | None) -> list[str]:
+        known = self.sources[0].variables
+        names = [known[0]] if variables is None else [variables] if isinstance(variables, str) else list(variables)
+        if missing := [v for v in names if v not in known]:
+            raise ValueError(f"variables={variables!r}: there is no {missing[0]!r}; patches have {', '.join(known)}")
+        if not names:
+            raise ValueError("variables=[]: name at least one")
+        return names
+
+
+def _client(client: Any) -> Any:
+    """Return the given or the current client of a cluster, None if there is none."""
+    import sys
+
+    if client is not None or "distributed" not in sys.modules:
+        return client
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
