@@ -149,8 +149,7 @@ def test_percentiles_out_of_core_are_those_of_numpy(data):
     elif dtype[0] == "f":
         values[1:][rng.random(len(values) - 1) < 0.1] = np.nan
         values[rng.random(len(values)) < 0.1] = -0.0
-    with np.errstate(over="ignore"):
-        values = values.astype(dtype)
+    values = np.clip(values, -6e4, 6e4).astype(dtype) if dtype == "f2" else values.astype(dtype)
     low, high = sorted(data.draw(st.lists(st.sampled_from([0, 0.1, 5, 33.3, 50, 99.9, 100]), min_size=2, max_size=2,
                                           unique=True)))  # fmt: skip
     image = stack(values[None], "yx", {"x": data.draw(st.integers(1, 80))})
