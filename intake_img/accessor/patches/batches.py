@@ -38,7 +38,9 @@ def window_length(lookahead: int | str, batch: int, patch_bytes: int) -> int:
 
 
 _PLAIN_BYTES = 2**23
-"""A window of what needs no decoding, or stays decoded: nothing is gained by looking further ahead."""
+"""A window of what needs no decoding: nothing is gained by looking further ahead than a processor's cache."""
+_KEPT_BYTES = 2**26
+"""A window of tiles that all stay in the cache: nothing is gained by larger ones, and memory is lost."""
 
 
 class Buffers:
@@ -99,7 +101,8 @@ class Batches:
                  seed: int, epoch: int, labelled: bool) -> None:  # fmt: skip
         self.patches, self.size, self.shuffle, self.drop_last = patches, size, shuffle, drop_last
         self.prefetch, self.seed, self.epoch, self.labelled = prefetch, seed, epoch, labelled
-        self.buffers = Buffers((prefetch + 2) * len(patches.variables))
+        self.buffers = patches._buffers  # of all epochs
+        self.buffers.most = max(self.buffers.most, (prefetch + 2) * len(patches.variables))
         self.window = window_length(lookahead, size, patches.patch_nbytes)
 
     def order(self) -> np.ndarray:
@@ -125,8 +128,10 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         groups = self.groups()
         many = self.window // self.size
-        if sum(self.patches._reading(v).decoded_nbytes for v in self.patches.variables) <= CACHE.limit * 3 // 4:
-            many = min(many, max(1, _PLAIN_BYTES // max(1, self.size * self.patches.patch_nbytes)))
+        tiles = sum(self.patches._reading(v).decoded_nbytes for v in self.patches.variables)
+        if tiles <= CACHE.limit * 3 // 4:
+            most = _KEPT_BYTES if tiles else _PLAIN_BYTES
+            many = min(many, max(1, most // max(1, self.size * self.patches.patch_nbytes)))
         windows = [groups[k : k + many] for k in range(0, len(groups), many)]
         if not self.prefetch:
             for w in windows:
