@@ -1,8 +1,8 @@
 """Patches, one by one and in batches, against the raw reader of each container, CAREamics and xbatcher.
 
 All turn about in one run, on the same places. Single patches keep decoded tiles of a quarter of the image, batches look
-ahead 4096 patches with the default cache, empty when an epoch begins. A rival reads some of the patches, and its time is
-scaled.
+ahead 4096 patches with the default cache, empty when an epoch begins. A rival reads some of the patches, and its time
+is scaled.
 """
 
 from __future__ import annotations

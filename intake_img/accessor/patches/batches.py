@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import threading
@@ -55,7 +56,6 @@ class Buffers:
     def __init__(self, most: int) -> None:
         self.most = most
         self._kept: list[np.ndarray] = []
-        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
         return type(self), (self.most,)
@@ -64,7 +64,7 @@ class Buffers:
         """Return an array with anything in it."""
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
-        with self._lock:
+        with _LOCK[0]:
             found = next((b for b in self._kept if b.nbytes >= nbytes and sys.getrefcount(b) <= _FREE), None)
             if found is None:
                 found = np.empty(nbytes, np.uint8)
@@ -79,6 +79,15 @@ def _free_count() -> int:
 
 
 _FREE = _free_count()
+_LOCK = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    _LOCK[0] = threading.Lock()  # a forked child may have got it locked, by a thread that it has not
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Batches:
