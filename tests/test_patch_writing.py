@@ -217,6 +217,15 @@ def test_floats_are_rounded_into_integers_and_clipped():
     assert cast(np.array([300, -5]), "u1").tolist() == [255, 0]
 
 
+def test_the_sign_of_zero_is_kept(tmp_path):
+    values = np.zeros((32, 32))
+    values[:16] = -0.0
+    p = xr.DataArray(values, dims=["y", "x"]).img.patches({"y": 8, "x": 8}, overlap=2)
+    for blend in BLENDS[:-1]:
+        out = p.map(lambda b: b, blend=blend, store=tmp_path / f"{blend}.zarr", chunks=8)
+        assert out.image.values.tobytes() == values.tobytes()
+
+
 def test_labels_are_labels(tmp_path):
     im = image()
     p = im.img.patches({"y": 16, "x": 16}, overlap=4, over=("t", "c"))

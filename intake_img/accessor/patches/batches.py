@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import threading
@@ -38,7 +39,9 @@ def window_length(lookahead: int | str, batch: int, patch_bytes: int) -> int:
 
 
 _PLAIN_BYTES = 2**23
-"""A window of what needs no decoding, or stays decoded: nothing is gained by looking further ahead."""
+"""A window of what needs no decoding: nothing is gained by looking further ahead than a processor's cache."""
+_KEPT_BYTES = 2**26
+"""A window of tiles that all stay in the cache: nothing is gained by larger ones, and memory is lost."""
 
 
 class Buffers:
@@ -53,7 +56,6 @@ class Buffers:
     def __init__(self, most: int) -> None:
         self.most = most
         self._kept: list[np.ndarray] = []
-        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
         return type(self), (self.most,)
@@ -62,7 +64,7 @@ class Buffers:
         """Return an array with anything in it."""
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
-        with self._lock:
+        with _LOCK[0]:
             found = next((b for b in self._kept if b.nbytes >= nbytes and sys.getrefcount(b) <= _FREE), None)
             if found is None:
                 found = np.empty(nbytes, np.uint8)
@@ -77,6 +79,15 @@ def _free_count() -> int:
 
 
 _FREE = _free_count()
+_LOCK = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    _LOCK[0] = threading.Lock()  # a forked child may have got it locked, by a thread that it has not
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Batches:
@@ -99,7 +110,8 @@ class Batches:
                  seed: int, epoch: int, labelled: bool) -> None:  # fmt: skip
         self.patches, self.size, self.shuffle, self.drop_last = patches, size, shuffle, drop_last
         self.prefetch, self.seed, self.epoch, self.labelled = prefetch, seed, epoch, labelled
-        self.buffers = Buffers((prefetch + 2) * len(patches.variables))
+        self.buffers = patches._buffers  # of all epochs
+        self.buffers.most = max(self.buffers.most, (prefetch + 2) * len(patches.variables))
         self.window = window_length(lookahead, size, patches.patch_nbytes)
 
     def order(self) -> np.ndarray:
@@ -125,8 +137,10 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         groups = self.groups()
         many = self.window // self.size
-        if sum(self.patches._reading(v).decoded_nbytes for v in self.patches.variables) <= CACHE.limit * 3 // 4:
-            many = min(many, max(1, _PLAIN_BYTES // max(1, self.size * self.patches.patch_nbytes)))
+        tiles = sum(self.patches._reading(v).decoded_nbytes for v in self.patches.variables)
+        if tiles <= CACHE.limit * 3 // 4:
+            most = _KEPT_BYTES if tiles else _PLAIN_BYTES
+            many = min(many, max(1, most // max(1, self.size * self.patches.patch_nbytes)))
         windows = [groups[k : k + many] for k in range(0, len(groups), many)]
         if not self.prefetch:
             for w in windows:

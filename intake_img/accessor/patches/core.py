@@ -12,7 +12,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.patches import display
-from intake_img.accessor.patches.batches import Batches
+from intake_img.accessor.patches.batches import Batches, Buffers
 from intake_img.accessor.patches.filters import Filter
 from intake_img.accessor.patches.labels import as_dataset, one
 from intake_img.accessor.patches.loaders import Loaders
@@ -67,6 +67,7 @@ class Patches(Loaders, WriteBack):
         self._plan: Plan | None = None
         self._tables: list[np.ndarray] | None = None
         self._readings: dict[str, Reading] = {}
+        self._buffers = Buffers(1)
 
     def _changed(self, **changes: Any) -> Patches:
         """Return the same patches with some attributes changed; what was read of maps and tiles is shared."""
@@ -76,7 +77,7 @@ class Patches(Loaders, WriteBack):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_tables", "_readings")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_tables", "_readings", "_buffers")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._renew()

@@ -162,6 +162,8 @@ class Gatherer:
         """Whether to read the boxes themselves, and not the tiles (of so many bytes) that they lie in."""
         if boxes == 1 and math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize * 4 > CACHE.limit:
             return True  # a tile that is too large to be kept
+        if boxes > 1 and self.pixels.nbytes <= CACHE.limit * 3 // 4:
+            return False  # all tiles will be kept
         wanted = int((high - low).prod(axis=1).sum()) * self.pixels.dtype.itemsize
         return self.direct and wanted + boxes * _CALL_BYTES < nbytes
 

@@ -62,9 +62,10 @@ class InStore:
             import zarr
 
             out = self.outputs[source]
-            keep = {"write_empty_chunks": np.dtype(out.dtype).kind in "fc"}  # -0.0 would count as empty
+            keep = np.dtype(out.dtype).kind in "fc"  # -0.0 would count as empty
             path = os.path.join(self.folder, "store", out.path, out.array)
-            self._arrays[source] = zarr.open_array(path, mode="r+", config=keep)
+            with zarr.config.set({"array.write_empty_chunks": keep}):  # which the array remembers
+                self._arrays[source] = zarr.open_array(path, mode="r+")
         return self._arrays[source]
 
     def put(self, source: int, number: int, block: np.ndarray) -> None:
