@@ -308,7 +308,7 @@ def stack(parts: Sequence[Pixels]) -> Pixels:
     return Pixels(_Stacked(readers), (len(parts), *first.shape), dtype, (1, *first.tiles), first.parallel)
 
 
-def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**25) -> Iterator[np.ndarray]:
+def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**24) -> Iterator[np.ndarray]:
     """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
 
     A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once, unless

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +43,24 @@ def nothing_stays_open():
     if len(POOL):
         gc.collect()
     assert len(POOL) == 0, f"handles stay open: {list(POOL._entries)}"
+
+
+@pytest.fixture
+def s3() -> Iterator[dict[str, Any]]:
+    """Options of a server that speaks S3 and holds one bucket, ``images``, which is empty."""
+    moto = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        # servers of one process share their buckets, and may get the port of an earlier one
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+        s3fs.S3FileSystem.clear_instance_cache()
+        options = {"key": "k", "secret": "s", "endpoint_url": url, "client_kwargs": {"region_name": "eu-west-1"}}
+        s3fs.S3FileSystem(**options).mkdir("images")
+        yield options
+    finally:
+        server.stop()

@@ -303,21 +303,6 @@ def test_http_without_ranges(server, tmp_path):
     np.testing.assert_array_equal(imload(f"{server.url}/a.npy")["image"].values, VALUES)
 
 
-@pytest.fixture(scope="module")
-def s3():
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"key": "k", "secret": "s", "endpoint_url": f"http://{host}:{port}"}
-    options["client_kwargs"] = {"region_name": "eu-west-1"}
-    fs, _ = File("s3://images/x", options).filesystem()
-    fs.mkdir("images")
-    yield options
-    server.stop()
-
-
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 @pytest.mark.parametrize("key", ["a.npz", "sub/with space.npz", "sub/100%20.npz", "a#b.npz"])
 def test_s3(s3, key):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import logging
 import math
 import os
 import random
@@ -833,21 +832,8 @@ def test_http(tmp_path, http_url, version):
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
-def test_s3():
-    moto = pytest.importorskip("moto.server")
-    logging.getLogger("werkzeug").setLevel("ERROR")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"key": "k", "secret": "s", "endpoint_url": f"http://{host}:{port}"}
-    options["client_kwargs"] = {"region_name": "eu-west-1"}
-    try:
-        import s3fs
-
-        s3fs.S3FileSystem(**options).mkdir("images")
-        ds = full()
-        for name in ("a.zarr", "sub/b.zarr.zip"):
-            imsave(ds, f"s3://images/{name}", storage_options=options)
-            assert_same(imload(f"s3://images/{name}", storage_options=options), ds)
-    finally:
-        server.stop()
+def test_s3(s3):
+    ds = full()
+    for name in ("a.zarr", "sub/b.zarr.zip"):
+        imsave(ds, f"s3://images/{name}", storage_options=s3)
+        assert_same(imload(f"s3://images/{name}", storage_options=s3), ds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import multiprocessing
 import os
@@ -463,24 +462,12 @@ def test_zarr_over_http(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
-def test_zarr_on_s3():
-    moto = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    logging.getLogger("werkzeug").setLevel("ERROR")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        options = {"key": "k", "secret": "s", "endpoint_url": f"http://{host}:{port}"}
-        options["client_kwargs"] = {"region_name": "eu-west-1"}
-        s3fs.S3FileSystem(**options).mkdir("images")
-        array = numbered("TCYX")
-        imsave(xr.DataArray(array, dims=list("tcyx")), "s3://images/a.zarr", storage_options=options)
-        stack = ZarrStack("s3://images/a.zarr", storage_options=options)
-        assert stack.source == "s3://images/a.zarr"
-        np.testing.assert_array_equal(whole(stack), array)
-    finally:
-        server.stop()
+def test_zarr_on_s3(s3):
+    array = numbered("TCYX")
+    imsave(xr.DataArray(array, dims=list("tcyx")), "s3://images/a.zarr", storage_options=s3)
+    stack = ZarrStack("s3://images/a.zarr", storage_options=s3)
+    assert stack.source == "s3://images/a.zarr"
+    np.testing.assert_array_equal(whole(stack), array)
 
 
 def test_zarr_errors_name_what_there_is(tmp_path):
