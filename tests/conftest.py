@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,9 @@ def s3() -> Iterator[dict[str, Any]]:
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        # servers of one process share their buckets, and may get the port of an earlier one
+        # servers of one process share their buckets; one that gets the port of an earlier one needs another file system
         urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
-        s3fs.S3FileSystem.clear_instance_cache()
-        options = {"key": "k", "secret": "s", "endpoint_url": url, "client_kwargs": {"region_name": "eu-west-1"}}
+        options = {"key": uuid.uuid4().hex, "secret": "s", "endpoint_url": url, "client_kwargs": {"region_name": "eu-west-1"}}
         s3fs.S3FileSystem(**options).mkdir("images")
         yield options
     finally:
