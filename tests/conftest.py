@@ -59,7 +59,12 @@ def s3() -> Iterator[dict[str, Any]]:
         url = f"http://{host}:{port}"
         # servers of one process share their buckets; one that gets the port of an earlier one needs another file system
         urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
-        options = {"key": uuid.uuid4().hex, "secret": "s", "endpoint_url": url, "client_kwargs": {"region_name": "eu-west-1"}}
+        options = {
+            "key": uuid.uuid4().hex,
+            "secret": "s",
+            "endpoint_url": url,
+            "client_kwargs": {"region_name": "eu-west-1"},
+        }
         s3fs.S3FileSystem(**options).mkdir("images")
         yield options
     finally:
