@@ -11,6 +11,7 @@ import math
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -112,10 +113,12 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
             count = len(smaller) or _depth(plan, pyramid)
             halves = [files.enter_context(_spool(path)) for _ in range(0 if smaller else count)]
             labels = image.only.attrs.get("kind") == "labels" or image.only.pixels.dtype.kind == "b"
-            extratags = [(RECORD_TAG, "s", 0, json.dumps(image.record(plan.order)), True)]
+            record = json.dumps(image.record(plan.order))
+            extratags = [(RECORD_TAG, "s", 0, record, True)]
             planes = source.planes(plan.pixels, plan.page, halves[0] if halves else None, labels)
+            said = _metadata(image, plan, name + record)
             writer.write(_pieces(planes, plan), shape=plan.pixels.shape, subifds=count or None, extratags=extratags,
-                         metadata=_metadata(image, plan), **_resolution(image, plan), **options)  # fmt: skip
+                         metadata=said, **_resolution(image, plan), **options)  # fmt: skip
             shape = plan.pixels.shape
             for n in range(count):
                 if smaller:
@@ -303,9 +306,9 @@ def _letters(plan: _Plan) -> str:
     return "".join(letters)
 
 
-def _metadata(image: Image, plan: _Plan) -> dict[str, Any]:
-    if plan.kind == "ome":
-        return _ome_metadata(image, plan)
+def _metadata(image: Image, plan: _Plan, identity: str) -> dict[str, Any]:
+    if plan.kind == "ome":  # the same image under the same name gives the same bytes: a write that is resumed as well
+        return {**_ome_metadata(image, plan), "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))}
     found: dict[str, Any] = {"axes": _letters(plan), **_calibration(image)}
     if plan.kind == "imagej":
         sizes = dict(zip(plan.axes, plan.pixels.shape, strict=True))
