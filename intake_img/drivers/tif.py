@@ -125,9 +125,7 @@ class TifSource(ImageSource):
         read_layout(handle.source, handle.scenes[number].levels[level], region, out)
 
     @classmethod
-    def plain_bytes(
-        cls, handle: TiffHandle, address: tuple[int, int]
-    ) -> tuple[int, np.dtype, tuple[int, ...]] | None:
+    def plain_bytes(cls, handle: TiffHandle, address: tuple[int, int]) -> tuple[int, np.dtype, tuple[int, ...]] | None:
         layout = handle.scenes[address[0]].levels[address[1]]
         if layout.offset is None or layout.raw is None:
             return None
