@@ -538,6 +538,8 @@ def test_on_a_cluster(tmp_path):
         assert tree(tmp_path / "there") == tree(want)
         memory = p.map(np.sqrt, blend="hann", client=client)
         np.testing.assert_array_equal(memory.image.values, out.image.values)
+        lazily = (im.chunk(t=1, y=30) + 1).img.patches({"y": 16, "x": 16}, overlap=5)  # read by tasks of the cluster
+        np.testing.assert_array_equal(lazily.map(lambda b: b).image.values, im.values + 1)
         target = tmp_path / "broken.zarr"
         with pytest.raises(RuntimeError, match="the model broke"):
             p.map(failing(20), store=target, batch_size=3, chunks=24, model_id="same")

@@ -130,7 +130,7 @@ class WriteBack:
 
         Parameters
         ----------
-        arrays : array of shape (n, ..., *size), or iterable of batches of these
+        arrays : array of shape ``(n, ..., *size)``, or iterable of batches of these
             A prediction for each patch, in the order of the plan. An array may be lazy (Zarr, dask): it is read in
             parts. Batches may be tensors.
         patches : sequence of int, optional
