@@ -546,3 +546,20 @@ def test_more_pairs_than_a_histogram_holds(monkeypatch, dtype):
         assert found[name].item() == pytest.approx(value, rel=digits.get(name, 0), nan_ok=True), name
     picture = cut.scatter("A", "B", thresholds="otsu")
     assert f"n = {a.size}" in picture.get_title()
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8"])
+def test_costes_of_wide_integers(dtype):
+    """Not each of four thousand million grey levels is tried; the threshold is that of the same image as floats."""
+    rng = np.random.default_rng(0)
+    high = 2**31 - 1 if dtype == "i4" else 2**32 - 1
+    base = rng.random((2, 120, 120))
+    base[1] = 0.5 * base[0] + 0.5 * base[1]
+    image = xr.DataArray((base * high).astype(dtype), dims=list("cyx"), coords={"c": ["a", "b"]})
+    floats = xr.DataArray(base, dims=list("cyx"), coords={"c": ["a", "b"]})
+    for method in ("simple", "bisection"):
+        found = np.array(image.img.coloc.costes_threshold("a", "b", method=method), float)
+        wanted = np.array(floats.img.coloc.costes_threshold("a", "b", method=method), float)
+        np.testing.assert_allclose(found / high, wanted, atol=1 / 256 + 1e-3)
+    with pytest.raises(ValueError, match="rescale it to 16 bits"):
+        image.img.coloc.costes_threshold("a", "b", method="cellprofiler_fast")

@@ -1,8 +1,7 @@
 """Automatic thresholds of two channels from their joint histogram: Costes' regression, in four variants, and Otsu's.
 
 Costes et al. 2004: walk down the line fitted to the scatter until the pixels below the thresholds correlate no more.
-Every
-candidate is judged from the table, in one sweep, never from the pixels again.
+Every candidate is judged from the table, in one sweep, never from the pixels again.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ METHODS = ("simple", "bisection", "cellprofiler_fast", "cellprofiler_faster")
 """Coloc 2's two steppers, and CellProfiler's "Fast" and "Faster"."""
 FLOAT_STEPS = 256
 """Grey levels that the range of a float channel is walked in."""
+MOST_STEPS = 2**17
+"""Grey levels of integers that are walked one by one; wider ranges are walked in as many steps at most."""
 
 
 def costes(
@@ -36,19 +37,18 @@ def costes(
     ----------
     table : Table
     method : {"simple", "bisection", "cellprofiler_fast", "cellprofiler_faster"}
-        ``"simple"`` steps down from the maximum of the channel with the flatter slope, one grey level (floats: 1/256
-        of the
-        range) at a time, until r below is under 1e-4 or rises. ``"bisection"`` halves steps from the middle until they
-        are under one level. Both as Coloc 2, but with the exact orthogonal slope over all pixels. The others follow
-        CellProfiler: the slope of pixels above 0 in either channel, r over all pixels below.
+        ``"simple"`` steps down from the maximum of the channel with the flatter slope, one grey level (floats: 1/256 of
+        the range; integers whose range is above 2**17: 2**-17 of it) at a time, until r below is under 1e-4 or rises.
+        ``"bisection"`` halves steps from the middle until they are under one such step. Both as Coloc 2, but with the
+        exact orthogonal slope over all pixels. The others follow CellProfiler: the slope of pixels above 0 in either
+        channel, r over all pixels below.
     limits : (float, float), optional
         Lowest and highest value of an integer dtype: thresholds are rounded to whole levels (half up) and clipped.
     scale : float
         Grey levels that CellProfiler takes for 1.0.
     ties : {"above", "below"}
-        Where CellProfiler's variants count pixels exactly on the second threshold. In CellProfiler the rounding
-        errors of
-        the slope decide.
+        Where CellProfiler's variants count pixels exactly on the second threshold. In CellProfiler the rounding errors
+        of the slope decide.
 
     Returns
     -------
@@ -82,6 +82,9 @@ class _Walk:
         self.high, self.low = float(walked.max()), float(walked.min())
         self.step = 1.0 if limits else (self.high - self.low) / FLOAT_STEPS
         self.floor = limits[0] if limits else self.low
+        if limits and self.high - self.floor > MOST_STEPS:
+            self.floor = max(self.floor, self.low - 1)  # beneath, no pixel leaves
+            self.step = float(max(1, math.ceil((self.high - self.floor) / MOST_STEPS)))
         self.table = table
         self.x = table.a - np.average(table.a, weights=table.count)
         self.y = table.b - np.average(table.b, weights=table.count)
@@ -156,6 +159,11 @@ def pearson_below(table: Table, t1: float, t2: float) -> float:
 
 
 def _cellprofiler(table: Table, scale: float, *, fast: bool, slack: float) -> tuple[float, float]:
+    if (most := max(float(table.a.max()), float(table.b.max()))) > MOST_STEPS:
+        raise ValueError(
+            f"method='cellprofiler_...' goes through single grey levels, and the image has {most:.0f} of them: rescale "
+            "it to 16 bits, or choose 'simple' or 'bisection'"
+        )
     a, b = table.a / scale, table.b / scale
     either = (table.a > 0) | (table.b > 0)
     lit = moments(table.select(either))
