@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import dask
@@ -39,6 +40,7 @@ def _context():
                 if os.environ.get("INTAKE_IMG_INTEROP") == "1":
                     pytest.fail("INTAKE_IMG_INTEROP=1, but there is no Java: apt-get install openjdk-17-jre-headless")
                 pytest.skip("there is no Java")
+            os.environ["PYSPARK_PYTHON"] = sys.executable  # not what the PATH names
             conf = pyspark.SparkConf().setMaster("local[1]").setAppName("intake_img")
             settings = {"spark.ui.enabled": "false", "spark.driver.memory": "600m", "spark.driver.host": "127.0.0.1",
                         "spark.driver.bindAddress": "127.0.0.1", "spark.ui.showConsoleProgress": "false",
