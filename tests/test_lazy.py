@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -243,7 +244,7 @@ def test_dask_arrays_fill_the_same_with_every_scheduler(scheduler):
     array = np.arange(2 * 6 * 8).reshape(2, 6, 8)
     pixels = Pixels.of(da.from_array(array, chunks=(1, 3, 8)))
     with (
-        ProcessPoolExecutor(1) as pool,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,  # a fork of a process of threads may hang
         dask.config.set(scheduler=scheduler, pool=pool if scheduler == "processes" else None),
     ):
         np.testing.assert_array_equal(pixels.transpose((2, 0, 1)).read(), array.transpose(2, 0, 1))
