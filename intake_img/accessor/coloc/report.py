@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def report(
     for name, image in images.items():
         if not isinstance(image, (xr.Dataset, xr.DataArray)):
             raise TypeError(f"images[{name!r}] is {type(image).__name__}: expected a Dataset or DataArray")
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path={path!r}: expected the name of a .html or .pdf file, not {type(path).__name__}")
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
