@@ -7,6 +7,8 @@ import gc
 import io
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -515,6 +517,19 @@ def test_flipped_bits_give_our_errors_or_a_picture(tmp_path):
                     continue
                 if path.suffix in (".png", ".apng"):  # checksums tell
                     np.testing.assert_array_equal(got.image.values, wanted.image.values)
+
+
+def test_a_process_forks_after_threads_have_read_a_video(tmp_path, film):
+    imsave(dataset(film[1][:6], "tyxc"), tmp_path / "a.mp4", lossy=True)
+    code = f"""
+import os, signal, intake_img
+ds = intake_img.imload({str(tmp_path / "a.mp4")!r}, chunks={{"t": 1}})
+ds.image.data.compute(scheduler="threads", num_workers=2)
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+os._exit(0)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])

@@ -76,6 +76,7 @@ class Video:
         self._times = sorted({p.pts for p in self._container.demux(self._video) if p.pts is not None})
         if not self._times:
             raise FormatError(f"{self._file} holds no frames")
+        self._converter = av.video.reformatter.VideoReformatter()
         self._at: Any = None  # the decoder, and the time of the frame it gave last
         self._last = -1
         self._describe(self._decode(0))
@@ -100,7 +101,9 @@ class Video:
     def frame(self, number: int) -> np.ndarray:
         """Return frame `number`, of shape ``(height, width)`` or ``(height, width, 3)``."""
         with self.lock, _damage_named(self._file):
-            return np.asarray(self._decode(number).to_ndarray(format=self._format))
+            # not frame.to_ndarray(format=...): its converter belongs to the thread, and a later fork would wait for it
+            converted = self._converter.reformat(self._decode(number), format=self._format)
+            return np.asarray(converted.to_ndarray())
 
     def _decode(self, number: int) -> Any:
         if self._at is None or not 0 < number - self._last <= 32:
