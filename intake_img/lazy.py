@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -97,6 +98,14 @@ class Pixels:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading is no more than copying from an array."""
+        reader: Any = self.reader
+        while isinstance(reader, (_Cast, _Transposed, _Reshaped, _Selected)):
+            reader = reader.reader
+        return isinstance(reader, _Memory)
 
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token
@@ -312,7 +321,7 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
     """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
 
     A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once, unless
-    that would hold more than `budget` bytes; of small planes it holds up to `slab_bytes`.
+    that would hold more than `budget` bytes, or two tiles; of small planes it holds up to `slab_bytes`.
 
     Yields
     ------
@@ -323,6 +332,8 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
     plane = math.prod(pixels.shape[lead:]) * pixels.dtype.itemsize
     if pixels.size == 0:
         return
+    if not pixels.in_memory:
+        budget = max(budget, 2 * math.prod(pixels.tiles) * pixels.dtype.itemsize)
     # innermost axis first: an axis inside one that is grouped must be whole, or planes would come out of order
     slab = [1] * lead
     for k in reversed(range(lead)):
@@ -339,7 +350,7 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
     ]
 
     def read(region: Region) -> np.ndarray:
-        if isinstance(pixels.reader, _Dask) and (chunk := pixels.reader.chunk(region)) is not None:
+        if isinstance(pixels.reader, (_Dask, _Memory)) and (chunk := pixels.reader.chunk(region)) is not None:
             return chunk
         part = pixels.select([slice(s.start, s.stop) for s in region])
         return part.read()
@@ -362,6 +373,12 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
 @dataclass(frozen=True, eq=False)
 class _Memory:
     array: np.ndarray
+
+    def chunk(self, region: Region) -> np.ndarray:
+        """Return a region, without a copy of it where there need be none."""
+        found = np.ascontiguousarray(self.array[region], self.array.dtype.newbyteorder("=")).view()
+        found.flags.writeable = False
+        return found
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         out[...] = self.array[region]
@@ -387,10 +404,10 @@ class _Dask:
         from dask.threaded import get as get_threaded
 
         part = self.array[region]
-        if get_scheduler(collections=[part]) in (get_threaded, get_sync):
+        if part.npartitions > 1 and get_scheduler(collections=[part]) in (get_threaded, get_sync):
             target: Any = _Target(out)
             da.store(part, target, lock=False)  # chunk by chunk: there is no second copy of the region
-        else:  # other processes cannot fill `out`
+        else:  # one chunk needs no more memory so; and other processes cannot fill `out`
             out[...] = part.compute()
 
 
@@ -399,6 +416,9 @@ class _Target:
     """An array to store into, that dask does not take for data of its own."""
 
     array: np.ndarray
+
+    def __dask_tokenize__(self) -> object:
+        return uuid.uuid4().hex  # what the array holds is of no interest: it need not be looked at
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.array[key] = value

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -42,7 +44,8 @@ __all__ = [
     "write_text",
 ]
 
-_BLOCK_BYTES = 2**27  # members whose source chunk is larger are read one by one
+_BLOCK_BYTES = 2**27  # files whose source chunks are larger together come through a file
+_SLAB_BYTES = 2**24  # smaller files are made by so many bytes at once
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,7 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
         axes, kept = plan.file_axes[name], plan.kept_axes[name]
         pixels = v.pixels.transpose([v.axes.index(a) for a in (*axes, *kept)])
         members = {m.place: m for m in plan.members if m.variable == name}
-        blocks = file_blocks(pixels, len(axes))
+        blocks = file_blocks(pixels, len(axes), _SLAB_BYTES)
         for region in regions_of(blocks):
             inside = [members[p] for p in product(*(range(s.start, s.stop) for s in region))]
             if any(m.name not in finished for m in inside):
@@ -308,13 +311,13 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
             return
         try:
             whole = [slice(None)] * (pixels.ndim - len(region))
-            block = pixels.select([*region, *whole])
-            if len(members) > 1:
-                block = Pixels.of(block.read())
-            for m in members:
-                at = [p - s.start for p, s in zip(m.place, region, strict=True)]
-                part = block.select([*at, *whole]).reshape(range(len(at), block.ndim))
-                make(member_image(image, plan, m, part), staging / m.name)
+            with _at_hand(pixels.select([*region, *whole]), len(region), staging) as block:
+                for m in members:
+                    at = tuple(p - s.start for p, s in zip(m.place, region, strict=True))
+                    part = block[at] if isinstance(block, np.ndarray) else block.select([*at, *whole])
+                    if isinstance(part, Pixels):
+                        part = part.reshape(range(len(at), part.ndim))
+                    make(member_image(image, plan, m, Pixels.of(part)), staging / m.name)
         except BaseException:
             failed.set()
             raise
@@ -324,14 +327,41 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
             pass
 
 
-def file_blocks(pixels: Pixels, n: int) -> tuple[tuple[int, ...], ...]:
-    """Chunks along the first `n` axes: as many files as one chunk of the source spans, if that fits into memory."""
-    item = int(np.prod(pixels.shape[n:], dtype=object)) * pixels.dtype.itemsize
-    lengths = []
-    for k in range(n):
-        tile = pixels.tiles[k] if item * pixels.tiles[k] <= _BLOCK_BYTES else 1
-        item *= tile
-        lengths.append(tile)
+@contextlib.contextmanager
+def _at_hand(block: Pixels, n: int, staging: File) -> Iterator[Pixels | np.ndarray]:
+    """Lend the pixels of several files so that taking one after the other reads no chunk of the source twice.
+
+    They are read into memory, or, if they are more than fits there, into a nameless file beside the files to be made.
+    """
+    if block.in_memory or math.prod(block.shape[:n]) == 1:
+        yield block
+        return
+    chunk = math.prod(block.tiles) * block.dtype.itemsize
+    if block.nbytes <= max(_BLOCK_BYTES, 2 * chunk):
+        yield block.read()
+        return
+    folder = os.path.abspath(staging.path) if staging.local else None
+    with tempfile.TemporaryFile(dir=folder) as file:
+        spool = np.memmap(file, block.dtype, "w+", shape=block.shape)
+        slabs = tuple(tuple(min(t, size - at) for at in range(0, size, t))
+                      for t, size in zip((*block.shape[:n], *block.tiles[n:]), block.shape, strict=True))  # fmt: skip
+        for region in regions_of(slabs):
+            spool[region] = block[region]
+        yield np.asarray(spool)
+
+
+def file_blocks(pixels: Pixels, n: int, least: int = 0) -> tuple[tuple[int, ...], ...]:
+    """Chunks along the first `n` axes: as many files as one chunk of the source spans, and `least` bytes at least."""
+    lengths = list(pixels.tiles[:n])
+    if pixels.in_memory:
+        lengths = [1] * n
+    else:
+        held = max(1, math.prod(lengths) * math.prod(pixels.shape[n:]) * pixels.dtype.itemsize)
+        for k in reversed(range(n)):
+            longer = min(pixels.shape[k], lengths[k] * max(1, least // held))
+            held, lengths[k] = held // lengths[k] * longer, longer
+            if longer < pixels.shape[k]:
+                break
     return tuple(
         tuple(min(b, n_k - at) for at in range(0, n_k, b)) or (0,)
         for n_k, b in zip(pixels.shape, lengths, strict=False)

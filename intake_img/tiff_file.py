@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["RECORD_TAG", "Scene", "TiffHandle", "open_tiff"]
 
 _FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
+_UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that hold offsets and counts
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
 # tags without which an image is another one: geometry, place and coding of pixels, and what dialects say in
@@ -59,11 +60,27 @@ class Scene:
     record: Any = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class _Tables:
+    """Where a header holds the offsets and the byte counts of strips or tiles: first byte, number, dtype of each."""
+
+    offsets: tuple[int, int, np.dtype]
+    counts: tuple[int, int, np.dtype]
+
+    def read(self, head: bytes) -> list[np.ndarray]:
+        return [np.frombuffer(head, dtype, n, at).astype(np.int64) for at, n, dtype in (self.offsets, self.counts)]
+
+    def others(self, head: bytes) -> list[bytes]:
+        """Return what `head` holds beside them."""
+        (a, n, one), (b, m, two) = sorted((self.offsets, self.counts), key=lambda table: table[0])
+        return [head[:a], head[a + n * one.itemsize : b], head[b + m * two.itemsize :]]
+
+
 class TiffHandle:
     """The index of a file, and its bytes."""
 
-    def __init__(self, source: ByteReader, scenes: Sequence[Scene]) -> None:
-        self.source, self.scenes = source, scenes
+    def __init__(self, source: ByteReader, scenes: Sequence[Scene], tables: _Tables | None = None) -> None:
+        self.source, self.scenes, self.tables = source, scenes, tables
 
     def close(self) -> None:
         self.source.close()
@@ -84,16 +101,55 @@ class TiffHandle:
             return None
         return offsets, counts, self.source.ranges(offsets, counts)
 
-    def twin(self, file: File) -> TiffHandle | None:
-        """Return a handle of another file with the same structure byte for byte, or None."""
-        if self.frame is None:
+    @cached_property
+    def head(self) -> bytes | None:
+        """What precedes the pixels of one compressed page, if that is all there is beside them."""
+        if self.tables is None or self.frame is None:
             return None
         offsets, counts, content = self.frame
+        if offsets[:1] != [0] or any(n > 3 for n in counts[1:]):  # others than the bytes that align pieces
+            return None
+        layout, head = self.scenes[0].levels[0], content[0]
+        try:
+            found = self.tables.read(head)
+        except ValueError:  # they lie elsewhere
+            return None
+        same = np.array_equal(found[0], layout.offsets[0]) and np.array_equal(found[1], layout.counts[0])  # type: ignore[index]
+        return head if same else None
+
+    def twin(self, file: File) -> TiffHandle | None:
+        """Return a handle of another file whose structure, apart from where its compressed pixels lie, is the same."""
+        if self.frame is None:
+            return None
         source = file.open()
-        if source.size == self.source.size and source.ranges(offsets, counts) == content:
-            return TiffHandle(source, self.scenes)
+        try:
+            if self.head is not None:
+                scenes = self._moved(source)
+            else:
+                offsets, counts, content = self.frame
+                same = source.size == self.source.size and source.ranges(offsets, counts) == content
+                scenes = self.scenes if same else None
+            if scenes is not None:
+                return TiffHandle(source, scenes, self.tables)
+        except BaseException:
+            source.close()
+            raise
         source.close()
         return None
+
+    def _moved(self, source: ByteReader) -> Sequence[Scene] | None:
+        """Return the one scene as it lies in a file with the same header but for its tables of strips or tiles."""
+        mine, tables = self.head, self.tables
+        if mine is None or tables is None or source.size < len(mine):
+            return None
+        head = source.ranges([0], [len(mine)])[0]
+        if tables.others(head) != tables.others(mine):
+            return None
+        scene, (offsets, counts) = self.scenes[0], tables.read(head)
+        layout = scene.levels[0]
+        if offsets.min() < 1 or counts.min() < 1 or 64 * counts.max() < layout.counts.max():  # type: ignore[union-attr]
+            return None  # missing pieces, or pixels that would inflate far more: for the parser
+        return [replace(scene, levels=[replace(layout, offsets=offsets[None], counts=counts[None])])]
 
 
 def _spans(layout: Layout) -> list[tuple[int, int]]:
@@ -105,6 +161,19 @@ def _spans(layout: Layout) -> list[tuple[int, int]]:
         return []
     starts = layout.offsets.ravel()
     return list(zip(starts.tolist(), (starts + layout.counts.ravel()).tolist(), strict=True))
+
+
+def _tables(page: tifffile.TiffPage, layout: Layout) -> _Tables | None:
+    if layout.offsets is None or layout.raw is not None:
+        return None
+    found = []
+    for codes in ((273, 324), (279, 325)):
+        tags = [page.tags[code] for code in codes if code in page.tags]
+        if len(tags) != 1 or tags[0].count != layout.offsets.size or tags[0].dtype not in _UNSIGNED:
+            return None
+        dtype = np.dtype(page.parent.byteorder + _UNSIGNED[tags[0].dtype])
+        found.append((int(tags[0].valueoffset), int(tags[0].count), dtype))
+    return _Tables(*found)
 
 
 def open_tiff(file: File) -> TiffHandle:
@@ -120,7 +189,8 @@ def open_tiff(file: File) -> TiffHandle:
     source = file.open()
     try:
         with _Parser(file, source) as parser:
-            return TiffHandle(source, parser.scenes())
+            scenes = parser.scenes()
+            return TiffHandle(source, scenes, parser.tables)
     except BaseException:
         source.close()
         raise
@@ -134,6 +204,7 @@ class _Parser:
         self.opened = contextlib.ExitStack()
         self.members: dict[str, tuple[File, tifffile.TiffFile]] = {}
         self.errors: list[str] = []
+        self.tables: _Tables | None = None
 
     def __enter__(self) -> _Parser:
         return self
@@ -163,6 +234,8 @@ class _Parser:
             else:
                 tif = self.tiff(self.file, self.source)
                 scenes = self.of_tiff(tif)
+                if len(scenes) == 1 and len(scenes[0].levels) == len(tif.pages) == 1:
+                    self.tables = _tables(tif.pages.first, scenes[0].levels[0])
         if fatal := [e for e in self.errors if _is_vital(e)]:
             raise FormatError(f"{self.file} is truncated or damaged: {fatal[0].split('>', 1)[-1].strip()}")
         if not scenes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -138,3 +139,28 @@ def test_channel_names_that_xml_cannot_hold(tmp_path: Path) -> None:
     ds = xr.Dataset({"image": (("c", "y", "x"), np.zeros((2, 4, 5), "u1"))}, {"c": ["nul\0", "a\x07b"]})
     imsave(ds, tmp_path / "f.ome.tif")
     assert_same(imload(tmp_path / "f.ome.tif"), ds)
+
+
+@pytest.mark.parametrize("chunks", [(4, 2, 8, 9), (2, 6, 8, 9), (4, 1, 5, 4), (1, 1, 8, 9), (3, 4, 8, 9)])
+@pytest.mark.parametrize("spooled", [False, True])
+def test_each_chunk_is_computed_once(
+    chunks: tuple[int, ...], spooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks span several files; where these do not fit into memory together, they come through a file."""
+    if spooled:
+        monkeypatch.setattr("intake_img.partition._BLOCK_BYTES", 0)
+        monkeypatch.setattr("intake_img.partition._SLAB_BYTES", 0)
+    values = np.arange(4 * 6 * 8 * 9, dtype="u2").reshape(4, 6, 8, 9)
+    computed: list[Any] = []
+
+    def block(block_info: Any = None) -> np.ndarray:
+        place = block_info[None]["array-location"]
+        computed.append(place)
+        return values[tuple(slice(*p) for p in place)]
+
+    lazy = da.map_blocks(block, chunks=da.core.normalize_chunks(chunks, values.shape), dtype="u2")
+    ds = xr.Dataset({"image": (("t", "z", "y", "x"), lazy)})
+    imsave(ds, tmp_path / "f.tif", partition="zyx")
+    assert len(computed) == len({tuple(map(tuple, place)) for place in computed}) == lazy.npartitions
+    np.testing.assert_array_equal(imload(tmp_path / "f.tif").image.values, values)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"f.t_{t}.tif" for t in range(4)]

@@ -484,3 +484,30 @@ def test_coordinates_of_axes_that_one_variable_lacks(tmp_path: Path) -> None:
     ds["all"] = (("y", "x"), np.ones((2, 3), "u2"))
     imsave(ds[["all", "image"]], tmp_path / "f.tif", partition="yx")
     assert_same(imload(tmp_path / "f.tif"), ds)
+
+
+@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"compression": "zlib", "tile": (16, 16), "bigtiff": True},
+                                     {"compression": "zstd", "byteorder": ">", "rowsperstrip": 7}])  # fmt: skip
+def test_compressed_files_with_the_same_header_are_not_parsed_again(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import intake_img.drivers.tif as driver
+
+    planes = np.random.default_rng(0).poisson(40, (7, 60, 50)).astype("u2")
+    planes[3] //= 20  # compresses to another length
+    for k, plane in enumerate(planes):
+        tifffile.imwrite(tmp_path / f"t_{k}.tif", plane, **options)
+    parsed = []
+    real = driver.open_tiff
+    monkeypatch.setattr(driver, "open_tiff", lambda file: (parsed.append(file.name), real(file))[1])
+    assert_array_equal(imload(f"{tmp_path}/t_{{t}}.tif").image.values, planes)
+    assert set(parsed) == {"t_0.tif"}
+    planes[4] = 0  # inflates so much that its header is looked at in full
+    tifffile.imwrite(tmp_path / "t_4.tif", planes[4], **options)
+    tifffile.imwrite(tmp_path / "t_5.tif", planes[5], description="another header", **options)
+    assert_array_equal(imload(f"{tmp_path}/t_{{t}}.tif").image.values, planes)
+    assert "t_5.tif" in parsed and "t_6.tif" not in parsed
+    content = (tmp_path / "t_6.tif").read_bytes()
+    (tmp_path / "t_6.tif").write_bytes(content[: len(content) - 200])
+    with pytest.raises(FormatError, match=r"t_6\.tif"):
+        imload(f"{tmp_path}/t_{{t}}.tif").load()

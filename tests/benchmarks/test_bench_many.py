@@ -105,7 +105,7 @@ def _imagecodecs(path: Path) -> np.ndarray:
         ("png", _pillow, 1.2),
         ("png", _imagecodecs, 1.2),
         ("tif", tifffile.imread, 1.2),
-        ("zlib", tifffile.imread, 2),
+        ("zlib", tifffile.imread, 1.2),
     ],
     ids=["png-pillow", "png-imagecodecs", "tif", "tif-zlib"],
 )
