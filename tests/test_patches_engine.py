@@ -152,6 +152,47 @@ def test_the_cache_holds_no_more_than_it_may():
 # lazily transformed data, and selections
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_image_that_fits_into_the_cache_becomes_one_array(threads):
+    reader = Counted(np.random.default_rng(0).integers(0, 60000, (50, 70)).astype("u2"))
+    pixels = Pixels(reader, (50, 70), np.dtype("u2"), (16, 16))
+    broken: list[tuple[int, ...]] = [(32, 32)]
+
+    class Damaged:
+        def read_into(self, region, out):
+            if tuple(s.start for s in region) in broken:
+                raise FormatError("no pixels there")
+            reader.read_into(region, out)
+
+    damaged = Pixels(Damaged(), (50, 70), np.dtype("u2"), (16, 16))
+    low = np.array([(y, x) for y in range(0, 31) for x in range(0, 61, 3)])
+    high = low + np.array([20, 9])
+    for k, image in enumerate((pixels, damaged)):
+        gatherer = Gatherer(image, "yx", threads)
+        out = np.zeros((len(low), 20, 9), "u2")
+        reader.regions.clear()
+        if k:
+            with pytest.raises(FormatError, match="y=32:48, x=32:48"):
+                gatherer.gather(low, high, out, np.arange(len(low)), np.zeros_like(low))
+            broken.clear()  # what was read stays, what was not is read now
+        arguments = low, high, out, np.arange(len(low)), np.zeros_like(low)
+        with_threads = [threading.Thread(target=gatherer.gather, args=arguments) for _ in range(3)]
+        for thread in with_threads:
+            thread.start()
+        for thread in with_threads:
+            thread.join()
+        expected = np.lib.stride_tricks.sliding_window_view(reader.array, (20, 9))[tuple(low.T)]
+        np.testing.assert_array_equal(out, expected)
+        assert len(reader.regions) == len(set(reader.regions)) == 4 * 5
+        assert len(CACHE) == k + 1
+        assert CACHE.nbytes == (k + 1) * reader.array.nbytes
+    CACHE.limit = reader.array.nbytes  # too small for a whole image: single tiles are kept
+    CACHE.clear()
+    gatherer.gather(low, high, out, np.arange(len(low)), np.zeros_like(low))
+    np.testing.assert_array_equal(out, expected)
+    assert len(CACHE) > 1
+
+
 def test_transformed_data_are_computed_once_a_window():
     calls = []
 

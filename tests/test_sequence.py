@@ -486,10 +486,16 @@ def test_coordinates_of_axes_that_one_variable_lacks(tmp_path: Path) -> None:
     assert_same(imload(tmp_path / "f.tif"), ds)
 
 
-@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"compression": "zlib", "tile": (16, 16), "bigtiff": True},
-                                     {"compression": "zstd", "byteorder": ">", "rowsperstrip": 7}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "zlib"},
+        {"compression": "zlib", "tile": (16, 16), "bigtiff": True},
+        {"compression": "zstd", "byteorder": ">", "rowsperstrip": 7},
+    ],
+)
 def test_compressed_files_with_the_same_header_are_not_parsed_again(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import intake_img.drivers.tif as driver
 
@@ -506,7 +512,8 @@ def test_compressed_files_with_the_same_header_are_not_parsed_again(
     tifffile.imwrite(tmp_path / "t_4.tif", planes[4], **options)
     tifffile.imwrite(tmp_path / "t_5.tif", planes[5], description="another header", **options)
     assert_array_equal(imload(f"{tmp_path}/t_{{t}}.tif").image.values, planes)
-    assert "t_5.tif" in parsed and "t_6.tif" not in parsed
+    assert "t_5.tif" in parsed
+    assert "t_6.tif" not in parsed
     content = (tmp_path / "t_6.tif").read_bytes()
     (tmp_path / "t_6.tif").write_bytes(content[: len(content) - 200])
     with pytest.raises(FormatError, match=r"t_6\.tif"):

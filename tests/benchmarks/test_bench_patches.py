@@ -2,7 +2,7 @@
 
 All turn about in one run, on the same places. Single patches keep decoded tiles of a quarter of the image, batches look
 ahead 4096 patches with the default cache, empty when an epoch begins. A rival reads some of the patches, and its time
-is scaled.
+is scaled; what CAREamics takes to load a whole TIFF file into memory before it can cut patches is added as it is.
 """
 
 from __future__ import annotations
@@ -142,12 +142,15 @@ def test_batches(container, size, ndim, rival, stored, benchmark):
     p = patches(path, size, ndim, n)
     step = n // (16 if ndim == 3 else 64 if size == 64 else 32)
     others = p.plan.start[::step].tolist()
-    theirs = (careamics if rival == "CAREamics" else xbatcher)(container, path, size, others)
+    prepare = careamics if rival == "CAREamics" else xbatcher
     best = {"ours": math.inf, "theirs": math.inf}
     for _ in range(3):
+        begun = time.perf_counter()
+        theirs = prepare(container, path, size, others)
         start = time.perf_counter()
+        loading = start - begun if rival == "CAREamics" and container.endswith("TIFF") else 0
         theirs()
-        best["theirs"] = min(best["theirs"], (time.perf_counter() - start) * n / len(others))
+        best["theirs"] = min(best["theirs"], (time.perf_counter() - start) * n / len(others) + loading)
         CACHE.clear()  # each epoch decodes each tile once
         start = time.perf_counter()
         for _ in p.batches(64, lookahead=4096, labelled=False):
@@ -164,10 +167,37 @@ def test_batches(container, size, ndim, rival, stored, benchmark):
         gate=f"2 windows of {window / 2**20:.0f} MiB, cache of {CACHE.nbytes / 2**20:.0f} MiB",
     )
     benchmark.pedantic(lambda: None, rounds=1)
-    in_memory = rival == "CAREamics" and container.endswith("TIFF")  # it holds the whole image as float32
-    del p
-    if not in_memory:
-        assert times >= (20 if container in COMPRESSED and ndim == 2 else 1)
+    in_memory = rival == "CAREamics" and container.endswith("TIFF")  # it decodes each tile once as well
+    assert times >= (20 if container in COMPRESSED and ndim == 2 and not in_memory else 1)
+
+
+@pytest.mark.parametrize(("size", "ndim"), SIZES, ids=["64x64", "256x256", "64x64x64"])
+@pytest.mark.parametrize("container", ["memmap TIFF", "zstd TIFF"])
+def test_batches_of_a_second_epoch(container, size, ndim, stored, benchmark):
+    """Both hold the decoded image in memory."""
+    path, _ = stored(container, ndim)
+    n = {(64, 2): 8192, (256, 2): 4096, (64, 3): 256}[size, ndim]
+    p = patches(path, size, ndim, n)
+    theirs = careamics(container, path, size, p.plan.start[: n // 8].tolist())
+
+    def ours() -> None:
+        for _ in p.batches(64, lookahead=4096, labelled=False):
+            pass
+
+    ours()
+    best = [math.inf, math.inf]
+    for _ in range(5):
+        for k, (run, scale) in enumerate(((ours, 1), (theirs, 8))):
+            start = time.perf_counter()
+            run()
+            best[k] = min(best[k], (time.perf_counter() - start) * scale)
+    benchmark.extra_info.update(
+        what=f"{container}, {'x'.join([str(size)] * ndim)}, second epoch, against CAREamics",
+        figure=f"{n / best[0]:,.0f}/s, {best[1] / best[0]:.1f} times",
+        raw_figure=f"{n / best[1]:,.0f}/s",
+    )
+    benchmark.pedantic(lambda: None, rounds=1)
+    assert best[1] >= best[0]
 
 
 def careamics(container: str, path: str, size: int, places: list[list[int]]) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Decoded tiles of files, kept in memory up to a number of bytes that all patches of a process share."""
+"""Decoded tiles of files, and whole small images, kept in memory up to a number of bytes that a process shares."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-
-import numpy as np
+from typing import Any
 
 __all__ = ["CACHE", "TileCache"]
 
 
 class TileCache:
-    """Tiles by key; the least recently used are forgotten first.
+    """Tiles (anything that has ``nbytes``) by key; the least recently used are forgotten first.
 
     Parameters
     ----------
@@ -29,10 +28,10 @@ class TileCache:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._tiles: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._tiles: OrderedDict[Hashable, Any] = OrderedDict()
         self.nbytes = 0
 
-    def get(self, key: Hashable) -> np.ndarray | None:
+    def get(self, key: Hashable) -> Any:
         """Return a tile, None if it is not kept."""
         with self._lock:
             tile = self._tiles.get(key)
@@ -40,9 +39,9 @@ class TileCache:
                 self._tiles.move_to_end(key)
             return tile
 
-    def put(self, key: Hashable, tile: np.ndarray) -> None:
-        """Keep a tile, unless it alone would take a quarter of what there is."""
-        if tile.nbytes * 4 > self.limit:
+    def put(self, key: Hashable, tile: Any, share: float = 0.25) -> None:
+        """Keep a tile, unless it alone would take more than its share of what there is."""
+        if tile.nbytes > self.limit * share:
             return
         with self._lock:
             if key not in self._tiles:

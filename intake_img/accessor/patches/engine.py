@@ -1,7 +1,7 @@
 """Reading many boxes of one array at once: each tile of the file is decoded once, and scattered to all who want it.
 
-Arrays in memory and plain memory-mapped files are gathered through a window view, without tiles. Axes, names and
-plans are not known here.
+Arrays in memory, plain memory-mapped files and images that fit into the cache are gathered through a window view.
+Axes, names and plans are not known here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.accessor.patches.board import Board
 from intake_img.accessor.patches.cache import CACHE
 from intake_img.accessor.patches.lineage import computed_array, file_readers, mapped_view
 from intake_img.errors import FormatError
@@ -32,6 +33,8 @@ _SMALL_BYTES = 2**14
 """Patches of at most so many bytes are gathered in one call."""
 _CALL_BYTES = 2**17
 """What can be copied in the time that one reading of a region takes beside the copying."""
+_BOARD_SHARE = 0.75
+"""Images that take at most so much of the cache are kept as a whole."""
 CHECK_SECONDS = 0.05
 """For so long a file is taken to be the one that was just looked at, where patches are read one by one."""
 
@@ -142,13 +145,18 @@ class Gatherer:
             for a, b, row, place in zip(low, high, rows.tolist(), at, strict=True):
                 self._direct(a, b, out[row], place)
             return
+        workers = self.threads or cpus()
+        if len(low) > 1 and (board := self._board(len(numbers))) is not None:
+            self.decoded += board.fill(numbers, self._read, workers if len(numbers) * item >= _THREAD_BYTES else 1)
+            _from_window(board.array, low, high, out, rows, at, whole, workers)
+            return
 
         def work(part: range) -> None:
             for k in part:
                 data, origin = self._tile(int(numbers[k]))
                 scatter(k, data, origin)
 
-        workers = min(self.threads or cpus(), len(numbers))
+        workers = min(workers, len(numbers))
         if workers == 1 or len(numbers) * item < _THREAD_BYTES:
             work(range(len(numbers)))
             return
@@ -162,10 +170,21 @@ class Gatherer:
         """Whether to read the boxes themselves, and not the tiles (of so many bytes) that they lie in."""
         if boxes == 1 and math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize * 4 > CACHE.limit:
             return True  # a tile that is too large to be kept
-        if boxes > 1 and self.pixels.nbytes <= CACHE.limit * 3 // 4:
+        if boxes > 1 and self.pixels.nbytes <= CACHE.limit * _BOARD_SHARE:
             return False  # all tiles will be kept
         wanted = int((high - low).prod(axis=1).sum()) * self.pixels.dtype.itemsize
         return self.direct and wanted + boxes * _CALL_BYTES < nbytes
+
+    def _board(self, tiles: int) -> Board | None:
+        """Return the image as a whole, if it can be kept, and so many of its tiles are wanted that this is worth it."""
+        if self.pixels.nbytes > CACHE.limit * _BOARD_SHARE:
+            return None
+        key = (self.token, "board")
+        board = CACHE.get(key)
+        if board is None and tiles * 2 >= math.prod(len(e) - 1 for e in self.edges):
+            board = Board(self.pixels.shape, self.pixels.dtype, self.edges)
+            CACHE.put(key, board, _BOARD_SHARE)
+        return board
 
     def _direct(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
         target = tuple(slice(a, a + h - b) for a, b, h in zip(at, low, high, strict=True))
