@@ -520,7 +520,20 @@ def test_counting_in_an_array_equals_sorting(dtype, spread, seed, outliers):
         a[0], b[-1], a[-1] = high, low, low
     cuts = [0, *sorted(rng.integers(0, size, 3).tolist()), size]
     parts = [joint.select(a[i:j], b[i:j]) for i, j in itertools.pairwise(cuts)]
-    found = joint.unpack(joint.count_pairs(parts, a.dtype), a.dtype)
+    counter = joint.Counter(a.dtype, size if seed % 2 else 1, cells=2**25 if seed % 3 else 1000)
+    for k in range(len(parts)) if seed % 5 else [slice(0, 2), slice(2, 4)]:
+        counter.add(parts[k] if isinstance(k, slice) else [parts[k]])
+    for packed in (joint.count_pairs(parts, a.dtype), counter.packed()):
+        check(joint.unpack(packed, a.dtype), a, b)
+    before = joint._increment
+    joint._increment = joint._increment_slowly
+    try:
+        check(joint.unpack(joint.count_pairs(parts, a.dtype), a.dtype), a, b)
+    finally:
+        joint._increment = before
+
+
+def check(found: joint.Table, a: np.ndarray, b: np.ndarray) -> None:
     pairs, counts = np.unique(np.stack([a, b]).astype(int), axis=1, return_counts=True)
     assert np.array_equal(found.a, pairs[0])
     assert np.array_equal(found.b, pairs[1])

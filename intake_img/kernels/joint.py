@@ -14,7 +14,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Packed", "Pixels", "Table", "code_of", "count_pairs", "labels_of", "merge", "select", "table_of", "unpack"]
+__all__ = [
+    "Counter",
+    "Packed",
+    "Pixels",
+    "Table",
+    "code_of",
+    "count_pairs",
+    "labels_of",
+    "merge",
+    "select",
+    "table_of",
+    "unpack",
+]
 
 Packed = tuple[np.ndarray, np.ndarray]
 """Sorted unsigned keys ``label << 2*bits | a << bits | b`` and the number of pixels of each."""
@@ -115,35 +127,151 @@ def select(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep:
     return a[keep], b[keep], None if labels is None else labels[keep]
 
 
-def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
-    """Count the distinct pairs of grey values in chunks.
+class Counter:
+    """Counts the distinct pairs of grey values in chunks, one after the other.
 
     Grey values that lie close together are counted in a two-dimensional array, all others, and pixels with labels, by
     sorting.
 
     Parameters
     ----------
-    parts : sequence of (a, b, labels or None)
-        See `select`.
     dtype : dtype of integers
         Of the grey values.
-
-    Returns
-    -------
-    (keys, counts), or None if a value does not fit into the packed key (integers wider than 16 bits).
+    size : int
+        Number of pixels that are expected: an array may have a few times as many cells.
+    most : int, optional
+        Distinct pairs that are counted at most.
+    cells : int
+        Larger arrays are not kept from chunk to chunk.
     """
-    low, bits = code_of(dtype)
-    codes = [(_codes(a, low, bits), _codes(b, low, bits), labels) for a, b, labels in parts if len(a)]
-    if any(a is None or b is None for a, b, _ in codes):
+
+    def __init__(self, dtype: np.dtype, size: int, most: int | None = None, cells: int = 2**25) -> None:
+        self.low, self.bits = code_of(dtype)
+        self.size, self.most, self.most_cells = size, most, cells
+        self.failed = self.labelled = False
+        self._box: Box | None = None
+        self._cells: Any = None
+        self._sparse: list[Packed] = []
+
+    def add(self, parts: Sequence[Pixels]) -> None:
+        """Count pixels.
+
+        Parameters
+        ----------
+        parts : sequence of (a, b, labels or None)
+            See `select`.
+        """
+        if self.failed:
+            return
+        codes: Any = [
+            (_codes(a, self.low, self.bits), _codes(b, self.low, self.bits), c) for a, b, c in parts if len(a)
+        ]
+        if any(a is None or b is None for a, b, _ in codes):
+            self._fail()
+        elif codes and (codes[0][2] is not None or self.bits == 1):
+            self.labelled = codes[0][2] is not None
+            for part in codes:
+                self._keep(_count_sorted([part], self.bits))
+        elif codes:
+            box, whole = self._fit(codes)
+            if box is None:
+                self._keep(_count_sorted(codes, self.bits))
+            else:
+                self._count(codes, box, whole)
+
+    def packed(self) -> Packed | None:
+        """Return (keys, counts); None if a value does not fit into a key (integers wider than 16 bits), or if there are
+        more pairs than there may be.
+        """
+        self._flush()
+        if self.failed:
+            return None
+        found = merge(self._sparse, 0 if self.labelled else self.bits)
+        if self.most is not None and len(found[0]) > self.most:
+            self._fail()
+            return None
+        self._sparse = [found]
+        return found
+
+    def _fail(self) -> None:
+        self.failed = True
+        self._sparse, self._box, self._cells = [], None, None
+
+    def _keep(self, packed: Packed) -> None:
+        """Keep a histogram; merge as many at a time as may be held twice."""
+        most = self.most or 2**23
+        if self._sparse and sum(len(keys) for keys, _ in (*self._sparse, packed)) > 2 * most:
+            self._sparse = [merge(self._sparse, 0 if self.labelled else self.bits)]
+            if self.most is not None and len(self._sparse[0][0]) > self.most:
+                self._fail()
+                return
+        self._sparse.append(packed)
+
+    def _flush(self) -> None:
+        if self._box is not None and not self.failed:
+            low_a, _, low_b, width = self._box
+            self._keep(_packed(self._cells, low_a, low_b, width, self.bits))
+        self._box = self._cells = None
+
+    def _fit(self, parts: Sequence[Pixels]) -> tuple[Box | None, bool]:
+        """Return the array to count in and True if it holds all pixels, False if a few lie outside; None for no array.
+
+        An array that is there grows where that leaves it small enough.
+        """
+        most = max(min(_CELLS * max(self.size, sum(len(a) for a, _, _ in parts)), max(self.most_cells, 2**25)), 2**16)
+        ranges = [(min(int(p[k].min()) for p in parts), max(int(p[k].max()) for p in parts)) for k in (0, 1)]
+        box = self._box
+        if box is None:
+            if (whole := self._wider(ranges, ranges, most)) is not None:
+                return whole, True
+            samples = [np.sort(np.concatenate([p[k][::61] for p in parts])) for k in (0, 1)]
+            few = len(samples[0]) // 400
+            return _box_of([(int(s[few]), int(s[-1 - few])) for s in samples], most), False
+        mine = [(box[0], box[0] + box[1] - 1), (box[2], box[2] + box[3] - 1)]
+        if all(a <= low and high <= b for (low, high), (a, b) in zip(ranges, mine, strict=True)):
+            return box, True
+        if (grown := self._wider(mine, ranges, most)) is not None:
+            return grown, True
+        return box, False
+
+    def _wider(self, mine: Sequence[tuple[int, int]], ranges: Sequence[tuple[int, int]], most: int) -> Box | None:
+        """Return an array that holds `mine` and `ranges`, where there is room an eighth more than it must."""
+        for share in (8, 0):
+            wider = []
+            for (a, b), (low, high) in zip(mine, ranges, strict=True):
+                more = (max(b, high) - min(a, low)) // share if share else 0
+                first = a if low > a else max(0, min(low, a) - more)
+                if first < 256 and share:
+                    first = 0  # saves a subtraction
+                last = b if high < b else min((1 << self.bits) - 1, max(high, b) + more)
+                wider.append((first, last))
+            if (found := _box_of(wider, most)) is not None:
+                return found
         return None
-    if not codes:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    if codes[0][2] is not None or bits == 1:
-        return merge([_count_sorted([part], bits) for part in codes])  # type: ignore[list-item]
-    box, whole = _box(codes)  # type: ignore[arg-type]
-    if box is None:
-        return _count_sorted(codes, bits)  # type: ignore[arg-type]
-    return _count_dense(codes, bits, box, whole)  # type: ignore[arg-type]
+
+    def _count(self, parts: Sequence[Pixels], box: Box, whole: bool) -> None:
+        """Count in an array, a slice that fits a cache at a time; pixels outside of it are sorted."""
+        low_a, height, low_b, width = box
+        if box != self._box:
+            cells = np.zeros(height * width, np.uint32)
+            if self._box is not None:
+                a, h, b, w = self._box
+                inner = cells.reshape(height, width)[a - low_a : a - low_a + h, b - low_b : b - low_b + w]
+                inner[...] = self._cells.reshape(h, w)
+            self._box, self._cells = box, cells
+        cells = self._cells
+        outside = _count_dense(parts, box, whole, cells)
+        if outside:
+            self._keep(_count_sorted(outside, self.bits))
+        if len(cells) > self.most_cells:
+            self._flush()
+
+
+def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
+    """Count the distinct pairs of grey values in chunks, all at once; see `Counter`."""
+    counter = Counter(dtype, sum(len(a) for a, _, _ in parts))
+    counter.add(parts)
+    return counter.packed()
 
 
 def _codes(values: np.ndarray, low: int, bits: int) -> np.ndarray | None:
@@ -200,53 +328,54 @@ _CELLS = 3
 """So many cells of an array to a pixel are cheaper than sorting."""
 
 
-def _box(parts: Sequence[Pixels]) -> tuple[Box | None, bool]:
-    """Return the range of grey values and True; or the range without a few outliers, if that makes it small enough for
-    an array, and False; or None if nothing does.
-    """
-    size = sum(len(a) for a, _, _ in parts)
-
-    def small(ranges: list[tuple[int, int]]) -> Box | None:
-        (low_a, high_a), (low_b, high_b) = ranges
-        height, width = high_a - low_a + 1, high_b - low_b + 1
-        return (low_a, height, low_b, width) if height * width <= max(_CELLS * size, 2**16) else None
-
-    whole = small([(min(int(p[k].min()) for p in parts), max(int(p[k].max()) for p in parts)) for k in (0, 1)])
-    if whole:
-        return whole, True
-    samples = [np.sort(np.concatenate([p[k][::61] for p in parts])) for k in (0, 1)]
-    few = len(samples[0]) // 400
-    return small([(int(s[few]), int(s[-1 - few])) for s in samples]), False
+def _box_of(ranges: Sequence[tuple[int, int]], most: int) -> Box | None:
+    """Return the array for ranges of grey values, None if it had more cells than `most`."""
+    (low_a, high_a), (low_b, high_b) = ranges
+    height, width = high_a - low_a + 1, high_b - low_b + 1
+    return (low_a, height, low_b, width) if height * width <= most else None
 
 
-def _count_dense(parts: Sequence[Pixels], bits: int, box: Box, whole: bool) -> Packed:
-    """Count in an array of the box, a slice that fits a cache at a time; pixels outside the box are sorted."""
+def _count_dense(parts: Sequence[Pixels], box: Box, whole: bool, cells: np.ndarray) -> list[Pixels]:
+    """Add pixels to the cells of an array; return those that lie outside of it."""
     low_a, height, low_b, width = box
-    cells = np.zeros(height * width + 1, np.uint32)  # the last is for what lies outside
-    keys, sums = np.empty(_SLICE, np.intp), np.empty(_SLICE, np.uint32)
-    stride, offset, one = np.uint32(width), np.uint32(low_a * width + low_b), np.uint32(1)
+    rows, columns, ones = np.empty(_SLICE, np.int32), np.empty(_SLICE, np.int32), np.ones(_SLICE, np.uint32)
     outside: list[Pixels] = []
     for a, b, _ in parts:
         for k in range(0, len(a), _SLICE):
             x, y = a[k : k + _SLICE], b[k : k + _SLICE]
-            total, at = sums[: len(x)], keys[: len(x)]
-            np.copyto(total, x)
-            total *= stride
-            total += y
-            total -= offset
             if not whole:
                 beyond = (x - x.dtype.type(low_a) >= height) | (y - y.dtype.type(low_b) >= width)  # lower wraps around
                 outside.append((x[beyond], y[beyond], None))
-                total[beyond] = height * width
-            np.copyto(at, total)
-            np.add.at(cells, at, one)
-    inside = _packed(cells[:-1], low_a, low_b, width, bits)
-    if not any(len(a) for a, _, _ in outside):
-        return inside
-    outer = _count_sorted(outside, bits)
-    found = np.concatenate([inside[0], outer[0].astype(np.uint32)])
-    order = np.argsort(found, kind="stable")  # no key is in both
-    return found[order], np.concatenate([inside[1], outer[1].astype(np.uint32)])[order]
+                x, y = x[~beyond], y[~beyond]
+            row, column = rows[: len(x)], columns[: len(x)]
+            np.copyto(row, x)
+            np.copyto(column, y)
+            if low_a:
+                row -= np.int32(low_a)
+            if low_b:
+                column -= np.int32(low_b)
+            _increment(cells, height, width, row, column, ones[: len(x)])
+    return [part for part in outside if len(part[0])]
+
+
+def _increment_slowly(cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray,
+                      ones: np.ndarray) -> None:  # fmt: skip
+    np.add.at(cells, row.astype(np.intp) * width + column, np.uint32(1))
+
+
+def _increment_by_scipy(cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray,
+                        ones: np.ndarray) -> None:  # fmt: skip
+    coo_todense(height, width, len(row), row, column, ones, cells, 0)
+
+
+try:  # what makes a sparse matrix dense adds to an array; unlike numpy's add.at it lets other threads run meanwhile
+    from scipy.sparse._sparsetools import coo_todense
+
+    _tried = np.ones(6, np.uint32)
+    _increment_by_scipy(_tried, 2, 3, np.array([1, 0, 1], np.int32), np.array([2, 0, 2], np.int32), _tried[:3].copy())
+    _increment = _increment_by_scipy if _tried.tolist() == [2, 1, 1, 1, 1, 3] else _increment_slowly
+except (ImportError, TypeError, ValueError):  # it is no part of scipy's public interface
+    _increment = _increment_slowly
 
 
 def _packed(cells: np.ndarray, low_a: int, low_b: int, width: int, bits: int) -> Packed:

@@ -5,6 +5,7 @@ Knows dask; what a chunk yields, how two yields are merged and what becomes of t
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -13,12 +14,15 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
+from intake_img.lazy import cpus
 
 __all__ = ["reduce_blocks"]
 
 _FAN_IN = 8
-_BUNDLE = 2**23
-"""So many pixels of chunks are collected before they are reduced."""
+_BUNDLE = 2**22
+"""So many pixels of chunks are added at once."""
+_CHAIN = 2**26
+"""Pixels of chunks that are added one after the other."""
 
 
 def reduce_blocks(
@@ -30,7 +34,7 @@ def reduce_blocks(
     mask: xr.DataArray | None = None,
     labels: xr.DataArray | None = None,
     halo: tuple[str, int] | None = None,
-    collect: Callable[[list[Any]], Any] | None = None,
+    collect: tuple[Callable[[int], Any], Callable[[Any, list[Any]], None], Callable[[Any], Any]] | None = None,
 ) -> np.ndarray:
     """Reduce an image over its axes of space.
 
@@ -50,9 +54,9 @@ def reduce_blocks(
     halo : (str, int), optional
         An axis of space along which each chunk is given so many pixels of its neighbours; how many it got on either
         side follows the position.
-    collect : callable, optional
-        List of what `per_block` returns, of a few chunks that follow each other, to one yield; without, what
-        `per_block` returns is the yield.
+    collect : (callable, callable, callable), optional
+        ``begin(pixels) -> state``, ``add(state, list)`` that puts what `per_block` returned of a few chunks into the
+        state, ``end(state) -> yield``; without, what `per_block` returns is the yield.
 
     Returns
     -------
@@ -60,6 +64,8 @@ def reduce_blocks(
     """
     import dask
     import dask.array as da
+    from dask.delayed import Delayed
+    from dask.highlevelgraph import HighLevelGraph
 
     order = (*scene.lead, *scene.spatial)
     planes = [pixels_of(scene.image.isel(c=c), order) for c in channels]
@@ -101,22 +107,28 @@ def reduce_blocks(
         dtype=object,
         meta=np.empty((0,) * len(order), object),
     )
-    blocks = yields.to_delayed(optimize_graph=False)
+    graph: dict[Any, Any] = {}
+    name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: no task may be taken for that of another run
     sizes = [chunks[a] for a in scene.lead]
-    tasks, places = [], []
+    pixels = [int(np.prod(s)) for s in product(*(chunks[a] for a in scene.spatial))]
+    last, places = [], []
     for place in product(*(range(len(s)) for s in sizes)):
-        parts = list(blocks[place].ravel())
-        bundles = _bundles(place, chunks, scene) if collect else [[k] for k in range(len(parts))]
-        parts = [dask.delayed(_collect, pure=False)([parts[k] for k in bundle], collect) for bundle in bundles]
+        blocks = [(yields.name, *place, *k) for k in np.ndindex(*yields.numblocks[len(place) :])]
+        if collect:
+            lead = int(np.prod([s[k] for s, k in zip(sizes, place, strict=True)]))
+            chains = _chains(_bundles(pixels, lead), lead)
+            parts = [_chain(graph, name, blocks, chain, collect) for chain in chains]
+        else:
+            parts = [_task(graph, name, _unboxed, block) for block in blocks]
         while len(parts) > 1:
-            parts = [
-                dask.delayed(_merge, pure=False)(parts[k : k + _FAN_IN], merge) for k in range(0, len(parts), _FAN_IN)
-            ]
+            parts = [_task(graph, name, _merge, parts[k : k + _FAN_IN], merge) for k in range(0, len(parts), _FAN_IN)]
         start = tuple(sum(s[:k]) for s, k in zip(sizes, place, strict=True))
-        tasks.append(dask.delayed(_finish, pure=False)(parts[0], finish, start))
+        last.append(_task(graph, name, _finish, parts[0], finish, start))
         places.append(start)
+    whole = HighLevelGraph.from_collections(name, graph, dependencies=[yields])
+    found_at = dask.compute(*[Delayed(key, whole, layer=name) for key in last])
     result = np.empty([scene.image.sizes[a] for a in scene.lead], object)
-    for start, found in zip(places, dask.compute(*tasks), strict=True):
+    for start, found in zip(places, found_at, strict=True):
         for local, value in found.items():
             result[tuple(s + k for s, k in zip(start, local, strict=True))] = value
     return result
@@ -135,19 +147,54 @@ def _widths(chunks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array([0] + [width] * (chunks - 1)), np.array([width] * (chunks - 1) + [0])
 
 
-def _bundles(place: tuple[int, ...], chunks: dict[str, tuple[int, ...]], scene: Scene) -> list[list[int]]:
-    """Numbers of the chunks at a place, in order, by bundles of about so many pixels."""
-    lead = int(np.prod([chunks[a][k] for a, k in zip(scene.lead, place, strict=True)]))
-    sizes = [lead * int(np.prod(s)) for s in product(*(chunks[a] for a in scene.spatial))]
-    bundles: list[list[int]] = []
-    room = 0
+Bundle = tuple[list[int], int]
+"""Numbers of chunks, and how many pixels they have at one position."""
+
+
+def _bundles(sizes: Sequence[int], positions: int) -> list[Bundle]:
+    """Chunks of these sizes, in order, by bundles of about so many pixels."""
+    bundles: list[Bundle] = []
     for k, size in enumerate(sizes):
-        if not bundles or size > room:
-            bundles.append([])
-            room = _BUNDLE
-        bundles[-1].append(k)
-        room -= size
+        if not bundles or (bundles[-1][1] + size) * positions > _BUNDLE:
+            bundles.append(([], 0))
+        bundles[-1] = ([*bundles[-1][0], k], bundles[-1][1] + size)
     return bundles
+
+
+def _chains(bundles: list[Bundle], positions: int) -> list[list[Bundle]]:
+    """Bundles that follow each other, enough of them for all processors; states of many positions are not held."""
+    if positions > 1:
+        return [[bundle] for bundle in bundles]
+    length = min(_CHAIN, sum(size for _, size in bundles) // (2 * cpus()))
+    chains: list[list[Bundle]] = []
+    room = 0
+    for bundle in bundles:
+        if room <= 0:
+            chains.append([])
+            room = length
+        chains[-1].append(bundle)
+        room -= bundle[1]
+    return chains
+
+
+def _task(graph: dict[Any, Any], name: str, function: Callable[..., Any], *arguments: Any) -> tuple[str, int]:
+    """Put a task into a graph; return its key."""
+    key = (name, len(graph))
+    graph[key] = (function, *arguments)
+    return key
+
+
+def _chain(graph: dict[Any, Any], name: str, blocks: Sequence[Any], chain: list[Bundle],
+           collect: tuple[Callable[..., Any], ...]) -> Any:  # fmt: skip
+    """One yield of the chunks of a chain: a state that each task fills further and hands to the next."""
+    begin, add, end = collect
+    size = sum(n for _, n in chain)
+    if len(chain) == 1:
+        return _task(graph, name, _counted, [blocks[k] for k in chain[0][0]], size, begin, add, end)
+    state: Any = None
+    for step, (bundle, _) in enumerate(chain):
+        state = _task(graph, name, _add, state, [blocks[k] for k in bundle], step, size, begin, add)
+    return _task(graph, name, _end, state, end)
 
 
 def _block(
@@ -190,9 +237,41 @@ def _at(
     return np.broadcast_to(part, space)
 
 
-def _collect(boxes: list[np.ndarray], collect: Callable[[list[Any]], Any] | None) -> dict[tuple[int, ...], Any]:
-    parts = [box.ravel()[0] for box in boxes]
-    return parts[0] if collect is None else _merge(parts, collect)
+def _unboxed(box: np.ndarray) -> dict[tuple[int, ...], Any]:
+    return box.ravel()[0]  # type: ignore[no-any-return]
+
+
+def _counted(boxes: list[np.ndarray], size: int, begin: Callable[[int], Any], add: Callable[[Any, list[Any]], None],
+             end: Callable[[Any], Any]) -> dict[tuple[int, ...], Any]:  # fmt: skip
+    """One position after the other: only one state is held."""
+    parts = [_unboxed(box) for box in boxes]
+    found = {}
+    for position in parts[0]:
+        state = begin(size)
+        add(state, [p[position] for p in parts])
+        found[position] = end(state)
+    return found
+
+
+def _add(state: Any, boxes: list[np.ndarray], step: int, size: int, begin: Callable[[int], Any],
+         add: Callable[[Any, list[Any]], None]) -> list[Any]:  # fmt: skip
+    """Add chunks of one position to a state; the first item says how often that was done."""
+    parts = [_unboxed(box) for box in boxes]
+    ((position, _),) = parts[0].items()
+    if state is None:
+        state = [0, position, begin(size)]
+    if state[0] != step:
+        raise RuntimeError(
+            "a task that counts pixels ran twice on the same state, and the result would be wrong: repeat"
+        )
+    state[0] = -1  # while it is being changed
+    add(state[2], [p[position] for p in parts])
+    state[0] = step + 1
+    return state  # type: ignore[no-any-return]
+
+
+def _end(state: list[Any], end: Callable[[Any], Any]) -> dict[tuple[int, ...], Any]:
+    return {state[1]: end(state[2])}
 
 
 def _merge(parts: list[dict[tuple[int, ...], Any]], merge: Callable[[list[Any]], Any]) -> dict[tuple[int, ...], Any]:

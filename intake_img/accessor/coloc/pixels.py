@@ -32,6 +32,8 @@ LEVELS = 2**11
 """Equal bins of a float channel with more pixels, and of integers with too many distinct pairs of values."""
 MOST_PAIRS = 2**23
 """A joint histogram holds at most so many distinct pairs of grey values (and labels)."""
+MOST_CELLS = 2**25
+"""Cells of the arrays that a task counts the pairs of channels of a chunk in, and hands to the next."""
 _AUTOMATIC = {"costes": "simple", "costes_bisection": "bisection", "costes_cellprofiler_fast": "cellprofiler_fast",
               "costes_cellprofiler_faster": "cellprofiler_faster"}  # fmt: skip
 
@@ -159,7 +161,7 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
             partial(_select, request),
             partial(_merge_counts, len(request.pairs), request.bits),
             partial(_finish_counts, request),
-            collect=partial(_count, request.dtype),
+            collect=(partial(_counters, request.dtype, len(request.pairs)), _count, _counted),
         )
         if all(r is not None for r in found.ravel()):
             return found, "joint histogram of grey levels: exact"
@@ -180,13 +182,22 @@ def _select(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: 
     return [joint.select(planes[a], planes[b], labels, keep) for a, b in request.pairs]
 
 
-def _count(dtype: np.dtype, parts: list[list[joint.Pixels]]) -> list[Any]:
-    return [_few(joint.count_pairs([part[k] for part in parts], dtype)) for k in range(len(parts[0]))]
+def _counters(dtype: np.dtype, npairs: int, size: int) -> list[joint.Counter]:
+    return [joint.Counter(dtype, size, MOST_PAIRS, MOST_CELLS // npairs) for _ in range(npairs)]
 
 
-def _few(packed: joint.Packed | None) -> joint.Packed | None:
-    """None if there are too many pairs; as a part has no more of them than the whole, the chunks do not matter."""
-    return None if packed is None or len(packed[0]) > MOST_PAIRS else packed
+def _count(counters: list[joint.Counter], parts: list[list[joint.Pixels]]) -> None:
+    for k, counter in enumerate(counters):
+        counter.add([part[k] for part in parts])
+
+
+def _counted(counters: list[joint.Counter]) -> list[joint.Packed | None]:
+    """None where there are too many pairs; as a part has no more than the whole, the chunks do not matter."""
+    return [counter.packed() for counter in counters]
+
+
+def _few(packed: joint.Packed) -> joint.Packed | None:
+    return None if len(packed[0]) > MOST_PAIRS else packed
 
 
 def _merge_counts(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
@@ -496,7 +507,7 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
             partial(_select, request),
             partial(_merge_counts, 1, request.bits),
             partial(_table_of_counts, request.dtype),
-            collect=partial(_count, request.dtype),
+            collect=(partial(_counters, request.dtype, 1), _count, _counted),
         )
         if all(r is not None for r in found.ravel()):
             return found
