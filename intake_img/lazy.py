@@ -6,8 +6,10 @@ drivers hand upwards; readers are small, picklable and stateless, and wrap each 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from intake_img.errors import AxesError, TooLargeError
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "cpus", "iter_planes", "regions_of", "stack"]
+__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "cpus", "iter_planes", "regions_of", "spooled", "stack"]
 
 _UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
@@ -317,11 +319,32 @@ def stack(parts: Sequence[Pixels]) -> Pixels:
     return Pixels(_Stacked(readers), (len(parts), *first.shape), dtype, (1, *first.tiles), first.parallel)
 
 
-def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**24) -> Iterator[np.ndarray]:
+@contextlib.contextmanager
+def spooled(pixels: Pixels, folder: str | None = None) -> Iterator[np.ndarray]:
+    """Lend all pixels as an array in a nameless file, which is filled tile by tile: for what does not fit into memory.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    folder : str, optional
+        Where the file is; by default where temporary files are.
+    """
+    with tempfile.TemporaryFile(dir=folder, prefix="intake_img-") as file:
+        array = np.asarray(np.memmap(file, pixels.dtype, "w+", shape=pixels.shape))
+        with ThreadPoolExecutor(cpus() if pixels.parallel else 1, thread_name_prefix="intake_img-spool") as pool:
+            for _ in pool.map(lambda region: pixels.read_into(region, array[region]), regions_of(pixels.auto_chunks())):
+                pass
+        yield array
+
+
+def iter_planes(
+    pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**24, folder: str | None = None
+) -> Iterator[np.ndarray]:
     """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
 
-    A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once, unless
-    that would hold more than `budget` bytes, or two tiles; of small planes it holds up to `slab_bytes`.
+    A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once; of small
+    planes it holds up to `slab_bytes`. One that would hold more than `budget` bytes, and than two tiles, passes through
+    a nameless file in `folder`.
 
     Yields
     ------
@@ -344,6 +367,9 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
         tile = pixels.tiles[k]
         most = max(1, slab_bytes // held // tile * tile, min(tile, budget // held))
         slab[k] = min(most, pixels.shape[k])
+    if not pixels.in_memory and any(t > n for t, n in zip(pixels.tiles[:lead], slab, strict=True)):
+        yield from _planes_of_file(pixels, lead, folder)
+        return
     whole = tuple(slice(0, n) for n in pixels.shape[lead:])
     regions = [
         r + whole for r in regions_of(tuple(_split(n, b) for n, b in zip(pixels.shape[:lead], slab, strict=True)))
@@ -365,6 +391,15 @@ def iter_planes(pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: 
             if n + 1 < len(regions):
                 ahead = pool.submit(read, regions[n + 1])
             yield from block.reshape(-1, *pixels.shape[lead:])
+
+
+def _planes_of_file(pixels: Pixels, lead: int, folder: str | None) -> Iterator[np.ndarray]:
+    """The planes of slabs too large for memory: all axes inside of the first that tiles span are whole."""
+    first = next(k for k in range(lead) if pixels.tiles[k] > 1)
+    lengths = (*(1,) * first, pixels.tiles[first], *pixels.shape[first + 1 :])
+    for region in regions_of(tuple(_split(n, b) for n, b in zip(pixels.shape, lengths, strict=True))):
+        with spooled(pixels.select(region), folder) as slab:
+            yield from slab.reshape(-1, *pixels.shape[lead:])
 
 
 # readers of arrays, and readers that wrap another

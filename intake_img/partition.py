@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from intake_img.axes import canonical_order, check_axes, spell
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.files import File, move_local, replacing
 from intake_img.image import Coordinate, Image, Variable, coordinate_record
-from intake_img.lazy import Pixels, cpus, regions_of
+from intake_img.lazy import Pixels, cpus, regions_of, spooled
 from intake_img.listing import find_parts, list_folder
 from intake_img.names import format_labels, member_name
 from intake_img.source import ImageSource
@@ -340,14 +339,8 @@ def _at_hand(block: Pixels, n: int, staging: File) -> Iterator[Pixels | np.ndarr
     if block.nbytes <= max(_BLOCK_BYTES, 2 * chunk):
         yield block.read()
         return
-    folder = os.path.abspath(staging.path) if staging.local else None
-    with tempfile.TemporaryFile(dir=folder) as file:
-        spool = np.memmap(file, block.dtype, "w+", shape=block.shape)
-        slabs = tuple(tuple(min(t, size - at) for at in range(0, size, t))
-                      for t, size in zip((*block.shape[:n], *block.tiles[n:]), block.shape, strict=True))  # fmt: skip
-        for region in regions_of(slabs):
-            spool[region] = block[region]
-        yield np.asarray(spool)
+    with spooled(block, os.path.abspath(staging.path) if staging.local else None) as array:
+        yield array
 
 
 def file_blocks(pixels: Pixels, n: int, least: int = 0) -> tuple[tuple[int, ...], ...]:

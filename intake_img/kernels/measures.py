@@ -255,21 +255,16 @@ def tally_pixels(
     means : (float or ndarray, float or ndarray), optional
         Means at each pixel, for the regions of Li's ICQ, which are left out without.
     """
-    regions = _regions(a, b, t1, t2, rules)
-    if means is not None:
-        sign = np.sign(a - means[0]) * np.sign(b - means[1])
-        regions |= {"icq_positive": lambda: sign > 0, "icq_zero": lambda: sign == 0}
+    if group is None and all(x.dtype.kind in "iu" and x.dtype.itemsize <= 2 for x in (a, b)):
+        return _tally_small(a, b, need, t1, t2, rules, means)
+    regions = _regions_with_signs(a, b, t1, t2, rules, means)
     single = all(x.dtype.kind == "f" and x.dtype.itemsize <= 4 for x in (a, b))
-    small = group is None and all(x.dtype.kind in "iu" and x.dtype.itemsize <= 2 for x in (a, b))
     out: dict[tuple[str, str], exact.ExactSum] = {}
     for region, sums_of in need.items():
         if region not in regions:
             continue
         keep = regions[region]()
         part = {"a": a, "b": b} if keep is None else {"a": a[keep], "b": b[keep]}
-        if small:
-            out |= {(region, name): _whole(name, part) for name in sums_of}
-            continue
         part = {k: v.astype(np.float64) for k, v in part.items()}
         index = group if keep is None or group is None else group[keep]
         for name in sums_of:
@@ -277,15 +272,54 @@ def tally_pixels(
     return out
 
 
-def _whole(name: str, part: dict[str, np.ndarray]) -> exact.ExactSum:
+def _regions_with_signs(
+    a: np.ndarray, b: np.ndarray, t1: Any, t2: Any, rules: Conventions, means: tuple[Any, Any] | None
+) -> dict[str, Callable[[], np.ndarray | None]]:
+    regions = _regions(a, b, t1, t2, rules)
+    if means is not None:
+        sign = np.sign(a - means[0]) * np.sign(b - means[1])
+        regions |= {"icq_positive": lambda: sign > 0, "icq_zero": lambda: sign == 0}
+    return regions
+
+
+_SLICE = 2**15
+"""Pixels that stay in a cache; sums of their products, of 32 bits each, are exact in float64."""
+
+
+def _tally_small(
+    a: np.ndarray, b: np.ndarray, need: Mapping[str, tuple[str, ...]], t1: Any, t2: Any, rules: Conventions,
+    means: tuple[Any, Any] | None,
+) -> dict[tuple[str, str], exact.ExactSum]:  # fmt: skip
     """The same of integers of at most 16 bits, in one group."""
-    if name == "n":
-        return exact.counts(len(part["a"]))
-    total = 0
-    for k in range(0, len(part["a"]), 2**20):  # products of 32 bits
-        factors = [part[channel][k : k + 2**20].astype(np.int64) for channel in name]
-        total += int(factors[0].sum() if len(factors) == 1 else factors[0] @ factors[1])
-    return exact.exact_sums(np.array([total >> 50 << 50, total & (2**50 - 1)], float))
+    possible = _regions_with_signs(np.empty(0), np.empty(0), 0, 0, rules, None if means is None else (0, 0))
+    totals = {(region, name): 0 for region, sums_of in need.items() if region in possible for name in sums_of}
+    for start in range(0, len(a), _SLICE):
+        x, y = (v[start : start + _SLICE].astype(np.float64) for v in (a, b))
+        regions = _regions_with_signs(x, y, t1, t2, rules, means)
+        for region, sums_of in need.items():
+            if region not in regions:
+                continue
+            keep = regions[region]()
+            n = len(x) if keep is None else int(np.count_nonzero(keep))
+            if not n:
+                continue
+            kept = {"a": x, "b": y}
+            if n < len(x) and sums_of != ("n",):
+                weight = keep.astype(np.float64)  # type: ignore[union-attr]
+                kept = {"a": x * weight, "b": y * weight}
+            for name in sums_of:
+                if name == "n":
+                    totals[region, name] += n
+                elif len(name) == 1:
+                    totals[region, name] += int(kept[name].sum())
+                else:
+                    totals[region, name] += int(kept[name[0]] @ (x if name[1] == "a" else y))
+    return {
+        key: exact.counts(total)
+        if key[1] == "n"
+        else exact.exact_sums(np.array([total >> 50 << 50, total & (2**50 - 1)], float))
+        for key, total in totals.items()
+    }
 
 
 def _exact(name: str, part: dict[str, np.ndarray], index: np.ndarray | None, single: bool) -> exact.ExactSum:
