@@ -6,10 +6,8 @@ drivers hand upwards; readers are small, picklable and stateless, and wrap each 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +24,7 @@ from intake_img.errors import AxesError, TooLargeError
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "cpus", "iter_planes", "regions_of", "spooled", "stack"]
+__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "chunk_of", "cpus", "regions_of", "split", "stack"]
 
 _UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
@@ -61,6 +59,8 @@ class Pixels:
         Whether several threads reading at once are faster. False where the reader itself uses all cores.
     many_files : bool
         Whether the reader names many files: it is then not copied into every task, and each file is a chunk of its own.
+    cuts : tuple of (ndarray or None)
+        For each axis where blocks end within it, if that is not at the multiples of `tiles`.
     """
 
     reader: Reader
@@ -69,12 +69,14 @@ class Pixels:
     tiles: tuple[int, ...]
     parallel: bool = True
     many_files: bool = False
+    cuts: tuple[np.ndarray | None, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
         tiles = tuple(min(max(int(t), 1), max(n, 1)) for t, n in zip(self.tiles, shape, strict=True))
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "tiles", tiles)
+        object.__setattr__(self, "cuts", self.cuts or (None,) * len(shape))
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
 
     @classmethod
@@ -85,7 +87,8 @@ class Pixels:
         if hasattr(array, "dask"):
             if (whole := _UNCHANGED.get(array.name)) is not None and whole.shape == array.shape:
                 return whole  # nothing was done to it: the file is read without a detour through a graph
-            return cls(_Dask(array), array.shape, array.dtype, array.chunksize, parallel=False)
+            cuts = tuple(_cuts(np.cumsum(c), t) for c, t in zip(array.chunks, array.chunksize, strict=True))
+            return cls(_Dask(array), array.shape, array.dtype, array.chunksize, parallel=False, cuts=cuts)
         array = np.asarray(array)
         return cls(_Memory(array), array.shape, array.dtype, array.shape, parallel=False)
 
@@ -100,6 +103,13 @@ class Pixels:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    def edges(self, axis: int) -> np.ndarray:
+        """Return where blocks begin along an axis, and the end of the last."""
+        n, cuts = self.shape[axis], self.cuts[axis]
+        if cuts is None:
+            cuts = np.arange(self.tiles[axis], n, self.tiles[axis])
+        return np.concatenate([[0], cuts, [n]]).astype(np.int64) if n else np.zeros(1, np.int64)
 
     @property
     def in_memory(self) -> bool:
@@ -184,7 +194,8 @@ class Pixels:
         shape = tuple(len(i) for i in indices)
         tiles = tuple(max(1, -(-t // abs(i.step))) if isinstance(i, range) else t
                       for t, i in zip(self.tiles, indices, strict=True))  # fmt: skip
-        return replace(self, reader=_Selected(self.reader, indices), shape=shape, tiles=tiles)
+        cuts = tuple(_cuts_within(self, k, i, t) for k, (i, t) in enumerate(zip(indices, tiles, strict=True)))
+        return replace(self, reader=_Selected(self.reader, indices), shape=shape, tiles=tiles, cuts=cuts)
 
     def transpose(self, order: Sequence[int]) -> Pixels:
         """Return the pixels with axis ``order[k]`` at place k."""
@@ -192,7 +203,8 @@ class Pixels:
         if order == tuple(range(self.ndim)):
             return self
         shape, tiles = tuple(self.shape[k] for k in order), tuple(self.tiles[k] for k in order)
-        return replace(self, reader=_Transposed(self.reader, order), shape=shape, tiles=tiles)
+        cuts = tuple(self.cuts[k] for k in order)
+        return replace(self, reader=_Transposed(self.reader, order), shape=shape, tiles=tiles, cuts=cuts)
 
     def plain(self) -> tuple[Pixels, tuple[int | None, ...]]:
         """Return the pixels without the transposing and reshaping around their reader, which costs time at each read.
@@ -216,7 +228,8 @@ class Pixels:
             places = tuple(places[inner[k]] if k in inner else None for k in range(ndim))
             shape = tuple(pixels.shape[inner[k]] if k in inner else 1 for k in range(ndim))
             tiles = tuple(pixels.tiles[inner[k]] if k in inner else 1 for k in range(ndim))
-            pixels = replace(pixels, reader=outer.reader, shape=shape, tiles=tiles)
+            cuts = tuple(pixels.cuts[inner[k]] if k in inner else None for k in range(ndim))
+            pixels = replace(pixels, reader=outer.reader, shape=shape, tiles=tiles, cuts=cuts)
         return pixels, places
 
     def reshape(self, axes: Sequence[int | None]) -> Pixels:
@@ -225,7 +238,8 @@ class Pixels:
             raise AxesError(f"an axis of length {lost[0]} cannot be left out")
         shape = tuple(1 if k is None else self.shape[k] for k in axes)
         tiles = tuple(1 if k is None else self.tiles[k] for k in axes)
-        return replace(self, reader=_Reshaped(self.reader, tuple(axes), self.ndim), shape=shape, tiles=tiles)
+        cuts = tuple(None if k is None else self.cuts[k] for k in axes)
+        return replace(self, reader=_Reshaped(self.reader, tuple(axes), self.ndim), shape=shape, tiles=tiles, cuts=cuts)
 
     def astype(self, dtype: Any) -> Pixels:
         """Return the pixels cast to `dtype` when they are read."""
@@ -316,90 +330,34 @@ def stack(parts: Sequence[Pixels]) -> Pixels:
             )
     dtype = np.result_type(*[p.dtype for p in parts])
     readers = tuple(p.astype(dtype).reader for p in parts)
-    return Pixels(_Stacked(readers), (len(parts), *first.shape), dtype, (1, *first.tiles), first.parallel)
+    cuts = (None, *first.cuts)
+    return Pixels(_Stacked(readers), (len(parts), *first.shape), dtype, (1, *first.tiles), first.parallel, cuts=cuts)
 
 
-@contextlib.contextmanager
-def spooled(pixels: Pixels, folder: str | None = None) -> Iterator[np.ndarray]:
-    """Lend all pixels as an array in a nameless file, which is filled tile by tile: for what does not fit into memory.
+def chunk_of(pixels: Pixels, region: Region) -> np.ndarray | None:
+    """Return a region that need not be copied, as it is in memory or one chunk of a dask array; else None."""
+    return pixels.reader.chunk(region) if isinstance(pixels.reader, (_Dask, _Memory)) else None
 
-    Parameters
-    ----------
-    pixels : Pixels
-    folder : str, optional
-        Where the file is; by default where temporary files are.
+
+def split(edges: np.ndarray, most: int) -> tuple[int, ...]:
+    """Return the lengths of parts of an axis of at most `most` pixels that cut as few chunks as can be.
+
+    Examples
+    --------
+    >>> split(np.array([0, 3, 7, 11, 12]), 8)
+    (7, 5)
+    >>> split(np.array([0, 3, 7, 11, 12]), 2)
+    (2, 1, 2, 2, 2, 2, 1)
     """
-    with tempfile.TemporaryFile(dir=folder, prefix="intake_img-") as file:
-        array = np.asarray(np.memmap(file, pixels.dtype, "w+", shape=pixels.shape))
-        with ThreadPoolExecutor(cpus() if pixels.parallel else 1, thread_name_prefix="intake_img-spool") as pool:
-            for _ in pool.map(lambda region: pixels.read_into(region, array[region]), regions_of(pixels.auto_chunks())):
-                pass
-        yield array
-
-
-def iter_planes(
-    pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**24, folder: str | None = None
-) -> Iterator[np.ndarray]:
-    """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
-
-    A slab is as many planes as one row of native tiles (or dask chunks) spans, so that each tile is read once; of small
-    planes it holds up to `slab_bytes`. One that would hold more than `budget` bytes, and than two tiles, passes through
-    a nameless file in `folder`.
-
-    Yields
-    ------
-    ndarray
-        Arrays of ``pixels.shape[-ndim:]``, C-contiguous; not to be changed, they may be the caller's own data.
-    """
-    lead = pixels.ndim - ndim
-    plane = math.prod(pixels.shape[lead:]) * pixels.dtype.itemsize
-    if pixels.size == 0:
-        return
-    if not pixels.in_memory:
-        budget = max(budget, 2 * math.prod(pixels.tiles) * pixels.dtype.itemsize)
-    # innermost axis first: an axis inside one that is grouped must be whole, or planes would come out of order
-    slab = [1] * lead
-    for k in reversed(range(lead)):
-        inner_whole = all(slab[j] == pixels.shape[j] for j in range(k + 1, lead))
-        if not inner_whole:
-            break
-        held = max(1, plane * math.prod(slab))
-        tile = pixels.tiles[k]
-        most = max(1, slab_bytes // held // tile * tile, min(tile, budget // held))
-        slab[k] = min(most, pixels.shape[k])
-    if not pixels.in_memory and any(t > n for t, n in zip(pixels.tiles[:lead], slab, strict=True)):
-        yield from _planes_of_file(pixels, lead, folder)
-        return
-    whole = tuple(slice(0, n) for n in pixels.shape[lead:])
-    regions = [
-        r + whole for r in regions_of(tuple(_split(n, b) for n, b in zip(pixels.shape[:lead], slab, strict=True)))
-    ]
-
-    def read(region: Region) -> np.ndarray:
-        if isinstance(pixels.reader, (_Dask, _Memory)) and (chunk := pixels.reader.chunk(region)) is not None:
-            return chunk
-        part = pixels.select([slice(s.start, s.stop) for s in region])
-        return part.read()
-
-    if len(regions) == 1:
-        yield from read(regions[0]).reshape(-1, *pixels.shape[lead:])
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
-        ahead = pool.submit(read, regions[0])
-        for n, _ in enumerate(regions):
-            block = ahead.result()
-            if n + 1 < len(regions):
-                ahead = pool.submit(read, regions[n + 1])
-            yield from block.reshape(-1, *pixels.shape[lead:])
-
-
-def _planes_of_file(pixels: Pixels, lead: int, folder: str | None) -> Iterator[np.ndarray]:
-    """The planes of slabs too large for memory: all axes inside of the first that tiles span are whole."""
-    first = next(k for k in range(lead) if pixels.tiles[k] > 1)
-    lengths = (*(1,) * first, pixels.tiles[first], *pixels.shape[first + 1 :])
-    for region in regions_of(tuple(_split(n, b) for n, b in zip(pixels.shape, lengths, strict=True))):
-        with spooled(pixels.select(region), folder) as slab:
-            yield from slab.reshape(-1, *pixels.shape[lead:])
+    lengths: list[int] = []
+    start = 0
+    ends = edges.tolist()[1:]
+    for k, end in enumerate(ends):
+        if k + 1 < len(ends) and ends[k + 1] - start <= most:
+            continue
+        lengths += [min(most, end - at) for at in range(start, end, most)]
+        start = end
+    return tuple(lengths)
 
 
 # readers of arrays, and readers that wrap another
@@ -525,6 +483,25 @@ class _Selected:
                 whole = _empty(tuple(s.stop - s.start for s in base), out.dtype)
                 self.reader.read_into(base, whole)
                 target[...] = whole[tuple(slice(None, None, step) for step in steps)]
+
+
+def _cuts(ends: np.ndarray, tile: int) -> np.ndarray | None:
+    """Ends of blocks within an axis, None if all are multiples of a length."""
+    inner = ends[:-1]
+    return None if not (inner % tile).any() and (np.diff(inner, prepend=0) == tile).all() else inner
+
+
+def _cuts_within(pixels: Pixels, axis: int, index: range | tuple[int, ...], tile: int) -> np.ndarray | None:
+    """Where blocks end within a selection of an axis."""
+    cuts = pixels.cuts[axis]
+    if isinstance(index, range) and index.step == 1:
+        if cuts is None and index.start % pixels.tiles[axis] == 0:
+            return None
+        inner = pixels.edges(axis)[1:-1] - index.start
+        inner = inner[(inner > 0) & (inner < len(index))]
+    else:
+        inner = np.flatnonzero(np.diff(np.searchsorted(pixels.edges(axis), np.asarray(index), "right"))) + 1
+    return _cuts(np.append(inner, len(index)), tile)
 
 
 def _runs(index: range | tuple[int, ...]) -> list[tuple[slice, slice, int]]:

@@ -25,10 +25,11 @@ from intake_img.axes import canonical_order, check_axes, spell
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.files import File, move_local, replacing
 from intake_img.image import Coordinate, Image, Variable, coordinate_record
-from intake_img.lazy import Pixels, cpus, regions_of, spooled
+from intake_img.lazy import Pixels, cpus, regions_of, split
 from intake_img.listing import find_parts, list_folder
 from intake_img.names import format_labels, member_name
 from intake_img.source import ImageSource
+from intake_img.streams import Once
 
 __all__ = [
     "Member",
@@ -297,7 +298,7 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
         axes, kept = plan.file_axes[name], plan.kept_axes[name]
         pixels = v.pixels.transpose([v.axes.index(a) for a in (*axes, *kept)])
         members = {m.place: m for m in plan.members if m.variable == name}
-        blocks = file_blocks(pixels, len(axes), _SLAB_BYTES)
+        blocks = file_blocks(pixels, len(axes), min(_SLAB_BYTES, pixels.nbytes // (4 * cpus())))
         for region in regions_of(blocks):
             inside = [members[p] for p in product(*(range(s.start, s.stop) for s in region))]
             if any(m.name not in finished for m in inside):
@@ -328,37 +329,30 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
 
 @contextlib.contextmanager
 def _at_hand(block: Pixels, n: int, staging: File) -> Iterator[Pixels | np.ndarray]:
-    """Lend the pixels of several files so that taking one after the other reads no chunk of the source twice.
-
-    They are read into memory, or, if they are more than fits there, into a nameless file beside the files to be made.
-    """
+    """Lend the pixels of several files so that taking one after the other reads no chunk of the source twice."""
+    chunk = math.prod(block.tiles) * block.dtype.itemsize
     if block.in_memory or math.prod(block.shape[:n]) == 1:
         yield block
-        return
-    chunk = math.prod(block.tiles) * block.dtype.itemsize
-    if block.nbytes <= max(_BLOCK_BYTES, 2 * chunk):
+    elif block.nbytes <= max(_BLOCK_BYTES, 2 * chunk):
         yield block.read()
-        return
-    with spooled(block, os.path.abspath(staging.path) if staging.local else None) as array:
-        yield array
+    else:
+        once = Once(block, os.path.abspath(staging.path) if staging.local else None, _BLOCK_BYTES)
+        with contextlib.closing(once):
+            yield replace(block, reader=once)
 
 
 def file_blocks(pixels: Pixels, n: int, least: int = 0) -> tuple[tuple[int, ...], ...]:
     """Chunks along the first `n` axes: as many files as one chunk of the source spans, and `least` bytes at least."""
-    lengths = list(pixels.tiles[:n])
     if pixels.in_memory:
-        lengths = [1] * n
-    else:
-        held = max(1, math.prod(lengths) * math.prod(pixels.shape[n:]) * pixels.dtype.itemsize)
-        for k in reversed(range(n)):
-            longer = min(pixels.shape[k], lengths[k] * max(1, least // held))
-            held, lengths[k] = held // lengths[k] * longer, longer
-            if longer < pixels.shape[k]:
-                break
-    return tuple(
-        tuple(min(b, n_k - at) for at in range(0, n_k, b)) or (0,)
-        for n_k, b in zip(pixels.shape, lengths, strict=False)
-    )
+        return tuple((1,) * size or (0,) for size in pixels.shape[:n])
+    lengths = list(pixels.tiles[:n])
+    held = max(1, math.prod(lengths) * math.prod(pixels.shape[n:]) * pixels.dtype.itemsize)
+    for k in reversed(range(n)):
+        longer = min(pixels.shape[k], lengths[k] * max(1, least // held))
+        held, lengths[k] = held // lengths[k] * longer, longer
+        if longer < pixels.shape[k]:
+            break
+    return tuple(split(pixels.edges(k), length) or (0,) for k, length in enumerate(lengths))
 
 
 def _token(image: Image, plan: Plan, settings: Mapping[str, Any]) -> str:

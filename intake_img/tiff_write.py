@@ -21,8 +21,9 @@ import numpy as np
 from intake_img.axes import RGB, spell
 from intake_img.errors import CannotWriteError, IntakeImgError, MissingExtraError
 from intake_img.image import Image, Variable
-from intake_img.lazy import Pixels, iter_planes
+from intake_img.lazy import Pixels
 from intake_img.ome import channel_metadata, unit_name
+from intake_img.streams import iter_planes
 from intake_img.tiff_file import RECORD_TAG
 from intake_img.units import canonical, convert, known_spacing, parse_unit
 
@@ -102,7 +103,7 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
         )
     plan = _plan(image, name.lower(), _tile(tile), _codec(compress), rgb, bigtiff, bool(pyramid or levels))
     smaller = [_stored(_like(level, image), plan).pixels for level in levels]
-    source = _Source(progress)
+    source = _Source(progress, os.path.dirname(os.path.abspath(path)))
     options = {**_options(plan), "dtype": plan.pixels.dtype}
     try:
         with (
@@ -419,11 +420,11 @@ def _ome_times(image: Image, sizes: Mapping[str, int], rgb: bool) -> dict[str, A
 class _Source:
     """Iterates over planes, and remembers whether an error came from there rather than from the writer."""
 
-    def __init__(self, progress: Callable[[int], None] | None) -> None:
-        self.progress, self.failed = progress, False
+    def __init__(self, progress: Callable[[int], None] | None, folder: str) -> None:
+        self.progress, self.folder, self.failed = progress, folder, False
 
     def planes(self, pixels: Pixels, ndim: int, spool: IO[bytes] | None, labels: bool) -> Iterator[np.ndarray]:
-        planes = iter_planes(pixels, ndim)
+        planes = iter_planes(pixels, ndim, folder=self.folder)
         while True:
             try:
                 plane = next(planes, None)

@@ -6,6 +6,7 @@ Zarr formats, and how an array is halved into the next level of a pyramid. What 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -21,6 +22,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.files import File
 from intake_img.lazy import Pixels, Region
+from intake_img.streams import Once
 
 __all__ = [
     "METADATA_FILES",
@@ -183,7 +185,7 @@ def block_shape(
 
     Every block is made of whole `unit` (chunks or shards of the target), so that each is written once. It is made of
     whole `tiles` of the source as well, so that each is read once, unless that takes more than `most` bytes.
-    It grows to about `least` bytes.
+    It grows to about `least` bytes. Tiles that blocks cut are kept until the next blocks come to them.
 
     Examples
     --------
@@ -221,11 +223,18 @@ def write_pixels(
     roomy = math.prod(block) * item <= _MOST_BYTES
     edges = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(pixels.shape, block, strict=True)]
 
+    root = getattr(array.store, "root", None)
+    once = Once(pixels, None if root is None else str(root), _MOST_BYTES)
+
     def read(region: Region) -> np.ndarray:
-        return pixels.select(region).read()
+        if once.aligned(region) or pixels.in_memory:
+            return pixels.select(region).read()
+        out = np.empty([s.stop - s.start for s in region], pixels.dtype)
+        once.read_into(region, out)
+        return out
 
     regions = list(product(*edges))
-    with ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
+    with contextlib.closing(once), ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
         ahead = pool.submit(read, regions[0])
         for n, region in enumerate(regions):
             data, more = ahead.result(), n + 1 < len(regions)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import pickle
+import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 
 from intake_img import lazy
 from intake_img.errors import AxesError, TooLargeError
-from intake_img.lazy import CHUNK_BYTES, Pixels, iter_planes, regions_of, stack
+from intake_img.lazy import CHUNK_BYTES, Pixels, regions_of, stack
+from intake_img.streams import Once, iter_planes
 
 
 @dataclass(frozen=True)
@@ -191,10 +194,64 @@ def test_each_tile_is_read_once():
         seen |= tiles
 
 
-def test_slabs_respect_the_budget():
-    pixels = pixels_of(np.zeros((64, 32, 32), "uint8"), (16, 32, 32))
-    list(iter_planes(pixels, 2, budget=8 * 1024, slab_bytes=1024))
-    assert max(z.stop - z.start for z, *_ in pixels.reader.regions) <= 8
+def test_tiles_beyond_the_budget_pass_through_a_file(tmp_path, monkeypatch):
+    array = np.random.default_rng(0).integers(0, 255, (64, 32, 32), "uint8")
+    pixels = pixels_of(array, (16, 8, 32))
+    made = []
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **given: (made.append(given["dir"]), real(**given))[1])
+    planes = list(iter_planes(pixels, 2, budget=8 * 1024, slab_bytes=1024, folder=str(tmp_path)))
+    np.testing.assert_array_equal(planes, array)
+    assert len(pixels.reader.regions) == 4
+    assert made == [str(tmp_path)]
+    assert not list(tmp_path.iterdir())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_no_chunk_is_computed_twice(data):
+    """Whatever the chunks are, whatever was selected, transposed or added before, in planes and in any blocks."""
+    shape = tuple(data.draw(st.lists(st.integers(1, 7), min_size=3, max_size=4)))
+    chunks = []
+    for n in shape:
+        cuts = sorted(data.draw(st.sets(st.integers(1, max(1, n - 1)), max_size=3)) - {n})
+        chunks.append(tuple(np.diff([0, *cuts, n]).tolist()))
+    array = np.arange(math.prod(shape)).reshape(shape)
+    computed: list[tuple[tuple[int, ...], ...]] = []
+    lock = threading.Lock()
+
+    def block(block_info=None):
+        place = tuple(map(tuple, block_info[None]["array-location"]))
+        with lock:
+            computed.append(place)
+        return array[tuple(slice(*p) for p in place)]
+
+    lazy = Pixels.of(da.map_blocks(block, chunks=tuple(chunks), dtype=array.dtype))
+    keys = []
+    for n in shape:
+        start = data.draw(st.integers(0, n - 1))
+        step = data.draw(st.sampled_from([1, 1, 2]))
+        keys.append(slice(start, data.draw(st.integers(start + 1, n)), step))
+    order = data.draw(st.permutations(range(len(shape))))
+    pixels = lazy.select(keys).transpose(order)
+    expected = array[tuple(keys)].transpose(order)
+    budget = data.draw(st.sampled_from([1, 60, 2**20]))
+    if data.draw(st.booleans()):
+        ndim = data.draw(st.integers(1, 2))
+        found = np.array(list(iter_planes(pixels, ndim, budget, data.draw(st.sampled_from([1, 200]))))).reshape(
+            expected.shape
+        )
+    else:
+        blocks = [data.draw(st.integers(1, n)) for n in pixels.shape]
+        once = Once(pixels, budget=budget)
+        found = np.empty_like(expected)
+        grid = [tuple(min(b, n - a) for a in range(0, n, b)) for n, b in zip(pixels.shape, blocks, strict=True)]
+        for region in regions_of(tuple(grid)):
+            once.read_into(region, found[region])
+        assert not once._kept
+        once.close()
+    np.testing.assert_array_equal(found, expected)
+    assert len(computed) == len(set(computed))
 
 
 def test_no_planes_in_nothing():

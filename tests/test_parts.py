@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -164,3 +165,15 @@ def test_each_chunk_is_computed_once(
     assert len(computed) == len({tuple(map(tuple, place)) for place in computed}) == lazy.npartitions
     np.testing.assert_array_equal(imload(tmp_path / "f.tif").image.values, values)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"f.t_{t}.tif" for t in range(4)]
+
+
+def test_no_room_for_what_passes_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("intake_img.streams._allocate", full)
+    monkeypatch.setattr("intake_img.partition._BLOCK_BYTES", 0)
+    lazy = da.zeros((4, 6, 8, 9), chunks=(4, 1, 5, 4), dtype="u2")
+    with pytest.raises(OSError, match="no space left for"):
+        imsave(xr.Dataset({"image": (("t", "z", "y", "x"), lazy)}), tmp_path / "f.tif", partition="zyx")
+    assert all(p.name == ".f.tif.partial" for p in tmp_path.iterdir())  # what resume=True goes on with

@@ -24,7 +24,8 @@ from intake_img.drivers._containers import KEY, png_chunks
 from intake_img.drivers._video import write_video
 from intake_img.errors import CannotWriteError, MissingExtraError, UnitsError
 from intake_img.image import Image, Variable
-from intake_img.lazy import Pixels, iter_planes
+from intake_img.lazy import Pixels
+from intake_img.streams import iter_planes
 from intake_img.units import convert
 
 __all__ = ["KINDS", "write"]

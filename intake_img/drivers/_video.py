@@ -15,7 +15,8 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
 from intake_img.files import File
-from intake_img.lazy import Pixels, iter_planes
+from intake_img.lazy import Pixels
+from intake_img.streams import iter_planes
 
 __all__ = ["Video", "write_video"]
 

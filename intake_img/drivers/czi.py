@@ -45,9 +45,10 @@ from intake_img.czi_metadata import RECORD, Facts, parse_metadata, without_recor
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, SceneError
 from intake_img.files import ByteReader, File
 from intake_img.image import Coordinate, Image, Variable
-from intake_img.lazy import CHUNK_BYTES, Region, iter_planes
+from intake_img.lazy import CHUNK_BYTES, Region
 from intake_img.raw import read_raw
 from intake_img.source import ImageSource, check_level, translated_errors
+from intake_img.streams import iter_planes
 from intake_img.units import convert, parse_unit
 
 __all__ = ["CziSource"]

@@ -19,9 +19,10 @@ from intake_img.axes import CANONICAL, default_axes
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.files import ByteReader, File
 from intake_img.image import Image, Variable
-from intake_img.lazy import Region, iter_planes
+from intake_img.lazy import Region
 from intake_img.raw import map_raw, read_raw
 from intake_img.source import ImageSource, Probe
+from intake_img.streams import iter_planes
 
 __all__ = ["NpySource"]
 

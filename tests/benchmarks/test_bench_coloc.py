@@ -194,4 +194,5 @@ def test_larger_than_memory(benchmark, tmp_path, codec):
         ratio=ratio, processor_ratio=used, read_s=min(times["read"]), memory_of_image=share, gb=size / 1e9
     )
     assert share < 0.1
-    assert used < (6 if codec == "raw" else 3)
+    if codec != "raw":  # from memory, mapped, bytes come several times as fast as pairs can be counted
+        assert ratio < 1.5
