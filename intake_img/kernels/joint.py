@@ -274,6 +274,55 @@ def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
     return counter.packed()
 
 
+@dataclass(frozen=True)
+class Coarse:
+    """A joint histogram of bins of 2**shift grey levels: for more pairs of values than can be held.
+
+    Parameters
+    ----------
+    packed : (keys, counts)
+        As of 16 bits.
+    shifts : (int, int)
+        Of both channels.
+    """
+
+    packed: Packed
+    shifts: tuple[int, int]
+
+    @classmethod
+    def of(cls, part: Pixels, levels: int) -> Coarse:
+        """Count pixels, integers of at most 16 bits, in the narrowest bins of which there are at most `levels`."""
+        low, bits = code_of(part[0].dtype)
+        codes: list[Any] = [_codes(v, low, bits) for v in part[:2]]
+        shifts = [0, 0]
+        for k in range(2):
+            while len(codes[k]) and int(codes[k].max()) >> shifts[k] >= levels:
+                shifts[k] += 1
+            codes[k] = codes[k].astype(np.uint16, copy=False) >> np.uint16(shifts[k])
+        packed = count_pairs([(codes[0], codes[1], part[2])], np.dtype(np.uint16))
+        assert packed is not None
+        return cls(packed, (shifts[0], shifts[1]))
+
+    @classmethod
+    def merged(cls, parts: Sequence[Coarse], bits: int) -> Coarse:
+        """Return the sum, in the widest bins of all; see `merge`."""
+        widest = max(p.shifts[0] for p in parts), max(p.shifts[1] for p in parts)
+        return cls(merge([p._widened(widest) for p in parts], bits), widest)
+
+    def _widened(self, shifts: tuple[int, int]) -> Packed:
+        keys, counts = self.packed
+        if shifts == self.shifts or not len(keys):
+            return self.packed
+        kind, more = keys.dtype.type, [new - old for new, old in zip(shifts, self.shifts, strict=True)]
+        mask = kind(0xFFFF)
+        a, b = (keys >> kind(16)) & mask, keys & mask
+        wide = (keys & ~kind(0xFFFFFFFF)) | (a >> kind(more[0])) << kind(16) | b >> kind(more[1])
+        order = np.argsort(wide, kind="stable")
+        wide = wide[order]
+        starts = np.concatenate([[0], np.flatnonzero(wide[1:] != wide[:-1]) + 1])
+        return wide[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
+
+
 def _codes(values: np.ndarray, low: int, bits: int) -> np.ndarray | None:
     """Grey values as unsigned integers of the given bits; None if one does not fit."""
     if values.dtype.kind == "b":

@@ -9,6 +9,7 @@ result's attributes say which.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -29,7 +30,7 @@ __all__ = ["LEVELS", "Request", "histogram", "measure", "thresholds_of"]
 FEW_PIXELS = 2**23
 """Floats of at most so many pixels at a position are ranked exactly."""
 LEVELS = 2**11
-"""Equal bins of a float channel with more pixels, and of integers with too many distinct pairs of values."""
+"""Equal bins, at most, of a float channel with more pixels, and of integers with too many distinct pairs of values."""
 MOST_PAIRS = 2**23
 """A joint histogram holds at most so many distinct pairs of grey values (and labels)."""
 MOST_CELLS = 2**25
@@ -157,13 +158,13 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
     channels = sorted({c for pair in request.pairs for c in pair})
     run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
     if request.dtype.kind in "biu":
-        found = run(
-            partial(_select, request),
-            partial(_merge_counts, len(request.pairs), request.bits),
-            partial(_finish_counts, request),
-            collect=(partial(_counters, request.dtype, len(request.pairs)), _count, _counted),
-        )
-        if all(r is not None for r in found.ravel()):
+        with contextlib.suppress(_TooManyPairs):
+            found = run(
+                partial(_select, request),
+                partial(_merge_counts, len(request.pairs), request.bits),
+                partial(_finish_counts, request),
+                collect=(partial(_counters, request.dtype, len(request.pairs)), _count, _counted),
+            )
             return found, "joint histogram of grey levels: exact"
     elif request.dtype.kind != "f":
         raise TypeError(f"the image is {request.dtype}: expected integers or floats")
@@ -172,7 +173,8 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
             partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request)
         )
         return found, "all pixels: exact"
-    return _stream(run, request), f"exact sums; ranks and automatic thresholds from {LEVELS} equal bins of each channel"
+    method = f"exact sums; ranks and automatic thresholds from at most {LEVELS} equal bins of each channel"
+    return _stream(run, request), method
 
 
 # integers: joint histograms
@@ -182,6 +184,13 @@ def _select(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: 
     return [joint.select(planes[a], planes[b], labels, keep) for a, b in request.pairs]
 
 
+class _TooManyPairs(Exception):
+    """There are more distinct pairs of values than a histogram holds, or values that do not fit into its keys.
+
+    As a part of an image has no more of them than the whole, chunks do not matter.
+    """
+
+
 def _counters(dtype: np.dtype, npairs: int, size: int) -> list[joint.Counter]:
     return [joint.Counter(dtype, size, MOST_PAIRS, MOST_CELLS // npairs) for _ in range(npairs)]
 
@@ -189,32 +198,30 @@ def _counters(dtype: np.dtype, npairs: int, size: int) -> list[joint.Counter]:
 def _count(counters: list[joint.Counter], parts: list[list[joint.Pixels]]) -> None:
     for k, counter in enumerate(counters):
         counter.add([part[k] for part in parts])
+        if counter.failed:
+            raise _TooManyPairs
 
 
-def _counted(counters: list[joint.Counter]) -> list[joint.Packed | None]:
-    """None where there are too many pairs; as a part has no more than the whole, the chunks do not matter."""
-    return [counter.packed() for counter in counters]
+def _counted(counters: list[joint.Counter]) -> list[joint.Packed]:
+    return [_few(counter.packed()) for counter in counters]
 
 
-def _few(packed: joint.Packed) -> joint.Packed | None:
-    return None if len(packed[0]) > MOST_PAIRS else packed
+def _few(packed: joint.Packed | None) -> joint.Packed:
+    if packed is None or len(packed[0]) > MOST_PAIRS:
+        raise _TooManyPairs
+    return packed
 
 
-def _merge_counts(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
-    if any(found is None for part in parts for found in part):
-        return [None] * npairs
-    merged = [_merge_few([part[k] for part in parts], bits) for k in range(npairs)]
-    return [None] * npairs if any(m is None for m in merged) else merged
+def _merge_counts(npairs: int, bits: int, parts: list[list[joint.Packed]]) -> list[joint.Packed]:
+    return [_merge_few([part[k] for part in parts], bits) for k in range(npairs)]
 
 
-def _merge_few(parts: list[joint.Packed], bits: int) -> joint.Packed | None:
-    """Merge as many at a time as a histogram may hold twice; None as soon as there are too many pairs."""
+def _merge_few(parts: list[joint.Packed], bits: int) -> joint.Packed:
+    """Merge as many at a time as a histogram may hold twice."""
     waiting: list[joint.Packed] = []
     for part in parts:
         if waiting and sum(len(keys) for keys, _ in (*waiting, part)) > 2 * MOST_PAIRS:
-            waiting = [joint.merge(waiting, bits)]
-            if _few(waiting[0]) is None:
-                return None
+            waiting = [_few(joint.merge(waiting, bits))]
         waiting.append(part)
     return _few(joint.merge(waiting, bits))
 
@@ -223,9 +230,7 @@ def _merge_bins(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
     return [joint.merge([part[k] for part in parts], bits) for k in range(npairs)]
 
 
-def _finish_counts(request: Request, packed: list[Any], _: Any) -> list[Any] | None:
-    if any(p is None for p in packed):
-        return None
+def _finish_counts(request: Request, packed: list[joint.Packed], _: Any) -> list[Any]:
     out = []
     for k, p in enumerate(packed):
         groups = joint.labels_of(p, request.dtype) if request.labelled else None
@@ -280,6 +285,9 @@ def _pooled(table: Table) -> Table:
 def _valid(planes: dict[int, np.ndarray], a: int, b: int, keep: Any, labels: Any) -> tuple[np.ndarray, ...]:
     """Pixels of a pair that are kept, finite in both channels, and labelled if there are labels."""
     x, y = planes[a], planes[b]
+    if x.dtype.kind != "f":
+        x, y, labels = joint.select(x, y, labels, keep)
+        return x, y, None if labels is None else labels.astype(np.int64)  # type: ignore[return-value]
     chosen = np.isfinite(x) & np.isfinite(y)
     if keep is not None:
         chosen &= keep
@@ -317,26 +325,60 @@ def _finish_pixels(request: Request, pixels: list[Any], _: Any) -> list[Any]:
 
 
 def _stream(run: Any, request: Request) -> np.ndarray:
-    """Exact sums in a first pass; in a second a histogram of equal bins, for ranks and automatic thresholds; in a third
-    sums that depend on means or thresholds. Passes that nothing needs are left out."""
+    """Exact sums, and a histogram of equal bins for ranks and automatic thresholds; then, in a last pass, the sums that
+    depend on means or thresholds."""
     size = len(request.pairs)
     ranked = {"spearman", "spearman_t", "kendall_tau", "rwc1", "rwc2"} & set(request.names)
     automatic = isinstance(request.thresholds, str) or (request.thresholds or ("",))[0] == "fraction"
-    first = run(partial(_sums_first, request), partial(_add_first, size), _as_it_is)
-    second = None
-    if ranked or automatic:
-        ranges = {place: [part[1:] for part in first[place]] for place in np.ndindex(first.shape)}
-        bits = 0 if request.labelled else 16
-        second = run(partial(_binned, request, ranges), partial(_merge_bins, size, bits), _as_it_is)
+    first, bins = _first_passes(run, request, bool(ranked) or automatic)
     plans = {}
     for place in np.ndindex(first.shape):
-        binned = [None] * size if second is None else second[place]
-        plans[place] = [_plan(request, k, first[place][k], binned[k]) for k in range(size)]
+        plans[place] = [_plan(request, k, first[place][k], bins[place][k]) for k in range(size)]
     late = run(partial(_sums_late, request, plans), partial(_add_late, size), _as_it_is)
     out = np.empty(first.shape, object)
     for place in np.ndindex(first.shape):
         out[place] = [_assemble(request, plans[place][k], first[place][k], late[place][k]) for k in range(size)]
     return out
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """A joint histogram of equal bins: bin k of a channel is centred at ``origin + (k + 0.5) * width``."""
+
+    packed: joint.Packed
+    origin: np.ndarray
+    width: np.ndarray
+
+    def table(self, groups: np.ndarray | None = None) -> Table:
+        """Return the table of bins, each with the value of its centre."""
+        codes = joint.unpack(self.packed, np.dtype(np.uint16), groups)
+        a, b = (self.origin[j] + (c + 0.5) * self.width[j] for j, c in enumerate((codes.a, codes.b)))
+        return Table(codes.group, a, b, codes.count, codes.ngroups)
+
+
+def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return (sums, lowest, highest values) of each pair at each position, and its bins, None where not wanted.
+
+    Bins of integers are so many grey levels, a power of two, as make at most `LEVELS` bins of the whole range: they are
+    found in the same pass. Those of floats are parts of the range, which must be known before.
+    """
+    size, bits = len(request.pairs), 0 if request.labelled else 16
+    small = request.dtype.kind in "iu" and request.dtype.itemsize <= 2
+    first = run(partial(_sums_first, request, small and binned), partial(_add_first, size, bits), _as_it_is)
+    bins = np.empty(first.shape, object)
+    packed = None
+    if binned and not small:
+        ranges = {place: [part[1:3] for part in first[place]] for place in np.ndindex(first.shape)}
+        packed = run(partial(_binned, request, ranges), partial(_merge_bins, size, bits), _as_it_is)
+    for place in np.ndindex(first.shape):
+        bins[place] = [None] * size
+        for k, (_, low, high, coarse) in enumerate(first[place]):
+            if packed is not None:
+                bins[place][k] = _Bins(packed[place][k], low, (high - low) / LEVELS)
+            elif coarse is not None:
+                lowest = joint.code_of(request.dtype)[0]
+                bins[place][k] = _Bins(coarse.packed, np.full(2, lowest - 0.5), np.exp2(coarse.shifts))
+    return first, bins
 
 
 def _as_it_is(value: Any, _: Any) -> Any:
@@ -350,23 +392,26 @@ def _need(request: Request, late: bool) -> dict[str, tuple[str, ...]]:
     return {region: sums for region, sums in need.items() if (region not in early) == late}
 
 
-def _sums_first(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
+def _sums_first(
+    request: Request, binned: bool, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any
+) -> list[Any]:
     out = []
     for a, b in request.pairs:
         x, y, index = _valid(planes, a, b, keep, labels)
         sums = measures.tally_pixels(x, y, index, _need(request, late=False), 0, 0, request.rules)
         low = (np.array([x.min(), y.min()]) if len(x) else np.full(2, np.inf)).astype(float)
         high = (np.array([x.max(), y.max()]) if len(x) else np.full(2, -np.inf)).astype(float)
-        out.append((sums, low, high))
+        out.append((sums, low, high, joint.Coarse.of((x, y, index), LEVELS) if binned else None))
     return out
 
 
-def _add_first(npairs: int, parts: list[list[Any]]) -> list[Any]:
+def _add_first(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
     return [
         (
             _add_sums([p[k][0] for p in parts]),
             np.minimum.reduce([p[k][1] for p in parts]),
             np.maximum.reduce([p[k][2] for p in parts]),
+            None if parts[0][k][3] is None else joint.Coarse.merged([p[k][3] for p in parts], bits),
         )
         for k in range(npairs)
     ]
@@ -405,8 +450,8 @@ class _Plan:
     ranked: dict[str, np.ndarray]
 
 
-def _plan(request: Request, k: int, first: Any, packed: Any) -> _Plan:
-    parts, low, high = first
+def _plan(request: Request, k: int, first: Any, bins: _Bins | None) -> _Plan:
+    parts = first[0]
     counted = parts["all", "n"]
     groups = counted[0] if request.labelled else np.zeros(1, np.int64)
     sums = measures.as_integers(parts, groups)
@@ -414,21 +459,14 @@ def _plan(request: Request, k: int, first: Any, packed: Any) -> _Plan:
     t1 = t2 = None
     ranked: dict[str, np.ndarray] = {}
     table = None
-    if packed is not None:
-        table = _table_of_bins(packed, low, high, groups if request.labelled else None)
+    if bins is not None:
+        table = bins.table(groups if request.labelled else None)
     if request.thresholds is not None:
         empty = joint.table_of(np.empty(0), np.empty(0), ngroups=len(groups))
         t1, t2 = thresholds_of(request, k, empty if table is None else table)
     if table is not None:
         ranked = measures.ranked(table, request.names, t1, t2, request.rules)
     return _Plan(groups, sums, means, t1, t2, ranked)
-
-
-def _table_of_bins(packed: joint.Packed, low: np.ndarray, high: np.ndarray, groups: np.ndarray | None = None) -> Table:
-    """The table of bins, each with the value of its centre."""
-    codes = joint.unpack(packed, np.dtype(np.uint16), groups)
-    a, b = (low[j] + (c + 0.5) * ((high - low)[j] / LEVELS) for j, c in enumerate((codes.a, codes.b)))
-    return Table(codes.group, a, b, codes.count, codes.ngroups)
 
 
 def _sums_late(
@@ -503,27 +541,24 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
     request = Request((pair,), ("n",), None, measures.Conventions(), False, scene.image.dtype)
     run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"))
     if request.dtype.kind in "biu":
-        found = run(
-            partial(_select, request),
-            partial(_merge_counts, 1, request.bits),
-            partial(_table_of_counts, request.dtype),
-            collect=(partial(_counters, request.dtype, 1), _count, _counted),
-        )
-        if all(r is not None for r in found.ravel()):
-            return found
+        with contextlib.suppress(_TooManyPairs):
+            return run(
+                partial(_select, request),
+                partial(_merge_counts, 1, request.bits),
+                partial(_table_of_counts, request.dtype),
+                collect=(partial(_counters, request.dtype, 1), _count, _counted),
+            )
     if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
         return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
-    first = run(partial(_sums_first, request), partial(_add_first, 1), _as_it_is)
-    ranges = {place: [first[place][0][1:]] for place in np.ndindex(first.shape)}
-    packed = run(partial(_binned, request, ranges), partial(_merge_bins, 1, 16), _as_it_is)
-    tables = np.empty(first.shape, object)
-    for place in np.ndindex(first.shape):
-        tables[place] = _table_of_bins(packed[place][0], *ranges[place][0])
+    _, bins = _first_passes(run, request, True)
+    tables = np.empty(bins.shape, object)
+    for place in np.ndindex(bins.shape):
+        tables[place] = bins[place][0].table()
     return tables
 
 
-def _table_of_counts(dtype: np.dtype, packed: list[Any], _: Any) -> Table | None:
-    return None if packed[0] is None else joint.unpack(packed[0], dtype)
+def _table_of_counts(dtype: np.dtype, packed: list[joint.Packed], _: Any) -> Table:
+    return joint.unpack(packed[0], dtype)
 
 
 def _table_of_pixels(pixels: list[Any], _: Any) -> Table:
