@@ -27,6 +27,7 @@ from intake_img.accessor.stack import ImageStack
 from intake_img.errors import AxesError, SceneError, SourceChangedError
 from intake_img.handles import POOL
 from intake_img.lazy import Pixels
+from intake_img.testing.process import open_files
 
 SIZES = {"S": 2, "T": 3, "C": 2, "Z": 4, "Y": 6, "X": 7}
 
@@ -645,24 +646,22 @@ def test_96_scenes_need_no_more_than_2_open_files(tmp_path):
     with czi.create_czi(str(path)) as document:
         for k in range(96):
             document.write(np.full((8, 8), k, "uint16"), location=(20 * k, 0), plane={"C": 0}, scene=k)
-    before = len(os.listdir("/proc/self/fd"))
     stacks = [CziStack(path, scene=k) for k in CziStack.get_bounding_rectangles(path)]
     assert len(stacks) == 96
     assert [int(s.extract_patch(0, None, (2, 2), (1, 1))[0, 0, 0]) for s in stacks] == list(range(96))
-    assert len(os.listdir("/proc/self/fd")) - before <= 2
+    assert len(open_files(str(tmp_path), mapped=False)) <= 2
     copies = pickle.loads(pickle.dumps(stacks))
     assert [int(s.extract_patch(0, None, (2, 2), (1, 1))[0, 0, 0]) for s in copies] == list(range(96))
-    assert len(os.listdir("/proc/self/fd")) - before <= 2
+    assert len(open_files(str(tmp_path), mapped=False)) <= 2
 
 
 def test_96_series_of_a_mapped_tiff_share_one_map(tmp_path):
     with tifffile.TiffWriter(tmp_path / "many.ome.tif", ome=True) as writer:
         for k in range(96):
             writer.write(np.full((8, 8 + k % 3), k, "uint8"), metadata={"axes": "YX"})
-    before = len(os.listdir("/proc/self/fd"))
     stacks = [FileStack(tmp_path / "many.ome.tif", scene=k) for k in range(96)]
     assert [int(s.extract_patch(0, None, (2, 2), (1, 1))[0, 0, 0]) for s in stacks] == list(range(96))
-    assert len(os.listdir("/proc/self/fd")) - before <= 2
+    assert len(open_files(str(tmp_path), mapped=False)) <= 2
 
 
 def test_untouched_files_are_read_without_a_graph(tmp_path, monkeypatch):

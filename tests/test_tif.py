@@ -604,11 +604,9 @@ def test_threads(tmp_path):
 def test_lazy_data_outlive_the_source(tmp_path):
     values = noise(3, 20, 21)
     tifffile.imwrite(tmp_path / "a.tif", values, compression="zlib", photometric="minisblack")
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
     with TifSource(tmp_path / "a.tif") as source:
         ds = source.to_dask()
-    if before is not None:
-        assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_files(str(tmp_path), mapped=False)
     np.testing.assert_array_equal(ds.image, values)
 
 
@@ -646,6 +644,7 @@ import tempfile
 sys.modules["imagecodecs"] = None
 from intake_img import imload, imsave
 from intake_img.errors import MissingExtraError
+from intake_img.testing.process import open_files
 ds = imload({str(tmp_path / "zlib.tif")!r}).load()
 imsave(ds, {str(tmp_path / "again.tif")!r}, compress=True)
 assert (imload({str(tmp_path / "again.tif")!r}).image == ds.image).all()

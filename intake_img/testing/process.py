@@ -16,8 +16,8 @@ from typing import Any
 __all__ = ["bytes_read", "class_of", "open_files", "peak_memory", "reset_peak", "run_module", "spec_of"]
 
 
-def open_files(folder: str) -> list[str]:
-    """Return what this process has open, or mapped into memory, inside a folder."""
+def open_files(folder: str, *, mapped: bool = True) -> list[str]:
+    """Return what this process has open, or `mapped` into memory, inside a folder."""
     inside = os.path.realpath(folder) + os.sep
     found = []
     for link in Path("/proc/self/fd").glob("*"):
@@ -26,7 +26,7 @@ def open_files(folder: str) -> list[str]:
         except OSError:  # the descriptor of this very listing
             continue
     maps = Path("/proc/self/maps")
-    if maps.exists():
+    if mapped and maps.exists():
         found += [line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if inside in line]
     return sorted(path for path in found if path.startswith(inside))
 
