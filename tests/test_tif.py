@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as hnp
 from intake_img import imload, imsave
 from intake_img.drivers.tif import TifSource
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, SceneError
+from intake_img.testing.process import open_files
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RNG = np.random.default_rng(7)
@@ -644,7 +645,6 @@ import tempfile
 sys.modules["imagecodecs"] = None
 from intake_img import imload, imsave
 from intake_img.errors import MissingExtraError
-from intake_img.testing.process import open_files
 ds = imload({str(tmp_path / "zlib.tif")!r}).load()
 imsave(ds, {str(tmp_path / "again.tif")!r}, compress=True)
 assert (imload({str(tmp_path / "again.tif")!r}).image == ds.image).all()
