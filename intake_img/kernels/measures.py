@@ -313,7 +313,7 @@ def _tally_small(
                 elif len(name) == 1:
                     totals[region, name] += int(kept[name].sum())
                 else:
-                    totals[region, name] += int(kept[name[0]] @ (x if name[1] == "a" else y))
+                    totals[region, name] += int(np.einsum("i,i->", kept[name[0]], x if name[1] == "a" else y))
     return {
         key: exact.counts(total)
         if key[1] == "n"
