@@ -19,7 +19,7 @@ from intake_img.lazy import cpus
 __all__ = ["reduce_blocks"]
 
 _FAN_IN = 8
-_BUNDLE = 2**22
+_BUNDLE = 2**23
 """So many pixels of chunks are added at once."""
 _CHAIN = 2**26
 """Pixels of chunks that are added one after the other."""
