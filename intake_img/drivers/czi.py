@@ -9,14 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
-import json
 import math
 import os
-import re
 import struct
-import tempfile
 import threading
-import uuid
 import warnings
 import xml.etree.ElementTree as ET
 from collections import OrderedDict
@@ -24,12 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import xarray as xr
 
 from intake_img.axes import CANONICAL, RGB
+from intake_img.czi_codecs import decoded
 from intake_img.czi_index import (
     ABSENT,
     COMPRESSIONS,
@@ -41,15 +37,14 @@ from intake_img.czi_index import (
     distinct,
     parse_directory,
 )
-from intake_img.czi_metadata import RECORD, Facts, parse_metadata, without_record
-from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, SceneError
+from intake_img.czi_metadata import Facts, parse_metadata, without_record
+from intake_img.czi_write import WRITTEN_AXES, write_czi
+from intake_img.errors import FormatError, MissingExtraError, SceneError
 from intake_img.files import ByteReader, File
 from intake_img.image import Coordinate, Image, Variable
 from intake_img.lazy import CHUNK_BYTES, Region
 from intake_img.raw import read_raw
 from intake_img.source import ImageSource, check_level, translated_errors
-from intake_img.streams import iter_planes
-from intake_img.units import convert, parse_unit
 
 __all__ = ["CziSource"]
 
@@ -58,11 +53,6 @@ _SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 _FILE = struct.Struct("<iiii16s16siqqiq")
 _CACHE_BYTES = 64 * 2**20
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_STRANGE = re.compile(rf"{_CONTROL.pattern}|[/,;\[\]\n]")
-_WRITTEN_AXES = "itczyxs"
-_STORED = {"u1": "u1", "u2": "u2", "f4": "f4", "b1": "u1", "f2": "f4"}
-"""Dtypes that are written, and the pixel type that holds their values."""
 
 
 class _Handle:
@@ -411,7 +401,7 @@ class CziSource(ImageSource):
     @classmethod
     def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str]:
         shape = variable.pixels.shape
-        return [a for a, n in zip(variable.axes, shape, strict=True) if a in _WRITTEN_AXES or n == 1]
+        return [a for a, n in zip(variable.axes, shape, strict=True) if a in WRITTEN_AXES or n == 1]
 
     @classmethod
     def write(cls, image: Image, path: str, *, compress: Any = None,
@@ -429,30 +419,7 @@ class CziSource(ImageSource):
             None and False store plain pixels; True, ``"zstd1"`` and ``"zstd0"`` compress them without loss; or options
             that libCZI understands, e.g. ``"zstd1:ExplicitLevel=3"``.
         """
-        from pylibCZIrw import czi
-
-        plan = _plan(image)
-        options = _compression(compress, plan)
-        record = json.dumps(image.record(stored_axes=plan.stored_axes))
-        spacing = {f"scale_{a}": _metres(image, a) for a in "xyz"}
-        names = dict(enumerate(image.channels or ())) if plan.colour != "c" else {}
-        strange = {k: name for k, name in names.items() if _STRANGE.search(name)}
-        names |= {k: f"{RECORD}-channel-{k}" for k in strange}
-        with _ascii_path(path) as target:
-            with czi.create_czi(target, compression_options=options) as document:
-                for place, plane in plan.planes():
-                    at = dict(zip(plan.lead, place, strict=True))
-                    scene = at.pop("i", 0)
-                    stored = np.ascontiguousarray(plane if plane.ndim == 3 else plane[:, :, None])
-                    where = scene * plane.shape[1], 0
-                    coordinates = {a.upper(): at[a] for a in "tcz" if a in at}
-                    if not document.write(stored, location=where, plane=coordinates, scene=scene):
-                        raise OSError(f"libCZI could not write the plane {coordinates} of {path}")
-                    if progress is not None:
-                        progress(plane.nbytes)
-                document.write_metadata(channel_names=names, custom_attributes={RECORD: record}, **spacing)
-            if strange:
-                _rename_channels(target, strange)
+        write_czi(image, path, compress, progress)
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
@@ -664,74 +631,10 @@ def _unpacked(handle: _Handle, k: int, data: bytes | None, target: np.ndarray) -
     dtype, shape = handle.stored(k)
     grey = target.ndim == len(shape) == 2
     direct = target if grey and target.shape == shape and target.dtype == dtype else None
-    tile = _decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
+    tile = decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
     if target.shape[:2] != shape[:2]:
         handle.remember(k, tile)
     return tile
-
-
-# codecs
-
-
-def _decoded(data: bytes, compression: int, dtype: np.dtype, shape: tuple[int, ...],
-             out: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
-    """Return the array that `data` hold; it is `out` where that could be filled at no cost."""
-    count = math.prod(shape)
-    if compression in (5, 6):
-        skip, packed = _zstd1_header(data) if compression == 6 else (0, False)
-        raw = _unzstd(data[skip:] if skip else data, count * dtype.itemsize)
-        if not packed or dtype.itemsize != 2:
-            return raw.view(dtype).reshape(shape)
-        low, high = raw[:count].reshape(shape), raw[count:].reshape(shape)
-        array = np.empty(shape, dtype) if out is None else out
-        np.left_shift(high, 8, out=array, dtype=dtype)
-        return np.bitwise_or(array, low, out=array)
-    import imagecodecs
-
-    if compression == 4:
-        array = imagecodecs.jpegxr_decode(data)
-    elif compression == 1:
-        array = imagecodecs.jpeg_decode(data)
-    else:
-        array = np.frombuffer(imagecodecs.lzw_decode(data), dtype)[:count].reshape(shape)
-    if array.dtype != dtype or array.size != count:
-        raise FormatError(f"a tile holds {array.dtype} {array.shape}, where the directory promises {dtype} {shape}")
-    array = array.reshape(shape)
-    if compression in (1, 4) and array.ndim == 3:
-        return array[..., ::-1]  # these decode to RGB
-    return array
-
-
-def _zstd1_header(data: bytes) -> tuple[int, bool]:
-    """Return the length of the header that precedes the frame, and whether low and high bytes were separated."""
-    if data[:1] == b"\1":
-        return 1, False
-    if len(data) >= 3 and data[0] == 3 and data[1] == 1:
-        return 3, bool(data[2] & 1)
-    raise FormatError("the header of a zstd1 compressed tile is unknown: it is damaged")
-
-
-def _unzstd(data: bytes, size: int) -> np.ndarray:
-    from numcodecs import zstd
-
-    stated = _zstd_content(data)
-    if stated not in (None, size):
-        raise FormatError(f"a tile unpacks to {stated} bytes, where the directory promises {size}: it is damaged")
-    raw = np.frombuffer(zstd.decompress(data), np.uint8)
-    if len(raw) != size:
-        raise FormatError(f"a tile unpacks to {len(raw)} bytes, where the directory promises {size}: it is damaged")
-    return raw
-
-
-def _zstd_content(data: bytes) -> int | None:
-    """Return the length of the content as a frame states it (RFC 8878, 3.1.1.1), None where it does not."""
-    if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 6:
-        raise FormatError("a tile does not begin with a zstd frame: it is damaged")
-    flag, single, dictionary = data[4] >> 6, data[4] >> 5 & 1, (0, 1, 2, 4)[data[4] & 3]
-    if flag == 0 and not single:
-        return None
-    at, n = 5 + (not single) + dictionary, (1, 2, 4, 8)[flag]
-    return int.from_bytes(data[at : at + n], "little") + (256 if flag == 1 else 0)
 
 
 def _undecodable(handle: _Handle, blocks: Sequence[int]) -> str | None:
@@ -768,123 +671,3 @@ def _read_by_libczi(
     else:
         view[...] = found[..., ::-1][..., region[2]] if found.shape[2] == 3 else found
     return True
-
-
-# writing
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How an image becomes planes: which axes lead, whether pixels are colours."""
-
-    variable: Variable
-    lead: tuple[str, ...]
-    colour: str | None  # the axis that becomes samples
-    stored_axes: tuple[str, ...]
-
-    def planes(self) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-        """Yield the index along `lead`, and the plane (y, x, or y, x and samples blue, green, red)."""
-        axes = (*self.lead, "y", "x", *([self.colour] if self.colour else []))
-        own = self.variable.axes
-        pixels = self.variable.pixels.transpose([own.index(a) for a in axes])
-        dtype = np.dtype(_STORED[pixels.dtype.str[1:]])
-        places = np.ndindex(pixels.shape[: len(self.lead)])
-        for place, plane in zip(places, iter_planes(pixels, len(axes) - len(self.lead)), strict=True):
-            plane = plane.astype(dtype, copy=False)
-            yield place, plane[..., ::-1] if self.colour else plane
-
-
-def _plan(image: Image) -> _Plan:
-    variable = image.only
-    sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
-    dtype = variable.pixels.dtype
-    instead = "save as .zarr, which holds any image"
-    further = [a for a in sizes if a not in _WRITTEN_AXES]  # the record alone keeps those of length 1
-    if beyond := [a for a in further if sizes[a] > 1]:
-        raise CannotWriteError(
-            f"CZI files are written with the axes i, t, c, z, y, x, not {beyond[0]!r} (of {sizes[beyond[0]]} samples): "
-            f"select one (.isel({beyond[0]}=0)), or {instead}"
-        )
-    if "y" not in sizes or "x" not in sizes:
-        raise CannotWriteError(f"a CZI file holds planes yx, the image has {''.join(sizes)!r}: {instead}")
-    if 0 in sizes.values():
-        raise CannotWriteError(f"a CZI file holds no image of shape {variable.pixels.shape}: {instead}")
-    if dtype.str[1:] not in _STORED:
-        raise CannotWriteError(f"CZI holds uint8, uint16 and float32, not {dtype}: convert it (.astype), or {instead}")
-    colour = None
-    if "s" in sizes:
-        colour = "s"
-    elif image.channels is not None and tuple(image.channels) == RGB[:3] and dtype.str[1:] in ("u1", "u2"):
-        colour = "c"
-    if colour == "s" and (sizes["s"] != 3 or dtype.str[1:] not in ("u1", "u2")):
-        raise CannotWriteError(
-            f"CZI holds colour as 3 samples of uint8 or uint16, not {sizes['s']} of {dtype}: {instead}"
-        )
-    lead = (*further, *(a for a in "itcz" if a in sizes and a != colour))
-    found = (*(["i"] if sizes.get("i", 1) > 1 else []), "t", "c", "z", "y", "x")  # as pylibCZIrw orders dimensions
-    if colour:
-        one = sizes.get("c", 1) == 1 or colour == "c"
-        found = (*[a for a in found if not (a == "c" and one)], "s")
-    stored = [a for a in found if a in sizes or a == "s"]
-    if colour:
-        stored[-1] = colour
-    stored = [a for a in sizes if a not in stored] + stored  # of length 1
-    return _Plan(variable, lead, colour, tuple(stored))
-
-
-def _compression(compress: Any, plan: _Plan) -> str:
-    """Return the options for libCZI."""
-    if compress in (None, False):
-        return "uncompressed:"
-    if compress in (True, "zstd1"):
-        # libCZI 0.68 cannot read back colour pixels whose low and high bytes it separated
-        separate = plan.variable.pixels.dtype.itemsize == 2 and not plan.colour
-        return "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack" if separate else "zstd1:ExplicitLevel=1"
-    if isinstance(compress, str) and compress.split(":", 1)[0] in ("zstd0", "zstd1", "uncompressed"):
-        return compress if ":" in compress else f"{compress}:"
-    raise CannotWriteError(
-        f"compress={compress!r}: CZI knows 'zstd1' (also True), 'zstd0' and 'uncompressed' (also False)"
-    )
-
-
-def _metres(image: Image, axis: str) -> float:
-    """Spacing for the file; 0 where it is unknown, or no length."""
-    unit = parse_unit(image.units.get(axis, "µm"))
-    if axis not in image.spacing or unit is None or unit.dimension != "length":
-        return 0.0
-    return convert(image.spacing[axis], unit.symbol, "m")
-
-
-def _rename_channels(path: str, names: Mapping[int, str]) -> None:
-    """Put names into the XML that libCZI, which takes them for parts of a path, does not write."""
-    from pylibCZIrw import czi
-
-    with czi.edit_czi(path) as editor, editor.edit_session() as builder:
-        xml = builder.get_xml()
-        for k, name in names.items():
-            xml = xml.replace(f'"{RECORD}-channel-{k}"', quoteattr(_CONTROL.sub(" ", name), {"\n": "&#10;"}))
-        builder.set_xml(xml)
-
-
-@contextlib.contextmanager
-def _ascii_path(path: str) -> Iterator[str]:
-    """Lend a path that libCZI can open, which takes neither other letters nor names that do not end in .czi.
-
-    What was written there becomes `path`.
-    """
-    folder, name = os.path.split(os.path.abspath(path))
-    name = f"intake_img-{uuid.uuid4().hex[:8]}.partial.czi"
-    real = os.path.join(folder, name)
-    link = None
-    try:
-        if not folder.isascii() and os.name == "posix":
-            link = os.path.join(tempfile.mkdtemp(prefix="intake_img-"), "folder")
-            os.symlink(folder, link)
-        yield os.path.join(link or folder, name)
-        os.replace(real, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(real)
-        if link is not None:
-            os.unlink(link)
-            os.rmdir(os.path.dirname(link))

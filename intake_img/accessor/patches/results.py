@@ -255,8 +255,8 @@ def _attributes(path: str) -> dict[str, Any]:
 
 def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, options: Options) -> None:
     """Make the empty arrays of the result, and write down what it is."""
-    from intake_img.drivers.omezarr import lay_out
     from intake_img.image import Image
+    from intake_img.ngff_write import lay_out
 
     kind = _kind(options, made)
     outputs, groups = [], {}
@@ -287,7 +287,7 @@ def _tiles(source: Source) -> dict[str, int]:
 
 def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
     """Write the metadata, by which the store becomes an image, and put it in its place."""
-    from intake_img.drivers.omezarr import Empty
+    from intake_img.ngff_write import Empty
 
     facts = {_FACTS: ledger.facts}
     for path, members in groups.items():
