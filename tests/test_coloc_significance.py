@@ -125,6 +125,19 @@ def test_chromatic_shift_comes_back(noise):
     assert counts.image.dtype == np.uint16
 
 
+def test_chromatic_shift_of_an_image_beyond_memory(noise, monkeypatch):
+    a = gaussian_filter(np.tile(noise[0], (2, 2)), 1)
+    b = shift(a, (2.3, -1.6), order=3, mode="nearest")
+    b[: b.shape[0] // 3, : b.shape[1] // 3] = 0  # one window tells nothing
+    monkeypatch.setattr(module, "WHOLE_PIXELS", a.size // 6)
+    found = image(a, b, (1, 31, 40)).img.coloc.chromatic_shift("A")
+    np.testing.assert_allclose(found.sel(c="B"), [2.3 * 0.25, -1.6 * 0.5], atol=0.1)
+    assert found.attrs["windows"] == 6
+    assert module._windows((10, 10)) == [(slice(0, 10), slice(0, 10))]
+    for window in module._windows((7, 400, 3000)):
+        assert np.prod([s.stop - s.start for s in window]) <= a.size // 6
+
+
 @given(st.tuples(st.integers(1, 6), st.integers(4, 25), st.integers(5, 30)), st.sampled_from("zyx"))
 @settings(max_examples=6, deadline=None)
 def test_ccf_does_not_depend_on_the_chunks(chunks, axis):

@@ -277,7 +277,8 @@ class Coloc:
     ) -> xr.DataArray:
         """Estimate by phase correlation how far each channel is displaced from a reference channel, below a pixel.
 
-        Powered by `skimage.registration.phase_cross_correlation`.
+        Powered by `skimage.registration.phase_cross_correlation`. Of images of more than 2**25 pixels a channel only
+        windows are read, at most three along each axis, spread evenly; the median of what they give is returned.
 
         Parameters
         ----------
@@ -291,6 +292,7 @@ class Coloc:
         -------
         xarray.DataArray
             Displacement along ``axis`` of each channel ``c``, in the unit of the axes; NaN for a constant channel.
+            The attribute ``windows`` says from how many windows.
         """
         from intake_img.accessor.coloc.significance import chromatic_shift
 

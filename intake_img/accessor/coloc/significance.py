@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,8 @@ def significance(
     )  # fmt: skip
 
 
+WHOLE_PIXELS = 2**25
+"""Pixels of a channel from which a chromatic shift is estimated at once; of larger images windows are taken."""
 HELD = 2**28
 """Two channels of at most so many bytes are held in memory; larger ones go into a temporary file, block by block."""
 
@@ -169,16 +173,23 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
     sizes = [scene.image.sizes[a] for a in scene.lead]
     channels = len(scene.channels)
     out = np.zeros((*sizes, channels, len(scene.spatial)))
+    windows = _windows([scene.image.sizes[a] for a in scene.spatial])
     for place in np.ndindex(*sizes):
         at = dict(zip(scene.lead, place, strict=True))
-        base = _values(scene.image.isel(at | {"c": fixed}), scene).astype(float)
+        found: list[list[np.ndarray]] = [[] for _ in range(channels)]
+        for window in windows:
+            part = scene.image.isel(at | dict(zip(scene.spatial, window, strict=True)))
+            base = _values(part.isel(c=fixed), scene).astype(float)
+            for c in range(channels):
+                if c == fixed or base.min() == base.max():
+                    continue
+                moving = _values(part.isel(c=c), scene).astype(float)
+                if moving.min() < moving.max():
+                    found[c].append(_displacement(base, moving, upsample, normalization))
         for c in range(channels):
-            moving = _values(scene.image.isel(at | {"c": c}), scene).astype(float)
-            if c == fixed or moving.min() == moving.max() or base.min() == base.max():
-                out[(*place, c)] = 0.0 if c == fixed else np.nan
-                continue
-            shift = _displacement(base, moving, upsample, normalization)
-            out[(*place, c)] = shift * [scene.spacing(a) for a in scene.spatial]
+            if c != fixed:
+                shift = np.median(found[c], axis=0) if found[c] else np.nan
+                out[(*place, c)] = shift * np.array([scene.spacing(a) for a in scene.spatial])
     coords = scene.lead_coords() | {"axis": list(scene.spatial)}
     if "c" in scene.image.coords:
         coords["c"] = scene.image["c"]
@@ -187,8 +198,18 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
         dims=(*scene.lead, "c", "axis"),
         coords=coords,
         name="shift",
-        attrs={"units": scene.unit, "reference": str(scene.channels[fixed])},
+        attrs={"units": scene.unit, "reference": str(scene.channels[fixed]), "windows": len(windows)},
     )
+
+
+def _windows(shape: Sequence[int]) -> list[tuple[slice, ...]]:
+    """The whole image; or, of one that is too large, windows spread evenly over it, three along each axis at most."""
+    size = list(shape)
+    while np.prod(size, dtype=float) > WHOLE_PIXELS:
+        longest = int(np.argmax(size))
+        size[longest] = -(-size[longest] // 2)
+    starts = [np.linspace(0, n - w, min(3, -(-n // w))).astype(int).tolist() for n, w in zip(shape, size, strict=True)]
+    return [tuple(slice(k, k + w) for k, w in zip(place, size, strict=True)) for place in product(*starts)]
 
 
 def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normalization: str | None) -> np.ndarray:
