@@ -479,3 +479,47 @@ def test_memory_of_batches_is_that_of_their_windows():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * 256 * 64 * 64 * 2 + 2**20 + 2 * 2**20  # three windows, the cache, and little else
+
+
+# places that patches lie around
+
+
+def test_patches_around_places_decode_fewer_tiles():
+    decoded = {}
+    for locality in (None, 16):
+        reader, ds = counted((1024, 1024), (64, 64))
+        CACHE.limit = 2**19  # of 2 MiB: no whole image is kept
+        CACHE.clear()
+        p = ds.img.patches(32, sample="random", n=1024, locality=locality, edge="drop")
+        for numbers, arrays in p.batches(32, lookahead=128, labelled=False, prefetch=0):
+            for k, patch in zip(numbers, arrays["image"], strict=True):
+                y, x = p.plan.start[k]
+                np.testing.assert_array_equal(patch, reader.array[y : y + 32, x : x + 32])
+        decoded[locality] = len(reader.regions)
+    assert decoded[16] < decoded[None] / 2
+    turns = p.plan.start.reshape(4, 16, 16, 2)  # 16 places take 16 turns, four times
+    apart = (turns - turns[:, :1]) % 993  # of 993 starts the last is followed by the first
+    assert (np.minimum(apart, 993 - apart) < 64).all()
+    places = {tuple(start) for start in (turns[:, 0] // 64).reshape(-1, 2).tolist()}
+    assert len(places) > 40
+
+
+def test_every_place_is_as_likely_with_locality():
+    image = xr.DataArray(np.zeros((1, 40), "u1"), dims=["y", "x"])
+    p = intake_img.patches(image, {"x": 4}, sample="random", n=240_000, locality=8, edge="drop")
+    times = np.bincount(p.plan.start[:, 0], minlength=37)
+    assert len(times) == 37
+    np.testing.assert_allclose(times, 240_000 / 37, rtol=0.15)
+
+
+def test_patches_around_places_are_a_function_of_their_number():
+    image = xr.DataArray(np.random.default_rng(0).random((90, 80)), dims=["y", "x"])
+    given = {"sample": "random", "locality": 5, "seed": 3, "where": lambda patch: patch.mean() > 0.5}
+    many, few = (intake_img.patches(image, 16, n=n, **given) for n in (300, 40))
+    np.testing.assert_array_equal(many.plan.start[: len(few)], few.plan.start)
+    assert len(many) == 300
+    with pytest.raises(ValueError, match="locality= is for sample='random'"):
+        intake_img.patches(image, 16, locality=3)
+    with pytest.raises(ValueError, match="locality=0"):
+        intake_img.patches(image, 16, sample="random", locality=0)
+    assert "around places of 5" in repr(many)

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-__all__ = ["box_sums", "permutation", "running_sums", "strata", "uniforms", "weighted"]
+__all__ = ["box_sums", "permutation", "running_sums", "strata", "turns", "uniforms", "weighted"]
 
 _WORD = 2**64
 
@@ -34,6 +34,18 @@ def uniforms(seed: int, epoch: int, n: int, columns: int, attempt: int = 0, stre
 def permutation(seed: int, epoch: int, n: int, stream: int = 1) -> np.ndarray:
     """Return the numbers below `n` in an order given by seed and epoch."""
     return _generator(seed, epoch, 0, stream).permutation(n)
+
+
+def turns(n: int, groups: int, times: int) -> np.ndarray:
+    """Return the group of each of the numbers below `n`, where so many groups take turns, each `times` times.
+
+    Examples
+    --------
+    >>> turns(10, 2, 3)
+    array([0, 1, 0, 1, 0, 1, 2, 3, 2, 3])
+    """
+    period, within = np.divmod(np.arange(n), groups * times)
+    return period * groups + within % groups
 
 
 def strata(u: np.ndarray, cell: np.ndarray, cells: np.ndarray, places: np.ndarray) -> np.ndarray:

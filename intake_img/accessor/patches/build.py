@@ -30,6 +30,7 @@ def patches(
     sample: str = "grid",
     n: int | None = None,
     seed: int = 0,
+    locality: int | None = None,
     step: Any = None,
     overlap: Any = None,
     halo: Any = 0,
@@ -66,6 +67,11 @@ def patches(
         Number of patches of an epoch, for ``"random"`` and ``"weighted"``; by default as many as tile the images.
     seed : int
         A patch is a function of seed, epoch and its number, and of nothing else.
+    locality : int, optional
+        For ``"random"``: so many patches lie around each of the places that are drawn, within a tile of the file, so
+        that it is decoded once for all of them; 16 places take turns. Every place is still equally likely, but patches
+        that come soon after each other are correlated: for images of which a look-ahead meets each tile only once.
+        Shuffling would undo it.
     step, overlap : as `size`, optional
         Distance from one patch of a grid to the next, or by how much neighbours overlap; the mean distance of
         stratified patches.
@@ -138,7 +144,9 @@ def patches(
     if any(margin.values()):
         full = {a: lengths[a] + 2 * margin[a] for a in axes}
         made = make_sources(datasets, full, iterated, variables, paired, coarser)
-    _refuse_unused(sample, n=n, weights=weights, labels=labels, balance=balance, centers=centers, table=table)
+    _refuse_unused(
+        sample, n=n, locality=locality, weights=weights, labels=labels, balance=balance, centers=centers, table=table
+    )
     chosen, meaning = _map(sample, datasets, made, weights, mask, labels, lengths, iterated)
     share, cover = _coverage(sample, datasets, made, mask, min_coverage, lengths, iterated)
     order = tuple(lengths[a] for a in axes)
@@ -147,6 +155,7 @@ def patches(
         sample, axes, order, tuple(law_step[a] for a in axes), halos, tuple(edges[a] for a in axes), iterated,
         None if n is None else integer("n", n, 1), integer("seed", seed), chosen, meaning, balance,
         _places(sample, centers, table, axes, iterated, order, halos, made, units),
+        1 if locality is None else integer("locality", locality, 1),
     )  # fmt: skip
     modes = per_axis("pad_mode", pad_mode, axes, "constant", lambda name, v: choice(name, v, MODES))
     filters = (where,) if callable(where) else tuple(where)
@@ -229,8 +238,8 @@ def _step(step: Any, overlap: Any, size: Mapping[str, int], array: xr.DataArray,
 
 def _refuse_unused(sample: str, **given: Any) -> None:
     """Refuse arguments that the way of sampling does not use."""
-    users = {"n": ("random", "weighted"), "weights": ("weighted",), "labels": ("weighted",), "balance": ("weighted",),
-             "centers": ("centers",), "table": ("fixed",)}  # fmt: skip
+    users = {"n": ("random", "weighted"), "locality": ("random",), "weights": ("weighted",), "labels": ("weighted",),
+             "balance": ("weighted",), "centers": ("centers",), "table": ("fixed",)}  # fmt: skip
     for name, value in given.items():
         if value is not None and sample not in users[name]:
             raise ValueError(

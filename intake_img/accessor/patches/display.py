@@ -28,7 +28,7 @@ def rows(p: Patches) -> list[tuple[str, str]]:
     for v in p.variables:
         shape = ", ".join(f"{d}: {n}" for d, n in zip(p.dims(v)[1:], p.shape(v), strict=True))
         found.append((v, f"({shape}) {p.dtype(v)}"))
-    how = [law.sample]
+    how = [law.sample + (f" around places of {law.locality}" if law.locality > 1 else "")]
     for name, values, plain in (("step", law.step, law.size), ("halo", law.halo, (0,) * len(law.axes))):
         if values != plain:
             how.append(f"{name} {' × '.join(map(str, values))}")

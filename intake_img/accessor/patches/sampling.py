@@ -20,6 +20,10 @@ __all__ = ["SAMPLES", "Law", "Places", "draw"]
 
 SAMPLES = ("grid", "random", "stratified", "weighted", "centers", "fixed")
 _TRIES, _HOPELESS = 400, 50
+_TURNS = 16
+"""Places that take turns, where patches lie around places."""
+_STREAM = 2
+"""Of the counter, for places."""
 
 Accept = Callable[[Plan], np.ndarray]
 
@@ -69,6 +73,8 @@ class Law:
     balance : mapping of int to float, optional
         The share of each label.
     places : Places, optional
+    locality : int
+        How many random patches lie around each place; 1: each lies anywhere.
     """
 
     sample: str
@@ -84,6 +90,7 @@ class Law:
     meaning: str = "weights"
     balance: Mapping[int, float] | None = None
     places: Places | None = None
+    locality: int = 1
 
     @property
     def full(self) -> tuple[int, ...]:
@@ -249,14 +256,32 @@ def _random(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], 
     offsets = np.concatenate([[0], np.cumsum([len(i) for i in indices])])
     every = np.concatenate(indices)
 
+    spread = np.array([_spread(law, s) for s in sources], np.int64)
+    group = kernel.turns(n, _TURNS, law.locality)
+    groups = int(group.max(initial=-1)) + 1
+
     def make(attempt: int) -> Places:
-        u = kernel.uniforms(law.seed, epoch, n, 2 + len(law.axes), attempt)
+        around, own = law.locality > 1, np.zeros((0, 0))
+        if around:  # a patch that is turned down is first drawn again at the same place
+            u = kernel.uniforms(law.seed, epoch, groups, 2 + len(law.axes), attempt // _TURNS, _STREAM)[group]
+            own = kernel.uniforms(law.seed, epoch, n, len(law.axes), attempt)
+        else:
+            u = kernel.uniforms(law.seed, epoch, n, 2 + len(law.axes), attempt)
         source = kernel.weighted(u[:, 0], cumulated)
         place = (u[:, 1] * np.diff(offsets)[source]).astype(np.int64)
-        start = low[source] + np.minimum((u[:, 2:] * many[source]).astype(np.int64), many[source] - 1)
-        return Places(source, every[offsets[source] + place], start)
+        first = np.minimum((u[:, 2:] * many[source]).astype(np.int64), many[source] - 1)
+        if around:  # beyond the end it goes on at the beginning: so all starts stay equally likely
+            first = (first + (own * spread[source]).astype(np.int64)) % many[source]
+        return Places(source, every[offsets[source] + place], low[source] + first)
 
     return make
+
+
+def _spread(law: Law, source: Source) -> list[int]:
+    """Return for each axis within how many starts patches lie around a place: a tile of the file, or a patch."""
+    layer = next(iter(source.layers.values()))
+    tiles = dict(zip(layer.dims, layer.pixels.tiles, strict=True))
+    return [max(tiles.get(a, 1), size) for a, size in zip(law.axes, law.size, strict=True)]
 
 
 def _nowhere(law: Law) -> Places:
