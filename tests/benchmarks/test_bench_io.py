@@ -17,6 +17,8 @@ import zarr
 import intake_img
 from intake_img import autodetect, imload, imsave
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # files that others leave open
+
 PLANES = 16
 
 
