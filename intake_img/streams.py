@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import mmap
-import os
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from intake_img.lazy import Pixels, Region, chunk_of, cpus, regions_of, split
+from intake_img.spill import Memory
 
 __all__ = ["Once", "iter_planes"]
 
@@ -41,13 +39,12 @@ class Once:
     """
 
     def __init__(self, pixels: Pixels, folder: str | None = None, budget: int = 2**27, whole: int = 0) -> None:
-        self.pixels, self.folder, self.budget = pixels, folder, budget
+        self.pixels = pixels
         self.edges = _grouped([pixels.edges(k) for k in range(pixels.ndim)], whole, pixels.dtype.itemsize)
         self._known = [frozenset(e.tolist()) for e in self.edges]
         self._lock = threading.Lock()
         self._kept: dict[tuple[int, ...], _Kept] = {}
-        self._file: _Slots | None = None
-        self._held = 0
+        self._memory = Memory(budget, folder)
 
     def aligned(self, region: Region) -> bool:
         """Whether a region consists of whole chunks, so that nothing of it need be kept."""
@@ -63,27 +60,19 @@ class Once:
         with self._lock:
             touched = list(self._touched(region))
             missing = [place for place in touched if place not in self._kept]
-            places = [self._place(place) for place in missing]
-            try:
-                with ThreadPoolExecutor(cpus() if self.pixels.parallel else 1, "intake_img-read") as pool:
-                    for _ in pool.map(self._load, missing, places):
-                        pass
-            except BaseException:
-                for kept in places:
-                    self._release(kept)
-                raise
-            self._kept.update(zip(missing, places, strict=True))
+            chunks = [self._memory.empty([s.stop - s.start for s in self._box(p)], self.pixels.dtype) for p in missing]
+            with ThreadPoolExecutor(cpus() if self.pixels.parallel else 1, "intake_img-read") as pool:
+                for _ in pool.map(lambda place, chunk: self.pixels.read_into(self._box(place), chunk), missing, chunks):
+                    pass
+            self._kept.update((place, _Kept(chunk.size, chunk)) for place, chunk in zip(missing, chunks, strict=True))
             for place in touched:
                 self._deliver(place, region, out)
 
     def close(self) -> None:
         """Forget what is kept."""
         with self._lock:
-            self._kept.clear()
-            self._held = 0
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            for place in list(self._kept):
+                self._forget(place)
 
     def _touched(self, region: Region) -> Iterator[tuple[int, ...]]:
         spans = []
@@ -94,91 +83,24 @@ class Once:
     def _box(self, place: Sequence[int]) -> Region:
         return tuple(slice(int(e[k]), int(e[k + 1])) for e, k in zip(self.edges, place, strict=True))
 
-    def _place(self, place: tuple[int, ...]) -> _Kept:
-        """Find room for a chunk."""
-        shape = tuple(s.stop - s.start for s in self._box(place))
-        size = math.prod(shape)
-        nbytes = size * self.pixels.dtype.itemsize
-        if self._held + nbytes <= self.budget:
-            self._held += nbytes
-            return _Kept(size, np.empty(shape, self.pixels.dtype), None)
-        if self._file is None:
-            self._file = _Slots(self.folder)
-        return _Kept(size, None, self._file.take(nbytes))
-
-    def _array(self, place: tuple[int, ...], kept: _Kept) -> np.ndarray:
-        if kept.array is not None:
-            return kept.array
-        shape = tuple(s.stop - s.start for s in self._box(place))
-        return self._file.array(kept.slot, shape, self.pixels.dtype)  # type: ignore[union-attr,arg-type]
-
-    def _load(self, place: tuple[int, ...], kept: _Kept) -> None:
-        self.pixels.read_into(self._box(place), self._array(place, kept))
-
     def _deliver(self, place: tuple[int, ...], region: Region, out: np.ndarray) -> None:
         kept, box = self._kept[place], self._box(place)
         shared = [(max(r.start, b.start), min(r.stop, b.stop)) for r, b in zip(region, box, strict=True)]
         target = tuple(slice(a - r.start, b - r.start) for (a, b), r in zip(shared, region, strict=True))
         source = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(shared, box, strict=True))
-        out[target] = self._array(place, kept)[source]
+        out[target] = kept.array[source]
         kept.left -= math.prod(b - a for a, b in shared)
         if kept.left <= 0:
-            self._release(self._kept.pop(place))
+            self._forget(place)
 
-    def _release(self, kept: _Kept) -> None:
-        if kept.array is not None:
-            self._held -= kept.array.nbytes
-        elif self._file is not None and kept.slot is not None:
-            self._file.give_back(kept.slot)
+    def _forget(self, place: tuple[int, ...]) -> None:
+        self._memory.release(self._kept.pop(place).array)
 
 
 @dataclass
 class _Kept:
     left: int
-    array: np.ndarray | None
-    slot: tuple[int, int] | None
-
-
-class _Slots:
-    """Parts of a nameless file."""
-
-    def __init__(self, folder: str | None) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, prefix="intake_img-")  # noqa: SIM115
-        self._free: dict[int, list[int]] = {}
-        self._end = 0
-
-    def take(self, nbytes: int) -> tuple[int, int]:
-        """Return a part that nobody uses: offset and length."""
-        step = mmap.ALLOCATIONGRANULARITY
-        nbytes = -(-nbytes // step) * step
-        if self._free.get(nbytes):
-            return self._free[nbytes].pop(), nbytes
-        _allocate(self._file, self._end, nbytes)
-        self._end += nbytes
-        return self._end - nbytes, nbytes
-
-    def give_back(self, slot: tuple[int, int]) -> None:
-        self._free.setdefault(slot[1], []).append(slot[0])
-
-    def array(self, slot: tuple[int, int], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return a part as an array; the file is mapped as long as that lives."""
-        mapped = mmap.mmap(self._file.fileno(), slot[1], offset=slot[0])
-        return np.frombuffer(mapped, dtype, math.prod(shape)).reshape(shape)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _allocate(file: IO[bytes], offset: int, nbytes: int) -> None:
-    """Make a part of a file exist on the disk: when that is full, writing to a map of it would kill the process."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), offset, nbytes)
-        return
-    file.seek(offset)
-    zeros = bytes(2**20)
-    for at in range(0, nbytes, len(zeros)):
-        file.write(zeros[: nbytes - at])
-    file.flush()
+    array: np.ndarray
 
 
 def _grouped(edges: Sequence[np.ndarray], whole: int, itemsize: int) -> list[np.ndarray]:

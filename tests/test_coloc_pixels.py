@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import warnings
 
 import dask.array as da
@@ -538,6 +539,20 @@ def check(found: joint.Table, a: np.ndarray, b: np.ndarray) -> None:
     assert np.array_equal(found.a, pairs[0])
     assert np.array_equal(found.b, pairs[1])
     assert np.array_equal(found.count, counts)
+
+
+def test_a_counter_goes_on_in_another_process():
+    """What dask.distributed hands from worker to worker arrives as arrays that cannot be written to."""
+    rng = np.random.default_rng(0)
+    a, b = rng.poisson(200, (2, 3, 500)).astype("u2")
+    counter = joint.Counter(np.dtype("u2"), 1500)
+    for x, y in zip(a, b, strict=True):
+        counter.add([joint.select(x, y)])
+        buffers: list[pickle.PickleBuffer] = []
+        dumped = pickle.dumps(counter, protocol=5, buffer_callback=buffers.append)
+        counter = pickle.loads(dumped, buffers=[bytes(buffer.raw()) for buffer in buffers])
+    check(joint.unpack(counter.packed(), a.dtype), a.ravel(), b.ravel())
+    assert isinstance(pickle.loads(pickle.dumps(pixels._TooManyPairs())), pixels._TooManyPairs)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32"])

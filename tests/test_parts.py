@@ -171,7 +171,7 @@ def test_no_room_for_what_passes_through_a_file(tmp_path: Path, monkeypatch: pyt
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("intake_img.streams._allocate", full)
+    monkeypatch.setattr("intake_img.spill._allocate", full)
     monkeypatch.setattr("intake_img.partition._BLOCK_BYTES", 0)
     lazy = da.zeros((4, 6, 8, 9), chunks=(4, 1, 5, 4), dtype="u2")
     with pytest.raises(OSError, match="no space left for"):

@@ -20,8 +20,9 @@ from intake_img import imload
 from intake_img.accessor.patches import output, sinks
 from intake_img.accessor.patches.ledger import folder_of
 from intake_img.accessor.patches.output import name_of
-from intake_img.accessor.patches.stitch import Memory, cast
+from intake_img.accessor.patches.stitch import cast
 from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.spill import Memory
 
 BLENDS = ["crop", "mean", "hann", "gaussian", "max", "vote"]
 

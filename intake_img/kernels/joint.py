@@ -241,8 +241,6 @@ class Counter:
             for (a, b), (low, high) in zip(mine, ranges, strict=True):
                 more = (max(b, high) - min(a, low)) // share if share else 0
                 first = a if low > a else max(0, min(low, a) - more)
-                if first < 256 and share:
-                    first = 0  # saves a subtraction
                 last = b if high < b else min((1 << self.bits) - 1, max(high, b) + more)
                 wider.append((first, last))
             if (found := _box_of(wider, most)) is not None:
@@ -259,6 +257,8 @@ class Counter:
                 inner = cells.reshape(height, width)[a - low_a : a - low_a + h, b - low_b : b - low_b + w]
                 inner[...] = self._cells.reshape(h, w)
             self._box, self._cells = box, cells
+        elif not self._cells.flags.writeable:  # it came from another process
+            self._cells = self._cells.copy()
         cells = self._cells
         outside = _count_dense(parts, box, whole, cells)
         if outside:
@@ -399,10 +399,8 @@ def _count_dense(parts: Sequence[Pixels], box: Box, whole: bool, cells: np.ndarr
             row, column = rows[: len(x)], columns[: len(x)]
             np.copyto(row, x)
             np.copyto(column, y)
-            if low_a:
-                row -= np.int32(low_a)
-            if low_b:
-                column -= np.int32(low_b)
+            row -= np.int32(low_a)
+            column -= np.int32(low_b)
             _increment(cells, height, width, row, column, ones[: len(x)])
     return [part for part in outside if len(part[0])]
 

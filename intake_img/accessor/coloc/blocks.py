@@ -62,10 +62,7 @@ def reduce_blocks(
     -------
     ndarray of object, of the shape of the kept axes
     """
-    import dask
     import dask.array as da
-    from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
 
     order = (*scene.lead, *scene.spatial)
     planes = [pixels_of(scene.image.isel(c=c), order) for c in channels]
@@ -107,6 +104,18 @@ def reduce_blocks(
         dtype=object,
         meta=np.empty((0,) * len(order), object),
     )
+    return _reduced(yields, scene, chunks, merge, finish, collect)
+
+
+def _reduced(
+    yields: Any, scene: Scene, chunks: dict[str, tuple[int, ...]], merge: Callable[[list[Any]], Any],
+    finish: Callable[[Any, tuple[int, ...]], Any], collect: tuple[Callable[..., Any], ...] | None,
+) -> np.ndarray:  # fmt: skip
+    """Compute the yields of all chunks, and merge those at each place of the kept axes."""
+    import dask
+    from dask.delayed import Delayed
+    from dask.highlevelgraph import HighLevelGraph
+
     graph: dict[Any, Any] = {}
     name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: no task may be taken for that of another run
     sizes = [chunks[a] for a in scene.lead]

@@ -190,6 +190,9 @@ class _TooManyPairs(Exception):
     As a part of an image has no more of them than the whole, chunks do not matter.
     """
 
+    def __str__(self) -> str:
+        return "too many pairs of values for a histogram: the image is read again, for sums and bins"
+
 
 def _counters(dtype: np.dtype, npairs: int, size: int) -> list[joint.Counter]:
     return [joint.Counter(dtype, size, MOST_PAIRS, MOST_CELLS // npairs) for _ in range(npairs)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
@@ -16,6 +15,7 @@ from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import significance as kernel
+from intake_img.spill import Memory
 
 __all__ = ["ccf", "chromatic_shift", "correct_shift", "significance"]
 
@@ -39,10 +39,7 @@ def significance(
     for place in np.ndindex(*sizes):
         at = dict(zip(scene.lead, place, strict=True))
         for k, pair in enumerate(chosen):
-            with tempfile.TemporaryFile() as file:
-                blocks = _gather_blocks(scene, at, pair, size, companion, file)
-                r, null = kernel.permute_blocks(*blocks, n, seed)
-                del blocks
+            r, null = kernel.permute_blocks(*_gather_blocks(scene, at, pair, size, companion), n, seed)
             permuted[(*place, k)] = null
             found = _judge(r, null, alternative)
             for name, value in found.items():
@@ -63,14 +60,13 @@ HELD = 2**28
 
 
 def _gather_blocks(
-    scene: Scene, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any, file: Any
+    scene: Scene, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of a pair that lie whole within the image and the mask and are finite, read slab by slab."""
     axis, count = scene.spatial[0], [scene.image.sizes[a] // s for a, s in zip(scene.spatial, size, strict=True)]
     pixels, dtype = int(np.prod(size)), scene.image.dtype
     shape = (2, int(np.prod(count)), pixels)
-    held = int(np.prod(shape)) * dtype.itemsize <= HELD
-    rows: Any = np.empty(shape, dtype) if held or 0 in shape else np.memmap(file, dtype, "w+", shape=shape)
+    rows = Memory(HELD).empty(shape, dtype)
     slab = max(1, HELD // 8 // max(1, shape[2] * int(np.prod(count[1:])) * dtype.itemsize)) * size[0]
     filled = 0
     for first in range(0, count[0] * size[0], slab):

@@ -22,10 +22,11 @@ from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.run import Batch, Job, local, untouched
 from intake_img.accessor.patches.sinks import InMemory, InStore
 from intake_img.accessor.patches.sources import Source
-from intake_img.accessor.patches.stitch import BLENDS, Memory
+from intake_img.accessor.patches.stitch import BLENDS
 from intake_img.accessor.progress import meter
 from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.files import File
+from intake_img.spill import Memory
 
 __all__ = ["Options", "written"]
 

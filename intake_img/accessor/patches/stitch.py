@@ -9,9 +9,6 @@ blocks it touches.
 from __future__ import annotations
 
 import math
-import mmap
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,11 +20,11 @@ import numpy as np
 from intake_img.accessor.patches.plan import Plan
 from intake_img.kernels.blending import Piece, blend
 from intake_img.kernels.windows import WINDOWS, window_nd
+from intake_img.spill import Memory
 
-__all__ = ["BLENDS", "Assembly", "Boxes", "Canvas", "Memory", "cast", "grown"]
+__all__ = ["BLENDS", "Assembly", "Boxes", "Canvas", "cast", "grown"]
 
 BLENDS = ("crop", "mean", "hann", "gaussian", "max", "vote")
-_ARENA = 2**26
 
 
 @dataclass(frozen=True)
@@ -183,49 +180,6 @@ def _once(count: np.ndarray, first: np.ndarray, last: np.ndarray) -> bool:
         here = at[(at < last).all(axis=1)]
         count[tuple(here.T)] = 1
     return int(count.sum(dtype=np.int64)) == total
-
-
-class Memory:
-    """Arrays that wait for their block: in memory up to a limit, beyond it in files that have no name any more.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes to hold in memory.
-    folder : str, optional
-        Where the files are; by default where temporary files are.
-    """
-
-    def __init__(self, limit: int, folder: str | None = None) -> None:
-        self.limit, self.folder, self.held, self.spilled = limit, folder, 0, 0
-        self._arena: mmap.mmap | None = None
-        self._used = 0
-
-    def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        """Return a new array."""
-        dtype = np.dtype(dtype)
-        nbytes = math.prod(shape) * dtype.itemsize
-        if self.held + nbytes <= self.limit or nbytes == 0:
-            self.held += nbytes
-            return np.empty(shape, dtype)
-        if self._arena is None or self._used + nbytes > len(self._arena):
-            self._arena, self._used = self._file(max(nbytes, _ARENA)), 0
-        at, self._used = self._used, -(-(self._used + nbytes) // 64) * 64
-        self.spilled += nbytes
-        return np.frombuffer(self._arena, dtype, math.prod(shape), at).reshape(shape)
-
-    def _file(self, nbytes: int) -> mmap.mmap:
-        with tempfile.TemporaryFile(dir=self.folder) as stream:  # the map keeps it alive
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, nbytes)  # a full disk is an error here, not a signal later
-            else:
-                stream.truncate(nbytes)
-            return mmap.mmap(stream.fileno(), nbytes)
-
-    def release(self, array: np.ndarray) -> None:
-        """Take back the bytes of an array that is no longer needed."""
-        if array.base is None:  # no view: neither of a file nor of predictions that were never copied
-            self.held -= array.nbytes
 
 
 @dataclass
