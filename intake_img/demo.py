@@ -122,7 +122,7 @@ def _picture(loaded: dict[str, xr.Dataset], path: Path) -> Path | None:
         labels = next((str(n) for n, v in ds.data_vars.items() if v.attrs.get("kind") == "labels"), None)
         ds.img.plot(projection="max" if "z" in ds["image"].dims else None, labels=labels, ax=ax)
         ax.set_title(", ".join(filter(None, (name, ax.get_title()))), fontsize=9)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     return path
 
 
