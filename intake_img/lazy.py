@@ -24,7 +24,8 @@ from intake_img.errors import AxesError, TooLargeError
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "chunk_of", "cpus", "regions_of", "split", "stack"]
+__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "chunk_of", "cpus", "overlapping", "regions_of",
+           "split", "stack", "threads"]  # fmt: skip
 
 _UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
@@ -583,3 +584,28 @@ def cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Return the number of threads in which dask computes with the options of `overlapping`."""
+    import dask
+
+    if (pool := dask.config.get("pool", None)) is not None:
+        return getattr(pool, "_max_workers", None) or cpus()
+    if number := overlapping().get("num_workers") or dask.config.get("num_workers", None):
+        return int(number)
+    client = getattr(dask.base.get_scheduler(), "__self__", None)  # that of a cluster
+    return sum(client.nthreads().values()) if hasattr(client, "nthreads") else cpus()
+
+
+def overlapping() -> dict[str, int]:
+    """Return options of `dask.compute` for tasks that both read and compute: twice as many threads as processors,
+    though not many, so that some wait for the disk while others compute. None where the user chose.
+    """
+    import dask
+    from dask.threaded import get
+
+    chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
+    if chosen != (None, None) or dask.base.get_scheduler() not in (None, get):
+        return {}
+    return {"num_workers": max(cpus(), min(2 * cpus(), 8))}

@@ -140,15 +140,25 @@ class Counter:
     size : int
         Number of pixels that are expected: an array may have a few times as many cells.
     most : int, optional
-        Distinct pairs that are counted at most.
+        Distinct pairs that are counted at most, where they do not lie within an array of `room` cells.
     cells : int
         Larger arrays are not kept from chunk to chunk.
+    levels : int, optional
+        Count bins of 2**shift grey levels in place of grey values, the narrowest of which there are at most so many in
+        each channel: always few enough. Keys are those of 16 bits.
+    room : int
+        See `most`; without labels only.
     """
 
-    def __init__(self, dtype: np.dtype, size: int, most: int | None = None, cells: int = 2**25) -> None:
-        self.low, self.bits = code_of(dtype)
-        self.size, self.most, self.most_cells = size, most, cells
-        self.failed = self.labelled = False
+    def __init__(self, dtype: np.dtype, size: int, most: int | None = None, cells: int = 2**25,
+                 levels: int | None = None, room: int = 2**24) -> None:  # fmt: skip
+        self.low, self.value_bits = code_of(dtype)
+        self.bits = 16 if levels else self.value_bits
+        self.size, self.most, self.most_cells, self.levels, self.room = size, most, cells, levels, room
+        self.failed = self.labelled = self.spent = False
+        self.shifts = (0, 0)
+        self.pixels = self._in_cells = 0
+        self._seen = 2**22
         self._box: Box | None = None
         self._cells: Any = None
         self._sparse: list[Packed] = []
@@ -164,20 +174,81 @@ class Counter:
         if self.failed:
             return
         codes: Any = [
-            (_codes(a, self.low, self.bits), _codes(b, self.low, self.bits), c) for a, b, c in parts if len(a)
+            (_codes(a, self.low, self.value_bits), _codes(b, self.low, self.value_bits), c)
+            for a, b, c in parts
+            if len(a)
         ]
+        if not codes:
+            return
         if any(a is None or b is None for a, b, _ in codes):
             self._fail()
-        elif codes and (codes[0][2] is not None or self.bits == 1):
+            return
+        if self.levels:
+            codes = self._shifted(codes)
+        more = sum(len(a) for a, _, _ in codes)
+        self.pixels += more
+        self._in_cells += more
+        if self._in_cells >= 2**32:  # more than a cell counts
+            self._flush()
+            self._in_cells = more
+        if codes[0][2] is not None or self.bits == 1:
             self.labelled = codes[0][2] is not None
             for part in codes:
                 self._keep(_count_sorted([part], self.bits))
-        elif codes:
-            box, whole = self._fit(codes)
-            if box is None:
-                self._keep(_count_sorted(codes, self.bits))
+            return
+        box, whole = self._fit(codes)
+        if box is None:
+            self._keep(_count_sorted(codes, self.bits))
+        else:
+            self._count(codes, box, whole)
+
+    def absorb(self, other: Counter) -> None:
+        """Add what another counter of the same kind has counted, which is of no use then.
+
+        Raises
+        ------
+        RuntimeError
+            If it was absorbed before.
+        """
+        if other.spent:
+            raise RuntimeError("what was counted is already part of a sum, and would be counted twice: repeat")
+        other.spent = True
+        if self.failed or other.failed:
+            self._fail()
+            return
+        widest = max(self.shifts[0], other.shifts[0]), max(self.shifts[1], other.shifts[1])
+        self._widen(widest)
+        other._widen(widest)
+        self.labelled |= other.labelled
+        self.pixels += other.pixels
+        if other._box is not None:
+            a, height, b, width = other._box
+            box = other._box
+            if self._box is not None:
+                own = [(self._box[0], sum(self._box[:2]) - 1), (self._box[2], sum(self._box[2:]) - 1)]
+                mine = self._wider(
+                    own, [(a, a + height - 1), (b, b + width - 1)], max(self.room, self.most_cells), (0,)
+                )
             else:
-                self._count(codes, box, whole)
+                mine = box
+            if mine is None:
+                other._flush()
+            else:
+                self._grow(mine)
+                self._in_cells += other._in_cells
+                if self._in_cells >= 2**32 and self._cells.dtype == np.uint32:
+                    self._cells = self._cells.astype(np.int64)
+                inner = self._cells.reshape(mine[1], mine[3])
+                inner[a - mine[0] : a - mine[0] + height, b - mine[2] : b - mine[2] + width] += other._cells.reshape(
+                    height, width
+                )
+        for packed in other._sparse:
+            self._keep(packed)
+        other._sparse, other._box, other._cells = [], None, None
+
+    def settle(self) -> None:
+        """Keep what was counted in little memory."""
+        self._flush()
 
     def packed(self) -> Packed | None:
         """Return (keys, counts); None if a value does not fit into a key (integers wider than 16 bits), or if there are
@@ -187,7 +258,7 @@ class Counter:
         if self.failed:
             return None
         found = merge(self._sparse, 0 if self.labelled else self.bits)
-        if self.most is not None and len(found[0]) > self.most:
+        if self._too_many(found[0]):
             self._fail()
             return None
         self._sparse = [found]
@@ -197,12 +268,22 @@ class Counter:
         self.failed = True
         self._sparse, self._box, self._cells = [], None, None
 
+    def _too_many(self, keys: np.ndarray) -> bool:
+        """The same for any part of the pixels, or else for all."""
+        if self.most is None or len(keys) <= self.most:
+            return False
+        if self.labelled:
+            return True
+        b = keys & keys.dtype.type((1 << self.bits) - 1)
+        rows = (int(keys[-1]) >> self.bits) - (int(keys[0]) >> self.bits) + 1
+        return rows * (int(b.max()) - int(b.min()) + 1) > self.room
+
     def _keep(self, packed: Packed) -> None:
         """Keep a histogram; merge as many at a time as may be held twice."""
         most = self.most or 2**23
         if self._sparse and sum(len(keys) for keys, _ in (*self._sparse, packed)) > 2 * most:
             self._sparse = [merge(self._sparse, 0 if self.labelled else self.bits)]
-            if self.most is not None and len(self._sparse[0][0]) > self.most:
+            if self._too_many(self._sparse[0][0]):
                 self._fail()
                 return
         self._sparse.append(packed)
@@ -212,12 +293,34 @@ class Counter:
             low_a, _, low_b, width = self._box
             self._keep(_packed(self._cells, low_a, low_b, width, self.bits))
         self._box = self._cells = None
+        self._in_cells = 0
+
+    def _shifted(self, codes: Any) -> Any:
+        """Bins of grey values; wider ones from now on if there are too many."""
+        assert self.levels is not None
+        shifts = list(self.shifts)
+        for k in (0, 1):
+            top = max(int(part[k].max()) for part in codes)
+            while top >> shifts[k] >= self.levels:
+                shifts[k] += 1
+        self._widen((shifts[0], shifts[1]))
+        first, second = (np.uint16(s) for s in shifts)
+        return [(a.astype(np.uint16, copy=False) >> first, b.astype(np.uint16, copy=False) >> second, labels)
+                for a, b, labels in codes]  # fmt: skip
+
+    def _widen(self, shifts: tuple[int, int]) -> None:
+        if shifts != self.shifts:
+            self._flush()
+            self._sparse = [_widened(packed, self.shifts, shifts) for packed in self._sparse]
+            self.shifts = shifts
 
     def _fit(self, parts: Sequence[Pixels]) -> tuple[Box | None, bool]:
         """Return the array to count in and True if it holds all pixels, False if a few lie outside; None for no array.
 
         An array that is there grows where that leaves it small enough.
         """
+        if self.levels:
+            return (0, self.levels, 0, self.levels), True
         most = max(min(_CELLS * max(self.size, sum(len(a) for a, _, _ in parts)), max(self.most_cells, 2**25)), 2**16)
         ranges = [(min(int(p[k].min()) for p in parts), max(int(p[k].max()) for p in parts)) for k in (0, 1)]
         box = self._box
@@ -234,9 +337,15 @@ class Counter:
             return grown, True
         return box, False
 
-    def _wider(self, mine: Sequence[tuple[int, int]], ranges: Sequence[tuple[int, int]], most: int) -> Box | None:
+    def _wider(
+        self,
+        mine: Sequence[tuple[int, int]],
+        ranges: Sequence[tuple[int, int]],
+        most: int,
+        shares: Sequence[int] = (8, 0),
+    ) -> Box | None:
         """Return an array that holds `mine` and `ranges`, where there is room an eighth more than it must."""
-        for share in (8, 0):
+        for share in shares:
             wider = []
             for (a, b), (low, high) in zip(mine, ranges, strict=True):
                 more = (max(b, high) - min(a, low)) // share if share else 0
@@ -247,11 +356,12 @@ class Counter:
                 return found
         return None
 
-    def _count(self, parts: Sequence[Pixels], box: Box, whole: bool) -> None:
-        """Count in an array, a slice that fits a cache at a time; pixels outside of it are sorted."""
+    def _grow(self, box: Box) -> None:
+        """Have an array of this size, with what was counted before."""
         low_a, height, low_b, width = box
         if box != self._box:
-            cells = np.zeros(height * width, np.uint32)
+            before = np.uint32 if self._cells is None else self._cells.dtype
+            cells = np.zeros(height * width, before)
             if self._box is not None:
                 a, h, b, w = self._box
                 inner = cells.reshape(height, width)[a - low_a : a - low_a + h, b - low_b : b - low_b + w]
@@ -259,11 +369,26 @@ class Counter:
             self._box, self._cells = box, cells
         elif not self._cells.flags.writeable:  # it came from another process
             self._cells = self._cells.copy()
-        cells = self._cells
-        outside = _count_dense(parts, box, whole, cells)
+
+    def _count(self, parts: Sequence[Pixels], box: Box, whole: bool) -> None:
+        """Count in an array, a slice that fits a cache at a time; pixels outside of it are sorted."""
+        if self._cells is not None and self._cells.dtype != np.uint32:
+            self._flush()
+        self._grow(box)
+        outside = _count_dense(parts, box, whole, self._cells)
         if outside:
             self._keep(_count_sorted(outside, self.bits))
-        if len(cells) > self.most_cells:
+            if self.failed:
+                return
+        if self.most is not None and len(self._cells) > self.room and self.pixels >= 2 * self._seen:
+            self._seen = self.pixels
+            if np.count_nonzero(self._cells) > self.most:
+                rows = np.flatnonzero(self._cells.reshape(box[1], box[3]).any(axis=1))
+                columns = np.flatnonzero(self._cells.reshape(box[1], box[3]).any(axis=0))
+                if int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1) > self.room:
+                    self._fail()
+                    return
+        if len(self._cells) > self.most_cells:
             self._flush()
 
 
@@ -274,53 +399,19 @@ def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
     return counter.packed()
 
 
-@dataclass(frozen=True)
-class Coarse:
-    """A joint histogram of bins of 2**shift grey levels: for more pairs of values than can be held.
-
-    Parameters
-    ----------
-    packed : (keys, counts)
-        As of 16 bits.
-    shifts : (int, int)
-        Of both channels.
-    """
-
-    packed: Packed
-    shifts: tuple[int, int]
-
-    @classmethod
-    def of(cls, part: Pixels, levels: int) -> Coarse:
-        """Count pixels, integers of at most 16 bits, in the narrowest bins of which there are at most `levels`."""
-        low, bits = code_of(part[0].dtype)
-        codes: list[Any] = [_codes(v, low, bits) for v in part[:2]]
-        shifts = [0, 0]
-        for k in range(2):
-            while len(codes[k]) and int(codes[k].max()) >> shifts[k] >= levels:
-                shifts[k] += 1
-            codes[k] = codes[k].astype(np.uint16, copy=False) >> np.uint16(shifts[k])
-        packed = count_pairs([(codes[0], codes[1], part[2])], np.dtype(np.uint16))
-        assert packed is not None
-        return cls(packed, (shifts[0], shifts[1]))
-
-    @classmethod
-    def merged(cls, parts: Sequence[Coarse], bits: int) -> Coarse:
-        """Return the sum, in the widest bins of all; see `merge`."""
-        widest = max(p.shifts[0] for p in parts), max(p.shifts[1] for p in parts)
-        return cls(merge([p._widened(widest) for p in parts], bits), widest)
-
-    def _widened(self, shifts: tuple[int, int]) -> Packed:
-        keys, counts = self.packed
-        if shifts == self.shifts or not len(keys):
-            return self.packed
-        kind, more = keys.dtype.type, [new - old for new, old in zip(shifts, self.shifts, strict=True)]
-        mask = kind(0xFFFF)
-        a, b = (keys >> kind(16)) & mask, keys & mask
-        wide = (keys & ~kind(0xFFFFFFFF)) | (a >> kind(more[0])) << kind(16) | b >> kind(more[1])
-        order = np.argsort(wide, kind="stable")
-        wide = wide[order]
-        starts = np.concatenate([[0], np.flatnonzero(wide[1:] != wide[:-1]) + 1])
-        return wide[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
+def _widened(packed: Packed, old: tuple[int, int], new: tuple[int, int]) -> Packed:
+    """The same pixels in wider bins; keys of 16 bits."""
+    keys, counts = packed
+    if not len(keys):
+        return packed
+    kind, more = keys.dtype.type, [n - o for n, o in zip(new, old, strict=True)]
+    mask = kind(0xFFFF)
+    a, b = (keys >> kind(16)) & mask, keys & mask
+    wide = (keys & ~kind(0xFFFFFFFF)) | (a >> kind(more[0])) << kind(16) | b >> kind(more[1])
+    order = np.argsort(wide, kind="stable")
+    wide = wide[order]
+    starts = np.concatenate([[0], np.flatnonzero(wide[1:] != wide[:-1]) + 1])
+    return wide[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
 
 
 def _codes(values: np.ndarray, low: int, bits: int) -> np.ndarray | None:
@@ -454,12 +545,16 @@ def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
         return parts[0]
     if bits and (dense := _merge_dense(parts, bits)):
         return dense
-    keys = np.concatenate([p[0] for p in parts])
-    counts = np.concatenate([p[1] for p in parts])
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
+    if all(p[0].dtype == np.uint32 and p[1].dtype == np.uint32 for p in parts):  # sorted much faster than an order
+        both = np.concatenate([(keys.astype(np.uint64) << np.uint64(32)) | counts for keys, counts in parts])
+        both.sort()
+        keys, counts = (both >> np.uint64(32)).astype(np.uint32), both & np.uint64(2**32 - 1)
+    else:
+        keys = np.concatenate([p[0] for p in parts])
+        order = np.argsort(keys, kind="stable")
+        keys, counts = keys[order], np.concatenate([p[1] for p in parts])[order]
     starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-    return keys[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
+    return keys[starts], np.add.reduceat(counts.astype(np.int64, copy=False), starts)
 
 
 _STRIP = 2**20

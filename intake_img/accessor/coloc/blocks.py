@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -14,15 +16,13 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
-from intake_img.lazy import cpus
+from intake_img.lazy import overlapping, threads
 
 __all__ = ["reduce_blocks"]
 
 _FAN_IN = 8
-_BUNDLE = 2**23
+_BUNDLE = 2**22
 """So many pixels of chunks are added at once."""
-_CHAIN = 2**26
-"""Pixels of chunks that are added one after the other."""
 
 
 def reduce_blocks(
@@ -34,7 +34,7 @@ def reduce_blocks(
     mask: xr.DataArray | None = None,
     labels: xr.DataArray | None = None,
     halo: tuple[str, int] | None = None,
-    collect: tuple[Callable[[int], Any], Callable[[Any, list[Any]], None], Callable[[Any], Any]] | None = None,
+    collect: tuple[Callable[[int], Any], Callable[[Any, list[Any]], None], Callable[[Any], None]] | None = None,
 ) -> np.ndarray:
     """Reduce an image over its axes of space.
 
@@ -47,7 +47,7 @@ def reduce_blocks(
         ``(channel -> ndarray, mask, labels, position) -> yield`` of one chunk at one position; bool mask, integer
         labels.
     merge : callable
-        List of yields to one; associative and commutative.
+        List of yields to one, which may be the first, changed; associative and commutative.
     finish : callable
         ``(yield, position) -> result`` of one position.
     mask, labels : DataArray, optional
@@ -56,7 +56,7 @@ def reduce_blocks(
         side follows the position.
     collect : (callable, callable, callable), optional
         ``begin(pixels) -> state``, ``add(state, list)`` that puts what `per_block` returned of a few chunks into the
-        state, ``end(state) -> yield``; without, what `per_block` returns is the yield.
+        state, ``settle(state)`` that makes it small; the state is the yield. Without, what `per_block` returns is.
 
     Returns
     -------
@@ -116,6 +116,8 @@ def _reduced(
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
 
+    (yields,) = dask.optimize(yields)
+    kitchen = _Kitchen(yields)
     graph: dict[Any, Any] = {}
     name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: no task may be taken for that of another run
     sizes = [chunks[a] for a in scene.lead]
@@ -126,16 +128,17 @@ def _reduced(
         if collect:
             lead = int(np.prod([s[k] for s, k in zip(sizes, place, strict=True)]))
             chains = _chains(_bundles(pixels, lead), lead)
-            parts = [_chain(graph, name, blocks, chain, collect) for chain in chains]
+            parts = [_chain(graph, name, kitchen, blocks, chain, collect) for chain in chains]
         else:
             parts = [_task(graph, name, _unboxed, block) for block in blocks]
+        many = 2 if collect else _FAN_IN  # states may be large
         while len(parts) > 1:
-            parts = [_task(graph, name, _merge, parts[k : k + _FAN_IN], merge) for k in range(0, len(parts), _FAN_IN)]
+            parts = [_task(graph, name, _merge, parts[k : k + many], merge) for k in range(0, len(parts), many)]
         start = tuple(sum(s[:k]) for s, k in zip(sizes, place, strict=True))
         last.append(_task(graph, name, _finish, parts[0], finish, start))
         places.append(start)
     whole = HighLevelGraph.from_collections(name, graph, dependencies=[yields])
-    found_at = dask.compute(*[Delayed(key, whole, layer=name) for key in last])
+    found_at = dask.compute(*[Delayed(key, whole, layer=name) for key in last], **overlapping())
     result = np.empty([scene.image.sizes[a] for a in scene.lead], object)
     for start, found in zip(places, found_at, strict=True):
         for local, value in found.items():
@@ -171,10 +174,10 @@ def _bundles(sizes: Sequence[int], positions: int) -> list[Bundle]:
 
 
 def _chains(bundles: list[Bundle], positions: int) -> list[list[Bundle]]:
-    """Bundles that follow each other, enough of them for all processors; states of many positions are not held."""
+    """Bundles that follow each other, a chain for each thread; states of many positions are not held."""
     if positions > 1:
         return [[bundle] for bundle in bundles]
-    length = min(_CHAIN, sum(size for _, size in bundles) // (2 * cpus()))
+    length = sum(size for _, size in bundles) // threads()
     chains: list[list[Bundle]] = []
     room = 0
     for bundle in bundles:
@@ -193,17 +196,62 @@ def _task(graph: dict[Any, Any], name: str, function: Callable[..., Any], *argum
     return key
 
 
-def _chain(graph: dict[Any, Any], name: str, blocks: Sequence[Any], chain: list[Bundle],
+@dataclass(frozen=True)
+class _Recipe:
+    """A few tasks that are run as part of one."""
+
+    tasks: dict[Any, Any]
+    wanted: list[Any]
+    needed: list[Any]
+
+    def __call__(self, given: list[Any]) -> list[Any]:
+        """Run the tasks, where what others made of the needed keys is given; return the wanted results."""
+        import dask
+
+        ready = {key: (partial(_as_it_is, value),) for key, value in zip(self.needed, given, strict=True)}
+        return list(dask.get(self.tasks | ready, self.wanted))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class _Kitchen:
+    """Recipes for the chunks of an array: their own tasks are run where they are wanted, so that what is read is used
+    while it is in a processor's cache, and nothing is read ahead of it."""
+
+    def __init__(self, array: Any) -> None:
+        from dask.core import get_deps
+
+        self.tasks = dict(array.__dask_graph__())
+        self.needs, self.users = get_deps(self.tasks)
+
+    def recipe(self, wanted: list[Any]) -> tuple[_Recipe, list[Any]]:
+        """Return what makes the wanted results, and the keys of other tasks whose results it is to be given."""
+        own, stack = dict.fromkeys(wanted), list(wanted)
+        used: dict[Any, int] = {}
+        while stack:
+            for key in self.needs[stack.pop()]:
+                used[key] = used.get(key, 0) + 1
+                if used[key] == len(self.users[key]):
+                    own[key] = None
+                    stack.append(key)
+        needed = [key for key in used if key not in own]
+        return _Recipe({key: self.tasks[key] for key in own}, wanted, needed), needed
+
+
+def _chain(graph: dict[Any, Any], name: str, kitchen: _Kitchen, blocks: Sequence[Any], chain: list[Bundle],
            collect: tuple[Callable[..., Any], ...]) -> Any:  # fmt: skip
     """One yield of the chunks of a chain: a state that each task fills further and hands to the next."""
-    begin, add, end = collect
+    begin, add, settle = collect
     size = sum(n for _, n in chain)
+    recipes = [kitchen.recipe([blocks[k] for k in bundle]) for bundle, _ in chain]
     if len(chain) == 1:
-        return _task(graph, name, _counted, [blocks[k] for k in chain[0][0]], size, begin, add, end)
+        return _task(graph, name, _counted, *recipes[0], size, begin, add, settle)
     state: Any = None
-    for step, (bundle, _) in enumerate(chain):
-        state = _task(graph, name, _add, state, [blocks[k] for k in bundle], step, size, begin, add)
-    return _task(graph, name, _end, state, end)
+    for step, recipe in enumerate(recipes):
+        state = _task(graph, name, _add, state, *recipe, step, size, begin, add)
+    return _task(graph, name, _end, state)
 
 
 def _block(
@@ -250,22 +298,26 @@ def _unboxed(box: np.ndarray) -> dict[tuple[int, ...], Any]:
     return box.ravel()[0]  # type: ignore[no-any-return]
 
 
-def _counted(boxes: list[np.ndarray], size: int, begin: Callable[[int], Any], add: Callable[[Any, list[Any]], None],
-             end: Callable[[Any], Any]) -> dict[tuple[int, ...], Any]:  # fmt: skip
-    """One position after the other: only one state is held."""
-    parts = [_unboxed(box) for box in boxes]
+def _counted(
+    recipe: _Recipe, given: list[Any], size: int, begin: Callable[[int], Any], add: Callable[[Any, list[Any]], None],
+    settle: Callable[[Any], None],
+) -> dict[tuple[int, ...], Any]:  # fmt: skip
+    """One position after the other: only one state is large."""
+    parts = [_unboxed(box) for box in recipe(given)]
     found = {}
     for position in parts[0]:
         state = begin(size)
         add(state, [p[position] for p in parts])
-        found[position] = end(state)
+        if len(parts[0]) > 1:
+            settle(state)
+        found[position] = state
     return found
 
 
-def _add(state: Any, boxes: list[np.ndarray], step: int, size: int, begin: Callable[[int], Any],
+def _add(state: Any, recipe: _Recipe, given: list[Any], step: int, size: int, begin: Callable[[int], Any],
          add: Callable[[Any, list[Any]], None]) -> list[Any]:  # fmt: skip
     """Add chunks of one position to a state; the first item says how often that was done."""
-    parts = [_unboxed(box) for box in boxes]
+    parts = [_unboxed(box) for box in recipe(given)]
     ((position, _),) = parts[0].items()
     if state is None:
         state = [0, position, begin(size)]
@@ -279,8 +331,8 @@ def _add(state: Any, boxes: list[np.ndarray], step: int, size: int, begin: Calla
     return state  # type: ignore[no-any-return]
 
 
-def _end(state: list[Any], end: Callable[[Any], Any]) -> dict[tuple[int, ...], Any]:
-    return {state[1]: end(state[2])}
+def _end(state: list[Any]) -> dict[tuple[int, ...], Any]:
+    return {state[1]: state[2]}
 
 
 def _merge(parts: list[dict[tuple[int, ...], Any]], merge: Callable[[list[Any]], Any]) -> dict[tuple[int, ...], Any]:

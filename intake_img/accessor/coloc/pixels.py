@@ -69,11 +69,6 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def bits(self) -> int:
-        """Bits of a grey value in the keys of a histogram without labels; 0 with labels."""
-        return 0 if self.labelled or self.dtype.kind not in "biu" else joint.code_of(self.dtype)[1]
-
-    @property
     def limits(self) -> tuple[float, float] | None:
         if self.dtype.kind == "b":
             return (0.0, 1.0)
@@ -161,9 +156,9 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
         with contextlib.suppress(_TooManyPairs):
             found = run(
                 partial(_select, request),
-                partial(_merge_counts, len(request.pairs), request.bits),
+                _added,
                 partial(_finish_counts, request),
-                collect=(partial(_counters, request.dtype, len(request.pairs)), _count, _counted),
+                collect=(partial(_counters, request.dtype, len(request.pairs), MOST_PAIRS), _count, _settle),
             )
             return found, "joint histogram of grey levels: exact"
     elif request.dtype.kind != "f":
@@ -194,8 +189,8 @@ class _TooManyPairs(Exception):
         return "too many pairs of values for a histogram: the image is read again, for sums and bins"
 
 
-def _counters(dtype: np.dtype, npairs: int, size: int) -> list[joint.Counter]:
-    return [joint.Counter(dtype, size, MOST_PAIRS, MOST_CELLS // npairs) for _ in range(npairs)]
+def _counters(dtype: np.dtype, npairs: int, most: int | None, size: int) -> list[joint.Counter]:
+    return [joint.Counter(dtype, size, most, MOST_CELLS // npairs) for _ in range(npairs)]
 
 
 def _count(counters: list[joint.Counter], parts: list[list[joint.Pixels]]) -> None:
@@ -205,37 +200,32 @@ def _count(counters: list[joint.Counter], parts: list[list[joint.Pixels]]) -> No
             raise _TooManyPairs
 
 
-def _counted(counters: list[joint.Counter]) -> list[joint.Packed]:
-    return [_few(counter.packed()) for counter in counters]
+def _settle(counters: list[joint.Counter]) -> None:
+    for counter in counters:
+        counter.settle()
 
 
-def _few(packed: joint.Packed | None) -> joint.Packed:
-    if packed is None or len(packed[0]) > MOST_PAIRS:
+def _added(parts: list[list[joint.Counter]]) -> list[joint.Counter]:
+    first, *others = parts
+    for other in others:
+        for mine, its in zip(first, other, strict=True):
+            mine.absorb(its)
+            if mine.failed:
+                raise _TooManyPairs
+    return first
+
+
+def _packed(counter: joint.Counter) -> joint.Packed:
+    packed = counter.packed()
+    if packed is None:
         raise _TooManyPairs
     return packed
 
 
-def _merge_counts(npairs: int, bits: int, parts: list[list[joint.Packed]]) -> list[joint.Packed]:
-    return [_merge_few([part[k] for part in parts], bits) for k in range(npairs)]
-
-
-def _merge_few(parts: list[joint.Packed], bits: int) -> joint.Packed:
-    """Merge as many at a time as a histogram may hold twice."""
-    waiting: list[joint.Packed] = []
-    for part in parts:
-        if waiting and sum(len(keys) for keys, _ in (*waiting, part)) > 2 * MOST_PAIRS:
-            waiting = [_few(joint.merge(waiting, bits))]
-        waiting.append(part)
-    return _few(joint.merge(waiting, bits))
-
-
-def _merge_bins(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
-    return [joint.merge([part[k] for part in parts], bits) for k in range(npairs)]
-
-
-def _finish_counts(request: Request, packed: list[joint.Packed], _: Any) -> list[Any]:
+def _finish_counts(request: Request, counters: list[joint.Counter], _: Any) -> list[Any]:
     out = []
-    for k, p in enumerate(packed):
+    for k, counter in enumerate(counters):
+        p = _packed(counter)
         groups = joint.labels_of(p, request.dtype) if request.labelled else None
         out.append((groups, _of_table(request, k, joint.unpack(p, request.dtype, groups))))
     return out
@@ -365,22 +355,28 @@ def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray,
     Bins of integers are so many grey levels, a power of two, as make at most `LEVELS` bins of the whole range: they are
     found in the same pass. Those of floats are parts of the range, which must be known before.
     """
-    size, bits = len(request.pairs), 0 if request.labelled else 16
+    size = len(request.pairs)
     small = request.dtype.kind in "iu" and request.dtype.itemsize <= 2
-    first = run(partial(_sums_first, request, small and binned), partial(_add_first, size, bits), _as_it_is)
+    first = run(
+        partial(_sums_first, request), _first_merge, _as_it_is,
+        collect=(partial(_first_state, request, small and binned), _first_add, _first_settle),
+    )  # fmt: skip
     bins = np.empty(first.shape, object)
     packed = None
     if binned and not small:
         ranges = {place: [part[1:3] for part in first[place]] for place in np.ndindex(first.shape)}
-        packed = run(partial(_binned, request, ranges), partial(_merge_bins, size, bits), _as_it_is)
+        packed = run(
+            partial(_binned, request, ranges), _added, _as_it_is,
+            collect=(partial(_counters, np.dtype(np.uint16), size, None), _count, _settle),
+        )  # fmt: skip
     for place in np.ndindex(first.shape):
         bins[place] = [None] * size
-        for k, (_, low, high, coarse) in enumerate(first[place]):
+        for k, (_, low, high, counter) in enumerate(first[place]):
             if packed is not None:
-                bins[place][k] = _Bins(packed[place][k], low, (high - low) / LEVELS)
-            elif coarse is not None:
+                bins[place][k] = _Bins(_packed(packed[place][k]), low, (high - low) / LEVELS)
+            elif counter is not None:
                 lowest = joint.code_of(request.dtype)[0]
-                bins[place][k] = _Bins(coarse.packed, np.full(2, lowest - 0.5), np.exp2(coarse.shifts))
+                bins[place][k] = _Bins(_packed(counter), np.full(2, lowest - 0.5), np.exp2(counter.shifts))
     return first, bins
 
 
@@ -395,29 +391,51 @@ def _need(request: Request, late: bool) -> dict[str, tuple[str, ...]]:
     return {region: sums for region, sums in need.items() if (region not in early) == late}
 
 
-def _sums_first(
-    request: Request, binned: bool, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any
-) -> list[Any]:
+def _sums_first(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[Any]:
     out = []
     for a, b in request.pairs:
         x, y, index = _valid(planes, a, b, keep, labels)
         sums = measures.tally_pixels(x, y, index, _need(request, late=False), 0, 0, request.rules)
         low = (np.array([x.min(), y.min()]) if len(x) else np.full(2, np.inf)).astype(float)
         high = (np.array([x.max(), y.max()]) if len(x) else np.full(2, -np.inf)).astype(float)
-        out.append((sums, low, high, joint.Coarse.of((x, y, index), LEVELS) if binned else None))
+        out.append((sums, low, high, (x, y, index)))
     return out
 
 
-def _add_first(npairs: int, bits: int, parts: list[list[Any]]) -> list[Any]:
-    return [
-        (
-            _add_sums([p[k][0] for p in parts]),
-            np.minimum.reduce([p[k][1] for p in parts]),
-            np.maximum.reduce([p[k][2] for p in parts]),
-            None if parts[0][k][3] is None else joint.Coarse.merged([p[k][3] for p in parts], bits),
-        )
-        for k in range(npairs)
-    ]
+def _first_state(request: Request, binned: bool, size: int) -> list[Any]:
+    npairs = len(request.pairs)
+    counters = [joint.Counter(request.dtype, size, levels=LEVELS) if binned else None for _ in range(npairs)]
+    return [[None, np.full(2, np.inf), np.full(2, -np.inf), counter] for counter in counters]
+
+
+def _first_add(state: list[Any], parts: list[list[Any]]) -> None:
+    """Put the sums, ranges and pixels of a few chunks into the state of each pair."""
+    for k, own in enumerate(state):
+        for sums, low, high, pixels in (part[k] for part in parts):
+            _put(own, sums, low, high)
+            if own[3] is not None:
+                own[3].add([pixels])
+
+
+def _put(own: list[Any], sums: Any, low: np.ndarray, high: np.ndarray) -> None:
+    own[0] = sums if own[0] is None else _add_sums([own[0], sums])
+    own[1], own[2] = np.minimum(own[1], low), np.maximum(own[2], high)
+
+
+def _first_settle(state: list[Any]) -> None:
+    for own in state:
+        if own[3] is not None:
+            own[3].settle()
+
+
+def _first_merge(parts: list[list[Any]]) -> list[Any]:
+    state, *others = parts
+    for other in others:
+        for own, (sums, low, high, counter) in zip(state, other, strict=True):
+            if counter is not None:
+                own[3].absorb(counter)
+            _put(own, sums, low, high)
+    return state
 
 
 def _add_sums(parts: list[dict[Any, Any]]) -> dict[Any, Any]:
@@ -437,7 +455,7 @@ def _binned(
             )
             for j, v in enumerate((x, y))
         ]
-        out.append(joint.count_pairs([(codes[0], codes[1], index)], codes[0].dtype))
+        out.append((codes[0], codes[1], index))
     return out
 
 
@@ -547,9 +565,9 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
         with contextlib.suppress(_TooManyPairs):
             return run(
                 partial(_select, request),
-                partial(_merge_counts, 1, request.bits),
+                _added,
                 partial(_table_of_counts, request.dtype),
-                collect=(partial(_counters, request.dtype, 1), _count, _counted),
+                collect=(partial(_counters, request.dtype, 1, MOST_PAIRS), _count, _settle),
             )
     if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
         return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
@@ -560,8 +578,8 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
     return tables
 
 
-def _table_of_counts(dtype: np.dtype, packed: list[joint.Packed], _: Any) -> Table:
-    return joint.unpack(packed[0], dtype)
+def _table_of_counts(dtype: np.dtype, counters: list[joint.Counter], _: Any) -> Table:
+    return joint.unpack(_packed(counters[0]), dtype)
 
 
 def _table_of_pixels(pixels: list[Any], _: Any) -> Table:
