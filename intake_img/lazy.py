@@ -594,7 +594,7 @@ def threads() -> int:
         return getattr(pool, "_max_workers", None) or cpus()
     if number := overlapping().get("num_workers") or dask.config.get("num_workers", None):
         return int(number)
-    client = getattr(dask.base.get_scheduler(), "__self__", None)  # that of a cluster
+    client: Any = getattr(dask.base.get_scheduler(), "__self__", None)  # that of a cluster
     return sum(client.nthreads().values()) if hasattr(client, "nthreads") else cpus()
 
 

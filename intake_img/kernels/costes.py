@@ -86,8 +86,7 @@ class _Walk:
             self.floor = max(self.floor, self.low - 1)  # beneath, no pixel leaves
             self.step = float(max(1, math.ceil((self.high - self.floor) / MOST_STEPS)))
         self.table = table
-        self.x = table.a - np.average(table.a, weights=table.count)
-        self.y = table.b - np.average(table.b, weights=table.count)
+        self.means = tuple(float(m[0]) for m in moments(table).means())
 
     def thresholds(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         other = self.intercept + self.slope * level if self.along_a else (level - self.intercept) / self.slope
@@ -125,24 +124,47 @@ class _Walk:
         Each threshold is monotone in k, so a row leaves the pixels below at one candidate and comes back at another.
         """
         size = len(t1)
-        out, back = np.zeros(len(self.table), np.int64), np.full(len(self.table), size)
-        for value, t in ((self.table.a, t1), (self.table.b, t2)):
-            if t[-1] <= t[0]:
-                np.maximum(out, size - np.searchsorted(t[::-1], value, side="right"), out=out)
-            else:
-                np.minimum(back, np.searchsorted(t, value, side="right"), out=back)
-        back = np.maximum(out, back)
-        w = self.table.count
-        sums = []
-        for weight in (w, w * self.x, w * self.y, w * self.x**2, w * self.y**2, w * self.x * self.y):
-            leaving = np.bincount(out, weights=weight, minlength=size + 1)[: size + 1]
-            total = np.cumsum(leaving[::-1])[::-1][1:]
-            returns = back < size
-            if returns.any():
-                total = total + np.cumsum(np.bincount(back[returns], weights=weight[returns], minlength=size))
-            sums.append(total)
+        table, leaving, returning = self.table, np.zeros((6, size + 1)), np.zeros((6, size + 1))
+        places = [_Places(values, t) for values, t in ((table.a, t1), (table.b, t2))]
+        for first in range(0, len(table), _STRIP):
+            rows = slice(first, first + _STRIP)
+            out, back = np.zeros(len(table.count[rows]), np.int64), np.full(len(table.count[rows]), size)
+            for values, place in zip((table.a[rows], table.b[rows]), places, strict=True):
+                if place.falling:
+                    np.maximum(out, size - place(values), out=out)
+                else:
+                    np.minimum(back, place(values), out=back)
+            back = np.maximum(out, back)
+            returns = np.flatnonzero(back < size)
+            w, x, y = (table.count[rows].astype(float), table.a[rows] - self.means[0], table.b[rows] - self.means[1])
+            for k, weight in enumerate((w, wx := w * x, wy := w * y, wx * x, wy * y, wx * y)):
+                leaving[k] += np.bincount(out, weights=weight, minlength=size + 1)
+                if len(returns):
+                    returning[k] += np.bincount(back[returns], weights=weight[returns], minlength=size + 1)
+        sums = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1][:, 1:] + np.cumsum(returning[:, :size], axis=1)
         n, sx, sy, sxx, syy, sxy = sums
         return _pearson(n, sx, sy, sxx, syy, sxy)
+
+
+_STRIP = 2**18
+"""Rows of a table that are judged at once."""
+
+
+class _Places:
+    """Where values belong among the thresholds of all candidates; integers are looked up."""
+
+    def __init__(self, values: np.ndarray, thresholds: np.ndarray) -> None:
+        self.falling = bool(thresholds[-1] <= thresholds[0])
+        self.sorted = thresholds[::-1] if self.falling else thresholds
+        self.low, self.of = 0, None
+        if values.dtype.kind != "f" and len(values) > (span := int(values.max()) - int(values.min()) + 1):
+            self.low = int(values.min())
+            self.of = np.searchsorted(self.sorted, np.arange(self.low, self.low + span), side="right")
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        if self.of is None:
+            return np.searchsorted(self.sorted, values, side="right")
+        return self.of[values - self.low]
 
 
 def _pearson(n, sx, sy, sxx, syy, sxy):  # type: ignore[no-untyped-def]
@@ -228,8 +250,7 @@ def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
         weight = np.histogram(values, edges, weights=count)[0].astype(float)
         centres = (edges[1:] + edges[:-1]) / 2
     else:
-        centres, index = np.unique(values, return_inverse=True)
-        weight = np.bincount(index, weights=count)
+        centres, weight = _levels(values, count)
     below, above = np.cumsum(weight), np.cumsum(weight[::-1])[::-1]
     moment = weight * centres
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -237,3 +258,14 @@ def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
         mean_above = np.cumsum(moment[::-1])[::-1] / above
     between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
     return float(centres[int(np.nanargmax(between))])
+
+
+def _levels(values: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct integers, and the sum of the counts of each."""
+    low, span = int(values.min()), int(values.max()) - int(values.min()) + 1
+    if span > MOST_STEPS:
+        centres, index = np.unique(values, return_inverse=True)
+        return centres, np.bincount(index, weights=count)
+    weight = np.bincount(values - low, weights=count)
+    found = np.flatnonzero(weight)
+    return found + low, weight[found]

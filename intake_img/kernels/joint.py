@@ -16,6 +16,7 @@ import numpy as np
 
 __all__ = [
     "Counter",
+    "Levels",
     "Packed",
     "Pixels",
     "Table",
@@ -30,6 +31,39 @@ __all__ = [
 
 Packed = tuple[np.ndarray, np.ndarray]
 """Sorted unsigned keys ``label << 2*bits | a << bits | b`` and the number of pixels of each."""
+
+_STRIP = 2**20
+"""Rows, or cells, that are gone through at once."""
+_MOST_LEVELS = 2**20
+"""Grey levels that are looked up."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The grey levels of a channel: level ``low + k`` has ``count[k]`` pixels."""
+
+    low: int
+    count: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, count: np.ndarray) -> Levels:
+        """Count the pixels of each level, of rows with so many pixels."""
+        low = int(values.min())
+        found = np.zeros(int(values.max()) - low + 1)
+        for k in range(0, len(values), _STRIP):  # whole numbers below 2**53
+            rows = slice(k, k + _STRIP)
+            found += np.bincount(values[rows] - values.dtype.type(low), weights=count[rows], minlength=len(found))
+        return cls(low, found.astype(np.int64))
+
+    @cached_property
+    def twice_midranks(self) -> np.ndarray:
+        """Twice the mid-rank of each level, less n + 1."""
+        return 2 * (np.cumsum(self.count) - self.count) + self.count - int(self.count.sum())
+
+    @cached_property
+    def dense_ranks(self) -> np.ndarray:
+        """Rank of each level among those that occur, from 0."""
+        return np.cumsum(self.count > 0) - 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,15 @@ class Table:
         if self.ngroups > 1:
             order = order[np.argsort(self.group[order].astype(np.uint16), kind="stable")]
         return order
+
+    @cached_property
+    def levels(self) -> tuple[Levels, Levels] | None:
+        """Grey levels of both channels; None for floats, several groups, integers of a wide range."""
+        if self.ngroups != 1 or self.a.dtype.kind == "f" or not len(self):
+            return None
+        if any(int(v.max()) - int(v.min()) >= _MOST_LEVELS for v in (self.a, self.b)):
+            return None
+        return Levels.of(self.a, self.count), Levels.of(self.b, self.count)
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -518,15 +561,22 @@ except (ImportError, TypeError, ValueError):  # it is no part of scipy's public 
 
 def _packed(cells: np.ndarray, low_a: int, low_b: int, width: int, bits: int) -> Packed:
     """Keys and counts of the cells that are not empty."""
-    found = np.flatnonzero(cells != 0)  # bool is scanned several times as fast as numbers
-    keys = found.astype(np.uint32)
-    row = keys // np.uint32(width)
-    keys -= row * np.uint32(width)
-    keys += np.uint32(low_b)
-    row += np.uint32(low_a)
-    row <<= np.uint32(bits)
-    keys |= row
-    return keys, cells[found]
+    keys_found: list[Any] = [np.empty(0, np.uint32)]
+    counts_found: list[Any] = [cells[:0]]
+    for first in range(0, len(cells), _STRIP):
+        part = cells[first : first + _STRIP]
+        found = np.flatnonzero(part != 0)  # bool is scanned several times as fast as numbers
+        keys = found.astype(np.uint32)
+        keys += np.uint32(first)
+        row = keys // np.uint32(width)
+        keys -= row * np.uint32(width)
+        keys += np.uint32(low_b)
+        row += np.uint32(low_a)
+        row <<= np.uint32(bits)
+        keys |= row
+        keys_found.append(keys)
+        counts_found.append(part[found])
+    return np.concatenate(keys_found), np.concatenate(counts_found)
 
 
 def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
@@ -555,9 +605,6 @@ def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
         keys, counts = keys[order], np.concatenate([p[1] for p in parts])[order]
     starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
     return keys[starts], np.add.reduceat(counts.astype(np.int64, copy=False), starts)
-
-
-_STRIP = 2**20
 
 
 def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
@@ -605,8 +652,13 @@ def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) ->
     if labels is not None:
         keys = keys.astype(np.uint64)
     kind = np.uint32 if labels is None and keys.dtype.itemsize == 4 else np.uint64
-    a = ((keys >> kind(bits)) & kind((1 << bits) - 1)).astype(np.int32) + np.int32(low)
-    b = (keys & kind((1 << bits) - 1)).astype(np.int32) + np.int32(low)
+    codes = keys >> kind(bits), keys.copy()
+    for code in codes:
+        code &= kind((1 << bits) - 1)
+    a, b = (code.view(np.int32) if kind is np.uint32 else code.astype(np.int32) for code in codes)
+    if low:
+        a += np.int32(low)
+        b += np.int32(low)
     if labels is None:
         return Table(np.zeros(len(keys), np.int8), a, b, counts, 1)
     group = np.searchsorted(labels, (keys >> np.uint64(2 * bits)).astype(np.int64))

@@ -15,7 +15,8 @@ import numpy as np
 
 from intake_img.kernels import exact, ranks
 from intake_img.kernels.joint import Table
-from intake_img.kernels.moments import FIELDS, Moments, grouped_sum
+from intake_img.kernels.moments import FIELDS, Moments
+from intake_img.kernels.runs import Rows, Run, region_sums
 
 __all__ = [
     "ALL",
@@ -150,12 +151,15 @@ def fields(names: Iterable[str], rules: Conventions, thresholds: bool) -> dict[s
     return need
 
 
+def _inclusive(rules: Conventions) -> bool:
+    return (rules.manders_comparison or (">=" if rules.manders_denominator == "total" else ">")) == ">="
+
+
 def _regions(
     a: np.ndarray, b: np.ndarray, t1: np.ndarray, t2: np.ndarray, rules: Conventions
 ) -> dict[str, Callable[[], np.ndarray | None]]:
     """The regions of the scatter as functions that make their masks; thresholds are given row by row."""
-    inclusive = (rules.manders_comparison or (">=" if rules.manders_denominator == "total" else ">")) == ">="
-    high = np.greater_equal if inclusive else np.greater
+    high = np.greater_equal if _inclusive(rules) else np.greater
     above = np.logical_and if rules.above == "and" else np.logical_or
     below = np.logical_and if rules.below == "and" else np.logical_or
     return {
@@ -202,33 +206,70 @@ def tally(
             signs = tally_pixels(table.a, table.b, table.group, _ICQ, t1, t2, rules, means)  # type: ignore[arg-type]
             sums |= as_integers(signs, np.arange(table.ngroups))
         return sums
-    regions = _regions(table.a, table.b, t1[table.group], t2[table.group], rules)
-    out: Sums = {}
-    for region, sums_of in need.items():
-        if region.startswith("icq"):
-            continue
-        keep = regions[region]()
-        part = table if keep is None else table.select(keep)
-        for name in sums_of:
-            factors = [getattr(part, channel) for channel in name if name != "n"]
-            out[region, name] = _weighted(part, factors)
+    out: Sums = dict(region_sums(table, _without_icq(need), _Regions(t1, t2, rules)))
     if "icq_positive" in need:
-        n, sa, sb = (out["all", name].astype(np.int64)[table.group] for name in ("n", "a", "b"))
-        sign = np.sign(n * table.a - sa) * np.sign(n * table.b - sb)  # n*a against the sum of a: exact
-        for region, keep in (("icq_positive", sign > 0), ("icq_zero", sign == 0)):
-            out[region, "n"] = _weighted(table.select(keep), [])
+        means = tuple(_around(out["all", name], out["all", "n"]) for name in ("a", "b"))
+        out |= region_sums(table, _ICQ, _Regions(t1, t2, rules, means))  # type: ignore[arg-type]
     return out
 
 
 _ICQ = {"icq_positive": ("n",), "icq_zero": ("n",)}
 
 
-def _weighted(part: Table, factors: list[np.ndarray]) -> np.ndarray:
-    if len(factors) == 2 and len(part) and int(part.count.sum()) >= 2**30:  # halves, so that sums stay in 63 bits
-        x, y = factors
-        high = grouped_sum(part.group, part.ngroups, part.count, x, y >> 8)
-        return high * 256 + grouped_sum(part.group, part.ngroups, part.count, x, y & 255)
-    return grouped_sum(part.group, part.ngroups, part.count, *factors)
+def _without_icq(need: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {region: of for region, of in need.items() if region not in _ICQ}
+
+
+def _around(total: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The whole numbers at or below, and at or above, the mean of each group."""
+    low = np.array([t // max(k, 1) for t, k in zip(total, n, strict=True)], np.int64)
+    high = np.array([-(-t // max(k, 1)) for t, k in zip(total, n, strict=True)], np.int64)
+    return low, high
+
+
+class _Regions:
+    """The regions of the scatter as rows of the runs of a table of integers; see `_regions`."""
+
+    def __init__(self, t1: np.ndarray, t2: np.ndarray, rules: Conventions, means: Any = None) -> None:
+        self.t1, self.t2, self.rules, self.means = t1, t2, rules, means
+        self.inclusive = _inclusive(rules)
+
+    def __call__(self, run: Run, name: str) -> Rows:
+        t1, t2 = self.t1[run.group], self.t2[run.group]
+        zero = np.zeros(len(run.a), np.int64)
+        high = (run.at_least if self.inclusive else run.above)(t2) if "high" in name else zero
+        a_high = run.a >= t1 if self.inclusive else run.a > t1
+        every, none = run.all(), run.none()
+        if name == "all":
+            return every
+        if name in ("a_lit", "a_high", "a_high_lit", "a_at_least"):
+            chosen = {"a_lit": run.a > 0, "a_high": a_high, "a_high_lit": a_high & (run.a > 0)}
+            return run.where(chosen.get(name, run.a >= t1), every, none)
+        if name in ("b_lit", "both_lit"):
+            lit = run.above(zero), run.stop
+            return lit if name == "b_lit" else run.where(run.a > 0, lit, none)
+        if name == "above":
+            above = run.above(t2), run.stop
+            return run.where(run.a > t1, *((above, none) if self.rules.above == "and" else (every, above)))
+        if name == "below":
+            below = run.first, run.below(t2)
+            return run.where(run.a < t1, *((below, none) if self.rules.below == "and" else (every, below)))
+        if name == "b_high_lit":
+            return np.maximum(high, run.above(zero)), run.stop
+        if name in ("b_high", "both_high"):
+            return (high, run.stop) if name == "b_high" else run.where(a_high, (high, run.stop), none)
+        if name in ("b_at_least", "both_at_least"):
+            rows = run.at_least(t2), run.stop
+            return rows if name == "b_at_least" else run.where(run.a >= t1, rows, none)
+        return self._around_means(run, name)
+
+    def _around_means(self, run: Run, name: str) -> Rows:
+        (low_a, high_a), (low_b, high_b) = ((m[run.group] for m in pair) for pair in self.means)
+        above, below = run.above(low_b), run.below(high_b)
+        more, less = run.a > low_a, run.a < high_a
+        if name == "icq_positive":
+            return run.where(more, (above, run.stop), run.where(less, (run.first, below), run.none()))
+        return run.where(more | less, (below, above), run.all())  # where b is the mean: none, or one row
 
 
 def tally_pixels(
@@ -444,11 +485,16 @@ def ranked(
     if wanted & {"rwc1", "rwc2"}:
         low = np.full(size, -np.inf)
         limit1, limit2 = low if t1 is None else t1, low if t2 is None else t2
-        high_a, high_b = table.a >= limit1[table.group], table.b >= limit2[table.group]
+        rows = table.group if size > 1 else 0
+        high_a, high_b = table.a >= limit1[rows], table.b >= limit2[rows]
         weighted = ranks.rank_product(table, high_a & high_b, pooled=rules.rwc_ranks == "all")
         for name, part, channel, high in (("rwc1", weighted[0], "a", high_a), ("rwc2", weighted[1], "b", high_b)):
-            weights = table.count[high] * getattr(table, channel)[high]
-            total = np.bincount(table.group[high], weights=weights, minlength=size)
+            if table.a.dtype.kind == "f":
+                weights = table.count[high] * getattr(table, channel)[high]
+                total = np.bincount(table.group[high], weights=weights, minlength=size)
+            else:
+                region = f"{channel}_at_least"
+                total = region_sums(table, {region: (channel,)}, _Regions(limit1, limit2, rules))[region, channel]
             out[name] = np.where(np.isnan(limit1) | np.isnan(limit2), np.nan, _over(part, total))
     return out
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from intake_img.kernels import exact
 from intake_img.kernels.joint import Table
+from intake_img.kernels.runs import region_sums
 
 __all__ = ["Moments", "grouped_sum", "moments", "moments_of_pixels"]
 
@@ -138,22 +139,9 @@ def moments(table: Table) -> Moments:
         if (table.count != 1).any():
             return _moments_of_bins(table)
         return moments_of_pixels(table.a, table.b, table.group, table.ngroups)
-    g, a, b, w, size = table.group, table.a, table.b, table.count, table.ngroups
-    return Moments(
-        n=grouped_sum(g, size, w),
-        a=grouped_sum(g, size, w, a),
-        b=grouped_sum(g, size, w, b),
-        aa=_second(g, size, w, a, a),
-        bb=_second(g, size, w, b, b),
-        ab=_second(g, size, w, a, b),
-    )
-
-
-def _second(g: np.ndarray, size: int, w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sum of w*x*y; split in two, so that counts may reach 2**39 before a sum passes 63 bits and turns slow."""
-    if int(w.sum()) < 2**30:
-        return grouped_sum(g, size, w, x, y)
-    return grouped_sum(g, size, w, x, y >> 8) * 256 + grouped_sum(g, size, w, x, y & 255)
+    sums = region_sums(table, {"all": FIELDS}, lambda run, _: run.all())
+    n, a, b, aa, bb, ab = (sums["all", k] for k in FIELDS)
+    return Moments(n, a, b, aa, bb, ab)
 
 
 def moments_of_pixels(a: np.ndarray, b: np.ndarray, group: np.ndarray, ngroups: int) -> Moments:

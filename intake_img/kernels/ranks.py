@@ -1,15 +1,17 @@
 """Rank statistics of weighted pairs in groups: Spearman's rho, Kendall's tau-b, and the dense ranks of RWC, all exact.
 
-All read a sorted `Table`. Kendall's concordant pairs are counted by bits of the rank (a wavelet tree: time K times the
-number of bits), or, in one dense group, by running sums of the histogram.
+All read a sorted `Table`. In one group of integers ranks are looked up by grey level. Kendall's concordant pairs are
+counted by bits of the rank (a wavelet tree: time K times the number of bits), or, in one dense group, by running sums
+of the histogram.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from intake_img.kernels.joint import Table
+from intake_img.kernels.joint import Levels, Table
 from intake_img.kernels.moments import _ratio, _root_ratio, grouped_sum
+from intake_img.kernels.runs import add_products, strips
 
 __all__ = ["dense_ranks", "kendall", "rank_product", "spearman"]
 
@@ -49,6 +51,28 @@ def _totals(table: Table) -> np.ndarray:
     return np.bincount(table.group, weights=table.count, minlength=table.ngroups).astype(np.int64)
 
 
+_STRIP = 2**20
+"""Rows that are gone through at once."""
+
+
+def _total(*factors: np.ndarray) -> int:
+    """Sum of products of integers, exact."""
+    totals = np.zeros(1, object)
+    add_products(totals, np.zeros(len(factors[0]), np.int8), 1, *factors)
+    return int(totals[0])
+
+
+def _spearman_of_levels(table: Table, a: Levels, b: Levels) -> float:
+    covariance = 0
+    for run in strips(table):
+        rank = b.twice_midranks[run.rows.b - b.low]
+        for scale, part in ((2**16, rank >> 16), (1, rank & 0xFFFF)):  # so that sums over a run stay in 63 bits
+            inner = np.add.reduceat(run.rows.count * part, run.first)
+            covariance += scale * _total(inner, a.twice_midranks[run.a - a.low])
+    va, vb = (_total(c.count, c.twice_midranks, c.twice_midranks) for c in (a, b))
+    return _root_ratio(covariance, va * vb)
+
+
 def spearman(table: Table) -> np.ndarray:
     """Spearman's rho of each group: Pearson's r of mid-ranks. NaN for a constant channel.
 
@@ -58,6 +82,8 @@ def spearman(table: Table) -> np.ndarray:
     """
     if not len(table):
         return np.full(table.ngroups, np.nan)
+    if levels := table.levels:
+        return np.array([_spearman_of_levels(table, *levels)])
     n = _totals(table)
     rank_a, starts_a = _twice_midranks(table, n)
     order = table.by_b
@@ -101,13 +127,11 @@ def kendall(table: Table) -> np.ndarray:
     """
     if not len(table):
         return np.full(table.ngroups, np.nan)
+    if levels := table.levels:
+        return np.array([_kendall_of_levels(table, *levels)])
     size = table.ngroups
     n = _totals(table)
-    rank_a, rank = dense_ranks(table)
-    if size == 1 and (int(rank_a[-1]) + 1) * (int(rank.max()) + 1) <= 100 * len(table):
-        concordant = np.array([_concordant_dense(rank_a, rank, table.count)], object)
-    else:
-        concordant = _concordant_by_bits(table, rank)
+    concordant = _concordant_by_bits(table, dense_ranks(table)[1])
 
     def pairs(group: np.ndarray, count: np.ndarray) -> np.ndarray:
         return grouped_sum(group, size, count, count - 1) // 2
@@ -126,27 +150,38 @@ def kendall(table: Table) -> np.ndarray:
     )
 
 
-def _concordant_dense(rank_a: np.ndarray, rank_b: np.ndarray, count: np.ndarray) -> int:
+def _kendall_of_levels(table: Table, a: Levels, b: Levels) -> float:
+    if (int(a.dense_ranks[-1]) + 1) * (int(b.dense_ranks[-1]) + 1) <= 100 * len(table):
+        concordant = _concordant_dense(table, a, b)
+    else:
+        concordant = int(_concordant_by_bits(table, b.dense_ranks[table.b - b.low])[0])
+    n = int(a.count.sum())
+    every, ties_a, ties_b = n * (n - 1) // 2, *(_total(c.count, c.count - 1) // 2 for c in (a, b))
+    both = sum(_total(w, w - 1) for k in range(0, len(table), _STRIP) for w in [table.count[k : k + _STRIP]]) // 2
+    difference = 2 * concordant - (every - ties_a - ties_b + both)
+    return _root_ratio(difference, (every - ties_a) * (every - ties_b))
+
+
+def _concordant_dense(table: Table, a: Levels, b: Levels) -> int:
     """Pairs of pixels of which one is larger in both channels: by running sums over blocks of rows."""
-    width = int(rank_b.max()) + 1
-    rows = int(rank_a[-1]) + 1
-    step = max(1, 2**21 // width)
+    values = (a.low + np.flatnonzero(a.count)).astype(table.a.dtype)
+    ends = np.append(np.searchsorted(table.a, values), len(table))
+    width = int(b.dense_ranks[-1]) + 1
+    step = max(1, 2**19 // width)
     carry = np.zeros(width + 1, np.int64)  # carry[b]: pixels of earlier rows below b, exclusive
     total = 0
-    for first in range(0, rows, step):
-        part = slice(*np.searchsorted(rank_a, [first, first + step]))
-        row, column, weight = rank_a[part] - first, rank_b[part], count[part]
-        height = min(step, rows - first)
-        cells = np.zeros((height + 1, width + 1), np.int64)
-        np.add.at(cells, (row + 1, column + 1), weight)
+    for first in range(0, len(values), step):
+        own = values[first : first + step]
+        start, stop = ends[first], ends[min(first + step, len(values))]
+        row = a.dense_ranks[table.a[start:stop] - a.low] - first
+        column = b.dense_ranks[table.b[start:stop] - b.low]
+        weight = table.count[start:stop]
+        cells = np.zeros((len(own) + 1, width + 1), np.int64)
+        cells[row + 1, column + 1] = weight  # rows of a table are distinct
         np.cumsum(cells, axis=0, out=cells)
         np.cumsum(cells, axis=1, out=cells)
         cells += carry
-        below = cells[row, column]
-        if float((weight.astype(float) * below).sum()) < 2**62:
-            total += int((weight * below).sum())
-        else:
-            total += int((weight.astype(object) * below).sum())
+        total += _total(weight, cells[row, column])
         carry = cells[-1].copy()
     return total
 
@@ -188,6 +223,8 @@ def rank_product(table: Table, keep: np.ndarray, pooled: bool = False) -> tuple[
     size = table.ngroups
     if not len(table):
         return np.zeros(size), np.zeros(size)
+    if levels := table.levels:
+        return _rank_product_of_levels(table, keep, *levels)
     rank_a, rank_b = dense_ranks(table, pooled)
     top = np.zeros(size, np.int64)
     np.maximum.at(top, table.group, np.maximum(rank_a, rank_b) + 1)
@@ -203,3 +240,14 @@ def rank_product(table: Table, keep: np.ndarray, pooled: bool = False) -> tuple[
             whole = grouped_sum(group, size, count * weight, x)
             sums.append(np.array([_ratio(s, int(t)) if t else 0.0 for s, t in zip(whole, top, strict=True)], float))
     return sums[0], sums[1]
+
+
+def _rank_product_of_levels(table: Table, keep: np.ndarray, a: Levels, b: Levels) -> tuple[np.ndarray, np.ndarray]:
+    top = int(max(a.dense_ranks[-1], b.dense_ranks[-1])) + 1
+    sums = [0, 0]
+    for k in range(0, len(table), _STRIP):
+        x, y, count = (v[k : k + _STRIP][keep[k : k + _STRIP]] for v in (table.a, table.b, table.count))
+        weight = count * (top - np.abs(a.dense_ranks[x - a.low] - b.dense_ranks[y - b.low]))
+        for j, value in enumerate((x, y)):
+            sums[j] += _total(weight, value.astype(np.int64))
+    return np.array([_ratio(sums[0], top)]), np.array([_ratio(sums[1], top)])

@@ -224,8 +224,8 @@ def _packed(counter: joint.Counter) -> joint.Packed:
 
 def _finish_counts(request: Request, counters: list[joint.Counter], _: Any) -> list[Any]:
     out = []
-    for k, counter in enumerate(counters):
-        p = _packed(counter)
+    for k in range(len(counters)):
+        p = _packed(counters.pop(0))  # what was counted is not held longer than it is needed
         groups = joint.labels_of(p, request.dtype) if request.labelled else None
         out.append((groups, _of_table(request, k, joint.unpack(p, request.dtype, groups))))
     return out
@@ -248,8 +248,9 @@ def thresholds_of(request: Request, k: int, table: Table) -> tuple[np.ndarray, n
     source = _pooled(table) if shared else table
     if given[0] == "fraction":
         found = np.full((source.ngroups, 2), -np.inf)
-        np.maximum.at(found[:, 0], source.group, source.a)
-        np.maximum.at(found[:, 1], source.group, source.b)
+        if len(source):
+            for j, values in enumerate((source.a, source.b)):
+                found[source.group[source.starts], j] = np.maximum.reduceat(values, source.starts)
         found = np.where(np.isfinite(found), found * given[1], np.nan)
     else:
         found = np.array([_automatic(request, source.of_group(g)) for g in range(source.ngroups)]).reshape(-1, 2)
