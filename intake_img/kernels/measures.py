@@ -323,8 +323,10 @@ def _regions_with_signs(
     return regions
 
 
-_SLICE = 2**15
+_SLICE = 2**18
 """Pixels that stay in a cache; sums of their products, of 32 bits each, are exact in float64."""
+_LINE = 2**13
+"""Pixels of a product of vectors that a linear algebra library computes in one thread."""
 
 
 def _tally_small(
@@ -332,35 +334,72 @@ def _tally_small(
     means: tuple[Any, Any] | None,
 ) -> dict[tuple[str, str], exact.ExactSum]:  # fmt: skip
     """The same of integers of at most 16 bits, in one group."""
-    possible = _regions_with_signs(np.empty(0), np.empty(0), 0, 0, rules, None if means is None else (0, 0))
-    totals = {(region, name): 0 for region, sums_of in need.items() if region in possible for name in sums_of}
+    lowest = int(np.iinfo(a.dtype).min) - 1
+    t1, t2 = _whole(t1, lowest), _whole(t2, lowest)
+    around = None if means is None else [_whole(f(_scalar(m)), lowest) for m in means for f in (np.floor, np.ceil)]
+    possible = [r for r in need if r not in _ICQ or around is not None]
+    totals = {(region, name): 0 for region in possible for name in need[region]}
+    factors = {"a": np.zeros(_SLICE), "b": np.zeros(_SLICE), "n": np.ones(_SLICE)}
     for start in range(0, len(a), _SLICE):
-        x, y = (v[start : start + _SLICE].astype(np.float64) for v in (a, b))
-        regions = _regions_with_signs(x, y, t1, t2, rules, means)
-        for region, sums_of in need.items():
-            if region not in regions:
-                continue
+        x, y = a[start : start + _SLICE], b[start : start + _SLICE]
+        regions = _regions(x, y, t1, t2, rules)
+        if around is not None:
+            regions |= _regions_around(x, y, *around)
+        whole: dict[str, int] = {}
+        for region in possible:
             keep = regions[region]()
             n = len(x) if keep is None else int(np.count_nonzero(keep))
             if not n:
                 continue
-            kept = {"a": x, "b": y}
-            if n < len(x) and sums_of != ("n",):
-                weight = keep.astype(np.float64)  # type: ignore[union-attr]
-                kept = {"a": x * weight, "b": y * weight}
-            for name in sums_of:
-                if name == "n":
-                    totals[region, name] += n
-                elif len(name) == 1:
-                    totals[region, name] += int(kept[name].sum())
-                else:
-                    totals[region, name] += int(np.einsum("i,i->", kept[name[0]], x if name[1] == "a" else y))
+            if n < len(x):
+                found = _small_sums(x, y, keep, [name for name in need[region] if name != "n"], factors)
+            else:
+                missing = [name for name in need[region] if name != "n" and name not in whole]
+                whole |= _small_sums(x, y, None, missing, factors)
+                found = whole
+            for name in need[region]:
+                totals[region, name] += n if name == "n" else found[name]
     return {
         key: exact.counts(total)
         if key[1] == "n"
         else exact.exact_sums(np.array([total >> 50 << 50, total & (2**50 - 1)], float))
         for key, total in totals.items()
     }
+
+
+def _scalar(value: Any) -> float:
+    return float(np.ravel(value)[0])
+
+
+def _whole(threshold: Any, lowest: int) -> float | int:
+    """A threshold that integers are compared with as integers, where it is whole."""
+    value = _scalar(threshold)
+    if value == -np.inf:
+        return lowest
+    return int(value) if abs(value) < 2**31 and value == int(value) else value
+
+
+def _regions_around(
+    x: np.ndarray, y: np.ndarray, low_a: float, high_a: float, low_b: float, high_b: float
+) -> dict[str, Callable[[], np.ndarray | None]]:
+    """The regions of Li's ICQ; means lie between two whole numbers, or are one."""
+    return {
+        "icq_positive": lambda: ((x > low_a) & (y > low_b)) | ((x < high_a) & (y < high_b)),
+        "icq_zero": lambda: ~(((x > low_a) | (x < high_a)) & ((y > low_b) | (y < high_b))),
+    }
+
+
+def _small_sums(
+    x: np.ndarray, y: np.ndarray, keep: np.ndarray | None, names: list[str], factors: dict[str, np.ndarray]
+) -> dict[str, int]:
+    """Sums over the pixels to keep, by way of `factors`: arrays in which zeros follow the pixels."""
+    for channel, values in (("a", x), ("b", y)):
+        if any(channel in name for name in names):
+            factors[channel][: len(x)] = values if keep is None else values * keep
+            factors[channel][len(x) :] = 0
+    lines = {k: v.reshape(-1, _LINE) for k, v in factors.items()}
+    pairs = {name: (lines[name[0]], lines[name[1] if len(name) == 2 else "n"]) for name in names}
+    return {name: int((p[:, None, :] @ q[:, :, None]).sum()) for name, (p, q) in pairs.items()}
 
 
 def _exact(name: str, part: dict[str, np.ndarray], index: np.ndarray | None, single: bool) -> exact.ExactSum:

@@ -158,7 +158,8 @@ def _moments_of_bins(table: Table) -> Moments:
     w, a, b = table.count.astype(float), table.a, table.b
     terms = {"a": w * a, "b": w * b, "aa": w * a * a, "bb": w * b * b, "ab": w * a * b}
     groups = np.arange(table.ngroups)
-    found = {k: exact.totals(exact.exact_sums(v, table.group), groups) for k, v in terms.items()}
+    group = table.group if table.ngroups > 1 else None
+    found = {k: exact.totals(exact.exact_sums(v, group), groups) for k, v in terms.items()}
     n = grouped_sum(table.group, table.ngroups, table.count)
     unit = -exact.LOWEST
     squares = {k: found[k] << unit for k in ("aa", "bb", "ab")}

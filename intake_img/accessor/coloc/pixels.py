@@ -343,11 +343,14 @@ class _Bins:
     origin: np.ndarray
     width: np.ndarray
 
-    def table(self, groups: np.ndarray | None = None) -> Table:
-        """Return the table of bins, each with the value of its centre."""
-        codes = joint.unpack(self.packed, np.dtype(np.uint16), groups)
-        a, b = (self.origin[j] + (c + 0.5) * self.width[j] for j, c in enumerate((codes.a, codes.b)))
-        return Table(codes.group, a, b, codes.count, codes.ngroups)
+    def numbers(self, groups: np.ndarray | None = None) -> Table:
+        """Return the table of bins, by number."""
+        return joint.unpack(self.packed, np.dtype(np.uint16), groups)
+
+    def centres(self, numbers: Table) -> Table:
+        """Return the same table with the values at the centres of the bins."""
+        a, b = (self.origin[j] + (c + 0.5) * self.width[j] for j, c in enumerate((numbers.a, numbers.b)))
+        return Table(numbers.group, a, b, numbers.count, numbers.ngroups)
 
 
 def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -480,14 +483,17 @@ def _plan(request: Request, k: int, first: Any, bins: _Bins | None) -> _Plan:
     means = measures.means_of(sums, len(groups), exact.LOWEST)
     t1 = t2 = None
     ranked: dict[str, np.ndarray] = {}
-    table = None
+    table = numbers = None
     if bins is not None:
-        table = bins.table(groups if request.labelled else None)
+        numbers = bins.numbers(groups if request.labelled else None)
+        table = bins.centres(numbers)
     if request.thresholds is not None:
         empty = joint.table_of(np.empty(0), np.empty(0), ngroups=len(groups))
         t1, t2 = thresholds_of(request, k, empty if table is None else table)
-    if table is not None:
-        ranked = measures.ranked(table, request.names, t1, t2, request.rules)
+    if table is not None and numbers is not None:
+        by_order = {"spearman", "spearman_t", "kendall_tau"} & set(request.names)
+        ranked = measures.ranked(numbers, by_order, None, None, request.rules)  # integers: looked up
+        ranked |= measures.ranked(table, set(request.names) - by_order, t1, t2, request.rules)
     return _Plan(groups, sums, means, t1, t2, ranked)
 
 
@@ -575,7 +581,7 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
     _, bins = _first_passes(run, request, True)
     tables = np.empty(bins.shape, object)
     for place in np.ndindex(bins.shape):
-        tables[place] = bins[place][0].table()
+        tables[place] = bins[place][0].centres(bins[place][0].numbers())
     return tables
 
 
