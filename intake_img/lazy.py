@@ -24,8 +24,8 @@ from intake_img.errors import AxesError, TooLargeError
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "chunk_of", "cpus", "overlapping", "regions_of",
-           "split", "stack", "threads"]  # fmt: skip
+__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "chunk_of", "cpus", "on_this_machine", "overlapping",
+           "regions_of", "split", "stack", "threads"]  # fmt: skip
 
 _UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
@@ -590,12 +590,20 @@ def threads() -> int:
     """Return the number of threads in which dask computes with the options of `overlapping`."""
     import dask
 
+    if not on_this_machine():
+        client: Any = getattr(dask.base.get_scheduler(), "__self__", None)
+        return max(1, sum(client.nthreads().values())) if hasattr(client, "nthreads") else cpus()
     if (pool := dask.config.get("pool", None)) is not None:
         return getattr(pool, "_max_workers", None) or cpus()
-    if number := overlapping().get("num_workers") or dask.config.get("num_workers", None):
-        return int(number)
-    client: Any = getattr(dask.base.get_scheduler(), "__self__", None)  # that of a cluster
-    return sum(client.nthreads().values()) if hasattr(client, "nthreads") else cpus()
+    return int(overlapping().get("num_workers") or dask.config.get("num_workers", None) or cpus())
+
+
+def on_this_machine() -> bool:
+    """True if dask computes in threads of this process, or in none."""
+    import dask
+    from dask.threaded import get
+
+    return dask.base.get_scheduler() in (None, get, dask.get)
 
 
 def overlapping() -> dict[str, int]:

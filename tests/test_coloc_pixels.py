@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import threading
+import time
 import warnings
 
+import dask
 import dask.array as da
 import imageio.v3 as iio
 import numpy as np
@@ -19,8 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import intake_img  # noqa: F401
-from intake_img.accessor.coloc import pixels
-from intake_img.kernels import costes, exact, joint, measures
+from intake_img import lazy
+from intake_img.accessor.coloc import blocks, pixels
+from intake_img.kernels import costes, exact, joint, measures, runs
 
 PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
 EVERY = measures.ALL + measures.EXTRA
@@ -553,6 +557,211 @@ def test_a_counter_goes_on_in_another_process():
         counter = pickle.loads(dumped, buffers=[bytes(buffer.raw()) for buffer in buffers])
     check(joint.unpack(counter.packed(), a.dtype), a.ravel(), b.ravel())
     assert isinstance(pickle.loads(pickle.dumps(pixels._TooManyPairs())), pixels._TooManyPairs)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["uint16", "int16"]), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_counters_are_added_in_any_order(seed, dtype, binned, labelled):
+    """Counters of parts, added, hold what one counter of all pixels holds; so do those of bins, whatever the order in
+    which wider bins became necessary."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(1, 3000))
+    info = np.iinfo(dtype)
+    spread = 10 ** rng.uniform(0, 4.5, size)  # from a few to all bits
+    a, b = (np.clip(rng.normal(0, spread) + info.min + 100, info.min, info.max).astype(dtype) for _ in "ab")
+    labels = rng.integers(0, 4, size) if labelled else None
+    options = {"levels": 64} if binned else {"cells": int(rng.choice([100, 2**25]))}
+    cuts = [0, *sorted(rng.integers(0, size, 6).tolist()), size]
+    counters = []
+    for k, j in itertools.pairwise(cuts):
+        if not counters or rng.random() < 0.6:
+            counters.append(joint.Counter(a.dtype, size, **options))
+        counters[-1].add([joint.select(a[k:j], b[k:j], None if labels is None else labels[k:j])])
+        if rng.random() < 0.2:
+            counters[-1].settle()
+    rng.shuffle(counters)
+    total, *others = counters
+    for other in others:
+        total.absorb(other)
+    codes = [(v.astype(int) - info.min) for v in (a, b)]
+    shifts = [0, 0]
+    if binned:
+        kept = np.ones(size, bool) if labels is None else labels > 0
+        shifts = [next(s for s in range(17) if not kept.any() or c[kept].max() >> s < 64) for c in codes]
+        if kept.any():
+            assert total.shifts == tuple(shifts)
+    table = joint.unpack(total.packed(), np.dtype("u2"), np.arange(4) if labelled else None)
+    rows = np.stack(
+        [np.zeros(size, int) if labels is None else labels, *(c >> s for c, s in zip(codes, shifts, strict=True))]
+    )
+    if labels is not None:
+        rows = rows[:, labels > 0]
+    pairs, counts = np.unique(rows, axis=1, return_counts=True)
+    assert np.array_equal(np.stack([table.group, table.a, table.b]), pairs)
+    assert np.array_equal(table.count, counts)
+    if others:
+        with pytest.raises(RuntimeError, match="already part of a sum"):
+            total.absorb(others[0])
+
+
+def test_cells_that_would_count_too_many_pixels():
+    a = np.full(1000, 7, "u2")
+    counter, other = joint.Counter(a.dtype, 1000), joint.Counter(a.dtype, 1000)
+    for one in (counter, other):
+        one.add([joint.select(a, a)])
+        one._cells[one._cells > 0] = one._in_cells = one.pixels = 2**32 - 500  # as if so many had been counted
+    counter.add([joint.select(a, a)])
+    assert counter.packed()[1].tolist() == [2**32 + 500]
+    fresh = joint.Counter(a.dtype, 1000)
+    fresh.absorb(other)
+    again = joint.Counter(a.dtype, 1000)
+    again.add([joint.select(a, a)])
+    fresh.absorb(again)
+    assert fresh.packed()[1].tolist() == [2**32 + 500]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_sums_over_regions_equal_those_of_pixels(seed):
+    """By running sums of the joint histogram, and by masks of the pixels."""
+    rng = np.random.default_rng(seed)
+    size, groups, top = int(rng.integers(1, 400)), int(rng.integers(1, 5)), int(rng.choice([2, 9, 60, 5000]))
+    a, b = rng.integers(-top if seed % 2 else 0, top, (2, size))
+    group = np.sort(rng.integers(0, groups, size))
+    rules = measures.Conventions(
+        **{name: rng.choice([c for c in choices if c]) for name, choices in measures._CHOICES.items()}
+    )
+    t1, t2 = (rng.choice([np.nan, -np.inf, 0, 1.5, top / 2, *rng.integers(0, top, 3)], groups) for _ in "ab")
+    need = measures.fields(EVERY, rules, True)
+    before, runs._STRIP = runs._STRIP, int(rng.choice([1, 7, 50, 2**20]))
+    try:
+        found = measures.tally(joint.table_of(a, b, group, groups), need, t1, t2, rules)
+    finally:
+        runs._STRIP = before
+    for g in range(groups):
+        x, y = a[group == g], b[group == g]
+        regions = measures._regions(x, y, t1[g], t2[g], rules)
+        sign = np.sign(len(x) * x - x.sum()) * np.sign(len(y) * y - y.sum())
+        regions |= {"icq_positive": lambda sign=sign: sign > 0, "icq_zero": lambda sign=sign: sign == 0}
+        for region, sums in need.items():
+            keep = regions[region]()
+            keep = np.ones(len(x), bool) if keep is None else keep
+            one = {"n": np.ones(keep.sum(), int), "a": x[keep], "b": y[keep]}
+            want = {"n": one["n"], "a": one["a"], "b": one["b"]}
+            want |= {p + q: one[p] * one[q] for p, q in ("aa", "bb", "ab")}
+            for name in sums:
+                assert found[region, name][g] == want[name].sum(), (region, name)
+
+
+def test_sums_over_regions_beyond_64_bits():
+    table = joint.Table(np.zeros(2, int), np.array([3, 3]), np.array([65535, 65534]), np.array([2**36, 2**35]), 1)
+    sums = measures.tally(table, {"all": ("n", "bb", "aa")}, np.zeros(1), np.zeros(1), measures.Conventions())
+    assert sums["all", "bb"][0] == 2**36 * 65535**2 + 2**35 * 65534**2
+    assert sums["all", "aa"][0] == 9 * (2**36 + 2**35)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["uint8", "uint16", "int16"]), st.sampled_from([5, 300, 30000]))
+@settings(max_examples=40, deadline=None)
+def test_sums_of_small_integers_equal_those_of_floats(seed, dtype, spread):
+    rng = np.random.default_rng(seed)
+    info = np.iinfo(dtype)
+    size = int(rng.choice([1, 40, 2**13, 2**18 + 5]))
+    a, b = (np.clip(rng.normal(spread, spread, size), info.min, info.max).astype(dtype) for _ in "ab")
+    t1, t2 = (rng.choice([np.nan, -np.inf, 0, 1.5, spread, 70000]) for _ in "ab")
+    means = rng.choice([a.mean(), np.floor(a.mean())]), b.mean()
+    need, zero = measures.fields(EVERY, measures.Conventions(), True), np.zeros(1, np.int64)
+    sums = [
+        measures.as_integers(measures.tally_pixels(x, y, None, need, t1, t2, measures.Conventions(), means), zero)
+        for x, y in ((a, b), (a.astype(float), b.astype(float)))
+    ]
+    assert {k: int(v[0]) for k, v in sums[0].items()} == {k: int(v[0]) for k, v in sums[1].items()}
+
+
+def test_grey_levels_that_lie_together_are_counted_however_many_pairs_they_form(monkeypatch):
+    """Pairs beyond the limit are exact where an array of all pairs is small enough: whatever the chunks."""
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 4000, (2, 6, 100, 100)).astype("u2")
+    want = repr(measured(image(a, b), "costes"))
+    monkeypatch.setattr(pixels, "MOST_PAIRS", 1000)
+    for chunks in (None, (1, 1, 60, 60), (1, 6, 10, 10)):
+        ds = image(a, b, chunks)
+        assert ds.img.coloc.measure(measures=["n"]).attrs["method"] == "joint histogram of grey levels: exact"
+        assert repr(measured(ds, "costes")) == want
+    monkeypatch.setattr(pixels, "FEW_PIXELS", 1000)
+    a[0, 0, 0], b[0, 0, 1] = 65535, 65535  # now it is not
+    for chunks in (None, (1, 1, 60, 60)):
+        assert "equal bins" in image(a, b, chunks).img.coloc.measure(measures=["n"]).attrs["method"]
+
+
+# one pass in chunks
+
+
+@pytest.mark.parametrize("options", [{}, {"scheduler": "sync"}, {"num_workers": 1}, {"num_workers": 3}])
+def test_no_chunk_is_read_twice_and_few_ahead(options, monkeypatch):
+    """Chunks are read as they are counted; what several chunks need, as of a filter, is computed once."""
+    lock, read, counted, ahead = threading.Lock(), [], [0], [0]
+
+    def block(block_info=None):
+        where = tuple(lo for lo, _ in block_info[None]["array-location"])
+        with lock:
+            read.append(where)
+            ahead[0] = max(ahead[0], len(read) - 2 * counted[0])
+        return np.full((1, 1, 64, 64), sum(where), np.uint16)
+
+    add = joint.Counter.add
+
+    def slow(self, parts):
+        time.sleep(0.002)
+        add(self, parts)
+        counted[0] += len(parts)
+
+    monkeypatch.setattr(joint.Counter, "add", slow)
+    monkeypatch.setattr(blocks, "_BUNDLE", 1)
+    data = da.map_blocks(block, chunks=((1,) * 2, (1,) * 60, (64,), (64,)), dtype=np.uint16)
+    want = np.add.outer(np.arange(2), np.arange(60))
+    with dask.config.set(options):
+        found = xr.Dataset({"image": (tuple("czyx"), data)}).img.coloc.measure(measures=["pearson", "n"])
+        assert found.n.item() == 60 * 64 * 64
+        assert found.pearson.item() == pytest.approx(np.corrcoef(*want)[0, 1], rel=1e-12)
+        assert len(read) == len(set(read)) == 120
+        assert ahead[0] <= 2 * 2 * lazy.threads()  # both channels of the chunks in the threads, and of as many more
+        read.clear()
+        filtered = data.map_overlap(lambda x: x, depth={1: 1}, boundary="none")
+        found = xr.Dataset({"image": (tuple("czyx"), filtered)}).img.coloc.measure(measures=["pearson", "n"])
+        assert found.pearson.item() == pytest.approx(np.corrcoef(*want)[0, 1], rel=1e-12)
+        assert len(read) == len(set(read)) == 120
+
+
+def test_a_task_that_runs_twice_is_not_counted_twice():
+    counters = [0, (), []]
+    state = blocks._add(None, list, [_box([1])], 0, 10, lambda n: counters[2], lambda s, parts: s.extend(parts))
+    blocks._add(state, list, [_box([2])], 1, 10, lambda n: [], lambda s, parts: s.extend(parts))
+    with pytest.raises(RuntimeError, match="ran twice"):
+        blocks._add(state, list, [_box([2])], 1, 10, lambda n: [], lambda s, parts: s.extend(parts))
+
+
+def _box(value):
+    box = np.empty((1,), object)
+    box[0] = {(): value}
+    return box
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_on_a_cluster(processes):
+    """The same values, of what is read by the workers and of what they hold already."""
+    distributed = pytest.importorskip("distributed")
+    a, b = np.random.default_rng(0).poisson(200, (2, 16, 64, 64)).astype("u2")
+    want = image(a, b).img.coloc.measure(thresholds="costes")
+    options = {"processes": processes, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with (
+        dask.config.set({"distributed.worker.daemon": True}),
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster),
+    ):
+        lazy_image = image(a, b, (1, 2, 64, 64))
+        assert lazy.threads() == 2
+        for ds in (lazy_image, lazy_image.persist(), (lazy_image.persist() * 1).astype("u2")):
+            xr.testing.assert_identical(ds.img.coloc.measure(thresholds="costes"), want)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32"])

@@ -336,7 +336,7 @@ def subjects(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster():
     distributed = pytest.importorskip("distributed")
-    options = {"processes": True, "n_workers": 2, "threads_per_worker": 2, "dashboard_address": None}
+    options = {"processes": True, "n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"}
     with (
         dask.config.set({"distributed.worker.daemon": True}),
         distributed.LocalCluster(**options) as cluster,

@@ -531,7 +531,7 @@ def test_on_a_cluster(tmp_path):
     p = im.img.patches({"y": 16, "x": 16}, overlap=5)
     want = tmp_path / "here"
     out = p.map(np.sqrt, blend="hann", store=want / "o.zarr", chunks=24, model_id="root")
-    with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as client:
         CALLED.clear()
         p.map(noted, blend="hann", store=tmp_path / "there" / "o.zarr", chunks=24, batch_size=5, model_id="root")
         assert sum(CALLED) == len(p)

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
-from intake_img.lazy import overlapping, threads
+from intake_img.lazy import on_this_machine, overlapping, threads
 
 __all__ = ["reduce_blocks"]
 
@@ -174,10 +174,11 @@ def _bundles(sizes: Sequence[int], positions: int) -> list[Bundle]:
 
 
 def _chains(bundles: list[Bundle], positions: int) -> list[list[Bundle]]:
-    """Bundles that follow each other, a chain for each thread; states of many positions are not held."""
+    """Bundles that follow each other, a chain for each pair of threads: one reads what the other adds next. States of
+    many positions are not held."""
     if positions > 1:
         return [[bundle] for bundle in bundles]
-    length = sum(size for _, size in bundles) // threads()
+    length = sum(size for _, size in bundles) // max(1, threads() // 2 if overlapping() else threads())
     chains: list[list[Bundle]] = []
     room = 0
     for bundle in bundles:
@@ -212,6 +213,14 @@ class _Recipe:
         return list(dask.get(self.tasks | ready, self.wanted))
 
 
+def _cooked(recipe: Callable[[Any], Any], given: list[Any], _: None) -> list[Any]:
+    return list(recipe(given))
+
+
+def _ticket(_: Any) -> None:
+    """Something that comes after a task, without its result."""
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -223,11 +232,14 @@ class _Kitchen:
     def __init__(self, array: Any) -> None:
         from dask.core import get_deps
 
+        self.here = on_this_machine()  # a cluster knows of results that are no tasks of the graph
         self.tasks = dict(array.__dask_graph__())
         self.needs, self.users = get_deps(self.tasks)
 
-    def recipe(self, wanted: list[Any]) -> tuple[_Recipe, list[Any]]:
+    def recipe(self, wanted: list[Any]) -> tuple[Callable[[list[Any]], list[Any]], list[Any]]:
         """Return what makes the wanted results, and the keys of other tasks whose results it is to be given."""
+        if not self.here:
+            return _as_it_is, wanted
         own, stack = dict.fromkeys(wanted), list(wanted)
         used: dict[Any, int] = {}
         while stack:
@@ -249,8 +261,12 @@ def _chain(graph: dict[Any, Any], name: str, kitchen: _Kitchen, blocks: Sequence
     if len(chain) == 1:
         return _task(graph, name, _counted, *recipes[0], size, begin, add, settle)
     state: Any = None
-    for step, recipe in enumerate(recipes):
-        state = _task(graph, name, _add, state, *recipe, step, size, begin, add)
+    tickets: list[Any] = [None]
+    for step, made in enumerate(recipes):
+        if overlapping():  # read, but not before the chunks before the last ones were added
+            made = _as_it_is, _task(graph, name, _cooked, *made, tickets[max(0, step - 1)])  # type: ignore[assignment]
+        state = _task(graph, name, _add, state, *made, step, size, begin, add)
+        tickets.append(_task(graph, name, _ticket, state))
     return _task(graph, name, _end, state)
 
 
@@ -299,8 +315,8 @@ def _unboxed(box: np.ndarray) -> dict[tuple[int, ...], Any]:
 
 
 def _counted(
-    recipe: _Recipe, given: list[Any], size: int, begin: Callable[[int], Any], add: Callable[[Any, list[Any]], None],
-    settle: Callable[[Any], None],
+    recipe: Callable[[Any], Any], given: list[Any], size: int, begin: Callable[[int], Any],
+    add: Callable[[Any, list[Any]], None], settle: Callable[[Any], None],
 ) -> dict[tuple[int, ...], Any]:  # fmt: skip
     """One position after the other: only one state is large."""
     parts = [_unboxed(box) for box in recipe(given)]
@@ -314,7 +330,7 @@ def _counted(
     return found
 
 
-def _add(state: Any, recipe: _Recipe, given: list[Any], step: int, size: int, begin: Callable[[int], Any],
+def _add(state: Any, recipe: Callable[[Any], Any], given: list[Any], step: int, size: int, begin: Callable[[int], Any],
          add: Callable[[Any, list[Any]], None]) -> list[Any]:  # fmt: skip
     """Add chunks of one position to a state; the first item says how often that was done."""
     parts = [_unboxed(box) for box in recipe(given)]
