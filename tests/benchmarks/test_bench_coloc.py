@@ -170,31 +170,35 @@ def forget(folders: list[str]) -> None:
         os.close(descriptor)
 
 
-@pytest.mark.parametrize("codec", ["raw", "zstd", "gzip"])
-def test_larger_than_memory(benchmark, tmp_path, codec):
-    """All measures against reading every chunk once, of an image that is read from a compressed file."""
+@pytest.mark.parametrize("kind", ["raw", "zstd", "gzip", "noise of 12 bits", "noise of 16 bits"])
+def test_larger_than_memory(benchmark, tmp_path, kind):
+    """All measures against reading every chunk once. Noise (zstd) is no image: all pairs of grey values occur, and those
+    of 16 bits are too many, so that it is read twice."""
     import zarr
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(0)
     base = np.exp(gaussian_filter(rng.normal(size=(2, 1024, 1024)), (0, 4, 4)) * 8) * 300
     base[1] = base[0] / 2 + base[1] / 2
-    codecs = {"raw": None, "zstd": zarr.codecs.ZstdCodec(), "gzip": zarr.codecs.GzipCodec(level=5)}[codec]
+    codecs = {"raw": None, "gzip": zarr.codecs.GzipCodec(level=5)}.get(kind, zarr.codecs.ZstdCodec())
     store = zarr.create_array(
         str(tmp_path / "a.zarr"), shape=(2, 64, 1024, 1024), chunks=(1, 4, 1024, 1024), dtype="u2",
         dimension_names=list("czyx"), compressors=codecs,
     )  # fmt: skip
     for k in range(0, 64, 4):
-        store[:, k : k + 4] = rng.poisson(base[:, None], (2, 4, 1024, 1024)).astype("u2")
+        if "noise" in kind:
+            store[:, k : k + 4] = rng.integers(0, 4096 if "12" in kind else 65536, (2, 4, 1024, 1024), dtype="u2")
+        else:
+            store[:, k : k + 4] = rng.poisson(base[:, None], (2, 4, 1024, 1024)).astype("u2")
     # one image of 8.6 GB: links to the same file, or copies, as plain bytes are to be read from the disk each time
     copies = [str(tmp_path / f"{k}.zarr") for k in range(32)]
     for path in copies:
-        (shutil.copytree if codec == "raw" else os.symlink)(tmp_path / "a.zarr", path)
+        (shutil.copytree if kind == "raw" else os.symlink)(tmp_path / "a.zarr", path)
     times, processor = {"read": [], "measure": []}, {"read": [], "measure": []}
     share = size = 0.0
     for _ in range(2):
         for what, found in times.items():
-            if codec == "raw":
+            if kind == "raw":
                 forget(copies)
             out = subprocess.run([sys.executable, "-c", LARGE, what, *copies],
                                  capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
@@ -207,5 +211,5 @@ def test_larger_than_memory(benchmark, tmp_path, codec):
     benchmark.extra_info.update(
         ratio=ratio, processor_ratio=used, read_s=min(times["read"]), memory_of_image=share, gb=size / 1e9
     )
-    assert share < 0.1
-    assert ratio < (2 if codec == "raw" else 1.5)  # a disk may give bytes faster than pairs are counted
+    assert share < (0.2 if "noise" in kind else 0.1)
+    assert ratio < (6 if "noise" in kind else 1.5)
