@@ -55,7 +55,7 @@ def spread(client: Any, job: Job, patches: Any, variables: Sequence[str], model:
             wait(run.busy, return_when="FIRST_COMPLETED")
             run.settle()
     finally:
-        client.cancel(run.busy)
+        run.release()
 
 
 class _Cluster:
@@ -88,6 +88,12 @@ class _Cluster:
         future = self.client.submit(_block, self.shared, k, number, parts, sink, pure=False)
         self.blocks[future.key] = (k, number)
         self.busy.append(future)
+
+    def release(self) -> None:
+        """Have the cluster forget what is not done; to cancel it would break a scheduler that has tasks which wait for
+        others and whose results nobody holds."""
+        for future in (*self.busy, *(part for parts in self.parts.values() for part in parts)):
+            future.release()
 
     def settle(self) -> None:
         """Forget what is done, raise what failed."""
