@@ -607,8 +607,8 @@ def on_this_machine() -> bool:
 
 
 def overlapping() -> dict[str, int]:
-    """Return options of `dask.compute` for tasks that both read and compute: twice as many threads as processors,
-    though not many, so that some wait for the disk while others compute. None where the user chose.
+    """Return options of `dask.compute` for tasks that both read and compute: half as many threads again as processors,
+    where these are few, so that some wait for the disk while others compute. None where the user chose.
     """
     import dask
     from dask.threaded import get
@@ -616,4 +616,4 @@ def overlapping() -> dict[str, int]:
     chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
     if chosen != (None, None) or dask.base.get_scheduler() not in (None, get):
         return {}
-    return {"num_workers": max(cpus(), min(2 * cpus(), 8))}
+    return {"num_workers": max(cpus(), min(cpus() + (cpus() + 1) // 2, 8))}

@@ -365,8 +365,9 @@ class Counter:
         if self.levels:
             return (0, self.levels, 0, self.levels), True
         most = max(min(_CELLS * max(self.size, sum(len(a) for a, _, _ in parts)), max(self.most_cells, 2**25)), 2**16)
-        ranges = [(min(int(p[k].min()) for p in parts), max(int(p[k].max()) for p in parts)) for k in (0, 1)]
         box = self._box
+        lows = [0 if box and not box[2 * k] else min(int(p[k].min()) for p in parts) for k in (0, 1)]
+        ranges = [(low, max(int(p[k].max()) for p in parts)) for k, low in enumerate(lows)]
         if box is None:
             if (whole := self._wider(ranges, ranges, most)) is not None:
                 return whole, True
@@ -394,7 +395,7 @@ class Counter:
                 more = (max(b, high) - min(a, low)) // share if share else 0
                 first = a if low > a else max(0, min(low, a) - more)
                 last = b if high < b else min((1 << self.bits) - 1, max(high, b) + more)
-                wider.append((first, last))
+                wider.append((0 if 16 * first <= last else first, last))  # from 0 on nothing need be subtracted
             if (found := _box_of(wider, most)) is not None:
                 return found
         return None
@@ -540,8 +541,10 @@ def _count_dense(parts: Sequence[Pixels], box: Box, whole: bool, cells: np.ndarr
             row, column = rows[: len(x)], columns[: len(x)]
             np.copyto(row, x)
             np.copyto(column, y)
-            row -= np.int32(low_a)
-            column -= np.int32(low_b)
+            if low_a:
+                row -= np.int32(low_a)
+            if low_b:
+                column -= np.int32(low_b)
             _increment(cells, height, width, row, column, ones[: len(x)])
     return [part for part in outside if len(part[0])]
 

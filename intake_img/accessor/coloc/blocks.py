@@ -178,7 +178,8 @@ def _chains(bundles: list[Bundle], positions: int) -> list[list[Bundle]]:
     many positions are not held."""
     if positions > 1:
         return [[bundle] for bundle in bundles]
-    length = sum(size for _, size in bundles) // max(1, threads() // 2 if overlapping() else threads())
+    number = (threads() + 1) // 2 if overlapping() else threads()
+    length = sum(size for _, size in bundles) // number
     chains: list[list[Bundle]] = []
     room = 0
     for bundle in bundles:
