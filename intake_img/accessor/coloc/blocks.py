@@ -117,7 +117,7 @@ def _reduced(
     from dask.highlevelgraph import HighLevelGraph
 
     (yields,) = dask.optimize(yields)
-    kitchen = _Kitchen(yields)
+    fusion = _Fusion(yields)
     graph: dict[Any, Any] = {}
     name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: no task may be taken for that of another run
     sizes = [chunks[a] for a in scene.lead]
@@ -128,7 +128,7 @@ def _reduced(
         if collect:
             lead = int(np.prod([s[k] for s, k in zip(sizes, place, strict=True)]))
             chains = _chains(_bundles(pixels, lead), lead)
-            parts = [_chain(graph, name, kitchen, blocks, chain, collect) for chain in chains]
+            parts = [_chain(graph, name, fusion, blocks, chain, collect) for chain in chains]
         else:
             parts = [_task(graph, name, _unboxed, block) for block in blocks]
         many = 2 if collect else _FAN_IN  # states may be large
@@ -199,23 +199,32 @@ def _task(graph: dict[Any, Any], name: str, function: Callable[..., Any], *argum
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """A few tasks that are run as part of one."""
+class _Fused:
+    """Tasks that run as one.
+
+    Parameters
+    ----------
+    tasks : dict
+    wanted : list of keys
+        What is returned.
+    needed : list of keys
+        What other tasks computed.
+    """
 
     tasks: dict[Any, Any]
     wanted: list[Any]
     needed: list[Any]
 
     def __call__(self, given: list[Any]) -> list[Any]:
-        """Run the tasks, where what others made of the needed keys is given; return the wanted results."""
+        """Run the tasks; what was computed of the needed keys is given."""
         import dask
 
         ready = {key: (partial(_as_it_is, value),) for key, value in zip(self.needed, given, strict=True)}
         return list(dask.get(self.tasks | ready, self.wanted))
 
 
-def _cooked(recipe: Callable[[Any], Any], given: list[Any], _: None) -> list[Any]:
-    return list(recipe(given))
+def _computed(compute: Callable[[Any], Any], given: list[Any], _: None) -> list[Any]:
+    return list(compute(given))
 
 
 def _ticket(_: Any) -> None:
@@ -226,9 +235,8 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-class _Kitchen:
-    """Recipes for the chunks of an array: their own tasks are run where they are wanted, so that what is read is used
-    while it is in a processor's cache, and nothing is read ahead of it."""
+class _Fusion:
+    """The tasks of an array's chunks, fused by chunks: what only some chunks need is computed in one task with them."""
 
     def __init__(self, array: Any) -> None:
         from dask.core import get_deps
@@ -237,8 +245,8 @@ class _Kitchen:
         self.tasks = dict(array.__dask_graph__())
         self.needs, self.users = get_deps(self.tasks)
 
-    def recipe(self, wanted: list[Any]) -> tuple[Callable[[list[Any]], list[Any]], list[Any]]:
-        """Return what makes the wanted results, and the keys of other tasks whose results it is to be given."""
+    def of(self, wanted: list[Any]) -> tuple[Callable[[list[Any]], list[Any]], list[Any]]:
+        """Return a function that computes the wanted keys, and other keys, whose results it takes."""
         if not self.here:
             return _as_it_is, wanted
         own, stack = dict.fromkeys(wanted), list(wanted)
@@ -250,23 +258,25 @@ class _Kitchen:
                     own[key] = None
                     stack.append(key)
         needed = [key for key in used if key not in own]
-        return _Recipe({key: self.tasks[key] for key in own}, wanted, needed), needed
+        return _Fused({key: self.tasks[key] for key in own}, wanted, needed), needed
 
 
-def _chain(graph: dict[Any, Any], name: str, kitchen: _Kitchen, blocks: Sequence[Any], chain: list[Bundle],
+def _chain(graph: dict[Any, Any], name: str, fusion: _Fusion, blocks: Sequence[Any], chain: list[Bundle],
            collect: tuple[Callable[..., Any], ...]) -> Any:  # fmt: skip
     """One yield of the chunks of a chain: a state that each task fills further and hands to the next."""
     begin, add, settle = collect
     size = sum(n for _, n in chain)
-    recipes = [kitchen.recipe([blocks[k] for k in bundle]) for bundle, _ in chain]
+    steps: list[tuple[Any, Any]] = [fusion.of([blocks[k] for k in bundle]) for bundle, _ in chain]
     if len(chain) == 1:
-        return _task(graph, name, _counted, *recipes[0], size, begin, add, settle)
+        return _task(graph, name, _counted, *steps[0], size, begin, add, settle)
+    ahead = bool(overlapping())
     state: Any = None
     tickets: list[Any] = [None]
-    for step, made in enumerate(recipes):
-        if overlapping():  # read, but not before the chunks before the last ones were added
-            made = _as_it_is, _task(graph, name, _cooked, *made, tickets[max(0, step - 1)])  # type: ignore[assignment]
-        state = _task(graph, name, _add, state, *made, step, size, begin, add)
+    for step, (compute, needed) in enumerate(steps):
+        if ahead:  # by another thread, but not before all chunks up to the last but one were added
+            needed = _task(graph, name, _computed, compute, needed, tickets[max(0, step - 1)])
+            compute = _as_it_is
+        state = _task(graph, name, _add, state, compute, needed, step, size, begin, add)
         tickets.append(_task(graph, name, _ticket, state))
     return _task(graph, name, _end, state)
 
@@ -316,11 +326,11 @@ def _unboxed(box: np.ndarray) -> dict[tuple[int, ...], Any]:
 
 
 def _counted(
-    recipe: Callable[[Any], Any], given: list[Any], size: int, begin: Callable[[int], Any],
+    compute: Callable[[Any], Any], given: list[Any], size: int, begin: Callable[[int], Any],
     add: Callable[[Any, list[Any]], None], settle: Callable[[Any], None],
 ) -> dict[tuple[int, ...], Any]:  # fmt: skip
     """One position after the other: only one state is large."""
-    parts = [_unboxed(box) for box in recipe(given)]
+    parts = [_unboxed(box) for box in compute(given)]
     found = {}
     for position in parts[0]:
         state = begin(size)
@@ -331,10 +341,10 @@ def _counted(
     return found
 
 
-def _add(state: Any, recipe: Callable[[Any], Any], given: list[Any], step: int, size: int, begin: Callable[[int], Any],
+def _add(state: Any, compute: Callable[[Any], Any], given: list[Any], step: int, size: int, begin: Callable[[int], Any],
          add: Callable[[Any, list[Any]], None]) -> list[Any]:  # fmt: skip
     """Add chunks of one position to a state; the first item says how often that was done."""
-    parts = [_unboxed(box) for box in recipe(given)]
+    parts = [_unboxed(box) for box in compute(given)]
     ((position, _),) = parts[0].items()
     if state is None:
         state = [0, position, begin(size)]
