@@ -148,4 +148,4 @@ def test_command(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("image,pair")
     assert cli.main(["coloc", path, "--pair", "g", "blue"]) == 1
-    assert "there is no channel 'blue'" in capsys.readouterr().err
+    assert f"{path}: there is no channel 'blue'" in capsys.readouterr().err

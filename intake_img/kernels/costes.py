@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from intake_img.kernels.joint import Table
+from intake_img.kernels.joint import Levels, Table
 from intake_img.kernels.moments import moments
 
 __all__ = ["METHODS", "costes", "otsu", "pearson_below"]
@@ -250,7 +250,12 @@ def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
         weight = np.histogram(values, edges, weights=count)[0].astype(float)
         centres = (edges[1:] + edges[:-1]) / 2
     else:
-        centres, weight = _levels(values, count)
+        if levels := Levels.of(values, count):
+            centres = (levels.low + np.flatnonzero(levels.count)).astype(float)
+            weight = levels.count[levels.count > 0].astype(float)
+        else:
+            centres, index = np.unique(values, return_inverse=True)
+            weight = np.bincount(index, weights=count)
     below, above = np.cumsum(weight), np.cumsum(weight[::-1])[::-1]
     moment = weight * centres
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -258,14 +263,3 @@ def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
         mean_above = np.cumsum(moment[::-1])[::-1] / above
     between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
     return float(centres[int(np.nanargmax(between))])
-
-
-def _levels(values: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct integers, and the sum of the counts of each."""
-    low, span = int(values.min()), int(values.max()) - int(values.min()) + 1
-    if span > MOST_STEPS:
-        centres, index = np.unique(values, return_inverse=True)
-        return centres, np.bincount(index, weights=count)
-    weight = np.bincount(values - low, weights=count)
-    found = np.flatnonzero(weight)
-    return found + low, weight[found]

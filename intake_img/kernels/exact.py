@@ -1,4 +1,6 @@
-"""Exact sums of floats, in groups: the same to the last bit for any order, any chunks and any offset.
+"""Exact sums, in groups: the same to the last bit for any order, any chunks and any offset.
+
+Products of integers are added as integers: Python's, where 63 bits might not do.
 
 A float is an integer of 53 bits times a power of two. The integers of equal exponent are added as integers (in two
 halves,
@@ -7,11 +9,13 @@ so that nothing overflows); totals are Python integers in units of `UNIT`. After
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["LOWEST", "ExactSum", "add", "count_totals", "counts", "exact_sums", "products", "totals"]
+__all__ = ["LOWEST", "ExactSum", "add", "add_products", "count_totals", "counts", "exact_sums", "grouped_sum",
+           "products", "totals"]  # fmt: skip
 
 LOWEST = -1130
 """Totals are in units of ``2**LOWEST``, below the last bit of the smallest float."""
@@ -102,3 +106,40 @@ def products(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x2, y2 = x - x1, y - y1
     error = x2 * y2 - (((product - x1 * y1) - x2 * y1) - x1 * y2)
     return product, error
+
+
+def grouped_sum(group: np.ndarray, ngroups: int, *factors: np.ndarray) -> np.ndarray:
+    """Return the sum over rows of the product of integer factors, in each group, as Python integers.
+
+    Parameters
+    ----------
+    group : ndarray of shape (R,), sorted
+    ngroups : int
+    *factors : ndarray of shape (R,), int64
+    """
+    totals = np.zeros(ngroups, object)
+    add_products(totals, group, 1, *factors)
+    return totals
+
+
+def add_products(totals: np.ndarray, group: np.ndarray, scale: int, *factors: np.ndarray) -> None:
+    """Add the products of integers, row by row, to the totals of their groups: Python integers, exact.
+
+    Parameters
+    ----------
+    totals : ndarray of shape (G,), object
+        Changed.
+    group : ndarray of shape (R,), sorted
+    scale : int
+    *factors : ndarray of shape (R,), int64
+    """
+    if not len(group):
+        return
+    starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
+    bound = len(group) * math.prod(max(1.0, float(max(f.max(), -f.min()))) for f in map(np.asarray, factors))
+    if bound >= 2**62 and float(np.abs(math.prod(f.astype(float) for f in factors)).sum()) >= 2**62:
+        factors = tuple(f.astype(object) for f in factors)
+    product = factors[0]
+    for factor in factors[1:]:
+        product = product * factor
+    totals[group[starts]] += np.add.reduceat(product, starts).astype(object) * scale

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "ROOM",
     "Counter",
     "Levels",
     "Packed",
@@ -46,10 +47,13 @@ class Levels:
     count: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, count: np.ndarray) -> Levels:
-        """Count the pixels of each level, of rows with so many pixels."""
+    def of(cls, values: np.ndarray, count: np.ndarray) -> Levels | None:
+        """Count the pixels of each level, of rows with so many pixels; None for floats and a wide range."""
         low = int(values.min())
-        found = np.zeros(int(values.max()) - low + 1)
+        span = int(values.max()) - low + 1
+        if values.dtype.kind == "f" or span > _MOST_LEVELS:
+            return None
+        found = np.zeros(span)
         for k in range(0, len(values), _STRIP):  # whole numbers below 2**53
             rows = slice(k, k + _STRIP)
             found += np.bincount(values[rows] - values.dtype.type(low), weights=count[rows], minlength=len(found))
@@ -90,8 +94,8 @@ class Table:
     def __len__(self) -> int:
         return len(self.count)
 
-    def select(self, keep: np.ndarray) -> Table:
-        """Return the rows where `keep` is True, with the same groups."""
+    def select(self, keep: np.ndarray | slice) -> Table:
+        """Return the rows where `keep` is True, or those of a slice, without copying them; with the same groups."""
         return Table(self.group[keep], self.a[keep], self.b[keep], self.count[keep], self.ngroups)
 
     @cached_property
@@ -112,9 +116,8 @@ class Table:
         """Grey levels of both channels; None for floats, several groups, integers of a wide range."""
         if self.ngroups != 1 or self.a.dtype.kind == "f" or not len(self):
             return None
-        if any(int(v.max()) - int(v.min()) >= _MOST_LEVELS for v in (self.a, self.b)):
-            return None
-        return Levels.of(self.a, self.count), Levels.of(self.b, self.count)
+        a, b = Levels.of(self.a, self.count), Levels.of(self.b, self.count)
+        return None if a is None or b is None else (a, b)
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -170,6 +173,10 @@ def select(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep:
     return a[keep], b[keep], None if labels is None else labels[keep]
 
 
+ROOM = 2**24
+"""Cells of an array in which all pairs are counted, however many there are."""
+
+
 class Counter:
     """Counts the distinct pairs of grey values in chunks, one after the other.
 
@@ -183,21 +190,19 @@ class Counter:
     size : int
         Number of pixels that are expected: an array may have a few times as many cells.
     most : int, optional
-        Distinct pairs that are counted at most, where they do not lie within an array of `room` cells.
+        Distinct pairs that are counted at most, where they do not lie within an array of `ROOM` cells.
     cells : int
         Larger arrays are not kept from chunk to chunk.
     levels : int, optional
         Count bins of 2**shift grey levels in place of grey values, the narrowest of which there are at most so many in
         each channel: always few enough. Keys are those of 16 bits.
-    room : int
-        See `most`; without labels only.
     """
 
     def __init__(self, dtype: np.dtype, size: int, most: int | None = None, cells: int = 2**25,
-                 levels: int | None = None, room: int = 2**24) -> None:  # fmt: skip
+                 levels: int | None = None) -> None:  # fmt: skip
         self.low, self.value_bits = code_of(dtype)
         self.bits = 16 if levels else self.value_bits
-        self.size, self.most, self.most_cells, self.levels, self.room = size, most, cells, levels, room
+        self.size, self.most, self.most_cells, self.levels = size, most, cells, levels
         self.failed = self.labelled = self.spent = False
         self.shifts = (0, 0)
         self.pixels = self._in_cells = 0
@@ -232,7 +237,7 @@ class Counter:
         self.pixels += more
         self._in_cells += more
         if self._in_cells >= 2**32:  # more than a cell counts
-            self._flush()
+            self.settle()
             self._in_cells = more
         if codes[0][2] is not None or self.bits == 1:
             self.labelled = codes[0][2] is not None
@@ -269,13 +274,11 @@ class Counter:
             box = other._box
             if self._box is not None:
                 own = [(self._box[0], sum(self._box[:2]) - 1), (self._box[2], sum(self._box[2:]) - 1)]
-                mine = self._wider(
-                    own, [(a, a + height - 1), (b, b + width - 1)], max(self.room, self.most_cells), (0,)
-                )
+                mine = self._wider(own, [(a, a + height - 1), (b, b + width - 1)], max(ROOM, self.most_cells), (0,))
             else:
                 mine = box
             if mine is None:
-                other._flush()
+                other.settle()
             else:
                 self._grow(mine)
                 self._in_cells += other._in_cells
@@ -290,14 +293,17 @@ class Counter:
         other._sparse, other._box, other._cells = [], None, None
 
     def settle(self) -> None:
-        """Keep what was counted in little memory."""
-        self._flush()
+        """Keep what was counted in less memory than an array of all pairs."""
+        if self._box is not None and not self.failed:
+            self._keep(self._in_array())
+        self._box = self._cells = None
+        self._in_cells = 0
 
     def packed(self) -> Packed | None:
         """Return (keys, counts); None if a value does not fit into a key (integers wider than 16 bits), or if there are
         more pairs than there may be.
         """
-        self._flush()
+        self.settle()
         if self.failed:
             return None
         found = merge(self._sparse, 0 if self.labelled else self.bits)
@@ -306,6 +312,11 @@ class Counter:
             return None
         self._sparse = [found]
         return found
+
+    def _in_array(self) -> Packed:
+        assert self._box is not None
+        low_a, _, low_b, width = self._box
+        return _packed(self._cells, low_a, low_b, width, self.bits)
 
     def _fail(self) -> None:
         self.failed = True
@@ -319,7 +330,7 @@ class Counter:
             return True
         b = keys & keys.dtype.type((1 << self.bits) - 1)
         rows = (int(keys[-1]) >> self.bits) - (int(keys[0]) >> self.bits) + 1
-        return rows * (int(b.max()) - int(b.min()) + 1) > self.room
+        return rows * (int(b.max()) - int(b.min()) + 1) > ROOM
 
     def _keep(self, packed: Packed) -> None:
         """Keep a histogram; merge as many at a time as may be held twice."""
@@ -330,13 +341,6 @@ class Counter:
                 return
             self._sparse = [merge(self._sparse, 0 if self.labelled else self.bits)]
         self._sparse.append(packed)
-
-    def _flush(self) -> None:
-        if self._box is not None and not self.failed:
-            low_a, _, low_b, width = self._box
-            self._keep(_packed(self._cells, low_a, low_b, width, self.bits))
-        self._box = self._cells = None
-        self._in_cells = 0
 
     def _shifted(self, codes: Any) -> Any:
         """Bins of grey values; wider ones from now on if there are too many."""
@@ -353,7 +357,7 @@ class Counter:
 
     def _widen(self, shifts: tuple[int, int]) -> None:
         if shifts != self.shifts:
-            self._flush()
+            self.settle()
             self._sparse = [_widened(packed, self.shifts, shifts) for packed in self._sparse]
             self.shifts = shifts
 
@@ -417,30 +421,27 @@ class Counter:
     def _count(self, parts: Sequence[Pixels], box: Box, whole: bool) -> None:
         """Count in an array, a slice that fits a cache at a time; pixels outside of it are sorted."""
         if self._cells is not None and self._cells.dtype != np.uint32:
-            self._flush()
+            self.settle()
         self._grow(box)
         outside = _count_dense(parts, box, whole, self._cells)
         if outside:
             self._keep(_count_sorted(outside, self.bits))
             if self.failed:
                 return
-        if self.most is not None and len(self._cells) > self.room and self.pixels >= 2 * self._seen:
+        if self.most is not None and len(self._cells) > ROOM and self.pixels >= 2 * self._seen:
             self._seen = self.pixels
-            if np.count_nonzero(self._cells) > self.most:
-                rows = np.flatnonzero(self._cells.reshape(box[1], box[3]).any(axis=1))
-                columns = np.flatnonzero(self._cells.reshape(box[1], box[3]).any(axis=0))
-                if int(rows[-1] - rows[0] + 1) * int(columns[-1] - columns[0] + 1) > self.room:
-                    self._fail()
-                    return
+            if np.count_nonzero(self._cells) > self.most and self._too_many(self._in_array()[0]):
+                self._fail()
+                return
         if len(self._cells) > self.most_cells:
-            self._flush()
+            self.settle()
 
 
 def _distinct(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Sorted distinct keys: faster, and in less memory, than with their counts."""
+    """Sorted distinct keys; `numpy.unique`, which hashes, takes 30 times as long for so many."""
     keys = np.concatenate(parts)
     keys.sort()
-    return keys[np.append(True, keys[1:] != keys[:-1])]
+    return keys[_new(keys)]
 
 
 def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
@@ -459,10 +460,7 @@ def _widened(packed: Packed, old: tuple[int, int], new: tuple[int, int]) -> Pack
     mask = kind(0xFFFF)
     a, b = (keys >> kind(16)) & mask, keys & mask
     wide = (keys & ~kind(0xFFFFFFFF)) | (a >> kind(more[0])) << kind(16) | b >> kind(more[1])
-    order = np.argsort(wide, kind="stable")
-    wide = wide[order]
-    starts = np.concatenate([[0], np.flatnonzero(wide[1:] != wide[:-1]) + 1])
-    return wide[starts], np.add.reduceat(counts[order].astype(np.int64), starts)
+    return _summed(wide, counts)
 
 
 def _codes(values: np.ndarray, low: int, bits: int) -> np.ndarray | None:
@@ -605,16 +603,25 @@ def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
         return parts[0]
     if bits and (dense := _merge_dense(parts, bits)):
         return dense
-    if all(p[0].dtype == np.uint32 and p[1].dtype == np.uint32 for p in parts):  # sorted much faster than an order
-        both = np.concatenate([(keys.astype(np.uint64) << np.uint64(32)) | counts for keys, counts in parts])
+    return _summed(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+
+
+def _summed(keys: np.ndarray, counts: np.ndarray) -> Packed:
+    """Sort keys, and add the counts of equal ones."""
+    if keys.dtype == np.uint32 and counts.dtype == np.uint32:  # together, which is much faster than by an order
+        both = (keys.astype(np.uint64) << np.uint64(32)) | counts
         both.sort()
         keys, counts = (both >> np.uint64(32)).astype(np.uint32), both & np.uint64(2**32 - 1)
     else:
-        keys = np.concatenate([p[0] for p in parts])
         order = np.argsort(keys, kind="stable")
-        keys, counts = keys[order], np.concatenate([p[1] for p in parts])[order]
-    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
+        keys, counts = keys[order], counts[order]
+    starts = np.flatnonzero(_new(keys))
     return keys[starts], np.add.reduceat(counts.astype(np.int64, copy=False), starts)
+
+
+def _new(keys: np.ndarray) -> np.ndarray:
+    """Where sorted keys, at least one, differ from the one before."""
+    return np.append(True, keys[1:] != keys[:-1])
 
 
 def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
@@ -677,7 +684,8 @@ def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) ->
 
 def labels_of(packed: Packed, dtype: np.dtype) -> np.ndarray:
     """Return the sorted labels that occur."""
-    return np.unique(packed[0].astype(np.uint64) >> np.uint64(2 * code_of(dtype)[1])).astype(np.int64)
+    labels = (packed[0].astype(np.uint64) >> np.uint64(2 * code_of(dtype)[1])).astype(np.int64)
+    return labels[_new(labels)] if len(labels) else labels
 
 
 def table_of(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None, ngroups: int = 1) -> Table:

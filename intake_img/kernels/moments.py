@@ -16,7 +16,7 @@ from intake_img.kernels import exact
 from intake_img.kernels.joint import Table
 from intake_img.kernels.runs import region_sums
 
-__all__ = ["Moments", "grouped_sum", "moments", "moments_of_pixels"]
+__all__ = ["Moments", "moments", "moments_of_pixels"]
 
 
 @dataclass(frozen=True)
@@ -103,36 +103,6 @@ def _ordinary(va: int, vb: int, cov: int) -> float:
     return _ratio(cov, va)
 
 
-def grouped_sum(group: np.ndarray, ngroups: int, *factors: np.ndarray) -> np.ndarray:
-    """Return the sum over rows of the product of integer factors, in each group, as exact Python integers.
-
-    Parameters
-    ----------
-    group : ndarray of shape (K,), int64, sorted
-    ngroups : int
-    *factors : ndarray of shape (K,), int64
-    """
-    result = np.zeros(ngroups, object)
-    if not len(group):
-        return result
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(group)) + 1])
-    size = math.prod(max(1, int(np.abs(f).max())) for f in factors) * int(np.diff(starts, append=len(group)).max())
-    if size >= 2**62 and float(np.abs(_float_product(factors)).sum()) >= 2**62:
-        factors = tuple(f.astype(object) for f in factors)
-    product = factors[0]
-    for f in factors[1:]:
-        product = product * f
-    result[group[starts]] = np.add.reduceat(product, starts)
-    return result
-
-
-def _float_product(factors: tuple[np.ndarray, ...]) -> np.ndarray:
-    product = factors[0].astype(float)
-    for f in factors[1:]:
-        product = product * f
-    return product
-
-
 def moments(table: Table) -> Moments:
     """Return the moments of each group of a table."""
     if table.a.dtype.kind == "f":
@@ -160,7 +130,7 @@ def _moments_of_bins(table: Table) -> Moments:
     groups = np.arange(table.ngroups)
     group = table.group if table.ngroups > 1 else None
     found = {k: exact.totals(exact.exact_sums(v, group), groups) for k, v in terms.items()}
-    n = grouped_sum(table.group, table.ngroups, table.count)
+    n = exact.grouped_sum(table.group, table.ngroups, table.count)
     unit = -exact.LOWEST
     squares = {k: found[k] << unit for k in ("aa", "bb", "ab")}
     return Moments(n=n, a=found["a"], b=found["b"], scale=exact.LOWEST, **squares)

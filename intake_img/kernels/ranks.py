@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from intake_img.kernels.exact import grouped_sum
 from intake_img.kernels.joint import Levels, Table
-from intake_img.kernels.moments import _ratio, _root_ratio, grouped_sum
-from intake_img.kernels.runs import add_products, strips
+from intake_img.kernels.moments import _ratio, _root_ratio
+from intake_img.kernels.runs import strips
 
 __all__ = ["dense_ranks", "kendall", "rank_product", "spearman"]
 
@@ -57,9 +58,7 @@ _STRIP = 2**20
 
 def _total(*factors: np.ndarray) -> int:
     """Sum of products of integers, exact."""
-    totals = np.zeros(1, object)
-    add_products(totals, np.zeros(len(factors[0]), np.int8), 1, *factors)
-    return int(totals[0])
+    return int(grouped_sum(np.zeros(len(factors[0]), np.int8), 1, *factors)[0])
 
 
 def _spearman_of_levels(table: Table, a: Levels, b: Levels) -> float:

@@ -6,16 +6,16 @@ squared, it costs as much as there are runs, not rows. A table is gone through i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from intake_img.kernels.exact import add_products
 from intake_img.kernels.joint import Table
 
-__all__ = ["Rows", "Run", "add_products", "cut", "region_sums", "strips"]
+__all__ = ["Rows", "Run", "region_sums", "strips"]
 
 _STRIP = 2**20
 """Rows that are gone through at once."""
@@ -89,7 +89,7 @@ def strips(table: Table) -> Iterator[Run]:
         stop = min(first + _STRIP, len(table))
         while stop < len(table) and (same := _same(table, stop)):
             stop += same
-        rows = cut(table, slice(first, stop))
+        rows = table.select(slice(first, stop))
         change = (rows.a[1:] != rows.a[:-1]) | (rows.group[1:] != rows.group[:-1])
         starts = np.concatenate([[0], np.flatnonzero(change) + 1])
         yield Run(rows, starts, np.append(starts[1:], len(rows)))
@@ -101,11 +101,6 @@ def _same(table: Table, row: int) -> int:
     part = slice(row, row + _STRIP)
     same = (table.a[part] == table.a[row - 1]) & (table.group[part] == table.group[row - 1])
     return len(same) if same.all() else int(same.argmin())
-
-
-def cut(table: Table, rows: slice) -> Table:
-    """Return some rows, without copying them."""
-    return Table(table.group[rows], table.a[rows], table.b[rows], table.count[rows], table.ngroups)
 
 
 def region_sums(
@@ -166,26 +161,3 @@ def _cumulative(values: np.ndarray) -> np.ndarray:
     out[0] = 0
     np.cumsum(values, out=out[1:])
     return out
-
-
-def add_products(totals: np.ndarray, group: np.ndarray, scale: int, *factors: np.ndarray) -> None:
-    """Add the products of integers, row by row, to the totals of their groups: Python integers, exact.
-
-    Parameters
-    ----------
-    totals : ndarray of shape (G,), object
-        Changed.
-    group : ndarray of shape (R,), sorted
-    scale : int
-    *factors : ndarray of shape (R,), int64
-    """
-    if not len(group):
-        return
-    starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
-    bound = len(group) * math.prod(max(1.0, float(max(f.max(), -f.min()))) for f in map(np.asarray, factors))
-    if bound >= 2**62 and float(np.abs(math.prod(f.astype(float) for f in factors)).sum()) >= 2**62:
-        factors = tuple(f.astype(object) for f in factors)
-    product = factors[0]
-    for factor in factors[1:]:
-        product = product * factor
-    totals[group[starts]] += np.add.reduceat(product, starts).astype(object) * scale

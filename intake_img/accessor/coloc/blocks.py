@@ -117,7 +117,7 @@ def _reduced(
     from dask.highlevelgraph import HighLevelGraph
 
     (yields,) = dask.optimize(yields)
-    fusion = _Fusion(yields)
+    fusion = _Fusion(yields) if collect else None
     graph: dict[Any, Any] = {}
     name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: no task may be taken for that of another run
     sizes = [chunks[a] for a in scene.lead]
@@ -125,7 +125,7 @@ def _reduced(
     last, places = [], []
     for place in product(*(range(len(s)) for s in sizes)):
         blocks = [(yields.name, *place, *k) for k in np.ndindex(*yields.numblocks[len(place) :])]
-        if collect:
+        if collect and fusion:
             lead = int(np.prod([s[k] for s, k in zip(sizes, place, strict=True)]))
             chains = _chains(_bundles(pixels, lead), lead)
             parts = [_chain(graph, name, fusion, blocks, chain, collect) for chain in chains]

@@ -32,8 +32,7 @@ def add_command(commands: Any, command: Any, load: Any) -> None:
 
 
 def _run(load: Any, arguments: Any) -> int:
-    from intake_img.accessor.coloc import pixels
-    from intake_img.accessor.coloc.report import report
+    from intake_img.accessor.coloc.report import report, table_of
 
     images = {uri: load(uri) for uri in arguments.uri}
     limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
@@ -43,8 +42,7 @@ def _run(load: Any, arguments: Any) -> int:
     options = {"pairs": pairs, "thresholds": limits, "mask": arguments.mask}
     if arguments.out is None:
         for n, (name, image) in enumerate(images.items()):
-            table = pixels.measure(image, pairs, thresholds=limits, mask=arguments.mask).to_dataframe().reset_index()
-            table.insert(0, "image", name)
+            table = table_of(name, image, **options)
             print(table.to_csv(index=False, header=n == 0), end="")
         return 0
     table = report(images, arguments.out, overwrite=arguments.overwrite, **options)

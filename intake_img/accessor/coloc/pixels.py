@@ -33,7 +33,7 @@ LEVELS = 2**11
 """Equal bins, at most, of a float channel with more pixels, and of integers with too many distinct pairs of values."""
 MOST_PAIRS = 2**23
 """A joint histogram holds at most so many distinct pairs of grey values (and labels), unless all lie within
-`joint.Counter`'s `room`."""
+`joint.ROOM` cells."""
 MOST_CELLS = 2**25
 """Cells of the arrays that a task counts the pairs of channels of a chunk in, and hands to the next."""
 _AUTOMATIC = {"costes": "simple", "costes_bisection": "bisection", "costes_cellprofiler_fast": "cellprofiler_fast",

@@ -68,11 +68,8 @@ def report(
     tables, pages = [], []
     attrs: dict[str, Any] = {}
     for name, obj in images.items():
-        found = pixels.measure(obj, pairs, mask=mask, thresholds=thresholds, **conventions)
-        table = found.to_dataframe().reset_index()
-        table.insert(0, "image", name)
-        tables.append(table)
-        attrs |= found.attrs
+        tables.append(table_of(name, obj, pairs, mask=mask, thresholds=thresholds, **conventions))
+        attrs |= tables[-1].attrs
         pages.append((name, obj))
     table = pd.concat(tables, ignore_index=True)
     table.attrs = attrs
@@ -84,6 +81,19 @@ def report(
         whole.replace(path)
     finally:
         whole.unlink(missing_ok=True)
+    return table
+
+
+def table_of(name: str, obj: Any, pairs: Any, **options: Any) -> pd.DataFrame:
+    """Measure one image of a batch; errors say which."""
+    try:
+        found = pixels.measure(obj, pairs, **options)
+    except (ValueError, TypeError) as error:
+        error.args = (f"{name}: {error}",)
+        raise
+    table = found.to_dataframe().reset_index()
+    table.insert(0, "image", name)
+    table.attrs = found.attrs
     return table
 
 
