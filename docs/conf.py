@@ -7,7 +7,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from intake_img import __version__  # noqa: E402
-from intake_img.cli import formats_markdown  # noqa: E402
+from intake_img.doors.cli import formats_markdown  # noqa: E402
 
 project = "intake_img"
 author = "The intake_img developers"

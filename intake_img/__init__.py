@@ -7,11 +7,12 @@ image stacks for CAREamics.
 
 import importlib
 
-from intake_img import accessor, intake2  # noqa: F401  (registers ds.img, and the readers of Intake 2)
+from intake_img import accessor  # noqa: F401  (registers ds.img)
 from intake_img.accessor.patches import patches
-from intake_img.detect import autodetect
+from intake_img.doors import intake2  # noqa: F401  (registers the readers of Intake 2)
+from intake_img.formats.registry import autodetect
+from intake_img.formats.source import ImageSource
 from intake_img.io import imload, imsave
-from intake_img.source import ImageSource
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
     "write_catalog",
 ]
 _LATER = dict.fromkeys(("open_catalog", "scan", "write_catalog"), "intake_img.catalog")
-_LATER |= dict.fromkeys(("CziStack", "FileStack", "MemoryStack", "ZarrStack"), "intake_img.accessor.stack_sources")
+_LATER |= dict.fromkeys(("CziStack", "FileStack", "MemoryStack", "ZarrStack"), "intake_img.accessor.stacks.sources")
 
 
 def __getattr__(name: str) -> object:

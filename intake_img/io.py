@@ -12,15 +12,15 @@ from typing import Any
 import xarray as xr
 from intake.source.base import DataSource
 
-from intake_img.axes import CANONICAL
-from intake_img.detect import ImgSource, autodetect, drivers, open_source, writer_for
+from intake_img.collections.names import split_extension
+from intake_img.collections.partition import make_plan, write_members
+from intake_img.collections.sequence import SequenceSource, find_sequence
 from intake_img.errors import CannotWriteError, TargetExistsError
-from intake_img.files import File, replacing, sweep
-from intake_img.image import Image
-from intake_img.names import split_extension
-from intake_img.partition import make_plan, write_members
-from intake_img.sequence import SequenceSource, find_sequence
-from intake_img.source import ImageSource
+from intake_img.formats.registry import ImgSource, autodetect, drivers, open_source, writer_for
+from intake_img.formats.source import ImageSource
+from intake_img.model.axes import CANONICAL
+from intake_img.model.image import Image
+from intake_img.storage.files import File, replacing, sweep
 
 __all__ = ["imload", "imsave"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.drivers.npy import NpySource
 from intake_img.errors import FormatError
+from intake_img.formats.npy import NpySource
 
 
 class Eager(NpySource):
@@ -75,7 +75,7 @@ class Credulous(NpySource):
 
     @classmethod
     def open(cls, file: Any) -> Any:
-        from intake_img.drivers.npy import _Handle
+        from intake_img.formats.npy import _Handle
 
         _Handle._check_size = lambda *_: None  # type: ignore[method-assign]
         return super().open(file)
@@ -105,7 +105,7 @@ class Foreign(NpySource):
 class ReadOnly(NpySource):
     """Does not write, and has no sample."""
 
-    from intake_img.source import ImageSource
+    from intake_img.formats.source import ImageSource
 
     write = ImageSource.write
 

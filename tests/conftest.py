@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from intake_img.handles import POOL
+from intake_img.storage.handles import POOL
 
 
 def _shared(part: str) -> Path:

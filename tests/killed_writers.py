@@ -27,9 +27,9 @@ import xarray as xr
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
 
-MODULES = """dask.array dask.threaded imagecodecs intake_img.drivers.imageio intake_img.drivers.npy
-intake_img.tiff_write
-intake_img.drivers.omezarr intake_img.drivers.tif intake_img.zarrio PIL.PngImagePlugin tifffile zarr zarr.storage"""
+MODULES = """dask.array dask.threaded imagecodecs intake_img.formats.imageio.driver intake_img.formats.npy
+intake_img.formats.tif.write intake_img.formats.omezarr.driver intake_img.formats.tif.driver
+intake_img.formats.omezarr.store PIL.PngImagePlugin tifffile zarr zarr.storage"""
 
 CASES: dict[str, dict[str, Any]] = {
     "f.tif": {"partition": "yx"},

@@ -18,7 +18,7 @@ from intake_img.accessor.colors import default_colors, label_colors, legible, st
 from intake_img.accessor.display import byte_size, summary
 from intake_img.accessor.plot import bar_length
 from intake_img.errors import AxesError, MissingExtraError
-from intake_img.units import convert
+from intake_img.model.units import convert
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -341,7 +341,7 @@ def test_neighbouring_labels_differ():
 
 
 def test_only_what_is_shown_is_read(tmp_path, monkeypatch):
-    from intake_img.drivers.npy import NpySource
+    from intake_img.formats.npy import NpySource
 
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((4, 3, 10, 50, 60), "uint8"))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_img.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.errors import AxesError, UnitsError
-from intake_img.units import LENGTH, NGFF_NAMES, TIME, canonical, convert, known_spacing, parse_unit
+from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
+from intake_img.model.units import LENGTH, NGFF_NAMES, TIME, canonical, convert, known_spacing, parse_unit
 
 LETTERS = "itczyxhvblrsu"
 axes = st.lists(st.sampled_from(LETTERS), min_size=1, max_size=8, unique=True).map(tuple)

@@ -13,12 +13,12 @@ import pytest
 import xarray as xr
 from processing_laws import stack
 
-from intake_img.accessor.filters import Filters
-from intake_img.accessor.geometry import Geometry
-from intake_img.accessor.mapping import Maps
-from intake_img.accessor.measure import Measures
-from intake_img.accessor.reductions import Reductions
-from intake_img.accessor.series import Series
+from intake_img.accessor.processing.filters import Filters
+from intake_img.accessor.processing.geometry import Geometry
+from intake_img.accessor.processing.mapping import Maps
+from intake_img.accessor.processing.measure import Measures
+from intake_img.accessor.processing.reductions import Reductions
+from intake_img.accessor.processing.series import Series
 
 GROUPS = (Maps, Filters, Reductions, Series, Geometry, Measures)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}

@@ -32,10 +32,10 @@ from intake_img.catalog.document import read_document
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import sentence
 from intake_img.catalog.template import Parameter, fill
-from intake_img.cli import main
+from intake_img.doors.cli import main
 from intake_img.errors import CatalogError, TargetExistsError
-from intake_img.files import File
-from intake_img.source import _escaped
+from intake_img.formats.source import _escaped
+from intake_img.storage.files import File
 
 CATALOGS = Path(__file__).resolve().parent.parent / "catalogs"
 
@@ -125,7 +125,7 @@ MARK = "touch {folder}/ran"
         ({"cls": "subprocess.Popen", "args": [["touch", "{folder}/ran"]]}, ["cls", "class"]),
         ({**entry(), "cls": "os.system"}, ["cls"]),
         (entry(driver="subprocess.Popen"), ["imports code"]),
-        (entry(driver="intake_img.drivers.npy.NpySource"), ["imports code"]),
+        (entry(driver="intake_img.formats.npy.NpySource"), ["imports code"]),
         (entry(driver="evil:Source"), ["imports code"]),
         (entry(driver="csv"), ["unknown", "npy"]),
         (entry(driver={"x": {"module": "evil", "class": "evil.Source"}}), ["expected a name"]),
@@ -707,7 +707,7 @@ def test_a_scan_finds_files_series_parts_and_stores(many):
 
 
 def test_a_scan_reads_no_pixels(many, monkeypatch):
-    from intake_img.source import FileReader
+    from intake_img.formats.source import FileReader
 
     monkeypatch.setattr(FileReader, "read_into", None)
     assert len(scan(many)) == 6

@@ -14,11 +14,11 @@ import tifffile
 import xarray as xr
 from PIL import Image
 
-import intake_img.cli
+import intake_img.doors.cli
 from intake_img import autodetect, imload, imsave
-from intake_img.cli import formats, main
-from intake_img.detect import can_write, drivers
-from intake_img.examples import catalog_path, simulate_cells
+from intake_img.create.examples import catalog_path, simulate_cells
+from intake_img.doors.cli import formats, main
+from intake_img.formats.registry import can_write, drivers
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_storage_options_reach_the_file_system(tmp_path, monkeypatch):
         given.update(options)
         return autodetect(uri)
 
-    monkeypatch.setattr("intake_img.detect.autodetect", spy)
+    monkeypatch.setattr("intake_img.formats.registry.autodetect", spy)
     imsave(np.zeros((5, 6), "uint8"), "memory://cli/a.npy", overwrite=True)
     assert main(["info", "memory://cli/a.npy", "--storage-option", "anon=true", "--storage-option", "key=a=b"]) == 0
     assert given == {"storage_options": {"anon": True, "key": "a=b"}}
@@ -220,7 +220,7 @@ def test_errors_of_ours_are_not_hidden(monkeypatch):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(intake_img.cli, "formats", broken)
+    monkeypatch.setattr(intake_img.doors.cli, "formats", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["formats"])
 
@@ -229,7 +229,7 @@ def test_interrupted(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(intake_img.cli, "formats", interrupted)
+    monkeypatch.setattr(intake_img.doors.cli, "formats", interrupted)
     assert "interrupted" in fails(capsys, 130, "formats")
 
 
@@ -301,7 +301,7 @@ def test_demo_checks_what_comes_back(tmp_path, capsys):
 
 
 def test_demo_fails_if_an_image_comes_back_different(tmp_path, monkeypatch, capsys):
-    import intake_img.demo as demo
+    import intake_img.doors.demo as demo
 
     def samples(folder):
         demo._write_tif(folder / "cells.tif", simulate_cells((1, 2, 30, 30), count=1)[0])
@@ -323,7 +323,7 @@ def test_demo_fails_if_an_image_comes_back_different(tmp_path, monkeypatch, caps
 
 
 def run(*arguments, **options):
-    command = [sys.executable, "-m", "intake_img.cli", *arguments]
+    command = [sys.executable, "-m", "intake_img.doors.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, encoding="utf-8", **options)
 
 
@@ -333,7 +333,7 @@ def test_version():
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(stack):
-    command = f"{sys.executable} -m intake_img.cli info '{stack}' --header | head -c 1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m intake_img.doors.cli info '{stack}' --header | head -c 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout == "{0\n"
     assert done.stderr == ""
@@ -349,7 +349,7 @@ def test_names_beyond_the_character_set_of_the_terminal(stack):
 def test_starts_without_what_it_does_not_need():
     heavy = ("matplotlib", "tifffile", "zarr", "imageio", "pylibCZIrw", "scipy", "tqdm", "dask.array")
     code = (
-        "import sys, intake_img.cli as c\n"
+        "import sys, intake_img.doors.cli as c\n"
         "try: c.main(['--help'])\n"
         "except SystemExit: pass\n"
         f"print([m for m in {heavy} if m in sys.modules])"

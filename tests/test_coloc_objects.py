@@ -11,7 +11,7 @@ from scipy.ndimage import label as components
 from scipy.spatial.distance import cdist
 
 import intake_img
-from intake_img import cli
+from intake_img.doors import cli
 
 SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
 

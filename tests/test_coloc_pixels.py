@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import intake_img  # noqa: F401
-from intake_img import lazy
 from intake_img.accessor.coloc import blocks, pixels
 from intake_img.kernels import costes, exact, joint, measures, runs
+from intake_img.model import pixels as lazy
 
 PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
 EVERY = measures.ALL + measures.EXTRA

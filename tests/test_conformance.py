@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from intake_img.drivers.npy import NpySource
 from intake_img.errors import CannotWriteError
+from intake_img.formats.npy import NpySource
 from intake_img.io import imsave
 from intake_img.testing import DriverLaws, assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
@@ -154,8 +154,8 @@ DRIVER = '''
     import numpy as np, xarray as xr
     from intake_img import ImageSource
     from intake_img.errors import FormatError
-    from intake_img.image import Image
-    from intake_img.raw import read_raw
+    from intake_img.model.image import Image
+    from intake_img.storage.raw import read_raw
 
     class AcmeSource(ImageSource):
         """Image in an Acme file.
@@ -253,7 +253,7 @@ def test_a_driver_elsewhere_without_a_sample_fails(foreign):
 
 def test_a_driver_that_does_not_import_is_left_out_with_a_warning(foreign):
     foreign.module.write_text("import no_such_library\n")
-    done = foreign("-c", "import intake_img.detect as d; print('npy' in d.drivers(), 'acme' in d.drivers())")
+    done = foreign("-c", "import intake_img.formats.registry as d; print('npy' in d.drivers(), 'acme' in d.drivers())")
     assert done.stdout.split() == ["True", "False"], done.stderr
     assert "no_such_library" in done.stderr
 
@@ -261,7 +261,7 @@ def test_a_driver_that_does_not_import_is_left_out_with_a_warning(foreign):
 def test_laws_run_from_ones_own_class(tmp_path):
     (tmp_path / "test_mine.py").write_text(
         textwrap.dedent("""
-        from intake_img.drivers.npy import NpySource
+        from intake_img.formats.npy import NpySource
         from intake_img.testing import DriverLaws
         class TestMine(DriverLaws):
             driver_class = NpySource

@@ -12,8 +12,8 @@ import tifffile
 
 import intake_img
 from intake_img import create, imload, imsave
+from intake_img.create.examples import _examples, example_names
 from intake_img.errors import AxesError, FormatError, MissingExtraError
-from intake_img.examples import _examples, example_names
 
 
 def test_loaders_are_at_the_front_door():
@@ -390,12 +390,12 @@ def test_unknown_examples():
 
 
 def test_examples_of_packages_that_are_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr("intake_img.examples.find_spec", lambda name: None)
+    monkeypatch.setattr("intake_img.create.examples.find_spec", lambda name: None)
     assert set(create.from_example()) == {"cells", "spots"}
     with pytest.raises(MissingExtraError, match=r"intake_img\[skimage\]"):
         create.from_example("skimage/cell")
     here = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
-    monkeypatch.setattr("intake_img.examples.find_spec", lambda name: here)
+    monkeypatch.setattr("intake_img.create.examples.find_spec", lambda name: here)
     with pytest.raises(FileNotFoundError, match="does not bring"):
         create.from_example("skimage/cell")
     assert {"skimage/cell", "matplotlib/portrait"} <= set(_examples())

@@ -24,13 +24,13 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from intake_img.czi_index import parse_directory
-from intake_img.czi_metadata import parse_metadata
-from intake_img.drivers import czi as driver
-from intake_img.drivers.czi import CziSource
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError, SceneError
-from intake_img.image import Image
+from intake_img.formats.czi import driver
+from intake_img.formats.czi.driver import CziSource
+from intake_img.formats.czi.index import parse_directory
+from intake_img.formats.czi.metadata import parse_metadata
 from intake_img.io import imload, imsave
+from intake_img.model.image import Image
 from intake_img.testing.equality import assert_same
 
 czi = pytest.importorskip("pylibCZIrw.czi")

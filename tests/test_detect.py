@@ -10,11 +10,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from intake_img import autodetect, detect, imload, imsave
-from intake_img.detect import ImgSource, drivers, find_driver, writer_for
+from intake_img import autodetect, imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, UnknownFormatError
-from intake_img.files import File
-from intake_img.source import ImageSource
+from intake_img.formats import registry as detect
+from intake_img.formats.registry import ImgSource, drivers, find_driver, writer_for
+from intake_img.formats.source import ImageSource
+from intake_img.storage.files import File
 
 
 def driver_of(path) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from intake_img.cli import formats, formats_markdown, main
-from intake_img.detect import drivers
+from intake_img.doors.cli import formats, formats_markdown, main
+from intake_img.formats.registry import drivers
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -147,7 +147,7 @@ def test_the_new_format_is_known_everywhere(plain_stack):
     code = [b.text for b in blocks_of(ADD_A_FORMAT) if b.language == "python" and not b.mark]
     assert code
     run_python(plain_stack, "-W", "error", "-c", "\n".join(code))
-    run_python(plain_stack, "-m", "intake_img.cli", "info", "stack.pls")
+    run_python(plain_stack, "-m", "intake_img.doors.cli", "info", "stack.pls")
 
 
 def test_the_new_format_keeps_the_laws(plain_stack):

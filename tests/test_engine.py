@@ -10,8 +10,8 @@ import xarray as xr
 from PIL import Image as Pillow
 
 from intake_img import imload, imsave
-from intake_img.engine import ImgBackend
-from intake_img.handles import POOL
+from intake_img.doors.xarray_engine import ImgBackend
+from intake_img.storage.handles import POOL
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_engine_is_found_without_its_name(picture):
 
 
 def test_pixels_are_indexed_lazily(tmp_path, monkeypatch):
-    from intake_img.drivers.npy import NpySource
+    from intake_img.formats.npy import NpySource
 
     regions = []
     original = NpySource.read_region.__func__

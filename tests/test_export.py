@@ -23,7 +23,7 @@ from PIL import Image as Pillow
 
 from intake_img import create, imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, TargetExistsError
-from intake_img.lazy import Pixels
+from intake_img.model.pixels import Pixels
 from intake_img.testing.datasets import image_of
 
 WRITERS = {"to_tif": ".tif", "to_png": ".png", "to_binary": ".bin"}
@@ -364,7 +364,8 @@ def test_a_failure_leaves_what_was_there(tmp_path, writer, existed):
 KILLED = """
 import sys, os, time, threading, signal
 import numpy as np
-from intake_img import create, partition
+from intake_img import create
+from intake_img.collections import partition
 from intake_img.accessor import export
 writer, out, moment = sys.argv[1:4]
 if moment == "commit":
@@ -436,7 +437,7 @@ def test_remote_folders(tmp_path):
 
 
 def test_more_than_a_hundred_thousand_files_sort():
-    from intake_img.accessor.export import _Series
+    from intake_img.accessor.processing.export import _Series
 
     ds = xr.Dataset({"image": (tuple("tyx"), da.zeros((100_001, 1, 1), "u1", chunks=(50_000, 1, 1)))})
     members = _Series.of(ds).plan("image", ".tif").members

@@ -15,9 +15,9 @@ import xarray as xr
 from numpy.testing import assert_array_equal
 
 from intake_img import imload, imsave
+from intake_img.collections.partition import staging_of
 from intake_img.errors import FormatError
-from intake_img.files import File, sweep
-from intake_img.partition import staging_of
+from intake_img.storage.files import File, sweep
 
 HERE = Path(__file__).parent
 

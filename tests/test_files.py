@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
-from intake_img.files import File, replacing
+from intake_img.storage.files import File, replacing
 
 VALUES = np.arange(3 * 20 * 30, dtype="uint16").reshape(3, 20, 30)
 

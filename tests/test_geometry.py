@@ -74,7 +74,7 @@ def test_labels_take_the_most_frequent_value():
 
 def test_pyramids_are_written_and_read(tmp_path):
     try:
-        import intake_img.drivers.omezarr
+        import intake_img.formats.omezarr.driver
     except ImportError:
         pytest.skip("no driver writes pyramids yet")
     ds = dataset({"y": 4})[["image"]]

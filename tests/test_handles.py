@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from intake_img import imload, imsave
-from intake_img.detect import drivers
-from intake_img.handles import POOL, HandlePool
+from intake_img.formats.registry import drivers
+from intake_img.storage.handles import POOL, HandlePool
 from intake_img.testing.process import open_files
 from intake_img.testing.subjects import subjects_of
 

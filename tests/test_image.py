@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from intake_img.errors import AxesError, CannotWriteError
-from intake_img.image import Coordinate, Image, Variable, plain, select, spacing_of
-from intake_img.lazy import Pixels
+from intake_img.model.image import Coordinate, Image, Variable, plain, select, spacing_of
+from intake_img.model.pixels import Pixels
 from intake_img.testing import assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
 

@@ -21,7 +21,7 @@ from PIL import ImageSequence, PngImagePlugin
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError
-from intake_img.source import ImageSource
+from intake_img.formats.source import ImageSource
 from intake_img.testing.process import open_files
 
 RNG = np.random.default_rng(3)
@@ -244,7 +244,7 @@ def test_animations_read_in_any_order_and_by_many_threads(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gif", "apng"])
 def test_animations_go_back_from_the_middle(tmp_path, monkeypatch, kind):
-    from intake_img.drivers import imageio
+    from intake_img.formats.imageio import driver as imageio
 
     monkeypatch.setattr(imageio, "_KEPT", 2 * 16 * 16)  # as if frames were large
     values = noise(9, 16, 16)
@@ -596,7 +596,7 @@ def test_remote(kind):
 
 
 def test_sample(tmp_path):
-    from intake_img.detect import drivers
+    from intake_img.formats.registry import drivers
 
     cls = drivers()["imageio"]
     assert issubclass(cls, ImageSource)

@@ -21,8 +21,8 @@ import yaml
 from intake.readers import datatypes
 
 from intake_img import ImageSource, imload, imsave
-from intake_img.detect import ImgSource, autodetect, drivers
-from intake_img.handles import POOL
+from intake_img.formats.registry import ImgSource, autodetect, drivers
+from intake_img.storage.handles import POOL
 
 # Intake warns of a shell for every text parameter that calls for none
 pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed due to getshell=False:UserWarning")
@@ -245,7 +245,7 @@ sources:
       scene: {type: str, description: scene, default: ""}
       level: {type: int, description: level, default: 0, min: 0, max: 3}
   dotted:
-    driver: intake_img.drivers.npy.NpySource
+    driver: intake_img.formats.npy.NpySource
     args: {uri: "{{ CATALOG_DIR }}/data set/b.npy"}
   chunked:
     driver: npy

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intake_img import autodetect, imload, imsave
-from intake_img.drivers.npy import NpySource
 from intake_img.errors import (
     AxesError,
     CannotWriteError,
@@ -27,8 +26,9 @@ from intake_img.errors import (
     TooLargeError,
     UnknownFormatError,
 )
-from intake_img.image import Image
+from intake_img.formats.npy import NpySource
 from intake_img.io import _progress
+from intake_img.model.image import Image
 from intake_img.testing import assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
 

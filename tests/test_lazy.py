@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intake_img import lazy
 from intake_img.errors import AxesError, TooLargeError
-from intake_img.lazy import CHUNK_BYTES, Pixels, regions_of, stack
-from intake_img.streams import Once, iter_planes
+from intake_img.model import pixels as lazy
+from intake_img.model.pixels import CHUNK_BYTES, Pixels, regions_of, stack
+from intake_img.storage.streams import Once, iter_planes
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_img.errors import AxesError
-from intake_img.names import (
+from intake_img.collections.names import (
     Pattern,
     format_label,
     format_labels,
@@ -19,6 +18,7 @@ from intake_img.names import (
     parse_member,
     split_extension,
 )
+from intake_img.errors import AxesError
 
 LABELS = st.one_of(
     st.integers(-(10**12), 10**12),

@@ -10,10 +10,10 @@ import tifffile
 import xarray as xr
 
 from intake_img import imload, imsave
-from intake_img.drivers.tif import TifSource
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.image import Image
-from intake_img.ome import channel_metadata, parse_ome
+from intake_img.formats.tif.driver import TifSource
+from intake_img.formats.tif.ome import channel_metadata, parse_ome
+from intake_img.model.image import Image
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 NAMESPACE = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'

@@ -24,11 +24,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intake_img import imload, imsave, ngff
-from intake_img.detect import autodetect
+from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, SceneError, SourceChangedError
+from intake_img.formats.omezarr import metadata as ngff
+from intake_img.formats.omezarr.store import block_shape, chunk_shape, shard_shape
+from intake_img.formats.registry import autodetect
 from intake_img.testing import assert_same
-from intake_img.zarrio import block_shape, chunk_shape, shard_shape
 
 RNG = np.random.default_rng(7)
 
@@ -722,8 +723,8 @@ def test_lazy_sources_are_read_once_and_progress_is_told(tmp_path):
 
     lazy = da.map_blocks(make, dtype="u2", chunks=((5,) * 8, (100,) * 3, (70,) * 4), meta=np.empty((0, 0, 0), "u2"))
     told = []
-    from intake_img.drivers.omezarr import OmeZarrSource
-    from intake_img.image import Image
+    from intake_img.formats.omezarr.driver import OmeZarrSource
+    from intake_img.model.image import Image
 
     (tmp_path / "a").mkdir()
     OmeZarrSource.write(Image.from_xarray(lazy), str(tmp_path / "a"), progress=told.append, chunks=64, shards=128)
@@ -737,8 +738,8 @@ def test_a_killed_write_is_not_complete(tmp_path):
     def fail(n):
         raise KeyboardInterrupt
 
-    from intake_img.drivers.omezarr import OmeZarrSource
-    from intake_img.image import Image
+    from intake_img.formats.omezarr.driver import OmeZarrSource
+    from intake_img.model.image import Image
 
     (tmp_path / "a").mkdir()
     with pytest.raises(KeyboardInterrupt):

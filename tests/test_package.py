@@ -108,12 +108,15 @@ def _python(code):
 def test_a_bare_import_loads_nothing_heavy():
     loaded = set(_python("import sys, intake_img; print(*sys.modules)"))
     assert not loaded & HEAVY
-    assert not [m for m in loaded if m.startswith(("intake_img.drivers.", "intake_img.testing"))]
+    rooms = {m.split(".")[2] for m in loaded if m.startswith("intake_img.formats.")}
+    assert rooms <= {"registry", "source"}
+    assert not [m for m in loaded if m.startswith("intake_img.testing")]
 
 
 def test_drivers_load_their_libraries_when_they_are_used():
-    loaded = set(_python("import sys, intake_img.detect as d; d.drivers(); print(*sys.modules)"))
-    assert {f"intake_img.drivers.{n}" for n in ("npy", "tif", "omezarr", "czi", "imageio")} <= loaded
+    loaded = set(_python("import sys, intake_img.formats.registry as d; d.drivers(); print(*sys.modules)"))
+    assert {f"intake_img.formats.{n}" for n in ("npy", "tif.driver", "omezarr.driver", "czi.driver")} <= loaded
+    assert "intake_img.formats.imageio.driver" in loaded
     assert not loaded & HEAVY
 
 
@@ -150,12 +153,12 @@ def test_imports_point_one_way(copy):
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("lazy.py", "from intake_img.source import ImageSource"),
-        ("drivers/npy.py", "from intake_img.io import imsave"),
-        ("drivers/npy.py", "from intake_img.drivers.tif import TifSource"),
-        ("errors.py", "import intake_img.axes"),
-        ("image.py", "import intake_img"),
-        ("kernels/__init__.py", "from intake_img.axes import CANONICAL"),
+        ("model/pixels.py", "from intake_img.formats.source import ImageSource"),
+        ("formats/npy.py", "from intake_img.io import imsave"),
+        ("formats/npy.py", "from intake_img.formats.tif.driver import TifSource"),
+        ("errors.py", "import intake_img.model.axes"),
+        ("model/image.py", "import intake_img"),
+        ("kernels/__init__.py", "from intake_img.model.axes import CANONICAL"),
     ],
 )
 def test_an_import_in_the_wrong_direction_is_noticed(copy, module, line):
@@ -173,9 +176,10 @@ def test_an_import_in_the_wrong_direction_is_noticed(copy, module, line):
 
 def test_every_driver_is_under_contract(copy):
     text = (copy / "pyproject.toml").read_text()
-    modules = {p.stem for p in (PACKAGE / "drivers").glob("*.py") if not p.stem.startswith("_")}
-    assert modules == set(re.findall(r'"intake_img\.drivers\.(\w+)",', text))
-    assert modules == set(re.findall(r'= "intake_img\.drivers\.(\w+):', text))
+    modules = {p.stem for p in (PACKAGE / "formats").iterdir() if not p.stem.startswith("_")}
+    formats = modules - {"source", "registry"}
+    assert formats == set(re.findall(r'"intake_img\.formats\.(\w+)",', text))
+    assert formats == set(re.findall(r'= "intake_img\.formats\.(\w+)(?:\.driver)?:', text)) - {"registry"}
 
 
 def test_every_module_has_its_layer(copy):

@@ -149,8 +149,8 @@ def test_each_chunk_is_computed_once(
 ) -> None:
     """Chunks span several files; where these do not fit into memory together, they come through a file."""
     if spooled:
-        monkeypatch.setattr("intake_img.partition._BLOCK_BYTES", 0)
-        monkeypatch.setattr("intake_img.partition._SLAB_BYTES", 0)
+        monkeypatch.setattr("intake_img.collections.partition._BLOCK_BYTES", 0)
+        monkeypatch.setattr("intake_img.collections.partition._SLAB_BYTES", 0)
     values = np.arange(4 * 6 * 8 * 9, dtype="u2").reshape(4, 6, 8, 9)
     computed: list[Any] = []
 
@@ -171,8 +171,8 @@ def test_no_room_for_what_passes_through_a_file(tmp_path: Path, monkeypatch: pyt
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("intake_img.spill._allocate", full)
-    monkeypatch.setattr("intake_img.partition._BLOCK_BYTES", 0)
+    monkeypatch.setattr("intake_img.storage.spill._allocate", full)
+    monkeypatch.setattr("intake_img.collections.partition._BLOCK_BYTES", 0)
     lazy = da.zeros((4, 6, 8, 9), chunks=(4, 1, 5, 4), dtype="u2")
     with pytest.raises(OSError, match="no space left for"):
         imsave(xr.Dataset({"image": (("t", "z", "y", "x"), lazy)}), tmp_path / "f.tif", partition="zyx")

@@ -33,7 +33,7 @@ import intake_img
 from intake_img.accessor.patches.ledger import folder_of
 import functools
 from intake_img.accessor.patches import output
-import intake_img.drivers.omezarr, zarr, zarr.storage, zarr.codecs, dask.array, tqdm
+import intake_img.formats.omezarr.driver, zarr, zarr.storage, zarr.codecs, dask.array, tqdm
 
 output.grown = functools.partial(output.grown, nbytes=1)  # blocks are chunks, so that patches lie across them
 folder, blend, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

@@ -22,7 +22,7 @@ from intake_img.accessor.patches.ledger import folder_of
 from intake_img.accessor.patches.output import name_of
 from intake_img.accessor.patches.stitch import cast
 from intake_img.errors import CannotWriteError, TargetExistsError
-from intake_img.spill import Memory
+from intake_img.storage.spill import Memory
 
 BLENDS = ["crop", "mean", "hann", "gaussian", "max", "vote"]
 

@@ -17,7 +17,7 @@ import intake_img
 from intake_img.accessor.patches import Patches, filters
 from intake_img.errors import AxesError
 from intake_img.kernels import sampling, tiling
-from intake_img.lazy import Pixels
+from intake_img.model.pixels import Pixels
 
 EDGES = ("shift", "pad", "drop", "partial", "balanced")
 

@@ -12,7 +12,7 @@ import xarray as xr
 import intake_img
 from intake_img.accessor.patches import Patches, filters
 from intake_img.errors import AxesError
-from intake_img.lazy import Pixels
+from intake_img.model.pixels import Pixels
 
 
 class Unreadable:

@@ -24,7 +24,7 @@ from intake_img.accessor.patches.cache import TileCache
 from intake_img.accessor.patches.chains import followed
 from intake_img.accessor.patches.engine import Gatherer
 from intake_img.errors import FormatError, SourceChangedError
-from intake_img.lazy import Pixels
+from intake_img.model.pixels import Pixels
 from intake_img.testing.process import open_files
 
 

@@ -13,9 +13,9 @@ import pytest
 
 import intake_img
 from intake_img.catalog import validate
-from intake_img.cli import main
-from intake_img.detect import drivers
-from intake_img.examples import catalog_path
+from intake_img.create.examples import catalog_path
+from intake_img.doors.cli import main
+from intake_img.formats.registry import drivers
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = make_samples.own_drivers()

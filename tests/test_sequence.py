@@ -23,7 +23,7 @@ from numpy.testing import assert_array_equal
 import intake_img
 from intake_img import imload, imsave
 from intake_img.errors import AxesError, CannotWriteError, FormatError
-from intake_img.image import FILE_ATTRS
+from intake_img.model.image import FILE_ATTRS
 
 
 def make(sizes: dict[str, int], dtype: str = "u2", coords: dict | None = None, name: str = "image") -> xr.Dataset:
@@ -412,9 +412,9 @@ def test_numbers_of_any_width_and_padding_are_in_order(tmp_path: Path) -> None:
 @given(st.data())
 def test_columns_of_numbers_are_those_of_the_regex(data: st.DataObject) -> None:
     """The quick way through digits finds the same files, labels and order as matching one by one."""
-    from intake_img.digits import find_numbers
-    from intake_img.listing import Column
-    from intake_img.names import Pattern
+    from intake_img.collections.digits import find_numbers
+    from intake_img.collections.listing import Column
+    from intake_img.collections.names import Pattern
 
     text = data.draw(
         st.sampled_from(["a_{t}.npy", "a{i}_{t:02d}.npy", "{i}{t:03d}", "{i}1{t}", "a_{t}*.npy", "{t:3}x"])
@@ -449,14 +449,16 @@ def test_only_folders_that_fit_are_looked_into(planes: Path, monkeypatch: pytest
 def test_links_in_circles_end(planes: Path) -> None:
     (planes / "pos_0" / "up").symlink_to(planes)
     assert imload(planes, recursive=True).sizes["i"] == 6
-    assert len(intake_img.sequence.FilePatternSource(f"{planes}/**/*.tif").files) == 6
+    assert len(intake_img.collections.sequence.FilePatternSource(f"{planes}/**/*.tif").files) == 6
 
 
 def test_a_slice_of_a_pattern_is_in_order(planes: Path) -> None:
     ds = imload(f"{planes}/pos_{{i}}/t_{{t}}.tif", start=3)
     assert ds.i.values.tolist() == [1]
     assert_array_equal(ds.image[0, :, 0, 0], [101, 102, 110])
-    text = intake_img.sequence.FilePatternSource(f"{planes}/pos_{{i}}/t_{{t}}.tif", start="3", stop="", verify="False")
+    text = intake_img.collections.sequence.FilePatternSource(
+        f"{planes}/pos_{{i}}/t_{{t}}.tif", start="3", stop="", verify="False"
+    )
     assert (text.start, text.stop, text.verify) == (3, None, False)
     for wrong in ({"start": "x"}, {"stop": 1.5}, {"verify": "perhaps"}):
         with pytest.raises(TypeError, match="expected"):
@@ -464,7 +466,7 @@ def test_a_slice_of_a_pattern_is_in_order(planes: Path) -> None:
 
 
 def test_files_laid_out_alike_are_not_parsed_again(planes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import intake_img.drivers.tif as driver
+    import intake_img.formats.tif.driver as driver
 
     parsed = []
     real = driver.open_tiff
@@ -497,7 +499,7 @@ def test_coordinates_of_axes_that_one_variable_lacks(tmp_path: Path) -> None:
 def test_compressed_files_with_the_same_header_are_not_parsed_again(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import intake_img.drivers.tif as driver
+    import intake_img.formats.tif.driver as driver
 
     planes = np.random.default_rng(0).poisson(40, (7, 60, 50)).astype("u2")
     planes[3] //= 20  # compresses to another length

@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intake_img import CziStack, FileStack, MemoryStack, ZarrStack, imload, imsave
-from intake_img.accessor.stack import ImageStack
+from intake_img.accessor.stacks.stack import ImageStack
 from intake_img.errors import AxesError, SceneError, SourceChangedError
-from intake_img.handles import POOL
-from intake_img.lazy import Pixels
+from intake_img.model.pixels import Pixels
+from intake_img.storage.handles import POOL
 from intake_img.testing.process import open_files
 
 SIZES = {"S": 2, "T": 3, "C": 2, "Z": 4, "Y": 6, "X": 7}

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from intake_img import imload, imsave
-from intake_img.drivers.tif import TifSource
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, SceneError
+from intake_img.formats.tif.driver import TifSource
 from intake_img.testing.process import open_files
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -568,9 +568,9 @@ def test_errors_of_the_data_are_theirs(tmp_path):
 
 
 def test_bigtiff_when_needed():
-    from intake_img.image import Image, Variable
-    from intake_img.lazy import Pixels
-    from intake_img.tiff_write import _plan
+    from intake_img.formats.tif.write import _plan
+    from intake_img.model.image import Image, Variable
+    from intake_img.model.pixels import Pixels
 
     def plan(shape, **options):
         image = Image({"image": Variable(Pixels.of(np.broadcast_to(np.uint16(0), shape)), tuple("zyx"))})

@@ -12,15 +12,15 @@ from intake_img.accessor import display
 from intake_img.accessor.coloc import Coloc, detect_blobs
 from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
-from intake_img.axes import spell
-from intake_img.image import spacing_of
+from intake_img.model.axes import spell
+from intake_img.model.image import spacing_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from intake_img.accessor.stack import ImageStack
+    from intake_img.accessor.stacks.stack import ImageStack
 
 __all__ = ["ImgAccessor"]
 
@@ -128,7 +128,7 @@ class ImgAccessor(Processing):
                [126, 127,   0],
                [134, 135,   0]])
         """
-        from intake_img.accessor.stack_sources import stack_of
+        from intake_img.accessor.stacks.sources import stack_of
 
         return stack_of(self._obj, depth_axis, variable=variable, dtype=dtype, source=source)
 

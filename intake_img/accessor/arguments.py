@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.variables import spatial_axes, step_of
-from intake_img.axes import spell
 from intake_img.errors import AxesError
+from intake_img.model.axes import spell
 
 __all__ = ["Keys", "axis_names", "choice", "data_type", "flag", "integer", "mapping", "named", "neighbourhood",
            "number", "per_axis", "pixels"]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.axes import RGB
+from intake_img.model.axes import RGB
 
 __all__ = [
     "default_colors",

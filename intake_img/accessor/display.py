@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.progress import steps
-from intake_img.axes import spell
-from intake_img.image import plain, spacing_of
+from intake_img.model.axes import spell
+from intake_img.model.image import plain, spacing_of
 
 __all__ = ["as_html", "as_text", "byte_size", "summary"]
 

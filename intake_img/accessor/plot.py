@@ -24,10 +24,10 @@ from intake_img.accessor.colors import (
     tinted,
     tints,
 )
-from intake_img.axes import RGB, spell
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
-from intake_img.image import spacing_of
-from intake_img.units import LENGTH, convert
+from intake_img.model.axes import RGB, spell
+from intake_img.model.image import spacing_of
+from intake_img.model.units import LENGTH, convert
 
 __all__ = ["bar_length", "plot"]
 

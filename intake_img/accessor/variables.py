@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from intake_img.axes import SPATIAL, spell
 from intake_img.errors import AxesError
-from intake_img.image import _data, spacing_of
-from intake_img.lazy import Pixels
+from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.image import _data, spacing_of
+from intake_img.model.pixels import Pixels
 
 if TYPE_CHECKING:
     import dask.array

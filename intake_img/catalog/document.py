@@ -13,7 +13,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from intake_img.errors import CatalogError
-from intake_img.files import File
+from intake_img.storage.files import File
 
 __all__ = ["LOADER", "MAX_BYTES", "Document", "Where", "printable", "read_document"]
 

@@ -16,11 +16,11 @@ from typing import Any
 from intake_img.catalog.document import printable
 from intake_img.catalog.jail import Jail
 from intake_img.catalog.template import Parameter, fill, names_in
-from intake_img.detect import ImgSource, drivers
+from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
 from intake_img.errors import CatalogError, IntakeImgError
-from intake_img.files import File
-from intake_img.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
-from intake_img.source import ImageSource
+from intake_img.formats.registry import ImgSource, drivers
+from intake_img.formats.source import ImageSource
+from intake_img.storage.files import File
 
 __all__ = ["NESTED", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from intake_img.errors import CatalogError
-from intake_img.files import File
+from intake_img.storage.files import File
 
 __all__ = ["Jail"]
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from intake_img.names import split_extension
+from intake_img.collections.names import split_extension
 
 __all__ = ["unique_names"]
 
@@ -41,7 +41,7 @@ def unique_names(
     ['a_cells_1', 'b_cells_1', 'image_2', 'values_image']
     """
     if extensions is None:
-        from intake_img.detect import drivers
+        from intake_img.formats.registry import drivers
 
         extensions = {e for cls in drivers().values() for e in cls.extensions}
     parts = [_words(path, extensions) for path in paths]

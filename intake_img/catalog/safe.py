@@ -14,7 +14,7 @@ from intake_img.catalog.entries import NESTED
 from intake_img.catalog.jail import Jail
 from intake_img.catalog.schema import Problem, identity, load, read
 from intake_img.errors import CatalogError
-from intake_img.files import File
+from intake_img.storage.files import File
 
 __all__ = ["open_catalog", "validate"]
 

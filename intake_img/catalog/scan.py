@@ -15,15 +15,15 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from intake_img.axes import spell
 from intake_img.catalog.names import unique_names
-from intake_img.detect import drivers, find_driver
+from intake_img.collections.listing import Column, Listing
+from intake_img.collections.names import Pattern, natural_key, parse_member, split_extension
+from intake_img.collections.sequence import FilePatternSource, SequenceSource
 from intake_img.errors import FormatError, IntakeImgError
-from intake_img.files import File
-from intake_img.listing import Column, Listing
-from intake_img.names import Pattern, natural_key, parse_member, split_extension
-from intake_img.sequence import FilePatternSource, SequenceSource
-from intake_img.source import ImageSource, Probe
+from intake_img.formats.registry import drivers, find_driver
+from intake_img.formats.source import ImageSource, Probe
+from intake_img.model.axes import spell
+from intake_img.storage.files import File
 
 __all__ = ["Scan", "facts_of", "scan", "sentence"]
 
@@ -452,7 +452,7 @@ def _reason(exc: BaseException, path: str) -> str:
 
 def facts_of(source: ImageSource) -> dict[str, Any]:
     """Return what a catalog says of an image beside where it is: plain data, from its header."""
-    from intake_img.image import plain
+    from intake_img.model.image import plain
 
     ds = source.dataset(chunks=None)
     first = next(iter(ds.data_vars.values()))

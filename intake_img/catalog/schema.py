@@ -13,7 +13,7 @@ from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers
 from intake_img.catalog.jail import Jail
 from intake_img.catalog.template import Parameter
 from intake_img.errors import CatalogError, IntakeImgError
-from intake_img.files import File
+from intake_img.storage.files import File
 
 __all__ = ["Problem", "Reader", "identity", "load", "read"]
 

@@ -15,11 +15,11 @@ from intake_img.catalog.document import LOADER, read_document
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan, sentence
 from intake_img.catalog.template import fill
+from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
-from intake_img.files import File, replacing
-from intake_img.image import plain
-from intake_img.sequence import FilePatternSource
-from intake_img.source import ImageSource, _driver_name, _escaped
+from intake_img.formats.source import ImageSource, _driver_name, _escaped
+from intake_img.model.image import plain
+from intake_img.storage.files import File, replacing
 
 __all__ = ["Changes", "write_catalog"]
 

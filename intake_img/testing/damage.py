@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import IntakeImgError
-from intake_img.source import ImageSource
+from intake_img.formats.source import ImageSource
 from intake_img.testing.process import class_of
 
 __all__ = ["FOREIGN", "SECONDS", "cases"]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from intake_img.source import ImageSource
+from intake_img.formats.source import ImageSource
 
 __all__ = ["main"]
 

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from intake_img.detect import can_write, find_driver
 from intake_img.errors import CannotWriteError
-from intake_img.files import File
-from intake_img.handles import POOL
-from intake_img.image import FILE_ATTRS
+from intake_img.formats.registry import can_write, find_driver
+from intake_img.formats.source import ENTRY_POINTS, ImageSource
 from intake_img.io import imload, imsave
-from intake_img.lazy import Pixels
-from intake_img.source import ENTRY_POINTS, ImageSource
+from intake_img.model.image import FILE_ATTRS
+from intake_img.model.pixels import Pixels
+from intake_img.storage.files import File
+from intake_img.storage.handles import POOL
 from intake_img.testing import process
 from intake_img.testing.damage import SECONDS
 from intake_img.testing.datasets import all_axes, standard_datasets

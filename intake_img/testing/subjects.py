@@ -10,11 +10,11 @@ from pathlib import Path
 
 import xarray as xr
 
-from intake_img.detect import can_write, writer_for
 from intake_img.errors import CannotWriteError, UnknownFormatError
-from intake_img.files import File
+from intake_img.formats.registry import can_write, writer_for
+from intake_img.formats.source import ImageSource
 from intake_img.io import imsave
-from intake_img.source import ImageSource
+from intake_img.storage.files import File
 from intake_img.testing.datasets import all_axes, standard_datasets
 
 __all__ = ["Subject", "about", "has_sample", "subjects_of", "writing_extensions"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from intake_img.detect import drivers
-from intake_img.source import ImageSource
+from intake_img.formats.registry import drivers
+from intake_img.formats.source import ImageSource
 from intake_img.testing.laws import DriverLaws
 
 

@@ -17,7 +17,7 @@ import xarray as xr
 from PIL import Image
 
 from intake_img import imload, imsave
-from intake_img.sequence import FilePatternSource
+from intake_img.collections.sequence import FilePatternSource
 
 FILES = 2_000
 

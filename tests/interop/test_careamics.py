@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 from intake_img import CziStack, FileStack, MemoryStack, ZarrStack, imload
-from intake_img.accessor.stack import ImageStack
+from intake_img.accessor.stacks.stack import ImageStack
 
 RNG = np.random.default_rng(11)
 IMAGES = RNG.integers(0, 60000, (2, 3, 2, 70, 53), "uint16")  # S T C Y X

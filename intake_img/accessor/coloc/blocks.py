@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
-from intake_img.lazy import on_this_machine, overlapping, threads
+from intake_img.model.pixels import on_this_machine, overlapping, threads
 
 __all__ = ["reduce_blocks"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.coloc import checks
-from intake_img.axes import SPATIAL
 from intake_img.errors import AxesError
-from intake_img.image import spacing_of
+from intake_img.model.axes import SPATIAL
+from intake_img.model.image import spacing_of
 
 __all__ = ["Scene", "pixels_of"]
 

@@ -10,10 +10,10 @@ import xarray as xr
 
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import pixels_of
-from intake_img.axes import SPATIAL
 from intake_img.errors import AxesError
-from intake_img.image import spacing_of
 from intake_img.kernels import objects as kernel
+from intake_img.model.axes import SPATIAL
+from intake_img.model.image import spacing_of
 
 __all__ = ["objects"]
 

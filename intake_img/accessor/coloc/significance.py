@@ -15,7 +15,7 @@ from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import significance as kernel
-from intake_img.spill import Memory
+from intake_img.storage.spill import Memory
 
 __all__ = ["ccf", "chromatic_shift", "correct_shift", "significance"]
 

@@ -16,9 +16,9 @@ from intake_img.accessor.patches.sampling import SAMPLES, Law
 from intake_img.accessor.patches.sources import Layer, Source, _aligned, as_datasets, checked, make_sources
 from intake_img.accessor.patches.table import centers_of, places_of, read_table
 from intake_img.accessor.variables import spatial_axes
-from intake_img.axes import spell
 from intake_img.errors import AxesError
 from intake_img.kernels.tiling import EDGES
+from intake_img.model.axes import spell
 
 __all__ = ["patches"]
 

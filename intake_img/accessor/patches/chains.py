@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.lazy import _UNCHANGED, Pixels
+from intake_img.model.pixels import _UNCHANGED, Pixels
 
 __all__ = ["followed"]
 

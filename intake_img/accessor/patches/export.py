@@ -15,7 +15,7 @@ import numpy as np
 
 from intake_img.accessor.progress import meter
 from intake_img.errors import TargetExistsError
-from intake_img.files import File, replacing
+from intake_img.storage.files import File, replacing
 
 __all__ = ["write_shards", "write_zarr"]
 
@@ -26,7 +26,7 @@ _WINDOW_BYTES = 2**25
 def write_zarr(patches: Any, path: Any, variables: Sequence[str], chunk: int | None, compress: Any, overwrite: bool,
                progress: bool | None) -> str:  # fmt: skip
     """Write patches into a Zarr group; see `Loaders.to_zarr`."""
-    from intake_img.zarrio import Target
+    from intake_img.formats.omezarr.store import Target
 
     target, n = File.parse(path), len(patches)
     _one_shape(patches, "a Zarr array")

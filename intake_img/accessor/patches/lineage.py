@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.patches.chains import followed
-from intake_img.image import _data
-from intake_img.lazy import Pixels, _Cast, _Dask, _Memory, _Reshaped, _Selected, _Transposed
-from intake_img.source import FileReader
+from intake_img.formats.source import FileReader
+from intake_img.model.image import _data
+from intake_img.model.pixels import Pixels, _Cast, _Dask, _Memory, _Reshaped, _Selected, _Transposed
 
 __all__ = ["cast", "computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
 

@@ -19,9 +19,9 @@ import xarray as xr
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.patches.stitch import Canvas, grown
-from intake_img.axes import canonical_order
 from intake_img.errors import AxesError
-from intake_img.image import FILE_ATTRS
+from intake_img.model.axes import canonical_order
+from intake_img.model.image import FILE_ATTRS
 
 __all__ = ["Made", "Output", "chunks_for", "made_of", "outputs_of", "stored_as", "template"]
 

@@ -25,8 +25,8 @@ from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.patches.stitch import BLENDS
 from intake_img.accessor.progress import meter
 from intake_img.errors import CannotWriteError, TargetExistsError
-from intake_img.files import File
-from intake_img.spill import Memory
+from intake_img.storage.files import File
+from intake_img.storage.spill import Memory
 
 __all__ = ["Options", "written"]
 
@@ -256,8 +256,8 @@ def _attributes(path: str) -> dict[str, Any]:
 
 def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, options: Options) -> None:
     """Make the empty arrays of the result, and write down what it is."""
-    from intake_img.image import Image
-    from intake_img.ngff_write import lay_out
+    from intake_img.formats.omezarr.write import lay_out
+    from intake_img.model.image import Image
 
     kind = _kind(options, made)
     outputs, groups = [], {}
@@ -288,7 +288,7 @@ def _tiles(source: Source) -> dict[str, int]:
 
 def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
     """Write the metadata, by which the store becomes an image, and put it in its place."""
-    from intake_img.ngff_write import Empty
+    from intake_img.formats.omezarr.write import Empty
 
     facts = {_FACTS: ledger.facts}
     for path, members in groups.items():
@@ -330,7 +330,7 @@ def _kind(options: Options, made: Made) -> str | None:
 
 
 def _opened(target: str, sources: Sequence[Source]) -> Any:
-    from intake_img.drivers.omezarr import OmeZarrSource
+    from intake_img.formats.omezarr.driver import OmeZarrSource
 
     if len(sources) == 1:
         return OmeZarrSource(target).dataset()

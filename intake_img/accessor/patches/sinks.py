@@ -19,7 +19,7 @@ class InMemory:
     """Blocks go into one array for each source."""
 
     def __init__(self, outputs: Sequence[Output], fill: Any) -> None:
-        from intake_img.lazy import Pixels
+        from intake_img.model.pixels import Pixels
 
         self.outputs = outputs
         self.arrays = []

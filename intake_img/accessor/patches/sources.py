@@ -16,11 +16,11 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.patches.lineage import cast, is_computed, pixels_of
-from intake_img.axes import SPATIAL, spell
 from intake_img.errors import AxesError
-from intake_img.image import FILE_ATTRS, spacing_of
-from intake_img.lazy import Pixels
-from intake_img.units import convert, parse_unit
+from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.image import FILE_ATTRS, spacing_of
+from intake_img.model.pixels import Pixels
+from intake_img.model.units import convert, parse_unit
 
 __all__ = ["Fit", "Layer", "Source", "as_datasets", "checked", "make_sources"]
 

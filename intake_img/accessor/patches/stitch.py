@@ -20,7 +20,7 @@ import numpy as np
 from intake_img.accessor.patches.plan import Plan
 from intake_img.kernels.blending import Piece, blend
 from intake_img.kernels.windows import WINDOWS, window_nd
-from intake_img.spill import Memory
+from intake_img.storage.spill import Memory
 
 __all__ = ["BLENDS", "Assembly", "Boxes", "Canvas", "cast", "grown"]
 

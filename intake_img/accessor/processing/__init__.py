@@ -1,0 +1,31 @@
+"""All of processing in one class, for `ds.img` to inherit."""
+
+from __future__ import annotations
+
+from intake_img.accessor.processing.export import Exports
+from intake_img.accessor.processing.filters import Filters
+from intake_img.accessor.processing.geometry import Geometry
+from intake_img.accessor.processing.mapping import Maps
+from intake_img.accessor.processing.measure import Measures
+from intake_img.accessor.processing.reductions import Reductions
+from intake_img.accessor.processing.series import Series
+from intake_img.accessor.progress import Pending
+
+__all__ = ["Processing"]
+
+
+class Processing(Maps, Filters, Reductions, Series, Geometry, Measures, Exports):
+    """Map, filters, reductions, series, geometry, measurements and exports."""
+
+    def pending(self) -> Pending:
+        """Return what computing would do: for each variable its steps, tasks, chunks and sizes.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.zeros((9, 8), "u1"), dims=["y", "x"], name="image")
+        >>> image.img.gaussian_filter(1).img.pending()
+        image (y: 9, x: 8) uint8, 0.0 MB: array -> gaussian_filter
+            2 tasks, 1 chunks of at most 0.00 MB
+        """
+        return Pending(self._obj)

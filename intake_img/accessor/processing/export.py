@@ -1,0 +1,496 @@
+"""Series of images out of ``ds.img``: a folder with one file an image, as thunder names them, or records of Spark.
+
+Files are made in a hidden folder inside the target and move to their names when all are complete, so that an
+interrupted write is seen. Here alone it is decided which files of a folder such a writer has written, and may delete.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice, number
+from intake_img.accessor.variables import batch_axes, image_axes, images, lazy
+from intake_img.collections.listing import list_folder
+from intake_img.collections.partition import Member, Plan, file_blocks, move, remove, write_members, write_text
+from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
+from intake_img.formats.source import ImageSource
+from intake_img.model.image import Image, Variable, _data
+from intake_img.model.pixels import Pixels, Reader, Region, regions_of
+from intake_img.storage.files import File, replacing
+
+__all__ = ["Exports", "interrupted"]
+
+_COMMIT = "commit.json"
+
+
+def _staging(folder: File, prefix: str, extension: str) -> File:
+    """Return the hidden folder in which a write prepares its files: while it exists, the write is not complete."""
+    return folder / f".{prefix}-NNNNN{extension}.partial"
+
+
+def _stagings(names: Iterable[str]) -> list[str]:
+    return [name for name in names if re.fullmatch(r"\..+-NNNNN\.\w+\.partial", name)]
+
+
+def interrupted(folder: File) -> bool:
+    """Return whether a write left a folder incomplete: with old files and new ones, or with none.
+
+    A write that is still making its files, or was interrupted then, leaves the old ones whole.
+    """
+    names = list_folder(folder)
+    stagings = _stagings(names)
+    if not stagings:
+        return False
+    mixed = any(_COMMIT in list_folder(folder / name) for name in stagings)
+    return mixed or all(name.startswith(".") for name in names)
+
+
+class Exports:
+    """Methods that write series of images; see each of them."""
+
+    _obj: Any
+
+    def to_tif(self, path: Any, prefix: str = "image", overwrite: bool = False, *, compress: Any = None,
+               progress: bool | None = None,
+               storage_options: Mapping[str, Any] | None = None) -> list[str]:  # fmt: skip
+        """Write one TIFF file for each image: ``image-00000.tif``, ``image-00001.tif``, ...
+
+        There is a file for each place along the batch axes (``i``, ``t``, and all that are neither channel nor space).
+        Lazy data are computed file by file, in several threads, and each of their chunks once.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A folder; it is made if it does not exist.
+        prefix : str
+            What the names of the files begin with.
+        overwrite : bool
+            Write into a folder that is not empty. Files that an earlier call wrote under this prefix are replaced or
+            removed when the new ones are complete; all others stay.
+        compress : bool or str, optional
+            As for `imsave`.
+        progress : bool, optional
+            Show a progress bar; by default only for long work in a terminal.
+        storage_options : mapping, optional
+            Options of the fsspec file system.
+
+        Returns
+        -------
+        list of str
+            The files, in the order of the images.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is not empty and `overwrite` is False; or if a file of that name exists that no such call
+            wrote. Nothing is written then.
+        CannotWriteError
+            If the format cannot hold an image.
+
+        See Also
+        --------
+        intake_img.imsave : one image, in as few files as possible, that comes back equal.
+        intake_img.create.from_tif : the way back.
+        """
+        from intake_img.formats.tif.driver import TifSource
+
+        series = _Series.of(self._obj)
+        return _write(series, _Format(TifSource, ".tif", {"compress": compress}), _folder(path, storage_options),
+                      prefix, overwrite, progress)  # fmt: skip
+
+    def to_png(self, path: Any, prefix: str = "image", overwrite: bool = False, *, vmin: float | None = None,
+               vmax: float | None = None, scale: str | None = None, bits: int | None = None,
+               progress: bool | None = None,
+               storage_options: Mapping[str, Any] | None = None) -> list[str]:  # fmt: skip
+        """Write one PNG file for each image: ``image-00000.png``, ...
+
+        Masks, 8 and 16 bits are written as they are. Values of other types need a range, one for the whole series:
+        ``round((value - vmin) / (vmax - vmin) * (2**bits - 1))``, clipped, NaN as 0. A file holds one plane, grey or of
+        3 channels (or 2 or 4 that are named as colours with transparency).
+
+        Parameters
+        ----------
+        path, prefix, overwrite, progress, storage_options
+            See `to_tif`.
+        vmin, vmax : float, optional
+            The values that become 0 and the largest one.
+        scale : "minmax", optional
+            Take the least and greatest finite value of the whole series for `vmin` and `vmax`, where they are not
+            given. Data are computed once more for that.
+        bits : 8 or 16, optional
+            Depth of stretched images; by default 8 for 8-bit data and 16 for others.
+
+        Returns
+        -------
+        list of str
+            The files, in the order of the images.
+
+        Raises
+        ------
+        FileExistsError, CannotWriteError
+            See `to_tif`; also for a dtype that needs a range where none is given.
+        """
+        from intake_img.formats.imageio.driver import ImageioSource
+
+        series = _Series.of(self._obj)
+        stretched = _stretched(series, vmin, vmax, scale, bits)
+        return _write(stretched, _Format(ImageioSource, ".png", {}), _folder(path, storage_options), prefix, overwrite,
+                      progress)  # fmt: skip
+
+    def to_binary(self, path: Any, prefix: str = "image", overwrite: bool = False, *, progress: bool | None = None,
+                  storage_options: Mapping[str, Any] | None = None) -> list[str]:  # fmt: skip
+        """Write one flat binary file for each image, ``image-00000.bin``, ..., as thunder's ``tobinary`` does.
+
+        Bytes are in C order. Beside them ``conf.json`` tells shape and dtype of one image, and ``SUCCESS``, empty and
+        written last, that all is complete. Axes and coordinates are not kept.
+
+        Parameters
+        ----------
+        path, prefix, overwrite, progress, storage_options
+            See `to_tif`; since there is one ``conf.json`` to a folder, images under other prefixes are replaced as
+            well.
+
+        Returns
+        -------
+        list of str
+            The files, in the order of the images, ``conf.json`` and ``SUCCESS``.
+
+        Raises
+        ------
+        FileExistsError, CannotWriteError
+            See `to_tif`.
+        """
+        from intake_img.formats.binary import BinarySource, _thunder_dtype
+
+        series = _Series.of(self._obj)
+        pixels = series.variable.pixels
+        shape = [n for a, n in zip(series.variable.axes, pixels.shape, strict=True) if a in series.kept]
+        conf = json.dumps({"shape": shape, "dtype": _thunder_dtype(pixels.dtype)}, indent=2)
+        beside = {"conf.json": conf.encode(), "SUCCESS": b""}
+        return _write(series, _Format(BinarySource, ".bin", {}, beside), _folder(path, storage_options), prefix,
+                      overwrite, progress)  # fmt: skip
+
+    def to_spark(self, sc: Any, partitions: int | None = None) -> Any:
+        """Return a Spark RDD of ``((k, ...), ndarray)``, a record for each image along the batch axes.
+
+        Images of files are read on the executors, which open the file there by its name; nothing passes through this
+        process. Lazy results are computed on the executors as well. Arrays in memory are sent to them.
+
+        Parameters
+        ----------
+        sc : pyspark.SparkContext
+            Its executors need intake_img, and see the files under the same names.
+        partitions : int, optional
+            Number of partitions of the RDD; by default one for each chunk along the batch axes.
+
+        Returns
+        -------
+        pyspark.RDD
+            The keys are tuples of the numbers along the batch axes; an image without these has the key ``(0,)``.
+
+        Raises
+        ------
+        TypeError
+            If `sc` is no SparkContext.
+
+        See Also
+        --------
+        intake_img.create.from_rdd : the way back.
+        """
+        from intake_img.bridges.spark import read_block, spread
+
+        series = _Series.of(self._obj)
+        v, lead = series.variable, len(series.batch)
+        pixels = v.pixels.transpose([v.axes.index(a) for a in (*series.batch, *series.kept)])
+        regions = list(regions_of(file_blocks(pixels, lead)))
+        if series.in_memory:
+            whole = [slice(None)] * (pixels.ndim - lead)
+            blocks = [(r, np.ascontiguousarray(pixels[(*r, *whole)])) for r in regions]
+            return spread(sc, blocks, read_block(None, lead), partitions)
+        return spread(sc, [(r, None) for r in regions], read_block(pixels, lead), partitions)
+
+
+# series
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One variable as a series of images."""
+
+    image: Image
+    batch: tuple[str, ...]
+    kept: tuple[str, ...]
+    in_memory: bool
+    array: xr.DataArray
+
+    @classmethod
+    def of(cls, obj: xr.Dataset | xr.DataArray) -> _Series:
+        found = images(obj)
+        name = "image" if "image" in found else next(iter(found))
+        if name != "image" and len(found) > 1:
+            raise ValueError(
+                f"the Dataset has several images ({', '.join(found)}): choose one, e.g. ds[{name!r}].img.to_tif(...)"
+            )
+        array = found[name]
+        image = Image.from_xarray(obj[[name]] if isinstance(obj, xr.Dataset) else array)
+        in_memory = isinstance(_data(array.variable), np.ndarray)
+        return cls(image, batch_axes(array), image_axes(array), in_memory, array)
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.image.variables))
+
+    @property
+    def variable(self) -> Variable:
+        return self.image.variables[self.name]
+
+    def changed(self, pixels: Pixels, attrs: Mapping[str, Any]) -> _Series:
+        variable = replace(self.variable, pixels=pixels, attrs={**self.variable.attrs, **attrs})
+        return replace(self, image=replace(self.image, variables={self.name: variable}))
+
+    def plan(self, prefix: str, extension: str) -> Plan:
+        sizes = self.image.sizes
+        places = list(product(*(range(sizes[a]) for a in self.batch)))
+        if not places or 0 in sizes.values():
+            raise CannotWriteError(f"there is no image to write: the sizes are {sizes}")
+        digits = max(5, len(str(len(places) - 1)))
+        members = [Member(f"{prefix}-{k:0{digits}d}{extension}", self.name, p) for k, p in enumerate(places)]
+        return Plan(members, {self.name: self.batch}, {self.name: self.kept})
+
+
+@dataclass(frozen=True)
+class _Stretched:
+    """Values of a range as those of a PNG."""
+
+    reader: Reader
+    source: np.dtype
+    low: float
+    high: float
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        values = np.empty(out.shape, self.source)
+        self.reader.read_into(region, values)
+        top = np.iinfo(out.dtype).max
+        with np.errstate(invalid="ignore", over="ignore"):
+            unit = (values.astype(np.float64) - self.low) / ((self.high - self.low) or 1.0)
+        out[...] = np.rint(np.nan_to_num(np.clip(unit, 0, 1), nan=0.0) * top)
+
+
+def _stretched(series: _Series, vmin: Any, vmax: Any, scale: str | None, bits: int | None) -> _Series:
+    dtype = series.variable.pixels.dtype
+    choice("scale", scale, (None, "minmax"))
+    choice("bits", bits, (None, 8, 16))
+    low = None if vmin is None else number("vmin", vmin)
+    high = None if vmax is None else number("vmax", vmax)
+    if low is None and high is None and scale is None:
+        if bits is not None:
+            raise ValueError(f"bits={bits} is the depth of stretched images: it needs vmin= and vmax=, or scale=")
+        if dtype not in (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16)):
+            raise CannotWriteError(
+                f"PNG holds bool, uint8 and uint16, and the image is {dtype}: pass the range to show, vmin= and vmax=, "
+                "or scale='minmax'; to_tif and to_binary keep the values"
+            )
+        return series
+    if dtype.kind == "c":
+        raise CannotWriteError(f"the image is {dtype}: write its absolute value or its angle, e.g. abs(ds).img.to_png")
+    if scale is None and (low is None or high is None):
+        raise ValueError(f"vmin={vmin!r} and vmax={vmax!r}: give both, or scale='minmax' for the other")
+    if scale is not None:
+        least, most = _limits(series.array)
+        low, high = least if low is None else low, most if high is None else high
+    assert low is not None
+    assert high is not None
+    if low > high or (low == high and scale is None):
+        raise ValueError(f"vmin={low:g} and vmax={high:g}: expected vmin to be less than vmax")
+    depth = bits or (8 if dtype.itemsize == 1 else 16)
+    pixels = series.variable.pixels
+    out = np.dtype(f"u{depth // 8}")
+    stretched = replace(pixels, reader=_Stretched(pixels.reader, dtype, low, high), dtype=out)
+    return series.changed(stretched, {"vmin": low, "vmax": high})
+
+
+def _limits(array: xr.DataArray) -> tuple[float, float]:
+    """Least and greatest finite value, each chunk read once."""
+    import dask
+    import dask.array as da
+
+    data = lazy(array)
+    if data.dtype.kind != "f":
+        found = dask.compute(data.min(), data.max())
+    else:
+        finite = da.isfinite(data)
+        found = dask.compute(da.where(finite, data, np.inf).min(), da.where(finite, data, -np.inf).max())
+    low, high = map(float, found)
+    if low > high:
+        raise ValueError("scale='minmax': the image has no finite value")
+    return low, high
+
+
+# folders
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How one image becomes a file: driver, extension, options of its writer, and what lies beside all files."""
+
+    driver: type[ImageSource]
+    extension: str
+    options: Mapping[str, Any]
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def _folder(path: Any, storage_options: Mapping[str, Any] | None) -> File:
+    return File.parse(path, storage_options)
+
+
+def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: bool, progress: bool | None
+           ) -> list[str]:  # fmt: skip
+    if not isinstance(prefix, str) or not prefix or prefix.startswith(".") or set(prefix) & set("/\\\0"):
+        raise ValueError(f"prefix={prefix!r}: expected the beginning of a file name")
+    plan = series.plan(prefix, fmt.extension)
+    names = [m.name for m in plan.members]
+    staging = _staging(folder, prefix, fmt.extension)
+    existed = folder.exists()
+    own = _own_files(folder, staging, fmt, prefix, {*names, *fmt.beside}, overwrite) if existed else set()
+    remove(staging)
+    count = len(names)
+    known = "name" in inspect.signature(fmt.driver.write).parameters
+
+    def make(part: Image, file: File) -> None:
+        facts = {"export": {"prefix": prefix, "count": count}}
+        options = {**fmt.options, **({"name": file.name} if known else {})}
+        with replacing(file, overwrite=True) as temporary:
+            fmt.driver.write(replace(part, partition=facts), temporary, progress=step, **options)
+
+    try:
+        with _bar(progress, series.variable.pixels.nbytes, folder.name) as step:
+            write_members(series.image, plan, staging / f"{prefix}{fmt.extension}", make, extension=fmt.extension)
+    except BaseException:
+        remove(staging)
+        if not existed and folder.local:
+            with suppress(OSError):  # somebody else has put something there
+                os.rmdir(folder.path)
+        raise
+    _commit(folder, staging, names, fmt.beside, own)
+    return [str(folder / name) for name in (*names, *fmt.beside)]
+
+
+def _commit(folder: File, staging: File, names: Sequence[str], beside: Mapping[str, bytes], own: set[str]) -> None:
+    """Put complete files in the place of older ones; the last of those beside them says that all is done."""
+    write_text(staging / _COMMIT, {"names": [*names, *beside]})
+    *first, last = beside or [""]
+    if last in own:
+        remove(folder / last)
+    for name in sorted(own - {*names, *beside}):
+        remove(folder / name)
+    for name in names:
+        move(staging / name, folder / name)
+    for name in first:
+        _put(folder / name, beside[name])
+    remove(staging)
+    if last:
+        _put(folder / last, beside[last])
+
+
+def _put(file: File, content: bytes) -> None:
+    with replacing(file, overwrite=True) as path, open(path, "wb") as stream:
+        stream.write(content)
+
+
+def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: set[str], overwrite: bool) -> set[str]:
+    """Return the names in a folder that such a writer wrote.
+
+    Raises
+    ------
+    TargetExistsError
+        If the folder may not be written to.
+    """
+    if not folder.is_folder():
+        raise TargetExistsError(f"{folder} is a file: expected the name of a folder")
+    there = set(list_folder(folder))
+    if there and not overwrite:
+        if _stagings(there):
+            raise TargetExistsError(f"a write into {folder} was interrupted: pass overwrite=True to start anew")
+        raise TargetExistsError(
+            f"the folder {folder} exists and is not empty: choose another one, or pass overwrite=True, which replaces "
+            "what an earlier call wrote and leaves all else"
+        )
+    own = {n for n in there if n in _interrupted_names(staging)}
+    if fmt.beside:
+        own |= _own_binaries(folder, there, fmt)
+    else:
+        numbered = re.compile(rf"{re.escape(prefix)}-\d{{5,}}{re.escape(fmt.extension)}")
+        own |= {n for n in there - own if numbered.fullmatch(n) and _is_export(fmt.driver, folder / n)}
+    if foreign := sorted((there & wanted) - own):
+        raise TargetExistsError(
+            f"{folder / foreign[0]} exists and was not written by such a call"
+            f"{f' (nor were {len(foreign) - 1} more)' if len(foreign) > 1 else ''}: move it, or choose another folder "
+            "or prefix"
+        )
+    return own
+
+
+def _interrupted_names(staging: File) -> set[str]:
+    """Names that a write was giving to its complete files when it was interrupted."""
+    try:
+        return set(json.loads((staging / _COMMIT).read())["names"])
+    except FileNotFoundError:
+        return set()
+
+
+def _is_export(driver: type[ImageSource], file: File) -> bool:
+    source = driver(file)
+    try:
+        return bool(source.image().partition.get("export"))
+    except (IntakeImgError, OSError):
+        return False
+    finally:
+        source.close()
+
+
+def _own_binaries(folder: File, there: set[str], fmt: _Format) -> set[str]:
+    """Flat files whose size is what ``conf.json`` tells, and that itself, if it tells nothing else."""
+    if "conf.json" not in there:
+        return set()
+    try:
+        conf = json.loads((folder / "conf.json").read())
+        size = int(np.prod(conf["shape"], dtype=object)) * np.dtype(conf["dtype"]).itemsize
+        known = set(conf) == {"shape", "dtype"}
+    except (ValueError, TypeError, KeyError):
+        return set()
+    if not known:
+        return set()
+    own = {"conf.json"}
+    if "SUCCESS" in there and _size(folder / "SUCCESS") == 0:
+        own.add("SUCCESS")
+    numbered = re.compile(rf".+-\d{{5,}}{re.escape(fmt.extension)}")
+    return own | {n for n in there if numbered.fullmatch(n) and _size(folder / n) == size}
+
+
+def _size(file: File) -> int:
+    fs, path = file.filesystem()
+    return int(fs.size(path))
+
+
+@contextmanager
+def _bar(wanted: bool | None, total: int, name: str) -> Iterator[Callable[[int], None] | None]:
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=f"writing {name}", unit="B", unit_scale=True, delay=0 if wanted else 1,
+              file=sys.stderr) as bar:  # fmt: skip
+        yield lambda n: (bar.update(n), None)[1]

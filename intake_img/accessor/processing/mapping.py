@@ -1,0 +1,442 @@
+"""``ds.img.map``: any function of an image, plane or volume, over all channels, slices and times, lazily."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import axis_names, choice, data_type, flag, integer, per_axis, pixels
+from intake_img.accessor.processing.crop import as_region, window
+from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.processing.keyed import Table, table
+from intake_img.accessor.variables import images, joined, lazy, with_data
+from intake_img.errors import AxesError
+from intake_img.model.axes import spell
+
+__all__ = ["Maps"]
+
+PADS = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "constant": "constant"}
+"""Boundaries in scipy's words, and the mode of `numpy.pad` that makes them."""
+BOUNDARIES = ("none", *PADS, "wrap", "periodic")
+
+
+class Maps:
+    """The method `map`."""
+
+    _obj: Any
+
+    def map(self, func: Any, fn_kwargs: Mapping[Any, Any] | None = None, *, by: Any = None, missing: str = "error",
+            core_dims: Sequence[str] = ("y", "x"), keep_unit_dims: bool = False, chunks: Any = None, depth: Any = None,
+            boundary: Any = "none", units: str = "pixel", blockwise: bool = True, crd: Any = None,
+            region: Mapping[str, Any] | None = None, coordinate_system: str = "pixel", scale_factors: Any = None,
+            dtype: Any = None, meta: Any = None, output_sizes: Mapping[str, int] | None = None, with_keys: bool = False,
+            output: str | None = None, overwrite: bool = False) -> Any:  # fmt: skip
+        """Apply a function to every plane, lazily.
+
+        The function gets numpy arrays with the axes `core_dims`, one for each place on all other axes, and is called
+        only when the result is computed, never on made-up data. **With several chunks to a plane it gets one chunk at a
+        time**; give it some surroundings with `depth`, or the whole plane with ``blockwise=False``.
+
+        Parameters
+        ----------
+        func : callable, or mapping of labels to callables
+            ``func(array, **fn_kwargs)``. A mapping gives a function for each channel (or slice, ...); it may be nested.
+        fn_kwargs : mapping, optional
+            Keyword arguments; or a mapping of labels to them, nested or not, for each channel, slice, ...
+        by : str or sequence of str, optional
+            The axes whose labels are the keys, outermost first: ``"c"``, ``"z"``, ``("c", "z")``. Where an axis has no
+            coordinate, labels are numbers from 0. Inferred where only one reading is possible.
+        missing : {"error", "copy", "drop"}
+            What becomes of channels (slices, ...) that no key names.
+        core_dims : sequence of str
+            Axes of the arrays that the function gets: ``("y", "x")``, ``("z", "y", "x")``.
+        keep_unit_dims : bool
+            Hand over planes with two further axes, ``(1, 1, y, x)``, as harpy does.
+        chunks : int, "auto", sequence or mapping, optional
+            Chunks to cut first, along `core_dims`; or a mapping of any axes.
+        depth : int, sequence or mapping, optional
+            How many pixels around its chunk the function gets as well. They are cut off its result. A mapping is by
+            axis name, or by number within `core_dims`. Chunks smaller than that are merged; it is never made smaller.
+        boundary : str or float
+            What the function gets beyond the edge of the image: ``"none"`` nothing, so that it sees the edge (right
+            for functions
+            that handle edges themselves), ``"reflect"``, ``"mirror"``, ``"nearest"``, ``"wrap"`` (or ``"periodic"``),
+            or a number.
+        units : {"pixel", "physical"}
+            Of `depth`.
+        blockwise : bool
+            False: the function gets the whole plane.
+        crd, region : sequence or mapping, optional
+            Process only a part: ``(x_min, x_max, y_min, y_max)``, or ``{axis: (low, high)}``. `depth` is read from
+            outside.
+        coordinate_system : {"pixel", "physical"}
+            What `crd` and `region` are given in. A pixel belongs to the region if its centre does.
+        scale_factors : sequence of int or mapping, optional
+            Return a DataTree with a pyramid of the result; see `pyramid`, whose means it takes.
+        dtype : dtype or "infer", optional
+            Of the result: by default that of the image (of a ufunc, what the ufunc makes of it), which is checked on
+            computing. ``"infer"`` finds out from one real block, now.
+        meta : array, optional
+            An empty array like those of the result, in place of `dtype`.
+        output_sizes : mapping, optional
+            Lengths of all axes of what the function returns, if they differ from what it gets: ``{"y": 20, "x": 25}``,
+            ``{"bin": 256}``, ``{}`` for a number. Axes that change their length lose their coordinate.
+        with_keys : bool
+            The function gets ``(key, array)``, where the key is the tuple of numbers along the other axes.
+        output : str, optional
+            Add what becomes of the variable ``image`` (or of the only image) as a variable of this name to the Dataset,
+            instead of replacing every image.
+        overwrite : bool
+            Allow `output` to replace a variable.
+
+        Returns
+        -------
+        xarray.Dataset, xarray.DataArray or xarray.DataTree
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.arange(12.0).reshape(2, 2, 3), dims=["c", "y", "x"], coords={"c": ["DAPI", "GFP"]})
+        >>> image.img.map(np.multiply, {"DAPI": {"x2": 0}, "GFP": {"x2": 1}}).dims  # doctest: +SKIP
+        ('c', 'y', 'x')
+        >>> image.img.map(lambda plane, gain: plane * gain, {"DAPI": {"gain": 0}, "GFP": {"gain": 1}}).values[:, 0, 1]
+        array([0., 7.])
+        """
+        choice("missing", missing, ("error", "copy", "drop"))
+        choice("units", units, ("pixel", "physical"))
+        for name, value in (("keep_unit_dims", keep_unit_dims), ("blockwise", blockwise), ("with_keys", with_keys),
+                            ("overwrite", overwrite)):  # fmt: skip
+            flag(name, value)
+        core = axis_names("core_dims", core_dims)
+        request = _Request(func, fn_kwargs, by, missing, core, keep_unit_dims, chunks, depth, boundary, units,
+                           blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
+                           with_keys)  # fmt: skip
+        found = _checked_output(self._obj, output, overwrite, images(self._obj))
+        results = {output or name: _mapped(array, request) for name, array in found.items()}
+        result = _assembled(self._obj, results, request, output)
+        if scale_factors is None:
+            return result
+        return result.img._pyramid(scale_factors, "mean", "scale_factors")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of `map`."""
+
+    func: Any
+    fn_kwargs: Any
+    by: Any
+    missing: str
+    core: tuple[str, ...]
+    keep_unit_dims: bool
+    chunks: Any
+    depth: Any
+    boundary: Any
+    units: str
+    blockwise: bool
+    region: dict[str, tuple[Any, Any]]
+    coordinate_system: str
+    dtype: Any
+    meta: Any
+    output_sizes: Any
+    with_keys: bool
+
+    @property
+    def edge(self) -> str:
+        return "wrap" if self.boundary in ("wrap", "periodic") else "own"
+
+    @property
+    def pad(self) -> dict[str, Any] | None:
+        if isinstance(self.boundary, str):
+            if choice("boundary", self.boundary, BOUNDARIES) == "none":
+                return None
+            return {} if self.edge == "wrap" else {"mode": PADS[self.boundary]}
+        if isinstance(self.boundary, (bool, np.bool_)) or not isinstance(self.boundary, (int, float, np.number)):
+            raise TypeError(
+                f"boundary={self.boundary!r}: expected one of {', '.join(map(repr, BOUNDARIES))}, or a number"
+            )
+        return {"mode": "constant", "constant_values": self.boundary}
+
+
+def _checked_output(
+    obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]
+) -> dict[str, xr.DataArray]:
+    """Return the images to process: all, or the one that makes the variable `output`."""
+    if output is None:
+        return found
+    if not isinstance(output, str):
+        raise TypeError(f"output={output!r}: expected the name of a variable")
+    if isinstance(obj, xr.DataArray):
+        raise ValueError(
+            f"output={output!r} names a variable of a Dataset, but this is a DataArray: use .rename({output!r})"
+        )
+    if output in obj.coords or output in obj.dims:
+        raise ValueError(f"output={output!r} is an axis or coordinate of the Dataset")
+    if output in obj.variables and not overwrite:
+        raise ValueError(f"output={output!r} exists in the Dataset: choose another name, or pass overwrite=True")
+    name = "image" if "image" in found else next(iter(found))
+    if name != "image" and len(found) > 1:
+        raise ValueError(f"output={output!r} is made from one image, but the Dataset has several: {', '.join(found)}")
+    return {name: found[name]}
+
+
+def _assembled(obj: Any, results: dict[str, xr.DataArray], request: _Request, output: str | None) -> Any:
+    if isinstance(obj, xr.DataArray):
+        return next(iter(results.values()))
+    windows = {
+        a: slice(*window(obj, a, w, request.coordinate_system)) for a, w in request.region.items() if a in obj.dims
+    }
+    if output is None and windows:
+        obj = obj.isel(windows)
+    if request.missing == "drop":
+        first = next(iter(results.values()))
+        kept = {d: first[d].values for d in first.dims if d in obj.coords and first.sizes[d] != obj.sizes.get(d)}
+        obj = obj.sel({d: v for d, v in kept.items() if set(v) <= set(obj[d].values)}) if output is None else obj
+    return joined(obj, {n: r.rename(n) for n, r in results.items()})
+
+
+def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
+    core = request.core
+    if missing := [d for d in core if d not in array.dims] or (["y"] if not core else []):
+        raise AxesError(
+            f"core_dims={core!r}: the image has axes {spell(tuple(map(str, array.dims)))!r}, not {missing[0]!r}"
+        )
+    if len(set(core)) != len(core):
+        raise AxesError(f"core_dims={core!r} repeat an axis")
+    if request.keep_unit_dims and tuple(core) != ("y", "x"):
+        raise ValueError(f"keep_unit_dims=True hands over (1, 1, y, x): core_dims={core!r} must be ('y', 'x')")
+    outer = [d for d in map(str, array.dims) if d not in core]
+    windows = {a: window(array, a, w, request.coordinate_system) for a, w in request.region.items()}
+    array = array.isel({a: slice(*w) for a, w in windows.items() if a not in core})
+    calls = table(array, request.func, request.fn_kwargs, request.by, outer)
+    array, calls = _without_missing(array, calls, request.missing)
+    axes = (*outer, *core)
+    data = lazy(array.transpose(*axes))
+    lead = len(outer)
+    depth = _depth(array, request)
+    far = {lead + k: (depth[a], depth[a]) for k, a in enumerate(core) if depth[a]}
+    data = data.rechunk(_chunks(request.chunks, axes, core, data)) if request.chunks is not None else data
+    inner_windows = {lead + k: windows[a] for k, a in enumerate(core) if a in windows}
+    if not request.blockwise:
+        data = data[tuple(slice(*inner_windows.get(k, (0, n))) for k, n in enumerate(data.shape))]
+        data, inner_windows = data.rechunk({lead + k: -1 for k in range(len(core))}), {}
+    sizes = _sizes(request.output_sizes, core, far)
+    kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes)
+    dtype = _dtype(array, request, calls, kernel, data)
+    strict = request.dtype is None and request.meta is None
+    kernel = replace(kernel, dtype=dtype, strict=strict)
+    new_core = core if sizes is None else tuple(sizes)
+    result = halo(data, kernel, far, edge=request.edge, pad=request.pad if far else None, window=inner_windows,
+                  chunks=None if sizes is None else _ChunksOut(core, sizes, lead),
+                  kept=None if sizes is None or tuple(sizes) == core else lead, dtype=dtype, name="map",
+                  positions=bool(request.with_keys or calls.axes))  # fmt: skip
+    cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
+    named = with_data(cropped, result, (*outer, *new_core))
+    return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)
+
+
+def _without_missing(array: xr.DataArray, calls: Table, missing: str) -> tuple[xr.DataArray, Table]:
+    places = list(np.ndindex(*[array.sizes[a] for a in calls.axes]))
+    lacking = [p for p in places if p not in calls.calls]
+    if not lacking or missing == "copy":
+        return array, calls
+    labels = {a: array[a].values[k] if a in array.coords else k for a, k in zip(calls.axes, lacking[0], strict=True)}
+    said = ", ".join(f"{a}={v}" for a, v in labels.items())
+    if missing == "error":
+        raise ValueError(f"func and fn_kwargs say nothing of {said}: pass missing='copy' or missing='drop', or name it")
+    kept = [sorted({p[k] for p in calls.calls}) for k in range(len(calls.axes))]
+    if math.prod(map(len, kept)) != len(calls.calls):
+        raise ValueError(
+            f"missing='drop': {said} cannot be dropped alone, since no whole {' or '.join(calls.axes)} is missing"
+        )
+    renumbered = {tuple(kept[k].index(n) for k, n in enumerate(p)): c for p, c in calls.calls.items()}
+    return array.isel(dict(zip(calls.axes, kept, strict=True))), Table(calls.axes, renumbered)
+
+
+def _depth(array: xr.DataArray, request: _Request) -> dict[str, int]:
+    core, depth = request.core, request.depth
+    if depth is None:
+        if not (isinstance(request.boundary, str) and request.boundary == "none"):
+            raise ValueError(f"boundary={request.boundary!r} says what surrounds a chunk: it needs depth=")
+        return dict.fromkeys(core, 0)
+    if not request.blockwise:
+        raise ValueError(
+            f"depth={depth!r} surrounds chunks, but blockwise=False hands over whole planes: give one of them"
+        )
+    if isinstance(depth, Mapping) and all(isinstance(k, (int, np.integer)) for k in depth):
+        if bad := [k for k in depth if not 0 <= k < len(core)]:
+            raise ValueError(
+                f"depth names the axis number {bad[0]}: core_dims {core!r} are numbered 0 to {len(core) - 1}"
+            )
+        depth = {core[int(k)]: v for k, v in depth.items()}
+    if request.units == "physical":
+        found = pixels("depth", depth, array, core, units="physical", absent=0, whole=False)
+        return {a: math.ceil(v - 1e-9) for a, v in found.items()}
+    return per_axis("depth", depth, core, 0, lambda n, v: integer(n, v, 0))
+
+
+def _chunks(chunks: Any, axes: Sequence[str], core: Sequence[str], data: Any) -> dict[int, Any]:
+    if isinstance(chunks, (int, np.integer)) or chunks == "auto":
+        chunks = dict.fromkeys(core, chunks)
+    elif isinstance(chunks, (tuple, list)):
+        if len(chunks) not in (len(core), len(axes)):
+            raise ValueError(f"chunks={chunks!r}: expected a length for each of {tuple(core)!r}, or of {tuple(axes)!r}")
+        chunks = dict(zip(core if len(chunks) == len(core) else axes, chunks, strict=True))
+    if not isinstance(chunks, Mapping):
+        raise TypeError(f"chunks={chunks!r}: expected a number, 'auto', a sequence or a mapping by axis name")
+    if unknown := [a for a in chunks if a not in axes]:
+        raise AxesError(f"chunks name the axis {unknown[0]!r}: expected some of {', '.join(map(repr, axes))}")
+    for a, n in chunks.items():
+        if isinstance(n, (int, np.integer)) and n != -1:
+            integer(f"chunks[{a!r}]", n, 1)
+        elif not (
+            n in (-1, "auto", None) if isinstance(n, (str, int, np.integer, type(None))) else isinstance(n, tuple)
+        ):
+            raise TypeError(
+                f"chunks[{a!r}]={n!r}: expected a number of pixels, -1 for all, 'auto', or a tuple of chunks"
+            )
+    return {list(axes).index(a): n for a, n in chunks.items()}
+
+
+def _sizes(given: Any, core: Sequence[str], far: Mapping[int, Any]) -> dict[str, int] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise TypeError(f"output_sizes={given!r}: expected a mapping of axes to lengths, {{}} for a number")
+    if far:
+        raise ValueError(
+            "output_sizes and depth: a result of another shape cannot be cut to its chunk; give one of them"
+        )
+    return {str(a): integer(f"output_sizes[{a!r}]", n, 0) for a, n in given.items()}
+
+
+@dataclass(frozen=True)
+class _ChunksOut:
+    """Chunks of a result whose axes have other lengths: in proportion where they are cut, else whole."""
+
+    core: tuple[str, ...]
+    sizes: Mapping[str, int]
+    lead: int
+
+    def __call__(self, spans: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+        cut = dict(zip(self.core, spans[self.lead :], strict=True))
+        if lost := [a for a, s in cut.items() if len(s) > 1 and a not in self.sizes] or (
+            tuple(self.sizes) != self.core and any(len(s) > 1 for s in cut.values())
+        ):
+            what = lost[0] if isinstance(lost, list) else self.core[0]
+            raise ValueError(f"output_sizes={dict(self.sizes)!r}: planes are cut along {what!r}; pass blockwise=False")
+        out = []
+        for a, n in self.sizes.items():
+            spans_in = cut.get(a, (n,))
+            total = sum(spans_in)
+            if len(spans_in) > 1 and any(s * n % total for s in spans_in):
+                raise ValueError(
+                    f"output_sizes[{a!r}]={n}: chunks {spans_in} do not become whole numbers of pixels; pass "
+                    "blockwise=False"
+                )
+            out.append(tuple(s * n // total for s in spans_in) if len(spans_in) > 1 else (n,))
+        return [*spans[: self.lead], *out]
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Calls the functions of a table on every plane of a block."""
+
+    calls: Table
+    outer: tuple[str, ...]
+    ncore: int
+    unit_dims: bool
+    with_keys: bool
+    sizes: Mapping[str, int] | None
+    dtype: np.dtype | None = None
+    strict: bool = True
+
+    def __call__(self, piece: np.ndarray, inner: tuple[slice, ...], start: tuple[int, ...] | None = None) -> np.ndarray:
+        lead = piece.ndim - self.ncore
+        out: np.ndarray | None = None
+        counts = piece.shape[:lead]
+        start = (0,) * lead if start is None else start
+        for place in np.ndindex(counts):
+            at = tuple(int(s) + k for s, k in zip(start, place, strict=False))
+            plane = self._checked(self.one(piece[place], at), piece[place], inner[lead:])
+            if out is None:
+                out = np.empty((*counts, *plane.shape), self.dtype)
+            out[place] = plane
+        if out is None:
+            shape = [s.stop - s.start for s in inner]
+            out = np.empty(shape if self.sizes is None else [*shape[:lead], *self.sizes.values()], self.dtype)
+        return out
+
+    def one(self, plane: np.ndarray, at: tuple[int, ...]) -> Any:
+        """Return what the function for this place makes of a plane."""
+        axes = [self.outer.index(a) for a in self.calls.axes]
+        call = self.calls.calls.get(tuple(at[k] for k in axes))
+        if call is None:
+            return plane
+        given = plane[None, None] if self.unit_dims else plane
+        result = call.func((at, given) if self.with_keys else given, **call.kwargs)
+        if not self.unit_dims:
+            return result
+        array = np.asarray(result)
+        if array.ndim < 2 or array.shape[:2] != (1, 1):
+            raise ValueError(f"func returned shape {array.shape}: with keep_unit_dims=True expected (1, 1, ...)")
+        return array[0, 0]
+
+    def _checked(self, result: Any, plane: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
+        array = np.asarray(result)
+        assert self.dtype is not None
+        if array.dtype != self.dtype and (self.strict or not np.can_cast(array.dtype, self.dtype, "same_kind")):
+            raise TypeError(
+                f"func returned {array.dtype}, expected {self.dtype}: pass dtype={str(array.dtype)!r} to map, or "
+                "dtype='infer' to find out from one block"
+            )
+        if self.sizes is None:
+            if array.shape != plane.shape:
+                raise ValueError(
+                    f"func returned shape {array.shape} for a plane of shape {plane.shape}: announce it with "
+                    "output_sizes="
+                )
+            return array[inner]
+        return array
+
+
+def _dtype(array: xr.DataArray, request: _Request, calls: Table, kernel: _Planes, data: Any) -> np.dtype:
+    if request.meta is not None:
+        if isinstance(request.meta, type) or not isinstance(getattr(request.meta, "dtype", None), np.dtype):
+            raise TypeError(f"meta={request.meta!r}: expected an empty array")
+        if request.dtype is not None and data_type("dtype", request.dtype) != request.meta.dtype:
+            raise ValueError(f"dtype={request.dtype!r} and meta of {request.meta.dtype}: give one of them")
+        return request.meta.dtype
+    if isinstance(request.dtype, str) and request.dtype == "infer":
+        return _inferred(array, calls, kernel, data)
+    if request.dtype is not None:
+        return data_type("dtype", request.dtype, "biufcmM")
+    made = [
+        c.func.resolve_dtypes((array.dtype, None))[-1]
+        for c in calls.calls.values()
+        if isinstance(c.func, np.ufunc) and c.func.nin == c.func.nout == 1 and not c.kwargs
+    ]
+    if made and len(made) == len(calls.calls):
+        return np.result_type(*made)
+    return array.dtype
+
+
+def _inferred(array: xr.DataArray, calls: Table, kernel: _Planes, data: Any) -> np.dtype:
+    """Call each function on one real block."""
+    found = [] if len(calls.calls) == math.prod(array.sizes[a] for a in calls.axes) else [array.dtype]
+    seen = set()
+    for place, call in calls.calls.items():
+        if id(call.func) in seen:
+            continue
+        seen.add(id(call.func))
+        where = dict(zip(calls.axes, place, strict=True))
+        at = tuple(where.get(a, 0) for a in kernel.outer)
+        block = data[at]
+        plane = np.asarray(block[tuple(slice(0, c[0]) for c in block.chunks)].compute())
+        found.append(np.asarray(kernel.one(plane, at)).dtype)
+    return np.result_type(*found)

@@ -1,0 +1,401 @@
+"""Objects of ``ds.img``: connected components of chunked images, and tables of what regions measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice, flag, integer, neighbourhood
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.geometry import _skimage
+from intake_img.accessor.processing.mapping import _checked_output
+from intake_img.accessor.progress import bar
+from intake_img.accessor.variables import images, joined, lazy, step_of, with_data
+from intake_img.errors import AxesError
+from intake_img.kernels import labelling
+from intake_img.model.axes import spell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Measures"]
+
+
+class Measures:
+    """Methods on objects; see each of them."""
+
+    _obj: Any
+    _first: Any
+
+    def label(self, connectivity: int = 1, *, dims: str | Sequence[str] | None = None, output: str = "labels",
+              overwrite: bool = False) -> Any:  # fmt: skip
+        """Number the connected components of what is not 0, in every image by itself, lazily.
+
+        The numbers are those of `scipy.ndimage.label` for the whole image, however it is cut into chunks. While one
+        image is computed its labels are held in memory; the planes at the cuts are compared to join what they separate.
+
+        Parameters
+        ----------
+        connectivity : int
+            How many axes neighbours may differ in: 1 for pixels that share a side, up to the number of axes for all.
+        dims : str, optional
+            The spatial axes of an image; by default all.
+        output : str
+            Name of the new variable of a Dataset.
+        overwrite : bool
+            Allow `output` to replace a variable.
+
+        Returns
+        -------
+        xarray.Dataset with a further variable, or xarray.DataArray
+            int64, with ``attrs["kind"] == "labels"``.
+        """
+        flag("overwrite", overwrite)
+        if not isinstance(output, str):
+            raise TypeError(f"output={output!r}: expected the name of a variable")
+        if isinstance(self._obj, xr.DataArray):
+            return _labelled(self._obj, connectivity, dims).rename(output)
+        found = _checked_output(self._obj, output, overwrite, images(self._obj))
+        array = next(iter(found.values()))
+        return joined(self._obj, {output: _labelled(array, connectivity, dims).rename(output)})
+
+    def regionprops(self, labels: Any = None, intensity: Any = None, properties: Sequence[str] | None = None, *,
+                    units: str = "pixel", extra_properties: Sequence[Any] = (), progress: bool | None = None,
+                    ) -> pd.DataFrame:  # fmt: skip
+        """Measure every region of a label image. Powered by `skimage.measure.regionprops`.
+
+        Chunks are measured one by one, in parallel; a region that is cut by chunks is read again, by itself. So neither
+        the labels nor the image need fit into memory.
+
+        Parameters
+        ----------
+        labels : str or DataArray, optional
+            The label image: by default the DataArray itself, or the one variable of a Dataset whose kind is ``labels``.
+        intensity : str, DataArray or False, optional
+            The image whose values are measured: by default the image of the Dataset, if its axes include those of the
+            labels; False for none. Each of its channels has rows of its own.
+        properties : sequence of str, optional
+            Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image,
+            ``intensity_mean``,
+            ``intensity_min`` and ``intensity_max``. Those with several numbers become columns ``bbox-0``, ``bbox-1``,
+            ...
+        units : {"pixel", "physical"}
+            Whether lengths, areas and centroids are in pixels or in the units of the coordinates; ``bbox``, ``slice``
+            and ``coords`` are always pixels.
+        extra_properties : sequence of callable
+            See scikit-image.
+        progress : bool, optional
+            Show a progress bar; by default only in a terminal.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each region of each image, with a column for each axis that is not space (its coordinate, or its
+            number), and for ``label``.
+        """
+        import pandas as pd
+
+        _skimage("regionprops")
+        choice("progress", progress, (None, True, False))
+        label_array, image = _pair(self._obj, labels, intensity)
+        usual = ("label", "area", "bbox", "centroid")
+        values = () if image is None else ("intensity_mean", "intensity_min", "intensity_max")
+        chosen = (*usual, *values) if properties is None else _chosen("properties", properties, str)
+        extra_properties = _chosen("extra_properties", extra_properties, Callable)
+        axes = neighbourhood(label_array, None)
+        if len(axes) < 2:
+            raise AxesError(f"regions need two or three spatial axes, the labels have {spell(axes)!r}")
+        choice("units", units, ("pixel", "physical"))
+        steps = tuple(step_of(label_array, a) for a in axes) if units == "physical" else (1.0,) * len(axes)
+        extra = {f.__name__: f for f in extra_properties}
+        origin = tuple(float(label_array[a].values[0]) if units == "physical" else 0.0 for a in axes)
+        measure = _Measure(chosen, steps, origin, tuple(extra_properties), tuple(extra))
+        measure.check(len(axes), image is not None)
+        rows: list[dict[str, Any]] = []
+        with bar(progress, "measuring"):
+            for where, part, pixels_of in _label_images(label_array, image, axes):
+                rows += [{**where, **row} for row in _regions(part, pixels_of, measure)]
+        return pd.DataFrame(rows)
+
+
+# connected components
+
+
+def _labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
+    from dask.base import tokenize
+    from scipy import ndimage
+
+    axes = neighbourhood(array, dims)
+    rank = integer("connectivity", connectivity, 1)
+    if rank > len(axes):
+        raise ValueError(f"connectivity={connectivity}: an image with axes {spell(axes)!r} allows 1 to {len(axes)}")
+    structure = ndimage.generate_binary_structure(len(axes), rank)
+    outer = [d for d in map(str, array.dims) if d not in axes]
+    data = lazy(array.transpose(*outer, *axes))
+    lead = len(outer)
+    data = data.rechunk(dict.fromkeys(range(lead), 1))
+    name = f"label-{tokenize(data.name, connectivity, axes)}"
+    graph: dict[Any, Any] = {}
+    grid = _Grid(data.chunks[lead:], structure)
+    for image in np.ndindex(*data.numblocks[:lead]):
+        parts = {}
+        for k in np.ndindex(*data.numblocks[lead:]):
+            parts[k] = ("part-" + name, *image, *k)
+            graph[parts[k]] = (partial(_label_part, lead, structure), (data.name, *image, *k))
+        graph[("numbers-" + name, *image)] = (grid.numbers, [(partial(grid.summary, k), p) for k, p in parts.items()])
+        for n, (k, part) in enumerate(parts.items()):
+            graph[(name, *image, *k)] = (partial(_renumbered, lead, n), part, ("numbers-" + name, *image))
+    made = new_array(name, graph, data.chunks, np.int64, [data])
+    result = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
+    result.attrs = {"kind": "labels"}
+    return result
+
+
+def _label_part(lead: int, structure: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, int]:
+    return labelling.label_chunk(block[(0,) * lead] != 0, structure)
+
+
+def _renumbered(lead: int, n: int, part: tuple[np.ndarray, int], numbers: Sequence[np.ndarray]) -> np.ndarray:
+    return numbers[n][part[0]][(None,) * lead]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The chunks of one image, and how components of all of them get one numbering."""
+
+    chunks: tuple[tuple[int, ...], ...]
+    structure: np.ndarray
+
+    def summary(
+        self, k: tuple[int, ...], part: tuple[np.ndarray, int]
+    ) -> tuple[int, np.ndarray, dict[Any, np.ndarray]]:
+        """What the numbering needs of a chunk: how many labels, where each begins, and the planes at its cuts."""
+        labels, n = part
+        shape = [sum(c) for c in self.chunks]
+        start = [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
+        planes = {}
+        for axis, i in enumerate(k):
+            if i > 0:
+                planes[(axis, 0)] = np.take(labels, 0, axis).copy()
+            if i < len(self.chunks[axis]) - 1:
+                planes[(axis, 1)] = np.take(labels, -1, axis).copy()
+        return n, labelling.first_places(labels, n, start, shape), planes
+
+    def numbers(self, summaries: Sequence[tuple[int, np.ndarray, dict[Any, np.ndarray]]]) -> list[np.ndarray]:
+        """Return the final numbers of the labels of every chunk."""
+        places = list(np.ndindex(*[len(c) for c in self.chunks]))
+        offsets = np.concatenate([[0], np.cumsum([s[0] for s in summaries])]).astype(np.int64)
+        planes = {k: (s[2], offset) for k, s, offset in zip(places, summaries, offsets[:-1], strict=True)}
+        pairs = [np.empty((0, 2), np.int64)]
+        for axis, chunks in enumerate(self.chunks):
+            for cut in range(len(chunks) - 1):
+                before, after = self._plane(planes, axis, cut, 1), self._plane(planes, axis, cut + 1, 0)
+                pairs.append(labelling.touching(before, after, self.structure, axis))
+        final = labelling.unified(np.concatenate([s[1] for s in summaries]), np.concatenate(pairs))
+        return [np.concatenate([[0], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
+
+    def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
+        """Return a whole plane of the image at a cut, in labels that are unique in the image."""
+        others = [c for k, c in enumerate(self.chunks) if k != axis]
+        out = np.zeros([sum(c) for c in others], np.int64)
+        edges = [np.concatenate([[0], np.cumsum(c)]) for c in others]
+        for k in product(*[range(len(c)) for c in others]):
+            faces, offset = planes[(*k[:axis], place, *k[axis:])]
+            face = faces[(axis, side)]
+            where = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, k, strict=True))
+            out[where] = np.where(face > 0, face + offset, 0)
+        return out
+
+
+# measurements
+
+
+def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataArray | None]:
+    if isinstance(obj, xr.DataArray):
+        label_array = obj if labels is None else labels
+        image = None if intensity is None or intensity is False else intensity
+    else:
+        if labels is None:
+            kinds = [n for n, v in obj.data_vars.items() if v.attrs.get("kind") == "labels"]
+            if len(kinds) != 1:
+                raise ValueError(
+                    f"labels: the Dataset has {len(kinds)} variables of labels; name one of {', '.join(obj.data_vars)}"
+                )
+            labels = kinds[0]
+        label_array = obj[labels] if isinstance(labels, str) else labels
+        image = obj[intensity] if isinstance(intensity, str) else intensity
+        if intensity is None:
+            rest = [v for n, v in images(obj).items() if n != label_array.name]
+            fits = [v for v in rest if set(label_array.dims) <= set(v.dims)]
+            image = fits[0] if fits else None
+        elif intensity is False:
+            image = None
+    for what, array in (("labels", label_array), ("intensity", image)):
+        if array is not None and not isinstance(array, xr.DataArray):
+            raise TypeError(f"{what}={array!r}: expected the name of a variable, or a DataArray")
+    if label_array.dtype.kind not in "iu":
+        raise TypeError(f"labels are integers, but these are {label_array.dtype}; number a mask with .img.label()")
+    if image is not None:
+        for d in label_array.dims:
+            if image.sizes.get(d) != label_array.sizes[d]:
+                raise ValueError(
+                    f"the image has {image.sizes.get(d, 'no')} samples along {d!r}, the labels {label_array.sizes[d]}"
+                )
+    return label_array, image
+
+
+def _chosen(name: str, values: Any, kind: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable) or not all(isinstance(v, kind) for v in values):
+        what = "names of properties" if kind is str else "functions"
+        raise TypeError(f"{name}={values!r}: expected a sequence of {what}")
+    return tuple(values)
+
+
+def _label_images(
+    labels: xr.DataArray, image: xr.DataArray | None, axes: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], Any, Any]]:
+    """Iterate over single label images, each with the image to measure."""
+    whole = labels if image is None else image
+    outer = [str(d) for d in whole.dims if d not in axes]
+    label_data = lazy(labels.transpose(*[d for d in outer if d in labels.dims], *axes))
+    image_data = None if image is None else lazy(image.transpose(*outer, *axes))
+    for place in product(*[range(whole.sizes[d]) for d in outer]):
+        here = dict(zip(outer, place, strict=True))
+        where = {d: whole[d].values[k] if d in whole.coords else k for d, k in here.items()}
+        part = label_data[tuple(here[d] for d in outer if d in labels.dims)]
+        yield where, part, None if image_data is None else image_data[place].rechunk(part.chunks)
+
+
+def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]:
+    """Measure the regions of one label image."""
+    import dask
+
+    tasks, starts = [], [np.concatenate([[0], np.cumsum(c)[:-1]]) for c in labels.chunks]
+    job = dask.delayed(measure.chunk, pure=False)
+    blocks = _delayed(labels)
+    pictures = None if image is None else _delayed(image)
+    for k in np.ndindex(*labels.numblocks):
+        start = tuple(int(s[i]) for s, i in zip(starts, k, strict=True))
+        tasks.append(job(blocks[k], None if pictures is None else pictures[k], start, labels.shape))
+    found = dask.compute(*tasks)
+    boxes = labelling.merge_extents([f[0] for f in found])
+    seen: dict[int, int] = {}
+    for f in found:
+        for label in f[0]:
+            seen[label] = seen.get(label, 0) + 1
+    rows = {label: row for f in found for label, row in f[1].items() if seen[label] == 1}
+    for label in sorted(set(boxes) - set(rows)):
+        box = boxes[label]
+        cut = np.asarray(labels[box].compute())
+        picture = None if image is None else np.asarray(image[box].compute())
+        rows[label] = measure.rows(np.where(cut == label, label, 0), picture, tuple(s.start for s in box))[label]
+    return [rows[label] for label in sorted(rows)]
+
+
+def _delayed(array: Any) -> Any:
+    """The chunks of an array, one by one."""
+    if hasattr(array, "to_delayed"):
+        return array.to_delayed()
+    starts = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in array.chunks]  # planned as an expression
+    out = np.empty(array.numblocks, object)
+    for k in np.ndindex(*array.numblocks):
+        out[k] = array[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, k, strict=True))]
+    return out
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """What is measured of regions, and how."""
+
+    properties: tuple[str, ...]
+    steps: tuple[float, ...]
+    origin: tuple[float, ...]
+    extra: tuple[Any, ...]
+    extra_names: tuple[str, ...]
+
+    def check(self, ndim: int, image: bool) -> None:
+        """Raise if scikit-image does not know a property."""
+        from skimage.measure import regionprops
+
+        ones = np.ones((3,) * ndim, int)
+        (region,) = regionprops(ones, ones if image else None)
+        for name in self.properties:
+            if not hasattr(type(region), name) and not hasattr(region, name):
+                raise ValueError(f"properties: scikit-image measures no {name!r}")
+            if name.startswith(("intensity_", "image_intensity", "mean_intensity")) and not image:
+                raise ValueError(f"properties: {name!r} needs intensity=")
+
+    def chunk(self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...],
+              shape: tuple[int, ...]) -> tuple[dict[int, tuple[slice, ...]], dict[int, dict[str, Any]]]:  # fmt: skip
+        """Return the bounding boxes of all labels of a chunk, and rows for those that no cut touches."""
+        from scipy import ndimage
+
+        values, index = np.unique(labels, return_inverse=True)
+        found = ndimage.find_objects(index.reshape(labels.shape) + 1)
+        boxes = {
+            int(v): tuple(slice(s.start + o, s.stop + o) for s, o in zip(box, start, strict=True))
+            for v, box in zip(values, found, strict=True) if v > 0 and box is not None
+        }  # fmt: skip
+        stops = [s + n for s, n in zip(start, labels.shape, strict=True)]
+        inside = [
+            v for v, box in boxes.items()
+            if all((b.start > s or s == 0) and (b.stop < e or e == n)
+                   for b, s, e, n in zip(box, start, stops, shape, strict=True))
+        ]  # fmt: skip
+        kept = np.where(np.isin(labels, inside), labels, 0)
+        return boxes, self.rows(kept, image, start) if inside else {}
+
+    def rows(self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...]) -> dict[int, dict[str, Any]]:
+        """Return a row for each label of an array that lies at `start` in the image."""
+        from skimage.measure import regionprops
+
+        small, values = _compact(labels)
+        spacing = None if set(self.steps) == {1.0} else self.steps
+        regions = regionprops(small, image, spacing=spacing, extra_properties=self.extra or None)
+        return {int(values[r.label]): self._row(r, int(values[r.label]), start) for r in regions}
+
+    def _row(self, region: Any, label: int, start: tuple[int, ...]) -> dict[str, Any]:
+        row: dict[str, Any] = {"label": label}
+        for name in (*self.properties, *self.extra_names):
+            if name == "label":
+                continue
+            try:
+                value = region[name]
+            except (AttributeError, KeyError) as exc:
+                raise ValueError(f"properties: scikit-image measures no {name!r}, or it needs intensity=") from exc
+            value = self._placed(name, value, start)
+            array = np.asarray(value)
+            if array.ndim == 0:
+                row[name] = array.item()
+            elif array.dtype.kind in "biuf" and array.size <= 64:
+                for place in np.ndindex(array.shape):
+                    row["-".join([name, *map(str, place)])] = array[place].item()
+            else:
+                row[name] = value
+        return row
+
+    def _placed(self, name: str, value: Any, start: tuple[int, ...]) -> Any:
+        """Return a position within the whole image (scikit-image's own `offset` leaves some of them out)."""
+        if name == "bbox":
+            return tuple(v + start[k % len(start)] for k, v in enumerate(value))
+        if name == "slice":
+            return tuple(slice(v.start + s, v.stop + s) for v, s in zip(value, start, strict=True))
+        if name == "coords":
+            return value + np.asarray(start)
+        if name in ("centroid", "centroid_weighted", "coords_scaled", "weighted_centroid"):
+            return np.asarray(value) + np.asarray(start) * self.steps + self.origin
+        return value
+
+
+def _compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels renumbered without gaps, and the old label of each: find_objects is slow with large numbers."""
+    values, index = np.unique(labels, return_inverse=True)
+    if values.size == 0 or values[0] != 0:
+        return index.reshape(labels.shape) + 1, np.concatenate([[0], values])
+    return index.reshape(labels.shape), values

@@ -1,0 +1,504 @@
+"""Reductions of ``ds.img`` across images, and what picks, drops or subtracts whole images.
+
+By default they act on the batch axes: ``i``, ``t`` and any further axis that is neither channel nor space.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.progress import computed, counted
+from intake_img.accessor.variables import (
+    batch_axes,
+    each_image,
+    image_axes,
+    lazy,
+    reduced,
+    spatial_axes,
+    with_data,
+)
+from intake_img.errors import AxesError
+from intake_img.kernels.difference import checked_difference
+from intake_img.model.axes import spell
+from intake_img.model.image import spacing_of
+
+if TYPE_CHECKING:
+    import dask.array
+
+__all__ = ["Reductions", "promoted"]
+
+
+class Reductions:
+    """Reductions across images; see each method.
+
+    Parameters that they share
+    --------------------------
+    dim : str or sequence of str, optional
+        The axes to reduce; by default all batch axes. They are dropped, unless `keepdims`.
+    skipna : bool, optional
+        Whether NaN is left out. None, the default, does so for floats, as xarray does; False lets one NaN make the
+        result NaN, as numpy does.
+
+    Types are those of numpy: ``sum`` of uint8 is uint64, ``mean`` of integers float64, of float32 float32.
+    """
+
+    _obj: Any
+    _first: Any
+
+    def max(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+        """Return the maximum across images."""
+        return _reduction(self._obj, "max", dim, keepdims, skipna)
+
+    def min(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+        """Return the minimum across images."""
+        return _reduction(self._obj, "min", dim, keepdims, skipna)
+
+    def mean(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+        """Return the mean across images."""
+        return _reduction(self._obj, "mean", dim, keepdims, skipna)
+
+    def sum(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+        """Return the sum across images; small integers are summed in 64 bits."""
+        return _reduction(self._obj, "sum", dim, keepdims, skipna)
+
+    def std(self, dim: Any = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
+        """Return the standard deviation across images; `ddof` is subtracted from their number."""
+        return _reduction(self._obj, "std", dim, keepdims, skipna, ddof=integer("ddof", ddof, 0))
+
+    def var(self, dim: Any = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
+        """Return the variance across images; `ddof` is subtracted from their number."""
+        return _reduction(self._obj, "var", dim, keepdims, skipna, ddof=integer("ddof", ddof, 0))
+
+    def count(self) -> int:
+        """Return the number of images: the product of the lengths of the batch axes, 1 if there is none."""
+        first = self._first
+        return math.prod(first.sizes[d] for d in batch_axes(first))
+
+    def first(self, dim: Any = None, *, compute: bool = False, progress: bool | None = None) -> Any:
+        """Return the first image, without batch axes; lazy unless `compute` (see `filter` for `progress`)."""
+        flag("compute", compute)
+        choice("progress", progress, (None, True, False))
+        axes = reduced(self._first, dim)
+        if empty := [a for a in axes if not self._first.sizes[a]]:
+            raise ValueError(f"there is no first image: axis {empty[0]!r} is empty")
+        found = self._obj.isel(dict.fromkeys(axes, 0))
+        return computed(found, progress) if compute else found
+
+    def reduce(self, func: Callable[[Any, Any], Any], dim: Any = None, *, associative: bool = False,
+               keepdims: bool = False, dtype: Any = None) -> Any:  # fmt: skip
+        """Fold images from first to last with a function of two images.
+
+        Parameters
+        ----------
+        func : callable or numpy.ufunc
+            ``func(folded, image)`` gets arrays of one image (all axes but those in `dim`) and returns one of the same
+            shape. A ufunc reduces with its own types (``np.add`` sums uint8 in 64 bits).
+        dim, keepdims
+            See the class. Several axes are folded in their order, the last the fastest.
+        associative : bool
+            Promise that the order of pairs does not matter, so that chunks are folded in parallel.
+        dtype : dtype, optional
+            Of the result of a function that does not keep the dtype of the images.
+
+        Raises
+        ------
+        TypeError, ValueError
+            On computing, if `func` returns another dtype or shape than announced.
+        """
+        if not callable(func):
+            raise TypeError(f"func={func!r}: expected a function of two images, or a ufunc")
+        flag("associative", associative)
+        flag("keepdims", keepdims)
+        dtype = None if dtype is None else data_type("dtype", dtype)
+        return each_image(
+            self._obj, lambda array: _folded(array, func, reduced(array, dim), associative, keepdims, dtype)
+        )
+
+    def filter(
+        self, func: Callable[[np.ndarray], bool], dim: str | None = None, *, progress: bool | None = None
+    ) -> Any:
+        """Keep the images for which a predicate is true.
+
+        The predicate is called once for each image, at once: how many images remain must be known. Of a Dataset it
+        sees the variable ``image``, and all variables are filtered. If none passes, the axis has length 0.
+
+        Parameters
+        ----------
+        func : callable
+            Gets one image as an array and returns a bool.
+        dim : str, optional
+            The axis along which images lie; needed if there are several batch axes.
+        progress : bool, optional
+            Show a progress bar; by default only in a terminal, for work of more than a second.
+        """
+        _callable(func)
+        axis = _one_axis(self._first, dim)
+        every = _each(self._first, (axis,), progress, "filtering")
+        passed = np.fromiter((_verdict(func(image)) for _, image in every), bool)
+        return self._obj.isel({axis: np.flatnonzero(passed)})
+
+    def foreach(self, func: Callable[[Any], Any], dim: Any = None, *, with_keys: bool = True,
+                progress: bool | None = None) -> None:  # fmt: skip
+        """Call a function with each image, in order.
+
+        Images are read chunk by chunk; one row of chunks is in memory at a time.
+
+        Parameters
+        ----------
+        func : callable
+            Gets ``(key, image)``, where the key is the number of the image, or a tuple of numbers if there are several
+            batch axes; the image alone if `with_keys` is False.
+        dim : str or sequence of str, optional
+            The axes along which images lie; by default all batch axes.
+        progress : bool, optional
+            See `filter`.
+        """
+        _callable(func)
+        flag("with_keys", with_keys)
+        for key, image in _each(self._first, reduced(self._first, dim), progress, "visiting"):
+            func((key if len(key) > 1 else key[0], image) if with_keys else image)
+
+    def sample(
+        self, nsamples: int = 100, seed: int | None = None, *, replace: bool = False, dim: str | None = None
+    ) -> Any:
+        """Draw images at random, in the order in which they were drawn.
+
+        Parameters
+        ----------
+        nsamples : int
+            How many; without `replace` at most as many as there are.
+        seed : int, optional
+            The same seed draws the same images.
+        replace : bool
+            Whether an image may be drawn more than once.
+        dim : str, optional
+            The axis along which images lie; needed if there are several batch axes.
+        """
+        axis = _one_axis(self._first, dim)
+        n = self._first.sizes[axis]
+        wanted = integer("nsamples", nsamples, 1)
+        flag("replace", replace)
+        seed = None if seed is None else integer("seed", seed, 0)
+        drawn = np.random.default_rng(seed).choice(n, wanted if replace else min(n, wanted), replace=replace)
+        return self._obj.isel({axis: drawn})
+
+    def squeeze(self) -> Any:
+        """Drop axes of one image that have length 1; batch axes stay. Their coordinates become scalars."""
+        first = self._first
+        return self._obj.squeeze([d for d in image_axes(first) if first.sizes[d] == 1])
+
+    def subsample(self, factor: Any) -> Any:
+        """Take every n-th pixel, beginning with the first, without averaging (see `pyramid` for means).
+
+        Parameters
+        ----------
+        factor : int, sequence or mapping
+            For all spatial axes, for each, or by name. Coordinates, and their spacing, follow.
+        """
+        axes = spatial_axes(self._first)
+        factors = per_axis("factor", factor, axes, 1, lambda n, v: integer(n, v, 1))
+        picked = self._obj.isel({a: slice(None, None, f) for a, f in factors.items()})
+        return _respaced(picked, self._obj, factors)
+
+    def subtract(self, val: Any) -> Any:
+        """Subtract a number, an image or an array with names from every image, without wrapping around.
+
+        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for. Those
+        of 64 bits, for which there is no wider type, become int64 and are checked. Floats stay as they are.
+
+        Parameters
+        ----------
+        val : number, array or DataArray
+            An array has the shape of one image; a DataArray is matched by axis names.
+
+        Raises
+        ------
+        OverflowError
+            On computing, if int64 cannot hold a difference of integers of 64 bits; or at once, if `val` is an integer
+            that neither int64 nor uint64 holds.
+        """
+        return each_image(self._obj, lambda array: _difference(array, val))
+
+    def max_projection(self, dim: str | int = "z") -> Any:
+        """Return the maximum along an axis of the image, by name or (as in thunder) by its number within an image."""
+        return _projection(self._obj, "max", dim)
+
+    def min_projection(self, dim: str | int = "z") -> Any:
+        """Return the minimum along an axis; see `max_projection`."""
+        return _projection(self._obj, "min", dim)
+
+    def mean_projection(self, dim: str | int = "z") -> Any:
+        """Return the mean along an axis; see `max_projection`."""
+        return _projection(self._obj, "mean", dim)
+
+    def sum_projection(self, dim: str | int = "z") -> Any:
+        """Return the sum along an axis, in 64 bits for integers; see `max_projection`."""
+        return _projection(self._obj, "sum", dim)
+
+    def std_projection(self, dim: str | int = "z") -> Any:
+        """Return the standard deviation along an axis; see `max_projection`."""
+        return _projection(self._obj, "std", dim)
+
+    def max_min_projection(self, dim: str | int = "z") -> Any:
+        """Return the sum of maximum and minimum along an axis; integers become twice as wide, so as not to wrap."""
+
+        def change(array: xr.DataArray) -> xr.DataArray:
+            axis = _numbered(array, dim)
+            wide = _wider(array.dtype)
+            data, at = lazy(array), array.get_axis_num(axis)
+            total = data.max(axis=at).astype(wide) + data.min(axis=at).astype(wide)
+            return with_data(array, total, [d for d in map(str, array.dims) if d != axis])
+
+        return each_image(self._obj, change)
+
+
+def promoted(dtype: np.dtype, val: Any) -> np.dtype:
+    """Return the dtype in which the difference of such an array and `val` does not wrap.
+
+    Examples
+    --------
+    >>> promoted(np.dtype("u1"), 300), promoted(np.dtype("u1"), 1e5), promoted(np.dtype("f4"), 1.5)
+    (dtype('int16'), dtype('float64'), dtype('float32'))
+    """
+    if dtype.kind == "b":
+        dtype = np.dtype("i1")
+    if isinstance(val, (int, np.integer)) and not isinstance(val, (bool, np.bool_)):
+        if dtype.kind not in "iu":
+            return dtype
+        least = np.min_scalar_type(-abs(int(val)) if val else 0)
+        other = np.result_type(least, np.int8)
+    elif isinstance(val, float) and not isinstance(val, np.floating):
+        return dtype if dtype.kind in "fc" else np.dtype("f8")
+    else:
+        other = np.asarray(val).dtype if not hasattr(val, "dtype") else val.dtype
+        if other.kind == "u" and dtype.kind in "iu":
+            other = _signed(other)
+    return np.result_type(_wider(dtype) if dtype.kind == "i" else _signed(dtype), other)
+
+
+def _signed(dtype: np.dtype) -> np.dtype:
+    return np.result_type(dtype, np.int8) if dtype.kind == "u" else dtype
+
+
+def _wider(dtype: np.dtype) -> np.dtype:
+    """The next wider integer of the same kind; floats and 64 bits stay."""
+    if dtype.kind == "b":
+        return np.dtype("u1")
+    return np.dtype(f"{dtype.kind}{min(8, 2 * dtype.itemsize)}") if dtype.kind in "iu" else dtype
+
+
+def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | None, **options: Any) -> Any:
+    flag("keepdims", keepdims)
+    choice("skipna", skipna, (None, True, False))
+
+    def change(array: xr.DataArray) -> xr.DataArray:
+        axes = reduced(array, dim)
+        return _reduced(array, name, axes, keepdims, skipna, **options)
+
+    return each_image(obj, change)
+
+
+def _reduced(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, skipna: bool | None, **options: Any,
+             ) -> xr.DataArray:  # fmt: skip
+    chunked = array.copy(data=lazy(array))
+    with xr.set_options(use_bottleneck=False):
+        return getattr(chunked, name)(axes, keep_attrs=True, skipna=skipna, keepdims=keepdims, **options)
+
+
+def _projection(obj: Any, name: str, dim: str | int) -> Any:
+    return each_image(obj, lambda array: _reduced(array, name, [_numbered(array, dim)], False, False))
+
+
+def _numbered(array: xr.DataArray, dim: Any) -> str:
+    axes = image_axes(array)
+    if isinstance(dim, (int, np.integer)) and not isinstance(dim, bool):
+        if not -len(axes) <= dim < len(axes):
+            raise AxesError(f"dim={dim}: an image has the axes {spell(axes)!r}, numbered 0 to {len(axes) - 1}")
+        return axes[dim]
+    if dim not in array.dims:
+        raise AxesError(f"dim={dim!r}: the image has no such axis, it has {spell(tuple(map(str, array.dims)))!r}")
+    return str(dim)
+
+
+def _one_axis(array: xr.DataArray, dim: str | None) -> str:
+    axes = reduced(array, dim)
+    if len(axes) != 1:
+        raise AxesError(f"the images lie along {', '.join(map(repr, axes))}: name one with dim=")
+    return axes[0]
+
+
+def _verdict(value: Any) -> bool:
+    if np.ndim(value) or not isinstance(value, (bool, np.bool_, int, np.integer, np.ndarray)):
+        raise TypeError(f"the predicate returned {value!r}: expected True or False for each image")
+    return bool(value)
+
+
+def _callable(func: Any) -> None:
+    if not callable(func):
+        raise TypeError(f"func={func!r} ({type(func).__name__}): expected a function of one image")
+
+
+def _each(array: xr.DataArray, axes: Sequence[str], progress: bool | None, what: str,
+          ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:  # fmt: skip
+    """Iterate over images in order; each chunk is read once, one row of chunks is held."""
+    choice("progress", progress, (None, True, False))
+    return counted(_images(array, axes), math.prod(array.sizes[a] for a in axes), progress, what)
+
+
+def _images(array: xr.DataArray, axes: Sequence[str]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    data = lazy(array.transpose(*axes, ...))
+    lead = len(axes)
+    whole = data.rechunk(dict.fromkeys(range(1, lead), -1))
+    start = 0
+    for n in whole.chunks[0] if lead else ():
+        block = np.asarray(whole[start : start + n].compute())
+        for place in np.ndindex(block.shape[:lead]):
+            yield (start + place[0], *place[1:]), block[place]
+        start += n
+
+
+def _respaced(picked: Any, old: Any, factors: Mapping[str, int]) -> Any:
+    changed = {}
+    for axis, factor in factors.items():
+        if axis in picked.coords and factor != 1:
+            coord = picked[axis].copy(deep=False)
+            step = spacing_of(old[axis])
+            coord.attrs = {k: v for k, v in coord.attrs.items() if k != "spacing"}
+            if step is not None and "spacing" in old[axis].attrs:
+                coord.attrs["spacing"] = step * factor
+            changed[axis] = coord.variable
+    return picked.assign_coords(changed)
+
+
+def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
+    import dask.array as da
+
+    dims = tuple(map(str, array.dims))
+    if isinstance(val, xr.DataArray):
+        if missing := [d for d in val.dims if d not in dims]:
+            raise AxesError(f"val has the axis {missing[0]!r}, which the image, with axes {spell(dims)!r}, has not")
+        if wrong := [d for d in val.dims if val.sizes[d] != array.sizes[d]]:
+            raise ValueError(
+                f"val has {val.sizes[wrong[0]]} samples along {wrong[0]!r}, the image {array.sizes[wrong[0]]}"
+            )
+        other: Any = lazy(val.transpose(*[d for d in dims if d in val.dims]))
+        other = other[tuple(slice(None) if d in val.dims else None for d in dims)]
+    elif np.ndim(val):
+        other = val if hasattr(val, "dask") else np.asarray(val)
+        shape = tuple(array.sizes[d] for d in image_axes(array))
+        if other.shape != shape:
+            raise ValueError(
+                f"val has shape {other.shape}: expected that of one image, {shape} ({spell(image_axes(array))})"
+            )
+        other = other[tuple(slice(None) if d in image_axes(array) else None for d in dims)]
+    else:
+        other = val.item() if isinstance(val, np.ndarray) else val
+        if isinstance(other, (str, bytes)) or other is None or not np.isscalar(other):
+            raise TypeError(f"val={val!r} ({type(val).__name__}): expected a number, an array or a DataArray")
+    data = lazy(array)
+    if array.dtype.kind in "biu" and (wide := _as_integer(other)) is not None and _widest(array.dtype, wide):
+        if np.ndim(wide):
+            cut = {k: c for k, c in enumerate(data.chunks) if wide.shape[k] != 1}
+            wide = da.asarray(wide).rechunk(cut)
+        made: Any = da.map_blocks(checked_difference, data, wide, dtype=np.int64, meta=data._meta.astype(np.int64))
+        return with_data(array, made)
+    dtype = promoted(array.dtype, other)
+    if dtype.kind == "O":
+        raise TypeError(f"val has dtype {np.asarray(val).dtype}: expected numbers")
+    other = other.astype(dtype) if hasattr(other, "astype") else dtype.type(other)
+    return with_data(array, da.subtract(data, other, dtype=dtype))
+
+
+def _as_integer(val: Any) -> Any:
+    """Return a number or array of integers with its dtype; None if it is of another kind."""
+    if hasattr(val, "dtype"):
+        return val if val.dtype.kind in "biu" else None
+    if not isinstance(val, int) or isinstance(val, bool):
+        return None
+    if not -(2**63) <= val < 2**64:
+        raise OverflowError(f"val={val}: expected an integer that int64 or uint64 holds")
+    return np.uint64(val) if val >= 2**63 else np.int64(val)
+
+
+def _widest(dtype: np.dtype, val: Any) -> bool:
+    """Whether a difference may need more than 64 bits."""
+    if dtype.itemsize == 8 or np.ndim(val):
+        return max(dtype.itemsize, val.dtype.itemsize) == 8
+    return abs(int(val)) >= 2**62
+
+
+# folding
+
+
+def _folded(
+    array: xr.DataArray, func: Any, axes: Sequence[str], associative: bool, keepdims: bool, dtype: Any
+) -> xr.DataArray:
+    rest = [d for d in map(str, array.dims) if d not in axes]
+    data = lazy(array.transpose(*axes, *rest))
+    if not math.prod(data.shape[: len(axes)]):
+        raise ValueError(f"reduce: there is no image along {spell(tuple(axes))!r}")
+    ufunc = isinstance(func, np.ufunc)
+    if ufunc and dtype is None:
+        dtype = func.reduce(np.zeros((2,), data.dtype)).dtype
+    dtype = np.dtype(data.dtype if dtype is None else dtype)
+    whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
+    result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
+    if keepdims:
+        sizes = [1 if d in axes else array.sizes[d] for d in map(str, array.dims)]
+        return with_data(array, result.reshape(sizes))
+    return with_data(array, result, rest)
+
+
+def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool) -> dask.array.Array:
+    from dask.base import tokenize
+
+    name = f"reduce-{tokenize(data.name, func, lead, str(dtype), associative)}"
+    graph: dict[Any, Any] = {}
+    for place in np.ndindex(*data.numblocks[lead:]):
+        keys = [(data.name, k, *(0,) * (lead - 1), *place) for k in range(data.numblocks[0])]
+        if associative:
+            partial = [(f"part-{name}", k, *place) for k in range(len(keys))]
+            graph.update(
+                {
+                    p: (functools.partial(_fold, func, lead, dtype, False), None, key)
+                    for p, key in zip(partial, keys, strict=True)
+                }
+            )
+            graph[(name, *place)] = (functools.partial(_fold_parts, func, dtype), partial)
+            continue
+        state = None
+        for k, key in enumerate(keys):
+            last = k == len(keys) - 1
+            target = (name, *place) if last else (f"part-{name}", k, *place)
+            graph[target] = (functools.partial(_fold, func, lead, dtype, last), state, key)
+            state = target
+    return new_array(name, graph, data.chunks[lead:], dtype, [data])
+
+
+def _fold(func: Any, lead: int, dtype: np.dtype, final: bool, state: np.ndarray | None, block: np.ndarray) -> Any:
+    """Fold the images of a block into the state."""
+    ufunc = isinstance(func, np.ufunc)
+    for image in block.reshape(-1, *block.shape[lead:]):
+        if ufunc:
+            image = image.astype(dtype, copy=False)
+        if state is None:
+            state = image
+            continue
+        state = np.asarray(func(state, image))
+        if state.shape != image.shape:
+            raise ValueError(f"reduce: func returned shape {state.shape}, expected that of an image, {image.shape}")
+        if state.dtype != dtype:
+            raise TypeError(f"reduce: func returned {state.dtype}, expected {dtype}: pass dtype={str(state.dtype)!r}")
+    return state if state is None or not final else state.astype(dtype, copy=False)
+
+
+def _fold_parts(func: Any, dtype: np.dtype, parts: Sequence[np.ndarray | None]) -> np.ndarray:
+    return functools.reduce(func, [p for p in parts if p is not None]).astype(dtype, copy=False)

@@ -1,0 +1,1 @@
+"""Image stacks for CAREamics."""

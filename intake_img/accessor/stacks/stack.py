@@ -1,0 +1,501 @@
+"""Image stacks: SC(Z)YX views of unread pixels from which patches are cut, after the protocol of CAREamics.
+
+`ImageStack` is the one class; it knows how a patch becomes a region of the file, where it is zero, and that pixels
+in memory or memory-mapped are copied without a detour. How axes merge is known to `stack_axes`, where stacks come from
+to `stack_sources`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import index
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from intake_img.accessor.stacks.axes import Merge, spelled
+from intake_img.errors import SourceChangedError
+from intake_img.formats.source import FileReader
+from intake_img.model.pixels import Pixels, Region, _Memory
+from intake_img.storage.files import File
+from intake_img.storage.handles import POOL
+
+__all__ = ["ImageStack", "WholeFile"]
+
+_TRUSTED = 0.001
+"""Seconds for which a memory-mapped file is taken to be the one that was just looked at."""
+
+
+class ImageStack:
+    """Patches of an image whose pixels stay in its file: the ``ImageStack`` protocol of CAREamics.
+
+    Made by ``ds.img.stack``, `CziStack`, `FileStack`, `MemoryStack` and `ZarrStack`. A stack pickles as names, so that
+    worker processes, forked or spawned, open the file by themselves; it may be read from many threads.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        Unread pixels, with the axes of `merge`.
+    merge : Merge
+        How the axes become SC(Z)YX.
+    dtype : dtype, optional
+        Of the patches; the file's own by default, so that no value changes.
+    source : Path or str
+        Where the image comes from; opens the same stack again.
+    data_path : Path or str, optional
+        `source` without the scene.
+    scene : int or str, optional
+        The scene of the file.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        merge: Merge,
+        *,
+        dtype: Any = None,
+        source: Path | str = "array",
+        data_path: Path | str | None = None,
+        scene: int | str | None = None,
+    ) -> None:
+        self._merge = merge
+        self._native = pixels.dtype
+        self._tiles = pixels.tiles
+        self._pixels, places = pixels.plain()
+        self._dtype = pixels.dtype if dtype is None else np.dtype(dtype)
+        self._source = source
+        self._data_path = source if data_path is None else data_path
+        self._scene = scene
+        self._parts = _Parts(merge, places)
+        self._sample_shape = merge.lengths(merge.samples)
+        self._space = merge.lengths(merge.space)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._loaded: np.ndarray | None = None
+        self._direct: np.ndarray | None = None  # samples, channels and space of pixels that can be copied
+        self._stamp: tuple[Any, ...] | None = None  # of the file that `_direct` maps
+        self._good_until = 0.0
+        self._looked = False  # whether it is known if there is a `_direct`
+
+    # what the protocol names
+
+    @property
+    def source(self) -> Path | str:
+        """Where the image comes from: absolute, with ``@scene`` where a scene was chosen; ``"array"`` for arrays."""
+        return self._source
+
+    @property
+    def data_path(self) -> Path | str:
+        """`source` without the scene."""
+        return self._data_path
+
+    @property
+    def scene(self) -> int | str | None:
+        """The scene that was chosen, None if none was."""
+        return self._scene
+
+    @property
+    def axes(self) -> str:
+        """Axes of the stack: ``"SCYX"``, ``"SCZYX"`` or ``"SCTYX"``."""
+        return self._merge.stack_axes
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape of the stack, in the order of `axes`."""
+        return self._merge.stack_shape
+
+    @property
+    def data_dtype(self) -> np.dtype:
+        """Dtype of the patches."""
+        return self._dtype
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before they were merged, in capitals: S for samples, T, C, Z, Y, X; R, I, H, V, B of CZI files."""
+        return spelled(self._merge.axes)
+
+    @property
+    def original_data_shape(self) -> tuple[int, ...]:
+        """Shape before axes were merged, in the order of `original_axes`."""
+        return self._merge.shape
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of what is decoded at once (of a shard: an inner chunk), in the order of `original_axes`."""
+        return self._tiles
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of the shards of a sharded Zarr array, in the order of `original_axes`; None for all else."""
+        reader = self._pixels.reader
+        own = reader.shards() if isinstance(reader, FileReader) else getattr(reader, "shard_shape", None)
+        if own is None:
+            return None
+        by_axis = dict(zip(self._parts.axes, own, strict=True))
+        return tuple(by_axis.get(a, 1) for a in self._merge.axes)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self.data_shape[0]
+
+    def __repr__(self) -> str:
+        scene = f", scene={self.scene!r}" if self.scene is not None else ""
+        return (
+            f"<{type(self).__name__} {self.axes} {self.data_shape} {self.data_dtype} of {self.original_axes} "
+            f"{self.original_data_shape}, {str(self.data_path)!r}{scene}>"
+        )
+
+    # patches
+
+    def extract_patch(self, sample_idx: int, channels: Sequence[int] | None, coords: Sequence[int],
+                      patch_size: Sequence[int]) -> np.ndarray:  # fmt: skip
+        """Cut one patch; what lies outside of the image is zero.
+
+        Only the tiles that the patch touches are read, without any dask graph unless the data were computed lazily.
+
+        Parameters
+        ----------
+        sample_idx : int
+            Number of the sample; negative ones count from the end.
+        channels : sequence of int, or None
+            Numbers of the channels, in any order, negative ones from the end; None for all.
+        coords : sequence of int
+            First pixel of the patch, (Z)YX; may be negative.
+        patch_size : sequence of int
+            Size of the patch, (Z)YX.
+
+        Returns
+        -------
+        ndarray of shape (C, (Z), Y, X)
+            A new array of `data_dtype`.
+
+        Raises
+        ------
+        IndexError
+            If there is no such sample.
+        ValueError
+            If there is no such channel, none was asked for, or `coords` and `patch_size` do not fit the stack.
+        SourceChangedError
+            If the file was changed or replaced since the stack was made.
+        """
+        space = self._space
+        if len(coords) != len(space) or len(patch_size) != len(space):
+            raise self._wrong_dimensions(coords, patch_size)
+        sample = self._sample(sample_idx)
+        picked = slice(None) if channels is None else self._channels(channels)
+        windows, places = _clipped(coords, patch_size, space)
+        if places is None:
+            direct = self._direct if self._looked else self._look()
+            if direct is not None:
+                if self._stamp is not None:
+                    self._check()
+                return _copied(direct, sample, picked, windows, self._dtype)
+        count = self.data_shape[1] if channels is None else len(channels)
+        out = (np.empty if places is None else np.zeros)((count, *map(index, patch_size)), self._dtype)
+        if all(w.stop > w.start for w in windows):
+            self._fill(out if places is None else out[(slice(None), *places)], sample, picked, windows)
+        return out
+
+    def _fill(self, out: np.ndarray, sample: tuple[int, ...], picked: Any, windows: list[slice]) -> None:
+        """Fill `out` (channels and space) with pixels that lie inside of the image."""
+        direct = self._look()
+        if direct is not None:
+            if self._stamp is not None:
+                self._check()
+            out[...] = _copied(direct, sample, picked, windows, self._dtype)
+            return
+        if self._dtype != self._native:
+            native = np.empty(out.shape, self._native)
+            self._read(native, sample, picked, windows)
+            out[...] = native
+        else:
+            self._read(out, sample, picked, windows)
+
+    def _read(self, out: np.ndarray, sample: tuple[int, ...], picked: Any, windows: list[slice]) -> None:
+        lengths = self._merge.lengths(self._merge.channels)
+        samples = [slice(k, k + 1) for k in sample]
+        chosen: list[slice]
+        for first, last, at in _runs(picked, self.data_shape[1], single=len(lengths) == 2):
+            if len(lengths) == 2 and last - first == 1:
+                chosen = [slice(k, k + 1) for k in divmod(first, lengths[1])]
+            else:
+                chosen = [slice(first, last)] if len(lengths) == 1 else [slice(0, n) for n in lengths]
+            region, view = self._parts.region(samples, chosen, windows, out[at : at + last - first])
+            self._pixels.read_into(region, view)
+
+    def _sample(self, sample_idx: int) -> tuple[int, ...]:
+        n = index(sample_idx)
+        count = self._merge.stack_shape[0]
+        if not -count <= n < count:
+            raise IndexError(
+                f"sample_idx={n} is out of range: the stack has {count} sample{'s' * (count != 1)} "
+                f"(0 to {count - 1}; original axes {self.original_axes}, shape {self.original_data_shape})"
+            )
+        n %= count
+        lengths = self._sample_shape
+        if len(lengths) < 2:
+            return (n,) if lengths else ()
+        place = []
+        for length in reversed(lengths):
+            n, k = divmod(n, length)
+            place.append(k)
+        return tuple(reversed(place))
+
+    def _channels(self, channels: Sequence[int]) -> slice | list[int]:
+        count = self.data_shape[1]
+        found = [index(k) for k in channels]
+        if not found:
+            raise ValueError(f"channels=[] asks for no channel: give some of 0 to {count - 1}, or None for all {count}")
+        for k in found:
+            if not -count <= k < count:
+                raise ValueError(
+                    f"Channel index {k} is out of bounds for data with {count} channel{'s' * (count != 1)}: "
+                    f"channels={list(channels)!r}, allowed are 0 to {count - 1}, or None for all"
+                )
+        first = found[0] % count
+        if all(k % count == first + n for n, k in enumerate(found)):
+            return slice(first, first + len(found))
+        return [k % count for k in found]
+
+    def _wrong_dimensions(self, coords: Sequence[int], patch_size: Sequence[int]) -> ValueError:
+        wanted, given = len(self._space), len(patch_size)
+        if len(coords) != given:
+            return ValueError(
+                f"Patch coordinates and patch size must have the same dimensions, but coords={tuple(coords)} has "
+                f"{len(coords)} and patch_size={tuple(patch_size)} has {given}: give {wanted} each ({self.axes[2:]})"
+            )
+        hint = ""
+        if given == 3:
+            hint = ": make the stack with depth_axis='Z' or 'T', or give two numbers each (YX)"
+        elif given == 2:
+            hint = f": give three numbers each ({self.axes[2:]}), or make the stack with depth_axis='none'"
+        return ValueError(
+            f"Requested a {given}D patch (patch_size={tuple(patch_size)}) from a {wanted}D image stack with axes "
+            f"{self.axes}{hint}"
+        )
+
+    # pixels that need no reading
+
+    def _look(self) -> np.ndarray | None:
+        """Return the pixels as an array, where they are loaded, in memory, or memory-mapped as they lie in the file."""
+        if not self._looked:
+            reader = self._pixels.reader
+            array = self._loaded
+            if array is None and isinstance(reader, _Memory):
+                array = reader.array
+            elif array is None and isinstance(reader, FileReader):
+                array = reader.mapped()
+                if array is not None:
+                    reader.check()
+                    self._path, self._stamp = reader.file.path, reader.file.stamp()
+            elif array is None and isinstance(reader, WholeFile):
+                self.load()
+                array = self._loaded
+            self._direct = None if array is None else self._parts.arranged(array)
+            self._looked = True
+        return self._direct
+
+    def _check(self) -> None:
+        """Raise `SourceChangedError` before memory-mapped pixels are touched that are no longer those.
+
+        Patches of a memory map cost less than this: it looks at the file once in a while.
+        """
+        if (now := perf_counter()) < self._good_until:
+            return
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_mtime_ns, found.st_size, found.st_ino) != self._stamp:
+            raise SourceChangedError(f"{self._path} was changed or replaced since it was opened: make the stack again")
+        self._good_until = now + _TRUSTED
+
+    # files
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the pixels are in memory."""
+        return self._loaded is not None or isinstance(self._pixels.reader, _Memory)
+
+    def load(self) -> None:
+        """Read all pixels into memory, so that patches are copies; never necessary.
+
+        Raises
+        ------
+        TooLargeError
+            If they do not fit into the memory of this machine.
+        """
+        if not self.is_loaded:
+            loaded = self._pixels.read()
+            self._forget()
+            self._loaded = loaded
+
+    def close(self) -> None:
+        """Let go of loaded pixels and of the open file; patches can still be extracted: the file is opened again."""
+        self._forget()
+        if isinstance(self._pixels.reader, FileReader):
+            POOL.shut(self._pixels.reader.key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        state.update(_loaded=None, _direct=None, _stamp=None, _good_until=0.0, _looked=False)
+        return state
+
+    # the way back
+
+    def restore(self, samples: Any) -> Any:
+        """Return an array of axes SC(Z)YX, such as predictions for all samples, with `original_axes`.
+
+        Parameters
+        ----------
+        samples : array
+            All samples in their order. Sizes along Z, Y and X may differ from the stack's, those along C as well where
+            the image has an axis C.
+
+        Returns
+        -------
+        array
+            A view where that is possible.
+
+        Raises
+        ------
+        ValueError
+            If the number of axes, samples or channels does not fit.
+        """
+        return self._merge.restored(samples if hasattr(samples, "transpose") else np.asarray(samples))
+
+
+@dataclass(frozen=True, eq=False)
+class WholeFile:
+    """A file that a function of the user's reads, all of it at once.
+
+    Parameters
+    ----------
+    file : File
+    stamp : tuple
+        What the file looked like when its shape was learnt.
+    read_func : callable
+        Takes the path and returns an array.
+    read_kwargs : mapping
+        Further arguments of `read_func`.
+    """
+
+    file: File
+    stamp: tuple[Any, ...]
+    read_func: Callable[..., Any]
+    read_kwargs: Mapping[str, Any]
+
+    def read(self) -> np.ndarray:
+        """Return what the function reads."""
+        path = Path(self.file.path) if self.file.local else self.file.path
+        return np.asarray(self.read_func(path, **self.read_kwargs))
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if self.file.stamp() != self.stamp:
+            raise SourceChangedError(f"{self.file} was changed or replaced since the stack was made: make it again")
+        out[...] = self.read()[region]
+
+
+class _Parts:
+    """How the axes of plain pixels relate to (samples, channels, space): what turns a patch into a region of them.
+
+    Parameters
+    ----------
+    merge : Merge
+    places : tuple of (int or None)
+        Which axis of the image each axis of the pixels is, as `Pixels.plain` returns it.
+    """
+
+    def __init__(self, merge: Merge, places: Sequence[int | None]) -> None:
+        order = (*merge.samples, *merge.channels, *merge.space)
+        self.axes = tuple(None if k is None else merge.axes[k] for k in places)
+        one = len(order)  # stands for axes of length 1 that the image does not have
+        self._of_axis = tuple(one if a is None else order.index(a) for a in self.axes)
+        self._kept = sorted(set(self._of_axis) - {one})
+        present = [k for k in self._of_axis if k != one]
+        self._transposed = None if present == self._kept else [self._kept.index(k) for k in present]
+        self._lacking = any(k == one for k in self._of_axis)
+        self._spread = tuple(None if k == one else slice(None) for k in self._of_axis)
+        self._unspread = tuple(0 if k == one else slice(None) for k in self._of_axis)
+        self._back = [present.index(k) for k in self._kept]
+        channel = () if merge.channels else (None,)
+        count = len(merge.samples)
+        full = tuple(slice(None) if k in self._kept else None for k in range(len(order)))
+        self._full = (*full[:count], *channel, *full[count:])
+
+    def region(self, samples: list[slice], channels: list[slice], windows: list[slice],
+               out: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:  # fmt: skip
+        """Return the region of the pixels that a patch is, and `out` (channels and space) with their axes."""
+        parts = [*samples, *channels, *windows, slice(0, 1)]
+        region = tuple([parts[k] for k in self._of_axis])
+        view = out.reshape([parts[k].stop - parts[k].start for k in self._kept])  # a view: only axes of length 1 differ
+        if self._transposed is not None:
+            view = view.transpose(self._transposed)
+        return region, view[self._spread] if self._lacking else view
+
+    def arranged(self, array: np.ndarray) -> np.ndarray:
+        """Return a view of all pixels with the axes samples, channels (at least one), space."""
+        return array[self._unspread].transpose(self._back)[self._full]
+
+
+def _clipped(
+    coords: Sequence[int], patch_size: Sequence[int], space: tuple[int, ...]
+) -> tuple[list[slice], list[slice] | None]:
+    """Return the part of a box that lies in the image, and its place in the patch; None for the place if it is all."""
+    windows = []
+    for k, n, m in zip(coords, patch_size, space, strict=True):
+        start, size = index(k), index(n)
+        if start < 0 or size < 0 or start + size > m:
+            return _cropped([index(k) for k in coords], [index(n) for n in patch_size], space)
+        windows.append(slice(start, start + size))
+    return windows, None
+
+
+def _cropped(starts: list[int], sizes: list[int], space: tuple[int, ...]) -> tuple[list[slice], list[slice]]:
+    if min(sizes) < 0:
+        raise ValueError(f"patch_size={tuple(sizes)}: expected numbers of pixels, none of them negative")
+    windows, places = [], []
+    for k, n, m in zip(starts, sizes, space, strict=True):
+        low = min(max(k, 0), m)
+        high = max(min(k + n, m), low)
+        windows.append(slice(low, high))
+        places.append(slice(low - k, high - k))
+    return windows, places
+
+
+def _copied(direct: np.ndarray, sample: tuple[int, ...], picked: Any, windows: list[slice], dtype: Any) -> np.ndarray:
+    """Return a patch of an array whose axes are samples, channels (one axis or two) and space."""
+    several = direct.ndim - len(sample) - len(windows) == 2
+    if not several and isinstance(picked, slice):
+        return direct[(*sample, picked, *windows)].astype(dtype, "C")  # type: ignore[arg-type]
+    key: Any = (*sample, *[slice(None)] * (1 + several), *windows)
+    patch = direct[key]
+    if several:
+        patch = patch.reshape((patch.shape[0] * patch.shape[1], *patch.shape[2:]))
+    return patch[picked].astype(dtype, order="C")
+
+
+def _runs(picked: slice | list[int], count: int, single: bool) -> list[tuple[int, int, int]]:
+    """Cut channels into runs that are read at once: first, last (exclusive), and where the run begins in the patch.
+
+    Parameters
+    ----------
+    picked : slice or list of int
+    count : int
+        Number of all channels.
+    single : bool
+        Runs of one channel each, unless it is all of them.
+    """
+    if isinstance(picked, slice):
+        first, last, _ = picked.indices(count)
+        if not single or last - first == count:
+            return [(first, last, 0)]
+        picked = list(range(first, last))
+    cuts = [0, *(n + 1 for n, (a, b) in enumerate(pairwise(picked)) if single or b != a + 1), len(picked)]
+    return [(picked[a], picked[b - 1] + 1, a) for a, b in pairwise(cuts)]

@@ -1,0 +1,1 @@
+"""Other frameworks, imported when they are asked for."""

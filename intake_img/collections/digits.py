@@ -1,0 +1,109 @@
+"""Numbers in many names at once: where names differ by their digits alone, numpy reads them, not a regex for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+__all__ = ["Numbers", "find_numbers"]
+
+_WIDEST = 18  # digits that an int64 holds
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers in one field of many names.
+
+    Attributes
+    ----------
+    values, starts, stops : ndarray of int
+        The number in each name, and which characters of the name it is.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+
+
+def find_numbers(regex: re.Pattern[str], names: Sequence[str]) -> tuple[np.ndarray, list[Numbers]] | None:
+    """Read the groups of a regex in the names that match it, if all that they hold is digits.
+
+    Parameters
+    ----------
+    regex : re.Pattern
+        Made of literal text, wildcards and groups, as `intake_img.collections.names.Pattern` makes them.
+    names : sequence of str
+
+    Returns
+    -------
+    places : ndarray of int
+        Which of the names match from end to end.
+    groups : list of Numbers
+        Their numbers, for each group.
+    None
+        If the names are not so simple: then the regex must be asked for each.
+    """
+    text = "\0".join(names) + "\0"
+    if not regex.groups or not text.isascii():
+        return None
+    data = np.frombuffer(text.encode(), np.uint8)
+    ends = np.flatnonzero(data == 0)
+    if len(ends) != len(names):
+        return None
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - begins
+    found: list[tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]] = []
+    for length in np.flatnonzero(np.bincount(lengths)).tolist():
+        places = np.flatnonzero(lengths == length)
+        same = _alike(regex, names, places, data[begins[places][:, None] + np.arange(length)])
+        if same is None:
+            return None
+        if len(same[0]):
+            found.append(same)
+    if not found:
+        return np.empty(0, np.intp), [Numbers(*np.empty((3, 0), np.int64)) for _ in range(regex.groups)]
+    places = np.concatenate([at for at, _, _ in found])
+    groups = []
+    for k in range(regex.groups):
+        spans = np.repeat([s[k] for _, _, s in found], [len(at) for at, _, _ in found], axis=0)
+        values = np.concatenate([_numbers(table[:, slice(*s[k])]) for _, table, s in found])
+        groups.append(Numbers(values, spans[:, 0], spans[:, 1]))
+    return places, groups
+
+
+def _alike(regex: re.Pattern[str], names: Sequence[str], places: np.ndarray, table: np.ndarray
+           ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]] | None:  # fmt: skip
+    """Return which names of one length fit, their characters and the place of each group; None if digits do not tell.
+
+    The first that matches stands for all that differ from it by the digits in its groups alone.
+    """
+    tried = ((k, regex.fullmatch(names[place])) for k, place in enumerate(places.tolist()))
+    k, match = next(((k, m) for k, m in tried if m is not None), (0, None))
+    if match is None:
+        return places[:0], table, []
+    spans = [match.span(g) for g in range(1, regex.groups + 1)]
+    between = [match.string[a:b] for (_, a), (b, _) in pairwise(spans)]
+    if any(not 0 < b - a <= _WIDEST for a, b in spans) or any(map(_HAS_DIGIT, between)):
+        return None
+    free = np.zeros(table.shape[1], bool)
+    for a, b in spans:
+        free[a:b] = True
+    digits = table[:, free]
+    fits = (table[:, ~free] == table[k, ~free]).all(1) & ((digits >= 48) & (digits <= 57)).all(1)
+    if not fits[k] or any(regex.fullmatch(names[place]) for place in places[k + 1 :][~fits[k + 1 :]].tolist()):
+        return None
+    return places[fits], table[fits], spans
+
+
+_HAS_DIGIT = re.compile(r"\d").search
+
+
+def _numbers(table: np.ndarray) -> np.ndarray:
+    values = np.zeros(len(table), np.int64)
+    for column in table.T:
+        values = values * 10 + (column - 48)
+    return values

@@ -1,0 +1,696 @@
+"""Many files, one image: a folder, a list, a pattern or the parts of a partitioned image as one lazy array.
+
+One listing of each folder finds the files, their names give the coordinates, the first header gives the rest. The other
+headers are read when their pixels are, and then checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.processing.export import interrupted
+from intake_img.collections.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
+from intake_img.collections.names import Pattern, format_labels, parse_label, split_extension
+from intake_img.collections.partition import staging_of, state_of
+from intake_img.errors import AxesError, FormatError, UnknownFormatError
+from intake_img.formats.registry import autodetect, drivers, find_driver, open_source
+from intake_img.formats.source import FileReader, ImageSource, translated_errors
+from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
+from intake_img.model.image import Coordinate, Image, Variable, recorded_coordinate
+from intake_img.model.pixels import Pixels, Reader, Region
+from intake_img.storage.files import File
+
+__all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """Opens one file of many with the driver that the first one has, or with its own."""
+
+    paths: tuple[str, ...]  # in C order of the grid; "" where there is no file
+    first: str
+    variable: str
+    driver: type[ImageSource]
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    dtype: np.dtype
+    options: tuple[tuple[str, Any], ...]
+    storage_options: tuple[tuple[str, Any], ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def source(self, path: str) -> ImageSource:
+        file = File(path, dict(self.storage_options))
+        if self.named_alike(path):
+            return self._template.beside(file)
+        return open_source(find_driver(file), file, **self._options)
+
+    def named_alike(self, path: str) -> bool:
+        return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        known = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
+        return {**dict(self.options), **known}
+
+    @cached_property
+    def _template(self) -> ImageSource:
+        return open_source(self.driver, File(self.first, dict(self.storage_options)), **self._options)
+
+    @cached_property
+    def _model(self) -> tuple[Reader, Any] | None:
+        """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
+        if self.driver.twin.__func__ is ImageSource.twin.__func__:  # type: ignore[attr-defined]
+            return None
+        try:
+            reader = self.pixels(self.first).reader
+            leaf = _leaf(reader)
+            if leaf is None:
+                return None
+            with contextlib.closing(leaf.driver.open(leaf.file, **dict(leaf.options))) as handle:
+                alike = leaf.driver.twin(handle, leaf.file)  # what is compared is read now
+                if alike is None:
+                    return None
+                alike.close()
+            return reader, handle
+        except (OSError, FormatError):
+            return None
+
+    def pixels(self, path: str) -> Pixels:
+        """Return the pixels of one file, its header checked against the first one's."""
+        image = self.source(path).image()
+        v = image.variables.get(self.variable) or next(iter(image.variables.values()))
+        if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
+            raise FormatError(
+                f"{path} holds {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} holds "
+                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in "
+                "groups with group=True"
+            )
+        return v.pixels
+
+    def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
+        """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
+        if self._model is not None and self.named_alike(path):
+            reader, handle = self._model
+            file = File(path, dict(self.storage_options))
+            with translated_errors(self.driver, file):
+                other = self.driver.twin(handle, file)
+                if other is not None:
+                    with contextlib.closing(other):
+                        _bound(reader, other).read_into(region, out)
+                    return
+        with _PARSING if File(path).local else contextlib.nullcontext():
+            pixels = self.pixels(path)
+        pixels.read_into(region, out)
+
+
+class _Turns:
+    """A lock for parsing headers, which holds the interpreter: threads that wait here do not disturb it."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+_PARSING = _Turns()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Reads regions of one array through an open handle."""
+
+    driver: type[ImageSource]
+    handle: Any
+    address: Any
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if 0 not in out.shape:
+            self.driver.read_region(self.handle, self.address, region, out)
+
+
+def _leaf(reader: Any) -> FileReader | None:
+    while not isinstance(reader, FileReader) and hasattr(reader, "reader"):
+        reader = reader.reader
+    return reader if isinstance(reader, FileReader) and reader.file.local else None
+
+
+def _bound(reader: Any, handle: Any) -> Reader:
+    """Return a reader that reads what `reader` does from a file that is open."""
+    if isinstance(reader, FileReader):
+        return _Opened(reader.driver, handle, reader.address)
+    return replace(reader, reader=_bound(reader.reader, handle))
+
+
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """Reads an array of which each step along the first axes is a file."""
+
+    files: _Files
+    grid: tuple[int, ...]
+    fill: Any = 0
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        files = self.files
+        stamps = np.array([_stamp(p) for p in files.paths], np.int64)
+        facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
+        return normalize_token(("\0".join(files.paths), stamps, *facts))
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        n = len(self.grid)
+        for place in product(*(range(s.start, s.stop) for s in region[:n])):
+            path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
+            part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
+            if path:
+                self.files.read_into(path, region[n:], part)
+            else:
+                part[...] = self.fill
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        info = os.stat(path)
+    except (OSError, ValueError):
+        return 0, 0
+    return info.st_mtime_ns, info.st_size
+
+
+class SequenceSource(ImageSource):
+    """Base of the sources that make one image of many files."""
+
+    def __init__(self, uri: Any, *, axis: str, missing: str, verify: bool, group: bool,
+                 member_options: Mapping[str, Any] | None, **options: Any) -> None:  # fmt: skip
+        super().__init__(uri, **options)
+        if missing not in ("error", "fill"):
+            raise ValueError(f"missing={missing!r}: expected 'error' or 'fill'")
+        self.axis = check_axes(axis, 1)[0]
+        self.missing, self.verify, self.group = missing, _flag(verify, "verify"), _flag(group, "group")
+        self.member_options = dict(member_options or {})
+
+    def find(self) -> list[Listing]:
+        """Return the files with the labels that their names carry, a listing for each set of fields."""
+        raise NotImplementedError
+
+    @cached_property
+    def found(self) -> list[Listing]:
+        """The files, found once."""
+        return self.find()
+
+    @property
+    def files(self) -> list[str]:
+        """The files that make the image."""
+        return [path for listing in self.found for path in listing.in_order().paths]
+
+    def _images(self) -> tuple[Image, Image]:
+        if self._image is None:
+            original = self._compose(self.found)
+            overrides = {k: self.metadata[k] for k in ("axes", "spacing", "spacing_units", "coords")
+                         if self.metadata.get(k) is not None}  # fmt: skip
+            self._image = original.overruled(**overrides), original
+        return self._image
+
+    def groups(self) -> dict[str, Image]:
+        """Return an image for each shape and dtype that occurs among the files, by ``"<shape>-<dtype>"``."""
+        alike: dict[tuple[Any, ...], dict[int, list[int]]] = {}
+        for n, listing in enumerate(self.found):
+            for k, path in enumerate(listing.paths):
+                v = next(iter(self.member(path).image().variables.values()))
+                key = (v.axes, v.pixels.shape, v.pixels.dtype.name)
+                alike.setdefault(key, {}).setdefault(n, []).append(k)
+        return {
+            f"{'x'.join(map(str, shape))}-{dtype}": self._compose(
+                [self.found[n].take(places) for n, places in members.items()], fill_gaps=True
+            )
+            for (_, shape, dtype), members in alike.items()
+        }
+
+    def datatree(self, **options: Any) -> xr.DataTree:
+        """Return a DataTree with one Dataset for each shape and dtype that occurs among the files."""
+        nodes = {}
+        for name, image in self.groups().items():
+            chunks = options.get("chunks", self.chunks)
+            nodes[name] = image.to_xarray(
+                uri=self.uri, driver=self.name_of_driver(), order=self.output_axis_order, chunks=chunks
+            )
+        return xr.DataTree.from_dict(nodes)
+
+    def member(self, path: str) -> ImageSource:
+        """Return the source of one of the files."""
+        options = dict(self.member_options)
+        if self.storage_options:
+            options["storage_options"] = self.storage_options
+        return autodetect(path if self.file.local else File(path, self.storage_options), **options)
+
+    def _compose(self, found: Sequence[Listing], fill_gaps: bool = False) -> Image:
+        listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
+        if not any(map(len, listings.values())):
+            raise FileNotFoundError(f"no image file fits {self.uri}")
+        head = self.member(_first_path(next(iter(listings.values())))).image()
+        whole = head.partition
+        order = format_labels(whole.get("variables", []))
+        if lost := [n for n in order if n not in listings and len(order) > 1]:
+            raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
+        spread: dict[str, Coordinate] = {}
+        coords: dict[str, Coordinate] = {}
+        even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
+        variables: dict[str, Variable] = {}
+        for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
+            listing = listings[label]
+            start = self.member(_first_path(listing))
+            image = start.image()
+            # each file knows the coordinates of the axes of its own variable
+            spread |= {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
+            coords = {k: c for k, c in image.coords.items() if k not in spread} | coords
+            even = {k: {**getattr(image, k), **known} for k, known in even.items()}
+            axes, labels = _grid(listing, spread, image)
+            paths = self._places(listing, axes, labels, fill_gaps)
+            for key, v in image.variables.items():
+                name = str(parse_label(label)) if label else key
+                variables[name] = self._variable(start, key, v, axes, labels, paths)
+            for axis in [a for a in axes if a not in image.partition.get("axes", [])]:
+                coords.setdefault(axis, Coordinate((axis,), _values(labels[axis])))
+            if listing.numbered:
+                coords.pop(self.axis, None)
+                if listing.values is not None:
+                    coords[self.axis] = Coordinate((self.axis,), np.asarray(listing.values))
+        coords.update(spread)
+        keep = {a for v in variables.values() for a in v.axes}
+        coords = {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
+        header = {**head.header, "files": sum(map(len, listings.values()))}
+        image = replace(
+            head, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",), header=header, **even
+        )
+        if self.verify:
+            self._verify(image)
+        return image
+
+    def _places(self, listing: Listing, axes: Sequence[str], labels: Mapping[str, Sequence[str]], fill_gaps: bool
+                ) -> tuple[str, ...]:  # fmt: skip
+        """Return the paths in C order of the grid, empty where there is none."""
+        grid = [len(labels[a]) for a in axes]
+        columns = [listing.fields[a].along(labels[a]) for a in axes]
+        at = np.ravel_multi_index(columns, grid) if axes else np.zeros(len(listing), int)
+        size = int(np.prod(grid, dtype=int))
+        counts = np.bincount(at, minlength=size)
+        if counts.max(initial=0) > 1:
+            twice = [listing.paths[k] for k in np.flatnonzero(at == int(counts.argmax())).tolist()]
+            raise AxesError(f"{twice[0]} and {twice[1]} have the same place; give the pattern more fields")
+        if self.missing == "error" and not fill_gaps and not counts.all():
+            lost = np.flatnonzero(counts == 0)
+            shown = []
+            for k in lost[:10]:
+                place = [int(j) for j in np.unravel_index(int(k), grid)]
+                shown.append(" ".join(f"{a}={labels[a][j]}" for a, j in zip(axes, place, strict=True)))
+            raise FileNotFoundError(
+                f"{self.uri}: {len(lost)} of {size} files are missing: {'; '.join(shown)}"
+                f"{'; …' if len(lost) > 10 else ''}; missing='fill' puts zeros in their place"
+            )
+        paths = np.full(size, "", dtype=object)
+        paths[at] = listing.paths
+        return tuple(paths)
+
+    def _variable(self, start: ImageSource, key: str, v: Variable, axes: Sequence[str],
+                  labels: Mapping[str, Sequence[str]], paths: tuple[str, ...]) -> Variable:  # fmt: skip
+        files = _Files(
+            paths,
+            str(start.file),
+            key,
+            type(start),
+            v.pixels.shape,
+            v.axes,
+            v.pixels.dtype,
+            tuple(sorted(self.member_options.items())),
+            tuple(sorted(self.storage_options.items())),
+        )
+        if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
+            raise AxesError(
+                f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
+                "call that of the names otherwise"
+            )
+        grid = tuple(len(labels[a]) for a in axes)
+        shape = (*grid, *v.pixels.shape)
+        tiles = (1,) * len(grid) + tuple(max(c) for c in v.pixels.auto_chunks())
+        pixels = Pixels(_Members(files, grid), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
+        kept = [k for k, a in enumerate(v.axes) if a not in axes]
+        pixels = pixels.reshape([*range(len(grid)), *(k + len(grid) for k in kept)])
+        whole = Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
+        return _ordered(whole, start.image().partition.get("order"))
+
+    def _verify(self, image: Image) -> None:
+        """Read all headers and compare them with the first."""
+        for v in image.variables.values():
+            reader: Any = v.pixels.reader
+            while not isinstance(reader, _Members):
+                reader = reader.reader
+            for path in filter(None, reader.files.paths):
+                reader.files.pixels(path)
+
+    def _close(self) -> None:
+        self.__dict__.pop("found", None)
+        super()._close()
+
+
+def _ordered(v: Variable, order: Any) -> Variable:
+    """Return a variable with its axes in the recorded order, where that is known and fits."""
+    axes = tuple(map(str, order)) if isinstance(order, list) else v.axes
+    if axes == v.axes or sorted(axes) != sorted(v.axes):
+        return v
+    return Variable(v.pixels.transpose([v.axes.index(a) for a in axes]), axes, v.attrs)
+
+
+def _first_path(listing: Listing) -> str:
+    """The file whose labels come first: its header stands for all."""
+    firsts = np.logical_and.reduce([column.codes == 0 for column in listing.fields.values()])
+    return listing.paths[int(np.argmax(firsts))]  # the first of all, if there is none
+
+
+def _grid(
+    listing: Listing, spread: Mapping[str, Coordinate], head: Image
+) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """Return the axes in the names and the labels along each: in the order that was recorded, else in natural order."""
+    axes = list(canonical_order([a for a in listing.fields if a != "var"]))
+    recorded = head.partition
+    labels: dict[str, Sequence[str]] = {}
+    for axis in axes:
+        seen = listing.fields[axis].labels
+        c = spread.get(axis)
+        known: list[str] = []
+        if c is not None and c.axes == (axis,):
+            known = format_labels(c.values)
+        elif axis in recorded.get("axes", []):
+            known = format_labels(range(recorded["shape"][recorded["axes"].index(axis)]))
+        labels[axis] = known if known and set(seen) <= set(known) else seen
+    return axes, labels
+
+
+def _values(labels: Sequence[str]) -> np.ndarray:
+    values = [parse_label(text) for text in labels]
+    if any(isinstance(v, str) for v in values):
+        values = [v if isinstance(v, str) else text for v, text in zip(values, labels, strict=True)]
+    return np.asarray(values)
+
+
+class FilePatternSource(SequenceSource):
+    """Files whose names fit a pattern as one image.
+
+    Parameters
+    ----------
+    uri : str
+        ``d/f.i_{i}.c_{c}.tif``: a field is an axis, or ``var`` for variables; fields may be in folders
+        (``pos_{i}/t_{t}.tif``); ``{z:03d}`` for three digits or more; ``*``, ``?`` and ``**`` match anything. A pattern
+        without fields gives the axis `axis`, in natural order of the paths. A plain name stands for the parts that
+        ``imsave(..., partition=)`` wrote for it.
+    axis : str
+        Axis of the files where the names carry none.
+    missing : "error" or "fill"
+        What to do where a file of the grid does not exist.
+    verify : bool
+        Read all headers now, instead of each with its pixels.
+    group : bool
+        Allow files of several shapes: `imload` then returns a DataTree with one Dataset for each.
+    start, stop : int, optional
+        A slice of the files, in order.
+    member_options : mapping, optional
+        Options of the driver that reads each file, e.g. ``{"scene": 1}``.
+    chunks, output_axis_order, metadata, storage_options
+        As for every source.
+    """
+
+    name = "filepattern"
+    format_name = "files that fit a pattern"
+
+    def __init__(
+        self,
+        uri: Any,
+        *,
+        axis: str = "i",
+        missing: str = "error",
+        verify: bool = False,
+        group: bool = False,
+        start: int | None = None,
+        stop: int | None = None,
+        member_options: Mapping[str, Any] | None = None,
+        chunks: Any = "auto",
+        output_axis_order: str | None = CANONICAL,
+        metadata: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            uri,
+            axis=axis,
+            missing=missing,
+            verify=verify,
+            group=group,
+            member_options=member_options,
+            chunks=chunks,
+            output_axis_order=output_axis_order,
+            metadata=metadata,
+            storage_options=storage_options,
+        )
+        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
+
+    def find(self) -> list[Listing]:
+        if not re.search(r"[{}*?\[]", self.file.path):
+            return parts(self.file)
+        listing = find_pattern(Pattern(self.file.path), self.file.storage_options)
+        if (self.start, self.stop) != (None, None):
+            listing = listing.in_order().take(range(len(listing))[self.start : self.stop])
+        return [numbered(listing, self.axis)]
+
+
+class DirectorySource(SequenceSource):
+    """All images in a folder as one.
+
+    Parameters
+    ----------
+    uri : str
+        The folder.
+    ext : str, optional
+        Extension of the files that count, e.g. ``".tif"``; by default the known one that most files have.
+    recursive : bool
+        Take the files in folders below as well.
+    axis, missing, verify, group, start, stop, member_options
+        As for `FilePatternSource`. Files that are the parts of one image (``name.t_0.tif``, ...) are put together by
+        the labels in their names; others are numbered along `axis`, with their names as labels if that is ``i``.
+    chunks, output_axis_order, metadata, storage_options
+        As for every source.
+    """
+
+    name = "directory"
+    format_name = "folder of image files"
+    folder = True
+
+    def __init__(
+        self,
+        uri: Any,
+        *,
+        ext: str | None = None,
+        recursive: bool = False,
+        axis: str = "i",
+        missing: str = "error",
+        verify: bool = False,
+        group: bool = False,
+        start: int | None = None,
+        stop: int | None = None,
+        member_options: Mapping[str, Any] | None = None,
+        chunks: Any = "auto",
+        output_axis_order: str | None = CANONICAL,
+        metadata: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            uri,
+            axis=axis,
+            missing=missing,
+            verify=verify,
+            group=group,
+            member_options=member_options,
+            chunks=chunks,
+            output_axis_order=output_axis_order,
+            metadata=metadata,
+            storage_options=storage_options,
+        )
+        self.ext, self.recursive = ext, _flag(recursive, "recursive")
+        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
+
+    def find(self) -> list[Listing]:
+        if interrupted(self.file):
+            raise FormatError(f"a write into {self.file} was interrupted: its files are not complete, write them again")
+        listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
+        if not len(listing):
+            raise FileNotFoundError(
+                f"the folder {self.file} holds no image{f' ending in {self.ext}' if self.ext else ''}"
+            )
+        listing = listing.take(range(len(listing))[self.start : self.stop])
+        return [parts_of_one(listing, _extensions()) or numbered(listing, self.axis)]
+
+
+class ImageListSource(SequenceSource):
+    """A list of files as one image.
+
+    Parameters
+    ----------
+    uri : sequence of str
+        Paths or URLs; their order is kept.
+    axis, missing, verify, group, member_options
+        As for `FilePatternSource`.
+    labels : sequence, optional
+        Coordinates along `axis`; by default the names of the files if that is ``i``.
+    chunks, output_axis_order, metadata, storage_options
+        As for every source.
+    """
+
+    name = "imagelist"
+    format_name = "list of image files"
+
+    def __init__(
+        self,
+        uri: Sequence[Any],
+        *,
+        axis: str = "i",
+        labels: Sequence[Any] | None = None,
+        missing: str = "error",
+        verify: bool = False,
+        group: bool = False,
+        member_options: Mapping[str, Any] | None = None,
+        chunks: Any = "auto",
+        output_axis_order: str | None = CANONICAL,
+        metadata: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(uri, (str, os.PathLike)) or not len(uri):
+            raise ValueError(f"expected a list of paths, got {uri!r}")
+        self._list = [File.parse(u, storage_options) for u in uri]
+        super().__init__(
+            self._list[0],
+            axis=axis,
+            missing=missing,
+            verify=verify,
+            group=group,
+            member_options=member_options,
+            chunks=chunks,
+            output_axis_order=output_axis_order,
+            metadata=metadata,
+            storage_options=storage_options,
+        )
+        if labels is not None and len(labels) != len(self._list):
+            raise ValueError(f"{len(labels)} labels for {len(self._list)} files")
+        self.labels = None if labels is None else list(labels)
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "uri": [f.path for f in self._list]}
+
+    def find(self) -> list[Listing]:
+        paths = [f.path for f in self._list]
+        names = [path.rsplit("/", 1)[-1] for path in paths]
+        return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
+
+
+def _whole(value: Any, what: str) -> int | None:
+    """A number or None, also as the text that a template of a catalog makes of it."""
+    if value is None or (isinstance(value, str) and value in ("", "None")):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
+        return int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise TypeError(f"{what}={value!r}: expected a whole number or None")
+
+
+def _flag(value: Any, what: str) -> bool:
+    """True or False, also as text."""
+    known = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
+    found = known.get(str(value).lower())
+    if found is None:
+        raise TypeError(f"{what}={value!r}: expected True or False")
+    return found
+
+
+def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
+    """Return the source of many files that a list, folder, pattern or name of parts stands for, or None.
+
+    Parameters
+    ----------
+    uri : str, os.PathLike, or list of these
+    options : mapping
+        Options of the source.
+    """
+    if isinstance(uri, (list, tuple)):
+        return ImageListSource(uri, **sequence_options(ImageListSource, options))
+    file = File.parse(uri, options.get("storage_options"))
+    if file.exists():
+        if file.is_folder():
+            try:
+                find_driver(file)
+            except UnknownFormatError as exc:
+                folder = DirectorySource(file, **sequence_options(DirectorySource, options))
+                try:
+                    folder.found  # noqa: B018  (listed once, kept)
+                except FileNotFoundError as nothing:
+                    raise nothing if set(options) & {"ext", "recursive", "start", "stop"} else exc from None
+                return folder
+        return None
+    if re.search(r"[{*?\[]", file.path):
+        return FilePatternSource(file, **sequence_options(FilePatternSource, options))
+    found = parts(file)
+    if found:
+        source = FilePatternSource(file, **sequence_options(FilePatternSource, options))
+        source.__dict__["found"] = found  # listed once
+        return source
+    return None
+
+
+def parts(file: File) -> list[Listing]:
+    """Return the parts of a partitioned image called `file`, none if there are none.
+
+    Raises
+    ------
+    FormatError
+        If the write of the image was interrupted; not if an earlier image of that name is still whole.
+    """
+    stem, extension = split_extension(file.name, _extensions())
+    found = find_parts(file, stem, extension)
+    if staging_of(file).exists() and (not found or (state_of(file) or {}).get("committing")):
+        raise FormatError(
+            f"the write of {file} was interrupted: it is not complete; save it again with resume=True or overwrite=True"
+        )
+    return found
+
+
+def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort options into those of the sequence and those of the driver of each file."""
+    import inspect
+
+    own = inspect.signature(cls).parameters
+    mine = {k: v for k, v in options.items() if k in own}
+    theirs = {k: v for k, v in options.items() if k not in own}
+    if theirs:
+        mine["member_options"] = {**(mine.get("member_options") or {}), **theirs}
+    return mine
+
+
+def _extensions(folders: bool = False) -> set[str]:
+    return {e for cls in drivers().values() for e in cls.extensions if cls.folder or not folders}

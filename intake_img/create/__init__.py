@@ -1,0 +1,653 @@
+"""Datasets from arrays, lists, files and random numbers: the loaders that thunder's users know, each of them lazy.
+
+Thunder: https://github.com/thunder-project/thunder. Its ``npartitions``, ``engine`` and ``credentials`` are ``chunks``,
+dask's schedulers and ``storage_options`` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.bridges.spark import Records, find_records
+from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
+from intake_img.create.examples import example_image, example_names
+from intake_img.errors import AxesError, FormatError
+from intake_img.model.axes import CANONICAL, check_axes
+from intake_img.model.image import Image, Variable
+from intake_img.model.pixels import Pixels, Region, stack
+from intake_img.storage.files import File
+
+__all__ = [
+    "from_array",
+    "from_binary",
+    "from_example",
+    "from_list",
+    "from_path",
+    "from_png",
+    "from_random",
+    "from_rdd",
+    "from_tif",
+]
+
+
+def from_array(
+    values: Any,
+    axes: str | Sequence[str] | None = None,
+    *,
+    chunks: Any = "auto",
+    spacing: Mapping[str, float] | None = None,
+    spacing_units: Mapping[str, str] | str | None = None,
+    coords: Mapping[str, Any] | None = None,
+    name: str = "image",
+) -> xr.Dataset:
+    """Return an array as a Dataset with named axes.
+
+    Parameters
+    ----------
+    values : array_like, dask array, or sequence of arrays of one shape and dtype
+    axes : str or sequence of str, optional
+        Names of the axes; by default ``yx``, ``tyx``, ``tzyx``, ``tczyx``, ``itczyx`` for two to six axes.
+    chunks : "auto", None, int or mapping
+        Chunks of the dask array; None keeps an array in memory as it is.
+    spacing, spacing_units, coords : mapping, optional
+        Facts of the axes, as in the ``metadata`` of `imload`.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    AxesError
+        If the array has fewer than two axes, or the axes do not fit.
+    ValueError
+        If the items of a list differ in shape or dtype: they are not promoted silently.
+
+    Examples
+    --------
+    >>> from_array(np.zeros((5, 4, 3)), spacing={"t": 0.5}, spacing_units={"t": "s"}).img.spacing
+    {'t': 0.5}
+    """
+    if isinstance(values, (list, tuple)):
+        values = _alike([np.asarray(v) for v in values])
+    elif not hasattr(values, "dtype"):
+        values = np.asarray(values)
+    if values.ndim < 2:
+        raise AxesError(f"an array of shape {tuple(values.shape)} is no image: expected at least two axes, y and x")
+    names = check_axes(axes, values.ndim) if axes is not None else _series_axes(values.ndim)
+    image = Image({name: Variable(Pixels.of(values), names)})
+    image = image.overruled(spacing=spacing, spacing_units=spacing_units, coords=coords)
+    data = (lambda pixels: pixels.read()) if chunks is None and not hasattr(values, "dask") else None
+    return _dataset(image, chunks, data)
+
+
+def _dataset(image: Image, chunks: Any, data: Callable[[Pixels], Any] | None = None) -> xr.Dataset:
+    ds = image.to_xarray(chunks=chunks, data=data)
+    ds.attrs = dict(image.attrs)  # it came from no file
+    return ds
+
+
+def _series_axes(ndim: int) -> tuple[str, ...]:
+    """Names for a series of images: time leads, before the channel comes in."""
+    known = {2: "yx", 3: "tyx", 4: "tzyx", 5: "tczyx", 6: "itczyx"}
+    if ndim not in known:
+        raise AxesError(f"an array of {ndim} axes has no names for them: pass axes=, a letter each")
+    return tuple(known[ndim])
+
+
+def _alike(items: Sequence[np.ndarray]) -> np.ndarray:
+    if not items:
+        raise ValueError("expected at least one array, got an empty list")
+    for k, item in enumerate(items):
+        if item.shape != items[0].shape or item.dtype != items[0].dtype:
+            raise ValueError(
+                f"item {k} has shape {item.shape} and dtype {item.dtype}, but item 0 has {items[0].shape} and "
+                f"{items[0].dtype}: the images of a series must be alike"
+            )
+    return np.stack(items)
+
+
+@dataclass(frozen=True, eq=False)
+class _Items:
+    """Evaluates one item of a list when its pixels are wanted."""
+
+    items: tuple[Any, ...]
+    accessor: Callable[[Any], Any] | None
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        for n, k in enumerate(range(region[0].start, region[0].stop)):
+            item = self.items[k]
+            value = np.asarray(item if self.accessor is None else self.accessor(item))
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise FormatError(
+                    f"item {k} has shape {value.shape} and dtype {value.dtype}, expected {self.shape} and {self.dtype}"
+                )
+            out[n] = value[region[1:]]
+
+
+def from_list(
+    items: Sequence[Any],
+    accessor: Callable[[Any], Any] | None = None,
+    keys: Sequence[Any] | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
+    *,
+    axis: str = "t",
+    axes: str | None = None,
+    name: str = "image",
+) -> xr.Dataset:
+    """Return a list of images, or of things that `accessor` makes images of, as one lazy Dataset.
+
+    Parameters
+    ----------
+    items : sequence
+    accessor : callable, optional
+        ``accessor(item)`` returns an array.
+    keys : sequence, optional
+        Coordinate of each item along `axis`; the items are sorted by it.
+    shape, dtype : optional
+        Of one image. If both are given, no item is evaluated before its pixels are wanted; else the first one is.
+    axis : str
+        The axis of the list.
+    axes : str, optional
+        Axes of one image: ``yx``, ``zyx``, ``czyx`` by default.
+    name : str
+        Name of the variable.
+
+    Raises
+    ------
+    ValueError
+        If the list is empty, or keys are repeated or of another number.
+    FormatError
+        When pixels are computed: an item is not like the first.
+    """
+    items = tuple(items)
+    if not items:
+        raise ValueError("expected at least one item, got an empty list")
+    order = list(range(len(items)))
+    if keys is not None:
+        if len(keys) != len(items) or len(set(keys)) < len(keys):
+            raise ValueError(
+                f"expected a different key for each of {len(items)} items, got {len(set(keys))} for {len(keys)}"
+            )
+        order = sorted(order, key=lambda k: keys[k])
+        items = tuple(items[k] for k in order)
+    if shape is None or dtype is None:
+        first = np.asarray(items[0] if accessor is None else accessor(items[0]))
+        shape, dtype = first.shape if shape is None else shape, first.dtype if dtype is None else dtype
+    one = tuple(int(n) for n in shape)
+    names = check_axes(axes, len(one)) if axes is not None else tuple(CANONICAL[len(CANONICAL) - len(one) :])
+    reader = _Items(items, accessor, one, np.dtype(dtype))
+    pixels = Pixels(reader, (len(items), *one), np.dtype(dtype), (1, *one), many_files=True)
+    coords = {axis: [keys[k] for k in order]} if keys is not None else None
+    return _dataset(Image({name: Variable(pixels, (axis, *names))}).overruled(coords=coords), "auto")
+
+
+def from_path(
+    path: Any,
+    accessor: Callable[[File], Any] | None = None,
+    ext: str | None = None,
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    recount: bool = False,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
+    *,
+    axis: str = "t",
+    axes: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Return the images in a folder, or those that fit a pattern or glob, as one lazy Dataset along `axis`.
+
+    Parameters
+    ----------
+    path : str, os.PathLike or list of these
+    accessor : callable, optional
+        ``accessor(file)`` makes an array of an `intake_img.storage.files.File`; by default the drivers read the files.
+    ext : str, optional
+        Extension of the files that count in a folder.
+    start, stop : int, optional
+        A slice of the files in natural order (``im2`` before ``im10``), as Python slices: 0 and negative numbers count.
+    recursive : bool
+        Take files in folders below as well.
+    recount : bool
+        A file holds several images, stacked on the first axis (before ``y`` and ``x``): all headers are read to count
+        them. With an `accessor` all files are evaluated for that, and again when their pixels are wanted.
+    shape, dtype : optional
+        Of what `accessor` makes of one file. If both are given, and not `recount`, no file is opened before its pixels
+        are wanted.
+    axis : str
+        Axis of the files.
+    axes : str, optional
+        Axes of what `accessor` returns (with `recount`, of one image).
+    storage_options : mapping, optional
+        Options of the fsspec file system.
+    **options
+        Options of the source, e.g. ``verify``, or of the driver of the files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If a write into the folder was interrupted; or, when pixels are computed, if a file is not like the first.
+    TypeError, ValueError
+        For arguments that only count with an `accessor`, or only without one.
+    """
+    if accessor is None:
+        if given := [k for k, v in (("shape", shape), ("dtype", dtype), ("axes", axes)) if v is not None]:
+            raise ValueError(
+                f"{given[0]}= tells what an accessor returns: pass accessor=, or metadata= to overrule files"
+            )
+        source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
+        return _cut(source, 1, axis, False, first=True) if recount else source.dataset()
+    if options:
+        raise TypeError(f"{next(iter(options))}= is an option of drivers: with an accessor, none reads the files")
+    source = _files(path, ext, start, stop, recursive, axis, storage_options, {})
+    files = [File.parse(f, storage_options) for f in source.files]
+    if not recount:
+        return from_list(files, accessor, shape=shape, dtype=dtype, axis=axis, axes=axes)
+    if shape is not None or dtype is not None:
+        raise ValueError("recount=True evaluates all files: shape= and dtype= are found out, leave them away")
+    return _recounted(files, accessor, axis, axes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Evaluates the files that hold some of the images, each once."""
+
+    files: tuple[File, ...]
+    accessor: Callable[[File], Any]
+    stops: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        start = 0
+        for file, stop in zip(self.files, self.stops, strict=True):
+            low, high = max(start, region[0].start), min(stop, region[0].stop)
+            if low < high:
+                images = np.asarray(self.accessor(file))
+                if images.shape != (stop - start, *self.shape) or images.dtype != self.dtype:
+                    raise FormatError(
+                        f"{file}: the accessor returned {images.dtype} {images.shape}, and before {self.dtype} "
+                        f"{(stop - start, *self.shape)}"
+                    )
+                place = slice(low - region[0].start, high - region[0].start)
+                out[place] = images[(slice(low - start, high - start), *region[1:])]
+            start = stop
+
+
+def _recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str, axes: str | None) -> xr.Dataset:
+    """Evaluate all files for the number of their images alone; a file is a chunk."""
+    counts: list[int] = []
+    first: np.ndarray | None = None
+    for file in files:
+        images = np.asarray(accessor(file))
+        if images.ndim < 3:
+            raise FormatError(f"{file}: the accessor returned shape {images.shape}: expected images on the first axis")
+        if first is not None and (images.shape[1:] != first.shape or images.dtype != first.dtype):
+            raise FormatError(
+                f"{file} holds images of {images.dtype} {images.shape[1:]}, and {files[0]} of {first.dtype} "
+                f"{first.shape}: the images of a series must be alike"
+            )
+        first = np.empty(images.shape[1:], images.dtype) if first is None else first
+        counts.append(len(images))
+    assert first is not None
+    stops = tuple(int(n) for n in np.cumsum(counts))
+    names = check_axes(axes, first.ndim) if axes is not None else tuple(CANONICAL[len(CANONICAL) - first.ndim :])
+    reader = _Batches(tuple(files), accessor, stops, first.shape, first.dtype)
+    tiles = (max(counts), *first.shape)
+    pixels = Pixels(reader, (stops[-1], *first.shape), first.dtype, tiles, many_files=True)
+    return _dataset(Image({"image": Variable(pixels, (axis, *names))}), {axis: tuple(n for n in counts if n)})
+
+
+def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
+    """Stack images that must be alike."""
+    for part in parts:
+        if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
+            raise FormatError(
+                f"the files {names[0]}, ... hold images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
+                f"{part.shape}: the images of a series must be alike"
+            )
+    tiles = (1, *(max(c) for c in parts[0].auto_chunks()))
+    return replace(stack(parts), tiles=tiles, many_files=True)
+
+
+def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
+           storage_options: Mapping[str, Any] | None, options: Mapping[str, Any]) -> SequenceSource:  # fmt: skip
+    from intake_img.collections.sequence import sequence_options
+
+    common = {"axis": axis, "storage_options": storage_options, **options}
+    if isinstance(path, (list, tuple)):
+        paths = list(path)[start:stop]
+        return ImageListSource(paths, **sequence_options(ImageListSource, common))
+    file = File.parse(path, storage_options)
+    common |= {"start": start, "stop": stop}
+    if file.is_folder():
+        return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
+    if file.exists():
+        return ImageListSource([file], **sequence_options(ImageListSource, common))
+    return FilePatternSource(file, **sequence_options(FilePatternSource, common))
+
+
+def from_tif(
+    path: Any,
+    ext: str = "tif",
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    nplanes: int | None = None,
+    discard_extra: bool = False,
+    *,
+    axis: str = "t",
+    **options: Any,
+) -> xr.Dataset:
+    """Return the TIFF files of a folder (or pattern, or list) as one lazy Dataset.
+
+    Parameters
+    ----------
+    path, ext, start, stop, recursive, axis
+        See `from_path`. Where no file ends in ``.tif``, those in ``.tiff`` are taken.
+    nplanes : int, optional
+        Number of planes (pages) to an image, where a file holds several images one after another.
+    discard_extra : bool
+        Leave out the planes of a file beyond a multiple of `nplanes`, instead of refusing it.
+    **options
+        See `from_path`.
+
+    Raises
+    ------
+    ValueError
+        If `nplanes` is not positive, or does not divide the number of planes in a file; the message names the file.
+    """
+    storage_options = options.pop("storage_options", None)
+    source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
+    try:
+        found = bool(source.found)
+    except FileNotFoundError:
+        if ext != "tif" or not isinstance(source, DirectorySource):
+            raise
+        found = False
+    if not found:
+        source = _files(path, "tiff", start, stop, recursive, axis, storage_options, options)
+    if nplanes is None:
+        return source.dataset()
+    return _cut(source, nplanes, axis, discard_extra, first=True)
+
+
+def from_png(
+    path: Any,
+    ext: str = "png",
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    *,
+    axis: str = "t",
+    **options: Any,
+) -> xr.Dataset:
+    """Return the PNG files of a folder (or pattern, or list) as one lazy Dataset; 16 bits stay 16 bits.
+
+    Parameters
+    ----------
+    path, ext, start, stop, recursive, axis, **options
+        See `from_path`.
+    """
+    return from_path(path, None, ext, start, stop, recursive, axis=axis, **options)
+
+
+def from_binary(
+    path: Any,
+    shape: Sequence[int] | None = None,
+    dtype: Any = None,
+    ext: str = "bin",
+    start: int | None = None,
+    stop: int | None = None,
+    recursive: bool = False,
+    nplanes: int | None = None,
+    conf: str = "conf.json",
+    order: str | None = None,
+    *,
+    axis: str = "t",
+    **options: Any,
+) -> xr.Dataset:
+    """Return the flat binary files of a folder (or pattern, or list) as one lazy Dataset, one image to a file.
+
+    Parameters
+    ----------
+    path, ext, start, stop, recursive, axis, **options
+        See `from_path`.
+    shape, dtype, conf, order
+        See `intake_img.formats.binary.BinarySource`.
+    nplanes : int, optional
+        Cut the last axis of each file into images of so many planes.
+
+    Raises
+    ------
+    ValueError
+        If `nplanes` is not positive or does not divide the last axis.
+    """
+    given = {"shape": shape, "dtype": dtype, "conf": conf, "order": order}
+    options |= {k: v for k, v in given.items() if v is not None}
+    source = _files(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
+    if nplanes is None:
+        return source.dataset()
+    return _cut(source, nplanes, axis, False, first=False)
+
+
+def _cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, first: bool) -> xr.Dataset:
+    """Cut the planes of each file into images of `nplanes` planes: its pages, or the places along its last axis."""
+    if isinstance(nplanes, bool) or not isinstance(nplanes, (int, np.integer)) or nplanes < 1:
+        raise ValueError(f"nplanes={nplanes!r}: expected a positive number")
+    images: list[Pixels] = []
+    head: Image | None = None
+    axes: tuple[str, ...] = ()
+    for path in source.files:
+        image = source.member(path).image()
+        pages, plane = _pages(image) if first else _last_axis(image)
+        if len(pages) % nplanes and not discard_extra:
+            raise ValueError(
+                f"nplanes={nplanes} does not divide the {len(pages)} planes in {path}: discard_extra=True leaves out "
+                "the rest"
+                if first
+                else f"nplanes={nplanes} does not divide the last axis of {path}, which has {len(pages)}"
+            )
+        starts = range(0, len(pages) - nplanes + 1, nplanes)
+        images += [pages[k] if nplanes == 1 else stack(pages[k : k + nplanes]) for k in starts]
+        axes, head = axes if head else plane, head or image
+    assert head is not None
+    if not images:
+        raise ValueError(f"nplanes={nplanes}: no file has so many planes")
+    names = ("z", *axes) if first and nplanes > 1 else axes
+    pixels = _series(images, source.files)
+    if not first and nplanes > 1:  # the planes were stacked in front; they belong where they were, last
+        pixels = pixels.transpose([0, *range(2, pixels.ndim), 1])
+    elif not first:
+        known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # else these are no more than a guess
+        names = axes[:-1] if known else tuple(CANONICAL[len(CANONICAL) - len(axes) + 1 :])
+    names = tuple("z" if a == axis else a for a in names)
+    kept = {a: s for a, s in head.spacing.items() if a in names}
+    channels = {k: c for k, c in head.coords.items() if k in ("y", "x", "c") and set(c.axes) <= set(names)}
+    result = Image({"image": Variable(pixels, (axis, *names))}, spacing=kept, units=head.units, coords=channels)
+    return _dataset(result, "auto")
+
+
+def _pages(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
+    """Return the planes of an image one by one, and the axes of each: ``y``, ``x`` and colours, in the file's order."""
+    v = image.only
+    colours = tuple(image.channels or ()) in (("R", "G", "B"), ("R", "G", "B", "A"))
+    inner = [k for k, a in enumerate(v.axes) if a in "yxs" or (a == "c" and colours)]
+    lead = [k for k in range(v.pixels.ndim) if k not in inner]
+    pixels = v.pixels.transpose([*lead, *inner])
+    whole = [slice(None)] * len(inner)
+    pages = [pixels.select([*place, *whole]).reshape(range(len(lead), pixels.ndim))
+             for place in np.ndindex(pixels.shape[: len(lead)])]  # fmt: skip
+    return pages, tuple(v.axes[k] for k in inner)
+
+
+def _last_axis(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
+    v = image.only
+    n = v.pixels.ndim - 1
+    whole = [slice(None)] * n
+    return [v.pixels.select([*whole, k]).reshape(range(n)) for k in range(v.pixels.shape[n])], v.axes
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """Standard normal numbers: image k of seed s is what numpy's RandomState(s + k) draws, as in thunder."""
+
+    seed: int
+    shape: tuple[int, ...]
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        for n, k in enumerate(range(region[0].start, region[0].stop)):
+            out[n] = np.random.RandomState(self.seed + k).randn(*self.shape)[region[1:]]
+
+
+def from_random(shape: Sequence[int] = (10, 50, 50), seed: int = 42, *, axes: str | None = None) -> xr.Dataset:
+    """Return images of standard normal numbers (float64), the same for the same seed as thunder's ``fromrandom``.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Number of images, and the shape of each.
+    seed : int
+        Image k is drawn with ``seed + k``; numpy's global state is left alone.
+    axes : str, optional
+        ``tyx``, ``tzyx``, ... by default.
+    """
+    full = tuple(int(n) for n in shape)
+    if len(full) < 3 or any(n < 1 for n in full):
+        raise AxesError(f"shape={tuple(shape)}: expected a number of images and the shape of one, e.g. (10, 50, 50)")
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        raise TypeError(f"seed={seed!r}: expected an integer")
+    pixels = Pixels(_Normal(int(seed), full[1:]), full, np.dtype(float), (1, *full[1:]))
+    names = check_axes(axes, len(full)) if axes is not None else _series_axes(len(full))
+    return _dataset(Image({"image": Variable(pixels, names)}), "auto")
+
+
+def from_example(name: str | None = None) -> Any:
+    """Return a bundled example, or, without a name, what examples there are.
+
+    Parameters
+    ----------
+    name : str, optional
+        ``"cells"`` and ``"spots"`` are simulated, the same every time, with the truth as a second variable
+        (``labels``), several channels and a spacing in µm. ``"skimage/..."`` and ``"matplotlib/..."`` are real images
+        that lie in these packages, where they are installed. Nothing is downloaded.
+
+    Returns
+    -------
+    xarray.Dataset, or dict of str to str
+        The example, lazy; or the names, and what each is.
+
+    Raises
+    ------
+    ValueError
+        If there is no example of that name.
+    MissingExtraError
+        If the package that brings it is not installed.
+
+    Examples
+    --------
+    >>> ds = from_example("cells")
+    >>> ds.img.axes, ds.img.channels, list(ds)
+    ('tczyx', ['DAPI', 'GFP'], ['image', 'labels'])
+    >>> sorted(from_example())[:2]
+    ['cells', ...]
+    """
+    from intake_img.formats.registry import autodetect
+
+    if name is None:
+        return example_names()
+    example = example_image(name)
+    if isinstance(example, Image):
+        return _dataset(example, "auto")
+    path, metadata = example
+    return autodetect(path, metadata=metadata or None).dataset()
+
+
+def from_rdd(
+    rdd: Any,
+    shape: Sequence[int] | None = None,
+    nrecords: int | None = None,
+    dtype: Any = None,
+    *,
+    axis: str | Sequence[str] | None = None,
+    axes: str | None = None,
+    name: str = "image",
+) -> xr.Dataset:
+    """Return the images in a Spark RDD as one lazy Dataset.
+
+    A chunk is what one partition holds, and is fetched, by a job on that partition, when it is computed: with threads,
+    in the process that has the SparkContext. Nothing is collected. An RDD that is costly to make should be cached in
+    Spark (``rdd.cache()``).
+
+    Parameters
+    ----------
+    rdd : pyspark.RDD
+        Of pairs of a key and an array. Keys are numbers (or anything that sorts), or tuples of these; images come in
+        their order, and keys that are not 0, 1, 2, ... become coordinates.
+    shape, nrecords, dtype : optional
+        Shape and dtype of one image, and the number of them. If all are given, nothing is evaluated until pixels are
+        wanted, and keys are single; else one job makes every record on the executors and brings back keys, shapes and
+        dtypes.
+    axis : str or sequence of str, optional
+        An axis for each part of a key; by default ``t``, and ``i``, ``t`` for pairs.
+    axes : str, optional
+        Axes of one image: ``yx``, ``zyx``, ``czyx`` by default.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    FormatError
+        If the images are not alike, or the keys repeat or fill no grid.
+    TypeError
+        If `rdd` is no RDD.
+
+    See Also
+    --------
+    ImgAccessor.to_spark : the way there.
+    """
+    if not callable(getattr(rdd, "mapPartitionsWithIndex", None)) or not hasattr(rdd, "context"):
+        raise TypeError(f"expected a Spark RDD of (key, array), got {type(rdd).__name__}; from_list takes lists")
+    coords: dict[str, Any] = {}
+    if shape is not None and nrecords is not None and dtype is not None:
+        one, kind, found = tuple(int(n) for n in shape), np.dtype(dtype), None
+        grid: tuple[int, ...] = (int(nrecords),)
+        parts = min(rdd.getNumPartitions(), grid[0])  # cut as Spark cuts a list: a guess that costs nothing if wrong
+        cuts = [tuple((k + 1) * grid[0] // parts - k * grid[0] // parts for k in range(parts))]
+    else:
+        found = find_records(rdd)
+        one, kind, grid, cuts = found.shape, found.dtype, tuple(map(len, found.labels)), found.cuts()
+        announced = {"shape": (shape, one), "dtype": (dtype, kind), "nrecords": (nrecords, int(np.prod(grid)))}
+        for what, (said, is_) in announced.items():
+            if said is not None and (tuple(said) if what == "shape" else said) != is_:
+                raise FormatError(f"{what}={said!r} was given, but the RDD has {is_}")
+    along = tuple(axis) if axis is not None else {1: ("t",), 2: ("i", "t")}.get(len(grid), ())
+    if len(along) != len(grid):
+        raise AxesError(f"axis={axis!r}: expected {len(grid)} letters, one for each part of a key")
+    if found is not None:
+        coords = {a: list(v) for a, v in zip(along, found.labels, strict=True) if v != tuple(range(len(v)))}
+    names = check_axes(axes, len(one)) if axes is not None else tuple(CANONICAL[len(CANONICAL) - len(one) :])
+    records = Records(rdd, grid, one, kind, found)
+    tiles = (*(max(c) for c in cuts), *one)
+    pixels = Pixels(records, (*grid, *one), kind, tiles, many_files=True)
+    image = Image({name: Variable(pixels, (*along, *names))}).overruled(coords=coords)
+    return _dataset(image, dict(zip(along, cuts, strict=True)))

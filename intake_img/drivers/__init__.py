@@ -1,1 +1,0 @@
-"""One file a format, reading and writing side by side. Drivers never import each other."""

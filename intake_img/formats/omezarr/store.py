@@ -1,0 +1,435 @@
+"""Zarr stores and arrays: opening the store that a file, folder or URL is, and filling new arrays block by block.
+
+Here it is known how a block is cut so that no two writes meet in one chunk or shard, how compression is named in both
+Zarr formats, and how an array is halved into the next level of a pyramid. What groups and attributes mean is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+
+from intake_img.errors import CannotWriteError, FormatError
+from intake_img.model.pixels import Pixels, Region
+from intake_img.storage.files import File
+from intake_img.storage.streams import Once
+
+__all__ = [
+    "METADATA_FILES",
+    "Halved",
+    "Target",
+    "chunk_shape",
+    "is_zip",
+    "open_store",
+    "read_array",
+    "shard_shape",
+    "tiles_of",
+    "write_pixels",
+]
+
+METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+"""Names of the files that make a folder a Zarr group or array."""
+_CHUNK_BYTES = 2**20
+_SHARD_BYTES = 2**26
+_BLOCK_BYTES = 2**24
+_MOST_BYTES = 2**26
+_BLOSC_LIMIT = 2**31 - 17
+
+
+# stores
+
+
+def is_zip(file: File) -> bool:
+    """True if the store is a single zip file, which its name or, of local ones, its being a file tells."""
+    return os.path.isfile(file.path) if file.local else file.name.lower().endswith((".zip", ".ozx"))
+
+
+def open_store(file: File) -> tuple[Any, str]:
+    """Open the Zarr store in a folder, zip file or URL for reading.
+
+    Returns
+    -------
+    store : zarr.abc.store.Store
+    prefix : str
+        Where the root is: not empty for a zip file that holds a folder.
+    """
+    from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+    if is_zip(file):
+        prefix = _zip_prefix(file)
+        if file.local:
+            return ZipStore(file.path, mode="r"), prefix
+        protocol = file.path.split("://", 1)[0]
+        options = {protocol: dict(file.storage_options)}
+        return FsspecStore.from_url(f"zip://::{file.path}", storage_options=options, read_only=True), prefix
+    if file.local:
+        return LocalStore(file.path, read_only=True), ""
+    file.filesystem()  # a missing package is said in our words
+    return FsspecStore.from_url(file.path, storage_options=dict(file.storage_options), read_only=True), ""
+
+
+def _zip_prefix(file: File) -> str:
+    reader = file.open()
+    try:
+        with reader.stream() as stream, zipfile.ZipFile(stream) as archive:
+            roots = [n.rpartition("/")[0] for n in archive.namelist() if n.rpartition("/")[2] in METADATA_FILES]
+    finally:
+        reader.close()
+    if not roots:
+        raise FormatError(
+            f"{file}: the zip file holds no Zarr group or array (no member zarr.json, .zgroup or .zarray)"
+        )
+    return min(roots, key=lambda r: (r.count("/") + bool(r), r))
+
+
+def read_array(array: Any, region: Region, out: np.ndarray) -> None:
+    """Fill `out`, of any strides, with a region of a Zarr array, in one call of the library."""
+    from zarr.buffer.cpu import NDBuffer
+
+    array.get_basic_selection(region, out=NDBuffer.from_numpy_array(out))
+
+
+def tiles_of(array: Any) -> tuple[int, ...]:
+    """Return the shape of what is read at once: a chunk (of a shard: an inner chunk)."""
+    try:
+        return tuple(array.chunks)
+    except NotImplementedError:  # chunks of unequal lengths
+        return tuple(max(lengths, default=1) for lengths in array.read_chunk_sizes)
+
+
+# shapes of chunks, shards and blocks
+
+
+def chunk_shape(asked: Any, axes: Sequence[str], shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Return the shape of the chunks of a new array.
+
+    Parameters
+    ----------
+    asked : None, int, sequence of int, or mapping of str to int
+        None for planes of at most 1024 x 1024, several together while they hold less than a MiB; one length for y and
+        x; a length for each axis, in order or by name (-1: the whole axis).
+    axes : sequence of str
+    shape : sequence of int
+    itemsize : int
+    """
+    automatic = [min(n, 1024) if a in "yx" else 1 for a, n in zip(axes, shape, strict=True)]
+    if not {"y", "x"} & set(axes) and shape:
+        automatic[-1] = min(shape[-1], _CHUNK_BYTES // itemsize)
+    for k in reversed(range(len(axes))):
+        if axes[k] not in "cyx":
+            automatic[k] = min(shape[k], max(1, _CHUNK_BYTES // (itemsize * max(1, math.prod(automatic)))))
+    if asked is None:
+        return tuple(max(1, n) for n in automatic)
+    return _asked_shape("chunks", asked, axes, shape, automatic)
+
+
+def shard_shape(asked: Any, axes: Sequence[str], shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Any:
+    """Return the shape of the shards of a new array, whole multiples of its chunks; None for no shards.
+
+    Parameters
+    ----------
+    asked : None, bool, or as in `chunk_shape`
+        True for shards of at most 64 MiB; lengths are rounded up to whole chunks.
+    """
+    if asked is None or asked is False:
+        return None
+    shard = list(chunks)
+    if asked is True:
+        for k in reversed(range(len(shard))):
+            most = _SHARD_BYTES // max(1, itemsize * math.prod(shard))
+            shard[k] *= max(1, min(most, -(-shape[k] // chunks[k])))
+        return tuple(shard)
+    lengths = _asked_shape("shards", asked, axes, shape, shard)
+    return tuple(-(-n // c) * c for n, c in zip(lengths, chunks, strict=True))
+
+
+def _asked_shape(
+    what: str, asked: Any, axes: Sequence[str], shape: Sequence[int], default: Sequence[int]
+) -> tuple[int, ...]:
+    if isinstance(asked, Mapping):
+        lengths = [asked.get(a, d) for a, d in zip(axes, default, strict=True)]
+    elif isinstance(asked, (int, np.integer)) and not isinstance(asked, bool):
+        lengths = [asked if a in "yx" else d for a, d in zip(axes, default, strict=True)]
+    elif isinstance(asked, (list, tuple)) and len(asked) == len(axes):
+        lengths = list(asked)
+    else:
+        raise CannotWriteError(
+            f"{what}={asked!r}: expected a length for each of the axes {', '.join(axes)}, in order or by name"
+        )
+    if bad := [
+        n for n in lengths if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or (n < 1 and n != -1)
+    ]:
+        raise CannotWriteError(f"{what}={asked!r}: {bad[0]!r} is no length; expected a positive number, or -1")
+    return tuple(max(1, n if m == -1 else min(int(m), n)) for m, n in zip(lengths, shape, strict=True))
+
+
+def block_shape(
+    shape: Sequence[int],
+    tiles: Sequence[int],
+    unit: Sequence[int],
+    itemsize: int,
+    most: int = _MOST_BYTES,
+    least: int = _BLOCK_BYTES,
+) -> tuple[int, ...]:
+    """Return the shape of the blocks in which an array is copied.
+
+    Every block is made of whole `unit` (chunks or shards of the target), so that each is written once. It is made of
+    whole `tiles` of the source as well, so that each is read once, unless that takes more than `most` bytes.
+    It grows to about `least` bytes. Tiles that blocks cut are kept until the next blocks come to them.
+
+    Examples
+    --------
+    >>> block_shape((100, 4096, 4096), (1, 512, 512), (1, 1024, 1024), 2)
+    (1, 2048, 4096)
+    >>> block_shape((100, 4000, 4000), (7, 4000, 4000), (1, 1000, 1000), 2, most=2**27)
+    (3, 4000, 4000)
+    """
+    block = [min(n, math.lcm(t, u)) for n, t, u in zip(shape, tiles, unit, strict=True)]
+    while math.prod(block) * itemsize > most:
+        k = max(range(len(block)), key=lambda k: block[k] / unit[k])
+        if block[k] <= unit[k]:
+            break
+        block[k] = max(unit[k], block[k] // 2 // unit[k] * unit[k])
+    for k in reversed(range(len(block))):
+        times = least // max(1, itemsize * math.prod(block))
+        if times > 1 and block[k] < shape[k]:
+            block[k] = min(shape[k], block[k] * times)
+    return tuple(max(1, b) for b in block)
+
+
+def write_pixels(
+    array: Any, pixels: Pixels, progress: Callable[[int], None] | None = None, least: int = _BLOCK_BYTES
+) -> None:
+    """Fill a new Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead."""
+    if 0 in pixels.shape:
+        return
+    unit = array.shards or array.chunks
+    if pixels.ndim == 0:
+        array[...] = pixels.read()
+        return
+    item = pixels.dtype.itemsize
+    most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory at once anyhow
+    block = block_shape(pixels.shape, pixels.tiles, unit, item, most, least)
+    roomy = math.prod(block) * item <= _MOST_BYTES
+    edges = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(pixels.shape, block, strict=True)]
+
+    root = getattr(array.store, "root", None)
+    once = Once(pixels, None if root is None else str(root), _MOST_BYTES)
+
+    def read(region: Region) -> np.ndarray:
+        if once.aligned(region) or pixels.in_memory:
+            return pixels.select(region).read()
+        out = np.empty([s.stop - s.start for s in region], pixels.dtype)
+        once.read_into(region, out)
+        return out
+
+    regions = list(product(*edges))
+    with contextlib.closing(once), ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
+        ahead = pool.submit(read, regions[0])
+        for n, region in enumerate(regions):
+            data, more = ahead.result(), n + 1 < len(regions)
+            if more and roomy:
+                ahead = pool.submit(read, regions[n + 1])
+            array[region] = data
+            if progress is not None:
+                progress(data.nbytes)
+            if more and not roomy:
+                del data
+                ahead = pool.submit(read, regions[n + 1])
+
+
+# targets
+
+
+class Target:
+    """A store that is being written: an empty folder, or a zip file.
+
+    In a folder the metadata of groups come last, the root's at the very end: until then nothing takes it for a whole
+    store. A zip file cannot be read before it is closed; the root's metadata are its first member (RFC 9 of NGFF).
+
+    Parameters
+    ----------
+    path : str
+        An empty folder, or the name of a new zip file.
+    zarr_format : int
+        2 or 3.
+    groups : mapping of str to mapping
+        Attributes of every group by its path; ``""`` is the root.
+    """
+
+    def __init__(self, path: str, zarr_format: Literal[2, 3], groups: Mapping[str, Mapping[str, Any]]) -> None:
+        from zarr.storage import ZipStore
+
+        self.path, self.zarr_format = path, zarr_format
+        self._groups = sorted(groups.items(), key=lambda g: (g[0].count("/") + bool(g[0]), g[0]))
+        self._zip = None if os.path.isdir(path) else ZipStore(path, mode="w")
+
+    def __enter__(self) -> Target:
+        import zarr
+
+        if self._zip is not None:
+            for path, attributes in self._groups:
+                zarr.create_group(self._zip, path=path, attributes=dict(attributes), zarr_format=self.zarr_format)
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if self._zip is not None:
+            self._zip.close()
+        elif kind is None:
+            self._write_groups()
+
+    def create(self, path: str, shape: Sequence[int], dtype: Any, axes: Sequence[str], chunks: tuple[int, ...],
+               shards: tuple[int, ...] | None = None, compress: Any = None,
+               attributes: Mapping[str, Any] | None = None, fill: int | None = 0) -> Any:  # fmt: skip
+        """Return a new array."""
+        import zarr
+        from zarr.storage import LocalStore
+
+        attributes = dict(attributes or {})
+        if self.zarr_format == 3:
+            specific: dict[str, Any] = {"dimension_names": tuple(axes)}
+        else:
+            attributes["_ARRAY_DIMENSIONS"] = list(axes)
+            specific = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+        kind = np.dtype(dtype).kind
+        nbytes = math.prod(chunks) * np.dtype(dtype).itemsize
+        # a store for each array: zarr would at once write the groups on the way down from the store's root
+        place: dict[str, Any] = (
+            {"store": self._zip, "name": path} if self._zip else {"store": LocalStore(os.path.join(self.path, path))}
+        )
+        return zarr.create_array(
+            **place,
+            shape=tuple(shape),
+            dtype=str if kind in "UTO" else dtype,
+            chunks=chunks,
+            shards=shards,
+            compressors=_compressors(compress, np.dtype(dtype), self.zarr_format, nbytes),
+            zarr_format=self.zarr_format,  # type: ignore[arg-type]
+            attributes=attributes,
+            fill_value=_fill_value(kind, fill, self.zarr_format),
+            config={"write_empty_chunks": kind in "fc" or fill is None},  # -0.0 would count as empty
+            **specific,
+        )
+
+    def _write_groups(self) -> None:
+        for path, attributes in reversed(self._groups):
+            if self.zarr_format == 3:
+                files = {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": attributes}}
+            else:
+                files = {".zattrs": attributes, ".zgroup": {"zarr_format": 2}}
+            os.makedirs(os.path.join(self.path, path), exist_ok=True)
+            for name, content in files.items():
+                with open(os.path.join(self.path, path, name), "w", encoding="utf-8") as stream:
+                    json.dump(content, stream, indent=2, ensure_ascii=False)
+
+
+def _fill_value(kind: str, fill: int | None, zarr_format: int) -> Any:
+    if kind in "UTO":
+        return ""
+    return None if fill is None and zarr_format == 2 else 0  # format 3 always has one
+
+
+def _compressors(compress: Any, dtype: np.dtype, zarr_format: int, nbytes: int) -> Any:
+    import numcodecs
+    import zarr.codecs
+
+    if dtype.kind in "UTO":
+        return None
+    name = "blosc" if compress is None or compress is True else compress
+    if name is False or name == "none":
+        return None
+    if name == "gzip":
+        return zarr.codecs.GzipCodec(level=5) if zarr_format == 3 else numcodecs.GZip(level=5)
+    if name == "zstd":
+        return zarr.codecs.ZstdCodec(level=3, checksum=True) if zarr_format == 3 else numcodecs.Zstd(3, True)
+    inner = {"blosc": "zstd", "lz4": "lz4", "lz4hc": "lz4hc", "zlib": "zlib", "blosclz": "blosclz"}.get(str(name))
+    if inner is None:
+        raise CannotWriteError(
+            f"compress={compress!r}: expected True or 'blosc' (zstd with bit shuffling), False, 'zstd', 'gzip', 'lz4', "
+            "'lz4hc', 'zlib' or 'blosclz'"
+        )
+    if nbytes > _BLOSC_LIMIT:
+        raise CannotWriteError(f"a chunk of {nbytes / 2**30:.1f} GiB is too large for blosc: pass smaller chunks=")
+    if zarr_format == 3:
+        return zarr.codecs.BloscCodec(
+            cname=inner,  # type: ignore[arg-type]
+            clevel=3,
+            shuffle="bitshuffle",
+            typesize=dtype.itemsize,
+        )
+    return numcodecs.Blosc(
+        cname=inner,  # type: ignore[arg-type]
+        clevel=3,
+        shuffle=numcodecs.Blosc.BITSHUFFLE,
+    )
+
+
+# pyramids
+
+
+@dataclass(frozen=True, eq=False)
+class Halved:
+    """Reads an array at a lower resolution: each sample is made of a block of samples of the array.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    factors : tuple of int
+        How many samples of each axis become one. What is left at the end of an axis is left out.
+    labels : bool
+        Take the value that a block holds most often, in place of its mean.
+    """
+
+    array: Any
+    factors: tuple[int, ...]
+    labels: bool
+
+    def pixels(self) -> Pixels:
+        shape = tuple(n // f for n, f in zip(self.array.shape, self.factors, strict=True))
+        tiles = tuple(max(1, t // f) for t, f in zip(tiles_of(self.array), self.factors, strict=True))
+        return Pixels(self, shape, self.array.dtype, tiles, parallel=False)
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        wanted = tuple(slice(s.start * f, s.stop * f) for s, f in zip(region, self.factors, strict=True))
+        full = np.empty(tuple(s.stop - s.start for s in wanted), out.dtype)
+        read_array(self.array, wanted, full)
+        steps = [range(f) for f in self.factors]
+        parts = [
+            full[tuple(slice(k, None, f) for k, f in zip(at, self.factors, strict=True))] for at in product(*steps)
+        ]
+        out[...] = _most_frequent(parts) if self.labels or out.dtype.kind == "b" else _mean(parts)
+
+
+def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
+    dtype = parts[0].dtype
+    if dtype.kind in "iu" and dtype.itemsize < 8:
+        total = np.full(parts[0].shape, len(parts) // 2, np.int32 if dtype.itemsize < 4 else np.int64)
+        for part in parts:
+            total += part
+        return total // len(parts)  # rounded half up
+    if dtype.kind in "iu":
+        share = [p // len(parts) for p in parts]  # sums of 64-bit numbers would overflow
+        rest = sum(p % len(parts) for p in parts)
+        return np.asarray(sum(share) + (rest + len(parts) // 2) // len(parts)).astype(dtype)
+    wide = np.result_type(dtype, np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite values, and their parts if complex
+        return np.asarray(sum(p.astype(wide) / len(parts) for p in parts)).astype(dtype)
+
+
+def _most_frequent(parts: Sequence[np.ndarray]) -> np.ndarray:
+    best, most = parts[0].copy(), np.zeros(parts[0].shape, np.int8)
+    for part in parts:
+        count = sum((part == other).view(np.int8) for other in parts)
+        np.copyto(best, part, where=count > most)
+        np.maximum(most, count, out=most)
+    return best

@@ -1,0 +1,367 @@
+"""How an image of ours is laid out in a Zarr store: which arrays and groups, with which metadata.
+
+`metadata` spells the metadata, `store` reads and writes stores and chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.errors import CannotWriteError
+from intake_img.formats.omezarr import metadata as ngff
+from intake_img.formats.omezarr.store import (
+    Halved,
+    Target,
+    chunk_shape,
+    shard_shape,
+    write_pixels,
+)
+from intake_img.model.image import Coordinate, Image, Variable, plain, spacing_of
+from intake_img.model.pixels import Pixels
+
+__all__ = ["OURS", "PACKED", "Empty", "Layout", "join", "lay_out", "write_coordinate"]
+
+OURS = "intake_img"
+"""Attribute of the root group under which the record is kept."""
+PACKED = ("scale_factor", "add_offset", "_Unsigned")
+"""Attributes by which CF packs numbers."""
+_RESERVED = ("ome", "multiscales", "omero", "plate", "well", "labels", "bioformats2raw.layout", "coordinates")
+
+
+def join(*parts: str) -> str:
+    """Return the path of a node of a store; empty parts are left out."""
+    return "/".join(p for p in parts if p)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arrays of one variable: one for each level."""
+
+    variable: Variable
+    paths: tuple[str, ...]
+    factors: tuple[tuple[int, ...], ...]
+    given: tuple[Pixels, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    attributes: Mapping[str, Any]
+    fill: int | None
+
+    def write(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> None:
+        array = None
+        labels = self.variable.attrs.get("kind") == "labels"
+        for k, path in enumerate(self.paths):
+            made = array is not None and k > len(self.given)
+            pixels = self.given[k - 1] if 0 < k <= len(self.given) else self.variable.pixels
+            if made:
+                pixels = Halved(array, self.factors[k], labels).pixels()
+            dtype = np.dtype("i8") if pixels.dtype.kind in "mM" else pixels.dtype
+            if dtype != pixels.dtype:
+                pixels = pixels.astype(dtype)
+            array = self._create(target, path, pixels.shape, dtype, compress)
+            if made:
+                write_pixels(array, pixels, least=2**22)  # each block is made of one several times as large
+            else:
+                write_pixels(array, pixels, progress)
+
+    def create(self, target: Target, compress: Any) -> None:
+        """Make the array of full resolution and leave it empty."""
+        pixels = self.variable.pixels
+        self._create(target, self.paths[0], pixels.shape, pixels.dtype, compress)
+
+    def _create(self, target: Target, path: str, shape: tuple[int, ...], dtype: np.dtype, compress: Any) -> Any:
+        chunks = tuple(max(1, min(c, n)) if self.shards is None else c
+                       for c, n in zip(self.chunks, shape, strict=True))  # fmt: skip
+        return target.create(path, shape, dtype, self.variable.axes, chunks, self.shards, compress, self.attributes,
+                             self.fill)  # fmt: skip
+
+
+class Layout:
+    """Where in a store everything of an image goes: arrays (`plans`), `coordinates`, and attributes of `groups`."""
+
+    def __init__(self, image: Image, name: str, version: str, chunks: Any, shards: Any, pyramid: bool | int,
+                 levels: tuple[Image, ...]) -> None:  # fmt: skip
+        self.version, self.chunks, self.shards, self.pyramid = version, chunks, shards, pyramid
+        self.title = re.sub(r"(\.ome)?\.(zarr|ozx|zip)$", "", name.removesuffix(".zip"), flags=re.I) or "image"
+        self.image = replace(image, variables={n: _stored(n, v) for n, v in image.variables.items()})
+        self.levels = tuple(replace(lv, variables={n: _stored(n, v) for n, v in lv.variables.items()}) for lv in levels)
+        self.facts = _facts(self.image)
+        self.groups: dict[str, dict[str, Any]] = {}
+        self.plans: list[Plan] = []
+        self.names: list[str] = []
+        self.coordinates: dict[str, Coordinate] = {}
+        self._places: dict[str, list[str]] = {}
+        for what, asked in (("chunks", chunks), ("shards", shards)):
+            if isinstance(asked, Mapping) and (unknown := [a for a in asked if a not in self.image.sizes]):
+                raise CannotWriteError(
+                    f"{what} name the axis {unknown[0]!r}, but the image has {', '.join(image.sizes)}"
+                )
+        fit = [n for n, v in self.image.variables.items() if ngff.stored_order(v.axes) is not None]
+        images = [n for n in fit if not _is_label(self.image.variables[n])] or fit[:1]
+        labels = [n for n in fit if n not in images and _is_label(self.image.variables[n])]
+        ome = self._images(images) if images else {}
+        if labels:
+            self._labels(labels)
+        for key in self.image.variables:
+            if key not in images and key not in labels:
+                self._plan(key, [_slug(key)], [()], plain_group=not images)
+        attributes = ngff.wrapped(ome, version) if ome else self._plain_attributes()
+        record = _record(image, self.image)
+        ours = {"version": 1, "arrays": self._places, "of": ngff.digest(attributes),
+                "record": record if _strict_json(record) else json.dumps(record)}  # fmt: skip
+        self.groups[""] = {**attributes, OURS: ours}
+
+    def _images(self, names: Sequence[str]) -> dict[str, Any]:
+        """Plan multiscale images: the first is the root group itself, others have groups of their own in it."""
+        found = []
+        for k, key in enumerate(names):
+            variable, folder = self.image.variables[key], _slug(key) if k else ""
+            title = self.title if len(names) == 1 else key
+            ome: dict[str, Any] = {"multiscales": [self._multiscale(key, folder, title)]}
+            if (c := self.image.coords.get("c")) is not None and "c" in variable.axes and c.axes == ("c",):
+                ome["omero"] = ngff.omero_json([str(v) for v in c.values], c.attrs, variable.pixels.dtype, title)
+            if _is_label(variable):
+                ome["image-label"] = {}
+            if folder:
+                self.groups[folder] = ngff.wrapped(ome, self.version)
+            found.append(ome)
+        return found[0]
+
+    def _labels(self, names: Sequence[str]) -> None:
+        """Plan label images in the group ``labels``."""
+        self.groups["labels"] = ngff.wrapped({"labels": [_slug(n) for n in names]}, self.version)
+        for key in names:
+            folder = f"labels/{_slug(key)}"
+            entry = self._multiscale(key, folder, key)
+            ome = {"multiscales": [entry], "image-label": {"source": {"image": "../../"}}}
+            self.groups[folder] = ngff.wrapped(ome, self.version)
+
+    def _multiscale(self, key: str, folder: str, title: str) -> dict[str, Any]:
+        """Plan the arrays of a variable in the group `folder`; return its metadata."""
+        variable = self.image.variables[key]
+        described = [{**level, "path": str(k)} for k, level in enumerate(self._described_levels(key, variable))]
+        self._plan(key, [join(folder, d["path"]) for d in described], [d["step"] for d in described])
+        method = None if self.levels else ("mode" if variable.attrs.get("kind") == "labels" else "mean")
+        return ngff.multiscale_json(title, variable.axes, described, method)
+
+    def _plan(self, key: str, paths: list[str], steps: Sequence[tuple[int, ...]], plain_group: bool = False) -> None:
+        variable = self.image.variables[key]
+        item = variable.pixels.dtype.itemsize
+        chunks = chunk_shape(self.chunks, variable.axes, variable.pixels.shape, item)
+        shards = shard_shape(self.shards, variable.axes, variable.pixels.shape, chunks, item) if chunks else None
+        attrs = _public(variable.attrs) if plain_group else {}
+        fill = None if plain_group and self.version == "0.4" else 0  # xarray takes 0 there for "missing"
+        given = tuple(lv.variables[key].pixels for lv in self.levels) if len(paths) > 1 else ()
+        self._places[key] = paths
+        self.names.append(key)
+        self.plans.append(Plan(variable, tuple(paths), tuple(steps), given, chunks, shards, attrs, fill))
+
+    def _described_levels(self, key: str, variable: Variable) -> list[dict[str, Any]]:
+        """What is known of each level: factor relative to the first and to the one before, spacing, units, origin."""
+        axes, spacing, origin = variable.axes, self.facts["spacing"], self.facts["origin"]
+        ones = (1,) * len(axes)
+        described: list[dict[str, Any]] = [{**self.facts, "factor": {}, "step": ones}]
+        shape = variable.pixels.shape
+        if self.levels:
+            for n, lv in enumerate(self.levels, 1):
+                other = lv.variables.get(key)
+                if other is None or other.axes != axes:
+                    found = "lacks it" if other is None else f"has axes {', '.join(other.axes)}"
+                    raise CannotWriteError(f"level {n} of the DataTree does not continue {key!r}: it {found}")
+                ratio = {a: m / max(1, k) for a, m, k in zip(axes, shape, other.pixels.shape, strict=True)}
+                own = _facts(lv)
+                steps = {a: own["spacing"].get(a, s * ratio.get(a, 1)) for a, s in spacing.items()}
+                described.append(
+                    {
+                        **self.facts,
+                        "factor": ratio,
+                        "step": ones,
+                        "spacing": steps,
+                        "origin": {**origin, **own["origin"]},
+                    }
+                )
+            return described
+        factor = dict.fromkeys(axes, 1)
+        while self._another(len(described) - 1, dict(zip(axes, shape, strict=True))):
+            step = self._step(axes, shape, factor)
+            shape = tuple(n // f for n, f in zip(shape, step, strict=True))
+            factor = {a: factor[a] * f for a, f in zip(axes, step, strict=True)}
+            described.append({
+                **self.facts, "factor": dict(factor), "step": step,
+                "spacing": {a: s * factor.get(a, 1) for a, s in spacing.items()},
+                "origin": {a: origin.get(a, 0.0) + s * (factor.get(a, 1) - 1) / 2 for a, s in spacing.items()},
+            })  # fmt: skip
+        return described
+
+    def _another(self, made: int, sizes: Mapping[str, int]) -> bool:
+        plane = [sizes.get(a, 1) for a in "yx"]
+        if max(plane) < 2:
+            return False
+        return max(plane) > 256 if self.pyramid is True else made < int(self.pyramid)
+
+    def _step(self, axes: Sequence[str], shape: Sequence[int], factor: Mapping[str, int]) -> tuple[int, ...]:
+        spacing = {a: s * factor.get(a, 1) for a, s in self.facts["spacing"].items()}
+        deep = "z" in spacing and "y" in spacing and spacing["z"] <= spacing["y"]
+        halved = ("y", "x", "z") if deep else ("y", "x")
+        return tuple(2 if a in halved and n > 1 else 1 for a, n in zip(axes, shape, strict=True))
+
+    def _plain_attributes(self) -> dict[str, Any]:
+        """Attributes of a group without multiscales; coordinates are planned as arrays, as xarray writes them."""
+        taken = {p for paths in self._places.values() for p in paths}
+        for key, c in self.image.coords.items():
+            if _slug(key) == key and key not in taken and _zarr_values(c.values) is not None:
+                self.coordinates[key] = c
+        beside = [k for k, c in self.coordinates.items() if c.axes != (k,)]
+        attributes = {k: v for k, v in _public(self.image.attrs).items() if k not in _RESERVED}
+        return {**attributes, **({"coordinates": " ".join(beside)} if beside else {})}
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A store whose arrays are there and whose metadata are not: nothing takes it for an image yet.
+
+    Parameters
+    ----------
+    arrays : mapping of str to (str, tuple of str)
+        For each variable the path of its array in the store, and the axes as they are stored.
+    groups : mapping of str to mapping
+        Attributes of the groups, by their path in the store.
+    """
+
+    arrays: Mapping[str, tuple[str, tuple[str, ...]]]
+    groups: Mapping[str, Mapping[str, Any]]
+
+    def finish(self, path: str) -> None:
+        """Write the metadata into the store at `path`: it is an image from now on."""
+        with Target(path, 3, self.groups):
+            pass
+
+
+def lay_out(image: Image, path: str, *, compress: Any = None, name: str = ".zarr", chunks: Any = None,
+            shards: Any = None) -> Empty:  # fmt: skip
+    """Make the arrays of an image in an OME-Zarr 0.5 store, for others to fill; its pixels are not read.
+
+    Parameters
+    ----------
+    image : Image
+    path : str
+        An existing folder.
+    compress, name, chunks, shards
+        As for `OmeZarrSource.write`.
+    """
+    layout = Layout(image, name, "0.5", chunks, shards, False, ())
+    target = Target(path, 3, layout.groups)
+    for plan in layout.plans:
+        plan.create(target, compress)
+    for key, c in layout.coordinates.items():
+        write_coordinate(target, key, c, compress)
+    arrays = {v: (plan.paths[0], plan.variable.axes) for v, plan in zip(layout.names, layout.plans, strict=True)}
+    return Empty(arrays, layout.groups)
+
+
+def _stored(name: str, variable: Variable) -> Variable:
+    """Return a variable with its axes in the order in which they are stored."""
+    pixels = variable.pixels
+    if pixels.dtype.kind not in "biufcmM" or pixels.dtype.itemsize > (16 if pixels.dtype.kind == "c" else 8):
+        hint = f"; make it a coordinate (ds.set_coords({name!r}))" if pixels.dtype.kind in "USTO" else ""
+        raise CannotWriteError(f"{name!r} has dtype {pixels.dtype}, which OME-Zarr cannot hold as pixels{hint}")
+    axes = ngff.stored_order(variable.axes)
+    if axes is None:  # NGFF has no place for further axes; if they are of length 1, the record alone knows them
+        lean = tuple(a for a, n in zip(variable.axes, pixels.shape, strict=True) if a in "tczyx" or n > 1)
+        axes = ngff.stored_order(lean) if set(lean) <= set("tczyx") else None
+        if axes is not None:
+            pixels = pixels.reshape([variable.axes.index(a) for a in lean])
+            return replace(variable, pixels=pixels.transpose([lean.index(a) for a in axes]), axes=axes)
+        axes = variable.axes
+    return replace(variable, pixels=pixels.transpose([variable.axes.index(a) for a in axes]), axes=axes)
+
+
+def _record(image: Image, stored: Image) -> dict[str, Any]:
+    """Return the record of an image; for variables that are stored without some axes, also those that are."""
+    record = stored.record()
+    for name, v in stored.variables.items():
+        if left_out := [a for a in image.variables[name].axes if a not in v.axes]:
+            facts = record["variables"][name]
+            facts["stored"] = facts["axes"]
+            facts["axes"] = [*left_out, *facts["axes"]]
+            facts["shape"] = [*[1] * len(left_out), *facts["shape"]]
+    return record
+
+
+def _facts(image: Image) -> dict[str, dict[str, Any]]:
+    """Spacing, units and origin of evenly spaced axes, from the image's own facts and its coordinates."""
+    facts: dict[str, dict[str, Any]] = {k: dict(getattr(image, k)) for k in ("spacing", "units", "origin")}
+    for name, c in image.coords.items():
+        if c.axes != (name,):
+            continue
+        step = spacing_of(xr.DataArray(c.values, dims=(name,), name=name, attrs=dict(c.attrs)))
+        if step is None:
+            facts["spacing"].pop(name, None)
+            continue
+        facts["spacing"][name] = step
+        facts["origin"][name] = float(c.values[0]) if len(c.values) else 0.0
+        if c.attrs.get("units"):
+            facts["units"][name] = str(c.attrs["units"])
+    finite = {a for a, o in facts["origin"].items() if math.isfinite(o)}
+    facts["origin"] = {a: o for a, o in facts["origin"].items() if a in finite}
+    return facts
+
+
+def _is_label(variable: Variable) -> bool:
+    return variable.attrs.get("kind") == "labels" and variable.pixels.dtype.kind in "iu"
+
+
+def _slug(name: str) -> str:
+    """Return a name as that of a node in a store: itself where it may be one."""
+    plain_name = re.fullmatch(r"[^\W\d_][\w .+-]*", name) and name.lower() not in ("labels", "ome", "zarr.json")
+    if plain_name and not name.endswith((".", " ")):
+        return name
+    return "var_" + urllib.parse.quote(name, safe="").replace("%", "~")
+
+
+def _public(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as other readers can take them; those that would change what the numbers mean are left out."""
+    meaning = ("_FillValue", "missing_value", "dtype", "coordinates", "_ARRAY_DIMENSIONS", "calendar", *PACKED)
+    return {
+        k: v for k, v in plain(attrs).items() if k not in meaning and " since " not in str(v)[:200] and _strict_json(v)
+    }
+
+
+def _encoded(c: Coordinate) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return a coordinate as numbers or text with the attributes that say what they mean, as xarray writes them."""
+    variable = xr.conventions.encode_cf_variable(xr.Variable(c.axes, _zarr_values(c.values), _public(c.attrs)))
+    attrs = {k: v for k, v in plain(variable.attrs).items() if _strict_json(v)}
+    return np.asarray(variable.values), attrs
+
+
+def write_coordinate(target: Target, key: str, c: Coordinate, compress: Any) -> None:
+    data, attrs = _encoded(c)
+    whole = tuple(max(1, n) for n in data.shape)
+    array = target.create(key, data.shape, data.dtype, c.axes, whole, None, compress, attrs, fill=None)
+    if data.size:
+        array[...] = data
+
+
+def _zarr_values(values: np.ndarray) -> Any:
+    """Return the values of a coordinate as an array that Zarr holds, None if it holds no such."""
+    values = np.asarray(values)
+    if values.dtype.kind in "UT" or (values.dtype.kind == "O" and all(isinstance(v, str) for v in values.ravel())):
+        return values.astype(object)
+    return values if values.dtype.kind in "biufcmM" else None
+
+
+def _strict_json(value: Any) -> bool:
+    """True for what other readers of JSON accept: they know no NaN."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True

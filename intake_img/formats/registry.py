@@ -1,0 +1,293 @@
+"""Which driver reads a file: the table of drivers, asked for magic bytes first and for the longest extension then.
+
+Drivers are declared as entry points in the group ``intake.drivers``; those of other packages join the table by the same
+line. Here alone it is known how one is chosen.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import re
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from intake_img.errors import CannotWriteError, UnknownFormatError
+from intake_img.formats.source import ENTRY_POINTS, ImageSource, Probe
+from intake_img.model.axes import CANONICAL
+from intake_img.model.image import Image
+from intake_img.storage.files import File
+
+__all__ = ["ImgSource", "autodetect", "drivers", "find_driver", "open_source", "writer_for"]
+
+# formats that people bring and that no driver reads yet: what to say when their bytes are met
+_FOREIGN = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (also NetCDF-4, Imaris, ilastik)"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"\xd0\xcf\x11\xe0", "an OLE2 document (Olympus OIB, Zeiss ZVI)"),
+    (b"\xda\xce\xbe\x0a", "a Nikon ND2"),
+    (b"\x70\x00\x00\x00", "a Leica LIF"),
+    (b"<?xml", "an XML text"),
+    (b"<html", "an HTML page"),
+    (b"<!DOCTYPE", "an HTML page"),
+)
+
+
+@cache
+def drivers() -> Mapping[str, type[ImageSource]]:
+    """Return all installed drivers by name, this package's own first.
+
+    A driver that fails to import is left out with a warning that says why.
+    """
+    found: dict[str, type[ImageSource]] = {}
+    for point in sorted(_candidates(), key=lambda p: (not p.value.startswith("intake_img."), p.name)):
+        try:
+            cls = point.load()
+        except Exception as exc:
+            warnings.warn(f"the driver {point.name!r} ({point.value}) does not import: {exc}", stacklevel=2)
+            continue
+        if inspect.isclass(cls) and issubclass(cls, ImageSource) and _is_format(cls):
+            found.setdefault(point.name, cls)
+    return found
+
+
+def _candidates() -> list[importlib.metadata.EntryPoint]:
+    """Entry points of drivers, without those of packages that cannot hold one of ours: they are slow to import."""
+    points = []
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        needs = (point.dist.requires if point.dist else None) or []
+        ours = point.value.startswith("intake_img.")
+        if ours or not needs or any(re.match(r"intake[-_.]img\b", n, re.I) for n in needs):
+            points.append(point)
+    return points
+
+
+def _is_format(cls: type[ImageSource]) -> bool:
+    """True for a driver of a format; sources made of other sources read no region by themselves."""
+    return cls.read_region.__func__ is not ImageSource.read_region.__func__  # type: ignore[attr-defined]
+
+
+def find_driver(file: File) -> type[ImageSource]:
+    """Return the driver for a file that exists: the one whose magic bytes it has, else the one of its extension.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    UnknownFormatError
+        If no driver fits; the message names the bytes met, the drivers there are and how to get more.
+    """
+    probe = _probe(file)
+    claiming = {name: cls for name, cls in drivers().items() if cls.claims(probe)}
+    by_name = _by_extension(file.name, drivers())
+    if claiming:
+        chosen = _by_extension(file.name, claiming) or next(iter(claiming.values()))
+        if (
+            by_name is not None
+            and by_name.magic
+            and by_name is not chosen
+            and not any(by_name is c for c in claiming.values())
+        ):
+            warnings.warn(
+                f"{file} is named like {by_name.format_name}, but its bytes are {chosen.format_name}: opened as that",
+                stacklevel=2,
+            )
+        return chosen
+    if by_name is not None and by_name.folder == probe.folder:
+        return by_name
+    raise UnknownFormatError(_unknown(probe))
+
+
+def _probe(file: File) -> Probe:
+    folder = file.is_folder()
+    if folder:
+        return Probe(file, b"", True)
+    try:
+        return Probe(file, file.head(), False)
+    except FileNotFoundError:
+        # a prefix of a store that lists nothing may still hold a Zarr group
+        probe = Probe(file, b"", True)
+        if not file.local and any(cls.folder and cls.claims(probe) for cls in drivers().values()):
+            return probe
+        raise FileNotFoundError(f"there is no file or folder {file}") from None
+
+
+def _by_extension(name: str, table: Mapping[str, type[ImageSource]]) -> type[ImageSource] | None:
+    lower = name.lower()
+    fits = [(len(e), cls) for cls in table.values() for e in cls.extensions if lower.endswith(e)]
+    return max(fits, key=lambda fit: fit[0])[1] if fits else None
+
+
+def _unknown(probe: Probe) -> str:
+    if probe.folder:
+        met = "is a folder that holds no Zarr group or other known format"
+    elif not probe.head:
+        met = "is empty"
+    else:
+        seen = next(
+            (what for magic, what in _FOREIGN if probe.head.lower().startswith(magic.lower())), "unknown to all"
+        )
+        met = f"starts with {probe.head[:16]!r} ({seen})"
+    table = ", ".join(f"{name} ({cls.format_name})" for name, cls in drivers().items())
+    return (
+        f"{probe.file} {met}: no driver reads it. Installed drivers: {table}. "
+        "pip install 'intake_img[all]' brings those that need an extra; intake.open_<name>(uri) insists on a driver"
+    )
+
+
+def writer_for(file: File) -> type[ImageSource]:
+    """Return the driver that writes files of this name; OME-Zarr for names without an extension.
+
+    Raises
+    ------
+    UnknownFormatError
+        If no driver writes the extension.
+    """
+    able = {n: cls for n, cls in drivers().items() if can_write(cls)}
+    if cls := _by_extension(file.name, able):
+        return cls
+    readers = _by_extension(file.name, drivers())
+    if readers is not None:
+        raise CannotWriteError(f"{file}: {readers.format_name} is only read, not written; written are {_endings(able)}")
+    if "." not in file.name.lstrip(".") and "omezarr" in able:
+        return able["omezarr"]
+    raise UnknownFormatError(f"{file}: no driver writes {file.name!r}; written are {_endings(able)}")
+
+
+def _endings(table: Mapping[str, type[ImageSource]]) -> str:
+    return ", ".join(sorted({e for cls in table.values() for e in cls.extensions}))
+
+
+def can_write(cls: type[ImageSource]) -> bool:
+    """True if the driver writes its format."""
+    return cls.write.__func__ is not ImageSource.write.__func__  # type: ignore[attr-defined]
+
+
+def open_source(cls: type[ImageSource], uri: Any, **options: Any) -> ImageSource:
+    """Return a driver's source; unknown options are a `TypeError` that lists the known ones."""
+    known = [p for p in inspect.signature(cls).parameters if p != "uri"]
+    if unknown := [o for o in options if o not in known]:
+        raise TypeError(
+            f"the driver {cls.name_of_driver()!r} ({cls.format_name}) has no option {unknown[0]!r}; "
+            f"it has {', '.join(known)}"
+        )
+    return cls(uri, **options)
+
+
+def autodetect(uri: Any, **options: Any) -> ImageSource:
+    """Return the source for a path or URL, of the driver that its bytes and name call for.
+
+    Parameters
+    ----------
+    uri : str, os.PathLike
+        Path or URL. ``file.czi@0`` is scene 0 (number or name) of ``file.czi``, where no file has that very name.
+    **options
+        Options of the driver, e.g. ``scene``, ``chunks``, ``metadata``, ``storage_options``.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    UnknownFormatError
+        If no driver reads it; the message names the bytes met, the drivers there are, and the extra to install.
+    """
+    file = File.parse(uri, options.get("storage_options"))
+    at = re.fullmatch(r"(.+)@([^@/\\]+)", file.path)
+    if at and not file.exists():
+        base = File(at[1], file.storage_options)
+        if base.exists():
+            if options.get("scene") is not None:
+                raise ValueError(
+                    f"{uri} names the scene {at[2]!r}, and scene={options['scene']!r} was given too: give one"
+                )
+            return open_source(find_driver(base), base, **{**options, "scene": at[2]})
+    return open_source(find_driver(file), file, **options)
+
+
+class ImgSource(ImageSource):
+    """Image of any format: the driver is found when the source is made.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+        Path or URL.
+    scene : int or str, optional
+        Image in the file, by number or name; ``"all"`` stacks equal ones.
+    level : int
+        Level of a pyramid.
+    chunks : "auto", None, int or mapping
+        Chunks of the dask arrays.
+    output_axis_order : str or None
+        Order of the axes.
+    metadata : mapping, optional
+        Free metadata; ``axes``, ``spacing``, ``spacing_units``, ``coords`` overrule the file.
+    storage_options : mapping, optional
+        Options of the fsspec file system.
+    **driver_options
+        Further options of the driver that is found.
+    """
+
+    name = "img"
+    format_name = "image of any format"
+
+    def __init__(
+        self,
+        uri: Any,
+        *,
+        scene: int | str | None = None,
+        level: int = 0,
+        chunks: Any = "auto",
+        output_axis_order: str | None = CANONICAL,
+        metadata: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        **driver_options: Any,
+    ) -> None:
+        super().__init__(
+            uri,
+            scene=scene,
+            level=level,
+            chunks=chunks,
+            output_axis_order=output_axis_order,
+            metadata=metadata,
+            storage_options=storage_options,
+            **driver_options,
+        )
+        self._found: ImageSource | None = None
+
+    @property
+    def found(self) -> ImageSource:
+        """The source of the driver that was found."""
+        if self._found is None:
+            options: dict[str, Any] = {
+                "chunks": self.chunks,
+                "output_axis_order": self.output_axis_order,
+                "metadata": self.metadata,
+                "storage_options": self.storage_options,
+                **self.open_options,
+            }
+            given = {"scene": self.scene, "level": self.level}  # not every driver knows these
+            options |= {k: v for k, v in given.items() if v}
+            if self.scene == 0:
+                options["scene"] = 0
+            self._found = autodetect(self.file, **options)
+        return self._found
+
+    def _images(self) -> tuple[Image, Image]:
+        return self.found._images()
+
+    def name_of_driver(self) -> str:  # type: ignore[override]
+        return self.found.name_of_driver()
+
+    def _close(self) -> None:
+        if self._found is not None:
+            self._found.close()
+        self._found = None
+        super()._close()

@@ -1,0 +1,379 @@
+"""The parsed index of a TIFF file: which images it holds, and where the strips and tiles of each one lie.
+
+tifffile reads the structure once; what is kept are plain arrays of offsets and byte counts and tifffile's decoders,
+which need no open file and may be called from many threads. Everything that guards against damaged structure is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_img.errors import FormatError
+from intake_img.storage.files import ByteReader, File
+
+if TYPE_CHECKING:
+    import tifffile
+
+__all__ = ["Layout", "Stored", "check_chain", "layout_of", "listening"]
+
+_PLAIN_BITS = (8, 16, 32, 64, 128)
+# a strip or tile of so many bytes that inflates by so much is no image; the simple codecs cannot do it at all
+_BOMB, _SIMPLE_BOMB, _SIMPLE = (2**28, 50_000), (2**24, 4_000), {5, 8, 32773, 32946}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in the file as tifffile's series describe it: axes, shape, and the pages that hold it.
+
+    Attributes
+    ----------
+    axes : str
+        tifffile's letters, one for each axis of `shape`.
+    pages : sequence
+        ``TiffPage`` or ``TiffFrame``, None where a page is missing.
+    files : sequence of File, optional
+        The file of each page, where they are several.
+    offset : int, optional
+        Where the pixels lie as one piece, if they do and the pages do not say so.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    pages: Sequence[Any]
+    keyframe: tifffile.TiffPage
+    files: Sequence[File] | None = None
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the pixels of an array lie.
+
+    A page is an array of five axes (planar sample, depth, row, column, interleaved sample), cut into segments: strips
+    or tiles. The trailing axes of `shape` are those of a page, the leading ones count pages.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+        Of decoded pixels, native.
+    raw : numpy.dtype or None
+        Of the bytes in the file, where they need no decoding.
+    offset : int or None
+        Where the whole array lies in one piece.
+    page, segment : tuple of int
+        Shape of a page; shape of a segment, without the planar axis.
+    offsets, counts : ndarray of int64, shape (pages, segments)
+        Place of each segment; both 0 where it is missing.
+    whole : bool
+        Each segment holds a whole page (or planar sample) without gaps, so that any row of it can be read.
+    lead : int
+        Number of leading axes.
+    places : tuple of (int or None)
+        Which axis of `shape` each axis of a page is; None for a length of 1.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    raw: np.dtype | None
+    offset: int | None
+    page: tuple[int, ...] = ()
+    segment: tuple[int, ...] = ()
+    offsets: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    whole: bool = False
+    lead: int = 0
+    places: tuple[int | None, ...] = ()
+    fill: Any = 0
+    tiled: bool = False
+    decode: Callable[..., Any] | None = field(default=None, repr=False)
+    tables: Sequence[bytes | None] | None = field(default=None, repr=False)
+    header: bytes | None = field(default=None, repr=False)
+    files: Sequence[File] | None = field(default=None, repr=False)
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        """Shape of what is read at once, in the axes of `shape`."""
+        if self.offset is not None or self.whole:
+            row = [1] * len(self.shape)
+            last = max((k for k, n in enumerate(self.shape) if n > 1), default=len(self.shape) - 1)
+            for k in range(last, len(row)):
+                row[k] = self.shape[k]
+            if self.whole and self.page[4] > 1 and self.places[3] is not None:
+                row[self.places[3]] = self.page[3]
+            return tuple(row)
+        tile = [1] * len(self.shape)
+        for place, n in zip(self.places[1:], self.segment, strict=True):
+            if place is not None:
+                tile[place] = n
+        return tuple(tile)
+
+
+# what tifffile complains about
+
+
+class _Ear(threading.local):
+    def __init__(self) -> None:
+        self.heard: list[str] | None = None
+
+
+_EAR = _Ear()
+
+
+def _hear(record: logging.LogRecord) -> bool:
+    if _EAR.heard is None:
+        return True
+    if record.levelno >= logging.ERROR:
+        _EAR.heard.append(record.getMessage())
+    return False
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect the errors that tifffile logs in this thread, and goes on after, in place of printing them."""
+    logger = logging.getLogger("tifffile")
+    if _hear not in logger.filters:
+        logger.addFilter(_hear)
+    before, _EAR.heard = _EAR.heard, []
+    try:
+        yield _EAR.heard
+    finally:
+        _EAR.heard = before
+
+
+def check_chain(tif: tifffile.TiffFile, name: object) -> None:
+    """Raise `FormatError` if the pages are not a chain that ends: loops, or links that lead out of the file.
+
+    Stacks that ImageJ stores as one piece are left alone: nobody reads their further pages.
+    """
+    if not tif.pages or not tif.pages.is_multipage or _imagej_piece(tif):
+        return
+    fh, tiff = tif.filehandle, tif.tiff
+    size, seek, read = fh.size, fh.seek, fh.read
+    number, link = struct.Struct(tiff.tagnoformat), struct.Struct(tiff.offsetformat)
+    offset = tif.pages.first.offset
+    seen: set[int] = set()
+    while offset:
+        if offset in seen:
+            raise FormatError(f"{name}: the pages form a circle, page {len(seen)} leads back: the file is damaged")
+        seen.add(offset)
+        seek(offset)
+        head = read(number.size)
+        tags = number.unpack(head)[0] if len(head) == number.size else 0
+        if not 0 < tags <= 4096:
+            raise FormatError(f"{name}: page {len(seen) - 1} is damaged or cut off: no tags at byte {offset}")
+        data = read(tags * tiff.tagsize + link.size)
+        if len(data) != tags * tiff.tagsize + link.size:
+            raise FormatError(f"{name}: the file ends within page {len(seen) - 1}: it is truncated")
+        offset = link.unpack(data[-link.size :])[0]
+        if offset >= size:
+            raise FormatError(f"{name}: page {len(seen)} would begin at byte {offset}, but the file ends at {size}")
+
+
+def _imagej_piece(tif: tifffile.TiffFile) -> bool:
+    page = tif.pages.first
+    if not (tif.is_imagej and page.is_final and page.dataoffsets):
+        return False
+    facts = tif.imagej_metadata or {}
+    sizes = [facts.get(k, 1) for k in ("frames", "slices", "channels")]
+    if not all(isinstance(n, int) and n > 0 for n in [*sizes, facts.get("images", 1)]):
+        return False
+    images = max(math.prod(sizes), facts.get("images", 1), 2)
+    return bool(page.dataoffsets[0] + images * page.nbytes <= tif.pages[1].offset)
+
+
+# layouts
+
+
+def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
+    """Return where the pixels of an array lie.
+
+    Raises
+    ------
+    FormatError
+        If the structure promises more than the file holds, or is of a kind that cannot be read.
+    """
+    key = stored.keyframe
+    if key.dtype is None or key._dtype is None:
+        raise FormatError(f"{name}: {key.bitspersample} bits a sample of format {key.sampleformat!r} are no image")
+    dtype = np.dtype(key.dtype).newbyteorder("=")
+    shape = tuple(int(n) for n in stored.shape)
+    if not shape or min(shape) < 1:
+        raise FormatError(f"{name}: an image of shape {shape} holds no pixels")
+    raw = _raw_dtype(key)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if stored.offset is not None:
+        if raw is None:
+            raise FormatError(f"{name}: a stack in one piece that is compressed: its planes cannot be told apart")
+        _check_fits(stored.offset, nbytes, source, name)
+        return Layout(shape, dtype, raw, stored.offset)
+    page, segment, tiled = _geometry(key, name)
+    lead, places = _places(shape, page, len(stored.pages), name)
+    offsets, counts = _segments(stored, page, segment, tiled, name)
+    whole = False
+    if raw is not None:
+        counts = _plain_counts(counts, offsets, page, segment, tiled, dtype.itemsize)
+        if stored.files is None:
+            ends = int((offsets + counts).max())
+            _check_fits(0, ends, source, name)
+        if not tiled:
+            offsets, counts, segment, whole = _merged(offsets, counts, page, segment)
+        if whole and stored.files is None and _one_piece(offsets, math.prod(page) * dtype.itemsize, page):
+            return Layout(shape, dtype, raw, int(offsets[0, 0]))
+    else:
+        _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
+        key.init_decode() if hasattr(key, "init_decode") else key.decode
+    jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
+    return Layout(
+        shape,
+        dtype,
+        raw,
+        None,
+        page,
+        segment,
+        offsets,
+        counts,
+        whole,
+        lead,
+        places,
+        key.nodata,
+        tiled,
+        decode=None if raw is not None else key.decode,
+        tables=[getattr(p, "jpegtables", None) for p in stored.pages] if jpeg else None,
+        header=key.jpegheader if jpeg else None,
+        files=stored.files,
+    )
+
+
+def _raw_dtype(key: tifffile.TiffPage) -> np.dtype | None:
+    """The dtype of the bytes in the file, if they are pixels as they stand."""
+    plain = (
+        key.compression == 1
+        and key.predictor == 1
+        and key.fillorder == 1
+        and key.bitspersample in _PLAIN_BITS
+        and key.sampleformat != 5
+        and not key.is_subsampled
+        and np.dtype(key.dtype).itemsize * 8 == key.bitspersample
+    )
+    return np.dtype(key.dtype).newbyteorder(key.parent.byteorder) if plain else None
+
+
+def _geometry(key: tifffile.TiffPage, name: object) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    page = tuple(int(n) for n in key.shaped)
+    if key.is_tiled:
+        segment = (key.tiledepth, key.tilelength, key.tilewidth, page[4])
+    else:
+        segment = (1, min(key.rowsperstrip, page[2]), page[3], page[4])
+    if min(page) < 1 or min(segment) < 1:
+        raise FormatError(f"{name}: a page of shape {page} in pieces of {segment} holds no pixels")
+    return page, tuple(int(n) for n in segment), bool(key.is_tiled)
+
+
+def grid_of(page: Sequence[int], segment: Sequence[int]) -> tuple[int, int, int, int]:
+    """Number of segments along the planar sample, depth, row and column of a page."""
+    return (page[0], *(-(-n // s) for n, s in zip(page[1:4], segment[:3], strict=True)))  # type: ignore[return-value]
+
+
+def _places(
+    shape: tuple[int, ...], page: tuple[int, ...], pages: int, name: object
+) -> tuple[int, tuple[int | None, ...]]:
+    """Match the trailing axes of an array with the axes of a page; those of length 1 match anything."""
+    places: list[int | None] = [None] * 5
+    axis = len(shape) - 1
+    for k in reversed(range(5)):
+        if page[k] == 1:
+            continue
+        while axis >= 0 and shape[axis] == 1:
+            axis -= 1
+        if axis < 0 or shape[axis] != page[k]:
+            raise FormatError(f"{name}: pages of shape {page} do not make an array of shape {shape}")
+        places[k] = axis
+        axis -= 1
+    lead = axis + 1
+    if math.prod(shape[:lead]) != pages:
+        raise FormatError(f"{name}: an array of shape {shape} needs {math.prod(shape[:lead])} pages, there are {pages}")
+    return lead, tuple(places)
+
+
+def _segments(stored: Stored, page: tuple[int, ...], segment: tuple[int, ...], tiled: bool,
+              name: object) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    need = math.prod(grid_of(page, segment))
+    known = next(p for p in stored.pages if p is not None)
+    if len(known.dataoffsets) < need:  # before anything of that length is made
+        raise FormatError(
+            f"{name}: a page needs {need} {'tiles' if tiled else 'strips'}, its header lists {len(known.dataoffsets)}"
+        )
+    none = (0,) * need
+    found = []
+    for what in ("dataoffsets", "databytecounts"):
+        rows = [none if p is None else getattr(p, what) for p in stored.pages]
+        if any(len(row) != need for row in rows):
+            rows = [_fitted(row, need, tiled, name) for row in rows]
+        found.append(np.array(rows, dtype=np.int64).reshape(len(rows), need))
+    offsets, counts = found
+    if (offsets < 0).any() or (counts < 0).any():
+        raise FormatError(f"{name}: the place of a strip or tile is negative: the file is damaged")
+    missing = (offsets == 0) | (counts == 0)
+    offsets[missing] = counts[missing] = 0
+    return offsets, counts
+
+
+def _fitted(row: Sequence[int], need: int, tiled: bool, name: object) -> Sequence[int]:
+    if len(row) < need:
+        raise FormatError(f"{name}: a page needs {need} {'tiles' if tiled else 'strips'}, its header lists {len(row)}")
+    return row[:need]
+
+
+def _plain_counts(counts: np.ndarray, offsets: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...],
+                  tiled: bool, itemsize: int) -> np.ndarray:  # fmt: skip
+    """Byte counts as the geometry has them: headers are often wrong about them, and nobody minds."""
+    sizes = np.full(grid_of(page, segment), math.prod(segment) * itemsize, dtype=np.int64)
+    if not tiled and page[2] % segment[1]:
+        sizes[:, :, -1, :] = page[2] % segment[1] * segment[2] * segment[3] * itemsize
+    return np.where(offsets == 0, 0, sizes.reshape(1, -1))
+
+
+def _merged(offsets: np.ndarray, counts: np.ndarray, page: tuple[int, ...],
+            segment: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], bool]:  # fmt: skip
+    """Take strips that follow each other without gaps as one segment for each planar sample of each page."""
+    n = len(offsets)
+    o, c = offsets.reshape(n, page[0], -1), counts.reshape(n, page[0], -1)
+    if not ((o[:, :, 1:] == o[:, :, :-1] + c[:, :, :-1]) & (c[:, :, 1:] > 0)).all():
+        missing = (c == 0).all(axis=2)
+        follows = ((o[:, :, 1:] == o[:, :, :-1] + c[:, :, :-1]) & (c[:, :, 1:] > 0)).all(axis=2)
+        if not (missing | follows).all():
+            return offsets, counts, segment, False
+    return o[:, :, 0].copy(), c.sum(axis=2), page[1:], True
+
+
+def _one_piece(offsets: np.ndarray, nbytes: int, page: tuple[int, ...]) -> bool:
+    flat = offsets.reshape(-1)
+    return bool(flat[0] > 0 and (np.diff(flat) == nbytes // page[0]).all())
+
+
+def _check_fits(offset: int, nbytes: int, source: ByteReader, name: object) -> None:
+    if offset < 0 or offset + nbytes > source.size:
+        raise FormatError(
+            f"{name}: the header promises pixels up to byte {offset + nbytes}, but the file ends at {source.size}: "
+            "it is truncated or damaged"
+        )
+
+
+def _check_bomb(segment: tuple[int, ...], counts: np.ndarray, itemsize: int, codec: int, name: object) -> None:
+    least, ratio = _SIMPLE_BOMB if codec in _SIMPLE else _BOMB
+    size = math.prod(segment) * itemsize
+    known = counts[counts > 0]
+    if size > least and known.size and size > ratio * int(known.max()):
+        raise FormatError(
+            f"{name}: the header promises {size} bytes in a piece of {int(known.max())} compressed ones: refused"
+        )

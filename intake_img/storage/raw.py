@@ -1,0 +1,85 @@
+"""Arrays that lie in a file as plain bytes: a region of one is read without reading the rest.
+
+Contiguous regions go straight into the result; others are gathered from a window of a memory map, or, of remote files,
+from merged byte ranges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from intake_img.model.pixels import Region
+from intake_img.storage.files import ByteReader
+
+__all__ = ["map_raw", "read_raw"]
+
+_SMALL = 2**18  # bytes
+
+
+def read_raw(
+    source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int], region: Region, out: np.ndarray
+) -> None:
+    """Fill `out` with a region of a C-ordered array.
+
+    Parameters
+    ----------
+    source : ByteReader
+    offset : int
+        Where the array begins, in bytes.
+    dtype : numpy.dtype
+        Of the bytes in the file, with their byte order.
+    shape : sequence of int
+        Shape of the whole array.
+    region : tuple of slice
+        What to read.
+    out : ndarray
+        Of the shape of `region`; filled in place, values converted to its dtype.
+
+    Raises
+    ------
+    FormatError
+        If the region reaches beyond the end of the file.
+    """
+    if 0 in out.shape:
+        return
+    item = dtype.itemsize
+    strides = [item * math.prod(shape[k + 1 :]) for k in range(len(shape))]
+    first = offset + sum(s.start * step for s, step in zip(region, strides, strict=True))
+    last = offset + sum((s.stop - 1) * step for s, step in zip(region, strides, strict=True)) + item
+    contiguous = last - first == out.size * item
+    if contiguous and out.flags.c_contiguous and dtype == out.dtype:
+        source.read_into(first, out.reshape(-1).view(np.uint8).data)
+    elif source.file.local and last - first <= _SMALL:  # one read costs less than a memory map
+        flat = np.frombuffer(source.ranges([first], [last - first])[0], np.uint8)
+        out[...] = np.ndarray(out.shape, dtype, flat, 0, strides)
+    elif contiguous or source.file.local or last - first <= 4 * out.size * item:
+        with source.window(first, last - first) as window:
+            flat = np.frombuffer(window, np.uint8)
+            view = np.ndarray(out.shape, dtype, flat, 0, strides)
+            out[...] = view
+            del view, flat
+    else:
+        _gather(source, first, dtype, strides, out)
+
+
+def map_raw(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray | None:
+    """Return a C-ordered array as it lies in a local file, memory-mapped and read-only; None where it cannot be."""
+    if offset < 0 or offset + dtype.itemsize * math.prod(shape) > source.size or (mapped := source.mapped()) is None:
+        return None
+    return np.ndarray(tuple(shape), dtype, mapped, offset)
+
+
+def _gather(source: ByteReader, first: int, dtype: np.dtype, strides: list[int], out: np.ndarray) -> None:
+    run = len(strides)  # axes from `run` on are one contiguous piece of the file
+    while run > 0 and strides[run - 1] == dtype.itemsize * math.prod(out.shape[run:]):
+        run -= 1
+    lead = out.shape[:run]
+    places = list(product(*map(range, lead)))
+    offsets = [first + sum(i * step for i, step in zip(place, strides, strict=False)) for place in places]
+    count = math.prod(out.shape[run:]) * dtype.itemsize
+    for place, data in zip(places, source.ranges(offsets, [count] * len(offsets)), strict=True):
+        out[place] = np.frombuffer(data, dtype).reshape(out.shape[run:])
