@@ -14,8 +14,8 @@ from intake_img.formats.npy import NpySource
 class Eager(NpySource):
     """Reads pixels to describe them."""
 
-    def describe(self, handle: Any, scene: Any, level: int) -> Any:
-        image = super().describe(handle, scene, level)
+    def describe_image(self, handle: Any, scene: Any, level: int) -> Any:
+        image = super().describe_image(handle, scene, level)
         for variable in image.variables.values():
             variable.pixels.read()
         return image
@@ -113,10 +113,10 @@ class ReadOnly(NpySource):
 class Heavy(NpySource):
     """Puts the pixels into the tasks."""
 
-    def describe(self, handle: Any, scene: Any, level: int) -> Any:
+    def describe_image(self, handle: Any, scene: Any, level: int) -> Any:
         from dataclasses import replace
 
-        image = super().describe(handle, scene, level)
+        image = super().describe_image(handle, scene, level)
         pixels = image.only.pixels
         heavy = self.pixels(_Address(pixels.reader.address), pixels.shape, pixels.dtype, pixels.tiles)
         return replace(image, variables={"image": replace(image.only, pixels=heavy)})

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import intake_img
 from intake_img.errors import CannotWriteError
 from intake_img.formats.npy import NpySource
 from intake_img.io import imsave
@@ -181,7 +182,7 @@ DRIVER = '''
         def open(cls, file):
             return file.open()
 
-        def describe(self, handle, scene, level):
+        def describe_image(self, handle, scene, level):
             head = handle.ranges([0], [min(handle.size, 40)])[0].partition(b"\\n")[0].split()
             if head[0] != b"ACME" or len(head) != 3:
                 raise FormatError(f"{handle.file}: no Acme file")
@@ -216,7 +217,8 @@ def foreign(tmp_path):
     (dist / "RECORD").write_text("")
 
     def run(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTEST_ADDOPTS": ""}
+        path = os.pathsep.join([str(tmp_path / "site"), str(Path(intake_img.__file__).parents[1])])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
         return subprocess.run(
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )

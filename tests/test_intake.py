@@ -88,6 +88,38 @@ def test_discover_says_what_the_data_are(source):
     yaml.safe_dump(info["metadata"])  # plain types
 
 
+@pytest.mark.parametrize("name", ["tif", "npy", "img", "filepattern", "directory", "imagelist"])
+def test_describe_is_that_of_intake(name, tmp_path):
+    """`describe` takes no argument, says what Intake's own drivers say, of a source and of an entry; opens nothing."""
+    (tmp_path / "table.csv").write_text("a\n1\n")
+    (tmp_path / "sub").mkdir()
+    imsave(RNG.random((4, 5)).astype("f4"), tmp_path / "sub" / "a.tif")
+    np.save(tmp_path / "a.npy", np.zeros((4, 5)))
+    place = {"tif": "sub/a.tif", "npy": "a.npy", "img": "sub/a.tif", "filepattern": "sub/{t}.tif", "directory": "sub"}
+    there = f"{{{{ CATALOG_DIR }}}}/{place.get(name, 'sub/a.tif').replace('{t}', '*')}"
+    uri = [there] if name == "imagelist" else there
+    args = {"uri": uri, "metadata": {"note": "mine"}}
+    sources = {
+        "image": {"driver": name, "args": args},
+        "table": {"driver": "csv", "args": {"urlpath": "{{ CATALOG_DIR }}/table.csv"}},
+    }
+    (tmp_path / "c.yml").write_text(yaml.safe_dump({"sources": sources}))
+    catalog = intake.open_catalog(str(tmp_path / "c.yml"))
+    theirs = catalog["table"].describe()
+    for found in (catalog["image"].describe(), catalog._entries["image"].describe()):
+        assert found.keys() == theirs.keys()
+        assert (found["name"], found["driver"], found["args"]) == ("image", [name], args)
+    path = str(tmp_path / place.get(name, "sub/a.tif"))
+    lone = getattr(intake, f"open_{name}")([path] if name == "imagelist" else path, metadata={"note": "mine"})
+    own = lone.describe()
+    assert {k: type(v) for k, v in own.items()} == {k: type(v) for k, v in theirs.items()}
+    assert own["driver"] == [name]
+    assert own["metadata"] == {"note": "mine"}
+    assert lone._image is None
+    again = getattr(intake, f"open_{own['driver'][0]}")(**own["args"], metadata=own["metadata"])
+    assert again == lone
+
+
 def test_later_changes_of_the_callers_metadata_are_not_the_sources(stack):
     mine = copy.deepcopy(METADATA)
     source = intake.open_npy(stack, metadata=mine)

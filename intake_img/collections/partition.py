@@ -11,9 +11,10 @@ import hashlib
 import json
 import math
 import os
+import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -32,17 +33,24 @@ from intake_img.storage.files import File, move_local, replacing
 from intake_img.storage.streams import Once
 
 __all__ = [
+    "COMMIT",
     "Member",
     "Plan",
     "file_blocks",
     "make_plan",
     "move",
     "remove",
+    "series_interrupted",
+    "series_staging",
+    "series_stagings",
     "staging_of",
     "state_of",
     "write_members",
     "write_text",
 ]
+
+COMMIT = "commit.json"
+"""The file in the staging folder of a series that says that its files are moving to their names."""
 
 _BLOCK_BYTES = 2**27  # files whose source chunks are larger together come through a file
 _SLAB_BYTES = 2**24  # smaller files are made by so many bytes at once
@@ -261,6 +269,29 @@ def state_of(target: File) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def series_staging(folder: File, prefix: str, extension: str) -> File:
+    """Return the hidden folder in which a series of images is prepared: while it exists, the write is incomplete."""
+    return folder / f".{prefix}-NNNNN{extension}.partial"
+
+
+def series_stagings(names: Iterable[str]) -> list[str]:
+    """Return those of the names in a folder that `series_staging` makes."""
+    return [name for name in names if re.fullmatch(r"\..+-NNNNN\.\w+\.partial", name)]
+
+
+def series_interrupted(folder: File) -> bool:
+    """Return whether a write of a series left a folder incomplete: with old files and new ones, or with none.
+
+    A write that is still making its files, or was interrupted then, leaves the old files as they were.
+    """
+    names = list_folder(folder)
+    stagings = series_stagings(names)
+    if not stagings:
+        return False
+    mixed = any(COMMIT in list_folder(folder / name) for name in stagings)
+    return mixed or all(name.startswith(".") for name in names)
 
 
 def _check_target(target: File, staging: File, old: set[str], token: str, overwrite: bool, resume: bool

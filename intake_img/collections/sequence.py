@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.export import interrupted
 from intake_img.collections.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
 from intake_img.collections.names import Pattern, format_labels, parse_label, split_extension
-from intake_img.collections.partition import staging_of, state_of
+from intake_img.collections.partition import series_interrupted, staging_of, state_of
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.formats.registry import autodetect, drivers, find_driver, open_source
 from intake_img.formats.source import FileReader, ImageSource, translated_errors
@@ -537,7 +536,7 @@ class DirectorySource(SequenceSource):
         self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
 
     def find(self) -> list[Listing]:
-        if interrupted(self.file):
+        if series_interrupted(self.file):
             raise FormatError(f"a write into {self.file} was interrupted: its files are not complete, write them again")
         listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
         if not len(listing):

@@ -384,7 +384,7 @@ def formats() -> list[dict[str, Any]]:
             "name": name,
             "format": cls.format_name,
             "extensions": list(cls.extensions),
-            "reads": cls.describe is not ImageSource.describe,
+            "reads": cls.describe_image is not ImageSource.describe_image,
             "writes": can_write(cls),
             "extra": cls.extra,
             "read_options": [p for p in inspect.signature(cls).parameters if p not in common],

@@ -140,7 +140,7 @@ class BinarySource(ImageSource):
             )
         return handle
 
-    def describe(self, handle: _Handle, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: _Handle, scene: int | str, level: int) -> Image:
         stored = handle.shape[::-1] if handle.order == "F" else handle.shape
         tiles = (1,) * (len(stored) - 1) + stored[-1:]
         pixels = self.pixels(0, stored, handle.dtype, tiles)

@@ -161,7 +161,7 @@ class NpySource(ImageSource):
     def open(cls, file: File) -> _Handle:
         return _Handle(file)
 
-    def describe(self, handle: _Handle, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: _Handle, scene: int | str, level: int) -> Image:
         variables = {}
         for name, array in handle.arrays.items():
             pixels = self.pixels(name, array.shape, array.dtype, _tiles(array))

@@ -157,8 +157,8 @@ class ImageSource(DataSource):
     """Base of all drivers.
 
     A driver sets the class attributes `name`, `format_name`, `extensions` and `magic`, spells out its options in a
-    constructor, and defines `open`, `describe`, `read_region` and, where it writes, `write`; see "How to add a format"
-    in the documentation.
+    constructor, and defines `open`, `describe_image`, `read_region` and, where it writes, `write`; see "How to add a
+    format" in the documentation.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ class ImageSource(DataSource):
     extra: ClassVar[str | None] = None
     """The extra of intake_img that the driver needs, if any."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
-    """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe` understands."""
+    """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe_image` understands."""
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class ImageSource(DataSource):
         """Return a name for each image in the file."""
         return ["0"]
 
-    def describe(self, handle: Any, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: Any, scene: int | str, level: int) -> Image:
         """Return one image, unread.
 
         Parameters
@@ -395,7 +395,7 @@ class ImageSource(DataSource):
 
     def _describe_scene(self, handle: Any, names: list[str]) -> Image:
         def one(number: int | str) -> Image:
-            image = self.describe(handle, number, self.level)
+            image = self.describe_image(handle, number, self.level)
             name = names[number] if isinstance(number, int) else number
             return _replace_scene(image, name, names)
 
@@ -478,6 +478,22 @@ class ImageSource(DataSource):
         metadata = {**schema["extra_metadata"], **{k: v for k, v in self.metadata.items() if k not in _OVERRIDES}}
         facts = {"dtype": self.dtype, "shape": self.shape, "npartitions": self.npartitions, "metadata": metadata}
         return copy.deepcopy(facts)  # what the caller does with it is not ours
+
+    def describe(self) -> dict[str, Any]:
+        """Return the catalog entry that the source was made from, or would be saved as, as plain data; opens nothing.
+
+        Returns
+        -------
+        dict
+            With Intake's keys: ``name``, ``container``, ``plugin`` and ``driver`` (lists of one name),
+            ``description``, ``direct_access``, ``user_parameters``, ``metadata`` and ``args``.
+        """
+        if self._entry is not None:
+            return self._entry.describe()
+        entry = self._yaml()["sources"][self.name]
+        driver = [entry["driver"]]
+        fixed = {"container": self.container, "plugin": driver, "direct_access": "forbid", "user_parameters": []}
+        return {"name": self.name, **fixed, **entry, "driver": driver}
 
     def to_dask(self) -> xr.Dataset:
         """Return a Dataset of dask arrays."""

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -23,38 +23,25 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.variables import batch_axes, image_axes, images, lazy
 from intake_img.collections.listing import list_folder
-from intake_img.collections.partition import Member, Plan, file_blocks, move, remove, write_members, write_text
+from intake_img.collections.partition import (
+    COMMIT,
+    Member,
+    Plan,
+    file_blocks,
+    move,
+    remove,
+    series_staging,
+    series_stagings,
+    write_members,
+    write_text,
+)
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
 from intake_img.formats.source import ImageSource
 from intake_img.model.image import Image, Variable, _data
 from intake_img.model.pixels import Pixels, Reader, Region, regions_of
 from intake_img.storage.files import File, replacing
 
-__all__ = ["Exports", "interrupted"]
-
-_COMMIT = "commit.json"
-
-
-def _staging(folder: File, prefix: str, extension: str) -> File:
-    """Return the hidden folder in which a write prepares its files: while it exists, the write is not complete."""
-    return folder / f".{prefix}-NNNNN{extension}.partial"
-
-
-def _stagings(names: Iterable[str]) -> list[str]:
-    return [name for name in names if re.fullmatch(r"\..+-NNNNN\.\w+\.partial", name)]
-
-
-def interrupted(folder: File) -> bool:
-    """Return whether a write left a folder incomplete: with old files and new ones, or with none.
-
-    A write that is still making its files, or was interrupted then, leaves the old ones whole.
-    """
-    names = list_folder(folder)
-    stagings = _stagings(names)
-    if not stagings:
-        return False
-    mixed = any(_COMMIT in list_folder(folder / name) for name in stagings)
-    return mixed or all(name.startswith(".") for name in names)
+__all__ = ["Exports"]
 
 
 class Exports:
@@ -361,7 +348,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
         raise ValueError(f"prefix={prefix!r}: expected the beginning of a file name")
     plan = series.plan(prefix, fmt.extension)
     names = [m.name for m in plan.members]
-    staging = _staging(folder, prefix, fmt.extension)
+    staging = series_staging(folder, prefix, fmt.extension)
     existed = folder.exists()
     own = _own_files(folder, staging, fmt, prefix, {*names, *fmt.beside}, overwrite) if existed else set()
     remove(staging)
@@ -389,7 +376,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
 
 def _commit(folder: File, staging: File, names: Sequence[str], beside: Mapping[str, bytes], own: set[str]) -> None:
     """Put complete files in the place of older ones; the last of those beside them says that all is done."""
-    write_text(staging / _COMMIT, {"names": [*names, *beside]})
+    write_text(staging / COMMIT, {"names": [*names, *beside]})
     *first, last = beside or [""]
     if last in own:
         remove(folder / last)
@@ -421,7 +408,7 @@ def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: s
         raise TargetExistsError(f"{folder} is a file: expected the name of a folder")
     there = set(list_folder(folder))
     if there and not overwrite:
-        if _stagings(there):
+        if series_stagings(there):
             raise TargetExistsError(f"a write into {folder} was interrupted: pass overwrite=True to start anew")
         raise TargetExistsError(
             f"the folder {folder} exists and is not empty: choose another one, or pass overwrite=True, which replaces "
@@ -445,7 +432,7 @@ def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: s
 def _interrupted_names(staging: File) -> set[str]:
     """Names that a write was giving to its complete files when it was interrupted."""
     try:
-        return set(json.loads((staging / _COMMIT).read())["names"])
+        return set(json.loads((staging / COMMIT).read())["names"])
     except FileNotFoundError:
         return set()
 

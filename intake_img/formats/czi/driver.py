@@ -343,12 +343,12 @@ class CziSource(ImageSource):
 
     def _describe_scene(self, handle: _Handle, names: list[str]) -> Image:
         if self.scene is None and self.level == 0 and _stacked_names(handle) is not None:
-            images = [replace(self.describe(handle, k, 0), scene=name) for k, name in enumerate(names)]
+            images = [replace(self.describe_image(handle, k, 0), scene=name) for k, name in enumerate(names)]
             whole = Image.stacked(images).restored(handle.facts.record)
             return replace(whole, scene="all", scenes=tuple(names))
         return super()._describe_scene(handle, names)
 
-    def describe(self, handle: _Handle, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: _Handle, scene: int | str, level: int) -> Image:
         check_level(level, len(handle.index.factors), self.file)
         scenes = handle.index.scenes
         key = scenes[scene] if isinstance(scene, int) and scenes else None

@@ -398,7 +398,7 @@ class ImageioSource(ImageSource):
             return _Film(file)
         return _Plain(file) if head[:2] in (b"P5", b"P6") else _Frames(file, kind)
 
-    def describe(self, handle: _Frames | _Film | _Plain, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: _Frames | _Film | _Plain, scene: int | str, level: int) -> Image:
         facts = handle.facts
         axes = ("t",) * (facts.frames > 1) + ("y", "x") + ("c",) * bool(handle.bands)
         raw = isinstance(handle, _Plain)

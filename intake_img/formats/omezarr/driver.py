@@ -593,7 +593,7 @@ class OmeZarrSource(ImageSource):
 
     # reading
 
-    def describe(self, handle: _Handle, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: _Handle, scene: int | str, level: int) -> Image:
         entry = handle.scenes[int(scene)]
         attributes = handle.attributes(entry.path)
         image = self._recorded(handle, entry, attributes, level) or self._native(handle, entry, attributes, level)

@@ -89,7 +89,7 @@ class TifSource(ImageSource):
     def scene_names(cls, handle: TiffHandle) -> Sequence[str]:
         return [scene.name for scene in handle.scenes]
 
-    def describe(self, handle: TiffHandle, scene: int | str, level: int) -> Image:
+    def describe_image(self, handle: TiffHandle, scene: int | str, level: int) -> Image:
         number = int(scene)
         found = handle.scenes[number]
         check_level(level, len(found.levels), self.file)
