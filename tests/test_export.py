@@ -366,7 +366,7 @@ import sys, os, time, threading, signal
 import numpy as np
 from intake_img import create
 from intake_img.collections import partition
-from intake_img.accessor import export
+from intake_img.accessor.processing import export
 writer, out, moment = sys.argv[1:4]
 if moment == "commit":
     moves, move = [], export.move
@@ -417,7 +417,7 @@ def test_a_killed_write_is_recognised(tmp_path, writer, moment):
 
 
 def test_success_is_written_last(tmp_path, monkeypatch):
-    from intake_img.accessor import export
+    from intake_img.accessor.processing import export
 
     seen = []
     put, move = export._put, export.move

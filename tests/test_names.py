@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
+import time
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from intake_img.collections.matching import Matcher
 from intake_img.collections.names import (
-    Pattern,
     format_label,
     format_labels,
     member_name,
@@ -18,6 +22,7 @@ from intake_img.collections.names import (
     parse_member,
     split_extension,
 )
+from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError
 
 LABELS = st.one_of(
@@ -88,10 +93,84 @@ def test_fields_in_folders_wildcards_and_braces() -> None:
     assert Pattern("f[!0-9]_{i}.tif").match("fa_7.tif") == {"i": "7"}
 
 
-@pytest.mark.parametrize("text", ["{i}_{i}.tif", "{Treatment}.tif"])
+@pytest.mark.parametrize("text", ["{i}_{i}.tif", "{well}/{well}.tif", "{i}/**/{i}.tif"])
 def test_bad_fields_are_named(text: str) -> None:
     with pytest.raises(AxesError, match="field"):
         Pattern(text)
+
+
+# what a pattern means, spelled out as a regular expression that backtracks
+MEANING = {
+    "*": r"[^/\0]*", "?": r"[^/\0]", "[ab]": r"[ab]", "[!a]": r"(?![/\0])[^a]", "{n:d}": r"(-?\d+)", "/": "/",
+    "{n:02d}": r"(-?\d{2,})", "{n:3}": r"([^/\0]{3})", "{n}": r"([^/\0]*?)", "**/": r"(?:[^\0]*/)?", "**": r"[^\0]*",
+    "a": "a", "_": "_", "1": "1", "b.": r"b\.", "{{": r"\{",
+}  # fmt: skip
+FREE = ("*", "?", "[", "{n")
+
+
+def meaning(tokens: list[str]) -> re.Pattern[str]:
+    """The expression for tokens; a name that begins with a dot is hidden from what may be anything."""
+    hides = [
+        t.startswith(FREE) and not t.startswith("**") and (k == 0 or tokens[k - 1] == "/") for k, t in enumerate(tokens)
+    ]
+    return re.compile("".join((r"(?!\.)" * h) + MEANING[t] for t, h in zip(tokens, hides, strict=True)), re.S)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.lists(st.sampled_from(list(MEANING)), min_size=1, max_size=7),
+    st.lists(st.text("ab_1.-/{\0é", max_size=9), min_size=1, max_size=5),
+)
+def test_a_pattern_matches_as_backtracking_would(tokens: list[str], names: list[str]) -> None:
+    """Both ways of a `Matcher` find what the plain expression finds, with the same fields."""
+    numbered = [t.replace("{n", f"{{f{k}") for k, t in enumerate(tokens)]
+    assume(not any(a.endswith("*") and b.startswith(("*", "/")) for a, b in pairwise(tokens)))  # read otherwise
+    assume(not any(a == "{{" and b.startswith("{") for a, b in pairwise(tokens)))
+    matcher, regex = Pattern("".join(numbered)).matcher, meaning(tokens)
+    for name in names:
+        wanted = regex.fullmatch(name)
+        for found in (matcher.fullmatch(name), matcher._slow(name)):
+            assert (found and found.groups()) == (wanted and wanted.groups())
+            assert not found or [found.span(g + 1) for g in range(matcher.groups)] == list(wanted.regs[1:])
+
+
+@given(st.text("ab*?[]!-", min_size=1, max_size=8), st.text("ab-!]", max_size=8))
+def test_wildcards_are_those_of_fnmatch(glob: str, name: str) -> None:
+    assume(
+        "**" not in glob and not re.search(r"\[[^\]]*$|\[!?\]|\[[^\]]*[-!][^\]]*\]|\[[^\]]*\[", glob)
+    )  # read otherwise
+    assert (Pattern(glob).match(name) is not None) == fnmatch.fnmatchcase(name, glob)
+
+
+HOSTILE = [
+    "*a" * 12 + "b.npy",
+    "{a}a{b}a{c}a{d}a{e}a{f}ab.npy",
+    "*{a:d}*{b:d}*{c:d}*{d:d}*{e}b",
+    "{a:d}{b:d}{c:d}{d:d}{e:d}b",
+    "**/" * 9 + "b",
+    "*?*?*?*?*?*?*?b",
+    "*[ab]*[ab]*[ab]*[ab]*{t}b",
+    "*_{a}_*_{b}_*_{c}_*_{d}b",
+    "**a" * 9 + "b",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("letter", ["a", "1", "a_", "a/", "1a"])
+def test_no_pattern_takes_long(text: str, letter: str) -> None:
+    """The time is bounded, however many wildcards there are: matching by backtracking would not end."""
+    matcher = Pattern(text).matcher
+    name = letter * (240 // len(letter)) + "c"
+    start = time.perf_counter()
+    assert matcher.fullmatch(name) is None
+    assert time.perf_counter() - start < 1
+
+
+def test_common_patterns_are_matched_by_regular_expression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Matcher, "_slow", lambda *_: pytest.fail("the slow way"))
+    name = "Experiment-12_plate-03_" + "x" * 90 + "_actin_B03_f07_t0012.tif"
+    for text in ("*_{c}_{w}_f{i:02d}_t{t:04d}.tif", "{a}_{b}_{c}_{d}_{e}_f{f}_t{t}.tif", "*_*_*_*_B03_f07_t*.tif"):
+        assert Pattern(text).match(name) is not None
 
 
 def test_natural_order() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -414,14 +413,14 @@ def test_columns_of_numbers_are_those_of_the_regex(data: st.DataObject) -> None:
     """The quick way through digits finds the same files, labels and order as matching one by one."""
     from intake_img.collections.digits import find_numbers
     from intake_img.collections.listing import Column
-    from intake_img.collections.names import Pattern
+    from intake_img.collections.patterns import Pattern
 
     text = data.draw(
         st.sampled_from(["a_{t}.npy", "a{i}_{t:02d}.npy", "{i}{t:03d}", "{i}1{t}", "a_{t}*.npy", "{t:3}x"])
     )
     piece = st.sampled_from(["a", "_", "0", "1", "12", "007", ".npy", "x", "-", "é"])
     names = data.draw(st.lists(st.lists(piece, max_size=6).map("".join), unique=True, max_size=12))
-    regex = re.compile(Pattern(text).regex, re.S)
+    regex = Pattern(text).matcher
     found = {n: m.groups() for n in names if (m := regex.fullmatch(n))}
     quick = find_numbers(regex, names)
     if quick is None:

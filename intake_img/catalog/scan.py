@@ -17,7 +17,8 @@ from typing import Any
 
 from intake_img.catalog.names import unique_names
 from intake_img.collections.listing import Column, Listing
-from intake_img.collections.names import Pattern, natural_key, parse_member, split_extension
+from intake_img.collections.names import natural_key, parse_member, split_extension
+from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.formats.registry import drivers, find_driver

@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from intake_img.collections.matching import Matcher
+
 __all__ = ["Numbers", "find_numbers"]
 
 _WIDEST = 18  # digits that an int64 holds
@@ -29,13 +31,13 @@ class Numbers:
     stops: np.ndarray
 
 
-def find_numbers(regex: re.Pattern[str], names: Sequence[str]) -> tuple[np.ndarray, list[Numbers]] | None:
+def find_numbers(regex: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple[np.ndarray, list[Numbers]] | None:
     """Read the groups of a regex in the names that match it, if all that they hold is digits.
 
     Parameters
     ----------
-    regex : re.Pattern
-        Made of literal text, wildcards and groups, as `intake_img.collections.names.Pattern` makes them.
+    regex : re.Pattern or Matcher
+        Made of literal text, wildcards and groups, as `intake_img.collections.patterns.Pattern` makes them.
     names : sequence of str
 
     Returns
@@ -75,7 +77,7 @@ def find_numbers(regex: re.Pattern[str], names: Sequence[str]) -> tuple[np.ndarr
     return places, groups
 
 
-def _alike(regex: re.Pattern[str], names: Sequence[str], places: np.ndarray, table: np.ndarray
+def _alike(regex: re.Pattern[str] | Matcher, names: Sequence[str], places: np.ndarray, table: np.ndarray
            ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]] | None:  # fmt: skip
     """Return which names of one length fit, their characters and the place of each group; None if digits do not tell.
 

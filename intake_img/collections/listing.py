@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from intake_img.collections.digits import Numbers, find_numbers
+from intake_img.collections.matching import Matcher
 from intake_img.collections.names import (
-    Pattern,
     format_labels,
     label_key,
     natural_sorted,
     parse_member,
     split_extension,
 )
+from intake_img.collections.patterns import Pattern
 from intake_img.storage.files import File
 
 __all__ = ["Column", "Listing", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one"]
@@ -155,7 +156,9 @@ def find_parts(target: File, stem: str, extension: str) -> list[Listing]:
         if fields is None:
             return listings
         middle = "".join(rf"\.{f}_([^./]*)" for f in fields)
-        places, columns = _matches(f"{re.escape(stem)}{middle}(?i:{re.escape(extension)})", candidates)
+        places, columns = _matches(
+            re.compile(f"{re.escape(stem)}{middle}(?i:{re.escape(extension)})", re.S), candidates
+        )
         names = [candidates[k] for k in places.tolist()]
         listings.append(Listing([prefix + name for name in names], dict(zip(fields, columns, strict=True))))
         if len(names) == len(candidates):
@@ -171,7 +174,7 @@ def find_pattern(pattern: Pattern, storage_options: Mapping[str, Any]) -> Listin
         listing = _walk_pattern(base.path, pattern)
     else:
         candidates = _walk(base, pattern.depth)
-        places, columns = _matches(pattern.regex, candidates)
+        places, columns = _matches(pattern.matcher, candidates)
         listing = Listing([candidates[k] for k in places.tolist()], dict(zip(pattern.fields, columns, strict=True)))
     return listing if pattern.fields else Listing(natural_sorted(listing.paths))
 
@@ -183,7 +186,7 @@ def _walk_pattern(base: str, pattern: Pattern) -> Listing:
         raise FileNotFoundError(f"there is no folder {base}")
     folders: list[tuple[str, tuple[str, ...]]] = [(base.rstrip("/"), ())]
     for step in above:
-        fits = re.compile(step.regex, re.S).fullmatch
+        fits = step.matcher.fullmatch
         folders = [
             (f"{folder}/{name}", labels + m.groups())
             for folder, labels in folders
@@ -196,7 +199,7 @@ def _walk_pattern(base: str, pattern: Pattern) -> Listing:
         inside = list_folder(File(folder or "/"))
         names += inside
         counts.append(len(inside))
-    places, columns = _matches(last.regex, names)
+    places, columns = _matches(last.matcher, names)
     home = np.repeat(np.arange(len(folders)), counts)[places]
     prefixes = [f"{folder}/" for folder, _ in folders]
     paths = [prefixes[h] + names[k] for h, k in zip(home.tolist(), places.tolist(), strict=True)]
@@ -212,9 +215,8 @@ def _subfolders(folder: str) -> list[str]:
         return []
 
 
-def _matches(regex: str, names: Sequence[str]) -> tuple[np.ndarray, list[Column]]:
+def _matches(compiled: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple[np.ndarray, list[Column]]:
     """Return which names match from end to end, and a column for each group."""
-    compiled = re.compile(regex, re.S)
     numbers = find_numbers(compiled, names)
     if numbers is not None:
         places = numbers[0]
@@ -287,7 +289,9 @@ def parts_of_one(listing: Listing, known: Iterable[str]) -> Listing | None:
     if labels is None:
         return None
     middle = "".join(rf"\.{f}_([^./]*)" for f in labels)
-    places, columns = _matches(f"{re.escape(f'{folder}/{head}')}{middle}{re.escape(extension)}", listing.paths)
+    places, columns = _matches(
+        re.compile(f"{re.escape(f'{folder}/{head}')}{middle}{re.escape(extension)}", re.S), listing.paths
+    )
     return replace(listing, fields=dict(zip(labels, columns, strict=True))) if len(places) == len(listing) else None
 
 

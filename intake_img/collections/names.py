@@ -10,16 +10,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import AxesError
-
-__all__ = ["Pattern", "format_label", "format_labels", "label_key", "member_name", "natural_key", "natural_sorted",
+__all__ = ["format_label", "format_labels", "label_key", "member_name", "natural_key", "natural_sorted",
            "parse_label", "parse_member", "split_extension"]  # fmt: skip
 
 _INT = re.compile(r"-?\d+")
@@ -175,133 +172,3 @@ def label_key(label: str) -> tuple[Any, ...]:
     if isinstance(value, str):
         return (2, natural_key(value), value)
     return (1,) if math.isnan(value) else (0, value)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one name on the way to a file must match.
-
-    Attributes
-    ----------
-    regex : str
-        With a group for each field. A name that begins with a dot is hidden: it matches only a literal dot.
-    fields : tuple of str
-    literal : str or None
-        The name itself, where it has neither fields nor wildcards.
-    """
-
-    regex: str
-    fields: tuple[str, ...]
-    literal: str | None
-
-
-class Pattern:
-    """A path with fields: ``pos_{i}/t_{t:03d}.tif``; also ``*``, ``?`` and ``**``, which match without being kept.
-
-    Parameters
-    ----------
-    text : str
-        ``{field}`` stands for text without ``/``; ``{field:03d}`` for so many digits. ``{{`` and ``}}`` are braces.
-
-    Attributes
-    ----------
-    fields : tuple of str
-        In their order in the text.
-    regex : str
-        What a whole path must match, with a group for each field; it never matches a NUL.
-
-    Raises
-    ------
-    AxesError
-        If a field is repeated or is not an axis or ``var``.
-    """
-
-    _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?::([^{}/]*))?\}|\*\*/?|\*|\?|\[[^\]/]+\]|/|[^{}*?\[/]+|.", re.S)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._steps: list[Step] = []
-        regex: list[str] = []
-        step: list[str] = []
-        fields: list[str] = []
-        literal: str | None = ""
-        for token in self._TOKEN.finditer(text):
-            piece, field, spec = token[0], token[1], token[2]
-            if piece == "/":
-                self._steps.append(Step("".join(step), tuple(fields), literal))
-                regex += [*step, "/"]
-                step, fields, literal = [], [], ""
-                continue
-            free = bool(field) or piece[0] in "*?" or (piece[0] == "[" and len(piece) > 2)
-            if free and not step and not piece.startswith("**"):
-                step.append(r"(?!\.)")
-            if field:
-                self._check_field(field, fields)
-                fields.append(field)
-                step.append(f"({_field_regex(spec or '')})")
-            else:
-                step.append(_glob_regex(piece))
-            literal = None if free or literal is None else literal + (piece[0] if piece in ("{{", "}}") else piece)
-        self._steps.append(Step("".join(step), tuple(fields), literal))
-        self.regex = "".join([*regex, *step])
-        self.fields: Sequence[str] = tuple(f for s in self._steps for f in s.fields)
-        try:
-            re.compile(self.regex)
-        except re.error as exc:
-            raise ValueError(f"the pattern {text!r} cannot be understood: {exc}") from exc
-
-    def _check_field(self, field: str, fields: Sequence[str]) -> None:
-        if field in fields or any(field in s.fields for s in self._steps):
-            raise AxesError(f"the pattern {self.text!r} repeats the field {field!r}: each may occur once")
-        if not re.fullmatch(r"var|[a-z]", field):
-            raise AxesError(f"the pattern {self.text!r} has the field {field!r}: expected an axis (a letter) or 'var'")
-
-    def match(self, path: str) -> dict[str, str] | None:
-        """Return the fields of a path that fits from end to end, or None."""
-        found = re.fullmatch(self.regex, path, re.S)
-        return dict(zip(self.fields, found.groups(), strict=True)) if found else None
-
-    @cached_property
-    def _fixed(self) -> int:
-        """Number of steps before the first field or wildcard."""
-        last = len(self._steps) - 1
-        return next((k for k, s in enumerate(self._steps) if s.literal is None), last)
-
-    @property
-    def fixed(self) -> str:
-        """The folder before the first field or wildcard."""
-        return "/".join(str(s.literal) for s in self._steps[: self._fixed])
-
-    @property
-    def steps(self) -> Sequence[Step]:
-        """What the names below `fixed` must match, folders first."""
-        return self._steps[self._fixed :]
-
-    @property
-    def depth(self) -> int | None:
-        """How many folders below `fixed` the files lie; None if ``**`` leaves that open."""
-        return None if "**" in self.text else len(self.steps) - 1
-
-
-def _field_regex(spec: str) -> str:
-    width = re.fullmatch(r"0?(\d*)d", spec)
-    if width:
-        return rf"-?\d{{{width[1]},}}" if width[1] else r"-?\d+"
-    return r"[^/\0]*?" if not spec else rf"[^/\0]{{{spec.lstrip('0')}}}" if spec.strip("0").isdecimal() else r"[^/\0]*?"
-
-
-def _glob_regex(piece: str) -> str:
-    if piece in ("{{", "}}"):
-        return re.escape(piece[0])
-    if piece.startswith("**"):
-        return r"(?:[^\0]*/)?" if piece.endswith("/") else r"[^\0]*"
-    if piece == "*":
-        return r"[^/\0]*"
-    if piece == "?":
-        return r"[^/\0]"
-    if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
-        negated = piece[1] in "!^" and len(piece) > 3
-        body = "".join(c if c == "-" else re.escape(c) for c in piece[1 + negated : -1])
-        body = re.sub("-{2,}", "-", body)
-        return rf"(?![/\0])[{'^' * negated}{body}]"
-    return re.escape(piece)

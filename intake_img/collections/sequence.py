@@ -20,8 +20,9 @@ import numpy as np
 import xarray as xr
 
 from intake_img.collections.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
-from intake_img.collections.names import Pattern, format_labels, parse_label, split_extension
+from intake_img.collections.names import format_labels, parse_label, split_extension
 from intake_img.collections.partition import series_interrupted, staging_of, state_of
+from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.formats.registry import autodetect, drivers, find_driver, open_source
 from intake_img.formats.source import FileReader, ImageSource, translated_errors
