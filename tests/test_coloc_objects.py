@@ -65,8 +65,10 @@ def test_only_overlaps_without_a_limit(two):
     none = ds.img.coloc.objects(labelled(two[0]), labelled(two[0] * 0))
     assert len(none) == 0
     assert "iou" in none
+    with pytest.raises(ValueError, match="labels2 has length 3 along 'z', labels1 12"):
+        ds.img.coloc.objects(labelled(two[0]), labelled(two[1][:3]).drop_vars("z", errors="ignore"))
     with pytest.raises(ValueError, match="the label images differ"):
-        ds.img.coloc.objects(labelled(two[0]), labelled(two[1][:3]))
+        ds.img.coloc.objects(labelled(two[0]), labelled(two[1])[0])
     with pytest.raises(TypeError, match="labels2 are float64"):
         ds.img.coloc.objects(labelled(two[0]), labelled(two[1] * 1.0))
 

@@ -31,8 +31,10 @@ class Coloc:
     -----
     Pixels are pooled over ``z``, ``y`` and ``x``; every other axis (``t``, ``i``, ...) stays apart. `pairs` is None for
     all pairs of channels, one pair ``("actin", "DNA")``, or a list of pairs, by name or number. `mask` and `labels` are
-    DataArrays, plain arrays with the axes of space, or names of variables of the Dataset; any value but 0 is inside a
-    mask, 0 is outside every label. Undefined is NaN. Pixels that are not finite in both channels are left out.
+    DataArrays, plain arrays with the axes of space, or names of variables of the Dataset. Along axes for which both
+    have coordinates they are aligned with the image by these, along others by shape; pixels that they do not cover are
+    outside. Any value but 0 and NaN is inside a mask; 0 and less is outside every label. Undefined is NaN. Pixels that
+    are not finite in both channels are left out.
     """
 
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
@@ -429,7 +431,8 @@ class Coloc:
         Parameters
         ----------
         labels1, labels2 : str or DataArray
-            Label images, or names of variables of the Dataset.
+            Label images, or names of variables of the Dataset. Where both have coordinates they are aligned by these;
+            objects outside of the other image are counted with all of their voxels.
         max_distance : float, optional
             Objects that do not overlap are listed if their surfaces are within this distance, in the unit of the axes.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.model.pixels import on_this_machine, overlapping, threads
 
@@ -296,15 +297,15 @@ def _block(
     lead, space = planes[0].shape[:nlead], planes[0].shape[nlead:]
     found = {}
     for position in np.ndindex(*lead):
-        inside = [
+        parts = [
             None if dims is None else _at(array, dims, order[:nlead], position, space, order[nlead:])
             for array, dims in zip((mask, labels), companions, strict=True)
         ]
-        keep = None if inside[0] is None else inside[0] != 0
+        keep = None if parts[0] is None else inside(parts[0])
         found[position] = per_block(
             {c: plane[position] for c, plane in zip(channels, planes, strict=True)},
             keep,
-            inside[1],
+            parts[1],
             (*(int(s[k]) for s, k in zip(starts, position, strict=False)), *(int(s[0]) for s in starts[nlead:])),
         )
     box = np.empty((1,) * len(order), object)

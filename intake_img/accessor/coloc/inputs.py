@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned
 from intake_img.accessor.coloc import checks
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL
@@ -118,7 +119,8 @@ class Scene:
         return np.array(values) / scale
 
     def companion(self, given: Any, what: str) -> xr.DataArray | None:
-        """A mask or label image that goes with the image: by name of a variable, as DataArray, or as plain array."""
+        """A mask or label image on the pixels of the image: by name of a variable, as DataArray, or as plain array; see
+        `intake_img.accessor.alignment`."""
         if given is None:
             return None
         if isinstance(given, str):
@@ -140,12 +142,7 @@ class Scene:
             raise TypeError(f"{what} holds {given.dtype}: expected numbers or bool")
         if alien := [str(d) for d in given.dims if d not in self.lead + self.spatial]:
             raise AxesError(f"{what} has the axis {alien[0]!r}, expected only {''.join(self.lead + self.spatial)!r}")
-        for axis in given.dims:
-            if given.sizes[axis] != self.image.sizes[axis]:
-                raise AxesError(
-                    f"{what} has length {given.sizes[axis]} along {axis!r}, the image {self.image.sizes[axis]}"
-                )
-        return given
+        return aligned(what, given, self.image)
 
     def pair_coords(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """Coordinates ``pair``, ``channel1`` and ``channel2`` of a result."""

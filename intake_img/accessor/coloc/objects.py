@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned_both
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import pixels_of
 from intake_img.errors import AxesError
@@ -23,8 +24,9 @@ def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: float | None)
     for name, labels in (("labels1", one), ("labels2", two)):
         if labels.dtype.kind not in "iub":
             raise TypeError(f"{name} are {labels.dtype}: expected integers, one number for each object")
-    if one.dims != two.dims or one.shape != two.shape:
+    if set(one.dims) != set(two.dims):
         raise AxesError(f"the label images differ: {dict(one.sizes)} and {dict(two.sizes)}")
+    one, two = aligned_both(("labels1", "labels2"), one, two.transpose(*one.dims))
     if max_distance is not None:
         checks.number("max_distance", max_distance, 0)
     spatial = tuple(str(a) for a in one.dims if str(a) in SPATIAL)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc import checks, pixels
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.errors import MissingExtraError
@@ -175,7 +176,7 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     image = scene.image
     both = (image.isel(c=first) > t1) & (image.isel(c=second) > t2)
     if companion is not None:
-        both = both & (companion.astype(bool) if companion.dtype != bool else companion)
+        both = both & inside(companion)
     both = both.any("z") if "z" in both.dims else both
     red, green = (_stretch(p) for p in planes)
     rgb = np.stack([red, green, red], axis=-1)

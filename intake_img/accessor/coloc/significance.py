@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned, inside
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
@@ -77,9 +78,9 @@ def _gather_blocks(
         if dtype.kind == "f":
             keep &= np.isfinite(one).all(axis=1) & np.isfinite(two).all(axis=1)
         if mask is not None:
-            inside = _values(mask.isel({a: k for a, k in part.items() if a in mask.dims}), scene)
-            inside = np.broadcast_to(inside, [image.sizes[a] for a in scene.spatial]) != 0
-            keep &= kernel.blocks_of(inside, size).all(axis=1)
+            within = inside(_values(mask.isel({a: k for a, k in part.items() if a in mask.dims}), scene))
+            within = np.broadcast_to(within, [image.sizes[a] for a in scene.spatial])
+            keep &= kernel.blocks_of(within, size).all(axis=1)
         number = int(keep.sum())
         rows[0, filled : filled + number], rows[1, filled : filled + number] = one[keep], two[keep]
         filled += number
@@ -242,11 +243,9 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
         raise AxesError(f"shifts have the axes {shifts.dims}: expected {(*scene.lead, 'c', 'axis')}")
     if lack := [a for a in scene.spatial if a not in shifts["axis"].values]:
         raise AxesError(f"shifts lack the axis {lack[0]!r}: expected one for each of {', '.join(scene.spatial)}")
-    for a in shifts.dims:
-        if a != "axis" and shifts.sizes[a] != scene.image.sizes[a]:
-            raise AxesError(f"shifts have length {shifts.sizes[a]} along {a!r}, the image {scene.image.sizes[a]}")
     image = pixels_of(scene.image, order_of)
     shifts = shifts.sel(axis=list(scene.spatial))
+    shifts = aligned("the array of shifts", shifts, scene.image, cover=True)
     shifts = shifts.expand_dims({a: scene.image.sizes[a] for a in scene.lead if a not in shifts.dims})
     amounts = shifts.transpose(*scene.lead, "c", "axis").values
     amounts = np.nan_to_num(amounts) / [scene.spacing(a) for a in scene.spatial]

@@ -99,9 +99,11 @@ def patches(
         of nodes if `sources` is a DataTree.
     weights, mask, labels : str, DataArray, or list of these, optional
         The map for ``sample="weighted"``: a variable's name or an array, of which the centre of a patch is drawn in
-        proportion to its values, from where it is not 0, or such that all labels come up equally often.
+        proportion to its values, from where it is not 0, or such that all labels come up equally often. They are
+        aligned with the image by coordinates where both have them, by shape elsewhere, and are 0 beyond their extent.
+        NaN in a mask or labels counts as 0.
     balance : mapping of int to float, optional
-        The share of each label; by default all but 0 alike.
+        The share of each label; by default all above 0 alike.
     min_coverage : float, optional
         Share of a patch that must lie on `mask`.
     where : callable or sequence of these, optional
@@ -282,7 +284,7 @@ def _layers(what: str, value: Any, datasets: Sequence[xr.Dataset], sources: Sequ
             array = xr.DataArray(one, dims=axes)
         elif not isinstance(one, xr.DataArray):
             raise TypeError(f"{what} is {type(one).__name__}: expected the name of a variable, a DataArray or an array")
-        found.append(_aligned(what, array, reference, size, over, centred=False))
+        found.append(_aligned(what, array, reference, size, over, centred=False, cover=False))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import inside
 from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.patches import display
 from intake_img.accessor.patches.batches import Batches, Buffers
@@ -221,29 +222,27 @@ class Patches(Loaders, WriteBack):
         return good
 
     def _covered(self, plan: Plan) -> np.ndarray:
-        """Whether enough of each patch, of what of it lies in the image, is foreground."""
+        """Whether enough of each patch, of what of it lies in the image, is foreground: none of it is none."""
         if self._tables is None:
             self._tables = [running_sums(_mask(layer, self.law)) for layer in self.cover or ()]
         good = np.zeros(len(plan), bool)
         for k, (layer, table) in enumerate(zip(self.cover or (), self._tables, strict=True)):
             rows = np.flatnonzero(plan.source == k)
-            low, high = [], []
-            for d in (*self.over, *self.axes):
-                if d not in layer.dims:
-                    continue
-                n = dict(zip(layer.dims, layer.pixels.shape, strict=True))[d]
+            low, high, sizes = [], [], dict(zip(layer.dims, layer.pixels.shape, strict=True))
+            for d in [d for d in (*self.over, *self.axes) if d in layer.dims]:
                 if d in self.axes:
-                    place, fit = self.axes.index(d), layer.fits[d]
-                    first, last = plan.start[rows, place], plan.stop[rows, place]
-                    a = np.floor(fit.scale * first + fit.shift + 0.5).astype(np.int64)
-                    b = np.maximum(np.floor(fit.scale * last + fit.shift + 0.5).astype(np.int64), a + 1)
+                    place, n = self.axes.index(d), self.sources[k].sizes[d]
+                    ends = (e[rows, place].clip(0, n) for e in (plan.start, plan.stop))
+                    a, b = layer.fits[d].box(*ends)
                 else:
                     a = plan.index[rows, self.over.index(d)]
                     b = a + 1
-                low.append(np.clip(a, 0, n - 1))
-                high.append(np.clip(b, 1, n))
-            box = np.stack(low, 1), np.maximum(np.stack(high, 1), np.stack(low, 1) + 1)
-            good[rows] = box_sums(table, *box) >= self.min_coverage * (box[1] - box[0]).prod(axis=1)
+                low.append(a)
+                high.append(b)
+            a, b = np.stack(low, 1), np.stack(high, 1)
+            shape = np.array([sizes[d] for d in (*self.over, *self.axes) if d in layer.dims])
+            found = box_sums(table, a.clip(0, shape), b.clip(0, shape))  # beyond its extent a mask is 0
+            good[rows] = found >= np.maximum(self.min_coverage * (b - a).prod(axis=1), 1e-9 * (self.min_coverage > 0))
         return good
 
     @property
@@ -472,4 +471,4 @@ def _mask(layer: Layer, law: Law) -> np.ndarray:
         raise ValueError(
             f"the mask {layer.name!r} has an axis {lost[0]!r} that is neither cut nor iterated over: select one of it"
         )
-    return layer.pixels.read().transpose([layer.dims.index(d) for d in order]) != 0
+    return inside(layer.pixels.read().transpose([layer.dims.index(d) for d in order]))

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.accessor.alignment import inside
+
 __all__ = ["Filter", "foreground", "max_above", "mean_std", "shannon"]
 
 
@@ -81,12 +83,12 @@ def _shannon(patch: np.ndarray, threshold: float) -> bool:
 
 
 def foreground(variable: str, coverage: float = 0.25) -> Filter:
-    """Keep patches in which a mask or label image is not 0 in at least the share `coverage`."""
+    """Keep patches in which a mask or label image is neither 0 nor NaN in at least the share `coverage`."""
     return Filter("foreground", _foreground, (("coverage", coverage),), variable)
 
 
 def _foreground(patch: np.ndarray, coverage: float) -> bool:
-    return bool(np.count_nonzero(patch) / patch.size >= coverage)
+    return bool(np.count_nonzero(inside(patch)) / patch.size >= coverage)
 
 
 def as_filter(predicate: Any) -> Filter:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from intake_img.accessor.alignment import inside
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.kernels import sampling as kernel
@@ -350,7 +352,23 @@ class _Map:
         self.values = values.transpose([layer.dims.index(d) for d in self.dims])
         self.given = self.values
         if law.meaning == "mask":
-            self.values = self.values != 0
+            self.values = inside(self.values)
+        elif law.meaning == "labels":
+            self.values = np.where(inside(self.values), self.values, self.values.dtype.type(0))
+        self.ends = {
+            a: layer.fits[a].own_ends(n, source.sizes[a]) for a, n in zip(self.dims, self.values.shape, strict=True)
+            if a in layer.fits and not (layer.fits[a].same and n == source.sizes[a])
+        }  # fmt: skip
+
+    def share(self) -> Any:
+        """Which part of each pixel of the map lies in the image."""
+        share: Any = 1
+        for k, a in enumerate(self.dims):
+            if a in self.ends:
+                first, last = self.ends[a]
+                part = ((last - first) * self.layer.fits[a].scale).clip(0, 1)
+                share = share * part.reshape([-1 if j == k else 1 for j in range(len(self.dims))])
+        return share
 
     def prepare(self) -> float:
         weights = np.ascontiguousarray(self.values).ravel()
@@ -358,6 +376,8 @@ class _Map:
             weights = weights.view(np.uint8)
         if weights.dtype.kind == "f" and (not np.isfinite(weights).all() or (weights < 0).any()):
             raise ValueError(f"the map {self.layer.name!r} holds negative or not finite weights")
+        if self.ends:
+            weights = (self.values * self.share()).ravel()
         self.cumulated = np.cumsum(weights, dtype=np.float64)
         return float(self.cumulated[-1]) if len(self.cumulated) else 0.0
 
@@ -369,9 +389,11 @@ class _Map:
         for k, a in enumerate((*self.law.axes, *self.law.over)):
             n = self.source.sizes[a]
             if a in at and a in self.layer.fits:
-                fit = self.layer.fits[a]
-                edge = (at[a] + (0.5 if fit.same else fine[:, k]) - fit.shift) / fit.scale
-                columns.append(np.clip(np.floor(edge), 0, n - 1).astype(np.int64))
+                place = at[a].astype(float)
+                if a in self.ends:
+                    first, last = (e[at[a]] for e in self.ends[a])
+                    place = first + fine[:, k] * (last - first)
+                columns.append(np.clip(np.floor(place), 0, n - 1).astype(np.int64))
             else:
                 columns.append(at[a].astype(np.int64) if a in at else (fine[:, k] * n).astype(np.int64))
         d = len(self.law.axes)
@@ -381,12 +403,15 @@ class _Map:
 
 def _balance(law: Law, maps: Sequence[_Map]) -> None:
     """Turn labels into weights: each label as often as its share, each of its pixels alike."""
-    counts: dict[int, int] = {}
+    counts: dict[int, float] = {}
     for m in maps:
-        found, times = np.unique(m.values, return_counts=True)
+        found, inverse = np.unique(m.values, return_inverse=True)
+        weights = np.broadcast_to(m.share(), m.values.shape).ravel() if m.ends else None
+        times = np.bincount(inverse.ravel(), weights=weights)
         for label, k in zip(found.tolist(), times.tolist(), strict=True):
             counts[label] = counts.get(label, 0) + k
-    shares = {k: 1.0 for k in counts if k != 0} if law.balance is None else dict(law.balance)
+    counts = {label: k for label, k in counts.items() if k > 0}
+    shares = {k: 1.0 for k in counts if k > 0} if law.balance is None else dict(law.balance)
     if absent := [k for k in shares if k not in counts]:
         raise ValueError(
             f"balance names the label {absent[0]!r}, which the images do not hold; they hold "
@@ -394,5 +419,5 @@ def _balance(law: Law, maps: Sequence[_Map]) -> None:
         )
     for m in maps:
         found, inverse = np.unique(m.values, return_inverse=True)
-        per_pixel = np.array([shares.get(k, 0.0) / counts[k] for k in found.tolist()])
+        per_pixel = np.array([shares.get(k, 0.0) / counts.get(k, 1) for k in found.tolist()])
         m.values = per_pixel[inverse].reshape(m.values.shape)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned
 from intake_img.accessor.patches.lineage import cast, is_computed, pixels_of
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL, spell
@@ -56,6 +57,20 @@ class Fit:
         else:
             edge = self.scale * start + self.shift
         return np.floor(edge + 0.5 + 1e-9).astype(np.int64)
+
+    def box(self, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the own first pixels, and those after the last, of boxes on the reference; at least one pixel of a box
+        that is not empty. They may lie outside of the layer.
+        """
+        if self.same:
+            return start, stop
+        first, last = (np.floor(self.scale * e + self.shift + 0.5).astype(np.int64) for e in (start, stop))
+        return first, np.maximum(last, first + (stop > start))
+
+    def own_ends(self, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where each of the `n` own pixels begins and ends on the reference, clipped to its `length`."""
+        edges = ((np.arange(n + 1) - self.shift) / self.scale).clip(0, length)
+        return edges[:-1], edges[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,25 +312,29 @@ def _layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mappin
 
 
 def _aligned(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str],
-             centred: bool) -> Layer:  # fmt: skip
-    """Return the layer of a variable on another grid."""
+             centred: bool, cover: bool = True) -> Layer:  # fmt: skip
+    """Return the layer of a variable on another grid; along axes that are iterated over it must cover the reference, or
+    (`cover` False) is 0 elsewhere.
+    """
+    array = aligned(name, array, reference.isel({a: 0 for a in reference.dims if a not in over}), cover=cover)
     plain = _layer(name, array, reference, size, over)
     fits, names, coords = {}, {}, {}
     for a in plain.cut:
         scale, shift = _alignment(name, array, reference, a, guess=centred)
         pixels = size[a] if centred else max(1, math.floor(size[a] * scale + 0.5))
         fits[a] = Fit(scale, shift, pixels, centred)
+        first, last = fits[a].own_ends(array.sizes[a], reference.sizes[a])
+        if array.sizes[a] and reference.sizes[a] and not (last > first).any():
+            raise AxesError(
+                f"{name!r} has no pixel in common with the image along {a!r}: its first pixel lies "
+                f"{-shift / scale:.6g} pixels of the image beside that of the image; align them first, or "
+                f"drop_vars({a!r}) to align by position"
+            )
         if not fits[a].same:
             suffix = name.rpartition("_")[2] if centred else name
             names[a] = f"{a}_{suffix}"
             if a in array.coords:
                 coords[a] = array[a].variable
-    for a in over:
-        if a in plain.dims and array.sizes[a] != reference.sizes[a]:
-            raise AxesError(
-                f"{name!r} has {array.sizes[a]} samples along {a!r}, the image {reference.sizes[a]}: they cannot be "
-                "paired"
-            )
     for a in plain.kept:
         if a in reference.dims and array.sizes[a] != reference.sizes[a]:
             names[a] = f"{a}_{name}"

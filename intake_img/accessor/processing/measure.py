@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, flag, integer, neighbourhood
 from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.processing.geometry import _skimage
@@ -79,7 +80,8 @@ class Measures:
             The label image: by default the DataArray itself, or the one variable of a Dataset whose kind is ``labels``.
         intensity : str, DataArray or False, optional
             The image whose values are measured: by default the image of the Dataset, if its axes include those of the
-            labels; False for none. Each of its channels has rows of its own.
+            labels; False for none. Each of its channels has rows of its own. It is aligned with the labels by
+            coordinates, where both have them, and must cover them.
         properties : sequence of str, optional
             Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image,
             ``intensity_mean``,
@@ -242,11 +244,9 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
     if label_array.dtype.kind not in "iu":
         raise TypeError(f"labels are integers, but these are {label_array.dtype}; number a mask with .img.label()")
     if image is not None:
-        for d in label_array.dims:
-            if image.sizes.get(d) != label_array.sizes[d]:
-                raise ValueError(
-                    f"the image has {image.sizes.get(d, 'no')} samples along {d!r}, the labels {label_array.sizes[d]}"
-                )
+        if missing := [d for d in label_array.dims if d not in image.dims]:
+            raise AxesError(f"the labels have the axis {missing[0]!r}, which the image, {spell(image.dims)!r}, lacks")
+        image = aligned("the image", image, label_array, cover=True, other="the label image")
     return label_array, image
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis
 from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.progress import computed, counted
@@ -217,7 +218,8 @@ class Reductions:
         Parameters
         ----------
         val : number, array or DataArray
-            An array has the shape of one image; a DataArray is matched by axis names.
+            An array has the shape of one image; a DataArray is matched by axis names and, where both have them, by
+            coordinates. It must cover the image.
 
         Raises
         ------
@@ -385,10 +387,7 @@ def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
     if isinstance(val, xr.DataArray):
         if missing := [d for d in val.dims if d not in dims]:
             raise AxesError(f"val has the axis {missing[0]!r}, which the image, with axes {spell(dims)!r}, has not")
-        if wrong := [d for d in val.dims if val.sizes[d] != array.sizes[d]]:
-            raise ValueError(
-                f"val has {val.sizes[wrong[0]]} samples along {wrong[0]!r}, the image {array.sizes[wrong[0]]}"
-            )
+        val = aligned("val", val, array, cover=True)
         other: Any = lazy(val.transpose(*[d for d in dims if d in val.dims]))
         other = other[tuple(slice(None) if d in val.dims else None for d in dims)]
     elif np.ndim(val):
