@@ -16,7 +16,7 @@ from intake_img.collections.names import split_extension
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource, find_sequence
 from intake_img.errors import CannotWriteError, TargetExistsError
-from intake_img.formats.registry import ImgSource, autodetect, drivers, open_source, writer_for
+from intake_img.formats.registry import ImgSource, autodetect, check_options, drivers, writer_for
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
@@ -122,9 +122,9 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
     if isinstance(uri, ImageSource):
         if not options:
             return uri
-        if isinstance(uri, ImgSource) and set(options) - set(inspect.signature(type(uri)).parameters):
-            return type(uri)(**{**uri.arguments(), **options})
-        return open_source(type(uri), **{**uri.arguments(), **options})
+        if not isinstance(uri, ImgSource):  # which takes those of the driver that it finds
+            check_options(type(uri), options)
+        return uri.renewed(**options)
     foreign = isinstance(uri, DataSource)
     if not foreign and callable(getattr(uri, "get", None)) and hasattr(uri, "describe"):  # an entry of a catalog
         return _source(uri.get(), options)

@@ -6,7 +6,6 @@ Whatever the values of the parameters, an entry leads nowhere but into the jail.
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ from functools import cache
 from typing import Any
 
 from intake_img.catalog.document import printable
-from intake_img.catalog.jail import Jail
+from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
-from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
+from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.formats.registry import ImgSource, drivers
 from intake_img.formats.source import ImageSource
 from intake_img.storage.files import File
+from intake_img.storage.jail import Jail
 
 __all__ = ["NESTED", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
 
@@ -80,7 +80,6 @@ class Entry:
             from intake_img.catalog.schema import load  # which makes entries
 
             return load(source, self.jail, self.chain)
-        self._admit_contents(source)
         source.name, source.description = self.name, self.description  # type: ignore[misc]
         source._entry, source._passed_kwargs = self, list(given)
         return source
@@ -114,7 +113,7 @@ class Entry:
         if self.driver == NESTED:
             if own:
                 raise CatalogError(f"the nested catalog {self.name!r} has no parameter {next(iter(own))!r}")
-            return self.jail.admit(args["path"])
+            return admit(self.jail, args["path"])
         cls = image_drivers()[self.driver]
         if unknown := [k for k in own if k not in options_of(cls)]:
             listed = ", ".join([*self.parameters, *sorted(options_of(cls))])
@@ -126,45 +125,19 @@ class Entry:
         uris = args.pop("uri")
         if many != isinstance(uris, (list, tuple)) or (many and not uris):
             raise CatalogError(f"uri: the driver {self.driver!r} takes {'a list of paths' if many else 'one path'}")
-        files = [self.jail.admit(uri, cls is FilePatternSource) for uri in (uris if many else [uris])]
+        files = [admit(self.jail, uri, cls is FilePatternSource) for uri in (uris if many else [uris])]
         for options in (args, args.get("member_options") or {}):
             conf = options.get("conf", "")
             if not isinstance(conf, str) or re.search(r"[/\\]", conf):
                 raise CatalogError(f"conf: expected the name of a file beside the image, got {conf!r}")
         if remote := next((f for f in files if not f.local), None):
             args["storage_options"] = {**(args.get("storage_options") or {}), **remote.storage_options}
-        paths = [f.path for f in files]
         try:
-            return cls(paths if many else paths[0], **args)
+            return cls(files if many else files[0], **args)
         except IntakeImgError:
             raise
         except (TypeError, ValueError, OverflowError, AttributeError) as exc:
             raise CatalogError(f"args: the driver {self.driver!r} refuses them: {str(exc)[:200]}") from exc
-
-    def _admit_contents(self, source: ImageSource) -> None:
-        """Look for symbolic links out of the roots in what the source would read beside the file that it names."""
-        if not source.file.local:
-            return
-        path = source.file.path
-        if os.path.isdir(path):
-            self.jail.admit_tree(path)
-        if isinstance(source, SequenceSource):
-            try:
-                members = source.files
-            except FileNotFoundError:
-                return  # opening it will say so
-            members = [f for f in members if "://" not in f]
-            self.jail.admit_files(members)
-        else:
-            members = [path]
-        for member in members:
-            if at := re.fullmatch(r"(.+)@([^@/\\]+)", member):  # a scene of another file
-                self.jail.admit_real(at[1])
-        if isinstance(source, SequenceSource):
-            return
-        for name in (source.file.name + ".json", source.open_options.get("conf")):
-            if name:
-                self.jail.admit_real(source.file.sibling(name).path)
 
 
 class SafeCatalog(Mapping[str, Any]):

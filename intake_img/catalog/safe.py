@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from intake_img.catalog.entries import NESTED
-from intake_img.catalog.jail import Jail
+from intake_img.catalog.jail import jail_of
 from intake_img.catalog.schema import Problem, identity, load, read
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
+from intake_img.storage.jail import Jail
 
 __all__ = ["open_catalog", "validate"]
 
@@ -123,4 +124,4 @@ def _plain_reason(exc: Exception) -> str:
 def _start(path: Any, roots: Iterable[Any] | None, schemes: Iterable[str],
            storage_options: Mapping[str, Any] | None) -> tuple[File, Jail]:  # fmt: skip
     file = File.parse(path, storage_options)
-    return file, Jail.of([file.parent.path] if roots is None else roots, schemes, storage_options)
+    return file, jail_of([file.parent.path] if roots is None else roots, schemes, storage_options)

@@ -10,10 +10,10 @@ from typing import Any
 
 from intake_img.catalog.document import Document, Where, printable, read_document
 from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers, options_of, parameters_in
-from intake_img.catalog.jail import Jail
 from intake_img.catalog.template import Parameter
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.storage.files import File
+from intake_img.storage.jail import Jail
 
 __all__ = ["Problem", "Reader", "identity", "load", "read"]
 

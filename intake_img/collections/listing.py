@@ -167,11 +167,11 @@ def find_parts(target: File, stem: str, extension: str) -> list[Listing]:
         candidates = [n for n in candidates if n not in seen]
 
 
-def find_pattern(pattern: Pattern, storage_options: Mapping[str, Any]) -> Listing:
-    """Return the files that fit a pattern; in natural order of their paths if it has no fields."""
-    base = File(pattern.fixed or "/", storage_options)
+def find_pattern(pattern: Pattern, file: File) -> Listing:
+    """Return the files that fit a pattern, with the options and the jail of `file`; in natural order without fields."""
+    base = file.at(pattern.fixed or "/")
     if base.local and pattern.depth is not None:
-        listing = _walk_pattern(base.path, pattern)
+        listing = _walk_pattern(base, pattern)
     else:
         candidates = _walk(base, pattern.depth)
         places, columns = _matches(pattern.matcher, candidates)
@@ -179,24 +179,24 @@ def find_pattern(pattern: Pattern, storage_options: Mapping[str, Any]) -> Listin
     return listing if pattern.fields else Listing(natural_sorted(listing.paths))
 
 
-def _walk_pattern(base: str, pattern: Pattern) -> Listing:
+def _walk_pattern(base: File, pattern: Pattern) -> Listing:
     """Return the files that fit, looking only into the folders that fit."""
     *above, last = pattern.steps
-    if not os.path.isdir(base or "/"):
+    if not base.is_folder():
         raise FileNotFoundError(f"there is no folder {base}")
-    folders: list[tuple[str, tuple[str, ...]]] = [(base.rstrip("/"), ())]
+    folders: list[tuple[str, tuple[str, ...]]] = [(base.path.rstrip("/"), ())]
     for step in above:
         fits = step.matcher.fullmatch
         folders = [
             (f"{folder}/{name}", labels + m.groups())
             for folder, labels in folders
-            for name in _subfolders(folder)
+            for name in _subfolders(base.at(folder or "/"))
             if (m := fits(name)) is not None
         ]
     names: list[str] = []
     counts = []
     for folder, _ in folders:
-        inside = list_folder(File(folder or "/"))
+        inside = list_folder(base.at(folder or "/"))
         names += inside
         counts.append(len(inside))
     places, columns = _matches(last.matcher, names)
@@ -207,12 +207,21 @@ def _walk_pattern(base: str, pattern: Pattern) -> Listing:
     return Listing(paths, dict(zip(pattern.fields, [*outer, *columns], strict=True)))
 
 
-def _subfolders(folder: str) -> list[str]:
+def _subfolders(folder: File) -> list[str]:
+    folder.check()
     try:
-        with os.scandir(folder or "/") as entries:
-            return [e.name for e in entries if e.is_dir()]
+        with os.scandir(folder.path) as entries:
+            return [e.name for e in entries if _is_folder(e)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
+    """True for a folder; False also for a link that leads to itself."""
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:
+        return False
 
 
 def _matches(compiled: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple[np.ndarray, list[Column]]:
@@ -297,6 +306,7 @@ def parts_of_one(listing: Listing, known: Iterable[str]) -> Listing | None:
 
 def list_folder(folder: File) -> list[str]:
     """Return the names in a folder; none if there is no such folder."""
+    folder.check()
     try:
         if folder.local:
             return os.listdir(folder.path)
@@ -308,12 +318,14 @@ def list_folder(folder: File) -> list[str]:
 
 def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",)) -> list[str]:
     """Return the paths below a folder, `depth` folders down, or, for None, all files and stores at any depth."""
+    folder.check()
     if not folder.local:
         return _walk_remote(folder, depth)
     found: list[str] = []
     folders = [(folder.path.rstrip("/"), 0)]
     while folders:
         at, level = folders.pop()
+        folder.at(at or "/").check()
         try:
             entries = os.scandir(at or "/")
         except (FileNotFoundError, NotADirectoryError):
@@ -324,7 +336,7 @@ def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",))
                 continue
             for entry in entries:
                 # links to folders may lead in circles: they are followed where a pattern says how deep
-                folder_here = entry.is_dir(follow_symlinks=depth is not None)
+                folder_here = _is_folder(entry, depth is not None)
                 if not folder_here or entry.name.lower().endswith(stores):
                     if depth is None:
                         found.append(f"{at}/{entry.name}")

@@ -30,6 +30,7 @@ from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.model.image import Coordinate, Image, Variable, recorded_coordinate
 from intake_img.model.pixels import Pixels, Reader, Region
 from intake_img.storage.files import File
+from intake_img.storage.jail import Jail
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
@@ -47,12 +48,16 @@ class _Files:
     dtype: np.dtype
     options: tuple[tuple[str, Any], ...]
     storage_options: tuple[tuple[str, Any], ...]
+    jail: Jail | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def file(self, path: str) -> File:
+        return File(path, dict(self.storage_options), self.jail)
+
     def source(self, path: str) -> ImageSource:
-        file = File(path, dict(self.storage_options))
+        file = self.file(path)
         if self.named_alike(path):
             return self._template.beside(file)
         return open_source(find_driver(file), file, **self._options)
@@ -67,7 +72,7 @@ class _Files:
 
     @cached_property
     def _template(self) -> ImageSource:
-        return open_source(self.driver, File(self.first, dict(self.storage_options)), **self._options)
+        return open_source(self.driver, self.file(self.first), **self._options)
 
     @cached_property
     def _model(self) -> tuple[Reader, Any] | None:
@@ -104,7 +109,7 @@ class _Files:
         """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
         if self._model is not None and self.named_alike(path):
             reader, handle = self._model
-            file = File(path, dict(self.storage_options))
+            file = self.file(path)
             with translated_errors(self.driver, file):
                 other = self.driver.twin(handle, file)
                 if other is not None:
@@ -262,7 +267,7 @@ class SequenceSource(ImageSource):
         options = dict(self.member_options)
         if self.storage_options:
             options["storage_options"] = self.storage_options
-        return autodetect(path if self.file.local else File(path, self.storage_options), **options)
+        return autodetect(self.file.at(path), **options)
 
     def _compose(self, found: Sequence[Listing], fill_gaps: bool = False) -> Image:
         listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
@@ -344,6 +349,7 @@ class SequenceSource(ImageSource):
             v.pixels.dtype,
             tuple(sorted(self.member_options.items())),
             tuple(sorted(self.storage_options.items())),
+            self.file.jail,
         )
         if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
             raise AxesError(
@@ -475,7 +481,7 @@ class FilePatternSource(SequenceSource):
     def find(self) -> list[Listing]:
         if not re.search(r"[{}*?\[]", self.file.path):
             return parts(self.file)
-        listing = find_pattern(Pattern(self.file.path), self.file.storage_options)
+        listing = find_pattern(Pattern(self.file.path), self.file)
         if (self.start, self.stop) != (None, None):
             listing = listing.in_order().take(range(len(listing))[self.start : self.stop])
         return [numbered(listing, self.axis)]
@@ -602,6 +608,9 @@ class ImageListSource(SequenceSource):
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "uri": [f.path for f in self._list]}
+
+    def _place(self) -> Any:
+        return [f if f.jail is not None else f.path for f in self._list]
 
     def find(self) -> list[Listing]:
         paths = [f.path for f in self._list]

@@ -259,7 +259,7 @@ def _levels(source: Any, ds: Any) -> list[list[int]]:
     shapes = [list(first.shape)]
     for level in range(1, _MAX_LEVELS):
         try:
-            one = type(source)(**{**source.arguments(), "level": level})
+            one = source.renewed(level=level)
             shapes.append(list(one.dataset(chunks=None)[name].shape))
         except (SceneError, KeyError):  # the level does not exist, or lacks the variable
             break

@@ -20,7 +20,7 @@ from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 
-__all__ = ["ImgSource", "autodetect", "drivers", "find_driver", "open_source", "writer_for"]
+__all__ = ["ImgSource", "autodetect", "check_options", "drivers", "find_driver", "open_source", "writer_for"]
 
 # formats that people bring and that no driver reads yet: what to say when their bytes are met
 _FOREIGN = (
@@ -169,13 +169,18 @@ def can_write(cls: type[ImageSource]) -> bool:
 
 def open_source(cls: type[ImageSource], uri: Any, **options: Any) -> ImageSource:
     """Return a driver's source; unknown options are a `TypeError` that lists the known ones."""
+    check_options(cls, options)
+    return cls(uri, **options)
+
+
+def check_options(cls: type[ImageSource], options: Mapping[str, Any]) -> None:
+    """Raise a `TypeError` that lists the options of a driver if one of those given is none of them."""
     known = [p for p in inspect.signature(cls).parameters if p != "uri"]
     if unknown := [o for o in options if o not in known]:
         raise TypeError(
             f"the driver {cls.name_of_driver()!r} ({cls.format_name}) has no option {unknown[0]!r}; "
             f"it has {', '.join(known)}"
         )
-    return cls(uri, **options)
 
 
 def autodetect(uri: Any, **options: Any) -> ImageSource:
@@ -202,7 +207,7 @@ def autodetect(uri: Any, **options: Any) -> ImageSource:
     file = File.parse(uri, options.get("storage_options"))
     at = re.fullmatch(r"(.+)@([^@/\\]+)", file.path)
     if at and not file.exists():
-        base = File(at[1], file.storage_options)
+        base = file.at(at[1])
         if base.exists():
             if options.get("scene") is not None:
                 raise ValueError(

@@ -78,7 +78,8 @@ class FileReader:
 
     @property
     def key(self) -> Hashable:
-        return (self.driver.__qualname__, self.file.path, repr(self.file.storage_options), self.stamp, self.options)
+        place = self.file.path, repr(self.file.storage_options), self.file.jail  # what a jail refuses stays refused
+        return (self.driver.__qualname__, *place, self.stamp, self.options)
 
     def __dask_tokenize__(self) -> Any:
         return (self.key, repr(self.address))
@@ -549,6 +550,14 @@ class ImageSource(DataSource):
         given["uri"] = self.uri
         return {k: v for k, v in given.items() if not _is_default(v, parameters.get(k))}
 
+    def renewed(self, **options: Any) -> ImageSource:
+        """Return a source of the same files, in the same jail, with other options."""
+        return type(self)(**{**self.arguments(), "uri": self._place(), **options})
+
+    def _place(self) -> Any:
+        """Return what to give as URI, so that a jail is kept."""
+        return self.file if self.file.jail is not None else self.uri
+
     def _identity(self) -> str:
         return json.dumps([type(self).__qualname__, plain(self.arguments())], sort_keys=True)
 
@@ -563,7 +572,7 @@ class ImageSource(DataSource):
 
     def __reduce__(self) -> tuple[Any, ...]:
         extra = {k: v for k, v in (("name", self.__dict__.get("name")), ("description", self.description)) if v}
-        return _rebuilt, (type(self), self.arguments(), extra)
+        return _rebuilt, (type(self), {**self.arguments(), "uri": self._place()}, extra)
 
     def _yaml(self) -> dict[str, Any]:
         arguments = self.arguments()

@@ -20,11 +20,11 @@ import uuid
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
 
 __all__ = ["ByteReader", "File", "move_local", "replacing", "sweep"]
 
@@ -48,10 +48,14 @@ class File:
         An absolute local path, or a URL that fsspec knows.
     storage_options : mapping
         Options of the fsspec file system; empty for local paths.
+    jail : Jail, optional
+        What may be opened on behalf of a catalog. Files made from this one (`sibling`, `parent`, `at`, ``/``) keep it,
+        and whatever looks at the bytes checks it.
     """
 
     path: str
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    jail: Jail | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, uri: object, storage_options: Mapping[str, Any] | None = None) -> File:
@@ -103,12 +107,45 @@ class File:
 
     @property
     def parent(self) -> File:
-        path = os.path.dirname(self.path) if self.local else self.path.rstrip("/").rsplit("/", 1)[0]
-        return File(path, self.storage_options)
+        return self.at(os.path.dirname(self.path) if self.local else self.path.rstrip("/").rsplit("/", 1)[0])
 
     def __truediv__(self, name: str) -> File:
-        path = os.path.join(self.path, name) if self.local else f"{self.path.rstrip('/')}/{name}"
-        return File(path, self.storage_options)
+        return self.at(os.path.join(self.path, name) if self.local else f"{self.path.rstrip('/')}/{name}")
+
+    def at(self, path: str) -> File:
+        """Return the file at another path or URL, with the same options and in the same jail."""
+        return File(path, self.storage_options, self.jail)
+
+    def check(self, most: int | None = None) -> None:
+        """Refuse what must not be opened. Needed before a path is given to a library that opens it by itself.
+
+        Parameters
+        ----------
+        most : int, optional
+            The largest size in bytes; only of local files.
+
+        Raises
+        ------
+        CatalogError
+            If the jail does not allow it.
+        FormatError
+            If it is a pipe, socket or device, or too large.
+        """
+        if self.jail is not None:
+            self.jail.check(self.path)
+        if self.local:
+            size = check_regular(self.path)
+            if most is not None and size is not None and size > most:
+                raise self._too_large(size, most)
+
+    def descriptor(self) -> int:
+        """Return a descriptor of this local file, open for reading, after all checks."""
+        if self.jail is not None:
+            self.jail.check(self.path)
+        return open_regular(self.path)
+
+    def _too_large(self, size: int, most: int) -> FormatError:
+        return FormatError(f"{self} has {size} bytes: metadata of more than {most / 2**20:.4g} MiB are not read")
 
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system and the path on it.
@@ -130,6 +167,8 @@ class File:
             raise MissingExtraError(package, extra, f"opening {protocol}:// URLs") from exc
 
     def exists(self) -> bool:
+        if self.jail is not None:
+            self.jail.check(self.path)
         if self.local:
             return os.path.exists(self.path)
         if self._web:  # fsspec would begin to download it
@@ -142,6 +181,8 @@ class File:
 
     def is_folder(self) -> bool:
         """True for a directory; for a URL, for a prefix that holds something."""
+        if self.jail is not None:
+            self.jail.check(self.path)
         if self.local:
             return os.path.isdir(self.path)
         if self._web:  # fsspec would download what could be a listing
@@ -188,21 +229,48 @@ class File:
     def head(self, n: int = 512) -> bytes:
         """Return the first `n` bytes, fewer if the file is shorter."""
         if self.local:
-            with open(self.path, "rb") as f:
-                return f.read(n)
+            descriptor = self.descriptor()
+            try:
+                return os.read(descriptor, n)
+            finally:
+                os.close(descriptor)
+        self.check()
         fs, path = self.filesystem()
         return bytes(fs.cat_file(path, start=0, end=n)[:n])  # not all servers know ranges
 
     def open(self) -> ByteReader:
         """Open for reading; see `ByteReader`."""
-        return _LocalBytes(self) if self.local else _RemoteBytes(self)
-
-    def read(self) -> bytes:
-        """Return the whole content."""
         if self.local:
-            return Path(self.path).read_bytes()
-        fs, path = self.filesystem()
-        return bytes(fs.cat_file(path))
+            return _LocalBytes(self)
+        self.check()
+        return _RemoteBytes(self)
+
+    def read(self, most: int | None = METADATA_BYTES) -> bytes:
+        """Return the whole content of a small file, such as one of metadata.
+
+        Parameters
+        ----------
+        most : int or None
+            The largest size in bytes that is read; None for no limit.
+
+        Raises
+        ------
+        FormatError
+            If the file is larger.
+        """
+        if self.local:
+            with open(self.path, "rb", opener=lambda *_: self.descriptor()) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                content = b"" if most is not None and size > most else stream.read(-1 if most is None else most + 1)
+        else:
+            self.check()
+            fs, path = self.filesystem()
+            content = bytes(fs.cat_file(path, **({} if most is None else {"start": 0, "end": most + 1})))
+            size = 0
+        size = max(size, len(content))
+        if most is not None and size > most:
+            raise self._too_large(size, most)
+        return content
 
 
 def _single_slashes(url: str) -> str:
@@ -278,7 +346,7 @@ class ByteReader:
 class _LocalBytes(ByteReader):
     def __init__(self, file: File) -> None:
         super().__init__(file)
-        self._fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        self._fd = file.descriptor()
         self.size = os.fstat(self._fd).st_size
         self._map: weakref.ref[mmap.mmap] | None = None
 
@@ -328,7 +396,7 @@ class _LocalBytes(ByteReader):
                 view.release()
 
     def stream(self) -> IO[bytes]:
-        return open(self.file.path, "rb")
+        return open(self.file.path, "rb", opener=lambda *_: self.file.descriptor())
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -343,7 +411,7 @@ class _RemoteBytes(ByteReader):
         size = file.remote_info().get("size")
         self._whole: bytes | None = None
         if size is None:  # a server that does not tell sizes: there are no ranges either
-            self._whole = file.read()
+            self._whole = file.read(None)
             size = len(self._whole)
         self.size = int(size)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.model.pixels import Region
+from intake_img.storage.files import File
 
 __all__ = ["ChunkFiles", "chunk_files"]
 
@@ -33,7 +34,7 @@ class ChunkFiles:
 
     Parameters
     ----------
-    folder : str
+    folder : File
         Of the array.
     key : callable
         Name of the file of a chunk, or of a shard, by its place in the grid.
@@ -51,7 +52,7 @@ class ChunkFiles:
         Whether the index lies at the beginning of a shard.
     """
 
-    folder: str
+    folder: File
     key: Callable[[tuple[int, ...]], str]
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
@@ -84,7 +85,7 @@ class ChunkFiles:
         """Return the stored bytes of a chunk, None if it is missing."""
         if self.shard is None:
             try:
-                fd = os.open(os.path.join(self.folder, self.key(place)), os.O_RDONLY)
+                fd = (self.folder / self.key(place)).descriptor()
             except FileNotFoundError:
                 return None
             try:
@@ -94,7 +95,7 @@ class ChunkFiles:
         many = tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
         key = self.key(tuple(k // m for k, m in zip(place, many, strict=True)))
         try:
-            fd = os.open(os.path.join(self.folder, key), os.O_RDONLY)
+            fd = (self.folder / key).descriptor()
         except FileNotFoundError:
             return None
         try:
@@ -135,13 +136,13 @@ def _checksum(data: bytes) -> bytes:
     return int(google_crc32c.value(data)).to_bytes(4, "little")
 
 
-def chunk_files(array: Any, folder: str) -> ChunkFiles | None:
+def chunk_files(array: Any, folder: File) -> ChunkFiles | None:
     """Return the chunks of a Zarr array as files, or None if only zarr knows how to read them.
 
     Parameters
     ----------
     array : zarr.Array
-    folder : str
+    folder : File
         The local folder of the array.
     """
     try:
@@ -152,7 +153,7 @@ def chunk_files(array: Any, folder: str) -> ChunkFiles | None:
         return None
 
 
-def _format_3(array: Any, facts: Mapping[str, Any], folder: str) -> ChunkFiles | None:
+def _format_3(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles | None:
     grid = _named(facts["chunk_grid"])
     if grid[0] != "regular" or facts.get("storage_transformers"):
         return None
@@ -180,7 +181,7 @@ def _format_3(array: Any, facts: Mapping[str, Any], folder: str) -> ChunkFiles |
                       array.fill_value, shard, first)  # fmt: skip
 
 
-def _format_2(array: Any, facts: Mapping[str, Any], folder: str) -> ChunkFiles | None:
+def _format_2(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles | None:
     compressor = array.metadata.compressor
     if facts.get("order", "C") != "C" or array.metadata.filters or array.dtype.kind not in "biufc":
         return None

@@ -104,6 +104,10 @@ class _Handle:
                 continue
         return None
 
+    def _file(self, *parts: str) -> File:
+        """Return a file or folder of a local store."""
+        return self.file.at(os.path.join(self._root or "", *filter(None, parts)))
+
     def _inside(self, path: str) -> None:
         if self._root is None or not path:
             return
@@ -124,8 +128,7 @@ class _Handle:
             return {} if node is None else dict(node.attrs)
         name = "zarr.json" if self.zarr_format == 3 else ".zattrs"
         try:
-            with open(os.path.join(self._root, path, name), encoding="utf-8") as stream:  # at a fifth of zarr's time
-                content = json.load(stream)
+            content = json.loads(self._file(path, name).read())  # at a fifth of zarr's time
         except (FileNotFoundError, NotADirectoryError):
             return {}
         attributes = content.get("attributes", {}) if name == "zarr.json" and isinstance(content, dict) else content
@@ -149,7 +152,7 @@ class _Handle:
     def chunk_files(self, path: str) -> ChunkFiles | None:
         """Return the chunks of the array at `path` as files, None if only zarr can read them."""
         if path not in self._chunk_files:
-            folder = None if self._root is None else os.path.join(self._root, path)
+            folder = None if self._root is None else self._file(path)
             self._chunk_files[path] = None if folder is None else chunk_files(self.array(path), folder)
         return self._chunk_files[path]
 
@@ -157,7 +160,7 @@ class _Handle:
         """Return the groups and arrays right inside the group at `path`; none where the store cannot be listed."""
         if self._root is not None:
             with os.scandir(os.path.join(self._root, path)) as entries:
-                names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+                names = sorted(e.name for e in entries if os.path.isdir(e.path) and not e.name.startswith("."))
             found = {name: self.node(join(path, name)) for name in names}
             return {name: node for name, node in found.items() if node is not None}
         from intake_img.formats.omezarr.codecs import opening

@@ -63,8 +63,11 @@ def open_store(file: File) -> tuple[Any, str]:
     prefix : str
         Where the root is: not empty for a zip file that holds a folder.
     """
-    from zarr.storage import FsspecStore, LocalStore, ZipStore
+    from zarr.storage import FsspecStore, ZipStore
 
+    from intake_img.formats.omezarr.guarded import GuardedStore
+
+    file.check()
     if is_zip(file):
         prefix = _zip_prefix(file)
         if file.local:
@@ -73,7 +76,7 @@ def open_store(file: File) -> tuple[Any, str]:
         options = {protocol: dict(file.storage_options)}
         return FsspecStore.from_url(f"zip://::{file.path}", storage_options=options, read_only=True), prefix
     if file.local:
-        return LocalStore(file.path, read_only=True), ""
+        return GuardedStore(file), ""
     file.filesystem()  # a missing package is said in our words
     return FsspecStore.from_url(file.path, storage_options=dict(file.storage_options), read_only=True), ""
 

@@ -7,9 +7,11 @@ understand are assembled here, from the document as `intake_img.formats.tif.ome`
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import itertools
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -216,6 +218,7 @@ class _Parser:
         import tifffile
 
         if file.local:
+            file.check()
             tif = self.opened.enter_context(tifffile.TiffFile(file.path))
         else:
             reader = source or self.opened.enter_context(contextlib.closing(file.open()))
@@ -248,6 +251,10 @@ class _Parser:
             if document.metadata_file:
                 document = self.companion(document.metadata_file)
             return self.assembled(document, tif)
+        if self.file.local:
+            for name in _members(tif):
+                self.file.sibling(name).check()
+            tif._multifile = tif.is_mmstack  # the files of other sets are opened here, not by tifffile
         try:
             series = _series(tif)
         except (KeyError, ValueError, IndexError):
@@ -372,6 +379,19 @@ class _Parser:
         return pages, files
 
 
+def _members(tif: tifffile.TiffFile) -> Iterator[str]:
+    """Give the names of the files that tifffile opens by itself to make a series: those of Micro-Manager."""
+    import tifffile
+
+    folder = tif.filehandle.dirname
+    if tif.is_mmstack:
+        yield from fnmatch.filter(os.listdir(folder), "*_MMStack*.tif")
+    elif tif.is_ndtiff:
+        index = "NDTiff.index"
+        yield index
+        yield from dict.fromkeys(row[1] for row in tifffile.read_ndtiff_index(os.path.join(folder, index)))
+
+
 def _is_vital(error: str) -> bool:
     """True for what tifffile logs of damage that changes the image, and not just some tag about the camera."""
     if found := re.search(r"TiffTag (\d+) @", error):
@@ -462,7 +482,7 @@ def _stored(series: Any, file: File) -> Stored:
             pages = list(series)
     files = None
     if any(p is not None and p.parent is not key.parent for p in pages):
-        files = [file if p is None else File(p.parent.filehandle.path) for p in pages]
+        files = [file if p is None else file.at(p.parent.filehandle.path) for p in pages]
     return Stored(axes, shape, pages, key, files, offset)
 
 

@@ -1,0 +1,51 @@
+"""Zarr's store of a local folder, behind the checks that every file passes before it is opened.
+
+A module of its own because it needs zarr, which is imported only when a store is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from zarr.storage import LocalStore
+
+from intake_img.storage.files import File
+from intake_img.storage.jail import METADATA_BYTES
+
+__all__ = ["GuardedStore"]
+
+
+class GuardedStore(LocalStore):
+    """A folder of which only regular files are read, in the jail of its `file`, and no metadata beyond a limit.
+
+    Parameters
+    ----------
+    file : File
+    read_only : bool
+    """
+
+    def __init__(self, file: File, *, read_only: bool = True) -> None:
+        super().__init__(file.path, read_only=read_only)
+        self.file = file
+
+    def with_read_only(self, read_only: bool = False) -> GuardedStore:
+        return GuardedStore(self.file, read_only=read_only)
+
+    def _check(self, key: str) -> None:
+        metadata = key.rpartition("/")[2].startswith((".z", "zarr.json"))
+        (self.file / key).check(METADATA_BYTES if metadata else None)
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        self._check(key)
+        return await super().get(key, *args, **kwargs)
+
+    def get_sync(self, key: str, **kwargs: Any) -> Any:
+        self._check(key)
+        return super().get_sync(key, **kwargs)  # type: ignore[misc, unused-ignore]  # not in every zarr
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> Any:
+        ranges = list(key_ranges)
+        for key, _ in ranges:
+            self._check(key)
+        return await super().get_partial_values(prototype, ranges)

@@ -1,0 +1,137 @@
+"""What may be opened: regular files only and, on behalf of a catalog, only below its roots.
+
+Every local file that is read is opened by `open_regular`, so that a named pipe or a device cannot hang the process. A
+`Jail` travels with `intake_img.storage.files.File`: whatever else a driver opens (members of a set, companions, metadata,
+chunks) is compared with its roots too, after all symbolic links are resolved.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from intake_img.errors import CatalogError, FormatError
+
+__all__ = ["METADATA_BYTES", "Jail", "check_regular", "open_regular"]
+
+METADATA_BYTES = 2**28
+"""The size of the largest file of metadata that is read (OME-XML, JSON, an index)."""
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_KINDS = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"),
+          (stat.S_ISBLK, "a device"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Jail:
+    """The files and URLs that may be opened.
+
+    Parameters
+    ----------
+    roots : tuple of str
+        Local folders, by their real paths, and beginnings of URLs.
+    schemes : frozenset of str
+        Schemes of URLs that may be opened wherever they point, e.g. ``{"https"}``.
+    storage_options : mapping
+        Options of the file systems of URLs: those of the caller, never of the catalog.
+    """
+
+    roots: tuple[str, ...]
+    schemes: frozenset[str] = frozenset()
+    storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    def check(self, path: str) -> None:
+        """Refuse a local path or a URL that is not allowed.
+
+        Raises
+        ------
+        CatalogError
+            If it is not; the message says why.
+        """
+        if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+://", path):
+            self._check_url(path)
+        else:
+            self._check_local(path)
+
+    def _check_local(self, path: str) -> None:
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if os.path.islink(real) or os.path.basename(real) in ("", ".", ".."):
+            real = os.path.realpath(real)
+        if not any(_below(real, root) for root in self.roots):
+            led = f" (it leads to {real})" if real != path else ""
+            raise CatalogError(
+                f"{path}{led} lies outside of {self._described()}; paths begin with {{{{ CATALOG_DIR }}}}, or add its "
+                f"folder to roots= ({os.path.dirname(real)!r})"
+            )
+        check_regular(real)
+
+    def _check_url(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        if "::" in url or "://" in rest:
+            raise CatalogError(f"{url[:120]}: chained URLs are refused")
+        plain = unquote(unquote(rest))
+        if ".." in re.split(r"[/\\]", plain) or re.search(r"[\0-\x1f]", plain):
+            raise CatalogError(f"{url[:120]}: '..' and control characters are refused in URLs")
+        if scheme.lower() in self.schemes or any(_below(url, r, "/") for r in self.roots if "://" in r):
+            return
+        allowed = ", ".join(sorted(self.schemes)) or "none"
+        raise CatalogError(
+            f"{url[:120]}: the scheme {scheme}:// is not allowed here (allowed: {allowed}), and it is not below "
+            f"{self._described()}; add it to schemes=, or its beginning to roots="
+        )
+
+    def _described(self) -> str:
+        return ", ".join(self.roots) or "any root: none was given"
+
+
+def _below(path: str, root: str, separator: str = os.sep) -> bool:
+    return path == root or path.startswith(root.rstrip(separator) + separator)
+
+
+def check_regular(path: str) -> int | None:
+    """Return the size of a regular file; None for a folder, and where there is nothing.
+
+    Raises
+    ------
+    FormatError
+        If it is a named pipe, a socket or a device.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None  # opening it will say so
+    if stat.S_ISREG(found.st_mode):
+        return found.st_size
+    if not stat.S_ISDIR(found.st_mode):
+        raise _not_regular(path, found.st_mode)
+    return None
+
+
+def open_regular(path: str) -> int:
+    """Return a descriptor of a regular file, open for reading.
+
+    Raises
+    ------
+    FormatError
+        If it is a named pipe, a socket or a device: reading these may never end.
+    IsADirectoryError, FileNotFoundError, PermissionError, OSError
+        As from ``os.open``.
+    """
+    check_regular(path)  # opening a device may already do something
+    descriptor = os.open(path, _FLAGS)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(21, os.strerror(21), path)
+    raise _not_regular(path, mode)
+
+
+def _not_regular(path: str, mode: int) -> FormatError:
+    kind = next((name for test, name in _KINDS if test(mode)), "something else")
+    return FormatError(f"{path} is neither a file nor a folder but {kind}: only regular files are opened")
