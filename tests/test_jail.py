@@ -296,6 +296,8 @@ def test_only_regular_files_are_opened(special):
 
 
 def test_special_files_as_members(special, tmp_path):
+    if special.is_dir():
+        return  # to Zarr, a folder in the place of a chunk is no chunk
     inside = tmp_path / "inside"
     inside.mkdir()
     described(inside, BINARY_ONLY % "x")

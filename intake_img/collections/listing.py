@@ -92,7 +92,7 @@ class Column:
 
 def _keys(labels: Sequence[str]) -> list[Any]:
     text = "".join(labels)
-    if text.isascii() and text.isdigit() and max(map(len, labels)) < 19:
+    if all(labels) and text.isascii() and text.isdigit() and max(map(len, labels)) < 19:
         return list(map(int, labels))
     return [label_key(label) for label in labels]
 
@@ -182,7 +182,7 @@ def find_pattern(pattern: Pattern, file: File) -> Listing:
 def _walk_pattern(base: File, pattern: Pattern) -> Listing:
     """Return the files that fit, looking only into the folders that fit."""
     *above, last = pattern.steps
-    if not base.is_folder():
+    if not os.path.isdir(base.path):
         raise FileNotFoundError(f"there is no folder {base}")
     folders: list[tuple[str, tuple[str, ...]]] = [(base.path.rstrip("/"), ())]
     for step in above:
@@ -208,7 +208,7 @@ def _walk_pattern(base: File, pattern: Pattern) -> Listing:
 
 
 def _subfolders(folder: File) -> list[str]:
-    folder.check()
+    folder.check(above=True)
     try:
         with os.scandir(folder.path) as entries:
             return [e.name for e in entries if _is_folder(e)]
@@ -318,14 +318,13 @@ def list_folder(folder: File) -> list[str]:
 
 def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",)) -> list[str]:
     """Return the paths below a folder, `depth` folders down, or, for None, all files and stores at any depth."""
-    folder.check()
     if not folder.local:
         return _walk_remote(folder, depth)
     found: list[str] = []
     folders = [(folder.path.rstrip("/"), 0)]
     while folders:
         at, level = folders.pop()
-        folder.at(at or "/").check()
+        folder.at(at or "/").check(above=True)
         try:
             entries = os.scandir(at or "/")
         except (FileNotFoundError, NotADirectoryError):

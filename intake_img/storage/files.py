@@ -116,13 +116,15 @@ class File:
         """Return the file at another path or URL, with the same options and in the same jail."""
         return File(path, self.storage_options, self.jail)
 
-    def check(self, most: int | None = None) -> None:
+    def check(self, most: int | None = None, above: bool = False) -> None:
         """Refuse what must not be opened. Needed before a path is given to a library that opens it by itself.
 
         Parameters
         ----------
         most : int, optional
             The largest size in bytes; only of local files.
+        above : bool
+            Whether it is a folder to look for others in, which may lie above the roots of the jail.
 
         Raises
         ------
@@ -132,7 +134,7 @@ class File:
             If it is a pipe, socket or device, or too large.
         """
         if self.jail is not None:
-            self.jail.check(self.path)
+            self.jail.check(self.path, above)
         if self.local:
             size = check_regular(self.path)
             if most is not None and size is not None and size > most:
@@ -259,7 +261,7 @@ class File:
             If the file is larger.
         """
         if self.local:
-            with open(self.path, "rb", opener=lambda *_: self.descriptor()) as stream:
+            with os.fdopen(self.descriptor(), "rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
                 content = b"" if most is not None and size > most else stream.read(-1 if most is None else most + 1)
         else:

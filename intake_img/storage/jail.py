@@ -1,8 +1,8 @@
 """What may be opened: regular files only and, on behalf of a catalog, only below its roots.
 
 Every local file that is read is opened by `open_regular`, so that a named pipe or a device cannot hang the process. A
-`Jail` travels with `intake_img.storage.files.File`: whatever else a driver opens (members of a set, companions, metadata,
-chunks) is compared with its roots too, after all symbolic links are resolved.
+`Jail` travels with `intake_img.storage.files.File`: whatever else a driver opens (members of a set, companions,
+metadata, chunks) is compared with its roots too, after all symbolic links are resolved.
 """
 
 from __future__ import annotations
@@ -44,8 +44,14 @@ class Jail:
     schemes: frozenset[str] = frozenset()
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, above: bool = False) -> None:
         """Refuse a local path or a URL that is not allowed.
+
+        Parameters
+        ----------
+        path : str
+        above : bool
+            Whether the folders above the roots are allowed too: they are passed through on the way down.
 
         Raises
         ------
@@ -55,13 +61,13 @@ class Jail:
         if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+://", path):
             self._check_url(path)
         else:
-            self._check_local(path)
+            self._check_local(path, above)
 
-    def _check_local(self, path: str) -> None:
+    def _check_local(self, path: str, above: bool) -> None:
         real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         if os.path.islink(real) or os.path.basename(real) in ("", ".", ".."):
             real = os.path.realpath(real)
-        if not any(_below(real, root) for root in self.roots):
+        if not any(_below(real, root) or (above and _below(root, real)) for root in self.roots):
             led = f" (it leads to {real})" if real != path else ""
             raise CatalogError(
                 f"{path}{led} lies outside of {self._described()}; paths begin with {{{{ CATALOG_DIR }}}}, or add its "
