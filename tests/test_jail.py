@@ -82,7 +82,8 @@ SET = (
     f'<OME {NAMESPACE} UUID="urn:uuid:1"><Image ID="Image:0"><Pixels ID="P:0" DimensionOrder="XYZCT" Type="uint16" '
     'SizeX="9" SizeY="8" SizeZ="2" SizeC="1" SizeT="1"><Channel ID="C:0" SamplesPerPixel="1"/>'
     '<TiffData IFD="0" FirstZ="0" PlaneCount="1"><UUID FileName="o.ome.tif">urn:uuid:1</UUID></TiffData>'
-    '<TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID FileName="%s">urn:uuid:2</UUID></TiffData></Pixels></Image></OME>'
+    '<TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID FileName="%s">urn:uuid:2</UUID></TiffData>'
+    "</Pixels></Image></OME>"
 )
 
 
@@ -91,8 +92,11 @@ def described(folder, xml, name="o.ome.tif"):
                      photometric="minisblack")  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["../outside/s.ome.tif", "{out}/s.ome.tif", "/etc/passwd", "link.ome.tif",
-                                   "folder/s.ome.tif", "folder/../../outside/s.ome.tif", "/dev/zero", "/proc/self/maps"])  # fmt: skip
+@pytest.mark.parametrize(
+    "place",
+    ["../outside/s.ome.tif", "{out}/s.ome.tif", "/etc/passwd", "link.ome.tif", "folder/s.ome.tif",
+     "folder/../../outside/s.ome.tif", "/dev/zero", "/proc/self/maps"],
+)  # fmt: skip
 def test_metadata_of_a_set_outside(place, inside):
     out = inside.parent / "outside"
     (inside / "link.ome.tif").symlink_to(out / "s.ome.tif")
