@@ -1,206 +1,41 @@
 """Many files, one image: a folder, a list, a pattern or the parts of a partitioned image as one lazy array.
 
-One listing of each folder finds the files, their names give the coordinates, the first header gives the rest. The other
-headers are read when their pixels are, and then checked.
+One listing of each folder finds the files, their names give the coordinates, the first header gives the rest. All other
+headers are compared with it: of few files when the image is loaded, of many when their pixels are read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cached_property
-from itertools import product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from intake_img.collections.agreement import Facts, disagreement, facts_of
 from intake_img.collections.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
+from intake_img.collections.members import Files, Members
 from intake_img.collections.names import format_labels, parse_label, split_extension
 from intake_img.collections.partition import series_interrupted, staging_of, state_of
 from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
-from intake_img.formats.registry import autodetect, drivers, find_driver, open_source
-from intake_img.formats.source import FileReader, ImageSource, translated_errors
-from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
+from intake_img.formats.registry import autodetect, drivers, find_driver
+from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.model.axes import CANONICAL, canonical_order, check_axes
 from intake_img.model.image import Coordinate, Image, Variable, recorded_coordinate
-from intake_img.model.pixels import Pixels, Reader, Region
+from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
-from intake_img.storage.jail import Jail
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
-
-@dataclass(frozen=True, eq=False)
-class _Files:
-    """Opens one file of many with the driver that the first one has, or with its own."""
-
-    paths: tuple[str, ...]  # in C order of the grid; "" where there is no file
-    first: str
-    variable: str
-    driver: type[ImageSource]
-    shape: tuple[int, ...]
-    axes: tuple[str, ...]
-    dtype: np.dtype
-    options: tuple[tuple[str, Any], ...]
-    storage_options: tuple[tuple[str, Any], ...]
-    jail: Jail | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def file(self, path: str) -> File:
-        return File(path, dict(self.storage_options), self.jail)
-
-    def source(self, path: str) -> ImageSource:
-        file = self.file(path)
-        if self.named_alike(path):
-            return self._template.beside(file)
-        return open_source(find_driver(file), file, **self._options)
-
-    def named_alike(self, path: str) -> bool:
-        return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
-
-    @cached_property
-    def _options(self) -> dict[str, Any]:
-        known = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
-        return {**dict(self.options), **known}
-
-    @cached_property
-    def _template(self) -> ImageSource:
-        return open_source(self.driver, self.file(self.first), **self._options)
-
-    @cached_property
-    def _model(self) -> tuple[Reader, Any] | None:
-        """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
-        if self.driver.twin.__func__ is ImageSource.twin.__func__:  # type: ignore[attr-defined]
-            return None
-        try:
-            reader = self.pixels(self.first).reader
-            leaf = _leaf(reader)
-            if leaf is None:
-                return None
-            with contextlib.closing(leaf.driver.open(leaf.file, **dict(leaf.options))) as handle:
-                alike = leaf.driver.twin(handle, leaf.file)  # what is compared is read now
-                if alike is None:
-                    return None
-                alike.close()
-            return reader, handle
-        except (OSError, FormatError):
-            return None
-
-    def pixels(self, path: str) -> Pixels:
-        """Return the pixels of one file, its header checked against the first one's."""
-        image = self.source(path).image()
-        v = image.variables.get(self.variable) or next(iter(image.variables.values()))
-        if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
-            raise FormatError(
-                f"{path} holds {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} holds "
-                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in "
-                "groups with group=True"
-            )
-        return v.pixels
-
-    def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
-        """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
-        if self._model is not None and self.named_alike(path):
-            reader, handle = self._model
-            file = self.file(path)
-            with translated_errors(self.driver, file):
-                other = self.driver.twin(handle, file)
-                if other is not None:
-                    with contextlib.closing(other):
-                        _bound(reader, other).read_into(region, out)
-                    return
-        with _PARSING if File(path).local else contextlib.nullcontext():
-            pixels = self.pixels(path)
-        pixels.read_into(region, out)
-
-
-class _Turns:
-    """A lock for parsing headers, which holds the interpreter: threads that wait here do not disturb it."""
-
-    def __init__(self) -> None:
-        self._renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-
-
-_PARSING = _Turns()
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """Reads regions of one array through an open handle."""
-
-    driver: type[ImageSource]
-    handle: Any
-    address: Any
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        if 0 not in out.shape:
-            self.driver.read_region(self.handle, self.address, region, out)
-
-
-def _leaf(reader: Any) -> FileReader | None:
-    while not isinstance(reader, FileReader) and hasattr(reader, "reader"):
-        reader = reader.reader
-    return reader if isinstance(reader, FileReader) and reader.file.local else None
-
-
-def _bound(reader: Any, handle: Any) -> Reader:
-    """Return a reader that reads what `reader` does from a file that is open."""
-    if isinstance(reader, FileReader):
-        return _Opened(reader.driver, handle, reader.address)
-    return replace(reader, reader=_bound(reader.reader, handle))
-
-
-@dataclass(frozen=True, eq=False)
-class _Members:
-    """Reads an array of which each step along the first axes is a file."""
-
-    files: _Files
-    grid: tuple[int, ...]
-    fill: Any = 0
-
-    def __dask_tokenize__(self) -> Any:
-        from dask.base import normalize_token
-
-        files = self.files
-        stamps = np.array([_stamp(p) for p in files.paths], np.int64)
-        facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
-        return normalize_token(("\0".join(files.paths), stamps, *facts))
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        n = len(self.grid)
-        for place in product(*(range(s.start, s.stop) for s in region[:n])):
-            path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
-            part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
-            if path:
-                self.files.read_into(path, region[n:], part)
-            else:
-                part[...] = self.fill
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        info = os.stat(path)
-    except (OSError, ValueError):
-        return 0, 0
-    return info.st_mtime_ns, info.st_size
+CHECKED = 50
+"""Up to so many local files, all headers are compared when an image is loaded."""
+SAMPLED = 8
+"""Of more files, so many are, the last one among them; the others when their pixels are read."""
 
 
 class SequenceSource(ImageSource):
@@ -232,33 +67,54 @@ class SequenceSource(ImageSource):
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
             original = self._compose(self.found)
-            overrides = {k: self.metadata[k] for k in ("axes", "spacing", "spacing_units", "coords")
-                         if self.metadata.get(k) is not None}  # fmt: skip
-            self._image = original.overruled(**overrides), original
+            self._image = original.overruled(**self._overrides()), original
         return self._image
 
+    def _overrides(self) -> dict[str, Any]:
+        return {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
+
+    def _overruled(self, axes: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Return for each override the axes, as the files call them, whose facts it replaces."""
+        given = self._overrides()
+        named = dict(zip(check_axes(given["axes"]), axes, strict=False)) if "axes" in given else {}
+        if isinstance(given.get("spacing_units"), str):
+            given["spacing_units"] = "zyx"
+        keys = ("spacing", "spacing_units", "origin", "coords")
+        return {k: frozenset(named.get(a, a) for a in given.get(k, ())) for k in keys}
+
     def groups(self) -> dict[str, Image]:
-        """Return an image for each shape and dtype that occurs among the files, by ``"<shape>-<dtype>"``."""
-        alike: dict[tuple[Any, ...], dict[int, list[int]]] = {}
+        """Return an image for each kind of file: of one shape, dtype, spacing, unit, origin and channel names.
+
+        They are called ``"<shape>-<dtype>"``; of several with the same name, the further ones end in ``-2``, ``-3``...
+        """
+        alike: dict[str, dict[int, list[int]]] = {}
+        kinds: dict[tuple[Any, ...], list[tuple[str, Facts]]] = {}
         for n, listing in enumerate(self.found):
             for k, path in enumerate(listing.paths):
-                v = next(iter(self.member(path).image().variables.values()))
-                key = (v.axes, v.pixels.shape, v.pixels.dtype.name)
-                alike.setdefault(key, {}).setdefault(n, []).append(k)
+                image = self.member(path).image()
+                v = next(iter(image.variables.values()))
+                name = f"{'x'.join(map(str, v.pixels.shape))}-{v.pixels.dtype.name}"
+                facts = facts_of(image, [a for a in v.axes if a not in listing.fields])
+                known = kinds.setdefault((v.axes, name), [])
+                overruled = self._overruled([*listing.fields, *v.axes])
+                group = next((g for g, f in known if disagreement(f, facts, overruled) is None), None)
+                if group is None:
+                    taken = sum(len(groups) for (_, same), groups in kinds.items() if same == name)
+                    group = f"{name}-{taken + 1}" if taken else name
+                    known.append((group, facts))
+                alike.setdefault(group, {}).setdefault(n, []).append(k)
         return {
-            f"{'x'.join(map(str, shape))}-{dtype}": self._compose(
-                [self.found[n].take(places) for n, places in members.items()], fill_gaps=True
-            )
-            for (_, shape, dtype), members in alike.items()
+            group: self._compose([self.found[n].take(places) for n, places in members.items()], fill_gaps=True)
+            for group, members in alike.items()
         }
 
     def datatree(self, **options: Any) -> xr.DataTree:
-        """Return a DataTree with one Dataset for each shape and dtype that occurs among the files."""
+        """Return a DataTree with one Dataset for each kind of file; see `groups`."""
         nodes = {}
         for name, image in self.groups().items():
             chunks = options.get("chunks", self.chunks)
-            nodes[name] = image.to_xarray(
-                uri=self.uri, driver=self.name_of_driver(), order=self.output_axis_order, chunks=chunks
+            nodes[name] = image.overruled(**self._overrides()).to_xarray(
+                uri=self.uri, driver=self.name_of_driver(), order=self.output_axis_order, chunks=chunks, original=image
             )
         return xr.DataTree.from_dict(nodes)
 
@@ -288,9 +144,10 @@ class SequenceSource(ImageSource):
             image = start.image()
             # each file knows the coordinates of the axes of its own variable
             spread |= {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
-            coords = {k: c for k, c in image.coords.items() if k not in spread} | coords
-            even = {k: {**getattr(image, k), **known} for k, known in even.items()}
             axes, labels = _grid(listing, spread, image)
+            own = {k: c for k, c in image.coords.items() if k not in spread and not set(axes) & set(c.axes)}
+            coords = own | coords
+            even = {k: {**getattr(image, k), **known} for k, known in even.items()}
             paths = self._places(listing, axes, labels, fill_gaps)
             for key, v in image.variables.items():
                 name = str(parse_label(label)) if label else key
@@ -308,8 +165,7 @@ class SequenceSource(ImageSource):
         image = replace(
             head, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",), header=header, **even
         )
-        if self.verify:
-            self._verify(image)
+        self._check(image, fill_gaps)
         return image
 
     def _places(self, listing: Listing, axes: Sequence[str], labels: Mapping[str, Sequence[str]], fill_gaps: bool
@@ -339,7 +195,7 @@ class SequenceSource(ImageSource):
 
     def _variable(self, start: ImageSource, key: str, v: Variable, axes: Sequence[str],
                   labels: Mapping[str, Sequence[str]], paths: tuple[str, ...]) -> Variable:  # fmt: skip
-        files = _Files(
+        files = Files(
             paths,
             str(start.file),
             key,
@@ -349,6 +205,9 @@ class SequenceSource(ImageSource):
             v.pixels.dtype,
             tuple(sorted(self.member_options.items())),
             tuple(sorted(self.storage_options.items())),
+            tuple(axes),
+            facts_of(start.image(), [a for a in v.axes if a not in axes]),
+            self._overruled(v.axes),
             self.file.jail,
         )
         if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
@@ -359,20 +218,25 @@ class SequenceSource(ImageSource):
         grid = tuple(len(labels[a]) for a in axes)
         shape = (*grid, *v.pixels.shape)
         tiles = (1,) * len(grid) + tuple(max(c) for c in v.pixels.auto_chunks())
-        pixels = Pixels(_Members(files, grid), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
+        pixels = Pixels(Members(files, grid), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
         kept = [k for k, a in enumerate(v.axes) if a not in axes]
         pixels = pixels.reshape([*range(len(grid)), *(k + len(grid) for k in kept)])
         whole = Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
         return _ordered(whole, start.image().partition.get("order"))
 
-    def _verify(self, image: Image) -> None:
-        """Read all headers and compare them with the first."""
+    def _check(self, image: Image, fill_gaps: bool) -> None:
+        """Read further headers and compare them with the first: all with `verify` or of few files, else some."""
         for v in image.variables.values():
             reader: Any = v.pixels.reader
-            while not isinstance(reader, _Members):
+            while not isinstance(reader, Members):
                 reader = reader.reader
-            for path in filter(None, reader.files.paths):
-                reader.files.pixels(path)
+            paths = [p for p in reader.files.paths if p]
+            if self.verify:
+                for path in paths:
+                    reader.files.pixels(path)
+            elif self.file.local and not fill_gaps:
+                step = 1 if len(paths) <= CHECKED else len(paths) // SAMPLED
+                reader.files.check(dict.fromkeys([*paths[1::step], paths[-1]]))
 
     def _close(self) -> None:
         self.__dict__.pop("found", None)

@@ -132,10 +132,12 @@ class ImgReader(FileReader):
         return self.read(metadata_only=True, **kwargs)
 
     def _read(self, data: Any, **options: Any) -> Any:
+        from intake_img.formats.source import OVERRIDES
+
         url = data.url[0] if isinstance(data.url, (list, tuple)) and len(data.url) == 1 else data.url
         if root := getattr(data, "root", ""):
             url = f"{url.rstrip('/')}/{root}"
-        overrides = {k: v for k, v in self.metadata.items() if k in ("axes", "spacing", "spacing_units", "coords")}
+        overrides = {k: v for k, v in self.metadata.items() if k in OVERRIDES}
         if data.storage_options:
             options.setdefault("storage_options", data.storage_options)
         return self._func(url, metadata=overrides or None, **options)

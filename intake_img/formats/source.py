@@ -29,11 +29,21 @@ from intake_img.model.pixels import Pixels, Region
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 
-__all__ = ["ENTRY_POINTS", "FileReader", "ImageSource", "Probe", "check_level", "scene_number", "translated_errors"]
+__all__ = [
+    "ENTRY_POINTS",
+    "OVERRIDES",
+    "FileReader",
+    "ImageSource",
+    "Probe",
+    "check_level",
+    "scene_number",
+    "translated_errors",
+]
 
 ENTRY_POINTS = "intake.drivers"
 """The group of entry points in which a driver is declared."""
-_OVERRIDES = ("axes", "spacing", "spacing_units", "coords")
+OVERRIDES = ("axes", "spacing", "spacing_units", "origin", "coords")
+"""What `metadata` may say of an image, in place of what its file says."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +186,8 @@ class ImageSource(DataSource):
     output_axis_order : str or None
         Order of the axes; None keeps the file's.
     metadata : mapping, optional
-        Free metadata of the catalog entry; ``axes``, ``spacing``, ``spacing_units`` and ``coords`` in it add to or
-        overrule what the file says.
+        Free metadata of the catalog entry; ``axes``, ``spacing``, ``spacing_units``, ``origin`` and ``coords`` in
+        it add to or overrule what the file says.
     storage_options : mapping, optional
         Options of the fsspec file system.
     open_options : object
@@ -390,7 +400,7 @@ class ImageSource(DataSource):
                 with reader.lease() as handle:
                     names = [str(n) for n in self.scene_names(handle)]
                     original = self._describe_scene(handle, names)
-            overrides = {k: self.metadata[k] for k in _OVERRIDES if self.metadata.get(k) is not None}
+            overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
             self._image = original.overruled(**overrides), original
         return self._image
 
@@ -476,7 +486,7 @@ class ImageSource(DataSource):
     def discover(self) -> dict[str, Any]:
         """Return dtype, shape, npartitions and metadata: the entry's own, and what the file says. Reads no pixel."""
         schema = self._known_schema()
-        metadata = {**schema["extra_metadata"], **{k: v for k, v in self.metadata.items() if k not in _OVERRIDES}}
+        metadata = {**schema["extra_metadata"], **{k: v for k, v in self.metadata.items() if k not in OVERRIDES}}
         facts = {"dtype": self.dtype, "shape": self.shape, "npartitions": self.npartitions, "metadata": metadata}
         return copy.deepcopy(facts)  # what the caller does with it is not ours
 

@@ -140,8 +140,8 @@ class Image:
     # changes
 
     def overruled(self, axes: str | Sequence[str] | None = None, spacing: Mapping[str, Any] | None = None,
-                  spacing_units: Mapping[str, Any] | str | None = None, coords: Mapping[str, Any] | None = None,
-                  ) -> Image:  # fmt: skip
+                  spacing_units: Mapping[str, Any] | str | None = None, origin: Mapping[str, Any] | None = None,
+                  coords: Mapping[str, Any] | None = None) -> Image:  # fmt: skip
         """Return the image with facts added to, or put in the place of, those of the file.
 
         Parameters
@@ -151,6 +151,8 @@ class Image:
         spacing : mapping of str to float, optional
         spacing_units : mapping of str to str, or str, optional
             A unit for each axis, or one for all spatial axes.
+        origin : mapping of str to float, optional
+            Position of the first sample, in the unit of the axis; coordinates that are known are shifted to it.
         coords : mapping of str to sequence, optional
             Explicit coordinates, e.g. channel names.
         """
@@ -171,7 +173,12 @@ class Image:
             image = replace(image, variables=variables, coords=explicit, **kept)
         if isinstance(spacing_units, str):
             spacing_units = {a: spacing_units for a in "zyx" if a in image.sizes}
-        for given, what in ((spacing, "spacing"), (spacing_units, "spacing_units"), (coords, "coords")):
+        for given, what in (
+            (spacing, "spacing"),
+            (spacing_units, "spacing_units"),
+            (origin, "origin"),
+            (coords, "coords"),
+        ):
             if given is not None and not isinstance(given, Mapping):
                 raise TypeError(f"metadata {what} is {given!r}: expected a mapping from axes, e.g. {{'x': ...}}")
             if given and (unknown := [a for a in given if a not in image.sizes]):
@@ -183,6 +190,9 @@ class Image:
             if known_spacing(value) is None:
                 raise ValueError(f"metadata spacing of {axis!r} is {value!r}: expected a positive number")
             explicit.pop(axis, None)
+        for axis, value in (origin or {}).items():
+            if axis in explicit:
+                explicit[axis] = _moved(axis, explicit[axis], _position(axis, value))
         for axis, values in (coords or {}).items():
             array = np.asarray(values)
             if array.shape != (image.sizes[axis],):
@@ -195,6 +205,7 @@ class Image:
             image,
             spacing={**image.spacing, **{a: float(v) for a, v in (spacing or {}).items()}},
             units={**image.units, **{a: str(v) for a, v in (spacing_units or {}).items()}},
+            origin={**image.origin, **{a: _position(a, v) for a, v in (origin or {}).items()}},
             coords=explicit,
         )
 
@@ -396,6 +407,23 @@ class Image:
             sizes.get(a, n) == n for c in coords.values() for a, n in zip(c.axes, c.values.shape, strict=True)
         ) and all(sizes[a] == n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True))
         return image if fits else self
+
+
+def _position(axis: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"metadata origin of {axis!r} is {value!r}: expected a number")
+    return number
+
+
+def _moved(axis: str, c: Coordinate, start: float) -> Coordinate:
+    """Return a coordinate whose first value is `start`."""
+    if c.values.dtype.kind not in "iuf" or c.axes != (axis,) or not c.values.size:
+        raise ValueError(f"metadata origin names the axis {axis!r}, whose coordinates are not numbers: give coords")
+    return replace(c, values=c.values.astype(float) - float(c.values[0]) + start)
 
 
 def _restored_variable(own: Variable, facts: Mapping[str, Any]) -> Variable:

@@ -1,0 +1,254 @@
+"""The files of a sequence, read one by one, each compared with the first when its header is read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from intake_img.collections.agreement import Facts, disagreement, facts_of, silent_on
+from intake_img.errors import AxesError, FormatError
+from intake_img.formats.registry import find_driver, open_source
+from intake_img.formats.source import FileReader, ImageSource, translated_errors
+from intake_img.model.axes import spell
+from intake_img.model.pixels import Pixels, Reader, Region
+from intake_img.storage.files import File
+from intake_img.storage.jail import Jail
+
+__all__ = ["Files", "Members"]
+
+_REMEDY = {
+    "spacing": "{'spacing': {...}}",
+    "unit": "{'spacing_units': {...}}",
+    "origin": "{'origin': {...}}",
+    "channel": "{'coords': {'c': [...]}}",
+}
+
+
+class _Disagreement(FormatError):
+    """A file is not like the first one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Opens one file of many with the driver that the first one has, or with its own."""
+
+    paths: tuple[str, ...]  # in C order of the grid; "" where there is no file
+    first: str
+    variable: str
+    driver: type[ImageSource]
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    dtype: np.dtype
+    options: tuple[tuple[str, Any], ...]
+    storage_options: tuple[tuple[str, Any], ...]
+    spread: tuple[str, ...]  # axes in the names
+    facts: Facts
+    overruled: Mapping[str, Collection[str]]  # what the user says: the files may differ in it
+    jail: Jail | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def file(self, path: str) -> File:
+        return File(path, dict(self.storage_options), self.jail)
+
+    def source(self, path: str) -> ImageSource:
+        file = self.file(path)
+        if self.named_alike(path):
+            return self._template.beside(file)
+        return open_source(find_driver(file), file, **self._options)
+
+    def named_alike(self, path: str) -> bool:
+        return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        known = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
+        return {**dict(self.options), **known}
+
+    @cached_property
+    def _template(self) -> ImageSource:
+        return open_source(self.driver, self.file(self.first), **self._options)
+
+    @cached_property
+    def _model(self) -> tuple[Reader, Any] | None:
+        """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
+        if self.driver.twin.__func__ is ImageSource.twin.__func__:  # type: ignore[attr-defined]
+            return None
+        try:
+            reader = self.pixels(self.first).reader
+            leaf = _leaf(reader)
+            if leaf is None:
+                return None
+            with contextlib.closing(leaf.driver.open(leaf.file, **dict(leaf.options))) as handle:
+                alike = leaf.driver.twin(handle, leaf.file)  # what is compared is read now
+                if alike is None:
+                    return None
+                alike.close()
+            return reader, handle
+        except (OSError, FormatError):
+            return None
+
+    def pixels(self, path: str) -> Pixels:
+        """Return the pixels of one file, its header checked against the first one's."""
+        image = self.source(path).image()
+        v = image.variables.get(self.variable) or next(iter(image.variables.values()))
+        if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
+            raise _Disagreement(
+                f"{path} holds {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} holds "
+                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in "
+                "groups with group=True"
+            )
+        self._compare(path, facts_of(image, self.kept))
+        return v.pixels
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The axes along which all files are alike: those that no name tells."""
+        return frozenset(a for a in self.axes if a not in self.spread)
+
+    def _compare(self, path: str, theirs: Facts) -> None:
+        """Refuse a file that contradicts the first one, and warn of one that tells less or more."""
+        if (found := disagreement(self.facts, theirs, self.overruled)) is not None:
+            what, mine, other = found
+            raise _Disagreement(
+                f"the {what} is {mine} in {self.first}, but {other} in {path}: the files of one image must agree; load "
+                f"them in groups with group=True, or say what holds with metadata={_REMEDY[what.split()[0]]}"
+            )
+        if path != self.first and not self._warned and (lost := silent_on(self.facts, theirs, self.overruled)):
+            self._warned.append(path)
+            warnings.warn(
+                f"{self.first} and {path} do not tell the same of the image: only one of them knows "
+                f"{' and '.join(lost)}; what the first one says is used",
+                stacklevel=2,
+            )
+
+    @cached_property
+    def _warned(self) -> list[str]:
+        return []
+
+    def check(self, paths: Iterable[str]) -> None:
+        """Read the headers of some files and compare them with the first one; leave those that cannot be read."""
+        for path in paths:
+            try:
+                if not self._is_twin(path):
+                    self.pixels(path)
+            except _Disagreement:
+                raise
+            except (OSError, FormatError, AxesError):  # whoever reads it will be told
+                continue
+
+    def _is_twin(self, path: str) -> bool:
+        if self._model is None or not self.named_alike(path):
+            return False
+        with contextlib.suppress(Exception):  # damage is for the parser to name
+            if (other := self.driver.twin(self._model[1], self.file(path))) is not None:
+                other.close()
+                return True
+        return False
+
+    def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
+        """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
+        if self._model is not None and self.named_alike(path):
+            reader, handle = self._model
+            file = self.file(path)
+            with translated_errors(self.driver, file):
+                other = self.driver.twin(handle, file)
+                if other is not None:
+                    with contextlib.closing(other):
+                        _bound(reader, other).read_into(region, out)
+                    return
+        with _PARSING if File(path).local else contextlib.nullcontext():
+            pixels = self.pixels(path)
+        pixels.read_into(region, out)
+
+
+class _Turns:
+    """A lock for parsing headers, which holds the interpreter: threads that wait here do not disturb it."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+_PARSING = _Turns()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Reads regions of one array through an open handle."""
+
+    driver: type[ImageSource]
+    handle: Any
+    address: Any
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if 0 not in out.shape:
+            self.driver.read_region(self.handle, self.address, region, out)
+
+
+def _leaf(reader: Any) -> FileReader | None:
+    while not isinstance(reader, FileReader) and hasattr(reader, "reader"):
+        reader = reader.reader
+    return reader if isinstance(reader, FileReader) and reader.file.local else None
+
+
+def _bound(reader: Any, handle: Any) -> Reader:
+    """Return a reader that reads what `reader` does from a file that is open."""
+    if isinstance(reader, FileReader):
+        return _Opened(reader.driver, handle, reader.address)
+    return replace(reader, reader=_bound(reader.reader, handle))
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Reads an array of which each step along the first axes is a file."""
+
+    files: Files
+    grid: tuple[int, ...]
+    fill: Any = 0
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        files = self.files
+        stamps = np.array([_stamp(p) for p in files.paths], np.int64)
+        facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
+        return normalize_token(("\0".join(files.paths), stamps, *facts))
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        n = len(self.grid)
+        for place in product(*(range(s.start, s.stop) for s in region[:n])):
+            path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
+            part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
+            if path:
+                self.files.read_into(path, region[n:], part)
+            else:
+                part[...] = self.fill
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        info = os.stat(path)
+    except (OSError, ValueError):
+        return 0, 0
+    return info.st_mtime_ns, info.st_size
