@@ -349,7 +349,7 @@ def test_wrong_arguments_are_named(call, error, says):
 
 
 def test_wrong_images_are_named():
-    with pytest.raises(ValueError, match="none of them is space"):
+    with pytest.raises(ValueError, match="lacks the axes 'y' and 'x'"):
         xr.DataArray(np.zeros(3), dims=["t"]).img.gaussian_filter(1)
     with pytest.raises(ValueError, match="no image variable"):
         xr.Dataset({"l": ("x", [1, 2], {"kind": "labels"})}).img.gaussian_filter(1)

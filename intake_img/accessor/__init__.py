@@ -12,6 +12,7 @@ from intake_img.accessor import display
 from intake_img.accessor.coloc import Coloc, detect_blobs
 from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
+from intake_img.accessor.variables import first_image
 from intake_img.model.axes import spell
 from intake_img.model.image import spacing_of
 
@@ -40,12 +41,7 @@ class ImgAccessor(Processing):
 
     @property
     def _first(self) -> xr.DataArray:
-        obj = self._obj
-        if isinstance(obj, xr.DataArray):
-            return obj
-        if not obj.data_vars:
-            raise ValueError("the Dataset has no variable: there is no image in it")
-        return obj["image"] if "image" in obj.data_vars else next(iter(obj.data_vars.values()))
+        return self._obj if isinstance(self._obj, xr.DataArray) else first_image(self._obj)
 
     @property
     def axes(self) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.variables import spatial_axes, step_of
+from intake_img.accessor.variables import lacking_plane, spatial_axes
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 
 __all__ = ["Keys", "axis_names", "choice", "data_type", "flag", "integer", "mapping", "named", "neighbourhood",
-           "number", "per_axis", "pixels"]  # fmt: skip
+           "number", "per_axis", "space"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,25 @@ def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
     return value
 
 
+def space(array: xr.DataArray) -> tuple[str, ...]:
+    """Return the spatial axes of an image, in the order ``z y x``.
+
+    Raises
+    ------
+    AxesError
+        If it has none, or its plane has other names (``row``, ``col``; ``lat``, ``lon``): along ``z`` alone a result
+        would be wrong.
+    """
+    if said := lacking_plane(array):
+        raise AxesError(f"{said}; or name the axes to work on (dims=, or a mapping by axis name)")
+    return spatial_axes(array)
+
+
 def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | Keys | None, name: str = "dims") -> tuple[str, ...]:
     """Return the spatial axes that form a neighbourhood, in the order ``z y x``: all, or those named."""
-    present = spatial_axes(array)
+    present = spatial_axes(array) if dims is not None else space(array)
     if not present:
-        raise AxesError(f"the array has axes {spell(tuple(map(str, array.dims)))!r}: none of them is space (z, y, x)")
+        space(array)  # raises
     if dims is None:
         return present
     if isinstance(dims, Keys):
@@ -142,9 +156,9 @@ def per_axis(
         if unknown := [a for a in value if a not in axes]:
             raise AxesError(f"{name} names the axis {unknown[0]!r}: expected some of {', '.join(map(repr, axes))}")
         return {a: check(f"{name}[{a!r}]", value[a]) if a in value else absent for a in axes}
-    if isinstance(value, np.ndarray) and value.ndim == 0:
+    if isinstance(value, np.ndarray) and value.ndim == 0 and not hasattr(value, "unit"):
         value = value.item()
-    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and bool(getattr(value, "ndim", True)):
         if len(value) != len(axes):
             raise ValueError(
                 f"{name}={value!r} has {len(value)} values: expected one for each of the axes {spell(tuple(axes))!r}, "
@@ -152,17 +166,3 @@ def per_axis(
             )
         return {a: check(f"{name}[{a!r}]", v) for a, v in zip(axes, value, strict=True)}
     return {a: check(name, value) for a in axes}
-
-
-def pixels(name: str, value: Any, array: xr.DataArray, axes: Sequence[str], *, units: str, absent: float,
-           whole: bool) -> dict[str, Any]:  # fmt: skip
-    """Return lengths in pixels for each axis; physical ones are divided by the spacing (and rounded if `whole`)."""
-    choice("units", units, ("pixel", "physical"))
-    if units == "pixel":
-        check: Callable[[str, Any], Any] = (lambda n, v: integer(n, v, 0)) if whole else (lambda n, v: number(n, v, 0))
-        return per_axis(name, value, axes, absent, check)
-    lengths = per_axis(name, value, axes, None, lambda n, v: number(n, v, 0))
-    found = {a: v if v is None else v / step_of(array, a) for a, v in lengths.items()}
-    if whole:
-        return {a: absent if v is None else round(v) if v == 0 else max(1, round(v)) for a, v in found.items()}
-    return {a: absent if v is None else v for a, v in found.items()}

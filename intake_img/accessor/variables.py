@@ -1,7 +1,10 @@
 """Which variables of an xarray object are images, as lazy arrays, and how a result gets its names back.
 
-Here alone it is decided which axes are batch axes and which are space, that labels and masks pass through a Dataset
-untouched, and which coordinates a result keeps.
+An *image variable* has the axes ``y`` and ``x`` at least, holds numbers or bool, and its ``attrs["kind"]`` is neither
+``"labels"`` nor ``"mask"``. Methods of a Dataset work on these. All other variables (labels, an ``exposure`` along
+``t``, ``spatial_ref``, names) pass through untouched, as far as their axes keep their lengths. A DataArray is an image
+because it was given. This module also decides which axes are batch axes and which are space, and which coordinates a
+result keeps.
 """
 
 from __future__ import annotations
@@ -13,15 +16,16 @@ import numpy as np
 import xarray as xr
 
 from intake_img.errors import AxesError
-from intake_img.model.axes import SPATIAL, spell
-from intake_img.model.image import _data, spacing_of
+from intake_img.model.axes import CANONICAL, SPATIAL, spell
+from intake_img.model.image import _data
 from intake_img.model.pixels import Pixels
 
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["XarrayObject", "batch_axes", "each_image", "image_axes", "images", "is_image", "joined", "lazy", "reduced",
-           "spatial_axes", "step_of", "with_data"]  # fmt: skip
+__all__ = ["XarrayObject", "batch_axes", "each_image", "first_image", "gridded", "image_axes", "images",
+           "is_categorical", "is_image", "joined", "lacking_plane", "lazy", "reduced", "spatial_axes",
+           "with_data"]  # fmt: skip
 
 XarrayObject = TypeVar("XarrayObject", xr.Dataset, xr.DataArray)
 
@@ -41,28 +45,75 @@ def spatial_axes(array: xr.DataArray) -> tuple[str, ...]:
     return tuple(d for d in SPATIAL if d in array.dims)
 
 
+def lacking_plane(array: xr.DataArray) -> str | None:
+    """Say that an array has its plane under other names (or not at all) than ``y`` and ``x``; None if it has them.
+
+    An array that lacks one of the two and has no axis of another name (``zx`` after a projection) is accepted.
+    """
+    dims = tuple(map(str, array.dims))
+    lacks = [d for d in ("y", "x") if d not in dims]
+    others = [d for d in dims if d not in CANONICAL and d != "s"]
+    if not lacks or (len(lacks) == 1 and not any(len(d) > 1 for d in others)):
+        return None
+    wanted = dict(zip(others[-len(lacks) :], lacks[-len(others) :], strict=True)) if others else {}
+    hint = ", ".join(f"{old}={new!r}" for old, new in wanted.items()) or "...='y', ...='x'"
+    return (
+        f"the array lacks the axes {' and '.join(map(repr, lacks))}: it has ({', '.join(dims)}). Rename those of its "
+        f"plane, e.g. ds.rename({hint})"
+    )
+
+
+def is_categorical(array: xr.DataArray) -> bool:
+    """Whether a variable holds labels or a mask, whose values must not be averaged."""
+    return array.attrs.get("kind") in ("labels", "mask")
+
+
 def is_image(array: xr.DataArray) -> bool:
-    """Whether a variable is processed: it is unless it holds labels or a mask."""
-    return array.attrs.get("kind") not in ("labels", "mask")
+    """Whether a variable of a Dataset is an image; see above."""
+    return array.dtype.kind in "biufc" and {"y", "x"} <= set(array.dims) and not is_categorical(array)
 
 
 def images(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.DataArray]:
     """Return the image variables by name; of a DataArray, the array itself.
 
+    Of a Dataset without any, the variable ``image``, or the only one that holds numbers and is not categorical (what is
+    left of an image after a projection along ``y``, say).
+
     Raises
     ------
     ValueError
-        If a Dataset has none.
+        If there is none of these either.
     """
     if isinstance(obj, xr.DataArray):
         return {str(obj.name or "image"): obj}
     found = {str(n): v for n, v in obj.data_vars.items() if is_image(v)}
-    if not found:
-        raise ValueError(
-            f"the Dataset has no image variable (it has {', '.join(map(str, obj.data_vars)) or 'none'}); "
-            "to process labels, take them as a DataArray: ds['labels'].img"
-        )
-    return found
+    if found:
+        return found
+    left = {str(n): v for n, v in obj.data_vars.items() if v.dtype.kind in "biufc"}
+    if "image" in left or len(left) == 1:
+        name = "image" if "image" in left else next(iter(left))
+        if not is_categorical(left[name]):
+            return {name: left[name]}
+    described = ", ".join(f"{n} ({', '.join(map(str, v.dims))}) {v.dtype}" for n, v in obj.data_vars.items())
+    raise ValueError(
+        f"the Dataset has no image variable, with numbers and the axes y and x (it has {described or 'none'}); "
+        "to process labels or another variable, take it as a DataArray: ds['labels'].img"
+    )
+
+
+def gridded(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return the variables that follow when the grid of a Dataset changes: images, labels and masks, by name."""
+    labels = {str(n): v for n, v in ds.data_vars.items() if is_categorical(v)}
+    return labels if labels and not any(map(is_image, ds.data_vars.values())) else images(ds) | labels
+
+
+def first_image(ds: xr.Dataset) -> xr.DataArray:
+    """Return the variable that speaks for a Dataset: ``image``, else its first image, else its first variable."""
+    if not ds.data_vars:
+        raise ValueError("the Dataset has no variable: there is no image in it")
+    if "image" in ds.data_vars:
+        return ds["image"]
+    return next((v for v in ds.data_vars.values() if is_image(v)), next(iter(ds.data_vars.values())))
 
 
 def each_image(obj: XarrayObject, change: Callable[[xr.DataArray], xr.DataArray]) -> XarrayObject:
@@ -75,13 +126,18 @@ def each_image(obj: XarrayObject, change: Callable[[xr.DataArray], xr.DataArray]
 def joined(ds: xr.Dataset, results: Mapping[str, xr.DataArray]) -> xr.Dataset:
     """Return `ds` with variables replaced or added.
 
+    Variables that are neither images nor categorical are left out where the results have other sizes along their axes.
+
     Raises
     ------
     ValueError
-        If the sizes or coordinates of the results do not fit those of the other variables.
+        If the sizes or coordinates of the results do not fit those of the other images and labels.
     """
-    variables: dict[Hashable, xr.DataArray] = {n: v for n, v in ds.data_vars.items() if n not in results}
-    variables = {n: results.get(str(n), v) for n, v in ds.data_vars.items()} | dict(results)
+    sizes = {d: n for r in results.values() for d, n in r.sizes.items()}
+    variables: dict[Hashable, xr.DataArray] = {
+        n: results.get(str(n), v) for n, v in ds.data_vars.items()
+        if n in results or is_image(v) or is_categorical(v) or all(sizes.get(d, k) == k for d, k in v.sizes.items())
+    } | dict(results)  # fmt: skip
     try:
         xr.align(*variables.values(), join="exact", copy=False)
         new = xr.Dataset({n: v.rename(None) for n, v in variables.items()}, attrs=ds.attrs)
@@ -164,20 +220,3 @@ def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]
             f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}"
         )
     return axes
-
-
-def step_of(array: xr.DataArray, axis: str) -> float:
-    """Return the spacing of an axis.
-
-    Raises
-    ------
-    ValueError
-        If it is not known.
-    """
-    step = spacing_of(array[axis]) if axis in array.coords else None
-    if step is None:
-        raise ValueError(
-            f"units='physical': the spacing of axis {axis!r} is not known; give pixels (units='pixel'), or load with "
-            f"metadata={{'spacing': {{{axis!r}: ...}}}}"
-        )
-    return step

@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 
 from intake_img.errors import UnitsError
 
-__all__ = ["LENGTH", "NGFF_NAMES", "TIME", "Unit", "canonical", "convert", "known_spacing", "parse_unit"]
+__all__ = ["LENGTH", "NGFF_NAMES", "PIXEL", "TIME", "Quantity", "Unit", "canonical", "convert", "has_unit",
+           "known_spacing", "parse_unit", "power", "quantity", "symbol"]  # fmt: skip
+
+PIXEL = "px"
+"""Symbol of a length that is counted in pixels."""
 
 
 class Unit(NamedTuple):
@@ -21,6 +25,13 @@ class Unit(NamedTuple):
     symbol: str
     dimension: str
     factor: float
+
+
+class Quantity(NamedTuple):
+    """A number and the symbol of its unit; the unit is None for a bare number."""
+
+    value: float
+    unit: str | None
 
 
 # symbol, worth, NGFF/UDUNITS name, further spellings (compared in lower case where no case distinguishes units)
@@ -60,6 +71,8 @@ for _symbol, _, *_names in _LENGTH + _TIME:
         _SPELLINGS[_name.lower()] = _SPELLINGS[_name.lower() + "s"] = _EXACT[_symbol]
 _NOT_UNITS = {"", "pixel", "pixels", "px", "pixl", "voxel", "frame", "frames", "none", "null", "unknown", "slice", "au",
               "reference frame", "gray value", "inch_undefined"}  # fmt: skip
+_PIXELS = {"pixel", "pixels", "px", "pix", "pixl", "voxel", "voxels"}
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*\S)\s*", re.DOTALL)
 _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
@@ -129,6 +142,87 @@ def convert(value: float, unit: str, to: str) -> float:
     if given.factor >= wanted.factor:  # a ratio above one is (nearly) a whole number: exact where division is not
         return value * round(given.factor / wanted.factor, 9)
     return value / round(wanted.factor / given.factor, 9)
+
+
+def symbol(text: object) -> str | None:
+    """Return the canonical symbol of a unit, ``"px"`` for pixels and voxels, None for no unit.
+
+    Examples
+    --------
+    >>> symbol("micron"), symbol("voxel"), symbol("none")
+    ('µm', 'px', None)
+    """
+    word = str(text if text is not None else "").strip().strip("\0").lower()
+    return PIXEL if word in _PIXELS else canonical(text)
+
+
+def power(unit: str | None, exponent: int) -> str | None:
+    """Return the symbol of a power of a unit, as UDUNITS-2 and pint read it.
+
+    Examples
+    --------
+    >>> power("µm", 3), power("nm", 1), power(None, 2)
+    ('µm³', 'nm', None)
+    """
+    if unit is None or not exponent:
+        return None
+    return unit + (str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")) if exponent != 1 else "")
+
+
+def has_unit(value: object) -> bool:
+    """Whether `value` says its own unit: text, or an object such as pint's and astropy's quantities."""
+    return isinstance(value, str) or _parts(value) is not None
+
+
+def quantity(value: Any) -> Quantity:
+    """Return a number with its unit, from text such as ``"3 µm"`` or from a quantity of pint or astropy.
+
+    Any object with ``magnitude`` and ``units``, or ``value`` and ``unit``, is such a quantity; numbers have no unit.
+
+    Raises
+    ------
+    TypeError
+        If it is text without a number or without a unit, or not a single number.
+    UnitsError
+        If a quantity is neither a length nor a time.
+
+    Examples
+    --------
+    >>> [tuple(quantity(v)) for v in ("300 nm", "2.5micron", "3 px", 4)]
+    [(300.0, 'nm'), (2.5, 'µm'), (3.0, 'px'), (4, None)]
+    """
+    if isinstance(value, str):
+        if not (found := _NUMBER.fullmatch(value)):
+            raise TypeError(f"{value!r}: expected a number, or a number with its unit, such as '3 µm'")
+        return Quantity(float(found[1]), symbol(found[2]))
+    parts = _parts(value)
+    if parts is None:
+        return Quantity(value, None)
+    number, unit = parts
+    if getattr(number, "ndim", 0):
+        raise TypeError(f"{value!r}: expected one number with its unit, not an array")
+    if unit.lower() in ("", "dimensionless") or parse_unit(unit) or symbol(unit) == PIXEL:
+        return Quantity(float(number), symbol(unit) if unit.lower() != "dimensionless" else None)
+    return _in_base_units(value)
+
+
+def _parts(value: Any) -> tuple[Any, str] | None:
+    """Number and unit of a quantity of pint or astropy; None of all else."""
+    for number, unit in (("magnitude", "units"), ("value", "unit")):
+        if hasattr(value, number) and hasattr(value, unit):
+            return getattr(value, number), str(getattr(value, unit))
+    return None
+
+
+def _in_base_units(value: Any) -> Quantity:
+    """Let a quantity whose unit is not in the tables (``light_year``) convert itself."""
+    for base in ("m", "s"):
+        try:
+            number, _ = _parts(value.to(base)) or (None, None)
+            return Quantity(float(number), base)  # type: ignore[arg-type]
+        except Exception:  # pint and astropy have errors of their own for this
+            continue
+    raise UnitsError(f"{value}: expected a length (such as 3 µm) or a time")
 
 
 def known_spacing(value: object) -> float | None:

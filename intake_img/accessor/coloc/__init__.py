@@ -35,6 +35,9 @@ class Coloc:
     have coordinates they are aligned with the image by these, along others by shape; pixels that they do not cover are
     outside. Any value but 0 and NaN is inside a mask; 0 and less is outside every label. Undefined is NaN. Pixels that
     are not finite in both channels are left out.
+
+    Lengths are in the common unit of the image, that of ``x``, unless they say their own (``"300 nm"``); positions are
+    values of the coordinates. See `intake_img.accessor.lengths`.
     """
 
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
@@ -225,8 +228,8 @@ class Coloc:
         Parameters
         ----------
         pairs : optional
-        block : float or mapping of str to float
-            Edge of a block, about the width of the point spread function, in the unit of the axes.
+        block : float, str, quantity, or mapping of str to these
+            Edge of a block, about the width of the point spread function; a bare number is in the common unit.
         units : {None, "px"}
         mask : optional
             Only blocks that lie whole inside take part.
@@ -259,8 +262,8 @@ class Coloc:
         pairs : optional
         axis : str
             Axis of space along which to shift.
-        limit : float, optional
-            Largest shift in the unit of the axis; 20 pixels by default.
+        limit : float, str or quantity, optional
+            Largest shift; a bare number is in the common unit. 20 pixels by default.
         units : {None, "px"}
         mask : optional
             Both pixels must lie inside.
@@ -268,7 +271,7 @@ class Coloc:
         Returns
         -------
         xarray.DataArray
-            Along ``lag``; nothing wraps around, means are over the overlap.
+            Along ``lag`` (its unit is in its attributes); nothing wraps around, means are over the overlap.
         """
         from intake_img.accessor.coloc.significance import ccf
 
@@ -293,7 +296,8 @@ class Coloc:
         Returns
         -------
         xarray.DataArray
-            Displacement along ``axis`` of each channel ``c``, in the unit of the axes; NaN for a constant channel.
+            Displacement along ``axis`` of each channel ``c``, in the common unit; NaN for a constant channel. The
+            attribute ``units`` names the unit: ``"px"`` where the axes do not share one.
             The attribute ``windows`` says from how many windows.
         """
         from intake_img.accessor.coloc.significance import chromatic_shift
@@ -306,7 +310,7 @@ class Coloc:
         Parameters
         ----------
         shifts : DataArray
-            As `chromatic_shift` returns it.
+            As `chromatic_shift` returns it: in ``attrs["units"]``, or else in the common unit.
         order : {0, 1}
             Nearest pixel, or linear interpolation; integers are rounded.
         fill : float
@@ -333,7 +337,8 @@ class Coloc:
         Parameters
         ----------
         blobs : DataFrame
-            ``blob_id, channel, z, y, x`` and ``t``, ``radius`` where known, in the units of the axes.
+            ``blob_id, channel, z, y, x`` and ``t`` as on the coordinates, and ``radius``, in the common unit, where
+            known.
         threshold : "min", float or mapping
             A blob is in a channel if its mean there is at least the channel's threshold: the lowest mean of the
             channel's
@@ -363,11 +368,12 @@ class Coloc:
         Parameters
         ----------
         blobs : DataFrame
-            ``blob_id, channel, z, y, x`` and ``t`` where known, in the units of the axes.
-        tol : float or mapping of str to float
-            Semi-axes of the ellipsoid, in the unit of the axes; a distance equal to it does not match.
+            ``blob_id, channel, z, y, x`` and ``t`` where known: positions on the coordinates, each in the unit of its
+            axis.
+        tol : float, str, quantity, or mapping of str to these
+            Semi-axes of the ellipsoid; a bare number is in the common unit. A distance equal to it does not match.
         units : {None, "px"}
-            ``"px"``: lengths are given in pixels.
+            ``"px"``: bare numbers are pixels.
         channels : list, optional
             Channels to match, in any order; all by default.
         roi : mapping, optional
@@ -392,7 +398,10 @@ class Coloc:
         )  # fmt: skip
 
     def nearest(self, blobs: pd.DataFrame, channel1: Any, channel2: Any) -> pd.DataFrame:
-        """Nearest blob of channel 2 to each blob of channel 1: ``blob_id, nearest_id, distance``, per time point."""
+        """Nearest blob of channel 2 to each blob of channel 1: ``blob_id, nearest_id, distance``, per time point.
+
+        Distances are in the common unit, ``attrs["units"]``.
+        """
         from intake_img.accessor.coloc.matching import nearest
 
         return nearest(self._obj, blobs, channel1, channel2)
@@ -407,8 +416,8 @@ class Coloc:
         ----------
         blobs : DataFrame
         channel1, channel2 : str or int
-        radii : array
-            In the unit of the axes.
+        radii : array, or sequence of str or quantities
+            Bare numbers are in the common unit.
         edges : {"translation", "none"}
         n : int
             Number of random exchanges of labels.
@@ -425,7 +434,7 @@ class Coloc:
 
     # objects
 
-    def objects(self, labels1: Any, labels2: Any, *, max_distance: float | None = None) -> pd.DataFrame:
+    def objects(self, labels1: Any, labels2: Any, *, max_distance: Any = None) -> pd.DataFrame:
         """Relate the objects of two label images.
 
         Parameters
@@ -433,8 +442,9 @@ class Coloc:
         labels1, labels2 : str or DataArray
             Label images, or names of variables of the Dataset. Where both have coordinates they are aligned by these;
             objects outside of the other image are counted with all of their voxels.
-        max_distance : float, optional
-            Objects that do not overlap are listed if their surfaces are within this distance, in the unit of the axes.
+        max_distance : float, str or quantity, optional
+            Objects that do not overlap are listed if their surfaces are within this distance; a bare number is in the
+            common unit.
 
         Returns
         -------
@@ -608,12 +618,12 @@ def detect_blobs(
     Parameters
     ----------
     obj : Dataset or DataArray
-    min_radius, max_radius : float or mapping of str to float
-        In the unit of the axes: anisotropic voxels, and anisotropic blobs by axis. Sigma is the radius over the square
-        root of the number of axes.
+    min_radius, max_radius : float, str, quantity, or mapping of str to these
+        Bare numbers are in the common unit: anisotropic voxels, and anisotropic blobs by axis. Sigma is the radius over
+        the square root of the number of axes.
     channels : list, optional
     units : {None, "px"}
-        ``"px"``: radii are given in pixels.
+        ``"px"``: bare numbers are pixels.
     threshold : float
         Lowest response; integers are scaled to 0..1 by the range of their dtype.
     method : {"log", "dog"}
@@ -626,9 +636,8 @@ def detect_blobs(
     Returns
     -------
     DataFrame
-        ``blob_id, channel``, kept axes, axes of space and ``radius`` (along the last axis), in the unit of the axes;
-        sorted
-        by place.
+        ``blob_id, channel``, kept axes, axes of space (positions on the coordinates) and ``radius`` (along the last
+        axis, in the common unit); sorted by place.
     """
     from intake_img.accessor.coloc.blobs import detect
 

@@ -1,6 +1,7 @@
 """Blobs, one row each: found chunk by chunk with scikit-image, and judged by the intensity around them.
 
-Positions are in the units of the axes of space (pixels where they have none); rows keep their order.
+Positions are values of the coordinates, each in the unit of its axis (pixels where there is none); radii are lengths
+in the common unit. Rows keep their order.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def lead_of(scene: Scene) -> tuple[str, ...]:
 
 def voxels_of(scene: Scene, blobs: pd.DataFrame) -> np.ndarray:
     """Return the voxel of each blob, shape (n, d): positions cut to whole voxels, as magmap does."""
-    columns = [(blobs[a].to_numpy(float) - scene.origin(a)) / scene.spacing(a) for a in scene.spatial]
-    return np.floor(np.stack(columns, axis=1) + 1e-6).astype(np.int64) if columns else np.empty((len(blobs), 0), int)
+    low, scale = ([f(a) for a in scene.spatial] for f in (scene.origin, scene.spacing))
+    return np.floor((scene.positions(blobs) - low) / scale + 1e-6).astype(np.int64)
 
 
 def positions_of(scene: Scene, blobs: pd.DataFrame, axis: str) -> np.ndarray:
@@ -270,7 +271,8 @@ def detect(
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     table = table[columns]
     table.insert(0, "blob_id", np.arange(len(table)))
-    table.attrs = {"units": scene.unit, "method": method}
+    own = {a: scene.unit_of(a) for a in scene.spatial}
+    table.attrs = {"units": scene.unit, "column_units": {**own, "radius": scene.unit}, "method": method}
     return table
 
 
@@ -324,7 +326,7 @@ def _table(
         columns[a] = [scene.image[a].values[k] if a in scene.image.coords else k] * len(found)
     for a in scene.spatial:
         index = found[:, spatial.index(a)] if a in spatial else np.zeros(len(found))
-        columns[a] = scene.origin(a) + index * scene.spacing(a)
+        columns[a] = scene.place(a, index)
     last = spatial[-1]
     columns["radius"] = found[:, 2 * len(spatial) - 1] * spread * scene.spacing(last) if len(found) else []
     return pd.DataFrame(columns)

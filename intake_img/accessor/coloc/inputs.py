@@ -12,10 +12,13 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned
+from intake_img.accessor.arguments import space
 from intake_img.accessor.coloc import checks
+from intake_img.accessor.lengths import common_unit, in_common, length, position, unit_of, voxel_size
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL
 from intake_img.model.image import spacing_of
+from intake_img.model.units import PIXEL, has_unit
 
 __all__ = ["Scene", "pixels_of"]
 
@@ -38,6 +41,7 @@ class Scene:
             raise AxesError(f"colocalization needs a channel axis 'c'; the image has the axes {''.join(dims)!r}")
         if not self.spatial:
             raise AxesError(f"colocalization needs an axis of space among 'zyx'; the image has {''.join(dims)!r}")
+        space(self.image)
 
     @property
     def channels(self) -> list[str | int]:
@@ -75,48 +79,91 @@ class Scene:
         return [(self.channel(a), self.channel(b)) for a, b in pairs]
 
     def spacing(self, axis: str) -> float:
-        """Spacing of an axis in the unit of its coordinate; 1 where it is unknown."""
-        known = spacing_of(self.image[axis]) if axis in self.image.coords else None
-        return 1.0 if known is None else known
+        """Spacing of an axis in the common unit; 1 where no unit is known."""
+        return voxel_size(self.image, axis)
 
     def origin(self, axis: str) -> float:
-        """Coordinate of the first sample; 0 where there is no coordinate."""
+        """Position of the first sample in the common unit; 0 where there is no coordinate."""
+        return float(in_common(self.image, axis, self._start(axis)))
+
+    def place(self, axis: str, index: Any) -> Any:
+        """Value of the coordinate of an axis (in its own unit) at an index, which may lie between pixels."""
+        known = spacing_of(self.image[axis]) if axis in self.image.coords else None
+        return self._start(axis) + index * (1.0 if known is None else known)
+
+    def _start(self, axis: str) -> float:
         return float(self.image[axis].values[0]) if axis in self.image.coords and self.image.sizes[axis] else 0.0
+
+    def positions(self, table: Any, axes: Sequence[str] | None = None) -> np.ndarray:
+        """Positions of a table, on the coordinates, as an array of shape (n, d) in the common unit."""
+        columns = [in_common(self.image, a, table[a].to_numpy(float)) for a in (self.spatial if axes is None else axes)]
+        return np.stack(columns, axis=1) if columns else np.empty((len(table), 0))
 
     @property
     def unit(self) -> str:
-        """Unit of length of the axes of space; ``"px"`` where there is none."""
-        units = {str(self.image[a].attrs.get("units", "px")) for a in self.spatial if a in self.image.coords}
-        return units.pop() if len(units) == 1 else "px"
+        """The common unit of lengths; ``"px"`` where no axis has a spacing, empty where none has a unit."""
+        known = any(spacing_of(self.image[a]) is not None for a in self.spatial if a in self.image.coords)
+        return common_unit(self.image) or ("" if known else PIXEL)
 
-    def in_pixels(self, length: Any, what: str, units: str | None = None, *, above: bool = True) -> np.ndarray:
-        """A length for each axis of space in pixels: from a number or a mapping of axes, in the unit of the axes.
+    def unit_of(self, axis: str) -> str:
+        """Unit of the coordinate of an axis; `unit` where it has none."""
+        return unit_of(self.image, axis) or self.unit
+
+    def region(self, roi: Any) -> Any:
+        """A region whose limits that say a unit (``"3 µm"``) are values of the coordinates."""
+        if not isinstance(roi, Mapping):
+            return roi
+        return {a: self._limits(a, pair) for a, pair in roi.items()}
+
+    def _limits(self, axis: str, bounds: Any) -> Any:
+        pair = (bounds.start, bounds.stop) if isinstance(bounds, slice) else bounds
+        if not isinstance(pair, (tuple, list)) or not any(map(has_unit, pair)):
+            return bounds
+        return tuple(position(f"roi[{axis!r}]", v, self.image, axis) if has_unit(v) else v for v in pair)
+
+    def lengths(self, given: Any, what: str, units: str | None = None, *, above: bool = True) -> np.ndarray:
+        """A length for each axis of space in the common unit: from a number, a quantity, or a mapping of axes.
 
         Parameters
         ----------
-        length : float or mapping of str to float
+        given : float, str, quantity, or mapping of str to these
+            A bare number is in the common unit.
         what : str
             Name of the argument, for messages.
         above : bool
             Whether 0 is not allowed.
         units : {None, "px"}
-            ``"px"`` says that the lengths are in pixels already.
+            ``"px"`` says that bare numbers are in pixels.
         """
-        checks.choice("units", units, (None, "px"))
-        if isinstance(length, Mapping):
-            if unknown := [a for a in length if a not in self.spatial]:
+        return np.array([self._length(f, v, a, units, above) for a, (f, v) in self._each(given, what, units).items()])
+
+    def in_pixels(self, given: Any, what: str, units: str | None = None, *, above: bool = True) -> np.ndarray:
+        """A length for each axis of space in pixels; see `lengths`."""
+        each = self._each(given, what, units)
+        if units == PIXEL and not any(has_unit(v) for _, v in each.values()):
+            return np.array([checks.number(name, v, 0, above=above) for name, v in each.values()])
+        scale = [self.spacing(a) for a in self.spatial]
+        return self.lengths(given, what, units, above=above) / scale
+
+    def _each(self, given: Any, what: str, units: str | None) -> dict[str, tuple[str, Any]]:
+        checks.choice("units", units, (None, PIXEL))
+        if isinstance(given, Mapping):
+            if unknown := [a for a in given if a not in self.spatial]:
                 raise AxesError(
                     f"{what} names the axis {unknown[0]!r}; the axes of space are {''.join(self.spatial)!r}"
                 )
-            if missing := [a for a in self.spatial if a not in length]:
+            if missing := [a for a in self.spatial if a not in given]:
                 raise AxesError(f"{what} lacks the axis {missing[0]!r}: expected a length for each of {self.spatial}")
-            values = [checks.number(f"{what}[{a!r}]", length[a], 0, above=above) for a in self.spatial]
-        elif np.ndim(length) == 0:
-            values = [checks.number(what, length, 0, above=above)] * len(self.spatial)
-        else:
-            raise TypeError(f"{what}={length!r}: expected a number, or a mapping of axes to numbers")
-        scale = [1.0 if units == "px" else self.spacing(a) for a in self.spatial]
-        return np.array(values) / scale
+            return {a: (f"{what}[{a!r}]", given[a]) for a in self.spatial}
+        if np.ndim(given) != 0:
+            raise TypeError(f"{what}={given!r}: expected a number, or a mapping of axes to numbers")
+        return dict.fromkeys(self.spatial, (what, given))
+
+    def _length(self, what: str, value: Any, axis: str, units: str | None, above: bool) -> float:
+        if has_unit(value):
+            return checks.number(what, length(what, value, self.image, axis), 0, above=above)
+        found = checks.number(what, value, 0, above=above)
+        return found * self.spacing(axis) if units == PIXEL else found
 
     def companion(self, given: Any, what: str) -> xr.DataArray | None:
         """A mask or label image on the pixels of the image: by name of a variable, as DataArray, or as plain array; see

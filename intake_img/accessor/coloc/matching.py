@@ -17,8 +17,10 @@ import xarray as xr
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blobs import check
 from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.lengths import in_common, length
 from intake_img.kernels import matching as kernel
 from intake_img.kernels import spatial as statistics
+from intake_img.model.units import convert, has_unit, power
 
 __all__ = ["Matches", "cross_k", "match", "nearest"]
 
@@ -28,8 +30,8 @@ class Matches(pd.DataFrame):
 
     Columns: ``match_id``, the axes kept apart (``t``), ``channel1``, ``channel2``, ``blob1_id``, ``blob2_id``,
     positions
-    ``z1 y1 x1``, ``z2 y2 x2`` and their mean ``z y x``, ``distance`` (in the unit of the axes) and ``distance_scaled``
-    (in units of the tolerance: below 1).
+    ``z1 y1 x1``, ``z2 y2 x2`` and their mean ``z y x`` (each in the unit of its axis), ``distance`` (in the common
+    unit of lengths) and ``distance_scaled`` (in units of the tolerance: below 1). ``attrs["column_units"]`` names them.
     """
 
     _metadata = ["source", "channel_pairs"]
@@ -98,13 +100,21 @@ class Matches(pd.DataFrame):
         for n, a in enumerate(axes):
             out[f"{a}1"], out[f"{a}2"] = sides[0][:, n], sides[1][:, n]
             out[a] = (sides[0][:, n] + sides[1][:, n]) / 2
-        out["distance"] = np.sqrt(((sides[0] - sides[1]) ** 2).sum(axis=1))
+        between = (sides[0] - sides[1]) * self._in_unit_of_distance([f"{a}1" for a in axes])
+        out["distance"] = np.sqrt((between**2).sum(axis=1))
         return matches_of(out, self.source, self.channel_pairs)
+
+    def _in_unit_of_distance(self, columns: list[str]) -> np.ndarray:
+        """What one unit of each column of positions is in the unit of ``distance``."""
+        units = self.attrs.get("column_units", {})
+        to = units.get("distance")
+        return np.array([convert(1.0, units[c], to) if to and units.get(c, to) != to else 1.0 for c in columns])
 
 
 def matches_of(table: pd.DataFrame, source: pd.DataFrame, pairs: list[tuple[Any, Any]]) -> Matches:
     """Return a table as `Matches`."""
     out = Matches(table)
+    out.attrs = dict(table.attrs)
     out.source, out.channel_pairs = source, pairs
     return out
 
@@ -118,25 +128,27 @@ def match(
     if method not in kernel.METHODS:
         raise ValueError(f"method={method!r}: expected one of {', '.join(kernel.METHODS)}")
     blobs = check(blobs, scene.spatial)
-    scale = np.array([scene.spacing(a) for a in scene.spatial])
-    tolerance = scene.in_pixels(tol, "tol", units) * scale
+    tolerance = scene.lengths(tol, "tol", units)
+    roi = scene.region(roi)
     blobs = within(blobs, roi, scene)
     names = _present(scene, blobs, channels)
     pairs = list(combinations(names, 2))
     kept = [a for a in scene.lead if a in blobs.columns]
     padding = None
     if inner_padding is not None:
-        padding = scene.in_pixels(inner_padding, "inner_padding", units, above=False) * scale
-    size = None if blocks is None else scene.in_pixels(blocks, "blocks", units) * scale
-    box = _box(scene, roi)
+        padding = scene.lengths(inner_padding, "inner_padding", units, above=False)
+    size = None if blocks is None else scene.lengths(blocks, "blocks", units)
+    box = _box(scene, roi) if padding is not None or size is not None else np.zeros((2, len(scene.spatial)))
     work = _Work(tolerance, method, padding, size, box)
     parts = []
     for key, group in _groups(blobs, kept):
         points = {c: group[group["channel"] == c] for c in names}
         for first, second in pairs:
-            parts.append(_pairs(points[first], points[second], scene.spatial, work) | dict(zip(kept, key, strict=True))
+            parts.append(_pairs(points[first], points[second], scene, work) | dict(zip(kept, key, strict=True))
                          | {"channel1": first, "channel2": second})  # fmt: skip
     table = _tidy(parts, kept, scene.spatial)
+    own = {f"{a}{k}": scene.unit_of(a) for a in scene.spatial for k in ("", 1, 2)}
+    table.attrs = {"units": scene.unit, "column_units": {**own, "distance": scene.unit}}
     return matches_of(table, blobs.reset_index(drop=True), pairs)
 
 
@@ -225,14 +237,14 @@ def within(blobs: pd.DataFrame, roi: Any, scene: Scene | None = None) -> pd.Data
 
 
 def _box(scene: Scene, roi: Any) -> np.ndarray:
-    """Lower and upper corner of the region, shape (2, d)."""
+    """Lower and upper corner of the region in the common unit, shape (2, d)."""
     low = np.array([scene.origin(a) for a in scene.spatial])
     high = low + [scene.image.sizes[a] * scene.spacing(a) for a in scene.spatial]
     for k, a in enumerate(scene.spatial):
         if isinstance(roi, Mapping) and a in roi:
             bounds = checks.bounds_of(f"roi[{a!r}]", roi[a])
-            low[k] = low[k] if bounds[0] is None else bounds[0]
-            high[k] = high[k] if bounds[1] is None else bounds[1]
+            low[k] = low[k] if bounds[0] is None else in_common(scene.image, a, bounds[0])
+            high[k] = high[k] if bounds[1] is None else in_common(scene.image, a, bounds[1])
     return np.stack([low, high])
 
 
@@ -249,16 +261,18 @@ def _finite(blobs: pd.DataFrame, spatial: tuple[str, ...]) -> None:
         raise ValueError("blobs hold positions that are not finite: leave them out first")
 
 
-def _pairs(one: pd.DataFrame, two: pd.DataFrame, spatial: tuple[str, ...], work: _Work) -> dict[str, Any]:
+def _pairs(one: pd.DataFrame, two: pd.DataFrame, scene: Scene, work: _Work) -> dict[str, Any]:
+    spatial = scene.spatial
     for table in (one, two):
         _finite(table, spatial)
     a, b = (t[list(spatial)].to_numpy(float) for t in (one, two))
-    i, j, distance = work.edges(a, b)
+    points1, points2 = scene.positions(one), scene.positions(two)
+    i, j, distance = work.edges(points1, points2)
     out: dict[str, Any] = {"blob1_id": one["blob_id"].to_numpy()[i], "blob2_id": two["blob_id"].to_numpy()[j]}
     for k, axis in enumerate(spatial):
         out[f"{axis}1"], out[f"{axis}2"] = a[i, k], b[j, k]
         out[axis] = (a[i, k] + b[j, k]) / 2
-    out["distance"] = np.sqrt(((a[i] - b[j]) ** 2).sum(axis=1))
+    out["distance"] = np.sqrt(((points1[i] - points2[j]) ** 2).sum(axis=1))
     out["distance_scaled"] = distance
     return out
 
@@ -288,13 +302,15 @@ def nearest(obj: Any, blobs: pd.DataFrame, channel1: Any, channel2: Any) -> pd.D
     _finite(blobs, scene.spatial)
     for _, group in _groups(blobs, kept):
         one, two = (_of_channel(scene, group, c) for c in (channel1, channel2))
-        distance, row = statistics.nearest(*(t[list(scene.spatial)].to_numpy(float) for t in (one, two)))
+        distance, row = statistics.nearest(scene.positions(one), scene.positions(two))
         ids = two["blob_id"].to_numpy()
         partner = pd.array(
             [ids[r] if r >= 0 else None for r in row], dtype="Int64" if ids.dtype.kind in "iu" else object
         )
         parts.append(one[["blob_id", *kept]].assign(nearest_id=partner, distance=distance))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs = {"units": scene.unit, "column_units": {"distance": scene.unit}}
+    return table
 
 
 def _of_channel(scene: Scene, blobs: pd.DataFrame, channel: Any) -> pd.DataFrame:
@@ -313,7 +329,9 @@ def cross_k(
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)
     low = np.array([scene.origin(a) - scene.spacing(a) / 2 for a in spatial])
     box = np.array([scene.image.sizes[a] * scene.spacing(a) for a in spatial])
-    radii = np.array([checks.number("radii", r, 0, above=True) for r in np.atleast_1d(np.asarray(radii, object))])
+    given = [radii] if np.ndim(radii) == 0 else list(radii)
+    radii = np.array([checks.number("radii", length("radii", r, scene.image) if has_unit(r) else r, 0, above=True)
+                      for r in given])  # fmt: skip
     if not len(radii):
         raise ValueError("radii=[]: expected at least one length")
     checks.choice("edges", edges, ("translation", "none"))
@@ -322,7 +340,7 @@ def cross_k(
     _finite(blobs, scene.spatial)
     results, keys = [], []
     for key, group in _groups(blobs, kept):
-        a, b = (_of_channel(scene, group, c)[list(spatial)].to_numpy(float) - low for c in (channel1, channel2))
+        a, b = (scene.positions(_of_channel(scene, group, c), spatial) - low for c in (channel1, channel2))
         observed = statistics.cross_k(a, b, radii, box, edges)
         null = statistics.random_labels(a, b, radii, box, n, seed, edges)
         more = (null >= observed - 1e-12 * np.abs(observed)).sum(axis=0)
@@ -345,6 +363,8 @@ def cross_k(
             else pd.Index([k[0] for k in keys], name=kept[0])
         )
         out = xr.concat(results, dim=index if len(kept) == 1 else xr.Variable("position", np.arange(len(keys))))
+    for name in ("k", "expected", "low", "high") if scene.unit else ():
+        out[name].attrs["units"] = power(scene.unit, len(spatial))
     out.attrs = {"edges": edges, "null": "random labels", "permutations": n, "seed": seed,
                  "low_high": "2.5 % and 97.5 % of the null"}  # fmt: skip
     return out

@@ -9,17 +9,18 @@ import pandas as pd
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned_both
-from intake_img.accessor.coloc import checks
+from intake_img.accessor.arguments import space
 from intake_img.accessor.coloc.inputs import pixels_of
+from intake_img.accessor.lengths import common_unit, length, voxel_size
 from intake_img.errors import AxesError
 from intake_img.kernels import objects as kernel
 from intake_img.model.axes import SPATIAL
-from intake_img.model.image import spacing_of
+from intake_img.model.units import PIXEL
 
 __all__ = ["objects"]
 
 
-def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: float | None) -> pd.DataFrame:
+def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: Any) -> pd.DataFrame:
     """Relate the objects of two label images; see `Coloc.objects`."""
     for name, labels in (("labels1", one), ("labels2", two)):
         if labels.dtype.kind not in "iub":
@@ -28,7 +29,8 @@ def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: float | None)
         raise AxesError(f"the label images differ: {dict(one.sizes)} and {dict(two.sizes)}")
     one, two = aligned_both(("labels1", "labels2"), one, two.transpose(*one.dims))
     if max_distance is not None:
-        checks.number("max_distance", max_distance, 0)
+        max_distance = length("max_distance", max_distance, one)
+    space(one)
     spatial = tuple(str(a) for a in one.dims if str(a) in SPATIAL)
     lead = tuple(str(a) for a in one.dims if str(a) not in SPATIAL)
     tables = []
@@ -56,7 +58,7 @@ def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_
         for k in np.ndindex(blocks[0].shape)
     ]
     keys, sums = kernel.add_counts(list(dask.compute(*tasks)))
-    scale = np.array([(spacing_of(one[a]) if a in one.coords else None) or 1.0 for a in spatial])
+    scale = np.array([voxel_size(one, a) for a in spatial])
     size1, centre1 = _sizes(keys[:, 0], sums, scale)
     size2, centre2 = _sizes(keys[:, 1], sums, scale)
     overlap = {(p, q): n for (p, q), n in zip(keys.tolist(), sums[:, 0].tolist(), strict=True) if p > 0 and q > 0}
@@ -84,11 +86,11 @@ def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_
     columns = ["label1", "label2", "size1", "size2", "overlap", "fraction1", "fraction2", "iou", "centre_distance",
                "edge_distance"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
+    unit = common_unit(one) or PIXEL
     table.attrs = {
         "voxel_size": dict(zip(spatial, scale.tolist(), strict=True)),
-        "units": next(
-            (str(one[a].attrs["units"]) for a in spatial if a in one.coords and "units" in one[a].attrs), "px"
-        ),
+        "units": unit,
+        "column_units": {"centre_distance": unit, "edge_distance": unit, "size1": PIXEL, "size2": PIXEL},
     }
     return table
 

@@ -10,6 +10,7 @@ import pandas as pd
 from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc import checks, pixels
 from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.lengths import in_common
 from intake_img.errors import MissingExtraError
 from intake_img.kernels.joint import Table
 from intake_img.kernels.moments import moments
@@ -145,7 +146,7 @@ def _stretch(plane: np.ndarray) -> np.ndarray:
 
 
 def _extent(scene: Scene) -> list[float]:
-    """Edges of the outer pixels in the units of the axes, for a picture with its first row on top."""
+    """Edges of the outer pixels in the common unit, for a picture with its first row on top."""
     edges = []
     for axis in ("x", "y"):
         low = scene.origin(axis) - scene.spacing(axis) / 2
@@ -205,6 +206,7 @@ def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: Any) ->
             index = at.get(axis, 0)
             value = Scene(obj).image[axis].values[index] if axis in Scene(obj).image.coords else index
             table = table[table[axis] == value]
+    table = table.assign(**{f"{a}{k}": in_common(scene.image, a, table[f"{a}{k}"]) for a in "yx" for k in (1, 2)})
     for pair, part in table.groupby(["channel1", "channel2"], sort=False):
         line = ax.plot(part[["x1", "x2"]].T.to_numpy(), part[["y1", "y2"]].T.to_numpy(), lw=0.8, color="0.8")
         for handle in line:

@@ -14,8 +14,10 @@ from intake_img.accessor.alignment import aligned, inside
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
-from intake_img.errors import AxesError, MissingExtraError
+from intake_img.accessor.lengths import length
+from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.kernels import significance as kernel
+from intake_img.model.units import PIXEL, convert, has_unit
 from intake_img.storage.spill import Memory
 
 __all__ = ["ccf", "chromatic_shift", "correct_shift", "significance"]
@@ -117,7 +119,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
         raise AxesError(f"axis={axis!r}: expected an axis of space of the image, {', '.join(scene.spatial)}")
     chosen = scene.pairs(pairs)
     spacing = 1.0 if checks.choice("units", units, (None, "px")) else scene.spacing(axis)
-    reach = int(np.floor(checks.number("limit", limit, 0) / spacing + 1e-9)) if limit is not None else 20
+    reach = 20 if limit is None else _reach(scene, axis, limit, spacing)
     reach = min(reach, scene.image.sizes[axis] - 1) if scene.image.size else 0
     shifts = list(range(-reach, reach + 1))
     number = scene.spatial.index(axis)
@@ -134,8 +136,8 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     for place in np.ndindex(found.shape):
         values[place] = found[place]
     lag = xr.DataArray(np.array(shifts) * spacing, dims="lag")
-    if axis in scene.image.coords and "units" in scene.image[axis].attrs:
-        lag.attrs["units"] = scene.image[axis].attrs["units"]
+    if unit := units or scene.unit:
+        lag.attrs["units"] = unit
     return xr.DataArray(
         values,
         dims=(*scene.lead, "pair", "lag"),
@@ -143,6 +145,12 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
         name="ccf",
         attrs={"axis": axis, "convention": "Pearson's r of channel1 at x with channel2 at x + lag, over the overlap"},
     )
+
+
+def _reach(scene: Scene, axis: str, limit: Any, spacing: float) -> int:
+    """A length along an axis in whole pixels, rounded down."""
+    known = length("limit", limit, scene.image, axis) / scene.spacing(axis) if has_unit(limit) else None
+    return int(np.floor((checks.number("limit", limit, 0) / spacing if known is None else known) + 1e-9))
 
 
 def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, place: Any) -> list[Any]:
@@ -170,6 +178,7 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
     sizes = [scene.image.sizes[a] for a in scene.lead]
     channels = len(scene.channels)
     out = np.zeros((*sizes, channels, len(scene.spatial)))
+    scale, unit = _scale(scene)
     windows = _windows([scene.image.sizes[a] for a in scene.spatial])
     for place in np.ndindex(*sizes):
         at = dict(zip(scene.lead, place, strict=True))
@@ -186,7 +195,7 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
         for c in range(channels):
             if c != fixed:
                 shift = np.median(found[c], axis=0) if found[c] else np.nan
-                out[(*place, c)] = shift * np.array([scene.spacing(a) for a in scene.spatial])
+                out[(*place, c)] = shift * scale
     coords = scene.lead_coords() | {"axis": list(scene.spatial)}
     if "c" in scene.image.coords:
         coords["c"] = scene.image["c"]
@@ -195,8 +204,16 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
         dims=(*scene.lead, "c", "axis"),
         coords=coords,
         name="shift",
-        attrs={"units": scene.unit, "reference": str(scene.channels[fixed]), "windows": len(windows)},
+        attrs={"units": unit, "reference": str(scene.channels[fixed]), "windows": len(windows)},
     )
+
+
+def _scale(scene: Scene) -> tuple[np.ndarray, str]:
+    """What a pixel along each axis is in the common unit, and that unit; pixels where an axis does not convert."""
+    try:
+        return np.array([scene.spacing(a) for a in scene.spatial]), scene.unit
+    except UnitsError:
+        return np.ones(len(scene.spatial)), PIXEL
 
 
 def _windows(shape: Sequence[int]) -> list[tuple[slice, ...]]:
@@ -248,12 +265,20 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     shifts = aligned("the array of shifts", shifts, scene.image, cover=True)
     shifts = shifts.expand_dims({a: scene.image.sizes[a] for a in scene.lead if a not in shifts.dims})
     amounts = shifts.transpose(*scene.lead, "c", "axis").values
-    amounts = np.nan_to_num(amounts) / [scene.spacing(a) for a in scene.spatial]
+    amounts = np.nan_to_num(amounts) / _voxel(scene, str(shifts.attrs.get("units") or scene.unit))
     moved = _moved(image, amounts, len(scene.lead) + 1, order, fill)
     result = scene.image.copy(data=xr.DataArray(moved, dims=order_of).transpose(*scene.image.dims).data)
     if isinstance(obj, xr.DataArray):
         return result
     return obj.assign({scene.image.name: result})
+
+
+def _voxel(scene: Scene, unit: str) -> np.ndarray:
+    """What a pixel along each axis is in a unit."""
+    if unit == PIXEL:
+        return np.ones(len(scene.spatial))
+    scale = np.array([scene.spacing(a) for a in scene.spatial])
+    return scale if unit == scene.unit else scale * convert(1.0, scene.unit, unit)
 
 
 def _moved(image: Any, amounts: np.ndarray, nlead: int, order: int, fill: float) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, integer, number, per_axis, pixels
+from intake_img.accessor.arguments import choice, integer, number, per_axis, space
+from intake_img.accessor.lengths import pixels
 from intake_img.accessor.patches.core import Patches
 from intake_img.accessor.patches.filters import as_filter
 from intake_img.accessor.patches.reading import MODES, Padding
@@ -57,7 +58,7 @@ def patches(
     ----------
     sources : Dataset, DataArray, DataTree, or sequence of these
         What to cut from. Of several images, all must have the same axes, channels and variables.
-    size : int, sequence, or mapping of str to int
+    size : int, sequence, or mapping of str to int; or lengths with a unit
         Size of a patch: one length for all spatial axes that are longer than 1, one for each of the last spatial axes
         (two are ``y`` and ``x``), or lengths by name, of any axes.
     sample : {"grid", "random", "stratified", "weighted", "centers", "fixed"}
@@ -78,7 +79,9 @@ def patches(
     halo : as `size`
         Context on every side of a patch beyond `size`, which results are trimmed by when they are written back.
     units : {"pixel", "physical"}
-        Of `size`, `step`, `overlap`, `halo` and `centers`: pixels, or the units of the coordinates.
+        Of bare numbers in `size`, `step`, `overlap`, `halo` and `centers`: pixels; or lengths in the common unit of
+        the image, that of ``x``, and centres on the coordinates, each in the unit of its axis. A length with a unit
+        (``"3 µm"``) is read in that unit in any case.
     edge : str or mapping of str to str
         What becomes of patches that would reach beyond the image. ``"shift"`` moves them inwards, ``"pad"`` fills them
         up, ``"drop"`` leaves them out, ``"partial"`` cuts them off, ``"error"`` refuses them; ``"balanced"`` spreads
@@ -168,7 +171,7 @@ def patches(
 
 
 def _size(size: Any, array: xr.DataArray, units: str) -> dict[str, int]:
-    space = spatial_axes(array)
+    axes_of_space = spatial_axes(array)
     if isinstance(size, Mapping):
         if not size:
             raise ValueError("size={}: name at least one axis, e.g. size={'y': 64, 'x': 64}")
@@ -177,19 +180,14 @@ def _size(size: Any, array: xr.DataArray, units: str) -> dict[str, int]:
             raise AxesError(f"size names the axis {unknown[0]!r}, but the image has {spell(axes)!r}")
         axes, value = tuple(size), size
     elif isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, str) and np.ndim(size) == 1:
-        if not 0 < len(size) <= len(space):
+        if not 0 < len(size) <= len(space(array)):
             raise AxesError(
-                f"size={size!r} has {len(size)} lengths: expected at most one for each spatial axis ({space})"
+                f"size={size!r} has {len(size)} lengths: expected at most one for each spatial axis ({axes_of_space})"
             )
-        axes = space[-len(size) :]
+        axes = axes_of_space[-len(size) :]
         value = dict(zip(axes, size, strict=True))
     else:
-        axes = tuple(a for a in space if array.sizes[a] > 1) or space
-        if not axes:
-            raise AxesError(
-                f"the image has axes {spell(tuple(map(str, array.dims)))!r}: none of them is space (z, y, x); "
-                "name the axes of a patch, e.g. size={'t': 16}"
-            )
+        axes = tuple(a for a in space(array) if array.sizes[a] > 1) or axes_of_space
         value = dict.fromkeys(axes, size)
     found = pixels("size", value, array, axes, units=units, absent=1, whole=True)
     if bad := [a for a in axes if found[a] < 1]:

@@ -17,6 +17,7 @@ import xarray as xr
 
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.patches.lineage import cast, is_computed, pixels_of
+from intake_img.accessor.variables import is_categorical, is_image, spatial_axes
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL, spell
 from intake_img.model.image import FILE_ATTRS, spacing_of
@@ -242,7 +243,8 @@ def checked(ds: xr.Dataset, variables: Sequence[str] | None) -> list[str]:
         if not wanted:
             raise ValueError("variables=[]: name at least one")
         return wanted
-    names = [n for n in names if set(map(str, ds[n].dims)) & set(SPATIAL)] or names
+    grids = [n for n in names if is_image(ds[n]) or (is_categorical(ds[n]) and spatial_axes(ds[n]))]
+    names = grids or [n for n in names if set(map(str, ds[n].dims)) & set(SPATIAL)] or names
     if not names:
         raise ValueError("the Dataset has no variable: there is nothing to cut patches from")
     first = "image" if "image" in names else names[0]

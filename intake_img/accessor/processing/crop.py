@@ -10,8 +10,10 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, number
+from intake_img.accessor.lengths import position
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
+from intake_img.model.units import has_unit
 
 __all__ = ["as_region", "window"]
 
@@ -24,9 +26,9 @@ def as_region(crd: Any, region: Mapping[str, Any] | None) -> dict[str, tuple[Any
         if isinstance(crd, (Mapping, str, bytes)) or not hasattr(crd, "__len__") or len(crd) != 4:
             raise ValueError(f"crd={crd!r}: expected (x_min, x_max, y_min, y_max); other axes with region=")
         for k, limit in enumerate(crd):
-            if limit is not None:
+            if limit is not None and not has_unit(limit):
                 number(f"crd[{k}]", limit)
-        if any(a is not None and b is not None and a > b for a, b in (crd[:2], crd[2:])):
+        if any(None not in pair and not any(map(has_unit, pair)) and pair[0] > pair[1] for pair in (crd[:2], crd[2:])):
             raise ValueError(f"crd={crd!r}: a minimum must not be greater than its maximum")
         return {"x": (crd[0], crd[1]), "y": (crd[2], crd[3])}
     if region is None:
@@ -47,10 +49,11 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     array : xarray.DataArray or Dataset
     axis : str
     limits : (low, high)
-        None leaves a side open.
+        None leaves a side open. What says its unit (``"3 µm"``) is a physical position, whatever `system` is.
     system : {"pixel", "physical"}
-        In pixels, pixel k reaches from k to k + 1, so that whole numbers act as in a slice. In physical coordinates the
-        pixels whose coordinate lies within the limits, ends included, are taken.
+        What bare numbers are. In pixels, pixel k reaches from k to k + 1, so that whole numbers act as in a slice. In
+        physical coordinates (numbers in the unit of the axis) the pixels whose coordinate lies within the limits, ends
+        included, are taken.
 
     Raises
     ------
@@ -61,22 +64,17 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     if axis not in array.dims:
         raise AxesError(f"the region names the axis {axis!r}, but the image has {spell(tuple(map(str, array.dims)))!r}")
     n = array.sizes[axis]
-    low, high = (-math.inf if limits[0] is None else number(f"region[{axis!r}]", limits[0]),
-                 math.inf if limits[1] is None else number(f"region[{axis!r}]", limits[1]))  # fmt: skip
-    if low > high:
+    names = f"region[{axis!r}]"
+    physical = [v is not None and (has_unit(v) or system == "physical") for v in limits]
+    low, high = (_limit(names, v, array, axis) for v in limits)
+    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
+    if physical[0] == physical[1] and low > high:
         raise ValueError(f"region[{axis!r}]={limits!r}: the first must not be greater than the second")
-    if system == "pixel":
-        centres = np.arange(n) + 0.5
-        inside = np.flatnonzero((centres >= low) & (centres < high))
-    else:
-        if axis not in array.coords or array[axis].dtype.kind not in "iuf":
-            raise ValueError(
-                f"coordinate_system='physical': axis {axis!r} has no coordinate; give pixels "
-                "(coordinate_system='pixel')"
-            )
-        centres = array[axis].values.astype(float)
-        slack = 1e-9 * float(np.abs(np.diff(centres)).min()) if n > 1 else 0.0
-        inside = np.flatnonzero((centres >= low - slack) & (centres <= high + slack))
+    centres = _coordinate(array, axis) if any(physical) else np.arange(n) + 0.5
+    slack = 1e-9 * float(np.abs(np.diff(centres)).min()) if n > 1 and any(physical) else 0.0
+    above = centres >= low - slack if physical[0] else np.arange(n) + 0.5 >= low
+    below = centres <= high + slack if physical[1] else np.arange(n) + 0.5 < high
+    inside = np.flatnonzero(above & below)
     if not inside.size:
         reach = f"{centres.min() if n else 0:g} to {centres.max() if n else 0:g}"
         raise ValueError(
@@ -85,3 +83,17 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     if inside[-1] - inside[0] + 1 != inside.size:
         raise ValueError(f"region[{axis!r}]={limits!r} is not one range of pixels: the coordinate is not sorted")
     return int(inside[0]), int(inside[-1]) + 1
+
+
+def _limit(name: str, value: Any, array: xr.DataArray | xr.Dataset, axis: str) -> float | None:
+    if value is None:
+        return None
+    return position(name, value, array, axis) if has_unit(value) else number(name, value)
+
+
+def _coordinate(array: xr.DataArray | xr.Dataset, axis: str) -> np.ndarray:
+    if axis not in array.coords or array[axis].dtype.kind not in "iuf":
+        raise ValueError(
+            f"coordinate_system='physical': axis {axis!r} has no coordinate; give pixels (coordinate_system='pixel')"
+        )
+    return array[axis].values.astype(float)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis, pixels
+from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis
+from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.engine import halo
 from intake_img.accessor.variables import each_image, lazy, with_data
 from intake_img.kernels import filters as kernels
@@ -42,6 +43,8 @@ class Filters:
     All of them act on the spatial axes ``z y x`` that are present, image by image: nothing passes from one ``t``, ``i``
     or ``c`` to another. A length may be one number for all axes, one for each in the order ``z y x``, or a mapping by
     name, where axes that are not named are left alone (``{"y": 3, "x": 3}``: plane by plane); so does ``dims="yx"``.
+    It is in pixels, with ``units="physical"`` in the common unit of the image (see `intake_img.accessor.lengths`); what
+    says its own unit (``"300 nm"``, a quantity of pint or astropy) is read in that unit in any case.
     The result is lazy, has the dtype of the image (scipy's integers are truncated after each axis) unless
     `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk. Chunks
     smaller than the halo are merged.
@@ -71,7 +74,7 @@ class Filters:
         radius : int, sequence or mapping, optional
             Where the kernel ends, in pixels, instead of `truncate`.
         units : {"pixel", "physical"}
-            What `sigma` is measured in: pixels, or the units of the coordinates.
+            What a bare number of `sigma` is: pixels, or a length in the common unit, that of ``x``.
         dims : str, optional
             The spatial axes to filter along; by default all.
         output_dtype : dtype, optional
@@ -93,7 +96,8 @@ class Filters:
         def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
             sigmas = pixels("sigma", sigma, array, axes, units=units, absent=0.0, whole=False)
             orders = per_axis("order", order, axes, 0, lambda n, v: integer(n, v, 0))
-            radii = None if radius is None else per_axis("radius", radius, axes, None, lambda n, v: integer(n, v, 0))
+            radii = None if radius is None else pixels(
+                "radius", radius, array, axes, units="pixel", absent=None, whole=True)  # fmt: skip
             options = {"truncate": truncate} if radii is None else {"radius": [radii[a] for a in axes]}
             func = _call("gaussian_filter", sigma=[sigmas[a] for a in axes], order=[orders[a] for a in axes], **options)
             return func, _gaussian_depth(sigmas, truncate, radii)
@@ -264,12 +268,12 @@ class Filters:
         Parameters
         ----------
         block_size : int, sequence or mapping
-            Odd size of the neighbourhood, in pixels.
+            Odd size of the neighbourhood in pixels; or a length with its unit, which becomes the nearest odd number.
         method : {"gaussian", "mean", "median"}
         offset : float
             Subtracted from the threshold.
         sigma : float, sequence or mapping, optional
-            For ``gaussian``; by default ``(block_size - 1) / 6``.
+            For ``gaussian``, in pixels or with a unit; by default ``(block_size - 1) / 6``.
         mode, cval, dims
             See `gaussian_filter`.
         """
@@ -279,13 +283,14 @@ class Filters:
             raise ValueError(f"sigma={sigma!r} is for method='gaussian', not {method!r}")
 
         def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
-            sizes = per_axis("block_size", block_size, axes, 1, lambda n, v: integer(n, v, 1))
+            sizes = pixels("block_size", block_size, array, axes, units="pixel", absent=1, whole=True,
+                           rounding="odd")  # fmt: skip
             if even := [a for a in axes if sizes[a] % 2 == 0]:
                 raise ValueError(
                     f"block_size={block_size!r}: expected odd numbers, but {even[0]!r} has {sizes[even[0]]}"
                 )
-            sigmas = {a: (sizes[a] - 1) / 6 for a in axes} if sigma is None else per_axis(
-                "sigma", sigma, axes, 0.0, lambda n, v: number(n, v, 0))  # fmt: skip
+            sigmas = {a: (sizes[a] - 1) / 6 for a in axes} if sigma is None else pixels(
+                "sigma", sigma, array, axes, units="pixel", absent=0.0, whole=False)  # fmt: skip
             func = partial(kernels.threshold_local, method=method, size=[sizes[a] for a in axes],
                            sigma=[sigmas[a] for a in axes], offset=float(offset))  # fmt: skip
             return func, _gaussian_depth(sigmas) if method == "gaussian" else {a: _window(sizes[a], 0) for a in axes}

@@ -21,11 +21,12 @@ from intake_img.accessor.arguments import (
     neighbourhood,
     number,
     per_axis,
-    pixels,
+    space,
 )
+from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.engine import halo, new_array, regrouped
-from intake_img.accessor.variables import each_image, is_image, joined, lazy, spatial_axes, with_data
+from intake_img.accessor.variables import each_image, gridded, is_categorical, joined, lazy, spatial_axes, with_data
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import selection
 from intake_img.kernels.images import EachImage
@@ -67,7 +68,7 @@ class Geometry:
         level = self._obj.to_dataset(name=name) if isinstance(self._obj, xr.DataArray) else self._obj
         levels = [level]
         for k, factor in enumerate(factors):
-            axes = spatial_axes(level.img._first)
+            axes = spatial_axes(level.img._first) if isinstance(factor, Mapping) else space(level.img._first)
             wanted = per_axis(f"{argument}[{k}]", factor, axes, 1, lambda n, v: integer(n, v, 1))
             level = _coarser(level, wanted, method)
             levels.append(level)
@@ -104,8 +105,8 @@ class Geometry:
         ----------
         scale : float, sequence or mapping
             Pixels of the result for each pixel.
-        spacing : float, sequence or mapping
-            Or the distance of pixels wanted, in the units of the coordinates.
+        spacing : float, str, quantity, sequence or mapping
+            Or the distance of pixels wanted: in the common unit of the image, that of ``x``, or with a unit of its own.
         order : int
             Of the spline, 0 to 5. Labels are resampled with 0.
         anti_aliasing : bool, optional
@@ -122,21 +123,20 @@ class Geometry:
         _skimage("rescale")
 
         def change(array: xr.DataArray) -> xr.DataArray:
-            axes = spatial_axes(array)
+            given = spacing if scale is None else scale
+            axes = spatial_axes(array) if isinstance(given, Mapping) else space(array)
             if scale is not None:
                 scales = per_axis("scale", scale, axes, 1.0, lambda n, v: _positive(n, v))
             else:
-                wanted = per_axis("spacing", spacing, axes, None, lambda n, v: _positive(n, v))
-                steps = {a: pixels("spacing", w, array, [a], units="physical", absent=1, whole=False)[a]
-                         for a, w in wanted.items() if w is not None}  # fmt: skip
-                scales = {a: 1 / steps[a] if a in steps else 1.0 for a in axes}
-            exact = is_image(array) and order > 0
+                steps = pixels("spacing", spacing, array, axes, units="physical", absent=1.0, whole=False)
+                scales = {a: 1 / _positive(f"spacing[{a!r}]", n) for a, n in steps.items()}
+            exact = not is_categorical(array) and order > 0
             return _rescaled(array, scales, order if exact else 0, anti_aliasing if exact else False, output_dtype)
 
         if isinstance(self._obj, xr.DataArray):
             return change(self._obj)
         ds = self._obj
-        return joined(ds, {str(n): change(v) if spatial_axes(v) else v for n, v in ds.data_vars.items()})
+        return joined(ds, {n: change(v) if spatial_axes(v) else v for n, v in gridded(ds).items()})
 
     def normalize(self, p_min: float = 0.1, p_max: float = 99.9, *, by: str | Sequence[str] | None = ("c",),
                   limits: Any = None, clip: bool = True, output_dtype: Any = np.float32) -> Any:  # fmt: skip
@@ -205,7 +205,7 @@ class Geometry:
         clip_limit : float
             0 to 1; higher values give more contrast.
         kernel_size : int, sequence or mapping, optional
-            Of the regions whose histograms are taken, in pixels; by default an eighth of the plane.
+            Of the regions whose histograms are taken, in pixels or with a unit; by default an eighth of the plane.
         nbins : int
             Bins of the histograms.
 
@@ -219,9 +219,11 @@ class Geometry:
         _skimage("enhance_contrast")
 
         def change(array: xr.DataArray) -> xr.DataArray:
-            axes = neighbourhood(array, [d for d in ("y", "x") if d in array.dims] or None)
-            kernel = None if kernel_size is None else tuple(
-                per_axis("kernel_size", kernel_size, axes, 1, lambda n, v: integer(n, v, 1)).values())  # fmt: skip
+            axes = tuple(d for d in space(array) if d in ("y", "x")) or space(array)
+            kernel = None
+            if kernel_size is not None:
+                sizes = pixels("kernel_size", kernel_size, array, axes, units="pixel", absent=1, whole=True)
+                kernel = tuple(integer("kernel_size", n, 1) for n in sizes.values())
             func = partial(_equalize, clip_limit=clip_limit, kernel_size=kernel, nbins=nbins)
             return _whole_images(array, func, axes, np.dtype("f4"), "enhance_contrast")
 
@@ -232,8 +234,8 @@ class Geometry:
 
         Parameters
         ----------
-        radius : float
-            Of the ball, in pixels or in the units of the coordinates along ``x``.
+        radius : float, str or quantity
+            Of the ball, in pixels along ``x``, or as a length.
         units : {"pixel", "physical"}
         dims : str, optional
             The axes of the ball; by default all spatial axes.
@@ -242,9 +244,8 @@ class Geometry:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axes = neighbourhood(array, dims)
-            r = pixels("radius", _positive("radius", radius), array, axes[-1:], units=units, absent=0, whole=False)[
-                axes[-1]
-            ]
+            found = pixels("radius", radius, array, axes[-1:], units=units, absent=0, whole=False)
+            r = _positive("radius", found[axes[-1]])
             reach = int(np.ceil(r))
             places = [array.get_axis_num(a) for a in axes]
             each = EachImage(partial(_rolling_ball, radius=r), places, array.dtype)
@@ -288,8 +289,8 @@ def _coarser(ds: xr.Dataset, factors: Mapping[str, int], method: str) -> xr.Data
     factors = {a: min(f, ds.sizes[a]) or 1 for a, f in factors.items()}
     coords = {a: _block_centres(ds[a], f, method) for a, f in factors.items() if a in ds.coords and f > 1}
     results = {}
-    for name, array in ds.data_vars.items():
-        own = method if is_image(array) or method == "nearest" else "mode"
+    for name, array in gridded(ds).items():
+        own = "mode" if is_categorical(array) and method != "nearest" else method
         data = lazy(array)
         by_place = {array.get_axis_num(a): f for a, f in factors.items() if a in array.dims}
         data = data.rechunk({k: regrouped(data.chunks[k], f) for k, f in by_place.items() if f > 1})

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import axis_names, choice, data_type, flag, integer, per_axis, pixels
+from intake_img.accessor.arguments import axis_names, choice, data_type, flag, integer
+from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.engine import halo
 from intake_img.accessor.processing.keyed import Table, table
-from intake_img.accessor.variables import images, joined, lazy, with_data
+from intake_img.accessor.variables import images, joined, lacking_plane, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 
@@ -68,7 +69,7 @@ class Maps:
             that handle edges themselves), ``"reflect"``, ``"mirror"``, ``"nearest"``, ``"wrap"`` (or ``"periodic"``),
             or a number.
         units : {"pixel", "physical"}
-            Of `depth`.
+            What a bare number of `depth` is; a length is in the common unit, that of ``x``, and is rounded up.
         blockwise : bool
             False: the function gets the whole plane.
         crd, region : sequence or mapping, optional
@@ -203,8 +204,9 @@ def _assembled(obj: Any, results: dict[str, xr.DataArray], request: _Request, ou
 def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     core = request.core
     if missing := [d for d in core if d not in array.dims] or (["y"] if not core else []):
+        said = lacking_plane(array) if core == ("y", "x") else None
         raise AxesError(
-            f"core_dims={core!r}: the image has axes {spell(tuple(map(str, array.dims)))!r}, not {missing[0]!r}"
+            said or f"core_dims={core!r}: the image has axes {spell(tuple(map(str, array.dims)))!r}, not {missing[0]!r}"
         )
     if len(set(core)) != len(core):
         raise AxesError(f"core_dims={core!r} repeat an axis")
@@ -274,10 +276,7 @@ def _depth(array: xr.DataArray, request: _Request) -> dict[str, int]:
                 f"depth names the axis number {bad[0]}: core_dims {core!r} are numbered 0 to {len(core) - 1}"
             )
         depth = {core[int(k)]: v for k, v in depth.items()}
-    if request.units == "physical":
-        found = pixels("depth", depth, array, core, units="physical", absent=0, whole=False)
-        return {a: math.ceil(v - 1e-9) for a, v in found.items()}
-    return per_axis("depth", depth, core, 0, lambda n, v: integer(n, v, 0))
+    return pixels("depth", depth, array, core, units=request.units, absent=0, whole=True, rounding="up")
 
 
 def _chunks(chunks: Any, axes: Sequence[str], core: Sequence[str], data: Any) -> dict[int, Any]:

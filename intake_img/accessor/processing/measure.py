@@ -13,14 +13,18 @@ import xarray as xr
 
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, flag, integer, neighbourhood
+from intake_img.accessor.lengths import common_unit, step_of, unit_of
 from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.processing.geometry import _skimage
 from intake_img.accessor.processing.mapping import _checked_output
+from intake_img.accessor.processing.region_units import column_units
 from intake_img.accessor.progress import bar
-from intake_img.accessor.variables import images, joined, lazy, step_of, with_data
+from intake_img.accessor.variables import images, joined, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
+from intake_img.model.image import spacing_of
+from intake_img.model.units import PIXEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +92,10 @@ class Measures:
             ``intensity_min`` and ``intensity_max``. Those with several numbers become columns ``bbox-0``, ``bbox-1``,
             ...
         units : {"pixel", "physical"}
-            Whether lengths, areas and centroids are in pixels or in the units of the coordinates; ``bbox``, ``slice``
-            and ``coords`` are always pixels.
+            Whether lengths, areas, moments and centroids are in pixels or physical. Lengths and what is made of them
+            are in the common unit of the image, that of ``x``; positions (``centroid``, ``centroid_weighted``,
+            ``coords_scaled``) are values of the coordinates, each in the unit of its axis. ``bbox``, ``slice`` and
+            ``coords`` are always pixels.
         extra_properties : sequence of callable
             See scikit-image.
         progress : bool, optional
@@ -99,7 +105,8 @@ class Measures:
         -------
         pandas.DataFrame
             One row for each region of each image, with a column for each axis that is not space (its coordinate, or its
-            number), and for ``label``.
+            number), and for ``label``. ``attrs["units"]`` is the common unit (``"px"`` for pixels),
+            ``attrs["column_units"]`` the unit of each column that has one, e.g. ``{"area": "µm²"}``.
         """
         import pandas as pd
 
@@ -117,13 +124,18 @@ class Measures:
         steps = tuple(step_of(label_array, a) for a in axes) if units == "physical" else (1.0,) * len(axes)
         extra = {f.__name__: f for f in extra_properties}
         origin = tuple(float(label_array[a].values[0]) if units == "physical" else 0.0 for a in axes)
-        measure = _Measure(chosen, steps, origin, tuple(extra_properties), tuple(extra))
+        own = tuple(spacing_of(label_array[a]) or 1.0 for a in axes) if units == "physical" else steps
+        measure = _Measure(chosen, steps, own, origin, tuple(extra_properties), tuple(extra))
         measure.check(len(axes), image is not None)
         rows: list[dict[str, Any]] = []
         with bar(progress, "measuring"):
             for where, part, pixels_of in _label_images(label_array, image, axes):
                 rows += [{**where, **row} for row in _regions(part, pixels_of, measure)]
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        unit, places = (common_unit(label_array), [unit_of(label_array, a) for a in axes]) if units == "physical" else (
+            PIXEL, [PIXEL] * len(axes))  # fmt: skip
+        table.attrs = {"units": unit, "column_units": column_units(table.columns, unit, places)}
+        return table
 
 
 # connected components
@@ -311,10 +323,11 @@ def _delayed(array: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Measure:
-    """What is measured of regions, and how."""
+    """What is measured of regions, and how: `steps` are in the common unit, `own_steps` in that of each coordinate."""
 
     properties: tuple[str, ...]
     steps: tuple[float, ...]
+    own_steps: tuple[float, ...]
     origin: tuple[float, ...]
     extra: tuple[Any, ...]
     extra_names: tuple[str, ...]
@@ -389,7 +402,8 @@ class _Measure:
         if name == "coords":
             return value + np.asarray(start)
         if name in ("centroid", "centroid_weighted", "coords_scaled", "weighted_centroid"):
-            return np.asarray(value) + np.asarray(start) * self.steps + self.origin
+            own = np.asarray(value) if self.own_steps == self.steps else np.asarray(value) / self.steps * self.own_steps
+            return own + np.asarray(start) * self.own_steps + self.origin
         return value
 
 

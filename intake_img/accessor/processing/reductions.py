@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned
-from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis
+from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis, space
 from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.progress import computed, counted
 from intake_img.accessor.variables import (
@@ -204,7 +204,7 @@ class Reductions:
         factor : int, sequence or mapping
             For all spatial axes, for each, or by name. Coordinates, and their spacing, follow.
         """
-        axes = spatial_axes(self._first)
+        axes = spatial_axes(self._first) if isinstance(factor, Mapping) else space(self._first)
         factors = per_axis("factor", factor, axes, 1, lambda n, v: integer(n, v, 1))
         picked = self._obj.isel({a: slice(None, None, f) for a, f in factors.items()})
         return _respaced(picked, self._obj, factors)

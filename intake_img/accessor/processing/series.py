@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
+from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.engine import bytes_of, halo, merged, new_array
 from intake_img.accessor.processing.filters import MODES, _window
 from intake_img.accessor.processing.reductions import _one_axis
@@ -21,6 +22,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels.correlation import ROWS, correlation, merge, moments
 from intake_img.kernels.filters import box_filter
 from intake_img.model.axes import spell
+from intake_img.model.units import has_unit
 
 __all__ = ["Blocks", "Series"]
 
@@ -46,7 +48,7 @@ class Series:
         ----------
         neighborhood : int, sequence or mapping
             Radius: the mean is taken over ``2 * neighborhood + 1`` pixels along every spatial axis, the pixel itself
-            included.
+            included. In pixels, or with a unit (``"2 µm"``), which is rounded to pixels.
         size : int, sequence or mapping, optional
             Length of the neighbourhood in place of its radius (as in thunder 1.1 and later).
         dim : str, optional
@@ -69,7 +71,9 @@ class Series:
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _one_axis(array, dim)
             axes = neighbourhood(array, named(dims, "neighborhood" if size is None else "size", value))
-            given = per_axis("neighborhood" if size is None else "size", value, axes, 0, _length)
+            name = "neighborhood" if size is None else "size"
+            given = pixels(name, per_axis(name, value, axes, 0, _length), array, axes, units="pixel", absent=0,
+                           whole=True)  # fmt: skip
             sizes = {a: 2 * n + 1 if size is None else max(1, n) for a, n in given.items()}
             return _correlated(array, axis, axes, sizes, known)
 
@@ -138,14 +142,15 @@ class Series:
             Bytes of a block, e.g. ``"150MB"``; or pixels along each axis of the image (of a number: along all spatial
             axes).
         padding : int, sequence or mapping
-            Pixels that a block has in common with its neighbours, along spatial axes; cut off at the edge of the image.
+            Pixels (or a length with its unit) that a block has in common with its neighbours, along spatial axes; cut
+            off at the edge of the image.
         dim : str, optional
             The axis of the series; needed if there are several batch axes.
         """
         array = self._first
         axis = _one_axis(array, dim)
         axes = neighbourhood(array, None)
-        pads = per_axis("padding", padding, axes, 0, lambda n, v: integer(n, v, 0))
+        pads = pixels("padding", padding, array, axes, units="pixel", absent=0, whole=True)
         return Blocks(_rechunked(array, axis, size, "size"), axis, pads)
 
     def to_local(self, *, progress: bool | None = None) -> Any:
@@ -205,9 +210,11 @@ class Blocks:
         return f"<{len(self)} blocks of at most ({shape}), {nbytes / 1e6:.1f} MB, series along {self.dim!r}>"
 
 
-def _length(name: str, value: Any) -> int:
+def _length(name: str, value: Any) -> Any:
+    if has_unit(value):
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name}={value!r}: expected an integer of at least 0 (pixels)")
+        raise ValueError(f"{name}={value!r}: expected an integer of at least 0 (pixels), or a length such as '2 µm'")
     return int(value)
 
 

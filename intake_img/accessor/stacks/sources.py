@@ -16,6 +16,7 @@ import xarray as xr
 
 from intake_img.accessor.stacks.axes import Merge, merge, parse_axes, parse_depth
 from intake_img.accessor.stacks.stack import ImageStack, WholeFile
+from intake_img.accessor.variables import first_image
 from intake_img.errors import AxesError
 from intake_img.formats.czi.driver import CziSource
 from intake_img.formats.omezarr.driver import OmeZarrSource
@@ -315,9 +316,7 @@ def _variable(obj: xr.Dataset | xr.DataArray, name: str | None) -> xr.DataArray:
     if isinstance(obj, xr.DataArray):
         return obj
     if name is None:
-        if not obj.data_vars:
-            raise ValueError("the Dataset has no variable: there is no image to make a stack of")
-        return obj["image"] if "image" in obj.data_vars else next(iter(obj.data_vars.values()))
+        return first_image(obj)
     if name not in obj.data_vars:
         raise ValueError(f"variable={name!r}: the Dataset has {', '.join(map(repr, map(str, obj.data_vars)))}")
     return obj[name]

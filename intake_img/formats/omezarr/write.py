@@ -27,6 +27,7 @@ from intake_img.formats.omezarr.store import (
 )
 from intake_img.model.image import Coordinate, Image, Variable, plain, spacing_of
 from intake_img.model.pixels import Pixels
+from intake_img.model.units import parse_unit
 
 __all__ = ["OURS", "PACKED", "Empty", "Layout", "join", "lay_out", "write_coordinate"]
 
@@ -209,9 +210,14 @@ class Layout:
 
     def _step(self, axes: Sequence[str], shape: Sequence[int], factor: Mapping[str, int]) -> tuple[int, ...]:
         spacing = {a: s * factor.get(a, 1) for a, s in self.facts["spacing"].items()}
-        deep = "z" in spacing and "y" in spacing and spacing["z"] <= spacing["y"]
+        deep = "z" in spacing and "y" in spacing and self._ratio(spacing) <= 1 + 1e-9
         halved = ("y", "x", "z") if deep else ("y", "x")
         return tuple(2 if a in halved and n > 1 else 1 for a, n in zip(axes, shape, strict=True))
+
+    def _ratio(self, spacing: Mapping[str, float]) -> float:
+        """Spacing of z in that of y; numbers are compared where one of them has no unit."""
+        z, y = (parse_unit(self.facts["units"].get(a)) for a in "zy")
+        return spacing["z"] / spacing["y"] * (z.factor / y.factor if z and y else 1.0)
 
     def _plain_attributes(self) -> dict[str, Any]:
         """Attributes of a group without multiscales; coordinates are planned as arrays, as xarray writes them."""
