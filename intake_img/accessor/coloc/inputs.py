@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned
-from intake_img.accessor.arguments import space
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.lengths import common_unit, in_common, length, position, unit_of, voxel_size
+from intake_img.accessor.variables import lacking_plane
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL
 from intake_img.model.image import spacing_of
@@ -39,9 +39,8 @@ class Scene:
         self.lead = tuple(a for a in dims if a not in SPATIAL and a != "c")
         if "c" not in dims:
             raise AxesError(f"colocalization needs a channel axis 'c'; the image has the axes {''.join(dims)!r}")
-        if not self.spatial:
-            raise AxesError(f"colocalization needs an axis of space among 'zyx'; the image has {''.join(dims)!r}")
-        space(self.image)
+        if said := lacking_plane(self.image):
+            raise AxesError(f"{said}; colocalization needs an axis of space among 'zyx'")
 
     @property
     def channels(self) -> list[str | int]:

@@ -136,7 +136,9 @@ class Geometry:
         if isinstance(self._obj, xr.DataArray):
             return change(self._obj)
         ds = self._obj
-        return joined(ds, {n: change(v) if spatial_axes(v) else v for n, v in gridded(ds).items()})
+        return joined(
+            ds, {n: v if is_categorical(v) and not spatial_axes(v) else change(v) for n, v in gridded(ds).items()}
+        )
 
     def normalize(self, p_min: float = 0.1, p_max: float = 99.9, *, by: str | Sequence[str] | None = ("c",),
                   limits: Any = None, clip: bool = True, output_dtype: Any = np.float32) -> Any:  # fmt: skip
