@@ -229,3 +229,36 @@ def test_img_source_is_the_driver_that_it_finds(array):
 
 def test_drivers_of_intake_itself_are_not_imported():
     assert not any(p.value.startswith("intake.") for p in detect._candidates())
+
+
+DISGUISED = [
+    ("slide.vsi", rb"Olympus VSI.*\.ets files of the folder _slide_"),
+    ("slide.SCN", b"Leica SCN"),
+    ("photo.dng", b"DNG"),
+    ("scan.dcm", b"DICOM"),
+    ("scan", b"DICOM"),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), DISGUISED)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_what_only_begins_like_a_tiff_is_refused(name, words, order, tmp_path):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), "u1"), byteorder=order)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    if b"DICOM" in words:
+        content[128:132] = b"DICM"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnknownFormatError, match=words.decode()) as caught:
+        imload(tmp_path / name)
+    assert "not supported yet" in str(caught.value)
+    assert "Convert it" in str(caught.value)
+
+
+def test_real_files_in_disguise(data):
+    found = list((data / "vsi").rglob("*.vsi"))
+    assert found
+    for path in found:
+        with pytest.raises(UnknownFormatError, match="Olympus VSI"):
+            imload(path)

@@ -524,3 +524,29 @@ def test_killed_writers(exists, tmp_path):
 
 def _snapshot(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def test_chains_of_fsspec(tmp_path):
+    """A chain goes to fsspec as it is; the link that names the file gives its name and its neighbours."""
+    import zipfile
+
+    from intake_img import imload
+
+    np.save(tmp_path / "a.npy", np.arange(12).reshape(3, 4))
+    with zipfile.ZipFile(tmp_path / "box.zip", "w") as archive:
+        archive.write(tmp_path / "a.npy", "in/a.npy")
+    local, folder = f"file://{tmp_path}", str(tmp_path / "cache")
+    options = {"simplecache": {"cache_storage": folder}, "filecache": {"cache_storage": folder}}
+    for uri in (
+        f"simplecache::{local}/a.npy",
+        f"simplecache::{tmp_path}/a.npy",
+        f"filecache::{local}/a.npy",
+        f"zip://in/a.npy::{local}/box.zip",
+        f"simplecache::zip://in/a.npy::{local}/box.zip",
+    ):
+        file = File.parse(uri)
+        assert not file.local, uri
+        assert (file.name, file.sibling("b.npy").name, (file.parent / "a.npy").path) == ("a.npy", "b.npy", uri)
+        known = {k: v for k, v in options.items() if uri.startswith(k)}
+        assert imload(uri, storage_options=known).image.values.tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert File.parse("simplecached_a::b.npy").local

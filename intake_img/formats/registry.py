@@ -36,6 +36,15 @@ _FOREIGN = (
     (b"<!DOCTYPE", "an HTML page"),
 )
 
+# formats that hide in another one: the driver of that would give their label picture or nothing right
+_DISGUISED = (
+    (".vsi", "an Olympus VSI: its pixels are in the .ets files of the folder _{stem}_ beside it"),
+    (".scn", "a Leica SCN slide"),
+    (".dng", "a DNG of a camera: raw pixels of a colour filter array"),
+    (".dcm", "a DICOM file"),
+)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 
 @cache
 def drivers() -> Mapping[str, type[ImageSource]]:
@@ -82,6 +91,7 @@ def find_driver(file: File) -> type[ImageSource]:
         If no driver fits; the message names the bytes met, the drivers there are and how to get more.
     """
     probe = _probe(file)
+    _refuse_disguised(probe)
     claiming = {name: cls for name, cls in drivers().items() if cls.claims(probe)}
     by_name = _by_extension(file.name, drivers())
     if claiming:
@@ -100,6 +110,24 @@ def find_driver(file: File) -> type[ImageSource]:
     if by_name is not None and by_name.folder == probe.folder:
         return by_name
     raise UnknownFormatError(_unknown(probe))
+
+
+def _refuse_disguised(probe: Probe) -> None:
+    """Refuse formats that begin like a TIFF and are more than that, unless a driver claims their very extension."""
+    if not probe.head.startswith(_TIFF):
+        return
+    name = probe.name.lower()
+    named = next((what for ending, what in _DISGUISED if name.endswith(ending)), None)
+    if probe.head[128:132] == b"DICM":  # its first 128 bytes are anybody's
+        named = "a DICOM file that begins like a TIFF"
+    if named is None or any(name.endswith(e) for cls in drivers().values() for e in cls.extensions):
+        return
+    stem = probe.name.rpartition(".")[0]
+    raise UnknownFormatError(
+        f"{probe.file} is {named.format(stem=stem)}; this format is known but not supported yet, and what opens it as a "
+        "TIFF would not give its image. Convert it to OME-TIFF or OME-Zarr (e.g. with bioformats2raw); "
+        "intake.open_tif(uri) insists on what a TIFF reader sees"
+    )
 
 
 def _probe(file: File) -> Probe:

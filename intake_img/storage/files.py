@@ -28,7 +28,8 @@ from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_re
 
 __all__ = ["ByteReader", "File", "move_local", "replacing", "sweep"]
 
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+://")
+_CACHES = r"(?:simplecache|filecache|blockcache|cached)::"  # fsspec chains that begin without "://"
+_SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
 _REMOTE_BLOCK = (
     64 * 1024
 )  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
@@ -65,7 +66,8 @@ class File:
         ----------
         uri : str, os.PathLike or File
             A local path (any characters; ``~`` is expanded; relative ones are resolved now, so that a later ``chdir``
-            does not matter), a ``file://`` URL (percent-decoded as RFC 8089 says), or another URL.
+            does not matter), a ``file://`` URL (percent-decoded as RFC 8089 says), or another URL, also a chain of them
+            (``simplecache::https://...``, ``zip://a.tif::s3://...``), which is fsspec's to open.
         storage_options : mapping, optional
             Options of the fsspec file system.
         """
@@ -93,7 +95,7 @@ class File:
         """Last part of the path: the name by which formats are told apart (a URL's query is left out)."""
         if self.local:
             return os.path.basename(self.path)
-        path = self.path.rsplit("::", 1)[-1]
+        path = _link(self.path)[1]
         if path.startswith(("http://", "https://")):
             path = unquote(urlsplit(path).path)
         return path.rstrip("/").rsplit("/", 1)[-1]
@@ -107,10 +109,16 @@ class File:
 
     @property
     def parent(self) -> File:
-        return self.at(os.path.dirname(self.path) if self.local else self.path.rstrip("/").rsplit("/", 1)[0])
+        if self.local:
+            return self.at(os.path.dirname(self.path))
+        before, own, behind = _link(self.path)
+        return self.at(before + own.rstrip("/").rsplit("/", 1)[0] + behind)
 
     def __truediv__(self, name: str) -> File:
-        return self.at(os.path.join(self.path, name) if self.local else f"{self.path.rstrip('/')}/{name}")
+        if self.local:
+            return self.at(os.path.join(self.path, name))
+        before, own, behind = _link(self.path)
+        return self.at(f"{before}{own.rstrip('/')}/{name}{behind}")
 
     def at(self, path: str) -> File:
         """Return the file at another path or URL, with the same options and in the same jail."""
@@ -164,7 +172,7 @@ class File:
         try:
             return fsspec.core.url_to_fs(self.path, **self.storage_options)
         except ImportError as exc:
-            protocol = self.path.split("://", 1)[0]
+            protocol = _link(self.path)[1].split("://", 1)[0]
             package, extra = _EXTRAS.get(protocol, (str(getattr(exc, "name", None) or protocol), "all"))
             raise MissingExtraError(package, extra, f"opening {protocol}:// URLs") from exc
 
@@ -273,6 +281,13 @@ class File:
         if most is not None and size > most:
             raise self._too_large(size, most)
         return content
+
+
+def _link(url: str) -> tuple[str, str, str]:
+    """Split a URL at the link of a chain that names the file: ``zip://a.tif`` of ``simplecache::zip://a.tif::s3://b``."""
+    links = url.split("::")
+    k = next((k for k, link in enumerate(links) if "://" in link), len(links) - 1)
+    return "".join(f"{link}::" for link in links[:k]), links[k], "".join(f"::{link}" for link in links[k + 1 :])
 
 
 def _single_slashes(url: str) -> str:

@@ -58,7 +58,7 @@ class Jail:
         CatalogError
             If it is not; the message says why.
         """
-        if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+://", path):
+        if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+(?:://|::)", path):
             self._check_url(path)
         else:
             self._check_local(path, above)
