@@ -1,7 +1,7 @@
 """Print constraints that pin each dependency to the lowest version that pyproject.toml allows.
 
-Use: ``python tests/lowest.py > lowest.txt && pip install -c lowest.txt -e '.[all,test-tools]'``. Frameworks that are not
-in the extra ``all`` are not pinned.
+Use: ``python tests/lowest.py > lowest.txt && pip install -c lowest.txt -e '.[all,test-tools]'``. Frameworks that are
+not in the extra ``all`` are not pinned.
 """
 
 from __future__ import annotations
