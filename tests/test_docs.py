@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pages import blocks_of, write_files
 
 from intake_img.doors.cli import formats, formats_markdown, main
 from intake_img.formats.registry import drivers
@@ -27,27 +26,6 @@ PAGES = [p for p in PAGES if "generated" not in p.parts and "_build" not in p.pa
 ADD_A_FORMAT = ROOT / "docs" / "how-to" / "add-a-format.md"
 
 pytest.importorskip("matplotlib").use("Agg")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, text, the line it begins at, and the comment right before it."""
-
-    language: str
-    text: str
-    line: int
-    mark: str
-
-
-def blocks_of(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    fence = re.compile(
-        r"^(?:<!-- (?P<mark>[^\n]*?) -->\n+)?```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S
-    )
-    return [
-        Block(m["language"], m["text"], text[: m.start("text")].count("\n") + 1, m["mark"] or "")
-        for m in fence.finditer(text)
-    ]
 
 
 def name_of(page: Path) -> str:
@@ -70,35 +48,17 @@ def place(demo, tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_files(blocks: list[Block]) -> None:
-    for block in blocks:
-        if block.mark.startswith("file: "):
-            Path(block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
+WITH_CODE = [p for p in PAGES if p != ADD_A_FORMAT and any(b.language in ("python", "console") for b in blocks_of(p))]
 
 
-def run_console(block: Block) -> None:
-    for line in block.text.splitlines():
-        command = shlex.split(line.removeprefix("$ "))
-        assert line.startswith("$ intake-img "), f"line {block.line}: {line!r} would not be run: say so"
-        if command[1] != "demo":  # the fixture has run it
-            assert main(command[1:]) == 0, line
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if p != ADD_A_FORMAT], ids=name_of)
-def test_code_runs(page, place, capsys):
-    from matplotlib import pyplot
-
-    blocks = blocks_of(page)
-    write_files(blocks)
-    namespace = {"__name__": "__main__"}
-    for block in blocks:
-        if block.mark.startswith(("not run: ", "file: ")) or block.mark in ("demo", "tests"):
-            continue
-        if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.text, name_of(page), "exec"), namespace)
-        elif block.language == "console":
-            run_console(block)
-    pyplot.close("all")
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_code_runs(page, place):
+    """In an interpreter that can import only what the page says to install."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"MPLBACKEND": "Agg"}
+    runner = str(ROOT / "tests" / "page_runner.py")
+    done = subprocess.run([sys.executable, runner, str(page)], cwd=place, env=environment, capture_output=True,
+                          text=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
 
 def test_every_page_with_code_is_found():

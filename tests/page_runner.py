@@ -1,0 +1,96 @@
+"""Run the code blocks of one page as a reader would, with nothing importable but what the page says to install.
+
+Use: ``python page_runner.py PAGE``, in the folder where the blocks are to run. Modules of distributions that neither
+the package nor the extras named in the page's first lines bring cannot be imported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pages import blocks_of, write_files
+
+_FIRST_LINES = 14
+
+
+def extras_of(page: Path) -> list[str]:
+    """Return the extras that a page names in its first lines, as in ``pip install 'intake_img[plot]'``."""
+    if page.name == "README.md":
+        return ["plot"]  # of its demo command, which comes first
+    first = "\n".join(page.read_text(encoding="utf-8").splitlines()[:_FIRST_LINES])
+    named = re.findall(r"(?:intake_img|\.)\[([\w,]+)\]", first)
+    return sorted({extra for names in named for extra in names.split(",")})
+
+
+def _brought(name: str, extras: Iterable[str], seen: set[tuple[str, str]]) -> None:
+    """Collect the distributions that a distribution with some extras brings."""
+    for extra in ["", *extras]:
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for line in importlib.metadata.requires(name) or ():
+            need = Requirement(line)
+            if need.marker is None or need.marker.evaluate({"extra": extra}):
+                _follow(need, seen)
+
+
+def _follow(need: Requirement, seen: set[tuple[str, str]]) -> None:
+    try:
+        importlib.metadata.distribution(need.name)
+    except importlib.metadata.PackageNotFoundError:
+        return
+    _brought(canonicalize_name(need.name), need.extras, seen)
+
+
+class Allowed:
+    """Finds modules on the path, but not those of distributions that were not asked for."""
+
+    def __init__(self, extras: Iterable[str]) -> None:
+        seen: set[tuple[str, str]] = set()
+        _brought("intake-img", extras, seen)
+        allowed = {name for name, _ in seen} | {"pip", "setuptools"}
+        owners = importlib.metadata.packages_distributions()
+        self.blocked = {m for m, by in owners.items() if not {canonicalize_name(d) for d in by} & allowed}
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        """Return no spec for what is blocked, as if it were not installed."""
+        return None if fullname.partition(".")[0] in self.blocked else PathFinder.find_spec(fullname, path, target)
+
+    find_distributions = staticmethod(PathFinder.find_distributions)
+
+
+def run(page: Path) -> None:
+    """Execute the blocks of a page, in order, in one namespace."""
+    from intake_img.doors.cli import main
+
+    blocks = blocks_of(page)
+    write_files(blocks)
+    namespace = {"__name__": "__main__"}
+    for block in blocks:
+        if block.mark.startswith(("not run: ", "file: ")) or block.mark in ("demo", "tests"):
+            continue
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, page.name, "exec"), namespace)
+        elif block.language == "console":
+            for line in block.text.splitlines():
+                assert line.startswith("$ intake-img "), f"line {block.line}: {line!r} would not be run: say so"
+                command = shlex.split(line.removeprefix("$ "))[1:]
+                assert command[0] == "demo" or main(command) == 0, line  # the demo was run before
+
+
+if __name__ == "__main__":
+    wanted = Path(sys.argv[1])
+    allowed = Allowed(extras_of(wanted))
+    sys.meta_path[sys.meta_path.index(PathFinder)] = allowed  # type: ignore[call-overload]
+    loaded = sorted(m for m in sys.modules if m.partition(".")[0] in allowed.blocked - {"packaging"})
+    assert not loaded, f"imported before the page began: {loaded}"
+    run(wanted)
