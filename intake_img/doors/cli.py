@@ -386,7 +386,7 @@ def formats() -> list[dict[str, Any]]:
             "extensions": list(cls.extensions),
             "reads": cls.describe_image is not ImageSource.describe_image,
             "writes": can_write(cls),
-            "extra": cls.extra,
+            "extras": dict(cls.extras),
             "read_options": [p for p in inspect.signature(cls).parameters if p not in common],
             "write_options": _writer_options(cls) if can_write(cls) else [],
         }
@@ -412,13 +412,13 @@ def _formats(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         print(formats_markdown(rows))
         return 0
-    titles = ("driver", "format", "", "extra", "extensions", "options of the writer")
+    titles = ("driver", "format", "", "extras", "extensions", "options of the writer")
     table = [
         (
             row["name"],
             row["format"],
             _access(row),
-            row["extra"] or "",
+            ", ".join(row["extras"]),
             " ".join(row["extensions"]),
             ", ".join(row["write_options"]),
         )
@@ -460,7 +460,7 @@ def formats_markdown(rows: Sequence[dict[str, Any]] | None = None, brief: bool =
         "Writes": lambda row: yes(row["writes"]),
         "Options of reading": lambda row: code(row["read_options"]),
         "Options of writing": lambda row: code(row["write_options"]),
-        "Extra": lambda row: code([row["extra"]] if row["extra"] else []),
+        "Extras": lambda row: ", ".join(f"`{extra}`: {what}" for extra, what in row["extras"].items()),
     }
     columns = [c for c in table if not (brief and c.startswith("Options"))]
     lines = [columns, ["---"] * len(columns)]

@@ -212,8 +212,8 @@ class ImageSource(DataSource):
     """Those of `extensions` whose files, when written, keep the pixels alone: no axes, coordinates or attributes."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
-    extra: ClassVar[str | None] = None
-    """The extra of intake_img that the driver needs, if any."""
+    extras: ClassVar[Mapping[str, str]] = {}
+    """The extras of intake_img that widen the format, and what each brings."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe_image` understands."""
 

@@ -296,6 +296,7 @@ class CziSource(ImageSource):
     name = "czi"
     format_name = "Zeiss CZI"
     extensions = (".czi",)
+    extras = {"codecs": "JPEG, LZW and faster JPEG XR"}
     magic = ((0, b"ZISRAWFILE"),)
     special_scenes = (_CANVAS,)
 

@@ -353,6 +353,7 @@ class ImageioSource(ImageSource):
     format_name = "picture or video"
     extensions = tuple(_pictures.KINDS)
     pixels_only = (".bmp",)
+    extras = {"codecs": "16-bit colour PNG", "video": "videos"}
     magic = (
         (0, b"\x89PNG\r\n\x1a\n"),
         (0, b"\xff\xd8\xff"),

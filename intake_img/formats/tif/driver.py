@@ -54,6 +54,7 @@ class TifSource(ImageSource):
         ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".btf", ".tf2", ".tf8", ".ome.btf", ".ome.tf2", ".ome.tf8", ".lsm",
         ".stk", ".svs", ".ndpi", ".companion.ome",
     )  # fmt: skip
+    extras = {"codecs": "LZW, JPEG, JPEG 2000 and further compressions"}
     magic = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
 
     def __init__(
