@@ -15,12 +15,13 @@ from intake.source.base import DataSource
 from intake_img.collections.names import split_extension
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource, find_sequence
-from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.errors import CannotWriteError
 from intake_img.formats.registry import ImgSource, autodetect, check_options, drivers, writer_for
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
-from intake_img.storage.files import File, replacing, sweep
+from intake_img.storage.files import File
+from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
 
 __all__ = ["imload", "imsave"]
 
@@ -168,8 +169,8 @@ def imsave(
         Replace an existing target. The old data stay whole until the new ones are complete; they may be the very data
         that are being saved.
     resume : bool
-        Finish an interrupted write of many files: those that are complete are not made again. What an interrupted
-        write of a single file left behind is removed, and the file made anew. No one else may be writing it.
+        Finish an interrupted write of many files: those that are complete are not made again. An interrupted write of a
+        single file is made anew.
     progress : bool, optional
         Show a progress bar; by default only for long work in a terminal.
     storage_options : mapping, optional
@@ -188,6 +189,14 @@ def imsave(
         If the target exists and `overwrite` is False. Nothing is written.
     CannotWriteError
         If the format cannot hold the image.
+
+    Notes
+    -----
+    A write that is killed leaves what was there, or, after the last byte was written, the new image; and a hidden
+    folder ``.<name>.partial``, which the next write to that name removes. SIGTERM kills Python without clean-up unless
+    the program handles it, as the command ``intake-img`` does: ``signal.signal(signal.SIGTERM, lambda *_:
+    sys.exit(143))``. Of two processes that write to one name, with ``overwrite=False`` one gets `FileExistsError`, with
+    ``overwrite=True`` the later one wins.
     """
     target = File.parse(uri, storage_options)
     if isinstance(image, ImageSource):
@@ -215,33 +224,27 @@ def imsave(
     plan = None if levels else make_plan(model, cls, stem, extension, partition)
     with _no_space(target), _progress(progress, total, target.name) as step:
 
-        def make(part: Image, file: File, overwrite: bool = True) -> list[str]:
-            beside = [_put(file.sibling(n), text, overwrite) for n, text in cls.companions(part, file.name).items()]
-            with replacing(file, overwrite=overwrite, folder=_is_folder(cls, target)) as path:
+        def make(part: Image, staging: Staging, name: str) -> None:
+            for companion, text in cls.companions(part, name).items():
+                staging.put(companion, text)
+            with staging.member(name, folder=_is_folder(cls, target)) as path:
                 cls.write(part, path, compress=compress, progress=step, **driver_options)
-            return [str(file), *beside]
 
         if plan is None:
-            if resume:
-                sweep(target)
-            if not overwrite and target.exists():  # before what belongs beside it is written
-                raise TargetExistsError(f"{target} exists: choose another name, or pass overwrite=True to replace it")
-            return make(model, target, overwrite)
+            with begin(target, overwrite=overwrite) as staging:
+                make(model, staging, target.name)
+                return staging.commit()[::-1]
         settings = {"compress": compress, **driver_options}
         return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
                              extension=extension)  # fmt: skip
-
-
-def _put(file: File, content: bytes, overwrite: bool) -> str:
-    with replacing(file, overwrite=overwrite) as path, open(path, "wb") as stream:
-        stream.write(content)
-    return str(file)
 
 
 @contextlib.contextmanager
 def _no_space(target: File) -> Iterator[None]:
     try:
         yield
+    except UnfinishedCommitError:
+        raise
     except OSError as exc:
         short = exc.errno is None and "written" in str(exc)  # numpy's tofile does not say why it stopped
         if exc.errno in _FULL or short:

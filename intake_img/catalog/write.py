@@ -19,7 +19,8 @@ from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
 from intake_img.formats.source import ImageSource, _driver_name, _escaped
 from intake_img.model.image import plain
-from intake_img.storage.files import File, replacing
+from intake_img.storage.files import File
+from intake_img.storage.staging import replacing
 
 __all__ = ["Changes", "write_catalog"]
 
@@ -87,7 +88,7 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
         text, changes = _updated(entries, target)
     else:
         text, changes = _fresh(entries), Changes(str(target), added=list(entries))
-    with replacing(target, overwrite=True) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+    with replacing(target, overwrite=overwrite or update) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
     return changes
 

@@ -25,6 +25,7 @@ from intake_img.collections.names import (
 )
 from intake_img.collections.patterns import Pattern
 from intake_img.storage.files import File
+from intake_img.storage.journal import COMMITS, current_names
 
 __all__ = ["Column", "Listing", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one"]
 
@@ -305,15 +306,16 @@ def parts_of_one(listing: Listing, known: Iterable[str]) -> Listing | None:
 
 
 def list_folder(folder: File) -> list[str]:
-    """Return the names in a folder; none if there is no such folder."""
+    """Return the names in a folder, during a commit the new ones; none if there is no such folder."""
     folder.check()
     try:
         if folder.local:
-            return os.listdir(folder.path)
+            return current_names(folder, os.listdir(folder.path))
         fs, path = folder.filesystem()
-        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+        names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return current_names(folder, names)
 
 
 def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",)) -> list[str]:
@@ -330,10 +332,16 @@ def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(f"there is no folder {at}") from None
         with entries:
+            here = {e.name: e for e in entries}
+            names = current_names(File(at or "/"), list(here))
             if level == depth:
-                found.extend(f"{at}/{e.name}" for e in entries)
+                found.extend(f"{at}/{n}" for n in names)
                 continue
-            for entry in entries:
+            for name in names:
+                entry = here.get(name)
+                if entry is None:  # its commit is under way
+                    found.extend([f"{at}/{name}"] if depth is None else [])
+                    continue
                 # links to folders may lead in circles: they are followed where a pattern says how deep
                 folder_here = _is_folder(entry, depth is not None)
                 if not folder_here or entry.name.lower().endswith(stores):
@@ -348,10 +356,13 @@ def _walk_remote(folder: File, depth: int | None) -> list[str]:
     fs, path = folder.filesystem()
     path = path.rstrip("/")
     if depth == 0:
-        inside: Iterable[str] = fs.ls(path, detail=False)
-    else:
-        inside = fs.find(path, maxdepth=None if depth is None else depth + 1, withdirs=depth is not None)
-    below: Callable[[str], str] = lambda p: str(p).rstrip("/")[len(path) :].lstrip("/")  # noqa: E731
-    relative = [below(p) for p in inside]
+        return [f"{folder.path.rstrip('/')}/{name}" for name in list_folder(folder)]
+    inside: Iterable[str] = fs.find(path, maxdepth=None if depth is None else depth + 1, withdirs=depth is not None)
+    relative = [str(p).rstrip("/")[len(path) :].lstrip("/") for p in inside]
     base = folder.path.rstrip("/")
-    return [f"{base}/{p}" for p in relative if p and (depth is None or p.count("/") == depth)]
+    for above in {p.rpartition(COMMITS)[0] for p in relative if COMMITS in p.split("/")}:
+        names = [p[len(above) :] for p in relative if p.startswith(above) and "/" not in p[len(above) :]]
+        now = current_names(File(f"{base}/{above}".rstrip("/"), folder.storage_options), [*names, COMMITS])
+        relative = [p for p in relative if p[len(above) :] not in names] + [above + n for n in now]
+    shown = [p for p in relative if p and not any(part.startswith(".") for part in p.split("/")[:-1])]
+    return [f"{base}/{p}" for p in shown if depth is None or p.count("/") == depth]

@@ -1,7 +1,6 @@
-"""One image into many files: which file holds what, what each is called, and how all appear together or not at all.
+"""One image into many files: which file holds what, and what each is called.
 
-Files are made in a hidden folder beside the target and moved to their names when all are complete, so that an
-interrupted write is recognised, leaves what was there untouched, and can be resumed.
+How the files are staged, appear together and take the place of older ones: see `storage.staging`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import math
 import os
 import re
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -29,28 +27,20 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.axes import canonical_order, check_axes, spell
 from intake_img.model.image import Coordinate, Image, Variable, coordinate_record
 from intake_img.model.pixels import Pixels, cpus, regions_of, split
-from intake_img.storage.files import File, move_local, replacing
+from intake_img.storage.files import File
+from intake_img.storage.staging import Staging, begin
 from intake_img.storage.streams import Once
 
 __all__ = [
-    "COMMIT",
     "Member",
     "Plan",
     "file_blocks",
+    "make_members",
     "make_plan",
-    "move",
-    "remove",
     "series_interrupted",
-    "series_staging",
-    "series_stagings",
-    "staging_of",
-    "state_of",
+    "series_target",
     "write_members",
-    "write_text",
 ]
-
-COMMIT = "commit.json"
-"""The file in the staging folder of a series that says that its files are moving to their names."""
 
 _BLOCK_BYTES = 2**27  # files whose source chunks are larger together come through a file
 _SLAB_BYTES = 2**24  # smaller files are made by so many bytes at once
@@ -185,11 +175,14 @@ def member_image(image: Image, plan: Plan, member: Member, pixels: Pixels) -> Im
     )
 
 
+Make = Callable[[Image, Staging, str], None]
+
+
 def write_members(
     image: Image,
     plan: Plan,
     target: File,
-    make: Callable[[Image, File], Any],
+    make: Make,
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -203,9 +196,9 @@ def write_members(
     image : Image
     plan : Plan
     target : File
-        The name of the whole.
+        The name of the image as a whole.
     make : callable
-        ``make(image, file)`` makes one file, at once, and what belongs beside it before.
+        ``make(image, staging, name)`` makes one member, and what belongs beside it before.
     overwrite : bool
         Replace files of an earlier write, all of them.
     resume : bool
@@ -227,103 +220,57 @@ def write_members(
     CannotWriteError
         If the interrupted write was of another image or with other settings.
     """
-    staging = staging_of(target)
-    token = _token(image, plan, settings or {})
     stem = target.name[: len(target.name) - len(extension)]
+
+    def claim(names: Sequence[str]) -> list[str]:
+        return _superseded(target, stem, extension, names, overwrite)
+
+    token = _token(image, plan, settings or {})
+    wanted = [m.name for m in plan.members]
+    with begin(target, overwrite=overwrite, resume=resume, token=token, claim=claim) as staging:
+        made: Sequence[str] = staging.completed
+        if not made:
+            if staging.noted is None:
+                staging.note({})
+            make_members(image, plan, staging, make)
+            made = sorted(staging.finished())
+            staging.commit(made)
+    return [str(target.sibling(name)) for name in dict.fromkeys([*wanted, *made])]
+
+
+def _superseded(target: File, stem: str, extension: str, names: Sequence[str], overwrite: bool) -> list[str]:
+    """Return the names of the parts of an earlier image, and of what lies beside them, or refuse to replace them."""
+    there = set(list_folder(target.parent))
     old = {p.rsplit("/", 1)[-1] for listing in find_parts(target, stem, extension) for p in listing.paths}
-    done = _check_target(target, staging, old, token, overwrite, resume)
-    plan_file = staging / "plan.json"
-    if not staging.exists() or done is None:
-        remove(staging)
-        write_text(plan_file, {"token": token, "committing": False, "names": [m.name for m in plan.members]})
-    finished = set(done or ())
-    try:
-        _make_all(image, plan, staging, make, finished)
-    except CannotWriteError:  # there is nothing to go on with
-        remove(staging)
-        raise
-    write_text(plan_file, {"token": token, "committing": True, "names": [m.name for m in plan.members]})
-    made = sorted(n for n in list_folder(staging) if n != plan_file.name and not n.endswith(".partial"))
-    for name in made:
-        move(staging / name, target.sibling(name))
-    names = dict.fromkeys([*(m.name for m in plan.members), *made])
-    for name in old - {m.name for m in plan.members}:
-        remove(target.sibling(name))  # parts of an earlier image would be taken for parts of this one
-    if overwrite and target.exists():
-        remove(target)
-    done_with = target.sibling(f".{uuid.uuid4().hex[:8]}.partial")
-    move(staging, done_with)  # at once: from here on the write is complete
-    remove(done_with)
-    return [str(target.sibling(name)) for name in names]
-
-
-def staging_of(target: File) -> File:
-    """Return the hidden folder in which a write of many files is prepared: while it exists, the write is incomplete."""
-    return target.sibling(f".{target.name}.partial")
-
-
-def state_of(target: File) -> dict[str, Any] | None:
-    """Return what an interrupted write noted of itself (token, names, whether it was ``committing``), or None."""
-    try:
-        found = json.loads((staging_of(target) / "plan.json").read())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def series_staging(folder: File, prefix: str, extension: str) -> File:
-    """Return the hidden folder in which a series of images is prepared: while it exists, the write is incomplete."""
-    return folder / f".{prefix}-NNNNN{extension}.partial"
-
-
-def series_stagings(names: Iterable[str]) -> list[str]:
-    """Return those of the names in a folder that `series_staging` makes."""
-    return [name for name in names if re.fullmatch(r"\..+-NNNNN\.\w+\.partial", name)]
-
-
-def series_interrupted(folder: File) -> bool:
-    """Return whether a write of a series left a folder incomplete: with old files and new ones, or with none.
-
-    A write that is still making its files, or was interrupted then, leaves the old files as they were.
-    """
-    names = list_folder(folder)
-    stagings = series_stagings(names)
-    if not stagings:
-        return False
-    mixed = any(COMMIT in list_folder(folder / name) for name in stagings)
-    return mixed or all(name.startswith(".") for name in names)
-
-
-def _check_target(target: File, staging: File, old: set[str], token: str, overwrite: bool, resume: bool
-                  ) -> list[str] | None:  # fmt: skip
-    """Return the names that an interrupted write has finished, or None where there is nothing to go on with."""
-    interrupted = staging.exists()
-    state = state_of(target) if interrupted and resume else None
-    if interrupted and resume:
-        if state is None:  # it did not get as far as to say what it was about
-            return _check_target(target, staging, old, token, overwrite, False) if old and not overwrite else None
-        if state.get("token") != token:
-            raise CannotWriteError(
-                f"the interrupted write of {target} was of another image or had other settings: pass overwrite=True to "
-                "start anew"
-            )
-        made = set(list_folder(staging))
-        return [n for n in state["names"] if n in made or state["committing"]]
-    if interrupted and not overwrite:
-        raise TargetExistsError(
-            f"a write of {target} was interrupted: pass resume=True to finish it, or overwrite=True to start anew"
-        )
-    if not overwrite and (old or target.exists()):
-        shown = ", ".join(sorted(old)[:3]) or target.name
+    if target.name in there:
+        old.add(target.name)
+    if old and not overwrite:
+        shown = ", ".join(sorted(old)[:3])
         raise TargetExistsError(
             f"{target} exists already ({shown}{', …' if len(old) > 3 else ''}): choose another name, or pass "
             "overwrite=True to replace it"
         )
-    return None
+    described = {f"{n}.json" for n in old} & there if any(n.endswith(".json") for n in names) else set()
+    return sorted(old | described)
 
 
-def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, File], Any], finished: set[str]) -> None:
-    """Make the files, several at once; each chunk of the source is read once."""
+def series_target(folder: File, prefix: str, extension: str) -> File:
+    """Return the name under which a series of images in `folder` is staged and committed."""
+    return folder / f"{prefix}-NNNNN{extension}"
+
+
+def series_interrupted(folder: File) -> bool:
+    """Return whether the first write of a series into a folder was interrupted: nothing else is there."""
+    names = list_folder(folder)
+    return all(n.startswith(".") for n in names) and any(map(_SERIES.fullmatch, names))
+
+
+_SERIES = re.compile(r"\..+-NNNNN\..*\.partial")
+
+
+def make_members(image: Image, plan: Plan, staging: Staging, make: Make) -> None:
+    """Make the members of a plan that are not made yet, several at a time; each chunk of the source is read once."""
+    finished = staging.finished()
     jobs: list[tuple[Pixels, list[Member], tuple[slice, ...]]] = []
     for name, v in image.variables.items():
         axes, kept = plan.file_axes[name], plan.kept_axes[name]
@@ -342,13 +289,13 @@ def _make_all(image: Image, plan: Plan, staging: File, make: Callable[[Image, Fi
             return
         try:
             whole = [slice(None)] * (pixels.ndim - len(region))
-            with _at_hand(pixels.select([*region, *whole]), len(region), staging) as block:
+            with _at_hand(pixels.select([*region, *whole]), len(region), staging.folder) as block:
                 for m in members:
                     at = tuple(p - s.start for p, s in zip(m.place, region, strict=True))
                     part = block[at] if isinstance(block, np.ndarray) else block.select([*at, *whole])
                     if isinstance(part, Pixels):
                         part = part.reshape(range(len(at), part.ndim))
-                    make(member_image(image, plan, m, Pixels.of(part)), staging / m.name)
+                    make(member_image(image, plan, m, Pixels.of(part)), staging, m.name)
         except BaseException:
             failed.set()
             raise
@@ -394,31 +341,3 @@ def _token(image: Image, plan: Plan, settings: Mapping[str, Any]) -> str:
         {k: repr(v) for k, v in settings.items()},
     ]
     return hashlib.blake2b(json.dumps(facts, default=str, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def write_text(file: File, content: Mapping[str, Any]) -> None:
-    with replacing(file, overwrite=True) as path, open(path, "w", encoding="utf-8") as stream:
-        json.dump(content, stream)
-
-
-def move(source: File, target: File) -> None:
-    if target.local:
-        move_local(source.path, target)
-        return
-    fs, path = source.filesystem()
-    fs.mv(path, target.filesystem()[1], recursive=bool(fs.isdir(path)))
-
-
-def remove(file: File) -> None:
-    if file.local:
-        import shutil
-
-        if os.path.isdir(file.path) and not os.path.islink(file.path):
-            shutil.rmtree(file.path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(file.path)
-        return
-    fs, path = file.filesystem()
-    if fs.exists(path):
-        fs.rm(path, recursive=True)

@@ -20,7 +20,7 @@ from intake_img.collections.agreement import Facts, disagreement, facts_of
 from intake_img.collections.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
 from intake_img.collections.members import Files, Members
 from intake_img.collections.names import format_labels, parse_label, split_extension
-from intake_img.collections.partition import series_interrupted, staging_of, state_of
+from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.formats.registry import autodetect, drivers, find_driver
@@ -29,6 +29,8 @@ from intake_img.model.axes import CANONICAL, canonical_order, check_axes
 from intake_img.model.image import Coordinate, Image, Variable, recorded_coordinate
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
+from intake_img.storage.journal import located, resolve
+from intake_img.storage.staging import interrupted
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
@@ -56,8 +58,8 @@ class SequenceSource(ImageSource):
 
     @cached_property
     def found(self) -> list[Listing]:
-        """The files, found once."""
-        return self.find()
+        """The files, found once; those of a commit under way where they are staged."""
+        return [replace(k, paths=located(k.paths, self.file)) for k in self.find()]
 
     @property
     def files(self) -> list[str]:
@@ -519,6 +521,8 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
             try:
                 find_driver(file)
             except UnknownFormatError as exc:
+                if resolve(file) != file:
+                    return None
                 folder = DirectorySource(file, **sequence_options(DirectorySource, options))
                 try:
                     folder.found  # noqa: B018  (listed once, kept)
@@ -531,7 +535,7 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
     found = parts(file)
     if found:
         source = FilePatternSource(file, **sequence_options(FilePatternSource, options))
-        source.__dict__["found"] = found  # listed once
+        source.__dict__["found"] = [replace(k, paths=located(k.paths, file)) for k in found]  # listed once
         return source
     return None
 
@@ -542,11 +546,11 @@ def parts(file: File) -> list[Listing]:
     Raises
     ------
     FormatError
-        If the write of the image was interrupted; not if an earlier image of that name is still whole.
+        If the first write of the image was interrupted; an earlier image of that name is complete and is found.
     """
     stem, extension = split_extension(file.name, _extensions())
     found = find_parts(file, stem, extension)
-    if staging_of(file).exists() and (not found or (state_of(file) or {}).get("committing")):
+    if not found and interrupted(file):
         raise FormatError(
             f"the write of {file} was interrupted: it is not complete; save it again with resume=True or overwrite=True"
         )

@@ -20,6 +20,7 @@ from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Region
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.journal import resolve
 from intake_img.storage.raw import map_raw, read_raw
 from intake_img.storage.streams import iter_planes
 
@@ -111,6 +112,7 @@ class BinarySource(ImageSource):
              order: str | None,
              offset: int | None, conf: str) -> _Handle:  # fmt: skip
         stated = _description(file, conf)
+        file = resolve(file)
         facts: dict[str, Any] = {"shape": shape, "dtype": dtype, "order": order, "offset": offset}
         for key, given in facts.items():
             said = stated.get(key)
@@ -202,7 +204,7 @@ def _thunder_dtype(dtype: np.dtype) -> str:
 def _description(file: File, conf: str) -> dict[str, Any]:
     for candidate in (file.sibling(f"{file.name}.json"), file.sibling(conf)):
         try:
-            text = candidate.read(2**24)
+            text = resolve(candidate).read(2**24)
         except FileNotFoundError:
             continue
         facts = json.loads(text)

@@ -19,6 +19,7 @@ from intake_img.formats.source import ENTRY_POINTS, ImageSource, Probe
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
 from intake_img.storage.files import File
+from intake_img.storage.journal import resolve
 
 __all__ = ["ImgSource", "autodetect", "check_options", "drivers", "find_driver", "open_source", "writer_for"]
 
@@ -233,6 +234,8 @@ def autodetect(uri: Any, **options: Any) -> ImageSource:
         If no driver reads it; the message names the bytes met, the drivers there are, and the extra to install.
     """
     file = File.parse(uri, options.get("storage_options"))
+    if file.local:
+        file = resolve(file)
     at = re.fullmatch(r"(.+)@([^@/\\]+)", file.path)
     if at and not file.exists():
         base = file.at(at[1])
@@ -242,7 +245,14 @@ def autodetect(uri: Any, **options: Any) -> ImageSource:
                     f"{uri} names the scene {at[2]!r}, and scene={options['scene']!r} was given too: give one"
                 )
             return open_source(find_driver(base), base, **{**options, "scene": at[2]})
-    return open_source(find_driver(file), file, **options)
+    try:
+        cls = find_driver(file)
+    except (FileNotFoundError, UnknownFormatError):
+        staged = file if file.local else resolve(file)  # a request is made only where it may help
+        if staged == file:
+            raise
+        file, cls = staged, find_driver(staged)
+    return open_source(cls, file, **options)
 
 
 class ImgSource(ImageSource):

@@ -1,4 +1,4 @@
-"""Where bytes live: what a path or URL names, how its ranges are read, how a target is replaced whole or not at all.
+"""Where bytes live: what a path or URL names, and how its ranges are read.
 
 Local files are read with positional reads and windows of a memory map, so that one descriptor serves many threads and
 forked processes; everything else goes through fsspec, with small blocks and merged ranges.
@@ -7,26 +7,22 @@ forked processes; everything else goes through fsspec, with small blocks and mer
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import inspect
 import mmap
 import os
 import re
-import shutil
 import stat
-import tempfile
 import time
-import uuid
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
 
-__all__ = ["ByteReader", "File", "move_local", "replacing", "sweep"]
+__all__ = ["ByteReader", "File"]
 
 _CACHES = r"(?:simplecache|filecache|blockcache|cached)::"  # fsspec chains that begin without "://"
 _SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
@@ -474,142 +470,3 @@ class _RemoteBytes(ByteReader):
 
     def close(self) -> None:
         self._whole = None
-
-
-@contextlib.contextmanager
-def replacing(target: File, *, overwrite: bool = False, folder: bool = False) -> Iterator[str]:
-    """Lend a temporary local path; when the block ends well, what was written there becomes `target`, at once.
-
-    Parameters
-    ----------
-    target : File
-        What is to be written: a local path or a URL.
-    overwrite : bool
-        Replace an existing target. Its data stay whole until the new ones are complete.
-    folder : bool
-        The target is a folder (a Zarr store), not a file.
-
-    Yields
-    ------
-    str
-        A local path, with a name that no reader takes for complete data.
-
-    Raises
-    ------
-    TargetExistsError
-        If the target exists and `overwrite` is False; nothing has been written then.
-    """
-    if target.exists() and not overwrite:
-        raise TargetExistsError(f"{target} exists: choose another name, or pass overwrite=True to replace it")
-    mark = f".{uuid.uuid4().hex[:8]}.partial"
-    if target.local:
-        os.makedirs(os.path.dirname(target.path), exist_ok=True)
-        temporary = os.path.join(os.path.dirname(target.path), _short(f".{target.name}", mark))
-    else:
-        temporary = os.path.join(tempfile.mkdtemp(prefix="intake_img-"), _short(target.name, mark))
-    try:
-        if folder:
-            os.mkdir(temporary)
-        yield temporary
-        if target.local:
-            move_local(temporary, target)
-        else:
-            _put_remote(temporary, target, mark)
-    finally:
-        _remove(temporary)
-        if not target.local:
-            _remove(os.path.dirname(temporary))
-
-
-def sweep(target: File) -> None:
-    """Remove what writers that were killed left beside a local target: hidden, under names that `replacing` gives."""
-    if not target.local:
-        return
-    start = _short(f".{target.name}", _MARK)[: -len(_MARK)]
-    left = re.compile(rf"{re.escape(start)}(\.old)?\.[0-9a-f]{{8}}\.partial")
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(target.parent.path):
-            if left.fullmatch(name):
-                _remove(os.path.join(target.parent.path, name))
-
-
-_MARK = ".00000000.partial"  # as long as the end of a temporary name
-
-
-def _short(name: str, mark: str) -> str:
-    # names are limited to 255 bytes on nearly all file systems
-    while len(os.fsencode(name + mark)) > 255:
-        name = name[:-1]
-    return name + mark
-
-
-def move_local(temporary: str, target: File) -> None:
-    """Make `temporary`, on the same file system, the target: a file or folder of that name is replaced by it."""
-    if not os.path.isdir(temporary) and not os.path.isdir(target.path):
-        os.replace(temporary, target.path)
-        return
-    if os.path.exists(target.path) and _exchange(temporary, target.path):
-        _remove(temporary)  # what was there
-        return
-    mark = f".{uuid.uuid4().hex[:8]}.partial"
-    old = os.path.join(os.path.dirname(target.path), _short(f".{target.name}.old", mark))
-    replaced = os.path.exists(target.path)
-    if replaced:
-        os.rename(target.path, old)
-    try:
-        os.rename(temporary, target.path)
-    except BaseException:
-        if replaced:
-            os.rename(old, target.path)
-        raise
-    _remove(old)
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Swap two names at once, where the system can (Linux, most file systems); folders cannot be replaced otherwise."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    return call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _SWAP) == 0
-
-
-_HERE, _SWAP = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
-
-
-def _put_remote(temporary: str, target: File, mark: str) -> None:
-    """Upload under another name, then move: the target is never half there (object stores copy on their side)."""
-    fs, path = target.filesystem()
-    if not os.path.isdir(temporary):
-        fs.makedirs(fs._parent(path), exist_ok=True)
-        fs.put_file(temporary, path)  # one object: stores show it when it is whole
-        return
-    staging = f"{path.rstrip('/')}{mark}"
-    try:
-        fs.put(temporary, staging, recursive=True)
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
-        _move_folder(fs, staging, path.rstrip("/"))
-    finally:
-        if fs.exists(staging):
-            fs.rm(staging, recursive=True)
-    fs.invalidate_cache()
-
-
-def _move_folder(fs: Any, source: str, target: str) -> None:
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    if not protocols & _OBJECT_STORES:
-        fs.mv(source, target, recursive=True)
-        return
-    found = fs.find(source)  # objects alone: there are no folders, which fsspec's own `mv` would try to copy
-    start = len(fs._strip_protocol(source))
-    fs.copy(found, [target + name[start:] for name in found], on_error="raise")
-    fs.rm(source, recursive=True)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)

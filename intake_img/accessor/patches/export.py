@@ -15,7 +15,8 @@ import numpy as np
 
 from intake_img.accessor.progress import meter
 from intake_img.errors import TargetExistsError
-from intake_img.storage.files import File, replacing
+from intake_img.storage.files import File
+from intake_img.storage.staging import replacing
 
 __all__ = ["write_shards", "write_zarr"]
 

@@ -1,7 +1,7 @@
 """Series of images out of ``ds.img``: a folder with one file an image, as thunder names them, or records of Spark.
 
-Files are made in a hidden folder inside the target and move to their names when all are complete, so that an
-interrupted write is seen. Here alone it is decided which files of a folder such a writer has written, and may delete.
+All files of a series appear together, see `storage.staging`. Here alone it is decided which files of a folder such a
+writer has written, and may replace.
 """
 
 from __future__ import annotations
@@ -23,23 +23,13 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.variables import batch_axes, image_axes, images, lazy
 from intake_img.collections.listing import list_folder
-from intake_img.collections.partition import (
-    COMMIT,
-    Member,
-    Plan,
-    file_blocks,
-    move,
-    remove,
-    series_staging,
-    series_stagings,
-    write_members,
-    write_text,
-)
+from intake_img.collections.partition import Member, Plan, file_blocks, make_members, series_target
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
 from intake_img.formats.source import ImageSource
 from intake_img.model.image import Image, Variable, _data
 from intake_img.model.pixels import Pixels, Reader, Region, regions_of
-from intake_img.storage.files import File, replacing
+from intake_img.storage.files import File
+from intake_img.storage.staging import Staging, begin, is_bookkeeping
 
 __all__ = ["Exports"]
 
@@ -348,55 +338,36 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
         raise ValueError(f"prefix={prefix!r}: expected the beginning of a file name")
     plan = series.plan(prefix, fmt.extension)
     names = [m.name for m in plan.members]
-    staging = series_staging(folder, prefix, fmt.extension)
     existed = folder.exists()
-    own = _own_files(folder, staging, fmt, prefix, {*names, *fmt.beside}, overwrite) if existed else set()
-    remove(staging)
-    count = len(names)
+    facts = {"export": {"prefix": prefix, "count": len(names)}}
     known = "name" in inspect.signature(fmt.driver.write).parameters
 
-    def make(part: Image, file: File) -> None:
-        facts = {"export": {"prefix": prefix, "count": count}}
-        options = {**fmt.options, **({"name": file.name} if known else {})}
-        with replacing(file, overwrite=True) as temporary:
+    def claim(_: Sequence[str]) -> set[str]:
+        return _own_files(folder, fmt, prefix, {*names, *fmt.beside}, overwrite) if folder.exists() else set()
+
+    def make(part: Image, staging: Staging, name: str) -> None:
+        options = {**fmt.options, **({"name": name} if known else {})}
+        with staging.member(name) as temporary:
             fmt.driver.write(replace(part, partition=facts), temporary, progress=step, **options)
 
     try:
-        with _bar(progress, series.variable.pixels.nbytes, folder.name) as step:
-            write_members(series.image, plan, staging / f"{prefix}{fmt.extension}", make, extension=fmt.extension)
+        claim(names)
+        with (
+            _bar(progress, series.variable.pixels.nbytes, folder.name) as step,
+            begin(series_target(folder, prefix, fmt.extension), overwrite=overwrite, claim=claim) as staging,
+        ):
+            make_members(series.image, plan, staging, make)
+            for name, content in fmt.beside.items():
+                staging.put(name, content)
+            return staging.commit([*names, *fmt.beside])  # the last of those beside them says that all is done
     except BaseException:
-        remove(staging)
         if not existed and folder.local:
             with suppress(OSError):  # somebody else has put something there
                 os.rmdir(folder.path)
         raise
-    _commit(folder, staging, names, fmt.beside, own)
-    return [str(folder / name) for name in (*names, *fmt.beside)]
 
 
-def _commit(folder: File, staging: File, names: Sequence[str], beside: Mapping[str, bytes], own: set[str]) -> None:
-    """Put complete files in the place of older ones; the last of those beside them says that all is done."""
-    write_text(staging / COMMIT, {"names": [*names, *beside]})
-    *first, last = beside or [""]
-    if last in own:
-        remove(folder / last)
-    for name in sorted(own - {*names, *beside}):
-        remove(folder / name)
-    for name in names:
-        move(staging / name, folder / name)
-    for name in first:
-        _put(folder / name, beside[name])
-    remove(staging)
-    if last:
-        _put(folder / last, beside[last])
-
-
-def _put(file: File, content: bytes) -> None:
-    with replacing(file, overwrite=True) as path, open(path, "wb") as stream:
-        stream.write(content)
-
-
-def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: set[str], overwrite: bool) -> set[str]:
+def _own_files(folder: File, fmt: _Format, prefix: str, wanted: set[str], overwrite: bool) -> set[str]:
     """Return the names in a folder that such a writer wrote.
 
     Raises
@@ -406,20 +377,17 @@ def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: s
     """
     if not folder.is_folder():
         raise TargetExistsError(f"{folder} is a file: expected the name of a folder")
-    there = set(list_folder(folder))
+    there = {n for n in list_folder(folder) if not is_bookkeeping(n)}
     if there and not overwrite:
-        if series_stagings(there):
-            raise TargetExistsError(f"a write into {folder} was interrupted: pass overwrite=True to start anew")
         raise TargetExistsError(
             f"the folder {folder} exists and is not empty: choose another one, or pass overwrite=True, which replaces "
             "what an earlier call wrote and leaves all else"
         )
-    own = {n for n in there if n in _interrupted_names(staging)}
     if fmt.beside:
-        own |= _own_binaries(folder, there, fmt)
+        own = _own_binaries(folder, there, fmt)
     else:
         numbered = re.compile(rf"{re.escape(prefix)}-\d{{5,}}{re.escape(fmt.extension)}")
-        own |= {n for n in there - own if numbered.fullmatch(n) and _is_export(fmt.driver, folder / n)}
+        own = {n for n in there if numbered.fullmatch(n) and _is_export(fmt.driver, folder / n)}
     if foreign := sorted((there & wanted) - own):
         raise TargetExistsError(
             f"{folder / foreign[0]} exists and was not written by such a call"
@@ -427,14 +395,6 @@ def _own_files(folder: File, staging: File, fmt: _Format, prefix: str, wanted: s
             "or prefix"
         )
     return own
-
-
-def _interrupted_names(staging: File) -> set[str]:
-    """Names that a write was giving to its complete files when it was interrupted."""
-    try:
-        return set(json.loads((staging / COMMIT).read())["names"])
-    except FileNotFoundError:
-        return set()
 
 
 def _is_export(driver: type[ImageSource], file: File) -> bool:

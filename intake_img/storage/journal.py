@@ -1,0 +1,186 @@
+"""Commits under way: which files of a folder a write is replacing, for readers and for the writer that finishes.
+
+Several files cannot be renamed atomically. A write that has all of them ready in its staging folder puts a journal into
+the hidden folder ``.intake_img.commit`` beside the target; from that moment on they are the image. Then it moves each
+to its name and removes the journal. A reader that meets a journal, because the writer is at work or was killed, takes
+the files that are still staged from the staging folder, the others from their names, and passes over the files that the
+write supersedes: it sees the complete new image. Readers change nothing, so they need no permission to write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from intake_img.storage.files import File
+
+__all__ = ["COMMITS", "Journal", "current_names", "find_journals", "is_bookkeeping", "journal_file", "located", "read_journal", "resolve"]
+
+COMMITS = ".intake_img.commit"
+"""Name of the folder of journals; it exists only while something is being committed."""
+
+_MOST_BYTES = 2**27
+_STAGING = re.compile(r"\..+\.partial", re.S)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a commit moves.
+
+    Parameters
+    ----------
+    target : str
+        Name of what was saved.
+    staging : str
+        Name of the staging folder, in the same folder.
+    names : tuple of str
+        Files (or folders) that move from the staging folder to the folder of the target, in this order.
+    superseded : tuple of str
+        Files of an earlier write that are removed.
+    token : str
+        What was written, for a write that is resumed.
+    """
+
+    target: str
+    staging: str
+    names: tuple[str, ...]
+    superseded: tuple[str, ...] = ()
+    token: str = ""
+
+    def dumps(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def loads(cls, content: bytes) -> Journal | None:
+        """Return the journal; None if it is none, or names something outside of its folder."""
+        try:
+            found = json.loads(content)
+            journal = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+            names = [journal.target, journal.staging, *journal.names, *journal.superseded]
+        except (ValueError, TypeError, AttributeError):
+            return None
+        if not all(_is_plain(n) for n in names) or not _STAGING.fullmatch(journal.staging):
+            return None
+        return journal
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\0", os.sep}
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Return whether a name in a folder is one that writes leave while they are at work, or were killed."""
+    return name == COMMITS or _STAGING.fullmatch(name) is not None
+
+
+def journal_file(target: File) -> File:
+    """Return the file of the journal of a target."""
+    digest = hashlib.blake2b(os.fsencode(target.name), digest_size=12).hexdigest()
+    return target.sibling(COMMITS) / f"{digest}.json"
+
+
+def read_journal(target: File) -> Journal | None:
+    """Return the journal of a target, or None."""
+    return _read(journal_file(target))
+
+
+def find_journals(folder: File) -> list[Journal]:
+    """Return the journals in a folder; nearly always none."""
+    commits = folder / COMMITS
+    try:
+        if folder.local:
+            names = os.listdir(commits.path)
+        elif folder.path.startswith(("http://", "https://")):  # nothing is written there
+            return []
+        else:
+            fs, path = commits.filesystem()
+            fs.invalidate_cache(path)
+            names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+    except (FileNotFoundError, NotADirectoryError, NotImplementedError):
+        return []
+    found = [_read(commits / name) for name in sorted(names) if name.endswith(".json")]
+    return [journal for journal in found if journal is not None]
+
+
+def _read(file: File) -> Journal | None:
+    try:
+        if file.local:
+            info = os.lstat(file.path)
+            if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_BYTES:
+                return None
+        return Journal.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def current_names(folder: File, names: list[str]) -> list[str]:
+    """Return the names in a folder as readers shall see them: those of a commit under way, without superseded ones.
+
+    Parameters
+    ----------
+    folder : File
+    names : list of str
+        All names that are there.
+    """
+    if COMMITS not in names:
+        return names
+    found = dict.fromkeys(names)
+    for journal in find_journals(folder):
+        for name in journal.superseded:
+            found.pop(name, None)
+        found |= dict.fromkeys(journal.names)
+    return list(found)
+
+
+def located(paths: Iterable[str], base: File) -> list[str]:
+    """Return where the bytes of files are: the paths themselves, but for files that are still staged.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Local paths or URLs.
+    base : File
+        Any file on the same file system.
+    """
+    paths = list(paths)
+    staged = _staged({p[: p.rfind("/")] for p in paths}, base)
+    return [staged.get(p, p) for p in paths] if staged else paths
+
+
+def _staged(folders: Iterable[str], base: File) -> dict[str, str]:
+    """Return the path in the staging folder for each path whose file is still there."""
+    found = {}
+    for path in folders:
+        folder = File(path or "/", base.storage_options)
+        for journal in find_journals(folder):
+            there = set(_list(folder / journal.staging))
+            found |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
+    return found
+
+
+def _list(folder: File) -> list[str]:
+    try:
+        if folder.local:
+            return os.listdir(folder.path)
+        fs, path = folder.filesystem()
+        fs.invalidate_cache(path)
+        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def resolve(file: File) -> File:
+    """Return where the data called `file` are: there, or still in the staging folder of a commit under way."""
+    for journal in find_journals(file.parent):
+        if file.name in journal.names:
+            staged = file.sibling(journal.staging) / file.name
+            if staged.exists():
+                return staged
+    if _STAGING.fullmatch(file.parent.name) and not file.exists():  # beside one that is staged, and moved already
+        return file.parent.sibling(file.name)
+    return file

@@ -1,0 +1,152 @@
+"""What all staging folders have in common: members, what they supersede, and what becomes of them after an error."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.storage.files import File
+
+__all__ = ["COMMIT", "LOCK", "PLAN", "Claim", "Staging", "UnfinishedCommitError", "exists_already", "other_write"]
+
+LOCK, PLAN, COMMIT = ".~lock", ".~plan.json", ".~commit.json"
+"""Names in a staging folder that are no members; all begin with ``.~``."""
+
+Claim = Callable[[Sequence[str]], Iterable[str]]
+
+
+class UnfinishedCommitError(OSError):
+    """The new data are complete and are what readers see, but not all files have their names yet."""
+
+
+class Staging:
+    """Base of the staging folders; made by `begin`.
+
+    Attributes
+    ----------
+    target : File
+    noted : dict or None
+        What an interrupted write that is resumed noted with `note`.
+    completed : tuple of str
+        The members of a write with the same token that was killed in its last steps, now finished: there is nothing
+        left to do. Empty otherwise.
+    """
+
+    def __init__(self, target: File, folder: File, overwrite: bool, token: str, claim: Claim | None) -> None:
+        self.target, self.folder, self.overwrite, self.token = target, folder, overwrite, token
+        self.noted: dict[str, Any] | None = None
+        self.completed: tuple[str, ...] = ()
+        self.simple = claim is None
+        self._claim = claim or self._refuse_existing
+        self._made: dict[str, None] = {}
+        self._numbers = itertools.count()
+
+    def _refuse_existing(self, names: Sequence[str]) -> Iterable[str]:
+        for name in (self.target.name, *names):
+            if not self.overwrite and self.target.sibling(name).exists():
+                raise exists_already(self.target.sibling(name))
+        return ()
+
+    def superseded(self, names: Sequence[str]) -> list[str]:
+        """Return the names that the members supersede, or raise `TargetExistsError`."""
+        return [n for n in dict.fromkeys(self._claim(names)) if n not in set(names)]
+
+    def member(self, name: str, folder: bool = False) -> contextlib.AbstractContextManager[str]:
+        """Yield a local path to write a member to; it counts as made when the block ends well.
+
+        Parameters
+        ----------
+        name : str
+            The name that it will have, in the folder of the target.
+        folder : bool
+            The member is a folder; it is yielded empty.
+        """
+        raise NotImplementedError
+
+    def put(self, name: str, content: bytes) -> None:
+        """Make a small member."""
+        if self.simple:
+            self.superseded([name])
+        with self.member(name) as path, open(path, "wb") as stream:
+            stream.write(content)
+
+    def finished(self) -> set[str]:
+        """Return the names of the members that are made, by this run or by the one that is resumed."""
+        raise NotImplementedError
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write down plain JSON, atomically; from now on the write can be resumed."""
+        raise NotImplementedError
+
+    def local(self, name: str) -> str:
+        """Return the path of a member that grows over several runs; it is the caller's to make and to fill.
+
+        Raises
+        ------
+        CannotWriteError
+            If the target is remote.
+        """
+        raise NotImplementedError
+
+    def commit(self, names: Sequence[str] | None = None) -> list[str]:
+        """Make the members appear under their names, and what they supersede disappear.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            The members, in the order in which they get their names: what says "complete" to other programs comes last.
+            By default all that this run made, in the order of making.
+
+        Returns
+        -------
+        list of str
+            Paths or URLs of the members.
+
+        Raises
+        ------
+        TargetExistsError
+            If something is there now that may not be replaced. Nothing has changed then.
+        UnfinishedCommitError
+            If an error came between; the message says how to go on.
+        """
+        names = list(self._made if names is None else names)
+        self._commit(names)
+        return [str(self.target.sibling(name)) for name in names]
+
+    def _commit(self, names: list[str]) -> None:
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Remove the staging folder."""
+        raise NotImplementedError
+
+    def keep(self) -> None:
+        """Leave the staging folder to a later run with ``resume=True``."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
+        unfinished = exc is not None and bool(self.token) and not isinstance(exc, (CannotWriteError, TargetExistsError))
+        if unfinished or isinstance(exc, UnfinishedCommitError):
+            self.keep()
+        else:
+            self.discard()
+
+
+def exists_already(target: File) -> TargetExistsError:
+    """Return the error for a target that may not be replaced."""
+    return TargetExistsError(f"{target} exists: choose another name, or pass overwrite=True to replace it")
+
+
+def other_write(target: File) -> CannotWriteError:
+    """Return the error for an interrupted write that is another one than the present."""
+    return CannotWriteError(
+        f"the interrupted write of {target} was of another image or had other settings: pass overwrite=True, without "
+        "resume, to start anew"
+    )

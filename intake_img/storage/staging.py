@@ -1,0 +1,122 @@
+"""Replacing files: everything that is written goes through here and appears under its name complete, or not at all.
+
+One file or folder::
+
+    with replacing(target, overwrite=overwrite, folder=False) as path:
+        ...                                  # write to the local path; on success it becomes `target`
+
+Several files that belong together (parts of an image, a file and its description)::
+
+    with begin(target, overwrite=overwrite) as staging:
+        staging.put("a.bin.json", description)          # a small file
+        with staging.member("a.bin") as path:           # a large file, or (folder=True) a folder
+            ...
+        staging.commit()                                # both appear, or neither
+
+A long run that can be taken up again gives a token that says what is made. An exception or a kill then leaves the
+staging folder, and ``resume=True`` with the same token goes on with it::
+
+    with begin(target, overwrite=overwrite, resume=resume, token=token) as staging:
+        if staging.completed: return                    # the earlier run had been killed in its last steps
+        facts = staging.noted or {...}; staging.note(facts)     # plain JSON beside the token
+        store = staging.local("a.zarr")                 # a path that stays across runs, here for a store that grows
+        ...
+        staging.commit(["a.zarr"])
+
+How it works. Each writer has a private staging folder beside the target, ``.<name>.partial`` (``.<name>~1.partial`` for
+a second one), and holds a lock on it, so that others can tell a writer at work from a dead one: the next write to the
+same target removes what dead writers left. One file is committed by one rename, which is exclusive
+(`renames.rename_new`) unless `overwrite` is true; a folder takes the place of an older one by an atomic exchange. Where
+that takes more than one step (several files; systems that cannot exchange folders) a journal is committed first, see
+`journal`: readers go by it, and the next write to the target finishes what a killed one began. Two writers commit one
+after the other: the last one wins, complete. Remote targets: see `uploads`.
+
+A signal that ends the process without Python's clean-up (SIGKILL, and SIGTERM by default) leaves the staging folder
+until the next write to the target. Programs that want SIGTERM to clean up turn it into an exception, as the command
+line does: ``signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))``.
+
+Small files of bookkeeping are flushed to the disk (fsync); pixels are not: after a power failure, as opposed to a
+killed process, a file system may show a new file without its last seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from intake_img.storage.files import File
+from intake_img.storage.journal import Journal, is_bookkeeping
+from intake_img.storage.local import LocalStaging, has_plan, settle_local, staging_folder
+from intake_img.storage.staged import Claim, Staging, UnfinishedCommitError
+from intake_img.storage.uploads import RemoteStaging, find_plans, settle_remote
+
+__all__ = ["Staging", "UnfinishedCommitError", "begin", "interrupted", "is_bookkeeping", "replacing", "settle", "staging_folder"]
+
+
+@contextlib.contextmanager
+def replacing(target: File, *, overwrite: bool = False, folder: bool = False) -> Iterator[str]:
+    """Yield a temporary local path; on success, atomically rename it to `target`.
+
+    Parameters
+    ----------
+    target : File
+        What is to be written: a local path or a URL.
+    overwrite : bool
+        Replace an existing target. Its data stay as they are until the new ones are complete.
+    folder : bool
+        The target is a folder (a Zarr store), not a file; an empty one is yielded.
+
+    Yields
+    ------
+    str
+        A local path in a hidden folder.
+
+    Raises
+    ------
+    TargetExistsError
+        If the target exists and `overwrite` is False, also if another process has made it meanwhile.
+    """
+    with begin(target, overwrite=overwrite) as staging:
+        with staging.member(target.name, folder=folder) as path:
+            yield path
+        staging.commit()
+
+
+def begin(target: File, *, overwrite: bool = False, resume: bool = False, token: str = "", claim: Claim | None = None
+          ) -> Staging:  # fmt: skip
+    """Return a private staging folder for a write of `target`; see the module for how to use it.
+
+    Parameters
+    ----------
+    target : File
+        The name of what is written. Members are staged beside it.
+    overwrite : bool
+        Replace what is there.
+    resume : bool
+        Go on with an interrupted write that had the same token.
+    token : str
+        What is written, for a write that can be resumed. Without one nothing is kept.
+    claim : callable, optional
+        ``claim(names)`` returns the names beside the target that the new members supersede, or raises
+        `TargetExistsError`. It is called now, with no names, and with those of all members when no other writer can
+        commit. By default nothing is superseded, and a target or member that exists is refused without `overwrite`.
+
+    Raises
+    ------
+    TargetExistsError
+        If there is something that may not be replaced, or, without `overwrite`, another process is writing it.
+    CannotWriteError
+        If the interrupted write has another token.
+    """
+    kind = LocalStaging if target.local else RemoteStaging
+    return kind.begin(target, overwrite, resume, token, claim)
+
+
+def interrupted(target: File) -> bool:
+    """Return whether a write of `target` that could be resumed lies unfinished, or is at work."""
+    return has_plan(target) if target.local else bool(find_plans(target))
+
+
+def settle(target: File) -> Journal | None:
+    """Finish the commit that a killed writer of `target` has begun, and return its journal; None if there is none."""
+    return settle_local(target) if target.local else settle_remote(target)
