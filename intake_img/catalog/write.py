@@ -88,7 +88,10 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
         text, changes = _updated(entries, target)
     else:
         text, changes = _fresh(entries), Changes(str(target), added=list(entries))
-    with replacing(target, overwrite=overwrite or update) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+    with (
+        replacing(target, overwrite=overwrite or update) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as stream,
+    ):
         stream.write(text)
     return changes
 

@@ -16,10 +16,21 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from intake_img.storage.files import File
 
-__all__ = ["COMMITS", "Journal", "current_names", "find_journals", "is_bookkeeping", "journal_file", "located", "read_journal", "resolve"]
+__all__ = [
+    "COMMITS",
+    "Journal",
+    "current_names",
+    "find_journals",
+    "is_bookkeeping",
+    "journal_file",
+    "located",
+    "read_journal",
+    "resolve",
+]
 
 COMMITS = ".intake_img.commit"
 """Name of the folder of journals; it exists only while something is being committed."""
@@ -59,8 +70,9 @@ class Journal:
     def loads(cls, content: bytes) -> Journal | None:
         """Return the journal; None if it is none, or names something outside of its folder."""
         try:
-            found = json.loads(content)
-            journal = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+            found: Any = json.loads(content)
+            facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+            journal = cls(**facts)
             names = [journal.target, journal.staging, *journal.names, *journal.superseded]
         except (ValueError, TypeError, AttributeError):
             return None
@@ -94,7 +106,7 @@ def find_journals(folder: File) -> list[Journal]:
     commits = folder / COMMITS
     try:
         if folder.local:
-            names = os.listdir(commits.path)
+            names = os.listdir(commits.path) if os.path.isdir(commits.path) else []
         elif folder.path.startswith(("http://", "https://")):  # nothing is written there
             return []
         else:
@@ -154,7 +166,7 @@ def located(paths: Iterable[str], base: File) -> list[str]:
 
 def _staged(folders: Iterable[str], base: File) -> dict[str, str]:
     """Return the path in the staging folder for each path whose file is still there."""
-    found = {}
+    found: dict[str, str] = {}
     for path in folders:
         folder = File(path or "/", base.storage_options)
         for journal in find_journals(folder):

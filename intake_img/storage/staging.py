@@ -50,7 +50,16 @@ from intake_img.storage.local import LocalStaging, has_plan, settle_local, stagi
 from intake_img.storage.staged import Claim, Staging, UnfinishedCommitError
 from intake_img.storage.uploads import RemoteStaging, find_plans, settle_remote
 
-__all__ = ["Staging", "UnfinishedCommitError", "begin", "interrupted", "is_bookkeeping", "replacing", "settle", "staging_folder"]
+__all__ = [
+    "Staging",
+    "UnfinishedCommitError",
+    "begin",
+    "interrupted",
+    "is_bookkeeping",
+    "replacing",
+    "settle",
+    "staging_folder",
+]
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.image import Image, Variable, _data
 from intake_img.model.pixels import Pixels, Reader, Region, regions_of
 from intake_img.storage.files import File
-from intake_img.storage.staging import Staging, begin, is_bookkeeping
+from intake_img.storage.staging import Staging, begin, is_bookkeeping, settle
 
 __all__ = ["Exports"]
 
@@ -350,11 +350,13 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
         with staging.member(name) as temporary:
             fmt.driver.write(replace(part, partition=facts), temporary, progress=step, **options)
 
+    target = series_target(folder, prefix, fmt.extension)
+    settle(target)
+    claim(names)  # before a folder is made
     try:
-        claim(names)
         with (
             _bar(progress, series.variable.pixels.nbytes, folder.name) as step,
-            begin(series_target(folder, prefix, fmt.extension), overwrite=overwrite, claim=claim) as staging,
+            begin(target, overwrite=overwrite, claim=claim) as staging,
         ):
             make_members(series.image, plan, staging, make)
             for name, content in fmt.beside.items():
