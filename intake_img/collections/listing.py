@@ -333,7 +333,7 @@ def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",))
             raise FileNotFoundError(f"there is no folder {at}") from None
         with entries:
             here = {e.name: e for e in entries}
-            names = current_names(File(at or "/"), list(here))
+            names = current_names(folder.at(at or "/"), list(here))
             if level == depth:
                 found.extend(f"{at}/{n}" for n in names)
                 continue
@@ -362,7 +362,7 @@ def _walk_remote(folder: File, depth: int | None) -> list[str]:
     base = folder.path.rstrip("/")
     for above in {p.rpartition(COMMITS)[0] for p in relative if COMMITS in p.split("/")}:
         names = [p[len(above) :] for p in relative if p.startswith(above) and "/" not in p[len(above) :]]
-        now = current_names(File(f"{base}/{above}".rstrip("/"), folder.storage_options), [*names, COMMITS])
+        now = current_names(folder.at(f"{base}/{above}".rstrip("/")), [*names, COMMITS])
         relative = [p for p in relative if p[len(above) :] not in names] + [above + n for n in now]
     shown = [p for p in relative if p and not any(part.startswith(".") for part in p.split("/")[:-1])]
     return [f"{base}/{p}" for p in shown if depth is None or p.count("/") == depth]

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -121,11 +120,7 @@ def find_journals(folder: File) -> list[Journal]:
 
 def _read(file: File) -> Journal | None:
     try:
-        if file.local:
-            info = os.lstat(file.path)
-            if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_BYTES:
-                return None
-        return Journal.loads(file.read())
+        return Journal.loads(file.read(_MOST_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -168,7 +163,7 @@ def _staged(folders: Iterable[str], base: File) -> dict[str, str]:
     """Return the path in the staging folder for each path whose file is still there."""
     found: dict[str, str] = {}
     for path in folders:
-        folder = File(path or "/", base.storage_options)
+        folder = base.at(path or "/")
         for journal in find_journals(folder):
             there = set(_list(folder / journal.staging))
             found |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
