@@ -272,6 +272,23 @@ def test_pyramids_halve_z_where_it_is_as_fine_as_y(tmp_path, z, halved):
     assert imload(tmp_path / "a.zarr", level=1).sizes["z"] == halved
 
 
+def test_spacing_may_state_its_unit(tmp_path):
+    from intake_img import from_array
+
+    values = np.zeros((4, 5, 6), "u1")
+    ds = from_array(
+        values, "zyx", spacing={"z": "300 nm", "y": 0.5, "x": Astropy(500.0, "nm")}, spacing_units={"x": "µm"}
+    )
+    assert ds.img.spacing == {"z": 300.0, "y": 0.5, "x": 0.5}
+    assert ds.img.units == {"z": "nm", "x": "µm"}
+    imsave(ds, tmp_path / "a.ome.tif")
+    again = imload(tmp_path / "a.ome.tif", metadata={"spacing": {"z": "0.4 micron"}})
+    assert (again.img.spacing["z"], again.img.units["z"]) == (0.4, "µm")
+    for wrong in ("3 px", "fast", "3 kg m", "-3 µm"):
+        with pytest.raises(ValueError, match=r"spacing of 'z'|unknown unit 'kg m'"):
+            from_array(values, "zyx", spacing={"z": wrong}, spacing_units={"z": "µm"})
+
+
 # spellings
 
 

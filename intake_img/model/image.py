@@ -24,7 +24,7 @@ from xarray.core import indexing
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.model.pixels import Pixels, stack
-from intake_img.model.units import canonical, known_spacing
+from intake_img.model.units import canonical, known_spacing, stated
 
 __all__ = ["FILE_ATTRS", "Coordinate", "Image", "Variable", "plain", "select", "spacing_of"]
 
@@ -149,6 +149,7 @@ class Image:
         axes : str, optional
             New names of the axes, in the file's order. What was known of a renamed axis is forgotten.
         spacing : mapping of str to float, optional
+            Numbers in `spacing_units`, or in the unit that the file gives; or lengths with a unit (``"300 nm"``).
         spacing_units : mapping of str to str, or str, optional
             A unit for each axis, or one for all spatial axes.
         origin : mapping of str to float, optional
@@ -185,8 +186,9 @@ class Image:
                 raise AxesError(
                     f"metadata {what} names the axis {unknown[0]!r}, but the image has {spell(tuple(image.sizes))!r}"
                 )
+        spacing, spacing_units = stated(spacing or {}, spacing_units or {})
         explicit = dict(image.coords)
-        for axis, value in (spacing or {}).items():
+        for axis, value in spacing.items():
             if known_spacing(value) is None:
                 raise ValueError(f"metadata spacing of {axis!r} is {value!r}: expected a positive number")
             explicit.pop(axis, None)
@@ -203,8 +205,8 @@ class Image:
             explicit[axis] = Coordinate((axis,), array, image.coords[axis].attrs if axis in image.coords else {})
         return replace(
             image,
-            spacing={**image.spacing, **{a: float(v) for a, v in (spacing or {}).items()}},
-            units={**image.units, **{a: str(v) for a, v in (spacing_units or {}).items()}},
+            spacing={**image.spacing, **{a: float(v) for a, v in spacing.items()}},
+            units={**image.units, **{a: str(v) for a, v in spacing_units.items()}},
             origin={**image.origin, **{a: _position(a, v) for a, v in (origin or {}).items()}},
             coords=explicit,
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from intake_img.errors import UnitsError
 
 __all__ = ["LENGTH", "NGFF_NAMES", "PIXEL", "TIME", "Quantity", "Unit", "canonical", "convert", "has_unit",
-           "known_spacing", "parse_unit", "power", "quantity", "symbol"]  # fmt: skip
+           "known_spacing", "parse_unit", "power", "quantity", "stated", "symbol"]  # fmt: skip
 
 PIXEL = "px"
 """Symbol of a length that is counted in pixels."""
@@ -204,6 +205,32 @@ def quantity(value: Any) -> Quantity:
     if unit.lower() in ("", "dimensionless") or parse_unit(unit) or symbol(unit) == PIXEL:
         return Quantity(float(number), symbol(unit) if unit.lower() != "dimensionless" else None)
     return _in_base_units(value)
+
+
+def stated(spacing: Mapping[str, Any], units: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return spacing as numbers, and units, by axis: what ``{"z": "300 nm"}`` states is a number and a unit.
+
+    A unit that is given as well is the one to convert to.
+
+    Examples
+    --------
+    >>> stated({"z": "300 nm", "y": 0.5, "x": "500 nm"}, {"x": "µm"})
+    ({'z': 300.0, 'y': 0.5, 'x': 0.5}, {'x': 'µm', 'z': 'nm'})
+    """
+    numbers, symbols = dict(spacing), dict(units)
+    for axis, value in spacing.items():
+        try:
+            found = quantity(value)
+        except TypeError:  # text without a unit is judged as a number is
+            continue
+        if value is found.value:
+            continue
+        if found.unit is None or found.unit == PIXEL:
+            raise UnitsError(f"spacing of {axis!r} is {value!s}: expected a number, or a length such as '300 nm'")
+        symbols.setdefault(axis, found.unit)
+        to = symbols[axis]
+        numbers[axis] = found.value if to == found.unit else convert(found.value, found.unit, to)
+    return numbers, symbols
 
 
 def _parts(value: Any) -> tuple[Any, str] | None:
