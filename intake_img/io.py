@@ -14,9 +14,9 @@ from intake.source.base import DataSource
 
 from intake_img.collections.names import split_extension
 from intake_img.collections.partition import make_plan, write_members
-from intake_img.collections.sequence import SequenceSource, find_sequence
+from intake_img.collections.sequence import SequenceSource
 from intake_img.errors import CannotWriteError
-from intake_img.formats.registry import ImgSource, autodetect, check_options, drivers, writer_for
+from intake_img.formats.registry import ImgSource, check_options, drivers, open_any, writer_for
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
@@ -133,7 +133,7 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
         raise TypeError(
             f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
         )
-    return find_sequence(uri, options) or autodetect(uri, **options)
+    return open_any(uri, **options)
 
 
 def imsave(

@@ -519,3 +519,81 @@ def test_compressed_files_with_the_same_header_are_not_parsed_again(
     (tmp_path / "t_6.tif").write_bytes(content[: len(content) - 200])
     with pytest.raises(FormatError, match=r"t_6\.tif"):
         imload(f"{tmp_path}/t_{{t}}.tif").load()
+
+
+# folders of several formats, and what a source of any format takes
+
+
+def test_endings_of_one_format_belong_together(tmp_path: Path) -> None:
+    for k, ending in enumerate([".tif", ".tiff", ".TIF", ".ome.tif", ".tif"]):
+        tifffile.imwrite(tmp_path / f"m_{k}{ending}", np.full((4, 5), k, "u2"))
+    assert_array_equal(imload(tmp_path).image[:, 0, 0], range(5))
+    assert imload(tmp_path, ext=".tiff").sizes["i"] == 1
+
+
+@pytest.mark.parametrize(("pictures", "refused"), [(4, True), (3, True), (2, True), (1, False)])
+def test_previews_are_not_chosen_silently(pictures: int, refused: bool, tmp_path: Path) -> None:
+    for k in range(3):
+        tifffile.imwrite(tmp_path / f"m_{k}.tif", np.full((4, 5), k, "u2"))
+    for k in range(pictures):
+        imsave(np.zeros((4, 5), "u1"), tmp_path / f"m_{k}.png")
+    counts = rf"(3 TIFF|{pictures} \.png), (3 TIFF|{pictures} \.png)"
+    if refused:
+        with pytest.raises(FormatError, match=rf"{counts}.*ext='\.(png|tif)'"):
+            imload(tmp_path)
+    else:
+        with pytest.warns(UserWarning, match=rf"{counts}.*TIFF files are taken; ext='\.png'"):
+            assert imload(tmp_path).image.dtype == "u2"
+    assert imload(tmp_path, ext="tif").image.dtype == "u2"
+    assert imload(tmp_path, ext=".png").sizes["i"] == pictures
+
+
+INDEXES = ["Index.idx.xml", "Index.xml", "MeasurementData.mlf", "9987.HTD", "scan.xdce", "experiment_descriptor.xml"]
+
+
+@pytest.mark.parametrize("name", INDEXES)
+@pytest.mark.parametrize("above", [False, True])
+def test_the_index_of_a_plate_is_named(name: str, above: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "plate" / "Images"
+    folder.mkdir(parents=True)
+    for k in range(3):
+        tifffile.imwrite(folder / f"r01c0{k}.tif", np.full((4, 5), k, "u2"))
+    ((folder.parent if above else folder) / name).write_text("<x/>")
+    with pytest.warns(UserWarning, match=rf"{name} is the index of an? .* plate, which is not read yet"):
+        assert imload(folder).sizes["i"] == 3
+    imload(f"{folder}/r01c{{i}}.tif")  # who says what the names mean is not warned
+
+
+@pytest.mark.parametrize("kind", ["pattern", "glob", "folder", "list", "parts"])
+def test_a_source_of_any_format_takes_what_imload_takes(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import intake
+
+    from intake_img.doors.cli import main
+
+    (tmp_path / "d").mkdir()
+    stack = xr.Dataset({"image": (("t", "y", "x"), np.arange(60, dtype="u2").reshape(3, 4, 5))})
+    imsave(stack, tmp_path / "d" / "f.tif", partition="yx")
+    paths = sorted(map(str, (tmp_path / "d").iterdir()))
+    uri = {
+        "pattern": f"{tmp_path}/d/f.t_{{t}}.tif",
+        "glob": f"{tmp_path}/d/*.tif",
+        "folder": f"{tmp_path}/d",
+        "list": paths,
+        "parts": f"{tmp_path}/d/f.tif",
+    }[kind]
+    options = {"axis": "t"} if kind in ("glob", "list") else {}
+    wanted = imload(uri, **options)
+    source = intake.open_img(uri, **options)
+    xr.testing.assert_identical(source.read(), wanted.load())
+    assert pickle.loads(pickle.dumps(source)) == source
+    (tmp_path / "c.yml").write_text(source.yaml())
+    xr.testing.assert_identical(intake.open_catalog(str(tmp_path / "c.yml")).img.read(), wanted)
+    strict = intake_img.open_catalog(str(tmp_path / "c.yml"))
+    xr.testing.assert_identical(strict.img.read(), wanted)
+    if kind != "list":
+        assert main(["info", str(uri)]) == 0
+        assert main(["convert", str(uri), str(tmp_path / "out.npy")]) == 0
+        assert_array_equal(np.load(tmp_path / "out.npy"), stack.image)
+        assert "3" in capsys.readouterr().out

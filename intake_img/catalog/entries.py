@@ -121,11 +121,11 @@ class Entry:
         return self._made(cls, {"metadata": dict(self.metadata), **args, **own})
 
     def _made(self, cls: type[ImageSource], args: dict[str, Any]) -> ImageSource:
-        many = cls is ImageListSource
         uris = args.pop("uri")
+        many = cls is ImageListSource or (cls is ImgSource and isinstance(uris, (list, tuple)))
         if many != isinstance(uris, (list, tuple)) or (many and not uris):
             raise CatalogError(f"uri: the driver {self.driver!r} takes {'a list of paths' if many else 'one path'}")
-        files = [admit(self.jail, uri, cls is FilePatternSource) for uri in (uris if many else [uris])]
+        files = [admit(self.jail, uri, cls in (FilePatternSource, ImgSource)) for uri in (uris if many else [uris])]
         for options in (args, args.get("member_options") or {}):
             conf = options.get("conf", "")
             if not isinstance(conf, str) or re.search(r"[/\\]", conf):
@@ -269,9 +269,12 @@ def parameters_in(value: Any) -> dict[str, str | None]:
     return found
 
 
+_SEQUENCES = (FilePatternSource, DirectorySource, ImageListSource)
+
+
 def options_of(cls: type[ImageSource]) -> frozenset[str]:
-    """Return the keywords of a driver; the one that finds the driver takes those of all formats."""
+    """Return the keywords of a driver; the one that finds the driver takes those of all formats and sequences."""
     names = {n for n, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if cls is ImgSource:
-        names |= {n for other in drivers().values() for n in inspect.signature(other).parameters}
+        names |= {n for other in (*drivers().values(), *_SEQUENCES) for n in inspect.signature(other).parameters}
     return frozenset(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,10 +25,12 @@ from intake_img.collections.names import (
     split_extension,
 )
 from intake_img.collections.patterns import Pattern
+from intake_img.errors import FormatError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
 
-__all__ = ["Column", "Listing", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one"]
+__all__ = ["Column", "Listing", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one",
+           "plate_index"]  # fmt: skip
 
 
 class Column:
@@ -238,9 +241,9 @@ def _matches(compiled: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple
 
 
 def find_in_folder(
-    folder: File, ext: str | None, recursive: bool, known: Iterable[str], stores: Iterable[str]
+    folder: File, ext: str | None, recursive: bool, known: Mapping[str, str], stores: Iterable[str]
 ) -> Listing:
-    """Return the images in a folder, in natural order: those ending in `ext`, or in the known way that most of them do.
+    """Return the images in a folder, in natural order: those ending in `ext`, or of the format that most of them have.
 
     Parameters
     ----------
@@ -248,13 +251,23 @@ def find_in_folder(
     ext : str, optional
     recursive : bool
         Look into the folders below as well.
-    known : iterable of str
-        Extensions of image formats.
+    known : mapping of str to str
+        The format of each extension.
     stores : iterable of str
-        Those of them that are folders themselves.
+        Those of the extensions that are of folders.
+
+    Raises
+    ------
+    FormatError
+        If it is not clear which format is meant: more than a third of the files is of another one.
+
+    Warns
+    -----
+    UserWarning
+        If fewer files are of another format; they are left out.
     """
-    known = frozenset(known)
-    by_extension: dict[str, list[str]] = {"": []}
+    extensions = frozenset(known)
+    by_format: dict[str, list[str]] = {}
     wanted = f".{ext.lower().lstrip('.')}" if ext is not None else None
     for path in _walk(folder, None if recursive else 0, tuple(stores)):
         name = path.rsplit("/", 1)[-1]
@@ -262,13 +275,53 @@ def find_in_folder(
             continue
         if wanted is not None:
             if name.lower().endswith(wanted):
-                by_extension.setdefault(wanted, []).append(path)
+                by_format.setdefault(wanted, []).append(path)
             continue
-        extension = split_extension(name, known)[1].lower()
+        extension = split_extension(name, extensions)[1].lower()
         if extension in known:
-            by_extension.setdefault(extension, []).append(path)
-    most = max(by_extension, key=lambda extension: len(by_extension[extension]))
-    return Listing(natural_sorted(by_extension[most]))
+            by_format.setdefault(known[extension], []).append(path)
+    if not by_format:
+        return Listing([])
+    most = max(by_format, key=lambda name: len(by_format[name]))
+    if len(by_format) > 1:
+        _say_which(folder, by_format, most)
+    return Listing(natural_sorted(by_format[most]))
+
+
+def _say_which(folder: File, by_format: Mapping[str, Sequence[str]], most: str) -> None:
+    """Warn of files that are left out, or refuse a folder of two minds."""
+    counts = ", ".join(f"{len(paths)} {name}" for name, paths in by_format.items())
+    others = sum(map(len, by_format.values())) - len(by_format[most])
+    first = next(paths[0] for name, paths in by_format.items() if name != most)
+    hint = f"ext={os.path.splitext(first)[1]!r} takes others"
+    if 2 * others > len(by_format[most]):
+        raise FormatError(
+            f"the folder {folder} holds images of several formats ({counts}): say which of them with ext=, e.g. {hint}"
+        )
+    warnings.warn(f"the folder {folder} holds {counts}: the {most} files are taken; {hint}", stacklevel=2)
+
+
+_INDEXES = {
+    "index.idx.xml": "an Operetta or Opera Phenix",
+    "index.xml": "an Operetta or Opera Phenix",
+    "measurementdata.mlf": "a CellVoyager",
+    "experiment_descriptor.xml": "a scanR",
+    ".htd": "an ImageXpress",
+    ".xdce": "an InCell",
+}
+
+
+def plate_index(folder: File) -> tuple[str, str] | None:
+    """Return the index of a plate in a local folder or the one above it, and the instrument that wrote it; or None."""
+    if not folder.local:
+        return None
+    for place in (folder, folder.parent):
+        for name in sorted(list_folder(place)):
+            lower = name.lower()
+            instrument = _INDEXES.get(lower) or _INDEXES.get(os.path.splitext(lower)[1])
+            if instrument:
+                return str(place / name), instrument
+    return None
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

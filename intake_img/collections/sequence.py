@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,13 +18,21 @@ import numpy as np
 import xarray as xr
 
 from intake_img.collections.agreement import Facts, disagreement, facts_of
-from intake_img.collections.listing import Listing, find_in_folder, find_parts, find_pattern, numbered, parts_of_one
+from intake_img.collections.listing import (
+    Listing,
+    find_in_folder,
+    find_parts,
+    find_pattern,
+    numbered,
+    parts_of_one,
+    plate_index,
+)
 from intake_img.collections.members import Files, Members
 from intake_img.collections.names import format_labels, parse_label, split_extension
 from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError, FormatError, UnknownFormatError
-from intake_img.formats.registry import autodetect, drivers, find_driver
+from intake_img.formats.registry import autodetect, drivers, find_driver, finder
 from intake_img.formats.source import OVERRIDES, ImageSource
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes
 from intake_img.model.image import Coordinate, Image, Variable, recorded_coordinate
@@ -361,7 +370,8 @@ class DirectorySource(SequenceSource):
     uri : str
         The folder.
     ext : str, optional
-        Extension of the files that count, e.g. ``".tif"``; by default the known one that most files have.
+        Extension of the files that count, e.g. ``".tif"``; by default those of the format that most files have; files
+        of other formats are warned of, and refused if they are more than half as many.
     recursive : bool
         Take the files in folders below as well.
     axis, missing, verify, group, start, stop, member_options
@@ -411,13 +421,21 @@ class DirectorySource(SequenceSource):
     def find(self) -> list[Listing]:
         if series_interrupted(self.file):
             raise FormatError(f"a write into {self.file} was interrupted: its files are not complete, write them again")
-        listing = find_in_folder(self.file, self.ext, self.recursive, _extensions(), _extensions(folders=True))
+        listing = find_in_folder(self.file, self.ext, self.recursive, _formats(), _extensions(folders=True))
         if not len(listing):
             raise FileNotFoundError(
                 f"the folder {self.file} holds no image{f' ending in {self.ext}' if self.ext else ''}"
             )
         listing = listing.take(range(len(listing))[self.start : self.stop])
-        return [parts_of_one(listing, _extensions()) or numbered(listing, self.axis)]
+        if (parted := parts_of_one(listing, _extensions())) is not None:
+            return [parted]
+        if (index := plate_index(self.file)) is not None:
+            warnings.warn(
+                f"{index[0]} is the index of {index[1]} plate, which is not read yet: the files are numbered along "
+                f"{self.axis!r} without wells, channels and positions; a pattern gives these from their names",
+                stacklevel=2,
+            )
+        return [numbered(listing, self.axis)]
 
 
 class ImageListSource(SequenceSource):
@@ -504,6 +522,7 @@ def _flag(value: Any, what: str) -> bool:
     return found
 
 
+@finder
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
     """Return the source of many files that a list, folder, pattern or name of parts stands for, or None.
 
@@ -567,6 +586,18 @@ def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> d
     if theirs:
         mine["member_options"] = {**(mine.get("member_options") or {}), **theirs}
     return mine
+
+
+def _formats() -> dict[str, str]:
+    """Return the format of each extension. The endings of pictures are formats of their own, but for other spellings."""
+    found = {}
+    for name, cls in drivers().items():
+        for extension in cls.extensions:
+            found[extension] = _SPELLINGS.get(extension, extension) if name == "imageio" else cls.format_name
+    return found
+
+
+_SPELLINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".pgm": ".pnm", ".ppm": ".pnm", ".pbm": ".pnm"}
 
 
 def _extensions(folders: bool = False) -> set[str]:

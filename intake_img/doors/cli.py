@@ -126,7 +126,7 @@ class _Version(argparse.Action):
 
 def _add_info(commands: Any) -> None:
     parser = _command(commands, "info", _info, "say what is in an image file, without reading its pixels")
-    parser.add_argument("uri", metavar="URI", help="path or URL; FILE@SCENE names a scene")
+    parser.add_argument("uri", metavar="URI", help="path or URL, folder or pattern; FILE@SCENE names a scene")
     _add_source_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--header", action="store_true", help="print the format's own header too (in JSON)")
@@ -134,7 +134,7 @@ def _add_info(commands: Any) -> None:
 
 def _add_convert(commands: Any) -> None:
     parser = _command(commands, "convert", _convert, "convert an image; the format is that of the target's extension")
-    parser.add_argument("source", metavar="SOURCE", help="path or URL; FILE@SCENE names a scene")
+    parser.add_argument("source", metavar="SOURCE", help="path or URL, folder or pattern; FILE@SCENE names a scene")
     parser.add_argument("target", metavar="TARGET", help="path or URL, e.g. image.ome.tif, image.zarr")
     _add_source_options(parser)
     parser.add_argument(
@@ -211,7 +211,7 @@ def _pair(text: str) -> tuple[str, Any]:
 
 def _open(uri: str, arguments: argparse.Namespace, **options: Any) -> Any:
     """Return the source, with the options of the command line that were given."""
-    from intake_img.formats.registry import autodetect
+    from intake_img.formats.registry import open_any
 
     given = {
         "scene": arguments.scene,
@@ -220,7 +220,7 @@ def _open(uri: str, arguments: argparse.Namespace, **options: Any) -> Any:
         **options,
     }
     try:
-        return autodetect(uri, **{k: v for k, v in given.items() if v is not None})
+        return open_any(uri, **{k: v for k, v in given.items() if v is not None})
     except (TypeError, ValueError) as exc:
         if isinstance(exc, IntakeImgError):
             raise

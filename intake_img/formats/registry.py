@@ -10,7 +10,7 @@ import importlib.metadata
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,17 @@ from intake_img.model.image import Image
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
 
-__all__ = ["ImgSource", "autodetect", "check_options", "drivers", "find_driver", "open_source", "writer_for"]
+__all__ = [
+    "ImgSource",
+    "autodetect",
+    "check_options",
+    "drivers",
+    "find_driver",
+    "finder",
+    "open_any",
+    "open_source",
+    "writer_for",
+]
 
 # formats that people bring and that no driver reads yet: what to say when their bytes are met
 _FOREIGN = (
@@ -125,8 +135,8 @@ def _refuse_disguised(probe: Probe) -> None:
         return
     stem = probe.name.rpartition(".")[0]
     raise UnknownFormatError(
-        f"{probe.file} is {named.format(stem=stem)}; this format is known but not supported yet, and what opens it as a "
-        "TIFF would not give its image. Convert it to OME-TIFF or OME-Zarr (e.g. with bioformats2raw); "
+        f"{probe.file} is {named.format(stem=stem)}; this format is known but not supported yet, and what opens it as "
+        "a TIFF would not give its image. Convert it to OME-TIFF or OME-Zarr (e.g. with bioformats2raw); "
         "intake.open_tif(uri) insists on what a TIFF reader sees"
     )
 
@@ -255,13 +265,30 @@ def autodetect(uri: Any, **options: Any) -> ImageSource:
     return open_source(cls, file, **options)
 
 
+_FINDERS: list[Callable[[Any, Mapping[str, Any]], ImageSource | None]] = []
+
+
+def finder(function: Callable[[Any, Mapping[str, Any]], Any]) -> Callable[[Any, Mapping[str, Any]], Any]:
+    """Let `open_any` ask a function for sources of what is not one file; it returns None where it knows none."""
+    _FINDERS.append(function)
+    return function
+
+
+def open_any(uri: Any, **options: Any) -> ImageSource:
+    """Return the source for whatever `imload` takes: also a list, a folder, a pattern, or the name of parts."""
+    for find in _FINDERS:
+        if (source := find(uri, options)) is not None:
+            return source
+    return autodetect(uri, **options)
+
+
 class ImgSource(ImageSource):
-    """Image of any format: the driver is found when the source is made.
+    """Image of any format: the driver is found when the source is first used.
 
     Parameters
     ----------
-    uri : str or os.PathLike
-        Path or URL.
+    uri : str, os.PathLike, or list of these
+        Path or URL of a file; a list, a folder, a pattern (``d/f_{t}.tif``) or the name of parts, as for `imload`.
     scene : int or str, optional
         Image in the file, by number or name; ``"all"`` stacks equal ones.
     level : int
@@ -293,8 +320,12 @@ class ImgSource(ImageSource):
         storage_options: Mapping[str, Any] | None = None,
         **driver_options: Any,
     ) -> None:
+        listed = isinstance(uri, (list, tuple))
+        if listed and not uri:
+            raise ValueError("expected a path, a URL or a list of these, got an empty list")
+        self._list = [File.parse(u, storage_options) for u in uri] if listed else None
         super().__init__(
-            uri,
+            self._list[0] if self._list else uri,
             scene=scene,
             level=level,
             chunks=chunks,
@@ -304,6 +335,13 @@ class ImgSource(ImageSource):
             **driver_options,
         )
         self._found: ImageSource | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        given = super().arguments()
+        return {**given, "uri": [f.path for f in self._list]} if self._list else given
+
+    def _place(self) -> Any:
+        return [f if f.jail is not None else f.path for f in self._list] if self._list else super()._place()
 
     @property
     def found(self) -> ImageSource:
@@ -320,7 +358,7 @@ class ImgSource(ImageSource):
             options |= {k: v for k, v in given.items() if v}
             if self.scene == 0:
                 options["scene"] = 0
-            self._found = autodetect(self.file, **options)
+            self._found = open_any(self._list or self.file, **options)
         return self._found
 
     def _images(self) -> tuple[Image, Image]:
