@@ -589,7 +589,7 @@ def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> d
 
 
 def _formats() -> dict[str, str]:
-    """Return the format of each extension. The endings of pictures are formats of their own, but for other spellings."""
+    """Return the format of each extension; of pictures each ending is its own, but for other spellings of it."""
     found = {}
     for name, cls in drivers().items():
         for extension in cls.extensions:
