@@ -47,12 +47,16 @@ def test_prefixes_without_namespaces_are_understood():
         ('PhysicalSizeX="-1"', None, "µm"),
         ('PhysicalSizeX="NaN"', None, "µm"),
         ('PhysicalSizeX="lots"', None, "µm"),
+        ('PhysicalSizeX="1.0" PhysicalSizeXUnit="pixel"', None, None),
+        ('PhysicalSizeX="0.5" PhysicalSizeXUnit="reference frame"', None, None),
+        ('PhysicalSizeX="0.5" PhysicalSizeXUnit=""', 0.5, "µm"),
+        ('PhysicalSizeX="3" PhysicalSizeXUnit="thou"', 3, "thou"),
     ],
 )
 def test_physical_sizes(attributes, spacing, units):
     (image,) = parse_ome(document(attributes=attributes)).images
     assert image.spacing.get("x") == spacing
-    assert image.units["x"] == units
+    assert image.units.get("x") == units
 
 
 def test_channels_have_names_colours_and_wavelengths():
@@ -221,6 +225,29 @@ def test_missing_planes_are_told(tmp_path):
     with pytest.warns(UserWarning, match="1 of 3 planes of 'one' are missing; they read as 0"):
         ds = imload(tmp_path / "a.ome.tif")
     assert ds.image.values.sum(axis=(1, 2)).tolist() == [12, 12, 0]
+
+
+@pytest.mark.parametrize("unit", ["pixel", "reference frame", "frame"])
+def test_sizes_in_pixels_are_unknown_and_stay_so(tmp_path, unit):
+    attributes = " ".join(f'PhysicalSize{a}="2" PhysicalSize{a}Unit="{unit}"' for a in "XYZ")
+    attributes += f' TimeIncrement="3" TimeIncrementUnit="{unit}" SizeT="2" SizeZ="2"'
+    write(tmp_path / "a.ome.tif", np.ones((4, 3, 4), "u1"), document(attributes=attributes))
+    for path in (tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"):
+        ds = imload(path)
+        assert ds.image.shape == (2, 2, 3, 4)
+        assert not set("tzyx") & set(ds.coords)
+        if not (tmp_path / "b.ome.tif").exists():
+            imsave(ds, tmp_path / "b.ome.tif")
+            forget(tmp_path / "b.ome.tif")
+    with tifffile.TiffFile(tmp_path / "b.ome.tif") as tif:
+        assert "PhysicalSize" not in tif.ome_metadata
+        assert "TimeIncrement" not in tif.ome_metadata
+
+
+def test_times_in_frames_are_unknown():
+    inner = "".join(f'<Plane TheC="0" TheZ="0" TheT="{t}" DeltaT="{t}" DeltaTUnit="frame"/>' for t in range(3))
+    (image,) = parse_ome(document(inner, 'SizeT="3" DimensionOrder="XYZCT"')).images
+    assert image.time() == (None, None, 0.0)
 
 
 # what we write

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from intake_img.errors import UnitsError
 
 __all__ = ["LENGTH", "NGFF_NAMES", "PIXEL", "TIME", "Quantity", "Unit", "canonical", "convert", "has_unit",
-           "known_spacing", "parse_unit", "power", "quantity", "stated", "symbol"]  # fmt: skip
+           "known_spacing", "parse_unit", "power", "quantity", "stated", "symbol", "unit_or"]  # fmt: skip
 
 PIXEL = "px"
 """Symbol of a length that is counted in pixels."""
@@ -119,6 +119,20 @@ def canonical(text: object) -> str | None:
         return unit.symbol
     word = str(text if text is not None else "").strip().strip("\0")
     return None if word.lower() in _NOT_UNITS else word
+
+
+def unit_or(text: object, default: str) -> str | None:
+    """Return the canonical symbol of a unit as a file spells it, `default` where it names none.
+
+    None where it names something that is no unit (``"pixel"``, ``"reference frame"``): a number with it says nothing of
+    lengths or times.
+
+    Examples
+    --------
+    >>> unit_or(None, "µm"), unit_or("nm", "µm"), unit_or("pixel", "µm")
+    ('µm', 'nm', None)
+    """
+    return canonical(text) if str(text if text is not None else "").strip("\0 ") else default
 
 
 def convert(value: float, unit: str, to: str) -> float:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from intake_img.formats.source import ImageSource, check_level
 from intake_img.formats.tif.file import Scene, TiffHandle, open_tiff
+from intake_img.formats.tif.levels import factors
 from intake_img.formats.tif.read import read_layout
 from intake_img.formats.tif.write import write_tiff
 from intake_img.model.axes import CANONICAL
@@ -99,10 +100,10 @@ class TifSource(ImageSource):
         if level == 0:
             return image
         small, shapes = self._native(found, number, level), [la.shape for la in found.levels]
-        ratios = {a: _factor(n, m) for a, n, m in zip(found.axes, shapes[0], shapes[level], strict=True)}
+        ratios = dict(zip(found.axes, factors(found.axes, shapes)[level], strict=True))
         if image is native:
             return replace(small, spacing={a: v * ratios[a] for a, v in small.spacing.items()})
-        return _restored_level(small, image, found.record, shapes[0])
+        return _restored_level(small, image, found.record, shapes[0], ratios)
 
     def _native(self, scene: Scene, number: int, level: int) -> Image:
         layout, facts = scene.levels[level], scene.facts
@@ -219,14 +220,8 @@ def _fits(coord: Coordinate, axes: Sequence[str], shape: Sequence[int]) -> bool:
     return all(a in axes and shape[axes.index(a)] == n for a, n in zip(coord.axes, coord.values.shape, strict=True))
 
 
-def _factor(full: int, small: int) -> float:
-    """By how much a level is smaller: a whole number where rounding explains the difference."""
-    factor = round(full / small)
-    whole = factor >= 1 and small in (full // factor, -(-full // factor))
-    return float(factor) if whole else full / small
-
-
-def _restored_level(native: Image, image: Image, record: Mapping[str, Any], full: Sequence[int]) -> Image:
+def _restored_level(native: Image, image: Image, record: Mapping[str, Any], full: Sequence[int],
+                    ratios: Mapping[str, float]) -> Image:  # fmt: skip
     """Return a level with what the record says of full resolution, its coordinates made coarser.
 
     Parameters
@@ -237,13 +232,15 @@ def _restored_level(native: Image, image: Image, record: Mapping[str, Any], full
         Full resolution, restored from the record.
     full : sequence of int
         Shape in which full resolution is stored.
+    ratios : mapping
+        By how much the level is smaller along each axis of the file.
     """
     name, facts = next(iter(record["variables"].items()))
     small = iter([n for n, whole in zip(native.only.pixels.shape, full, strict=True) if whole != 1])
     shape = [next(small) if n != 1 else 1 for n in facts["shape"]]
     sizes = dict(zip(facts["axes"], shape, strict=True))
     whole = image.sizes
-    changed = {a: _factor(whole[a], n) for a, n in sizes.items() if whole[a] != n}
+    changed = {a: ratios.get(a, whole[a] / n) for a, n in sizes.items() if whole[a] != n or ratios.get(a, 1) != 1}
     coords = {k: c for k, c in record["coords"].items() if not changed.keys() & {k, *c["axes"]}}
     level = native.restored({**record, "variables": {name: {**facts, "shape": shape}}, "coords": coords})
     spacing, units, origin = {}, {}, {}

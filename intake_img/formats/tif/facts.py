@@ -19,7 +19,7 @@ import numpy as np
 from intake_img.formats.tif.ome import OmeImage
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
-from intake_img.model.units import canonical, convert, known_spacing, parse_unit
+from intake_img.model.units import canonical, convert, known_spacing, parse_unit, unit_or
 
 if TYPE_CHECKING:
     import tifffile
@@ -152,17 +152,19 @@ def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[st
     if unit is None:
         spacing, units = _resolution(page)
     else:
-        own = {"x": unit, "y": canonical(facts.get("yunit")) or unit, "z": canonical(facts.get("zunit")) or unit}
+        own = {"x": unit, "y": unit_or(facts.get("yunit"), unit), "z": unit_or(facts.get("zunit"), unit)}
         tagged = _RESOLUTION_UNITS.get(int(page.tags.valueof(296, 1) or 1))
         known = parse_unit(unit)
         for axis, code in (("x", 282), ("y", 283)):
             if value := _ratio(page, code):
                 # ImageJ itself tags inches and centimetres only where they are its unit; others count in the tag's
                 foreign = tagged and known and known.dimension == "length" and known.symbol != tagged
-                spacing[axis] = convert(value, tagged, unit) if foreign and tagged else value
-                units[axis] = unit if foreign else own[axis]
-        if z := known_spacing(facts.get("spacing")):
-            spacing["z"], units["z"] = z, own["z"]
+                if foreign and tagged:
+                    spacing[axis], units[axis] = convert(value, tagged, unit), unit
+                elif (symbol := own[axis]) is not None:
+                    spacing[axis], units[axis] = value, symbol
+        if (z := known_spacing(facts.get("spacing"))) and (symbol := own["z"]) is not None:
+            spacing["z"], units["z"] = z, symbol
     origin = {}
     for axis in "xyz":
         if axis in spacing and (place := _number(facts.get(f"{axis}origin"))):
@@ -170,8 +172,8 @@ def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[st
     step = known_spacing(facts.get("finterval"))
     if step is None and (rate := known_spacing(facts.get("fps"))):
         step = 1 / rate
-    if step:
-        spacing["t"], units["t"] = step, canonical(facts.get("tunit")) or "s"
+    if step and (symbol := unit_or(facts.get("tunit"), "s")) is not None:
+        spacing["t"], units["t"] = step, symbol
     return Facts(spacing, units, origin, _labels(facts.get("Labels"), sizes))
 
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.tif.facts import Facts, facts_of, header_of, ome_facts, samples_named
-from intake_img.formats.tif.index import Layout, Stored, check_chain, layout_of, listening
+from intake_img.formats.tif.index import Layout, Stored, layout_of, listening
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, TiffData, parse_ome
+from intake_img.formats.tif.tags import check_chain, check_tags
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
@@ -285,7 +286,9 @@ class _Parser:
                 f"{page.nodata}",
                 stacklevel=2,
             )
-        levels = [layout_of(s, self.source, self.file) for s in stored]
+        for level in stored:
+            check_tags(level.keyframe, self.file)
+        levels = [layout_of(level, self.source, self.file) for level in stored]
         axes = _axis_names(stored[0].axes)
         if ome is not None:
             facts = ome_facts(ome)
@@ -396,7 +399,8 @@ def _is_vital(error: str) -> bool:
     """True for what tifffile logs of damage that changes the image, and not just some tag about the camera."""
     if found := re.search(r"TiffTag (\d+) @", error):
         return int(found[1]) in _VITAL_TAGS
-    return "read_tags" not in error and not error.startswith("invalid data type")
+    harmless = ("read_tags", "ByteCounts", "incorrect StripOffsets count")  # the last two are judged by the layout
+    return not error.startswith("invalid data type") and not any(text in error for text in harmless)
 
 
 def _text(file: File) -> str:

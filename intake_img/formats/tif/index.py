@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import struct
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from intake_img.storage.files import ByteReader, File
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Layout", "Stored", "check_chain", "layout_of", "listening"]
+__all__ = ["Layout", "Stored", "grid_of", "layout_of", "listening"]
 
 _PLAIN_BITS = (8, 16, 32, 64, 128)
 # a strip or tile of so many bytes that inflates by so much is no image; the simple codecs cannot do it at all
@@ -150,47 +150,6 @@ def listening() -> Iterator[list[str]]:
         _EAR.heard = before
 
 
-def check_chain(tif: tifffile.TiffFile, name: object) -> None:
-    """Raise `FormatError` if the pages are not a chain that ends: loops, or links that lead out of the file.
-
-    Stacks that ImageJ stores as one piece are left alone: nobody reads their further pages.
-    """
-    if not tif.pages or not tif.pages.is_multipage or _imagej_piece(tif):
-        return
-    fh, tiff = tif.filehandle, tif.tiff
-    size, seek, read = fh.size, fh.seek, fh.read
-    number, link = struct.Struct(tiff.tagnoformat), struct.Struct(tiff.offsetformat)
-    offset = tif.pages.first.offset
-    seen: set[int] = set()
-    while offset:
-        if offset in seen:
-            raise FormatError(f"{name}: the pages form a circle, page {len(seen)} leads back: the file is damaged")
-        seen.add(offset)
-        seek(offset)
-        head = read(number.size)
-        tags = number.unpack(head)[0] if len(head) == number.size else 0
-        if not 0 < tags <= 4096:
-            raise FormatError(f"{name}: page {len(seen) - 1} is damaged or cut off: no tags at byte {offset}")
-        data = read(tags * tiff.tagsize + link.size)
-        if len(data) != tags * tiff.tagsize + link.size:
-            raise FormatError(f"{name}: the file ends within page {len(seen) - 1}: it is truncated")
-        offset = link.unpack(data[-link.size :])[0]
-        if offset >= size:
-            raise FormatError(f"{name}: page {len(seen)} would begin at byte {offset}, but the file ends at {size}")
-
-
-def _imagej_piece(tif: tifffile.TiffFile) -> bool:
-    page = tif.pages.first
-    if not (tif.is_imagej and page.is_final and page.dataoffsets):
-        return False
-    facts = tif.imagej_metadata or {}
-    sizes = [facts.get(k, 1) for k in ("frames", "slices", "channels")]
-    if not all(isinstance(n, int) and n > 0 for n in [*sizes, facts.get("images", 1)]):
-        return False
-    images = max(math.prod(sizes), facts.get("images", 1), 2)
-    return bool(page.dataoffsets[0] + images * page.nbytes <= tif.pages[1].offset)
-
-
 # layouts
 
 
@@ -218,7 +177,8 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         return Layout(shape, dtype, raw, stored.offset)
     page, segment, tiled = _geometry(key, name)
     lead, places = _places(shape, page, len(stored.pages), name)
-    offsets, counts = _segments(stored, page, segment, tiled, name)
+    listed = _segments(stored, page, segment, name)
+    offsets, counts = _completed(*listed, stored, 2 * math.prod(segment) * dtype.itemsize + 2**16)
     whole = False
     if raw is not None:
         counts = _plain_counts(counts, offsets, page, segment, tiled, dtype.itemsize)
@@ -230,6 +190,11 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         if whole and stored.files is None and _one_piece(offsets, math.prod(page) * dtype.itemsize, page):
             return Layout(shape, dtype, raw, int(offsets[0, 0]))
     else:
+        if guessed := int((counts != listed[1]).sum()):
+            _warn(
+                f"{name}: the header lacks the byte counts of {guessed} compressed strips or tiles: each is read up to "
+                "where the next begins"
+            )
         _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
         key.init_decode() if hasattr(key, "init_decode") else key.decode
     jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
@@ -305,33 +270,72 @@ def _places(
     return lead, tuple(places)
 
 
-def _segments(stored: Stored, page: tuple[int, ...], segment: tuple[int, ...], tiled: bool,
-              name: object) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def _segments(
+    stored: Stored, page: tuple[int, ...], segment: tuple[int, ...], name: object
+) -> tuple[np.ndarray, np.ndarray]:
     need = math.prod(grid_of(page, segment))
     known = next(p for p in stored.pages if p is not None)
     if len(known.dataoffsets) < need:  # before anything of that length is made
-        raise FormatError(
-            f"{name}: a page needs {need} {'tiles' if tiled else 'strips'}, its header lists {len(known.dataoffsets)}"
-        )
-    none = (0,) * need
-    found = []
-    for what in ("dataoffsets", "databytecounts"):
-        rows = [none if p is None else getattr(p, what) for p in stored.pages]
-        if any(len(row) != need for row in rows):
-            rows = [_fitted(row, need, tiled, name) for row in rows]
-        found.append(np.array(rows, dtype=np.int64).reshape(len(rows), need))
-    offsets, counts = found
-    if (offsets < 0).any() or (counts < 0).any():
+        raise FormatError(f"{name}: a page needs {need} strips or tiles, its header lists {len(known.dataoffsets)}")
+    absent = (0,) * need
+    offsets = _table([absent if p is None else p.dataoffsets for p in stored.pages], need, "offsets", name)
+    counts = _table([absent if p is None else _counts_of(p, need) for p in stored.pages], need, "byte counts", name)
+    if lost := int(((offsets == 0) & (counts > 0)).sum()):
+        _warn(f"{name}: the header places {lost} strips or tiles at byte 0, where none can be: they read as "
+              f"{stored.keyframe.nodata}")  # fmt: skip
+    return offsets, np.where(offsets == 0, 0, counts)
+
+
+def _table(rows: Sequence[Any], need: int, what: str, name: object) -> np.ndarray:
+    """Return what the headers list for each page, as an array of shape (pages, segments)."""
+    if short := next((len(row) for row in rows if len(row) < need), None):
+        raise FormatError(f"{name}: a page needs {need} strips or tiles, its header lists {short} {what}")
+    if any(len(row) != need for row in rows):
+        rows = [row[:need] for row in rows]
+    table = np.array(rows).reshape(len(rows), need)
+    if table.dtype.kind not in "iu":
+        raise FormatError(f"{name}: the {what} of strips or tiles are {table.dtype} numbers, expected integers: the "
+                          "file is damaged")  # fmt: skip
+    table = table.astype(np.int64)
+    if (table < 0).any():
         raise FormatError(f"{name}: the place of a strip or tile is negative: the file is damaged")
-    missing = (offsets == 0) | (counts == 0)
-    offsets[missing] = counts[missing] = 0
+    return table
+
+
+def _counts_of(page: Any, need: int) -> Sequence[int]:
+    """Byte counts that the header of a page lists; 0 where it lists none."""
+    tags = getattr(page, "tags", None)
+    if tags is not None and not any(code in tags for code in (279, 325, 514)):
+        return (0,) * need  # tifffile makes one up
+    counts = page.databytecounts
+    return counts if len(counts) >= need else (*counts, *(0,) * (need - len(counts)))
+
+
+def _completed(offsets: np.ndarray, counts: np.ndarray, stored: Stored, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Complete byte counts that the header lacks: a strip or tile ends where the next thing in the file begins.
+
+    One that begins where another thing does has no bytes: slide scanners leave out empty tiles in this way.
+    """
+    unknown = (offsets > 0) & (counts == 0)
+    if not unknown.any():
+        return offsets, counts
+    offsets, counts = offsets.copy(), counts.copy()
+    parents = [None if p is None else p.parent for p in stored.pages]
+    for parent in {id(p): p for p in parents if p is not None}.values():
+        rows = np.array([p is parent for p in parents])[:, None]
+        pages = [p.offset or 0 for p in stored.pages if p is not None and p.parent is parent]
+        others = np.concatenate([offsets[rows & ~unknown], pages, [parent.filehandle.size]])
+        starts = offsets[rows & unknown]
+        begins = np.unique(np.concatenate([others, starts]))
+        following = np.searchsorted(begins, starts, side="right").clip(max=len(begins) - 1)
+        sizes = np.clip(begins[following] - starts, 0, most)
+        counts[rows & unknown] = np.where(np.isin(starts, others), 0, sizes)
+    offsets[counts == 0] = 0
     return offsets, counts
 
 
-def _fitted(row: Sequence[int], need: int, tiled: bool, name: object) -> Sequence[int]:
-    if len(row) < need:
-        raise FormatError(f"{name}: a page needs {need} {'tiles' if tiled else 'strips'}, its header lists {len(row)}")
-    return row[:need]
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
 
 
 def _plain_counts(counts: np.ndarray, offsets: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...],

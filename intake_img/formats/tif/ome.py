@@ -17,7 +17,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, UnitsError
 from intake_img.model.image import Coordinate
-from intake_img.model.units import canonical, convert, known_spacing
+from intake_img.model.units import canonical, convert, known_spacing, unit_or
 
 __all__ = ["OmeDocument", "OmeImage", "TiffData", "channel_metadata", "parse_ome", "unit_name"]
 
@@ -201,10 +201,12 @@ def _image(element: ElementTree.Element, pixels: ElementTree.Element) -> OmeImag
         sizes["c"] //= samples
     spacing, units = {}, {}
     for axis, key in _SIZES.items():
-        if (value := known_spacing(pixels.get(key))) is not None:
-            spacing[axis] = value
-        units[axis] = canonical(pixels.get(f"{key}Unit")) or _UNITS[axis]
-    times = _times(planes, sizes["t"], units["t"] if "t" in spacing else None)
+        unit = unit_or(pixels.get(f"{key}Unit"), _UNITS[axis])
+        if unit is not None:  # else a size in pixels, or a time in frames: unknown
+            units[axis] = unit
+            if (value := known_spacing(pixels.get(key))) is not None:
+                spacing[axis] = value
+    times = _times(planes, sizes["t"], units.get("t") if "t" in spacing else None)
     if times is not None:
         units["t"] = times[1]
     return OmeImage(element.get("Name") or "", order, sizes, samples, spacing, units, tuple(channels),
@@ -234,7 +236,9 @@ def _times(planes: Sequence[Mapping[str, str]], n: int, unit: str | None) -> tup
         t, delta = _integer(plane.get("TheT"), 0), plane.get("DeltaT")
         if delta is None or not 0 <= t < n:
             continue
-        own = canonical(plane.get("DeltaTUnit")) or _UNITS["t"]
+        own = unit_or(plane.get("DeltaTUnit"), _UNITS["t"])
+        if own is None:
+            return None
         unit = unit or own
         try:
             times[t] = convert(float(delta), own, unit)
