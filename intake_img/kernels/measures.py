@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "ranked",
     "tally",
     "tally_pixels",
+    "unused",
 ]
 
 ALL = (
@@ -98,6 +100,27 @@ def needs_thresholds(names: Iterable[str], rules: Conventions) -> bool:
     dependent = {"pearson_above", "pearson_below", "manders_tm1", "manders_tm2", "rwc1", "rwc2", "threshold1",
                  "threshold2", "n_above", "fraction_above"}  # fmt: skip
     return bool(dependent & set(names)) or (rules.overlap_region == "above" and any(n[:7] == "overlap" for n in names))
+
+
+def unused(names: Iterable[str], rules: Conventions, thresholds: bool, labels: bool) -> list[str]:
+    """Return the conventions that differ from their defaults but change none of the measures asked for.
+
+    Parameters
+    ----------
+    names : iterable of str
+    rules : Conventions
+    thresholds, labels : bool
+        Whether there are thresholds, and labels.
+    """
+    tm = {"manders_tm1", "manders_tm2", "n_above", "fraction_above"}
+    rwc, line = {"rwc1", "rwc2"} if labels else set(), {"slope", "intercept"}
+    users: dict[str, set[str]] = {"icq_zero": {"li_icq"}, "rwc_ranks": rwc, "fit": line}
+    if thresholds:
+        overlap = {"overlap", "overlap_k1", "overlap_k2"}
+        users |= {"above": {"pearson_above"}, "below": {"pearson_below"}, "overlap_region": overlap}
+        users |= {"manders_denominator": tm, "manders_comparison": tm}
+    given = [f.name for f in dataclass_fields(rules) if getattr(rules, f.name) != f.default]
+    return [name for name in given if not users.get(name, set()) & set(names)]
 
 
 def fields(names: Iterable[str], rules: Conventions, thresholds: bool) -> dict[str, tuple[str, ...]]:
@@ -524,7 +547,7 @@ def ranked(
     if wanted & {"rwc1", "rwc2"}:
         low = np.full(size, -np.inf)
         limit1, limit2 = low if t1 is None else t1, low if t2 is None else t2
-        rows = table.group if size > 1 else 0
+        rows = table.group if size != 1 else 0
         high_a, high_b = table.a >= limit1[rows], table.b >= limit2[rows]
         weighted = ranks.rank_product(table, high_a & high_b, pooled=rules.rwc_ranks == "all")
         for name, part, channel, high in (("rwc1", weighted[0], "a", high_a), ("rwc2", weighted[1], "b", high_b)):

@@ -241,6 +241,10 @@ def detect(
     checks.whole("num_sigma", num_sigma, 1)
     checks.number("sigma_ratio", sigma_ratio, 1, above=True)
     checks.number("overlap", overlap, 0, 1)
+    if method == "log" and sigma_ratio != 1.6:
+        raise ValueError(f"sigma_ratio={sigma_ratio!r} is for method='dog'; method='log' uses num_sigma scales")
+    if method == "dog" and num_sigma != 10:
+        raise ValueError(f"num_sigma={num_sigma!r} is for method='log'; method='dog' uses sigma_ratio")
     image = obj.img._first
     if "c" not in image.dims:
         obj = image.expand_dims("c")

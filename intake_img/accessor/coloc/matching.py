@@ -210,15 +210,14 @@ def _padded(
 
 
 def _present(scene: Scene, blobs: pd.DataFrame, channels: Any) -> list[Any]:
-    """Channels that have blobs, as the blobs name them, in the image's order."""
+    """Channels to match, with blobs or without, as the blobs name them, else as the image does; in its order."""
     found: dict[int, Any] = {}
     for name in blobs["channel"].unique():
         value = name.item() if isinstance(name, np.generic) else name
         found[scene.channel(value)] = value
-    if channels is not None:
-        wanted = {scene.channel(c) for c in checks.listed("channels", channels)}
-        found = {k: v for k, v in found.items() if k in wanted}
-    return [found[k] for k in sorted(found)]
+    numbered = bool(found) and all(isinstance(v, int) for v in found.values())
+    wanted = range(len(scene.channels)) if channels is None else map(scene.channel, checks.listed("channels", channels))
+    return [found.get(k, k if numbered else scene.channels[k]) for k in sorted(set(wanted))]
 
 
 def within(blobs: pd.DataFrame, roi: Any, scene: Scene | None = None) -> pd.DataFrame:
@@ -249,8 +248,8 @@ def _box(scene: Scene, roi: Any) -> np.ndarray:
 
 
 def _groups(blobs: pd.DataFrame, kept: list[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    if not kept:
-        yield (), blobs
+    if not kept or not len(blobs):
+        yield (np.nan,) * len(kept), blobs
         return
     for key, group in blobs.groupby(kept, sort=True):
         yield (key if isinstance(key, tuple) else (key,)), group

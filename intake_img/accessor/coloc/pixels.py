@@ -21,6 +21,7 @@ import xarray as xr
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.regions import Noting
 from intake_img.kernels import exact, joint, measures
 from intake_img.kernels.costes import METHODS, costes, otsu
 from intake_img.kernels.joint import Table
@@ -131,13 +132,42 @@ def measure(
     measures.fields(wanted, rules, limits is not None)
     if thresholds_from not in ("label", "image"):
         raise ValueError(f"thresholds_from={thresholds_from!r}: expected 'label' or 'image'")
+    options = _costes_options(options)
+    _refuse_unused(wanted, rules, limits, labels is not None, thresholds_from, options)
     mask, labels = scene.companion(mask, "mask"), scene.companion(labels, "labels")
     if labels is not None and labels.dtype.kind not in "iub":
-        raise TypeError(f"labels are {labels.dtype}: expected integers, one number for each region")
+        raise TypeError(
+            f"labels are {labels.dtype}: expected integers, one number for each region; of floats with NaN outside, "
+            "give labels.fillna(0).astype(int)"
+        )
     request = Request(tuple(chosen), wanted, limits, rules, labels is not None, scene.image.dtype,
-                      thresholds_from == "image", _costes_options(options))  # fmt: skip
-    results, method = _run(scene, request, mask, labels)
-    return _dataset(scene, request, results, method)
+                      thresholds_from == "image", options)  # fmt: skip
+    results, method, uncounted = _run(scene, request, mask, labels)
+    return _dataset(scene, request, results, method, uncounted)
+
+
+def _refuse_unused(
+    names: tuple[str, ...], rules: measures.Conventions, limits: Any, labelled: bool, source: str, options: Any
+) -> None:
+    """Refuse options that would change nothing."""
+    if limits is not None and not measures.needs_thresholds(names, rules):
+        raise ValueError(f"thresholds={limits!r}: {', '.join(names)} do not depend on thresholds; leave them out")
+    automatic = isinstance(limits, str) or (limits is not None and limits[0] == "fraction")
+    if source == "image" and not (automatic and labelled):
+        raise ValueError(
+            "thresholds_from='image' is for automatic thresholds (such as 'costes') of labels; leave it out"
+        )
+    if options and not (isinstance(limits, str) and limits.startswith("costes_cellprofiler")):
+        raise ValueError(
+            f"costes_options: {', '.join(options)} belong to CellProfiler's variants, "
+            "thresholds='costes_cellprofiler_fast' or 'costes_cellprofiler_faster'; leave them out"
+        )
+    if unused := measures.unused(names, rules, limits is not None, labelled):
+        needs = "labels, " if unused[0] == "rwc_ranks" else ""
+        raise ValueError(
+            f"{unused[0]}={getattr(rules, unused[0])!r} changes none of {', '.join(names)} without {needs}thresholds "
+            "or a measure that depends on it; leave it out"
+        )
 
 
 def _costes_options(given: Any) -> dict[str, Any]:
@@ -149,28 +179,30 @@ def _costes_options(given: Any) -> dict[str, Any]:
     return options
 
 
-def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str]:
-    """One result at each position: a list over pairs of (labels, measures)."""
+def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str, np.ndarray]:
+    """One result at each position, a list over pairs of (labels, measures); the method; labels without results."""
     channels = sorted({c for pair in request.pairs for c in pair})
     run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
     if request.dtype.kind in "biu":
         with contextlib.suppress(_TooManyPairs):
-            found = run(
+            found, uncounted = Noting(
                 partial(_select, request),
                 _added,
                 partial(_finish_counts, request),
                 collect=(partial(_counters, request.dtype, len(request.pairs), MOST_PAIRS), _count, _settle),
-            )
-            return found, "joint histogram of grey levels: exact"
+            ).run(run)
+            return found, "joint histogram of grey levels: exact", uncounted
     elif request.dtype.kind != "f":
         raise TypeError(f"the image is {request.dtype}: expected integers or floats")
     if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
-        found = run(
-            partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request)
-        )
-        return found, "all pixels: exact"
+        found, uncounted = Noting(
+            partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request),
+            every=request.dtype.kind == "f",
+        ).run(run)  # fmt: skip
+        return found, "all pixels: exact", uncounted
     method = f"exact sums; ranks and automatic thresholds from at most {LEVELS} equal bins of each channel"
-    return _stream(run, request), method
+    found, uncounted = _stream(run, request)
+    return found, method, uncounted
 
 
 # integers: joint histograms
@@ -319,13 +351,13 @@ def _finish_pixels(request: Request, pixels: list[Any], _: Any) -> list[Any]:
 # many floats: passes
 
 
-def _stream(run: Any, request: Request) -> np.ndarray:
+def _stream(run: Any, request: Request) -> tuple[np.ndarray, np.ndarray]:
     """Exact sums, and a histogram of equal bins for ranks and automatic thresholds; then, in a last pass, the sums that
     depend on means or thresholds."""
     size = len(request.pairs)
     ranked = {"spearman", "spearman_t", "kendall_tau", "rwc1", "rwc2"} & set(request.names)
     automatic = isinstance(request.thresholds, str) or (request.thresholds or ("",))[0] == "fraction"
-    first, bins = _first_passes(run, request, bool(ranked) or automatic)
+    first, bins, uncounted = _first_passes(run, request, bool(ranked) or automatic)
     plans = {}
     for place in np.ndindex(first.shape):
         plans[place] = [_plan(request, k, first[place][k], bins[place][k]) for k in range(size)]
@@ -333,7 +365,7 @@ def _stream(run: Any, request: Request) -> np.ndarray:
     out = np.empty(first.shape, object)
     for place in np.ndindex(first.shape):
         out[place] = [_assemble(request, plans[place][k], first[place][k], late[place][k]) for k in range(size)]
-    return out
+    return out, uncounted
 
 
 @dataclass(frozen=True)
@@ -354,18 +386,20 @@ class _Bins:
         return Table(numbers.group, a, b, numbers.count, numbers.ngroups)
 
 
-def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return (sums, lowest, highest values) of each pair at each position, and its bins, None where not wanted.
+def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (sums, lowest, highest values) of each pair at each position, its bins, None where not wanted, and labels
+    of which no pixel may count.
 
     Bins of integers are so many grey levels, a power of two, as make at most `LEVELS` bins of the whole range: they are
     found in the same pass. Those of floats are parts of the range, which must be known before.
     """
     size = len(request.pairs)
     small = request.dtype.kind in "iu" and request.dtype.itemsize <= 2
-    first = run(
+    first, uncounted = Noting(
         partial(_sums_first, request), _first_merge, _as_it_is,
         collect=(partial(_first_state, request, small and binned), _first_add, _first_settle),
-    )  # fmt: skip
+        every=request.dtype.kind == "f",
+    ).run(run)  # fmt: skip
     bins = np.empty(first.shape, object)
     packed = None
     if binned and not small:
@@ -382,7 +416,7 @@ def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray,
             elif counter is not None:
                 lowest = joint.code_of(request.dtype)[0]
                 bins[place][k] = _Bins(_packed(counter), np.full(2, lowest - 0.5), np.exp2(counter.shifts))
-    return first, bins
+    return first, bins, uncounted
 
 
 def _as_it_is(value: Any, _: Any) -> Any:
@@ -527,7 +561,7 @@ def _assemble(request: Request, plan: _Plan, first: Any, late: Any) -> Any:
 # the result
 
 
-def _dataset(scene: Scene, request: Request, results: np.ndarray, method: str) -> xr.Dataset:
+def _dataset(scene: Scene, request: Request, results: np.ndarray, method: str, uncounted: np.ndarray) -> xr.Dataset:
     pairs, names = request.pairs, request.names
     dims: tuple[str, ...] = (*scene.lead, "pair")
     coords = scene.lead_coords() | scene.pair_coords(pairs)
@@ -535,7 +569,7 @@ def _dataset(scene: Scene, request: Request, results: np.ndarray, method: str) -
     labels = None
     if request.labelled:
         found = [groups for r in results.ravel() for groups, _ in r]
-        labels = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        labels = np.unique(np.concatenate([uncounted, *found]))
         dims, shape = (*dims, "label"), (*shape, len(labels))
         coords["label"] = labels
     arrays = {name: np.full(shape, np.nan) for name in names}
@@ -579,7 +613,7 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
             )
     if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
         return run(partial(_gather, request), partial(_concatenate, 1), _table_of_pixels)
-    _, bins = _first_passes(run, request, True)
+    _, bins, _ = _first_passes(run, request, True)
     tables = np.empty(bins.shape, object)
     for place in np.ndindex(bins.shape):
         tables[place] = bins[place][0].centres(bins[place][0].numbers())

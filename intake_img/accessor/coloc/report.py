@@ -73,7 +73,12 @@ def report(
         pages.append((name, obj))
     table = pd.concat(tables, ignore_index=True)
     table.attrs = attrs
-    figures = (_figure(name, obj, pair, thresholds, mask) for name, obj in pages for pair in Scene(obj).pairs(pairs))
+    figures = (
+        _figure(name, obj, pair, thresholds, mask)
+        for name, obj in pages
+        for pair in Scene(obj).pairs(pairs)
+        if Scene(obj).image.size
+    )
     whole = path.with_name(f".{path.name}.part")
     try:
         shown = table.drop(columns=["channel1", "channel2"])
@@ -91,6 +96,9 @@ def table_of(name: str, obj: Any, pairs: Any, **options: Any) -> pd.DataFrame:
     except (ValueError, TypeError) as error:
         error.args = (f"{name}: {error}",)
         raise
+    if empty := [a for a, n in found.sizes.items() if n == 0]:  # an image without positions or labels keeps a row
+        found = found.drop_vars([n for n, c in found.coords.items() if {*c.dims} & {*empty}])
+        found = found.pad(dict.fromkeys(empty, (0, 1)))
     table = found.to_dataframe().reset_index()
     table.insert(0, "image", name)
     table.attrs = found.attrs

@@ -153,7 +153,16 @@ def patches(
         sample, n=n, locality=locality, weights=weights, labels=labels, balance=balance, centers=centers, table=table
     )
     chosen, meaning = _map(sample, datasets, made, weights, mask, labels, lengths, iterated)
-    share, cover = _coverage(sample, datasets, made, mask, min_coverage, lengths, iterated)
+    share, cover = _coverage(
+        sample,
+        datasets,
+        made,
+        mask,
+        min_coverage,
+        lengths,
+        iterated,
+        "weights" if weights is not None else "" if labels is None else "labels",
+    )
     order = tuple(lengths[a] for a in axes)
     halos = tuple(margin[a] for a in axes)
     law = Law(
@@ -162,6 +171,8 @@ def patches(
         _places(sample, centers, table, axes, iterated, order, halos, made, units),
         1 if locality is None else integer("locality", locality, 1),
     )  # fmt: skip
+    if not (any(margin.values()) or "pad" in edges.values() or paired or coarser):
+        _refuse_padding(pad_mode, fill_value, edges)
     modes = per_axis("pad_mode", pad_mode, axes, "constant", lambda name, v: choice(name, v, MODES))
     filters = (where,) if callable(where) else tuple(where)
     found = Patches(made, law, Padding(modes, _fill(fill_value)), [as_filter(f) for f in filters], cover, share)
@@ -252,6 +263,16 @@ def _refuse_unused(sample: str, **given: Any) -> None:
             raise ValueError(f"sample={sample!r} needs {name}=")
 
 
+def _refuse_padding(pad_mode: Any, fill_value: Any, edges: Mapping[str, str]) -> None:
+    """Refuse what fills pixels beyond the image where no patch reaches beyond it."""
+    for name, value, default in (("pad_mode", pad_mode, "constant"), ("fill_value", fill_value, 0)):
+        if isinstance(value, Mapping) or value != default:
+            raise ValueError(
+                f"{name}={value!r} fills what lies beyond the image, but no patch reaches there with "
+                f"edge={'/'.join(dict.fromkeys(edges.values()))!r}: pass edge='pad' or halo="
+            )
+
+
 def _fill(fill: Any) -> Any:
     if isinstance(fill, Mapping):
         return dict(fill)
@@ -302,13 +323,17 @@ def _map(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source],
 
 
 def _coverage(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source], mask: Any,
-              min_coverage: float | None, size: Mapping[str, int], over: Sequence[str],
+              min_coverage: float | None, size: Mapping[str, int], over: Sequence[str], mapped: str,
               ) -> tuple[float, tuple[Layer, ...] | None]:  # fmt: skip
     if mask is None:
         if min_coverage is not None:
             raise ValueError(f"min_coverage={min_coverage!r}: of what? give mask=")
         return 0.0, None
     if min_coverage is None and sample == "weighted":
+        if mapped:
+            raise ValueError(
+                f"mask= and {mapped}=: give one map, or say how much of a patch the mask must cover (min_coverage=)"
+            )
         return 0.0, None
     share = number("min_coverage", 0.25 if min_coverage is None else min_coverage, 0, 1)
     return share, _layers("mask", mask, datasets, sources, size, over)

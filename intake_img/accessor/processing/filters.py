@@ -93,6 +93,9 @@ class Filters:
         0.283
         """
 
+        if radius is not None and truncate != 4.0:
+            raise ValueError(f"truncate={truncate!r} and radius={radius!r}: give one of them")
+
         def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
             sigmas = pixels("sigma", sigma, array, axes, units=units, absent=0.0, whole=False)
             orders = per_axis("order", order, axes, 0, lambda n, v: integer(n, v, 0))
@@ -423,6 +426,8 @@ def _call(name: str, **options: Any) -> Filter:
 def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
     known = MODES[choice("mode", mode, tuple(MODES))]
     value = number("cval", cval)
+    if value and known != "constant":
+        raise ValueError(f"cval={cval!r} is for mode='constant'; mode={mode!r} does not use it")
 
     def change(array: xr.DataArray) -> xr.DataArray:
         axes = neighbourhood(array, dims)

@@ -172,6 +172,8 @@ class Geometry:
             limits = number("limits[0]", limits[0]), number("limits[1]", limits[1])
             if not limits[0] < limits[1]:
                 raise ValueError(f"limits={limits!r}: the first must be less than the second")
+            if (p_min, p_max) != (0.1, 99.9) or by != ("c",):
+                raise ValueError(f"limits={limits!r} stand in place of percentiles: leave p_min, p_max and by out")
         axes = () if by is None else axis_names("by", by)
         if by not in (None, ("c",)):
             every = tuple(map(str, self._first.dims))
