@@ -16,6 +16,7 @@ import xarray as xr
 import intake_img
 from intake_img.accessor.coloc import Coloc, detect_blobs
 from intake_img.accessor.coloc.report import report
+from intake_img.accessor.patches import Patches
 from intake_img.accessor.patches.filters import mean_std
 from intake_img.accessor.processing import Processing
 from intake_img.kernels.measures import ALL, Conventions
@@ -58,7 +59,7 @@ def same(one, two):
         return one.equals(two)
     if isinstance(one, xr.DataTree):
         return one.equals(two)
-    if isinstance(one, intake_img.Patches):
+    if isinstance(one, Patches):
         first, second = (p.table for p in (one, two))
         if not first.equals(second) or one.variables != two.variables or one.dims != two.dims:
             return False
@@ -91,7 +92,6 @@ def shifts():
 
 
 MASKED = {"mask": "roi", "labels": "cells", "pairs": ("B", "A")}
-SHARED = MASKED | dict.fromkeys(())
 COLOC = {
     "measure": ((), {}, MASKED | {
         "measures": "n", "thresholds": 100, "thresholds_from": "image", "costes_options": {"scale": 100},
@@ -143,13 +143,13 @@ def check(call, base, option, value):
 
     expected = call(**base)
     try:
-        found = call(**base | {option: value})
+        ignored = same(expected, call(**base | {option: value}))
     except REFUSED as error:
         assert option in str(error), f"the error does not name {option}: {error}"  # noqa: PT017
         return
     finally:
         plt.close("all")
-    assert not same(expected, found), f"{option}={value!r} is accepted and ignored"
+    assert not ignored, f"{option}={value!r} is accepted and ignored"
 
 
 @pytest.mark.parametrize(("name", "option"), [(n, o) for n, (_, _, options) in COLOC.items() for o in options])
@@ -229,18 +229,23 @@ def weights():
     return xr.DataArray(found, dims=("y", "x"))
 
 
+def coarse():
+    coords = {a: 0.25 + np.arange(n) for a, n in (("y", 10), ("x", 12))}
+    return xr.DataArray(np.ones((2, 2, 10, 12)), dims=tuple("tcyx"), coords=coords, name="low")
+
+
 SAMPLES = {
     "grid": {}, "random": {"n": 9}, "stratified": {}, "weighted": {"n": 9, "weights": weights()},
-    "centers": {"centers": pd.DataFrame({"y": [3, 9], "x": [4, 12]})},
-    "fixed": {"table": pd.DataFrame({"y0": [2, 8], "x0": [3, 10]})},
+    "centers": {"centers": pd.DataFrame({"t": 0, "y": [3, 9], "x": [4, 12]})},
+    "fixed": {"table": pd.DataFrame({"t0": 0, "y0": [2, 8], "x0": [3, 10]})},
 }  # fmt: skip
 PATCHES = {
     "sample": "random", "n": 5, "seed": 4, "locality": 3, "step": 3, "overlap": 2, "halo": 2, "units": "physical",
-    "edge": "pad", "pad_mode": "reflect", "fill_value": 9, "over": ["t"], "variables": ["image", "roi"],
-    "paired": {"other": weights()}, "levels": [xr.DataArray(np.ones((2, 2, 10, 12)), dims=tuple("tcyx"))],
+    "edge": "pad", "pad_mode": "reflect", "fill_value": 9, "over": [], "variables": ["image", "roi"],
+    "paired": {"other": weights()}, "levels": [coarse()],
     "weights": "roi", "mask": weights(), "labels": "roi", "balance": {1: 2.0}, "min_coverage": 0.5,
-    "where": mean_std(160), "centers": pd.DataFrame({"y": [4.0], "x": [5.0]}),
-    "table": pd.DataFrame({"y0": [1], "x0": [2]}),
+    "where": mean_std(160), "centers": pd.DataFrame({"t": [0], "y": [4.0], "x": [5.0]}),
+    "table": pd.DataFrame({"t0": [0], "y0": [1], "x0": [2]}),
 }  # fmt: skip
 SEEDLESS = {"grid", "centers", "fixed"}
 """Here the seed is that of the order of batches."""
@@ -259,10 +264,6 @@ def test_options_of_patches(ds, sample, option):
     image.image.values[0, 0] += np.arange(20, dtype="u2")[:, None] * 7
     base = {"sample": sample, "variables": "image"} | SAMPLES[sample]
     value = "grid" if option == "sample" != sample and sample == "random" else PATCHES[option]
-    if option == "over":
-        image = image.isel(t=[0]).expand_dims(i=2)
-    if option == "levels":
-        value = [value[0]]
     size = {"y": 6, "x": 6}
     check(lambda **kw: intake_img.patches(image, size, **kw), base, option, value)
 
@@ -310,7 +311,11 @@ def test_options_of_filters(name, option):
             continue
         if "footprint" in more:
             base.pop("size", None)
-        value = VALUES[option]
+        value = "wrap" if option == "mode" else VALUES[option]
+        if option == "origin" and name in ("grey_opening", "white_tophat"):
+            pytest.skip("as in scipy, the second pass undoes the shift of the first")
+        if option == "cval" and name in ("maximum_filter", "grey_dilation"):
+            value = 255
         if option == "sigma" and name == "threshold_local" and more.get("method") == "median":
             value = 3.0
         check(lambda **kw: getattr(image.img, name)(**kw), base | more, option, value)
@@ -318,10 +323,10 @@ def test_options_of_filters(name, option):
 
 OTHERS = {
     "pyramid": ({}, {"factors": (2,), "method": "nearest"}),
-    "rescale": ({"scale": 0.7}, {"spacing": 0.4, "order": 0, "anti_aliasing": False, "output_dtype": "f8"}),
+    "rescale": ({"scale": 0.4}, {"spacing": 0.4, "order": 0, "anti_aliasing": False, "output_dtype": "f8"}),
     "normalize": ({}, {"p_min": 5, "p_max": 80, "by": None, "limits": (3, 90), "clip": False, "output_dtype": "f8"}),
     "clip": ({"min": 5}, {"max": 100}),
-    "enhance_contrast": ({}, {"clip_limit": 0.1, "kernel_size": 4, "nbins": 16}),
+    "enhance_contrast": ({"kernel_size": 8}, {"clip_limit": 0.5, "kernel_size": 4, "nbins": 16}),
     "rolling_ball": ({"radius": 3}, {"units": "physical", "dims": "x"}),
     "subtract_background": ({"radius": 3}, {"units": "physical", "dims": "x"}),
     "label": ({}, {"connectivity": 2, "dims": "x"}),

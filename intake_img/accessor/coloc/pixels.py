@@ -199,10 +199,16 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
             partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request),
             every=request.dtype.kind == "f",
         ).run(run)  # fmt: skip
-        return found, "all pixels: exact", uncounted
+        return found, "all pixels: exact" + _rounded(request.dtype), uncounted
     method = f"exact sums; ranks and automatic thresholds from at most {LEVELS} equal bins of each channel"
+    method += _rounded(request.dtype)
     found, uncounted = _stream(run, request)
     return found, method, uncounted
+
+
+def _rounded(dtype: np.dtype) -> str:
+    """What the method says of integers that float64 may not hold."""
+    return " for values up to 2**53; approximate beyond (rounded to float64)" if dtype.str[1:] in ("i8", "u8") else ""
 
 
 # integers: joint histograms
