@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["XarrayObject", "batch_axes", "each_image", "first_image", "gridded", "image_axes", "images",
-           "is_categorical", "is_image", "joined", "lacking_plane", "lazy", "reduced", "spatial_axes",
-           "with_data"]  # fmt: skip
+           "is_categorical", "is_image", "joined", "lacking_plane", "lazy", "reduced", "sized",
+           "spatial_axes", "with_data"]  # fmt: skip
 
 XarrayObject = TypeVar("XarrayObject", xr.Dataset, xr.DataArray)
 
@@ -163,6 +163,7 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
 
     data = _data(array.variable)
     if hasattr(data, "dask"):
+        sized(array)
         return data
     if isinstance(data, Pixels):
         return data.dask()
@@ -171,6 +172,15 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
     pixels = Pixels(Pixels.of(data).reader, data.shape, data.dtype, tiles)
     chunks = pixels.auto_chunks()
     return da.from_array(np.asarray(data), chunks=chunks, name=False, meta=np.empty((0,) * data.ndim, data.dtype))
+
+
+def sized(array: xr.DataArray) -> None:
+    """Raise a ValueError if dask does not know the length of an axis."""
+    if unknown := [str(d) for d, n in zip(array.dims, array.shape, strict=True) if n != n]:
+        raise ValueError(
+            f"the length of axis {unknown[0]!r} is not known, as after selecting by a lazy mask: call "
+            "image.data.compute_chunk_sizes() first"
+        )
 
 
 def with_data(array: xr.DataArray, data: Any, dims: Sequence[str] | None = None,

@@ -1,10 +1,10 @@
-"""Differences of integers of 64 bits, exact or refused: numpy has no wider integer to promote them to."""
+"""Differences and sums of integers of 64 bits, exact or refused: numpy has no wider integer to promote them to."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["checked_difference"]
+__all__ = ["checked_difference", "checked_sum"]
 
 _LOW = 0xFFFFFFFF
 
@@ -39,6 +39,25 @@ def checked_difference(a: np.ndarray, b: np.ndarray | np.integer) -> np.ndarray:
             "subtract from floats, image.astype(float), if rounding is no matter"
         )
     return (high << 32) | (low & _LOW)
+
+
+def checked_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``a + b``, two arrays of one dtype.
+
+    Raises
+    ------
+    OverflowError
+        If an integer of this dtype cannot hold a sum.
+    """
+    total = a + b
+    if total.dtype.kind in "iu":
+        wrong = (b >= 0) != (total >= a)
+        if wrong.any():
+            raise OverflowError(
+                f"a sum of two integers is beyond {total.dtype}, the widest integer there is; convert the image "
+                "first, image.astype(float), if rounding is no matter"
+            )
+    return total
 
 
 def _halves(x: np.ndarray | np.integer) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,19 @@ Every function fills `output`, whose dtype is that of the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["box_filter", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
+__all__ = ["LINEAR", "box_filter", "by_parts", "padded", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
+
+LINEAR = ("convolve", "correlate", "gaussian_filter", "gaussian_laplace", "laplace", "prewitt", "sobel",
+          "uniform_filter")  # fmt: skip
+"""Filters that act on real and imaginary parts alike."""
+
+PADS = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}
+"""Names of modes for `numpy.pad`."""
 
 SLAB = 2**15
 """Pixels of a part that is filtered at once."""
@@ -43,6 +50,15 @@ def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mo
     output[...] = current
 
 
+def padded(image: np.ndarray, reach: Sequence[tuple[int, int]], mode: str, cval: float) -> np.ndarray:
+    """Return an image with what lies beyond its edges, `reach` pixels before and after along each axis."""
+    if not any(any(r) for r in reach):
+        return image
+    options: dict[str, Any] = {"constant_values": image.dtype.type(cval)} if mode == "constant" else {}
+    pad: Any = np.pad
+    return pad(image, reach, PADS[mode], **options)
+
+
 def slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
     """Cut an array across `axis` into parts whose lines stay in the cache; along lines nothing is cut."""
     across = len(shape) - 1 if axis < len(shape) - 1 else 0
@@ -57,13 +73,57 @@ def slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
 
 def uniform_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mode: str, cval: float = 0.0,
                    origin: Sequence[int] | int = 0) -> None:  # fmt: skip
-    """Average over boxes: as scipy does it for integers, whose sums are exact, and with `box_filter` for floats."""
+    """Average over boxes: as scipy does it for integers whose sums float64 holds, exactly for larger ones, and with
+    `box_filter` for floats.
+    """
     from scipy import ndimage
 
-    if image.dtype.kind in "iub" and output.dtype.kind in "iub":
+    if image.dtype.kind not in "iub" or output.dtype.kind not in "iub":
+        box_filter(image, output, size=size, mode=mode, cval=cval, origin=origin)
+    elif _sums_held(image, max(size, default=1), cval if mode == "constant" else 0):
         ndimage.uniform_filter(image, size, output, mode, cval, origin)
     else:
-        box_filter(image, output, size=size, mode=mode, cval=cval, origin=origin)
+        _exact_box(image, output, size, mode, cval, [origin] * image.ndim if isinstance(origin, int) else origin)
+
+
+def _sums_held(image: np.ndarray, n: int, cval: float) -> bool:
+    """Whether float64 holds every sum of n values."""
+    if image.dtype.itemsize < 8 or not image.size:
+        return True
+    return n * max(int(image.max()), -int(image.min()), abs(cval)) <= 2**53
+
+
+def _exact_box(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float,
+               origins: Sequence[int]) -> None:  # fmt: skip
+    """Average integers of 64 bits over boxes, axis by axis, each mean truncated towards zero as scipy's are."""
+    info = np.iinfo(image.dtype)
+    if mode == "constant" and not (float(cval).is_integer() and info.min <= cval <= info.max):
+        raise ValueError(f"cval={cval!r}: beside integers beyond 2**53 expected an integer that {image.dtype} holds")
+    current = image
+    for axis, (n, shift) in enumerate(zip(size, origins, strict=True)):
+        if n > 1:
+            before = n // 2 + shift
+            reach = [(before, n - 1 - before) if k == axis else (0, 0) for k in range(image.ndim)]
+            current = _truncated_means(padded(current, reach, mode, cval), n, axis)
+    output[...] = current.astype(output.dtype)
+
+
+def _truncated_means(values: np.ndarray, n: int, axis: int) -> np.ndarray:
+    """Return the mean of every n neighbours: of ``x = q n + r`` the sum is ``n sum(q) + sum(r)``."""
+    parts = np.divmod(np.moveaxis(values, axis, -1), values.dtype.type(n))
+    whole, rest = (np.lib.stride_tricks.sliding_window_view(p, n, axis=-1).sum(-1, dtype=p.dtype) for p in parts)
+    more, rest = np.divmod(rest, values.dtype.type(n))
+    floor = whole + more
+    return np.moveaxis(floor + ((floor < 0) & (rest != 0)).astype(floor.dtype), -1, axis)
+
+
+def by_parts(image: np.ndarray, output: np.ndarray, *, func: Callable[..., Any], **options: Any) -> None:
+    """Filter the real and the imaginary part of a complex image with a linear filter."""
+    cval = options.pop("cval", 0.0)
+    for name, beyond in (("real", cval), ("imag", 0.0)):
+        part = np.empty(image.shape, output.real.dtype)
+        func(np.ascontiguousarray(getattr(image, name)), part, cval=beyond, **options)
+        getattr(output, name)[...] = part
 
 
 def scipy_filter(image: np.ndarray, output: np.ndarray, *, name: str, **options: Any) -> None:

@@ -2,8 +2,11 @@
 
 `scipy.ndimage` sorts the window of every pixel. Here shifted copies of the image are compared with each other, many
 pixels at once: extrema by doubling the window along each axis, ranks by a sorting network [1]_ of which only what leads
-to the wanted rank is run. Only values are moved, so the results are scipy's to the last bit. What the order of
-comparisons could tell (NaN, negative zeros), what scipy rounds (integers of 64 bits) and large windows are left to it.
+to the wanted rank is run. Only values are moved, so the results are scipy's to the last bit. Inputs where
+the order of comparisons matters (NaN, negative zeros) and large windows are handled by scipy.
+
+scipy compares in float64, which rounds integers beyond 2**53. There the filters act on the ranks of the values among
+all values of the image, and the values are put back.
 
 References
 ----------
@@ -20,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.kernels.filters import slabs
+from intake_img.kernels.filters import padded, slabs
 
 __all__ = ["FILTERS", "network", "ranked"]
 
-PADS = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}
 LARGEST = 121
 """Pixels of the largest window whose ranks a network finds."""
 CACHE = 2**19
@@ -34,7 +36,7 @@ CACHE = 2**19
 def _simple(image: np.ndarray, output: np.ndarray, mode: str, cval: float) -> bool:
     """Whether comparing whole arrays gives what scipy gives."""
     dtype = image.dtype
-    if dtype.kind not in "biuf" or (dtype.kind in "iu" and dtype.itemsize == 8) or not image.size:
+    if dtype.kind not in "biuf" or not image.size:
         return False
     if not np.can_cast(dtype, output.dtype, "safe"):
         return False
@@ -49,19 +51,32 @@ def _simple(image: np.ndarray, output: np.ndarray, mode: str, cval: float) -> bo
     return not (np.isnan(np.min(image)) or bool(np.any((image == 0) & np.signbit(image))))
 
 
+def _rounded(image: np.ndarray) -> bool:
+    """Whether float64 does not hold all values of an image of integers."""
+    wide = image.dtype.kind in "iu" and image.dtype.itemsize == 8 and image.size > 0
+    return wide and max(int(image.max()), -int(image.min())) > 2**53
+
+
+def _by_scipy(name: str, image: np.ndarray, output: np.ndarray, *first: Any, cval: float, **options: Any) -> None:
+    """Call a filter of scipy that picks values, with ranks of values where float64 would round the values."""
+    from scipy import ndimage
+
+    func = getattr(ndimage, name)
+    if not _rounded(image):
+        func(image, *first, output=output, cval=cval, **options)
+        return
+    info = np.iinfo(image.dtype)
+    beyond = min(max(int(cval), int(info.min)), int(info.max))  # a fraction does not change the order
+    values, rank = np.unique(np.append(image.ravel(), image.dtype.type(beyond)), return_inverse=True)
+    ranks = rank[:-1].reshape(image.shape).astype(np.float64)
+    output[...] = values[func(ranks, *first, cval=float(rank[-1]), **options).astype(np.intp)]
+
+
 def _held(value: float, dtype: np.dtype) -> bool:
     if dtype.kind == "b":
         return value in (0, 1)
     info = np.iinfo(dtype)
     return bool(info.min <= value <= info.max)
-
-
-def _padded(image: np.ndarray, reach: Sequence[tuple[int, int]], mode: str, cval: float) -> np.ndarray:
-    if not any(any(r) for r in reach):
-        return image
-    options: dict[str, Any] = {"constant_values": image.dtype.type(cval)} if mode == "constant" else {}
-    pad: Any = np.pad
-    return pad(image, reach, PADS[mode], **options)
 
 
 def _origins(origin: int | Sequence[int], ndim: int) -> list[int]:
@@ -82,7 +97,7 @@ def _extremum(compare: np.ufunc, image: np.ndarray, output: np.ndarray, size: Se
             reach[axis] = (before, n - 1 - before)
             made = np.empty(image.shape, image.dtype)
             for part in slabs(image.shape, axis):
-                made[part] = _run_of(compare, _padded(current[part], reach, mode, cval), n, axis)
+                made[part] = _run_of(compare, padded(current[part], reach, mode, cval), n, axis)
             current = made
     output[...] = current
 
@@ -158,7 +173,7 @@ def ranked(image: np.ndarray, output: np.ndarray, window: np.ndarray, rank: int,
     offsets = np.argwhere(window)
     before = [n // 2 + o for n, o in zip(window.shape, origins, strict=True)]
     reach = [(b, n - 1 - b) for b, n in zip(before, window.shape, strict=True)]
-    padded = _padded(image, reach, mode, cval)
+    surrounded = padded(image, reach, mode, cval)
     steps = network(len(offsets), rank)
     line = max(1, math.prod(image.shape[1:])) * image.dtype.itemsize * (len(offsets) + 1)
     rows = max(1, CACHE // line)
@@ -167,7 +182,7 @@ def ranked(image: np.ndarray, output: np.ndarray, window: np.ndarray, rank: int,
         held = np.empty((len(offsets) + 1, n, *image.shape[1:]), image.dtype)
         for k, offset in enumerate(offsets):
             shift = tuple(slice(o, o + m) for o, m in zip(offset[1:], image.shape[1:], strict=True))
-            held[k] = padded[(slice(start + offset[0], start + offset[0] + n), *shift)]
+            held[k] = surrounded[(slice(start + offset[0], start + offset[0] + n), *shift)]
         output[start : start + n] = _selected(list(held), steps, rank)
 
 
@@ -192,8 +207,6 @@ def _selected(values: list[np.ndarray], steps: Sequence[tuple[int, int, bool, bo
 
 def _ranking(image: np.ndarray, output: np.ndarray, name: str, argument: Any, size: Any, footprint: Any, mode: str,
              cval: float, origin: Any) -> None:  # fmt: skip
-    from scipy import ndimage
-
     window = np.ones(size, bool) if footprint is None else footprint
     n = int(window.sum())
     rank = n // 2
@@ -209,7 +222,7 @@ def _ranking(image: np.ndarray, output: np.ndarray, name: str, argument: Any, si
     origins = _origins(origin, image.ndim)
     if image.ndim == 1:  # scipy's way with single lines takes no heed of holes in the footprint
         image, output, window, origins = image[None], output[None], window[None], [0, *origins]
-    getattr(ndimage, name)(image, *first, footprint=window, output=output, mode=mode, cval=cval, origin=origins)
+    _by_scipy(name, image, output, *first, footprint=window, mode=mode, cval=cval, origin=origins)
 
 
 def median_filter(image: np.ndarray, output: np.ndarray, *, mode: str, cval: float, origin: Any, size: Any = None,
@@ -241,11 +254,16 @@ STAGES: dict[str, tuple[np.ufunc, ...]] = {
 def extreme_filter(image: np.ndarray, output: np.ndarray, *, name: str, mode: str, cval: float, origin: Any,
                    size: Any = None, footprint: Any = None) -> None:  # fmt: skip
     """See the filter of this name in `scipy.ndimage`, one of `STAGES`."""
-    from scipy import ndimage
-
     if size is None or not _simple(image, output, mode, cval) or (name.endswith("hat") and image.dtype != output.dtype):
         given = {"size": size} if footprint is None else {"footprint": footprint}
-        getattr(ndimage, name)(image, output=output, mode=mode, cval=cval, origin=origin, **given)
+        given |= {"mode": mode, "cval": cval, "origin": origin}
+        picks = f"grey_{'opening' if name[0] == 'w' else 'closing'}" if name.endswith("hat") else name
+        if picks == name or not _rounded(image):
+            _by_scipy(name, image, output, **given)
+            return
+        picked = np.empty_like(image)
+        _by_scipy(picks, image, picked, **given)
+        output[...] = image - picked if name == "white_tophat" else picked - image
         return
     origins = _origins(origin, image.ndim)
     mirrored = [-o - (n % 2 == 0) for o, n in zip(origins, size, strict=True)]

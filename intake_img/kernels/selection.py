@@ -22,12 +22,12 @@ def levels(dtype: np.dtype) -> int:
 
 
 def _keys(values: np.ndarray) -> np.ndarray:
-    """Return unsigned integers that sort as the values do; NaN is left out."""
+    """Return unsigned integers that sort as the values do; NaN and infinities are left out."""
     values = values.ravel()
     unsigned = np.dtype(f"u{values.itemsize}")
     top = unsigned.type(1 << (8 * values.itemsize - 1))
     if values.dtype.kind == "f":
-        values = values[~np.isnan(values)] + values.dtype.type(0)  # -0.0 becomes 0.0
+        values = values[np.isfinite(values)] + values.dtype.type(0)  # -0.0 becomes 0.0
         bits = values.view(unsigned)
         return np.where(bits & top, ~bits, bits | top)
     bits = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).view(unsigned)
@@ -106,12 +106,23 @@ def refined(counts: np.ndarray, state: np.ndarray | None, percentiles: Sequence[
 
 
 def interpolated(state: np.ndarray, dtype: np.dtype, percentiles: Sequence[float]) -> np.ndarray:
-    """Return the percentiles, interpolated as `numpy.percentile` does by default, as float64; NaN if of nothing."""
+    """Return the percentiles, interpolated as `numpy.percentile` does by default, as float64; NaN if of nothing.
+
+    Raises
+    ------
+    OverflowError
+        If float64 does not hold a percentile of integers.
+    """
     n = int(state[-1, 0])
     if not n:
         return np.full(len(percentiles), np.nan)
     own = np.dtype("u1") if dtype.kind == "b" else dtype.newbyteorder("=")
     found = [_value(int(key), own) for key in state[:-1, 0]]
+    if own.kind in "iu" and max(map(abs, found)) > 2**53:
+        raise OverflowError(
+            f"percentiles of {own} up to {max(map(abs, found)):.0f}: float64 holds integers up to 2**53; subtract an "
+            "offset first (.img.subtract), or convert with .astype(float)"
+        )
     out = []
     for p, low, high in zip(percentiles, found[::2], found[1::2], strict=True):
         place = p / 100 * (n - 1)

@@ -5,6 +5,7 @@ How far each filter looks is known here; `intake_img.accessor.processing.engine`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis
 from intake_img.accessor.lengths import pixels
-from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.processing.engine import halo, merged
 from intake_img.accessor.variables import each_image, lazy, with_data
 from intake_img.kernels import filters as kernels
 from intake_img.kernels.images import EachImage
@@ -32,6 +33,11 @@ TWICE = ("grey_opening", "grey_closing", "white_tophat", "black_tophat")
 PIXELWISE = ("convolve", "correlate", *ORDERED)
 """Filters that do not go along columns."""
 
+LARGE = 24
+"""Pixels around one from which on a window is large."""
+ROOM = 2**26
+"""Bytes of the largest piece of an image that chunks are merged to."""
+
 Depth = dict[str, tuple[int, int]]
 Filter = Callable[..., Any]
 Build = Callable[[xr.DataArray, tuple[str, ...]], tuple[Filter, Depth]]
@@ -47,7 +53,12 @@ class Filters:
     says its own unit (``"300 nm"``, a quantity of pint or astropy) is read in that unit in any case.
     The result is lazy, has the dtype of the image (scipy's integers are truncated after each axis) unless
     `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk. Chunks
-    smaller than the halo are merged.
+    smaller than the halo are merged; those of large windows are merged until most of what is filtered is kept.
+
+    What scipy computes in float64 does not hold integers beyond 2**53. Filters that pick values (medians, ranks,
+    extrema) and means of boxes of integers are exact there nevertheless; others agree with scipy, which rounds.
+    Results that the dtype does not hold wrap around as in scipy: give `output_dtype`. Complex images are filtered in
+    their real and imaginary parts, by the filters that are linear.
     """
 
     _obj: Any
@@ -423,6 +434,30 @@ def _call(name: str, **options: Any) -> Filter:
     return partial(own[name], **options) if name in own else partial(kernels.scipy_filter, name=name, **options)
 
 
+def _checked(name: str, dtype: np.dtype, output: np.dtype) -> None:
+    """Raise if scipy does not filter such images."""
+    for what, d in (("image has", dtype), ("output_dtype is", output)):
+        plain = d.kind in "biu" or d in (np.float32, np.float64)
+        if not plain and not (d in (np.complex64, np.complex128) and name in kernels.LINEAR):
+            advice = (
+                "filter a part or the magnitude: image.real, image.imag, abs(image)" if d.kind == "c" else
+                "convert it with .astype('float32') (or float64)"
+            )  # fmt: skip
+            raise TypeError(f"{name}: the {what} dtype {d}; expected bool, integers, float32 or float64; {advice}")
+    if (dtype.kind == "c") != (output.kind == "c"):
+        raise TypeError(f"{name}: output_dtype={output} for an image of {dtype}: expected both complex, or neither")
+
+
+def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """Return how long chunks should be for a large window, so that what is filtered is mostly kept."""
+    large = {k: sum(d) for k, d in depth.items() if sum(d) >= LARGE}
+    rest = math.prod(max(c, default=1) for k, c in enumerate(data.chunks) if k not in large) * data.dtype.itemsize
+    for times in (4, 3, 2, 1):
+        if rest * math.prod((times + 1) * n for n in large.values()) <= ROOM:
+            return {k: max(times * n, *depth[k]) for k, n in large.items()}
+    return {}
+
+
 def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
     known = MODES[choice("mode", mode, tuple(MODES))]
     value = number("cval", cval)
@@ -436,16 +471,18 @@ def _filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: A
         elif callable(output_dtype) and not isinstance(output_dtype, type):
             dtype = np.dtype(output_dtype(array.dtype))
         else:
-            dtype = data_type("output_dtype", output_dtype, "biuf")
-        for what, d in (("image has", array.dtype), ("output_dtype is", dtype)):
-            if d.kind not in "biuf" or (d in (np.float16, np.longdouble) and d != np.float64):
-                raise TypeError(f"{name}: the {what} dtype {d}; scipy.ndimage filters bool, integers, float32, float64")
+            dtype = data_type("output_dtype", output_dtype, "biufc")
+        _checked(name, array.dtype, dtype)
         func, depth = build(array, axes)
+        if array.dtype.kind == "c":
+            func = partial(kernels.by_parts, func=func)
         places = [array.get_axis_num(a) for a in axes]
         each = EachImage(partial(func, mode=known, cval=value), places, dtype, roomy=name not in PIXELWISE)
         edge = "wrap" if known == "wrap" else "own"
         far = {array.get_axis_num(a): d for a, d in depth.items()}
-        data = halo(lazy(array), each, far, edge=edge, passes=1 + (name in TWICE), dtype=dtype, name=name)
+        data: Any = lazy(array)
+        data = data.rechunk({k: merged(data.chunks[k], n) for k, n in _least(data, far).items()})
+        data = halo(data, each, far, edge=edge, passes=1 + (name in TWICE), dtype=dtype, name=name)
         return with_data(array, data)
 
     return each_image(obj, change)

@@ -26,11 +26,20 @@ from intake_img.accessor.arguments import (
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.engine import halo, new_array, regrouped
-from intake_img.accessor.variables import each_image, gridded, is_categorical, joined, lazy, spatial_axes, with_data
+from intake_img.accessor.variables import (
+    each_image,
+    gridded,
+    is_categorical,
+    joined,
+    lazy,
+    sized,
+    spatial_axes,
+    with_data,
+)
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import selection
 from intake_img.kernels.images import EachImage
-from intake_img.kernels.resample import coarsened
+from intake_img.kernels.resample import coarsened, nearest, rounded
 from intake_img.model.axes import spell
 from intake_img.model.image import spacing_of
 
@@ -95,6 +104,7 @@ class Geometry:
         if not wanted:
             raise ValueError("crop: expected at least one axis, e.g. crop(x=(0, 100))")
         first = self._first
+        sized(first)
         return self._obj.isel({a: slice(*window(first, a, w, coordinate_system)) for a, w in wanted.items()})
 
     def rescale(self, scale: Any = None, *, spacing: Any = None, order: int = 1, anti_aliasing: bool | None = None,
@@ -113,6 +123,13 @@ class Geometry:
             Smooth before making smaller; by default so where an axis shrinks and `order` is not 0.
         output_dtype : dtype, optional
             By default that of the image; integers are rounded.
+
+        Raises
+        ------
+        TypeError
+            If the image is complex.
+        OverflowError
+            On computing, if integers beyond 2**53 are to be interpolated; with ``order=0`` they are kept as they are.
         """
         if (scale is None) == (spacing is None):
             raise ValueError(f"scale={scale!r} and spacing={spacing!r}: give one of them")
@@ -123,6 +140,8 @@ class Geometry:
         _skimage("rescale")
 
         def change(array: xr.DataArray) -> xr.DataArray:
+            _real("rescale", array)
+            sized(array)
             given = spacing if scale is None else scale
             axes = spatial_axes(array) if isinstance(given, Mapping) else space(array)
             if scale is not None:
@@ -146,7 +165,10 @@ class Geometry:
 
         Percentiles are exact, those of `numpy.percentile`, and found out of core: of each chunk only counts are held.
         For that the image is read once (8 and 16 bits), twice (32 bits) or four times (64 bits), and once more for the
-        result. NaN is left out. A channel of one value becomes 0.
+        result. A channel of one value becomes 0.
+
+        NaN and infinities do not count for the percentiles. NaN stays NaN; infinities stay infinite, or become 0 and 1
+        with `clip`.
 
         Parameters
         ----------
@@ -160,6 +182,11 @@ class Geometry:
             Whether what lies beyond becomes 0 and 1.
         output_dtype : dtype
             float32 or float64.
+
+        Raises
+        ------
+        OverflowError
+            On computing, if a percentile of integers lies beyond 2**53, where float64 does not hold integers.
         """
         low, high = number("p_min", p_min, 0, 100), number("p_max", p_max, 0, 100)
         if low >= high:
@@ -223,6 +250,7 @@ class Geometry:
         _skimage("enhance_contrast")
 
         def change(array: xr.DataArray) -> xr.DataArray:
+            _real("enhance_contrast", array)
             axes = tuple(d for d in space(array) if d in ("y", "x")) or space(array)
             kernel = None
             if kernel_size is not None:
@@ -247,6 +275,7 @@ class Geometry:
         _skimage("rolling_ball")
 
         def change(array: xr.DataArray) -> xr.DataArray:
+            _real("rolling_ball", array)
             axes = neighbourhood(array, dims)
             found = pixels("radius", radius, array, axes[-1:], units=units, absent=0, whole=False)
             r = _positive("radius", found[axes[-1]])
@@ -277,6 +306,14 @@ def _skimage(purpose: str) -> Any:
     except ImportError as exc:
         raise MissingExtraError("scikit-image", "skimage", purpose) from exc
     return skimage
+
+
+def _real(name: str, array: xr.DataArray) -> None:
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"{name}: the image has dtype {array.dtype}; expected bool, integers or floats: take a part or the "
+            "magnitude, image.real, image.imag, abs(image)"
+        )
 
 
 def _positive(name: str, value: Any) -> float:
@@ -371,18 +408,27 @@ class _Resize:
         for place in np.ndindex(lead):
             image = source[place]
             if self.order == 0:
-                out[place] = resize(image, self.shape, order=0, preserve_range=True, anti_aliasing=False)
+                out[place] = nearest(image, self.shape)
                 continue
             smooth = self.anti_aliasing
             if smooth is None:
                 smooth = any(n < m for n, m in zip(self.shape, image.shape, strict=True))
-            floats = image if image.dtype.kind == "f" else image.astype(np.float64)
+            floats = image if image.dtype.kind == "f" else self._floats(image)
             made = resize(floats, self.shape, order=self.order, preserve_range=True, anti_aliasing=smooth)
             if self.dtype.kind in "iu":
-                info = np.iinfo(self.dtype)
-                made = np.clip(np.rint(made), info.min, info.max)
+                out[place] = rounded(made, self.dtype)
+                continue
             out[place] = made
         return np.moveaxis(out, last, self.places)
+
+    @staticmethod
+    def _floats(image: np.ndarray) -> np.ndarray:
+        if image.dtype.itemsize == 8 and image.size and max(int(image.max()), -int(image.min())) > 2**53:
+            raise OverflowError(
+                f"rescale: the image has {image.dtype} beyond 2**53, which interpolation in float64 does not hold; "
+                "expected smaller numbers, order=0, or floats: image.astype(float)"
+            )
+        return image.astype(np.float64)
 
 
 # brightness
@@ -471,11 +517,14 @@ def _stretch(block: np.ndarray, limits: np.ndarray, clip: bool, dtype: np.dtype)
 
 
 def _stretched(block: np.ndarray, low: Any, high: Any, clip: bool, dtype: np.dtype) -> np.ndarray:
-    span = np.asarray(high - low, float)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if block.dtype == np.float64 and np.isinf(high - low).any():  # the span of halves does not overflow
+            block, low, high = block * 0.5, low * 0.5, high * 0.5
+        span = np.asarray(high - low, float)
         out = np.where(span > 0, (block - low) / span, 0.0).astype(dtype)
     if block.dtype.kind == "f":
-        out[np.isnan(block)] = np.nan
+        lost = ~np.isfinite(block)
+        out[lost] = block[lost]
     return np.clip(out, 0, 1) if clip else out
 
 

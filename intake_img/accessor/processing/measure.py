@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
@@ -153,7 +153,8 @@ def _labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray
     outer = [d for d in map(str, array.dims) if d not in axes]
     data = lazy(array.transpose(*outer, *axes))
     lead = len(outer)
-    data = data.rechunk(dict.fromkeys(range(lead), 1))
+    empty = {k: tuple(n for n in c if n) or (0,) for k, c in enumerate(data.chunks) if k >= lead}
+    data = data.rechunk({**dict.fromkeys(range(lead), 1), **empty})
     name = f"label-{tokenize(data.name, connectivity, axes)}"
     graph: dict[Any, Any] = {}
     grid = _Grid(data.chunks[lead:], structure)
@@ -302,12 +303,30 @@ def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]
         for label in f[0]:
             seen[label] = seen.get(label, 0) + 1
     rows = {label: row for f in found for label, row in f[1].items() if seen[label] == 1}
-    for label in sorted(set(boxes) - set(rows)):
-        box = boxes[label]
-        cut = np.asarray(labels[box].compute())
-        picture = None if image is None else np.asarray(image[box].compute())
-        rows[label] = measure.rows(np.where(cut == label, label, 0), picture, tuple(s.start for s in box))[label]
+    again = dask.delayed(measure.cut, pure=False)
+    cut = []
+    for part in _neighbours({label: boxes[label] for label in set(boxes) - set(rows)}, labels.chunks):
+        around = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis))
+                       for axis in zip(*part.values(), strict=True))  # fmt: skip
+        cut.append(again(labels[around], None if image is None else image[around], part, around))
+    for more in dask.compute(*cut):
+        rows |= more
     return [rows[label] for label in sorted(rows)]
+
+
+def _neighbours(
+    boxes: Mapping[int, tuple[slice, ...]], chunks: Sequence[Sequence[int]]
+) -> list[dict[int, tuple[slice, ...]]]:
+    """Group the boxes of labels by the chunks that they span, so that what they share is read and sent once."""
+    stops = [np.cumsum(c) for c in chunks]
+    groups: dict[Any, dict[int, tuple[slice, ...]]] = {}
+    for label, box in boxes.items():
+        spanned = tuple(
+            (int(np.searchsorted(e, s.start, "right")), int(np.searchsorted(e, s.stop)))
+            for e, s in zip(stops, box, strict=True)
+        )
+        groups.setdefault(spanned, {})[label] = box
+    return list(groups.values())
 
 
 def _delayed(array: Any) -> Any:
@@ -363,6 +382,17 @@ class _Measure:
         ]  # fmt: skip
         kept = np.where(np.isin(labels, inside), labels, 0)
         return boxes, self.rows(kept, image, start) if inside else {}
+
+    def cut(self, labels: np.ndarray, image: np.ndarray | None, boxes: Mapping[int, tuple[slice, ...]],
+            around: tuple[slice, ...]) -> dict[int, dict[str, Any]]:  # fmt: skip
+        """Return rows of the labels with these bounding boxes, of the part `around` of the image."""
+        found = {}
+        for label, box in boxes.items():
+            start = tuple(s.start for s in box)
+            here = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(box, around, strict=True))
+            alone = np.where(labels[here] == label, label, 0)
+            found |= self.rows(alone, None if image is None else image[here], start)
+        return found
 
     def rows(self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...]) -> dict[int, dict[str, Any]]:
         """Return a row for each label of an array that lies at `start` in the image."""

@@ -27,7 +27,7 @@ from intake_img.accessor.variables import (
     with_data,
 )
 from intake_img.errors import AxesError
-from intake_img.kernels.difference import checked_difference
+from intake_img.kernels.difference import checked_difference, checked_sum
 from intake_img.model.axes import spell
 from intake_img.model.image import spacing_of
 
@@ -48,7 +48,8 @@ class Reductions:
         Whether NaN is left out. None, the default, does so for floats, as xarray does; False lets one NaN make the
         result NaN, as numpy does.
 
-    Types are those of numpy: ``sum`` of uint8 is uint64, ``mean`` of integers float64, of float32 float32.
+    Types are those of numpy: ``sum`` of uint8 is uint64, ``mean`` of integers float64, of float32 float32. float16 is
+    computed in float32 and only the result rounded.
     """
 
     _obj: Any
@@ -67,7 +68,7 @@ class Reductions:
         return _reduction(self._obj, "mean", dim, keepdims, skipna)
 
     def sum(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
-        """Return the sum across images; small integers are summed in 64 bits."""
+        """Return the sum across images; integers are summed in 64 bits, and wrap around beyond, as numpy's do."""
         return _reduction(self._obj, "sum", dim, keepdims, skipna)
 
     def std(self, dim: Any = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
@@ -250,13 +251,22 @@ class Reductions:
         return _projection(self._obj, "std", dim)
 
     def max_min_projection(self, dim: str | int = "z") -> Any:
-        """Return the sum of maximum and minimum along an axis; integers become twice as wide, so as not to wrap."""
+        """Return the sum of maximum and minimum along an axis; integers become twice as wide, so as not to wrap.
+
+        Raises
+        ------
+        OverflowError
+            On computing, if a sum of integers of 64 bits, for which there is no wider type, does not fit.
+        """
+
+        import dask.array as da
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _numbered(array, dim)
             wide = _wider(array.dtype)
             data, at = lazy(array), array.get_axis_num(axis)
-            total = data.max(axis=at).astype(wide) + data.min(axis=at).astype(wide)
+            high, low = data.max(axis=at).astype(wide), data.min(axis=at).astype(wide)
+            total: Any = da.map_blocks(checked_sum, high, low, dtype=wide, meta=high._meta)
             return with_data(array, total, [d for d in map(str, array.dims) if d != axis])
 
         return each_image(self._obj, change)
@@ -311,8 +321,11 @@ def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | Non
 def _reduced(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, skipna: bool | None, **options: Any,
              ) -> xr.DataArray:  # fmt: skip
     chunked = array.copy(data=lazy(array))
+    if array.dtype == np.float16:
+        chunked = chunked.astype(np.float32)
     with xr.set_options(use_bottleneck=False):
-        return getattr(chunked, name)(axes, keep_attrs=True, skipna=skipna, keepdims=keepdims, **options)
+        made = getattr(chunked, name)(axes, keep_attrs=True, skipna=skipna, keepdims=keepdims, **options)
+    return made.astype(array.dtype) if array.dtype == np.float16 else made
 
 
 def _projection(obj: Any, name: str, dim: str | int) -> Any:

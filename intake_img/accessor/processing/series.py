@@ -69,6 +69,11 @@ class Series:
         value = neighborhood if size is None else size
 
         def change(array: xr.DataArray) -> xr.DataArray:
+            if array.dtype.kind == "c":
+                raise TypeError(
+                    f"localcorr: the image has dtype {array.dtype}; expected bool, integers or floats: take a part or "
+                    "the magnitude, image.real, image.imag, abs(image)"
+                )
             axis = _one_axis(array, dim)
             axes = neighbourhood(array, named(dims, "neighborhood" if size is None else "size", value))
             name = "neighborhood" if size is None else "size"
@@ -278,7 +283,8 @@ class _Moments:
         size = [1] * image.ndim
         for axis, n in zip(space, self.sizes, strict=True):
             size[axis] = n
-        box_filter(image, out, size=size, mode=self.mode)
+        held = image.astype(np.float32) if image.dtype == np.float16 else image
+        box_filter(held, out, size=size, mode=self.mode)
         return out
 
 
