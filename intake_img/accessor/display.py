@@ -16,6 +16,7 @@ import xarray as xr
 from intake_img.accessor.progress import steps
 from intake_img.model.axes import spell
 from intake_img.model.image import plain, spacing_of
+from intake_img.model.text import escaped
 
 __all__ = ["as_html", "as_text", "byte_size", "summary"]
 
@@ -99,22 +100,26 @@ def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
     lines = [f"<{title}>" if title else ""]
     rows = _rows(facts)
     widest = max([9, *(len(key) for key, _ in rows)])
-    lines += [f"  {key:<{widest}} {text}" for key, text in rows]
+    lines += [f"  {escaped(key):<{widest}} {escaped(text)}" for key, text in rows]
     table = [[axis, str(a["size"]), _meaning(a)] for axis, a in facts["axes"].items()]
     widths = [max((len(row[k]) for row in table), default=0) for k in range(2)]
-    lines += [f"  {axis:<{widths[0]}}  {size:>{widths[1]}}  {text}".rstrip() for axis, size, text in table]
+    lines += [f"  {escaped(a):<{widths[0]}}  {size:>{widths[1]}}  {escaped(text)}".rstrip() for a, size, text in table]
     return "\n".join(line for line in lines if line)
 
 
 def as_html(facts: dict[str, Any]) -> str:
     """Return what `summary` found, as an HTML table for notebooks; everything in it is escaped."""
     cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
-    rows = [f"<tr><th {cell}>{escape(k)}</th><td {cell} colspan='2'>{escape(t)}</td></tr>" for k, t in _rows(facts)]
+    rows = [f"<tr><th {cell}>{_html(k)}</th><td {cell} colspan='2'>{_html(t)}</td></tr>" for k, t in _rows(facts)]
     axes = [
-        f"<tr><th {cell}>{escape(axis)}</th><td {cell}>{a['size']}</td><td {cell}>{escape(_meaning(a))}</td></tr>"
+        f"<tr><th {cell}>{_html(axis)}</th><td {cell}>{a['size']}</td><td {cell}>{_html(_meaning(a))}</td></tr>"
         for axis, a in facts["axes"].items()
     ]
     return f"<table class='intake-img'><tbody>{''.join(rows + axes)}</tbody></table>"
+
+
+def _html(text: str) -> str:
+    return escape(escaped(text))
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ Here alone it is known how YAML is parsed; what the data mean is for others to s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,14 @@ from yaml.constructor import SafeConstructor
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 
-__all__ = ["LOADER", "MAX_BYTES", "Document", "Where", "printable", "read_document"]
+__all__ = ["LOADER", "MAX_BYTES", "Document", "Where", "read_document"]
 
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 32 * 2**20
+"""The size of the largest catalog that is read, and so the largest that is written."""
 _MAX_DEPTH = 24
-_MAX_NODES = 400_000  # with every alias counted as often as it is used
+_TOO_DEEP = f"nested more than {_MAX_DEPTH} deep"
+_MAX_NODES = 4_000_000  # that stand in the text
+_MAX_COPIES = 400_000  # that aliases add, each counted as often as it is used
 _MAX_ALIASES = 1000
 _MAX_SCALAR = 2**16
 _TAG = "tag:yaml.org,2002:"
@@ -32,24 +34,22 @@ Where = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and in which line of the text each value begins."""
+    """Plain data, and the nodes of YAML that they were made of."""
 
     data: Any
-    lines: Mapping[Where, int]
+    node: Any
     text: str
 
     def line(self, where: Where) -> int:
-        """Return the line of a value, or of the nearest one that encloses it."""
-        while where and where not in self.lines:
-            where = where[:-1]
-        return self.lines.get(where, 1)
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """Return a text of somebody else for a terminal: in one line, of some length, and without control characters."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+        """Return the line in which a value begins, or the nearest one that encloses it."""
+        node, line = self.node, 1
+        for step in where:
+            found = _child(node, step)
+            if found is None:
+                break
+            start, node = found
+            line = start.start_mark.line + 1
+        return line
 
 
 def read_document(file: File) -> Document:
@@ -62,23 +62,44 @@ def read_document(file: File) -> Document:
     Raises
     ------
     CatalogError
-        If it is too large or too deep, has tags, repeated keys or too many aliases, or is no YAML.
+        If it is too large or too deep, has tags, repeated keys or too many aliases, or cannot be parsed.
     FileNotFoundError
         If there is no such file.
     """
     text = _decoded(_limited(file), file)
     try:
-        _check_events(text)
+        nodes = _check_events(text)
         node = yaml.compose(text, Loader=LOADER)
-        lines: dict[Where, int] = {}
-        data = _Plain(lines).value(node, ()) if node is not None else None
+        data = _Plain(nodes + _MAX_COPIES).value(node, 0) if node is not None else None
     except CatalogError as exc:
         raise CatalogError(f"{file}: {exc}") from None
+    except RecursionError as exc:
+        raise CatalogError(f"{file}: {_TOO_DEEP}") from exc
     except yaml.YAMLError as exc:
-        raise CatalogError(f"{file} is no YAML: {' '.join(str(exc).split())[:300]}") from exc
-    except (ValueError, OverflowError, RecursionError) as exc:
+        if "nesting" in str(exc):  # new versions of PyYAML have a limit of their own and may be the first to see it
+            raise CatalogError(f"{file}{_place(exc)}: {_TOO_DEEP}") from exc
+        raise CatalogError(f"{file} cannot be parsed as YAML: {' '.join(str(exc).split())[:300]}") from exc
+    except (ValueError, OverflowError) as exc:
         raise CatalogError(f"{file} holds a value that cannot be read: {str(exc)[:200]}") from exc
-    return Document(data, lines, text)
+    return Document(data, node, text)
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
+
+
+def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:
+    """Return the node that marks where a value of a mapping or sequence begins, and that of the value."""
+    if isinstance(node, yaml.MappingNode):
+        return next((pair for pair in node.value if pair[0].value == step), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+        return (node.value[step],) * 2
+    return None
+
+
+def _place(exc: yaml.YAMLError) -> str:
+    mark = getattr(exc, "problem_mark", None)
+    return f", line {mark.line + 1}" if mark is not None else ""
 
 
 def _limited(file: File) -> bytes:
@@ -103,9 +124,9 @@ def _decoded(raw: bytes, file: File) -> str:
         raise CatalogError(f"{file} is not UTF-8 text (byte {exc.start}): save it as UTF-8") from None
 
 
-def _check_events(text: str) -> None:
-    """Refuse what would be dangerous to compose: parsing is a loop, composing is recursive."""
-    depth = aliases = documents = 0
+def _check_events(text: str) -> int:
+    """Refuse what would be dangerous to compose: parsing is a loop, composing is recursive. Return a count of nodes."""
+    depth = aliases = documents = nodes = 0
     for nodes, event in enumerate(yaml.parse(text, Loader=LOADER)):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
@@ -122,57 +143,57 @@ def _check_events(text: str) -> None:
         if tag is not None and tag not in _TAGS:
             raise CatalogError(f"line {line}: the tag {tag[:80]!r} is refused: tags can make any object")
         if depth > _MAX_DEPTH:
-            raise CatalogError(f"line {line}: nested more than {_MAX_DEPTH} deep")
+            raise CatalogError(f"line {line}: {_TOO_DEEP}")
         if nodes > 2 * _MAX_NODES:
             raise CatalogError(f"line {line}: more than {_MAX_NODES} values")
         if aliases > _MAX_ALIASES:
             raise CatalogError(f"line {line}: more than {_MAX_ALIASES} aliases (*name)")
         if documents > 1:
             raise CatalogError(f"line {line}: a second document begins: a catalog is one")
+    return nodes
 
 
 class _Plain:
     """Makes plain data of YAML nodes; aliases are written out, and counted as such."""
 
-    def __init__(self, lines: dict[Where, int]) -> None:
-        self.lines = lines
-        self.left = _MAX_NODES
+    def __init__(self, left: int) -> None:
+        self.left = left
         self.scalars = SafeConstructor()
 
-    def value(self, node: yaml.Node, where: Where) -> Any:
+    def value(self, node: yaml.Node, depth: int) -> Any:
         self.left -= 1
-        line = node.start_mark.line + 1
         if self.left < 0:
-            raise CatalogError(f"line {line}: the aliases (*name) multiply to more than {_MAX_NODES} values")
-        if len(where) > _MAX_DEPTH:
-            raise CatalogError(f"line {line}: an alias nests more than {_MAX_DEPTH} deep, or contains itself")
-        self.lines.setdefault(where, line)
+            raise CatalogError(
+                f"line {node.start_mark.line + 1}: the aliases (*name) multiply to more than {_MAX_COPIES} values"
+            )
+        if depth > _MAX_DEPTH:
+            raise CatalogError(
+                f"line {node.start_mark.line + 1}: an alias nests more than {_MAX_DEPTH} deep, or contains itself"
+            )
         if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, where)
+            return self.mapping(node, depth + 1)
         if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*where, k)) for k, item in enumerate(node.value)]
+            return [self.value(item, depth + 1) for item in node.value]
         return self.scalar(node)
 
-    def mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
+    def mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
             if key_node.tag == _TAG + "merge":
                 parts = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for part in parts:
-                    more = self.value(part, (*where, "<<"))
+                    more = self.value(part, depth)
                     if not isinstance(more, dict):
-                        raise CatalogError(f"line {line}: '<<' merges mappings only")
+                        raise CatalogError(f"{_line(key_node)}: '<<' merges mappings only")
                     merged = {**more, **merged}
                 continue
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None or not isinstance(self.scalar(key_node), str):
-                raise CatalogError(f"line {line}: keys are texts: put {str(key)[:40]!r} in quotes")
+                raise CatalogError(f"{_line(key_node)}: keys are texts: put {str(key)[:40]!r} in quotes")
             if key in own:
-                raise CatalogError(f"line {line}: the key {key[:80]!r} is there twice")
-            self.lines[(*where, key)] = line
-            own[key] = self.value(value_node, (*where, key))
+                raise CatalogError(f"{_line(key_node)}: the key {key[:80]!r} is there twice")
+            own[key] = self.value(value_node, depth)
         return {**{k: v for k, v in merged.items() if k not in own}, **own}
 
     def scalar(self, node: Any) -> Any:

@@ -11,22 +11,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
-from intake_img.catalog.document import printable
 from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
 from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.formats.registry import ImgSource, drivers
 from intake_img.formats.source import ImageSource
+from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 
-__all__ = ["NESTED", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
+__all__ = ["MAX_LOADS", "NESTED", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
 
 NESTED = "yaml_file_cat"
 """Intake's name of the driver of a nested catalog."""
-_MAX_WALK = 100_000
+MAX_LOADS = 1000
+"""How many files of nested catalogs are read in one walk."""
 
 
 @cache
@@ -86,6 +88,10 @@ class Entry:
 
     get = __call__
 
+    def lacking(self) -> list[str]:
+        """Return the parameters that have no default: the entry does not open without a value of each."""
+        return [n for n in parameters_in(self.args) if n in self.parameters and self.parameters[n].default is None]
+
     def describe(self) -> dict[str, Any]:
         """Return the entry as plain data."""
         return {
@@ -98,7 +104,7 @@ class Entry:
         }
 
     def __repr__(self) -> str:
-        return f"<Entry {self.name!r}: {self.driver}{', ' + self.description if self.description else ''}>"
+        return f"<Entry {self.name!r}: {self.driver}{', ' + printable(self.description) if self.description else ''}>"
 
     def resolved(self, given: Mapping[str, Any]) -> Any:
         """Return the source with all values put in, unopened; for a nested catalog its `File`."""
@@ -110,6 +116,8 @@ class Entry:
         values |= {k: v for k, v in given.items() if k in free and k not in self.parameters and k != "CATALOG_DIR"}
         args = {**fill(dict(self.args), values)}
         own = {k: v for k, v in given.items() if k not in values or (k in self.parameters and k not in free)}
+        if self.file.web:  # local names, which a web server has under their escapes
+            args = {k: self._quoted(v) if k in ("uri", "path") else v for k, v in args.items()}
         if self.driver == NESTED:
             if own:
                 raise CatalogError(f"the nested catalog {self.name!r} has no parameter {next(iter(own))!r}")
@@ -119,6 +127,16 @@ class Entry:
             listed = ", ".join([*self.parameters, *sorted(options_of(cls))])
             raise CatalogError(f"{self.name!r} has no parameter or option {unknown[0]!r}; it has {listed}")
         return self._made(cls, {"metadata": dict(self.metadata), **args, **own})
+
+    def _quoted(self, uri: Any) -> Any:
+        """Return a URI with what it adds to the folder of the catalog percent-encoded."""
+        if isinstance(uri, list):
+            return [self._quoted(one) for one in uri]
+        folder = self.file.parent.path.rstrip("/") + "/"
+        if not isinstance(uri, str) or not uri.startswith(folder):
+            return uri
+        wild = "{}*?[]" if self.driver == FilePatternSource.name else ""
+        return folder + quote(uri[len(folder) :], safe=f"/:@{wild}")
 
     def _made(self, cls: type[ImageSource], args: dict[str, Any]) -> ImageSource:
         uris = args.pop("uri")
@@ -209,7 +227,8 @@ class SafeCatalog(Mapping[str, Any]):
     def __repr__(self) -> str:
         wide = max((len(n) for n in self.entries), default=0)
         rows = [
-            f"  {e.name:<{wide}}  {e.driver:<11}  {printable(e.description)}".rstrip() for e in self.entries.values()
+            f"  {escaped(name):<{wide}}  {e.driver:<11}  {printable(e.description)}".rstrip()
+            for name, e in self.entries.items()
         ]
         more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
         count = f"{len(rows)} entr{'y' if len(rows) == 1 else 'ies'}"
@@ -221,19 +240,42 @@ class SafeCatalog(Mapping[str, Any]):
         Parameters
         ----------
         depth : int
-            How many catalogs deep to go; 1 is this one alone.
+            How many catalogs deep to go; 1 is this one alone. A file that is nested in several places is visited once,
+            where it is met first.
         """
+        visited = {self.file.identity}
+        levels: list[dict[str, SafeCatalog]] = [{"": self}]
+        for _ in range(depth - 1):
+            below: dict[str, SafeCatalog] = {}
+            for prefix, catalog in levels[-1].items():
+                below |= {f"{prefix}{name}.": nested for name, nested in catalog.nested(visited)}
+            if not below:
+                break
+            levels.append(below)
+        opened = {prefix: catalog for level in levels for prefix, catalog in level.items()}
         found: dict[str, Entry] = {}
-        self._walk("", depth, found)
+        self._collect("", opened, found)
         return found
 
-    def _walk(self, prefix: str, depth: int, found: dict[str, Entry]) -> None:
+    def nested(self, visited: set[str]) -> Iterator[tuple[str, SafeCatalog]]:
+        """Give the catalogs that are nested in this one, but for those already visited, which become more."""
         for name, entry in self.entries.items():
-            if len(found) >= _MAX_WALK:
-                raise CatalogError(f"{self.file}: more than {_MAX_WALK} entries in all: give a smaller depth")
+            if entry.driver != NESTED:
+                continue
+            key = entry.resolved({}).identity
+            if key in visited and key not in entry.chain:
+                continue
+            visited.add(key)
+            if len(visited) > MAX_LOADS:
+                raise CatalogError(f"{self.file}: more than {MAX_LOADS} catalogs in all: give a smaller depth")
+            yield name, entry()
+
+    def _collect(self, prefix: str, opened: Mapping[str, SafeCatalog], found: dict[str, Entry]) -> None:
+        for name, entry in self.entries.items():
             found[prefix + name] = entry
-            if entry.driver == NESTED and depth > 1:
-                entry()._walk(f"{prefix}{name}.", depth - 1, found)
+            below = f"{prefix}{name}."
+            if below in opened:
+                opened[below]._collect(below, opened, found)
 
     def search(self, text: str, depth: int = 5) -> SafeCatalog:
         """Return the entries in whose name, description, driver or metadata all words occur, in any case.

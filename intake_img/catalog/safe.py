@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from intake_img.catalog.entries import NESTED
+from intake_img.catalog.entries import MAX_LOADS, NESTED
 from intake_img.catalog.jail import jail_of
-from intake_img.catalog.schema import Problem, identity, load, read
+from intake_img.catalog.schema import Problem, load, read
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
@@ -80,13 +80,16 @@ def open_catalog(path: Any, trusted: bool = False, *, roots: Iterable[Any] | Non
 
 
 def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable[str] = (),
-             storage_options: Mapping[str, Any] | None = None) -> list[Problem]:  # fmt: skip
+             storage_options: Mapping[str, Any] | None = None, open_images: bool = False) -> list[Problem]:  # fmt: skip
     """Return why `open_catalog` would refuse a catalog, or one nested in it; an empty list if it would not.
 
     Parameters
     ----------
     path, roots, schemes, storage_options
         As for `open_catalog`.
+    open_images : bool
+        Open each image too, with the defaults of its parameters: then files that are missing or cannot be read are
+        problems as well. No pixels are read. Entries that need a value of a parameter are not opened.
     """
     file, jail = _start(path, roots, schemes, storage_options)
     problems: list[Problem] = []
@@ -94,10 +97,13 @@ def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable
     waiting: list[tuple[File, tuple[str, ...], tuple[str, int, str] | None]] = [(file, (), None)]
     while waiting:
         at, chain, origin = waiting.pop(0)
-        key = identity(at)
+        key = at.identity
         if key in seen and key not in chain:
             continue
         seen.add(key)
+        if len(seen) > MAX_LOADS:
+            problems.append(Problem(str(at), 1, "", f"more than {MAX_LOADS} catalogs are nested in all"))
+            break
         try:
             reader = read(at, jail, chain)
         except (CatalogError, OSError) as exc:
@@ -107,6 +113,8 @@ def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable
             problems.append(Problem(*where, _plain_reason(exc)))
             continue
         problems += reader.problems
+        if open_images and not reader.problems:
+            problems += reader.opened()
         for name, entry in reader.entries.items():
             if entry.driver == NESTED:
                 place = (str(at), reader.document.line(("sources", name)), f"sources.{name}")

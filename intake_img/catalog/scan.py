@@ -9,6 +9,7 @@ import bisect
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,15 +17,18 @@ from math import prod
 from typing import Any
 
 from intake_img.catalog.names import unique_names
-from intake_img.collections.listing import Column, Listing
+from intake_img.collections.listing import Column, Listing, instrument_of
 from intake_img.collections.names import natural_key, parse_member, split_extension
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
 from intake_img.errors import FormatError, IntakeImgError
+from intake_img.formats.foreign import unsupported
 from intake_img.formats.registry import drivers, find_driver
 from intake_img.formats.source import ImageSource, Probe
 from intake_img.model.axes import spell
+from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
+from intake_img.storage.jail import Jail, special
 
 __all__ = ["Scan", "facts_of", "scan", "sentence"]
 
@@ -50,13 +54,17 @@ class Scan(Mapping[str, ImageSource]):
     sources : dict of str to ImageSource
         In natural order of their paths.
     skipped : dict of str to str
-        For each path that looks like an image and is left out, why.
+        For each path that looks like an image and is left out, why: damaged, special and unreachable files, and
+        formats that no driver reads.
+    notes : dict of str to str
+        For each path, what else was seen: the index of a plate, which is not read.
     """
 
     folder: str
     sources: dict[str, ImageSource]
     skipped: dict[str, str]
     facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> ImageSource:
         return self.sources[name]
@@ -68,10 +76,11 @@ class Scan(Mapping[str, ImageSource]):
         return len(self.sources)
 
     def __repr__(self) -> str:
-        rows = [f"  {n}: {s.description}" for n, s in self.sources.items()]
-        rows += [f"  skipped {p}: {why}" for p, why in self.skipped.items()]
+        rows = [f"  {n}: {printable(s.description)}" for n, s in self.sources.items()]
+        rows += [f"  skipped {escaped(p)}: {printable(why)}" for p, why in self.skipped.items()]
+        rows += [f"  note {escaped(p)}: {printable(what)}" for p, what in self.notes.items()]
         more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
-        head = f"<scan of {self.folder}: {len(self.sources)} images, {len(self.skipped)} skipped>"
+        head = f"<scan of {escaped(self.folder)}: {len(self.sources)} images, {len(self.skipped)} skipped>"
         return "\n".join([head, *rows[:40], *more])
 
 
@@ -119,10 +128,11 @@ def scan(folder: Any, *, recursive: bool = True, exclude: Iterable[str] = (),
     skipped: dict[str, str] = {}
     found: list[tuple[str, ImageSource, dict[str, Any]]] = []
     places = list(_folders(root.path, recursive, list(exclude), skipped))
-    across = _Across(places, root.path, skipped, progress)
+    jail = Jail((os.path.realpath(root.path),))  # as when the catalog is opened
+    across = _Across(places, root.path, skipped, progress, jail)
     found += across.images()
     for place in across.rest():
-        found += _Folder(place, skipped, progress).images()
+        found += _Folder(place, skipped, progress, jail).images()
     found.sort(key=lambda f: natural_key(os.path.relpath(f[0], root.path)))
     names = unique_names([os.path.relpath(path, root.path) for path, _, _ in found])
     sources: dict[str, ImageSource] = {}
@@ -130,7 +140,19 @@ def scan(folder: Any, *, recursive: bool = True, exclude: Iterable[str] = (),
         source.name, source.description = name, sentence(facts)  # type: ignore[misc]
         sources[name] = source
     ordered = dict(sorted(skipped.items(), key=lambda kv: natural_key(kv[0])))
-    return Scan(root.path, sources, ordered, {n: f[2] for n, f in zip(names, found, strict=True)})
+    facts_by_name = {n: f[2] for n, f in zip(names, found, strict=True)}
+    return Scan(root.path, sources, ordered, facts_by_name, _notes(places))
+
+
+def _notes(places: Iterable[_Place]) -> dict[str, str]:
+    """Return, for the index of a plate in each folder, that it is not read."""
+    return {
+        os.path.join(place.path, name): f"the index of a plate from {instrument} is not read: wells, fields and "
+        "channels are known from the names of the files alone"
+        for place in places
+        for name in sorted(place.everything)
+        if (instrument := instrument_of(name)) is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -179,6 +201,15 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: d
     """Return whether an entry of a folder is an "image" by its name, a "folder" to look into, or neither ("")."""
     lower = entry.name.lower()
     named = lower.endswith(known) or "." not in entry.name
+    try:
+        mode = entry.stat().st_mode
+    except OSError as exc:  # a link to nothing, or to itself
+        if named or entry.is_symlink():
+            skipped[entry.path] = f"a symbolic link that leads nowhere: {exc.strerror}"
+        return ""
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        skipped[entry.path] = f"{special(mode)}, not a regular file"
+        return ""
     if entry.is_symlink():
         real = os.path.realpath(entry.path)
         if not real.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
@@ -187,9 +218,11 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: d
             return ""
         if os.path.isdir(real) and not _is_store(entry.path):
             return ""  # what it leads to is found where it is
-    if entry.is_dir():
+    if stat.S_ISDIR(mode):
         return "image" if _is_store(entry.path) else "folder"
-    return "image" if named and entry.is_file() else ""
+    if (what := unsupported(entry.name, known)) is not None:
+        skipped[entry.path] = f"{what}: no driver reads it"
+    return "image" if named else ""
 
 
 def _is_store(path: str) -> bool:
@@ -200,8 +233,9 @@ def _is_store(path: str) -> bool:
 class _Folder:
     """The images of one folder: parts, then series, then single files."""
 
-    def __init__(self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None) -> None:
-        self.place, self.skipped, self.progress = place, skipped, progress
+    def __init__(self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None,
+                 jail: Jail) -> None:  # fmt: skip
+        self.place, self.skipped, self.progress, self.jail = place, skipped, progress, jail
         self.left = dict.fromkeys(place.names)
 
     def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
@@ -231,8 +265,8 @@ class _Folder:
                 yield path, source, facts
 
     def single(self, path: str) -> ImageSource:
-        file = File(path)
-        return find_driver(file)(file.path)
+        file = File(path, jail=self.jail)
+        return find_driver(file)(file)
 
     def described(self, source: ImageSource, path: str | None = None) -> dict[str, Any] | None:
         """Return the facts of a source, or None if it cannot be read; for a `path`, note why."""
@@ -257,7 +291,7 @@ class _Folder:
                 groups.setdefault(whole, set()).add(name)
         for (head, extension), members in groups.items():
             if len(members) > 1:
-                source = FilePatternSource(os.path.join(self.place.path, head + extension))
+                source = FilePatternSource(File(os.path.join(self.place.path, head + extension), jail=self.jail))
                 if self.holds(source, members):
                     yield head + extension, source, members
 
@@ -291,7 +325,8 @@ class _Folder:
                 name, options = made
                 listing = self.matched(name)
                 if {os.path.basename(p) for p in listing.paths} == set(members) and self.alike(members):
-                    source = FilePatternSource(os.path.join(_literal(self.place.path), name), **options)
+                    place = os.path.join(_literal(self.place.path), name)
+                    source = FilePatternSource(File(place, jail=self.jail), **options)
                     source.__dict__["found"] = [listing]  # listed already
                     yield _plain_name(name), source, set(members)
 
@@ -357,12 +392,12 @@ class _Across:
     """Series whose files lie in several folders of one kind: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
 
     def __init__(self, places: Sequence[_Place], root: str, skipped: dict[str, str],
-                 progress: Callable[[str], None] | None) -> None:  # fmt: skip
-        self.places, self.root = places, root
+                 progress: Callable[[str], None] | None, jail: Jail) -> None:  # fmt: skip
+        self.places, self.root, self.jail = places, root, jail
         relative = [os.path.relpath(p.path, root) for p in places]
         self.names = [name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True)
                       for name in p.names]  # fmt: skip
-        self.tools = _Folder(_Place(root, (), frozenset()), skipped, progress)
+        self.tools = _Folder(_Place(root, (), frozenset()), skipped, progress, jail)
         self.taken: set[str] = set()
 
     def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
@@ -386,7 +421,7 @@ class _Across:
             return  # that is for the folder alone to see
         made = self.tools.pattern(members)
         if made is not None and not made[1] and self.tools.alike(members):
-            source = FilePatternSource(f"{_literal(self.root)}/{made[0]}")
+            source = FilePatternSource(File(f"{_literal(self.root)}/{made[0]}", jail=self.jail))
             if self.finds(source, members):
                 yield made[0], source, members
                 return

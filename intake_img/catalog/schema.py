@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from intake_img.catalog.document import Document, Where, printable, read_document
+from intake_img.catalog.document import Document, Where, read_document
 from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers, options_of, parameters_in
 from intake_img.catalog.template import Parameter
+from intake_img.catalog.version2 import as_version_1
 from intake_img.errors import CatalogError, IntakeImgError
+from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 
-__all__ = ["Problem", "Reader", "identity", "load", "read"]
+__all__ = ["Problem", "Reader", "load", "read"]
 
 _TOP = ("metadata", "sources", "name", "description", "version")
 _ENTRY = ("description", "driver", "args", "metadata", "parameters", "direct_access")
+_NOTHING: Mapping[str, Callable[[Any], bool]] = {  # what Intake's own save() adds, as long as it asks for nothing
+    "cache": lambda value: value in (None, []),
+    "catalog_dir": lambda value: isinstance(value, str),
+    "getenv": lambda value: isinstance(value, bool),
+    "getshell": lambda value: isinstance(value, bool),
+    "name": lambda value: isinstance(value, str),
+}
 _MAX_CHAIN = 8
 _WHY = {
     "cls": "it names a class to be made",
@@ -39,11 +47,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{printable(self.where, 200)}: " if self.where else ""
-        return f"{self.file}, line {self.line}: {where}{printable(self.reason, 600)}"
-
-
-def identity(file: File) -> str:
-    return os.path.realpath(file.path) if file.local else file.path
+        return f"{escaped(self.file)}, line {self.line}: {where}{printable(self.reason, 600)}"
 
 
 def load(file: File, jail: Jail, chain: tuple[str, ...]) -> SafeCatalog:
@@ -56,7 +60,7 @@ def load(file: File, jail: Jail, chain: tuple[str, ...]) -> SafeCatalog:
 
 
 def read(file: File, jail: Jail, chain: tuple[str, ...]) -> Reader:
-    key = identity(file)
+    key = file.identity
     if key in chain:
         raise CatalogError(f"{file} contains itself, through nested catalogs")
     if len(chain) >= _MAX_CHAIN:
@@ -76,6 +80,12 @@ class Reader:
         if not isinstance(top, dict):
             self.problem((), "expected a catalog: a mapping with the key 'sources'")
             return
+        if top.get("version") == 2:
+            try:
+                top = as_version_1(top)
+            except CatalogError as exc:
+                self.problem(("entries",), exc)
+                return
         self.known(top, _TOP, ())
         self.metadata = self.mapping(top, "metadata", ())
         self.name, self.description = self.text(top, "name", ()), self.text(top, "description", ())
@@ -141,7 +151,7 @@ class Reader:
         before = len(self.problems)
         if not name.isprintable() or not name.strip() or len(name) > 200:
             self.problem(where, "names of entries are printable texts of at most 200 characters")
-        self.known(spec, _ENTRY, where)
+        self.known({k: v for k, v in spec.items() if not (k in _NOTHING and _NOTHING[k](v))}, _ENTRY, where)
         driver = self.driver(spec.get("driver"), where)
         args = self.mapping(spec, "args", where)
         entry = Entry(name, driver, self.text(spec, "description", where), args, self.mapping(spec, "metadata", where),
@@ -196,12 +206,29 @@ class Reader:
                 listed = ", ".join(["CATALOG_DIR", *entry.parameters])
                 self.problem(where, f"there is no parameter {name!r}; there are {listed}")
 
+    def opened(self) -> list[Problem]:
+        """Return a problem for each image that does not open with the defaults of its parameters."""
+        before, self.problems = self.problems, []
+        for name, entry in self.entries.items():
+            if entry.driver != NESTED and not entry.lacking():
+                self.try_open(entry, ("sources", name))
+        found, self.problems = self.problems, before
+        return found
+
+    def try_open(self, entry: Entry, where: Where) -> None:
+        source = None
+        try:
+            source = entry()
+            source.discover()
+        except Exception as exc:  # whatever one file does, the others are looked at
+            self.problem(where, f"it does not open: {str(exc) or type(exc).__name__}")
+        finally:
+            if source is not None:
+                source.close()
+
     def try_out(self, entry: Entry, where: Where) -> None:
         """Put the defaults in and look where the entry leads; nothing is opened."""
-        lacking = [
-            n for n in parameters_in(entry.args) if n in entry.parameters and entry.parameters[n].default is None
-        ]
-        if lacking:
+        if entry.lacking():
             return  # known when a value is given
         try:
             entry.resolved({})

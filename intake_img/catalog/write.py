@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from intake_img.catalog.document import LOADER, read_document
+from intake_img.catalog.document import LOADER, MAX_BYTES, read_document
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan, sentence
 from intake_img.catalog.template import fill
@@ -39,6 +39,9 @@ class Changes:
     added, refreshed, kept, missing : list of str
         Names of entries: new ones; those whose facts changed; those left as they were; those whose file is not found
         any more, which stay as well.
+    roots : list of str
+        Folders that `open_catalog` needs as ``roots=`` because images do not lie below the catalog's folder; else
+        empty.
     """
 
     path: str
@@ -46,6 +49,7 @@ class Changes:
     refreshed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    roots: list[str] = field(default_factory=list)
 
 
 def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: bool = False) -> Changes:
@@ -73,7 +77,8 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
     TargetExistsError
         If the file exists and neither `overwrite` nor `update` is given.
     CatalogError
-        If the existing file, that is to be updated, is no catalog; it is left as it is.
+        If the existing file, that is to be updated, is not a catalog, or the new one would be too large to be read
+        again; what is there is left as it is.
     """
     target = File.parse(path)
     if overwrite and update:
@@ -88,12 +93,29 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
         text, changes = _updated(entries, target)
     else:
         text, changes = _fresh(entries), Changes(str(target), added=list(entries))
+    if len(text.encode()) > MAX_BYTES:
+        raise CatalogError(
+            f"a catalog of {len(entries)} entries takes {len(text.encode()) / 2**20:.0f} MiB, and more than "
+            f"{MAX_BYTES // 2**20} MiB are not read again: write one for each folder, and nest them"
+        )
     with (
         replacing(target, overwrite=overwrite or update) as temporary,
         open(temporary, "w", encoding="utf-8", newline="\n") as stream,
     ):
         stream.write(text)
+    changes.roots = _roots(entries, target)
     return changes
+
+
+def _roots(entries: Mapping[str, Any], target: File) -> list[str]:
+    """Return the folders that hold all images, if some of them lie outside of the catalog's folder."""
+    if not target.local:
+        return []
+    home = os.path.realpath(target.parent.path)
+    keys = (key for entry in entries.values() for key in _key(entry, target).split("\n"))
+    folders = {os.path.realpath(os.path.dirname(re.split(r"[{}*?\[]", key)[0])) for key in keys if os.path.isabs(key)}
+    outside = [f for f in folders if os.path.commonpath([home, f]) != home]
+    return [home, os.path.commonpath(outside)] if outside else []
 
 
 def _fresh(entries: Mapping[str, Any]) -> str:

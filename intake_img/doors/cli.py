@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from intake_img.errors import IntakeImgError, SceneError, TargetExistsError
+from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["formats", "formats_markdown", "main"]
 
@@ -57,7 +58,7 @@ def _complain(problem: object, code: int) -> int:
     text = str(problem)
     if isinstance(problem, OSError) and problem.strerror:
         text = f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    print(f"intake-img: error: {' '.join(text.split())}", file=sys.stderr)
+    print(f"intake-img: error: {printable(text, 5000)}", file=sys.stderr)
     return code
 
 
@@ -72,7 +73,7 @@ def _silence_stdout() -> None:
 @contextlib.contextmanager
 def _short_warnings() -> Iterator[None]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"intake-img: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"intake-img: warning: {printable(message, 5000)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show  # type: ignore[assignment]
@@ -169,7 +170,9 @@ def _add_catalogs(commands: Any) -> None:
         parser.add_argument("catalog", metavar="CATALOG", help="path or URL of a YAML file")
         if name == "search":
             parser.add_argument("words", metavar="WORD", nargs="+", help="what name, description or metadata mention")
-        if name != "validate":
+        if name == "validate":
+            parser.add_argument("--open", action="store_true", help="open each image too: is it there, can it be read?")
+        else:
             parser.add_argument("--depth", metavar="N", type=int, default=5, help="how many nested catalogs deep to go")
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument("--root", metavar="FOLDER", action="append",
@@ -228,7 +231,6 @@ def _open(uri: str, arguments: argparse.Namespace, **options: Any) -> Any:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    import json
 
     from intake_img.accessor.display import as_text, summary
 
@@ -241,7 +243,7 @@ def _info(arguments: argparse.Namespace) -> int:
         facts["header"] = ds.img.header
     source.close()
     if arguments.json or arguments.header:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        print(json_text(facts))
         return 0
     print(as_text(facts, title=""))
     if levels:
@@ -293,7 +295,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     size = sum(v.nbytes for v in ds.data_vars.values())
     source.close()
     where = written[0] if len(written) == 1 else f"{len(written)} files, {written[0]} to {written[-1]}"
-    print(f"{where}: {byte_size(size)} of pixels as {writer.format_name}")
+    print(f"{escaped(where)}: {byte_size(size)} of pixels as {writer.format_name}")
     return 0
 
 
@@ -304,7 +306,6 @@ def _compress(text: str | None) -> Any:
 
 def _scan(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import scan, write_catalog
-    from intake_img.catalog.document import printable
 
     folder = os.path.expanduser(arguments.folder)
     target = arguments.output or os.path.join(folder, "catalog.yml")
@@ -312,11 +313,17 @@ def _scan(arguments: argparse.Namespace) -> int:
     there = os.path.exists(target) and not arguments.overwrite
     changes = write_catalog(found, target, update=there, overwrite=not there)
     for path, reason in found.skipped.items():
-        print(f"intake-img: skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
+        print(f"intake-img: skipped {escaped(path)}: {printable(reason)}", file=sys.stderr)
+    for path, note in found.notes.items():
+        print(f"intake-img: note: {escaped(path)}: {note}", file=sys.stderr)
     for name in changes.missing:
         print(f"intake-img: the file of {name!r} is not found any more; its entry stays", file=sys.stderr)
-    print(f"{changes.path}: {len(changes.added)} added, {len(changes.refreshed)} refreshed, {len(changes.kept)} kept, "
-          f"{len(changes.missing)} missing, {len(found.skipped)} skipped")  # fmt: skip
+    if changes.roots:
+        print(f"intake-img: these images do not lie below the catalog's folder; open it with "
+              f"open_catalog({changes.path!r}, roots={changes.roots!r})", file=sys.stderr)  # fmt: skip
+    counts = {what: len(getattr(changes, what)) for what in ("added", "refreshed", "kept", "missing")}
+    listed = ", ".join(f"{n} {what}" for what, n in {**counts, "skipped": len(found.skipped)}.items())
+    print(f"{escaped(changes.path)}: {listed}")
     return 0
 
 
@@ -325,15 +332,15 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    import json
-
     from intake_img.catalog import validate
 
-    problems = validate(arguments.catalog, **_limits(arguments))
+    problems = validate(arguments.catalog, open_images=arguments.open, **_limits(arguments))
     if arguments.json:
-        print(json.dumps([vars(p) for p in problems], ensure_ascii=False, indent=2))
+        print(json_text([vars(p) for p in problems]))
     else:
-        print("\n".join(map(str, problems)) if problems else f"{arguments.catalog}: nothing to object to")
+        rest = "" if arguments.open else " (the images were not opened: --open does that)"
+        clean = f"{escaped(arguments.catalog)}: nothing to object to{rest}"
+        print("\n".join(map(str, problems)) if problems else clean)
     return 1 if problems else 0
 
 
@@ -351,17 +358,14 @@ def _search(arguments: argparse.Namespace) -> int:
 
 
 def _entries(entries: Any, as_json: bool) -> int:
-    import json
-
-    from intake_img.catalog.document import printable
 
     if as_json:
         facts = {name: {**entry.describe(), "name": name} for name, entry in entries.items()}
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        print(json_text(facts))
         return 0
     widths = [max(map(len, column), default=0) for column in ([*entries], [e.driver for e in entries.values()])]
     for name, entry in entries.items():
-        print(f"{name:<{widths[0]}}  {entry.driver:<{widths[1]}}  {printable(entry.description)}".rstrip())
+        print(f"{escaped(name):<{widths[0]}}  {entry.driver:<{widths[1]}}  {printable(entry.description)}".rstrip())
     return 0
 
 
@@ -405,9 +409,7 @@ def _writer_options(cls: Any) -> list[str]:
 def _formats(arguments: argparse.Namespace) -> int:
     rows = formats()
     if arguments.json:
-        import json
-
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        print(json_text(rows))
         return 0
     if arguments.markdown:
         print(formats_markdown(rows))

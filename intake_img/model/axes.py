@@ -35,8 +35,10 @@ def check_axes(axes: Iterable[str], ndim: int | None = None) -> tuple[str, ...]:
     Raises
     ------
     AxesError
-        If a name is empty or repeated, or the number does not fit `ndim`.
+        If they are no names, a name is empty or repeated, or the number does not fit `ndim`.
     """
+    if not isinstance(axes, Iterable):
+        raise AxesError(f"axes are {axes!r}: expected a text of letters such as 'tzyx', or a list of names")
     names = tuple(str(a) for a in axes)
     if repeated := [a for a, n in Counter(names).items() if n > 1]:
         raise AxesError(f"axes {spell(names)!r} repeat {', '.join(map(repr, repeated))}: each axis may occur once")

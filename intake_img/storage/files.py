@@ -96,6 +96,11 @@ class File:
             path = unquote(urlsplit(path).path)
         return path.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def identity(self) -> str:
+        """What two names of one local file share: its real path; of others, the URL."""
+        return os.path.realpath(self.path) if self.local else self.path
+
     def __str__(self) -> str:
         return self.path
 
@@ -177,7 +182,7 @@ class File:
             self.jail.check(self.path)
         if self.local:
             return os.path.exists(self.path)
-        if self._web:  # fsspec would begin to download it
+        if self.web:  # fsspec would begin to download it
             try:
                 return bool(self.remote_info())
             except FileNotFoundError:
@@ -191,7 +196,7 @@ class File:
             self.jail.check(self.path)
         if self.local:
             return os.path.isdir(self.path)
-        if self._web:  # fsspec would download what could be a listing
+        if self.web:  # fsspec would download what could be a listing
             try:
                 info = self.remote_info()
             except FileNotFoundError:
@@ -202,7 +207,8 @@ class File:
         return bool(fs.isdir(path))
 
     @property
-    def _web(self) -> bool:
+    def web(self) -> bool:
+        """True for a file on a web server."""
         return self.path.startswith(("http://", "https://"))
 
     def stamp(self) -> tuple[Any, ...]:

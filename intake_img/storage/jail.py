@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from intake_img.errors import CatalogError, FormatError
 
-__all__ = ["METADATA_BYTES", "Jail", "check_regular", "open_regular"]
+__all__ = ["METADATA_BYTES", "Jail", "check_regular", "open_regular", "special"]
 
 METADATA_BYTES = 2**28
 """The size of the largest file of metadata that is read (OME-XML, JSON, an index)."""
@@ -138,6 +138,10 @@ def open_regular(path: str) -> int:
     raise _not_regular(path, mode)
 
 
+def special(mode: int) -> str:
+    """Return what a file is that is neither regular nor a folder."""
+    return next((name for test, name in _KINDS if test(mode)), "something else")
+
+
 def _not_regular(path: str, mode: int) -> FormatError:
-    kind = next((name for test, name in _KINDS if test(mode)), "something else")
-    return FormatError(f"{path} is neither a file nor a folder but {kind}: only regular files are opened")
+    return FormatError(f"{path} is neither a file nor a folder but {special(mode)}: only regular files are opened")

@@ -1,0 +1,44 @@
+"""Formats that people bring and that no driver reads yet, by the names of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+__all__ = ["unsupported"]
+
+_UNSUPPORTED = {
+    ".nd2": "Nikon ND2", ".lif": "Leica LIF", ".lof": "Leica LOF", ".xlef": "Leica XLEF", ".oib": "Olympus OIB",
+    ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".vsi": "Olympus cellSens VSI",
+    ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
+    ".sldyz": "SlideBook 7", ".dv": "DeltaVision", ".r3d": "DeltaVision", ".stk": "MetaMorph STK",
+    ".nd": "MetaMorph ND", ".h5": "HDF5", ".hdf5": "HDF5", ".nc": "NetCDF", ".mat": "MATLAB",
+    ".mrc": "MRC", ".map": "MRC map", ".rec": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
+    ".emd": "EMD", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
+    ".mhd": "MetaImage", ".dcm": "DICOM", ".mrxs": "MIRAX slide", ".scn": "Leica SCN slide", ".bif": "Ventana slide",
+    ".vms": "Hamamatsu slide", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
+    ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".klb": "Keller Lab Block", ".fits": "FITS",
+    ".ptu": "PicoQuant PTU", ".sdt": "Becker & Hickl SDT", ".spe": "Princeton SPE", ".sif": "Andor SIF",
+    ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab", ".pic": "Bio-Rad PIC",
+    ".gel": "Amersham GEL", ".n5": "N5", ".raw": "flat pixels",
+}  # fmt: skip
+
+
+def unsupported(name: str, known: Collection[str] = ()) -> str | None:
+    """Return what format a file has by its name, if that is one that none of the drivers reads; else None.
+
+    Parameters
+    ----------
+    name : str
+    known : collection of str
+        Extensions that the installed drivers read.
+
+    Examples
+    --------
+    >>> unsupported("Series.LIF"), unsupported("a.tif")
+    ('Leica LIF', None)
+    """
+    lower = name.lower()
+    fits = [e for e in _UNSUPPORTED if lower.endswith(e)]
+    if not fits or lower.endswith(tuple(known)):
+        return None
+    return _UNSUPPORTED[max(fits, key=len)]
