@@ -120,6 +120,12 @@ def test_describe_is_that_of_intake(name, tmp_path):
     assert again == lone
 
 
+@pytest.mark.parametrize("name", ["tif", "img", "filepattern", "omezarr"])
+def test_the_word_of_intake_xarray_gets_a_hint(name):
+    with pytest.raises(TypeError, match=r"no argument 'urlpath': here it is uri='a/b\.tif'"):
+        getattr(intake, f"open_{name}")(urlpath="a/b.tif")
+
+
 def test_later_changes_of_the_callers_metadata_are_not_the_sources(stack):
     mine = copy.deepcopy(METADATA)
     source = intake.open_npy(stack, metadata=mine)

@@ -16,7 +16,7 @@ import re
 import struct
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
@@ -216,6 +216,11 @@ class ImageSource(DataSource):
     """The extras of intake_img that widen the format, and what each brings."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe_image` understands."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        if "urlpath" in options:
+            raise TypeError(f"{cls.__name__} has no argument 'urlpath': here it is uri={options['urlpath']!r}")
+        return super().__new__(cls, *args, **options)
 
     def __init__(
         self,
