@@ -228,7 +228,7 @@ class SequenceSource(ImageSource):
             )
         grid = tuple(len(labels[a]) for a in axes)
         shape = (*grid, *v.pixels.shape)
-        tiles = (1,) * len(grid) + tuple(max(c) for c in v.pixels.auto_chunks())
+        tiles = (1,) * len(grid) + v.pixels.auto_block()
         pixels = Pixels(Members(files, grid), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
         kept = [k for k, a in enumerate(v.axes) if a not in axes]
         pixels = pixels.reshape([*range(len(grid)), *(k + len(grid) for k in kept)])

@@ -321,7 +321,7 @@ def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
                 f"the files {names[0]}, ... hold images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
                 f"{part.shape}: the images of a series must be alike"
             )
-    tiles = (1, *(max(c) for c in parts[0].auto_chunks()))
+    tiles = (1, *parts[0].auto_block())
     return replace(stack(parts), tiles=tiles, many_files=True)
 
 

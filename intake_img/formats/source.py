@@ -284,6 +284,13 @@ class ImageSource(DataSource):
         return None
 
     @classmethod
+    def renew(cls, handle: Any) -> None:
+        """Forget what a handle knows of files that changed since, for formats whose `stamp` does not look at them all.
+
+        Called before an image is described with a handle that may have been opened earlier.
+        """
+
+    @classmethod
     def scene_names(cls, handle: Any) -> Sequence[str]:
         """Return a name for each image in the file."""
         return ["0"]
@@ -403,6 +410,7 @@ class ImageSource(DataSource):
                 reader = self._file_reader()
                 POOL.use(reader.key, reader)
                 with reader.lease() as handle:
+                    self.renew(handle)
                     names = [str(n) for n in self.scene_names(handle)]
                     original = self._describe_scene(handle, names)
             overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}

@@ -269,7 +269,7 @@ class Image:
             else:
                 wanted = {a: n for a, n in chunks.items() if a in axes} if isinstance(chunks, Mapping) else chunks
                 array = pixels.dask(pixels.chunks(wanted, axes))
-            encoding = {"preferred_chunks": {a: max(c) for a, c in zip(axes, pixels.auto_chunks(), strict=True)}}
+            encoding = {"preferred_chunks": dict(zip(axes, pixels.auto_block(), strict=True))}
             variables[name] = xr.Variable(axes, array, dict(v.attrs), encoding=encoding)
         ds = xr.Dataset(variables, coords=self._xarray_coords())
         first = next(iter((original or self).variables.values()))

@@ -24,14 +24,16 @@ from intake_img.errors import AxesError, TooLargeError
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["CHUNK_BYTES", "Pixels", "Reader", "Region", "chunk_of", "cpus", "on_this_machine", "overlapping",
-           "regions_of", "split", "stack", "threads"]  # fmt: skip
+__all__ = ["CHUNK_BYTES", "MOST_CHUNKS", "Pixels", "Reader", "Region", "chunk_of", "cpus", "on_this_machine",
+           "overlapping", "regions_of", "split", "stack", "threads"]  # fmt: skip
 
 _UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
 
 Region = tuple[slice, ...]
 """One slice per axis, with ``0 <= start <= stop <= length`` and no step."""
 
+MOST_CHUNKS = 10**7
+"""The most chunks of which a dask array is made: its graph takes about a kilobyte for each when it is computed."""
 CHUNK_BYTES = 4 * 2**20
 """What an automatic chunk holds: whole native tiles, grouped up to about this many bytes."""
 
@@ -78,7 +80,7 @@ class Pixels:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "tiles", tiles)
         object.__setattr__(self, "cuts", self.cuts or (None,) * len(shape))
-        object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+        object.__setattr__(self, "dtype", _plain_dtype(np.dtype(self.dtype)))
 
     @classmethod
     def of(cls, array: Any) -> Pixels:
@@ -109,6 +111,8 @@ class Pixels:
         """Return where blocks begin along an axis, and the end of the last."""
         n, cuts = self.shape[axis], self.cuts[axis]
         if cuts is None:
+            if n // self.tiles[axis] > MOST_CHUNKS:
+                raise TooLargeError(f"an axis of {n} pixels in tiles of {self.tiles[axis]} is too long: select a part")
             cuts = np.arange(self.tiles[axis], n, self.tiles[axis])
         return np.concatenate([[0], cuts, [n]]).astype(np.int64) if n else np.zeros(1, np.int64)
 
@@ -250,7 +254,17 @@ class Pixels:
     # chunks
 
     def auto_chunks(self, nbytes: int = CHUNK_BYTES) -> tuple[tuple[int, ...], ...]:
-        """Return chunks of whole native tiles, grouped until they hold about `nbytes`, as dask writes chunks."""
+        """Return chunks of whole native tiles, grouped until they hold about `nbytes`, as dask writes chunks.
+
+        Raises
+        ------
+        TooLargeError
+            If there are more than `MOST_CHUNKS`.
+        """
+        return _cut(self.shape, self.auto_block(nbytes))
+
+    def auto_block(self, nbytes: int = CHUNK_BYTES) -> tuple[int, ...]:
+        """Return the shape of an automatic chunk: whole native tiles, about `nbytes` together."""
         block = list(self.tiles)
         budget = max(1, nbytes // max(1, self.dtype.itemsize))
         tiled = [k for k in range(self.ndim) if self.tiles[k] > 1] or list(range(self.ndim))[-2:]
@@ -268,7 +282,7 @@ class Pixels:
                 block[k] = min(times, self.shape[k])
                 if block[k] < self.shape[k]:
                     break
-        return tuple(_split(n, b) for n, b in zip(self.shape, block, strict=True))
+        return tuple(block)
 
     def chunks(self, wanted: Any = "auto", axes: Sequence[str] | None = None) -> tuple[tuple[int, ...], ...]:
         """Return chunks as dask writes them.
@@ -281,9 +295,8 @@ class Pixels:
         axes : sequence of str, optional
             Names of the axes, for a mapping.
         """
-        automatic = self.auto_chunks()
         if isinstance(wanted, str) and wanted == "auto":
-            return automatic
+            return self.auto_chunks()
         if isinstance(wanted, Mapping):
             if unknown := [a for a in wanted if a not in (axes or ())]:
                 raise AxesError(f"chunks name the axis {unknown[0]!r}, but the data have {''.join(axes or ())!r}")
@@ -292,7 +305,8 @@ class Pixels:
             asked = [int(wanted)] * self.ndim
         else:
             raise TypeError(f"chunks={wanted!r}: expected 'auto', None, a number or a mapping of axes to lengths")
-        return tuple(_axis_chunks(w, n, auto) for w, n, auto in zip(asked, self.shape, automatic, strict=True))
+        found = [_axis_chunks(w, n, auto) for w, n, auto in zip(asked, self.shape, self.auto_block(), strict=True)]
+        return _cut(self.shape, found)
 
     def dask(self, chunks: tuple[tuple[int, ...], ...] | None = None) -> dask.array.Array:
         """Return a dask array of one task per chunk; each task opens the file by itself."""
@@ -310,6 +324,12 @@ class Pixels:
             inline_array=not self.many_files,
             meta=np.empty((0,) * self.ndim, self.dtype),
         )
+
+
+def _plain_dtype(dtype: np.dtype) -> np.dtype:
+    """Return a dtype in native byte order, by its usual character: C has several names for one size of integer."""
+    native = dtype.newbyteorder("=")
+    return np.dtype(native.str) if native.kind in "iu" else native
 
 
 def regions_of(chunks: tuple[tuple[int, ...], ...]) -> Iterator[Region]:
@@ -496,12 +516,19 @@ def _cuts_within(pixels: Pixels, axis: int, index: range | tuple[int, ...], tile
     """Where blocks end within a selection of an axis."""
     cuts = pixels.cuts[axis]
     if isinstance(index, range) and index.step == 1:
-        if cuts is None and index.start % pixels.tiles[axis] == 0:
+        length = pixels.tiles[axis]
+        if cuts is None and (index.start % length == 0 or len(index) // length > MOST_CHUNKS):
             return None
+        if cuts is None:  # in steps within the selection alone, however long the axis
+            return _cuts(np.append(np.arange(-index.start % length, len(index), length), len(index)), tile)
         inner = pixels.edges(axis)[1:-1] - index.start
         inner = inner[(inner > 0) & (inner < len(index))]
     else:
-        inner = np.flatnonzero(np.diff(np.searchsorted(pixels.edges(axis), np.asarray(index), "right"))) + 1
+        if len(index) > MOST_CHUNKS:
+            return None
+        positions = np.asarray(index)
+        blocks = positions // pixels.tiles[axis] if cuts is None else np.searchsorted(cuts, positions, "right")
+        inner = np.flatnonzero(np.diff(blocks)) + 1
     return _cuts(np.append(inner, len(index)), tile)
 
 
@@ -538,7 +565,8 @@ def _as_range(key: Any, n: int) -> range | tuple[int, ...]:
     return tuple(int(k) % n for k in array)
 
 
-def _axis_chunks(wanted: Any, n: int, automatic: tuple[int, ...]) -> tuple[int, ...]:
+def _axis_chunks(wanted: Any, n: int, automatic: int) -> int | tuple[int, ...]:
+    """Return the length of the chunks of an axis, or all lengths where they are listed."""
     if wanted == "auto" or wanted is None:
         return automatic
     if isinstance(wanted, (tuple, list)):
@@ -547,7 +575,18 @@ def _axis_chunks(wanted: Any, n: int, automatic: tuple[int, ...]) -> tuple[int, 
         return tuple(int(w) for w in wanted)
     if not isinstance(wanted, (int, np.integer)) or (wanted < 1 and wanted != -1):
         raise ValueError(f"chunk length {wanted!r}: expected a positive number, -1 or 'auto'")
-    return _split(n, n if wanted == -1 else int(wanted))
+    return max(n, 1) if wanted == -1 else int(wanted)
+
+
+def _cut(shape: Sequence[int], lengths: Sequence[int | tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Return chunks as dask writes them, or raise `TooLargeError` if they are too many for a graph."""
+    counts = [-(-n // max(1, b)) if isinstance(b, int) else len(b) for n, b in zip(shape, lengths, strict=True)]
+    if (count := math.prod(counts)) > MOST_CHUNKS:
+        raise TooLargeError(
+            f"an array of shape {tuple(shape)} would have {count:.3g} chunks, more than the {MOST_CHUNKS:.0e} that a "
+            "dask graph can hold: pass larger chunks=, or chunks=None and select a part"
+        )
+    return tuple(_split(n, b) if isinstance(b, int) else b for n, b in zip(shape, lengths, strict=True))
 
 
 def _split(n: int, block: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,9 +19,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import CannotWriteError, FormatError
+from intake_img.errors import CannotWriteError, FormatError, SourceChangedError
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.chunks import ChunkFiles, chunk_files
+from intake_img.formats.omezarr.guards import (
+    Journal,
+    check_chunk,
+    checked_member,
+    document_digest,
+    with_found_separator,
+)
 from intake_img.formats.omezarr.store import (
     METADATA_FILES,
     Target,
@@ -38,6 +45,8 @@ from intake_img.model.pixels import Pixels, Region
 from intake_img.storage.files import File
 
 _MOST_BYTES = 2**50
+_Address = tuple[str, bool, Hashable]
+"""Of an array: its path in the store, whether its numbers stand for others, and the stamp of its metadata."""
 _DEPTH, _MOST_GROUPS = 4, 1000
 
 
@@ -61,9 +70,12 @@ class _Handle:
         self._nodes: dict[str, Any] = {}
         self._attributes: dict[str, dict[str, Any]] = {}
         self._chunk_files: dict[str, ChunkFiles | None] = {}
+        self._journal = Journal(file, self._root)
+        self._described = False
+        self._stamps: dict[str, Hashable] = {}  # of the arrays that are open
         self.zarr_format = 3
         try:
-            if self._root is not None and not os.path.exists(os.path.join(self._root, "zarr.json")):
+            if self._root is not None and self._journal.look("zarr.json") is None:
                 self.zarr_format = 2
             elif self.node("") is None:
                 self.zarr_format = 2
@@ -79,10 +91,52 @@ class _Handle:
         if hasattr(self.store, "_lock") or not is_zip(self.file):  # a zip file that was never read has nothing to close
             self.store.close()
 
+    def renew(self) -> None:
+        """Forget metadata that were changed since they were read; called before an image is described.
+
+        Of remote stores all metadata are read again: asking whether they changed takes as many requests.
+        """
+        if self._described and (self._journal.changed() if self._root is not None else not is_zip(self.file)):
+            for kept in (self._nodes, self._attributes, self._chunk_files, self._stamps):
+                kept.clear()
+            self._journal.clear()
+            self.__dict__.pop("scenes", None)
+        self._described = True
+
+    def array_stamp(self, path: str) -> Hashable:
+        """Return what changes when the metadata of the array at `path` are written anew.
+
+        Times, sizes and inodes of local files, as they are now; a hash of the metadata that were read of others.
+        """
+        if self._root is not None:
+            return tuple(self._journal.stat(join(path, name)) for name in self._names(array=True))
+        return document_digest(self.array(path))
+
+    def opened_stamp(self, path: str) -> Hashable:
+        """Return the stamp that the array at `path` had when it was opened."""
+        self.array(path)
+        return self._stamps[path] if self._root is not None else self.array_stamp(path)
+
+    def unchanged_array(self, path: str, stamp: Hashable) -> Any:
+        """Return the array at `path` if it is the one that had this stamp, else raise `SourceChangedError`."""
+        if self.array_stamp(path) != stamp:
+            raise SourceChangedError(f"{self.file}: the array {path!r} was changed since it was opened: load it again")
+        if self._root is not None and self._stamps.get(path) != stamp:
+            self._nodes.pop(path, None)
+            self._chunk_files.pop(path, None)
+        return self.array(path)
+
+    def _names(self, array: bool = False) -> tuple[str, ...]:
+        if self.zarr_format == 3:
+            return ("zarr.json",)
+        return (".zarray", ".zattrs") if array else (".zarray", ".zgroup", ".zattrs")
+
     def node(self, path: str, array: bool = False) -> Any:
         """Return the group or array at `path`, None if there is none; `array` says which is expected."""
         if path not in self._nodes:
             self._inside(path)
+            if self._root is not None:
+                self._stamps[path] = self.array_stamp(path)  # before it is read
             self._nodes[path] = self._open(path, array)
         return self._nodes[path]
 
@@ -92,14 +146,20 @@ class _Handle:
 
         from intake_img.formats.omezarr.codecs import opening
 
-        if self._root is not None and not os.path.isdir(os.path.join(self._root, path)):
-            return None
+        if self._root is not None:
+            found = [self._journal.look(join(path, name)) for name in self._names()]
+            if not any(found):
+                return None
         place: dict[str, Any] = {"store": self.store, "path": join(self.prefix, path), "mode": "r",
                                  "zarr_format": self.zarr_format}  # fmt: skip
         for wanted in (array, not array):
             try:
                 with opening():
-                    return zarr.open_array(**place) if wanted else zarr.open_group(**place, use_consolidated=False)
+                    if not wanted:
+                        return zarr.open_group(**place, use_consolidated=False)
+                    return with_found_separator(
+                        zarr.open_array(**place), None if self._root is None else os.path.join(self._root, path)
+                    )
             except (ContainsArrayError, FileNotFoundError):
                 continue
         return None
@@ -127,6 +187,8 @@ class _Handle:
             node = self.node(path)
             return {} if node is None else dict(node.attrs)
         name = "zarr.json" if self.zarr_format == 3 else ".zattrs"
+        if self._journal.look(join(path, name)) is None:
+            return {}
         try:
             content = json.loads(self._file(path, name).read())  # at a fifth of zarr's time
         except (FileNotFoundError, NotADirectoryError):
@@ -147,6 +209,7 @@ class _Handle:
             raise FormatError(f"{self.file}: the array {path!r}, which the metadata name, {what}")
         if node.dtype.kind not in "biufc" or any(n < 0 for n in node.shape) or node.nbytes > _MOST_BYTES:
             raise FormatError(f"{self.file}: {path!r} has dtype {node.dtype} and shape {node.shape}: no image")
+        check_chunk(node, f"{self.file}: {path!r}")
         return node
 
     def chunk_files(self, path: str) -> ChunkFiles | None:
@@ -159,6 +222,7 @@ class _Handle:
     def members(self, path: str) -> dict[str, Any]:
         """Return the groups and arrays right inside the group at `path`; none where the store cannot be listed."""
         if self._root is not None:
+            self._journal.look_at_folder(path)
             with os.scandir(os.path.join(self._root, path)) as entries:
                 names = sorted(e.name for e in entries if os.path.isdir(e.path) and not e.name.startswith("."))
             found = {name: self.node(join(path, name)) for name in names}
@@ -181,12 +245,14 @@ class _Handle:
             reader = self.file.open()
             try:
                 with reader.stream() as stream, zipfile.ZipFile(stream) as archive:
-                    return archive.read(join(self.prefix, path))
+                    return archive.read(checked_member(archive.getinfo(join(self.prefix, path)), self.file))
             except KeyError:
                 return None
             finally:
                 reader.close()
         self._inside(path)
+        if self._root is not None and self._journal.look(path) is None:
+            return None
         file = self.file
         for part in path.split("/"):
             file = file / part
@@ -569,13 +635,17 @@ class OmeZarrSource(ImageSource):
         return _Handle(file)
 
     @classmethod
+    def renew(cls, handle: _Handle) -> None:
+        handle.renew()
+
+    @classmethod
     def scene_names(cls, handle: _Handle) -> list[str]:
         return [s.name for s in handle.scenes]
 
     @classmethod
-    def read_region(cls, handle: _Handle, address: tuple[str, bool], region: Region, out: np.ndarray) -> None:
-        path, packed = address
-        array = handle.array(path)
+    def read_region(cls, handle: _Handle, address: _Address, region: Region, out: np.ndarray) -> None:
+        path, packed, stamp = address
+        array = handle.unchanged_array(path, stamp)
         if not packed:
             chunks = handle.chunk_files(path)
             if chunks is None or not chunks.read_into(region, out):
@@ -586,13 +656,15 @@ class OmeZarrSource(ImageSource):
         out[...] = _decoded(array, raw).values
 
     @classmethod
-    def shards(cls, handle: _Handle, address: tuple[str, bool]) -> tuple[int, ...] | None:
+    def shards(cls, handle: _Handle, address: _Address) -> tuple[int, ...] | None:
         shards = handle.array(address[0]).shards
         return None if shards is None else tuple(shards)
 
-    def _pixels_of(self, array: Any, path: str, packed: bool = False) -> Pixels:
+    def _pixels_of(self, handle: _Handle, array: Any, path: str, packed: bool = False) -> Pixels:
         dtype = _decoded(array, np.empty((0,) * array.ndim, array.dtype)).dtype if packed else array.dtype
-        return self.pixels((path, packed), array.shape, dtype, tiles_of(array), parallel=False)
+        return self.pixels(
+            (path, packed, handle.opened_stamp(path)), array.shape, dtype, tiles_of(array), parallel=False
+        )
 
     # reading
 
@@ -620,12 +692,12 @@ class OmeZarrSource(ImageSource):
         axes = _axes(described, array)
         ome = handle.ome(path)
         attrs = {"kind": "labels"} if ngff.is_labels(ome) and array.dtype.kind in "iu" else {}
-        variables = {"image": Variable(self._pixels_of(array, place), axes, attrs)}
+        variables = {"image": Variable(self._pixels_of(handle, array, place), axes, attrs)}
         sizes = dict(zip(axes, array.shape, strict=True))
         for name in _labels(handle, path):
             if (fit := _fitting(handle, join(path, "labels", name), sizes)) is not None:
                 own, kept, names = fit
-                pixels = self._pixels_of(handle.array(own), own).reshape(kept)
+                pixels = self._pixels_of(handle, handle.array(own), own).reshape(kept)
                 key = name if name not in variables and name not in sizes else f"labels/{name}"
                 variables[key] = Variable(pixels, names, {"kind": "labels"})
         coords = {}
@@ -639,7 +711,7 @@ class OmeZarrSource(ImageSource):
     def _bare(self, handle: _Handle, path: str, level: int) -> Image:
         check_level(level, 1, handle.file)
         array = handle.array(path)
-        return Image.single(self._pixels_of(array, path, _packed(array)), _dimensions(array))
+        return Image.single(self._pixels_of(handle, array, path, _packed(array)), _dimensions(array))
 
     def _plain(self, handle: _Handle, entry: _Scene, level: int) -> Image:
         check_level(level, 1, handle.file)
@@ -650,7 +722,7 @@ class OmeZarrSource(ImageSource):
         for name, array in data.items():
             packed = _packed(array)
             attrs = _decoded(array, np.empty((0,) * array.ndim, array.dtype)).attrs
-            pixels = self._pixels_of(handle.array(join(entry.path, name)), join(entry.path, name), packed)
+            pixels = self._pixels_of(handle, handle.array(join(entry.path, name)), join(entry.path, name), packed)
             variables[name] = Variable(pixels, _dimensions(array), dict(attrs))
         if entry.only is not None:
             variables = {"image": next(iter(variables.values()))}
@@ -675,7 +747,7 @@ class OmeZarrSource(ImageSource):
                     if dtype != array.dtype.newbyteorder("=") and not (dtype.kind in "mM" and array.dtype.kind == "i"):
                         return None
                     stored = tuple(facts.get("stored", facts["axes"]))
-                    variables[name] = Variable(self._pixels_of(array, place), stored)
+                    variables[name] = Variable(self._pixels_of(handle, array, place), stored)
             image = replace(image, variables=variables, coords={}, attrs={})
             restored = image.restored(_level_record(record, image) if level else record)
         except (KeyError, TypeError, ValueError, AttributeError):

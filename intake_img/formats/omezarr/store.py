@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
+from intake_img.formats.omezarr.guards import checked_member
 from intake_img.model.pixels import Pixels, Region
 from intake_img.storage.files import File
 from intake_img.storage.streams import Once
@@ -85,7 +86,8 @@ def _zip_prefix(file: File) -> str:
     reader = file.open()
     try:
         with reader.stream() as stream, zipfile.ZipFile(stream) as archive:
-            roots = [n.rpartition("/")[0] for n in archive.namelist() if n.rpartition("/")[2] in METADATA_FILES]
+            documents = [i for i in archive.infolist() if i.filename.rpartition("/")[2] in METADATA_FILES]
+            roots = [checked_member(i, file).filename.rpartition("/")[0] for i in documents]
     finally:
         reader.close()
     if not roots:

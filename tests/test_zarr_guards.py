@@ -1,0 +1,140 @@
+"""Zarr stores that change below their root, ask for too much, or leave out what they should say."""
+
+import json
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import zarr
+
+from intake_img import imload, imsave
+from intake_img.errors import FormatError, SourceChangedError, TooLargeError
+
+A = np.arange(48 * 64, dtype="u2").reshape(48, 64)
+
+
+def make(path, fmt, values=A, chunks=(16, 32), **options):
+    group = zarr.open_group(path, mode="w", zarr_format=fmt)
+    axes = [{"name": n, "type": "space"} for n in "yx"]
+    scale = {"coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
+    images = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0", **scale}]}]
+    described = {"multiscales": images}
+    group.attrs.update(described if fmt == 2 else {"ome": {"version": "0.5", **described}})
+    replace_array(path, values, chunks, **options)
+    return path
+
+
+def replace_array(path, values, chunks, **options):
+    shutil.rmtree(os.path.join(path, "0"), ignore_errors=True)
+    array = zarr.open_group(path, mode="r+").create_array(
+        "0", shape=values.shape, dtype=values.dtype, chunks=chunks, **options
+    )
+    array[...] = values
+
+
+def edit(path, **facts):
+    with open(path, encoding="utf-8") as stream:
+        content = {k: v for k, v in (json.load(stream) | facts).items() if v is not None}
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+@pytest.mark.parametrize("lazy", ["auto", None])
+@pytest.mark.parametrize("values", [A[::-1] + 7, A.astype("f4") / 3, A[:32, :48]], ids=["chunks", "dtype", "shape"])
+def test_an_array_that_is_created_anew_is_never_mixed_with_the_old_one(tmp_path, fmt, lazy, values):
+    path = make(str(tmp_path / "a.zarr"), fmt, compressors=None)
+    old = imload(path, chunks=lazy)
+    np.testing.assert_array_equal(old.image[:8, :8], A[:8, :8])
+    replace_array(path, np.ascontiguousarray(values), (32, 16), compressors=None)
+    with pytest.raises(SourceChangedError, match="array '0' was changed"):
+        old.image[8:].values  # noqa: B018
+    np.testing.assert_array_equal(imload(path, chunks=lazy).image, values)
+    with pytest.raises(SourceChangedError):
+        old.image[8:].values  # noqa: B018
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_labels_and_frames_of_another_program_are_seen_while_an_older_dataset_lives(tmp_path, fmt):
+    path = make(str(tmp_path / "a.zarr"), fmt)
+    old = imload(path)
+    labels = zarr.open_group(path, mode="r+").require_group("labels")
+    described = {"labels": ["cells"]}
+    labels.attrs.update(described if fmt == 2 else {"ome": {"version": "0.5", **described}})
+    make(os.path.join(path, "labels", "cells"), fmt, A.astype("i4"))
+    assert list(imload(path).data_vars) == ["image", "cells"]
+    np.testing.assert_array_equal(old.image, A)  # its own array did not change
+    array = zarr.open_group(path, mode="r+")["0"]
+    array.resize((60, 64))
+    array[48:] = 5
+    assert imload(path).image.sizes["y"] == 60
+    with pytest.raises(SourceChangedError):
+        old.image.values  # noqa: B018
+
+
+@pytest.mark.parametrize("compressors", [None, "auto"])
+def test_nested_chunks_are_found_where_the_separator_is_not_said(tmp_path, compressors):
+    key = {"name": "v2", "separator": "/"}
+    path = make(str(tmp_path / "a.zarr"), 2, A + 1, chunk_key_encoding=key, compressors=compressors)
+    edit(f"{path}/0/.zarray", dimension_separator=None)
+    np.testing.assert_array_equal(imload(path).image, A + 1)
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+        for folder, _, names in os.walk(path):
+            for name in names:
+                full = os.path.join(folder, name)
+                archive.write(full, os.path.relpath(full, path))
+    np.testing.assert_array_equal(imload(str(tmp_path / "a.zarr.zip")).image, A + 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": (32, 64)}, {"compressors": None}], ids=["plain", "shards", "none"])
+def test_a_huge_shape_opens_lazily_and_is_refused_as_a_graph(tmp_path, options):
+    path = make(str(tmp_path / "a.zarr"), 3, **options)
+    edit(f"{path}/0/zarr.json", shape=[10**12, 10**4])
+    with pytest.raises(TooLargeError, match="chunks=None"):
+        imload(path)
+    lazy = imload(path, chunks=None).image
+    assert lazy.shape == (10**12, 10**4)
+    np.testing.assert_array_equal(lazy[3:20, :64], A[3:20])
+
+
+def test_chunks_far_larger_than_their_array_are_refused_with_the_numbers(tmp_path):
+    path = make(str(tmp_path / "a.zarr"), 3, A[:8, :8], (8, 8))
+    grid = {"name": "regular", "configuration": {"chunk_shape": [40000, 40000]}}
+    edit(f"{path}/0/zarr.json", chunk_grid=grid)
+    with pytest.raises(FormatError, match=r"\(40000, 40000\).*GiB"):
+        imload(path)
+
+
+def test_metadata_have_a_limit_and_are_regular_files(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zarr.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zarr.json", b" " * (2**26 + 1))
+    with pytest.raises(FormatError, match="64 MiB"):
+        imload(str(tmp_path / "bomb.zarr.zip"))
+    path = make(str(tmp_path / "a.zarr"), 3)
+    os.truncate(f"{path}/0/zarr.json", 2**26 + 1)
+    with pytest.raises(FormatError, match="64 MiB"):
+        imload(path)
+    os.remove(f"{path}/0/zarr.json")
+    os.mkfifo(f"{path}/0/zarr.json")
+    with pytest.raises(FormatError, match="not a regular file"):
+        imload(path)
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.ome.tif", "a.npy", "a.bin"])
+@pytest.mark.parametrize("dtype", ["q", "Q", "l", "L", "p", ">i8", "=u8", ">u2", ">f4"])
+def test_every_spelling_of_a_dtype_can_be_written(tmp_path, name, dtype):
+    import xarray as xr
+
+    values = A.astype(dtype)
+    try:
+        imsave(xr.DataArray(values, dims=("y", "x"), name="image").to_dataset(), str(tmp_path / name))
+    except Exception as exc:
+        with pytest.raises(type(exc)):  # the same as for the usual spelling
+            usual = values.astype(np.dtype(dtype).newbyteorder("=").str)
+            imsave(xr.DataArray(usual, dims=("y", "x"), name="image").to_dataset(), str(tmp_path / f"u{name}"))
+        return
+    found = imload(str(tmp_path / name)).image
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == values.dtype.newbyteorder("=")
