@@ -128,13 +128,7 @@ def test_every_spelling_of_a_dtype_can_be_written(tmp_path, name, dtype):
     import xarray as xr
 
     values = A.astype(dtype)
-    try:
-        imsave(xr.DataArray(values, dims=("y", "x"), name="image").to_dataset(), str(tmp_path / name))
-    except Exception as exc:
-        with pytest.raises(type(exc)):  # the same as for the usual spelling
-            usual = values.astype(np.dtype(dtype).newbyteorder("=").str)
-            imsave(xr.DataArray(usual, dims=("y", "x"), name="image").to_dataset(), str(tmp_path / f"u{name}"))
-        return
+    imsave(xr.DataArray(values, dims=("y", "x"), name="image").to_dataset(), str(tmp_path / name))
     found = imload(str(tmp_path / name)).image
     np.testing.assert_array_equal(found, values)
     assert found.dtype == values.dtype.newbyteorder("=")
