@@ -91,12 +91,15 @@ def test_nested_chunks_are_found_where_the_separator_is_not_said(tmp_path, compr
 @pytest.mark.parametrize("options", [{}, {"shards": (32, 64)}, {"compressors": None}], ids=["plain", "shards", "none"])
 def test_a_huge_shape_opens_lazily_and_is_refused_as_a_graph(tmp_path, options):
     path = make(str(tmp_path / "a.zarr"), 3, **options)
-    edit(f"{path}/0/zarr.json", shape=[10**12, 10**4])
+    edit(f"{path}/0/zarr.json", shape=[10**11, 10**3])
     with pytest.raises(TooLargeError, match="chunks=None"):
         imload(path)
     lazy = imload(path, chunks=None).image
-    assert lazy.shape == (10**12, 10**4)
+    assert lazy.shape == (10**11, 10**3)
     np.testing.assert_array_equal(lazy[3:20, :64], A[3:20])
+    edit(f"{path}/0/zarr.json", shape=[10**18, 2**18])
+    with pytest.raises(FormatError, match="no image"):
+        imload(path)
 
 
 def test_chunks_far_larger_than_their_array_are_refused_with_the_numbers(tmp_path):
@@ -122,7 +125,7 @@ def test_metadata_have_a_limit_and_are_regular_files(tmp_path):
         imload(path)
 
 
-@pytest.mark.parametrize("name", ["a.zarr", "a.ome.tif", "a.npy", "a.bin"])
+@pytest.mark.parametrize("name", ["a.zarr", "a.tif", "a.npy", "a.bin"])
 @pytest.mark.parametrize("dtype", ["q", "Q", "l", "L", "p", ">i8", "=u8", ">u2", ">f4"])
 def test_every_spelling_of_a_dtype_can_be_written(tmp_path, name, dtype):
     import xarray as xr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -207,7 +208,7 @@ class _Handle:
         if node is None or not hasattr(node, "dtype"):
             what = "is a group" if node is not None else "is missing"
             raise FormatError(f"{self.file}: the array {path!r}, which the metadata name, {what}")
-        if node.dtype.kind not in "biufc" or any(n < 0 for n in node.shape) or node.nbytes > _MOST_BYTES:
+        if node.dtype.kind not in "biufc" or any(n < 0 for n in node.shape) or _nbytes(node) > _MOST_BYTES:
             raise FormatError(f"{self.file}: {path!r} has dtype {node.dtype} and shape {node.shape}: no image")
         check_chunk(node, f"{self.file}: {path!r}")
         return node
@@ -265,6 +266,10 @@ class _Handle:
     def scenes(self) -> list[_Scene]:
         """All images in the store."""
         return _unique(_scenes(self))
+
+
+def _nbytes(array: Any) -> int:
+    return math.prod(array.shape) * int(array.dtype.itemsize)  # zarr's own number may overflow
 
 
 # which images a store holds
