@@ -390,7 +390,9 @@ class _Memory:
 
     def chunk(self, region: Region) -> np.ndarray:
         """Return a region, without a copy of it where there need be none."""
-        found = np.ascontiguousarray(self.array[region], self.array.dtype.newbyteorder("=")).view()
+        found = np.ascontiguousarray(self.array[region], self.array.dtype.newbyteorder("=")).view(
+            _plain_dtype(self.array.dtype)
+        )
         found.flags.writeable = False
         return found
 
@@ -407,7 +409,9 @@ class _Dask:
         part = self.array[region]
         if part.npartitions != 1:
             return None
-        found = np.ascontiguousarray(part.compute(), self.array.dtype.newbyteorder("=")).view()
+        found = np.ascontiguousarray(part.compute(), self.array.dtype.newbyteorder("=")).view(
+            _plain_dtype(self.array.dtype)
+        )
         found.flags.writeable = False
         return found
 
