@@ -333,7 +333,7 @@ def test_metadata_have_a_limit(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="bytes"):
         File("memory://limit.json").read(99)
     assert len(File("memory://limit.json").read(100)) == 100
-    monkeypatch.setattr("intake_img.formats.omezarr.guarded.METADATA_BYTES", 200)
+    monkeypatch.setattr("intake_img.formats.omezarr.local_store.METADATA_BYTES", 200)
     zarr.create_array(tmp_path / "a.zarr", shape=(8, 8), dtype="u2")[...] = 1
     with pytest.raises(FormatError, match="metadata"):
         imload(tmp_path / "a.zarr")

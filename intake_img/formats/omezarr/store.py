@@ -66,7 +66,7 @@ def open_store(file: File) -> tuple[Any, str]:
     """
     from zarr.storage import FsspecStore, ZipStore
 
-    from intake_img.formats.omezarr.guarded import GuardedStore
+    from intake_img.formats.omezarr.local_store import GuardedStore
 
     file.check()
     if is_zip(file):
