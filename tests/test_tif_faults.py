@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from tiff_bytes import entries, retyped, with_value, without
 
-from intake_img import imload
+from intake_img import imload, imsave
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.formats.tif.driver import TifSource
 from intake_img.formats.tif.levels import factors
@@ -175,3 +175,57 @@ def test_levels_have_one_factor_for_y_and_x(tmp_path, size, steps, up, name):
 
 def test_sizes_that_no_whole_factor_explains_keep_their_ratio():
     assert factors("zyx", [(10, 100, 90), (5, 70, 60)])[1] == [2.0, 100 / 70, 1.5]
+
+
+# what pixels mean
+
+
+@pytest.mark.parametrize("name", ["b.tif", "b.ome.tif", "b.btf"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_zero_stays_white(tmp_path, name, dtype):
+    values = RAMP.astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    ds = imload(tmp_path / "a.tif")
+    np.testing.assert_array_equal(ds.image, values)
+    assert ds.image.attrs["photometric"] == "miniswhite"
+    imsave(ds, tmp_path / name)
+    again = imload(tmp_path / name)
+    np.testing.assert_array_equal(again.image, values)
+    assert again.image.attrs["photometric"] == "miniswhite"
+    with tifffile.TiffFile(tmp_path / name) as tif:
+        assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        np.testing.assert_array_equal(tif.asarray(), values)
+
+
+def test_zero_of_other_files_is_black(tmp_path):
+    written(tmp_path / "a.tif")
+    assert "photometric" not in imload(tmp_path / "a.tif").image.attrs
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_ycbcr_is_not_named_rgb(tmp_path, compression):
+    colours = PIL.Image.fromarray(np.stack([RAMP % 256, RAMP % 199, RAMP % 97], -1).astype("u1")).convert("YCbCr")
+    colours.save(tmp_path / "a.tif", compression=compression)
+    ds = imload(tmp_path / "a.tif")
+    assert ds.img.channels == ["Y", "Cb", "Cr"]
+    np.testing.assert_array_equal(ds.image.transpose("y", "x", "c"), np.asarray(colours))
+    imsave(ds, tmp_path / "b.tif")
+    assert imload(tmp_path / "b.tif").img.channels == ["Y", "Cb", "Cr"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("channels", ["", *('<Channel ID="Channel:0:0"/>' * n for n in (1, 3))])
+def test_colours_that_ome_xml_counts_as_planes(tmp_path, count, channels):
+    values = np.random.default_rng(0).integers(0, 255, (count, 5, 6, 3)).astype("u1")
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="6" SizeY="5" SizeZ="{count}" SizeC="3" '
+        f'SizeT="1">{channels}<TiffData/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", values, photometric="rgb", description=text.encode(), metadata=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds = imload(tmp_path / "a.ome.tif")
+    assert ds.img.channels == ["R", "G", "B"]
+    wanted = ("z", "y", "x", "c") if count > 1 else ("y", "x", "c")
+    np.testing.assert_array_equal(ds.image.transpose(*wanted), values.squeeze())

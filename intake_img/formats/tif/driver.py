@@ -17,7 +17,7 @@ from intake_img.formats.source import ImageSource, check_level
 from intake_img.formats.tif.file import Scene, TiffHandle, open_tiff
 from intake_img.formats.tif.levels import factors
 from intake_img.formats.tif.read import read_layout
-from intake_img.formats.tif.write import write_tiff
+from intake_img.formats.tif.write import MINISWHITE, write_tiff
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Coordinate, Image, Variable, spacing_of
 from intake_img.model.pixels import Region
@@ -29,6 +29,10 @@ __all__ = ["TifSource"]
 
 class TifSource(ImageSource):
     """Image in a TIFF file.
+
+    Pixels are what the file stores. Where 0 means white (MinIsWhite), the variable says so by
+    ``attrs["photometric"] = "miniswhite"``, and TIFF files written with that attribute mean it as well. YCbCr
+    outside of JPEG keeps its values, in channels named Y, Cb and Cr.
 
     Parameters
     ----------
@@ -114,11 +118,13 @@ class TifSource(ImageSource):
         if names is not None and ("c" not in known or len(names) != layout.shape[scene.axes.index("c")]):
             names = None
         attrs = dict(facts.channel_attrs) if names is not None else {}
+        inverted = scene.header["tags"].get("Photometric") == "MINISWHITE"
         return Image.single(
             pixels,
             scene.axes,
             channels=names,
             channel_attrs=attrs,
+            variable_attrs={"photometric": MINISWHITE} if inverted else {},
             spacing={a: v for a, v in facts.spacing.items() if a in known},
             units={a: u for a, u in facts.units.items() if a in known},
             origin={a: o for a, o in facts.origin.items() if a in known},

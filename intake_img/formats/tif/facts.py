@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "facts_of", "header_of", "ome_facts", "samples_named"]
 
+_JPEG = (6, 7, 34892, 33007)
+YCBCR = ("Y", "Cb", "Cr")
 _PAPER = 10.0  # µm: pixels of plain TIFF larger than this are those of a print
 _RESOLUTION_UNITS = {2: "in", 3: "cm", 4: "mm", 5: "µm"}
 _LABEL_PLACE = re.compile(r"^([czt]:\d+/\d+\s*)+(-\s*)?")
@@ -85,8 +87,15 @@ def ome_facts(ome: OmeImage) -> Facts:
 
 
 def samples_named(count: int, page: tifffile.TiffPage) -> Sequence[str] | None:
-    """Names of interleaved or planar samples: R, G, B(, A) for colour, else unknown."""
-    return RGB[:count] if count in (3, 4) and int(page.photometric) in (2, 6) else None
+    """Names of interleaved or planar samples: R, G, B(, A) or Y, Cb, Cr for colour, else unknown.
+
+    JPEG decoders give RGB where the file holds YCbCr, if a tile holds all of its samples; other codecs give what is
+    stored.
+    """
+    photometric = int(page.photometric)
+    if count == 3 and photometric == 6 and (page.compression not in _JPEG or page.planarconfig == 2):
+        return YCBCR
+    return RGB[:count] if count in (3, 4) and photometric in (2, 6) else None
 
 
 def header_of(tif: tifffile.TiffFile, kind: str, page: tifffile.TiffPage, ome: str | None) -> dict[str, Any]:

@@ -248,6 +248,8 @@ class _Parser:
 
     def of_tiff(self, tif: tifffile.TiffFile) -> list[Scene]:
         document = self.document(tif)
+        if document and (coloured := _coloured(document, tif.pages.first)) is not document:
+            return self.assembled(coloured, tif)  # tifffile would take the colours of a page for planes
         if document and not document.is_simple(self.file.name):
             if document.metadata_file:
                 document = self.companion(document.metadata_file)
@@ -393,6 +395,15 @@ def _members(tif: tifffile.TiffFile) -> Iterator[str]:
         index = "NDTiff.index"
         yield index
         yield from dict.fromkeys(row[1] for row in tifffile.read_ndtiff_index(os.path.join(folder, index)))
+
+
+def _coloured(document: OmeDocument, page: tifffile.TiffPage) -> OmeDocument:
+    """Return the document with channels as the colours of RGB pages, where it counts them as planes."""
+    if int(page.photometric) not in (2, 6) or not document.is_simple(page.parent.filename):
+        return document
+    images = tuple(image.with_samples(page.samplesperpixel) for image in document.images)
+    same = all(a is b for a, b in zip(images, document.images, strict=True))
+    return document if same else replace(document, images=images)
 
 
 def _is_vital(error: str) -> bool:

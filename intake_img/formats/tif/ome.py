@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -99,6 +99,14 @@ class OmeImage:
             close = step is not None and math.isclose(step, even, rel_tol=1e-6)
             return None, step if close else even, float(times[0])
         return Coordinate(("t",), times, {"units": self.units.get("t", "s")}), None, 0.0
+
+    def with_samples(self, samples: int) -> OmeImage:
+        """Return the image with `samples` colours in each channel, where its Channel elements do not say so."""
+        fits = self.samples == 1 and samples in (3, 4) and self.sizes["c"] % samples == 0
+        if not fits or any(data.first["c"] for data in self.data):
+            return self
+        channels = () if len(self.channels) == self.sizes["c"] else self.channels
+        return replace(self, sizes={**self.sizes, "c": self.sizes["c"] // samples}, samples=samples, channels=channels)
 
 
 @dataclass(frozen=True)

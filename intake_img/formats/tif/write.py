@@ -27,7 +27,10 @@ from intake_img.model.pixels import Pixels
 from intake_img.model.units import canonical, convert, known_spacing, parse_unit
 from intake_img.storage.streams import iter_planes
 
-__all__ = ["write_tiff"]
+__all__ = ["MINISWHITE", "write_tiff"]
+
+MINISWHITE = "miniswhite"
+"""The attribute ``photometric`` of a variable in which 0 is white."""
 
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8", "c16"}
 _IMAGEJ_DTYPES, _OME_DTYPES = {"u1", "u2", "f4"}, _DTYPES - {"u8", "i8", "f2"}
@@ -60,6 +63,8 @@ class _Plan:
         All axes of the image in this order: those of length 1 that are left out lead.
     rgb : bool
         The last axis are the colours of a pixel.
+    inverted : bool
+        0 is white.
     """
 
     kind: str
@@ -70,6 +75,7 @@ class _Plan:
     tile: tuple[int, int] | None
     codec: int
     bigtiff: bool
+    inverted: bool = False
 
     @property
     def page(self) -> int:
@@ -179,7 +185,8 @@ def _plan(image: Image, name: str, tile: tuple[int, int] | None, codec: int, rgb
     large = bool(bigtiff) or name.endswith(_BIG_NAMES) or (big and bigtiff is None)
     axes = _axis_order(variable.axes, sizes, kind, colour)
     order = tuple(a for a in variable.axes if a not in axes) + axes
-    plan = _Plan(kind, pixels, axes, order, colour is not None, tile, codec, large)
+    inverted = variable.attrs.get("photometric") == MINISWHITE
+    plan = _Plan(kind, pixels, axes, order, colour is not None, tile, codec, large, inverted)
     return _stored(image, replace(plan, pixels=pixels.astype(stored)))
 
 
@@ -283,7 +290,7 @@ def _options(plan: _Plan) -> dict[str, Any]:
         and not (plan.kind == "imagej" and plan.codec == 8)  # ImageJ knows it for LZW alone
     )
     return {
-        "photometric": "rgb" if plan.rgb else "minisblack",
+        "photometric": "rgb" if plan.rgb else MINISWHITE if plan.inverted else "minisblack",
         "planarconfig": "contig" if plan.rgb else None,
         "tile": plan.tile,
         "compression": plan.codec if plan.codec != 1 else None,
