@@ -386,7 +386,7 @@ class _Measure:
     def cut(self, labels: np.ndarray, image: np.ndarray | None, boxes: Mapping[int, tuple[slice, ...]],
             around: tuple[slice, ...]) -> dict[int, dict[str, Any]]:  # fmt: skip
         """Return rows of the labels with these bounding boxes, of the part `around` of the image."""
-        found = {}
+        found: dict[int, dict[str, Any]] = {}
         for label, box in boxes.items():
             start = tuple(s.start for s in box)
             here = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(box, around, strict=True))
