@@ -246,7 +246,9 @@ def _no_space(target: File) -> Iterator[None]:
     except UnfinishedCommitError:
         raise
     except OSError as exc:
-        short = exc.errno is None and "written" in str(exc)  # numpy's tofile does not say why it stopped
+        short = (
+            type(exc) is OSError and exc.errno is None and "written" in str(exc)
+        )  # numpy's tofile does not say why it stopped
         if exc.errno in _FULL or short:
             code = exc.errno or errno.ENOSPC
             raise OSError(code, f"no space left for {target}, or none allowed; what was there is untouched") from exc

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    with _short_warnings():
+    with _short_warnings(), _terminated():
         try:
             code = arguments.run(arguments)
             sys.stdout.flush()
@@ -52,6 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(exc, 1)
         except KeyboardInterrupt:
             return _complain("interrupted", 130)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that writers remove their partial files."""
+
+    def leave(number: int, _: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(problem: object, code: int) -> int:
