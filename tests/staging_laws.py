@@ -26,7 +26,8 @@ from intake_img.errors import FormatError
 from intake_img.formats.registry import drivers
 from intake_img.storage import local, renames
 
-MODULES = """distributed pint dask.array dask.threaded intake_img.accessor.processing.export intake_img.collections.sequence intake_img.formats.npy intake_img.formats.binary intake_img.formats.tif.write
+MODULES = """distributed pint dask.array dask.threaded intake_img.accessor.processing.export
+intake_img.collections.sequence intake_img.formats.npy intake_img.formats.binary intake_img.formats.tif.write
 intake_img.formats.omezarr.driver intake_img.formats.tif.driver intake_img.formats.omezarr.store tifffile zarr"""
 EVENTS = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -160,8 +161,7 @@ def main(folder: Path, stride: int = 1, *names: str) -> None:
         importlib.import_module(module)
     drivers()
     for portable in (False, True):
-        if portable:  # as on a system without these
-            renames.fcntl = None
+        if portable:  # as on a system without flagged renames
             renames.rename_flagged = lambda *_: errno.ENOSYS
             local.exchange = lambda *_: False
         for name in names or (CASES if not portable else ("a.npy", "a.zarr")):
