@@ -171,11 +171,12 @@ def patches(
         _places(sample, centers, table, axes, iterated, order, halos, made, units),
         1 if locality is None else integer("locality", locality, 1),
     )  # fmt: skip
-    if not (any(margin.values()) or "pad" in edges.values() or paired or coarser):
-        _refuse_padding(pad_mode, fill_value, edges)
     modes = per_axis("pad_mode", pad_mode, axes, "constant", lambda name, v: choice(name, v, MODES))
+    fill = _fill(fill_value)
+    if not (any(margin.values()) or "pad" in edges.values() or paired or coarser):
+        _refuse_padding(pad_mode, fill, edges)
     filters = (where,) if callable(where) else tuple(where)
-    found = Patches(made, law, Padding(modes, _fill(fill_value)), [as_filter(f) for f in filters], cover, share)
+    found = Patches(made, law, Padding(modes, fill), [as_filter(f) for f in filters], cover, share)
     for f in found.where:
         found._layer(f.variable)
     return found
