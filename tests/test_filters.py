@@ -126,11 +126,14 @@ def test_known_gaussian_smaller_than_its_kernel(answers, chunks):
 
 @pytest.mark.parametrize("n", [1, 3, 7, 20, 64, -1])
 @pytest.mark.parametrize(("mode", "key"), [("reflect", "A08_s2"), ("wrap", "A08_s2_wrap"), ("mirror", "A08_s2_mirror")])
-def test_known_gaussian_modes_bitwise(answers, n, mode, key):
+def test_known_gaussian_modes(answers, n, mode, key):
     image = stack(answers["A08_in"], chunks={"t": 1, "y": n, "x": n})
     if n == 1:  # 8400 chunks of one pixel are merged up to the halo
         assert max(map(len, image.img.gaussian_filter(2, mode=mode).chunks)) <= 70 / 8
-    np.testing.assert_array_equal(image.img.gaussian_filter(2, mode=mode).values, answers[key])
+    found = image.img.gaussian_filter(2, mode=mode).values
+    np.testing.assert_array_equal(found, [ndimage.gaussian_filter(plane, 2, mode=mode) for plane in answers["A08_in"]])
+    # numpy's exp, of which the weights are made, differs by a bit between processors
+    np.testing.assert_array_max_ulp(found, answers[key], 8)
 
 
 @pytest.mark.parametrize("chunks", CHUNKINGS)

@@ -63,14 +63,21 @@ def test_known_multiplied_by_slice(answers, volume):
 @pytest.mark.parametrize("boundary", ["none", "reflect"])
 def test_known_gaussian_with_depth(answers, planes, chunks, boundary):
     found = planes.img.map(gauss, chunks=chunks, depth=8, boundary=boundary, dtype=float)
-    np.testing.assert_array_equal(found, answers["gauss2_chunk20x25_depth8"])
+    _same_within_bits(found, [gauss(plane) for plane in answers["A"]], answers["gauss2_chunk20x25_depth8"])
+
+
+def _same_within_bits(found, here, known):
+    """Equal to scipy's here; numpy's exp, of which the weights are made, differs by a bit between processors."""
+    np.testing.assert_array_equal(found, here)
+    np.testing.assert_array_max_ulp(np.asarray(found), known, 8)
 
 
 def test_known_gaussian_for_each_channel(answers, planes):
     keyed = {"c1": {"sigma": 3}, "c0": {"sigma": 1}}
     for depth in (12, (12, 12), [12, 12], {"y": 12, "x": 12}, {0: 12, 1: 12}, np.int64(12)):
         found = planes.img.map(gauss, keyed, depth=depth, dtype=float)
-        np.testing.assert_array_equal(found, answers["gauss_per_channel_1_3_depth12"])
+        here = [gauss(plane, sigma) for plane, sigma in zip(answers["A"], (1, 3), strict=True)]
+        _same_within_bits(found, here, answers["gauss_per_channel_1_3_depth12"])
 
 
 def test_known_function_for_each_channel(answers, planes):
