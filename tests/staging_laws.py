@@ -1,4 +1,4 @@
-"""Writers stopped at every system call that changes a name: ``python tests/staging_laws.py FOLDER [STRIDE [NAME ...]]``.
+"""Writers stopped at every call that changes a name: ``python tests/staging_laws.py FOLDER [STRIDE [NAME ...]]``.
 
 Each trial is a fork of this process with an audit hook that counts the calls (opening for writing, renaming, linking,
 removing, making and removing folders, and the flagged renames of Linux) and, at the k-th, ends the process, or raises
