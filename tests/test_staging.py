@@ -132,3 +132,28 @@ def test_parts_and_folders_on_an_object_store(s3: dict) -> None:
     fs = s3fs.S3FileSystem(**s3)
     fs.invalidate_cache()
     assert not [p for p in fs.find("images") if "/." in p]
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.zarr", {"chunks": {"t": 1}}), ("p.npy", {"partition": "yx"})])
+@pytest.mark.parametrize("copies", [0, 1, 2])
+def test_a_copy_on_the_server_that_fails_loses_nothing(name, options, copies, tmp_path, monkeypatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    url = f"memory://{tmp_path.name}-{copies}/{name}"
+    imsave(image(1), url, **options)
+    copy, seen = MemoryFileSystem.cp_file, []
+
+    def failing(self, *paths, **more) -> None:
+        seen.append(paths)
+        if len(seen) > copies:
+            raise OSError("the network is down")
+        copy(self, *paths, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "cp_file", failing)
+    with pytest.raises(UnfinishedCommitError, match="the new data are complete"):
+        imsave(image(2), url, **options, overwrite=True)
+    assert (imload(url).image == 2).all()
+    monkeypatch.undo()
+    imsave(image(3), url, **options, overwrite=True)
+    assert (imload(url).image == 3).all()
+    assert not [p for p in MemoryFileSystem().find(url.rpartition("/")[0]) if "/." in p]

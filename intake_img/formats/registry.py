@@ -118,7 +118,8 @@ def find_driver(file: File) -> type[ImageSource]:
                 stacklevel=2,
             )
         return chosen
-    if by_name is not None and by_name.folder == probe.folder:
+    # a remote store without its metadata may be one that is being replaced: see `resolve`
+    if by_name is not None and by_name.folder == probe.folder and (file.local or resolve(file) == file):
         return by_name
     raise UnknownFormatError(_unknown(probe))
 
