@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 import intake_img  # noqa: F401
 from intake_img.accessor.coloc import blocks, pixels
 from intake_img.kernels import costes, exact, joint, measures, runs
-from intake_img.model import pixels as lazy
+from intake_img.model import machine
 
 PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
 EVERY = measures.ALL + measures.EXTRA
@@ -724,7 +724,7 @@ def test_no_chunk_is_read_twice_and_few_ahead(options, monkeypatch):
         assert found.n.item() == 60 * 64 * 64
         assert found.pearson.item() == pytest.approx(np.corrcoef(*want)[0, 1], rel=1e-12)
         assert len(read) == len(set(read)) == 120
-        assert ahead[0] <= 2 * 2 * lazy.threads()  # both channels of the chunks in the threads, and of as many more
+        assert ahead[0] <= 2 * 2 * machine.threads()  # both channels of the chunks in the threads, and of as many more
         read.clear()
         filtered = data.map_overlap(lambda x: x, depth={1: 1}, boundary="none")
         found = xr.Dataset({"image": (tuple("czyx"), filtered)}).img.coloc.measure(measures=["pearson", "n"])
@@ -759,7 +759,7 @@ def test_on_a_cluster(processes):
         distributed.Client(cluster),
     ):
         lazy_image = image(a, b, (1, 2, 64, 64))
-        assert lazy.threads() == 2
+        assert machine.threads() == 2
         for ds in (lazy_image, lazy_image.persist(), (lazy_image.persist() * 1).astype("u2")):
             xr.testing.assert_identical(ds.img.coloc.measure(thresholds="costes"), want)
 

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intake_img.errors import AxesError, TooLargeError
-from intake_img.model import pixels as lazy
-from intake_img.model.pixels import CHUNK_BYTES, Pixels, regions_of, stack
+from intake_img.model import machine
+from intake_img.model.chunks import CHUNK_BYTES, regions_of
+from intake_img.model.pixels import Pixels, stack
 from intake_img.storage.streams import Once, iter_planes
 
 
@@ -372,6 +373,6 @@ def test_memory_that_is_refused_is_too_large(monkeypatch):
     def refuse(*_):
         raise MemoryError
 
-    monkeypatch.setattr(lazy.np, "empty", refuse)
+    monkeypatch.setattr(machine.np, "empty", refuse)
     with pytest.raises(TooLargeError, match="GiB"):
         Pixels.of(np.zeros((3, 4))).read()

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.model.pixels import Pixels, Region
+from intake_img.model.chunks import Region
+from intake_img.model.pixels import Pixels
 
 __all__ = ["Found", "Records", "find_records", "read_block", "spread"]
 

@@ -19,7 +19,9 @@ from intake_img.errors import AxesError, FormatError
 from intake_img.formats.registry import find_driver, open_source
 from intake_img.formats.source import FileReader, ImageSource, translated_errors
 from intake_img.model.axes import spell
-from intake_img.model.pixels import Pixels, Reader, Region
+from intake_img.model.chunks import Region
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 

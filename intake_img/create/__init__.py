@@ -18,8 +18,9 @@ from intake_img.collections.sequence import DirectorySource, FilePatternSource, 
 from intake_img.create.examples import example_image, example_names
 from intake_img.errors import AxesError, FormatError
 from intake_img.model.axes import CANONICAL, check_axes
+from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
-from intake_img.model.pixels import Pixels, Region, stack
+from intake_img.model.pixels import Pixels, stack
 from intake_img.storage.files import File
 
 __all__ = [

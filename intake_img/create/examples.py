@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import MissingExtraError
+from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable
-from intake_img.model.pixels import Pixels, Region
+from intake_img.model.pixels import Pixels
 
 __all__ = ["catalog_path", "example_image", "example_names", "simulate_cells", "simulate_spots"]
 

@@ -17,8 +17,8 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
+from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
-from intake_img.model.pixels import Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.journal import resolve
 from intake_img.storage.raw import map_raw, read_raw

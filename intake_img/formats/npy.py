@@ -18,8 +18,8 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.source import ImageSource, Probe
 from intake_img.model.axes import CANONICAL, default_axes
+from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
-from intake_img.model.pixels import Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import map_raw, read_raw
 from intake_img.storage.streams import iter_planes

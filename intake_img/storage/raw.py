@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from intake_img.model.pixels import Region
+from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 
 __all__ = ["map_raw", "read_raw"]

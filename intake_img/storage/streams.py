@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.model.pixels import Pixels, Region, chunk_of, cpus, regions_of, split
+from intake_img.model.chunks import Region, regions_of, split
+from intake_img.model.machine import cpus
+from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.spill import Memory
 
 __all__ = ["Once", "iter_planes"]

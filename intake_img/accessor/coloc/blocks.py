@@ -17,7 +17,7 @@ import xarray as xr
 
 from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc.inputs import Scene, pixels_of
-from intake_img.model.pixels import on_this_machine, overlapping, threads
+from intake_img.model.machine import on_this_machine, overlapping, threads
 
 __all__ = ["reduce_blocks"]
 

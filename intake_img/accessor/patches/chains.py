@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.model.pixels import _UNCHANGED, Pixels
+from intake_img.model.pixels import UNCHANGED, Pixels
 
 __all__ = ["followed"]
 
@@ -81,11 +81,11 @@ class _Box:
 def followed(array: Any) -> Pixels | None:
     """Return the pixels that a dask array shows a part of; None if anything else was done to them."""
     layers = getattr(array.dask, "layers", {})
-    found = [name for name in layers if name in _UNCHANGED]
+    found = [name for name in layers if name in UNCHANGED]
     if len(found) != 1 or len(layers) > 8 or array.npartitions > _MOST_BLOCKS:
         return None
     name = found[0]
-    pixels = _UNCHANGED[name]
+    pixels = UNCHANGED[name]
     if name == array.name:
         return pixels if pixels.shape == array.shape else None
     try:

@@ -15,7 +15,8 @@ import xarray as xr
 from intake_img.accessor.patches.chains import followed
 from intake_img.formats.source import FileReader
 from intake_img.model.image import _data
-from intake_img.model.pixels import Pixels, _Cast, _Dask, _Memory, _Reshaped, _Selected, _Transposed
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import Cast, Dask, Memory, Reshaped, Selected, Transposed
 
 __all__ = ["cast", "computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
 
@@ -36,7 +37,7 @@ def pixels_of(variable: xr.Variable) -> Pixels:
 def is_computed(pixels: Pixels) -> bool:
     """Whether reading the pixels runs a dask graph."""
     reader: Any = pixels.reader
-    while reader is not None and not isinstance(reader, _Dask):
+    while reader is not None and not isinstance(reader, Dask):
         reader = getattr(reader, "reader", None)
     return reader is not None
 
@@ -51,7 +52,7 @@ def cast(pixels: Pixels, dtype: np.dtype) -> Pixels:
 
 def computed_array(reader: Any) -> Any:
     """Return the dask array that a reader computes, None if there is none."""
-    if isinstance(reader, _Dask):
+    if isinstance(reader, Dask):
         return reader.array
     return None
 
@@ -72,11 +73,11 @@ def mapped_view(reader: Any) -> np.ndarray | None:
 
     Its dtype may differ from that of the reader's pixels, in byte order or by a cast that is still to be done.
     """
-    if isinstance(reader, _Memory):
+    if isinstance(reader, Memory):
         return reader.array
     if isinstance(reader, FileReader):
         return _MAPS.view(reader)
-    if isinstance(reader, (_Transposed, _Reshaped, _Selected, _Cast)):
+    if isinstance(reader, (Transposed, Reshaped, Selected, Cast)):
         inner = mapped_view(reader.reader)
         return None if inner is None else _through(reader, inner)
     return None
@@ -84,15 +85,15 @@ def mapped_view(reader: Any) -> np.ndarray | None:
 
 def _through(reader: Any, view: np.ndarray) -> np.ndarray | None:
     """Return what a wrapping reader makes of a view, as a view; None if it cannot be one."""
-    if isinstance(reader, _Transposed):
+    if isinstance(reader, Transposed):
         return view.transpose(reader.order)
-    if isinstance(reader, _Selected):
+    if isinstance(reader, Selected):
         steps = [i for i in reader.indices if isinstance(i, range) and i.step > 0]
         if len(steps) < view.ndim:
             return None
         key: Any = tuple(slice(i.start, i.stop, i.step) for i in steps)
         return view[key]
-    if isinstance(reader, _Reshaped):
+    if isinstance(reader, Reshaped):
         kept = [k for k in reader.axes if k is not None]
         if any(view.shape[k] != 1 for k in range(view.ndim) if k not in kept):
             return None

@@ -18,7 +18,7 @@ import numpy as np
 from intake_img.accessor.patches.output import Output
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.stitch import Assembly, Boxes, Memory
-from intake_img.model.pixels import cpus
+from intake_img.model.machine import cpus
 
 __all__ = ["Batch", "Job", "batches", "local", "of_one_shape", "predicted", "untouched"]
 

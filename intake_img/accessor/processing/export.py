@@ -26,8 +26,10 @@ from intake_img.collections.listing import list_folder
 from intake_img.collections.partition import Member, Plan, file_blocks, make_members, series_target
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
 from intake_img.formats.source import ImageSource
+from intake_img.model.chunks import Region, regions_of
 from intake_img.model.image import Image, Variable, _data
-from intake_img.model.pixels import Pixels, Reader, Region, regions_of
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.staging import Staging, begin, is_bookkeeping, settle
 

@@ -189,7 +189,7 @@ class Blocks:
     padding: Mapping[str, int]
 
     def _regions(self) -> Iterator[dict[str, slice]]:
-        from intake_img.model.pixels import regions_of
+        from intake_img.model.chunks import regions_of
 
         for region in regions_of(self.array.data.chunks):
             yield dict(zip(map(str, self.array.dims), region, strict=True))

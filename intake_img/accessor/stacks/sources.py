@@ -23,8 +23,9 @@ from intake_img.formats.omezarr.driver import OmeZarrSource
 from intake_img.formats.omezarr.store import read_array, tiles_of
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import FileReader, ImageSource
+from intake_img.model.chunks import Region
 from intake_img.model.image import Image, _data
-from intake_img.model.pixels import Pixels, Region
+from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 
 if TYPE_CHECKING:

@@ -21,7 +21,9 @@ import numpy as np
 from intake_img.accessor.stacks.axes import Merge, spelled
 from intake_img.errors import SourceChangedError
 from intake_img.formats.source import FileReader
-from intake_img.model.pixels import Pixels, Region, _Memory
+from intake_img.model.chunks import Region
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import Memory
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 
@@ -287,7 +289,7 @@ class ImageStack:
         if not self._looked:
             reader = self._pixels.reader
             array = self._loaded
-            if array is None and isinstance(reader, _Memory):
+            if array is None and isinstance(reader, Memory):
                 array = reader.array
             elif array is None and isinstance(reader, FileReader):
                 array = reader.mapped()
@@ -321,7 +323,7 @@ class ImageStack:
     @property
     def is_loaded(self) -> bool:
         """Whether the pixels are in memory."""
-        return self._loaded is not None or isinstance(self._pixels.reader, _Memory)
+        return self._loaded is not None or isinstance(self._pixels.reader, Memory)
 
     def load(self) -> None:
         """Read all pixels into memory, so that patches are copies; never necessary.

@@ -41,8 +41,8 @@ from intake_img.formats.czi.metadata import Facts, parse_metadata, without_recor
 from intake_img.formats.czi.write import WRITTEN_AXES, write_czi
 from intake_img.formats.source import ImageSource, check_level, translated_errors
 from intake_img.model.axes import CANONICAL, RGB
+from intake_img.model.chunks import CHUNK_BYTES, Region
 from intake_img.model.image import Coordinate, Image, Variable
-from intake_img.model.pixels import CHUNK_BYTES, Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import read_raw
 

@@ -31,8 +31,9 @@ from intake_img.formats.imageio.containers import Facts
 from intake_img.formats.imageio.video import Video
 from intake_img.formats.source import ImageSource, Probe
 from intake_img.model.axes import CANONICAL
+from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable, plain
-from intake_img.model.pixels import Region, _memory
+from intake_img.model.machine import memory
 from intake_img.storage.files import File
 from intake_img.storage.raw import read_raw
 
@@ -184,10 +185,10 @@ class _Frames:
 
     def _check_memory(self) -> None:
         need = math.prod(self.plane) * self.dtype.itemsize
-        if need > _memory():
+        if need > memory():
             raise TooLargeError(
                 f"a frame of shape {self.plane} and dtype {self.dtype} needs {need / 2**30:.1f} GiB, and this format "
-                f"is decoded as a whole: this machine has {_memory() / 2**30:.1f} GiB"
+                f"is decoded as a whole: this machine has {memory() / 2**30:.1f} GiB"
             )
 
     def _check(self) -> None:

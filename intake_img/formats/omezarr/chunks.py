@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.model.pixels import Region
+from intake_img.model.chunks import Region
 from intake_img.storage.files import File
 
 __all__ = ["ChunkFiles", "chunk_files"]

@@ -21,7 +21,8 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.omezarr.guards import checked_member
-from intake_img.model.pixels import Pixels, Region
+from intake_img.model.chunks import Region
+from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 from intake_img.storage.streams import Once
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.tif.index import Layout, grid_of
-from intake_img.model.pixels import Region
+from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import read_raw
 

@@ -1,0 +1,77 @@
+"""This machine: its memory, its processors, and the threads in which dask computes."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import TooLargeError
+
+__all__ = ["cpus", "empty", "memory", "on_this_machine", "overlapping", "threads"]
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return a new array, its values undefined, or raise `TooLargeError` if this machine cannot hold it."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    too_large = TooLargeError(
+        f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
+        f"{memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
+    )
+    if nbytes > memory():
+        raise too_large
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as exc:  # a limit of the process, or an address space that is full
+        raise too_large from exc
+
+
+def memory() -> int:
+    """Return the bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this platform
+        return 2**40
+
+
+def cpus() -> int:
+    """Return the number of processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Return the number of threads in which dask computes with the options of `overlapping`."""
+    import dask
+
+    if not on_this_machine():
+        client: Any = getattr(dask.base.get_scheduler(), "__self__", None)
+        return max(1, sum(client.nthreads().values())) if hasattr(client, "nthreads") else cpus()
+    if (pool := dask.config.get("pool", None)) is not None:
+        return getattr(pool, "_max_workers", None) or cpus()
+    return int(overlapping().get("num_workers") or dask.config.get("num_workers", None) or cpus())
+
+
+def on_this_machine() -> bool:
+    """True if dask computes in threads of this process, or in none."""
+    import dask
+    from dask.threaded import get
+
+    return dask.base.get_scheduler() in (None, get, dask.get)
+
+
+def overlapping() -> dict[str, int]:
+    """Return options of `dask.compute` for tasks that both read and compute: half as many threads again as processors,
+    where these are few, so that some wait for the disk while others compute. None where the user chose.
+    """
+    import dask
+    from dask.threaded import get
+
+    chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
+    if chosen != (None, None) or dask.base.get_scheduler() not in (None, get):
+        return {}
+    return {"num_workers": max(cpus(), min(cpus() + (cpus() + 1) // 2, 8))}
