@@ -303,6 +303,64 @@ def test_paths_stay_inside(tmp_path, path, words):
         imload(tmp_path / "a.zarr")
 
 
+def plate_of(path, wells, zarr_format):
+    """A plate of two fields a well; the pixels of a field are its number in the plate."""
+
+    def said(attributes):
+        return attributes if zarr_format == 2 else {"ome": {"version": "0.5", **attributes}}
+
+    group(path, said({"plate": {"wells": [{"path": w} for w in wells]}}), zarr_format)
+    image = said({"multiscales": [image_of(axes_of("yx"), [1, 1])]})
+    for k, well in enumerate(wells):
+        group(path / well, said({"well": {"images": [{"path": "0"}, {"path": "1"}]}}), zarr_format)
+        for f in range(2):
+            group(path / well / str(f), image, zarr_format, **{"0": np.full((3, 4), 2 * k + f)})
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    ("gone", "there"),
+    [
+        (["A/1/0"], [1, 2, 3, 4, 5]),
+        (["A/1/0", "A/1/1"], [2, 3, 4, 5]),
+        (["A/1"], [2, 3, 4, 5]),
+        (["A/2/1", "B/1"], [0, 1, 2]),
+    ],
+)
+def test_wells_and_fields_that_are_missing_are_left_out(tmp_path, zarr_format, gone, there):
+    plate = tmp_path / "plate.zarr"
+    wells = ["A/1", "A/2", "B/1"]
+    plate_of(plate, wells, zarr_format)
+    for path in gone:
+        shutil.rmtree(plate / path)
+    with pytest.warns(UserWarning, match=f"do not exist and are left out: '.*{gone[0]}'"):
+        ds = imload(plate)
+    names = [f"{w}/{f}" for w in wells for f in "01"]
+    assert ds.attrs["scenes"] == [names[k] for k in there]
+    assert (ds.image == there[0]).all()
+    stacked = imload(plate, scene="all")
+    assert stacked.image[:, 0, 0].values.tolist() == there
+    with pytest.raises(SceneError, match=gone[0]):
+        imload(plate, scene=next(n for n in names if n.startswith(gone[0])))
+
+
+def test_a_well_and_a_series_without_their_first_image(tmp_path):
+    plate = tmp_path / "plate.zarr"
+    plate_of(plate, ["A/1"], 3)
+    series = tmp_path / "series.zarr"
+    group(series, {"ome": {"bioformats2raw.layout": 3}}).create_group("OME").attrs["ome"] = {"series": ["0", "1"]}
+    shutil.copytree(plate / "A/1/1", series / "1")
+    shutil.rmtree(plate / "A/1/0")
+    for path in (plate / "A/1", series):
+        with pytest.warns(UserWarning, match="'0'"):
+            ds = imload(path)
+        assert ds.attrs["scenes"] == ["1"]
+        assert (ds.image == 1).all()
+    shutil.rmtree(plate / "A/1/1")
+    with pytest.raises(FormatError, match="none of the images that the metadata name exists: missing are 'A/1/0'"):
+        imload(plate)
+
+
 @pytest.mark.parametrize("where", ["labels", "plate", "well", "series", "record"])
 def test_paths_of_all_lists_stay_inside(tmp_path, where):
     image = image_of(axes_of("yx"), [1, 1])

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -141,6 +142,13 @@ class _Handle:
                 self._stamps[path] = self.array_stamp(path)  # before it is read
             self._nodes[path] = self._open(path, array)
         return self._nodes[path]
+
+    def holds(self, path: str) -> bool:
+        """Return whether there is a group or array at `path`."""
+        self._inside(path)
+        if self._root is None:
+            return self.node(path) is not None
+        return any(self._journal.look(join(path, name)) is not None for name in self._names())
 
     def _open(self, path: str, array: bool) -> Any:
         import zarr
@@ -285,7 +293,7 @@ def _scenes(handle: _Handle) -> list[_Scene]:
     if (wells := ngff.well_paths(ome)) is not None:
         return _fields(handle, wells)
     if (fields := ngff.image_paths(ome)) is not None:
-        return [_Scene(f, f) for f in fields]
+        return _present(handle, [_Scene(f, f) for f in fields])
     images = ngff.multiscales(ome)
     if _record_of(attributes) is not None:
         return [_Scene(images[0].name or "0", "", 0) if images else _Scene("0", "", None)]
@@ -313,8 +321,36 @@ def _met(handle: _Handle) -> str:
 def _fields(handle: _Handle, wells: Sequence[str]) -> list[_Scene]:
     """The fields of all wells of a plate that are there, each named by its path."""
     with ThreadPoolExecutor(8, thread_name_prefix="intake_img-wells") as pool:
-        fields = list(pool.map(lambda well: ngff.image_paths(handle.ome(well)) or [], wells))
-    return [_Scene(join(w, f), join(w, f)) for w, found in zip(wells, fields, strict=True) for f in found]
+        fields = dict(zip(wells, pool.map(lambda well: ngff.image_paths(handle.ome(well)), wells), strict=True))
+    scenes = [_Scene(join(w, f), join(w, f)) for w, found in fields.items() for f in found or ()]
+    return _present(handle, scenes, [w for w, found in fields.items() if found is None])
+
+
+def _present(handle: _Handle, named: Sequence[_Scene], lost: Sequence[str] = ()) -> list[_Scene]:
+    """Return the images that exist, of those that the metadata name, and warn of the others.
+
+    Of a remote store, where each look is a request, only those before the first that exists are left out.
+    """
+    missing = [*lost]
+    scenes: list[_Scene] = []
+    for scene in named:
+        if (scenes and not handle.file.local) or handle.holds(scene.path):
+            scenes.append(scene)
+        else:
+            missing.append(scene.path)
+    if not missing:
+        return scenes
+    shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
+    if not scenes:
+        raise FormatError(
+            f"{handle.file}: none of the images that the metadata name exists: missing are {shown}; copy the store anew"
+        )
+    warnings.warn(
+        f"{handle.file}: {len(missing)} of the wells and images that the metadata name do not exist and are left out: "
+        f"{shown}",
+        stacklevel=2,
+    )
+    return scenes
 
 
 def _multiscales(handle: _Handle, images: Sequence[ngff.Multiscale]) -> list[_Scene]:
@@ -356,7 +392,7 @@ def _series(handle: _Handle) -> list[_Scene]:
     if not paths:
         raise FormatError(f"{handle.file}: the bioformats2raw layout holds no series (no group '0')")
     names = names if len(names) == len(paths) else [""] * len(paths)
-    return [_Scene(name or path, path) for name, path in zip(names, paths, strict=True)]
+    return _present(handle, [_Scene(name or path, path) for name, path in zip(names, paths, strict=True)])
 
 
 def _plain_scenes(handle: _Handle, path: str) -> list[_Scene]:
