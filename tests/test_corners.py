@@ -19,7 +19,7 @@ from intake_img.accessor.patches.sources import Fit
 from intake_img.collections.names import format_label, format_labels, parse_label
 from intake_img.errors import FormatError
 from intake_img.formats.czi.index import Mosaic
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from intake_img.errors import AxesError, CannotWriteError
-from intake_img.model.image import Coordinate, Image, Variable, plain, select, spacing_of
+from intake_img.model.datasets import spacing_of
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import plain
+from intake_img.model.selection import select
 from intake_img.testing import assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
 

@@ -22,7 +22,7 @@ import zarr
 from PIL import Image as PillowImage
 
 from intake_img import imload, imsave
-from intake_img.model.image import FILE_ATTRS
+from intake_img.model.datasets import FILE_ATTRS
 from intake_img.testing import assert_same
 
 FOLDERS = ("czi", "lsm", "ometiff", "omezarr_v04", "omezarr_v05", "png_jpg_gif", "stk_metamorph", "tiff_bigtiff",

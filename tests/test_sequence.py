@@ -22,7 +22,7 @@ from numpy.testing import assert_array_equal
 import intake_img
 from intake_img import imload, imsave
 from intake_img.errors import AxesError, CannotWriteError, FormatError
-from intake_img.model.image import FILE_ATTRS
+from intake_img.model.datasets import FILE_ATTRS
 
 
 def make(sizes: dict[str, int], dtype: str = "u2", coords: dict | None = None, name: str = "image") -> xr.Dataset:

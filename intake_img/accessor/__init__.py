@@ -14,7 +14,7 @@ from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
 from intake_img.accessor.variables import first_image
 from intake_img.model.axes import spell
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ import xarray as xr
 
 from intake_img.accessor.variables import lazy
 from intake_img.errors import AxesError
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 from intake_img.model.units import convert, parse_unit
 
 __all__ = ["aligned", "aligned_both", "in_unit_of", "inside"]

@@ -15,7 +15,8 @@ import xarray as xr
 
 from intake_img.accessor.progress import steps
 from intake_img.model.axes import spell
-from intake_img.model.image import plain, spacing_of
+from intake_img.model.datasets import spacing_of
+from intake_img.model.record import plain
 from intake_img.model.text import escaped
 
 __all__ = ["as_html", "as_text", "byte_size", "summary"]

@@ -20,7 +20,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, integer, number, per_axis
 from intake_img.errors import UnitsError
 from intake_img.model.axes import SPATIAL
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 from intake_img.model.units import PIXEL, Quantity, convert, has_unit, quantity, symbol
 
 __all__ = ["common_unit", "in_common", "length", "pixels", "position", "step_of", "unit_of", "voxel_size"]

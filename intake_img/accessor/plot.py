@@ -26,7 +26,7 @@ from intake_img.accessor.colors import (
 )
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.model.axes import RGB, spell
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 from intake_img.model.units import LENGTH, convert
 
 __all__ = ["bar_length", "plot"]

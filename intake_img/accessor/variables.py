@@ -17,7 +17,7 @@ import xarray as xr
 
 from intake_img.errors import AxesError
 from intake_img.model.axes import CANONICAL, SPATIAL, spell
-from intake_img.model.image import _data
+from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
     """
     import dask.array as da
 
-    data = _data(array.variable)
+    data = data_of(array.variable)
     if hasattr(data, "dask"):
         sized(array)
         return data

@@ -488,7 +488,7 @@ def _reason(exc: BaseException, path: str) -> str:
 
 def facts_of(source: ImageSource) -> dict[str, Any]:
     """Return what a catalog says of an image beside where it is: plain data, from its header."""
-    from intake_img.model.image import plain
+    from intake_img.model.record import plain
 
     ds = source.dataset(chunks=None)
     first = next(iter(ds.data_vars.values()))

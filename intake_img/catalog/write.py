@@ -18,7 +18,7 @@ from intake_img.catalog.template import fill
 from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
 from intake_img.formats.source import ImageSource, _driver_name, _escaped
-from intake_img.model.image import plain
+from intake_img.model.record import plain
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 

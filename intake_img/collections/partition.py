@@ -26,9 +26,10 @@ from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import canonical_order, check_axes, spell
 from intake_img.model.chunks import regions_of, split
-from intake_img.model.image import Coordinate, Image, Variable, coordinate_record
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import coordinate_record
 from intake_img.storage.files import File
 from intake_img.storage.staging import Staging, begin
 from intake_img.storage.streams import Once

@@ -35,8 +35,9 @@ from intake_img.errors import AxesError, FormatError, UnknownFormatError
 from intake_img.formats.registry import autodetect, drivers, find_driver, finder
 from intake_img.formats.source import OVERRIDES, ImageSource
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes
-from intake_img.model.image import Coordinate, Image, Variable, recorded_coordinate
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import recorded_coordinate
 from intake_img.storage.files import File
 from intake_img.storage.journal import located, resolve
 from intake_img.storage.staging import interrupted

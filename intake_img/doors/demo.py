@@ -82,7 +82,7 @@ def _saved_and_compared(ds: xr.Dataset, target: Path) -> bool:
 
 def _differences(ds: xr.Dataset, back: xr.Dataset) -> list[str]:
     """Say in what the two images differ: variables, axes, dtype, pixels, coordinates and their attributes."""
-    from intake_img.model.image import FILE_ATTRS
+    from intake_img.model.datasets import FILE_ATTRS
 
     found = []
     if set(ds.data_vars) != set(back.data_vars):

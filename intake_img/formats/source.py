@@ -25,8 +25,10 @@ from intake.source.base import DataSource, Schema
 from intake_img.errors import AxesError, FormatError, IntakeImgError, SceneError, SourceChangedError
 from intake_img.model.axes import CANONICAL, canonical_order
 from intake_img.model.chunks import Region
-from intake_img.model.image import Image, Variable, plain, select
+from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import plain
+from intake_img.model.selection import select
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 

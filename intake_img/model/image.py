@@ -7,59 +7,24 @@ loses nothing.
 
 from __future__ import annotations
 
-import base64
-import datetime
 import json
 import math
-import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
+from intake_img.model.datasets import FILE_ATTRS, data_of, indexed_lazily, spacing_of
 from intake_img.model.pixels import Pixels, stack
+from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
 from intake_img.model.units import canonical, known_spacing, stated
+from intake_img.model.variables import Coordinate, Variable
 
-__all__ = ["FILE_ATTRS", "Coordinate", "Image", "Variable", "plain", "select", "spacing_of"]
-
-FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
-"""Attributes of a loaded Dataset that describe the file it came from, not the image."""
-
-
-@dataclass(frozen=True)
-class Coordinate:
-    """Explicit values along one or more axes: channel names, time stamps, positions that are not evenly spaced."""
-
-    axes: tuple[str, ...]
-    values: np.ndarray
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Variable:
-    """Unread pixels with named axes.
-
-    Parameters
-    ----------
-    pixels : Pixels
-    axes : tuple of str
-        A name for each axis, in the file's order.
-    attrs : mapping
-        Attributes of the variable, e.g. ``{"kind": "labels"}``.
-    """
-
-    pixels: Pixels
-    axes: tuple[str, ...]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axes", check_axes(self.axes, self.pixels.ndim))
+__all__ = ["Coordinate", "Image", "Variable"]
 
 
 @dataclass(frozen=True)
@@ -265,13 +230,13 @@ class Image:
             if data is not None:
                 array = data(pixels)
             elif chunks is None:
-                array = indexing.LazilyIndexedArray(_LazyPixels(pixels))
+                array = indexed_lazily(pixels)
             else:
                 wanted = {a: n for a, n in chunks.items() if a in axes} if isinstance(chunks, Mapping) else chunks
                 array = pixels.dask(pixels.chunks(wanted, axes))
             encoding = {"preferred_chunks": dict(zip(axes, pixels.auto_block(), strict=True))}
             variables[name] = xr.Variable(axes, array, dict(v.attrs), encoding=encoding)
-        ds = xr.Dataset(variables, coords=self._xarray_coords())
+        ds = xr.Dataset(variables, coords=self.coordinates())
         first = next(iter((original or self).variables.values()))
         ds.attrs.update(plain(self.attrs))
         ds.attrs.update(
@@ -285,7 +250,8 @@ class Image:
         )
         return ds
 
-    def _xarray_coords(self) -> dict[str, xr.Variable]:
+    def coordinates(self) -> dict[str, xr.Variable]:
+        """Return the coordinates as xarray holds them, those from spacing and origin included."""
         coords = {}
         sizes = self.sizes
         for name, c in self.coords.items():
@@ -332,7 +298,7 @@ class Image:
         if not ds.data_vars:
             raise CannotWriteError("the Dataset has no variable to save")
         variables = {
-            str(n): Variable(Pixels.of(_data(v.variable)), tuple(map(str, v.dims)), dict(v.attrs))
+            str(n): Variable(Pixels.of(data_of(v.variable)), tuple(map(str, v.dims)), dict(v.attrs))
             for n, v in ds.data_vars.items()
         }
         spacing, units, origin, coords = {}, {}, {}, {}
@@ -396,7 +362,7 @@ class Image:
                 own = dict(zip(facts, self.variables.values(), strict=True))
             else:
                 own = {name: self.variables[name] for name in facts}
-            variables = {str(name): _restored_variable(own[name], facts[name]) for name in facts}
+            variables = {str(name): restored_variable(own[name], facts[name]) for name in facts}
             sizes = replace(self, variables=variables).sizes
             coords = {str(k): recorded_coordinate(c, sizes) for k, c in record["coords"].items()}
             if not variables:
@@ -426,243 +392,3 @@ def _moved(axis: str, c: Coordinate, start: float) -> Coordinate:
     if c.values.dtype.kind not in "iuf" or c.axes != (axis,) or not c.values.size:
         raise ValueError(f"metadata origin names the axis {axis!r}, whose coordinates are not numbers: give coords")
     return replace(c, values=c.values.astype(float) - float(c.values[0]) + start)
-
-
-def _restored_variable(own: Variable, facts: Mapping[str, Any]) -> Variable:
-    places = _places(own.pixels.shape, list(facts["shape"]))
-    if places is None:
-        raise ValueError("the record does not fit the pixels")
-    return Variable(
-        own.pixels.reshape(places).astype(np.dtype(facts["dtype"])), check_axes(facts["axes"]), dict(facts["attrs"])
-    )
-
-
-def spacing_of(coord: xr.DataArray) -> float | None:
-    """Return the spacing of an axis from its coordinate, or None if it is unknown or not even.
-
-    The differences of the values count; ``attrs["spacing"]`` says it where there is one value, and says it exactly
-    where both agree.
-    """
-    stated = known_spacing(coord.attrs.get("spacing"))
-    if coord.ndim != 1 or coord.dtype.kind not in "iuf" or coord.name in ("i", "c"):
-        return None
-    if coord.size < 2:
-        return stated
-    values = np.asarray(coord.values, dtype=float)
-    if not np.isfinite(values).all() or np.abs(values).max() > 1e300:
-        return None
-    step = float(values[-1] - values[0]) / (len(values) - 1)
-    tolerance = 1e-6 * abs(step) + 4 * np.spacing(np.abs(values).max())
-    if known_spacing(step) is None or not (np.abs(np.diff(values) - step) <= tolerance).all():
-        return None
-    if stated is not None and math.isclose(stated, step, rel_tol=1e-6):
-        return stated
-    return step
-
-
-def plain(value: Any, *, strict: bool = False) -> Any:
-    """Return `value` as plain JSON types: str, int, float, bool, list, dict with str keys.
-
-    Parameters
-    ----------
-    value : object
-        Numpy scalars and arrays, tuples, sets, dates, enumerations, bytes and paths are translated.
-    strict : bool
-        Raise `CannotWriteError` for objects that JSON cannot express, instead of writing their text.
-    """
-    if value is None or isinstance(value, (bool, int, str)):
-        return value if type(value) in (type(None), bool, int, str) else _builtin(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, np.generic):
-        return plain(value.item(), strict=strict) if value.dtype.kind not in "mM" else str(value)
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist() if value.dtype.kind not in "mM" else value.astype(str).tolist(), strict=strict)
-    if isinstance(value, Mapping):
-        return {str(k): plain(v, strict=strict) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v, strict=strict) for v in value]
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        try:
-            return bytes(value).rstrip(b"\0").decode("utf-8")
-        except UnicodeDecodeError:
-            return "base64:" + base64.b64encode(bytes(value)).decode("ascii")
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if strict:
-        raise CannotWriteError(
-            f"an attribute holds {value!r} of type {type(value).__name__}, which no file can keep: "
-            "expected text, numbers, lists or dicts of these"
-        )
-    return str(value)
-
-
-def _builtin(value: Any) -> Any:
-    if isinstance(value, bool):
-        return bool(value)
-    return int(value) if isinstance(value, int) else str(value)
-
-
-def _data(variable: xr.Variable) -> Any:
-    """Return the array of a variable without loading it, where xarray indexes lazily."""
-    wrapped = variable._data
-    if isinstance(wrapped, np.ndarray) or hasattr(wrapped, "dask"):
-        return wrapped
-    if variable._in_memory:
-        return np.asarray(wrapped)
-    tile = variable.encoding.get("preferred_chunks", {})
-    tiles = tuple(tile.get(d, n) for d, n in zip(variable.dims, variable.shape, strict=True))
-    return Pixels(_XarrayReader(variable), variable.shape, variable.dtype, tiles)
-
-
-@dataclass(frozen=True, eq=False)
-class _XarrayReader:
-    variable: xr.Variable
-
-    def read_into(self, region: tuple[slice, ...], out: np.ndarray) -> None:
-        out[...] = self.variable[region].values
-
-
-class _LazyPixels(BackendArray):
-    """Pixels for xarray's own lazy indexing."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels, self.shape, self.dtype = pixels, pixels.shape, pixels.dtype
-
-    def __getitem__(self, key: Any) -> Any:
-        support = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, support, self.pixels.__getitem__)
-
-
-def _places(own: Sequence[int], wanted: Sequence[int]) -> list[int | None] | None:
-    """Return where each wanted axis is found among one's own, if they differ only by axes of length 1."""
-    if [n for n in own if n != 1] != [n for n in wanted if n != 1]:
-        return None
-    left = [k for k, n in enumerate(own) if n != 1]
-    return [left.pop(0) if n != 1 else None for n in wanted]
-
-
-def coordinate_record(c: Coordinate) -> dict[str, Any]:
-    """Return a coordinate as plain JSON, exactly."""
-    values = np.asarray(c.values)
-    facts: dict[str, Any] = {"axes": list(c.axes), "dtype": values.dtype.str, "attrs": plain(c.attrs, strict=True)}
-    if values.dtype.kind == "O" or values.dtype.kind == "T":
-        facts["dtype"] = "text" if all(isinstance(v, str) for v in values.ravel()) else "object"
-    if values.ndim == 1 and values.dtype == np.float64 and values.size > 2:
-        with np.errstate(over="ignore", invalid="ignore"):
-            step = known_spacing(c.attrs.get("spacing")) or float(values[1] - values[0])
-            even = values[0] + step * np.arange(values.size)
-        if np.isfinite(values).all() and np.array_equal(even, values) and math.isfinite(step):
-            return {**facts, "start": float(values[0]), "step": float(step), "size": int(values.size)}
-    if values.dtype.kind in "mM":
-        values = values.astype("i8")
-    if values.dtype.kind in "fc":
-        return {**facts, "values": _texts(values.tolist())}
-    return {**facts, "values": plain(values.tolist(), strict=True)}
-
-
-def _texts(values: Any) -> Any:
-    """Nested lists with the numbers that JSON lacks (NaN, infinite, complex) as text that numpy reads back."""
-    if isinstance(values, list):
-        return [_texts(v) for v in values]
-    return values if isinstance(values, float) and math.isfinite(values) else str(values)
-
-
-def recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> Coordinate:
-    """Return the coordinate that `coordinate_record` wrote; `sizes` are those that it must fit."""
-    sizes = sizes or {}
-    if "start" in facts:
-        size = int(facts["size"])
-        if size > sizes.get(facts["axes"][0], 2**24):  # before it is allocated
-            raise ValueError("the record does not fit the pixels")
-        values = float(facts["start"]) + float(facts["step"]) * np.arange(size)
-    elif facts["dtype"] in ("text", "object"):
-        values = np.asarray(facts["values"], dtype=object)
-    else:
-        dtype = np.dtype(facts["dtype"])
-        values = np.asarray(facts["values"], dtype="i8" if dtype.kind in "mM" else None)
-        values = values.astype(dtype)
-    if values.ndim != len(facts["axes"]):
-        raise ValueError("the record does not fit the pixels")
-    return Coordinate(tuple(facts["axes"]), values, dict(facts["attrs"]))
-
-
-def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[str, int]]:
-    """Return the part of an image, still unread, and the axes that an index of one sample leaves out.
-
-    Parameters
-    ----------
-    image : Image
-    indexers : mapping
-        For each axis an index (int), a label (text or float), a slice of either, or a list of either.
-
-    Raises
-    ------
-    AxesError
-        If the image lacks an axis.
-    LookupError
-        If there is no such index or label.
-    """
-    sizes = image.sizes
-    if unknown := [a for a in indexers if a not in sizes]:
-        raise AxesError(f"partition names the axis {unknown[0]!r}, but the image has {spell(tuple(sizes))!r}")
-    coords = image._xarray_coords()
-    keys = {str(a): _positions(str(a), key, sizes[str(a)], coords.get(str(a))) for a, key in indexers.items()}
-    variables = {
-        n: replace(v, pixels=v.pixels.select([_kept(keys.get(a, slice(None))) for a in v.axes]))
-        for n, v in image.variables.items()
-    }
-    explicit = {}
-    for name, c in coords.items():  # evenly spaced ones too: a part of them need not start at the origin
-        picked = c[tuple(_kept(keys.get(str(a), slice(None))) for a in c.dims)]
-        explicit[name] = Coordinate(tuple(map(str, c.dims)), np.asarray(picked.values), dict(c.attrs))
-    dropped = {a: 0 for a, key in keys.items() if isinstance(key, int)}
-    return replace(image, variables=variables, coords=explicit), dropped
-
-
-def _kept(key: Any) -> Any:
-    return [key] if isinstance(key, int) else key
-
-
-def _positions(axis: str, key: Any, n: int, coord: xr.Variable | None) -> int | slice | list[int]:
-    def position(label: Any) -> int:
-        if isinstance(label, (bool, np.bool_)):
-            raise IndexError(f"partition of {axis!r}: expected an index or a label, got {label!r}")
-        if isinstance(label, (int, np.integer)):
-            if not -n <= label < n:
-                raise IndexError(f"partition of {axis!r}: index {int(label)} is out of range for {n} samples")
-            return int(label) % n
-        if coord is None:
-            raise KeyError(
-                f"partition of {axis!r}: there is no label {label!r}, the axis has no coordinate; use an index"
-            )
-        values = coord.values
-        if isinstance(label, (float, np.floating)) and values.dtype.kind in "iuf":
-            nearest = int(np.abs(values - label).argmin())
-            step = np.abs(np.diff(values)).min() if n > 1 else 1.0
-            if abs(values[nearest] - label) <= 1e-6 * max(step, 1e-300) + 4 * np.spacing(abs(float(label))):
-                return nearest
-        elif (found := np.flatnonzero(values == label)).size:
-            return int(found[0])
-        shown = ", ".join(map(str, values[:8])) + (", …" if n > 8 else "")
-        raise KeyError(f"partition of {axis!r}: no label {label!r}; there are {shown}")
-
-    if isinstance(key, slice):
-        if all(k is None or isinstance(k, (int, np.integer)) for k in (key.start, key.stop)):
-            return key
-        if coord is not None and coord.dtype.kind in "iuf":  # a range of positions, ends included as in xarray
-            values = coord.values
-            slack = 1e-6 * np.abs(np.diff(values)).min() if n > 1 else 0.0  # 3 * 0.2 is a little more than 0.6
-            low = -np.inf if key.start is None else key.start - slack
-            high = np.inf if key.stop is None else key.stop + slack
-            return np.flatnonzero((values >= low) & (values <= high))[:: key.step].tolist()
-        start = None if key.start is None else position(key.start)
-        return slice(start, None if key.stop is None else position(key.stop) + 1, key.step)
-    if isinstance(key, (list, tuple, range, np.ndarray)):
-        array = np.asarray(key)
-        if array.dtype.kind == "b" and array.shape == (n,):
-            return np.flatnonzero(array).tolist()
-        return [position(k) for k in key]
-    return position(key)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.model.axes import canonical_order
-from intake_img.model.image import FILE_ATTRS
+from intake_img.model.datasets import FILE_ATTRS
 
 __all__ = ["assert_holds", "assert_same", "values_of"]
 

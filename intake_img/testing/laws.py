@@ -22,7 +22,7 @@ from intake_img.errors import CannotWriteError
 from intake_img.formats.registry import can_write, find_driver
 from intake_img.formats.source import ENTRY_POINTS, ImageSource
 from intake_img.io import imload, imsave
-from intake_img.model.image import FILE_ATTRS
+from intake_img.model.datasets import FILE_ATTRS
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL

@@ -17,7 +17,7 @@ from intake_img.accessor.lengths import common_unit, in_common, length, position
 from intake_img.accessor.variables import lacking_plane
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 from intake_img.model.units import PIXEL, has_unit
 
 __all__ = ["Scene", "pixels_of"]

@@ -11,7 +11,7 @@ import xarray as xr
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.reading import own_boxes
 from intake_img.accessor.patches.sources import Layer, Source
-from intake_img.model.image import FILE_ATTRS, spacing_of
+from intake_img.model.datasets import FILE_ATTRS, spacing_of
 
 __all__ = ["as_dataset", "one"]
 

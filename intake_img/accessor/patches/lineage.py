@@ -14,7 +14,7 @@ import xarray as xr
 
 from intake_img.accessor.patches.chains import followed
 from intake_img.formats.source import FileReader
-from intake_img.model.image import _data
+from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Cast, Dask, Memory, Reshaped, Selected, Transposed
 
@@ -28,7 +28,7 @@ def pixels_of(variable: xr.Variable) -> Pixels:
 
     Dask arrays of which nothing but a part was taken, or axes exchanged, since a file was opened lead to its reader.
     """
-    data = _data(variable)
+    data = data_of(variable)
     if hasattr(data, "dask"):
         return followed(data) or Pixels.of(data)
     return Pixels.of(data)

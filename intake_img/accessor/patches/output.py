@@ -21,7 +21,7 @@ from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.patches.stitch import Canvas, grown
 from intake_img.errors import AxesError
 from intake_img.model.axes import canonical_order
-from intake_img.model.image import FILE_ATTRS
+from intake_img.model.datasets import FILE_ATTRS
 
 __all__ = ["Made", "Output", "chunks_for", "made_of", "outputs_of", "stored_as", "template"]
 

@@ -20,7 +20,7 @@ from intake_img.accessor.patches.lineage import cast, is_computed, pixels_of
 from intake_img.accessor.variables import is_categorical, is_image, spatial_axes
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL, spell
-from intake_img.model.image import FILE_ATTRS, spacing_of
+from intake_img.model.datasets import FILE_ATTRS, spacing_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import convert, parse_unit
 

@@ -115,7 +115,7 @@ def places_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], siz
 def centers_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], size: Sequence[int],
                sources: Sequence[Source], units: str) -> Places:  # fmt: skip
     """Return the places of patches around points, given in pixels or in the units of the coordinates."""
-    from intake_img.model.image import spacing_of
+    from intake_img.model.datasets import spacing_of
 
     source, index = _common(table, over, sources)
     start = np.empty((len(table), len(axes)), np.int64)

@@ -27,7 +27,8 @@ from intake_img.collections.partition import Member, Plan, file_blocks, make_mem
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
 from intake_img.formats.source import ImageSource
 from intake_img.model.chunks import Region, regions_of
-from intake_img.model.image import Image, Variable, _data
+from intake_img.model.datasets import data_of
+from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
 from intake_img.storage.files import File
@@ -224,7 +225,7 @@ class _Series:
             )
         array = found[name]
         image = Image.from_xarray(obj[[name]] if isinstance(obj, xr.Dataset) else array)
-        in_memory = isinstance(_data(array.variable), np.ndarray)
+        in_memory = isinstance(data_of(array.variable), np.ndarray)
         return cls(image, batch_axes(array), image_axes(array), in_memory, array)
 
     @property

@@ -41,7 +41,7 @@ from intake_img.kernels import selection
 from intake_img.kernels.images import EachImage
 from intake_img.kernels.resample import coarsened, nearest, rounded
 from intake_img.model.axes import spell
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 
 __all__ = ["Geometry"]
 

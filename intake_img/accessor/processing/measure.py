@@ -23,7 +23,7 @@ from intake_img.accessor.variables import images, joined, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 from intake_img.model.units import PIXEL
 
 if TYPE_CHECKING:

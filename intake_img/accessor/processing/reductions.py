@@ -29,7 +29,7 @@ from intake_img.accessor.variables import (
 from intake_img.errors import AxesError
 from intake_img.kernels.difference import checked_difference, checked_sum
 from intake_img.model.axes import spell
-from intake_img.model.image import spacing_of
+from intake_img.model.datasets import spacing_of
 
 if TYPE_CHECKING:
     import dask.array

@@ -24,7 +24,8 @@ from intake_img.formats.omezarr.store import read_array, tiles_of
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import FileReader, ImageSource
 from intake_img.model.chunks import Region
-from intake_img.model.image import Image, _data
+from intake_img.model.datasets import data_of
+from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 
@@ -300,7 +301,7 @@ def stack_of(
     depth = parse_depth(depth_axis)
     array = _variable(obj, variable)
     axes = tuple(map(str, array.dims))
-    pixels = Pixels.of(_data(array.variable))
+    pixels = Pixels.of(data_of(array.variable))
     plan = merge(axes, pixels.shape, depth, "the image")
     if depth is not None and plan.sizes[depth] < 2:
         raise _too_thin("the image", depth_axis)

@@ -32,8 +32,9 @@ from intake_img.formats.imageio.video import Video
 from intake_img.formats.source import ImageSource, Probe
 from intake_img.model.axes import CANONICAL
 from intake_img.model.chunks import Region
-from intake_img.model.image import Coordinate, Image, Variable, plain
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.machine import memory
+from intake_img.model.record import plain
 from intake_img.storage.files import File
 from intake_img.storage.raw import read_raw
 

@@ -43,7 +43,8 @@ from intake_img.formats.omezarr.write import OURS, PACKED, Layout, join, write_c
 from intake_img.formats.source import ImageSource, Probe, check_level
 from intake_img.model.axes import CANONICAL, default_axes
 from intake_img.model.chunks import Region
-from intake_img.model.image import FILE_ATTRS, Coordinate, Image, Variable
+from intake_img.model.datasets import FILE_ATTRS
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 

@@ -25,8 +25,10 @@ from intake_img.formats.omezarr.store import (
     shard_shape,
     write_pixels,
 )
-from intake_img.model.image import Coordinate, Image, Variable, plain, spacing_of
+from intake_img.model.datasets import spacing_of
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import plain
 from intake_img.model.units import parse_unit
 
 __all__ = ["OURS", "PACKED", "Empty", "Layout", "join", "lay_out", "write_coordinate"]

@@ -20,7 +20,8 @@ from intake_img.formats.tif.read import read_layout
 from intake_img.formats.tif.write import MINISWHITE, write_tiff
 from intake_img.model.axes import CANONICAL
 from intake_img.model.chunks import Region
-from intake_img.model.image import Coordinate, Image, Variable, spacing_of
+from intake_img.model.datasets import spacing_of
+from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.storage.files import File
 from intake_img.storage.raw import map_raw
 

@@ -1,0 +1,80 @@
+"""Between pixels and xarray: arrays that are indexed lazily, either way, and what coordinates say of spacing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from intake_img.model.pixels import Pixels
+from intake_img.model.units import known_spacing
+
+__all__ = ["FILE_ATTRS", "data_of", "indexed_lazily", "spacing_of"]
+
+
+FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
+"""Attributes of a loaded Dataset that describe the file it came from, not the image."""
+
+
+def spacing_of(coord: xr.DataArray) -> float | None:
+    """Return the spacing of an axis from its coordinate, or None if it is unknown or not even.
+
+    The differences of the values count; ``attrs["spacing"]`` says it where there is one value, and says it exactly
+    where both agree.
+    """
+    stated = known_spacing(coord.attrs.get("spacing"))
+    if coord.ndim != 1 or coord.dtype.kind not in "iuf" or coord.name in ("i", "c"):
+        return None
+    if coord.size < 2:
+        return stated
+    values = np.asarray(coord.values, dtype=float)
+    if not np.isfinite(values).all() or np.abs(values).max() > 1e300:
+        return None
+    step = float(values[-1] - values[0]) / (len(values) - 1)
+    tolerance = 1e-6 * abs(step) + 4 * np.spacing(np.abs(values).max())
+    if known_spacing(step) is None or not (np.abs(np.diff(values) - step) <= tolerance).all():
+        return None
+    if stated is not None and math.isclose(stated, step, rel_tol=1e-6):
+        return stated
+    return step
+
+
+def data_of(variable: xr.Variable) -> Any:
+    """Return the array of a variable without loading it, where xarray indexes lazily."""
+    wrapped = variable._data
+    if isinstance(wrapped, np.ndarray) or hasattr(wrapped, "dask"):
+        return wrapped
+    if variable._in_memory:
+        return np.asarray(wrapped)
+    tile = variable.encoding.get("preferred_chunks", {})
+    tiles = tuple(tile.get(d, n) for d, n in zip(variable.dims, variable.shape, strict=True))
+    return Pixels(_XarrayReader(variable), variable.shape, variable.dtype, tiles)
+
+
+@dataclass(frozen=True, eq=False)
+class _XarrayReader:
+    variable: xr.Variable
+
+    def read_into(self, region: tuple[slice, ...], out: np.ndarray) -> None:
+        out[...] = self.variable[region].values
+
+
+class _LazyPixels(BackendArray):
+    """Pixels for xarray's own lazy indexing."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels, self.shape, self.dtype = pixels, pixels.shape, pixels.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self.pixels.__getitem__)
+
+
+def indexed_lazily(pixels: Pixels) -> indexing.LazilyIndexedArray:
+    """Return pixels as xarray's own lazy indexing wraps them."""
+    return indexing.LazilyIndexedArray(_LazyPixels(pixels))
