@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 
 import intake_img  # noqa: F401
 from intake_img.accessor.coloc import blocks, pixels
-from intake_img.kernels import costes, exact, joint, measures, runs
+from intake_img.kernels import costes, exact, joint, measures, packing, runs, tables
 from intake_img.model import machine
 
 PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
@@ -258,10 +258,10 @@ def test_kendall_by_bits_equals_kendall_by_running_sums():
     rng = np.random.default_rng(1)
     a = rng.integers(0, 5000, 3000)
     b = a // 3 + rng.integers(0, 2000, 3000)
-    sparse = joint.table_of(a, b)
-    dense = joint.table_of(a // 400, b // 400)
+    sparse = tables.table_of(a, b)
+    dense = tables.table_of(a // 400, b // 400)
     for table in (sparse, dense):
-        two = joint.Table(np.repeat([0, 1], len(table)), *(np.tile(x, 2) for x in (table.a, table.b, table.count)), 2)
+        two = tables.Table(np.repeat([0, 1], len(table)), *(np.tile(x, 2) for x in (table.a, table.b, table.count)), 2)
         values = [np.repeat(x, table.count) for x in (table.a, table.b)]
         want = scipy.stats.kendalltau(*values)[0]
         np.testing.assert_allclose(measures.ranks.kendall(two), want, rtol=1e-12)  # in groups: by bits
@@ -439,7 +439,7 @@ def test_otsu_equals_scikit_image(arrays):
 def test_costes_sweep_equals_judging_each_candidate(arrays):
     for name in PAIRS:
         a, b = arrays[name]
-        table = joint.unpack(joint.count_pairs([joint.select(a, b)], a.dtype), a.dtype)
+        table = packing.unpack(joint.count_pairs([packing.select(a, b)], a.dtype), a.dtype)
         slope, intercept = (float(v[0]) for v in measures.Moments.line(moments_of(table)))
         walk = costes._Walk(table, slope, intercept, (0, 255))
         levels = np.arange(walk.high, 0, -7.0)
@@ -524,21 +524,21 @@ def test_counting_in_an_array_equals_sorting(dtype, spread, seed, outliers):
     if outliers:
         a[0], b[-1], a[-1] = high, low, low
     cuts = [0, *sorted(rng.integers(0, size, 3).tolist()), size]
-    parts = [joint.select(a[i:j], b[i:j]) for i, j in itertools.pairwise(cuts)]
+    parts = [packing.select(a[i:j], b[i:j]) for i, j in itertools.pairwise(cuts)]
     counter = joint.Counter(a.dtype, size if seed % 2 else 1, cells=2**25 if seed % 3 else 1000)
     for k in range(len(parts)) if seed % 5 else [slice(0, 2), slice(2, 4)]:
         counter.add(parts[k] if isinstance(k, slice) else [parts[k]])
     for packed in (joint.count_pairs(parts, a.dtype), counter.packed()):
-        check(joint.unpack(packed, a.dtype), a, b)
-    before = joint._increment
-    joint._increment = joint._increment_slowly
+        check(packing.unpack(packed, a.dtype), a, b)
+    before = packing._increment
+    packing._increment = packing._increment_slowly
     try:
-        check(joint.unpack(joint.count_pairs(parts, a.dtype), a.dtype), a, b)
+        check(packing.unpack(joint.count_pairs(parts, a.dtype), a.dtype), a, b)
     finally:
-        joint._increment = before
+        packing._increment = before
 
 
-def check(found: joint.Table, a: np.ndarray, b: np.ndarray) -> None:
+def check(found: tables.Table, a: np.ndarray, b: np.ndarray) -> None:
     pairs, counts = np.unique(np.stack([a, b]).astype(int), axis=1, return_counts=True)
     assert np.array_equal(found.a, pairs[0])
     assert np.array_equal(found.b, pairs[1])
@@ -551,11 +551,11 @@ def test_a_counter_goes_on_in_another_process():
     a, b = rng.poisson(200, (2, 3, 500)).astype("u2")
     counter = joint.Counter(np.dtype("u2"), 1500)
     for x, y in zip(a, b, strict=True):
-        counter.add([joint.select(x, y)])
+        counter.add([packing.select(x, y)])
         buffers: list[pickle.PickleBuffer] = []
         dumped = pickle.dumps(counter, protocol=5, buffer_callback=buffers.append)
         counter = pickle.loads(dumped, buffers=[bytes(buffer.raw()) for buffer in buffers])
-    check(joint.unpack(counter.packed(), a.dtype), a.ravel(), b.ravel())
+    check(packing.unpack(counter.packed(), a.dtype), a.ravel(), b.ravel())
     assert isinstance(pickle.loads(pickle.dumps(pixels._TooManyPairs())), pixels._TooManyPairs)
 
 
@@ -576,7 +576,7 @@ def test_counters_are_added_in_any_order(seed, dtype, binned, labelled):
     for k, j in itertools.pairwise(cuts):
         if not counters or rng.random() < 0.6:
             counters.append(joint.Counter(a.dtype, size, **options))
-        counters[-1].add([joint.select(a[k:j], b[k:j], None if labels is None else labels[k:j])])
+        counters[-1].add([packing.select(a[k:j], b[k:j], None if labels is None else labels[k:j])])
         if rng.random() < 0.2:
             counters[-1].settle()
     rng.shuffle(counters)
@@ -590,7 +590,7 @@ def test_counters_are_added_in_any_order(seed, dtype, binned, labelled):
         shifts = [next(s for s in range(17) if not kept.any() or c[kept].max() >> s < 64) for c in codes]
         if kept.any():
             assert total.shifts == tuple(shifts)
-    table = joint.unpack(total.packed(), np.dtype("u2"), np.arange(4) if labelled else None)
+    table = packing.unpack(total.packed(), np.dtype("u2"), np.arange(4) if labelled else None)
     rows = np.stack(
         [np.zeros(size, int) if labels is None else labels, *(c >> s for c, s in zip(codes, shifts, strict=True))]
     )
@@ -608,14 +608,14 @@ def test_cells_that_would_count_too_many_pixels():
     a = np.full(1000, 7, "u2")
     counter, other = joint.Counter(a.dtype, 1000), joint.Counter(a.dtype, 1000)
     for one in (counter, other):
-        one.add([joint.select(a, a)])
+        one.add([packing.select(a, a)])
         one._cells[one._cells > 0] = one._in_cells = one.pixels = 2**32 - 500  # as if so many had been counted
-    counter.add([joint.select(a, a)])
+    counter.add([packing.select(a, a)])
     assert counter.packed()[1].tolist() == [2**32 + 500]
     fresh = joint.Counter(a.dtype, 1000)
     fresh.absorb(other)
     again = joint.Counter(a.dtype, 1000)
-    again.add([joint.select(a, a)])
+    again.add([packing.select(a, a)])
     fresh.absorb(again)
     assert fresh.packed()[1].tolist() == [2**32 + 500]
 
@@ -635,7 +635,7 @@ def test_sums_over_regions_equal_those_of_pixels(seed):
     need = measures.fields(EVERY, rules, True)
     before, runs._STRIP = runs._STRIP, int(rng.choice([1, 7, 50, 2**20]))
     try:
-        found = measures.tally(joint.table_of(a, b, group, groups), need, t1, t2, rules)
+        found = measures.tally(tables.table_of(a, b, group, groups), need, t1, t2, rules)
     finally:
         runs._STRIP = before
     for g in range(groups):
@@ -654,7 +654,7 @@ def test_sums_over_regions_equal_those_of_pixels(seed):
 
 
 def test_sums_over_regions_beyond_64_bits():
-    table = joint.Table(np.zeros(2, int), np.array([3, 3]), np.array([65535, 65534]), np.array([2**36, 2**35]), 1)
+    table = tables.Table(np.zeros(2, int), np.array([3, 3]), np.array([65535, 65534]), np.array([2**36, 2**35]), 1)
     sums = measures.tally(table, {"all": ("n", "bb", "aa")}, np.zeros(1), np.zeros(1), measures.Conventions())
     assert sums["all", "bb"][0] == 2**36 * 65535**2 + 2**35 * 65534**2
     assert sums["all", "aa"][0] == 9 * (2**36 + 2**35)

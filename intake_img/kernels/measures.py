@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from intake_img.kernels import exact, ranks
-from intake_img.kernels.joint import Table
 from intake_img.kernels.moments import FIELDS, Moments
 from intake_img.kernels.runs import Rows, Run, region_sums
+from intake_img.kernels.tables import Table
 
 __all__ = [
     "ALL",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from intake_img.kernels import exact
-from intake_img.kernels.joint import Table
 from intake_img.kernels.runs import region_sums
+from intake_img.kernels.tables import Table
 
 __all__ = ["Moments", "moments", "moments_of_pixels"]
 

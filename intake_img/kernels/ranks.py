@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from intake_img.kernels.exact import grouped_sum
-from intake_img.kernels.joint import Levels, Table
 from intake_img.kernels.moments import _ratio, _root_ratio
 from intake_img.kernels.runs import strips
+from intake_img.kernels.tables import Levels, Table
 
 __all__ = ["dense_ranks", "kendall", "rank_product", "spearman"]
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from intake_img.kernels.exact import add_products
-from intake_img.kernels.joint import Table
+from intake_img.kernels.tables import Table
 
 __all__ = ["Rows", "Run", "region_sums", "strips"]
 

@@ -22,9 +22,9 @@ from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.accessor.coloc.regions import Noting
-from intake_img.kernels import exact, joint, measures
+from intake_img.kernels import exact, joint, measures, packing, tables
 from intake_img.kernels.costes import METHODS, costes, otsu
-from intake_img.kernels.joint import Table
+from intake_img.kernels.tables import Table
 
 __all__ = ["LEVELS", "Request", "histogram", "measure", "thresholds_of"]
 
@@ -214,8 +214,8 @@ def _rounded(dtype: np.dtype) -> str:
 # integers: joint histograms
 
 
-def _select(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[joint.Pixels]:
-    return [joint.select(planes[a], planes[b], labels, keep) for a, b in request.pairs]
+def _select(request: Request, planes: dict[int, np.ndarray], keep: Any, labels: Any, _: Any) -> list[packing.Pixels]:
+    return [packing.select(planes[a], planes[b], labels, keep) for a, b in request.pairs]
 
 
 class _TooManyPairs(Exception):
@@ -232,7 +232,7 @@ def _counters(dtype: np.dtype, npairs: int, most: int | None, size: int) -> list
     return [joint.Counter(dtype, size, most, MOST_CELLS // npairs) for _ in range(npairs)]
 
 
-def _count(counters: list[joint.Counter], parts: list[list[joint.Pixels]]) -> None:
+def _count(counters: list[joint.Counter], parts: list[list[packing.Pixels]]) -> None:
     for k, counter in enumerate(counters):
         counter.add([part[k] for part in parts])
         if counter.failed:
@@ -254,7 +254,7 @@ def _added(parts: list[list[joint.Counter]]) -> list[joint.Counter]:
     return first
 
 
-def _packed(counter: joint.Counter) -> joint.Packed:
+def _packed(counter: joint.Counter) -> packing.Packed:
     packed = counter.packed()
     if packed is None:
         raise _TooManyPairs
@@ -265,8 +265,8 @@ def _finish_counts(request: Request, counters: list[joint.Counter], _: Any) -> l
     out = []
     for k in range(len(counters)):
         p = _packed(counters.pop(0))  # what was counted is not held longer than it is needed
-        groups = joint.labels_of(p, request.dtype) if request.labelled else None
-        out.append((groups, _of_table(request, k, joint.unpack(p, request.dtype, groups))))
+        groups = packing.labels_of(p, request.dtype) if request.labelled else None
+        out.append((groups, _of_table(request, k, packing.unpack(p, request.dtype, groups))))
     return out
 
 
@@ -306,7 +306,7 @@ def _automatic(request: Request, table: Table) -> tuple[float, float]:
 
 def _pooled(table: Table) -> Table:
     if table.a.dtype.kind == "f":
-        return joint.table_of(table.a, table.b)
+        return tables.table_of(table.a, table.b)
     order = np.lexsort((table.b, table.a))
     a, b, w = table.a[order], table.b[order], table.count[order]
     return Table(np.zeros(len(a), np.int64), a, b, w, 1)
@@ -319,7 +319,7 @@ def _valid(planes: dict[int, np.ndarray], a: int, b: int, keep: Any, labels: Any
     """Pixels of a pair that are kept, finite in both channels, and labelled if there are labels."""
     x, y = planes[a], planes[b]
     if x.dtype.kind != "f":
-        x, y, labels = joint.select(x, y, labels, keep)
+        x, y, labels = packing.select(x, y, labels, keep)
         return x, y, None if labels is None else labels.astype(np.int64)  # type: ignore[return-value]
     chosen = np.isfinite(x) & np.isfinite(y)
     if keep is not None:
@@ -346,10 +346,10 @@ def _finish_pixels(request: Request, pixels: list[Any], _: Any) -> list[Any]:
     out = []
     for k, (a, b, labels) in enumerate(pixels):
         if labels is None:
-            groups, table = None, joint.table_of(a.astype(float), b.astype(float))
+            groups, table = None, tables.table_of(a.astype(float), b.astype(float))
         else:
             groups, index = np.unique(labels, return_inverse=True)
-            table = joint.table_of(a.astype(float), b.astype(float), index, len(groups))
+            table = tables.table_of(a.astype(float), b.astype(float), index, len(groups))
         out.append((groups, _of_table(request, k, table)))
     return out
 
@@ -378,13 +378,13 @@ def _stream(run: Any, request: Request) -> tuple[np.ndarray, np.ndarray]:
 class _Bins:
     """A joint histogram of equal bins: bin k of a channel is centred at ``origin + (k + 0.5) * width``."""
 
-    packed: joint.Packed
+    packed: packing.Packed
     origin: np.ndarray
     width: np.ndarray
 
     def numbers(self, groups: np.ndarray | None = None) -> Table:
         """Return the table of bins, by number."""
-        return joint.unpack(self.packed, np.dtype(np.uint16), groups)
+        return packing.unpack(self.packed, np.dtype(np.uint16), groups)
 
     def centres(self, numbers: Table) -> Table:
         """Return the same table with the values at the centres of the bins."""
@@ -420,7 +420,7 @@ def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray,
             if packed is not None:
                 bins[place][k] = _Bins(_packed(packed[place][k]), low, (high - low) / LEVELS)
             elif counter is not None:
-                lowest = joint.code_of(request.dtype)[0]
+                lowest = packing.code_of(request.dtype)[0]
                 bins[place][k] = _Bins(_packed(counter), np.full(2, lowest - 0.5), np.exp2(counter.shifts))
     return first, bins, uncounted
 
@@ -529,7 +529,7 @@ def _plan(request: Request, k: int, first: Any, bins: _Bins | None) -> _Plan:
         numbers = bins.numbers(groups if request.labelled else None)
         table = bins.centres(numbers)
     if request.thresholds is not None:
-        empty = joint.table_of(np.empty(0), np.empty(0), ngroups=len(groups))
+        empty = tables.table_of(np.empty(0), np.empty(0), ngroups=len(groups))
         t1, t2 = thresholds_of(request, k, empty if table is None else table)
     if table is not None and numbers is not None:
         by_order = {"spearman", "spearman_t", "kendall_tau"} & set(request.names)
@@ -627,11 +627,11 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
 
 
 def _table_of_counts(dtype: np.dtype, counters: list[joint.Counter], _: Any) -> Table:
-    return joint.unpack(_packed(counters[0]), dtype)
+    return packing.unpack(_packed(counters[0]), dtype)
 
 
 def _table_of_pixels(pixels: list[Any], _: Any) -> Table:
-    return joint.table_of(pixels[0][0].astype(float), pixels[0][1].astype(float))
+    return tables.table_of(pixels[0][0].astype(float), pixels[0][1].astype(float))
 
 
 def costes_methods() -> tuple[str, ...]:
