@@ -23,11 +23,23 @@ from hypothesis.extra import numpy as hnp
 
 import intake_img  # noqa: F401
 from intake_img.accessor.coloc import blocks, pixels
-from intake_img.kernels import costes, exact, joint, measures, packing, runs, tables
+from intake_img.kernels import (
+    conventions,
+    costes,
+    exact,
+    joint,
+    measures,
+    moments,
+    packing,
+    regions,
+    runs,
+    tables,
+    tally,
+)
 from intake_img.model import machine
 
 PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
-EVERY = measures.ALL + measures.EXTRA
+EVERY = conventions.ALL + conventions.EXTRA
 
 
 def image(a, b, chunks=None, names=("A", "B")):
@@ -440,7 +452,7 @@ def test_costes_sweep_equals_judging_each_candidate(arrays):
     for name in PAIRS:
         a, b = arrays[name]
         table = packing.unpack(joint.count_pairs([packing.select(a, b)], a.dtype), a.dtype)
-        slope, intercept = (float(v[0]) for v in measures.Moments.line(moments_of(table)))
+        slope, intercept = (float(v[0]) for v in moments.Moments.line(moments_of(table)))
         walk = costes._Walk(table, slope, intercept, (0, 255))
         levels = np.arange(walk.high, 0, -7.0)
         t1, t2 = walk.thresholds(levels)
@@ -449,7 +461,7 @@ def test_costes_sweep_equals_judging_each_candidate(arrays):
 
 
 def moments_of(table):
-    from intake_img.kernels.moments import moments
+    from intake_img.kernels.tally import moments
 
     return moments(table)
 
@@ -628,23 +640,23 @@ def test_sums_over_regions_equal_those_of_pixels(seed):
     size, groups, top = int(rng.integers(1, 400)), int(rng.integers(1, 5)), int(rng.choice([2, 9, 60, 5000]))
     a, b = rng.integers(-top if seed % 2 else 0, top, (2, size))
     group = np.sort(rng.integers(0, groups, size))
-    rules = measures.Conventions(
-        **{name: rng.choice([c for c in choices if c]) for name, choices in measures._CHOICES.items()}
+    rules = conventions.Conventions(
+        **{name: rng.choice([c for c in choices if c]) for name, choices in conventions.CHOICES.items()}
     )
     t1, t2 = (rng.choice([np.nan, -np.inf, 0, 1.5, top / 2, *rng.integers(0, top, 3)], groups) for _ in "ab")
-    need = measures.fields(EVERY, rules, True)
+    need = conventions.fields(EVERY, rules, True)
     before, runs._STRIP = runs._STRIP, int(rng.choice([1, 7, 50, 2**20]))
     try:
-        found = measures.tally(tables.table_of(a, b, group, groups), need, t1, t2, rules)
+        found = tally.tally(tables.table_of(a, b, group, groups), need, t1, t2, rules)
     finally:
         runs._STRIP = before
     for g in range(groups):
         x, y = a[group == g], b[group == g]
-        regions = measures._regions(x, y, t1[g], t2[g], rules)
+        chosen = regions.masks(x, y, t1[g], t2[g], rules)
         sign = np.sign(len(x) * x - x.sum()) * np.sign(len(y) * y - y.sum())
-        regions |= {"icq_positive": lambda sign=sign: sign > 0, "icq_zero": lambda sign=sign: sign == 0}
+        chosen |= {"icq_positive": lambda sign=sign: sign > 0, "icq_zero": lambda sign=sign: sign == 0}
         for region, sums in need.items():
-            keep = regions[region]()
+            keep = chosen[region]()
             keep = np.ones(len(x), bool) if keep is None else keep
             one = {"n": np.ones(keep.sum(), int), "a": x[keep], "b": y[keep]}
             want = {"n": one["n"], "a": one["a"], "b": one["b"]}
@@ -655,7 +667,7 @@ def test_sums_over_regions_equal_those_of_pixels(seed):
 
 def test_sums_over_regions_beyond_64_bits():
     table = tables.Table(np.zeros(2, int), np.array([3, 3]), np.array([65535, 65534]), np.array([2**36, 2**35]), 1)
-    sums = measures.tally(table, {"all": ("n", "bb", "aa")}, np.zeros(1), np.zeros(1), measures.Conventions())
+    sums = tally.tally(table, {"all": ("n", "bb", "aa")}, np.zeros(1), np.zeros(1), conventions.Conventions())
     assert sums["all", "bb"][0] == 2**36 * 65535**2 + 2**35 * 65534**2
     assert sums["all", "aa"][0] == 9 * (2**36 + 2**35)
 
@@ -669,9 +681,9 @@ def test_sums_of_small_integers_equal_those_of_floats(seed, dtype, spread):
     a, b = (np.clip(rng.normal(spread, spread, size), info.min, info.max).astype(dtype) for _ in "ab")
     t1, t2 = (rng.choice([np.nan, -np.inf, 0, 1.5, spread, 70000]) for _ in "ab")
     means = rng.choice([a.mean(), np.floor(a.mean())]), b.mean()
-    need, zero = measures.fields(EVERY, measures.Conventions(), True), np.zeros(1, np.int64)
+    need, zero = conventions.fields(EVERY, conventions.Conventions(), True), np.zeros(1, np.int64)
     sums = [
-        measures.as_integers(measures.tally_pixels(x, y, None, need, t1, t2, measures.Conventions(), means), zero)
+        tally.as_integers(tally.tally_pixels(x, y, None, need, t1, t2, conventions.Conventions(), means), zero)
         for x, y in ((a, b), (a.astype(float), b.astype(float)))
     ]
     assert {k: int(v[0]) for k, v in sums[0].items()} == {k: int(v[0]) for k, v in sums[1].items()}

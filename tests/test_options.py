@@ -19,7 +19,7 @@ from intake_img.accessor.coloc.report import report
 from intake_img.accessor.patches import Patches
 from intake_img.accessor.patches.filters import mean_std
 from intake_img.accessor.processing import Processing
-from intake_img.kernels.measures import ALL, Conventions
+from intake_img.kernels.conventions import ALL, Conventions
 
 REFUSED = (ValueError, TypeError)
 NO_RESULT = {"progress", "overwrite", "compute", "ax"}

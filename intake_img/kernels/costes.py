@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from intake_img.kernels.moments import moments
 from intake_img.kernels.tables import Levels, Table
+from intake_img.kernels.tally import moments
 
 __all__ = ["METHODS", "costes", "otsu", "pearson_below"]
 

@@ -143,3 +143,19 @@ def add_products(totals: np.ndarray, group: np.ndarray, scale: int, *factors: np
     for factor in factors[1:]:
         product = product * factor
     totals[group[starts]] += np.add.reduceat(product, starts).astype(object) * scale
+
+
+def ratio(x: int, y: int) -> float:
+    """Return x / y; NaN where y is 0."""
+    try:
+        return x / y
+    except ZeroDivisionError:
+        return math.nan
+
+
+def root_ratio(x: int, y: int) -> float:
+    """Return x / sqrt(y) of integers of any size, correctly rounded but for the last bit."""
+    if y <= 0:
+        return math.nan
+    root = math.sqrt(x * x / y)
+    return -root if x < 0 else root

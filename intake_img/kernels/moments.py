@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intake_img.kernels import exact
-from intake_img.kernels.runs import region_sums
-from intake_img.kernels.tables import Table
+from intake_img.kernels.exact import ratio, root_ratio
 
-__all__ = ["Moments", "moments", "moments_of_pixels"]
+__all__ = ["Moments"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Moments:
         return self._each(self._mean, self.a, self.n), self._each(self._mean, self.b, self.n)
 
     def _mean(self, total: int, n: int) -> float:
-        return _ratio(total, n << -self.scale) if n else math.nan
+        return ratio(total, n << -self.scale) if n else math.nan
 
     def centred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Variances of a and b and their covariance, times n squared, as integers."""
@@ -59,37 +57,18 @@ class Moments:
 
     def pearson(self) -> np.ndarray:
         """Pearson's r: covariance over the product of the standard deviations; NaN for a constant channel."""
-        return self._each(lambda va, vb, c: _root_ratio(c, va * vb), *self.centred())
+        return self._each(lambda va, vb, c: root_ratio(c, va * vb), *self.centred())
 
     def overlap(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Manders' overlap coefficient and its parts k1, k2."""
-        moc = self._each(lambda aa, bb, ab: _root_ratio(ab, aa * bb), self.aa, self.bb, self.ab)
-        return moc, self._each(_ratio, self.ab, self.aa), self._each(_ratio, self.ab, self.bb)
+        moc = self._each(lambda aa, bb, ab: root_ratio(ab, aa * bb), self.aa, self.bb, self.ab)
+        return moc, self._each(ratio, self.ab, self.aa), self._each(ratio, self.ab, self.bb)
 
     def line(self, fit: str = "orthogonal") -> tuple[np.ndarray, np.ndarray]:
         """Slope and intercept of b over a: ``"orthogonal"`` (total least squares) or ``"ols"``."""
         slope = self._each(_orthogonal if fit == "orthogonal" else _ordinary, *self.centred())
         mean_a, mean_b = self.means()
         return slope, mean_b - slope * mean_a
-
-
-FIELDS = ("n", "a", "b", "aa", "bb", "ab")
-"""The sums of `Moments`."""
-
-
-def _ratio(x: int, y: int) -> float:
-    try:
-        return x / y
-    except ZeroDivisionError:
-        return math.nan
-
-
-def _root_ratio(x: int, y: int) -> float:
-    """x / sqrt(y) of integers of any size, correctly rounded but for the last bit."""
-    if y <= 0:
-        return math.nan
-    root = math.sqrt(x * x / y)
-    return -root if x < 0 else root
 
 
 def _orthogonal(va: int, vb: int, cov: int) -> float:
@@ -100,37 +79,4 @@ def _orthogonal(va: int, vb: int, cov: int) -> float:
 
 
 def _ordinary(va: int, vb: int, cov: int) -> float:
-    return _ratio(cov, va)
-
-
-def moments(table: Table) -> Moments:
-    """Return the moments of each group of a table."""
-    if table.a.dtype.kind == "f":
-        if (table.count != 1).any():
-            return _moments_of_bins(table)
-        return moments_of_pixels(table.a, table.b, table.group, table.ngroups)
-    sums = region_sums(table, {"all": FIELDS}, lambda run, _: run.all())
-    n, a, b, aa, bb, ab = (sums["all", k] for k in FIELDS)
-    return Moments(n, a, b, aa, bb, ab)
-
-
-def moments_of_pixels(a: np.ndarray, b: np.ndarray, group: np.ndarray, ngroups: int) -> Moments:
-    """Return the moments of pixels that are floats."""
-    from intake_img.kernels.measures import Conventions, as_integers, tally_pixels
-
-    every = {"all": FIELDS}
-    sums = as_integers(tally_pixels(a, b, group, every, 0, 0, Conventions()), np.arange(ngroups))
-    return Moments(scale=exact.LOWEST, **{k: sums["all", k] for k in FIELDS})
-
-
-def _moments_of_bins(table: Table) -> Moments:
-    """Moments of floats that stand for several pixels each: bins, so that rounding of the products is no matter."""
-    w, a, b = table.count.astype(float), table.a, table.b
-    terms = {"a": w * a, "b": w * b, "aa": w * a * a, "bb": w * b * b, "ab": w * a * b}
-    groups = np.arange(table.ngroups)
-    group = table.group if table.ngroups > 1 else None
-    found = {k: exact.totals(exact.exact_sums(v, group), groups) for k, v in terms.items()}
-    n = exact.grouped_sum(table.group, table.ngroups, table.count)
-    unit = -exact.LOWEST
-    squares = {k: found[k] << unit for k in ("aa", "bb", "ab")}
-    return Moments(n=n, a=found["a"], b=found["b"], scale=exact.LOWEST, **squares)
+    return ratio(cov, va)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from intake_img.kernels.exact import grouped_sum
-from intake_img.kernels.moments import _ratio, _root_ratio
+from intake_img.kernels.exact import grouped_sum, ratio, root_ratio
 from intake_img.kernels.runs import strips
 from intake_img.kernels.tables import Levels, Table
 
@@ -69,7 +68,7 @@ def _spearman_of_levels(table: Table, a: Levels, b: Levels) -> float:
             inner = np.add.reduceat(run.rows.count * part, run.first)
             covariance += scale * _total(inner, a.twice_midranks[run.a - a.low])
     va, vb = (_total(c.count, c.twice_midranks, c.twice_midranks) for c in (a, b))
-    return _root_ratio(covariance, va * vb)
+    return root_ratio(covariance, va * vb)
 
 
 def spearman(table: Table) -> np.ndarray:
@@ -97,7 +96,7 @@ def spearman(table: Table) -> np.ndarray:
     cov = grouped_sum(group_a, g, rank_a, inner)
     va = grouped_sum(group_a, g, rank_a, rank_a * np.add.reduceat(table.count, starts_a))
     vb = grouped_sum(group_b, g, rank_b, rank_b * np.add.reduceat(back.count, starts_b))
-    return np.array([_root_ratio(c, x * y) for c, x, y in zip(cov, va, vb, strict=True)], dtype=float)
+    return np.array([root_ratio(c, x * y) for c, x, y in zip(cov, va, vb, strict=True)], dtype=float)
 
 
 def dense_ranks(table: Table, pooled: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +143,7 @@ def kendall(table: Table) -> np.ndarray:
     every = np.array([int(k) * (int(k) - 1) // 2 for k in n], object)
     difference = 2 * concordant - (every - ties_a - ties_b + both)
     return np.array(
-        [_root_ratio(d, (e - x) * (e - y)) for d, e, x, y in zip(difference, every, ties_a, ties_b, strict=True)],
+        [root_ratio(d, (e - x) * (e - y)) for d, e, x, y in zip(difference, every, ties_a, ties_b, strict=True)],
         dtype=float,
     )
 
@@ -158,7 +157,7 @@ def _kendall_of_levels(table: Table, a: Levels, b: Levels) -> float:
     every, ties_a, ties_b = n * (n - 1) // 2, *(_total(c.count, c.count - 1) // 2 for c in (a, b))
     both = sum(_total(w, w - 1) for k in range(0, len(table), _STRIP) for w in [table.count[k : k + _STRIP]]) // 2
     difference = 2 * concordant - (every - ties_a - ties_b + both)
-    return _root_ratio(difference, (every - ties_a) * (every - ties_b))
+    return root_ratio(difference, (every - ties_a) * (every - ties_b))
 
 
 def _concordant_dense(table: Table, a: Levels, b: Levels) -> int:
@@ -237,7 +236,7 @@ def rank_product(table: Table, keep: np.ndarray, pooled: bool = False) -> tuple[
             sums.append(np.bincount(group, weights=count * weight * x, minlength=size) / np.maximum(top, 1))
         else:
             whole = grouped_sum(group, size, count * weight, x)
-            sums.append(np.array([_ratio(s, int(t)) if t else 0.0 for s, t in zip(whole, top, strict=True)], float))
+            sums.append(np.array([ratio(s, int(t)) if t else 0.0 for s, t in zip(whole, top, strict=True)], float))
     return sums[0], sums[1]
 
 
@@ -249,4 +248,4 @@ def _rank_product_of_levels(table: Table, keep: np.ndarray, a: Levels, b: Levels
         weight = count * (top - np.abs(a.dense_ranks[x - a.low] - b.dense_ranks[y - b.low]))
         for j, value in enumerate((x, y)):
             sums[j] += _total(weight, value.astype(np.int64))
-    return np.array([_ratio(sums[0], top)]), np.array([_ratio(sums[1], top)])
+    return np.array([ratio(sums[0], top)]), np.array([ratio(sums[1], top)])

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from intake_img.kernels import exact, measures
-from intake_img.kernels.moments import FIELDS, Moments
+from intake_img.kernels import conventions, exact, tally
+from intake_img.kernels.conventions import FIELDS
+from intake_img.kernels.moments import Moments
 
 __all__ = ["add_shifted", "blocks_of", "permute_blocks", "shifted_moments", "shifted_sums"]
 
@@ -131,7 +132,7 @@ _ALL = {"all": FIELDS}
 
 def _sums(x: np.ndarray, y: np.ndarray) -> dict:
     if x.dtype.kind == "f" or x.dtype.itemsize > 2:
-        parts = measures.tally_pixels(x.astype(float), y.astype(float), None, _ALL, 0, 0, measures.Conventions())
+        parts = tally.tally_pixels(x.astype(float), y.astype(float), None, _ALL, 0, 0, conventions.Conventions())
         return dict(parts)
     sums = dict.fromkeys(FIELDS, 0)
     for k in range(0, len(x), 2**20):  # so many products of 32 bits are whole numbers that a float holds
@@ -159,6 +160,6 @@ def shifted_moments(parts: list[list[dict]]) -> list[Moments]:
         if "n" in sums:
             out.append(Moments(scale=0, **{k: np.array([sums[k]], object) for k in FIELDS}))
         else:
-            whole = measures.as_integers(sums, np.zeros(1, np.int64))
+            whole = tally.as_integers(sums, np.zeros(1, np.int64))
             out.append(Moments(scale=exact.LOWEST, **{k: whole["all", k] for k in FIELDS}))
     return out

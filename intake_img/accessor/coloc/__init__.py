@@ -76,7 +76,7 @@ class Coloc:
         costes_options : mapping, optional
             ``scale`` and ``ties`` of CellProfiler's variants.
         **conventions
-            What tools do differently, see `intake_img.kernels.measures.Conventions`: ``above``, ``below``,
+            What tools do differently, see `intake_img.kernels.conventions.Conventions`: ``above``, ``below``,
             ``manders_denominator``, ``manders_comparison``, ``icq_zero``, ``overlap_region``, ``rwc_ranks``, ``fit``.
 
         Returns

@@ -12,8 +12,8 @@ from intake_img.accessor.coloc import checks, pixels
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.accessor.lengths import in_common
 from intake_img.errors import MissingExtraError
-from intake_img.kernels.moments import moments
 from intake_img.kernels.tables import Table
+from intake_img.kernels.tally import moments
 
 __all__ = ["ica", "matches", "overlay", "scatter"]
 

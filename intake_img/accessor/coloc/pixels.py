@@ -22,7 +22,7 @@ from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.accessor.coloc.regions import Noting
-from intake_img.kernels import exact, joint, measures, packing, tables
+from intake_img.kernels import conventions, exact, joint, measures, packing, tables, tally
 from intake_img.kernels.costes import METHODS, costes, otsu
 from intake_img.kernels.tables import Table
 
@@ -64,7 +64,7 @@ class Request:
     pairs: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     thresholds: Any
-    rules: measures.Conventions
+    rules: conventions.Conventions
     labelled: bool
     dtype: np.dtype
     shared: bool = False
@@ -116,20 +116,22 @@ def measure(
     thresholds: Any = None,
     thresholds_from: str = "label",
     options: Mapping[str, Any] | None = None,
-    **conventions: Any,
+    **rules_by_name: Any,
 ) -> xr.Dataset:
     """Measure pairs of channels; see `Coloc.measure`."""
     scene = Scene(obj)
     chosen = scene.pairs(pairs)
-    names_of = [f.name for f in fields(measures.Conventions)]
-    rules = measures.Conventions(**checks.known("the call", conventions, names_of))
+    names_of = [f.name for f in fields(conventions.Conventions)]
+    rules = conventions.Conventions(**checks.known("the call", rules_by_name, names_of))
     if names is not None and not isinstance(names, str) and not isinstance(names, Iterable):
-        raise TypeError(f"measures={names!r}: expected names among {', '.join(measures.ALL + measures.EXTRA)}")
-    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else measures.ALL if names is None else names))
+        raise TypeError(f"measures={names!r}: expected names among {', '.join(conventions.ALL + conventions.EXTRA)}")
+    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) else conventions.ALL if names is None else names))
     if not wanted:
-        raise ValueError(f"measures={names!r}: expected at least one of {', '.join(measures.ALL + measures.EXTRA)}")
+        raise ValueError(
+            f"measures={names!r}: expected at least one of {', '.join(conventions.ALL + conventions.EXTRA)}"
+        )
     limits = parse_thresholds(thresholds, scene, chosen)
-    measures.fields(wanted, rules, limits is not None)
+    conventions.fields(wanted, rules, limits is not None)
     if thresholds_from not in ("label", "image"):
         raise ValueError(f"thresholds_from={thresholds_from!r}: expected 'label' or 'image'")
     options = _costes_options(options)
@@ -147,10 +149,10 @@ def measure(
 
 
 def _refuse_unused(
-    names: tuple[str, ...], rules: measures.Conventions, limits: Any, labelled: bool, source: str, options: Any
+    names: tuple[str, ...], rules: conventions.Conventions, limits: Any, labelled: bool, source: str, options: Any
 ) -> None:
     """Refuse options that would change nothing."""
-    if limits is not None and not measures.needs_thresholds(names, rules):
+    if limits is not None and not conventions.needs_thresholds(names, rules):
         raise ValueError(f"thresholds={limits!r}: {', '.join(names)} do not depend on thresholds; leave them out")
     automatic = isinstance(limits, str) or (limits is not None and limits[0] == "fraction")
     if source == "image" and not (automatic and labelled):
@@ -162,7 +164,7 @@ def _refuse_unused(
             f"costes_options: {', '.join(options)} belong to CellProfiler's variants, "
             "thresholds='costes_cellprofiler_fast' or 'costes_cellprofiler_faster'; leave them out"
         )
-    if unused := measures.unused(names, rules, limits is not None, labelled):
+    if unused := conventions.unused(names, rules, limits is not None, labelled):
         needs = "labels, " if unused[0] == "rwc_ranks" else ""
         raise ValueError(
             f"{unused[0]}={getattr(rules, unused[0])!r} changes none of {', '.join(names)} without {needs}thresholds "
@@ -431,7 +433,7 @@ def _as_it_is(value: Any, _: Any) -> Any:
 
 def _need(request: Request, late: bool) -> dict[str, tuple[str, ...]]:
     """Sums of the last pass (they depend on means or thresholds), or of the first."""
-    need = measures.fields(request.names, request.rules, request.thresholds is not None)
+    need = conventions.fields(request.names, request.rules, request.thresholds is not None)
     early = {"all", "a_lit", "b_lit", "both_lit"}
     return {region: sums for region, sums in need.items() if (region not in early) == late}
 
@@ -440,7 +442,7 @@ def _sums_first(request: Request, planes: dict[int, np.ndarray], keep: Any, labe
     out = []
     for a, b in request.pairs:
         x, y, index = _valid(planes, a, b, keep, labels)
-        sums = measures.tally_pixels(x, y, index, _need(request, late=False), 0, 0, request.rules)
+        sums = tally.tally_pixels(x, y, index, _need(request, late=False), 0, 0, request.rules)
         low = (np.array([x.min(), y.min()]) if len(x) else np.full(2, np.inf)).astype(float)
         high = (np.array([x.max(), y.max()]) if len(x) else np.full(2, -np.inf)).astype(float)
         out.append((sums, low, high, (x, y, index)))
@@ -520,7 +522,7 @@ def _plan(request: Request, k: int, first: Any, bins: _Bins | None) -> _Plan:
     parts = first[0]
     counted = parts["all", "n"]
     groups = counted[0] if request.labelled else np.zeros(1, np.int64)
-    sums = measures.as_integers(parts, groups)
+    sums = tally.as_integers(parts, groups)
     means = measures.means_of(sums, len(groups), exact.LOWEST)
     t1 = t2 = None
     ranked: dict[str, np.ndarray] = {}
@@ -550,7 +552,7 @@ def _sums_late(
         low = np.full(len(plan.groups), -np.inf)
         t1, t2 = (low if t is None else t for t in (plan.t1, plan.t2))
         means = tuple(m[row] for m in plan.means)
-        out.append(measures.tally_pixels(x, y, index, need, t1[row], t2[row], request.rules, means))  # type: ignore[arg-type]
+        out.append(tally.tally_pixels(x, y, index, need, t1[row], t2[row], request.rules, means))  # type: ignore[arg-type]
     return out
 
 
@@ -559,7 +561,7 @@ def _add_late(npairs: int, parts: list[list[Any]]) -> list[Any]:
 
 
 def _assemble(request: Request, plan: _Plan, first: Any, late: Any) -> Any:
-    sums = plan.sums | measures.as_integers(late, plan.groups)
+    sums = plan.sums | tally.as_integers(late, plan.groups)
     found = measures.conclude(sums, request.names, plan.t1, plan.t2, request.rules, exact.LOWEST) | plan.ranked
     return (plan.groups if request.labelled else None), {n: found[n] for n in request.names}
 
@@ -607,7 +609,7 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
     """
     scene = Scene(obj)
     pair = (scene.channel(a), scene.channel(b))
-    request = Request((pair,), ("n",), None, measures.Conventions(), False, scene.image.dtype)
+    request = Request((pair,), ("n",), None, conventions.Conventions(), False, scene.image.dtype)
     run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"))
     if request.dtype.kind in "biu":
         with contextlib.suppress(_TooManyPairs):
