@@ -146,8 +146,8 @@ class File:
             self.jail.check(self.path, above)
         if self.local:
             size = check_regular(self.path)
-            if most is not None and size is not None and size > most:
-                raise self._too_large(size, most)
+            if most is not None and size is not None:
+                self.check_size(size, most)
 
     def descriptor(self) -> int:
         """Return a descriptor of this local file, open for reading, after all checks."""
@@ -155,8 +155,11 @@ class File:
             self.jail.check(self.path)
         return open_regular(self.path)
 
-    def _too_large(self, size: int, most: int) -> FormatError:
-        return FormatError(f"{self} has {size} bytes: metadata of more than {most / 2**20:.4g} MiB are not read")
+    def check_size(self, nbytes: int, most: int, member: str = "") -> None:
+        """Raise `FormatError` if this file, or a member of it, has more than `most` bytes."""
+        if nbytes > most:
+            place = f"{self}: {member}" if member else f"{self}"
+            raise FormatError(f"{place} has {nbytes} bytes: metadata of more than {most / 2**20:.4g} MiB are not read")
 
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system and the path on it.
@@ -280,8 +283,8 @@ class File:
             content = bytes(fs.cat_file(path, **({} if most is None else {"start": 0, "end": most + 1})))
             size = 0
         size = max(size, len(content))
-        if most is not None and size > most:
-            raise self._too_large(size, most)
+        if most is not None:
+            self.check_size(size, most)
         return content
 
 

@@ -20,10 +20,10 @@ from typing import Any, Literal
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.omezarr.guards import checked_member
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
+from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.streams import Once
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "is_zip",
     "open_store",
     "read_array",
+    "read_member",
     "shard_shape",
     "tiles_of",
     "write_pixels",
@@ -88,14 +89,30 @@ def _zip_prefix(file: File) -> str:
     try:
         with reader.stream() as stream, zipfile.ZipFile(stream) as archive:
             documents = [i for i in archive.infolist() if i.filename.rpartition("/")[2] in METADATA_FILES]
-            roots = [checked_member(i, file).filename.rpartition("/")[0] for i in documents]
+            for document in documents:
+                file.check_size(document.file_size, METADATA_BYTES, document.filename)
     finally:
         reader.close()
+    roots = [i.filename.rpartition("/")[0] for i in documents]
     if not roots:
         raise FormatError(
             f"{file}: the zip file holds no Zarr group or array (no member zarr.json, .zgroup or .zarray)"
         )
     return min(roots, key=lambda r: (r.count("/") + bool(r), r))
+
+
+def read_member(file: File, name: str) -> bytes | None:
+    """Return a document in a zip file; None if there is none."""
+    reader = file.open()
+    try:
+        with reader.stream() as stream, zipfile.ZipFile(stream) as archive:
+            found = archive.getinfo(name)
+            file.check_size(found.file_size, METADATA_BYTES, name)
+            return archive.read(found)
+    except KeyError:
+        return None
+    finally:
+        reader.close()
 
 
 def read_array(array: Any, region: Region, out: np.ndarray) -> None:

@@ -1,0 +1,59 @@
+"""Which metadata of a store were read, and whether they changed since.
+
+Nothing here knows what groups and attributes mean, nor refuses anything: whoever opens a file checks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Hashable
+from typing import Any
+
+__all__ = ["Journal", "document_digest"]
+
+_Stat = tuple[int, int, int] | None
+
+
+class Journal:
+    """The metadata files of a local store that were looked at, present or absent, and what they looked like then.
+
+    Parameters
+    ----------
+    root : str or None
+        The folder of the store; None for other stores, of which nothing is recorded.
+    """
+
+    def __init__(self, root: str | None) -> None:
+        self._root = root
+        self._seen: dict[str, _Stat] = {}
+
+    def stat(self, path: str) -> _Stat:
+        """Return modification time, size and inode of a file or folder of the store now; None if it is absent."""
+        try:
+            found = os.stat(os.path.join(self._root or "", path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def look(self, path: str) -> _Stat:
+        """Record a file or folder that is about to be read, and return what it looked like when it was first."""
+        if self._root is None:
+            return None
+        found = self.stat(path)
+        before = self._seen.setdefault(path, found)
+        return None if found is None else before
+
+    def changed(self) -> bool:
+        """Return whether anything recorded looks different now."""
+        return any(self.stat(path) != before for path, before in list(self._seen.items()))
+
+    def clear(self) -> None:
+        self._seen.clear()
+
+
+def document_digest(array: Any) -> Hashable:
+    """Return a hash of the metadata of an array, as they were read."""
+    facts = array.metadata.to_dict()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()[:16]
