@@ -12,6 +12,7 @@
     ├── CatalogError(ValueError)           a catalog that cannot be read, or asks for what it may not have
     ├── MissingExtraError(ImportError)     an optional package is not installed
     ├── SourceChangedError(OSError)        the file was replaced since it was opened
+    ├── RemoteError(ConnectionError)       a server fails, drops connections or sends less than it promised
     ├── TargetExistsError(FileExistsError) the target exists and ``overwrite`` was not asked for
     └── TooLargeError(MemoryError)         the array does not fit into this machine's memory
 
@@ -27,6 +28,7 @@ __all__ = [
     "FormatError",
     "IntakeImgError",
     "MissingExtraError",
+    "RemoteError",
     "SceneError",
     "SourceChangedError",
     "TargetExistsError",
@@ -91,6 +93,10 @@ class MissingExtraError(IntakeImgError, ImportError):
 
 class SourceChangedError(IntakeImgError, OSError):
     """A file is no longer the one that was opened: its lazy pixels cannot be read any more."""
+
+
+class RemoteError(IntakeImgError, ConnectionError):
+    """A server fails, drops connections or sends less than it promised, several times in a row."""
 
 
 class TargetExistsError(IntakeImgError, FileExistsError):

@@ -148,11 +148,13 @@ def _probe(file: File) -> Probe:
         return Probe(file, b"", True)
     try:
         return Probe(file, file.head(), False)
-    except FileNotFoundError:
-        # a prefix of a store that lists nothing may still hold a Zarr group
+    except (FileNotFoundError, PermissionError) as exc:
+        # a prefix of a store that lists nothing, or says 403 of what is no object, may still hold a Zarr group
         probe = Probe(file, b"", True)
         if not file.local and any(cls.folder and cls.claims(probe) for cls in drivers().values()):
             return probe
+        if isinstance(exc, PermissionError):
+            raise
         raise FileNotFoundError(f"there is no file or folder {file}") from None
 
 

@@ -31,6 +31,7 @@ from intake_img.model.record import plain
 from intake_img.model.selection import select
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
+from intake_img.storage.remote import noted_failures
 
 __all__ = [
     "ENTRY_POINTS",
@@ -140,14 +141,21 @@ class FileReader:
 
     def _open(self) -> Any:
         self.check()
-        return self.driver.open(self.file, **dict(self.options))
+        with noted_failures() as met:
+            handle = self.driver.open(self.file, **dict(self.options))
+        if met:  # a library went on without what it could not read
+            if hasattr(handle, "close"):
+                handle.close()
+            raise met[0]
+        return handle
 
 
 @contextlib.contextmanager
 def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
     """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file."""
     try:
-        yield
+        with _failures_first():
+            yield
     except (FormatError, AxesError) as exc:
         if file.name in str(exc):
             raise
@@ -165,6 +173,20 @@ def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
             f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
             "the file is truncated, damaged, or of another format"
         ) from exc
+
+
+@contextlib.contextmanager
+def _failures_first() -> Iterator[None]:
+    """Raise what a server failed with within a ``with``, in place of what a library made of that."""
+    with noted_failures() as met:
+        try:
+            yield
+        except Exception as exc:
+            if met and exc is not met[0]:
+                raise met[0] from exc
+            raise
+    if met:
+        raise met[0]
 
 
 class ImageSource(DataSource):

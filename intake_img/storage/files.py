@@ -1,36 +1,29 @@
-"""Where bytes live: what a path or URL names, and how its ranges are read.
+"""Where bytes live: what a path or URL names.
 
-Local files are read with positional reads and windows of a memory map, so that one descriptor serves many threads and
-forked processes; everything else goes through fsspec, with small blocks and merged ranges.
+How the bytes are read is in `intake_img.storage.readers` (local files) and `intake_img.storage.remote` (through fsspec).
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import mmap
 import os
 import re
 import stat
 import time
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
+from intake_img.storage.readers import ByteReader, LocalBytes
+from intake_img.storage.remote import RemoteBytes, first_bytes, retried
 
 __all__ = ["ByteReader", "File"]
 
 _CACHES = r"(?:simplecache|filecache|blockcache|cached)::"  # fsspec chains that begin without "://"
 _SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
-_REMOTE_BLOCK = (
-    64 * 1024
-)  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
 _INFO_SECONDS = 5  # for so long a remote file is taken to be the one that was just looked at
-_GAP = 64 * 1024  # ranges nearer than this are fetched as one
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
@@ -188,7 +181,7 @@ class File:
         if self.web:  # fsspec would begin to download it
             try:
                 return bool(self.remote_info())
-            except FileNotFoundError:
+            except (FileNotFoundError, PermissionError):  # stores that list nothing say 403 of what is not there
                 return False
         fs, path = self.filesystem()
         return bool(fs.exists(path))
@@ -202,12 +195,14 @@ class File:
         if self.web:  # fsspec would download what could be a listing
             try:
                 info = self.remote_info()
-            except FileNotFoundError:
+            except (FileNotFoundError, PermissionError):
                 return False
             if info.get("mimetype") not in (None, "text/html") or (info.get("size") and "mimetype" not in info):
                 return False
+            if not self.head().lstrip().startswith(b"<"):
+                return False
         fs, path = self.filesystem()
-        return bool(fs.isdir(path))
+        return bool(retried(self.path, lambda: fs.isdir(path)))
 
     @property
     def web(self) -> bool:
@@ -234,7 +229,7 @@ class File:
         seen = self.__dict__.get("_seen")
         if seen is None or time.monotonic() - seen[0] > _INFO_SECONDS:
             fs, path = self.filesystem()
-            seen = time.monotonic(), fs.info(path)
+            seen = time.monotonic(), retried(self.path, lambda: fs.info(path))
             object.__setattr__(self, "_seen", seen)
         return seen[1]
 
@@ -250,15 +245,14 @@ class File:
             finally:
                 os.close(descriptor)
         self.check()
-        fs, path = self.filesystem()
-        return bytes(fs.cat_file(path, start=0, end=n)[:n])  # not all servers know ranges
+        return first_bytes(self, n)
 
     def open(self) -> ByteReader:
         """Open for reading; see `ByteReader`."""
         if self.local:
-            return _LocalBytes(self)
+            return LocalBytes(self)
         self.check()
-        return _RemoteBytes(self)
+        return RemoteBytes(self)
 
     def read(self, most: int | None = METADATA_BYTES) -> bytes:
         """Return the whole content of a small file, such as one of metadata.
@@ -279,8 +273,7 @@ class File:
                 content = b"" if most is not None and size > most else stream.read(-1 if most is None else most + 1)
         else:
             self.check()
-            fs, path = self.filesystem()
-            content = bytes(fs.cat_file(path, **({} if most is None else {"start": 0, "end": most + 1})))
+            content = first_bytes(self, None if most is None else most + 1, ranged=False)
             size = 0
         size = max(size, len(content))
         if most is not None:
@@ -309,173 +302,3 @@ def _path_of_file_url(url: str) -> str:
         rest = rest[rest.index("/") :]
     path = unquote(rest)
     return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path
-
-
-class ByteReader:
-    """Random access to the bytes of one open file; safe to share between threads.
-
-    Attributes
-    ----------
-    size : int
-        Length of the file in bytes.
-    """
-
-    size: int
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-
-    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
-        """Return ``counts[k]`` bytes from ``offsets[k]`` on, for every k.
-
-        Raises
-        ------
-        FormatError
-            If a range lies outside the file.
-        """
-        raise NotImplementedError
-
-    def read_into(self, offset: int, out: memoryview) -> None:
-        """Fill the writable, contiguous buffer `out` with the bytes from `offset` on."""
-        raise NotImplementedError
-
-    def window(self, offset: int, count: int) -> contextlib.AbstractContextManager[memoryview]:
-        """Lend `count` bytes from `offset` on, memory-mapped where the file is local, for the time of a ``with``."""
-        raise NotImplementedError
-
-    def mapped(self) -> mmap.mmap | None:
-        """Return the whole file as a read-only memory map, the same one while somebody holds it; None of remote ones.
-
-        Whoever reads from it makes sure before that the file is still as long as it was.
-        """
-        return None
-
-    def stream(self) -> IO[bytes]:
-        """Return a new seekable binary file, for libraries that parse headers. To be closed by the caller."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def _check(self, offset: int, count: int) -> None:
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise FormatError(
-                f"{self.file}: the header points to bytes {offset} to {offset + count}, but the file ends at "
-                f"{self.size}: it is truncated or damaged"
-            )
-
-
-class _LocalBytes(ByteReader):
-    def __init__(self, file: File) -> None:
-        super().__init__(file)
-        self._fd = file.descriptor()
-        self.size = os.fstat(self._fd).st_size
-        self._map: weakref.ref[mmap.mmap] | None = None
-
-    def mapped(self) -> mmap.mmap | None:
-        found = self._map() if self._map is not None else None
-        if found is None and self.size:
-            found = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
-            self._map = weakref.ref(found)
-        return found
-
-    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
-        found = []
-        for offset, count in zip(offsets, counts, strict=True):
-            self._check(offset, count)
-            data = os.pread(self._fd, count, offset)
-            if len(data) != count:
-                raise FormatError(f"{self.file}: only {len(data)} of {count} bytes at {offset}: it was truncated")
-            found.append(data)
-        return found
-
-    def read_into(self, offset: int, out: memoryview) -> None:
-        self._check(offset, out.nbytes)
-        out = out.cast("B")
-        done = 0
-        while done < out.nbytes:
-            n = os.preadv(self._fd, [out[done:]], offset + done)
-            if n == 0:
-                raise FormatError(f"{self.file}: ends within the pixels, at byte {offset + done}: it was truncated")
-            done += n
-
-    @contextlib.contextmanager
-    def window(self, offset: int, count: int) -> Iterator[memoryview]:
-        self._check(offset, count)
-        if count == 0:
-            yield memoryview(b"")
-            return
-        if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end would kill the process
-            raise FormatError(f"{self.file}: was truncated while in use")
-        start = offset - offset % mmap.ALLOCATIONGRANULARITY
-        with mmap.mmap(self._fd, offset + count - start, access=mmap.ACCESS_READ, offset=start) as mapped:
-            view = memoryview(mapped)
-            part = view[offset - start :]
-            try:
-                yield part
-            finally:
-                part.release()
-                view.release()
-
-    def stream(self) -> IO[bytes]:
-        return open(self.file.path, "rb", opener=lambda *_: self.file.descriptor())
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-class _RemoteBytes(ByteReader):
-    def __init__(self, file: File) -> None:
-        super().__init__(file)
-        self._fs, self._path = file.filesystem()
-        size = file.remote_info().get("size")
-        self._whole: bytes | None = None
-        if size is None:  # a server that does not tell sizes: there are no ranges either
-            self._whole = file.read(None)
-            size = len(self._whole)
-        self.size = int(size)
-
-    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
-        for offset, count in zip(offsets, counts, strict=True):
-            self._check(offset, count)
-        if self._whole is not None:
-            return [self._whole[o : o + n] for o, n in zip(offsets, counts, strict=True)]
-        merged: list[list[int]] = []  # start, stop
-        for offset, count in sorted(zip(offsets, counts, strict=True)):
-            if merged and offset - merged[-1][1] <= _GAP:
-                merged[-1][1] = max(merged[-1][1], offset + count)
-            else:
-                merged.append([offset, offset + count])
-        starts, stops = [m[0] for m in merged], [m[1] for m in merged]
-        blocks = self._fs.cat_ranges([self._path] * len(merged), starts, stops, on_error="raise")
-        for start, stop, block in zip(starts, stops, blocks, strict=True):
-            if len(block) == self.size > stop - start:  # a server that answers every range with the whole file
-                self._whole = bytes(block)
-                return self.ranges(offsets, counts)
-            if len(block) != stop - start:
-                raise FormatError(f"{self.file}: got {len(block)} of {stop - start} bytes at {start}: is it truncated?")
-        found = []
-        for offset, count in zip(offsets, counts, strict=True):
-            k = next(k for k, m in enumerate(merged) if m[0] <= offset and offset + count <= m[1])
-            found.append(bytes(blocks[k][offset - starts[k] : offset - starts[k] + count]))
-        return found
-
-    def read_into(self, offset: int, out: memoryview) -> None:
-        out.cast("B")[:] = self.ranges([offset], [out.nbytes])[0]
-
-    @contextlib.contextmanager
-    def window(self, offset: int, count: int) -> Iterator[memoryview]:
-        yield memoryview(self.ranges([offset], [count])[0])
-
-    def stream(self) -> IO[bytes]:
-        import io
-
-        if self._whole is not None:
-            return io.BytesIO(self._whole)
-        known = {"size": self.size} if "size" in inspect.signature(self._fs._open).parameters else {}
-        return self._fs.open(self._path, "rb", block_size=_REMOTE_BLOCK, cache_type="blockcache", **known)
-
-    def close(self) -> None:
-        self._whole = None

@@ -48,7 +48,8 @@ class Handle:
 
     def close(self) -> None:
         self._nodes.clear()
-        if hasattr(self.store, "_lock") or not is_zip(self.file):  # a zip file that was never read has nothing to close
+        # a local zip file that was never read has nothing to close
+        if hasattr(self.store, "_lock") or not (self.file.local and is_zip(self.file)):
             self.store.close()
 
     def renew(self) -> None:

@@ -66,22 +66,21 @@ def open_store(file: File) -> tuple[Any, str]:
     prefix : str
         Where the root is: not empty for a zip file that holds a folder.
     """
-    from zarr.storage import FsspecStore, ZipStore
+    from zarr.storage import ZipStore
 
     from intake_img.formats.omezarr.local_store import GuardedStore
+    from intake_img.formats.omezarr.remote_store import RemoteStore, RemoteZip
 
     file.check()
     if is_zip(file):
         prefix = _zip_prefix(file)
         if file.local:
             return ZipStore(file.path, mode="r"), prefix
-        protocol = file.path.split("://", 1)[0]
-        options = {protocol: dict(file.storage_options)}
-        return FsspecStore.from_url(f"zip://::{file.path}", storage_options=options, read_only=True), prefix
+        return RemoteZip(file), prefix
     if file.local:
         return GuardedStore(file), ""
     file.filesystem()  # a missing package is said in our words
-    return FsspecStore.from_url(file.path, storage_options=dict(file.storage_options), read_only=True), ""
+    return RemoteStore.from_url(file.path, storage_options=dict(file.storage_options), read_only=True), ""
 
 
 def _zip_prefix(file: File) -> str:

@@ -1,0 +1,138 @@
+"""Random access to the bytes of an open file, and how local files give it.
+
+Local files are read with positional reads and windows of a memory map, so that one descriptor serves many threads and
+forked processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING
+
+from intake_img.errors import FormatError
+
+if TYPE_CHECKING:
+    from intake_img.storage.files import File
+
+__all__ = ["ByteReader", "LocalBytes"]
+
+
+class ByteReader:
+    """Random access to the bytes of one open file; safe to share between threads.
+
+    Attributes
+    ----------
+    size : int
+        Length of the file in bytes.
+    """
+
+    size: int
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        """Return ``counts[k]`` bytes from ``offsets[k]`` on, for every k.
+
+        Raises
+        ------
+        FormatError
+            If a range lies outside the file.
+        """
+        raise NotImplementedError
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """Fill the writable, contiguous buffer `out` with the bytes from `offset` on."""
+        raise NotImplementedError
+
+    def window(self, offset: int, count: int) -> contextlib.AbstractContextManager[memoryview]:
+        """Lend `count` bytes from `offset` on, memory-mapped where the file is local, for the time of a ``with``."""
+        raise NotImplementedError
+
+    def mapped(self) -> mmap.mmap | None:
+        """Return the whole file as a read-only memory map, the same one while somebody holds it; None of remote ones.
+
+        Whoever reads from it makes sure before that the file is still as long as it was.
+        """
+        return None
+
+    def stream(self) -> IO[bytes]:
+        """Return a new seekable binary file, for libraries that parse headers. To be closed by the caller."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _check(self, offset: int, count: int) -> None:
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise FormatError(
+                f"{self.file}: the header points to bytes {offset} to {offset + count}, but the file ends at "
+                f"{self.size}: it is truncated or damaged"
+            )
+
+
+class LocalBytes(ByteReader):
+    """The bytes of a local file."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self._fd = file.descriptor()
+        self.size = os.fstat(self._fd).st_size
+        self._map: weakref.ref[mmap.mmap] | None = None
+
+    def mapped(self) -> mmap.mmap | None:
+        found = self._map() if self._map is not None else None
+        if found is None and self.size:
+            found = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+            self._map = weakref.ref(found)
+        return found
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        found = []
+        for offset, count in zip(offsets, counts, strict=True):
+            self._check(offset, count)
+            data = os.pread(self._fd, count, offset)
+            if len(data) != count:
+                raise FormatError(f"{self.file}: only {len(data)} of {count} bytes at {offset}: it was truncated")
+            found.append(data)
+        return found
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        self._check(offset, out.nbytes)
+        out = out.cast("B")
+        done = 0
+        while done < out.nbytes:
+            n = os.preadv(self._fd, [out[done:]], offset + done)
+            if n == 0:
+                raise FormatError(f"{self.file}: ends within the pixels, at byte {offset + done}: it was truncated")
+            done += n
+
+    @contextlib.contextmanager
+    def window(self, offset: int, count: int) -> Iterator[memoryview]:
+        self._check(offset, count)
+        if count == 0:
+            yield memoryview(b"")
+            return
+        if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end would kill the process
+            raise FormatError(f"{self.file}: was truncated while in use")
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        with mmap.mmap(self._fd, offset + count - start, access=mmap.ACCESS_READ, offset=start) as mapped:
+            view = memoryview(mapped)
+            part = view[offset - start :]
+            try:
+                yield part
+            finally:
+                part.release()
+                view.release()
+
+    def stream(self) -> IO[bytes]:
+        return open(self.file.path, "rb", opener=lambda *_: self.file.descriptor())
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

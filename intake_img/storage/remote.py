@@ -1,0 +1,367 @@
+"""The bytes of files on servers, through fsspec: merged ranges, blocks, and further tries after passing failures.
+
+A server that ignores ranges, or tells no size, is asked once for the complete file, which is kept in memory or, if it is
+large, in a temporary file; ranges and streams are served from that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import numpy as np
+
+from intake_img.errors import RemoteError
+from intake_img.storage.readers import ByteReader, LocalBytes
+
+if TYPE_CHECKING:
+    from intake_img.storage.files import File
+
+__all__ = ["RemoteBytes", "first_bytes", "noted_failures", "retried", "retried_async"]
+
+_DELAYS = (0.3, 1.2)  # seconds before the second and the third try
+_BLOCK = 2**16  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
+_BLOCKS = 32  # kept of each file
+_GAP = 2**16  # ranges nearer than this are fetched as one
+_IN_MEMORY = 2**26  # complete files up to this size are kept in memory
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_FAILURES: ContextVar[list[RemoteError] | None] = ContextVar("failures", default=None)
+
+_T = TypeVar("_T")
+
+
+# failures
+
+
+def retried(place: str, call: Callable[[], _T]) -> _T:
+    """Return what `call` returns; after a failure that may pass, such as status 503 or a reset, call it again.
+
+    Parameters
+    ----------
+    place : str
+        URL, for messages.
+    call : callable
+        Asks a server.
+
+    Raises
+    ------
+    RemoteError
+        If the third call fails too, or the server refuses the request.
+    PermissionError
+        If the server asks for credentials, or does not accept those given.
+    """
+    for delay in _DELAYS:
+        try:
+            return call()
+        except Exception as exc:
+            _raise_unless_passing(place, exc)
+        time.sleep(delay)
+    try:
+        return call()
+    except Exception as exc:
+        _raise(place, exc)
+
+
+async def retried_async(place: str, call: Callable[[], Awaitable[_T]]) -> _T:
+    """Do the same as `retried` with a function that is awaited."""
+    for delay in _DELAYS:
+        try:
+            return await call()
+        except Exception as exc:
+            _raise_unless_passing(place, exc)
+        await asyncio.sleep(delay)
+    try:
+        return await call()
+    except Exception as exc:
+        _raise(place, exc)
+
+
+@contextlib.contextmanager
+def noted_failures() -> Iterator[list[RemoteError]]:
+    """Yield a list of the failures of servers within a ``with``, also of those that a library catches and ignores."""
+    token = _FAILURES.set(met := [])
+    try:
+        yield met
+    finally:
+        _FAILURES.reset(token)
+
+
+def _raise_unless_passing(place: str, exc: Exception) -> None:
+    if not _passes(_cause(exc)):
+        _raise(place, exc)
+
+
+def _raise(place: str, exc: Exception) -> NoReturn:
+    explained = _explained(place, exc)
+    raise explained from (exc.__cause__ if explained is exc else exc)
+
+
+def _status(exc: BaseException) -> int | None:
+    found = [getattr(exc, name, None) for name in ("status", "code")]
+    return next((s for s in found if isinstance(s, int) and 400 <= s < 600), None)
+
+
+def _passes(exc: BaseException) -> bool:
+    if (status := _status(exc)) is not None:
+        return status in _PASSING
+    ours_to_mend = isinstance(exc, (ValueError, FileNotFoundError, PermissionError))  # an invalid URL is a ClientError
+    client = type(exc).__module__.partition(".")[0] == "aiohttp"
+    return not ours_to_mend and (client or isinstance(exc, (ConnectionError, TimeoutError)))
+
+
+def _cause(exc: Exception) -> BaseException:
+    """Return what is behind an error: fsspec says of every failure of a web server that there is no such file."""
+    cause = exc.__cause__
+    if isinstance(exc, FileNotFoundError) and cause and (_passes(cause) or _status(cause) not in (None, 404, 410)):
+        return cause
+    return exc
+
+
+def _explained(place: str, raised: Exception) -> BaseException:
+    exc = _cause(raised)
+    status = _status(exc)
+    said = f"status {status}" if status else f"{type(exc).__name__}: {str(exc)[:200] or 'no details'}"
+    if status in (401, 403):
+        return PermissionError(f"{place}: the server refuses access ({said}): check storage_options and the URL")
+    if _passes(exc):
+        tries = len(_DELAYS) + 1
+        error = RemoteError(f"{place}: the server failed {tries} times ({said}): try again later")
+    elif status and status not in (404, 410):
+        error = RemoteError(f"{place}: the server refuses the request ({said}): check storage_options and the URL")
+    else:
+        return FileNotFoundError(place) if status else exc
+    if (met := _FAILURES.get()) is not None:
+        met.append(error)
+    return error
+
+
+# reading
+
+
+def first_bytes(file: File, n: int | None, ranged: bool = True) -> bytes:
+    """Return the first `n` bytes of a remote file, and never hold more of it.
+
+    Parameters
+    ----------
+    file : File
+    n : int or None
+        None for all bytes.
+    ranged : bool
+        Whether to ask for a range: not useful where most of the file is wanted.
+    """
+    fs, path = file.filesystem()
+
+    def fetch() -> bytes:
+        if not file.web:
+            return bytes(fs.cat_file(path, start=0, end=n)[:n])
+        if n is None:
+            return bytes(fs.cat_file(path))
+        # fsspec's files of web servers stop reading at n bytes, also where a server ignores the range
+        size = file.remote_info().get("size") if ranged else None
+        known = {"block_size": n, "size": size, "cache_type": "none"} if size else {"block_size": 0, "size": 1}
+        with fs.open(path, "rb", **known) as stream:
+            return _read_up_to(stream, n)
+
+    return retried(file.path, fetch)
+
+
+def _read_up_to(stream: IO[bytes], n: int) -> bytes:
+    parts, left = [], n
+    while left > 0 and (part := stream.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+class RemoteBytes(ByteReader):
+    """The bytes of a file that fsspec reads."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self._fs, self._path = file.filesystem()
+        self._lock = threading.RLock()
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._whole: bytes | ByteReader | None = None
+        self._ranged = not file.web  # known to answer ranges
+        self.size = int(file.remote_info().get("size") or (-1 if file.web else 0))  # HEAD is answered carelessly
+        if self.size < 0 or not self._knows_ranges():
+            self._fetch_whole()
+
+    def _knows_ranges(self) -> bool:
+        """False if the server says that it knows no ranges; of large files it is asked for a byte to find out."""
+        if not self._ranged and self.file.remote_info().get("partial") is False:
+            return False
+        if self._ranged or self.size <= _IN_MEMORY:  # the first range will tell
+            return True
+        try:
+            retried(self.file.path, self._second_byte)
+        except ValueError:  # so fsspec says that a server ignores ranges
+            return False
+        self._ranged = True
+        return True
+
+    def _second_byte(self) -> bytes:
+        with self._fs.open(self._path, "rb", block_size=1, size=self.size, cache_type="none") as stream:
+            stream.seek(1)
+            return bytes(stream.read(1))
+
+    def _fetch_whole(self) -> None:
+        if 0 <= self.size <= _IN_MEMORY:
+            self._whole = retried(self.file.path, self._whole_in_memory)
+            return
+        with tempfile.TemporaryDirectory(prefix="intake_img-") as folder:
+            copy = Path(folder, "copy")
+            retried(self.file.path, lambda: self._download(copy))
+            whole = LocalBytes(type(self.file)(str(copy)))
+        whole.file = self.file  # for messages; the name of the copy is gone
+        self._whole, self.size = whole, whole.size
+
+    def _whole_in_memory(self) -> bytes:
+        return _checked(bytes(self._fs.cat_file(self._path)), self.size, 0)
+
+    def _download(self, copy: Path) -> None:
+        self._fs.get_file(self._path, str(copy))
+        if 0 <= self.size != copy.stat().st_size:
+            raise ConnectionError(f"got {copy.stat().st_size} of {self.size} bytes")
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        for offset, count in zip(offsets, counts, strict=True):
+            self._check(offset, count)
+        if self._whole is None:
+            merged = _merged(offsets, counts)
+            blocks = self._fetch_merged(merged)
+        if isinstance(self._whole, ByteReader):
+            return self._whole.ranges(offsets, counts)
+        if self._whole is not None:
+            return [self._whole[o : o + n] for o, n in zip(offsets, counts, strict=True)]
+        found = []
+        for offset, count in zip(offsets, counts, strict=True):
+            if count == 0:
+                found.append(b"")
+                continue
+            k = next(k for k, (a, b) in enumerate(merged) if a <= offset and offset + count <= b)
+            found.append(blocks[k][offset - merged[k][0] : offset - merged[k][0] + count])
+        return found
+
+    def _fetch_merged(self, merged: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of ranges; none, and the complete file is there, if the server answers with that."""
+        if self._ranged or not merged:
+            return retried(self.file.path, lambda: self._cat(merged)) if merged else []
+        with self._lock:  # one range alone, as each answer may be the complete file
+            start, stop = merged[0]
+            if self._whole is not None or self._ranged:
+                return [] if self._whole is not None else self._fetch_merged(merged)
+            block = retried(self.file.path, lambda: self._cat(merged[:1])[0])
+            if len(block) > stop - start:
+                self._whole = block
+                return []
+            self._ranged = stop - start < self.size
+        return [block, *self._fetch_merged(merged[1:])]
+
+    def _cat(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        starts, stops = [a for a, _ in ranges], [b for _, b in ranges]
+        found = self._fs.cat_ranges([self._path] * len(ranges), starts, stops, on_error="raise")
+        blocks = [bytes(block) for block in found]
+        for (start, stop), block in zip(ranges, blocks, strict=True):
+            if self._ranged or len(block) != self.size:
+                _checked(block, stop - start, start)
+        return blocks
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        out.cast("B")[:] = self.ranges([offset], [out.nbytes])[0]
+
+    @contextlib.contextmanager
+    def window(self, offset: int, count: int) -> Iterator[memoryview]:
+        yield memoryview(self.ranges([offset], [count])[0])
+
+    def stream(self) -> IO[bytes]:
+        return _Stream(self)  # type: ignore[return-value]
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes, fewer at the end of the file, from blocks that are kept for the next reads."""
+        stop = min(offset + count, self.size)
+        if stop <= offset:
+            return b""
+        numbers = range(offset // _BLOCK, (stop - 1) // _BLOCK + 1)
+        if self._whole is not None or len(numbers) > _BLOCKS:
+            return self.ranges([offset], [stop - offset])[0]
+        with self._lock:
+            missing = [k for k in numbers if k not in self._blocks]
+            starts = [k * _BLOCK for k in missing]
+            fetched = self.ranges(starts, [min(_BLOCK, self.size - a) for a in starts])
+            self._blocks.update(zip(missing, fetched, strict=True))
+            for k in numbers:
+                self._blocks.move_to_end(k)
+            data = b"".join(self._blocks[k] for k in numbers)
+            while len(self._blocks) > _BLOCKS:
+                self._blocks.popitem(last=False)
+        return data[offset - numbers.start * _BLOCK :][: stop - offset]
+
+    def close(self) -> None:
+        if isinstance(self._whole, ByteReader):
+            self._whole.close()
+        self._blocks.clear()
+
+
+class _Stream(io.RawIOBase):
+    """A seekable stream whose reads are complete: they return fewer bytes only at the end of the file."""
+
+    def __init__(self, source: RemoteBytes) -> None:
+        self._source, self._at = source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek value {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        target = np.frombuffer(buffer, np.uint8)  # bytes of anything, such as an array of records
+        data = self._source.read_at(self._at, target.size)
+        target[: len(data)] = np.frombuffer(data, np.uint8)
+        self._at += len(data)
+        return len(data)
+
+    def readall(self) -> bytes:
+        data = self._source.read_at(self._at, self._source.size - self._at)
+        self._at += len(data)
+        return data
+
+
+def _merged(offsets: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return first and last byte of what is fetched for ranges, near ones as one, in ascending order."""
+    spans = sorted((o, o + n) for o, n in zip(offsets, counts, strict=True))
+    merged: list[list[int]] = []
+    for start, stop in spans:
+        if start == stop:
+            continue
+        if merged and start - merged[-1][1] <= _GAP:
+            merged[-1][1] = max(merged[-1][1], stop)
+        else:
+            merged.append([start, stop])
+    return [(a, b) for a, b in merged]
+
+
+def _checked(data: bytes, wanted: int, start: int) -> bytes:
+    if len(data) != wanted:
+        raise ConnectionError(f"got {len(data)} of {wanted} bytes from byte {start} on")
+    return data
