@@ -16,20 +16,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     Attributes
     ----------
-    ranges, sizes, chunked : bool
-        Whether ranges are answered, sizes are told, and the content is sent in chunks.
+    ranges, suffixes, sizes, chunked, redirects : bool
+        Whether ranges are answered, also those that count from the end, sizes are told, the content is sent in chunks,
+        and each name leads to another one.
     failures : list of str
         What goes wrong with the next requests for content: ``"503"``, ``"reset"``, ``"truncated"`` or ``""``.
+    flaky : list of str
+        What goes wrong with each request for content that was not made before: at first, and when it is made again.
     always : str
         What goes wrong with each request for content when `failures` is empty.
     """
 
     protocol_version = "HTTP/1.1"
     root: Path
-    ranges = sizes = True
+    ranges = suffixes = sizes = True
     chunked = redirects = False
     failures: list[str]
+    flaky: tuple[str, ...] = ()
     always = ""
+    asked: dict[tuple[str, str], int]
     log: list[tuple[str, int]]
 
     def do_GET(self) -> None:
@@ -54,10 +59,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _failure(self) -> str:
         if self.command == "HEAD":
             return ""
-        return self.failures.pop(0) if self.failures else self.always
+        if self.failures:
+            return self.failures.pop(0)
+        request = self.path, self.headers.get("Range", "")
+        times = self.asked[request] = self.asked.get(request, 0) + 1
+        return self.flaky[times - 1] if times <= len(self.flaky) else self.always
 
     def _content(self, data: bytes, failure: str) -> None:
-        asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.ranges else None
+        asked = re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")) if self.ranges else None
+        if asked and not asked[1]:
+            asked = re.match(r"(\d+)-(\d*)", f"{max(0, len(data) - int(asked[2]))}-") if self.suffixes else None
         part = data[int(asked[1]) : int(asked[2]) + 1 if asked[2] else None] if asked else data
         headers = {"ETag": f'"{hash(data)}"', "Content-Type": "application/octet-stream"}
         if asked:
@@ -101,6 +112,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 MODES = {
     "good": {},
+    "no suffixes": {"suffixes": False},
     "no ranges": {"ranges": False},
     "no sizes": {"ranges": False, "sizes": False},
     "chunked": {"ranges": False, "sizes": False, "chunked": True},
@@ -113,7 +125,7 @@ MODES = {
 @contextlib.contextmanager
 def serving(root: Path, **mode: object) -> Iterator[tuple[str, type[Handler]]]:
     """Yield the URL of a server, and its handler, whose attributes may be changed."""
-    handler = type("Handler", (Handler,), {"root": root, "failures": [], "log": [], **mode})
+    handler = type("Handler", (Handler,), {"root": root, "failures": [], "asked": {}, "log": [], **mode})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,9 @@ NAMES = ["a.tif", "a.ome.tif", "a.lsm", "tiles.tif", "set.ome.tif", "a.npy", "a.
 
 def image() -> xr.Dataset:
     ds = xr.Dataset({"image": (("t", "c", "y", "x"), VALUES)}, {"c": ["DAPI", "Cy5"]})
-    return ds.assign_coords(y=("y", np.arange(90) * 0.25, {"units": "µm"}), x=("x", np.arange(110) * 0.25, {"units": "µm"}))
+    return ds.assign_coords(
+        y=("y", np.arange(90) * 0.25, {"units": "µm"}), x=("x", np.arange(110) * 0.25, {"units": "µm"})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +100,7 @@ def same(url: str, path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_format_from_every_server(
-    name: str, mode: str, samples: Path, request: pytest.FixtureRequest
-) -> None:
+def test_every_format_from_every_server(name: str, mode: str, samples: Path, request: pytest.FixtureRequest) -> None:
     if name == "a.lsm":
         request.getfixturevalue("lsm")
     with serving(samples, **MODES[mode]) as (url, _):
@@ -112,27 +111,30 @@ def test_an_lsm_keeps_its_channel_names(lsm: Path) -> None:
     assert imload(lsm).img.channels[:2] == ["423", "433"]
 
 
-@pytest.mark.parametrize("failure", ["503", "500", "429", "reset", "truncated"])
 @pytest.mark.parametrize("name", ["a.ome.tif", "a.npz", "a.czi", "a.png", "sharded.zarr", "a.zarr.zip", "a.bin"])
 @pytest.mark.parametrize("mode", ["good", "no ranges"])
-def test_a_failure_that_passes_is_not_noticed(name: str, failure: str, mode: str, samples: Path) -> None:
-    """The third request fails, and the fifth, and each fourth one from there on."""
+def test_a_failure_that_passes_is_not_noticed(name: str, mode: str, samples: Path) -> None:
     with serving(samples, **MODES[mode]) as (url, handler):
-        handler.failures = ["", "", failure, "", failure, *["", "", "", failure] * 20]
+        handler.failures = ["", "503", "reset", "", "truncated", "429", "", "500", "", "truncated", "", "reset"] * 3
         same(f"{url}/{name}", samples / name)
 
 
-@pytest.mark.parametrize("failure", ["503", "reset", "truncated"])
-@pytest.mark.parametrize("name", ["a.ome.tif", "a.npz", "a.czi", "a.png", "a.zarr", "a.zarr.zip", "a.bin"])
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [("a.ome.tif", "503"), ("a.npz", "reset"), ("a.czi", "truncated"), ("a.png", "502"), ("a.zarr", "503"),
+     ("a.zarr", "reset"), ("a.zarr.zip", "500"), ("a.bin", "503"), ("a.bin", "truncated")],
+)  # fmt: skip
 def test_a_failure_that_stays_names_the_url_and_is_no_damage(name: str, failure: str, samples: Path) -> None:
     with serving(samples, always=failure) as (url, _), pytest.raises(RemoteError, match="try again later") as caught:
         imload(f"{url}/{name}").load()
     assert url in str(caught.value) and "damaged" not in str(caught.value)
-    assert failure != "503" or "503" in str(caught.value)
-    assert isinstance(caught.value, ConnectionError) and isinstance(pickle.loads(pickle.dumps(caught.value)), RemoteError)
+    assert not failure.isdigit() or failure in str(caught.value)
+    assert isinstance(caught.value, ConnectionError) and isinstance(
+        pickle.loads(pickle.dumps(caught.value)), RemoteError
+    )
 
 
-@pytest.mark.parametrize("name", ["a.ome.tif", "a.czi", "a.npz", "a.png", "a.zarr", "sharded.zarr"])
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.czi", "a.png", "sharded.zarr"])
 def test_a_failure_at_any_moment_gives_the_complete_image_or_an_error(name: str, samples: Path) -> None:
     """Libraries that go on without what they could not read must not hide it."""
     for healthy in range(0, 24, 2):
@@ -165,7 +167,10 @@ def test_an_lsm_whose_metadata_fail_is_an_error(lsm: Path) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_access_is_a_permission_error(status: int, samples: Path) -> None:
-    with serving(samples, always=str(status)) as (url, handler), pytest.raises(PermissionError, match=f"{status}.*storage"):
+    with (
+        serving(samples, always=str(status)) as (url, handler),
+        pytest.raises(PermissionError, match=f"{status}.*storage"),
+    ):
         imload(f"{url}/a.npy")
     assert len(handler.log) < 8
 
@@ -246,12 +251,3 @@ def test_only_what_may_pass_is_tried_again() -> None:
         with noted_failures() as met, pytest.raises(RemoteError if times == 3 else type(error)):
             retried("https://example.org/a", lambda error=error: failing(error))
         assert len(calls) == times and len(met) == (times == 3)
-
-
-@pytest.fixture(autouse=True)
-def no_instances_of_file_systems() -> Iterator[None]:
-    """fsspec keeps listings and files of a file system: a later server may get the port of an earlier one."""
-    yield
-    import fsspec
-
-    fsspec.get_filesystem_class("http").clear_instance_cache()

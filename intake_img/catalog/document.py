@@ -13,6 +13,7 @@ from yaml.constructor import SafeConstructor
 
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
+from intake_img.storage.remote import retried
 
 __all__ = ["LOADER", "MAX_BYTES", "Document", "Where", "read_document"]
 
@@ -108,7 +109,7 @@ def _limited(file: File) -> bytes:
             raw = stream.read(MAX_BYTES + 1)
     else:
         fs, path = file.filesystem()
-        size = fs.info(path).get("size")
+        size = retried(file.path, lambda: fs.info(path)).get("size")
         raw = b" " * (MAX_BYTES + 1) if (size or 0) > MAX_BYTES else file.head(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise CatalogError(

@@ -28,6 +28,7 @@ from intake_img.collections.patterns import Pattern
 from intake_img.errors import CatalogError, FormatError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
+from intake_img.storage.remote import retried
 
 __all__ = ["Column", "Listing", "find_parts", "find_pattern", "instrument_of", "list_folder", "numbered",
            "parts_of_one", "plate_index"]  # fmt: skip
@@ -373,7 +374,8 @@ def list_folder(folder: File) -> list[str]:
         if folder.local:
             return current_names(folder, os.listdir(folder.path))
         fs, path = folder.filesystem()
-        names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+        found = retried(folder.path, lambda: fs.ls(path, detail=False))
+        names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in found]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return current_names(folder, names)
@@ -418,7 +420,8 @@ def _walk_remote(folder: File, depth: int | None) -> list[str]:
     path = path.rstrip("/")
     if depth == 0:
         return [f"{folder.path.rstrip('/')}/{name}" for name in list_folder(folder)]
-    inside: Iterable[str] = fs.find(path, maxdepth=None if depth is None else depth + 1, withdirs=depth is not None)
+    most = None if depth is None else depth + 1
+    inside: Iterable[str] = retried(folder.path, lambda: fs.find(path, maxdepth=most, withdirs=depth is not None))
     relative = [str(p).rstrip("/")[len(path) :].lstrip("/") for p in inside]
     base = folder.path.rstrip("/")
     for above in {p.rpartition(COMMITS)[0] for p in relative if COMMITS in p.split("/")}:

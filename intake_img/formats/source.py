@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 from intake.source.base import DataSource, Schema
 
-from intake_img.errors import AxesError, FormatError, IntakeImgError, SceneError, SourceChangedError
+from intake_img.errors import AxesError, FormatError, IntakeImgError, RemoteError, SceneError, SourceChangedError
 from intake_img.model.axes import CANONICAL, canonical_order
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
@@ -146,7 +146,7 @@ class FileReader:
         if met:  # a library went on without what it could not read
             if hasattr(handle, "close"):
                 handle.close()
-            raise met[0]
+            raise RemoteError(met[0])
         return handle
 
 
@@ -182,11 +182,11 @@ def _failures_first() -> Iterator[None]:
         try:
             yield
         except Exception as exc:
-            if met and exc is not met[0]:
-                raise met[0] from exc
+            if met and not isinstance(exc, RemoteError):
+                raise RemoteError(met[0]) from None
             raise
     if met:
-        raise met[0]
+        raise RemoteError(met[0])
 
 
 class ImageSource(DataSource):

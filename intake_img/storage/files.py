@@ -1,6 +1,6 @@
 """Where bytes live: what a path or URL names.
 
-How the bytes are read is in `intake_img.storage.readers` (local files) and `intake_img.storage.remote` (through fsspec).
+How the bytes are read is in `intake_img.storage.readers` for local files, in `intake_img.storage.remote` for others.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intake_img.storage.files import File
+from intake_img.storage.remote import retried
 
 __all__ = [
     "COMMITS",
@@ -111,7 +112,8 @@ def find_journals(folder: File) -> list[Journal]:
         else:
             fs, path = commits.filesystem()
             fs.invalidate_cache(path)
-            names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+            found = retried(folder.path, lambda: fs.ls(path, detail=False))
+            names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in found]
     except (FileNotFoundError, NotADirectoryError, NotImplementedError):
         return []
     found = [_read(commits / name) for name in sorted(names) if name.endswith(".json")]
@@ -176,7 +178,7 @@ def _list(folder: File) -> list[str]:
             return os.listdir(folder.path)
         fs, path = folder.filesystem()
         fs.invalidate_cache(path)
-        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in retried(folder.path, lambda: fs.ls(path, detail=False))]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

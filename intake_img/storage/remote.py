@@ -1,7 +1,7 @@
 """The bytes of files on servers, through fsspec: merged ranges, blocks, and further tries after passing failures.
 
-A server that ignores ranges, or tells no size, is asked once for the complete file, which is kept in memory or, if it is
-large, in a temporary file; ranges and streams are served from that.
+A server that ignores ranges, or tells no size, is asked once for the complete file, which is kept in memory or, if it
+is large, in a temporary file; ranges and streams are served from that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _BLOCKS = 32  # kept of each file
 _GAP = 2**16  # ranges nearer than this are fetched as one
 _IN_MEMORY = 2**26  # complete files up to this size are kept in memory
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_FAILURES: ContextVar[list[RemoteError] | None] = ContextVar("failures", default=None)
+_FAILURES: ContextVar[list[str] | None] = ContextVar("failures", default=None)
 
 _T = TypeVar("_T")
 
@@ -59,55 +59,54 @@ def retried(place: str, call: Callable[[], _T]) -> _T:
     PermissionError
         If the server asks for credentials, or does not accept those given.
     """
-    for delay in _DELAYS:
+    for delay in (*_DELAYS, None):
         try:
             return call()
         except Exception as exc:
-            _raise_unless_passing(place, exc)
+            failure = exc
+        if delay is None or not _passes(_cause(failure)):
+            break
         time.sleep(delay)
     try:
-        return call()
-    except Exception as exc:
-        _raise(place, exc)
+        raise _explained(place, failure)
+    finally:
+        del failure  # whose traceback refers to this frame
 
 
 async def retried_async(place: str, call: Callable[[], Awaitable[_T]]) -> _T:
     """Do the same as `retried` with a function that is awaited."""
-    for delay in _DELAYS:
+    for delay in (*_DELAYS, None):
         try:
             return await call()
         except Exception as exc:
-            _raise_unless_passing(place, exc)
+            failure = exc
+        if delay is None or not _passes(_cause(failure)):
+            break
         await asyncio.sleep(delay)
     try:
-        return await call()
-    except Exception as exc:
-        _raise(place, exc)
+        raise _explained(place, failure)
+    finally:
+        del failure
 
 
 @contextlib.contextmanager
-def noted_failures() -> Iterator[list[RemoteError]]:
-    """Yield a list of the failures of servers within a ``with``, also of those that a library catches and ignores."""
-    token = _FAILURES.set(met := [])
+def noted_failures() -> Iterator[list[str]]:
+    """Yield a list of what servers failed with within a ``with``, also where a library catches and ignores it.
+
+    These are the messages of each `RemoteError`; timers of asyncio keep the list alive, and would keep tracebacks.
+    """
+    met: list[str] = []
+    token = _FAILURES.set(met)
     try:
         yield met
     finally:
         _FAILURES.reset(token)
 
 
-def _raise_unless_passing(place: str, exc: Exception) -> None:
-    if not _passes(_cause(exc)):
-        _raise(place, exc)
-
-
-def _raise(place: str, exc: Exception) -> NoReturn:
-    explained = _explained(place, exc)
-    raise explained from (exc.__cause__ if explained is exc else exc)
-
-
 def _status(exc: BaseException) -> int | None:
-    found = [getattr(exc, name, None) for name in ("status", "code")]
-    return next((s for s in found if isinstance(s, int) and 400 <= s < 600), None)
+    status = getattr(exc, "status", None)
+    status = getattr(exc, "code", None) if status is None else status
+    return status if isinstance(status, int) and 400 <= status < 600 else None
 
 
 def _passes(exc: BaseException) -> bool:
@@ -140,7 +139,7 @@ def _explained(place: str, raised: Exception) -> BaseException:
     else:
         return FileNotFoundError(place) if status else exc
     if (met := _FAILURES.get()) is not None:
-        met.append(error)
+        met.append(str(error))
     return error
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, Journal, journal_file, read_journal
+from intake_img.storage.remote import retried
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
 
 __all__ = ["RemoteStaging", "find_plans", "settle_remote"]
@@ -256,10 +257,12 @@ def _write(file: File, content: bytes) -> None:
 
 
 def _names(folder: File) -> list[str]:
+    if folder.web:  # nothing is written there
+        return []
     fs, path = folder.filesystem()
     fs.invalidate_cache()
     try:
-        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)]
+        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in retried(folder.path, lambda: fs.ls(path, detail=False))]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

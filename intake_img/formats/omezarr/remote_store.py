@@ -5,12 +5,14 @@ A module of its own because it needs zarr, which is imported only when a store i
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
 from fsspec.implementations.zip import ZipFileSystem
-from zarr.abc.store import OffsetByteRequest, RangeByteRequest
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore
 
 from intake_img.storage.files import File
@@ -24,41 +26,33 @@ _KEPT = 2**27  # bytes of complete shards that are kept where there are no range
 class RemoteStore(FsspecStore):
     """A store that asks again, and cuts ranges out of complete answers where a server ignores ranges."""
 
-    _ranged: bool | None = None  # whether the server answers ranges, once that is known
-
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        if byte_range is None or await self._answers_ranges(key):
-            return await self._asked(key, prototype, byte_range)
-        whole = await self._kept(key, prototype)
-        return None if whole is None else whole[_span(byte_range, len(whole))]
+        kept: OrderedDict[str, Any] = self.__dict__.setdefault("_kept", OrderedDict())
+        whole = kept.get(key) if byte_range is not None else None
+        if whole is None:
+            if isinstance(byte_range, OffsetByteRequest):  # how long its answer should be is not known
+                await self.get(key, prototype, RangeByteRequest(0, 1))
+            whole = kept.get(key) if key in kept and byte_range else await self._asked(key, prototype, byte_range)
+            if whole is None or len(whole) <= _length(byte_range):
+                return whole
+            kept[key] = whole  # the inner chunks of a shard are asked for one after the other
+            while len(kept) > 1 and sum(map(len, kept.values())) > _KEPT:
+                kept.popitem(last=False)
+        return whole[_span(byte_range, len(whole))]
 
     async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> Any:
-        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+        return list(await asyncio.gather(*(self.get(key, prototype, byte_range) for key, byte_range in key_ranges)))
 
     async def _asked(self, key: str, prototype: Any, byte_range: Any) -> Any:
         place = f"{self.path.rstrip('/')}/{key}"
         return await retried_async(place, lambda: super(RemoteStore, self).get(key, prototype, byte_range))
 
-    async def _answers_ranges(self, key: str) -> bool:
-        if self._ranged is None and not self.path.startswith(("http://", "https://")):
-            self._ranged = True
-        if self._ranged is None:
-            from zarr.core.buffer import default_buffer_prototype
 
-            found = await self._asked(key, default_buffer_prototype(), RangeByteRequest(0, 1))
-            if found is None:  # there is no such file
-                return True
-            self._ranged = len(found) == 1
-        return self._ranged
-
-    async def _kept(self, key: str, prototype: Any) -> Any:
-        """Return a complete file: the inner chunks of a shard are asked for one after the other."""
-        kept: OrderedDict[str, Any] = self.__dict__.setdefault("_whole", OrderedDict())
-        if key not in kept:
-            kept[key] = await self._asked(key, prototype, None)
-            while len(kept) > 1 and sum(len(v) for v in kept.values() if v is not None) > _KEPT:
-                kept.popitem(last=False)
-        return kept[key]
+def _length(byte_range: Any) -> float:
+    """Length of the longest proper answer."""
+    if isinstance(byte_range, RangeByteRequest):
+        return byte_range.end - byte_range.start
+    return byte_range.suffix if isinstance(byte_range, SuffixByteRequest) else math.inf
 
 
 def _span(byte_range: Any, size: int) -> slice:
