@@ -17,6 +17,8 @@ import xarray as xr
 from intake_img.accessor.coloc import pictures, pixels
 from intake_img.accessor.coloc.inputs import Scene
 from intake_img.errors import CannotWriteError, MissingExtraError
+from intake_img.storage.files import File
+from intake_img.storage.staging import replacing
 
 __all__ = ["report"]
 
@@ -79,13 +81,9 @@ def report(
         for pair in Scene(obj).pairs(pairs)
         if Scene(obj).image.size
     )
-    whole = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(File.parse(path), overwrite=overwrite) as temporary:
         shown = table.drop(columns=["channel1", "channel2"])
-        (_html if path.suffix.lower() == ".html" else _pdf)(whole, shown, figures)
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
+        (_html if path.suffix.lower() == ".html" else _pdf)(Path(temporary), shown, figures)
     return table
 
 

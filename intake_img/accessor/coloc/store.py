@@ -19,6 +19,8 @@ import pandas as pd
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.matching import Matches, matches_of
 from intake_img.errors import FormatError, MissingExtraError
+from intake_img.storage.files import File
+from intake_img.storage.staging import replacing
 
 __all__ = ["experiments", "from_magmap", "insert", "read_parquet", "select", "write_parquet"]
 
@@ -263,14 +265,18 @@ def _as_matches(table: pd.DataFrame, blobs: pd.DataFrame) -> Matches:
 
 
 def write_parquet(path: Any, frame: pd.DataFrame) -> None:
-    """Write blobs or matches to Parquet."""
+    """Write blobs or matches to Parquet; a file of that name is replaced once the new one is complete."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
     plain = pd.DataFrame(frame)
     plain.attrs = {}
-    plain.to_parquet(path, index=False)
+    if hasattr(path, "write"):
+        plain.to_parquet(path, index=False)
+        return
+    with replacing(File.parse(path), overwrite=True) as temporary:
+        plain.to_parquet(temporary, index=False)
 
 
 def read_parquet(path: Any) -> pd.DataFrame:

@@ -9,14 +9,16 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from intake_img.accessor.progress import meter
-from intake_img.errors import TargetExistsError
+from intake_img.collections.listing import list_folder
 from intake_img.storage.files import File
-from intake_img.storage.staging import replacing
+from intake_img.storage.staged import exists_already
+from intake_img.storage.staging import begin, replacing
 
 __all__ = ["write_shards", "write_zarr"]
 
@@ -102,22 +104,36 @@ def write_shards(patches: Any, pattern: Any, samples: int, variables: Sequence[s
                  progress: bool | None) -> list[str]:  # fmt: skip
     """Write patches into tar files; see `Loaders.to_webdataset`."""
     text = os.fspath(pattern)
-    if len(re.findall(r"%0?\d*d", text)) != 1 or text.count("%") != 1:
+    place = re.compile(r"%0?\d*d")
+    if len(place.findall(text)) != 1 or text.count("%") != 1:
         raise ValueError(f"pattern={text!r}: expected one place for the number of the file, e.g. 'train-%06d.tar'")
+    whole = File.parse(text % 0).sibling(os.path.basename(text))
+    if "%" not in whole.name:
+        raise ValueError(f"pattern={text!r}: the number stands in a folder; expected it in the name of the file")
     if bad := [v for v in variables if not re.fullmatch(r"[\w-]+", v)]:
         raise ValueError(f"the variable {bad[0]!r} cannot be part of a sample's name: rename it (ds.rename)")
-    count = -(-len(patches) // samples)
-    files = [File.parse(text % k) for k in range(count)]
-    if not overwrite and (there := [f for f in files if f.exists()]):
-        raise TargetExistsError(f"{there[0]} exists: choose another name, or pass overwrite=True to replace it")
+    names = [whole.name % k for k in range(-(-len(patches) // samples))]
+    earlier = partial(_shards, whole.parent, *map(re.escape, place.split(whole.name)), overwrite)
     rows = _samples(patches, variables, shuffle)
-    with meter(progress, len(patches), f"saving {files[0].name if files else text}", "patch") as step:
-        for k, file in enumerate(files):
-            with replacing(file, overwrite=overwrite) as path, tarfile.open(path, "w") as archive:
+    with (
+        meter(progress, len(patches), f"saving {whole.name}", "patch") as step,
+        begin(whole, overwrite=overwrite, claim=earlier) as staging,
+    ):
+        for k, name in enumerate(names):
+            with staging.member(name) as path, tarfile.open(path, "w") as archive:
                 for _ in range(min(samples, len(patches) - k * samples)):
                     _add(archive, *next(rows))
                     step(1)
-    return [str(f) for f in files]
+        return staging.commit()
+
+
+def _shards(folder: File, before: str, after: str, overwrite: bool, _: Sequence[str]) -> list[str]:
+    """Return the files of an earlier set of the same pattern; refuse them without `overwrite`."""
+    fits = re.compile(rf"{before}\d+{after}").fullmatch
+    found = sorted(filter(fits, list_folder(folder)))
+    if found and not overwrite:
+        raise exists_already(folder / found[0])
+    return found
 
 
 def _samples(patches: Any, variables: Sequence[str], shuffle: bool) -> Iterator[tuple[int, dict[str, bytes]]]:

@@ -284,7 +284,7 @@ class Loaders:
         Parameters
         ----------
         pattern : str or os.PathLike
-            Local paths with a place for the number of the file, ``"train-%06d.tar"``.
+            Local paths with a place for the number in the name of the file, ``"train-%06d.tar"``.
         samples : int
             Patches to a file.
         variables : str or sequence of str, optional
@@ -292,7 +292,7 @@ class Loaders:
         shuffle : bool
             Write them in the random order of the epoch.
         overwrite : bool
-            Replace files that exist.
+            Replace the files of this pattern, all of them, once the new ones are complete.
         progress : bool, optional
             Show a progress bar.
 
