@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 import tifffile
 import xarray as xr
 
-from intake_img import imload, imsave
+from intake_img import imload, imsave, scan
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.tif.driver import TifSource
 from intake_img.formats.tif.ome import channel_metadata, parse_ome
@@ -166,10 +167,23 @@ def test_sets_of_files_through_fsspec(tmp_path, file_set):
     np.testing.assert_array_equal(imload("memory://set/b.ome.tif").image[:, 0], file_set)
 
 
-def test_a_missing_member_is_named(tmp_path, file_set):
+def test_planes_of_a_missing_member_read_as_0(tmp_path, file_set):
     (tmp_path / "b.ome.tif").unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.ome\.tif is part of a set .* member 'b\.ome\.tif' is missing"):
-        imload(tmp_path / "a.ome.tif")
+    planes = pytest.warns(UserWarning, match="2 of 4 planes of 'one' are missing; they read as 0")
+    named = pytest.warns(UserWarning, match=r"a\.ome\.tif is part of a set of files, of which 1 .*: 'b\.ome\.tif'; put")
+    with planes, named:
+        ds = imload(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(ds.image[1:3, 0], file_set[1:3])
+    assert not ds.image[[0, 3]].values.any()
+
+
+def test_sets_with_a_missing_member_are_listed(tmp_path, file_set):
+    (tmp_path / "b.ome.tif").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = scan(tmp_path)
+    assert len(found) == 1
+    assert not found.skipped
 
 
 def test_files_elsewhere_are_not_read(tmp_path):
@@ -203,11 +217,62 @@ def test_companion_files(tmp_path, name):
     np.testing.assert_array_equal(ds.image, values[::-1])
 
 
-def test_a_missing_companion_is_named(tmp_path):
-    companion(tmp_path)
+def test_without_its_companion_a_file_is_pages(tmp_path):
+    values = companion(tmp_path)
     (tmp_path / "set.companion.ome").unlink()
-    with pytest.raises(FileNotFoundError, match=r"set\.companion\.ome describes; it is missing"):
-        imload(tmp_path / "a.ome.tif")
+    with pytest.warns(UserWarning, match=r"a\.ome\.tif: .* that set\.companion\.ome describes, which is missing"):
+        ds = imload(tmp_path / "a.ome.tif", output_axis_order=None)
+    assert ds.image.dims == ("i", "y", "x")
+    np.testing.assert_array_equal(ds.image, values)
+
+
+def test_a_companion_without_its_files_holds_nothing(tmp_path):
+    companion(tmp_path)
+    (tmp_path / "a.ome.tif").unlink()
+    missing = pytest.warns(UserWarning, match=r"1 are missing: 'a\.ome\.tif'")
+    with missing, pytest.raises(FormatError, match=r"set\.companion\.ome holds no image"):
+        imload(tmp_path / "set.companion.ome")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEAD}<OME {NAMESPACE}><Image",
+        document(attributes='DimensionOrder="XXYZC"'),
+        document(attributes='SizeT="many"'),
+        document(attributes='SizeT="1000000000"'),
+        document('<TiffData IFD="0" PlaneCount="1"/>', 'SizeT="90000" SizeC="40000"'),
+        HEAD + '<!DOCTYPE x [<!ENTITY a "b">]>' + document().removeprefix(HEAD),
+    ],
+)
+def test_documents_that_make_no_sense_are_left_out(tmp_path, text):
+    values = np.arange(24, dtype="u1").reshape(2, 3, 4)
+    text = text if text.rstrip().endswith("OME>") else text + "></OME>"
+    write(tmp_path / "a.ome.tif", values, text)
+    with pytest.warns(UserWarning, match=r"a\.ome\.tif: its OME-XML .* left out"):
+        ds = imload(tmp_path / "a.ome.tif", output_axis_order=None)
+    assert ds.image.dims == ("i", "y", "x")
+    np.testing.assert_array_equal(ds.image, values)
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ('<TiffData IFD="0" PlaneCount="1"/><TiffData FirstT="2" IFD="7" PlaneCount="1"/>', [0, None, None]),
+        ('<TiffData IFD="0" PlaneCount="3"/>', [0, 1, None]),
+        ('<TiffData IFD="1" PlaneCount="4000000000"/>', [1, None, None]),
+        ('<TiffData IFD="0" PlaneCount="1"/><TiffData FirstT="9" IFD="1" PlaneCount="1"/>', [0, None, None]),
+    ],
+)
+def test_planes_beyond_the_pages_read_as_0(tmp_path, data, wanted):
+    values = np.arange(1, 25, dtype="u1").reshape(2, 3, 4)
+    write(tmp_path / "a.ome.tif", values, document(data, 'SizeT="3"'))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ds = imload(tmp_path / "a.ome.tif")
+    assert any(f"{wanted.count(None)} of 3 planes of 'one' are missing" in str(w.message) for w in told)
+    zeros = np.zeros((3, 4), "u1")
+    np.testing.assert_array_equal(ds.image, [zeros if k is None else values[k] for k in wanted])
 
 
 def test_stray_prefixes_in_a_file(tmp_path):

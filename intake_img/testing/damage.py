@@ -1,8 +1,9 @@
 """Damaged copies of a file, tried one after the other in a process of their own, which may hang or crash as it likes.
 
 ``python -m intake_img.testing.damage module:Class COUNT SEED PATH...`` prints a line of JSON before each case and one
-after it. Truncated copies must read as the whole does, or not at all; foreign files must be refused; of files with
-flipped bits it is enough that they are refused properly or read as some image, in reasonable time and memory.
+after it. Truncated copies must read as the complete file does, or as its first planes with a warning, or be refused;
+foreign files must be refused; of files with flipped bits it is enough that they are refused properly or read as some
+image, in reasonable time and memory.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from intake_img.errors import IntakeImgError
 from intake_img.formats.source import ImageSource
@@ -98,7 +100,7 @@ def _flipped(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, s
 def main(spec: str, count: str, seed: str, *paths: str) -> None:
     """Try all cases, about `count` of them for each file, and print what became of each."""
     driver = class_of(spec)
-    whole = {path: _digest(driver, path) for path in paths}
+    whole = {path: _read(driver, path)[0] for path in paths}
     _limit_memory()
     with tempfile.TemporaryDirectory() as folder:
         for original in map(Path, paths):
@@ -125,27 +127,50 @@ def _copied(original: Path, copy: Path, member: str, content: bytes) -> Iterator
         shutil.rmtree(copy) if member else copy.unlink()
 
 
-def _trouble(driver: type[ImageSource], path: str, kind: str, whole: str) -> str:
+def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset) -> str:
     try:
-        found = _digest(driver, path)
+        found, warned = _read(driver, path)
     except IntakeImgError as exc:
         return "" if os.path.basename(path) in str(exc) else f"the message names no file: {exc}"
     except Exception as exc:
         return f"{type(exc).__module__}.{type(exc).__name__} instead of an error of intake_img: {exc}"[:500]
-    if kind == "flipped" or (kind == "truncated" and found == whole):
+    if kind == "flipped":
         return ""
-    return "reads as another image than the whole file" if kind == "truncated" else "reads as an image"
+    if kind == "foreign":
+        return "reads as an image"
+    if _digest(found) == _digest(whole) or (warned and _begins(whole, found)):
+        return ""
+    return "reads as another image than the whole file"
 
 
-def _digest(driver: type[ImageSource], path: str) -> str:
-    """What was read, as a short text that is equal for equal images."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        source = driver(path)
+def _read(driver: type[ImageSource], path: str) -> tuple[xr.Dataset, bool]:
+    """Return what was read, in the order of the file, and whether a warning named the file."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        source = driver(path, output_axis_order=None)
         try:
             ds = source.read()
         finally:
             source.close()
+    return ds, any(os.path.basename(path) in str(warning.message) for warning in told)
+
+
+def _begins(whole: xr.Dataset, found: xr.Dataset) -> bool:
+    """True if the pixels are the first ones of the complete image, in planes of the same shape."""
+    for name, array in found.data_vars.items():
+        if name not in whole.data_vars or array.dtype != whole[name].dtype:
+            return False
+        if any(array.sizes.get(a) != whole[name].sizes.get(a) for a in "yx"):
+            return False
+        if not np.array_equal(
+            array.values.ravel(), whole[name].values.ravel()[: array.size], equal_nan=array.dtype.kind in "fc"
+        ):
+            return False
+    return True
+
+
+def _digest(ds: xr.Dataset) -> str:
+    """What was read, as a short text that is equal for equal images."""
     seen = hashlib.sha256()
     arrays: dict[Any, Any] = {**ds.data_vars, **ds.coords}
     for name, array in sorted(arrays.items(), key=lambda item: str(item[0])):

@@ -1,6 +1,6 @@
 """TIFF and its dialects: ImageJ hyperstacks, OME-TIFF, LSM, MetaMorph, slide scanners' pyramids, BigTIFF.
 
-Structure is read by `intake_img.formats.tif.file`, pixels by `intake_img.formats.tif.read`, and files are written by
+Structure is read by `intake_img.formats.tif.parser`, pixels by `intake_img.formats.tif.read`, and files are written by
 `intake_img.formats.tif.write`; here they meet the contract of a driver.
 """
 
@@ -14,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from intake_img.formats.source import ImageSource, check_level
-from intake_img.formats.tif.file import Scene, TiffHandle, open_tiff
+from intake_img.formats.tif.file import Scene, TiffHandle
 from intake_img.formats.tif.levels import factors
+from intake_img.formats.tif.parser import open_tiff
 from intake_img.formats.tif.read import read_layout
 from intake_img.formats.tif.write import MINISWHITE, write_tiff
 from intake_img.model.axes import CANONICAL

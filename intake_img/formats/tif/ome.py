@@ -125,6 +125,10 @@ class OmeDocument:
             d.filename and d.uuid != self.uuid and d.filename.lower() != own.lower() for d in data
         )
 
+    def is_long(self, pages: int) -> bool:
+        """True if an element of TiffData counts more planes than a file of so many pages holds."""
+        return any((data.count or 0) > pages for image in self.images for data in image.data)
+
     def members(self, own: str) -> dict[str, str]:
         """Return the other files of a set: file name by UUID; `own` is the file at hand, if it has planes."""
         found: dict[str, str] = {}

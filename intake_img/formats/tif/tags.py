@@ -6,6 +6,7 @@ tifffile goes on where a directory is damaged; what would give wrong pixels is r
 from __future__ import annotations
 
 import math
+import re
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from intake_img.errors import FormatError
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["check_chain", "check_tags"]
+__all__ = ["VITAL", "check_chain", "check_tags", "metadata_name", "unfinished_run"]
 
 # geometry, place and coding of pixels: whole numbers, one of most
 _SCALARS = {256: "ImageWidth", 257: "ImageLength", 259: "Compression", 262: "PhotometricInterpretation",
@@ -26,41 +27,74 @@ _ARRAYS = {258: "BitsPerSample", 273: "StripOffsets", 278: "RowsPerStrip", 279: 
            325: "TileByteCounts", 330: "SubIFDs", 338: "ExtraSamples", 339: "SampleFormat",
            530: "YCbCrSubSampling"}  # fmt: skip
 _NAMES = {**_SCALARS, **_ARRAYS}
+VITAL = frozenset({*_NAMES, 347})
+"""Tags without which the pixels are others."""
+_METADATA = {270: "ImageDescription", 282: "XResolution", 283: "YResolution", 296: "ResolutionUnit", 33628: "UIC1Tag",
+             33629: "UIC2Tag", 33630: "UIC3Tag", 33631: "UIC4Tag", 34412: "CZ_LSMINFO", 50838: "IJMetadataByteCounts",
+             50839: "IJMetadata", 51123: "MicroManagerMetadata", 65100: "the record of intake_img"}  # fmt: skip
 _PLACES = {273, 279, 324, 325, 330}
 _INTEGERS = {3: "SHORT", 4: "LONG", 8: "SSHORT", 9: "SLONG", 13: "IFD"}
 _WIDE = {16: "LONG8", 17: "SLONG8", 18: "IFD8"}  # of BigTIFF, but some classic files have them for places
 
 
-def check_chain(tif: tifffile.TiffFile, name: object) -> None:
-    """Raise `FormatError` if the pages are not a chain that ends, or a tag of one cannot be what it is for.
+def metadata_name(error: str) -> str | None:
+    """Return the tag that tifffile could not read, as it logs it, if that is one whose metadata are used."""
+    found = re.search(r"TiffTag (\d+) @", error)
+    code = int(found[1]) if found else 0
+    return f"{_METADATA[code]} ({code})" if code in _METADATA else None
 
-    Stacks that ImageJ stores as one piece are left alone: nobody reads their further pages.
+
+def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
+    """Return the places of all pages, or raise `FormatError` if they are not a chain that ends, or a tag is damaged.
+
+    Of stacks that ImageJ stores as one piece, further pages may be damaged, as long as nobody needs them. A run of
+    Micro-Manager that was interrupted ends where the next page was never written.
     """
     check_tags(tif.pages.first, name)
-    if not tif.pages.is_multipage or _imagej_piece(tif):
-        return
+    first = int(tif.pages.first.offset)
+    if not tif.pages.is_multipage:
+        return [first]
+    pages, problem = _walk(tif, name)
+    if problem and not unfinished_run(tif):
+        if _imagej_piece(tif):
+            return [first]
+        raise FormatError(f"{name}: {problem}")
+    return pages
+
+
+def unfinished_run(tif: tifffile.TiffFile) -> bool:
+    """True for a stack of Micro-Manager whose writer was stopped before it wrote the index of planes."""
+    if not tif.pages.first.is_micromanager or tif.is_ndtiff:
+        return False
+    facts = tif.micromanager_metadata or {}
+    return "Summary" in facts and "IndexMap" not in facts
+
+
+def _walk(tif: tifffile.TiffFile, name: object) -> tuple[list[int], str]:
+    """Return the places of the pages up to the end of the chain, or up to a problem, which is returned as well."""
     fh, tiff = tif.filehandle, tif.tiff
     size, seek, read = fh.size, fh.seek, fh.read
     number, link = struct.Struct(tiff.tagnoformat), struct.Struct(tiff.offsetformat)
-    offset = tif.pages.first.offset
-    seen: set[int] = set()
+    offset = int(tif.pages.first.offset)
+    seen: dict[int, None] = {}
     sound: set[bytes] = set()
     while offset:
         if offset in seen:
             raise FormatError(f"{name}: the pages form a circle, page {len(seen)} leads back: the file is damaged")
-        seen.add(offset)
+        if offset >= size:
+            return list(seen), f"page {len(seen)} would begin at byte {offset}, but the file ends at {size}"
         seek(offset)
         head = read(number.size)
         tags = number.unpack(head)[0] if len(head) == number.size else 0
         if not 0 < tags <= 4096:
-            raise FormatError(f"{name}: page {len(seen) - 1} is damaged or cut off: no tags at byte {offset}")
+            return list(seen), f"page {len(seen)} is damaged or cut off: no tags at byte {offset}"
         data = read(tags * tiff.tagsize + link.size)
         if len(data) != tags * tiff.tagsize + link.size:
-            raise FormatError(f"{name}: the file ends within page {len(seen) - 1}: it is truncated")
-        _check_entries(data[: tags * tiff.tagsize], tiff, sound, f"{name}: page {len(seen) - 1}")
+            return list(seen), f"the file ends within page {len(seen)}: it is truncated"
+        _check_entries(data[: tags * tiff.tagsize], tiff, sound, f"{name}: page {len(seen)}")
+        seen[offset] = None
         offset = link.unpack(data[-link.size :])[0]
-        if offset >= size:
-            raise FormatError(f"{name}: page {len(seen)} would begin at byte {offset}, but the file ends at {size}")
+    return list(seen), ""
 
 
 def check_tags(page: tifffile.TiffPage, name: object) -> None:
