@@ -29,7 +29,7 @@ _WINDOW_BYTES = 2**25
 def write_zarr(patches: Any, path: Any, variables: Sequence[str], chunk: int | None, compress: Any, overwrite: bool,
                progress: bool | None) -> str:  # fmt: skip
     """Write patches into a Zarr group; see `Loaders.to_zarr`."""
-    from intake_img.formats.omezarr.store import Target
+    from intake_img.formats.omezarr.target import Target
 
     target, n = File.parse(path), len(patches)
     _one_shape(patches, "a Zarr array")

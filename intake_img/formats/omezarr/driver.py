@@ -21,7 +21,8 @@ from intake_img.formats.omezarr.contents import axes_of, coordinates, data_array
 from intake_img.formats.omezarr.handle import Handle
 from intake_img.formats.omezarr.record import level_record, record_of
 from intake_img.formats.omezarr.scenes import Scene, scenes_of
-from intake_img.formats.omezarr.store import METADATA_FILES, Target, is_zip, read_array, tiles_of
+from intake_img.formats.omezarr.store import METADATA_FILES, is_zip, read_array, tiles_of
+from intake_img.formats.omezarr.target import Target
 from intake_img.formats.omezarr.write import OURS, Layout, join, write_coordinate
 from intake_img.formats.source import ImageSource, Probe, check_level
 from intake_img.model.axes import CANONICAL
@@ -301,11 +302,12 @@ class OmeZarrSource(ImageSource):
         if levels and pyramid:
             raise CannotWriteError("pyramid= makes levels, but the DataTree brings its own: give one of them")
         layout = Layout(image, name, version, chunks, shards, pyramid, tuple(levels))
-        with Target(path, 3 if version == "0.5" else 2, layout.groups) as target:
+        with Target(path, 3 if version == "0.5" else 2, layout.room()) as target:
             for plan in layout.plans:
                 plan.write(target, compress, progress)
             for key, c in layout.coordinates.items():
                 write_coordinate(target, key, c, compress)
+            target.groups = layout.groups()
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.formats.omezarr.windows import Window, dtype_range
 from intake_img.model.axes import KINDS, SPATIAL
 from intake_img.model.units import NGFF_NAMES, canonical, known_spacing, parse_unit
 
@@ -363,7 +364,8 @@ def multiscale_json(name: str, axes: Sequence[str], levels: Sequence[Mapping[str
     return {**told, "type": method} if method and len(levels) > 1 else told
 
 
-def omero_json(names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, name: str) -> dict[str, Any]:
+def omero_json(names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, name: str,
+               shown: Sequence[Window | None]) -> dict[str, Any]:  # fmt: skip
     """Return the ``omero`` metadata of channels.
 
     Parameters
@@ -373,9 +375,11 @@ def omero_json(names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, 
     attrs : mapping
         ``color`` and ``window_*`` as `channels` returns them; made up where absent or not fitting.
     dtype : numpy.dtype
-        Of the pixels: gives the windows that are not told.
+        Of the pixels: its range is the range of a window, of floats it is what is shown.
     name : str
         Name of the image.
+    shown : sequence of (float, float) or None
+        For each channel the values that are black and white where `attrs` tell none; None for the dtype's range.
     """
     n = len(names)
     colors = _per_channel(attrs.get("color"), n)
@@ -383,17 +387,12 @@ def omero_json(names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, 
         colors = [
             _NAMED_COLORS.get(c, "FFFFFF" if n == 1 else _PALETTE[k % len(_PALETTE)]) for k, c in enumerate(names)
         ]
-    low, high = (0, 1) if dtype.kind not in "iu" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    windows: dict[str, list[float]] = {}
-    for key, default in zip(_WINDOW, (low, high, low, high), strict=True):
-        values = _per_channel(attrs.get(f"window_{key}"), n)
-        told = values is not None and all(map(_is_number, values)) and all(map(math.isfinite, values))
-        windows[key] = [float(v) for v in values] if told and values is not None else [float(default)] * n
+    windows = _windows(attrs, dtype_range(dtype), shown)
     listed = [
         {
             "label": str(names[k]),
             "color": str(colors[k]).lstrip("#").upper(),
-            "window": {key: windows[key][k] for key in _WINDOW},
+            "window": windows[k],
             "active": True,
             "family": "linear",
             "inverted": False,
@@ -402,6 +401,24 @@ def omero_json(names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, 
         for k in range(n)
     ]
     return {"name": name, "channels": listed, "rdefs": {"model": "greyscale" if n == 1 else "color"}}
+
+
+def _windows(attrs: Mapping[str, Any], most: Window | None, shown: Sequence[Window | None]) -> list[dict[str, float]]:
+    """Return the window of each channel: as it is told, else what is shown, in the range of the dtype."""
+    told = {key: values for key in _WINDOW if (values := _told(attrs, key, len(shown))) is not None}
+    found = []
+    for k, seen in enumerate(shown):
+        known = seen or most or (0.0, 1.0)
+        limits = most or known
+        start_end = limits if "start" in told or "end" in told else known  # what is seen may not fit what is told
+        made_up = dict(zip(_WINDOW, (*start_end, *limits), strict=True))
+        found.append({**made_up, **{key: float(values[k]) for key, values in told.items()}})
+    return found
+
+
+def _told(attrs: Mapping[str, Any], key: str, n: int) -> list[Any] | None:
+    values = _per_channel(attrs.get(f"window_{key}"), n)
+    return values if values and all(map(_is_number, values)) and all(map(math.isfinite, values)) else None
 
 
 def _per_channel(values: Any, n: int) -> list[Any] | None:

@@ -20,11 +20,12 @@ from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.store import (
     Halved,
-    Target,
     chunk_shape,
     shard_shape,
     write_pixels,
 )
+from intake_img.formats.omezarr.target import Target
+from intake_img.formats.omezarr.windows import LONGEST, Extremes, Window
 from intake_img.model.datasets import spacing_of
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
@@ -57,6 +58,7 @@ class Plan:
     shards: tuple[int, ...] | None
     attributes: Mapping[str, Any]
     fill: int | None
+    extremes: Extremes | None = None
 
     def write(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> None:
         array = None
@@ -73,7 +75,7 @@ class Plan:
             if made:
                 write_pixels(array, pixels, least=2**22)  # each block is made of one several times as large
             else:
-                write_pixels(array, pixels, progress)
+                write_pixels(array, pixels, progress, look=self.extremes.look if self.extremes and k == 0 else None)
 
     def create(self, target: Target, compress: Any) -> None:
         """Make the array of full resolution and leave it empty."""
@@ -97,7 +99,9 @@ class Layout:
         self.image = replace(image, variables={n: _stored(n, v) for n, v in image.variables.items()})
         self.levels = tuple(replace(lv, variables={n: _stored(n, v) for n, v in lv.variables.items()}) for lv in levels)
         self.facts = _facts(self.image)
-        self.groups: dict[str, dict[str, Any]] = {}
+        self._omes: dict[str, dict[str, Any]] = {}  # NGFF metadata of groups, without windows
+        self._titles: dict[str, str] = {}
+        self._shown: dict[str, str] = {}  # variables with channels, by their groups
         self.plans: list[Plan] = []
         self.names: list[str] = []
         self.coordinates: dict[str, Coordinate] = {}
@@ -110,42 +114,59 @@ class Layout:
         fit = [n for n, v in self.image.variables.items() if ngff.stored_order(v.axes) is not None]
         images = [n for n in fit if not _is_label(self.image.variables[n])] or fit[:1]
         labels = [n for n in fit if n not in images and _is_label(self.image.variables[n])]
-        ome = self._images(images) if images else {}
+        if images:
+            self._images(images)
         if labels:
             self._labels(labels)
         for key in self.image.variables:
             if key not in images and key not in labels:
                 self._plan(key, [_slug(key)], [()], plain_group=not images)
-        attributes = ngff.wrapped(ome, version) if ome else self._plain_attributes()
+        self._plain = {} if "" in self._omes else self._plain_attributes()
         record = _record(image, self.image)
-        ours = {"version": 1, "arrays": self._places, "of": ngff.digest(attributes),
-                "record": record if _strict_json(record) else json.dumps(record)}  # fmt: skip
-        self.groups[""] = {**attributes, OURS: ours}
+        self._recorded = record if _strict_json(record) else json.dumps(record)
 
-    def _images(self, names: Sequence[str]) -> dict[str, Any]:
+    def groups(self, windows: Mapping[str, Sequence[Window | None]] | None = None) -> dict[str, dict[str, Any]]:
+        """Return the attributes of every group by its path.
+
+        Parameters
+        ----------
+        windows : mapping of str to sequence of (float, float) or None, optional
+            What is shown of the channels of variables; by default what was seen while they were written.
+        """
+        seen = {n: p.extremes.windows() for n, p in zip(self.names, self.plans, strict=True) if p.extremes}
+        omes = dict(self._omes)
+        for folder, key in self._shown.items():
+            omes[folder] = {**omes[folder], "omero": self._omero(key, (windows or seen)[key])}
+        found = {folder: ngff.wrapped(ome, self.version) for folder, ome in omes.items()}
+        attributes = found.get("", self._plain)
+        ours = {"version": 1, "arrays": self._places, "of": ngff.digest(attributes), "record": self._recorded}
+        return {**found, "": {**attributes, OURS: ours}}
+
+    def room(self) -> dict[str, dict[str, Any]]:
+        """Return `groups` with windows that take as much room as any can."""
+        return self.groups({key: [LONGEST] * len(self.image.coords["c"].values) for key in self._shown.values()})
+
+    def _omero(self, key: str, windows: Sequence[Window | None]) -> dict[str, Any]:
+        c, dtype = self.image.coords["c"], self.image.variables[key].pixels.dtype
+        return ngff.omero_json([str(v) for v in c.values], c.attrs, dtype, self._titles[key], windows)
+
+    def _images(self, names: Sequence[str]) -> None:
         """Plan multiscale images: the first is the root group itself, others have groups of their own in it."""
-        found = []
         for k, key in enumerate(names):
             variable, folder = self.image.variables[key], _slug(key) if k else ""
-            title = self.title if len(names) == 1 else key
-            ome: dict[str, Any] = {"multiscales": [self._multiscale(key, folder, title)]}
+            self._titles[key] = self.title if len(names) == 1 else key
             if (c := self.image.coords.get("c")) is not None and "c" in variable.axes and c.axes == ("c",):
-                ome["omero"] = ngff.omero_json([str(v) for v in c.values], c.attrs, variable.pixels.dtype, title)
-            if _is_label(variable):
-                ome["image-label"] = {}
-            if folder:
-                self.groups[folder] = ngff.wrapped(ome, self.version)
-            found.append(ome)
-        return found[0]
+                self._shown[folder] = key
+            ome: dict[str, Any] = {"multiscales": [self._multiscale(key, folder, self._titles[key])]}
+            self._omes[folder] = {**ome, "image-label": {}} if _is_label(variable) else ome
 
     def _labels(self, names: Sequence[str]) -> None:
         """Plan label images in the group ``labels``."""
-        self.groups["labels"] = ngff.wrapped({"labels": [_slug(n) for n in names]}, self.version)
+        self._omes["labels"] = {"labels": [_slug(n) for n in names]}
         for key in names:
             folder = f"labels/{_slug(key)}"
             entry = self._multiscale(key, folder, key)
-            ome = {"multiscales": [entry], "image-label": {"source": {"image": "../../"}}}
-            self.groups[folder] = ngff.wrapped(ome, self.version)
+            self._omes[folder] = {"multiscales": [entry], "image-label": {"source": {"image": "../../"}}}
 
     def _multiscale(self, key: str, folder: str, title: str) -> dict[str, Any]:
         """Plan the arrays of a variable in the group `folder`; return its metadata."""
@@ -165,7 +186,9 @@ class Layout:
         given = tuple(lv.variables[key].pixels for lv in self.levels) if len(paths) > 1 else ()
         self._places[key] = paths
         self.names.append(key)
-        self.plans.append(Plan(variable, tuple(paths), tuple(steps), given, chunks, shards, attrs, fill))
+        shown = key in self._shown.values()
+        extremes = Extremes(variable.axes, variable.pixels.shape, variable.pixels.dtype) if shown else None
+        self.plans.append(Plan(variable, tuple(paths), tuple(steps), given, chunks, shards, attrs, fill, extremes))
 
     def _described_levels(self, key: str, variable: Variable) -> list[dict[str, Any]]:
         """What is known of each level: factor relative to the first and to the one before, spacing, units, origin."""
@@ -266,13 +289,13 @@ def lay_out(image: Image, path: str, *, compress: Any = None, name: str = ".zarr
         As for `OmeZarrSource.write`.
     """
     layout = Layout(image, name, "0.5", chunks, shards, False, ())
-    target = Target(path, 3, layout.groups)
+    target = Target(path, 3, layout.groups())
     for plan in layout.plans:
         plan.create(target, compress)
     for key, c in layout.coordinates.items():
         write_coordinate(target, key, c, compress)
     arrays = {v: (plan.paths[0], plan.variable.axes) for v, plan in zip(layout.names, layout.plans, strict=True)}
-    return Empty(arrays, layout.groups)
+    return Empty(arrays, layout.groups())
 
 
 def _stored(name: str, variable: Variable) -> Variable:
