@@ -82,6 +82,15 @@ class Column:
         new.labels = [names[k][start:stop] for k, start, stop in spans]
         return new
 
+    @classmethod
+    def joined(cls, columns: Sequence[Column]) -> Column:
+        """Return one column for several: their labels joined by NUL, for each combination that occurs."""
+        new = object.__new__(cls)
+        rows, codes = np.unique(np.stack([c.codes for c in columns], 1), axis=0, return_inverse=True)
+        new.codes = codes.reshape(-1)
+        new.labels = ["\0".join(c.labels[k] for c, k in zip(columns, row, strict=True)) for row in rows.tolist()]
+        return new
+
     def take(self, places: np.ndarray) -> Column:
         """Return the column of the files at the given places."""
         new = object.__new__(Column)
@@ -115,12 +124,15 @@ class Listing:
         The labels are but numbers in a list.
     values : sequence, optional
         Coordinates of a numbered list.
+    joint : mapping of str to sequence of str
+        Axes whose labels are those of several fields of a pattern, and the names of these.
     """
 
     paths: Sequence[str]
     fields: Mapping[str, Column] = field(default_factory=dict)
     numbered: bool = False
     values: Sequence[Any] | None = None
+    joint: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)

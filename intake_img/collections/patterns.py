@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,6 +92,16 @@ class Pattern:
         """Return the fields of a path that fits from end to end, or None."""
         found = self.matcher.fullmatch(path)
         return dict(zip(self.fields, found.groups(), strict=True)) if found else None
+
+    def filled(self, labels: Mapping[str, str]) -> str | None:
+        """Return the path with the given labels in its fields; None if it has wildcards, or a field has no label."""
+        parts = []
+        for part in self._TOKEN.finditer(self.text):
+            piece = labels.get(part[1]) if part[1] else _glob_token(part[0]).literal
+            if piece is None or not (piece or part[1]):
+                return None
+            parts.append(piece)
+        return "".join(parts)
 
     @cached_property
     def _fixed(self) -> int:

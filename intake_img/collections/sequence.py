@@ -1,8 +1,4 @@
-"""Many files, one image: a folder, a list, a pattern or the parts of a partitioned image as one lazy array.
-
-One listing of each folder finds the files, their names give the coordinates, the first header gives the rest. All other
-headers are compared with it: of few files when the image is loaded, of many when their pixels are read.
-"""
+"""A folder, a list, a pattern or the parts of a partitioned image as one image, and which of them a name means."""
 
 from __future__ import annotations
 
@@ -11,13 +7,9 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-import xarray as xr
-
-from intake_img.collections.agreement import Facts, disagreement, facts_of
+from intake_img.collections.base import SequenceSource
 from intake_img.collections.listing import (
     Listing,
     find_in_folder,
@@ -27,272 +19,19 @@ from intake_img.collections.listing import (
     parts_of_one,
     plate_index,
 )
-from intake_img.collections.members import Files, Members
-from intake_img.collections.names import format_labels, parse_label, split_extension
+from intake_img.collections.names import member_name, split_extension
+from intake_img.collections.options import flag, sequence_options, whole_number
 from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
-from intake_img.errors import AxesError, FormatError, UnknownFormatError
-from intake_img.formats.registry import autodetect, drivers, find_driver, finder
-from intake_img.formats.source import OVERRIDES, ImageSource
-from intake_img.model.axes import CANONICAL, canonical_order, check_axes
-from intake_img.model.image import Coordinate, Image, Variable
-from intake_img.model.pixels import Pixels
-from intake_img.model.record import recorded_coordinate
+from intake_img.collections.words import check_mapping, on_axes
+from intake_img.errors import FormatError, UnknownFormatError
+from intake_img.formats.registry import drivers, find_driver, finder
+from intake_img.model.axes import CANONICAL
 from intake_img.storage.files import File
 from intake_img.storage.journal import located, resolve
 from intake_img.storage.staging import interrupted
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
-
-CHECKED = 50
-"""Up to so many local files, all headers are compared when an image is loaded."""
-SAMPLED = 8
-"""Of more files, so many are, the last one among them; the others when their pixels are read."""
-
-
-class SequenceSource(ImageSource):
-    """Base of the sources that make one image of many files."""
-
-    def __init__(self, uri: Any, *, axis: str, missing: str, verify: bool, group: bool,
-                 member_options: Mapping[str, Any] | None, **options: Any) -> None:  # fmt: skip
-        super().__init__(uri, **options)
-        if missing not in ("error", "fill"):
-            raise ValueError(f"missing={missing!r}: expected 'error' or 'fill'")
-        self.axis = check_axes(axis, 1)[0]
-        self.missing, self.verify, self.group = missing, _flag(verify, "verify"), _flag(group, "group")
-        self.member_options = dict(member_options or {})
-
-    def find(self) -> list[Listing]:
-        """Return the files with the labels that their names carry, a listing for each set of fields."""
-        raise NotImplementedError
-
-    @cached_property
-    def found(self) -> list[Listing]:
-        """The files, found once; those of a commit under way where they are staged."""
-        return [replace(k, paths=located(k.paths, self.file)) for k in self.find()]
-
-    @property
-    def files(self) -> list[str]:
-        """The files that make the image."""
-        return [path for listing in self.found for path in listing.in_order().paths]
-
-    def _images(self) -> tuple[Image, Image]:
-        if self._image is None:
-            original = self._compose(self.found)
-            self._image = original.overruled(**self._overrides()), original
-        return self._image
-
-    def _overrides(self) -> dict[str, Any]:
-        return {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
-
-    def _overruled(self, axes: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Return for each override the axes, as the files call them, whose facts it replaces."""
-        given = self._overrides()
-        named = dict(zip(check_axes(given["axes"]), axes, strict=False)) if "axes" in given else {}
-        if isinstance(given.get("spacing_units"), str):
-            given["spacing_units"] = "zyx"
-        keys = ("spacing", "spacing_units", "origin", "coords")
-        return {k: frozenset(named.get(a, a) for a in given.get(k, ())) for k in keys}
-
-    def groups(self) -> dict[str, Image]:
-        """Return an image for each kind of file: of one shape, dtype, spacing, unit, origin and channel names.
-
-        They are called ``"<shape>-<dtype>"``; of several with the same name, the further ones end in ``-2``, ``-3``...
-        """
-        alike: dict[str, dict[int, list[int]]] = {}
-        kinds: dict[tuple[Any, ...], list[tuple[str, Facts]]] = {}
-        for n, listing in enumerate(self.found):
-            for k, path in enumerate(listing.paths):
-                image = self.member(path).image()
-                v = next(iter(image.variables.values()))
-                name = f"{'x'.join(map(str, v.pixels.shape))}-{v.pixels.dtype.name}"
-                facts = facts_of(image, [a for a in v.axes if a not in listing.fields])
-                known = kinds.setdefault((v.axes, name), [])
-                overruled = self._overruled([*listing.fields, *v.axes])
-                group = next((g for g, f in known if disagreement(f, facts, overruled) is None), None)
-                if group is None:
-                    taken = sum(len(groups) for (_, same), groups in kinds.items() if same == name)
-                    group = f"{name}-{taken + 1}" if taken else name
-                    known.append((group, facts))
-                alike.setdefault(group, {}).setdefault(n, []).append(k)
-        return {
-            group: self._compose([self.found[n].take(places) for n, places in members.items()], fill_gaps=True)
-            for group, members in alike.items()
-        }
-
-    def datatree(self, **options: Any) -> xr.DataTree:
-        """Return a DataTree with one Dataset for each kind of file; see `groups`."""
-        nodes = {}
-        for name, image in self.groups().items():
-            chunks = options.get("chunks", self.chunks)
-            nodes[name] = image.overruled(**self._overrides()).to_xarray(
-                uri=self.uri, driver=self.name_of_driver(), order=self.output_axis_order, chunks=chunks, original=image
-            )
-        return xr.DataTree.from_dict(nodes)
-
-    def member(self, path: str) -> ImageSource:
-        """Return the source of one of the files."""
-        options = dict(self.member_options)
-        if self.storage_options:
-            options["storage_options"] = self.storage_options
-        return autodetect(self.file.at(path), **options)
-
-    def _compose(self, found: Sequence[Listing], fill_gaps: bool = False) -> Image:
-        listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
-        if not any(map(len, listings.values())):
-            raise FileNotFoundError(f"no image file fits {self.uri}")
-        head = self.member(_first_path(next(iter(listings.values())))).image()
-        whole = head.partition
-        order = format_labels(whole.get("variables", []))
-        if lost := [n for n in order if n not in listings and len(order) > 1]:
-            raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
-        spread: dict[str, Coordinate] = {}
-        coords: dict[str, Coordinate] = {}
-        even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
-        variables: dict[str, Variable] = {}
-        for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
-            listing = listings[label]
-            start = self.member(_first_path(listing))
-            image = start.image()
-            # each file knows the coordinates of the axes of its own variable
-            spread |= {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
-            axes, labels = _grid(listing, spread, image)
-            own = {k: c for k, c in image.coords.items() if k not in spread and not set(axes) & set(c.axes)}
-            coords = own | coords
-            even = {k: {**getattr(image, k), **known} for k, known in even.items()}
-            paths = self._places(listing, axes, labels, fill_gaps)
-            for key, v in image.variables.items():
-                name = str(parse_label(label)) if label else key
-                variables[name] = self._variable(start, key, v, axes, labels, paths)
-            for axis in [a for a in axes if a not in image.partition.get("axes", [])]:
-                coords.setdefault(axis, Coordinate((axis,), _values(labels[axis])))
-            if listing.numbered:
-                coords.pop(self.axis, None)
-                if listing.values is not None:
-                    coords[self.axis] = Coordinate((self.axis,), np.asarray(listing.values))
-        coords.update(spread)
-        keep = {a for v in variables.values() for a in v.axes}
-        coords = {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
-        header = {**head.header, "files": sum(map(len, listings.values()))}
-        image = replace(
-            head, variables=variables, coords=coords, partition={}, scene="0", scenes=("0",), header=header, **even
-        )
-        self._check(image, fill_gaps)
-        return image
-
-    def _places(self, listing: Listing, axes: Sequence[str], labels: Mapping[str, Sequence[str]], fill_gaps: bool
-                ) -> tuple[str, ...]:  # fmt: skip
-        """Return the paths in C order of the grid, empty where there is none."""
-        grid = [len(labels[a]) for a in axes]
-        columns = [listing.fields[a].along(labels[a]) for a in axes]
-        at = np.ravel_multi_index(columns, grid) if axes else np.zeros(len(listing), int)
-        size = int(np.prod(grid, dtype=int))
-        counts = np.bincount(at, minlength=size)
-        if counts.max(initial=0) > 1:
-            twice = [listing.paths[k] for k in np.flatnonzero(at == int(counts.argmax())).tolist()]
-            raise AxesError(f"{twice[0]} and {twice[1]} have the same place; give the pattern more fields")
-        if self.missing == "error" and not fill_gaps and not counts.all():
-            lost = np.flatnonzero(counts == 0)
-            shown = []
-            for k in lost[:10]:
-                place = [int(j) for j in np.unravel_index(int(k), grid)]
-                shown.append(" ".join(f"{a}={labels[a][j]}" for a, j in zip(axes, place, strict=True)))
-            raise FileNotFoundError(
-                f"{self.uri}: {len(lost)} of {size} files are missing: {'; '.join(shown)}"
-                f"{'; …' if len(lost) > 10 else ''}; missing='fill' puts zeros in their place"
-            )
-        paths = np.full(size, "", dtype=object)
-        paths[at] = listing.paths
-        return tuple(paths)
-
-    def _variable(self, start: ImageSource, key: str, v: Variable, axes: Sequence[str],
-                  labels: Mapping[str, Sequence[str]], paths: tuple[str, ...]) -> Variable:  # fmt: skip
-        files = Files(
-            paths,
-            str(start.file),
-            key,
-            type(start),
-            v.pixels.shape,
-            v.axes,
-            v.pixels.dtype,
-            tuple(sorted(self.member_options.items())),
-            tuple(sorted(self.storage_options.items())),
-            tuple(axes),
-            facts_of(start.image(), [a for a in v.axes if a not in axes]),
-            self._overruled(v.axes),
-            self.file.jail,
-        )
-        if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
-            raise AxesError(
-                f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
-                "call that of the names otherwise"
-            )
-        grid = tuple(len(labels[a]) for a in axes)
-        shape = (*grid, *v.pixels.shape)
-        tiles = (1,) * len(grid) + v.pixels.auto_block()
-        pixels = Pixels(Members(files, grid), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
-        kept = [k for k, a in enumerate(v.axes) if a not in axes]
-        pixels = pixels.reshape([*range(len(grid)), *(k + len(grid) for k in kept)])
-        whole = Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
-        return _ordered(whole, start.image().partition.get("order"))
-
-    def _check(self, image: Image, fill_gaps: bool) -> None:
-        """Read further headers and compare them with the first: all with `verify` or of few files, else some."""
-        for v in image.variables.values():
-            reader: Any = v.pixels.reader
-            while not isinstance(reader, Members):
-                reader = reader.reader
-            paths = [p for p in reader.files.paths if p]
-            if self.verify:
-                for path in paths:
-                    reader.files.pixels(path)
-            elif self.file.local and not fill_gaps:
-                step = 1 if len(paths) <= CHECKED else len(paths) // SAMPLED
-                reader.files.check(dict.fromkeys([*paths[1::step], paths[-1]]))
-
-    def _close(self) -> None:
-        self.__dict__.pop("found", None)
-        super()._close()
-
-
-def _ordered(v: Variable, order: Any) -> Variable:
-    """Return a variable with its axes in the recorded order, where that is known and fits."""
-    axes = tuple(map(str, order)) if isinstance(order, list) else v.axes
-    if axes == v.axes or sorted(axes) != sorted(v.axes):
-        return v
-    return Variable(v.pixels.transpose([v.axes.index(a) for a in axes]), axes, v.attrs)
-
-
-def _first_path(listing: Listing) -> str:
-    """The file whose labels come first: its header stands for all."""
-    firsts = np.logical_and.reduce([column.codes == 0 for column in listing.fields.values()])
-    return listing.paths[int(np.argmax(firsts))]  # the first of all, if there is none
-
-
-def _grid(
-    listing: Listing, spread: Mapping[str, Coordinate], head: Image
-) -> tuple[list[str], dict[str, Sequence[str]]]:
-    """Return the axes in the names and the labels along each: in the order that was recorded, else in natural order."""
-    axes = list(canonical_order([a for a in listing.fields if a != "var"]))
-    recorded = head.partition
-    labels: dict[str, Sequence[str]] = {}
-    for axis in axes:
-        seen = listing.fields[axis].labels
-        c = spread.get(axis)
-        known: list[str] = []
-        if c is not None and c.axes == (axis,):
-            known = format_labels(c.values)
-        elif axis in recorded.get("axes", []):
-            known = format_labels(range(recorded["shape"][recorded["axes"].index(axis)]))
-        labels[axis] = known if known and set(seen) <= set(known) else seen
-    return axes, labels
-
-
-def _values(labels: Sequence[str]) -> np.ndarray:
-    values = [parse_label(text) for text in labels]
-    if any(isinstance(v, str) for v in values):
-        values = [v if isinstance(v, str) else text for v, text in zip(values, labels, strict=True)]
-    return np.asarray(values)
 
 
 class FilePatternSource(SequenceSource):
@@ -302,7 +41,8 @@ class FilePatternSource(SequenceSource):
     ----------
     uri : str
         ``d/f.i_{i}.c_{c}.tif``: a field is an axis, or ``var`` for variables; fields may be in folders
-        (``pos_{i}/t_{t}.tif``); ``{z:03d}`` for three digits or more; ``*``, ``?`` and ``**`` match anything. A pattern
+        (``pos_{i}/t_{t}.tif``); ``{z:03d}`` for three digits or more; ``*``, ``?`` and ``**`` match anything. Fields
+        whose name is no lower-case letter (``{well}_{site}_c{c}.tif``) become coordinates along ``i``. A pattern
         without fields gives the axis `axis`, in natural order of the paths. A plain name stands for the parts that
         ``imsave(..., partition=)`` wrote for it.
     axis : str
@@ -315,6 +55,9 @@ class FilePatternSource(SequenceSource):
         Allow files of several shapes: `imload` then returns a DataTree with one Dataset for each.
     start, stop : int, optional
         A slice of the files, in order.
+    axes : mapping of str to str, optional
+        The axis of a field, e.g. ``{"well": "i", "day": "t"}``: its labels are the coordinate of that axis. Fields that
+        share an axis are coordinates along it, of the combinations that occur.
     member_options : mapping, optional
         Options of the driver that reads each file, e.g. ``{"scene": 1}``.
     chunks, output_axis_order, metadata, storage_options
@@ -334,6 +77,7 @@ class FilePatternSource(SequenceSource):
         group: bool = False,
         start: int | None = None,
         stop: int | None = None,
+        axes: Mapping[str, str] | None = None,
         member_options: Mapping[str, Any] | None = None,
         chunks: Any = "auto",
         output_axis_order: str | None = CANONICAL,
@@ -352,15 +96,27 @@ class FilePatternSource(SequenceSource):
             metadata=metadata,
             storage_options=storage_options,
         )
-        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
+        self.start, self.stop = whole_number(start, "start"), whole_number(stop, "stop")
+        self.field_axes = check_mapping(axes)
 
     def find(self) -> list[Listing]:
-        if not re.search(r"[{}*?\[]", self.file.path):
-            return parts(self.file)
-        listing = find_pattern(Pattern(self.file.path), self.file)
+        if not self._is_pattern:
+            return [on_axes(listing, self.field_axes, self.uri) for listing in parts(self.file)]
+        listing = on_axes(find_pattern(Pattern(self.file.path), self.file), self.field_axes, self.uri)
         if (self.start, self.stop) != (None, None):
             listing = listing.in_order().take(range(len(listing))[self.start : self.stop])
         return [numbered(listing, self.axis)]
+
+    @property
+    def _is_pattern(self) -> bool:
+        return re.search(r"[{}*?\[]", self.file.path) is not None
+
+    def expected(self, labels: Mapping[str, str]) -> str | None:
+        if self._is_pattern:
+            of_field = {**labels} | {f: labels[a] for f, a in self.field_axes.items() if a in labels}
+            return Pattern(self.file.path).filled(of_field)
+        stem, extension = split_extension(self.file.name, _extensions())
+        return member_name(stem, extension, labels)
 
 
 class DirectorySource(SequenceSource):
@@ -416,8 +172,8 @@ class DirectorySource(SequenceSource):
             metadata=metadata,
             storage_options=storage_options,
         )
-        self.ext, self.recursive = ext, _flag(recursive, "recursive")
-        self.start, self.stop = _whole(start, "start"), _whole(stop, "stop")
+        self.ext, self.recursive = ext, flag(recursive, "recursive")
+        self.start, self.stop = whole_number(start, "start"), whole_number(stop, "stop")
 
     def find(self) -> list[Listing]:
         if series_interrupted(self.file):
@@ -503,26 +259,6 @@ class ImageListSource(SequenceSource):
         return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
 
 
-def _whole(value: Any, what: str) -> int | None:
-    """A number or None, also as the text that a template of a catalog makes of it."""
-    if value is None or (isinstance(value, str) and value in ("", "None")):
-        return None
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
-        return int(value)
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return int(value)
-    raise TypeError(f"{what}={value!r}: expected a whole number or None")
-
-
-def _flag(value: Any, what: str) -> bool:
-    """True or False, also as text."""
-    known = {"true": True, "1": True, "false": False, "0": False, "": False, "none": False}
-    found = known.get(str(value).lower())
-    if found is None:
-        raise TypeError(f"{what}={value!r}: expected True or False")
-    return found
-
-
 @finder
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
     """Return the source of many files that a list, folder, pattern or name of parts stands for, or None.
@@ -575,18 +311,6 @@ def parts(file: File) -> list[Listing]:
             f"the write of {file} was interrupted: it is not complete; save it again with resume=True or overwrite=True"
         )
     return found
-
-
-def sequence_options(cls: type[SequenceSource], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort options into those of the sequence and those of the driver of each file."""
-    import inspect
-
-    own = inspect.signature(cls).parameters
-    mine = {k: v for k, v in options.items() if k in own}
-    theirs = {k: v for k, v in options.items() if k not in own}
-    if theirs:
-        mine["member_options"] = {**(mine.get("member_options") or {}), **theirs}
-    return mine
 
 
 def _formats() -> dict[str, str]:

@@ -328,7 +328,7 @@ def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
 
 def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
            storage_options: Mapping[str, Any] | None, options: Mapping[str, Any]) -> SequenceSource:  # fmt: skip
-    from intake_img.collections.sequence import sequence_options
+    from intake_img.collections.options import sequence_options
 
     common = {"axis": axis, "storage_options": storage_options, **options}
     if isinstance(path, (list, tuple)):

@@ -1,0 +1,263 @@
+"""One image of many files: their names give the coordinates, the first header gives the rest.
+
+All other headers are compared with the first one: of few files when the image is loaded, of many when their pixels are
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.collections.agreement import Facts, disagreement, facts_of
+from intake_img.collections.grid import Grid, first_path, grid_of
+from intake_img.collections.listing import Listing
+from intake_img.collections.members import Files, Members
+from intake_img.collections.names import format_labels, parse_label
+from intake_img.collections.options import flag
+from intake_img.collections.words import label_values, word_values
+from intake_img.errors import AxesError
+from intake_img.formats.registry import autodetect
+from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.model.axes import check_axes
+from intake_img.model.image import Coordinate, Image, Variable
+from intake_img.model.pixels import Pixels
+from intake_img.model.record import recorded_coordinate
+from intake_img.storage.journal import located
+
+__all__ = ["CHECKED", "SAMPLED", "SequenceSource"]
+
+CHECKED = 50
+"""Up to so many local files, all headers are compared when an image is loaded."""
+SAMPLED = 8
+"""Of more files, so many are, the last one among them; the others when their pixels are read."""
+
+
+class SequenceSource(ImageSource):
+    """Base of the sources that make one image of many files."""
+
+    def __init__(self, uri: Any, *, axis: str, missing: str, verify: bool, group: bool,
+                 member_options: Mapping[str, Any] | None, **options: Any) -> None:  # fmt: skip
+        super().__init__(uri, **options)
+        if missing not in ("error", "fill"):
+            raise ValueError(f"missing={missing!r}: expected 'error' or 'fill'")
+        self.axis = check_axes(axis, 1)[0]
+        self.missing, self.verify, self.group = missing, flag(verify, "verify"), flag(group, "group")
+        self.member_options = dict(member_options or {})
+
+    def find(self) -> list[Listing]:
+        """Return the files with the labels that their names carry, a listing for each set of fields."""
+        raise NotImplementedError
+
+    @cached_property
+    def found(self) -> list[Listing]:
+        """The files, found once; those of a commit under way where they are staged."""
+        return [replace(k, paths=located(k.paths, self.file)) for k in self.find()]
+
+    @property
+    def files(self) -> list[str]:
+        """The files that make the image."""
+        return [path for listing in self.found for path in listing.in_order().paths]
+
+    def _images(self) -> tuple[Image, Image]:
+        if self._image is None:
+            original = self._compose(self.found)
+            self._image = original.overruled(**self._overrides()), original
+        return self._image
+
+    def _overrides(self) -> dict[str, Any]:
+        return {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
+
+    def _overruled(self, axes: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Return for each override the axes, as the files call them, whose facts it replaces."""
+        given = self._overrides()
+        named = dict(zip(check_axes(given["axes"]), axes, strict=False)) if "axes" in given else {}
+        if isinstance(given.get("spacing_units"), str):
+            given["spacing_units"] = "zyx"
+        keys = ("spacing", "spacing_units", "origin", "coords")
+        return {k: frozenset(named.get(a, a) for a in given.get(k, ())) for k in keys}
+
+    def groups(self) -> dict[str, Image]:
+        """Return an image for each kind of file: of one shape, dtype, spacing, unit, origin and channel names.
+
+        They are called ``"<shape>-<dtype>"``; of several with the same name, the further ones end in ``-2``, ``-3``...
+        """
+        alike: dict[str, dict[int, list[int]]] = {}
+        kinds: dict[tuple[Any, ...], list[tuple[str, Facts]]] = {}
+        for n, listing in enumerate(self.found):
+            for k, path in enumerate(listing.paths):
+                image = self.member(path).image()
+                v = next(iter(image.variables.values()))
+                name = f"{'x'.join(map(str, v.pixels.shape))}-{v.pixels.dtype.name}"
+                facts = facts_of(image, [a for a in v.axes if a not in listing.fields])
+                known = kinds.setdefault((v.axes, name), [])
+                overruled = self._overruled([*listing.fields, *v.axes])
+                group = next((g for g, f in known if disagreement(f, facts, overruled) is None), None)
+                if group is None:
+                    taken = sum(len(groups) for (_, same), groups in kinds.items() if same == name)
+                    group = f"{name}-{taken + 1}" if taken else name
+                    known.append((group, facts))
+                alike.setdefault(group, {}).setdefault(n, []).append(k)
+        return {
+            group: self._compose([self.found[n].take(places) for n, places in members.items()], fill_gaps=True)
+            for group, members in alike.items()
+        }
+
+    def datatree(self, **options: Any) -> xr.DataTree:
+        """Return a DataTree with one Dataset for each kind of file; see `groups`."""
+        nodes = {}
+        for name, image in self.groups().items():
+            chunks = options.get("chunks", self.chunks)
+            nodes[name] = image.overruled(**self._overrides()).to_xarray(
+                uri=self.uri, driver=self.name_of_driver(), order=self.output_axis_order, chunks=chunks, original=image
+            )
+        return xr.DataTree.from_dict(nodes)
+
+    def member(self, path: str) -> ImageSource:
+        """Return the source of one of the files."""
+        options = dict(self.member_options)
+        if self.storage_options:
+            options["storage_options"] = self.storage_options
+        return autodetect(self.file.at(path), **options)
+
+    def _compose(self, found: Sequence[Listing], fill_gaps: bool = False) -> Image:
+        listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
+        if not any(map(len, listings.values())):
+            raise FileNotFoundError(f"no image file fits {self.uri}")
+        head = self.member(first_path(next(iter(listings.values())))).image()
+        order = format_labels(head.partition.get("variables", []))
+        if lost := [n for n in order if n not in listings and len(order) > 1]:
+            raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
+        whole = _Gathered()
+        for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
+            self._add(whole, label, listings[label], fill_gaps)
+        header = {**head.header, "files": sum(map(len, listings.values()))}
+        image = replace(
+            head, variables=whole.variables, coords=whole.known_coords(), partition={}, scene="0", scenes=("0",),
+            header=header, **whole.even,
+        )  # fmt: skip
+        self._check(image, fill_gaps)
+        return image
+
+    def _add(self, whole: _Gathered, label: str, listing: Listing, fill_gaps: bool) -> None:
+        """Add the variables of one listing, and what its first file knows."""
+        start = self.member(first_path(listing))
+        image = start.image()
+        grid = whole.grid(listing, image)
+        paths = grid.paths(self.uri, fill_gaps or self.missing == "fill", self.expected)
+        for key, v in image.variables.items():
+            name = str(parse_label(label)) if label else key
+            whole.variables[name] = self._variable(start, key, v, grid, paths)
+        whole.add_coords(grid, image)
+
+    def expected(self, labels: Mapping[str, str]) -> str | None:
+        """Return the name of the file with the given label of each field, if that can be told."""
+        return None
+
+    def _variable(self, start: ImageSource, key: str, v: Variable, grid: Grid, paths: tuple[str, ...]
+                  ) -> Variable:  # fmt: skip
+        axes = grid.axes
+        files = Files(
+            paths,
+            str(start.file),
+            key,
+            type(start),
+            v.pixels.shape,
+            v.axes,
+            v.pixels.dtype,
+            tuple(sorted(self.member_options.items())),
+            tuple(sorted(self.storage_options.items())),
+            axes,
+            facts_of(start.image(), [a for a in v.axes if a not in axes]),
+            self._overruled(v.axes),
+            self.file.jail,
+        )
+        if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
+            raise AxesError(
+                f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
+                "call that of the names otherwise"
+            )
+        n = len(axes)
+        shape = (*grid.shape, *v.pixels.shape)
+        tiles = (1,) * n + v.pixels.auto_block()
+        pixels = Pixels(Members(files, grid.shape), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
+        kept = [k for k, a in enumerate(v.axes) if a not in axes]
+        pixels = pixels.reshape([*range(n), *(k + n for k in kept)])
+        whole = Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
+        return _ordered(whole, start.image().partition.get("order"))
+
+    def _check(self, image: Image, fill_gaps: bool) -> None:
+        """Read further headers and compare them with the first: all with `verify` or of few files, else some."""
+        for v in image.variables.values():
+            reader: Any = v.pixels.reader
+            while not isinstance(reader, Members):
+                reader = reader.reader
+            paths = [p for p in reader.files.paths if p]
+            if self.verify:
+                for path in paths:
+                    reader.files.pixels(path)
+            elif self.file.local and not fill_gaps:
+                step = 1 if len(paths) <= CHECKED else len(paths) // SAMPLED
+                reader.files.check(dict.fromkeys([*paths[1::step], paths[-1]]))
+
+    def _close(self) -> None:
+        self.__dict__.pop("found", None)
+        super()._close()
+
+
+class _Gathered:
+    """What the first files of all variables know, put together."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Variable] = {}
+        self.even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
+        self._spread: dict[str, Coordinate] = {}  # recorded, of axes in the names
+        self._coords: dict[str, Coordinate] = {}
+
+    def grid(self, listing: Listing, image: Image) -> Grid:
+        """Return the grid of a listing; each first file knows the coordinates of the axes of its own variable."""
+        recorded = {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
+        self._spread |= {k: c for k, c in recorded.items() if not set(c.axes) & set(listing.joint)}
+        return grid_of(listing, self._spread, image)
+
+    def add_coords(self, grid: Grid, image: Image) -> None:
+        """Add the coordinates that a first file and the names tell."""
+        listing, axes = grid.listing, grid.axes
+        words = {w for fields in listing.joint.values() for w in fields}
+        if taken := [w for w in words if w in self.variables or w in image.sizes]:
+            raise AxesError(
+                f"the field {{{taken[0]}}} has the name of {'a variable' if taken[0] in self.variables else 'an axis'} "
+                f"in the files: call it otherwise in the pattern"
+            )
+        own = {k: c for k, c in image.coords.items() if k not in self._spread and not set(axes) & set(c.axes)}
+        self._coords = {k: c for k, c in own.items() if k not in words} | self._coords
+        self.even = {k: {**getattr(image, k), **known} for k, known in self.even.items()}
+        for axis, labels in grid.labels.items():
+            if axis in listing.joint:
+                for word, values in word_values(listing, axis, labels):
+                    self._coords.setdefault(word, Coordinate((axis,), values))
+            elif listing.numbered:
+                self._coords.pop(axis, None)
+                if listing.values is not None:
+                    self._coords[axis] = Coordinate((axis,), np.asarray(listing.values))
+            elif axis not in image.partition.get("axes", []):
+                self._coords.setdefault(axis, Coordinate((axis,), label_values(labels)))
+
+    def known_coords(self) -> dict[str, Coordinate]:
+        """Return the coordinates of the axes that the variables have."""
+        coords = {**self._coords, **self._spread}
+        keep = {a for v in self.variables.values() for a in v.axes}
+        return {k: c for k, c in coords.items() if set(c.axes) <= keep and not (k in keep and c.axes == ())}
+
+
+def _ordered(v: Variable, order: Any) -> Variable:
+    """Return a variable with its axes in the recorded order, where that is known and fits."""
+    axes = tuple(map(str, order)) if isinstance(order, list) else v.axes
+    if axes == v.axes or sorted(axes) != sorted(v.axes):
+        return v
+    return Variable(v.pixels.transpose([v.axes.index(a) for a in axes]), axes, v.attrs)
