@@ -114,7 +114,9 @@ class FilePatternSource(SequenceSource):
     def expected(self, labels: Mapping[str, str]) -> str | None:
         if self._is_pattern:
             of_field = {**labels} | {f: labels[a] for f, a in self.field_axes.items() if a in labels}
-            return Pattern(self.file.path).filled(of_field)
+            pattern = Pattern(self.file.path)
+            path = pattern.filled(of_field)
+            return None if path is None else path.removeprefix(f"{pattern.fixed}/")
         stem, extension = split_extension(self.file.name, _extensions())
         return member_name(stem, extension, labels)
 
