@@ -1,4 +1,4 @@
-"""Fields of patterns that are words: coordinates along ``i``, or axes that `axes` names; and what is missing is named."""
+"""Fields of patterns that are words: coordinates along ``i``, or axes that `axes` names; missing files are named."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_uneven_wells_leave_no_holes_but_channels_do(screen: Path) -> None:
     (screen / "A10_s1_c2.tif").unlink()
     with pytest.raises(FileNotFoundError) as caught:
         imload(f"{screen}/{WORDS}")
-    assert f"1 of 10 files are missing: well=A10 site=1 c=2 (A10_s1_c2.tif)" in str(caught.value)
+    assert "1 of 10 files are missing: well=A10 site=1 c=2 (A10_s1_c2.tif)" in str(caught.value)
     assert "missing='fill'" in str(caught.value)
     filled = pixels_of(imload(f"{screen}/{WORDS}", missing="fill"))
     assert filled == {k: 0 if k == ("A10", 1, 2) else v for k, v in PIXELS.items() if k[:2] != ("A10", 0)}
