@@ -157,6 +157,7 @@ def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
         with _failures_first():
             yield
     except (FormatError, AxesError) as exc:
+        _check_empty(driver, file)
         if file.name in str(exc):
             raise
         raise type(exc)(f"{file}: {exc}") from exc
@@ -169,10 +170,21 @@ def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
         # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
         if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise
+        _check_empty(driver, file)
         raise FormatError(
             f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
             "the file is truncated, damaged, or of another format"
         ) from exc
+
+
+def _check_empty(driver: type[ImageSource], file: File) -> None:
+    """Raise an error that says so if a file that could not be read is empty."""
+    try:
+        empty = not file.head(1) if file.local else file.remote_info().get("size") == 0
+    except (OSError, IntakeImgError):
+        return
+    if empty:
+        raise FormatError(f"{file} is empty (0 bytes): expected a {driver.format_name} file; copy or save it again")
 
 
 @contextlib.contextmanager

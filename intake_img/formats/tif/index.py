@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.formats.tif.ycbcr import chroma_decoder
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
     lead, places = _places(shape, page, len(stored.pages), name)
     listed = _segments(stored, page, segment, name)
     offsets, counts = _completed(*listed, stored, 2 * math.prod(segment) * dtype.itemsize + 2**16)
-    whole = False
+    whole, decode = False, None
     if raw is not None:
         counts = _plain_counts(counts, offsets, page, segment, tiled, dtype.itemsize)
         if stored.files is None:
@@ -196,7 +197,10 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
                 "where the next begins"
             )
         _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
-        key.init_decode() if hasattr(key, "init_decode") else key.decode
+        chroma = chroma_decoder(key, name)
+        decode = chroma or key.decode
+        if chroma is None and hasattr(key, "init_decode"):
+            key.init_decode()
     jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
     return Layout(
         shape,
@@ -212,7 +216,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         places,
         key.nodata,
         tiled,
-        decode=None if raw is not None else key.decode,
+        decode=decode,
         tables=[getattr(p, "jpegtables", None) for p in stored.pages] if jpeg else None,
         header=key.jpegheader if jpeg else None,
         files=stored.files,

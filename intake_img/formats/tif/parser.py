@@ -35,12 +35,15 @@ from intake_img.formats.tif.series import (
 )
 from intake_img.formats.tif.sets import assembled, coloured, is_absurd
 from intake_img.formats.tif.tags import VITAL, check_chain, check_tags, metadata_name, unfinished_run
+from intake_img.formats.tif.vendors import vendor_facts, vendor_header
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
     import tifffile
 
 __all__ = ["open_tiff"]
+
+_OF_VENDORS = ("generic", "uniform", "ndtiff")  # kinds of series whose facts are not in one of the common dialects
 
 
 def open_tiff(file: File) -> TiffHandle:
@@ -212,14 +215,14 @@ class _Parser:
             check_tags(level.keyframe, self.file)
         levels = [layout_of(level, self.source, self.file) for level in stored]
         axes = axis_names(stored[0].axes)
-        if ome is not None:
-            facts = ome_facts(ome)
-        else:
+        facts = ome_facts(ome) if ome is not None else vendor_facts(tif) if kind in _OF_VENDORS else None
+        if facts is None:
             facts = facts_of(tif, kind, axes, levels[0].shape, page, page is tif.pages.first)
         if "S" in stored[0].axes and "s" not in axes:
             names = samples_named(levels[0].shape[axes.index("c")], page)
             facts = Facts(facts.spacing, facts.units, facts.origin, names, {}, facts.times)
         header = header_of(tif, kind, page, document.text if document and ome is not None else None)
+        header |= vendor_header(tif) if kind in _OF_VENDORS else {}
         return Scene(name, axes, levels, facts, header, record)
 
     # descriptions that count other planes than there are
@@ -345,7 +348,7 @@ def _members(tif: tifffile.TiffFile) -> Iterator[str]:
     folder = tif.filehandle.dirname
     if tif.is_mmstack:
         yield from fnmatch.filter(os.listdir(folder), "*_MMStack*.tif")
-    elif tif.is_ndtiff:
+    elif (tif.micromanager_metadata or {}).get("MajorVersion", 0) > 1:  # NDTiff
         index = os.path.join(folder, "NDTiff.index")
         yield "NDTiff.index"
         if os.path.exists(index):

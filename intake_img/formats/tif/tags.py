@@ -64,10 +64,10 @@ def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
 
 def unfinished_run(tif: tifffile.TiffFile) -> bool:
     """True for a stack of Micro-Manager whose writer was stopped before it wrote the index of planes."""
-    if not tif.pages.first.is_micromanager or tif.is_ndtiff:
+    if not tif.pages.first.is_micromanager:
         return False
     facts = tif.micromanager_metadata or {}
-    return "Summary" in facts and "IndexMap" not in facts
+    return facts.get("MajorVersion", 0) < 2 and "Summary" in facts and "IndexMap" not in facts
 
 
 def _walk(tif: tifffile.TiffFile, name: object) -> tuple[list[int], str]:
