@@ -50,7 +50,8 @@ def imload(
     partition : int, str, list or mapping, optional
         Load only a part: an index or label on the first axis, a list of them, or
         ``{axis: index | label | slice | list}``. Integers are indices; text and floats are labels, looked up in the
-        coordinate; slices of labels include their end. Only the bytes of the part are read.
+        coordinate; slices of labels include their end. ``{coordinate: label | list}`` takes all samples that have the
+        label, e.g. ``{"well": "A01"}`` where the wells lie along ``i``. Only the bytes of the part are read.
     metadata_only : bool
         Coordinates, attributes, dtype and shape; no dask array is made. (No call reads pixels before they are used.)
     scene : int or str, optional

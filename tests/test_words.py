@@ -160,6 +160,39 @@ def test_part_by_label(screen: Path) -> None:
     assert imload(f"{screen}/{WORDS}", partition={"i": 3}).well.item() == "A10"
 
 
+@pytest.mark.parametrize(
+    ("partition", "wells", "sites"),
+    [
+        ({"well": "A10"}, ["A10"], SITES),
+        ({"well": ["B1", "A2"]}, ["A2", "B1"], SITES),
+        ({"site": 1}, WELLS, [1]),
+        ({"site": 1, "well": ("A10", "B1"), "c": [1]}, ["A10", "B1"], [1]),
+    ],
+)
+def test_part_by_words(screen: Path, partition: dict, wells: list, sites: list) -> None:
+    ds = imload(f"{screen}/{WORDS}", partition=partition)
+    expected = {
+        k: v for k, v in PIXELS.items() if k[0] in wells and k[1] in sites and ("c" not in partition or k[2] == 2)
+    }
+    assert pixels_of(ds) == expected
+
+
+def test_wrong_parts_by_words(screen: Path) -> None:
+    (screen / "A2_s1_c1.tif").unlink()
+    (screen / "A2_s1_c2.tif").unlink()
+    for partition, error, words in (
+        ({"well": "A3"}, KeyError, "no label 'A3'; there are A2, A10, B1"),
+        ({"site": "1"}, KeyError, "no label '1'; there are 0, 1"),
+        ({"well": "A2", "site": 1}, KeyError, "no sample along 'i' has well='A2', site=1"),
+        ({"well": slice("A2", "B1")}, TypeError, "expected a label or a list"),
+        ({"well": "A2", "i": 0}, AxesError, "names the axis 'i' and 'well'"),
+        ({"i": "A2"}, KeyError, "or the name of another coordinate"),
+        ({"wel": "A2"}, AxesError, "names the axis 'wel'"),
+    ):
+        with pytest.raises(error, match=words):
+            imload(f"{screen}/{WORDS}", partition=partition)
+
+
 @pytest.mark.parametrize("driver", ["filepattern", "img"])
 def test_words_in_catalogs_and_pickles(screen: Path, driver: str) -> None:
     source = getattr(intake, f"open_{driver}")(f"{screen}/{WORDS}", axes={"well": "i", "site": "p"})

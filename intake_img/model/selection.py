@@ -24,19 +24,21 @@ def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[
     ----------
     image : Image
     indexers : mapping
-        For each axis an index (int), a label (text or float), a slice of either, or a list of either.
+        For each axis an index (int), a label (text or float), a slice of either, or a list of either. Or, for a
+        coordinate along an axis, a label or a list of labels: all samples that have them are selected.
 
     Raises
     ------
     AxesError
-        If the image lacks an axis.
+        If the image lacks an axis, or an axis is named beside a coordinate along it.
     LookupError
         If there is no such index or label.
     """
     sizes = image.sizes
+    coords = image.coordinates()
+    indexers = _by_axis(indexers, sizes, coords)
     if unknown := [a for a in indexers if a not in sizes]:
         raise AxesError(f"partition names the axis {unknown[0]!r}, but the image has {spell(tuple(sizes))!r}")
-    coords = image.coordinates()
     keys = {str(a): _positions(str(a), key, sizes[str(a)], coords.get(str(a))) for a, key in indexers.items()}
     variables = {
         n: replace(v, pixels=v.pixels.select([_kept(keys.get(a, slice(None))) for a in v.axes]))
@@ -48,6 +50,38 @@ def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[
         explicit[name] = Coordinate(tuple(map(str, c.dims)), np.asarray(picked.values), dict(c.attrs))
     dropped = {a: 0 for a, key in keys.items() if isinstance(key, int)}
     return replace(image, variables=variables, coords=explicit), dropped
+
+
+def _by_axis(indexers: Mapping[Hashable, Any], sizes: Mapping[str, int], coords: Mapping[str, xr.Variable]
+             ) -> dict[Hashable, Any]:  # fmt: skip
+    """Return the indexers with those of coordinates replaced by the positions along their axes."""
+    beside = [n for n in indexers if n not in sizes and n in coords and coords[str(n)].ndim == 1]
+    masks: dict[Hashable, np.ndarray] = {}
+    for name in beside:
+        axis = coords[str(name)].dims[0]
+        if axis in indexers:
+            raise AxesError(f"partition names the axis {axis!r} and {name!r}, which lies along it: give one of them")
+        found = _having(str(name), indexers[name], coords[str(name)].values)
+        masks[axis] = masks.get(axis, True) & found
+        if not masks[axis].any():
+            raise KeyError(
+                f"partition: no sample along {axis!r} has {', '.join(f'{n}={indexers[n]!r}' for n in beside)}"
+            )
+    kept = {a: key for a, key in indexers.items() if a not in beside}
+    return kept | {a: np.flatnonzero(mask).tolist() for a, mask in masks.items()}
+
+
+def _having(name: str, key: Any, values: np.ndarray) -> np.ndarray:
+    """Return which samples have one of the labels in `key`."""
+    if isinstance(key, slice):
+        raise TypeError(f"partition of {name!r}: expected a label or a list of labels, got {key!r}")
+    mask = np.zeros(len(values), bool)
+    for label in key if isinstance(key, (list, tuple, range, np.ndarray)) else [key]:
+        if not (same := values == label).any():
+            shown = ", ".join(dict.fromkeys(map(str, values[:1000].tolist())))[:200]
+            raise KeyError(f"partition of {name!r}: no label {label!r}; there are {shown}")
+        mask |= same
+    return mask
 
 
 def _kept(key: Any) -> Any:
@@ -64,7 +98,8 @@ def _positions(axis: str, key: Any, n: int, coord: xr.Variable | None) -> int | 
             return int(label) % n
         if coord is None:
             raise KeyError(
-                f"partition of {axis!r}: there is no label {label!r}, the axis has no coordinate; use an index"
+                f"partition of {axis!r}: there is no label {label!r}, the axis has no coordinate of its own; use an "
+                "index, or the name of another coordinate along it"
             )
         values = coord.values
         if isinstance(label, (float, np.floating)) and values.dtype.kind in "iuf":
