@@ -569,14 +569,14 @@ def test_errors_of_the_data_are_theirs(tmp_path):
 
 
 def test_bigtiff_when_needed():
-    from intake_img.formats.tif.write import _plan
+    from intake_img.formats.tif.plan import plan_of
     from intake_img.model.image import Image, Variable
     from intake_img.model.pixels import Pixels
 
     def plan(shape, **options):
         image = Image({"image": Variable(Pixels.of(np.broadcast_to(np.uint16(0), shape)), tuple("zyx"))})
         given = {"tile": None, "codec": 1, "rgb": None, "bigtiff": None, "pyramid": False, **options}
-        return _plan(image, "a.tif", **given)
+        return plan_of(image, "a.tif", **given)
 
     assert (plan((500, 1024, 1024)).kind, plan((500, 1024, 1024)).bigtiff) == ("imagej", False)
     assert (plan((2100, 1024, 1024)).kind, plan((2100, 1024, 1024)).bigtiff) == ("shaped", True)

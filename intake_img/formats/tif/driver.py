@@ -17,8 +17,9 @@ from intake_img.formats.source import ImageSource, check_level
 from intake_img.formats.tif.file import Scene, TiffHandle
 from intake_img.formats.tif.levels import factors
 from intake_img.formats.tif.parser import open_tiff
+from intake_img.formats.tif.plan import MINISWHITE
 from intake_img.formats.tif.read import read_layout
-from intake_img.formats.tif.write import MINISWHITE, write_tiff
+from intake_img.formats.tif.write import write_tiff
 from intake_img.model.axes import CANONICAL
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import spacing_of
