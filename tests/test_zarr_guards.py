@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import uuid
 import zipfile
 
+import fsspec
 import numpy as np
 import pytest
 import zarr
@@ -128,6 +130,36 @@ def test_metadata_have_a_limit_and_are_regular_files(tmp_path):
     os.mkfifo(f"{path}/0/zarr.json")
     with pytest.raises(FormatError, match="a named pipe"):
         imload(path)
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_metadata_of_remote_stores_have_the_limit_too(tmp_path, monkeypatch, fmt):
+    fs, root = fsspec.filesystem("memory"), f"/limits-{uuid.uuid4()}"
+    fs.put(make(str(tmp_path / "a.zarr"), fmt), f"{root}/a.zarr", recursive=True)
+    np.testing.assert_array_equal(imload(f"memory:/{root}/a.zarr").image, A)
+    place = f"{root}/a.zarr/0/" + ("zarr.json" if fmt == 3 else ".zarray")
+    monkeypatch.setattr("intake_img.formats.omezarr.remote_store.METADATA_BYTES", 10000)
+    fs.pipe(place, fs.cat(place).ljust(10000))
+    np.testing.assert_array_equal(imload(f"memory:/{root}/a.zarr").image, A)
+    fs.pipe(place, fs.cat(place) + b" ")
+    with pytest.raises(FormatError, match="metadata of more than"):
+        imload(f"memory:/{root}/a.zarr")
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+@pytest.mark.parametrize("lazy", ["auto", None])
+def test_a_remote_array_that_is_created_anew_is_read_anew(tmp_path, fmt, lazy):
+    fs, root = fsspec.filesystem("memory"), f"/stamps-{uuid.uuid4()}"
+    path = make(str(tmp_path / "a.zarr"), fmt)
+    fs.put(path, f"{root}/a.zarr", recursive=True)
+    np.testing.assert_array_equal(imload(f"memory:/{root}/a.zarr", chunks=lazy).image, A)
+    for values in (A[:32, :48] + 7, (A / 3).astype("f4"), A[::-1].copy()):
+        replace_array(path, values, (32, 16))
+        fs.rm(f"{root}/a.zarr/0", recursive=True)
+        fs.put(f"{path}/0", f"{root}/a.zarr/0", recursive=True)  # the metadata of the root are left as they are
+        found = imload(f"memory:/{root}/a.zarr", chunks=lazy).image
+        np.testing.assert_array_equal(found, values)
+        assert found.dtype == values.dtype
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.tif", "a.npy", "a.bin"])

@@ -180,7 +180,8 @@ def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
 def _check_empty(driver: type[ImageSource], file: File) -> None:
     """Raise an error that says so if a file that could not be read is empty."""
     try:
-        empty = not file.head(1) if file.local else file.remote_info().get("size") == 0
+        about = {} if file.local else file.remote_info()
+        empty = not file.head(1) if file.local else about.get("size") == 0 and about.get("type") == "file"
     except (OSError, IntakeImgError):
         return
     if empty:

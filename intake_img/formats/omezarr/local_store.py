@@ -10,6 +10,7 @@ from typing import Any
 
 from zarr.storage import LocalStore
 
+from intake_img.formats.omezarr.store import is_document
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 
@@ -33,8 +34,7 @@ class GuardedStore(LocalStore):
         return GuardedStore(self.file, read_only=read_only)
 
     def _check(self, key: str) -> None:
-        metadata = key.rpartition("/")[2].startswith((".z", "zarr.json"))
-        (self.file / key).check(METADATA_BYTES if metadata else None)
+        (self.file / key).check(METADATA_BYTES if is_document(key) else None)
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
         self._check(key)

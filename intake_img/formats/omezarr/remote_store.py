@@ -15,7 +15,9 @@ from fsspec.implementations.zip import ZipFileSystem
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore
 
+from intake_img.formats.omezarr.store import is_document
 from intake_img.storage.files import File
+from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.remote import retried_async
 
 __all__ = ["RemoteStore", "RemoteZip"]
@@ -24,9 +26,14 @@ _KEPT = 2**27  # bytes of complete shards that are kept where there are no range
 
 
 class RemoteStore(FsspecStore):
-    """A store that asks again, and cuts ranges out of complete answers where a server ignores ranges."""
+    """A store that asks again, and cuts ranges out of complete answers where a server ignores ranges.
+
+    Of a metadata document no more than the limit is asked for.
+    """
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        if byte_range is None and is_document(key):
+            return await self._document(key, prototype)
         kept: OrderedDict[str, Any] = self.__dict__.setdefault("_kept", OrderedDict())
         whole = kept.get(key) if byte_range is not None else None
         if whole is None:
@@ -42,6 +49,12 @@ class RemoteStore(FsspecStore):
 
     async def get_partial_values(self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]) -> Any:
         return list(await asyncio.gather(*(self.get(key, prototype, byte_range) for key, byte_range in key_ranges)))
+
+    async def _document(self, key: str, prototype: Any) -> Any:
+        found = await self._asked(key, prototype, RangeByteRequest(0, METADATA_BYTES + 1))
+        if found is not None:
+            File(f"{self.path.rstrip('/')}/{key}").check_size(len(found), METADATA_BYTES)
+        return found
 
     async def _asked(self, key: str, prototype: Any, byte_range: Any) -> Any:
         place = f"{self.path.rstrip('/')}/{key}"

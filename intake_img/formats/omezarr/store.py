@@ -29,6 +29,7 @@ __all__ = [
     "METADATA_FILES",
     "Halved",
     "chunk_shape",
+    "is_document",
     "is_zip",
     "open_store",
     "read_array",
@@ -80,11 +81,16 @@ def open_store(file: File) -> tuple[Any, str]:
     return RemoteStore.from_url(file.path, storage_options=dict(file.storage_options), read_only=True), ""
 
 
+def is_document(key: str) -> bool:
+    """True for the key of a metadata document."""
+    return key.rpartition("/")[2] in METADATA_FILES
+
+
 def _zip_prefix(file: File) -> str:
     reader = file.open()
     try:
         with reader.stream() as stream, zipfile.ZipFile(stream) as archive:
-            documents = [i for i in archive.infolist() if i.filename.rpartition("/")[2] in METADATA_FILES]
+            documents = [i for i in archive.infolist() if is_document(i.filename)]
             for document in documents:
                 file.check_size(document.file_size, METADATA_BYTES, document.filename)
     finally:
