@@ -343,3 +343,18 @@ def test_foreground_of_a_float_mask():
     ds = image().assign(roi=labels.where(labels > 0), cells=labels)
     plans = [ds.img.patches(4, where=foreground(name, 0.7)).plan.start.tolist() for name in ("roi", "cells")]
     assert plans[0] == plans[1] != ds.img.patches(4).plan.start.tolist()
+
+
+@pytest.mark.parametrize("unit", ["pixel", "px", "voxels", "furlong", "s"])
+def test_units_that_do_not_convert_are_refused(unit):
+    coords = {a: (a, np.arange(8) * 1.0, {"units": "µm"}) for a in "yx"}
+    image = xr.Dataset({"image": (("c", "y", "x"), np.arange(128.0).reshape(2, 8, 8))}, coords=coords)
+    mask = xr.DataArray(np.ones((8, 8)), dims=("y", "x"), coords={a: (a, np.arange(8), {"units": unit}) for a in "yx"})
+    with pytest.raises(UnitsError, match=unit):
+        image.img.coloc.measure(mask=mask)
+    with pytest.raises(UnitsError, match=unit):
+        image.img.patches(4, mask=mask)
+    for attrs in ({}, {"units": "micron"}, {"units": ""}):
+        bare = mask.assign_coords({a: (a, np.arange(8) * 1.0, attrs) for a in "yx"})
+        assert image.img.coloc.measure(mask=bare, measures="n").n.item() == 64
+        assert len(image.img.patches(4, mask=bare)) == 4

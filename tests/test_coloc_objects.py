@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -151,3 +153,28 @@ def test_command(tmp_path, capsys):
     assert lines[-2].startswith("image,pair")
     assert cli.main(["coloc", path, "--pair", "g", "blue"]) == 1
     assert f"{path}: there is no channel 'blue'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chunks", [None, 4])
+@pytest.mark.parametrize("dtype", ["i2", "i8", "u2"])
+def test_numbers_below_0_are_no_objects_and_a_warning_names_them(chunks, dtype):
+    skimage = pytest.importorskip("skimage.measure")
+    values = np.zeros((9, 9), dtype)
+    values[1:4, 1:8], values[6:8, 2:5] = 3, 1
+    other = np.roll(values, 1, axis=1)
+    if dtype != "u2":
+        values[0], other[8] = -5, -1
+    one, two = (xr.DataArray(da.from_array(v, chunks=chunks or v.shape), dims=("y", "x")) for v in (values, other))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        regions = one.img.regionprops()
+        objects = xr.Dataset({"a": one, "b": two}).img.coloc.objects("a", "b")
+    assert regions["label"].tolist() == [r.label for r in skimage.regionprops(values)] == [1, 3]
+    assert regions["area"].tolist() == [6, 21]
+    assert objects[["label1", "label2", "size1", "size2"]].values.tolist() == [[1, 1, 6, 6], [3, 3, 21, 21]]
+    found = [str(w.message) for w in said if "below 0" in str(w.message)]
+    assert len(found) == (0 if dtype == "u2" else 3)
+    if found:
+        assert "labels holds numbers below 0 (-5)" in found[0]
+        assert "labels1" in found[1]
+        assert "labels2 holds numbers below 0 (-1)" in found[2]

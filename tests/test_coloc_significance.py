@@ -165,3 +165,13 @@ def test_blocks_in_a_file_give_the_same(noise, chunks, held, integer):
         xr.testing.assert_identical(whole, image(a, b, (1, *chunks)).img.coloc.significance(**options))
     finally:
         module.HELD = before
+
+
+@pytest.mark.parametrize(("coords", "units", "said"), [(True, None, "µm"), (True, "px", "px"), (False, None, "px")])
+def test_the_lag_carries_its_unit(coords, units, said):
+    rng = np.random.default_rng(0)
+    x = {"x": ("x", np.arange(30) * 0.5, {"units": "µm"})} if coords else {}
+    ds = xr.Dataset({"image": (("c", "y", "x"), rng.random((2, 5, 30)))}, coords=x)
+    lag = ds.img.coloc.ccf(units=units, limit=3).lag
+    assert lag.attrs["units"] == said
+    assert lag.values.max() == 3

@@ -365,3 +365,30 @@ def test_errors_say_what_to_do(options, error, text):
     options = dict(options)
     with pytest.raises(error, match=text):
         len(ds.img.patches(options.pop("size"), **options))
+
+
+def two_spacings(second, unit="µm", n=40):
+    def one(step, unit):
+        coords = {a: (a, np.arange(n) * step, {"units": unit, "spacing": step}) for a in "yx"}
+        return xr.DataArray(np.arange(n * n, dtype="u2").reshape(n, n), dims=("y", "x"), coords=coords)
+
+    return [one(0.5, "µm"), one(second, unit)]
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [("5 µm", {}), ({"y": "5000 nm", "x": 8}, {}), (5, {"units": "physical"}), (4, {"overlap": "1 µm"}),
+     (4, {"halo": "1 µm"}), (4, {"step": "2 µm"})],
+)  # fmt: skip
+def test_a_length_needs_one_spacing_of_all_sources(size, options):
+    with pytest.raises(ValueError, match=r"0\.25 µm along 'y', the first 0\.5 µm"):
+        intake_img.patches(two_spacings(0.25), size, **options)
+    with pytest.raises(ValueError, match=r"0\.25 µm along 'y', the first 0\.5 µm"):
+        intake_img.patches(two_spacings(250.0, "nm"), size, **options)
+    unknown = two_spacings(0.5)
+    unknown[1] = unknown[1].drop_vars("y")
+    with pytest.raises(ValueError, match="spacing unknown along 'y'"):
+        intake_img.patches(unknown, size, **options)
+    for same in (two_spacings(0.5), two_spacings(500.0, "nm")):
+        assert len(intake_img.patches(same, size, **options)) > 1
+    assert len(intake_img.patches(two_spacings(0.25), 10)) == 32

@@ -16,7 +16,7 @@ import xarray as xr
 from intake_img.accessor.variables import lazy
 from intake_img.errors import AxesError
 from intake_img.model.datasets import spacing_of
-from intake_img.model.units import convert, parse_unit
+from intake_img.model.units import convert, differ
 
 __all__ = ["aligned", "aligned_both", "in_unit_of", "inside"]
 
@@ -109,16 +109,16 @@ def _missing(names: tuple[str, str], one: xr.DataArray, two: xr.DataArray) -> np
 
 
 def in_unit_of(coord: xr.DataArray, reference: xr.DataArray) -> np.ndarray:
-    """Return the values of a coordinate in the unit of another; as they are where one of the units is unknown.
+    """Return the values of a coordinate in the unit of another; as they are where one of them states none.
 
     Raises
     ------
     UnitsError
-        If one is a length and the other a time.
+        If the units do not convert, such as a length and a time, or pixels and a length.
     """
     units = [str(c.attrs.get("units", "")) for c in (coord, reference)]
     values = coord.values
-    if units[0] == units[1] or values.dtype.kind not in "iuf" or not all(map(parse_unit, units)):
+    if values.dtype.kind not in "iuf" or not differ(*units):
         return values
     ratio = convert(1.0, *units)
     return values * ratio if ratio >= 1 else values / convert(1.0, *units[::-1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 
 __all__ = ["Keys", "axis_names", "choice", "data_type", "flag", "integer", "mapping", "named", "neighbourhood",
-           "number", "per_axis", "space"]  # fmt: skip
+           "number", "per_axis", "space", "warn_of_negative"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,16 @@ def per_axis(
             )
         return {a: check(f"{name}[{a!r}]", v) for a, v in zip(axes, value, strict=True)}
     return {a: check(name, value) for a in axes}
+
+
+def warn_of_negative(name: str, labels: np.ndarray) -> None:
+    """Warn of labels below 0, which are no regions and have no row in a table of them."""
+    found = np.unique(labels[labels < 0])
+    if len(found):
+        shown = ", ".join(map(str, found[-3:][::-1].tolist())) + (", ..." if len(found) > 3 else "")
+        warnings.warn(
+            f"{name} holds numbers below 0 ({shown}): as in scikit-image they belong to no region, and have no row; "
+            "give them numbers above 0 if they are regions",
+            UserWarning,
+            stacklevel=3,
+        )

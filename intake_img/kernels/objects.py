@@ -14,7 +14,7 @@ def count_objects(one: np.ndarray, two: np.ndarray, start: tuple[int, ...]) -> t
     Parameters
     ----------
     one, two : ndarray of integers, same shape
-        Labels; 0 is background.
+        Labels; 0 is background. What lies below 0 is counted by its number, too.
     start : tuple of int
         Index of the chunk's first voxel in the whole image.
 
@@ -25,7 +25,7 @@ def count_objects(one: np.ndarray, two: np.ndarray, start: tuple[int, ...]) -> t
     sums : ndarray of shape (K, 1 + ndim), int64
         Number of voxels, and sums of their indices along each axis.
     """
-    keep = (one > 0) | (two > 0)
+    keep = (one != 0) | (two != 0)
     places = np.nonzero(keep)
     pairs = np.stack([one[places], two[places]], axis=1).astype(np.int64)
     if not len(pairs):

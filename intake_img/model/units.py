@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from intake_img.errors import UnitsError
 
-__all__ = ["LENGTH", "NGFF_NAMES", "PIXEL", "TIME", "Quantity", "Unit", "canonical", "convert", "has_unit",
-           "known_spacing", "parse_unit", "power", "quantity", "stated", "symbol", "unit_or"]  # fmt: skip
+__all__ = ["LENGTH", "NGFF_NAMES", "PIXEL", "TIME", "Quantity", "Unit", "canonical", "convert", "differ",
+           "has_unit", "known_spacing", "parse_unit", "power", "quantity", "stated", "symbol", "unit_or"]  # fmt: skip
 
 PIXEL = "px"
 """Symbol of a length that is counted in pixels."""
@@ -169,6 +169,30 @@ def symbol(text: object) -> str | None:
     """
     word = str(text if text is not None else "").strip().strip("\0").lower()
     return PIXEL if word in _PIXELS else canonical(text)
+
+
+def differ(unit: object, other: object) -> bool:
+    """Return whether values in one unit have to be converted to be compared with values in another.
+
+    False where they are spellings of one unit, or where one is not stated.
+
+    Raises
+    ------
+    UnitsError
+        If they do not convert: pixels and lengths, lengths and times, a unit that is not known.
+
+    Examples
+    --------
+    >>> differ("micron", "µm"), differ("nm", "µm"), differ("", "µm")
+    (False, True, False)
+    """
+    one, two = symbol(unit), symbol(other)
+    if one is None or two is None or one == two:
+        return False
+    if PIXEL in (one, two):
+        raise UnitsError(f"{unit!r} and {other!r} do not convert: pixels have no length; give both the same unit")
+    convert(1.0, one, two)
+    return True
 
 
 def power(unit: str | None, exponent: int) -> str | None:

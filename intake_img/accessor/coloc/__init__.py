@@ -441,7 +441,8 @@ class Coloc:
         ----------
         labels1, labels2 : str or DataArray
             Label images, or names of variables of the Dataset. Where both have coordinates they are aligned by these;
-            objects outside of the other image are counted with all of their voxels.
+            objects outside of the other image are counted with all of their voxels. Only numbers above 0 are objects;
+            a warning names those below 0.
         max_distance : float, str or quantity, optional
             Objects that do not overlap are listed if their surfaces are within this distance; a bare number is in the
             common unit.

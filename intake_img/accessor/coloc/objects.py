@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned_both
-from intake_img.accessor.arguments import space
+from intake_img.accessor.arguments import space, warn_of_negative
 from intake_img.accessor.coloc.inputs import pixels_of
 from intake_img.accessor.lengths import common_unit, length, voxel_size
 from intake_img.errors import AxesError
@@ -58,6 +58,8 @@ def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_
         for k in np.ndindex(blocks[0].shape)
     ]
     keys, sums = kernel.add_counts(list(dask.compute(*tasks)))
+    for k, name in enumerate(("labels1", "labels2")):
+        warn_of_negative(name, keys[:, k])
     scale = np.array([voxel_size(one, a) for a in spatial])
     size1, centre1 = _sizes(keys[:, 0], sums, scale)
     size2, centre2 = _sizes(keys[:, 1], sums, scale)

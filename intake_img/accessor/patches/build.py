@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number, per_axis, space
-from intake_img.accessor.lengths import pixels
+from intake_img.accessor.lengths import common_unit, pixels, step_of, unit_of
 from intake_img.accessor.patches.core import Patches
 from intake_img.accessor.patches.filters import as_filter
 from intake_img.accessor.patches.reading import MODES, Padding
@@ -19,7 +20,9 @@ from intake_img.accessor.patches.table import centers_of, places_of, read_table
 from intake_img.accessor.variables import spatial_axes
 from intake_img.errors import AxesError
 from intake_img.kernels.tiling import EDGES
-from intake_img.model.axes import spell
+from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.datasets import spacing_of
+from intake_img.model.units import PIXEL, convert, differ, has_unit, quantity
 
 __all__ = ["patches"]
 
@@ -139,6 +142,8 @@ def patches(
     choice("sample", sample, SAMPLES)
     lengths = _size(size, first, units)
     axes = tuple(str(d) for d in first.dims if d in lengths)
+    physical = [a for a in axes if any(_is_physical(v, a, units) for v in (size, step, overlap, halo))]
+    _one_spacing([ds[checked(ds, variables)[0]] for ds in datasets], physical)
     iterated = _over(over, first, axes)
     made = make_sources(datasets, {a: lengths[a] for a in axes}, iterated, variables, paired, coarser)
     margin = pixels("halo", _by_name(halo, axes), first, axes, units=units, absent=0, whole=True)
@@ -180,6 +185,35 @@ def patches(
     for f in found.where:
         found._layer(f.variable)
     return found
+
+
+def _is_physical(value: Any, axis: str, units: str) -> bool:
+    """Whether a length along an axis is not in pixels."""
+    if isinstance(value, Mapping):
+        value = value.get(axis)
+    given = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
+    return any(quantity(v).unit != PIXEL if has_unit(v) else units == "physical" and v not in (0, -1) for v in given)
+
+
+def _one_spacing(images: Sequence[xr.DataArray], axes: Sequence[str]) -> None:
+    """Refuse sources in which a physical length is not the same number of pixels."""
+    first = images[0]
+    for k, other in enumerate(images[1:], 1):
+        for axis in [a for a in axes if a in other.dims]:
+            known = axis in other.coords and spacing_of(other[axis]) is not None
+            expected = step_of(first, axis)
+            own = step_of(other, axis) if known else None
+            to = common_unit(first) if axis in SPATIAL else unit_of(first, axis)
+            unit = common_unit(other) if axis in SPATIAL else unit_of(other, axis)
+            if own is not None and differ(unit, to):
+                own = convert(own, str(unit), str(to))
+            if own is None or not math.isclose(own, expected, rel_tol=1e-6):
+                found = "unknown" if own is None else f"{own:.7g} {to or ''}".rstrip()
+                raise ValueError(
+                    f"source {k} has the spacing {found} along {axis!r}, the first {expected:.7g} {to or ''}".rstrip()
+                    + ": a length is not the same number of pixels in both; give lengths in pixels, or bring the "
+                    "sources to one spacing first (ds.img.rescale(spacing=...))"
+                )
 
 
 def _size(size: Any, array: xr.DataArray, units: str) -> dict[str, int]:

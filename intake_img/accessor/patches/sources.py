@@ -22,7 +22,7 @@ from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL, spell
 from intake_img.model.datasets import FILE_ATTRS, spacing_of
 from intake_img.model.pixels import Pixels
-from intake_img.model.units import convert, parse_unit
+from intake_img.model.units import convert, differ
 
 __all__ = ["Fit", "Layer", "Source", "as_datasets", "checked", "make_sources"]
 
@@ -357,7 +357,7 @@ def _alignment(name: str, array: xr.DataArray, reference: xr.DataArray, axis: st
             f"aligned by coordinates, but {axis!r} of {lacks!r} has no evenly spaced one"
         )
     (origin, step, unit), (ref_origin, ref_step, ref_unit) = own, ref
-    if unit != ref_unit and parse_unit(unit) and parse_unit(ref_unit):
+    if differ(unit, ref_unit):
         origin, step = convert(origin, unit, ref_unit), convert(step, unit, ref_unit)
     scale = ref_step / step
     shift = (ref_origin - ref_step / 2 - origin) / step + 0.5

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned
-from intake_img.accessor.arguments import choice, flag, integer, neighbourhood
+from intake_img.accessor.arguments import choice, flag, integer, neighbourhood, warn_of_negative
 from intake_img.accessor.lengths import common_unit, step_of, unit_of
 from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.processing.geometry import _skimage
@@ -82,6 +82,7 @@ class Measures:
         ----------
         labels : str or DataArray, optional
             The label image: by default the DataArray itself, or the one variable of a Dataset whose kind is ``labels``.
+            As in scikit-image only numbers above 0 are regions; numbers below 0 have no row, and a warning names them.
         intensity : str, DataArray or False, optional
             The image whose values are measured: by default the image of the Dataset, if its axes include those of the
             labels; False for none. Each of its channels has rows of its own. It is aligned with the labels by
@@ -297,6 +298,7 @@ def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]
         start = tuple(int(s[i]) for s, i in zip(starts, k, strict=True))
         tasks.append(job(blocks[k], None if pictures is None else pictures[k], start, labels.shape))
     found = dask.compute(*tasks)
+    warn_of_negative("labels", np.concatenate([f[2] for f in found]) if found else np.empty(0))
     boxes = labelling.merge_extents([f[0] for f in found])
     seen: dict[int, int] = {}
     for f in found:
@@ -364,8 +366,9 @@ class _Measure:
                 raise ValueError(f"properties: {name!r} needs intensity=")
 
     def chunk(self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...],
-              shape: tuple[int, ...]) -> tuple[dict[int, tuple[slice, ...]], dict[int, dict[str, Any]]]:  # fmt: skip
-        """Return the bounding boxes of all labels of a chunk, and rows for those that no cut touches."""
+              shape: tuple[int, ...]
+              ) -> tuple[dict[int, tuple[slice, ...]], dict[int, dict[str, Any]], np.ndarray]:  # fmt: skip
+        """Return the bounding boxes of all labels of a chunk, rows of those that no cut touches, numbers below 0."""
         from scipy import ndimage
 
         values, index = np.unique(labels, return_inverse=True)
@@ -381,7 +384,7 @@ class _Measure:
                    for b, s, e, n in zip(box, start, stops, shape, strict=True))
         ]  # fmt: skip
         kept = np.where(np.isin(labels, inside), labels, 0)
-        return boxes, self.rows(kept, image, start) if inside else {}
+        return boxes, self.rows(kept, image, start) if inside else {}, values[values < 0]
 
     def cut(self, labels: np.ndarray, image: np.ndarray | None, boxes: Mapping[int, tuple[slice, ...]],
             around: tuple[slice, ...]) -> dict[int, dict[str, Any]]:  # fmt: skip
