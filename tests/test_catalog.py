@@ -35,7 +35,7 @@ from intake_img.catalog.scan import sentence
 from intake_img.catalog.template import Parameter, fill
 from intake_img.doors.cli import main
 from intake_img.errors import AxesError, CatalogError, TargetExistsError
-from intake_img.formats.source import _escaped
+from intake_img.formats.source import jinja_escaped
 from intake_img.storage.files import File
 
 CATALOGS = Path(__file__).resolve().parent.parent / "catalogs"
@@ -623,8 +623,8 @@ def test_nothing_is_opened_before_it_is_used(days, watched):
 def test_what_is_escaped_comes_back_in_both_templates(text):
     import jinja2
 
-    assert fill(_escaped(text), {}) == text
-    assert jinja2.Environment().from_string(_escaped(text)).render() == text
+    assert fill(jinja_escaped(text), {}) == text
+    assert jinja2.Environment().from_string(jinja_escaped(text)).render() == text
 
 
 @settings(max_examples=200)

@@ -17,7 +17,7 @@ from intake_img.catalog.scan import Scan, sentence
 from intake_img.catalog.template import fill
 from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
-from intake_img.formats.source import ImageSource, _driver_name, _escaped
+from intake_img.formats.source import ImageSource, driver_name, jinja_escaped
 from intake_img.model.record import plain
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
@@ -162,10 +162,10 @@ def _entry(source: Any, folder: File, facts: Mapping[str, Any] | None) -> dict[s
     metadata = arguments.pop("metadata", None) or {}
     uri = arguments.pop("uri")
     if isinstance(uri, list):
-        arguments = {"uri": [_relative(u, folder) for u in uri], **_escaped(plain(arguments, strict=True))}
+        arguments = {"uri": [_relative(u, folder) for u in uri], **jinja_escaped(plain(arguments, strict=True))}
     else:
         pattern = isinstance(source, FilePatternSource)
-        arguments = {"uri": _relative(uri, folder, pattern), **_escaped(plain(arguments, strict=True))}
+        arguments = {"uri": _relative(uri, folder, pattern), **jinja_escaped(plain(arguments, strict=True))}
     cls: Any = type(source)
     entry: dict[str, Any] = {"driver": _driver(cls)}
     if source.description:
@@ -180,22 +180,22 @@ def _entry(source: Any, folder: File, facts: Mapping[str, Any] | None) -> dict[s
 
 @cache
 def _driver(cls: Any) -> str:
-    return _driver_name(cls)
+    return driver_name(cls)
 
 
 def _relative(uri: str, folder: File, pattern: bool = False) -> str:
     """Return a path as seen from the catalog's folder, if it is below it or near; else as it is."""
     if pattern and re.search(r"[{}*?\[]", folder.path):  # in a pattern, the folder's name would not stand for itself
-        return str(_escaped(uri))
+        return str(jinja_escaped(uri))
     if "://" in uri or not folder.local:
         beginning = folder.path.rstrip("/") + "/"
         if not folder.local and uri.startswith(beginning):
-            return f"{_HERE}/{_escaped(uri[len(beginning) :])}"
-        return str(_escaped(uri))
+            return f"{_HERE}/{jinja_escaped(uri[len(beginning) :])}"
+        return str(jinja_escaped(uri))
     relative = os.path.relpath(uri, folder.path).replace(os.sep, "/")
     if relative.startswith("../../../"):
-        return str(_escaped(uri))
-    return f"{_HERE}/{_escaped(relative)}"
+        return str(jinja_escaped(uri))
+    return f"{_HERE}/{jinja_escaped(relative)}"
 
 
 # text

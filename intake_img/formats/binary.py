@@ -168,7 +168,7 @@ class BinarySource(ImageSource):
     @classmethod
     def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:
         v = image.only
-        conf = {"shape": list(v.pixels.shape), "dtype": _thunder_dtype(v.pixels.dtype), "axes": list(v.axes),
+        conf = {"shape": list(v.pixels.shape), "dtype": thunder_dtype(v.pixels.dtype), "axes": list(v.axes),
                 "record": image.record()}  # fmt: skip
         return {f"{name}.json": json.dumps(conf, indent=2).encode()}
 
@@ -197,7 +197,7 @@ class BinarySource(ImageSource):
                     progress(plane.nbytes)
 
 
-def _thunder_dtype(dtype: np.dtype) -> str:
+def thunder_dtype(dtype: np.dtype) -> str:
     return dtype.name if dtype.isnative else dtype.str
 
 

@@ -639,9 +639,9 @@ class ImageSource(DataSource):
         arguments = self.arguments()
         metadata = arguments.pop("metadata", None) or {}
         entry = {
-            "driver": _driver_name(type(self)),
+            "driver": driver_name(type(self)),
             "description": self.description or "",
-            "args": _escaped(plain(arguments, strict=True)),
+            "args": jinja_escaped(plain(arguments, strict=True)),
             "metadata": plain(metadata, strict=True),
         }
         return {"sources": {self.name: entry}}
@@ -720,7 +720,7 @@ def _rebuilt(cls: type[ImageSource], arguments: dict[str, Any], extra: dict[str,
     return source
 
 
-def _driver_name(cls: type[ImageSource]) -> str:
+def driver_name(cls: type[ImageSource]) -> str:
     """The name under which a catalog finds the driver: that of its entry point, or else its dotted path."""
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         if point.value == f"{cls.__module__}:{cls.__qualname__}":
@@ -728,14 +728,14 @@ def _driver_name(cls: type[ImageSource]) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _escaped(value: Any) -> Any:
+def jinja_escaped(value: Any) -> Any:
     """Quote what Jinja, which Intake runs over every text, would take for a template, or for ends of lines."""
     if isinstance(value, str):
         names = {"\r": r"\r", "\n": r"\n"}
         return re.sub(r"\{[{%#]|\{(?=\r|\n\Z)|\r|\n\Z", lambda m: "{{ '" + names.get(m[0], m[0]) + "' }}", value)
     if isinstance(value, dict):
-        return {k: _escaped(v) for k, v in value.items()}
-    return [_escaped(v) for v in value] if isinstance(value, list) else value
+        return {k: jinja_escaped(v) for k, v in value.items()}
+    return [jinja_escaped(v) for v in value] if isinstance(value, list) else value
 
 
 def check_level(level: int, levels: int, file: object) -> int:

@@ -15,7 +15,7 @@ from intake_img.accessor.patches.core import Patches
 from intake_img.accessor.patches.filters import as_filter
 from intake_img.accessor.patches.reading import MODES, Padding
 from intake_img.accessor.patches.sampling import SAMPLES, Law
-from intake_img.accessor.patches.sources import Layer, Source, _aligned, as_datasets, checked, make_sources
+from intake_img.accessor.patches.sources import Layer, Source, aligned_layer, as_datasets, checked, make_sources
 from intake_img.accessor.patches.table import centers_of, places_of, read_table
 from intake_img.accessor.variables import spatial_axes
 from intake_img.errors import AxesError
@@ -338,7 +338,7 @@ def _layers(what: str, value: Any, datasets: Sequence[xr.Dataset], sources: Sequ
             array = xr.DataArray(one, dims=axes)
         elif not isinstance(one, xr.DataArray):
             raise TypeError(f"{what} is {type(one).__name__}: expected the name of a variable, a DataArray or an array")
-        found.append(_aligned(what, array, reference, size, over, centred=False, cover=False))
+        found.append(aligned_layer(what, array, reference, size, over, centred=False, cover=False))
     return tuple(found)
 
 

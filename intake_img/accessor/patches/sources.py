@@ -274,12 +274,12 @@ def make_sources(datasets: Sequence[xr.Dataset], size: Mapping[str, int], over: 
             for own, array in _arrays(name, _of_source(other, k, len(datasets), f"paired[{name!r}]")):
                 if own in layers:
                     raise ValueError(f"paired={name!r}: the source has a variable of this name; choose another")
-                layers[own] = _aligned(own, array, reference, size, over, centred=False)
+                layers[own] = aligned_layer(own, array, reference, size, over, centred=False)
         for level, other in enumerate(levels or (), 1):
             coarse = _dataset(_of_source(other, k, len(datasets), "levels"))
             for n in [n for n in names if n in coarse.data_vars] or checked(coarse, None)[:1]:
                 own = f"{n}_level{level}"
-                layers[own] = _aligned(own, coarse[n], reference, size, over, centred=True)
+                layers[own] = aligned_layer(own, coarse[n], reference, size, over, centred=True)
         sources.append(Source(k, layers, ds.drop_vars(list(ds.data_vars)), ds))
     return _alike(sources)
 
@@ -313,7 +313,7 @@ def _layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mappin
     return Layer(name, pixels_of(array.variable), dims, fits, kept, {}, dict(array.attrs), {})
 
 
-def _aligned(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str],
+def aligned_layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str],
              centred: bool, cover: bool = True) -> Layer:  # fmt: skip
     """Return the layer of a variable on another grid; along axes that are iterated over it must cover the reference, or
     (`cover` False) is 0 elsewhere.

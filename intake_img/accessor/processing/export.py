@@ -152,12 +152,12 @@ class Exports:
         FileExistsError, CannotWriteError
             See `to_tif`.
         """
-        from intake_img.formats.binary import BinarySource, _thunder_dtype
+        from intake_img.formats.binary import BinarySource, thunder_dtype
 
         series = _Series.of(self._obj)
         pixels = series.variable.pixels
         shape = [n for a, n in zip(series.variable.axes, pixels.shape, strict=True) if a in series.kept]
-        conf = json.dumps({"shape": shape, "dtype": _thunder_dtype(pixels.dtype)}, indent=2)
+        conf = json.dumps({"shape": shape, "dtype": thunder_dtype(pixels.dtype)}, indent=2)
         beside = {"conf.json": conf.encode(), "SUCCESS": b""}
         return _write(series, _Format(BinarySource, ".bin", {}, beside), _folder(path, storage_options), prefix,
                       overwrite, progress)  # fmt: skip

@@ -307,7 +307,7 @@ class Filters:
                 "sigma", sigma, array, axes, units="pixel", absent=0.0, whole=False)  # fmt: skip
             func = partial(kernels.threshold_local, method=method, size=[sizes[a] for a in axes],
                            sigma=[sigmas[a] for a in axes], offset=float(offset))  # fmt: skip
-            return func, _gaussian_depth(sigmas) if method == "gaussian" else {a: _window(sizes[a], 0) for a in axes}
+            return func, _gaussian_depth(sigmas) if method == "gaussian" else {a: window_of(sizes[a], 0) for a in axes}
 
         dtype = {np.dtype("f4"): np.dtype("f4")}
         return _filtered(self._obj, "threshold_local", build, mode, cval, named(dims, "block_size", block_size),
@@ -317,7 +317,7 @@ class Filters:
 # how far filters look
 
 
-def _window(size: int, origin: int) -> tuple[int, int]:
+def window_of(size: int, origin: int) -> tuple[int, int]:
     """How far a window reaches before and after a pixel; as scipy places it."""
     before = size // 2 + origin
     return before, size - 1 - before
@@ -372,8 +372,8 @@ def _windowed(obj: Any, name: str, size: Any, footprint: Any, mode: str, cval: f
         if name in TWICE:  # and the window mirrored
             return func, {a: (sizes[a] - 1, sizes[a] - 1) for a in axes}
         if name == "grey_dilation":
-            return func, {a: _window(sizes[a], origins[a])[::-1] for a in axes}
-        return func, {a: _window(sizes[a], origins[a]) for a in axes}
+            return func, {a: window_of(sizes[a], origins[a])[::-1] for a in axes}
+        return func, {a: window_of(sizes[a], origins[a]) for a in axes}
 
     return _filtered(obj, name, build, mode, cval, named(dims, "size", size), output_dtype)
 
@@ -409,7 +409,7 @@ def _weighted(
             if not 0 <= sizes[a] // 2 + o < sizes[a]:
                 raise ValueError(f"origin={origin!r} moves weights of size {sizes[a]} along {a!r} beyond their pixel")
         func = _call(name, weights=kernel, origin=[origins[a] for a in axes])
-        return func, {a: _window(sizes[a], placed[a]) for a in axes}
+        return func, {a: window_of(sizes[a], placed[a]) for a in axes}
 
     return _filtered(obj, name, build, mode, cval, dims, output_dtype)
 

@@ -117,7 +117,7 @@ class Maps:
         request = _Request(func, fn_kwargs, by, missing, core, keep_unit_dims, chunks, depth, boundary, units,
                            blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
                            with_keys)  # fmt: skip
-        found = _checked_output(self._obj, output, overwrite, images(self._obj))
+        found = checked_output(self._obj, output, overwrite, images(self._obj))
         results = {output or name: _mapped(array, request) for name, array in found.items()}
         result = _assembled(self._obj, results, request, output)
         if scale_factors is None:
@@ -164,7 +164,7 @@ class _Request:
         return {"mode": "constant", "constant_values": self.boundary}
 
 
-def _checked_output(
+def checked_output(
     obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]
 ) -> dict[str, xr.DataArray]:
     """Return the images to process: all, or the one that makes the variable `output`."""

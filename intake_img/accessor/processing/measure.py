@@ -14,9 +14,9 @@ import xarray as xr
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, flag, integer, neighbourhood, warn_of_negative
 from intake_img.accessor.lengths import common_unit, step_of, unit_of
+from intake_img.accessor.processing.checks import skimage_for
 from intake_img.accessor.processing.engine import new_array
-from intake_img.accessor.processing.geometry import _skimage
-from intake_img.accessor.processing.mapping import _checked_output
+from intake_img.accessor.processing.mapping import checked_output
 from intake_img.accessor.processing.region_units import column_units
 from intake_img.accessor.progress import bar
 from intake_img.accessor.variables import images, joined, lazy, with_data
@@ -66,7 +66,7 @@ class Measures:
             raise TypeError(f"output={output!r}: expected the name of a variable")
         if isinstance(self._obj, xr.DataArray):
             return _labelled(self._obj, connectivity, dims).rename(output)
-        found = _checked_output(self._obj, output, overwrite, images(self._obj))
+        found = checked_output(self._obj, output, overwrite, images(self._obj))
         array = next(iter(found.values()))
         return joined(self._obj, {output: _labelled(array, connectivity, dims).rename(output)})
 
@@ -111,7 +111,7 @@ class Measures:
         """
         import pandas as pd
 
-        _skimage("regionprops")
+        skimage_for("regionprops")
         choice("progress", progress, (None, True, False))
         label_array, image = _pair(self._obj, labels, intensity)
         usual = ("label", "area", "bbox", "centroid")

@@ -5,7 +5,6 @@ By default they act on the batch axes: ``i``, ``t`` and any further axis that is
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis, space
-from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.differences import difference
+from intake_img.accessor.processing.folding import folded
+from intake_img.accessor.processing.promotion import wider
 from intake_img.accessor.progress import computed, counted
 from intake_img.accessor.variables import (
     batch_axes,
@@ -27,14 +27,14 @@ from intake_img.accessor.variables import (
     with_data,
 )
 from intake_img.errors import AxesError
-from intake_img.kernels.difference import checked_difference, checked_sum
+from intake_img.kernels.difference import checked_sum
 from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
 
 if TYPE_CHECKING:
-    import dask.array
+    pass
 
-__all__ = ["Reductions", "promoted"]
+__all__ = ["Reductions"]
 
 
 class Reductions:
@@ -121,7 +121,7 @@ class Reductions:
         flag("keepdims", keepdims)
         dtype = None if dtype is None else data_type("dtype", dtype)
         return each_image(
-            self._obj, lambda array: _folded(array, func, reduced(array, dim), associative, keepdims, dtype)
+            self._obj, lambda array: folded(array, func, reduced(array, dim), associative, keepdims, dtype)
         )
 
     def filter(
@@ -142,7 +142,7 @@ class Reductions:
             Show a progress bar; by default only in a terminal, for work of more than a second.
         """
         _callable(func)
-        axis = _one_axis(self._first, dim)
+        axis = one_axis(self._first, dim)
         every = _each(self._first, (axis,), progress, "filtering")
         passed = np.fromiter((_verdict(func(image)) for _, image in every), bool)
         return self._obj.isel({axis: np.flatnonzero(passed)})
@@ -184,7 +184,7 @@ class Reductions:
         dim : str, optional
             The axis along which images lie; needed if there are several batch axes.
         """
-        axis = _one_axis(self._first, dim)
+        axis = one_axis(self._first, dim)
         n = self._first.sizes[axis]
         wanted = integer("nsamples", nsamples, 1)
         flag("replace", replace)
@@ -228,7 +228,7 @@ class Reductions:
             On computing, if int64 cannot hold a difference of integers of 64 bits; or at once, if `val` is an integer
             that neither int64 nor uint64 holds.
         """
-        return each_image(self._obj, lambda array: _difference(array, val))
+        return each_image(self._obj, lambda array: difference(array, val))
 
     def max_projection(self, dim: str | int = "z") -> Any:
         """Return the maximum along an axis of the image, by name or (as in thunder) by its number within an image."""
@@ -263,48 +263,13 @@ class Reductions:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _numbered(array, dim)
-            wide = _wider(array.dtype)
+            wide = wider(array.dtype)
             data, at = lazy(array), array.get_axis_num(axis)
             high, low = data.max(axis=at).astype(wide), data.min(axis=at).astype(wide)
             total: Any = da.map_blocks(checked_sum, high, low, dtype=wide, meta=high._meta)
             return with_data(array, total, [d for d in map(str, array.dims) if d != axis])
 
         return each_image(self._obj, change)
-
-
-def promoted(dtype: np.dtype, val: Any) -> np.dtype:
-    """Return the dtype in which the difference of such an array and `val` does not wrap.
-
-    Examples
-    --------
-    >>> promoted(np.dtype("u1"), 300), promoted(np.dtype("u1"), 1e5), promoted(np.dtype("f4"), 1.5)
-    (dtype('int16'), dtype('float64'), dtype('float32'))
-    """
-    if dtype.kind == "b":
-        dtype = np.dtype("i1")
-    if isinstance(val, (int, np.integer)) and not isinstance(val, (bool, np.bool_)):
-        if dtype.kind not in "iu":
-            return dtype
-        least = np.min_scalar_type(-abs(int(val)) if val else 0)
-        other = np.result_type(least, np.int8)
-    elif isinstance(val, float) and not isinstance(val, np.floating):
-        return dtype if dtype.kind in "fc" else np.dtype("f8")
-    else:
-        other = np.asarray(val).dtype if not hasattr(val, "dtype") else val.dtype
-        if other.kind == "u" and dtype.kind in "iu":
-            other = _signed(other)
-    return np.result_type(_wider(dtype) if dtype.kind == "i" else _signed(dtype), other)
-
-
-def _signed(dtype: np.dtype) -> np.dtype:
-    return np.result_type(dtype, np.int8) if dtype.kind == "u" else dtype
-
-
-def _wider(dtype: np.dtype) -> np.dtype:
-    """The next wider integer of the same kind; floats and 64 bits stay."""
-    if dtype.kind == "b":
-        return np.dtype("u1")
-    return np.dtype(f"{dtype.kind}{min(8, 2 * dtype.itemsize)}") if dtype.kind in "iu" else dtype
 
 
 def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | None, **options: Any) -> Any:
@@ -343,7 +308,7 @@ def _numbered(array: xr.DataArray, dim: Any) -> str:
     return str(dim)
 
 
-def _one_axis(array: xr.DataArray, dim: str | None) -> str:
+def one_axis(array: xr.DataArray, dim: str | None) -> str:
     axes = reduced(array, dim)
     if len(axes) != 1:
         raise AxesError(f"the images lie along {', '.join(map(repr, axes))}: name one with dim=")
@@ -393,124 +358,4 @@ def _respaced(picked: Any, old: Any, factors: Mapping[str, int]) -> Any:
     return picked.assign_coords(changed)
 
 
-def _difference(array: xr.DataArray, val: Any) -> xr.DataArray:
-    import dask.array as da
-
-    dims = tuple(map(str, array.dims))
-    if isinstance(val, xr.DataArray):
-        if missing := [d for d in val.dims if d not in dims]:
-            raise AxesError(f"val has the axis {missing[0]!r}, which the image, with axes {spell(dims)!r}, has not")
-        val = aligned("val", val, array, cover=True)
-        other: Any = lazy(val.transpose(*[d for d in dims if d in val.dims]))
-        other = other[tuple(slice(None) if d in val.dims else None for d in dims)]
-    elif np.ndim(val):
-        other = val if hasattr(val, "dask") else np.asarray(val)
-        shape = tuple(array.sizes[d] for d in image_axes(array))
-        if other.shape != shape:
-            raise ValueError(
-                f"val has shape {other.shape}: expected that of one image, {shape} ({spell(image_axes(array))})"
-            )
-        other = other[tuple(slice(None) if d in image_axes(array) else None for d in dims)]
-    else:
-        other = val.item() if isinstance(val, np.ndarray) else val
-        if isinstance(other, (str, bytes)) or other is None or not np.isscalar(other):
-            raise TypeError(f"val={val!r} ({type(val).__name__}): expected a number, an array or a DataArray")
-    data = lazy(array)
-    if array.dtype.kind in "biu" and (wide := _as_integer(other)) is not None and _widest(array.dtype, wide):
-        if np.ndim(wide):
-            cut = {k: c for k, c in enumerate(data.chunks) if wide.shape[k] != 1}
-            wide = da.asarray(wide).rechunk(cut)
-        made: Any = da.map_blocks(checked_difference, data, wide, dtype=np.int64, meta=data._meta.astype(np.int64))
-        return with_data(array, made)
-    dtype = promoted(array.dtype, other)
-    if dtype.kind == "O":
-        raise TypeError(f"val has dtype {np.asarray(val).dtype}: expected numbers")
-    other = other.astype(dtype) if hasattr(other, "astype") else dtype.type(other)
-    return with_data(array, da.subtract(data, other, dtype=dtype))
-
-
-def _as_integer(val: Any) -> Any:
-    """Return a number or array of integers with its dtype; None if it is of another kind."""
-    if hasattr(val, "dtype"):
-        return val if val.dtype.kind in "biu" else None
-    if not isinstance(val, int) or isinstance(val, bool):
-        return None
-    if not -(2**63) <= val < 2**64:
-        raise OverflowError(f"val={val}: expected an integer that int64 or uint64 holds")
-    return np.uint64(val) if val >= 2**63 else np.int64(val)
-
-
-def _widest(dtype: np.dtype, val: Any) -> bool:
-    """Whether a difference may need more than 64 bits."""
-    if dtype.itemsize == 8 or np.ndim(val):
-        return max(dtype.itemsize, val.dtype.itemsize) == 8
-    return abs(int(val)) >= 2**62
-
-
 # folding
-
-
-def _folded(
-    array: xr.DataArray, func: Any, axes: Sequence[str], associative: bool, keepdims: bool, dtype: Any
-) -> xr.DataArray:
-    rest = [d for d in map(str, array.dims) if d not in axes]
-    data = lazy(array.transpose(*axes, *rest))
-    if not math.prod(data.shape[: len(axes)]):
-        raise ValueError(f"reduce: there is no image along {spell(tuple(axes))!r}")
-    ufunc = isinstance(func, np.ufunc)
-    if ufunc and dtype is None:
-        dtype = func.reduce(np.zeros((2,), data.dtype)).dtype
-    dtype = np.dtype(data.dtype if dtype is None else dtype)
-    whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
-    result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
-    if keepdims:
-        sizes = [1 if d in axes else array.sizes[d] for d in map(str, array.dims)]
-        return with_data(array, result.reshape(sizes))
-    return with_data(array, result, rest)
-
-
-def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool) -> dask.array.Array:
-    from dask.base import tokenize
-
-    name = f"reduce-{tokenize(data.name, func, lead, str(dtype), associative)}"
-    graph: dict[Any, Any] = {}
-    for place in np.ndindex(*data.numblocks[lead:]):
-        keys = [(data.name, k, *(0,) * (lead - 1), *place) for k in range(data.numblocks[0])]
-        if associative:
-            partial = [(f"part-{name}", k, *place) for k in range(len(keys))]
-            graph.update(
-                {
-                    p: (functools.partial(_fold, func, lead, dtype, False), None, key)
-                    for p, key in zip(partial, keys, strict=True)
-                }
-            )
-            graph[(name, *place)] = (functools.partial(_fold_parts, func, dtype), partial)
-            continue
-        state = None
-        for k, key in enumerate(keys):
-            last = k == len(keys) - 1
-            target = (name, *place) if last else (f"part-{name}", k, *place)
-            graph[target] = (functools.partial(_fold, func, lead, dtype, last), state, key)
-            state = target
-    return new_array(name, graph, data.chunks[lead:], dtype, [data])
-
-
-def _fold(func: Any, lead: int, dtype: np.dtype, final: bool, state: np.ndarray | None, block: np.ndarray) -> Any:
-    """Fold the images of a block into the state."""
-    ufunc = isinstance(func, np.ufunc)
-    for image in block.reshape(-1, *block.shape[lead:]):
-        if ufunc:
-            image = image.astype(dtype, copy=False)
-        if state is None:
-            state = image
-            continue
-        state = np.asarray(func(state, image))
-        if state.shape != image.shape:
-            raise ValueError(f"reduce: func returned shape {state.shape}, expected that of an image, {image.shape}")
-        if state.dtype != dtype:
-            raise TypeError(f"reduce: func returned {state.dtype}, expected {dtype}: pass dtype={str(state.dtype)!r}")
-    return state if state is None or not final else state.astype(dtype, copy=False)
-
-
-def _fold_parts(func: Any, dtype: np.dtype, parts: Sequence[np.ndarray | None]) -> np.ndarray:
-    return functools.reduce(func, [p for p in parts if p is not None]).astype(dtype, copy=False)

@@ -14,8 +14,8 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.engine import bytes_of, halo, merged, new_array
-from intake_img.accessor.processing.filters import MODES, _window
-from intake_img.accessor.processing.reductions import _one_axis
+from intake_img.accessor.processing.filters import MODES, window_of
+from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
 from intake_img.errors import AxesError
@@ -74,7 +74,7 @@ class Series:
                     f"localcorr: the image has dtype {array.dtype}; expected bool, integers or floats: take a part or "
                     "the magnitude, image.real, image.imag, abs(image)"
                 )
-            axis = _one_axis(array, dim)
+            axis = one_axis(array, dim)
             axes = neighbourhood(array, named(dims, "neighborhood" if size is None else "size", value))
             name = "neighborhood" if size is None else "size"
             given = pixels(name, per_axis(name, value, axes, 0, _length), array, axes, units="pixel", absent=0,
@@ -121,7 +121,7 @@ class Series:
             raise TypeError(f"out_dim={out_dim!r} ({type(out_dim).__name__}): expected the name of an axis")
 
         def change(array: xr.DataArray) -> xr.DataArray:
-            return _series_mapped(array, call, wanted, block_size, dtype, _one_axis(array, dim), out_dim)
+            return _series_mapped(array, call, wanted, block_size, dtype, one_axis(array, dim), out_dim)
 
         return each_image(self._obj, change)
 
@@ -129,7 +129,7 @@ class Series:
         """Return the images with the batch axis last, every series whole in one chunk, lazily."""
 
         def change(array: xr.DataArray) -> xr.DataArray:
-            axis = _one_axis(array, dim)
+            axis = one_axis(array, dim)
             return _rechunked(array, axis, block_size, "block_size").transpose(..., axis)
 
         return each_image(self._obj, change)
@@ -153,7 +153,7 @@ class Series:
             The axis of the series; needed if there are several batch axes.
         """
         array = self._first
-        axis = _one_axis(array, dim)
+        axis = one_axis(array, dim)
         axes = neighbourhood(array, None)
         pads = pixels("padding", padding, array, axes, units="pixel", absent=0, whole=True)
         return Blocks(_rechunked(array, axis, size, "size"), axis, pads)
@@ -237,7 +237,7 @@ def _correlated(
     )
     grouped = merged(data.chunks[time], least)  # else the moments of a few images are larger than the images
     data = data if grouped == data.chunks[time] else data.rechunk({time: grouped})
-    depth = {p: _window(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
+    depth = {p: window_of(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
     kernel = _Moments(time, tuple(places), tuple(sizes[a] for a in axes), mode)
     counts = partial(_moment_chunks, time)
     edge = "wrap" if mode == "wrap" else "own"

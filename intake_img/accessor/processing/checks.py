@@ -1,0 +1,53 @@
+"""Checks that several methods of processing share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import (
+    number,
+)
+from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.variables import (
+    lazy,
+    with_data,
+)
+from intake_img.errors import MissingExtraError
+from intake_img.kernels.images import EachImage
+
+__all__ = ["positive", "real", "skimage_for", "whole_images"]
+
+
+def skimage_for(purpose: str) -> Any:
+    try:
+        import skimage
+    except ImportError as exc:
+        raise MissingExtraError("scikit-image", "skimage", purpose) from exc
+    return skimage
+
+
+def real(name: str, array: xr.DataArray) -> None:
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"{name}: the image has dtype {array.dtype}; expected bool, integers or floats: take a part or the "
+            "magnitude, image.real, image.imag, abs(image)"
+        )
+
+
+def positive(name: str, value: Any) -> float:
+    real = number(name, value, 0)
+    if real <= 0:
+        raise ValueError(f"{name}={value!r}: expected a number greater than 0")
+    return real
+
+
+def whole_images(
+    array: xr.DataArray, func: Callable[..., Any], axes: Sequence[str], dtype: np.dtype, name: str
+) -> xr.DataArray:
+    places = [array.get_axis_num(a) for a in axes]
+    data = lazy(array).rechunk(dict.fromkeys(places, -1))
+    return with_data(array, halo(data, EachImage(func, places, dtype), dtype=dtype, name=name))

@@ -1,0 +1,89 @@
+"""Reductions chunk by chunk: one chunk at a time is folded into the result of the chunks before."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.variables import (
+    lazy,
+    with_data,
+)
+from intake_img.model.axes import spell
+
+if TYPE_CHECKING:
+    import dask.array
+
+__all__ = ["folded"]
+
+
+def folded(
+    array: xr.DataArray, func: Any, axes: Sequence[str], associative: bool, keepdims: bool, dtype: Any
+) -> xr.DataArray:
+    rest = [d for d in map(str, array.dims) if d not in axes]
+    data = lazy(array.transpose(*axes, *rest))
+    if not math.prod(data.shape[: len(axes)]):
+        raise ValueError(f"reduce: there is no image along {spell(tuple(axes))!r}")
+    ufunc = isinstance(func, np.ufunc)
+    if ufunc and dtype is None:
+        dtype = func.reduce(np.zeros((2,), data.dtype)).dtype
+    dtype = np.dtype(data.dtype if dtype is None else dtype)
+    whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
+    result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
+    if keepdims:
+        sizes = [1 if d in axes else array.sizes[d] for d in map(str, array.dims)]
+        return with_data(array, result.reshape(sizes))
+    return with_data(array, result, rest)
+
+
+def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool) -> dask.array.Array:
+    from dask.base import tokenize
+
+    name = f"reduce-{tokenize(data.name, func, lead, str(dtype), associative)}"
+    graph: dict[Any, Any] = {}
+    for place in np.ndindex(*data.numblocks[lead:]):
+        keys = [(data.name, k, *(0,) * (lead - 1), *place) for k in range(data.numblocks[0])]
+        if associative:
+            partial = [(f"part-{name}", k, *place) for k in range(len(keys))]
+            graph.update(
+                {
+                    p: (functools.partial(_fold, func, lead, dtype, False), None, key)
+                    for p, key in zip(partial, keys, strict=True)
+                }
+            )
+            graph[(name, *place)] = (functools.partial(_fold_parts, func, dtype), partial)
+            continue
+        state = None
+        for k, key in enumerate(keys):
+            last = k == len(keys) - 1
+            target = (name, *place) if last else (f"part-{name}", k, *place)
+            graph[target] = (functools.partial(_fold, func, lead, dtype, last), state, key)
+            state = target
+    return new_array(name, graph, data.chunks[lead:], dtype, [data])
+
+
+def _fold(func: Any, lead: int, dtype: np.dtype, final: bool, state: np.ndarray | None, block: np.ndarray) -> Any:
+    """Fold the images of a block into the state."""
+    ufunc = isinstance(func, np.ufunc)
+    for image in block.reshape(-1, *block.shape[lead:]):
+        if ufunc:
+            image = image.astype(dtype, copy=False)
+        if state is None:
+            state = image
+            continue
+        state = np.asarray(func(state, image))
+        if state.shape != image.shape:
+            raise ValueError(f"reduce: func returned shape {state.shape}, expected that of an image, {image.shape}")
+        if state.dtype != dtype:
+            raise TypeError(f"reduce: func returned {state.dtype}, expected {dtype}: pass dtype={str(state.dtype)!r}")
+    return state if state is None or not final else state.astype(dtype, copy=False)
+
+
+def _fold_parts(func: Any, dtype: np.dtype, parts: Sequence[np.ndarray | None]) -> np.ndarray:
+    return functools.reduce(func, [p for p in parts if p is not None]).astype(dtype, copy=False)

@@ -1,0 +1,245 @@
+"""An open CZI file: its directory, metadata and the layouts of its scenes."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+import warnings
+import xml.etree.ElementTree as ET
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import FormatError
+from intake_img.formats.czi.index import (
+    LETTERS,
+    PIXEL_TYPES,
+    Directory,
+    Mosaic,
+    agree,
+    distinct,
+    parse_directory,
+)
+from intake_img.formats.czi.metadata import Facts, parse_metadata
+from intake_img.model.chunks import CHUNK_BYTES
+from intake_img.storage.files import ByteReader, File
+
+__all__ = ["CziHandle", "Layout", "about", "layout_of"]
+_DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
+_CACHE_BYTES = 64 * 2**20
+_FILE = struct.Struct("<iiii16s16siqqiq")
+_SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
+
+
+class CziHandle:
+    """An open file: its index, what its XML says, and tiles that were decoded lately."""
+
+    def __init__(self, file: File) -> None:
+        self.source: ByteReader = file.open()
+        self.lock = threading.Lock()
+        self.mosaics: dict[tuple[int | None, int], Mosaic] = {}
+        self.layouts: dict[tuple[int | None, int], Layout] = {}
+        self.cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.cached = 0
+        self.libczi: Any = None
+        try:
+            with about(file):
+                self._load()
+        except BaseException:
+            self.source.close()
+            raise
+
+    def _load(self) -> None:
+        size = self.source.size
+        if size < 112:
+            raise FormatError(f"{self.source.file}: {size} bytes are no CZI file; it is truncated")
+        head = self.source.ranges([0], [112])[0]
+        if head[:10] != b"ZISRAWFILE":
+            raise FormatError(f"{self.source.file}: begins with {head[:10]!r}, expected b'ZISRAWFILE'")
+        major, minor, *_, directory, metadata, _, attachments = _FILE.unpack_from(head, 32)
+        self.version = (major, minor)
+        wanted = [(directory, b"ZISRAWDIRECTORY", 160)]
+        wanted += [(metadata, b"ZISRAWMETADATA", 288)] if metadata else []
+        wanted += [(attachments, b"ZISRAWATTDIR", 288)] if 0 < attachments <= size - 288 else []
+        heads = self.source.ranges([p for p, _, _ in wanted], [n for _, _, n in wanted])
+        places = []
+        for (position, identifier, n), found in zip(wanted, heads, strict=True):
+            name, allocated, used = _SEGMENT.unpack_from(found)
+            if name.rstrip(b"\0") != identifier:
+                if identifier == b"ZISRAWATTDIR":
+                    continue
+                raise FormatError(f"{self.source.file}: no {identifier.decode()} at {position}: damaged or truncated")
+            length = max(used, allocated if used <= 0 else 0) + 32 - n
+            if identifier == b"ZISRAWMETADATA":
+                length = int.from_bytes(found[32:36], "little", signed=True)
+            elif identifier == b"ZISRAWATTDIR":
+                length = 128 * max(0, int.from_bytes(found[32:36], "little", signed=True))
+            limit = size - position - n
+            if identifier != b"ZISRAWMETADATA":
+                length = min(length, limit)
+            places.append((identifier, position + n, length, int.from_bytes(found[32:36], "little", signed=True)))
+        bodies = self.source.ranges([p for _, p, _, _ in places], [n for _, _, n, _ in places])
+        parts = {k[0]: body for k, body in zip(places, bodies, strict=True)}
+        self.index: Directory = parse_directory(parts[b"ZISRAWDIRECTORY"], places[0][3])
+        self.xml = parts.get(b"ZISRAWMETADATA", b"").decode("utf-8", "replace").strip("\0\ufeff \r\n")
+        self.attachments = _attachments(parts.get(b"ZISRAWATTDIR", b""))
+        self.data_offset = np.full(len(self.index), -1, np.int64)
+        self.data_size = np.zeros(len(self.index), np.int64)
+        if self.source.file.local:
+            self.locate(self.index.doubtful[:_DOUBTFUL])
+
+    @cached_property
+    def facts(self) -> Facts:
+        try:
+            return parse_metadata(self.xml) if self.xml else Facts()
+        except ET.ParseError as exc:
+            warnings.warn(
+                f"{self.source.file}: its XML is damaged ({exc}); names of channels and spacing are unknown",
+                stacklevel=2,
+            )
+            return Facts()
+
+    def mosaic(self, scene: int | None, level: int) -> Mosaic:
+        with self.lock:
+            key = scene, level
+            if key not in self.mosaics:
+                with about(self.source.file):
+                    self.mosaics[key] = self.index.mosaic(scene, level)
+            return self.mosaics[key]
+
+    def time_stamps(self) -> np.ndarray | None:
+        """Seconds of each time point, from the attachment of that name."""
+        position = self.attachments.get("TimeStamps")
+        if position is None:
+            return None
+        with contextlib.suppress(FormatError):
+            head = self.source.ranges([position], [32 + 256 + 8])[0]
+            count = int.from_bytes(head[292:296], "little", signed=True)
+            if head.startswith(b"ZISRAWATTACH") and 0 < count <= (self.source.size - position) // 8:
+                stamps = np.frombuffer(self.source.ranges([position + 296], [8 * count])[0], "<f8")
+                return stamps if np.isfinite(stamps).all() else None
+        return None
+
+    # subblocks
+
+    def locate(self, blocks: Sequence[int]) -> None:
+        """Find where the pixels of subblocks begin, and that each is what the directory says."""
+        new = [k for k in blocks if self.data_offset[k] < 0]
+        if not new:
+            return
+        entries = [self.index.entry(k) for k in new]
+        positions = [int(self.index.position[k]) for k in new]
+        heads = self.source.ranges(positions, [48 + len(e) for e in entries])
+        for k, position, entry, head in zip(new, positions, entries, heads, strict=True):
+            metadata, _, data = struct.unpack_from("<iiq", head, 32)
+            if head[:14] != b"ZISRAWSUBBLOCK" or not agree(entry, head[48:]):
+                raise FormatError(
+                    f"{self.source.file}: the subblock at {position} is not the one of the directory: it is damaged"
+                )
+            offset = position + 32 + max(256, 16 + len(entry)) + metadata
+            if metadata < 0 or data < 0 or offset + data > self.source.size:
+                raise FormatError(f"{self.source.file}: the subblock at {position} reaches beyond the end: truncated")
+            self.data_size[k] = data
+            self.data_offset[k] = offset
+
+    def stored(self, k: int) -> tuple[np.dtype, tuple[int, ...]]:
+        """Return dtype and shape of a subblock as it is stored; colour samples are the last axis."""
+        code, samples = PIXEL_TYPES[int(self.index.pixel_type[k])]
+        shape = int(self.index.stored_height[k]), int(self.index.stored_width[k])
+        return np.dtype(code), shape if samples == 1 else (*shape, samples)
+
+    def remembered(self, k: int) -> np.ndarray | None:
+        with self.lock:
+            if k in self.cache:
+                self.cache.move_to_end(k)
+                return self.cache[k]
+        return None
+
+    def remember(self, k: int, tile: np.ndarray) -> None:
+        """Keep a tile of which only a part was asked for: its other parts are likely to be."""
+        if tile.nbytes > _CACHE_BYTES // 4:
+            return
+        with self.lock:
+            if k not in self.cache:
+                self.cache[k] = tile
+                self.cached += tile.nbytes
+            while self.cached > _CACHE_BYTES:
+                self.cached -= self.cache.popitem(last=False)[1].nbytes
+
+    def close(self) -> None:
+        if self.libczi is not None:
+            self.libczi.close()
+        self.source.close()
+
+
+@contextlib.contextmanager
+def about(file: File) -> Iterator[None]:
+    """Let errors of what lies in a file name it."""
+    try:
+        yield
+    except FormatError as exc:
+        if str(file) in str(exc):
+            raise
+        raise FormatError(f"{file}: {exc}") from exc
+
+
+def _attachments(entries: bytes) -> dict[str, int]:
+    """Return the offset of each attachment by its name."""
+    found = {}
+    for at in range(0, len(entries) - 127, 128):
+        if entries[at : at + 2] == b"A1":
+            name = entries[at + 48 : at + 128].split(b"\0", 1)[0].decode("utf-8", "replace")
+            found[name] = int.from_bytes(entries[at + 12 : at + 20], "little", signed=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an image lies in the file's planes: its mosaic, its colour samples, its axes in the file's order."""
+
+    mosaic: Mosaic
+    dtype: np.dtype
+    samples: int  # 1 for grey
+    merged: int | None  # place among the plane's dimensions of the channel that the samples take the place of
+    tile: tuple[int, int]
+
+    @property
+    def plane_axes(self) -> tuple[str, ...]:
+        return tuple(LETTERS[k] for n, k in enumerate(self.mosaic.dims) if n != self.merged)
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        return tuple(size for n, size in enumerate(self.mosaic.shape) if n != self.merged)
+
+    @property
+    def sample_axis(self) -> tuple[str, ...]:
+        if self.samples == 1:
+            return ()
+        return ("s",) if "c" in self.plane_axes else ("c",)
+
+
+def layout_of(handle: CziHandle, scene: int | None, level: int) -> Layout:
+    if (known := handle.layouts.get((scene, level))) is None:
+        known = handle.layouts[scene, level] = _find_layout(handle, scene, level)
+    return known
+
+
+def _find_layout(handle: CziHandle, scene: int | None, level: int) -> Layout:
+    mosaic = handle.mosaic(scene, level)
+    blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
+    kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
+    dtype = np.result_type(*[np.dtype(code) for code, _ in kinds]).newbyteorder("=")
+    counts = {n for _, n in kinds}
+    samples = counts.pop() if len(counts) == 1 else 3
+    channel = mosaic.dims.index("C") if "C" in mosaic.dims else None
+    merged = channel if samples > 1 and channel is not None and mosaic.shape[channel] == 1 else None
+    height, width = mosaic.tile_shape
+    row = width * samples * dtype.itemsize
+    if not handle.index.compression[blocks].any():  # any rows can be read by themselves
+        height = min(height, max(1, CHUNK_BYTES // row))
+    return Layout(mosaic, dtype, samples, merged, (height, width))
