@@ -7,20 +7,22 @@ dask's schedulers and ``storage_options`` here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from intake_img.bridges.spark import Records, find_records
-from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource, SequenceSource
+from intake_img.collections.sequence import DirectorySource
+from intake_img.create.batches import Items, alike, files_of, lazy_dataset, recounted, series_axes
 from intake_img.create.examples import example_image, example_names
+from intake_img.create.pages import cut
 from intake_img.errors import AxesError, FormatError
 from intake_img.model.axes import CANONICAL, check_axes
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
-from intake_img.model.pixels import Pixels, stack
+from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 
 __all__ = [
@@ -77,62 +79,16 @@ def from_array(
     {'t': 0.5}
     """
     if isinstance(values, (list, tuple)):
-        values = _alike([np.asarray(v) for v in values])
+        values = alike([np.asarray(v) for v in values])
     elif not hasattr(values, "dtype"):
         values = np.asarray(values)
     if values.ndim < 2:
         raise AxesError(f"an array of shape {tuple(values.shape)} is no image: expected at least two axes, y and x")
-    names = check_axes(axes, values.ndim) if axes is not None else _series_axes(values.ndim)
+    names = check_axes(axes, values.ndim) if axes is not None else series_axes(values.ndim)
     image = Image({name: Variable(Pixels.of(values), names)})
     image = image.overruled(spacing=spacing, spacing_units=spacing_units, coords=coords)
     data = (lambda pixels: pixels.read()) if chunks is None and not hasattr(values, "dask") else None
-    return _dataset(image, chunks, data)
-
-
-def _dataset(image: Image, chunks: Any, data: Callable[[Pixels], Any] | None = None) -> xr.Dataset:
-    ds = image.to_xarray(chunks=chunks, data=data)
-    ds.attrs = dict(image.attrs)  # it came from no file
-    return ds
-
-
-def _series_axes(ndim: int) -> tuple[str, ...]:
-    """Names for a series of images: time leads, before the channel comes in."""
-    known = {2: "yx", 3: "tyx", 4: "tzyx", 5: "tczyx", 6: "itczyx"}
-    if ndim not in known:
-        raise AxesError(f"an array of {ndim} axes has no names for them: pass axes=, a letter each")
-    return tuple(known[ndim])
-
-
-def _alike(items: Sequence[np.ndarray]) -> np.ndarray:
-    if not items:
-        raise ValueError("expected at least one array, got an empty list")
-    for k, item in enumerate(items):
-        if item.shape != items[0].shape or item.dtype != items[0].dtype:
-            raise ValueError(
-                f"item {k} has shape {item.shape} and dtype {item.dtype}, but item 0 has {items[0].shape} and "
-                f"{items[0].dtype}: the images of a series must be alike"
-            )
-    return np.stack(items)
-
-
-@dataclass(frozen=True, eq=False)
-class _Items:
-    """Evaluates one item of a list when its pixels are wanted."""
-
-    items: tuple[Any, ...]
-    accessor: Callable[[Any], Any] | None
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        for n, k in enumerate(range(region[0].start, region[0].stop)):
-            item = self.items[k]
-            value = np.asarray(item if self.accessor is None else self.accessor(item))
-            if value.shape != self.shape or value.dtype != self.dtype:
-                raise FormatError(
-                    f"item {k} has shape {value.shape} and dtype {value.dtype}, expected {self.shape} and {self.dtype}"
-                )
-            out[n] = value[region[1:]]
+    return lazy_dataset(image, chunks, data)
 
 
 def from_list(
@@ -187,10 +143,10 @@ def from_list(
         shape, dtype = first.shape if shape is None else shape, first.dtype if dtype is None else dtype
     one = tuple(int(n) for n in shape)
     names = check_axes(axes, len(one)) if axes is not None else tuple(CANONICAL[len(CANONICAL) - len(one) :])
-    reader = _Items(items, accessor, one, np.dtype(dtype))
+    reader = Items(items, accessor, one, np.dtype(dtype))
     pixels = Pixels(reader, (len(items), *one), np.dtype(dtype), (1, *one), many_files=True)
     coords = {axis: [keys[k] for k in order]} if keys is not None else None
-    return _dataset(Image({name: Variable(pixels, (axis, *names))}).overruled(coords=coords), "auto")
+    return lazy_dataset(Image({name: Variable(pixels, (axis, *names))}).overruled(coords=coords), "auto")
 
 
 def from_path(
@@ -251,96 +207,17 @@ def from_path(
             raise ValueError(
                 f"{given[0]}= tells what an accessor returns: pass accessor=, or metadata= to overrule files"
             )
-        source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
-        return _cut(source, 1, axis, False, first=True) if recount else source.dataset()
+        source = files_of(path, ext, start, stop, recursive, axis, storage_options, options)
+        return cut(source, 1, axis, False, first=True) if recount else source.dataset()
     if options:
         raise TypeError(f"{next(iter(options))}= is an option of drivers: with an accessor, none reads the files")
-    source = _files(path, ext, start, stop, recursive, axis, storage_options, {})
+    source = files_of(path, ext, start, stop, recursive, axis, storage_options, {})
     files = [File.parse(f, storage_options) for f in source.files]
     if not recount:
         return from_list(files, accessor, shape=shape, dtype=dtype, axis=axis, axes=axes)
     if shape is not None or dtype is not None:
         raise ValueError("recount=True evaluates all files: shape= and dtype= are found out, leave them away")
-    return _recounted(files, accessor, axis, axes)
-
-
-@dataclass(frozen=True, eq=False)
-class _Batches:
-    """Evaluates the files that hold some of the images, each once."""
-
-    files: tuple[File, ...]
-    accessor: Callable[[File], Any]
-    stops: tuple[int, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        start = 0
-        for file, stop in zip(self.files, self.stops, strict=True):
-            low, high = max(start, region[0].start), min(stop, region[0].stop)
-            if low < high:
-                images = np.asarray(self.accessor(file))
-                if images.shape != (stop - start, *self.shape) or images.dtype != self.dtype:
-                    raise FormatError(
-                        f"{file}: the accessor returned {images.dtype} {images.shape}, and before {self.dtype} "
-                        f"{(stop - start, *self.shape)}"
-                    )
-                place = slice(low - region[0].start, high - region[0].start)
-                out[place] = images[(slice(low - start, high - start), *region[1:])]
-            start = stop
-
-
-def _recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str, axes: str | None) -> xr.Dataset:
-    """Evaluate all files for the number of their images alone; a file is a chunk."""
-    counts: list[int] = []
-    first: np.ndarray | None = None
-    for file in files:
-        images = np.asarray(accessor(file))
-        if images.ndim < 3:
-            raise FormatError(f"{file}: the accessor returned shape {images.shape}: expected images on the first axis")
-        if first is not None and (images.shape[1:] != first.shape or images.dtype != first.dtype):
-            raise FormatError(
-                f"{file} holds images of {images.dtype} {images.shape[1:]}, and {files[0]} of {first.dtype} "
-                f"{first.shape}: the images of a series must be alike"
-            )
-        first = np.empty(images.shape[1:], images.dtype) if first is None else first
-        counts.append(len(images))
-    assert first is not None
-    stops = tuple(int(n) for n in np.cumsum(counts))
-    names = check_axes(axes, first.ndim) if axes is not None else tuple(CANONICAL[len(CANONICAL) - first.ndim :])
-    reader = _Batches(tuple(files), accessor, stops, first.shape, first.dtype)
-    tiles = (max(counts), *first.shape)
-    pixels = Pixels(reader, (stops[-1], *first.shape), first.dtype, tiles, many_files=True)
-    return _dataset(Image({"image": Variable(pixels, (axis, *names))}), {axis: tuple(n for n in counts if n)})
-
-
-def _series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
-    """Stack images that must be alike."""
-    for part in parts:
-        if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
-            raise FormatError(
-                f"the files {names[0]}, ... hold images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
-                f"{part.shape}: the images of a series must be alike"
-            )
-    tiles = (1, *parts[0].auto_block())
-    return replace(stack(parts), tiles=tiles, many_files=True)
-
-
-def _files(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
-           storage_options: Mapping[str, Any] | None, options: Mapping[str, Any]) -> SequenceSource:  # fmt: skip
-    from intake_img.collections.options import sequence_options
-
-    common = {"axis": axis, "storage_options": storage_options, **options}
-    if isinstance(path, (list, tuple)):
-        paths = list(path)[start:stop]
-        return ImageListSource(paths, **sequence_options(ImageListSource, common))
-    file = File.parse(path, storage_options)
-    common |= {"start": start, "stop": stop}
-    if file.is_folder():
-        return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
-    if file.exists():
-        return ImageListSource([file], **sequence_options(ImageListSource, common))
-    return FilePatternSource(file, **sequence_options(FilePatternSource, common))
+    return recounted(files, accessor, axis, axes)
 
 
 def from_tif(
@@ -374,7 +251,7 @@ def from_tif(
         If `nplanes` is not positive, or does not divide the number of planes in a file; the message names the file.
     """
     storage_options = options.pop("storage_options", None)
-    source = _files(path, ext, start, stop, recursive, axis, storage_options, options)
+    source = files_of(path, ext, start, stop, recursive, axis, storage_options, options)
     try:
         found = bool(source.found)
     except FileNotFoundError:
@@ -382,10 +259,10 @@ def from_tif(
             raise
         found = False
     if not found:
-        source = _files(path, "tiff", start, stop, recursive, axis, storage_options, options)
+        source = files_of(path, "tiff", start, stop, recursive, axis, storage_options, options)
     if nplanes is None:
         return source.dataset()
-    return _cut(source, nplanes, axis, discard_extra, first=True)
+    return cut(source, nplanes, axis, discard_extra, first=True)
 
 
 def from_png(
@@ -441,67 +318,10 @@ def from_binary(
     """
     given = {"shape": shape, "dtype": dtype, "conf": conf, "order": order}
     options |= {k: v for k, v in given.items() if v is not None}
-    source = _files(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
+    source = files_of(path, ext, start, stop, recursive, axis, options.pop("storage_options", None), options)
     if nplanes is None:
         return source.dataset()
-    return _cut(source, nplanes, axis, False, first=False)
-
-
-def _cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, first: bool) -> xr.Dataset:
-    """Cut the planes of each file into images of `nplanes` planes: its pages, or the places along its last axis."""
-    if isinstance(nplanes, bool) or not isinstance(nplanes, (int, np.integer)) or nplanes < 1:
-        raise ValueError(f"nplanes={nplanes!r}: expected a positive number")
-    images: list[Pixels] = []
-    head: Image | None = None
-    axes: tuple[str, ...] = ()
-    for path in source.files:
-        image = source.member(path).image()
-        pages, plane = _pages(image) if first else _last_axis(image)
-        if len(pages) % nplanes and not discard_extra:
-            raise ValueError(
-                f"nplanes={nplanes} does not divide the {len(pages)} planes in {path}: discard_extra=True leaves out "
-                "the rest"
-                if first
-                else f"nplanes={nplanes} does not divide the last axis of {path}, which has {len(pages)}"
-            )
-        starts = range(0, len(pages) - nplanes + 1, nplanes)
-        images += [pages[k] if nplanes == 1 else stack(pages[k : k + nplanes]) for k in starts]
-        axes, head = axes if head else plane, head or image
-    assert head is not None
-    if not images:
-        raise ValueError(f"nplanes={nplanes}: no file has so many planes")
-    names = ("z", *axes) if first and nplanes > 1 else axes
-    pixels = _series(images, source.files)
-    if not first and nplanes > 1:  # the planes were stacked in front; they belong where they were, last
-        pixels = pixels.transpose([0, *range(2, pixels.ndim), 1])
-    elif not first:
-        known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # else these are no more than a guess
-        names = axes[:-1] if known else tuple(CANONICAL[len(CANONICAL) - len(axes) + 1 :])
-    names = tuple("z" if a == axis else a for a in names)
-    kept = {a: s for a, s in head.spacing.items() if a in names}
-    channels = {k: c for k, c in head.coords.items() if k in ("y", "x", "c") and set(c.axes) <= set(names)}
-    result = Image({"image": Variable(pixels, (axis, *names))}, spacing=kept, units=head.units, coords=channels)
-    return _dataset(result, "auto")
-
-
-def _pages(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
-    """Return the planes of an image one by one, and the axes of each: ``y``, ``x`` and colours, in the file's order."""
-    v = image.only
-    colours = tuple(image.channels or ()) in (("R", "G", "B"), ("R", "G", "B", "A"))
-    inner = [k for k, a in enumerate(v.axes) if a in "yxs" or (a == "c" and colours)]
-    lead = [k for k in range(v.pixels.ndim) if k not in inner]
-    pixels = v.pixels.transpose([*lead, *inner])
-    whole = [slice(None)] * len(inner)
-    pages = [pixels.select([*place, *whole]).reshape(range(len(lead), pixels.ndim))
-             for place in np.ndindex(pixels.shape[: len(lead)])]  # fmt: skip
-    return pages, tuple(v.axes[k] for k in inner)
-
-
-def _last_axis(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
-    v = image.only
-    n = v.pixels.ndim - 1
-    whole = [slice(None)] * n
-    return [v.pixels.select([*whole, k]).reshape(range(n)) for k in range(v.pixels.shape[n])], v.axes
+    return cut(source, nplanes, axis, False, first=False)
 
 
 @dataclass(frozen=True)
@@ -534,8 +354,8 @@ def from_random(shape: Sequence[int] = (10, 50, 50), seed: int = 42, *, axes: st
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
         raise TypeError(f"seed={seed!r}: expected an integer")
     pixels = Pixels(_Normal(int(seed), full[1:]), full, np.dtype(float), (1, *full[1:]))
-    names = check_axes(axes, len(full)) if axes is not None else _series_axes(len(full))
-    return _dataset(Image({"image": Variable(pixels, names)}), "auto")
+    names = check_axes(axes, len(full)) if axes is not None else series_axes(len(full))
+    return lazy_dataset(Image({"image": Variable(pixels, names)}), "auto")
 
 
 def from_example(name: str | None = None) -> Any:
@@ -574,7 +394,7 @@ def from_example(name: str | None = None) -> Any:
         return example_names()
     example = example_image(name)
     if isinstance(example, Image):
-        return _dataset(example, "auto")
+        return lazy_dataset(example, "auto")
     path, metadata = example
     return autodetect(path, metadata=metadata or None).dataset()
 
@@ -651,4 +471,4 @@ def from_rdd(
     tiles = (*(max(c) for c in cuts), *one)
     pixels = Pixels(records, (*grid, *one), kind, tiles, many_files=True)
     image = Image({name: Variable(pixels, (*along, *names))}).overruled(coords=coords)
-    return _dataset(image, dict(zip(along, cuts, strict=True)))
+    return lazy_dataset(image, dict(zip(along, cuts, strict=True)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from operator import index
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.stacks.axes import Merge, spelled
+from intake_img.accessor.stacks.parts import Parts, clipped, copied, runs
 from intake_img.errors import SourceChangedError
 from intake_img.formats.source import FileReader
 from intake_img.model.chunks import Region
@@ -73,7 +73,7 @@ class ImageStack:
         self._source = source
         self._data_path = source if data_path is None else data_path
         self._scene = scene
-        self._parts = _Parts(merge, places)
+        self._parts = Parts(merge, places)
         self._sample_shape = merge.lengths(merge.samples)
         self._space = merge.lengths(merge.space)
         self._forget()
@@ -191,13 +191,13 @@ class ImageStack:
             raise self._wrong_dimensions(coords, patch_size)
         sample = self._sample(sample_idx)
         picked = slice(None) if channels is None else self._channels(channels)
-        windows, places = _clipped(coords, patch_size, space)
+        windows, places = clipped(coords, patch_size, space)
         if places is None:
             direct = self._direct if self._looked else self._look()
             if direct is not None:
                 if self._stamp is not None:
                     self._check()
-                return _copied(direct, sample, picked, windows, self._dtype)
+                return copied(direct, sample, picked, windows, self._dtype)
         count = self.data_shape[1] if channels is None else len(channels)
         out = (np.empty if places is None else np.zeros)((count, *map(index, patch_size)), self._dtype)
         if all(w.stop > w.start for w in windows):
@@ -210,7 +210,7 @@ class ImageStack:
         if direct is not None:
             if self._stamp is not None:
                 self._check()
-            out[...] = _copied(direct, sample, picked, windows, self._dtype)
+            out[...] = copied(direct, sample, picked, windows, self._dtype)
             return
         if self._dtype != self._native:
             native = np.empty(out.shape, self._native)
@@ -223,7 +223,7 @@ class ImageStack:
         lengths = self._merge.lengths(self._merge.channels)
         samples = [slice(k, k + 1) for k in sample]
         chosen: list[slice]
-        for first, last, at in _runs(picked, self.data_shape[1], single=len(lengths) == 2):
+        for first, last, at in runs(picked, self.data_shape[1], single=len(lengths) == 2):
             if len(lengths) == 2 and last - first == 1:
                 chosen = [slice(k, k + 1) for k in divmod(first, lengths[1])]
             else:
@@ -402,102 +402,3 @@ class WholeFile:
         if self.file.stamp() != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since the stack was made: make it again")
         out[...] = self.read()[region]
-
-
-class _Parts:
-    """How the axes of plain pixels relate to (samples, channels, space): what turns a patch into a region of them.
-
-    Parameters
-    ----------
-    merge : Merge
-    places : tuple of (int or None)
-        Which axis of the image each axis of the pixels is, as `Pixels.plain` returns it.
-    """
-
-    def __init__(self, merge: Merge, places: Sequence[int | None]) -> None:
-        order = (*merge.samples, *merge.channels, *merge.space)
-        self.axes = tuple(None if k is None else merge.axes[k] for k in places)
-        one = len(order)  # stands for axes of length 1 that the image does not have
-        self._of_axis = tuple(one if a is None else order.index(a) for a in self.axes)
-        self._kept = sorted(set(self._of_axis) - {one})
-        present = [k for k in self._of_axis if k != one]
-        self._transposed = None if present == self._kept else [self._kept.index(k) for k in present]
-        self._lacking = any(k == one for k in self._of_axis)
-        self._spread = tuple(None if k == one else slice(None) for k in self._of_axis)
-        self._unspread = tuple(0 if k == one else slice(None) for k in self._of_axis)
-        self._back = [present.index(k) for k in self._kept]
-        channel = () if merge.channels else (None,)
-        count = len(merge.samples)
-        full = tuple(slice(None) if k in self._kept else None for k in range(len(order)))
-        self._full = (*full[:count], *channel, *full[count:])
-
-    def region(self, samples: list[slice], channels: list[slice], windows: list[slice],
-               out: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:  # fmt: skip
-        """Return the region of the pixels that a patch is, and `out` (channels and space) with their axes."""
-        parts = [*samples, *channels, *windows, slice(0, 1)]
-        region = tuple([parts[k] for k in self._of_axis])
-        view = out.reshape([parts[k].stop - parts[k].start for k in self._kept])  # a view: only axes of length 1 differ
-        if self._transposed is not None:
-            view = view.transpose(self._transposed)
-        return region, view[self._spread] if self._lacking else view
-
-    def arranged(self, array: np.ndarray) -> np.ndarray:
-        """Return a view of all pixels with the axes samples, channels (at least one), space."""
-        return array[self._unspread].transpose(self._back)[self._full]
-
-
-def _clipped(
-    coords: Sequence[int], patch_size: Sequence[int], space: tuple[int, ...]
-) -> tuple[list[slice], list[slice] | None]:
-    """Return the part of a box that lies in the image, and its place in the patch; None for the place if it is all."""
-    windows = []
-    for k, n, m in zip(coords, patch_size, space, strict=True):
-        start, size = index(k), index(n)
-        if start < 0 or size < 0 or start + size > m:
-            return _cropped([index(k) for k in coords], [index(n) for n in patch_size], space)
-        windows.append(slice(start, start + size))
-    return windows, None
-
-
-def _cropped(starts: list[int], sizes: list[int], space: tuple[int, ...]) -> tuple[list[slice], list[slice]]:
-    if min(sizes) < 0:
-        raise ValueError(f"patch_size={tuple(sizes)}: expected numbers of pixels, none of them negative")
-    windows, places = [], []
-    for k, n, m in zip(starts, sizes, space, strict=True):
-        low = min(max(k, 0), m)
-        high = max(min(k + n, m), low)
-        windows.append(slice(low, high))
-        places.append(slice(low - k, high - k))
-    return windows, places
-
-
-def _copied(direct: np.ndarray, sample: tuple[int, ...], picked: Any, windows: list[slice], dtype: Any) -> np.ndarray:
-    """Return a patch of an array whose axes are samples, channels (one axis or two) and space."""
-    several = direct.ndim - len(sample) - len(windows) == 2
-    if not several and isinstance(picked, slice):
-        return direct[(*sample, picked, *windows)].astype(dtype, "C")  # type: ignore[arg-type]
-    key: Any = (*sample, *[slice(None)] * (1 + several), *windows)
-    patch = direct[key]
-    if several:
-        patch = patch.reshape((patch.shape[0] * patch.shape[1], *patch.shape[2:]))
-    return patch[picked].astype(dtype, order="C")
-
-
-def _runs(picked: slice | list[int], count: int, single: bool) -> list[tuple[int, int, int]]:
-    """Cut channels into runs that are read at once: first, last (exclusive), and where the run begins in the patch.
-
-    Parameters
-    ----------
-    picked : slice or list of int
-    count : int
-        Number of all channels.
-    single : bool
-        Runs of one channel each, unless it is all of them.
-    """
-    if isinstance(picked, slice):
-        first, last, _ = picked.indices(count)
-        if not single or last - first == count:
-            return [(first, last, 0)]
-        picked = list(range(first, last))
-    cuts = [0, *(n + 1 for n, (a, b) in enumerate(pairwise(picked)) if single or b != a + 1), len(picked)]
-    return [(picked[a], picked[b - 1] + 1, a) for a, b in pairwise(cuts)]
