@@ -304,7 +304,11 @@ def test_normalize_at_the_limits_of_floats_and_integers():
     found = stack(near_limits("i2")[0], "yx").img.normalize(limits=(-(2**15), 2**15 - 1), output_dtype="f8")
     np.testing.assert_allclose(found, (near_limits("i2")[0].astype("f8") + 2**15) / (2**16 - 1))
     with pytest.raises(OverflowError, match=r"2\*\*53.*astype"):
-        stack(near_limits("u8"), chunks={"t": 1}).img.normalize().compute()
+        stack((2**60 + np.arange(12, dtype="u8")).reshape(3, 4), "yx").img.normalize().compute()
+    wide = near_limits("u8")[0]
+    low, high = np.percentile(wide.astype("f8"), [1, 99])
+    found = stack(wide, "yx").img.normalize(1, 99, clip=False, output_dtype="f8")
+    np.testing.assert_allclose(found, (wide.astype("f8") - low) / (high - low), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [*INTEGERS, "?"])

@@ -34,13 +34,13 @@ def _keys(values: np.ndarray) -> np.ndarray:
     return bits ^ top if values.dtype.kind == "i" else bits
 
 
-def _value(key: int, dtype: np.dtype) -> float:
+def _value(key: int, dtype: np.dtype) -> float | int:
     unsigned = np.dtype(f"u{dtype.itemsize}")
     top = 1 << (8 * dtype.itemsize - 1)
     if dtype.kind == "f":
         bits = key ^ top if key & top else ~key & (2 * top - 1)
         return float(np.array([bits], unsigned).view(dtype)[0])
-    return float(key - top if dtype.kind == "i" else key)
+    return key - top if dtype.kind == "i" else key
 
 
 def counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:
@@ -111,23 +111,24 @@ def interpolated(state: np.ndarray, dtype: np.dtype, percentiles: Sequence[float
     Raises
     ------
     OverflowError
-        If float64 does not hold a percentile of integers.
+        If percentiles of integers lie so close together that rounding to float64 would be seen.
     """
     n = int(state[-1, 0])
     if not n:
         return np.full(len(percentiles), np.nan)
     own = np.dtype("u1") if dtype.kind == "b" else dtype.newbyteorder("=")
     found = [_value(int(key), own) for key in state[:-1, 0]]
-    if own.kind in "iu" and max(map(abs, found)) > 2**53:
+    if own.kind in "iu" and 0 < max(found) - min(found) < 2**20 * (np.spacing(float(max(map(abs, found)))) - 1):
         raise OverflowError(
-            f"percentiles of {own} up to {max(map(abs, found)):.0f}: float64 holds integers up to 2**53; subtract an "
-            "offset first (.img.subtract), or convert with .astype(float)"
+            f"percentiles of {own} from {min(found)} to {max(found)} lie too close together for float64, which holds "
+            "integers up to 2**53; subtract an offset first (.img.subtract), or convert with .astype(float)"
         )
     out = []
     for p, low, high in zip(percentiles, found[::2], found[1::2], strict=True):
         place = p / 100 * (n - 1)
         part = place - np.floor(place)
         with np.errstate(invalid="ignore"):
-            step = np.float64(high) - low
+            low, high = np.float64(low), np.float64(high)
+            step = high - low
             out.append(high - step * (1 - part) if part >= 0.5 else low + step * part)
     return np.array(out, np.float64)

@@ -113,7 +113,8 @@ def write_shards(patches: Any, pattern: Any, samples: int, variables: Sequence[s
     if bad := [v for v in variables if not re.fullmatch(r"[\w-]+", v)]:
         raise ValueError(f"the variable {bad[0]!r} cannot be part of a sample's name: rename it (ds.rename)")
     names = [whole.name % k for k in range(-(-len(patches) // samples))]
-    earlier = partial(_shards, whole.parent, *map(re.escape, place.split(whole.name)), overwrite)
+    before, after = map(re.escape, place.split(whole.name))
+    earlier = partial(_shards, whole.parent, before, after, overwrite)
     rows = _samples(patches, variables, shuffle)
     with (
         meter(progress, len(patches), f"saving {whole.name}", "patch") as step,

@@ -185,7 +185,7 @@ class Geometry:
         Raises
         ------
         OverflowError
-            On computing, if a percentile of integers lies beyond 2**53, where float64 does not hold integers.
+            On computing, if percentiles of integers beyond 2**53 differ by less than 2**20 steps of float64.
         """
         low, high = number("p_min", p_min, 0, 100), number("p_max", p_max, 0, 100)
         if low >= high:
