@@ -174,3 +174,25 @@ def test_a_document_in_a_zip_file_does_not_grow(tmp_path):
         assert [json.loads(archive.read(n))["value"] for n in archive.namelist()] == [3, 3, 3]
     with pytest.raises(ValueError, match="no room"):
         overwrite_document(path, "first", lambda old: {**old, "more": "y" * 200})
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.zarr.zip"])
+def test_every_block_that_is_written_counts(tmp_path, name):
+    values = np.full((4, 2, 2048, 2048), 500, "u2")  # several blocks; darkest and brightest pixels in different ones
+    values[0, 0, 7, 9], values[3, 0, 2000, 1], values[2, 1, 0, 0], values[1, 1, -1, -1] = 3, 900, 4, 800
+    imsave(xr.Dataset({"image": (tuple("tcyx"), values)}, {"c": ["a", "b"]}).chunk(t=1), tmp_path / name)
+    assert windows(documents(str(tmp_path / name))) == [(3, 900, 0, 65535), (4, 800, 0, 65535)]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
+def test_extremes_do_not_depend_on_regions(dtype):
+    from intake_img.formats.omezarr.windows import Extremes
+    from intake_img.model.chunks import regions_of
+
+    values = RNG.integers(0, 127, (5, 4, 6, 7)).astype(dtype)
+    for cut in range(20):
+        chunks = tuple(tuple(np.diff([0, *sorted(RNG.integers(1, n, cut % 3)), n]).tolist()) for n in values.shape)
+        extremes = Extremes("tcyx", values.shape, values.dtype)
+        for region in regions_of(chunks):
+            extremes.look(region, values[region])
+        assert extremes.windows() == list(zip(values.min((0, 2, 3)), values.max((0, 2, 3)), strict=True))
