@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +23,15 @@ from intake_img.model.axes import CANONICAL, default_axes
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.limits import record_of_stream
 from intake_img.storage.raw import map_raw, read_raw
 from intake_img.storage.streams import iter_planes
 
 __all__ = ["NpySource"]
 
 _RECORD = "intake_img.json"  # the member of an archive that holds what arrays cannot say
-_HEADER_LIMIT = 2**20
+_HEADER_LIMIT = 2**14  # numpy itself refuses headers of more than 10 000 bytes
+_VERIFIED = 2**26  # larger members are read without a look at their checksum
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class _Handle:
     def __init__(self, file: File) -> None:
         self.source: ByteReader = file.open()
         self.record: Any = None
+        self._sums: dict[str, tuple[int, int, int]] = {}  # of stored members not yet verified: place, size, checksum
+        self._lock = threading.Lock()
         try:
             if self.source.ranges([0], [min(4, self.source.size)])[0] == b"PK\x03\x04":
                 self.arrays = self._archive()
@@ -60,25 +66,61 @@ class _Handle:
         arrays = {}
         with self.source.stream() as stream, zipfile.ZipFile(stream) as archive:
             for info in archive.infolist():
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise FormatError(
+                        f"{self.source.file}: {info.filename} is compressed by method {info.compress_type} of zip; "
+                        "NumPy knows stored (0) and deflate (8)"
+                    )
                 if info.filename == _RECORD:
-                    self.record = json.loads(archive.read(info))
+                    self.record = self._read_record(archive, info)
                     continue
                 if not info.filename.endswith(".npy"):
                     continue
                 with archive.open(info) as member:
-                    array = _header(member, 0)
+                    array = _header(io.BytesIO(member.read(_HEADER_LIMIT)), 0)
                 start = info.header_offset + self._local_header(info.header_offset)
                 stored = info.compress_type == zipfile.ZIP_STORED
                 if array.offset + math.prod(array.shape) * array.dtype.itemsize != info.file_size:
                     raise FormatError(f"{self.source.file}: the size of {info.filename} is not that of its array")
                 place = start + array.offset if stored else array.offset
                 name = info.filename.removesuffix(".npy")
+                if stored:
+                    self._sums[name] = (start, info.file_size, info.CRC)
                 arrays[name] = _Array(
                     array.dtype, array.shape, array.transposed, place, None if stored else info.filename
                 )
         if not arrays:
             raise FormatError(f"{self.source.file}: the archive holds no array (.npy member)")
         return arrays
+
+    def _read_record(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+        with archive.open(info) as stream:
+            return json.loads(record_of_stream(stream, info.compress_size, f"{self.source.file}: {info.filename}"))
+
+    def verify(self, name: str, whole: bool) -> None:
+        """Compare a stored member with its checksum, once, before it is read for the first time.
+
+        Members of more than 64 MiB are not verified, and of remote ones only those that are read as a whole: what is
+        asked for would be a small part of what is fetched.
+
+        Parameters
+        ----------
+        name : str
+        whole : bool
+            Whether all of the member is wanted.
+        """
+        with self._lock:
+            start, size, expected = self._sums.get(name, (0, _VERIFIED + 1, 0))
+            if size > _VERIFIED or not (whole or self.source.file.local):
+                return
+            with self.source.window(start, size) as view:
+                found = zlib.crc32(view)
+            if found != expected:
+                raise FormatError(
+                    f"{self.source.file}: the checksum of {name}.npy is {found:#010x}, the archive says "
+                    f"{expected:#010x}: the file is damaged"
+                )
+            del self._sums[name]
 
     def _local_header(self, offset: int) -> int:
         """Length of the header before a member's data: 30 bytes, and a name and extra field of their own lengths."""
@@ -177,6 +219,7 @@ class NpySource(ImageSource):
     def read_region(cls, handle: _Handle, address: str, region: Region, out: np.ndarray) -> None:
         array = handle.arrays[address]
         if array.member is None:
+            handle.verify(address, out.shape == array.shape)
             read_raw(handle.source, array.offset, array.dtype, array.shape, region, out)
         else:
             whole = handle.inflate(array.member)
@@ -185,6 +228,7 @@ class NpySource(ImageSource):
     @classmethod
     def mapped(cls, handle: _Handle, address: str) -> np.ndarray | None:
         array = handle.arrays[address]
+        handle.verify(address, True)
         return None if array.member is not None else map_raw(handle.source, array.offset, array.dtype, array.shape)
 
     @classmethod

@@ -50,6 +50,10 @@ OVERRIDES = ("axes", "spacing", "spacing_units", "origin", "coords")
 """What `metadata` may say of an image, in place of what its file says."""
 
 
+# what a mistake in code raises; of a library, which may meet it on damaged bytes, it is translated as the others are
+_MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, TypeError)
+
+
 @dataclass(frozen=True)
 class Probe:
     """What is seen of a file before a driver is chosen: its name, its first bytes, whether it is a folder."""
@@ -152,7 +156,10 @@ class FileReader:
 
 @contextlib.contextmanager
 def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
-    """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file."""
+    """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
+
+    Mistakes in the code of a driver, such as an `AttributeError`, are no fault of the file and pass unchanged.
+    """
     try:
         with _failures_first():
             yield
@@ -167,6 +174,8 @@ def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
     except MemoryError as exc:
         raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
     except (Exception, struct.error) as exc:
+        if isinstance(exc, _MISTAKES) and _own_code(driver, exc):
+            raise
         # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
         if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise
@@ -186,6 +195,15 @@ def _check_empty(driver: type[ImageSource], file: File) -> None:
         return
     if empty:
         raise FormatError(f"{file} is empty (0 bytes): expected a {driver.format_name} file; copy or save it again")
+
+
+def _own_code(driver: type[ImageSource], exc: Exception) -> bool:
+    """Whether an error was raised by this package or that of the driver, not by a library that parses the bytes."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
+    return raised_in.partition(".")[0] in ("intake_img", driver.__module__.partition(".")[0])
 
 
 @contextlib.contextmanager

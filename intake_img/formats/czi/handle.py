@@ -28,6 +28,7 @@ from intake_img.formats.czi.index import (
 from intake_img.formats.czi.metadata import Facts, parse_metadata
 from intake_img.model.chunks import CHUNK_BYTES
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.jail import METADATA_BYTES
 
 __all__ = ["CziHandle", "Layout", "about", "layout_of"]
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
@@ -77,6 +78,11 @@ class CziHandle:
             length = max(used, allocated if used <= 0 else 0) + 32 - n
             if identifier == b"ZISRAWMETADATA":
                 length = int.from_bytes(found[32:36], "little", signed=True)
+                if length > METADATA_BYTES:
+                    raise FormatError(
+                        f"{self.source.file}: its metadata have {length} bytes, more than {METADATA_BYTES / 2**20:.4g} "
+                        "MiB are not read: the file is damaged or too large"
+                    )
             elif identifier == b"ZISRAWATTDIR":
                 length = 128 * max(0, int.from_bytes(found[32:36], "little", signed=True))
             limit = size - position - n

@@ -7,7 +7,9 @@ netpbm.sourceforge.net/doc.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 import struct
 import zlib
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_img.errors import FormatError
+from intake_img.storage.limits import inflate
 
 __all__ = [
     "KEY",
@@ -57,6 +60,8 @@ class Facts:
         Bits of a sample, and colour type, of a PNG.
     pitch : tuple of float, optional
         Size of a pixel, y and x, in µm.
+    pictures : int
+        Number of separate pictures in a JPEG (MPO).
     record : object
         What `plain_record` found.
     """
@@ -69,6 +74,7 @@ class Facts:
     depth: int = 8
     colour: int = 2
     pitch: tuple[float, float] | None = None
+    pictures: int = 1
     record: Any = None
 
 
@@ -82,6 +88,11 @@ class Raw:
     maxval: int
     magic: str
     record: Any
+
+    @property
+    def stop(self) -> int:
+        """Where the samples end."""
+        return self.offset + math.prod(self.shape) * (1 if self.maxval < 256 else 2)
 
 
 class Pages:
@@ -184,7 +195,7 @@ def png(view: memoryview) -> Facts:
 def _itxt(data: bytes) -> bytes:
     _, rest = data.split(b"\0", 1)
     _, _, text = rest[2:].split(b"\0", 2)
-    return zlib.decompress(text) if rest[:1] == b"\1" else text
+    return inflate(text, "the record in the PNG's iTXt chunk") if rest[:1] == b"\1" else text
 
 
 def gif(view: Pages) -> Facts:
@@ -276,6 +287,8 @@ def jpeg(view: memoryview) -> Facts:
                 facts.depth = view[at + 4]
             if marker == 0xE1 and (found := xmp_record(bytes(view[at + 4 : at + 2 + count]))):
                 facts.record = found
+            if marker == 0xE2 and view[at + 4 : at + 8] == b"MPF\0":
+                facts.pictures = max(facts.pictures, _pictures_of(bytes(view[at + 8 : at + 2 + count])))
             at += 2 + count
             if marker == 0xDA:
                 break
@@ -285,6 +298,19 @@ def jpeg(view: memoryview) -> Facts:
     if b"\xff\xd9" not in bytes(view[tail:]) and b"\xff\xd9" not in bytes(view[at:tail]):
         raise FormatError(f"the JPEG ends at byte {len(view)} without its end marker: it is truncated")
     return facts
+
+
+def _pictures_of(index: bytes) -> int:
+    """Return the number of pictures in the index of a multi-picture file (CIPA DC-007, tag 45057)."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(index[:4])
+    with contextlib.suppress(struct.error):
+        if order is not None:
+            at = struct.unpack_from(f"{order}I", index, 4)[0]
+            for k in range(struct.unpack_from(f"{order}H", index, at)[0]):
+                tag, _, _, value = struct.unpack_from(f"{order}HHII", index, at + 2 + 12 * k)
+                if tag == 45057:
+                    return int(value)
+    return 1
 
 
 _XMP = re.compile(rb"<intake_img:record>(.*?)</intake_img:record>", re.S)
@@ -301,15 +327,25 @@ def xmp_record(data: bytes) -> Any:
 _TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
 
 
-def netpbm(head: bytes, size: int) -> Raw:
+def pbm_end(head: bytes) -> int | None:
+    """Return where the pixels of a PBM of packed bits (P4) end; None for other files."""
+    found = re.match(rb"P4" + 2 * _TOKEN.pattern, head)
+    if found is None or not (found[1].isdigit() and found[2].isdigit()):
+        return None
+    return found.end() + 1 + -(-int(found[1]) // 8) * int(found[2])
+
+
+def netpbm(head: bytes, size: int, base: int = 0) -> Raw:
     """Return where the samples of a PGM or PPM (P5, P6) lie.
 
     Parameters
     ----------
     head : bytes
-        The beginning of the file, with all of the header.
+        The beginning of the image, with all of its header.
     size : int
         Length of the file.
+    base : int
+        Where in the file the image begins.
     """
     at, numbers = 2, []
     for _ in range(3):
@@ -324,7 +360,7 @@ def netpbm(head: bytes, size: int) -> Raw:
     comment = re.search(rb"#\s*" + KEY.encode() + rb" ([^\n]*)\n", head[:at])
     shape = (height, width, 3) if head[:2] == b"P6" else (height, width)
     dtype = "|u1" if maxval < 256 else ">u2"
-    need = at + 1 + width * height * (3 if len(shape) == 3 else 1) * (1 if maxval < 256 else 2)
+    need = base + at + 1 + width * height * (3 if len(shape) == 3 else 1) * (1 if maxval < 256 else 2)
     if need > size:
         raise FormatError(f"the Netpbm header promises {need} bytes, the file has {size}: it is truncated or damaged")
-    return Raw(at + 1, shape, dtype, maxval, head[:2].decode(), plain_record(comment[1]) if comment else None)
+    return Raw(base + at + 1, shape, dtype, maxval, head[:2].decode(), plain_record(comment[1]) if comment else None)

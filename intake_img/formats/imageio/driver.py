@@ -101,13 +101,25 @@ class _Frames:
     def _walk(self) -> Facts:
         if self.kind == "gif":  # its frames are found by walking the whole file, which is not mapped at once for that
             return _containers.gif(_containers.Pages(self._range, self.source.size))
+        if self.kind == "netpbm":
+            self._tell_of_others()
         if self.kind not in _WALKS:
             return Facts()
         with self._view() as view:
             facts = _WALKS[self.kind](view)
+        if facts.pictures > 1:
+            warnings.warn(
+                f"{self.source.file} holds {facts.pictures} pictures: the first one alone is read", stacklevel=2
+            )
         if self.kind == "jpeg" and facts.depth != 8:
             raise FormatError(f"a JPEG of {facts.depth} bits is not read: convert it to .tif or 16-bit .png")
         return facts
+
+    def _tell_of_others(self) -> None:
+        """Warn if a PBM is followed by another one."""
+        stop = _containers.pbm_end(self._range(0, min(_HEAD, self.source.size)))
+        if stop is not None and self._range(stop, min(2, max(0, self.source.size - stop))) == b"P4":
+            warnings.warn(f"{self.source.file} holds several pictures: the first one alone is read", stacklevel=2)
 
     def _range(self, at: int, count: int) -> bytes:
         if self._bytes is not None:
@@ -316,15 +328,41 @@ class _Plain:
     def __init__(self, file: File) -> None:
         self.source = file.open()
         try:
-            head = self.source.ranges([0], [min(_HEAD, self.source.size)])[0]
-            self.raw = _containers.netpbm(head, self.source.size)
+            self.raws = self._images()
         except BaseException:
             self.close()
             raise
-        self.shape, self.dtype = self.raw.shape, np.dtype(self.raw.dtype).newbyteorder("=")
+        first = self.raws[0]
+        self.shape, self.dtype = first.shape, np.dtype(first.dtype).newbyteorder("=")
         self.bands = tuple("RGB") if len(self.shape) == 3 else ()
-        self.facts = Facts(record=self.raw.record)
-        self.header = {"format": self.raw.magic, "maxval": self.raw.maxval}
+        if len(self.raws) > 1:
+            self.shape = (len(self.raws), *self.shape)
+        self.facts = Facts(record=first.record)
+        self.header = {"format": first.magic, "maxval": first.maxval, "images": len(self.raws)}
+
+    def _images(self) -> list[_containers.Raw]:
+        """Return the images that follow each other in the file; the first alone if they differ."""
+        found: list[_containers.Raw] = []
+        at = 0
+        while not found or self._begins(at, found[0].magic):
+            head = self.source.ranges([at], [min(_HEAD, self.source.size - at)])[0]
+            found.append(_containers.netpbm(head, self.source.size, at))
+            at = found[-1].stop
+        kinds = {(raw.shape, raw.dtype, raw.maxval) for raw in found}
+        if len(kinds) > 1:
+            warnings.warn(
+                f"{self.source.file} holds {len(found)} images of {len(kinds)} sizes or ranges of values: the first "
+                "one alone is read; split the file to read the others",
+                stacklevel=2,
+            )
+            return found[:1]
+        return found
+
+    def _begins(self, at: int, magic: str) -> bool:
+        if at + 3 > self.source.size:
+            return False
+        start = self.source.ranges([at], [3])[0]
+        return start[:2] == magic.encode() and start[2:].isspace()
 
     def close(self) -> None:
         self.source.close()
@@ -403,8 +441,9 @@ class ImageioSource(ImageSource):
 
     def describe_image(self, handle: _Frames | _Film | _Plain, scene: int | str, level: int) -> Image:
         facts = handle.facts
-        axes = ("t",) * (facts.frames > 1) + ("y", "x") + ("c",) * bool(handle.bands)
         raw = isinstance(handle, _Plain)
+        stack = isinstance(handle, _Plain) and len(handle.raws) > 1
+        axes = ("t",) * (facts.frames > 1) + ("i",) * stack + ("y", "x") + ("c",) * bool(handle.bands)
         tiles = (1, *handle.shape[1:]) if raw or facts.frames > 1 else handle.shape
         pixels = self.pixels("", handle.shape, handle.dtype, tiles, parallel=raw)
         pitch = _pitch(handle)
@@ -431,8 +470,10 @@ class ImageioSource(ImageSource):
     @classmethod
     def read_region(cls, handle: _Frames | _Film | _Plain, address: str, region: Region, out: np.ndarray) -> None:
         if isinstance(handle, _Plain):
-            raw = handle.raw
-            read_raw(handle.source, raw.offset, np.dtype(raw.dtype), raw.shape, region, out)
+            raws = handle.raws[region[0]] if len(handle.raws) > 1 else handle.raws
+            for raw, place in zip(raws, out if len(handle.raws) > 1 else [out], strict=True):
+                inner = region[-len(raw.shape) :]
+                read_raw(handle.source, raw.offset, np.dtype(raw.dtype), raw.shape, inner, place)
         elif handle.facts.frames == 1:
             out[...] = handle.frame(0)[region]
         else:
