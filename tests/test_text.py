@@ -56,6 +56,8 @@ def test_names_of_channels(evil, tmp_path, capsys):
     ds = imload(tmp_path / "a.zarr")
     assert ds.img.channels == [evil, "b"]
     assert harmless(repr(ds.img) + ds.img._repr_html_())
+    patches = ds.rename(image=f"image {evil}").img.patches(2)
+    assert harmless(repr(patches) + patches._repr_html_())
     found = scan(tmp_path)
     write_catalog(found, tmp_path / "c.yml")
     catalog = open_catalog(tmp_path / "c.yml")
@@ -66,6 +68,16 @@ def test_names_of_channels(evil, tmp_path, capsys):
                       ["search", str(tmp_path / "c.yml"), "u1"], ["validate", str(tmp_path / "c.yml")]):  # fmt: skip
         assert main(arguments) == 0
         assert harmless("".join(capsys.readouterr()))
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_tables_of_colocalization(evil, tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 99, (2, 9, 9), "u1")
+    imsave(xr.DataArray(pixels, dims=("c", "y", "x"), coords={"c": [evil, "b"]}), tmp_path / "a.zarr")
+    assert main(["coloc", str(tmp_path / "a.zarr"), "--thresholds", "none"]) == 0
+    said = capsys.readouterr()
+    assert escaped(evil) in said.out
+    assert harmless(said.out + said.err)
 
 
 @pytest.mark.parametrize("evil", [e for e in EVIL if "\0" not in e])

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from intake_img.accessor.arguments import choice
+from intake_img.model.text import escaped
 
 PLUMBING = re.compile(r"original|checkpoint|bind|blocks|chunks|getitem|reshape|concatenate|rechunk-(split|merge)")
 """Names of steps that only put chunks in their place."""
@@ -89,7 +90,7 @@ class Pending:
 
     def __repr__(self) -> str:
         arrays = self.obj.data_vars if isinstance(self.obj, xr.Dataset) else {self.obj.name or "image": self.obj}
-        return "\n".join(self._line(str(name), array) for name, array in arrays.items()) or "no variable"
+        return "\n".join(self._line(escaped(name), array) for name, array in arrays.items()) or "no variable"
 
     @staticmethod
     def _line(name: str, array: xr.DataArray) -> str:

@@ -1,21 +1,26 @@
-"""YAML of strangers as plain data: what is read is small, shallow, without tags, and cannot grow by its aliases.
+"""YAML from strangers as plain data: the text is small and shallow, has no tags, and cannot grow by its aliases.
 
-Here alone it is known how YAML is parsed; what the data mean is for others to say.
+YAML is parsed here; the meaning of the data is for other modules. The text is parsed once, by libyaml where PyYAML has
+it, and the data are made while it is parsed.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import yaml
 from yaml.constructor import SafeConstructor
+from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
+from yaml.resolver import Resolver
 
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.remote import retried
 
-__all__ = ["LOADER", "MAX_BYTES", "Document", "Where", "read_document"]
+__all__ = ["MAX_BYTES", "Document", "Where", "read_document"]
 
 MAX_BYTES = 32 * 2**20
 """The size of the largest catalog that is read, and so the largest that is written."""
@@ -27,7 +32,7 @@ _MAX_ALIASES = 1000
 _MAX_SCALAR = 2**16
 _TAG = "tag:yaml.org,2002:"
 _TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Where = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
@@ -35,11 +40,15 @@ Where = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and the nodes of YAML that they were made of."""
+    """Plain data, and the text that they were made of."""
 
     data: Any
-    node: Any
     text: str
+
+    @cached_property
+    def node(self) -> Any:
+        """The nodes of YAML with their positions; made when they are asked for, because they take long."""
+        return yaml.compose(self.text, Loader=_LOADER)
 
     def line(self, where: Where) -> int:
         """Return the line in which a value begins, or the nearest one that encloses it."""
@@ -69,9 +78,7 @@ def read_document(file: File) -> Document:
     """
     text = _decoded(_limited(file), file)
     try:
-        nodes = _check_events(text)
-        node = yaml.compose(text, Loader=LOADER)
-        data = _Plain(nodes + _MAX_COPIES).value(node, 0) if node is not None else None
+        return Document(_Builder(text).document(), text)
     except CatalogError as exc:
         raise CatalogError(f"{file}: {exc}") from None
     except RecursionError as exc:
@@ -82,11 +89,6 @@ def read_document(file: File) -> Document:
         raise CatalogError(f"{file} cannot be parsed as YAML: {' '.join(str(exc).split())[:300]}") from exc
     except (ValueError, OverflowError) as exc:
         raise CatalogError(f"{file} holds a value that cannot be read: {str(exc)[:200]}") from exc
-    return Document(data, node, text)
-
-
-def _line(node: yaml.Node) -> str:
-    return f"line {node.start_mark.line + 1}"
 
 
 def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:
@@ -125,84 +127,147 @@ def _decoded(raw: bytes, file: File) -> str:
         raise CatalogError(f"{file} is not UTF-8 text (byte {exc.start}): save it as UTF-8") from None
 
 
-def _check_events(text: str) -> int:
-    """Refuse what would be dangerous to compose: parsing is a loop, composing is recursive. Return a count of nodes."""
-    depth = aliases = documents = nodes = 0
-    for nodes, event in enumerate(yaml.parse(text, Loader=LOADER)):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.AliasEvent):
-            aliases += 1
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_SCALAR:
-            raise CatalogError(f"line {line}: a text of {len(event.value)} characters; at most {_MAX_SCALAR} are read")
-        tag = getattr(event, "tag", None)
-        if tag is not None and tag not in _TAGS:
-            raise CatalogError(f"line {line}: the tag {tag[:80]!r} is refused: tags can make any object")
-        if depth > _MAX_DEPTH:
-            raise CatalogError(f"line {line}: {_TOO_DEEP}")
-        if nodes > 2 * _MAX_NODES:
-            raise CatalogError(f"line {line}: more than {_MAX_NODES} values")
-        if aliases > _MAX_ALIASES:
-            raise CatalogError(f"line {line}: more than {_MAX_ALIASES} aliases (*name)")
-        if documents > 1:
-            raise CatalogError(f"line {line}: a second document begins: a catalog is one")
-    return nodes
+@dataclass(frozen=True)
+class _Anchored:
+    """A value with an anchor: how many values it holds, and how deep."""
+
+    value: Any
+    size: int
+    height: int
 
 
-class _Plain:
-    """Makes plain data of YAML nodes; aliases are written out, and counted as such."""
+class _Builder:
+    """Makes plain data from the events of the parser, and stops at whatever is refused.
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    Aliases are written out. They are counted with all that they stand for, before it is copied.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.loader = _LOADER(text)
+        self.next = self.loader.get_event
+        self.resolve = Resolver().resolve
         self.scalars = SafeConstructor()
+        self.plain: dict[str, Any] = {}  # values of the texts without quotes
+        self.anchors: dict[str, _Anchored | None] = {}  # None: not complete yet
+        self.size = self.deepest = self.aliases = self.copies = 0
 
-    def value(self, node: yaml.Node, depth: int) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise CatalogError(
-                f"line {node.start_mark.line + 1}: the aliases (*name) multiply to more than {_MAX_COPIES} values"
-            )
+    def document(self) -> Any:
+        """Return the only document, None if there is none."""
+        try:
+            self.next()
+            if isinstance(self.next(), yaml.StreamEndEvent):
+                return None
+            data = self.value(self.next(), 0)
+            self.next()
+            if not isinstance(event := self.next(), yaml.StreamEndEvent):
+                raise CatalogError(f"{_line(event)}: a second document begins: a catalog is one")
+            return data
+        finally:
+            self.loader.dispose()
+
+    def value(self, event: Any, depth: int) -> Any:
+        self.size += 1
+        if self.size > _MAX_NODES:
+            raise CatalogError(f"{_line(event)}: more than {_MAX_NODES} values")
+        if event.anchor is None:
+            return self.scalar(event) if type(event) is ScalarEvent else self.collection(event, depth + 1)
+        return self.alias(event, depth) if type(event) is AliasEvent else self.anchored(event, depth)
+
+    def anchored(self, event: Any, depth: int) -> Any:
+        if event.anchor in self.anchors:
+            raise CatalogError(f"{_line(event)}: the anchor &{event.anchor[:80]} is there twice")
+        self.anchors[event.anchor] = None
+        size, deepest, self.deepest = self.size, self.deepest, depth
+        value = self.scalar(event) if isinstance(event, ScalarEvent) else self.collection(event, depth + 1)
+        self.anchors[event.anchor] = _Anchored(value, self.size - size + 1, self.deepest - depth)
+        self.deepest = max(self.deepest, deepest)
+        return value
+
+    def alias(self, event: Any, depth: int) -> Any:
+        self.aliases += 1
+        if self.aliases > _MAX_ALIASES:
+            raise CatalogError(f"{_line(event)}: more than {_MAX_ALIASES} aliases (*name)")
+        if event.anchor not in self.anchors:
+            raise CatalogError(f"{_line(event)}: the alias *{event.anchor[:80]} stands for nothing")
+        found = self.anchors[event.anchor]
+        if found is None or depth + found.height > _MAX_DEPTH:
+            raise CatalogError(f"{_line(event)}: an alias nests more than {_MAX_DEPTH} deep, or contains itself")
+        self.copies += found.size
+        if self.copies > _MAX_COPIES:
+            raise CatalogError(f"{_line(event)}: the aliases (*name) multiply to more than {_MAX_COPIES} values")
+        self.size += found.size
+        self.deepest = max(self.deepest, depth + found.height)
+        return copy.deepcopy(found.value)
+
+    def collection(self, event: Any, depth: int) -> Any:
         if depth > _MAX_DEPTH:
-            raise CatalogError(
-                f"line {node.start_mark.line + 1}: an alias nests more than {_MAX_DEPTH} deep, or contains itself"
-            )
-        if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, depth + 1)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, depth + 1) for item in node.value]
-        return self.scalar(node)
+            raise CatalogError(f"{_line(event)}: {_TOO_DEEP}")
+        _check_tag(event)
+        self.deepest = max(self.deepest, depth)
+        return self.mapping(depth) if type(event) is MappingStartEvent else self.sequence(depth)
 
-    def mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
+    def sequence(self, depth: int) -> list[Any]:
+        items = []
+        while type(event := self.next()) is not SequenceEndEvent:
+            items.append(self.value(event, depth))
+        return items
+
+    def mapping(self, depth: int) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
-                parts = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-                for part in parts:
-                    more = self.value(part, depth)
-                    if not isinstance(more, dict):
-                        raise CatalogError(f"{_line(key_node)}: '<<' merges mappings only")
-                    merged = {**more, **merged}
+        while type(event := self.next()) is not MappingEndEvent:
+            if type(event) is ScalarEvent and event.value == "<<" and event.implicit[0]:
+                merged = {**self.merge(event, depth), **merged}
                 continue
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or not isinstance(self.scalar(key_node), str):
-                raise CatalogError(f"{_line(key_node)}: keys are texts: put {str(key)[:40]!r} in quotes")
+            key = self.key(event, depth)
             if key in own:
-                raise CatalogError(f"{_line(key_node)}: the key {key[:80]!r} is there twice")
-            own[key] = self.value(value_node, depth)
-        return {**{k: v for k, v in merged.items() if k not in own}, **own}
+                raise CatalogError(f"{_line(event)}: the key {key[:80]!r} is there twice")
+            own[key] = self.value(self.next(), depth)
+        return {**{k: v for k, v in merged.items() if k not in own}, **own} if merged else own
 
-    def scalar(self, node: Any) -> Any:
-        kind = node.tag.removeprefix(_TAG)
+    def key(self, event: Any, depth: int) -> str:
+        key = self.value(event, depth)
+        if not isinstance(key, str):
+            raise CatalogError(f"{_line(event)}: keys are texts: put {getattr(event, 'value', '')[:40]!r} in quotes")
+        return key
+
+    def merge(self, event: Any, depth: int) -> dict[str, Any]:
+        """Return what the mappings after ``<<`` hold; the first one that has a key decides."""
+        value = self.value(self.next(), depth)
+        merged: dict[str, Any] = {}
+        for part in value if isinstance(value, list) else [value]:
+            if not isinstance(part, dict):
+                raise CatalogError(f"{_line(event)}: '<<' merges mappings only")
+            merged = {**part, **merged}
+        return merged
+
+    def scalar(self, event: Any) -> Any:
+        text: str = event.value
+        if event.implicit[0] and text in self.plain:
+            return self.plain[text]
+        if len(text) > _MAX_SCALAR:
+            raise CatalogError(f"{_line(event)}: a text of {len(text)} characters; at most {_MAX_SCALAR} are read")
+        if event.implicit[0]:
+            value = self.plain[text] = self.resolved(event, self.resolve(yaml.ScalarNode, text, (True, False)))
+            return value
+        _check_tag(event)
+        return text if event.tag is None else self.resolved(event, event.tag)
+
+    def resolved(self, event: Any, tag: str) -> Any:
+        kind = tag.removeprefix(_TAG)
         if kind in ("str", "timestamp", "value"):  # dates stay as they are written
-            return node.value
-        if kind in ("int", "float") and len(node.value) > 100:
-            raise CatalogError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} digits")
-        if kind in ("int", "float", "bool", "null") and isinstance(node, yaml.ScalarNode):
-            return getattr(self.scalars, f"construct_yaml_{kind}")(node)
-        raise CatalogError(f"line {node.start_mark.line + 1}: a value of kind {kind[:40]!r} is refused")
+            return event.value
+        if kind in ("int", "float") and len(event.value) > 100:
+            raise CatalogError(f"{_line(event)}: a number of {len(event.value)} digits")
+        if kind in ("int", "float", "bool", "null"):
+            return getattr(self.scalars, f"construct_yaml_{kind}")(yaml.ScalarNode(tag, event.value))
+        raise CatalogError(f"{_line(event)}: a value of kind {kind[:40]!r} is refused")
+
+
+def _check_tag(event: Any) -> None:
+    if event.tag is not None and event.tag not in _TAGS:
+        raise CatalogError(f"{_line(event)}: the tag {event.tag[:80]!r} is refused: tags can make any object")
+
+
+def _line(event: Any) -> str:
+    return f"line {event.start_mark.line + 1}" if event.start_mark else "line 1"

@@ -6,8 +6,9 @@ Whatever the values of the parameters, an entry leads nowhere but into the jail.
 from __future__ import annotations
 
 import inspect
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -32,7 +33,7 @@ MAX_LOADS = 1000
 
 
 @cache
-def image_drivers() -> Mapping[str, type[ImageSource]]:
+def image_drivers() -> Mapping[str, Any]:
     """Return the drivers that a catalog may name: those of formats, and of many files."""
     several: tuple[type[ImageSource], ...] = (ImgSource, FilePatternSource, DirectorySource, ImageListSource)
     return {**drivers(), **{cls.name: cls for cls in several}}
@@ -108,25 +109,60 @@ class Entry:
 
     def resolved(self, given: Mapping[str, Any]) -> Any:
         """Return the source with all values put in, unopened; for a nested catalog its `File`."""
-        values: dict[str, Any] = {"CATALOG_DIR": self.file.parent.path.rstrip("/") + "/"}
-        for name, parameter in self.parameters.items():
-            if name in given or parameter.default is not None:
-                values[name] = parameter.validate(given.get(name, parameter.default))
+        values = self._values(given)
         free = parameters_in(self.args)
         values |= {k: v for k, v in given.items() if k in free and k not in self.parameters and k != "CATALOG_DIR"}
-        args = {**fill(dict(self.args), values)}
         own = {k: v for k, v in given.items() if k not in values or (k in self.parameters and k not in free)}
-        if self.file.web:  # local names, which a web server has under their escapes
-            args = {k: self._quoted(v) if k in ("uri", "path") else v for k, v in args.items()}
         if self.driver == NESTED:
             if own:
                 raise CatalogError(f"the nested catalog {self.name!r} has no parameter {next(iter(own))!r}")
-            return admit(self.jail, args["path"])
+            return self.files(self._uri(values))[0]
         cls = image_drivers()[self.driver]
         if unknown := [k for k in own if k not in options_of(cls)]:
             listed = ", ".join([*self.parameters, *sorted(options_of(cls))])
             raise CatalogError(f"{self.name!r} has no parameter or option {unknown[0]!r}; it has {listed}")
-        return self._made(cls, {"metadata": dict(self.metadata), **args, **own})
+        uri = own.pop("uri") if "uri" in own else self._uri(values)
+        files = self.files(uri)
+        options = fill({k: v for k, v in self.args.items() if k != "uri"}, values)
+        return self._made(cls, files if isinstance(uri, (list, tuple)) else files[0], {**options, **own})
+
+    def admitted(self, folder: Callable[[str], str]) -> None:
+        """Check where the entry leads with the defaults of its parameters; no source is made.
+
+        Parameters
+        ----------
+        folder : callable
+            See `intake_img.storage.jail.Jail.check`.
+
+        Raises
+        ------
+        CatalogError
+            If it is a place that the catalog may not name.
+        """
+        self.files(self._uri(self._values({})), folder)
+
+    def _uri(self, values: Mapping[str, Any]) -> Any:
+        uri = fill(self.args["path" if self.driver == NESTED else "uri"], values)
+        return self._quoted(uri) if self.file.web else uri  # a web server has local names under their escapes
+
+    def files(self, uri: Any, folder: Callable[[str], str] = os.path.realpath) -> list[File]:
+        """Return the files that a URI, or a list of them, names, if the driver takes them and they may be opened."""
+        many = isinstance(uri, (list, tuple))
+        if self.driver != NESTED:
+            cls = image_drivers()[self.driver]
+            if (many and not (uri and cls in (ImageListSource, ImgSource))) or (cls is ImageListSource and not many):
+                wanted = "a list of paths" if cls is ImageListSource else "one path"
+                raise CatalogError(f"uri: the driver {self.driver!r} takes {wanted}")
+        pattern = self.driver in (FilePatternSource.name, ImgSource.name)
+        return [admit(self.jail, one, pattern, folder) for one in (uri if many else [uri])]
+
+    def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of all parameters that are given or have a default."""
+        values: dict[str, Any] = {"CATALOG_DIR": self.file.parent.path.rstrip("/") + "/"}
+        for name, parameter in self.parameters.items():
+            if name in given or parameter.default is not None:
+                values[name] = parameter.validate(given.get(name, parameter.default))
+        return values
 
     def _quoted(self, uri: Any) -> Any:
         """Return a URI with what it adds to the folder of the catalog percent-encoded."""
@@ -138,20 +174,17 @@ class Entry:
         wild = "{}*?[]" if self.driver == FilePatternSource.name else ""
         return folder + quote(uri[len(folder) :], safe=f"/:@{wild}")
 
-    def _made(self, cls: type[ImageSource], args: dict[str, Any]) -> ImageSource:
-        uris = args.pop("uri")
-        many = cls is ImageListSource or (cls is ImgSource and isinstance(uris, (list, tuple)))
-        if many != isinstance(uris, (list, tuple)) or (many and not uris):
-            raise CatalogError(f"uri: the driver {self.driver!r} takes {'a list of paths' if many else 'one path'}")
-        files = [admit(self.jail, uri, cls in (FilePatternSource, ImgSource)) for uri in (uris if many else [uris])]
+    def _made(self, cls: type[ImageSource], files: File | list[File], args: dict[str, Any]) -> ImageSource:
+        args = {"metadata": dict(self.metadata), **args}
         for options in (args, args.get("member_options") or {}):
             conf = options.get("conf", "")
             if not isinstance(conf, str) or re.search(r"[/\\]", conf):
                 raise CatalogError(f"conf: expected the name of a file beside the image, got {conf!r}")
-        if remote := next((f for f in files if not f.local), None):
+        every = files if isinstance(files, list) else [files]
+        if remote := next((f for f in every if not f.local), None):
             args["storage_options"] = {**(args.get("storage_options") or {}), **remote.storage_options}
         try:
-            return cls(files if many else files[0], **args)
+            return cls(files, **args)
         except IntakeImgError:
             raise
         except (TypeError, ValueError, OverflowError, AttributeError) as exc:
@@ -314,7 +347,8 @@ def parameters_in(value: Any) -> dict[str, str | None]:
 _SEQUENCES = (FilePatternSource, DirectorySource, ImageListSource)
 
 
-def options_of(cls: type[ImageSource]) -> frozenset[str]:
+@cache
+def options_of(cls: Any) -> frozenset[str]:
     """Return the keywords of a driver; the one that finds the driver takes those of all formats and sequences."""
     names = {n for n, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if cls is ImgSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from intake_img.errors import CatalogError, FormatError
@@ -28,7 +28,7 @@ def jail_of(roots: Iterable[Any], schemes: Iterable[str], storage_options: Mappi
     )
 
 
-def admit(jail: Jail, uri: str, pattern: bool = False) -> File:
+def admit(jail: Jail, uri: str, pattern: bool = False, folder: Callable[[str], str] = os.path.realpath) -> File:
     """Return the file that a URI names, if it may be opened. It carries the jail, as do all files made from it.
 
     Parameters
@@ -38,6 +38,8 @@ def admit(jail: Jail, uri: str, pattern: bool = False) -> File:
     pattern : bool
         Whether ``{field}``, ``*``, ``?`` and ``[...]`` in it stand for others; the files that fit are checked when
         they are found and opened.
+    folder : callable
+        Returns the real path of a folder; see `Jail.check`.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def admit(jail: Jail, uri: str, pattern: bool = False) -> File:
         raise CatalogError(f"{uri[:120]}: chained URLs are refused")
     file = File.parse(uri, jail.storage_options)
     try:
-        jail.check(_before_fields(file.path) if pattern and file.local else file.path)
+        jail.check(_before_fields(file.path) if pattern and file.local else file.path, folder=folder)
     except FormatError as exc:
         raise CatalogError(str(exc)) from None
     return File(file.path, file.storage_options, jail)

@@ -12,7 +12,7 @@ from typing import Any
 
 from intake_img.catalog.entries import MAX_LOADS, NESTED
 from intake_img.catalog.jail import jail_of
-from intake_img.catalog.schema import Problem, load, read
+from intake_img.catalog.schema import Problem, Reader, load, read
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
@@ -24,7 +24,7 @@ def open_catalog(path: Any, trusted: bool = False, *, roots: Iterable[Any] | Non
                  storage_options: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
     """Open a YAML catalog of version 1 without running anything that it says.
 
-    Refused, with the reason, are: tags, aliases without measure, files of more than 8 MiB; ``cls``, ``plugins``,
+    Refused, with the reason, are: tags, aliases without measure, files of more than 32 MiB; ``cls``, ``plugins``,
     drivers that are not for images; templates other than ``{{ CATALOG_DIR }}``, ``{{ name }}``,
     ``{{ name | default('text') }}`` and ``{{ 'text' }}``; the environment and the shell; files outside of `roots`,
     also by ``..`` or symbolic links; URLs whose scheme is not allowed; options of file systems but ``anon``. Paths are
@@ -80,7 +80,8 @@ def open_catalog(path: Any, trusted: bool = False, *, roots: Iterable[Any] | Non
 
 
 def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable[str] = (),
-             storage_options: Mapping[str, Any] | None = None, open_images: bool = False) -> list[Problem]:  # fmt: skip
+             storage_options: Mapping[str, Any] | None = None, open_images: bool = False,
+             unopened: dict[str, str] | None = None) -> list[Problem]:  # fmt: skip
     """Return why `open_catalog` would refuse a catalog, or one nested in it; an empty list if it would not.
 
     Parameters
@@ -89,12 +90,15 @@ def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable
         As for `open_catalog`.
     open_images : bool
         Open each image too, with the defaults of its parameters: then files that are missing or cannot be read are
-        problems as well. No pixels are read. Entries that need a value of a parameter are not opened.
+        problems as well. No pixels are read.
+    unopened : dict of str to str, optional
+        With `open_images`, gains the names of the entries that were not opened, and why: an entry that needs the value
+        of a parameter, and all entries of a catalog that is refused.
     """
     file, jail = _start(path, roots, schemes, storage_options)
     problems: list[Problem] = []
     seen: set[str] = set()
-    waiting: list[tuple[File, tuple[str, ...], tuple[str, int, str] | None]] = [(file, (), None)]
+    waiting: list[tuple[File, tuple[str, ...], tuple[Reader, str] | None]] = [(file, (), None)]
     while waiting:
         at, chain, origin = waiting.pop(0)
         key = at.identity
@@ -109,17 +113,21 @@ def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable
         except (CatalogError, OSError) as exc:
             if origin is None and isinstance(exc, FileNotFoundError):
                 raise
-            where = origin or (str(at), 1, "")
-            problems.append(Problem(*where, _plain_reason(exc)))
+            if origin is None:
+                problems.append(Problem(str(at), 1, "", _plain_reason(exc)))
+            else:
+                problems.append(origin[0].problem_of(origin[1], _plain_reason(exc)))
             continue
         problems += reader.problems
         if open_images and not reader.problems:
             problems += reader.opened()
+        if open_images and unopened is not None:
+            inside = "" if origin is None else f"{at}: "
+            unopened |= {inside + name: why for name, why in reader.unopened().items()}
         for name, entry in reader.entries.items():
             if entry.driver == NESTED:
-                place = (str(at), reader.document.line(("sources", name)), f"sources.{name}")
                 try:
-                    waiting.append((entry.resolved({}), entry.chain, place))
+                    waiting.append((entry.resolved({}), entry.chain, (reader, name)))
                 except CatalogError:
                     continue  # a problem of the entry, which is listed already
     return problems

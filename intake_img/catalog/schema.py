@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from intake_img.catalog.document import Document, Where, read_document
@@ -75,6 +77,8 @@ class Reader:
         self.document, self.file, self.jail, self.chain = document, file, jail, chain
         self.problems: list[Problem] = []
         self.entries: dict[str, Entry] = {}
+        self.tried: set[str] = set()
+        self.folder = cache(os.path.realpath)
         self.metadata: dict[str, Any] = {}
         top = document.data
         if not isinstance(top, dict):
@@ -105,6 +109,11 @@ class Reader:
     def problem(self, where: Where, reason: object) -> None:
         line = self.document.line(where)
         self.problems.append(Problem(str(self.file), line, ".".join(map(str, where)), str(reason)))
+
+    def problem_of(self, name: str, reason: str) -> Problem:
+        """Return a problem of an entry that was found later."""
+        where = ("sources", name)
+        return Problem(str(self.file), self.document.line(where), ".".join(where), reason)
 
     def known(self, data: Mapping[str, Any], keys: tuple[str, ...], where: Where) -> None:
         for key in data:
@@ -163,9 +172,9 @@ class Reader:
         self.entries[name] = entry
 
     def driver(self, driver: Any, where: Where) -> str:
-        known = (*image_drivers(), NESTED)
-        if isinstance(driver, str) and driver in known:
+        if isinstance(driver, str) and (driver in image_drivers() or driver == NESTED):
             return driver
+        known = (*image_drivers(), NESTED)
         why = "a driver given by its path imports code" if isinstance(driver, str) and re.search("[.:]", driver) else (
             "missing or unknown" if driver is None or isinstance(driver, str) else "expected a name")  # fmt: skip
         self.problem((*where, "driver"), f"{str(driver)[:60]!r} is refused ({why}); expected one of {', '.join(known)}")
@@ -215,6 +224,17 @@ class Reader:
         found, self.problems = self.problems, before
         return found
 
+    def unopened(self) -> dict[str, str]:
+        """Return the images that `opened` does not look at, and why."""
+        images = {name: entry for name, entry in self.entries.items() if entry.driver != NESTED}
+        if self.problems:
+            return dict.fromkeys(images, "the catalog has problems, which come first")
+        return {
+            name: f"it needs a value of {', '.join(map(repr, lacking))}"
+            for name, entry in images.items()
+            if (lacking := entry.lacking())
+        }
+
     def try_open(self, entry: Entry, where: Where) -> None:
         source = None
         try:
@@ -227,10 +247,19 @@ class Reader:
                 source.close()
 
     def try_out(self, entry: Entry, where: Where) -> None:
-        """Put the defaults in and look where the entry leads; nothing is opened."""
+        """Put the defaults in and look where the entry leads; nothing is opened.
+
+        Sources are made once for all entries with the same options: that takes long, and only the options can be wrong.
+        """
         if entry.lacking():
             return  # known when a value is given
+        options = {**entry.args, "uri": type(entry.args.get("uri"))}
+        key = repr((entry.driver, options, entry.parameters))
         try:
-            entry.resolved({})
+            if key in self.tried:
+                entry.admitted(self.folder)
+            else:
+                entry.resolved({})
+                self.tried.add(key)
         except (IntakeImgError, ValueError, TypeError) as exc:
             self.problem((*where, "args"), exc)

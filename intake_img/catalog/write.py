@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from intake_img.catalog.document import LOADER, MAX_BYTES, read_document
+from intake_img.catalog.document import MAX_BYTES, Document, read_document
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan, sentence
 from intake_img.catalog.template import fill
@@ -201,7 +201,10 @@ def _relative(uri: str, folder: File, pattern: bool = False) -> str:
 # text
 
 
-class _Dumper(yaml.SafeDumper):
+_SAFE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SAFE):
     """Lists and the facts of a scan stand in one line."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -255,7 +258,7 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
     new: list[tuple[str | None, str, dict[str, Any]]] = []  # after which entry, name, entry
     edits: list[tuple[int, int, str]] = []
     before: str | None = None
-    nodes = _source_nodes(text)
+    nodes = _source_nodes(document.node)
     found: set[str] = set()
     for name, entry in entries.items():
         same = by_file.get(_key(entry, target), [])
@@ -280,7 +283,7 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
     changes.added = names
     named = [(after, name, entry) for (after, _, entry), name in zip(new, names, strict=True)]
     if named and not nodes:
-        return _first_entries(text, {name: entry for _, name, entry in named}, old), changes
+        return _first_entries(document, {name: entry for _, name, entry in named}), changes
     edits += _insertions(text, nodes, named)
     for start, stop, piece in sorted(edits, key=lambda e: e[:2], reverse=True):
         text = text[:start] + piece + text[stop:]
@@ -308,8 +311,7 @@ def _key(entry: Any, target: File) -> str:
         return ""
 
 
-def _source_nodes(text: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    root = yaml.compose(text, Loader=LOADER)
+def _source_nodes(root: Any) -> dict[str, tuple[yaml.Node, yaml.Node]]:
     node = _child(root, "sources")
     return {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
 
@@ -366,12 +368,12 @@ def _insertions(text: str, nodes: Mapping[str, tuple[yaml.Node, yaml.Node]],
     return [(at, at, (missing if at == len(text) else "") + piece) for at, piece in pieces.items()]
 
 
-def _first_entries(text: str, entries: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+def _first_entries(document: Document, entries: Mapping[str, Any]) -> str:
     """Put entries into a catalog that has none."""
+    text = document.text
     block = "sources:\n" + "".join(_block(name, entry, "  ") for name, entry in entries.items())
-    if "sources" not in old:
+    if "sources" not in document.data:
         return text.rstrip("\n") + "\n" + block
-    root: Any = yaml.compose(text, Loader=LOADER)
-    key, value = next((k, v) for k, v in root.value if k.value == "sources")
+    key, value = next((k, v) for k, v in document.node.value if k.value == "sources")
     end = max(_end(value), text.find(":", key.end_mark.index) + 1)
     return text[: key.start_mark.index] + block.rstrip("\n") + text[end:]

@@ -353,7 +353,10 @@ def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
 def _validate(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import validate
 
-    problems = validate(arguments.catalog, open_images=arguments.open, **_limits(arguments))
+    unopened: dict[str, str] = {}
+    problems = validate(arguments.catalog, open_images=arguments.open, unopened=unopened, **_limits(arguments))
+    for name, why in unopened.items():
+        print(f"intake-img: not opened: {escaped(name)}: {printable(why)}", file=sys.stderr)
     if arguments.json:
         print(json_text([vars(p) for p in problems]))
     else:

@@ -6,6 +6,8 @@ import contextlib
 from functools import partial
 from typing import Any
 
+from intake_img.model.text import escaped
+
 __all__ = ["add_command"]
 
 
@@ -43,13 +45,17 @@ def _run(load: Any, arguments: Any) -> int:
     if arguments.out is None:
         for n, (name, image) in enumerate(images.items()):
             table = table_of(name, image, **options)
-            print(table.to_csv(index=False, header=n == 0), end="")
+            print(_shown(table).to_csv(index=False, header=n == 0), end="")
         return 0
     table = report(images, arguments.out, overwrite=arguments.overwrite, **options)
-    print(
-        f"{arguments.out}: {len(table)} row{'s' * (len(table) != 1)} of {len(images)} image{'s' * (len(images) != 1)}"
-    )
+    rows = f"{len(table)} row{'s' * (len(table) != 1)}"
+    print(f"{escaped(arguments.out)}: {rows} of {len(images)} image{'s' * (len(images) != 1)}")
     return 0
+
+
+def _shown(table: Any) -> Any:
+    """Return a table with the control characters in its texts escaped: names of channels are for a file to choose."""
+    return table.rename(columns=escaped).map(lambda cell: escaped(cell) if isinstance(cell, str) else cell)
 
 
 def _name(text: str) -> Any:

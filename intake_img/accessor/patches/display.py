@@ -10,6 +10,7 @@ import numpy as np
 from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.display import byte_size
 from intake_img.errors import AxesError
+from intake_img.model.text import escaped
 
 if TYPE_CHECKING:
     from intake_img.accessor.patches.core import Patches
@@ -44,7 +45,7 @@ def rows(p: Patches) -> list[tuple[str, str]]:
     place = ", ".join(f"{a}: {n}" for a, n in first.sizes.items())
     more = f", and {len(p.sources) - 1} more" if len(p.sources) > 1 else ""
     found.append(("source", f"({place})" + (f" {first.uri}" if first.uri else "") + more))
-    return found
+    return [(escaped(key), escaped(text)) for key, text in found]
 
 
 def as_text(p: Patches) -> str:

@@ -22,6 +22,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels.correlation import ROWS, correlation, merge, moments
 from intake_img.kernels.filters import box_filter
 from intake_img.model.axes import spell
+from intake_img.model.text import escaped
 from intake_img.model.units import has_unit
 
 __all__ = ["Blocks", "Series"]
@@ -210,7 +211,7 @@ class Blocks:
         }
 
     def __repr__(self) -> str:
-        shape = ", ".join(f"{d}: {n}" for d, n in zip(self.array.dims, self.array.data.chunksize, strict=True))
+        shape = ", ".join(f"{escaped(d)}: {n}" for d, n in zip(self.array.dims, self.array.data.chunksize, strict=True))
         nbytes = math.prod(self.array.data.chunksize) * self.array.dtype.itemsize
         return f"<{len(self)} blocks of at most ({shape}), {nbytes / 1e6:.1f} MB, series along {self.dim!r}>"
 

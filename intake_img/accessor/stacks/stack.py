@@ -24,6 +24,7 @@ from intake_img.formats.source import FileReader
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Memory
+from intake_img.model.text import escaped
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 
@@ -148,7 +149,7 @@ class ImageStack:
 
     def __repr__(self) -> str:
         scene = f", scene={self.scene!r}" if self.scene is not None else ""
-        return (
+        return escaped(
             f"<{type(self).__name__} {self.axes} {self.data_shape} {self.data_dtype} of {self.original_axes} "
             f"{self.original_data_shape}, {str(self.data_path)!r}{scene}>"
         )
