@@ -226,6 +226,15 @@ def test_without_its_companion_a_file_is_pages(tmp_path):
     np.testing.assert_array_equal(ds.image, values)
 
 
+@pytest.mark.parametrize("text", ["<OME", f"<OME {NAMESPACE}/>", document(attributes='SizeT="many"')])
+def test_with_a_damaged_companion_a_file_is_pages(tmp_path, text):
+    values = companion(tmp_path)
+    (tmp_path / "set.companion.ome").write_text(text)
+    with pytest.warns(UserWarning, match=r"set\.companion\.ome, which describes it, cannot be used"):
+        ds = imload(tmp_path / "a.ome.tif", output_axis_order=None)
+    np.testing.assert_array_equal(ds.image, values)
+
+
 def test_a_companion_without_its_files_holds_nothing(tmp_path):
     companion(tmp_path)
     (tmp_path / "a.ome.tif").unlink()

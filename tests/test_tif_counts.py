@@ -153,28 +153,45 @@ def test_damaged_tags_of_vendors_are_dropped_with_a_warning(tmp_path, data):
 # Micro-Manager
 
 
-def run(path, places, ending):
-    """Write a stack of Micro-Manager as it is left when its writer is stopped: no index, and an open chain."""
+def run(path, places, ending, index=False):
+    """Write a stack of Micro-Manager: directories of 162 bytes, each before its pixels.
+
+    Parameters
+    ----------
+    ending : str
+        What the last directory points to: nothing (``"closed"``), the end of the file, or zeros.
+    index : bool
+        Write the index of planes, as runs do that were not interrupted.
+    """
     summary = json.dumps({"Channels": 2, "Frames": 9, "MicroManagerVersion": "2.0"}).encode()
     head = struct.pack("<8I", 54773648, 0, 483765892, 0, 99384722, 0, 2355492, len(summary))
-    moved = bytearray(b"II*\0" + struct.pack("<I", 0) + head + summary)
-    pixels = []
-    for plane in PLANES[: len(places)]:
-        pixels.append(len(moved))
-        moved += plane.tobytes()
-    link = 4
-    for place, at in zip(places, pixels, strict=True):
-        facts = json.dumps(dict(zip(("FrameIndex", "ChannelIndex", "SliceIndex"), place, strict=True))).encode()
-        text = len(moved)
-        moved += facts + b"\0" * (len(facts) % 2)
-        struct.pack_into("<I", moved, link, len(moved))
-        tags = [(256, 4, 1, 33), (257, 4, 1, 21), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, at),
-                (277, 3, 1, 1), (278, 4, 1, 21), (279, 4, 1, 33 * 21 * 2), (51123, 2, len(facts), text)]  # fmt: skip
-        moved += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
-        link = len(moved)
-        moved += bytes(4)
-    struct.pack_into("<I", moved, link, {"closed": 0, "beyond": len(moved) + 50, "zeros": len(moved)}[ending])
-    path.write_bytes(moved + (bytes(200) if ending == "zeros" else b""))
+    content = bytearray(b"II*\0" + struct.pack("<I", 0) + head + summary)
+    link, entries = 4, b""
+    for plane, (t, c, z) in zip(PLANES, places, strict=False):
+        facts = json.dumps({"FrameIndex": t, "ChannelIndex": c, "SliceIndex": z}).encode()
+        at = len(content)
+        struct.pack_into("<I", content, link, at)
+        entries += struct.pack("<5I", c, z, t, 0, at)
+        tags = [(256, 4, 1, 33), (257, 4, 1, 21), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1),
+                (273, 4, 1, at + 162), (277, 3, 1, 1), (278, 4, 1, 21), (279, 4, 1, plane.nbytes), (296, 3, 1, 1),
+                (51123, 2, len(facts), at + 162 + plane.nbytes), (65001, 3, 1, 0), (65002, 3, 1, 0)]  # fmt: skip
+        content += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        link = len(content)
+        content += bytes(4) + plane.tobytes() + facts + b"\0" * (len(facts) % 2)
+    if index:
+        struct.pack_into("<I", content, 12, len(content))
+        content += struct.pack("<2I", 3453623, len(places)) + entries
+    struct.pack_into("<I", content, link, {"closed": 0, "beyond": len(content) + 50, "zeros": len(content)}[ending])
+    path.write_bytes(content + bytes(200) * (ending == "zeros"))
+
+
+def test_finished_runs_of_which_files_are_missing(tmp_path):
+    path = tmp_path / "a_MMStack_1.tif"
+    places = [(t, c, 0) for t in range(3, 6) for c in range(2)]
+    run(path, places, "closed", index=True)
+    with pytest.warns(UserWarning, match=r"missing files\. Returning subset \(3, 1, 1, 2\) of \(9, 1, 1, 2\)"):
+        ds = imload(path)
+    np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:6])
 
 
 @pytest.mark.parametrize("ending", ["closed", "beyond", "zeros"])

@@ -133,14 +133,14 @@ _EAR = _Ear()
 def _hear(record: logging.LogRecord) -> bool:
     if _EAR.heard is None:
         return True
-    if record.levelno >= logging.ERROR:
+    if record.levelno >= logging.ERROR or "missing files" in record.getMessage():
         _EAR.heard.append(record.getMessage())
     return False
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[str]]:
-    """Collect the errors that tifffile logs in this thread, and goes on after, in place of printing them."""
+    """Collect what tifffile logs in this thread, errors and missing files, and goes on after; nothing is printed."""
     logger = logging.getLogger("tifffile")
     if _hear not in logger.filters:
         logger.addFilter(_hear)

@@ -130,7 +130,9 @@ class _Parser:
         for error in dict.fromkeys(self.errors):
             if _is_vital(error) and not self.open_chain:
                 raise FormatError(f"{self.file} is truncated or damaged: {error.split('>', 1)[-1].strip()}")
-            if name := metadata_name(error):
+            if "missing files" in error:
+                self.warn(error.split(">", 1)[-1].strip())
+            elif name := metadata_name(error):
                 self.warn(f"the tag {name} cannot be read and is left out: {error.split('>', 1)[-1].strip()}")
 
     def of_tiff(self, tif: tifffile.TiffFile, chain: list[int]) -> list[Scene]:
@@ -311,16 +313,21 @@ class _Parser:
         return parse_ome(text) if text else None
 
     def companion(self, name: str) -> OmeDocument | None:
-        """Return the document of a set that another file holds; None, with a warning, if there is no such file."""
+        """Return the document of a set that another file holds; None, with a warning, if it is missing or damaged."""
         file = self.file.sibling(name)
         if not file.exists():
             self.warn(f"it is part of a set that {name} describes, which is missing: the pages are read as they are")
             return None
-        head = file.head(4)
-        document = self.document(self.member(file)) if head[:2] in (b"II", b"MM") else parse_ome(_text(file))
-        if document is None or not document.images:
-            raise FormatError(f"{file}, which describes {self.file}, holds no OME-XML of images")
-        return document
+        tiff = file.head(4)[:2] in (b"II", b"MM")
+        try:
+            document = self.document(self.member(file)) if tiff else parse_ome(_text(file))
+            if document is not None and document.images:
+                return document
+            problem = "it holds no OME-XML of images"
+        except FormatError as exc:
+            problem = str(exc)
+        self.warn(f"{name}, which describes it, cannot be used ({problem}): the pages are read as they are")
+        return None
 
     def assembled(self, document: OmeDocument, tif: tifffile.TiffFile | None, chain: Sequence[int] = ()) -> list[Scene]:
         """Return the images of a document, with planes from the files that it names."""
