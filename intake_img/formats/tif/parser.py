@@ -117,8 +117,9 @@ class _Parser:
                 scenes = self.assembled(document, None)
             else:
                 tif = self.tiff(self.file, self.source)
-                scenes = self.of_tiff(tif, list(self.chain))
-                if len(scenes) == 1 and len(scenes[0].levels) == len(tif.pages) == 1:
+                chain = self.chain
+                scenes = self.of_tiff(tif, chain)
+                if len(scenes) == 1 and len(scenes[0].levels) == len(chain) == 1:
                     self.tables = tables_of(tif.pages.first, scenes[0].levels[0])
         self.judge()
         if not scenes:

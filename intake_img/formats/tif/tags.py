@@ -54,9 +54,10 @@ def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
     first = int(tif.pages.first.offset)
     if not tif.pages.is_multipage:
         return [first]
-    pages, problem = _walk(tif, name)
+    piece = _imagej_piece(tif)
+    pages, problem = _walk(tif, name, not piece)
     if problem and not unfinished_run(tif):
-        if _imagej_piece(tif):
+        if piece:
             return [first]
         raise FormatError(f"{name}: {problem}")
     return pages
@@ -70,7 +71,7 @@ def unfinished_run(tif: tifffile.TiffFile) -> bool:
     return facts.get("MajorVersion", 0) < 2 and "Summary" in facts and "IndexMap" not in facts
 
 
-def _walk(tif: tifffile.TiffFile, name: object) -> tuple[list[int], str]:
+def _walk(tif: tifffile.TiffFile, name: object, check: bool) -> tuple[list[int], str]:
     """Return the places of the pages up to the end of the chain, or up to a problem, which is returned as well."""
     fh, tiff = tif.filehandle, tif.tiff
     size, seek, read = fh.size, fh.seek, fh.read
@@ -91,7 +92,8 @@ def _walk(tif: tifffile.TiffFile, name: object) -> tuple[list[int], str]:
         data = read(tags * tiff.tagsize + link.size)
         if len(data) != tags * tiff.tagsize + link.size:
             return list(seen), f"the file ends within page {len(seen)}: it is truncated"
-        _check_entries(data[: tags * tiff.tagsize], tiff, sound, f"{name}: page {len(seen)}")
+        if check:
+            _check_entries(data[: tags * tiff.tagsize], tiff, sound, f"{name}: page {len(seen)}")
         seen[offset] = None
         offset = link.unpack(data[-link.size :])[0]
     return list(seen), ""
