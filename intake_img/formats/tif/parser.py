@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["open_tiff"]
 
-_OF_VENDORS = ("generic", "uniform", "ndtiff")  # kinds of series whose facts are not in one of the common dialects
-
 
 def open_tiff(file: File) -> TiffHandle:
     """Parse the structure of a file.
@@ -175,14 +173,16 @@ class _Parser:
     def of_series(self, tif: tifffile.TiffFile, document: OmeDocument | None, chain: list[int]) -> list[Scene]:
         """Return the scenes that tifffile finds; none if it does not understand the images of `document`."""
         if self.file.local:
-            others = [self.file.sibling(name) for name in _members(tif)]
-            if missing := [other.name for other in others if not other.exists()]:
-                self.warn(
-                    f"{len(missing)} files of its set are missing ({missing[0]!r}): the pages of this one are read"
-                )
+            missing = []
+            for name in _members(tif):  # each is checked before the next is asked for: an index names further files
+                other = self.file.sibling(name)
+                if other.exists():
+                    other.check()
+                else:
+                    missing.append(name)
+            if missing:
+                self.warn(f"{len(missing)} files of its set are missing ({missing[0]!r}): its own pages are read")
                 return self.plain(tif, range(len(tif.pages)))
-            for other in others:
-                other.check()
             tif._multifile = tif.is_mmstack  # the files of other sets are opened here, not by tifffile
         try:
             series = found_series(tif)
@@ -218,14 +218,14 @@ class _Parser:
             check_tags(level.keyframe, self.file)
         levels = [layout_of(level, self.source, self.file) for level in stored]
         axes = axis_names(stored[0].axes)
-        facts = ome_facts(ome) if ome is not None else vendor_facts(tif) if kind in _OF_VENDORS else None
+        facts = ome_facts(ome) if ome is not None else vendor_facts(tif, kind)
         if facts is None:
             facts = facts_of(tif, kind, axes, levels[0].shape, page, page is tif.pages.first)
         if "S" in stored[0].axes and "s" not in axes:
             names = samples_named(levels[0].shape[axes.index("c")], page)
             facts = Facts(facts.spacing, facts.units, facts.origin, names, {}, facts.times)
         header = header_of(tif, kind, page, document.text if document and ome is not None else None)
-        header |= vendor_header(tif) if kind in _OF_VENDORS else {}
+        header |= vendor_header(tif, kind)
         return Scene(name, axes, levels, facts, header, record)
 
     # descriptions that count other planes than there are
@@ -356,7 +356,7 @@ def _members(tif: tifffile.TiffFile) -> Iterator[str]:
     folder = tif.filehandle.dirname
     if tif.is_mmstack:
         yield from fnmatch.filter(os.listdir(folder), "*_MMStack*.tif")
-    elif (tif.micromanager_metadata or {}).get("MajorVersion", 0) > 1:  # NDTiff
+    elif tif.is_ndtiff or (tif.micromanager_metadata or {}).get("MajorVersion", 0) > 1:
         index = os.path.join(folder, "NDTiff.index")
         yield "NDTiff.index"
         if os.path.exists(index):

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["vendor_facts", "vendor_header"]
 
 
-def vendor_facts(tif: tifffile.TiffFile) -> Facts | None:
-    """Return what the dialect of a file says of its images; None if it is not a dialect of the table."""
-    return next((read(tif) for is_one, read, _ in _DIALECTS if is_one(tif)), None)
+def vendor_facts(tif: tifffile.TiffFile, kind: str) -> Facts | None:
+    """Return what the dialect of a series of that kind says of it; None if it is not a dialect of the table."""
+    return next((read(tif) for is_one, read, _ in _DIALECTS if is_one(tif, kind)), None)
 
 
-def vendor_header(tif: tifffile.TiffFile) -> dict[str, Any]:
+def vendor_header(tif: tifffile.TiffFile, kind: str) -> dict[str, Any]:
     """Return the metadata of the dialect, under its name; empty if it is not a dialect of the table."""
-    return next((header(tif) for is_one, _, header in _DIALECTS if is_one(tif)), {})
+    return next((header(tif) for is_one, _, header in _DIALECTS if is_one(tif, kind)), {})
 
 
 # MetaSeries: MetaMorph, MetaXpress (ImageXpress)
@@ -77,12 +77,20 @@ def _labels(tif: tifffile.TiffFile) -> list[str]:
     return [str(name) for name in names] if all(isinstance(name, str) for name in names) else []
 
 
+def _is_metaseries(tif: tifffile.TiffFile, kind: str) -> bool:
+    return kind in ("generic", "uniform") and bool(tif.is_metaseries)
+
+
+def _is_ndtiff(tif: tifffile.TiffFile, kind: str) -> bool:
+    return kind == "ndtiff"  # then the index was allowed to be read
+
+
 _Dialect = tuple[
-    Callable[["tifffile.TiffFile"], bool],
+    Callable[["tifffile.TiffFile", str], bool],
     Callable[["tifffile.TiffFile"], Facts],
     Callable[["tifffile.TiffFile"], dict[str, Any]],
 ]
 _DIALECTS: tuple[_Dialect, ...] = (
-    (lambda tif: bool(tif.is_metaseries), _metaseries, lambda tif: {"metaseries": dict(_plane(tif))}),
-    (lambda tif: bool(tif.is_ndtiff), _ndtiff, lambda tif: {"ndtiff": dict(_summary(tif))}),
+    (_is_metaseries, _metaseries, lambda tif: {"metaseries": dict(_plane(tif))}),
+    (_is_ndtiff, _ndtiff, lambda tif: {"ndtiff": dict(_summary(tif))}),
 )
