@@ -30,8 +30,8 @@ import intake_img
 from intake_img import imload, imsave, open_catalog, scan, write_catalog
 from intake_img.catalog import SafeCatalog, validate
 from intake_img.catalog.document import read_document
+from intake_img.catalog.facts import sentence
 from intake_img.catalog.names import unique_names
-from intake_img.catalog.scan import sentence
 from intake_img.catalog.template import Parameter, fill
 from intake_img.doors.cli import main
 from intake_img.errors import AxesError, CatalogError, TargetExistsError
@@ -1440,3 +1440,49 @@ def test_names_with_signs_of_urls_are_opened_from_a_web_server(tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "entries", "sizes"),
+    [
+        ("plate_{w}_s{i}_w{c}.tif", {"w": ["B02", "B03", "C02"], "i": [1, 2], "c": [1, 2, 3]},
+         {"plate_B02", "plate_B03", "plate_C02"}, {"i": 2, "c": 3}),
+        ("{w}_t{t}_z{z}_ch{c}.tif", {"w": ["A01", "A02"], "t": ["01", "02"], "z": [1, 2], "c": [1, 2]},
+         {"A01", "A02"}, {"t": 2, "z": 2, "c": 2}),
+        ("{w}f{i}p{z}-ch{c}sk{t}fk1fl1.tiff", {"w": ["r02c02", "r02c03", "r03c02"], "i": ["01", "02"],
+                                               "z": ["01", "02"], "c": [1, 2], "t": [1, 2]},
+         {"r02c02", "r02c03", "r03c02"}, {"i": 2, "z": 2, "c": 2, "t": 2}),
+        ("pos{i}_{c}_t{t}.tif", {"i": ["01", "02"], "c": ["DAPI", "GFP"], "t": ["001", "002"]},
+         {"pos"}, {"i": 2, "c": 2, "t": 2}),
+        ("{w}_{c}.tif", {"w": ["A1", "A2", "B1"], "c": ["Hoechst", "Cy5", "mCherry"]}, None, {"c": 3}),
+        ("im_C{c}_F{i}.tif", {"c": ["01", "02"], "i": ["01", "02"]}, {"im"}, {"c": 2, "i": 2}),
+    ],
+)  # fmt: skip
+def test_names_of_plates_and_channels_are_grouped(name, fields, entries, sizes, tmp_path):
+    import itertools
+
+    import tifffile
+
+    for n, labels in enumerate(itertools.product(*fields.values())):
+        tifffile.imwrite(tmp_path / name.format(**dict(zip(fields, labels, strict=True))), plane(n))
+    found = scan(tmp_path)
+    assert not found.skipped
+    shown = [{a: n for a, n in one.dataset(chunks=None).sizes.items() if a not in "yx"} for one in found.values()]
+    if entries is not None:
+        assert set(found) == entries
+        assert all(one == sizes for one in shown)
+    assert sum(np.prod(list(one.values()), dtype=int) for one in shown) == n + 1  # each file once
+    ordered = [one.read()["image"] for one in found.values()]
+    assert sorted(int(v) for one in ordered for v in one.values[..., 0, 0].ravel()) == list(range(n + 1))
+    if fields.get("c", [1])[0] == "DAPI":
+        assert list(ordered[0].c.values) == ["DAPI", "GFP"]
+        assert int(ordered[0].sel(c="GFP", t=2, i=1)[0, 0]) == 3
+    write_catalog(found, tmp_path / "c.yml")
+    assert set(open_catalog(tmp_path / "c.yml")) == set(found)
+
+
+def test_files_of_common_endings_are_no_images(tmp_path):
+    for name in ("a.map", "a.rec", "a.pic"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a.nd2").write_bytes(b"x")
+    assert list(scan(tmp_path).skipped) == [str(tmp_path / "a.nd2")]

@@ -13,10 +13,11 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
 from typing import Any
 
+from intake_img.catalog.facts import facts_of, sentence
 from intake_img.catalog.names import unique_names
+from intake_img.catalog.series import kind, literal, numbered, pattern_of, plain_name, series_of
 from intake_img.collections.listing import Column, Listing, instrument_of
 from intake_img.collections.names import natural_key, parse_member, split_extension
 from intake_img.collections.patterns import Pattern
@@ -25,23 +26,13 @@ from intake_img.errors import FormatError, IntakeImgError
 from intake_img.formats.foreign import unsupported
 from intake_img.formats.registry import drivers, find_driver
 from intake_img.formats.source import ImageSource, Probe
-from intake_img.model.axes import spell
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail, special
 
-__all__ = ["Scan", "facts_of", "scan", "sentence"]
+__all__ = ["Scan", "scan"]
 
-_FIELD = re.compile(r"\d+")
-_HINTS = (  # what stands before a number, and the axis that it counts
-    ("t", r"(?:^|[^a-z])(?:t|tp|time|timepoint|frame|frm)[ _\-=]*$"),
-    ("z", r"(?:^|[^a-z])(?:z|slice|plane|section|depth|layer)[ _\-=]*$"),
-    ("c", r"(?:^|[^a-z])(?:c|ch|chn|channel|w|wave|wavelength)[ _\-=]*$"),
-    ("i", r"(?:^|[^a-z])(?:i|im|img|image|s|p|pos|position|stage|scene|series|f|fov|xy|field|site|sample|well|point|n)"
-          r"[ _\-=]*$"),
-)  # fmt: skip
 _CHECKED = 8  # headers of a series that are read
-_MAX_NAMES = 100
 
 
 @dataclass(frozen=True)
@@ -317,18 +308,17 @@ class _Folder:
     def series(self) -> Iterator[tuple[str, ImageSource, set[str]]]:
         groups: dict[str, list[str]] = {}
         for name in self.left:
-            stem, extension = split_extension(name, self.extensions)
-            if _FIELD.search(stem):
-                groups.setdefault(_FIELD.sub("\0", stem) + "\0" + extension, []).append(name)
-        for members in groups.values():
-            if len(members) > 1 and (made := self.pattern(members)) is not None:
-                name, options = made
+            stem, extension = self.split(name)
+            if numbered(stem):
+                groups.setdefault(kind(stem) + "\0" + extension, []).append(name)
+        for group in groups.values():
+            for members, (name, options) in series_of([self.split(n) for n in group], group):
                 listing = self.matched(name)
                 if {os.path.basename(p) for p in listing.paths} == set(members) and self.alike(members):
-                    place = os.path.join(_literal(self.place.path), name)
+                    place = os.path.join(literal(self.place.path), name)
                     source = FilePatternSource(File(place, jail=self.jail), **options)
                     source.__dict__["found"] = [listing]  # listed already
-                    yield _plain_name(name), source, set(members)
+                    yield plain_name(name), source, set(members)
 
     def matched(self, name: str) -> Listing:
         """Return what a pattern finds in this folder."""
@@ -348,25 +338,8 @@ class _Folder:
     def everything(self) -> list[str]:
         return sorted(self.place.everything)
 
-    def pattern(self, members: list[str]) -> tuple[str, dict[str, Any]] | None:
-        """Return the pattern that the numbers in the names of files make, and options; None if they make none."""
-        stems = [split_extension(n, self.extensions) for n in members]
-        texts = _FIELD.split(stems[0][0])
-        columns = list(zip(*(_FIELD.findall(stem) for stem, _ in stems), strict=True))
-        free = [k for k, column in enumerate(columns) if len(set(column)) > 1]
-        axes = _axes([texts[k] for k in free])
-        if axes is None or (len(members) < 3 and (len(free) > 1 or not _hinted(texts[free[0]]))):
-            return None
-        grid = prod(len({int(n) for n in columns[k]}) for k in free)
-        if len({tuple(int(columns[k][m]) for k in free) for m in range(len(members))}) < len(members):
-            return None  # a1.tif and a01.tif
-        if grid > 2 * len(members):
-            return None
-        pieces = [_literal(texts[0])]
-        fields = dict(zip(free, axes, strict=True))
-        for k, column in enumerate(columns):
-            pieces += [_field(fields[k], column) if k in fields else column[0], _literal(texts[k + 1])]
-        return "".join(pieces) + _literal(stems[0][1]), ({"missing": "fill"} if grid > len(members) else {})
+    def split(self, name: str) -> tuple[str, str]:
+        return split_extension(name, self.extensions)
 
     def alike(self, members: Sequence[str]) -> bool:
         """True if the headers of some of the files, the first and the last among them, describe like images."""
@@ -404,24 +377,24 @@ class _Across:
         """Give path, source and facts of each image."""
         groups: dict[str, list[str]] = {}
         for name in self.names:
-            stem, extension = split_extension(name, self.tools.extensions)
-            if "/" in name and _FIELD.search(stem) and self.tools.head_of(name.rsplit("/", 1)[1]) is None:
-                groups.setdefault(_FIELD.sub("\0", stem) + "\0" + extension, []).append(name)
+            stem, extension = self.tools.split(name)
+            if "/" in name and numbered(stem) and self.tools.head_of(name.rsplit("/", 1)[1]) is None:
+                groups.setdefault(kind(stem) + "\0" + extension, []).append(name)
         for members in groups.values():
             for pattern, source, inside in self.series(members, 0):
                 facts = self.tools.described(source)
                 if facts is not None and facts.get("axes"):
                     facts["files"] = len(inside)
                     self.taken.update(inside)
-                    yield os.path.join(self.root, _plain_name(pattern)), source, facts
+                    yield os.path.join(self.root, plain_name(pattern)), source, facts
 
     def series(self, members: list[str], depth: int) -> Iterator[tuple[str, ImageSource, list[str]]]:
         """Give the series that files with names of one kind make: of all, or else of those that share a folder."""
         if len({name.rpartition("/")[0] for name in members}) < 2:
             return  # that is for the folder alone to see
-        made = self.tools.pattern(members)
+        made = pattern_of([self.tools.split(n) for n in members])
         if made is not None and not made[1] and self.tools.alike(members):
-            source = FilePatternSource(File(f"{_literal(self.root)}/{made[0]}", jail=self.jail))
+            source = FilePatternSource(File(f"{literal(self.root)}/{made[0]}", jail=self.jail))
             if self.finds(source, members):
                 yield made[0], source, members
                 return
@@ -446,91 +419,9 @@ class _Across:
             yield replace(place, names=tuple(kept))
 
 
-def _hinted(text: str) -> str | None:
-    return next((axis for axis, regex in _HINTS if re.search(regex, text.lower()[-20:])), None)
-
-
-def _axes(before: Sequence[str]) -> list[str] | None:
-    """Return the axes that numbers after these texts count: as the texts say, ``i`` for one that is not told."""
-    axes = [_hinted(text) for text in before]
-    if axes.count(None) == 1 and "i" not in axes:
-        axes[axes.index(None)] = "i"
-    return [a for a in axes if a] if axes and None not in axes and len(set(axes)) == len(axes) else None
-
-
-def _field(axis: str, column: Sequence[str]) -> str:
-    width = len(column[0])
-    padded = any(n.startswith("0") and len(n) > 1 for n in column)
-    return f"{{{axis}:0{width}d}}" if padded and all(len(n) >= width for n in column) else f"{{{axis}:d}}"
-
-
-def _literal(text: str) -> str:
-    """Quote what a pattern would take for a field or a wildcard."""
-    return re.sub(r"[{}*?\[]", lambda m: m[0] * 2 if m[0] in "{}" else f"[{m[0]}]", text)
-
-
-def _plain_name(pattern: str) -> str:
-    """Return a pattern's name for people: without its fields, and the letters that announce them."""
-    short = re.sub(r"(?:[ _\-.]+[A-Za-z]{1,2})?[ _\-.=]*\{[a-z]:[^}]*\}", "", pattern)
-    return short if re.match(r"\w", short) else re.sub(r"\{[a-z]:[^}]*\}", "", pattern)
-
-
 def _reason(exc: BaseException, path: str) -> str:
     text = " ".join(str(exc).split()) or type(exc).__name__
     if isinstance(exc, OSError) and exc.strerror:
         text = exc.strerror
     text = text.removeprefix(path).removeprefix(":").strip()
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-# facts
-
-
-def facts_of(source: ImageSource) -> dict[str, Any]:
-    """Return what a catalog says of an image beside where it is: plain data, from its header."""
-    from intake_img.model.record import plain
-
-    ds = source.dataset(chunks=None)
-    first = next(iter(ds.data_vars.values()))
-    facts: dict[str, Any] = {
-        "axes": spell([str(d) for d in first.dims]),
-        "shape": list(first.shape),
-        "dtype": str(first.dtype),
-        "spacing": {a: ds[a].attrs["spacing"] for a in first.dims if a in ds.coords and "spacing" in ds[a].attrs},
-    }
-    facts["units"] = {a: str(ds[a].attrs["units"]) for a in facts["spacing"] if ds[a].attrs.get("units")}
-    if "c" in first.dims and "c" in ds.coords and ds["c"].dims == ("c",):
-        facts["channels"] = [str(v) for v in ds["c"].values[:_MAX_NAMES]]
-    if len(ds.data_vars) > 1:
-        facts["variables"] = [str(n) for n in ds.data_vars][:_MAX_NAMES]
-    if len(ds.attrs.get("scenes", ())) > 1:
-        facts["scenes"] = [str(n) for n in ds.attrs["scenes"]][:_MAX_NAMES]
-    facts = {k: v for k, v in facts.items() if v != {}}
-    return plain(facts, strict=True)
-
-
-def sentence(facts: Mapping[str, Any]) -> str:
-    """Return a description of an image in a line.
-
-    Examples
-    --------
-    >>> sentence({"axes": "zyx", "shape": [9, 64, 64], "dtype": "uint8", "spacing": {"z": 2.0}, "units": {"z": "µm"}})
-    'z 9 (every 2 µm), y 64, x 64, uint8'
-    """
-    axes = facts["axes"] if isinstance(facts["axes"], list) else list(facts["axes"])
-    words = []
-    for axis, size in zip(axes, facts["shape"], strict=True):
-        note = ""
-        names = facts.get("channels") if axis == "c" else None
-        if names:
-            note = f" ({', '.join(names[:6])}{', …' if len(names) > 6 else ''})"
-        elif axis in facts.get("spacing", {}):
-            unit = facts.get("units", {}).get(axis, "")
-            note = f" (every {facts['spacing'][axis]:.4g}{' ' + unit if unit else ''})"
-        words.append(f"{axis} {size}{note}")
-    text = ", ".join([*words, str(facts["dtype"])])
-    if len(facts.get("variables", ())) > 1:
-        text += f"; variables {', '.join(facts['variables'][:6])}"
-    if len(facts.get("scenes", ())) > 1:
-        text = f"{len(facts['scenes'])} scenes, the first: {text}"
-    return f"{facts['files']} files: {text}" if facts.get("files", 1) > 1 else text

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from intake_img.catalog.document import MAX_BYTES, Document, read_document
+from intake_img.catalog.facts import sentence
 from intake_img.catalog.names import unique_names
-from intake_img.catalog.scan import Scan, sentence
+from intake_img.catalog.scan import Scan
 from intake_img.catalog.template import fill
 from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError

@@ -12,14 +12,14 @@ _UNSUPPORTED = {
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".dv": "DeltaVision", ".r3d": "DeltaVision", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".h5": "HDF5", ".hdf5": "HDF5", ".nc": "NetCDF", ".mat": "MATLAB",
-    ".mrc": "MRC", ".map": "MRC map", ".rec": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
+    ".mrc": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
     ".emd": "EMD", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
     ".mhd": "MetaImage", ".dcm": "DICOM", ".mrxs": "MIRAX slide", ".scn": "Leica SCN slide", ".bif": "Ventana slide",
     ".vms": "Hamamatsu slide", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
     ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".klb": "Keller Lab Block", ".fits": "FITS",
     ".ptu": "PicoQuant PTU", ".sdt": "Becker & Hickl SDT", ".spe": "Princeton SPE", ".sif": "Andor SIF",
-    ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab", ".pic": "Bio-Rad PIC",
-    ".gel": "Amersham GEL", ".n5": "N5", ".raw": "flat pixels",
+    ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",
+    ".gel": "Amersham GEL", ".n5": "N5",
 }  # fmt: skip
 
 
