@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import intake
@@ -1286,14 +1287,15 @@ def test_a_scan_names_what_it_cannot_use(tmp_path):
     ome = f'<OME xmlns="{namespace}"><BinaryOnly MetadataFile="%s" UUID="urn:uuid:3"/></OME>'
     for name, other in (("pipe", "pipe.png"), ("zero", "/dev/zero"), ("lost", "lost.xml"), ("self", "self")):
         tifffile.imwrite(tmp_path / f"{name}.ome.tif", plane(), description=ome % other, metadata=None)
-    found = scan(tmp_path)
-    assert list(found) == ["ok"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*(lost.xml|self) describes, which is missing")
+        found = scan(tmp_path)
+    assert sorted(found) == ["lost", "ok", "self"]  # without its companion a file is read as pages
     skipped = {Path(p).name: why for p, why in found.skipped.items()}
     assert set(skipped) == {"self", "gone.tif", "pipe.png", "z.zarr", "zero.zarr", "a.nd2", "b.LIF", "c.oir", "d.h5",
-                            "e.nii.gz", "pipe.ome.tif", "zero.ome.tif", "lost.ome.tif", "self.ome.tif"}  # fmt: skip
+                            "e.nii.gz", "pipe.ome.tif", "zero.ome.tif"}  # fmt: skip
     assert skipped["a.nd2"] == "Nikon ND2: no driver reads it"
     assert "pipe" in skipped["pipe.png"]
-    assert "lost.xml" in skipped["lost.ome.tif"]
     assert all(name in repr(found) for name in skipped)
 
 
