@@ -65,7 +65,9 @@ class Allowed:
         """Return no spec for what is blocked, as if it were not installed."""
         return None if fullname.partition(".")[0] in self.blocked else PathFinder.find_spec(fullname, path, target)
 
-    find_distributions = staticmethod(PathFinder.find_distributions)
+    def find_distributions(self, *args: Any, **kwargs: Any) -> Any:
+        """Find metadata of all distributions: packages ask for the versions of others."""
+        return importlib.metadata.MetadataPathFinder.find_distributions(*args, **kwargs)
 
 
 def run(page: Path) -> None:

@@ -298,6 +298,9 @@ class Astropy:
     def __init__(self, value: float, unit: str) -> None:
         self.value, self.unit = value, unit
 
+    def __repr__(self) -> str:
+        return f"Astropy({self.value}, {self.unit!r})"
+
 
 SPELLINGS = ["3 µm", "3µm", " 3.0 um ", "3 \u03bcm", "3 micron", "3 microns", "3 micrometer", "3 micrometre", "3e0 µm",
              "3000 nm", "3000nanometers", "+3000 nm", "30000 Å", "30000 angstrom", "0.003 mm", "3e-6 m", "3E-4 cm",
@@ -305,7 +308,7 @@ SPELLINGS = ["3 µm", "3µm", " 3.0 um ", "3 \u03bcm", "3 micron", "3 microns", 
              np.float32(3)]  # fmt: skip
 
 
-@pytest.mark.parametrize("given", SPELLINGS, ids=str)
+@pytest.mark.parametrize("given", SPELLINGS, ids=repr)
 def test_spellings_of_one_length(given):
     array = image({"z": "nm"}).image
     assert math.isclose(length("size", given, array, "z"), 3.0)

@@ -64,7 +64,7 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     if axis not in array.dims:
         raise AxesError(f"the region names the axis {axis!r}, but the image has {spell(tuple(map(str, array.dims)))!r}")
     n = array.sizes[axis]
-    names = f"region[{axis!r}]"
+    names = f"region (crd=, region=) {axis!r}"
     physical = [v is not None and (has_unit(v) or system == "physical") for v in limits]
     low, high = (_limit(names, v, array, axis) for v in limits)
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)

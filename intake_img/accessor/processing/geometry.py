@@ -272,6 +272,8 @@ class Geometry:
             The axes of the ball; by default all spatial axes.
         """
         skimage_for("rolling_ball")
+        if isinstance(radius, Mapping) or (np.ndim(radius) and not isinstance(radius, str)):  # type: ignore[arg-type]
+            raise TypeError(f"radius={radius!r}: expected one number, or one number with its unit, such as '3 µm'")
 
         def change(array: xr.DataArray) -> xr.DataArray:
             real("rolling_ball", array)
