@@ -681,10 +681,11 @@ def test_sums_of_small_integers_equal_those_of_floats(seed, dtype, spread):
     a, b = (np.clip(rng.normal(spread, spread, size), info.min, info.max).astype(dtype) for _ in "ab")
     t1, t2 = (rng.choice([np.nan, -np.inf, 0, 1.5, spread, 70000]) for _ in "ab")
     means = rng.choice([a.mean(), np.floor(a.mean())]), b.mean()
+    around = tuple((np.floor(m), np.ceil(m)) for m in means)  # of integers: the whole numbers beside each mean
     need, zero = conventions.fields(EVERY, conventions.Conventions(), True), np.zeros(1, np.int64)
     sums = [
-        tally.as_integers(tally.tally_pixels(x, y, None, need, t1, t2, conventions.Conventions(), means), zero)
-        for x, y in ((a, b), (a.astype(float), b.astype(float)))
+        tally.as_integers(tally.tally_pixels(x, y, None, need, t1, t2, conventions.Conventions(), m), zero)
+        for x, y, m in ((a, b, around), (a.astype(float), b.astype(float), means))
     ]
     assert {k: int(v[0]) for k, v in sums[0].items()} == {k: int(v[0]) for k, v in sums[1].items()}
 

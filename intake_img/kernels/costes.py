@@ -12,6 +12,7 @@ import numpy as np
 
 from intake_img.kernels.tables import Levels, Table
 from intake_img.kernels.tally import moments
+from intake_img.kernels.wide import beyond_floats, offsets
 
 __all__ = ["METHODS", "costes", "otsu", "pearson_below"]
 
@@ -65,11 +66,23 @@ def costes(
         return math.nan, math.nan
     if method.startswith("cellprofiler"):
         return _cellprofiler(table, scale, fast=method == "cellprofiler_fast", slack=1e-12 if ties == "below" else 0)
+    if beyond_floats(table.a) or beyond_floats(table.b):
+        return _from_lowest(table, method, limits)
     slope, intercept = (float(x[0]) for x in moments(table).line())
     if not math.isfinite(slope):
         return math.nan, math.nan
     walk = _Walk(table, slope, intercept, limits)
     return walk.simple() if method == "simple" else walk.bisection()
+
+
+def _from_lowest(table: Table, method: str, limits: tuple[float, float] | None) -> tuple[float, float]:
+    """The same of integers that float64 does not hold: less the lowest value of each channel, as Python integers."""
+    relative, base = table.relative()
+    found = costes(relative, method, limits=(-math.inf, math.inf))
+    ends = np.iinfo(table.a.dtype) if limits is None else None
+    low, high = (ends.min, ends.max) if ends is not None else (int(limits[0]), int(limits[1]))  # type: ignore[index]
+    whole = [t if math.isnan(t) else min(max(int(t) + b, low), high) for t, b in zip(found, base, strict=True)]
+    return whole[0], whole[1]
 
 
 class _Walk:
@@ -244,6 +257,9 @@ def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
     """
     if not len(values) or values.min() == values.max():
         return math.nan
+    if beyond_floats(values):
+        base = int(values.min())
+        return base + int(otsu(offsets(values, base), count))
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         edges = np.linspace(low, high, bins + 1)

@@ -131,10 +131,11 @@ def add_products(totals: np.ndarray, group: np.ndarray, scale: int, *factors: np
         Changed.
     group : ndarray of shape (R,), sorted
     scale : int
-    *factors : ndarray of shape (R,), int64
+    *factors : ndarray of shape (R,), int64 or uint64
     """
     if not len(group):
         return
+    factors = tuple(f.astype(object) if f.dtype == np.uint64 else f for f in factors)
     starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
     bound = len(group) * math.prod(max(1.0, float(max(f.max(), -f.min()))) for f in map(np.asarray, factors))
     if bound >= 2**62 and float(np.abs(math.prod(f.astype(float) for f in factors)).sum()) >= 2**62:

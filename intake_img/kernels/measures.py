@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from intake_img.kernels import exact, ranks
+from intake_img.kernels import exact, ranks, wide
 from intake_img.kernels.conventions import ALL, DEFAULTS, EXTRA, Conventions, fields
 from intake_img.kernels.regions import TableRegions
 from intake_img.kernels.runs import region_sums
@@ -46,6 +46,7 @@ def conclude(
         Sums of a channel are in units of ``2**scale``.
     """
     wanted = set(names)
+    t1, t2 = (None if t is None else np.asarray(t, float) for t in (t1, t2))
     n = sums["all", "n"]
     size = len(n)
     whole = moments_in(sums, "all", size, scale)
@@ -114,12 +115,17 @@ def ranked(
         low = np.full(size, -np.inf)
         limit1, limit2 = low if t1 is None else t1, low if t2 is None else t2
         rows = table.group if size != 1 else 0
-        high_a, high_b = table.a >= limit1[rows], table.b >= limit2[rows]
+        high_a, high_b = (
+            wide.at_least(x, wide.bound(t, x.dtype)[rows]) for x, t in ((table.a, limit1), (table.b, limit2))
+        )
+        limit1, limit2 = np.asarray(limit1, float), np.asarray(limit2, float)
         weighted = ranks.rank_product(table, high_a & high_b, pooled=rules.rwc_ranks == "all")
         for name, part, channel, high in (("rwc1", weighted[0], "a", high_a), ("rwc2", weighted[1], "b", high_b)):
             if table.a.dtype.kind == "f":
                 weights = table.count[high] * getattr(table, channel)[high]
                 total = np.bincount(table.group[high], weights=weights, minlength=size)
+            elif table.by_pixel:
+                total = exact.grouped_sum(table.group[high], size, table.count[high], getattr(table, channel)[high])
             else:
                 region = f"{channel}_at_least"
                 total = region_sums(table, {region: (channel,)}, TableRegions(limit1, limit2, rules))[region, channel]
@@ -154,6 +160,6 @@ def measure(
     given = t1 is not None and t2 is not None
     low = np.full(table.ngroups, -np.inf)
     sums = tally(table, fields(wanted, rules, given), t1 if given else low, t2 if given else low, rules)  # type: ignore[arg-type]
-    scale = exact.LOWEST if table.a.dtype.kind == "f" else 0
+    scale = exact.LOWEST if table.by_pixel else 0
     out = conclude(sums, wanted, t1, t2, rules, scale) | ranked(table, wanted, t1, t2, rules)
     return {name: out[name] for name in (*ALL, *EXTRA) if name in wanted}

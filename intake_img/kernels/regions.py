@@ -9,6 +9,7 @@ import numpy as np
 
 from intake_img.kernels.conventions import Conventions
 from intake_img.kernels.runs import Rows, Run
+from intake_img.kernels.wide import above, at_least, below
 
 __all__ = ["ICQ", "TableRegions", "masks", "masks_around", "masks_with_signs", "without_icq"]
 
@@ -25,42 +26,45 @@ def _inclusive(rules: Conventions) -> bool:
 
 
 def masks(
-    a: np.ndarray, b: np.ndarray, t1: np.ndarray, t2: np.ndarray, rules: Conventions
+    a: np.ndarray, b: np.ndarray, t1: Any, t2: Any, rules: Conventions
 ) -> dict[str, Callable[[], np.ndarray | None]]:
-    """The regions of the scatter as functions that make their masks; thresholds are given row by row."""
-    high = np.greater_equal if _inclusive(rules) else np.greater
-    above = np.logical_and if rules.above == "and" else np.logical_or
-    below = np.logical_and if rules.below == "and" else np.logical_or
+    """The regions of the scatter as functions that make their masks; thresholds (see `wide.bound`) row by row."""
+    high = at_least if _inclusive(rules) else above
+    both = np.logical_and if rules.above == "and" else np.logical_or
+    lower = np.logical_and if rules.below == "and" else np.logical_or
     return {
         "all": lambda: None,
         "a_lit": lambda: a > 0,
         "b_lit": lambda: b > 0,
         "both_lit": lambda: (a > 0) & (b > 0),
-        "above": lambda: above(a > t1, b > t2),
-        "below": lambda: below(a < t1, b < t2),
+        "above": lambda: both(above(a, t1), above(b, t2)),
+        "below": lambda: lower(below(a, t1), below(b, t2)),
         "a_high": lambda: high(a, t1),
         "b_high": lambda: high(b, t2),
         "both_high": lambda: high(a, t1) & high(b, t2),
         "a_high_lit": lambda: high(a, t1) & (a > 0),
         "b_high_lit": lambda: high(b, t2) & (b > 0),
-        "a_at_least": lambda: a >= t1,
-        "b_at_least": lambda: b >= t2,
-        "both_at_least": lambda: (a >= t1) & (b >= t2),
+        "a_at_least": lambda: at_least(a, t1),
+        "b_at_least": lambda: at_least(b, t2),
+        "both_at_least": lambda: at_least(a, t1) & at_least(b, t2),
     }
 
 
 def masks_with_signs(
     a: np.ndarray, b: np.ndarray, t1: Any, t2: Any, rules: Conventions, means: tuple[Any, Any] | None
 ) -> dict[str, Callable[[], np.ndarray | None]]:
+    """The same with the regions of Li's ICQ; of integers each mean is a pair of whole numbers, see `masks_around`."""
     regions = masks(a, b, t1, t2, rules)
-    if means is not None:
+    if means is not None and isinstance(means[0], tuple):
+        regions |= masks_around(a, b, *means[0], *means[1])
+    elif means is not None:
         sign = np.sign(a - means[0]) * np.sign(b - means[1])
         regions |= {"icq_positive": lambda: sign > 0, "icq_zero": lambda: sign == 0}
     return regions
 
 
 def masks_around(
-    x: np.ndarray, y: np.ndarray, low_a: float, high_a: float, low_b: float, high_b: float
+    x: np.ndarray, y: np.ndarray, low_a: Any, high_a: Any, low_b: Any, high_b: Any
 ) -> dict[str, Callable[[], np.ndarray | None]]:
     """The regions of Li's ICQ; means lie between two whole numbers, or are one."""
     return {
@@ -91,11 +95,11 @@ class TableRegions:
             lit = run.above(zero), run.stop
             return lit if name == "b_lit" else run.where(run.a > 0, lit, none)
         if name == "above":
-            above = run.above(t2), run.stop
-            return run.where(run.a > t1, *((above, none) if self.rules.above == "and" else (every, above)))
+            upper = run.above(t2), run.stop
+            return run.where(run.a > t1, *((upper, none) if self.rules.above == "and" else (every, upper)))
         if name == "below":
-            below = run.first, run.below(t2)
-            return run.where(run.a < t1, *((below, none) if self.rules.below == "and" else (every, below)))
+            lower = run.first, run.below(t2)
+            return run.where(run.a < t1, *((lower, none) if self.rules.below == "and" else (every, lower)))
         if name == "b_high_lit":
             return np.maximum(high, run.above(zero)), run.stop
         if name in ("b_high", "both_high"):
@@ -107,8 +111,8 @@ class TableRegions:
 
     def _around_means(self, run: Run, name: str) -> Rows:
         (low_a, high_a), (low_b, high_b) = ((m[run.group] for m in pair) for pair in self.means)
-        above, below = run.above(low_b), run.below(high_b)
+        upper, lower = run.above(low_b), run.below(high_b)
         more, less = run.a > low_a, run.a < high_a
         if name == "icq_positive":
-            return run.where(more, (above, run.stop), run.where(less, (run.first, below), run.none()))
-        return run.where(more | less, (below, above), run.all())  # where b is the mean: none, or one row
+            return run.where(more, (upper, run.stop), run.where(less, (run.first, lower), run.none()))
+        return run.where(more | less, (lower, upper), run.all())  # where b is the mean: none, or one row

@@ -9,6 +9,7 @@ import numpy as np
 from intake_img.kernels import conventions, exact, tally
 from intake_img.kernels.conventions import FIELDS
 from intake_img.kernels.moments import Moments
+from intake_img.kernels.wide import offsets
 
 __all__ = ["add_shifted", "blocks_of", "permute_blocks", "shifted_moments", "shifted_sums"]
 
@@ -41,22 +42,13 @@ def permute_blocks(blocks_a: np.ndarray, blocks_b: np.ndarray, n: int, seed: int
     batches = [slice(k, k + step) for k in range(0, size, step)]
     if size < 2:
         return np.nan, np.full(n, np.nan)
-    mean_a, mean_b = (sum(float(x[k].sum(dtype=np.float64)) for k in batches) / x.size for x in (blocks_a, blocks_b))
-
-    def centred(blocks: np.ndarray, rows: slice | np.ndarray, mean: float) -> np.ndarray:
-        part = blocks[rows].astype(np.float64)
-        part -= mean
-        return part
+    centred_a, centred_b = (_Centred(x, batches) for x in (blocks_a, blocks_b))
 
     def product(order: np.ndarray) -> float:
-        return sum(
-            float(np.einsum("ij,ij->", centred(blocks_a, order[k], mean_a), centred(blocks_b, k, mean_b)))
-            for k in batches
-        )
+        return sum(float(np.einsum("ij,ij->", centred_a(order[k]), centred_b(k))) for k in batches)
 
     square_a, square_b = (
-        sum(float(np.einsum("ij,ij->", c, c)) for c in (centred(x, k, m) for k in batches))
-        for x, m in ((blocks_a, mean_a), (blocks_b, mean_b))
+        sum(float(np.einsum("ij,ij->", part, part)) for part in (c(k) for k in batches)) for c in (centred_a, centred_b)
     )
     norm = np.sqrt(square_a * square_b)
     if norm == 0:
@@ -64,6 +56,22 @@ def permute_blocks(blocks_a: np.ndarray, blocks_b: np.ndarray, n: int, seed: int
     generator = np.random.default_rng(seed)
     permuted = np.array([product(generator.permutation(size)) / norm for _ in range(n)])
     return product(np.arange(size)) / norm, permuted
+
+
+class _Centred:
+    """Blocks of a channel, a batch at a time, as float64 less their mean; wide integers less a whole number first."""
+
+    def __init__(self, blocks: np.ndarray, batches: list[slice]) -> None:
+        self.blocks = blocks
+        self.base = min(int(blocks[k].min()) for k in batches) if blocks.dtype.str[1:] in ("i8", "u8") else None
+        self.mean = 0.0
+        self.mean = sum(float(self(k).sum()) for k in batches) / blocks.size
+
+    def __call__(self, rows: slice | np.ndarray) -> np.ndarray:
+        part = self.blocks[rows]
+        part = part.astype(np.float64) if self.base is None else offsets(part, self.base).astype(np.float64)
+        part -= self.mean
+        return part
 
 
 _BATCH = 2**20
@@ -132,7 +140,7 @@ _ALL = {"all": FIELDS}
 
 def _sums(x: np.ndarray, y: np.ndarray) -> dict:
     if x.dtype.kind == "f" or x.dtype.itemsize > 2:
-        parts = tally.tally_pixels(x.astype(float), y.astype(float), None, _ALL, 0, 0, conventions.Conventions())
+        parts = tally.tally_pixels(x, y, None, _ALL, 0, 0, conventions.Conventions())
         return dict(parts)
     sums = dict.fromkeys(FIELDS, 0)
     for k in range(0, len(x), 2**20):  # so many products of 32 bits are whole numbers that a float holds

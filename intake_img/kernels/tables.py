@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from intake_img.kernels.wide import offsets
+
 __all__ = ["Levels", "Table", "table_of"]
 
 _STRIP = 2**20
@@ -54,7 +56,7 @@ class Table:
     ----------
     group : ndarray of shape (K,), integers
         Number of the group (label, region), 0 to `ngroups` - 1.
-    a, b : ndarray of shape (K,), int32, int64 or float64
+    a, b : ndarray of shape (K,), int32, int64, uint64 (values from 2**63 on) or float64
         Grey values of the two channels.
     count : ndarray of shape (K,), int64
         Number of pixels; 1 throughout for floats, whose rows are pixels.
@@ -75,6 +77,27 @@ class Table:
         return Table(self.group[keep], self.a[keep], self.b[keep], self.count[keep], self.ngroups)
 
     @cached_property
+    def by_pixel(self) -> bool:
+        """Whether sums are made pixel by pixel: of floats, and of integers whose squares may not fit into 63 bits."""
+        if self.a.dtype.kind == "f":
+            return True
+        wide = [x for x in (self.a, self.b) if x.dtype.itemsize > 4 and len(x)]
+        return any(max(int(x.max()), -int(x.min())) > 2**16 for x in wide)
+
+    def pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a, b and the group of every pixel."""
+        if not (self.count > 1).any():
+            return self.a, self.b, self.group
+        rows = np.repeat(np.arange(len(self)), self.count)
+        return self.a[rows], self.b[rows], self.group[rows]
+
+    def relative(self) -> tuple[Table, tuple[int, int]]:
+        """Return the table of integers less the lowest value of each channel, and these values."""
+        base = int(self.a.min()), int(self.b.min())
+        a, b = (_signed(offsets(x, low)) for x, low in zip((self.a, self.b), base, strict=True))
+        return Table(self.group, a, b, self.count, self.ngroups), base
+
+    @cached_property
     def by_b(self) -> np.ndarray:
         """Order of the rows by (group, b, a)."""
         if self.b.dtype.kind == "f" or not len(self) or self.ngroups > 2**16:
@@ -90,7 +113,7 @@ class Table:
     @cached_property
     def levels(self) -> tuple[Levels, Levels] | None:
         """Grey levels of both channels; None for floats, several groups, integers of a wide range."""
-        if self.ngroups != 1 or self.a.dtype.kind == "f" or not len(self):
+        if self.ngroups != 1 or not len(self) or not all(x.dtype.kind == "i" for x in (self.a, self.b)):
             return None
         a, b = Levels.of(self.a, self.count), Levels.of(self.b, self.count)
         return None if a is None or b is None else (a, b)
@@ -113,11 +136,17 @@ def table_of(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None, ngro
         group = np.zeros(a.shape, np.int64)
     order = np.lexsort((b, a, group))
     group, a, b = group[order], a[order], b[order]
-    if np.result_type(a, b).kind == "f":
+    if "f" in (a.dtype.kind, b.dtype.kind):
         return Table(group, a.astype(float), b.astype(float), np.ones(len(a), np.int64), ngroups)
-    a, b = a.astype(np.int64), b.astype(np.int64)
+    a, b = _signed(a), _signed(b)
     if not len(a):
         return Table(group, a, b, np.empty(0, np.int64), ngroups)
-    change = (np.diff(group) != 0) | (np.diff(a) != 0) | (np.diff(b) != 0)
+    change = (group[1:] != group[:-1]) | (a[1:] != a[:-1]) | (b[1:] != b[:-1])
     starts = np.concatenate([[0], np.flatnonzero(change) + 1])
     return Table(group[starts], a[starts], b[starts], np.diff(starts, append=len(a)), ngroups)
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Integers as int64, or as uint64 where that does not hold them."""
+    wide = values.dtype == np.uint64 and len(values) and int(values.max()) >= 2**63
+    return values if wide else values.astype(np.int64)

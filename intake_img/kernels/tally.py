@@ -7,19 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.kernels import exact
+from intake_img.kernels import exact, wide
 from intake_img.kernels.conventions import FIELDS, Conventions
 from intake_img.kernels.moments import Moments
 from intake_img.kernels.regions import ICQ, TableRegions, masks, masks_around, masks_with_signs, without_icq
 from intake_img.kernels.runs import region_sums
 from intake_img.kernels.tables import Table
 
-__all__ = ["Sums", "as_integers", "moments", "moments_in", "moments_of_pixels", "tally", "tally_pixels"]
+__all__ = ["Around", "Sums", "around", "around_rows", "as_integers", "moments", "moments_in", "moments_of_pixels",
+           "tally", "tally_pixels"]  # fmt: skip
 
 Sums = dict[tuple[str, str], Any]
 """(region, sum) to Python integers of each group; products in the square of the unit of the channels."""
+Around = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Of each channel the whole numbers at or below, and at or above, its mean in each group."""
 _SLICE = 2**18
 """Pixels that stay in a cache; sums of their products, of 32 bits each, are exact in float64."""
+_MOST_PIXELS = 2**24
+"""Wide integers of more pixels are not repeated one by one."""
 _LINE = 2**13
 """Pixels of a product of vectors that a linear algebra library computes in one thread."""
 
@@ -38,26 +43,60 @@ def tally(
         Thresholds of each group.
     rules : Conventions
     """
-    if table.a.dtype.kind == "f":
-        parts = tally_pixels(table.a, table.b, table.group, need, t1[table.group], t2[table.group], rules)
-        sums = as_integers(parts, np.arange(table.ngroups))
-        if "icq_positive" in need:
-            means = tuple(m[table.group] for m in moments_in(sums, "all", table.ngroups, exact.LOWEST).means())
-            signs = tally_pixels(table.a, table.b, table.group, ICQ, t1, t2, rules, means)  # type: ignore[arg-type]
-            sums |= as_integers(signs, np.arange(table.ngroups))
-        return sums
+    if table.by_pixel:
+        return _tally_rows(table, need, t1, t2, rules)
+    t1, t2 = np.asarray(t1, float), np.asarray(t2, float)
     out: Sums = dict(region_sums(table, without_icq(need), TableRegions(t1, t2, rules)))
     if "icq_positive" in need:
-        means = tuple(_around(out["all", name], out["all", "n"]) for name in ("a", "b"))
-        out |= region_sums(table, ICQ, TableRegions(t1, t2, rules, means))  # type: ignore[arg-type]
+        means = around(out, (table.a.dtype, table.b.dtype))
+        out |= region_sums(table, ICQ, TableRegions(t1, t2, rules, means))
     return out
 
 
-def _around(total: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The whole numbers at or below, and at or above, the mean of each group."""
-    low = np.array([t // max(k, 1) for t, k in zip(total, n, strict=True)], np.int64)
-    high = np.array([-(-t // max(k, 1)) for t, k in zip(total, n, strict=True)], np.int64)
-    return low, high
+def _tally_rows(
+    table: Table, need: Mapping[str, tuple[str, ...]], t1: np.ndarray, t2: np.ndarray, rules: Conventions
+) -> Sums:
+    """The same of floats and wide integers, pixel by pixel."""
+    a, b, group = table.pixels()
+    groups = np.arange(table.ngroups)
+    limits = wide.bound(t1, a.dtype)[group], wide.bound(t2, b.dtype)[group]
+    sums = as_integers(tally_pixels(a, b, group, without_icq(need), *limits, rules), groups)
+    if "icq_positive" in need:
+        means: Any
+        if a.dtype.kind == "f":
+            means = tuple(m[group] for m in moments_in(sums, "all", table.ngroups, exact.LOWEST).means())
+        else:
+            means = around_rows(around(sums, (a.dtype, b.dtype), exact.LOWEST), group)
+        sums |= as_integers(tally_pixels(a, b, group, ICQ, *limits, rules, means), groups)
+    return sums
+
+
+def around(sums: Sums, dtypes: tuple[np.dtype, np.dtype], scale: int = 0) -> Around:
+    """Return the whole numbers at or below, and at or above, the mean of both channels of integers in each group.
+
+    Parameters
+    ----------
+    sums : dict
+        With the sums of all pixels.
+    dtypes : (dtype, dtype)
+        Of the channels.
+    scale : int
+        Sums are in units of ``2**scale``.
+    """
+    n = [max(int(k), 1) for k in sums["all", "n"]]
+    out = []
+    for name, dtype in zip(("a", "b"), dtypes, strict=True):
+        kind = np.uint64 if dtype == np.uint64 else np.int64
+        total = [int(t) >> -scale for t in sums["all", name]]
+        low = np.array([t // k for t, k in zip(total, n, strict=True)], kind)
+        out.append((low, np.array([-(-t // k) for t, k in zip(total, n, strict=True)], kind)))
+    return out[0], out[1]
+
+
+def around_rows(means: Around, rows: np.ndarray) -> Around:
+    """Return what `around` found of the groups of single pixels."""
+    (low_a, high_a), (low_b, high_b) = means
+    return (low_a[rows], high_a[rows]), (low_b[rows], high_b[rows])
 
 
 def tally_pixels(
@@ -68,21 +107,22 @@ def tally_pixels(
     t1: Any,
     t2: Any,
     rules: Conventions,
-    means: tuple[Any, Any] | None = None,
+    means: Any = None,
 ) -> dict[tuple[str, str], exact.ExactSum]:
-    """Return the sums over regions of a chunk of float pixels; chunks are added with `exact.add`, in any order.
+    """Return the sums over regions of the pixels of a chunk; chunks are added with `exact.add`, in any order.
 
     Parameters
     ----------
-    a, b : ndarray of shape (N,), float
+    a, b : ndarray of shape (N,), float or integers
     group : ndarray of shape (N,), int64, or None for one group
         Any numbers below 2**50.
     need : mapping
-    t1, t2 : float or ndarray of shape (N,)
-        Thresholds at each pixel.
+    t1, t2 : float, ndarray of shape (N,) or `wide.Bound`
+        Thresholds at each pixel, as `wide.bound` makes them for the dtype of the pixels.
     rules : Conventions
-    means : (float or ndarray, float or ndarray), optional
-        Means at each pixel, for the regions of Li's ICQ, which are left out without.
+    means : (ndarray, ndarray) or Around, optional
+        Means at each pixel, of integers as `around` returns them, for the regions of Li's ICQ, which are left out
+        without.
     """
     if group is None and all(x.dtype.kind in "iu" and x.dtype.itemsize <= 2 for x in (a, b)):
         return _tally_small(a, b, need, t1, t2, rules, means)
@@ -94,29 +134,29 @@ def tally_pixels(
             continue
         keep = regions[region]()
         part = {"a": a, "b": b} if keep is None else {"a": a[keep], "b": b[keep]}
-        part = {k: v.astype(np.float64) for k, v in part.items()}
+        floats = {k: wide.parts(v) for k, v in part.items()}
         index = group if keep is None or group is None else group[keep]
         for name in sums_of:
-            out[region, name] = _exact(name, part, index, single)
+            out[region, name] = _exact(name, floats, index, single)
     return out
 
 
 def _tally_small(
     a: np.ndarray, b: np.ndarray, need: Mapping[str, tuple[str, ...]], t1: Any, t2: Any, rules: Conventions,
-    means: tuple[Any, Any] | None,
+    means: Any,
 ) -> dict[tuple[str, str], exact.ExactSum]:  # fmt: skip
     """The same of integers of at most 16 bits, in one group."""
     lowest = int(np.iinfo(a.dtype).min) - 1
     t1, t2 = _whole(t1, lowest), _whole(t2, lowest)
-    around = None if means is None else [_whole(f(_scalar(m)), lowest) for m in means for f in (np.floor, np.ceil)]
-    possible = [r for r in need if r not in ICQ or around is not None]
+    whole_means = None if means is None else [int(np.ravel(m)[0]) for pair in means for m in pair]
+    possible = [r for r in need if r not in ICQ or whole_means is not None]
     totals = {(region, name): 0 for region in possible for name in need[region]}
     factors = {"a": np.zeros(_SLICE), "b": np.zeros(_SLICE), "n": np.ones(_SLICE)}
     for start in range(0, len(a), _SLICE):
         x, y = a[start : start + _SLICE], b[start : start + _SLICE]
         regions = masks(x, y, t1, t2, rules)
-        if around is not None:
-            regions |= masks_around(x, y, *around)
+        if whole_means is not None:
+            regions |= masks_around(x, y, *whole_means)
         whole: dict[str, int] = {}
         for region in possible:
             keep = regions[region]()
@@ -164,15 +204,19 @@ def _small_sums(
     return {name: int((p[:, None, :] @ q[:, :, None]).sum()) for name, (p, q) in pairs.items()}
 
 
-def _exact(name: str, part: dict[str, np.ndarray], index: np.ndarray | None, single: bool) -> exact.ExactSum:
+def _exact(
+    name: str, floats: dict[str, tuple[np.ndarray, ...]], index: np.ndarray | None, single: bool
+) -> exact.ExactSum:
     if name == "n":
-        return exact.counts(len(part["a"]), index)
+        return exact.counts(len(floats["a"][0]), index)
     if len(name) == 1:
-        return exact.exact_sums(part[name], index)
-    x, y = part[name[0]], part[name[1]]
-    if single:  # products of two mantissas of 24 bits are exact
-        return exact.exact_sums(x * y, index)
-    return exact.add([exact.exact_sums(p, index) for p in exact.products(x, y)])
+        terms: Any = floats[name]
+    else:
+        pairs = [(x, y) for x in floats[name[0]] for y in floats[name[1]]]
+        # products of two mantissas of 24 bits are exact
+        terms = [x * y for x, y in pairs] if single else [p for x, y in pairs for p in exact.products(x, y)]
+    sums = [exact.exact_sums(t, index) for t in terms]
+    return sums[0] if len(sums) == 1 else exact.add(sums)
 
 
 def as_integers(parts: Mapping[tuple[str, str], exact.ExactSum], groups: np.ndarray) -> Sums:
@@ -196,10 +240,12 @@ def moments_in(sums: Sums, region: str, size: int, scale: int) -> Moments:
 
 def moments(table: Table) -> Moments:
     """Return the moments of each group of a table."""
-    if table.a.dtype.kind == "f":
-        if (table.count != 1).any():
+    if table.by_pixel:
+        if table.a.dtype.kind == "f" and (table.count != 1).any():
             return _moments_of_bins(table)
-        return moments_of_pixels(table.a, table.b, table.group, table.ngroups)
+        if table.a.dtype.kind != "f" and int(table.count.sum()) > _MOST_PIXELS:
+            return _moments_weighted(table)
+        return moments_of_pixels(*table.pixels(), table.ngroups)
     sums = region_sums(table, {"all": FIELDS}, lambda run, _: run.all())
     n, a, b, aa, bb, ab = (sums["all", k] for k in FIELDS)
     return Moments(n, a, b, aa, bb, ab)
@@ -210,6 +256,18 @@ def moments_of_pixels(a: np.ndarray, b: np.ndarray, group: np.ndarray, ngroups: 
     every = {"all": FIELDS}
     sums = as_integers(tally_pixels(a, b, group, every, 0, 0, Conventions()), np.arange(ngroups))
     return Moments(scale=exact.LOWEST, **{k: sums["all", k] for k in FIELDS})
+
+
+def _moments_weighted(table: Table) -> Moments:
+    """Moments of integers that stand for many pixels each, as Python integers."""
+    totals: dict[str, Any] = {name: np.zeros(table.ngroups, object) for name in FIELDS}
+    for k in range(0, len(table), _SLICE):
+        rows = table.select(slice(k, k + _SLICE))
+        columns = {"a": rows.a, "b": rows.b}
+        for name, total in totals.items():
+            factors = [] if name == "n" else [columns[c] for c in name]
+            exact.add_products(total, rows.group, 1, rows.count, *factors)
+    return Moments(**totals)
 
 
 def _moments_of_bins(table: Table) -> Moments:

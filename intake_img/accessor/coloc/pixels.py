@@ -25,6 +25,7 @@ from intake_img.accessor.coloc.regions import Noting
 from intake_img.kernels import conventions, exact, joint, measures, packing, tables, tally
 from intake_img.kernels.costes import METHODS, costes, otsu
 from intake_img.kernels.tables import Table
+from intake_img.kernels.wide import bound, offsets
 
 __all__ = ["LEVELS", "Request", "histogram", "measure", "thresholds_of"]
 
@@ -95,15 +96,21 @@ def parse_thresholds(given: Any, scene: Scene, pairs: list[tuple[int, int]]) -> 
             f"{', '.join([*_AUTOMATIC, 'otsu'])}, or a share of the maximum such as '15%'"
         )
     if isinstance(given, Mapping):
-        values = {scene.channel(k): checks.number(f"thresholds[{k!r}]", v) for k, v in given.items()}
+        values = {scene.channel(k): _threshold(f"thresholds[{k!r}]", v) for k, v in given.items()}
         if missing := [c for pair in pairs for c in pair if c not in values]:
             raise ValueError(f"thresholds lack the channel {scene.channels[missing[0]]!r}, which is part of a pair")
         return tuple((values[a], values[b]) for a, b in pairs)
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        return ((checks.number("thresholds", given[0]), checks.number("thresholds", given[1])),) * len(pairs)
+        return ((_threshold("thresholds", given[0]), _threshold("thresholds", given[1])),) * len(pairs)
     if np.ndim(given) == 0:
-        return ((checks.number("thresholds", given),) * 2,) * len(pairs)
+        return ((_threshold("thresholds", given),) * 2,) * len(pairs)
     raise TypeError(f"thresholds={given!r}: expected a number, a pair of numbers, or a mapping of channels to numbers")
+
+
+def _threshold(name: str, value: Any) -> float | int:
+    """A finite number; whole numbers that a float does not hold stay as they are."""
+    found = checks.number(name, value)
+    return int(value) if abs(found) >= 2**53 and isinstance(value, (int, np.integer)) else found
 
 
 def measure(
@@ -201,16 +208,10 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
             partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request),
             every=request.dtype.kind == "f",
         ).run(run)  # fmt: skip
-        return found, "all pixels: exact" + _rounded(request.dtype), uncounted
+        return found, "all pixels: exact", uncounted
     method = f"exact sums; ranks and automatic thresholds from at most {LEVELS} equal bins of each channel"
-    method += _rounded(request.dtype)
     found, uncounted = _stream(run, request)
     return found, method, uncounted
-
-
-def _rounded(dtype: np.dtype) -> str:
-    """What the method says of integers that float64 may not hold."""
-    return " for values up to 2**53; approximate beyond (rounded to float64)" if dtype.str[1:] in ("i8", "u8") else ""
 
 
 # integers: joint histograms
@@ -284,7 +285,7 @@ def thresholds_of(request: Request, k: int, table: Table) -> tuple[np.ndarray, n
         return None, None
     size = table.ngroups
     if not isinstance(given, str) and given[0] != "fraction":
-        return np.full(size, given[k][0]), np.full(size, given[k][1])
+        return _numbers(request, [given[k][0]] * size), _numbers(request, [given[k][1]] * size)
     shared = request.shared and request.labelled
     source = _pooled(table) if shared else table
     if given[0] == "fraction":
@@ -292,12 +293,18 @@ def thresholds_of(request: Request, k: int, table: Table) -> tuple[np.ndarray, n
         if len(source):
             for j, values in enumerate((source.a, source.b)):
                 found[source.group[source.starts], j] = np.maximum.reduceat(values, source.starts)
-        found = np.where(np.isfinite(found), found * given[1], np.nan)
+        pairs = np.where(np.isfinite(found), found * given[1], np.nan).tolist()
     else:
-        found = np.array([_automatic(request, source.of_group(g)) for g in range(source.ngroups)]).reshape(-1, 2)
+        pairs = [_automatic(request, source.of_group(g)) for g in range(source.ngroups)]
     if shared:
-        found = np.repeat(found, size, axis=0)
-    return found[:, 0].astype(float), found[:, 1].astype(float)
+        pairs = pairs * size
+    return _numbers(request, [p[0] for p in pairs]), _numbers(request, [p[1] for p in pairs])
+
+
+def _numbers(request: Request, values: list[Any]) -> np.ndarray:
+    """Thresholds as float64; those of 64-bit integers as Python numbers, since floats do not hold all of them."""
+    wide = request.dtype.kind in "iu" and request.dtype.itemsize > 4
+    return np.array(values, object if wide else np.float64)
 
 
 def _automatic(request: Request, table: Table) -> tuple[float, float]:
@@ -348,10 +355,10 @@ def _finish_pixels(request: Request, pixels: list[Any], _: Any) -> list[Any]:
     out = []
     for k, (a, b, labels) in enumerate(pixels):
         if labels is None:
-            groups, table = None, tables.table_of(a.astype(float), b.astype(float))
+            groups, table = None, tables.table_of(a, b)
         else:
             groups, index = np.unique(labels, return_inverse=True)
-            table = tables.table_of(a.astype(float), b.astype(float), index, len(groups))
+            table = tables.table_of(a, b, index, len(groups))
         out.append((groups, _of_table(request, k, table)))
     return out
 
@@ -378,11 +385,15 @@ def _stream(run: Any, request: Request) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Bins:
-    """A joint histogram of equal bins: bin k of a channel is centred at ``origin + (k + 0.5) * width``."""
+    """A joint histogram of equal bins: bin k of a channel is centred at ``origin + (k + 0.5) * width``.
+
+    Centres are rounded to whole numbers if `whole`; the origin then consists of Python integers.
+    """
 
     packed: packing.Packed
     origin: np.ndarray
     width: np.ndarray
+    whole: bool = False
 
     def numbers(self, groups: np.ndarray | None = None) -> Table:
         """Return the table of bins, by number."""
@@ -390,8 +401,16 @@ class _Bins:
 
     def centres(self, numbers: Table) -> Table:
         """Return the same table with the values at the centres of the bins."""
-        a, b = (self.origin[j] + (c + 0.5) * self.width[j] for j, c in enumerate((numbers.a, numbers.b)))
+        a, b = (self._centre(j, c) for j, c in enumerate((numbers.a, numbers.b)))
         return Table(numbers.group, a, b, numbers.count, numbers.ngroups)
+
+    def _centre(self, j: int, number: np.ndarray) -> np.ndarray:
+        if not self.whole:
+            return self.origin[j] + (number + 0.5) * self.width[j]
+        distance = np.floor((number + 0.5) * self.width[j])
+        origin = self.origin[j] if len(number) else 0
+        kind = np.uint64 if len(number) and int(distance.max()) + origin >= 2**63 else np.int64
+        return (distance.astype(np.uint64) + np.uint64(origin % 2**64)).astype(kind)
 
 
 def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -420,7 +439,10 @@ def _first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray,
         bins[place] = [None] * size
         for k, (_, low, high, counter) in enumerate(first[place]):
             if packed is not None:
-                bins[place][k] = _Bins(_packed(packed[place][k]), low, (high - low) / LEVELS)
+                whole = low.dtype == object
+                origin = np.array([0 if v == np.inf else v for v in low], low.dtype) if whole else low
+                width = ((high - origin) / LEVELS).astype(float)
+                bins[place][k] = _Bins(_packed(packed[place][k]), origin, width, whole)
             elif counter is not None:
                 lowest = packing.code_of(request.dtype)[0]
                 bins[place][k] = _Bins(_packed(counter), np.full(2, lowest - 0.5), np.exp2(counter.shifts))
@@ -443,8 +465,9 @@ def _sums_first(request: Request, planes: dict[int, np.ndarray], keep: Any, labe
     for a, b in request.pairs:
         x, y, index = _valid(planes, a, b, keep, labels)
         sums = tally.tally_pixels(x, y, index, _need(request, late=False), 0, 0, request.rules)
-        low = (np.array([x.min(), y.min()]) if len(x) else np.full(2, np.inf)).astype(float)
-        high = (np.array([x.max(), y.max()]) if len(x) else np.full(2, -np.inf)).astype(float)
+        kind = object if x.dtype.kind in "iu" and x.dtype.itemsize > 4 else np.float64  # Python integers
+        low = np.array([v.min().item() for v in (x, y)] if len(x) else [np.inf] * 2, kind)
+        high = np.array([v.max().item() for v in (x, y)] if len(x) else [-np.inf] * 2, kind)
         out.append((sums, low, high, (x, y, index)))
     return out
 
@@ -496,14 +519,18 @@ def _binned(
     for k, (a, b) in enumerate(request.pairs):
         low, high = ranges[place][k]
         x, y, index = _valid(planes, a, b, keep, labels)
-        codes = [
-            np.clip((v.astype(float) - low[j]) * (LEVELS / max(high[j] - low[j], 1e-300)), 0, LEVELS - 1).astype(
-                np.uint16
-            )
-            for j, v in enumerate((x, y))
-        ]
+        codes = [_code(v, low[j], high[j]) for j, v in enumerate((x, y))]
         out.append((codes[0], codes[1], index))
     return out
+
+
+def _code(values: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    """Numbers of the bins of pixels."""
+    if isinstance(low, int):
+        distance = offsets(values, low).astype(float)
+    else:
+        distance = values.astype(float) - low if len(values) else values.astype(float)
+    return np.clip(distance * (LEVELS / max(high - low, 1e-300)), 0, LEVELS - 1).astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -512,7 +539,7 @@ class _Plan:
 
     groups: np.ndarray
     sums: Any
-    means: tuple[np.ndarray, np.ndarray]
+    means: Any
     t1: np.ndarray | None
     t2: np.ndarray | None
     ranked: dict[str, np.ndarray]
@@ -523,7 +550,10 @@ def _plan(request: Request, k: int, first: Any, bins: _Bins | None) -> _Plan:
     counted = parts["all", "n"]
     groups = counted[0] if request.labelled else np.zeros(1, np.int64)
     sums = tally.as_integers(parts, groups)
-    means = measures.means_of(sums, len(groups), exact.LOWEST)
+    if request.dtype.kind == "f":
+        means: Any = measures.means_of(sums, len(groups), exact.LOWEST)
+    else:
+        means = tally.around(sums, (request.dtype, request.dtype), exact.LOWEST)
     t1 = t2 = None
     ranked: dict[str, np.ndarray] = {}
     table = numbers = None
@@ -550,9 +580,10 @@ def _sums_late(
         x, y, index = _valid(planes, a, b, keep, labels)
         row = np.searchsorted(plan.groups, index) if index is not None else np.zeros(1, np.int64)
         low = np.full(len(plan.groups), -np.inf)
-        t1, t2 = (low if t is None else t for t in (plan.t1, plan.t2))
-        means = tuple(m[row] for m in plan.means)
-        out.append(tally.tally_pixels(x, y, index, need, t1[row], t2[row], request.rules, means))  # type: ignore[arg-type]
+        t1, t2 = (bound(low if t is None else t, request.dtype)[row] for t in (plan.t1, plan.t2))
+        floats = request.dtype.kind == "f"
+        means = tuple(m[row] for m in plan.means) if floats else tally.around_rows(plan.means, row)
+        out.append(tally.tally_pixels(x, y, index, need, t1, t2, request.rules, means))
     return out
 
 

@@ -17,6 +17,7 @@ from intake_img.accessor.coloc.inputs import Scene, pixels_of
 from intake_img.accessor.lengths import length
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.kernels import significance as kernel
+from intake_img.kernels.wide import offsets
 from intake_img.model.units import PIXEL, convert, has_unit
 from intake_img.storage.spill import Memory
 
@@ -185,11 +186,11 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
         found: list[list[np.ndarray]] = [[] for _ in range(channels)]
         for window in windows:
             part = scene.image.isel(at | dict(zip(scene.spatial, window, strict=True)))
-            base = _values(part.isel(c=fixed), scene).astype(float)
+            base = _floats(_values(part.isel(c=fixed), scene))
             for c in range(channels):
                 if c == fixed or base.min() == base.max():
                     continue
-                moving = _values(part.isel(c=c), scene).astype(float)
+                moving = _floats(_values(part.isel(c=c), scene))
                 if moving.min() < moving.max():
                     found[c].append(_displacement(base, moving, upsample, normalization))
         for c in range(channels):
@@ -206,6 +207,12 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
         name="shift",
         attrs={"units": unit, "reference": str(scene.channels[fixed]), "windows": len(windows)},
     )
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """Values as float64, of 64-bit integers less the lowest: what is centred later depends on differences alone."""
+    wide = values.dtype.str[1:] in ("i8", "u8") and values.size
+    return offsets(values, int(values.min())).astype(float) if wide else values.astype(float)
 
 
 def _scale(scene: Scene) -> tuple[np.ndarray, str]:
