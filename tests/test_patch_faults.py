@@ -23,14 +23,16 @@ import intake_img  # noqa: F401
 from intake_img import imload, imsave
 from intake_img.accessor.patches import output
 from intake_img.accessor.patches.cache import CACHE
-from intake_img.accessor.patches.ledger import folder_of
 from intake_img.errors import FormatError
+from intake_img.storage.files import File
+from intake_img.storage.staging import staging_folder
 
 KILLER = """
 import json, os, random, signal, sys, time
 import numpy as np, xarray as xr
 import intake_img
-from intake_img.accessor.patches.ledger import folder_of
+from intake_img.storage.files import File
+from intake_img.storage.staging import staging_folder
 import functools
 from intake_img.accessor.patches import output
 import intake_img.formats.omezarr.driver, zarr, zarr.storage, zarr.codecs, dask.array, tqdm
@@ -56,7 +58,7 @@ def run():
 
 
 def done():
-    place = os.path.join(folder_of(target), "done")
+    place = os.path.join(staging_folder(File.parse(target)), ".~done")
     return sorted(os.listdir(place)) if os.path.isdir(place) else []
 
 
@@ -166,11 +168,11 @@ def test_after_any_kill_the_finished_blocks_are_valid(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         p.map(model, store=target, batch_size=4, chunks={"t": 1, "y": 16, "x": 64}, model_id="m")
-    folder = Path(folder_of(str(target)))
-    record = json.loads((folder / "record.json").read_text())
-    out = record["layout"]["outputs"][0]
-    array = zarr.open_array(folder / "store/0", mode="r")
-    marks = sorted((folder / "done").iterdir())
+    folder = Path(staging_folder(File.parse(target)))
+    record = json.loads((folder / ".~plan.json").read_text())
+    out = record["facts"]["layout"]["outputs"][0]
+    array = zarr.open_array(folder / ".~store/0", mode="r")
+    marks = sorted((folder / ".~done").iterdir())
     assert marks
     for mark in marks:
         number = int(mark.name.split(".")[1])
@@ -196,7 +198,7 @@ def test_a_damaged_source_names_file_and_position_and_keeps_what_is_done(tmp_pat
     assert str(source) in said
     assert "t=2:3, y=32:64, x=0:32" in said
     assert "blocks of" in info.value.__notes__[-1]
-    marks = list((Path(folder_of(str(target))) / "done").iterdir())
+    marks = list((Path(staging_folder(File.parse(target))) / ".~done").iterdir())
     assert marks
     chunk.write_bytes(content)
     CACHE.clear()
@@ -230,7 +232,7 @@ def test_a_full_disk_keeps_the_finished_blocks(small_disk):
         p.map(lambda b: b, **options)
     assert info.value.errno == errno.ENOSPC
     assert not target.exists()
-    marks = len(list((Path(folder_of(str(target))) / "done").iterdir()))
+    marks = len(list((Path(staging_folder(File.parse(target))) / ".~done").iterdir()))
     assert marks > 0
     filler.unlink()
     seen = []

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 import intake_img
 from intake_img import imload
 from intake_img.accessor.patches import output, sinks
-from intake_img.accessor.patches.ledger import folder_of
 from intake_img.accessor.patches.output import name_of
 from intake_img.accessor.patches.stitch import cast
 from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.storage.files import File
 from intake_img.storage.spill import Memory
+from intake_img.storage.staging import staging_folder
 
 BLENDS = ["crop", "mean", "hann", "gaussian", "max", "vote"]
 
@@ -75,7 +76,7 @@ def test_an_identity_is_written_bit_for_bit_and_every_patch_predicted_once(blend
     np.testing.assert_array_equal(out.image.transpose(*im.dims).values, im.values)
     xr.testing.assert_identical(out.y, im.y)
     xr.testing.assert_equal(out.c, im.c)
-    assert not os.path.exists(folder_of(str(tmp_path / "o.zarr")))
+    assert not os.path.exists(staging_folder(File.parse(tmp_path / "o.zarr")))
     yaozarrs.validate_zarr_store(tmp_path / "o.zarr")
     again = imload(tmp_path / "o.zarr")
     assert again.img.spacing == {"y": 0.25, "x": 0.25}
@@ -333,8 +334,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     with pytest.raises((FileNotFoundError, ValueError)):
         imload(target)
     with pytest.raises(ValueError, match="holds no Zarr group"):
-        imload(Path(folder_of(str(target))) / "store")
-    with pytest.raises(TargetExistsError, match="resume=True to go on"):
+        imload(Path(staging_folder(File.parse(target))) / ".~store")
+    with pytest.raises(TargetExistsError, match="resume=True to finish"):
         p.map(Counting(), **options)
     model = Counting()
     out = p.map(model, **options, resume=True)
@@ -550,9 +551,9 @@ def test_on_a_cluster(tmp_path):
 
 def test_nothing_is_left_of_an_unfinished_run_without_a_record(tmp_path):
     target = tmp_path / "o.zarr"
-    folder = Path(folder_of(str(target)))
-    (folder / "store/0").mkdir(parents=True)
-    (folder / "store/0/junk").write_text("junk")
+    folder = Path(staging_folder(File.parse(target)))
+    (folder / ".~store/0").mkdir(parents=True)
+    (folder / ".~store/0/junk").write_text("junk")
     im = image((1, 1, 32, 32))
     im.img.patches({"y": 16, "x": 16}).map(lambda b: b, store=target, resume=True)
     assert json.loads((target / "zarr.json").read_text())["node_type"] == "group"

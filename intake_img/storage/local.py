@@ -13,7 +13,7 @@ from typing import Any
 from intake_img.errors import TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.journal import Journal, journal_file, read_journal
-from intake_img.storage.renames import Lock, abandoned, exchange, held, remove_tree, rename_new, synced
+from intake_img.storage.renames import Lock, abandoned, exchange, flush, held, remove_tree, rename_new, synced
 from intake_img.storage.staged import (
     COMMIT,
     LOCK,
@@ -145,6 +145,8 @@ class LocalStaging(Staging):
         return self.path(name)
 
     def _commit(self, names: list[str]) -> None:
+        if self.overwrite and any(os.path.lexists(self.target.sibling(name).path) for name in names):
+            flush(self.folder.path if len(names) > 1 else self.path(names[0]))  # before the old data are removed
         if not (self.simple and names == [self.target.name] and self._rename()):
             self._journaled(names)
 

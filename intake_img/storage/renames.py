@@ -24,7 +24,7 @@ try:
 except ImportError:  # everywhere else
     msvcrt = None  # type: ignore[assignment]
 
-__all__ = ["Lock", "abandoned", "exchange", "held", "remove_tree", "rename_flagged", "rename_new", "synced"]
+__all__ = ["Lock", "abandoned", "exchange", "flush", "held", "remove_tree", "rename_flagged", "rename_new", "synced"]
 
 _HERE = -100  # AT_FDCWD
 _FLAGS = {"linux": {"new": 1, "swap": 2}, "darwin": {"new": 4, "swap": 2}}
@@ -119,6 +119,50 @@ def remove_tree(path: str) -> None:
     except FileNotFoundError:
         if os.path.lexists(path):  # another process removes it too
             remove_tree(path)
+
+
+def flush(path: str, only: bool = False) -> None:
+    """Wait until a file, or a folder with all in it, is on the disk.
+
+    Parameters
+    ----------
+    path : str
+    only : bool
+        Of a folder only the names in it.
+    """
+    whole = not only and os.path.isdir(path)
+    if whole and sys.platform == "linux" and _flushed_at_once(path):
+        return
+    if whole:
+        for folder, _, names in os.walk(path):
+            for name in names:
+                _flush_one(os.path.join(folder, name))
+    _flush_one(path)
+
+
+def _flushed_at_once(path: str) -> bool:
+    """Flush the file system that a folder is on; return False where there is no such call."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return ctypes.CDLL(None).syncfs(descriptor) == 0
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _flush_one(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in (*_UNSUPPORTED, errno.EBADF):  # some file systems flush no folders, Windows no readers
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def synced(path: str, content: bytes) -> None:

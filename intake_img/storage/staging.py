@@ -35,8 +35,9 @@ A signal that ends the process without Python's clean-up (SIGKILL, and SIGTERM b
 until the next write to the target. Programs that want SIGTERM to clean up turn it into an exception, as the command
 line does: ``signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))``.
 
-Small files of bookkeeping are flushed to the disk (fsync); pixels are not: after a power failure, as opposed to a
-killed process, a file system may show a new file without its last seconds.
+Small files of bookkeeping are flushed to the disk (fsync), and so is, once for each commit, what replaces older local
+data, before these are removed. Other pixels are not: after a power failure, as opposed to a killed process, a file
+system may show a new file without its last seconds.
 """
 
 from __future__ import annotations

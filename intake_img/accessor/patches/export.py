@@ -113,8 +113,8 @@ def write_shards(patches: Any, pattern: Any, samples: int, variables: Sequence[s
     if bad := [v for v in variables if not re.fullmatch(r"[\w-]+", v)]:
         raise ValueError(f"the variable {bad[0]!r} cannot be part of a sample's name: rename it (ds.rename)")
     names = [whole.name % k for k in range(-(-len(patches) // samples))]
-    before, after = map(re.escape, place.split(whole.name))
-    earlier = partial(_shards, whole.parent, before, after, overwrite)
+    fits = re.compile(r"\d+".join(map(re.escape, place.split(whole.name))))
+    earlier = partial(_shards, whole.parent, fits, overwrite)
     rows = _samples(patches, variables, shuffle)
     with (
         meter(progress, len(patches), f"saving {whole.name}", "patch") as step,
@@ -128,10 +128,9 @@ def write_shards(patches: Any, pattern: Any, samples: int, variables: Sequence[s
         return staging.commit()
 
 
-def _shards(folder: File, before: str, after: str, overwrite: bool, _: Sequence[str]) -> list[str]:
+def _shards(folder: File, fits: re.Pattern[str], overwrite: bool, _: Sequence[str]) -> list[str]:
     """Return the files of an earlier set of the same pattern; refuse them without `overwrite`."""
-    fits = re.compile(rf"{before}\d+{after}").fullmatch
-    found = sorted(filter(fits, list_folder(folder)))
+    found = sorted(filter(fits.fullmatch, list_folder(folder)))
     if found and not overwrite:
         raise exists_already(folder / found[0])
     return found

@@ -1,8 +1,10 @@
-"""What is done of a result that is being written: a folder beside the target, a record of what is made, a mark a block.
+"""What is done of a result that is being written: a store that grows in a staging folder, and a mark for each block.
 
-The result grows in ``.<name>.unfinished`` beside the target and becomes the target by one rename, when all of it is
-there. A mark is made after the block it stands for, so that a run that was killed at any moment goes on with what has
-none; blocks without a mark are made again.
+The staging folder beside the target (see `intake_img.storage.staging`) holds the store, ``.~store``, the marks,
+``.~done``, and a plan, which says what is made. A mark is made after the block that it stands for, and its name says
+how many bytes the block has on the disk: where these are not there, the block is made again. The store becomes the
+target in one step when all of it is there; what was the target until then is complete up to that moment. The plan is
+the first thing that is removed, so that nothing goes on with what is half removed.
 """
 
 from __future__ import annotations
@@ -10,86 +12,138 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import TargetExistsError
+from intake_img.accessor.patches.output import Output
+from intake_img.errors import CannotWriteError
+from intake_img.storage.files import File
+from intake_img.storage.renames import flush, remove_tree
+from intake_img.storage.staging import Staging, UnfinishedCommitError, begin, staging_folder
 
-__all__ = ["Ledger", "folder_of", "mark"]
+__all__ = ["DONE", "FACTS", "STORE", "Ledger", "facts_of", "mark", "sweep"]
 
+STORE, DONE = ".~store", ".~done"
+"""Names in the staging folder."""
 
-def folder_of(target: str) -> str:
-    """Return the folder in which the result grows that will be `target`."""
-    parent, name = os.path.split(target)
-    end = ".unfinished"
-    while len(os.fsencode(f".{name}{end}")) > 255:
-        name = name[:-1]
-    return os.path.join(parent, f".{name}{end}")
+FACTS = "prediction"
+"""Attribute of a result that says how it was made."""
 
-
-def mark(folder: str, source: int, block: int) -> None:
-    """Note that a block is written, whole."""
-    with open(os.path.join(folder, "done", f"{source}.{block}"), "wb"):
-        pass
+_TOKEN = "patches"
 
 
-class Ledger:
-    """The folder in which a result grows.
+def mark(folder: str, output: Output, block: int) -> None:
+    """Note that a block is written, completely.
 
     Parameters
     ----------
-    target : str
-        Absolute path of what it will be.
+    folder : str
+        The staging folder.
+    output : Output
+    block : int
+    """
+    nbytes = _nbytes(folder, output, block)
+    with open(os.path.join(folder, DONE, f"{output.source}.{block}.{nbytes}"), "wb"):
+        pass
+
+
+def _nbytes(folder: str, output: Output, block: int) -> int:
+    """Return how many bytes a block has on the disk; none if it holds nothing but the fill value."""
+    found = 0
+    for name in output.files(block):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.stat(os.path.join(folder, STORE, name)).st_size
+    return found
+
+
+def facts_of(store: str) -> dict[str, Any]:
+    """Return what a complete store says of how it was made; nothing if it is no such store."""
+    try:
+        with open(os.path.join(store, "zarr.json"), encoding="utf-8") as stream:
+            found = json.load(stream)["attributes"]["intake_img"][FACTS]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class Ledger:
+    """The folder in which a result grows; a context manager that keeps it after an error.
+
+    Parameters
+    ----------
+    target : File
+        What the result will be.
     facts : mapping
         What is made, plain JSON: a run goes on only with equal facts.
+    keeps : bool
+        A later run can go on with this one.
+
+    Attributes
+    ----------
+    layout : JSON
+        What the interrupted run recorded that this one goes on with, else None.
     """
 
-    def __init__(self, target: str, facts: Mapping[str, Any]) -> None:
-        self.target, self.facts = target, json.loads(json.dumps(facts))
-        self.folder = folder_of(target)
-        self.store = os.path.join(self.folder, "store")
+    def __init__(self, target: File, facts: Mapping[str, Any], keeps: bool = True) -> None:
+        self.target, self.facts, self.keeps = target, json.loads(json.dumps(facts)), keeps
         self.layout: Any = None
+        self.staging: Staging
 
     @property
-    def _record(self) -> str:
-        return os.path.join(self.folder, "record.json")
+    def folder(self) -> str:
+        return self.staging.folder.path
 
-    def begin(self, resume: bool, overwrite: bool) -> None:
+    @property
+    def store(self) -> str:
+        return os.path.join(self.folder, STORE)
+
+    def begin(self, resume: bool, overwrite: bool) -> Ledger:
         """Take up an interrupted run (then `layout` is what was recorded), or make room for a new one.
 
         Raises
         ------
         TargetExistsError
-            If there is an unfinished result and neither `resume` nor `overwrite` is given.
+            If there is an unfinished result and neither `resume` nor `overwrite` is given, or another process is
+            writing one.
         ValueError
             If the unfinished result is another one.
         """
-        found = self._read() if os.path.isdir(self.store) else None
-        if found is not None and resume:
-            self._same(found["facts"], self.folder)
-            self.layout = found["layout"]
-            return
-        if found is not None and not overwrite:
-            raise TargetExistsError(
-                f"{self.folder} holds the unfinished {os.path.basename(self.target)}: pass resume=True to go on with "
-                "it, or overwrite=True to begin anew"
-            )
-        if os.path.isdir(self.folder):  # without a record nothing in it is of use
-            shutil.rmtree(self.folder)
-        os.makedirs(self.store)
-        os.makedirs(os.path.join(self.folder, "done"))
+        self.staging = self._begin(resume, overwrite)
+        if resume and self.staging.noted is not None:
+            if self._usable():
+                return self
+            self.staging.discard()
+            self.staging = self._begin(False, overwrite)
+        for name in (STORE, DONE):
+            os.mkdir(os.path.join(self.folder, name))
+        return self
 
-    def _read(self) -> dict[str, Any] | None:
+    def _begin(self, resume: bool, overwrite: bool) -> Staging:
+        staging = begin(self.target, overwrite=overwrite, resume=resume, token=_TOKEN if self.keeps else "")
+        return self._begin(resume, overwrite) if staging.completed else staging
+
+    def _usable(self) -> bool:
+        """Return whether the interrupted run left what can be gone on with; it may have been stopped at its end."""
+        noted = self.staging.noted or {}
         try:
-            with open(self._record, encoding="utf-8") as stream:
-                return json.load(stream)
-        except FileNotFoundError:
-            return None
+            self._same(noted.get("facts"), self.folder)
+        except ValueError:
+            self.staging.keep()
+            raise
+        self.layout = noted.get("layout")
+        complete = self.staging.local(self.target.name)
+        if not os.path.isdir(self.store) and facts_of(complete) == self.facts:  # else it is what has been replaced
+            os.rename(complete, self.store)
+        if os.path.isdir(self.store):
+            return True
+        self.layout = None
+        return False
 
-    def _same(self, other: Mapping[str, Any], where: str) -> None:
+    def _same(self, other: Any, where: str) -> None:
+        other = other if isinstance(other, Mapping) else {}
         differ = sorted(k for k in {*self.facts, *other} if self.facts.get(k) != other.get(k))
         if differ:
             said = "; ".join(f"{k}: there {_shown(other.get(k))}, now {_shown(self.facts.get(k))}" for k in differ)
@@ -98,26 +152,24 @@ class Ledger:
                 "model and options, pass overwrite=True without resume to begin anew, or choose another store"
             )
 
-    def same_as(self, facts: Any) -> None:
+    def same_as_target(self) -> None:
         """Raise `ValueError` if the finished target is another result."""
-        self._same(facts if isinstance(facts, Mapping) else {}, self.target)
+        self._same(facts_of(self.target.path), self.target.path)
 
     def record(self, layout: Any) -> None:
         """Write down what is made; from now on the run can be taken up again."""
         self.layout = json.loads(json.dumps(layout))
-        temporary = f"{self._record}.new"
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump({"facts": self.facts, "layout": self.layout}, stream, ensure_ascii=False)
-        os.replace(temporary, self._record)
+        if self.keeps:
+            self.staging.note({"facts": self.facts, "layout": self.layout})
 
-    def done(self, source: int, count: int) -> np.ndarray:
-        """Return which of `count` blocks of a source are written."""
-        found = np.zeros(count, bool)
-        with os.scandir(os.path.join(self.folder, "done")) as entries:
+    def done(self, output: Output) -> np.ndarray:
+        """Return which blocks of an output are written: those with a mark whose bytes are there."""
+        found = np.zeros(len(output.canvas), bool)
+        with os.scandir(os.path.join(self.folder, DONE)) as entries:
             for entry in entries:
-                number, _, block = entry.name.partition(".")
-                if number == str(source) and block.isdigit() and int(block) < count:
-                    found[int(block)] = True
+                source, block, nbytes = [*entry.name.split("."), "", ""][:3]
+                if source == str(output.source) and block.isdigit() and int(block) < len(found):
+                    found[int(block)] |= nbytes == str(_nbytes(self.folder, output, int(block)))
         return found
 
     def finish(self) -> None:
@@ -126,63 +178,33 @@ class Ledger:
             for name in names:
                 if name.endswith(".partial"):
                     os.unlink(os.path.join(folder, name))
-        old = os.path.join(self.folder, "old")
-        if os.path.isdir(self.target):
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(self.target, old)
-        elif os.path.exists(self.target):
-            os.unlink(self.target)
-        try:
-            os.rename(self.store, self.target)
-        except BaseException:
-            if os.path.isdir(old):
-                os.rename(old, self.target)
-            raise
-        shutil.rmtree(self.folder)
+        flush(self.store)
+        complete = self.staging.local(self.target.name)
+        if os.path.lexists(complete):
+            remove_tree(complete)
+        os.rename(self.store, complete)
+        self.staging.commit([self.target.name])
+        flush(self.target.parent.path, only=True)
 
-    def sweep(self) -> None:
-        """Remove what a run that was killed at the very end has left of the folder."""
-        if os.path.isdir(self.folder) and not os.path.isdir(self.store):
-            shutil.rmtree(self.folder)
+    def __enter__(self) -> Ledger:
+        return self
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the folder for this process; a process that dies lets go of it."""
-        try:
-            import fcntl
-        except ImportError:  # not on this platform
-            yield
-            return
-        os.makedirs(os.path.dirname(self.folder), exist_ok=True)
-        path = f"{self.folder}.lock"
-        with _locked(fcntl, path, self.target):
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
+        unfinished = exc is not None and self.layout is not None and self.keeps
+        if unfinished or isinstance(exc, UnfinishedCommitError):
+            self.staging.keep()
+        else:
+            self.staging.discard()
 
 
-@contextlib.contextmanager
-def _locked(fcntl: Any, path: str, target: str) -> Iterator[None]:
-    while True:
-        with open(path, "wb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TargetExistsError(f"{target} is being written by another process right now") from None
-            except OSError:  # a file system without locks
-                pass
-            if _same_file(stream.fileno(), path):  # else its holder has just let go of it, and removed it
-                yield
-                return
-
-
-def _same_file(descriptor: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+def sweep(target: File) -> None:
+    """Remove what a run that was killed after its last step has left of its folder."""
+    if not os.path.isdir(staging_folder(target)):
+        return
+    with contextlib.suppress(CannotWriteError):  # somebody else's
+        staging = begin(target, overwrite=True, resume=True, token=_TOKEN)
+        unfinished = staging.noted is not None and os.path.isdir(staging.local(STORE))
+        staging.keep() if unfinished else staging.discard()
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ model.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -129,6 +130,8 @@ class Output:
     dtype : str
     lengths, block : tuple of int
         Of the canvas: of the axes iterated over, then those with a size.
+    unit : tuple of int
+        Of a file of the array, along the axes as they are stored; empty for results in memory.
     """
 
     source: int
@@ -142,6 +145,7 @@ class Output:
     dtype: str
     lengths: tuple[int, ...]
     block: tuple[int, ...]
+    unit: tuple[int, ...] = ()
 
     @property
     def canvas(self) -> Canvas:
@@ -162,6 +166,12 @@ class Output:
         """Return where a block lies in an array with the axes `dims`."""
         region, over = self.canvas.region(number), len(self.over)
         return (*region[:over], *[slice(0, n) for n in self.kept], *region[over:])
+
+    def files(self, number: int) -> list[str]:
+        """Return the files that hold a block, from the root of the store; empty chunks have none."""
+        key = dict(zip(self.dims, self.key(number), strict=True))
+        at = (range(key[a].start // n, -(-key[a].stop // n)) for a, n in zip(self.stored, self.unit, strict=True))
+        return [os.path.join(self.path, self.array, "c", *map(str, place)) for place in itertools.product(*at)]
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -226,7 +236,7 @@ def stored_as(output: Output, array: str, stored: Sequence[str], unit: Sequence[
     least = [*[1] * len(output.over), *[max(n, tiles.get(a, 1)) for a, n in zip(output.sized, size, strict=True)]]
     item = np.dtype(output.dtype).itemsize * math.prod(output.kept)
     block = grown(lengths, output.lengths, least, item)
-    return replace(output, array=array, stored=tuple(stored), block=block)
+    return replace(output, array=array, stored=tuple(stored), block=block, unit=tuple(unit))
 
 
 def chunks_for(asked: Any, sized: Sequence[str]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice
 from intake_img.accessor.patches.feeds import Check, Mapped
-from intake_img.accessor.patches.ledger import Ledger
+from intake_img.accessor.patches.ledger import FACTS, Ledger, facts_of, sweep
 from intake_img.accessor.patches.output import Made, Output, chunks_for, made_of, outputs_of, stored_as, template
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.run import Batch, Job, local, untouched
@@ -27,12 +26,11 @@ from intake_img.accessor.progress import meter
 from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.spill import Memory
+from intake_img.storage.staging import settle
 
 __all__ = ["Options", "written"]
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_FACTS = "prediction"
-"""Attribute of a result that says how it was made."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +112,15 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
         return _in_memory(sources, outputs, made, sink, options, facts)
     target = _target(options.store)
     facts = {"plan": plan.id, "halo": [int(h) for h in halo], "sources": [_identity(s) for s in sources], **facts}
-    ledger = Ledger(target, facts)
-    with ledger.alone():
-        if not _finished(ledger, options):
+    ledger = Ledger(target, facts, keeps=isinstance(work, Mapped))
+    if not _finished(ledger, options):
+        with ledger.begin(options.resume, options.overwrite):
             _into_store(patches, options, ledger, work, client, halo)
-    return _opened(target, sources)
+    return _opened(target.path, sources)
 
 
 def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, client: Any, halo: Sequence[int]) -> None:
     plan, sources = patches.plan, patches.sources
-    ledger.begin(options.resume, options.overwrite)
     first = None
     if ledger.layout is None:
         made, first = _find_out(work, plan, options)
@@ -132,13 +129,14 @@ def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, clien
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in layout["made"].items()}
     made = Made(**given)
     outputs = [Output.of_json(o) for o in layout["outputs"]]
-    done = [ledger.done(o.source, len(o.canvas)) for o in outputs]
+    done = [ledger.done(o) for o in outputs]
     memory = Memory(_nbytes(options.memory), ledger.folder)
     job = Job.of(plan, outputs, options.blend, options.fill, halo, memory, done, work.which)
     with _kept(ledger, outputs):
         _run(job, work, first, made, InStore(ledger.folder, outputs), options, client, [~d for d in done],
-             os.path.basename(ledger.target))  # fmt: skip
+             ledger.target.name)  # fmt: skip
         _complete(ledger, layout["groups"])
+    ledger.finish()
 
 
 def _run(job: Job, work: Any, first: Batch | None, made: Made, sink: Any, options: Options, client: Any,
@@ -202,7 +200,7 @@ def _nbytes(value: Any) -> int:
 # the store
 
 
-def _target(store: Any) -> str:
+def _target(store: Any) -> File:
     file = File.parse(store)
     if not file.local:
         raise CannotWriteError(
@@ -212,7 +210,7 @@ def _target(store: Any) -> str:
         raise CannotWriteError(
             f"store={str(store)!r}: a zip file cannot be filled piece by piece; name a folder (.zarr)"
         )
-    return file.path
+    return file
 
 
 def _identity(source: Source) -> dict[str, Any]:
@@ -232,26 +230,19 @@ def _identity(source: Source) -> dict[str, Any]:
 
 def _finished(ledger: Ledger, options: Options) -> bool:
     """Return whether the target is the result already; refuse one that is in the way."""
-    if not os.path.exists(ledger.target):
+    settle(ledger.target)
+    if not os.path.lexists(ledger.target.path):
         return False
+    if options.resume and (not options.overwrite or facts_of(ledger.target.path) == ledger.facts):
+        ledger.same_as_target()
+        sweep(ledger.target)
+        return True
     if options.overwrite:
         return False
-    if not options.resume:
-        raise TargetExistsError(
-            f"{ledger.target} exists: choose another name, or pass overwrite=True to replace it "
-            "(resume=True returns it if it is this very result)"
-        )
-    ledger.same_as(_attributes(ledger.target).get(_FACTS))
-    ledger.sweep()
-    return True
-
-
-def _attributes(path: str) -> dict[str, Any]:
-    try:
-        with open(os.path.join(path, "zarr.json"), encoding="utf-8") as stream:
-            return json.load(stream)["attributes"]["intake_img"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    raise TargetExistsError(
+        f"{ledger.target} exists: choose another name, or pass overwrite=True to replace it "
+        "(resume=True returns it if it is this very result)"
+    )
 
 
 def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, options: Options) -> None:
@@ -265,7 +256,7 @@ def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, 
         folder = os.path.join(ledger.store, out.path)
         os.makedirs(folder, exist_ok=True)
         image = Image.from_xarray(template(source, out, made, options.name, {}, kind))
-        title = out.path or os.path.basename(ledger.target)
+        title = out.path or ledger.target.name
         empty = lay_out(image, folder, compress=options.compress, name=title, shards=options.shards,
                         chunks=chunks_for(options.chunks, plan.axes))  # fmt: skip
         array, stored = empty.arrays[options.name]
@@ -287,10 +278,10 @@ def _tiles(source: Source) -> dict[str, int]:
 
 
 def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
-    """Write the metadata, by which the store becomes an image, and put it in its place."""
+    """Write the metadata, by which the store becomes an image."""
     from intake_img.formats.omezarr.write import Empty
 
-    facts = {_FACTS: ledger.facts}
+    facts = {FACTS: ledger.facts}
     for path, members in groups.items():
         root = {k: dict(v) for k, v in members.items()}
         root[""] = {**root[""], "intake_img": {**root[""].get("intake_img", {}), **facts}}
@@ -299,7 +290,6 @@ def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
         ome = {"version": "0.5", "bioformats2raw.layout": 3}
         series = {"ome": {"version": "0.5", "series": list(groups)}}
         Empty({}, {"": {"ome": ome, "intake_img": facts}, "OME": series}).finish(ledger.store)
-    ledger.finish()
 
 
 @contextlib.contextmanager
@@ -308,6 +298,8 @@ def _kept(ledger: Ledger, outputs: Sequence[Output]) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
+        if not ledger.keeps:
+            raise
         said = _progress_of(ledger, outputs)
         if isinstance(exc, OSError) and exc.errno in _FULL:
             raise OSError(exc.errno, f"no space left for {ledger.target}: {said}") from exc
@@ -318,7 +310,7 @@ def _kept(ledger: Ledger, outputs: Sequence[Output]) -> Iterator[None]:
 def _progress_of(ledger: Ledger, outputs: Sequence[Output]) -> str:
     total = sum(len(o.canvas) for o in outputs)
     try:
-        done = sum(int(ledger.done(o.source, len(o.canvas)).sum()) for o in outputs)
+        done = sum(int(ledger.done(o).sum()) for o in outputs)
     except OSError:
         return f"{ledger.folder} cannot be read"
     return f"{done} of {total} blocks of {ledger.target} are written and kept; resume=True goes on with the rest"

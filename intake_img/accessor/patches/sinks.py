@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.accessor.patches.ledger import mark
+from intake_img.accessor.patches.ledger import STORE, mark
 from intake_img.accessor.patches.output import Output
 from intake_img.accessor.patches.stitch import cast
 
@@ -46,7 +46,7 @@ class InStore:
     Parameters
     ----------
     folder : str
-        That of the ledger, with the store in it.
+        The staging folder of the ledger, with the store in it.
     outputs : sequence of Output
     """
 
@@ -63,7 +63,7 @@ class InStore:
 
             out = self.outputs[source]
             keep = np.dtype(out.dtype).kind in "fc"  # -0.0 would count as empty
-            path = os.path.join(self.folder, "store", out.path, out.array)
+            path = os.path.join(self.folder, STORE, out.path, out.array)
             with zarr.config.set({"array.write_empty_chunks": keep}):  # which the array remembers
                 self._arrays[source] = zarr.open_array(path, mode="r+")
         return self._arrays[source]
@@ -76,4 +76,4 @@ class InStore:
         left = [a for a in out.dims if a in out.stored]
         data = cast(block, out.dtype)[inside].transpose([left.index(a) for a in out.stored])
         self._array(source)[tuple(key[a] for a in out.stored)] = data
-        mark(self.folder, source, number)
+        mark(self.folder, out, number)

@@ -50,11 +50,12 @@ class WriteBack:
             first.
         store : str or os.PathLike, optional
             Local folder to write an OME-Zarr 0.5 store into; in memory by default. Several sources become its images,
-            named by their number, file and scene. Until all is there it grows in ``.<name>.unfinished`` beside it.
+            named by their number, file and scene. Until all is there it grows in ``.<name>.partial`` beside it.
         resume : bool
             Go on with an unfinished store of the same patches, model and options; if it is finished, return it.
         overwrite : bool
-            Replace a finished store, once the new one is complete, or an unfinished one, now.
+            Replace a finished store once the new one is complete, or an unfinished one now. Together with `resume`, go
+            on with a replacement that was interrupted.
         variables : str or sequence of str, optional
             What the model gets; the first variable by default.
         batch_size : int
