@@ -46,7 +46,7 @@ import contextlib
 from collections.abc import Iterator
 
 from intake_img.storage.files import File
-from intake_img.storage.journal import Journal, is_bookkeeping
+from intake_img.storage.journal import Journal, is_bookkeeping, read_journal
 from intake_img.storage.local import LocalStaging, has_plan, settle_local, staging_folder
 from intake_img.storage.staged import Claim, Staging, UnfinishedCommitError
 from intake_img.storage.uploads import RemoteStaging, find_plans, settle_remote
@@ -123,7 +123,9 @@ def begin(target: File, *, overwrite: bool = False, resume: bool = False, token:
 
 
 def interrupted(target: File) -> bool:
-    """Return whether a write of `target` that could be resumed lies unfinished, or is at work."""
+    """Return whether a write of `target` that could be resumed lies incomplete: unfinished, or at work."""
+    if read_journal(target) is not None:  # they are complete, though not all have their names
+        return False
     return has_plan(target) if target.local else bool(find_plans(target))
 
 
