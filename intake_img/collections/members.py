@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.collections.agreement import Facts, disagreement, facts_of, silent_on
-from intake_img.errors import AxesError, FormatError
+from intake_img.errors import AxesError, FormatError, SourceChangedError
 from intake_img.formats.registry import find_driver, open_source
 from intake_img.formats.source import FileReader, ImageSource, translated_errors
 from intake_img.model.axes import spell
@@ -24,6 +26,7 @@ from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
+from intake_img.storage.journal import resolve
 
 __all__ = ["Files", "Members"]
 
@@ -228,29 +231,49 @@ class Members:
     files: Files
     grid: tuple[int, ...]
     fill: Any = 0
+    stamps: np.ndarray = field(init=False)
+    """What the files looked like when the image was loaded, a row for each; zeros for remote ones."""
+
+    def __post_init__(self) -> None:
+        stamps = np.array([self._stamp(p) for p in self.files.paths], np.int64)
+        object.__setattr__(self, "stamps", stamps.reshape(-1, 3))
 
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token
 
         files = self.files
-        stamps = np.array([_stamp(p) for p in files.paths], np.int64)
         facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
-        return normalize_token(("\0".join(files.paths), stamps, *facts))
+        return normalize_token(("\0".join(files.paths), self.stamps, *facts))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         n = len(self.grid)
         for place in product(*(range(s.start, s.stop) for s in region[:n])):
-            path = self.files.paths[int(np.ravel_multi_index(place, self.grid))] if n else self.files.paths[0]
+            k = int(np.ravel_multi_index(place, self.grid)) if n else 0
             part = out[(*(p - s.start for p, s in zip(place, region, strict=False)), ...)]
-            if path:
-                self.files.read_into(path, region[n:], part)
+            if self.files.paths[k]:
+                self._read_member(k, region[n:], part)
             else:
                 part[...] = self.fill
 
+    def _read_member(self, k: int, region: Region, out: np.ndarray) -> None:
+        """Read from one file; whatever comes of it counts only if the file is the one that was found."""
+        path, stamp = self.files.paths[k], tuple(self.stamps[k].tolist())
+        try:
+            self.files.read_into(path, region, out)
+        finally:
+            if any(stamp):
+                now = self._stamp(path)
+                if not any(now):  # its commit was under way and is finished
+                    now = self._stamp(resolve(self.files.file(path)).path)
+                if any(now) and now != stamp:
+                    raise SourceChangedError(f"{path} was changed or replaced since it was found: load the image again")
 
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        info = os.stat(path)
-    except (OSError, ValueError):
-        return 0, 0
-    return info.st_mtime_ns, info.st_size
+    def _stamp(self, path: str) -> tuple[int, int, int]:
+        try:
+            info = os.stat(path)
+            if not stat.S_ISDIR(info.st_mode):
+                return info.st_mtime_ns, info.st_size, info.st_ino
+            facts = repr(self.files.driver.stamp(self.files.file(path)))
+        except (OSError, ValueError):
+            return 0, 0, 0
+        return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=7).digest()), 0, info.st_ino

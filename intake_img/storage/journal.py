@@ -155,21 +155,22 @@ def located(paths: Iterable[str], base: File) -> list[str]:
         Local paths or URLs.
     base : File
         Any file on the same file system.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file belongs to an image that a commit under way supersedes.
     """
     paths = list(paths)
-    staged = _staged({p[: p.rfind("/")] for p in paths}, base)
-    return [staged.get(p, p) for p in paths] if staged else paths
-
-
-def _staged(folders: Iterable[str], base: File) -> dict[str, str]:
-    """Return the path in the staging folder for each path whose file is still there."""
-    found: dict[str, str] = {}
-    for path in folders:
+    staged: dict[str, str] = {}
+    for path in {p[: p.rfind("/")] for p in paths}:
         folder = base.at(path or "/")
         for journal in find_journals(folder):
+            if gone := {f"{path}/{n}" for n in journal.superseded}.intersection(paths):
+                raise FileNotFoundError(f"{min(gone)} is gone: the image {path}/{journal.target} was written anew")
             there = set(_list(folder / journal.staging))
-            found |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
-    return found
+            staged |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
+    return [staged.get(p, p) for p in paths]
 
 
 def _list(folder: File) -> list[str]:
@@ -190,6 +191,6 @@ def resolve(file: File) -> File:
             staged = file.sibling(journal.staging) / file.name
             if staged.exists():
                 return staged
-    if _STAGING.fullmatch(file.parent.name) and not file.exists():  # beside one that is staged, and moved already
+    if _STAGING.fullmatch(file.parent.name) and not file.exists():  # moved already
         return file.parent.sibling(file.name)
     return file

@@ -103,22 +103,34 @@ def rename_flagged(source: str, target: str, flag: str) -> int:
     return ctypes.get_errno() if failed else 0
 
 
-def remove_tree(path: str) -> None:
+def remove_tree(path: str, patience: float = 2.0) -> None:
     """Remove a file or a folder with all in it; what is gone already is no error.
+
+    Parameters
+    ----------
+    path : str
+    patience : float
+        Seconds for which a folder that does not become empty is tried again: threads of a write that has failed may
+        still be making files in it.
 
     Raises
     ------
     OSError
         If something cannot be removed.
     """
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        if os.path.lexists(path):  # another process removes it too
-            remove_tree(path)
+    end = time.monotonic() + patience
+    while os.path.lexists(path):
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        except FileNotFoundError:  # another process removes it too
+            continue
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def flush(path: str, only: bool = False) -> None:

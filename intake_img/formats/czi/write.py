@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -42,7 +43,7 @@ def write_czi(image: Image, path: str, compress: Any = None, progress: Callable[
     names = dict(enumerate(image.channels or ())) if plan.colour != "c" else {}
     strange = {k: name for k, name in names.items() if _STRANGE.search(name)}
     names |= {k: f"{RECORD}-channel-{k}" for k in strange}
-    with _ascii_path(path) as target:
+    with _full_disk(path), _ascii_path(path) as target:
         with czi.create_czi(target, compression_options=options) as document:
             for place, plane in plan.planes():
                 at = dict(zip(plan.lead, place, strict=True))
@@ -150,6 +151,17 @@ def _rename_channels(path: str, names: Mapping[int, str]) -> None:
         for k, name in names.items():
             xml = xml.replace(f'"{RECORD}-channel-{k}"', quoteattr(_CONTROL.sub(" ", name), {"\n": "&#10;"}))
         builder.set_xml(xml)
+
+
+@contextlib.contextmanager
+def _full_disk(path: str) -> Iterator[None]:
+    """Let a write that came out short be an `OSError`, as everywhere; libCZI does not give the system's error."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if "not enough data written" not in str(exc).lower():
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from exc
 
 
 @contextlib.contextmanager
