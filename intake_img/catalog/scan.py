@@ -6,6 +6,7 @@ Names decide which files belong together, headers decide whether they can: all t
 from __future__ import annotations
 
 import bisect
+import contextlib
 import fnmatch
 import os
 import re
@@ -29,6 +30,7 @@ from intake_img.formats.source import ImageSource, Probe
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail, special
+from intake_img.storage.journal import COMMITS, current_names, located
 
 __all__ = ["Scan", "scan"]
 
@@ -162,13 +164,12 @@ def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[s
         at = waiting.pop(0)
         names, below, everything = [], [], set()
         try:
-            with os.scandir(at) as entries:
-                listed = sorted(entries, key=lambda e: natural_key(e.name))
+            listed = sorted(_entries(at), key=lambda e: natural_key(e.name))
         except OSError as exc:
             skipped[at] = exc.strerror or str(exc)
             continue
         for entry in listed:
-            relative = os.path.relpath(entry.path, root)
+            relative = os.path.relpath(os.path.join(at, entry.name), root)
             if any(fnmatch.fnmatchcase(relative, pattern) for pattern in exclude):
                 continue
             everything.add(entry.name)
@@ -186,6 +187,23 @@ def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[s
         yield _Place(at, tuple(names), frozenset(everything))
         if recursive:
             waiting += below
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """List a folder; during a commit the new files, wherever they are, and not those that it supersedes."""
+    with os.scandir(folder) as entries:
+        here = {e.name: e for e in entries}
+    if COMMITS not in here:
+        return list(here.values())
+    base = File(folder)
+    names = current_names(base, list(here))
+    places = located([os.path.join(folder, n) for n in names], base)
+    staged: dict[str, os.DirEntry[str]] = {}
+    for place in {os.path.dirname(p) for p in places} - {folder}:
+        with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
+            staged |= {e.path: e for e in entries}
+    found = [staged.get(p) or here.get(n) for n, p in zip(names, places, strict=True)]
+    return [entry for entry in found if entry is not None]
 
 
 def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: dict[str, str]) -> str:
@@ -317,7 +335,7 @@ class _Folder:
                 if {os.path.basename(p) for p in listing.paths} == set(members) and self.alike(members):
                     place = os.path.join(literal(self.place.path), name)
                     source = FilePatternSource(File(place, jail=self.jail), **options)
-                    source.__dict__["found"] = [listing]  # listed already
+                    source.__dict__["found"] = [replace(listing, paths=located(listing.paths, source.file))]
                     yield plain_name(name), source, set(members)
 
     def matched(self, name: str) -> Listing:

@@ -26,7 +26,7 @@ from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
-from intake_img.storage.journal import resolve
+from intake_img.storage.journal import moved
 
 __all__ = ["Files", "Members"]
 
@@ -64,7 +64,8 @@ class Files:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def file(self, path: str) -> File:
-        return File(path, dict(self.storage_options), self.jail)
+        file = File(path, dict(self.storage_options), self.jail)
+        return moved(file) if ".partial/" in path else file
 
     def source(self, path: str) -> ImageSource:
         file = self.file(path)
@@ -263,14 +264,12 @@ class Members:
         finally:
             if any(stamp):
                 now = self._stamp(path)
-                if not any(now):  # its commit was under way and is finished
-                    now = self._stamp(resolve(self.files.file(path)).path)
                 if any(now) and now != stamp:
                     raise SourceChangedError(f"{path} was changed or replaced since it was found: load the image again")
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
         try:
-            info = os.stat(path)
+            info = os.stat(self.files.file(path).path if ".partial/" in path else path)
             if not stat.S_ISDIR(info.st_mode):
                 return info.st_mtime_ns, info.st_size, info.st_ino
             facts = repr(self.files.driver.stamp(self.files.file(path)))

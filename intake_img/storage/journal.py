@@ -28,6 +28,7 @@ __all__ = [
     "is_bookkeeping",
     "journal_file",
     "located",
+    "moved",
     "read_journal",
     "resolve",
 ]
@@ -191,6 +192,11 @@ def resolve(file: File) -> File:
             staged = file.sibling(journal.staging) / file.name
             if staged.exists():
                 return staged
-    if _STAGING.fullmatch(file.parent.name) and not file.exists():  # moved already
+    return moved(file)
+
+
+def moved(file: File) -> File:
+    """Return where a file is that was staged when it was found: there, or since the end of that commit at its name."""
+    if _STAGING.fullmatch(file.parent.name) and not file.exists():
         return file.parent.sibling(file.name)
     return file
