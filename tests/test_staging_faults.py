@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -292,3 +293,11 @@ def test_a_kill_on_systems_without_links_or_locks(name: str, without: str, tmp_p
         assert laws.in_fork(read) == 0, f"killed at {at}"
         assert laws.in_fork(lambda write=write: write(laws.NEW, True)) == 0
         assert laws.in_fork(read) == 0
+
+
+def test_uploads_killed_at_random_moments(s3: dict[str, Any]) -> None:
+    """Some kills of `killed_uploads`; it fails by itself if the law is broken."""
+    script = str(Path(__file__).with_name("killed_uploads.py"))
+    command = [sys.executable, "-W", "ignore", script, json.dumps(s3), "10", "3"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
