@@ -16,8 +16,8 @@ from pathlib import Path
 import xarray as xr
 
 from intake_img import from_example, imsave
+from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.registry import drivers
-from intake_img.formats.source import ENTRY_POINTS
 
 FOLDER = Path(__file__).resolve().parent.parent / "catalogs" / "samples"
 

@@ -36,7 +36,7 @@ from intake_img.catalog.names import unique_names
 from intake_img.catalog.template import Parameter, fill
 from intake_img.doors.cli import main
 from intake_img.errors import AxesError, CatalogError, TargetExistsError
-from intake_img.formats.source import jinja_escaped
+from intake_img.formats.arguments import jinja_escaped
 from intake_img.storage.files import File
 
 CATALOGS = Path(__file__).resolve().parent.parent / "catalogs"
@@ -721,7 +721,7 @@ def test_a_scan_finds_files_series_parts_and_stores(many):
 
 
 def test_a_scan_reads_no_pixels(many, monkeypatch):
-    from intake_img.formats.source import FileReader
+    from intake_img.formats.reading import FileReader
 
     monkeypatch.setattr(FileReader, "read_into", None)
     assert len(scan(many)) == 6

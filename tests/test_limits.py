@@ -21,9 +21,9 @@ from PIL import Image as Pillow
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
 from intake_img.formats import npy
+from intake_img.formats.faults import translated_errors
 from intake_img.formats.npy import NpySource
 from intake_img.formats.registry import drivers
-from intake_img.formats.source import translated_errors
 from intake_img.storage.files import File
 from intake_img.storage.limits import inflate, record_limit
 

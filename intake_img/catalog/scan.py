@@ -25,8 +25,9 @@ from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.formats.foreign import unsupported
+from intake_img.formats.reading import Probe
 from intake_img.formats.registry import drivers, find_driver
-from intake_img.formats.source import ImageSource, Probe
+from intake_img.formats.source import ImageSource
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail, special

@@ -18,7 +18,8 @@ from intake_img.catalog.scan import Scan
 from intake_img.catalog.template import fill
 from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
-from intake_img.formats.source import ImageSource, driver_name, jinja_escaped
+from intake_img.formats.arguments import driver_name, jinja_escaped
+from intake_img.formats.source import ImageSource
 from intake_img.model.record import plain
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing

@@ -18,8 +18,10 @@ import numpy as np
 
 from intake_img.collections.agreement import Facts, disagreement, facts_of, silent_on
 from intake_img.errors import AxesError, FormatError, SourceChangedError
+from intake_img.formats.faults import translated_errors
+from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import find_driver, open_source
-from intake_img.formats.source import FileReader, ImageSource, translated_errors
+from intake_img.formats.source import ImageSource
 from intake_img.model.axes import spell
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.source import ImageSource, Probe
+from intake_img.formats.reading import Probe
+from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL, default_axes
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable

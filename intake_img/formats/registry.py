@@ -15,7 +15,9 @@ from functools import cache
 from typing import Any
 
 from intake_img.errors import CannotWriteError, UnknownFormatError
-from intake_img.formats.source import ENTRY_POINTS, ImageSource, Probe
+from intake_img.formats.arguments import ENTRY_POINTS
+from intake_img.formats.reading import Probe
+from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
 from intake_img.storage.files import File

@@ -6,23 +6,20 @@ All else (lazy arrays, partitions, scenes, overrides, pickling, YAML, the handli
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import errno
-import importlib.metadata
 import inspect
 import json
-import re
-import struct
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
 from intake.source.base import DataSource, Schema
 
-from intake_img.errors import AxesError, FormatError, IntakeImgError, RemoteError, SceneError, SourceChangedError
+from intake_img.formats.arguments import driver_name, is_default, jinja_escaped, number, scene_number
+from intake_img.formats.faults import translated_errors
+from intake_img.formats.reading import FileReader, Probe
 from intake_img.model.axes import CANONICAL, canonical_order
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
@@ -31,193 +28,11 @@ from intake_img.model.record import plain
 from intake_img.model.selection import select
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
-from intake_img.storage.remote import noted_failures
 
-__all__ = [
-    "ENTRY_POINTS",
-    "OVERRIDES",
-    "FileReader",
-    "ImageSource",
-    "Probe",
-    "check_level",
-    "scene_number",
-    "translated_errors",
-]
+__all__ = ["OVERRIDES", "ImageSource"]
 
-ENTRY_POINTS = "intake.drivers"
-"""The group of entry points in which a driver is declared."""
 OVERRIDES = ("axes", "spacing", "spacing_units", "origin", "coords")
 """What `metadata` may say of an image, in place of what its file says."""
-
-
-# what a mistake in code raises; of a library, which may meet it on damaged bytes, it is translated as the others are
-_MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, TypeError)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What is seen of a file before a driver is chosen: its name, its first bytes, whether it is a folder."""
-
-    file: File
-    head: bytes
-    folder: bool
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    def holds(self, name: str) -> bool:
-        """True if the folder holds a file of that name."""
-        return self.folder and (self.file / name).exists()
-
-
-@dataclass(frozen=True)
-class FileReader:
-    """Reads regions of one array in a file: names only, so that it pickles; the pool opens the file when it is needed.
-
-    Parameters
-    ----------
-    driver : type
-        Subclass of `ImageSource`.
-    file : File
-    stamp : tuple
-        What the file looked like when it was opened; see `ImageSource.stamp`.
-    address : hashable
-        Which array of the file: whatever the driver's `read_region` understands.
-    options : tuple of (str, object)
-        Options of the driver's `open`.
-    """
-
-    driver: type[ImageSource]
-    file: File
-    stamp: tuple[Any, ...]
-    address: Any
-    options: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def key(self) -> Hashable:
-        place = self.file.path, repr(self.file.storage_options), self.file.jail  # what a jail refuses stays refused
-        return (self.driver.__qualname__, *place, self.stamp, self.options)
-
-    def __dask_tokenize__(self) -> Any:
-        return (self.key, repr(self.address))
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        if 0 in out.shape:
-            return
-        with translated_errors(self.driver, self.file):
-            if self.file.local:
-                self.check()
-            with self.lease() as handle:
-                self.driver.read_region(handle, self.address, region, out)
-
-    def mapped(self) -> np.ndarray | None:
-        """Return the array as it lies in the file, memory-mapped and read-only.
-
-        None where it is compressed, remote or in pieces. Whoever reads from it calls `check` before.
-        """
-        if not self.file.local:
-            return None
-        with translated_errors(self.driver, self.file), self.lease() as handle:
-            return self.driver.mapped(handle, self.address)
-
-    def shards(self) -> tuple[int, ...] | None:
-        """Return the shape of the shards that the array is stored in, if it is."""
-        with translated_errors(self.driver, self.file), self.lease() as handle:
-            return self.driver.shards(handle, self.address)
-
-    def check(self) -> None:
-        """Raise `SourceChangedError` if the file is not the one that was opened."""
-        if self.driver.stamp(self.file) != self.stamp:
-            raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
-
-    def decodes(self) -> bool:
-        """Whether parts of tiles cost as much as whole ones; remote bytes always do. See `ImageSource.decodes`."""
-        if not self.file.local:
-            return True
-        with translated_errors(self.driver, self.file):
-            self.check()
-            with self.lease() as handle:
-                return self.driver.decodes(handle, self.address)
-
-    def lease(self) -> contextlib.AbstractContextManager[Any]:
-        return POOL.lease(self.key, self._open)
-
-    def _open(self) -> Any:
-        self.check()
-        with noted_failures() as met:
-            handle = self.driver.open(self.file, **dict(self.options))
-        if met:  # a library went on without what it could not read
-            if hasattr(handle, "close"):
-                handle.close()
-            raise RemoteError(met[0])
-        return handle
-
-
-@contextlib.contextmanager
-def translated_errors(driver: type[ImageSource], file: File) -> Iterator[None]:
-    """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
-
-    Mistakes in the code of a driver, such as an `AttributeError`, are no fault of the file and pass unchanged.
-    """
-    try:
-        with _failures_first():
-            yield
-    except (FormatError, AxesError) as exc:
-        _check_empty(driver, file)
-        if file.name in str(exc):
-            raise
-        raise type(exc)(f"{file}: {exc}") from exc
-    except (IntakeImgError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ConnectionError,
-            TimeoutError, ImportError):  # fmt: skip
-        raise
-    except MemoryError as exc:
-        raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
-    except (Exception, struct.error) as exc:
-        if isinstance(exc, _MISTAKES) and _own_code(driver, exc):
-            raise
-        # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
-        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
-            raise
-        _check_empty(driver, file)
-        raise FormatError(
-            f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
-            "the file is truncated, damaged, or of another format"
-        ) from exc
-
-
-def _check_empty(driver: type[ImageSource], file: File) -> None:
-    """Raise an error that says so if a file that could not be read is empty."""
-    try:
-        about = {} if file.local else file.remote_info()
-        empty = not file.head(1) if file.local else about.get("size") == 0 and about.get("type") == "file"
-    except (OSError, IntakeImgError):
-        return
-    if empty:
-        raise FormatError(f"{file} is empty (0 bytes): expected a {driver.format_name} file; copy or save it again")
-
-
-def _own_code(driver: type[ImageSource], exc: Exception) -> bool:
-    """Whether an error was raised by this package or that of the driver, not by a library that parses the bytes."""
-    trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
-    return raised_in.partition(".")[0] in ("intake_img", driver.__module__.partition(".")[0])
-
-
-@contextlib.contextmanager
-def _failures_first() -> Iterator[None]:
-    """Raise what a server failed with within a ``with``, in place of what a library made of that."""
-    with noted_failures() as met:
-        try:
-            yield
-        except Exception as exc:
-            if met and not isinstance(exc, RemoteError):
-                raise RemoteError(met[0]) from None
-            raise
-    if met:
-        raise RemoteError(met[0])
 
 
 class ImageSource(DataSource):
@@ -299,9 +114,9 @@ class ImageSource(DataSource):
         super().__init__(storage_options=dict(storage_options or {}), metadata=copy.deepcopy(dict(metadata or {})))
         self.file = File.parse(uri, self.storage_options)
         self.uri = self.file.path
-        self.scene = _number(scene)
+        self.scene = number(scene)
         self.level = int(level)
-        self.chunks = _chunks(chunks)
+        self.chunks = chunks(chunks)
         self.output_axis_order = output_axis_order
         self.open_options = open_options
         self._image: tuple[Image, Image] | None = None
@@ -477,10 +292,10 @@ class ImageSource(DataSource):
         def one(number: int | str) -> Image:
             image = self.describe_image(handle, number, self.level)
             name = names[number] if isinstance(number, int) else number
-            return _replace_scene(image, name, names)
+            return replace(image, scene=name, scenes=tuple(names))
 
         if self.scene == "all" and "all" not in names:
-            return _replace_scene(Image.stacked([one(n) for n in range(len(names))]), "all", names)
+            return replace(Image.stacked([one(n) for n in range(len(names))]), scene="all", scenes=tuple(names))
         if self.scene in self.special_scenes and self.scene not in names:
             return one(str(self.scene))
         return one(scene_number(self.scene, names, self.file))
@@ -627,7 +442,7 @@ class ImageSource(DataSource):
         if given.get("metadata"):
             given["metadata"] = {k: v for k, v in given["metadata"].items() if k != "catalog_dir"}
         given["uri"] = self.uri
-        return {k: v for k, v in given.items() if not _is_default(v, parameters.get(k))}
+        return {k: v for k, v in given.items() if not is_default(v, parameters.get(k))}
 
     def renewed(self, **options: Any) -> ImageSource:
         """Return a source of the same files, in the same jail, with other options."""
@@ -677,87 +492,8 @@ class ImageSource(DataSource):
         print(repr(self))
 
 
-def scene_number(scene: int | str | None, names: Sequence[str], file: object) -> int:
-    """Return the number of a scene given by number or name.
-
-    Raises
-    ------
-    SceneError
-        If there is no such scene; the message names them all.
-    """
-    if not names:
-        raise FormatError(f"{file} holds no image")
-    if scene is None:
-        return 0
-    shown = ", ".join(f"{n}: {name!r}" for n, name in enumerate(names[:20])) + (", …" if len(names) > 20 else "")
-    if isinstance(scene, int):
-        if not -len(names) <= scene < len(names):
-            raise SceneError(f"{file} has no scene number {scene}; it has {len(names)} ({shown})")
-        return scene % len(names)
-    found = [n for n, name in enumerate(names) if name == scene]
-    if len(found) > 1:
-        raise SceneError(f"{file} has {len(found)} scenes named {scene!r}: give the number instead ({shown})")
-    if not found and re.fullmatch(r"-?\d+", scene):  # templates of catalogs make texts of numbers
-        return scene_number(int(scene), names, file)
-    if not found:
-        raise SceneError(f"{file} has no scene named {scene!r}; it has {shown}, or 'all'")
-    return found[0]
-
-
-def _number(scene: Any) -> int | str | None:
-    if scene is None or isinstance(scene, str):
-        return scene or None
-    if isinstance(scene, (int, np.integer)) and not isinstance(scene, bool):
-        return int(scene)
-    raise TypeError(f"scene={scene!r}: expected a number, a name, 'all' or None")
-
-
-def _chunks(chunks: Any) -> Any:
-    """Chunks as given, or as the text that a template of a catalog makes of a number or None."""
-    if not isinstance(chunks, str):
-        return chunks
-    if re.fullmatch(r"-?\d+", chunks):
-        return int(chunks)
-    return None if chunks in ("", "None") else chunks
-
-
-def _is_default(value: Any, parameter: inspect.Parameter | None) -> bool:
-    if value is None or isinstance(value, (str, bool, int)):
-        return parameter is not None and type(value) is type(parameter.default) and value == parameter.default
-    return isinstance(value, Mapping) and not value and parameter is not None and parameter.default is None
-
-
-def _replace_scene(image: Image, name: str, names: Sequence[str]) -> Image:
-    return replace(image, scene=name, scenes=tuple(names))
-
-
 def _rebuilt(cls: type[ImageSource], arguments: dict[str, Any], extra: dict[str, Any]) -> ImageSource:
     source = cls(**arguments)
     for key, value in extra.items():
         setattr(source, key, value)
     return source
-
-
-def driver_name(cls: type[ImageSource]) -> str:
-    """The name under which a catalog finds the driver: that of its entry point, or else its dotted path."""
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        if point.value == f"{cls.__module__}:{cls.__qualname__}":
-            return point.name
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def jinja_escaped(value: Any) -> Any:
-    """Quote what Jinja, which Intake runs over every text, would take for a template, or for ends of lines."""
-    if isinstance(value, str):
-        names = {"\r": r"\r", "\n": r"\n"}
-        return re.sub(r"\{[{%#]|\{(?=\r|\n\Z)|\r|\n\Z", lambda m: "{{ '" + names.get(m[0], m[0]) + "' }}", value)
-    if isinstance(value, dict):
-        return {k: jinja_escaped(v) for k, v in value.items()}
-    return [jinja_escaped(v) for v in value] if isinstance(value, list) else value
-
-
-def check_level(level: int, levels: int, file: object) -> int:
-    """Return the level if the pyramid has it, or raise `SceneError` that says how many there are."""
-    if level >= levels:
-        raise SceneError(f"{file} has {levels} level{'s' * (levels > 1)} of resolution, there is no level {level}")
-    return level

@@ -19,8 +19,9 @@ import pytest
 import xarray as xr
 
 from intake_img.errors import CannotWriteError
+from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.registry import can_write, find_driver
-from intake_img.formats.source import ENTRY_POINTS, ImageSource
+from intake_img.formats.source import ImageSource
 from intake_img.io import imload, imsave
 from intake_img.model.datasets import FILE_ATTRS
 from intake_img.model.pixels import Pixels

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.patches.chains import followed
-from intake_img.formats.source import FileReader
+from intake_img.formats.reading import FileReader
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Cast, Dask, Memory, Reshaped, Selected, Transposed

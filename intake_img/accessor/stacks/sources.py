@@ -21,8 +21,9 @@ from intake_img.errors import AxesError
 from intake_img.formats.czi.driver import CziSource
 from intake_img.formats.omezarr.driver import OmeZarrSource
 from intake_img.formats.omezarr.store import read_array, tiles_of
+from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import autodetect
-from intake_img.formats.source import FileReader, ImageSource
+from intake_img.formats.source import ImageSource
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import data_of
 from intake_img.model.image import Image

@@ -20,7 +20,7 @@ import numpy as np
 from intake_img.accessor.stacks.axes import Merge, spelled
 from intake_img.accessor.stacks.parts import Parts, clipped, copied, runs
 from intake_img.errors import SourceChangedError
-from intake_img.formats.source import FileReader
+from intake_img.formats.reading import FileReader
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Memory

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.formats.arguments import check_level
 from intake_img.formats.czi.draw import draw, draw_mask
 from intake_img.formats.czi.facts import axis_facts, check_canvas, header, stacked_names
 from intake_img.formats.czi.handle import CziHandle, about, layout_of
 from intake_img.formats.czi.write import WRITTEN_AXES, write_czi
-from intake_img.formats.source import ImageSource, check_level, translated_errors
+from intake_img.formats.faults import translated_errors
+from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable

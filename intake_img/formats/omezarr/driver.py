@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.errors import CannotWriteError, FormatError
+from intake_img.formats.arguments import check_level
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import decoded, dimensions, is_packed
 from intake_img.formats.omezarr.contents import axes_of, coordinates, data_arrays, fitting, labels_of
@@ -24,7 +25,8 @@ from intake_img.formats.omezarr.scenes import Scene, scenes_of
 from intake_img.formats.omezarr.store import METADATA_FILES, is_zip, read_array, tiles_of
 from intake_img.formats.omezarr.target import Target
 from intake_img.formats.omezarr.write import OURS, Layout, join, write_coordinate
-from intake_img.formats.source import ImageSource, Probe, check_level
+from intake_img.formats.reading import Probe
+from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import FILE_ATTRS

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.formats.source import ImageSource, check_level
+from intake_img.formats.arguments import check_level
+from intake_img.formats.source import ImageSource
 from intake_img.formats.tif.file import Scene, TiffHandle
 from intake_img.formats.tif.levels import factors
 from intake_img.formats.tif.parser import open_tiff

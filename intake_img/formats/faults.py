@@ -1,0 +1,84 @@
+"""Errors of damaged files: what a library raises becomes a  that names the file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from intake_img.errors import AxesError, FormatError, IntakeImgError, RemoteError
+from intake_img.storage.files import File
+from intake_img.storage.remote import noted_failures
+
+__all__ = ["translated_errors"]
+
+# what a mistake in code raises; of a library, which may meet it on damaged bytes, it is translated as the others are
+_MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, TypeError)
+
+
+@contextlib.contextmanager
+def translated_errors(driver: Any, file: File) -> Iterator[None]:
+    """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
+
+    Mistakes in the code of a driver, such as an `AttributeError`, are no fault of the file and pass unchanged.
+    """
+    try:
+        with _failures_first():
+            yield
+    except (FormatError, AxesError) as exc:
+        _check_empty(driver, file)
+        if file.name in str(exc):
+            raise
+        raise type(exc)(f"{file}: {exc}") from exc
+    except (IntakeImgError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ConnectionError,
+            TimeoutError, ImportError):  # fmt: skip
+        raise
+    except MemoryError as exc:
+        raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
+    except (Exception, struct.error) as exc:
+        if isinstance(exc, _MISTAKES) and _own_code(driver, exc):
+            raise
+        # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
+            raise
+        _check_empty(driver, file)
+        raise FormatError(
+            f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
+            "the file is truncated, damaged, or of another format"
+        ) from exc
+
+
+def _check_empty(driver: Any, file: File) -> None:
+    """Raise an error that says so if a file that could not be read is empty."""
+    try:
+        about = {} if file.local else file.remote_info()
+        empty = not file.head(1) if file.local else about.get("size") == 0 and about.get("type") == "file"
+    except (OSError, IntakeImgError):
+        return
+    if empty:
+        raise FormatError(f"{file} is empty (0 bytes): expected a {driver.format_name} file; copy or save it again")
+
+
+def _own_code(driver: Any, exc: Exception) -> bool:
+    """Whether an error was raised by this package or that of the driver, not by a library that parses the bytes."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
+    return raised_in.partition(".")[0] in ("intake_img", driver.__module__.partition(".")[0])
+
+
+@contextlib.contextmanager
+def _failures_first() -> Iterator[None]:
+    """Raise what a server failed with within a ``with``, in place of what a library made of that."""
+    with noted_failures() as met:
+        try:
+            yield
+        except Exception as exc:
+            if met and not isinstance(exc, RemoteError):
+                raise RemoteError(met[0]) from None
+            raise
+    if met:
+        raise RemoteError(met[0])
