@@ -244,7 +244,7 @@ def test_animations_read_in_any_order_and_by_many_threads(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gif", "apng"])
 def test_animations_go_back_from_the_middle(tmp_path, monkeypatch, kind):
-    from intake_img.formats.imageio import driver as imageio
+    from intake_img.formats.imageio import frames as imageio
 
     monkeypatch.setattr(imageio, "_KEPT", 2 * 16 * 16)  # as if frames were large
     values = noise(9, 16, 16)

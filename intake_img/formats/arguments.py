@@ -15,11 +15,11 @@ from intake_img.errors import FormatError, SceneError
 __all__ = [
     "ENTRY_POINTS",
     "check_level",
-    "chunks",
     "driver_name",
     "is_default",
     "jinja_escaped",
-    "number",
+    "parsed_chunks",
+    "parsed_scene",
     "scene_number",
 ]
 
@@ -54,7 +54,7 @@ def scene_number(scene: int | str | None, names: Sequence[str], file: object) ->
     return found[0]
 
 
-def number(scene: Any) -> int | str | None:
+def parsed_scene(scene: Any) -> int | str | None:
     if scene is None or isinstance(scene, str):
         return scene or None
     if isinstance(scene, (int, np.integer)) and not isinstance(scene, bool):
@@ -62,7 +62,7 @@ def number(scene: Any) -> int | str | None:
     raise TypeError(f"scene={scene!r}: expected a number, a name, 'all' or None")
 
 
-def chunks(chunks: Any) -> Any:
+def parsed_chunks(chunks: Any) -> Any:
     """Chunks as given, or as the text that a template of a catalog makes of a number or None."""
     if not isinstance(chunks, str):
         return chunks

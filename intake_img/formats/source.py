@@ -17,7 +17,14 @@ import numpy as np
 import xarray as xr
 from intake.source.base import DataSource, Schema
 
-from intake_img.formats.arguments import driver_name, is_default, jinja_escaped, number, scene_number
+from intake_img.formats.arguments import (
+    driver_name,
+    is_default,
+    jinja_escaped,
+    parsed_chunks,
+    parsed_scene,
+    scene_number,
+)
 from intake_img.formats.faults import translated_errors
 from intake_img.formats.reading import FileReader, Probe
 from intake_img.model.axes import CANONICAL, canonical_order
@@ -114,9 +121,9 @@ class ImageSource(DataSource):
         super().__init__(storage_options=dict(storage_options or {}), metadata=copy.deepcopy(dict(metadata or {})))
         self.file = File.parse(uri, self.storage_options)
         self.uri = self.file.path
-        self.scene = number(scene)
+        self.scene = parsed_scene(scene)
         self.level = int(level)
-        self.chunks = chunks(chunks)
+        self.chunks = parsed_chunks(chunks)
         self.output_axis_order = output_axis_order
         self.open_options = open_options
         self._image: tuple[Image, Image] | None = None
