@@ -17,6 +17,7 @@ from intake_img import errors
 
 PACKAGE = Path(intake_img.__file__).parent
 ROOT = PACKAGE.parent
+COMMON = {"arguments", "faults", "foreign", "reading", "registry", "source"}  # of all formats
 HEAVY = {"PIL", "aiohttp", "czifile", "dask", "distributed", "imagecodecs", "imageio", "jinja2", "matplotlib",
          "netCDF4", "pylibCZIrw", "pytest", "s3fs", "scipy", "skimage", "tifffile", "tqdm", "zarr"}  # fmt: skip
 
@@ -75,6 +76,7 @@ def test_errors_are_a_family_and_what_one_expects():
         "CatalogError": ValueError,
         "MissingExtraError": ImportError,
         "SourceChangedError": OSError,
+        "RemoteError": ConnectionError,
         "TargetExistsError": FileExistsError,
         "TooLargeError": MemoryError,
     }
@@ -109,7 +111,7 @@ def test_a_bare_import_loads_nothing_heavy():
     loaded = set(_python("import sys, intake_img; print(*sys.modules)"))
     assert not loaded & HEAVY
     rooms = {m.split(".")[2] for m in loaded if m.startswith("intake_img.formats.")}
-    assert rooms <= {"registry", "source"}
+    assert rooms <= COMMON
     assert not [m for m in loaded if m.startswith("intake_img.testing")]
 
 
@@ -177,7 +179,7 @@ def test_an_import_in_the_wrong_direction_is_noticed(copy, module, line):
 def test_every_driver_is_under_contract(copy):
     text = (copy / "pyproject.toml").read_text()
     modules = {p.stem for p in (PACKAGE / "formats").iterdir() if not p.stem.startswith("_")}
-    formats = modules - {"source", "registry"}
+    formats = modules - COMMON
     assert formats == set(re.findall(r'"intake_img\.formats\.(\w+)",', text))
     assert formats == set(re.findall(r'= "intake_img\.formats\.(\w+)(?:\.driver)?:', text)) - {"registry"}
 
