@@ -134,7 +134,8 @@ def _ratio(page: tifffile.TiffPage, code: int) -> float | None:
 
 
 def _resolution(page: tifffile.TiffPage) -> tuple[dict[str, float], dict[str, str]]:
-    unit = _RESOLUTION_UNITS.get(int(page.tags.valueof(296, 2) or 2))
+    stated = page.tags.valueof(296, 2)
+    unit = _RESOLUTION_UNITS.get(int(stated or 2)) if isinstance(stated, int) else None
     sizes = {axis: _ratio(page, code) for axis, code in (("x", 282), ("y", 283))}
     if unit is None or None in sizes.values():
         return {}, {}
