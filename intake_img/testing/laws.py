@@ -358,7 +358,6 @@ class DriverLaws:
         troubles = [f"{case}: {trouble}" for case, trouble in zip(tried, results, strict=True) if trouble]
         assert not troubles, f"{len(troubles)} of the damaged files:\n" + "\n".join(troubles[:30])
 
-    @pytest.mark.slow
     def test_streams(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
         """An image larger than the memory it may use is written, opened and read plane by plane; its graph is small."""
         if process.peak_memory() is None:
