@@ -202,17 +202,6 @@ def test_zero_of_other_files_is_black(tmp_path):
     assert "photometric" not in imload(tmp_path / "a.tif").image.attrs
 
 
-@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-def test_ycbcr_is_not_named_rgb(tmp_path, compression):
-    colours = PIL.Image.fromarray(np.stack([RAMP % 256, RAMP % 199, RAMP % 97], -1).astype("u1")).convert("YCbCr")
-    colours.save(tmp_path / "a.tif", compression=compression)
-    ds = imload(tmp_path / "a.tif")
-    assert ds.img.channels == ["Y", "Cb", "Cr"]
-    np.testing.assert_array_equal(ds.image.transpose("y", "x", "c"), np.asarray(colours))
-    imsave(ds, tmp_path / "b.tif")
-    assert imload(tmp_path / "b.tif").img.channels == ["Y", "Cb", "Cr"]
-
-
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("channels", ["", *('<Channel ID="Channel:0:0"/>' * n for n in (1, 3))])
 def test_colours_that_ome_xml_counts_as_planes(tmp_path, count, channels):

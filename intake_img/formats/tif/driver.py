@@ -36,7 +36,8 @@ class TifSource(ImageSource):
 
     Pixels are what the file stores. Where 0 means white (MinIsWhite), the variable says so by
     ``attrs["photometric"] = "miniswhite"``, and TIFF files written with that attribute mean it as well. YCbCr
-    outside of JPEG keeps its values, in channels named Y, Cb and Cr.
+    becomes RGB, as libtiff converts it; deeper than 8 bits or in separate planes it keeps its values, in channels
+    named Y, Cb and Cr.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.formats.tif.ome import OmeImage
+from intake_img.formats.tif.ycbcr import becomes_rgb
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
 from intake_img.model.units import canonical, convert, known_spacing, parse_unit, unit_or
@@ -90,11 +91,11 @@ def ome_facts(ome: OmeImage) -> Facts:
 def samples_named(count: int, page: tifffile.TiffPage) -> Sequence[str] | None:
     """Names of interleaved or planar samples: R, G, B(, A) or Y, Cb, Cr for colour, else unknown.
 
-    JPEG decoders give RGB where the file holds YCbCr, if a tile holds all of its samples; other codecs give what is
-    stored.
+    YCbCr is mostly converted, by JPEG's decoders or `becomes_rgb`; else these are the samples that are stored.
     """
     photometric = int(page.photometric)
-    if count == 3 and photometric == 6 and (page.compression not in _JPEG or page.planarconfig == 2):
+    stored = page.planarconfig == 2 if page.compression in _JPEG else not becomes_rgb(page)
+    if count == 3 and photometric == 6 and stored:
         return YCBCR
     return RGB[:count] if count in (3, 4) and photometric in (2, 6) else None
 

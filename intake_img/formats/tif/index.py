@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.tif.ycbcr import chroma_decoder
+from intake_img.formats.tif.ycbcr import becomes_rgb, colour_decoder
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
@@ -197,10 +197,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
                 "where the next begins"
             )
         _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
-        chroma = chroma_decoder(key, name)
-        decode = chroma or key.decode
-        if chroma is None and hasattr(key, "init_decode"):
-            key.init_decode()
+        decode = colour_decoder(key, name)
     jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
     return Layout(
         shape,
@@ -232,6 +229,7 @@ def _raw_dtype(key: tifffile.TiffPage) -> np.dtype | None:
         and key.bitspersample in _PLAIN_BITS
         and key.sampleformat != 5
         and not key.is_subsampled
+        and not becomes_rgb(key)
         and np.dtype(key.dtype).itemsize * 8 == key.bitspersample
     )
     return np.dtype(key.dtype).newbyteorder(key.parent.byteorder) if plain else None
