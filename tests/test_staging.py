@@ -117,6 +117,28 @@ def test_an_error_while_files_get_their_names_is_told_as_it_is(tmp_path: Path, m
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize(("error", "at"), [(KeyboardInterrupt, 1), (SystemExit, 2), (TypeError, 3)])
+def test_an_interrupt_while_files_get_their_names_loses_nothing(error, at, tmp_path, monkeypatch) -> None:
+    imsave(image(1), tmp_path / "p.npy", partition="yx")
+    place, seen = local._place, []
+
+    def interrupted(*paths: str) -> None:
+        seen.append(paths)
+        if len(seen) == at:
+            raise error
+        place(*paths)
+
+    monkeypatch.setattr(local, "_place", interrupted)
+    with pytest.raises(error):
+        imsave(image(2), tmp_path / "p.npy", partition="yx", overwrite=True)
+    monkeypatch.undo()
+    assert (imload(tmp_path / "p.npy").image == 2).all()
+    assert imload(tmp_path / "p.npy").sizes["t"] == image(2).sizes["t"]
+    imsave(image(3), tmp_path / "p.npy", partition="yx", overwrite=True)
+    assert (imload(tmp_path / "p.npy").image == 3).all()
+    assert len(list(tmp_path.iterdir())) == image(3).sizes["t"]
+
+
 @pytest.mark.parametrize("name", ["../a", "a/b", "..", "", 3])
 def test_a_journal_names_nothing_outside_of_its_folder(name: object) -> None:
     good = Journal("t", ".t.partial", ("a",), ("b",))
@@ -142,8 +164,10 @@ def test_parts_and_folders_on_an_object_store(s3: dict) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.zarr", {"chunks": {"t": 1}}), ("p.npy", {"partition": "yx"})])
-@pytest.mark.parametrize("copies", [0, 1, 2])
-def test_a_copy_on_the_server_that_fails_loses_nothing(name, options, copies, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("copies", "error"), [(0, OSError("the network is down")), (1, OSError("the network is down")),
+                                              (2, OSError("the network is down")), (1, KeyboardInterrupt()),
+                                              (2, SystemExit(143)), (1, NameError())])  # fmt: skip
+def test_a_copy_on_the_server_that_fails_loses_nothing(name, options, copies, error, tmp_path, monkeypatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
     url = f"memory://{tmp_path.name}-{copies}/{name}"
@@ -153,11 +177,12 @@ def test_a_copy_on_the_server_that_fails_loses_nothing(name, options, copies, tm
     def failing(self, *paths, **more) -> None:
         seen.append(paths)
         if len(seen) > copies:
-            raise OSError("the network is down")
+            raise error
         copy(self, *paths, **more)
 
     monkeypatch.setattr(MemoryFileSystem, "cp_file", failing)
-    with pytest.raises(UnfinishedCommitError, match="the new data are complete"):
+    told = (UnfinishedCommitError, "the new data are complete") if isinstance(error, OSError) else (type(error), None)
+    with pytest.raises(told[0], match=told[1]):
         imsave(image(2), url, **options, overwrite=True)
     assert (imload(url).image == 2).all()
     monkeypatch.undo()

@@ -442,5 +442,6 @@ def _reason(exc: BaseException, path: str) -> str:
     text = " ".join(str(exc).split()) or type(exc).__name__
     if isinstance(exc, OSError) and exc.strerror:
         text = exc.strerror
-    text = text.removeprefix(path).removeprefix(":").strip()
+    if not text.startswith(f"{path}/"):  # a file in it has its own name
+        text = text.removeprefix(path).removeprefix(":").strip()
     return text if len(text) <= 200 else text[:199] + "…"

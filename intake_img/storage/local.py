@@ -177,6 +177,7 @@ class LocalStaging(Staging):
             old = self.superseded(names)
             journal = Journal(self.target.name, self.folder.name, tuple(names), tuple(old), self.token)
             synced(self.path(COMMIT), journal.dumps())
+            self._journal_written = True
             os.replace(self.path(COMMIT), file.path)
             _finish(self.target, journal, self._lock)
         self._lock = None  # the folder is gone, its name is free for others

@@ -41,6 +41,7 @@ class Staging:
         self.noted: dict[str, Any] | None = None
         self.completed: tuple[str, ...] = ()
         self.simple = claim is None
+        self._journal_written = False  # or being written: from now on readers may take what is staged for the target
         self._claim = claim or self._refuse_existing
         self._made: dict[str, None] = {}
         self._numbers = itertools.count()
@@ -133,7 +134,7 @@ class Staging:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
         unfinished = exc is not None and bool(self.token) and not isinstance(exc, (CannotWriteError, TargetExistsError))
-        if unfinished or isinstance(exc, UnfinishedCommitError):
+        if unfinished or (exc is not None and self._journal_written):
             self.keep()
         else:
             self.discard()

@@ -124,6 +124,7 @@ class RemoteStaging(Staging):
         old = self.superseded(names)
         left = read_journal(self.target)
         journal = Journal(self.target.name, self.folder.name, tuple(names), tuple(old), self.token)
+        self._journal_written = True  # an error does not tell whether the server has it
         _write(journal_file(self.target), journal.dumps())
         _finish(self.target, journal)
         for folder in {*([left.staging] if left else []), *(_left(self.target) if self.overwrite else [])}:
