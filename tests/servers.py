@@ -19,6 +19,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     ranges, suffixes, sizes, chunked, redirects : bool
         Whether ranges are answered, also those that count from the end, sizes are told, the content is sent in chunks,
         and each name leads to another one.
+    elsewhere : str
+        URL of the server to which `redirects` lead.
     failures : list of str
         What goes wrong with the next requests for content: ``"503"``, ``"reset"``, ``"truncated"`` or ``""``.
     flaky : list of str
@@ -31,6 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     root: Path
     ranges = suffixes = sizes = True
     chunked = redirects = False
+    elsewhere = ""
     failures: list[str]
     flaky: tuple[str, ...] = ()
     always = ""
@@ -40,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = unquote(self.path.partition("?")[0]).lstrip("/")
         if self.redirects and not name.startswith("moved/"):
-            self._answer(302, {"Location": f"/moved/{name}", "Content-Length": "0"}, b"")
+            self._answer(302, {"Location": f"{self.elsewhere}/moved/{name}", "Content-Length": "0"}, b"")
             return
         path = self.root / name.removeprefix("moved/")
         failure = self._failure()

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import time
+import warnings
 
 import dask.array as da
 import intake
@@ -453,3 +454,51 @@ def test_it_returns_the_files_it_wrote(name, partition, tmp_path):
     assert sorted(written) == sorted(str(p) for p in (tmp_path / "new").iterdir())
     again = imsave(np.ones((2, 4, 5), "uint8"), tmp_path / "new" / name, partition=partition, overwrite=True)
     assert again == written
+
+
+# warnings
+
+
+def _pictures(folder):
+    (folder / "a.pgm").write_bytes(b"P5 2 2 255\n\1\2\3\4P5 1 2 255\n\5\6")
+    return folder / "a.pgm", "holds 2 images of 2 sizes"
+
+
+def _planes(folder):
+    tifffile = pytest.importorskip("tifffile")
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="3" SizeZ="2" SizeC="1" SizeT="1">'
+        '<Channel ID="Channel:0:0"/><TiffData/></Pixels></Image></OME>'
+    )
+    values = np.ones((3, 4), "u1")
+    tifffile.imwrite(folder / "a.ome.tif", values, photometric="minisblack", description=text.encode(), metadata=None)
+    return folder / "a.ome.tif", "1 of 2 planes of .* are missing"
+
+
+def _wells(folder):
+    import json
+
+    path = folder / "a.ome.zarr"
+    imsave(xr.DataArray(np.ones((3, 4), "u1"), dims=("y", "x")), path / "A/1/0")
+    for group, about in (("", {"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}), ("A", {}),
+                         ("A/1", {"well": {"images": [{"path": "0"}]}})):  # fmt: skip
+        document = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": "0.5", **about}}}
+        (path / group / "zarr.json").write_text(json.dumps(document))
+    return path, "1 of the wells and images that the metadata name do not exist"
+
+
+def _name(folder):
+    np.save(folder / "a.npy", np.ones((3, 4), "u1"))
+    return (folder / "a.npy").rename(folder / "a.tif"), "named like TIFF, but its bytes are"
+
+
+@pytest.mark.parametrize("made", [_pictures, _planes, _wells, _name])
+def test_a_warning_that_is_turned_into_an_error_is_not_called_damage(made, tmp_path):
+    path, said = made(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match=said):
+            imload(path)
+    with pytest.warns(UserWarning, match=said):
+        assert imload(path).image.values.any()

@@ -6,6 +6,7 @@ series), the further file becomes a link, a path or a special file that leads ou
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
@@ -19,11 +20,13 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
+from servers import serving
 
 from intake_img import imload, imsave, open_catalog
 from intake_img.errors import CatalogError, FormatError
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail, open_regular
+from intake_img.storage.redirects import GuardedSessions
 
 SECRET = 4242
 NAMESPACE = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
@@ -270,6 +273,77 @@ def test_a_jail_goes_to_other_processes(inside):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "CatalogError" in done.stderr
     assert str(SECRET) not in done.stdout
+
+
+# redirects
+
+
+WEB = {
+    "a.npy": {"driver": "npy"},
+    "a.tif": {"driver": "tif"},
+    "a.ome.zarr": {"driver": "omezarr"},
+    "a.zarr.zip": {"driver": "omezarr"},
+    "a.png": {"driver": "imageio"},
+    "a.bin": {"driver": "binary", "shape": [8, 9], "dtype": "<u2"},
+}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    """A folder with an image for each of these drivers, and a catalog of them."""
+    pytest.importorskip("aiohttp")
+    folder = tmp_path_factory.mktemp("web")
+    sources = {}
+    for name, about in WEB.items():
+        imsave(xr.DataArray(pixels(), dims=("y", "x")), folder / name)
+        args = {"uri": "{{ CATALOG_DIR }}/" + name, **{k: v for k, v in about.items() if k != "driver"}}
+        sources[name.replace(".", "_")] = {"driver": about["driver"], "args": args}
+    sources["nested"] = {"driver": "yaml_file_cat", "args": {"path": "{{ CATALOG_DIR }}/other.yml"}}
+    for name in ("c.yml", "other.yml"):
+        (folder / name).write_text(json.dumps({"sources": sources}))
+    return folder
+
+
+@pytest.mark.parametrize("schemes", [(), ("https",)])
+def test_a_server_cannot_lead_a_catalog_to_another_one(web, schemes):
+    with serving(web) as (url, handler), serving(web) as (other, elsewhere):
+        catalog = open_catalog(f"{url}/c.yml", schemes=schemes)
+        lazy = [catalog["a_npy"].to_dask(), catalog["a_ome_zarr"].to_dask()]
+        handler.redirects, handler.elsewhere = True, other
+        for name in catalog:
+            with pytest.raises(CatalogError, match="leads to another place"):
+                list(catalog[name]) if name == "nested" else catalog[name].read()
+        for ds in lazy:
+            with pytest.raises(CatalogError, match="leads to another place"):
+                ds.load()
+        assert not elsewhere.log
+        allowed = open_catalog(f"{url}/c.yml", schemes=["http"], roots=[url])  # wherever it points
+        assert (allowed["a_npy"].read()["image"] == 1).all()
+        assert (imload(f"{url}/a.npy")["image"] == 1).all()  # without a catalog, the user's own affair
+
+
+def test_redirects_below_the_roots_are_followed(web):
+    with serving(web) as (url, handler):
+        catalog = open_catalog(f"{url}/c.yml")
+        handler.redirects = True
+        for name in ("a_npy", "a_ome_zarr", "a_tif"):
+            assert (catalog[name].read()["image"] == 1).all()
+        with serving(web, redirects=True, elsewhere=url) as (first, _):
+            asked = open_catalog(f"{url}/c.yml", roots=[first, url])
+            assert (asked["a_npy"].read()["image"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1", "169.254.169.254", "10.1.2.3", "[::1]", "[fd00::1]", "192.168.0.1:8080"]
+)
+def test_a_redirect_from_the_internet_into_a_private_network(target):
+    yarl = pytest.importorskip("yarl")
+    sessions = GuardedSessions(Jail((), frozenset({"http"})))
+    public = yarl.URL("http://93.184.216.34/a")
+    with pytest.raises(CatalogError, match="private network"):
+        asyncio.run(sessions.check(public, yarl.URL(f"http://{target}/latest")))
+    asyncio.run(sessions.check(public, yarl.URL("http://1.1.1.1/")))
+    asyncio.run(sessions.check(yarl.URL("http://10.0.0.1/"), yarl.URL(f"http://{target}/")))
 
 
 # only regular files, with or without a catalog

@@ -1,4 +1,4 @@
-"""Errors of damaged files: what a library raises becomes a  that names the file."""
+"""Errors of damaged files: what a library raises becomes a `FormatError` that names the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, Typ
 def translated_errors(driver: Any, file: File) -> Iterator[None]:
     """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
 
-    Mistakes in the code of a driver, such as an `AttributeError`, are no fault of the file and pass unchanged.
+    Mistakes in the code of a driver, such as an `AttributeError`, are no fault of the file and pass unchanged, as do
+    warnings that the user turned into errors (``python -W error``).
     """
     try:
         with _failures_first():
@@ -33,7 +34,7 @@ def translated_errors(driver: Any, file: File) -> Iterator[None]:
             raise
         raise type(exc)(f"{file}: {exc}") from exc
     except (IntakeImgError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ConnectionError,
-            TimeoutError, ImportError):  # fmt: skip
+            TimeoutError, ImportError, Warning):  # fmt: skip
         raise
     except MemoryError as exc:
         raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc

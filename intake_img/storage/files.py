@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
 from intake_img.storage.readers import ByteReader, LocalBytes
+from intake_img.storage.redirects import checked_options
 from intake_img.storage.remote import RemoteBytes, first_bytes, retried
 
 __all__ = ["ByteReader", "File"]
@@ -154,6 +155,11 @@ class File:
             place = f"{self}: {member}" if member else f"{self}"
             raise FormatError(f"{place} has {nbytes} bytes: metadata of more than {most / 2**20:.4g} MiB are not read")
 
+    @property
+    def fsspec_options(self) -> dict[str, Any]:
+        """Options for the fsspec file system; with them, web servers cannot lead out of the jail."""
+        return checked_options(self.storage_options, self.jail if self.web else None)
+
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system and the path on it.
 
@@ -167,7 +173,7 @@ class File:
         if self.local:
             return fsspec.filesystem("file"), self.path
         try:
-            return fsspec.core.url_to_fs(self.path, **self.storage_options)
+            return fsspec.core.url_to_fs(self.path, **self.fsspec_options)
         except ImportError as exc:
             protocol = _link(self.path)[1].split("://", 1)[0]
             package, extra = _EXTRAS.get(protocol, (str(getattr(exc, "name", None) or protocol), "all"))

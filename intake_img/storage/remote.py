@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from intake_img.errors import RemoteError
+from intake_img.errors import IntakeImgError, RemoteError
 from intake_img.storage.readers import ByteReader, LocalBytes
 
 if TYPE_CHECKING:
@@ -120,9 +120,10 @@ def _passes(exc: BaseException) -> bool:
 def _cause(exc: Exception) -> BaseException:
     """Return what is behind an error: fsspec says of every failure of a web server that there is no such file."""
     cause = exc.__cause__
-    if isinstance(exc, FileNotFoundError) and cause and (_passes(cause) or _status(cause) not in (None, 404, 410)):
-        return cause
-    return exc
+    if not isinstance(exc, FileNotFoundError) or cause is None:
+        return exc
+    told = isinstance(cause, IntakeImgError) or _passes(cause) or _status(cause) not in (None, 404, 410)
+    return cause if told else exc
 
 
 def _explained(place: str, raised: Exception) -> BaseException:

@@ -78,7 +78,7 @@ def open_store(file: File) -> tuple[Any, str]:
     if file.local:
         return GuardedStore(file), ""
     file.filesystem()  # a missing package is said in our words
-    return RemoteStore.from_url(file.path, storage_options=dict(file.storage_options), read_only=True), ""
+    return RemoteStore.from_url(file.path, storage_options=file.fsspec_options, read_only=True), ""
 
 
 def is_document(key: str) -> bool:

@@ -1,0 +1,90 @@
+"""Web servers that send a reader elsewhere: for a catalog, each redirect is checked as a URL of the catalog is.
+
+fsspec's file system of the web makes its sessions by a function that it is given; here that function adds a look at
+every redirect before it is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intake_img.errors import CatalogError
+from intake_img.storage.jail import Jail
+
+__all__ = ["GuardedSessions", "checked_options"]
+
+
+@dataclass(frozen=True)
+class GuardedSessions:
+    """Makes the sessions of a file system of the web for a catalog.
+
+    Parameters
+    ----------
+    jail : Jail
+        What may be opened.
+    inner : callable, optional
+        The caller's own function that makes sessions, called as ``await inner(**options)``.
+    """
+
+    jail: Jail
+    inner: Callable[..., Awaitable[Any]] | None = None
+
+    async def __call__(self, **options: Any) -> Any:
+        import aiohttp
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(self._look)
+        traces = [*(options.pop("trace_configs", None) or ()), trace]
+        if self.inner is not None:
+            return await self.inner(trace_configs=traces, **options)
+        return aiohttp.ClientSession(trace_configs=traces, **options)
+
+    async def _look(self, session: Any, context: Any, redirect: Any) -> None:
+        response = redirect.response
+        location = response.headers.get("Location") or response.headers.get("URI")
+        try:
+            if location is not None:
+                await self.check(redirect.url, redirect.url.join(type(redirect.url)(location)))
+        except BaseException:
+            response.close()
+            raise
+
+    async def check(self, origin: Any, target: Any) -> None:
+        """Refuse a redirect that the jail does not allow, or that leads from the internet into a private network.
+
+        Parameters
+        ----------
+        origin, target : yarl.URL
+
+        Raises
+        ------
+        CatalogError
+            The message names both URLs.
+        """
+        try:
+            self.jail.check(str(target))
+        except CatalogError as exc:
+            raise CatalogError(f"{origin} leads to another place (a redirect): {exc}") from None
+        if await _private(target.host) and not await _private(origin.host):
+            raise CatalogError(f"{origin} leads to {target}, an address in a private network: refused for catalogs")
+
+
+async def _private(host: str | None) -> bool:
+    """Whether a name or address, or one of the addresses of a name, is not on the internet."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False  # then nothing is fetched from there either
+    return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
+
+
+def checked_options(options: Mapping[str, Any], jail: Jail | None) -> dict[str, Any]:
+    """Return options of fsspec's file system of the web with which it obeys a jail."""
+    if jail is None:
+        return dict(options)
+    return {**options, "get_client": GuardedSessions(jail, options.get("get_client"))}
