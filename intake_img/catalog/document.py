@@ -7,8 +7,10 @@ it, and the data are made while it is parsed.
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import yaml
@@ -16,11 +18,12 @@ from yaml.constructor import SafeConstructor
 from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 from yaml.resolver import Resolver
 
+from intake_img.catalog.blocks import Block, Cut, cut, recognised
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.remote import retried
 
-__all__ = ["MAX_BYTES", "Document", "Where", "read_document"]
+__all__ = ["MAX_BYTES", "Document", "LazyFacts", "Where", "read_document", "spelled_out"]
 
 MAX_BYTES = 32 * 2**20
 """The size of the largest catalog that is read, and so the largest that is written."""
@@ -40,10 +43,14 @@ Where = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and the text that they were made of."""
+    """Plain data, and the text that they were made of.
+
+    Entries of a catalog that are not parsed one by one are `Block` in the data.
+    """
 
     data: Any
     text: str
+    cut: Cut | None = None
 
     @cached_property
     def node(self) -> Any:
@@ -78,7 +85,7 @@ def read_document(file: File) -> Document:
     """
     text = _decoded(_limited(file), file)
     try:
-        return Document(_Builder(text).document(), text)
+        return _in_blocks(text) or Document(parse(text), text)
     except CatalogError as exc:
         raise CatalogError(f"{file}: {exc}") from None
     except RecursionError as exc:
@@ -89,6 +96,86 @@ def read_document(file: File) -> Document:
         raise CatalogError(f"{file} cannot be parsed as YAML: {' '.join(str(exc).split())[:300]}") from exc
     except (ValueError, OverflowError) as exc:
         raise CatalogError(f"{file} holds a value that cannot be read: {str(exc)[:200]}") from exc
+
+
+def parse(text: str) -> Any:
+    """Return the plain data of a text within the limits."""
+    return _Builder(text).document()
+
+
+class LazyFacts(Mapping[str, Any]):
+    """The metadata of an entry, parsed when they are used.
+
+    Parameters
+    ----------
+    text : str
+        What stands after ``scanned:``, in one line.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __getitem__(self, key: str) -> Any:
+        if key != "scanned":
+            raise KeyError(key)
+        return copy.deepcopy(_facts(self.text))
+
+    def lacks(self, word: str) -> bool:
+        """True if it is certain, without parsing, that no text in the metadata holds a word."""
+        if not word.isidentifier() or word in "true false none scanned" or "\\" in self.text:
+            return False
+        return re.fullmatch(r"e\d*", word) is None and word not in self.text.casefold()  # e: of numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("scanned",))
+
+    def __len__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+@lru_cache(maxsize=512)
+def _facts(text: str) -> Any:
+    return parse(text)
+
+
+def spelled_out(entry: Any) -> Any:
+    """Return the plain data of an entry, also if it is a `Block`."""
+    if not isinstance(entry, Block):
+        return entry
+    data: dict[str, Any] = {"driver": entry.driver, "args": {"uri": entry.uri}}
+    if entry.description:
+        data["description"] = entry.description
+    if entry.facts:
+        data["metadata"] = LazyFacts(entry.facts)
+    return data
+
+
+def _in_blocks(text: str) -> Document | None:
+    """Return a catalog read entry by entry; None where the whole has to be parsed, also to say what is wrong."""
+    pieces = cut(text)
+    if pieces is None:
+        return None
+    try:
+        before, after = parse(pieces.before) or {}, parse(pieces.after) or {}
+        entries = [recognised(block) or _single(parse(block)) for _, block in pieces.blocks]
+    except (CatalogError, yaml.YAMLError, RecursionError, ValueError, OverflowError):
+        return None
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return None
+    data = {**before, "sources": dict(entries), **after}
+    apart = len(before) + len(after) + 1 == len(data) and len(data["sources"]) == len(entries)
+    return Document(data, text, pieces) if apart else None
+
+
+def _single(data: Any) -> tuple[str, Any]:
+    if not isinstance(data, dict) or len(data) != 1:
+        raise CatalogError("expected one entry")
+    return next(iter(data.items()))
 
 
 def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:

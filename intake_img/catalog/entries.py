@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
+from intake_img.catalog.document import LazyFacts
 from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
 from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
@@ -326,8 +327,14 @@ class SafeCatalog(Mapping[str, Any]):
 
 
 def _mentions(name: str, entry: Entry, words: Iterable[str]) -> bool:
-    facts = [name, entry.description, entry.driver, str(dict(entry.metadata)), str(entry.args.get("uri", ""))]
-    text = "\n".join(facts).casefold()
+    told = "\n".join([name, entry.description, entry.driver, str(entry.args.get("uri", ""))]).casefold()
+    words = [word for word in words if word not in told]
+    if not words:
+        return True
+    metadata = entry.metadata
+    if isinstance(metadata, LazyFacts) and any(metadata.lacks(word) for word in words):
+        return False
+    text = str(dict(metadata)).casefold()
     return all(word in text for word in words)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from intake_img.catalog.document import Document, Where, read_document
+from intake_img.catalog.blocks import Block
+from intake_img.catalog.document import Document, LazyFacts, Where, read_document, spelled_out
 from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers, options_of, parameters_in
 from intake_img.catalog.template import Parameter
 from intake_img.catalog.version2 import as_version_1
@@ -29,6 +31,8 @@ _NOTHING: Mapping[str, Callable[[Any], bool]] = {  # what Intake's own save() ad
     "getshell": lambda value: isinstance(value, bool),
     "name": lambda value: isinstance(value, str),
 }
+_HERE = "{{ CATALOG_DIR }}"
+_CLOSER = re.compile(r"//|/\.\.?(?:/|$)|/$|[*?\[]")  # paths that are not what they look like
 _MAX_CHAIN = 8
 _WHY = {
     "cls": "it names a class to be made",
@@ -78,7 +82,10 @@ class Reader:
         self.problems: list[Problem] = []
         self.entries: dict[str, Entry] = {}
         self.tried: set[str] = set()
+        self.valid: set[Any] = set()
+        self.home = file.parent.path.rstrip("/")
         self.folder = cache(os.path.realpath)
+        self.inside = cache(self.allowed)
         self.metadata: dict[str, Any] = {}
         top = document.data
         if not isinstance(top, dict):
@@ -102,7 +109,10 @@ class Reader:
         shared = self.parameters(self.metadata, ("metadata",))
         self.metadata.pop("parameters", None)
         for name, spec in self.mapping(top, "sources", ()).items():
-            self.entry(name, spec, shared)
+            if isinstance(spec, Block) and not shared:
+                self.block(name, spec)
+            else:
+                self.entry(name, spelled_out(spec), shared)
 
     name = description = ""
 
@@ -123,9 +133,9 @@ class Reader:
 
     def mapping(self, data: Mapping[str, Any], key: str, where: Where) -> dict[str, Any]:
         value = data.get(key)
-        if value is not None and not isinstance(value, dict):
+        if value is not None and not isinstance(value, Mapping):
             self.problem((*where, key), f"expected a mapping, got {str(value)[:60]!r}")
-        return dict(value) if isinstance(value, dict) else {}
+        return dict(value) if isinstance(value, Mapping) else {}
 
     def text(self, data: Mapping[str, Any], key: str, where: Where) -> str:
         value = data.get(key)
@@ -151,6 +161,42 @@ class Reader:
             except CatalogError as exc:
                 self.problem(here, exc)
         return found
+
+    def block(self, name: str, block: Block) -> None:
+        """Make an entry; of those that differ by names, numbers and paths only, one is checked, and all paths."""
+        kind = block.kind
+        if kind not in self.valid:
+            before = len(self.problems)
+            self.entry(name, spelled_out(block), {})
+            if len(self.problems) == before:
+                self.valid.add(kind)
+            return
+        metadata = LazyFacts(block.facts) if block.facts else {}
+        entry = Entry(name, block.driver, block.description, {"uri": block.uri}, metadata, {}, self.file, self.jail,
+                      self.chain)  # fmt: skip
+        self.entries[name] = entry
+        if self.file.local and self.plain_file(self.home + block.uri.removeprefix(_HERE)):
+            return
+        try:
+            entry.admitted(self.folder)
+        except (IntakeImgError, ValueError, TypeError) as exc:
+            self.problem(("sources", name, "args"), exc)
+
+    def plain_file(self, path: str) -> bool:
+        """True where a file that may be opened lies, or nothing; False where a closer look is needed."""
+        folder, _, name = path.rpartition("/")
+        if _CLOSER.search(path, len(self.home)) or not (real := self.inside(folder)):
+            return False
+        try:
+            mode = os.lstat(f"{real}/{name}").st_mode
+        except OSError:
+            return True
+        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+    def allowed(self, folder: str) -> str:
+        """Return the real path of a folder, if files in it may be opened."""
+        real = self.folder(folder)
+        return real if self.jail.below(real) else ""
 
     def entry(self, name: str, spec: Any, shared: Mapping[str, Parameter]) -> None:
         where: Where = ("sources", name)

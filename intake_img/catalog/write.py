@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import yaml
 
-from intake_img.catalog.document import MAX_BYTES, Document, read_document
+from intake_img.catalog.document import MAX_BYTES, Document, LazyFacts, read_document, spelled_out
 from intake_img.catalog.facts import sentence
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan
+from intake_img.catalog.spelling import SCANNED, dump, entry_block, one_line
 from intake_img.catalog.template import fill
 from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
@@ -26,8 +27,7 @@ from intake_img.storage.staging import replacing
 
 __all__ = ["Changes", "write_catalog"]
 
-SCANNED = "scanned"
-"""The key of the metadata under which stands what the header says; a later scan writes it anew, and nothing else."""
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _HERE = "{{ CATALOG_DIR }}"
 
 
@@ -121,10 +121,10 @@ def _roots(entries: Mapping[str, Any], target: File) -> list[str]:
 
 
 def _fresh(entries: Mapping[str, Any]) -> str:
-    head = _dump({"metadata": {"version": 1}})
+    head = dump({"metadata": {"version": 1}})
     if not entries:
         return head + "sources: {}\n"
-    return head + "sources:\n" + "".join(_block(name, entry, "  ") for name, entry in entries.items())
+    return head + "sources:\n" + "".join(entry_block(name, entry, "  ") for name, entry in entries.items())
 
 
 # entries
@@ -200,49 +200,6 @@ def _relative(uri: str, folder: File, pattern: bool = False) -> str:
     return f"{_HERE}/{jinja_escaped(relative)}"
 
 
-# text
-
-
-_SAFE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-class _Dumper(_SAFE):
-    """Lists and the facts of a scan stand in one line."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-class _Line(dict):  # type: ignore[type-arg]
-    """A mapping to be written in one line."""
-
-
-_Dumper.add_representer(list, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=_flat(v)))
-_Dumper.add_representer(_Line, lambda d, v: d.represent_mapping("tag:yaml.org,2002:map", v.items(), flow_style=True))
-
-
-def _flat(values: list[Any]) -> bool:
-    return not any(isinstance(v, (dict, list)) for v in values) and len(str(values)) < 90
-
-
-def _dump(data: Any) -> str:
-    return yaml.dump(data, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False, width=10**6)
-
-
-def _block(name: str, entry: Mapping[str, Any], indent: str) -> str:
-    entry = dict(entry)
-    metadata = entry.get("metadata") or {}
-    if SCANNED in metadata:
-        entry["metadata"] = {**metadata, SCANNED: _Line(metadata[SCANNED])}
-    return "".join(indent + line for line in _dump({name: entry}).splitlines(keepends=True))
-
-
-def _line(value: Any) -> str:
-    """Return a value as YAML in one line."""
-    text = _dump(_Line(value) if isinstance(value, dict) else [value]).rstrip("\n")
-    return text if isinstance(value, dict) else text[1:-1]
-
-
 # changes to an existing catalog
 
 
@@ -253,14 +210,14 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
         raise CatalogError(f"{target} is no catalog of version 1: choose another name, or pass overwrite=True")
     text = document.text
     changes = Changes(str(target))
-    sources = old.get("sources") or {}
+    sources = {name: spelled_out(entry) for name, entry in (old.get("sources") or {}).items()}
     by_file: dict[str, list[str]] = {}
     for name, entry in sources.items():
         by_file.setdefault(_key(entry, target), []).append(name)
     new: list[tuple[str | None, str, dict[str, Any]]] = []  # after which entry, name, entry
     edits: list[tuple[int, int, str]] = []
     before: str | None = None
-    nodes = _source_nodes(document.node)
+    nodes = _Places(document)
     found: set[str] = set()
     for name, entry in entries.items():
         same = by_file.get(_key(entry, target), [])
@@ -270,7 +227,7 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
         found.update(same)
         before = same[-1]
         for each in same:
-            changed = _refresh(sources[each], nodes[each][1], entry)
+            changed = _refresh(sources[each], nodes, each, entry)
             edits += changed
             (changes.refreshed if changed else changes.kept).append(each)
     folder_of = lambda name: _key(sources[name], target)  # noqa: E731
@@ -313,9 +270,32 @@ def _key(entry: Any, target: File) -> str:
         return ""
 
 
-def _source_nodes(root: Any) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    node = _child(root, "sources")
-    return {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+class _Places(Mapping[str, tuple[int, Any, Any]]):
+    """Where in the text the entries stand: an offset, and the nodes of key and value relative to it.
+
+    Nodes take long to make: of a text that is cut into blocks, only those that are asked for are made.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        sources = document.data.get("sources") or {}
+        self.blocks = dict(zip(sources, document.cut.blocks, strict=True)) if document.cut else {}
+        node = None if self.blocks else _child(document.node, "sources")
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        self.nodes = {key.value: (0, key, value) for key, value in pairs}
+
+    def __getitem__(self, name: str) -> tuple[int, Any, Any]:
+        if name not in self.nodes:
+            at, text = self.blocks[name]
+            key, value = yaml.compose(text, Loader=_LOADER).value[0]  # type: ignore[union-attr]
+            self.nodes[name] = at, key, value
+        return self.nodes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.blocks or self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.blocks or self.nodes)
 
 
 def _child(node: Any, key: str) -> Any:
@@ -332,40 +312,44 @@ def _end(node: Any) -> int:
     return _end(last[1] if isinstance(last, tuple) else last)
 
 
-def _refresh(old: Mapping[str, Any], node: yaml.Node, new: Mapping[str, Any]) -> list[tuple[int, int, str]]:
+def _refresh(old: Mapping[str, Any], places: _Places, name: str, new: Mapping[str, Any]) -> list[tuple[int, int, str]]:
     """Return the edits that bring facts and a description that nobody changed up to date."""
     metadata = old.get("metadata")
-    before = metadata.get(SCANNED) if isinstance(metadata, dict) else None
     after = (new.get("metadata") or {}).get(SCANNED)
+    if after is not None and isinstance(metadata, LazyFacts) and metadata.text == one_line(after):
+        return []
+    before = metadata.get(SCANNED) if isinstance(metadata, Mapping) else None
     if not isinstance(before, dict) or after is None or before == after:
         return []
+    at, _, node = places[name]
     edits = []
     facts = _child(_child(node, "metadata"), SCANNED)
-    edits.append((facts.start_mark.index, _end(facts), _line(after)))
+    edits.append((at + facts.start_mark.index, at + _end(facts), one_line(after)))
     try:
         ours = old.get("description") == sentence(before)
     except (KeyError, TypeError, ValueError, AttributeError):
         ours = False
     text = _child(node, "description")
     if ours and text is not None and text.style in (None, "", "'", '"'):
-        edits.append((text.start_mark.index, _end(text), _line(sentence(after))))
+        edits.append((at + text.start_mark.index, at + _end(text), one_line(sentence(after))))
     return edits
 
 
-def _insertions(text: str, nodes: Mapping[str, tuple[yaml.Node, yaml.Node]],
-                new: Iterable[tuple[str | None, str, dict[str, Any]]]) -> list[tuple[int, int, str]]:  # fmt: skip
-    if not nodes:
+def _insertions(text: str, places: _Places, new: Iterable[tuple[str | None, str, dict[str, Any]]]
+                ) -> list[tuple[int, int, str]]:  # fmt: skip
+    if not places:
         return []
-    first = next(iter(nodes.values()))[0]
+    offset, first, _ = places[next(iter(places))]
     column = first.start_mark.column
     pieces: dict[int, str] = {}
     for after, name, entry in new:
         if after is None:
-            at = text.rfind("\n", 0, first.start_mark.index) + 1
+            at = text.rfind("\n", 0, offset + first.start_mark.index) + 1
         else:
-            end = text.find("\n", _end(nodes[after][1]) - 1)
+            start, _, value = places[after]
+            end = text.find("\n", start + _end(value) - 1)
             at = len(text) if end < 0 else end + 1
-        pieces[at] = pieces.get(at, "") + _block(name, entry, " " * column)
+        pieces[at] = pieces.get(at, "") + entry_block(name, entry, " " * column)
     missing = "" if text.endswith("\n") else "\n"
     return [(at, at, (missing if at == len(text) else "") + piece) for at, piece in pieces.items()]
 
@@ -373,7 +357,7 @@ def _insertions(text: str, nodes: Mapping[str, tuple[yaml.Node, yaml.Node]],
 def _first_entries(document: Document, entries: Mapping[str, Any]) -> str:
     """Put entries into a catalog that has none."""
     text = document.text
-    block = "sources:\n" + "".join(_block(name, entry, "  ") for name, entry in entries.items())
+    block = "sources:\n" + "".join(entry_block(name, entry, "  ") for name, entry in entries.items())
     if "sources" not in document.data:
         return text.rstrip("\n") + "\n" + block
     key, value = next((k, v) for k, v in document.node.value if k.value == "sources")

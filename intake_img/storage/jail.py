@@ -69,15 +69,21 @@ class Jail:
     def _check_local(self, path: str, above: bool, folder: Callable[[str], str]) -> None:
         within, name = os.path.split(path)
         real = os.path.join(folder(within), name)
-        if os.path.islink(real) or name in ("", ".", ".."):
-            real = os.path.realpath(real)
-        if not any(_below(real, root) or (above and _below(root, real)) for root in self.roots):
+        mode = _mode(real)
+        if stat.S_ISLNK(mode) or name in ("", ".", ".."):
+            real, mode = os.path.realpath(real), 0
+        if not (self.below(real) or (above and any(_below(root, real) for root in self.roots))):
             led = f" (it leads to {real})" if real != path else ""
             raise CatalogError(
                 f"{path}{led} lies outside of {self._described()}; paths begin with {{{{ CATALOG_DIR }}}}, or add its "
                 f"folder to roots= ({os.path.dirname(real)!r})"
             )
-        check_regular(real)
+        if not stat.S_ISREG(mode):
+            check_regular(real)
+
+    def below(self, real: str) -> bool:
+        """True for the real path of a local file below one of the roots."""
+        return any(_below(real, root) for root in self.roots)
 
     def _check_url(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
@@ -100,6 +106,14 @@ class Jail:
 
 def _below(path: str, root: str, separator: str = os.sep) -> bool:
     return path == root or path.startswith(root.rstrip(separator) + separator)
+
+
+def _mode(path: str) -> int:
+    """Return the mode of a file, or of a link itself; 0 where there is nothing."""
+    try:
+        return os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def check_regular(path: str) -> int | None:

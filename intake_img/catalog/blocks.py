@@ -1,0 +1,88 @@
+"""Entries of a YAML catalog by their text: a catalog of many entries is cut into one block of lines for each.
+
+A block that reads as `write_catalog` writes it is told by a regular expression and is not parsed; any other is parsed
+by itself. A text that could mean something else as a whole (anchors, several documents, other layouts) is not cut.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["WORDS", "Block", "Cut", "cut", "recognised"]
+
+_MARK = re.compile(r"(?:^|[\s\[\]{},:])[&*!]", re.M)  # anchors, aliases, tags
+_SOURCES = re.compile(r"^sources:\n(?=  [^ #\n])", re.M)
+_PLAIN = re.compile(r"(?: *(?:#[^\n]*)?\n)*(?:[A-Za-z_][^\n]*(?:\n(?:[A-Za-z_# ][^\n]*)?)*)?")  # keys begin at column 0
+_END = re.compile(r"^[^ \n]", re.M)
+_FIRST = re.compile(r"^  (?=[^ #\n])", re.M)
+_BLOCK = re.compile(
+    r"  (?P<name>[A-Za-z_][A-Za-z0-9_]{0,199}):\n"
+    r"    driver: (?P<driver>[a-z][a-z0-9_]{0,40})\n"
+    r"(?:    description: (?P<description>[A-Za-z0-9]+ [^\n:#'\"]{0,1000}[^\s:#'\"])\n)?"
+    r"    args:\n"
+    r"      uri: '(?P<uri>\{\{ CATALOG_DIR \}\}/[^'{}\\\n]{1,1000})'\n"
+    r"(?:    metadata:\n      scanned: (?P<facts>\{[^\n]{0,20000}\})\n)?"
+)
+WORDS = {"yes", "no", "true", "false", "on", "off", "null"}
+"""Names that YAML does not read as texts, in lower case."""
+_NUMBER = re.compile(r"(?<=[ \[,])-?\d{1,18}(?:\.\d{1,18})?(?:e[+\-]\d\d)?(?=[,\]}])")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An entry whose text says it all: one image, below the folder of the catalog."""
+
+    driver: str
+    description: str
+    uri: str
+    facts: str
+
+    @property
+    def kind(self) -> tuple[str, bool, str]:
+        """What entries have in common that are valid if one of them is: they differ by numbers, names and paths."""
+        return self.driver, bool(self.description), _NUMBER.sub("0", self.facts)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A catalog in pieces: what stands before and after the entries, and the text of each entry with its place."""
+
+    before: str
+    after: str
+    blocks: tuple[tuple[int, str], ...]
+
+
+def cut(text: str) -> Cut | None:
+    """Return a catalog cut into blocks; None if it has not the layout in which that is safe.
+
+    A block begins where a line is indented by two. If each piece by itself is a complete mapping in block style, then
+    no text in quotes, brackets or a block scalar reaches over its end, and the whole means the same as the pieces.
+    """
+    begin = _SOURCES.search(text)
+    if begin is None or _unusual(text):
+        return None
+    end = _END.search(text, begin.end())
+    stop = end.start() if end else len(text)
+    if not (_PLAIN.fullmatch(text, 0, begin.start()) and _PLAIN.fullmatch(text, stop)):
+        return None
+    starts = [m.start() for m in _FIRST.finditer(text, begin.end(), stop)]
+    blocks = zip(starts, [text[a:b] for a, b in zip(starts, [*starts[1:], stop], strict=True)], strict=True)
+    return Cut(text[: begin.start()], text[stop:], tuple(blocks))
+
+
+def _unusual(text: str) -> bool:
+    """True for what reaches over pieces: several documents, anchors, aliases; and for control characters and the like."""
+    if text.startswith(("%", "-", ".")) or any(start in text for start in ("\n---", "\n...", "\n%")):
+        return True
+    if not text.replace("\n", "").isprintable():
+        return True
+    return any(mark in text for mark in "&*!") and _MARK.search(text) is not None
+
+
+def recognised(block: str) -> tuple[str, Block] | None:
+    """Return the name of an entry, and the entry, if its text is as `write_catalog` writes it."""
+    found = _BLOCK.fullmatch(block)
+    if found is None or found["name"].lower() in WORDS:
+        return None
+    return found["name"], Block(found["driver"], found["description"] or "", found["uri"], found["facts"] or "")
