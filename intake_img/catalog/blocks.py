@@ -37,11 +37,13 @@ class Block:
     description: str
     uri: str
     facts: str
+    pattern: str
+    """The facts with each number replaced by 0: if it can be parsed, so can the facts."""
 
     @property
     def kind(self) -> tuple[str, bool, str]:
         """What entries have in common that are valid if one of them is: they differ by numbers, names and paths."""
-        return self.driver, bool(self.description), _NUMBER.sub("0", self.facts)
+        return self.driver, bool(self.description), self.pattern
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def cut(text: str) -> Cut | None:
 
 
 def _unusual(text: str) -> bool:
-    """True for what reaches over pieces: several documents, anchors, aliases; and for control characters and the like."""
+    """True for what reaches over pieces (several documents, anchors, aliases), and for control characters."""
     if text.startswith(("%", "-", ".")) or any(start in text for start in ("\n---", "\n...", "\n%")):
         return True
     if not text.replace("\n", "").isprintable():
@@ -85,4 +87,7 @@ def recognised(block: str) -> tuple[str, Block] | None:
     found = _BLOCK.fullmatch(block)
     if found is None or found["name"].lower() in WORDS:
         return None
-    return found["name"], Block(found["driver"], found["description"] or "", found["uri"], found["facts"] or "")
+    facts = found["facts"] or ""
+    return found["name"], Block(
+        found["driver"], found["description"] or "", found["uri"], facts, _NUMBER.sub("0", facts)
+    )

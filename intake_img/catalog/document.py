@@ -163,6 +163,8 @@ def _in_blocks(text: str) -> Document | None:
     try:
         before, after = parse(pieces.before) or {}, parse(pieces.after) or {}
         entries = [recognised(block) or _single(parse(block)) for _, block in pieces.blocks]
+        for pattern in {entry.pattern for _, entry in entries if isinstance(entry, Block)} - {""}:
+            parse(pattern)
     except (CatalogError, yaml.YAMLError, RecursionError, ValueError, OverflowError):
         return None
     if not (isinstance(before, dict) and isinstance(after, dict)):

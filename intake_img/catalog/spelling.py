@@ -112,9 +112,9 @@ def _scalar(value: Any, inside: bool) -> str:
             return f"'{value}'"
         if not value.isprintable():
             raise _UnusualText
-    return _written(type(value), value, inside)
+    return _written(type(value).__name__, value, inside)
 
 
 @lru_cache(maxsize=4096)
-def _written(kind: type, value: Any, inside: bool) -> str:  # kind: 1, 1.0 and True are equal
+def _written(kind: str, value: Any, inside: bool) -> str:  # kind: 1, 1.0 and True are equal
     return dump(_Line({"k": value})).rstrip("\n")[4:-1] if inside else dump({"k": value}).rstrip("\n")[3:]
