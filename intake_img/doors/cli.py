@@ -117,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     from intake_img.accessor.coloc.command import add_command
 
     add_command(commands, _command, _lazy)
+    from intake_img.portal.command import add_command as add_portal
+
+    add_portal(commands, _command)
     command = _command(commands, "demo", _demo, "load, save and check sample images from a shipped catalog")
     command.add_argument(
         "--output", metavar="FOLDER", default="demo-output", help="where to put the files (default: %(default)s)"

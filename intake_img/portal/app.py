@@ -1,0 +1,66 @@
+"""The application: which address is answered by which function."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from intake_img.portal import api, data
+from intake_img.portal.guard import Guard
+from intake_img.portal.library import Library
+from intake_img.portal.metrics import log
+from intake_img.portal.replies import refusal
+from intake_img.portal.settings import Settings
+from intake_img.portal.site import Site
+from intake_img.portal.tokens import Doorkeeper
+
+__all__ = ["make_app"]
+
+
+def make_app(library: Library, settings: Settings) -> Any:
+    """Return the portal as an ASGI application.
+
+    Parameters
+    ----------
+    library : Library
+    settings : Settings
+    """
+    site, doorkeeper = Site(library, settings), Doorkeeper(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        site.start_indexing()
+        log("started", entries=len(library.items))
+        yield
+        site.close()
+        log("stopped")
+
+    app = Starlette(routes=_routes(), lifespan=lifespan, exception_handlers={404: _nothing, 405: _nothing})
+    app.state.site, app.state.doorkeeper = site, doorkeeper
+    return Guard(app, site, doorkeeper)
+
+
+def _routes() -> list[Route]:
+    table = {
+        "/data/{path:path}": data.chunks,
+        "/pixels/{path:path}": data.pixels,
+        "/catalog.yml": api.catalog,
+        "/catalog.csv": api.table,
+        "/api/entries": api.entries,
+        "/api/facets": api.facets,
+        "/api/openapi.json": api.openapi,
+        "/api/entries/{id:path}": api.entry,
+        "/health": api.health,
+        "/metrics": api.metrics,
+    }
+    return [Route(path, function, methods=["GET"]) for path, function in table.items()]
+
+
+async def _nothing(request: Request, exc: Exception) -> Response:
+    return refusal(404, "not-found", "there is nothing of this name")

@@ -1,0 +1,187 @@
+"""Blocks of pixels that are costly to make, kept: native tiles that several chunks share, and levels that a file lacks.
+
+A `Blockwise` reader makes each block of an array once; `halved` makes a level of the next finer one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from intake_img.errors import TooLargeError
+from intake_img.model.chunks import Region
+from intake_img.model.pixels import Pixels
+from intake_img.portal.caches import Blocks
+
+__all__ = ["Blockwise", "halved", "shared_tiles"]
+
+_LARGEST_TILE = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Blockwise:
+    """Reads an array from blocks that are kept.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the pixels of a region that is one block.
+    shape, block : tuple of int
+        Of the array, and of a block.
+    cost : callable
+        Bytes of the source that making the block of a region reads, as far as they are not kept; counting may stop
+        beyond the limit that is given.
+    name : str
+        Identifies the array in `kept`.
+    kept : Blocks
+    lasting : bool
+        Keep blocks on disk too.
+    """
+
+    make: Callable[[Region], np.ndarray]
+    shape: tuple[int, ...]
+    block: tuple[int, ...]
+    cost: Callable[[Region, int], int]
+    name: str
+    kept: Blocks
+    lasting: bool = False
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        for index in self.touched(region):
+            whole = self.region_of(index)
+            data = self.kept.get(self._key(index), partial(self.make, whole), self.lasting)
+            inner = tuple(slice(max(r.start, w.start), min(r.stop, w.stop)) for r, w in zip(region, whole, strict=True))
+            there = tuple(slice(i.start - r.start, i.stop - r.start) for i, r in zip(inner, region, strict=True))
+            here = tuple(slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, whole, strict=True))
+            out[there] = data[here]
+
+    def touched(self, region: Region) -> Iterator[tuple[int, ...]]:
+        """Return the indices of the blocks that a region touches."""
+        spans = [range(s.start // b, -(-s.stop // b)) for s, b in zip(region, self.block, strict=True)]
+        return itertools.product(*spans)
+
+    def region_of(self, index: Sequence[int]) -> Region:
+        return tuple(slice(i * b, min((i + 1) * b, n))
+                     for i, b, n in zip(index, self.block, self.shape, strict=True))  # fmt: skip
+
+    def price(self, region: Region, limit: int) -> int:
+        """Return how many bytes of the source reading a region takes now; counting stops beyond `limit`."""
+        total = 0
+        for index in self.touched(region):
+            if not self.kept.holds(self._key(index), self.lasting):
+                total += self.cost(self.region_of(index), limit - total)
+            if total > limit:
+                break
+        return total
+
+    def _key(self, index: Sequence[int]) -> str:
+        return f"{self.name}/{'.'.join(map(str, index))}"
+
+
+def price(pixels: Pixels, region: Region, limit: int) -> int:
+    """Return how many bytes of the source reading a region takes, for arrays with and without kept blocks."""
+    if isinstance(pixels.reader, Blockwise):
+        return pixels.reader.price(region, limit)
+    return _tiled_bytes(pixels, region)
+
+
+def _tiled_bytes(pixels: Pixels, region: Region) -> int:
+    """Bytes of the native tiles that a region touches."""
+    spans = [min(n, -(-s.stop // t) * t) - s.start // t * t
+             for s, t, n in zip(region, pixels.tiles, pixels.shape, strict=True)]  # fmt: skip
+    return math.prod(spans) * pixels.dtype.itemsize
+
+
+def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: Blocks) -> Pixels:
+    """Return pixels that read each native tile once, where several chunks share a tile; else `pixels` as they are.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    chunk : sequence of int
+        Shape of the chunks in which they will be read.
+    name : str
+    kept : Blocks
+    """
+    shares = any(t > c for t, c in zip(pixels.tiles, chunk, strict=True))
+    regular = all(c is None for c in pixels.cuts)
+    if not shares or not regular or pixels.in_memory or math.prod(pixels.tiles) * pixels.dtype.itemsize > _LARGEST_TILE:
+        return pixels
+    block = tuple(t if t > c else c for t, c in zip(pixels.tiles, chunk, strict=True))
+    if math.prod(block) * pixels.dtype.itemsize > _LARGEST_TILE:
+        return pixels
+    reader = Blockwise(lambda region: _read(pixels, region), pixels.shape, block,
+                       lambda region, limit: _tiled_bytes(pixels, region), name, kept)  # fmt: skip
+    return Pixels(reader, pixels.shape, pixels.dtype, pixels.tiles, pixels.parallel)
+
+
+def halved(finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str, kept: Blocks, *,
+           labels: bool, budget: int) -> Pixels:  # fmt: skip
+    """Return the next coarser level, made block by block of the finer one when it is read.
+
+    Each sample is the mean of four, of labels and masks one of the four. A last odd row or column counts alone.
+
+    Parameters
+    ----------
+    finer : Pixels
+    planar : sequence of int
+        The axes to halve: y and x.
+    chunk : sequence of int
+        Shape of the blocks.
+    name : str
+    kept : Blocks
+    labels : bool
+    budget : int
+        The most bytes of the source that one block may need.
+
+    Raises
+    ------
+    TooLargeError
+        When a block is read that would need more.
+    """
+    factors = tuple(2 if k in planar and n > 1 else 1 for k, n in enumerate(finer.shape))
+    shape = tuple(-(-n // f) for n, f in zip(finer.shape, factors, strict=True))
+    block = tuple(max(1, min(c, n)) for c, n in zip(chunk, shape, strict=True))
+
+    def wanted(region: Region) -> Region:
+        return tuple(slice(s.start * f, min(s.stop * f, n))
+                     for s, f, n in zip(region, factors, finer.shape, strict=True))  # fmt: skip
+
+    def cost(region: Region, limit: int) -> int:
+        return price(finer, wanted(region), limit)
+
+    def make(region: Region) -> np.ndarray:
+        if cost(region, budget) > budget:
+            raise TooLargeError("a level that the file lacks needs more of the file than one request may read")
+        return reduced(_read(finer, wanted(region)), factors, labels)
+
+    reader = Blockwise(make, shape, block, cost, name, kept, lasting=True)
+    return Pixels(reader, shape, finer.dtype, block, parallel=False)
+
+
+def reduced(data: np.ndarray, factors: Sequence[int], labels: bool) -> np.ndarray:
+    """Return means of blocks of 2 along the axes whose factor is 2 (of labels: the first sample of each block)."""
+    if labels or data.dtype.kind in "bc":
+        return np.ascontiguousarray(data[tuple(slice(None, None, f) for f in factors)])
+    padding = [(0, n % f) for n, f in zip(data.shape, factors, strict=True)]
+    data = np.pad(data, padding, mode="edge") if any(p for _, p in padding) else data
+    parts = [data[tuple(slice(k, None, f) for k, f in zip(at, factors, strict=True))]
+             for at in itertools.product(*map(range, factors))]  # fmt: skip
+    if data.dtype.kind == "f":
+        wide = np.result_type(data.dtype, np.float32)
+        return np.asarray(sum(p.astype(wide) / len(parts) for p in parts)).astype(data.dtype)
+    share = [p // len(parts) for p in parts]  # sums of 64-bit numbers would overflow
+    rest = np.sum([(p % len(parts)).astype(np.int64) for p in parts], axis=0)
+    carried = ((rest + len(parts) // 2) // len(parts)).astype(data.dtype)
+    return np.sum(share, axis=0, dtype=data.dtype) + carried
+
+
+def _read(pixels: Pixels, region: Region) -> np.ndarray:
+    out = np.empty(tuple(s.stop - s.start for s in region), pixels.dtype)
+    pixels.read_into(region, out)
+    return out

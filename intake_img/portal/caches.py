@@ -1,0 +1,178 @@
+"""What the portal keeps: bodies and blocks of pixels in memory, blocks and pictures on disk, all with a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Blocks", "DiskCache", "MemoryCache"]
+
+
+class MemoryCache:
+    """The most recently used values, up to a number of bytes; safe for threads.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+        self._values: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Any:
+        """Return a value, or None."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: str, value: Any, nbytes: int) -> None:
+        """Keep a value; of the others the least recently used leave. One above an eighth of the limit is not kept."""
+        if nbytes > self.limit // 8:
+            return
+        with self._lock:
+            self.held += nbytes - self._values.pop(key, (None, 0))[1]
+            self._values[key] = value, nbytes
+            while self.held > self.limit:
+                self.held -= self._values.popitem(last=False)[1][1]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+
+class DiskCache:
+    """Bytes by key in the files of a folder, up to a number of bytes; the least recently used leave.
+
+    A folder that cannot be written, or a full disk, means that nothing is kept. Several processes may share one.
+
+    Parameters
+    ----------
+    folder : Path
+    limit : int
+        Bytes; 0 keeps nothing.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._added = limit  # look at what is there before anything is added
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes, or None."""
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        if len(data) > self.limit // 8:
+            return
+        path = self._path(key)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(data)
+                os.replace(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+                raise
+        with self._lock:
+            self._added += len(data)
+            due, self._added = self._added > self.limit // 8, 0 if self._added > self.limit // 8 else self._added
+        if due:
+            self.prune()
+
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def prune(self) -> None:
+        """Remove the files that were not used for the longest time, until the rest fit."""
+        found = []
+        for path in self.folder.glob("??/*"):
+            with contextlib.suppress(OSError):
+                about = path.stat()
+                found.append((about.st_mtime, about.st_size, path))
+        held = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found, key=lambda f: f[0]):
+            if held <= self.limit * 7 // 8:
+                break
+            with contextlib.suppress(OSError):
+                path.unlink()
+                held -= size
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / name[:2] / name[2:40]
+
+
+class Blocks:
+    """Arrays by key, in memory and, where they should last, on disk. Each is made once, however many ask for it."""
+
+    def __init__(self, memory: MemoryCache, disk: DiskCache) -> None:
+        self.memory, self.disk = memory, disk
+        self._making: dict[str, Future[np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str, make: Callable[[], np.ndarray], lasting: bool) -> np.ndarray:
+        """Return an array, made now if it is not kept."""
+        if (found := self.memory.get(key)) is not None:
+            return found
+        with self._lock:
+            mine = key not in self._making
+            future = self._making.setdefault(key, Future())
+        if not mine:
+            return future.result(timeout=120)
+        try:
+            array = self._from_disk(key) if lasting else None
+            if array is None:
+                array = make()
+                if lasting:
+                    self.disk.put(key, _packed(array))
+            array.flags.writeable = False
+            self.memory.put(key, array, array.nbytes)
+            future.set_result(array)
+            return array
+        except BaseException as exc:
+            future.set_exception(exc)
+            raise
+        finally:
+            with self._lock:
+                self._making.pop(key, None)
+
+    def holds(self, key: str, lasting: bool) -> bool:
+        return key in self.memory or (lasting and key in self.disk)
+
+    def _from_disk(self, key: str) -> np.ndarray | None:
+        data = self.disk.get(key)
+        if data is None:
+            return None
+        try:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, OSError, EOFError):  # damaged
+            return None
+
+
+def _packed(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()

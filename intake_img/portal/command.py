@@ -1,0 +1,235 @@
+"""The command ``intake-img portal``: its options, and how they become a running server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from intake_img.errors import IntakeImgError, MissingExtraError
+
+__all__ = ["add_command"]
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_MIB = 2**20
+
+
+def add_command(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add ``portal`` to the commands of a parser."""
+    parser = command(commands, "portal", _run, "serve images as web pages and as OME-Zarr, read-only")
+    parser.add_argument("places", metavar="CATALOG", nargs="*", help="catalog (.yml), folder of images, or image")
+    parser.add_argument(
+        "--demo", action="store_true", help="serve sample images, and open the browser where there is one"
+    )
+    parser.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="address to listen on; any but this machine's own demands a token (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", metavar="N", type=int, default=8700, help="port; 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument("--title", metavar="TEXT", default="Images", help="heading of the pages")
+    parser.add_argument("--open", action="store_true", help="open the browser")
+    parser.add_argument("--public", action="store_true", help="let everybody in without a token")
+    parser.add_argument("--tokens", metavar="FILE", help="YAML file of the tokens that are let in, see --new-token")
+    parser.add_argument("--new-token", metavar="NAME", help="add a token to the file of --tokens, print it, and exit")
+    parser.add_argument(
+        "--for",
+        metavar="PATTERN",
+        dest="patterns",
+        action="append",
+        help="with --new-token: catalogs or entries that it opens, such as 'screen/*'; may be repeated",
+    )
+    parser.add_argument(
+        "--cors",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="web site whose pages may fetch data, '*' for all (with --public); may be repeated",
+    )
+    parser.add_argument(
+        "--host-name",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="name by which the server may be called, beside localhost; may be repeated",
+    )
+    parser.add_argument(
+        "--behind-proxy",
+        metavar="ADDRESS",
+        help="a reverse proxy whose X-Forwarded headers are believed, such as 127.0.0.1",
+    )
+    parser.add_argument(
+        "--user-header",
+        metavar="NAME",
+        help="header in which the proxy names the user; needs PORTAL_PROXY_SECRET in the environment",
+    )
+    parser.add_argument("--cache", metavar="FOLDER", help="folder of computed levels, thumbnails and the search index")
+    parser.add_argument(
+        "--cache-mb", metavar="N", type=_count, default=4096, help="its largest size (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--memory-mb",
+        metavar="N",
+        type=_count,
+        default=512,
+        help="memory for chunks that were read (default: %(default)s)",
+    )
+    parser.add_argument("--threads", metavar="N", type=_count, help="threads that read and encode")
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        action="append",
+        help="where images may be (default: the catalog's folder); may be repeated",
+    )
+    parser.add_argument(
+        "--scheme",
+        metavar="SCHEME",
+        action="append",
+        default=[],
+        help="URLs that catalogs may name, such as https; may be repeated",
+    )
+    parser.add_argument("--log", metavar="FILE", help="write a line of JSON for each request ('-': to the terminal)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return int(text)
+
+
+class _UnusableError(IntakeImgError, ValueError):
+    """Options that do not fit together."""
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.new_token is not None:
+        return _new_token(arguments)
+    try:
+        import starlette
+        import uvicorn
+    except ImportError as exc:
+        raise MissingExtraError(exc.name or "starlette", "portal", "the web portal") from exc
+    del starlette, uvicorn
+    if not arguments.places and not arguments.demo:
+        raise _UnusableError("name a catalog, a folder or an image to serve, or give --demo")
+    with tempfile.TemporaryDirectory(prefix="intake_img-portal-") as work:
+        return _serve(arguments, Path(work))
+
+
+def _new_token(arguments: argparse.Namespace) -> int:
+    from intake_img.portal.tokens import add_token
+
+    if not arguments.tokens:
+        raise _UnusableError("--new-token needs --tokens FILE, the file to add it to")
+    token = add_token(Path(arguments.tokens), arguments.new_token, tuple(arguments.patterns or ["*"]))
+    print(f"{token}\n(shown once: {arguments.tokens} keeps only its digest)", file=sys.stdout)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, work: Path) -> int:
+    from intake_img.portal.app import make_app
+    from intake_img.portal.library import Library
+    from intake_img.portal.server import serve
+
+    places = [*arguments.places, *([_demo(work)] if arguments.demo else [])]
+    settings = _settings(arguments, work)
+    library = Library(places, work / "catalogs", roots=arguments.root, schemes=arguments.scheme)
+    _start_log(arguments.log)
+    with _listening(arguments.host, arguments.port) as listening:
+        _announce(arguments, settings, len(library.items), listening.getsockname()[1])
+        serve(make_app(library, settings), settings, arguments.host, arguments.port,
+              proxies=arguments.behind_proxy, socket=listening)  # fmt: skip
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, work: Path) -> Any:
+    from intake_img.portal.settings import LOOPBACK, Settings, cache_folder
+
+    local = arguments.host in _LOOPBACK
+    if "*" in arguments.cors and not arguments.public:
+        raise _UnusableError("--cors '*' lets pages of all web sites fetch data: give --public too, or name the sites")
+    secret = os.environ.get("PORTAL_PROXY_SECRET")
+    if arguments.user_header and not secret:
+        raise _UnusableError("--user-header needs a secret that only the proxy knows, in PORTAL_PROXY_SECRET")
+    if arguments.tokens and not os.path.exists(arguments.tokens):
+        raise _UnusableError(
+            f"{arguments.tokens} does not exist: 'intake-img portal --new-token NAME --tokens FILE' makes it"
+        )
+    chosen = arguments.tokens or arguments.user_header
+    made_up = None if local or arguments.public or chosen else secrets.token_urlsafe(24)
+    cache = Path(arguments.cache) if arguments.cache else (work / "cache" if arguments.demo else cache_folder())
+    more = {"threads": arguments.threads} if arguments.threads else {}
+    return Settings(
+        title="Sample images" if arguments.demo and arguments.title == "Images" else arguments.title,
+        cache=cache,
+        memory_bytes=arguments.memory_mb * _MIB,
+        disk_bytes=arguments.cache_mb * _MIB,
+        hosts=(*LOOPBACK, *(h.lower() for h in arguments.host_name)) if local or arguments.host_name else (),
+        origins=tuple(arguments.cors),
+        tokens=Path(arguments.tokens) if arguments.tokens else None,
+        token=made_up,
+        user_header=arguments.user_header,
+        proxy_secret=secret,
+        secure=arguments.behind_proxy is not None,
+        **more,
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as exc:
+        listening.close()
+        raise OSError(
+            exc.errno, f"cannot listen on {host}, port {port} ({exc.strerror}): --port chooses another"
+        ) from exc
+    return listening
+
+
+def _announce(arguments: argparse.Namespace, settings: Any, count: int, port: int) -> None:
+    host = arguments.host if ":" not in arguments.host else f"[{arguments.host}]"
+    url = f"http://{'localhost' if host in ('0.0.0.0', '[::]') else host}:{port}/"
+    print(f"{count} images at {url}  (Ctrl-C ends)", flush=True)
+    if settings.token:
+        print(f"token for visitors: {settings.token}  (--tokens names several, --public lets everybody in)", flush=True)
+    if arguments.open or arguments.demo:
+        import webbrowser
+
+        if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("darwin", "win32"):
+            timer = threading.Timer(0.5, webbrowser.open, [url])
+            timer.daemon = True
+            timer.start()
+
+
+def _start_log(target: str | None) -> None:
+    if target is None:
+        return
+    handler = logging.StreamHandler() if target == "-" else logging.FileHandler(target, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("intake_img.portal")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _demo(work: Path) -> Path:
+    """Make sample images, and return the folder of their catalog."""
+    from intake_img.portal.samples import make_demo
+
+    folder = work / "samples"
+    folder.mkdir()
+    return make_demo(folder)

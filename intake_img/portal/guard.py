@@ -1,0 +1,170 @@
+"""What every request passes: its size, the host it names, who sends it; and what every answer carries.
+
+Plain ASGI, so that a client's going away is noticed behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
+
+from intake_img.portal.metrics import log
+from intake_img.portal.replies import refusal
+from intake_img.portal.site import Site
+from intake_img.portal.tokens import Doorkeeper, Visitor
+
+__all__ = ["Guard"]
+
+_PATH, _QUERY, _BODY = 4096, 2048, 4096
+_OPEN = ("/login", "/health", "/static/", "/favicon.ico")
+_PROGRAMS = ("/data/", "/pixels/", "/api/", "/thumb/", "/tile/", "/download/", "/metrics", "/catalog")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Guard:
+    """Middleware around all routes.
+
+    Parameters
+    ----------
+    app : ASGI application
+    site : Site
+    doorkeeper : Doorkeeper
+    """
+
+    def __init__(self, app: Any, site: Site, doorkeeper: Doorkeeper) -> None:
+        self.app, self.site, self.doorkeeper = app, site, doorkeeper
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        started, told = time.perf_counter(), {"status": 499, "bytes": 0}
+        headers = Headers(scope=scope)
+        sender = self._sender(scope, headers, send, told)
+        try:
+            refused = self._refused(scope, headers)
+            app = self.app if refused is None else refused
+            await app(scope, receive, sender)
+        except (TimeoutError, asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as exc:  # nothing of it reaches the client
+            self.site.metrics.failed(exc)
+            log("error", kind=type(exc).__name__, route=_route(scope))
+            if told["status"] == 499:
+                await refusal(500, "error", "something went wrong here; the log tells more")(scope, receive, sender)
+            else:
+                raise ConnectionAbortedError("the answer was broken off") from None
+        finally:
+            seconds = time.perf_counter() - started
+            self.site.metrics.request(_route(scope), told["status"], seconds, told["bytes"])
+            log("request", method=scope["method"], route=_route(scope), entry=scope.get("entry"),
+                status=told["status"], ms=round(seconds * 1000, 1), bytes=told["bytes"])  # fmt: skip
+
+    def _sender(self, scope: Any, asked: Headers, send: Any, told: dict[str, int]) -> Any:
+        origin = self._allowed_origin(asked)
+
+        async def sender(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                told["status"] = message["status"]
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if origin else "same-origin")
+                if origin:
+                    headers["Access-Control-Allow-Origin"] = origin
+                    headers["Access-Control-Expose-Headers"] = "ETag, Content-Range, Accept-Ranges, Content-Length"
+                    headers.add_vary_header("Origin")
+            else:
+                told["bytes"] += len(message.get("body", b""))
+            await asyncio.wait_for(send(message), self.site.settings.seconds)
+
+        return sender
+
+    def _allowed_origin(self, headers: Headers) -> str | None:
+        origin, allowed = headers.get("origin"), self.site.settings.origins
+        if not origin or not allowed:
+            return None
+        return "*" if "*" in allowed else (origin if origin in allowed else None)
+
+    def _refused(self, scope: Any, headers: Headers) -> Response | None:
+        """Return the answer to a request that may not pass; None for one that may."""
+        return self._wrong(scope, headers) or self._preflight(scope, headers) or self._stranger(scope, headers)
+
+    def _wrong(self, scope: Any, headers: Headers) -> Response | None:
+        method, path = scope["method"], scope["path"]
+        if len(scope.get("raw_path", b"")) > _PATH or len(scope["query_string"]) > _QUERY:
+            return refusal(414, "too-long", "the address is too long")
+        if not self._host_allowed(headers):
+            return refusal(421, "host", "this server does not answer to that name; --host-name adds one")
+        if method == "POST" and path in ("/login", "/logout"):
+            length = headers.get("content-length", "")
+            if self._foreign(headers) or not length.isdigit() or int(length) > _BODY:
+                return refusal(403, "origin", "this form was sent from another site, or is too large")
+            return None
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            return refusal(405, "method", "nothing can be written here", Allow="GET, HEAD, OPTIONS")
+        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            return refusal(413, "body", "a request has no body here")
+        if any(ord(ch) < 32 or ord(ch) == 127 for ch in path):
+            return refusal(404, "not-found", "there is nothing of this name")
+        return None
+
+    def _host_allowed(self, headers: Headers) -> bool:
+        hosts = self.site.settings.hosts
+        name = headers.get("host", "").rsplit(":", 1)[0] if "]" not in headers.get("host", "") else (
+            headers.get("host", "").rpartition("]")[0] + "]")  # fmt: skip
+        return not hosts or name.lower() in hosts
+
+    def _foreign(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        return bool(origin) and urlsplit(origin).netloc != headers.get("host")
+
+    def _preflight(self, scope: Any, headers: Headers) -> Response | None:
+        if scope["method"] != "OPTIONS":
+            return None
+        allow = {"Access-Control-Allow-Methods": "GET, HEAD", "Access-Control-Max-Age": "600",
+                 "Access-Control-Allow-Headers": "authorization, range, if-none-match"}  # fmt: skip
+        return Response(status_code=204, headers=allow if self._allowed_origin(headers) else {})
+
+    def _stranger(self, scope: Any, headers: Headers) -> Response | None:
+        if not self.site.settings.guarded:
+            return None
+        visitor = self.doorkeeper.visitor(headers, _cookies(headers))
+        scope["visitor"] = visitor or Visitor("nobody", ())
+        path = scope["path"]
+        if visitor is not None or any(path == one or (one.endswith("/") and path.startswith(one)) for one in _OPEN):
+            return None
+        if path.startswith(_PROGRAMS):
+            return refusal(401, "token", "send 'Authorization: Bearer TOKEN'", **{"WWW-Authenticate": "Bearer"})
+        return RedirectResponse("/login?next=" + quote(path), 303, headers={"Cache-Control": "no-store"})
+
+
+def _cookies(headers: Headers) -> dict[str, str]:
+    try:
+        return {k: m.value for k, m in SimpleCookie(headers.get("cookie", "")[:8192]).items()}
+    except CookieError:
+        return {}
+
+
+def _route(scope: Any) -> str:
+    first = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
+    known = {p.strip("/") for p in (*_OPEN, *_PROGRAMS)} | {"e", "logout"}
+    return "/" + (first if first in known else ("" if not first else "other"))

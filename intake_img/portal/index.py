@@ -1,0 +1,301 @@
+"""The search index: one SQLite file with a full-text table, filled in the background and kept between runs.
+
+Lists, searches and facets are answered from it alone; no image is opened for them.
+
+References
+----------
+.. [1] SQLite FTS5, https://www.sqlite.org/fts5.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from intake_img.portal.library import Item
+
+__all__ = ["ROW", "Found", "Index", "Query"]
+
+ROW = ("id", "name", "folder", "description", "format", "axes", "shape", "channels", "dtype", "bytes", "pixel_um",
+       "date", "plate", "error")  # fmt: skip
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT, folder TEXT, description TEXT, format TEXT, axes TEXT,
+    shape TEXT, channels TEXT, dtype TEXT, bytes INTEGER, pixel_um REAL, date TEXT, plate TEXT, error TEXT,
+    size TEXT, pixel TEXT, year TEXT, stamp TEXT, position INTEGER
+);
+CREATE INDEX IF NOT EXISTS by_position ON entries (position);
+CREATE INDEX IF NOT EXISTS by_folder ON entries (folder);
+CREATE TABLE IF NOT EXISTS channel (
+    name TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (name, entry)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_entry ON channel (entry);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
+    name, description, header, tokenize = "unicode61 remove_diacritics 2", prefix = '2 3'
+);
+"""
+_VERSION = 3
+_MOST_COUNTED = 50_000
+_COLUMNS = {"format": "format", "axes": "axes", "pixel": "pixel", "size": "size", "year": "year", "dtype": "dtype",
+            "plate": "plate"}  # fmt: skip
+_SORTS = {"catalog": "position", "name": "name COLLATE NOCASE", "size": "bytes DESC", "date": "date DESC",
+          "pixel": "pixel_um"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for: words, values of facets, a folder; and which page of the answer."""
+
+    FACETS: ClassVar[tuple[str, ...]] = ("format", "channel", "axes", "pixel", "size", "dtype", "year", "plate")
+    SORTS: ClassVar[tuple[str, ...]] = tuple(_SORTS)
+
+    words: tuple[str, ...] = ()
+    facets: tuple[tuple[str, str], ...] = ()
+    folder: str = ""
+    sort: str = "catalog"
+    offset: int = 0
+    limit: int = 60
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Query:
+        """Return the query of an address's parameters; what makes no sense there is left out."""
+        facets = tuple((f, given[f][:200]) for f in cls.FACETS if given.get(f))
+        sort = given.get("sort", "catalog")
+        return cls(tuple(tokens(given.get("q", "")[:200])[:12]), facets, given.get("folder", "")[:400],
+                   sort if sort in cls.SORTS else "catalog", _number(given.get("offset"), 0, 10**6),
+                   max(1, _number(given.get("limit"), 60, 500)))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of entries, and how many there are in all."""
+
+    rows: list[dict[str, Any]]
+    total: int
+
+
+class Index:
+    """The index of a library.
+
+    Parameters
+    ----------
+    path : Path
+        File of the database; one that cannot be used is made anew, in memory where the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._writing = threading.Lock()
+        self._memory: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepare(self._connection())
+        except (sqlite3.Error, OSError):
+            self._local = threading.local()
+            with contextlib.suppress(OSError):
+                path.unlink()
+            try:
+                self._prepare(self._connection())
+            except (sqlite3.Error, OSError):
+                self._memory = sqlite3.connect(":memory:", check_same_thread=False)
+                self._memory.row_factory = sqlite3.Row
+                self._prepare(self._memory)
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._memory is not None:
+            return self._memory
+        if getattr(self._local, "connection", None) is None:
+            self._local.connection = sqlite3.connect(self.path, timeout=10)
+            self._local.connection.row_factory = sqlite3.Row
+            self._local.connection.execute("PRAGMA journal_mode = WAL")
+            self._local.connection.execute("PRAGMA synchronous = NORMAL")
+        return self._local.connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
+            for table in ("entries", "channel", "words"):
+                connection.execute(f"DROP TABLE IF EXISTS {table}")
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.commit()
+
+    # filling
+
+    def list_entries(self, items: Iterable[Item]) -> list[str]:
+        """Make the index hold exactly these entries; return the ids of those that are new or were changed."""
+        with self._writing:
+            db = self._connection()
+            there = {row["id"]: (row["key"], row["stamp"]) for row in db.execute("SELECT id, key, stamp FROM entries")}
+            wanted, rows, moved = [], [], []
+            for position, item in enumerate(items):
+                mark = _mark(item)
+                if item.id in there and there[item.id][1] == mark:
+                    moved.append((position, there[item.id][0]))
+                    del there[item.id]
+                    continue
+                wanted.append(item.id)
+                rows.append((item, position, mark))
+            self._remove(db, [key for key, _ in there.values()])
+            db.executemany("UPDATE entries SET position = ? WHERE key = ?", moved)
+            for item, position, mark in rows:
+                told = _told_by_catalog(item)
+                key = db.execute(
+                    "INSERT INTO entries (id, name, folder, description, format, date, plate, year, stamp, position) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (item.id, item.name, item.folder, item.description, item.driver, told["date"], told["plate"],
+                     told["date"][:4], mark, position),
+                ).lastrowid  # fmt: skip
+                db.execute("INSERT INTO words (rowid, name, description, header) VALUES (?, ?, ?, ?)",
+                           (key, _split(item.name), _split(item.description), _split(told["text"])))  # fmt: skip
+            db.commit()
+            return wanted
+
+    def _remove(self, db: sqlite3.Connection, keys: Sequence[int]) -> None:
+        for statement in ("DELETE FROM entries WHERE key = ?", "DELETE FROM words WHERE rowid = ?",
+                          "DELETE FROM channel WHERE entry = ?"):  # fmt: skip
+            db.executemany(statement, [(k,) for k in keys])
+
+    def describe(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Add what opening an entry told: its axes, shape, channels, pixel size, header; or its ``error``."""
+        columns = [c for c in facts if c not in ("header", "channels")]
+        with self._writing:
+            db = self._connection()
+            row = db.execute("SELECT key FROM entries WHERE id = ?", (name,)).fetchone()
+            if row is None:
+                return
+            names = [str(c)[:100] for c in facts.get("channels", ())][:256]
+            settings = ", ".join([*(f"{c} = ?" for c in columns), "channels = ?"])
+            values = [*(facts[c] for c in columns), json.dumps(names)]
+            db.execute(f"UPDATE entries SET {settings} WHERE key = ?", (*values, row["key"]))
+            db.execute("DELETE FROM channel WHERE entry = ?", (row["key"],))
+            db.executemany("INSERT OR IGNORE INTO channel VALUES (?, ?)", [(n, row["key"]) for n in names])
+            if "header" in facts:
+                db.execute("UPDATE words SET header = ? WHERE rowid = ?", (_split(facts["header"]), row["key"]))
+            db.commit()
+
+    def undescribed(self) -> list[str]:
+        """Return the ids of the entries that were never opened, in the order of the list."""
+        rows = self._connection().execute(
+            "SELECT id FROM entries WHERE axes IS NULL AND error IS NULL ORDER BY position")  # fmt: skip
+        return [row["id"] for row in rows]
+
+    # asking
+
+    def search(self, query: Query, visible: tuple[str, ...] | None = None) -> Found:
+        """Return a page of the entries that a query finds.
+
+        Parameters
+        ----------
+        query : Query
+        visible : tuple of str, optional
+            Patterns of the ids that may be seen, as in `tokens.Visitor`; all by default.
+        """
+        where, values = _where(query, visible)
+        db = self._connection()
+        total = db.execute(f"SELECT count(*) FROM entries WHERE {where}", values).fetchone()[0]
+        order = f"{_SORTS[query.sort]}, position"
+        listed = ", ".join(ROW)
+        rows = db.execute(f"SELECT {listed} FROM entries WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+                          (*values, query.limit, query.offset))  # fmt: skip
+        return Found([_row(r) for r in rows], total)
+
+    def everything(self, query: Query, visible: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
+        """Return all entries that a query finds, at most 100 000."""
+        where, values = _where(query, visible)
+        rows = self._connection().execute(
+            f"SELECT {', '.join(ROW)} FROM entries WHERE {where} ORDER BY position LIMIT 100000", values)  # fmt: skip
+        return [_row(r) for r in rows]
+
+    def facets(self, query: Query, visible: tuple[str, ...] | None = None) -> dict[str, list[list[Any]]]:
+        """Return for each facet its most frequent values and their counts, among at most 50 000 entries found."""
+        where, values = _where(query, visible)
+        db = self._connection()
+        found = f"SELECT key FROM entries WHERE {where} LIMIT {_MOST_COUNTED}"
+        counts: dict[str, list[list[Any]]] = {}
+        for facet, column in _COLUMNS.items():
+            rows = db.execute(f"SELECT {column}, count(*) AS n FROM entries WHERE key IN ({found}) AND {column} <> '' "
+                              f"GROUP BY {column} ORDER BY n DESC, {column} LIMIT 12", values)  # fmt: skip
+            counts[facet] = [list(r) for r in rows]
+        rows = db.execute(f"SELECT name, count(*) AS n FROM channel WHERE entry IN ({found}) GROUP BY name "
+                          "ORDER BY n DESC, name LIMIT 16", values)  # fmt: skip
+        counts["channel"] = [list(r) for r in rows]
+        return {f: counts[f] for f in Query.FACETS}
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """Return one entry."""
+        found = self._connection().execute(f"SELECT {', '.join(ROW)} FROM entries WHERE id = ?", (name,)).fetchone()
+        return None if found is None else _row(found)
+
+    def count(self) -> int:
+        """Return how many entries have been opened and described."""
+        return self._connection().execute(
+            "SELECT count(*) FROM entries WHERE axes IS NOT NULL OR error IS NOT NULL").fetchone()[0]  # fmt: skip
+
+
+def _where(query: Query, visible: tuple[str, ...] | None) -> tuple[str, list[Any]]:
+    clauses: list[str] = ["1"]
+    values: list[Any] = []
+    if query.words:
+        quoted = ['"' + w.replace('"', '""') + '"' for w in query.words]
+        clauses.append("key IN (SELECT rowid FROM words WHERE words MATCH ?)")
+        values.append(" ".join(quoted) + "*")
+    for facet, value in query.facets:
+        if facet == "channel":
+            clauses.append("key IN (SELECT entry FROM channel WHERE name = ?)")
+        else:
+            clauses.append(f"{_COLUMNS[facet]} = ?")
+        values.append(value)
+    if query.folder:
+        clauses.append("(folder = ? OR substr(folder, 1, ?) = ?)")
+        values += [query.folder, len(query.folder) + 1, query.folder + "/"]
+    if visible is not None:
+        patterns = [p for v in visible for p in (v, f"{v}/*")]
+        clauses.append("(" + " OR ".join(["id GLOB ?"] * len(patterns) or ["0"]) + ")")
+        values += patterns
+    return " AND ".join(clauses), values
+
+
+def _row(row: sqlite3.Row) -> dict[str, Any]:
+    found = {c: row[c] for c in ROW}
+    found["channels"] = json.loads(row["channels"] or "[]")
+    return found
+
+
+def tokens(text: str) -> list[str]:
+    """Return the words of a text; names in camel case and with ``_`` are taken apart too."""
+    return re.findall(r"\w+", text.replace("_", " "))
+
+
+def _split(text: Any) -> str:
+    """Return a text with the parts of its compound words beside them."""
+    text = str(text or "")[:100_000]
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|_|(?<=\d)(?=[A-Za-z])", " ", text)
+    return text if apart == text else f"{text} {apart}"
+
+
+def _mark(item: Item) -> str:
+    return json.dumps([item.name, item.description, item.driver, dict(item.entry.args), dict(item.entry.metadata)],
+                      default=str, sort_keys=True)  # fmt: skip
+
+
+def _told_by_catalog(item: Item) -> dict[str, str]:
+    from intake_img.portal.privacy import public
+
+    about = public(dict(item.entry.metadata))
+    scanned = about.get("scanned") if isinstance(about.get("scanned"), Mapping) else {}
+    day = next((str(m.get("date") or m.get("acquired") or m.get("modified")) for m in (about, scanned)
+                if m.get("date") or m.get("acquired") or m.get("modified")), "")  # fmt: skip
+    plate = str(about.get("plate") or "")
+    return {"date": day[:10], "plate": plate, "text": json.dumps(about, ensure_ascii=False, default=str)}
+
+
+def _number(text: str | None, default: int, most: int) -> int:
+    return min(int(text), most) if text and text.isascii() and text.isdigit() and len(text) < 9 else default

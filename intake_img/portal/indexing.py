@@ -1,0 +1,66 @@
+"""What the index is told of an entry: facts of the opened image, in the classes that facets count."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from intake_img.model.axes import spell
+from intake_img.model.units import parse_unit
+from intake_img.portal.holdings import Holdings, Opened
+from intake_img.portal.library import Item
+from intake_img.portal.replies import sentence
+
+__all__ = ["index_facts"]
+
+_SIZES = ((10**6, "below 1 MB"), (10**8, "1 to 100 MB"), (10**9, "100 MB to 1 GB"), (10**10, "1 to 10 GB"))
+_PIXELS = ((0.1, "below 0.1 µm"), (0.2, "0.1 to 0.2 µm"), (0.5, "0.2 to 0.5 µm"), (1.0, "0.5 to 1 µm"),
+           (10.0, "1 to 10 µm"))  # fmt: skip
+_HEADER = 50_000
+_DATE = re.compile(r"(?:acquisition|creation)_?date(?:time|andtime)?\W{1,6}(\d{4}-\d\d-\d\d)", re.I)
+
+
+def index_facts(holdings: Holdings, item: Item) -> dict[str, Any]:
+    """Return what the index keeps of an entry; of one that does not open, its ``error``."""
+    try:
+        return _facts(holdings.get(item))
+    except Exception as exc:  # whatever one file does, the list goes on
+        return {"error": sentence(exc)}
+
+
+def _facts(opened: Opened) -> dict[str, Any]:
+    ds = opened.dataset
+    first = next(iter(ds.data_vars.values()))
+    total = sum(v.nbytes for v in ds.data_vars.values())
+    pixel = _micrometres(opened.facts["axes"].get("x", {}))
+    header = json.dumps(opened.header, ensure_ascii=False, default=str)[:_HEADER]
+    found = _DATE.search(header)
+    facts: dict[str, Any] = {
+        "format": opened.facts.get("driver", opened.item.driver),
+        "axes": spell([str(d) for d in first.dims]),
+        "shape": " × ".join(map(str, first.shape)),
+        "dtype": str(first.dtype),
+        "bytes": total,
+        "size": _class(total, _SIZES, "above 10 GB"),
+        "channels": opened.facts["axes"].get("c", {}).get("names", []),
+        "header": header,
+    }
+    if pixel is not None:
+        facts |= {"pixel_um": pixel, "pixel": _class(pixel, _PIXELS, "above 10 µm")}
+    if found:
+        facts |= {"date": found[1], "year": found[1][:4]}
+    return facts
+
+
+def _micrometres(axis: dict[str, Any]) -> float | None:
+    unit = parse_unit(axis.get("unit"))
+    if unit is None or unit.dimension != "length" or "spacing" not in axis:
+        return None
+    micrometre = parse_unit("µm")
+    assert micrometre is not None
+    return float(axis["spacing"]) * unit.factor / micrometre.factor
+
+
+def _class(value: float, classes: Any, last: str) -> str:
+    return next((name for limit, name in classes if value < limit), last)

@@ -1,0 +1,219 @@
+"""The entries that may be reached, by name: those of strictly read catalogs, nested ones as folders.
+
+Everything that the portal opens goes through a name of this table; no path of a request ever reaches a file system.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from intake_img.catalog import Entry, open_catalog, scan, write_catalog
+from intake_img.errors import CatalogError, IntakeImgError
+from intake_img.storage.files import File
+
+__all__ = ["Folder", "Item", "Library", "slug"]
+
+_NESTED = "yaml_file_cat"
+_DEPTH = 6
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """An entry that is an image.
+
+    Parameters
+    ----------
+    id : str
+        Its name in URLs: the names of the catalogs that hold it, and its own, with ``/`` between.
+    name : str
+        As the catalog says it.
+    folder : str
+        The id of the catalog that holds it.
+    entry : Entry
+    """
+
+    id: str
+    name: str
+    folder: str
+    entry: Entry
+
+    @property
+    def description(self) -> str:
+        return self.entry.description
+
+    @property
+    def driver(self) -> str:
+        return self.entry.driver
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A catalog: its own name, what it says of itself, the ids of the catalogs nested in it, and its images."""
+
+    id: str
+    name: str
+    description: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+
+def slug(name: str) -> str:
+    """Return a name as a segment of a URL: letters, digits, ``_``, ``-`` and ``.`` stay, all else becomes ``~hex``.
+
+    Examples
+    --------
+    >>> slug("cells 1.tif"), slug("../a.zarr"), slug("µ")
+    ('cells~201.tif', '~2e~2e~2fa~2ezarr', '~c2~b5')
+    """
+    safe = re.compile(r"[A-Za-z0-9_.-]")
+    text = "".join(ch if safe.fullmatch(ch) else _escaped(ch) for ch in name)
+    text = re.sub(r"^\.+|\.{2,}|\.(?=zarr\b|$)", lambda m: "~2e" * len(m[0]), text)
+    return text[:200] or "~"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"~{b:02x}" for b in text.encode("utf-8", "replace"))
+
+
+class Library:
+    """All catalogs that are served, read again when they change.
+
+    Parameters
+    ----------
+    places : sequence of str or os.PathLike
+        Catalogs (YAML), folders of images, or single images.
+    work : Path
+        A folder for the catalogs that are made of folders.
+    roots, schemes
+        As for `intake_img.catalog.open_catalog`.
+    """
+
+    def __init__(self, places: Sequence[Any], work: Path, *, roots: Iterable[str] | None = None,
+                 schemes: Iterable[str] = ()) -> None:  # fmt: skip
+        self._roots, self._schemes = None if roots is None else tuple(roots), tuple(schemes)
+        self._work = work
+        self._lock = threading.Lock()
+        self._looked = 0.0
+        self.generation = 0
+        self.problems: dict[str, str] = {}
+        self.folders: dict[str, Folder] = {}
+        self.items: dict[str, Item] = {}
+        made = [self._catalog(p) for p in places]
+        used: set[str] = set()
+        prefixes = [_unused(slug(re.sub(r"\.ya?ml$", "", os.path.basename(p), flags=re.I)), used) for p, _ in made]
+        self._catalogs = [(prefix if len(made) > 1 else "", *one) for prefix, one in zip(prefixes, made, strict=True)]
+        self._stamps: dict[str, Any] = {}
+        self.places = tuple(path for _, path, _ in self._catalogs)
+        self.load()
+
+    def load(self) -> None:
+        """Read the catalogs; those that cannot be read now keep the entries that they had."""
+        found = _Reading(self._roots, self._schemes)
+        problems = {}
+        for prefix, path, roots in self._catalogs:
+            try:
+                found.catalog(prefix, path, roots)
+            except (IntakeImgError, OSError) as exc:
+                if self.generation == 0:
+                    raise
+                problems[os.path.basename(path)] = str(exc)
+                self._keep(prefix, found)
+        if len(self._catalogs) > 1:
+            found.folders[""] = Folder("", "", "", {prefix: prefix for prefix, _, _ in self._catalogs})
+        self.folders, self.items, self.problems = found.folders, found.items, problems
+        self._stamps = {p: _stamp(p) for p in found.files}
+        self.generation += 1
+
+    def _keep(self, prefix: str, found: _Reading) -> None:
+        found.folders |= {k: f for k, f in self.folders.items() if _below(k, prefix)}
+        found.items |= {k: i for k, i in self.items.items() if _below(k, prefix)}
+
+    def refresh(self, seconds: float = 2.0) -> bool:
+        """Read the catalogs again if a file of theirs changed; look at most every few seconds."""
+        with self._lock:
+            if time.monotonic() - self._looked < seconds:
+                return False
+            self._looked = time.monotonic()
+            if all(_stamp(p) == stamp for p, stamp in self._stamps.items()):
+                return False
+            self.load()
+            return True
+
+    def _catalog(self, place: Any) -> tuple[str, list[str] | None]:
+        """Return a catalog and the roots that it may name; one is written for a folder or an image."""
+        text = os.fspath(place)
+        if re.search(r"\.ya?ml$", text, re.I):
+            return File.parse(text).path, None
+        path = os.path.abspath(os.path.expanduser(text))
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{text}: expected a catalog (.yml), a folder of images, or an image")
+        self._work.mkdir(parents=True, exist_ok=True)
+        target = self._work / f"{slug(os.path.basename(path.rstrip('/')) or 'images')}.yml"
+        if os.path.isdir(path) and not path.endswith(".zarr"):
+            sources: Any = scan(path)
+            root = path
+        else:
+            from intake_img.formats.registry import autodetect
+
+            sources, root = [autodetect(path)], os.path.dirname(path)
+        write_catalog(sources, target, overwrite=True)
+        return str(target), [root, str(self._work)]
+
+
+class _Reading:
+    """Catalogs while they are read."""
+
+    def __init__(self, roots: Sequence[str] | None, schemes: Sequence[str]) -> None:
+        self.roots, self.schemes = roots, schemes
+        self.folders: dict[str, Folder] = {}
+        self.items: dict[str, Item] = {}
+        self.files: list[str] = []
+
+    def catalog(self, prefix: str, path: str, roots: Sequence[str] | None) -> None:
+        catalog = open_catalog(path, roots=roots or self.roots, schemes=self.schemes)
+        self._add(prefix, catalog, _DEPTH)
+
+    def _add(self, prefix: str, catalog: Any, depth: int) -> None:
+        self.files.append(catalog.file.path)
+        folders: dict[str, str] = {}
+        items: dict[str, Item] = {}
+        used: set[str] = set()
+        for name, entry in catalog.entries.items():
+            own = _unused(slug(name), used)
+            place = f"{prefix}/{own}" if prefix else own
+            if entry.driver != _NESTED:
+                items[name] = self.items[place] = Item(place, name, prefix, entry)
+            elif depth > 1 and entry.resolved({}).identity not in entry.chain:
+                self._add(place, entry(), depth - 1)
+                folders[name] = place
+            if len(self.items) > _MOST:
+                raise CatalogError(f"more than {_MOST} entries in all: serve fewer catalogs at once")
+        self.folders[prefix] = Folder(prefix, catalog.name, catalog.description, folders, items)
+
+
+def _unused(name: str, used: set[str]) -> str:
+    n, one = 2, name
+    while one in used:
+        one, n = f"{name}~{n}", n + 1
+    used.add(one)
+    return one
+
+
+def _below(key: str, prefix: str) -> bool:
+    return not prefix or key == prefix or key.startswith(prefix + "/")
+
+
+def _stamp(path: str) -> Any:
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino

@@ -1,0 +1,124 @@
+"""Answers: bodies with ETag, ranges and compression, and errors as short JSON that reveals nothing of the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from intake_img.errors import IntakeImgError, MissingExtraError, RemoteError, SourceChangedError, TooLargeError
+from intake_img.portal.privacy import public
+from intake_img.portal.work import BusyError, GoneError
+
+__all__ = ["body", "compressed", "etag", "fresh", "problem", "sentence"]
+
+_SINGLE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+
+
+def etag(*parts: object) -> str:
+    """Return a strong validator of what the parts name."""
+    return '"' + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24] + '"'
+
+
+def fresh(request: Request, tag: str) -> bool:
+    """Whether the client holds the version that has this ETag."""
+    given = request.headers.get("if-none-match", "")
+    return given.strip() == "*" or tag in [t.strip().removeprefix("W/") for t in given.split(",")]
+
+
+def body(request: Request, data: bytes, media: str, tag: str, *, seconds: int = 0,
+         headers: Mapping[str, str] | None = None) -> Response:  # fmt: skip
+    """Return a body, or the range of it that was asked for, or 304.
+
+    Parameters
+    ----------
+    request : Request
+    data : bytes
+    media : str
+    tag : str
+        The ETag.
+    seconds : int
+        How long it may be used without asking again.
+    headers : mapping, optional
+    """
+    about = {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": f"private, max-age={seconds}", **(headers or {})}
+    if seconds == 0:
+        about["Cache-Control"] = "no-cache"
+    if fresh(request, tag):
+        return Response(status_code=304, headers=about)
+    asked = request.headers.get("range")
+    if asked and request.headers.get("if-range", tag) == tag and "Content-Encoding" not in about:
+        return _range(data, asked, media, about)
+    return Response(data, media_type=media, headers=about)
+
+
+def _range(data: bytes, asked: str, media: str, headers: dict[str, str]) -> Response:
+    """A single range; several, and what is no range, are answered with everything, as the standard allows."""
+    found = _SINGLE.fullmatch(asked.strip())
+    if found is None or found.groups() == ("", ""):
+        return Response(data, media_type=media, headers=headers)
+    first, last = found.groups()
+    total = len(data)
+    start = max(0, total - int(last)) if not first else int(first)
+    stop = total if not first or not last else min(int(last) + 1, total)
+    if start >= total or stop <= start:
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{total}"})
+    headers = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{total}"}
+    return Response(data[start:stop], 206, media_type=media, headers=headers)
+
+
+def compressed(data: bytes, accepted: str) -> tuple[bytes, str | None]:
+    """Return bytes in the best encoding of the ones that a client accepts, and its name."""
+    offered = {
+        part.split(";")[0].strip().lower() for part in accepted.split(",") if not re.search(r"q=0(\.0*)?\s*$", part)
+    }
+    if len(data) < 256:
+        return data, None
+    if "zstd" in offered:
+        from numcodecs.zstd import compress
+
+        return bytes(compress(data, 1)), "zstd"
+    if "gzip" in offered:
+        import zlib
+
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        return packer.compress(data) + packer.flush(), "gzip"
+    return data, None
+
+
+_STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (BusyError, 503, "busy"),
+    (GoneError, 499, "gone"),
+    (TooLargeError, 503, "too-much"),
+    (SourceChangedError, 410, "changed"),
+    (FileNotFoundError, 410, "missing"),
+    (RemoteError, 502, "remote"),
+    (MissingExtraError, 422, "unsupported"),
+    (IntakeImgError, 422, "unreadable"),
+    (KeyError, 404, "not-found"),
+)
+
+
+def sentence(exc: BaseException) -> str:
+    """Return what went wrong, without places on a disk."""
+    if isinstance(exc, KeyError):
+        return "there is nothing of this name"
+    if isinstance(exc, FileNotFoundError):
+        return "the file of this entry is not there any more"
+    text = str(exc) if isinstance(exc, (IntakeImgError, BusyError)) else ""
+    return re.sub(r"\s+", " ", public(text))[:300] or f"the image cannot be read ({type(exc).__name__})"
+
+
+def problem(exc: BaseException) -> Response:
+    """Return the answer to a request that failed."""
+    status, code = next(((s, c) for kind, s, c in _STATUS if isinstance(exc, kind)), (422, "unreadable"))
+    return refusal(status, code, sentence(exc))
+
+
+def refusal(status: int, code: str, text: str, **headers: str) -> Response:
+    about: dict[str, Any] = {"Retry-After": "5", **headers} if status == 503 else dict(headers)
+    return JSONResponse({"error": code, "detail": text}, status, headers={"Cache-Control": "no-store", **about})

@@ -1,0 +1,165 @@
+"""What one running portal holds: its catalogs, open entries, workers and caches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from intake_img.portal.blocks import Blockwise
+from intake_img.portal.caches import Blocks, DiskCache, MemoryCache
+from intake_img.portal.holdings import Holdings, Opened
+from intake_img.portal.index import Index
+from intake_img.portal.indexing import index_facts
+from intake_img.portal.library import Item, Library
+from intake_img.portal.metrics import Metrics, log
+from intake_img.portal.settings import Settings
+from intake_img.portal.store import ServedArray
+from intake_img.portal.work import SEEN, Workers
+
+__all__ = ["Site"]
+
+T = TypeVar("T")
+_LISTED_NOW = 5000
+
+
+class Site:
+    """One running portal.
+
+    Parameters
+    ----------
+    library : Library
+    settings : Settings
+    """
+
+    def __init__(self, library: Library, settings: Settings) -> None:
+        self.library, self.settings = library, settings
+        self.metrics = Metrics()
+        self.bodies = MemoryCache(settings.memory_bytes // 2)
+        self.disk = DiskCache(settings.cache / "blocks", settings.disk_bytes)
+        self.blocks = Blocks(MemoryCache(settings.memory_bytes // 2), self.disk)
+        self.holdings = Holdings(self.blocks, settings.open_entries, settings.request_bytes)
+        self.workers = Workers(settings.threads, settings.waiting, settings.seconds)
+        self.index = Index(settings.cache / f"index-{_name(library)}.sqlite")
+        self._building: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def generation(self) -> int:
+        """Changes when the catalogs are read again."""
+        return self.library.generation
+
+    def scope(self, request: Request) -> tuple[str, ...] | None:
+        """Return the patterns of the ids that a visitor may see; None for all."""
+        visitor = request.scope.get("visitor")
+        return None if visitor is None or visitor.catalogs == ("*",) else visitor.catalogs
+
+    def refresh(self) -> None:
+        """Read changed catalogs again, and bring the index up to date in the background."""
+        if self.library.refresh():
+            log("catalogs", entries=len(self.library.items), problems=len(self.library.problems))
+            self.start_indexing()
+
+    def start_indexing(self) -> None:
+        """List the entries (few of them now), and open them one by one when nothing else is to be done."""
+        if len(self.library.items) <= _LISTED_NOW:
+            self.index.list_entries(self.library.items.values())
+            self._describe_all()
+        else:
+            self.workers.later(self._list_and_describe)
+
+    def _list_and_describe(self) -> None:
+        self.index.list_entries(self.library.items.values())
+        self._describe_all()
+
+    def _describe_all(self) -> None:
+        waiting = iter(self.index.undescribed())
+
+        def step() -> None:
+            name = next(waiting, None)
+            item = self.library.items.get(name or "")
+            if item is not None:
+                self.index.describe(item.id, index_facts(self.holdings, item))
+            if name is not None:
+                self.workers.later(step)
+
+        self.workers.later(step)
+
+    def visible(self, request: Request, name: str) -> bool:
+        """Whether the visitor of a request may see an entry or a folder."""
+        visitor = request.scope.get("visitor")
+        return visitor is None or visitor.sees(name)
+
+    def item(self, request: Request, name: str) -> Item:
+        """Return an entry by its id.
+
+        Raises
+        ------
+        KeyError
+            If there is none, or none that this visitor may see.
+        """
+        item = self.library.items[name]
+        if not self.visible(request, item.id):
+            raise KeyError(name)
+        return item
+
+    async def opened(self, item: Item, request: Request | None = None, priority: int = SEEN) -> Opened:
+        """Return an entry, opened in a thread."""
+        return await self.run(request, ("open", item.id), lambda: self.holdings.get(item), priority)
+
+    async def run(self, request: Request | None, key: Hashable, work: Callable[[], T], priority: int = SEEN) -> T:
+        """Run something in a thread, unless the client of `request` goes before it begins."""
+        gone = None if request is None else _disconnected(request)
+        return await self.workers.run(key, work, priority, gone)
+
+    def build_levels(self, opened: Opened, array: ServedArray) -> None:
+        """Make a level that the file lacks, and the finer ones that it is made of, when nothing else is to be done."""
+        with self._lock:
+            if array.pixels.reader.name in self._building:  # type: ignore[attr-defined]
+                return
+            served = next(s for store in opened.stores.values() for s in store.levels.values() if array in s)
+            lacking = [one for one in served[: served.index(array) + 1] if isinstance(one.pixels.reader, Blockwise)
+                       and one.pixels.reader.lasting]  # fmt: skip
+            self._building.update(one.pixels.reader.name for one in lacking)  # type: ignore[attr-defined]
+        log("levels", entry=opened.item.id, levels=len(lacking))
+        work = ((one, at) for one in lacking for at in itertools.product(*_counts(one)))
+
+        def step() -> None:
+            one, at = next(work, (None, ()))
+            if one is None:
+                return
+            region = one.region(at)
+            with contextlib.suppress(Exception):  # a damaged tile is told to those who ask for it
+                if region is not None:
+                    one.read(region)
+            self.workers.later(step)
+
+        self.workers.later(step)
+
+    def close(self) -> None:
+        self.workers.stop()
+        self.holdings.close()
+
+
+def _name(library: Library) -> str:
+    """A name for the index of a set of catalogs."""
+    return hashlib.sha256("|".join(library.places).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _counts(array: ServedArray) -> list[range]:
+    return [range(-(-n // c)) for n, c in zip(array.pixels.shape, array.chunk, strict=True)]
+
+
+async def _disconnected(request: Request) -> Any:
+    """End when the client has gone."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
+        await asyncio.sleep(0)

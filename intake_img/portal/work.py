@@ -1,0 +1,180 @@
+"""Work for requests: in threads, the most urgent first, once for all who wait for it, not at all for those gone."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeVar
+
+__all__ = ["BACKGROUND", "SEEN", "THUMBNAIL", "BusyError", "GoneError", "Workers"]
+
+SEEN, THUMBNAIL, BACKGROUND = 0, 1, 2
+T = TypeVar("T")
+
+
+class BusyError(Exception):
+    """Too much work is waiting, or one piece of it takes too long; try again later."""
+
+
+class GoneError(Exception):
+    """The client has gone; nobody reads the answer."""
+
+
+class _Job:
+    def __init__(self, key: Hashable, work: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.key, self.work, self.loop = key, work, loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.waiters = 0
+        self.started = False
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is not None:
+            self.future.set_exception(error)
+            self.future.exception()  # seen, also where nobody waits any more
+        else:
+            self.future.set_result(result)
+
+
+class Workers:
+    """Threads that take the newest of the most urgent jobs.
+
+    Parameters
+    ----------
+    threads : int
+    waiting : int
+        Jobs that may wait; beyond that `run` raises `BusyError`.
+    seconds : float
+        How long a request waits for its job.
+    """
+
+    def __init__(self, threads: int, waiting: int, seconds: float) -> None:
+        self.waiting, self.seconds = waiting, seconds
+        self.cancelled = 0
+        self._heap: list[tuple[int, int, _Job]] = []
+        self._count = itertools.count()
+        self._jobs: dict[Hashable, _Job] = {}
+        self._ready = threading.Condition()
+        self._stopped = False
+        self._threads = [threading.Thread(target=self._serve, name=f"intake_img-portal-{k}", daemon=True)
+                         for k in range(threads)]  # fmt: skip
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def queued(self) -> int:
+        return len(self._heap)
+
+    async def run(self, key: Hashable, work: Callable[[], T], priority: int = SEEN,
+                  gone: Awaitable[Any] | None = None) -> T:  # fmt: skip
+        """Return what `work` returns, computed in a thread; jobs of the same key are computed once.
+
+        Parameters
+        ----------
+        key : hashable
+        work : callable
+        priority : int
+            `SEEN`, `THUMBNAIL` or `BACKGROUND`.
+        gone : awaitable, optional
+            Ends when the client has gone; its job is dropped if nobody else waits for it.
+
+        Raises
+        ------
+        BusyError
+            If too many jobs wait, or this one takes too long.
+        GoneError
+            If the client has gone.
+        """
+        loop = asyncio.get_running_loop()
+        job = self._jobs.get(key)
+        if job is None or job.loop is not loop:
+            if len(self._heap) >= self.waiting:
+                raise BusyError("too many requests are waiting")
+            job = self._jobs[key] = _Job(key, work, loop)
+            self._push(job, priority)
+        job.waiters += 1
+        watched = {asyncio.ensure_future(gone)} if gone is not None else set()
+        try:
+            done, _ = await asyncio.wait({job.future, *watched}, timeout=self.seconds,
+                                         return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+            if job.future in done:
+                return job.future.result()
+            if done:
+                raise GoneError
+            raise BusyError("the request takes too long")
+        finally:
+            for one in watched:
+                one.cancel()
+            job.waiters -= 1
+            if not job.waiters and not job.started and self._jobs.get(key) is job:
+                del self._jobs[key]
+
+    def later(self, work: Callable[[], Any]) -> None:
+        """Do something when nothing else is to be done; nobody waits for it."""
+        job = _Background(work)
+        self._push(job, BACKGROUND)  # type: ignore[arg-type]
+
+    def _push(self, job: _Job, priority: int) -> None:
+        with self._ready:
+            heapq.heappush(self._heap, (priority, -next(self._count), job))
+            self._ready.notify()
+
+    def _serve(self) -> None:
+        while True:
+            with self._ready:
+                while not self._heap and not self._stopped:
+                    self._ready.wait()
+                if self._stopped:
+                    return
+                _, _, job = heapq.heappop(self._heap)
+                job.started = True
+            if isinstance(job, _Background):
+                job.run()
+            elif job.waiters:
+                self._do(job)
+            else:
+                self.cancelled += 1
+
+    def _do(self, job: _Job) -> None:
+        result, error = None, None
+        try:
+            result = job.work()
+        except BaseException as exc:  # the request's own affair
+            error = exc
+
+        def finish() -> None:
+            if self._jobs.get(job.key) is job:
+                del self._jobs[job.key]
+            job.finish(result, error)
+
+        try:
+            job.loop.call_soon_threadsafe(finish)
+        except RuntimeError:  # the loop was closed meanwhile
+            return
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Let running jobs end, for some seconds, and start no others."""
+        with self._ready:
+            self._stopped = True
+            self._ready.notify_all()
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+class _Background:
+    waiters, started = 1, False
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+
+    def run(self) -> None:
+        try:
+            self.work()
+        except Exception:  # what comes of it is looked at by those who asked for it
+            return
