@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intake_img.portal.app import make_app
 from intake_img.portal.library import Library
-from intake_img.portal.server import protocol
 from intake_img.portal.settings import Settings
 
 
@@ -62,6 +60,9 @@ class Portal:
 def serving(places: list[Any], folder: Path, **options: Any) -> Iterator[Portal]:
     """Serve some catalogs; `folder` is for what is kept."""
     import uvicorn
+
+    from intake_img.portal.app import make_app
+    from intake_img.portal.server import protocol
 
     settings = Settings(**{"cache": folder / "cache", "header_seconds": 5.0, "threads": 2, **options})
     library = Library(places, folder / "made")
