@@ -333,9 +333,7 @@ def test_redirects_below_the_roots_are_followed(web):
             assert (asked["a_npy"].read()["image"] == 1).all()
 
 
-@pytest.mark.parametrize(
-    "target", ["127.0.0.1", "169.254.169.254", "10.1.2.3", "192.168.0.1:8080"]
-)
+@pytest.mark.parametrize("target", ["127.0.0.1", "169.254.169.254", "10.1.2.3", "192.168.0.1:8080"])
 def test_a_redirect_from_the_internet_into_a_private_network(target):
     yarl = pytest.importorskip("yarl")
     sessions = GuardedSessions(Jail((), frozenset({"http"})))

@@ -219,7 +219,7 @@ def test_several_multiscales_and_nested_groups(tmp_path):
 # plain Zarr
 
 
-@pytest.mark.filterwarnings("ignore:The data type .FixedLengthUTF32:zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.filterwarnings("ignore:The data type .FixedLengthUTF32")
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @pytest.mark.filterwarnings("ignore:.*does not have a Zarr V3 specification")
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -94,8 +94,10 @@ def noted_failures() -> Iterator[list[str]]:
     """Yield a list of what servers failed with within a ``with``, also where a library catches and ignores it.
 
     These are the messages of each `RemoteError`; timers of asyncio keep the list alive, and would keep tracebacks.
+    Within another such ``with`` it is the same list, so that the outer one learns of them too.
     """
-    met: list[str] = []
+    met = _FAILURES.get()
+    met = [] if met is None else met
     token = _FAILURES.set(met)
     try:
         yield met
@@ -270,6 +272,8 @@ class RemoteBytes(ByteReader):
     def _cat(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         starts, stops = [a for a, _ in ranges], [b for _, b in ranges]
         found = self._fs.cat_ranges([self._path] * len(ranges), starts, stops, on_error="raise")
+        if failure := next((block for block in found if isinstance(block, Exception)), None):
+            raise failure  # before 2025, fsspec returns what it should raise
         blocks = [bytes(block) for block in found]
         for (start, stop), block in zip(ranges, blocks, strict=True):
             if self._ranged or len(block) != self.size:

@@ -305,12 +305,12 @@ def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]
         for label in f[0]:
             seen[label] = seen.get(label, 0) + 1
     rows = {label: row for f in found for label, row in f[1].items() if seen[label] == 1}
-    again = dask.delayed(measure.cut, pure=False)
     cut = []
     for part in _neighbours({label: boxes[label] for label in set(boxes) - set(rows)}, labels.chunks):
         around = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis))
                        for axis in zip(*part.values(), strict=True))  # fmt: skip
-        cut.append(again(labels[around], None if image is None else image[around], part, around))
+        again = dask.delayed(partial(measure.cut, boxes=part, around=around), pure=False)  # dask looks into no partial
+        cut.append(again(labels[around], None if image is None else image[around]))
     for more in dask.compute(*cut):
         rows |= more
     return [rows[label] for label in sorted(rows)]
@@ -386,7 +386,7 @@ class _Measure:
         kept = np.where(np.isin(labels, inside), labels, 0)
         return boxes, self.rows(kept, image, start) if inside else {}, values[values < 0]
 
-    def cut(self, labels: np.ndarray, image: np.ndarray | None, boxes: Mapping[int, tuple[slice, ...]],
+    def cut(self, labels: np.ndarray, image: np.ndarray | None, *, boxes: Mapping[int, tuple[slice, ...]],
             around: tuple[slice, ...]) -> dict[int, dict[str, Any]]:  # fmt: skip
         """Return rows of the labels with these bounding boxes, of the part `around` of the image."""
         found: dict[int, dict[str, Any]] = {}

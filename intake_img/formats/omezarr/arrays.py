@@ -115,7 +115,7 @@ def with_found_separator(array: Any, folder: str | None) -> Any:
     from zarr import Array, AsyncArray
 
     described = replace(metadata, dimension_separator="/")
-    return Array(AsyncArray(described, store_path=array.store_path, config=array.async_array.config))
+    return Array(AsyncArray(described, store_path=array.store_path))
 
 
 def _nested_folder(folder: str) -> bool:

@@ -131,7 +131,7 @@ class ChunkFiles:
 
 
 def _checksum(data: bytes) -> bytes:
-    import google_crc32c  # zarr's own dependency
+    import google_crc32c
 
     return int(google_crc32c.value(data)).to_bytes(4, "little")
 
