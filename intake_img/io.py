@@ -7,6 +7,7 @@ import errno
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -15,12 +16,15 @@ from intake.source.base import DataSource
 from intake_img.collections.names import split_extension
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource
+from intake_img.collections.stores import write_store
 from intake_img.errors import CannotWriteError
 from intake_img.formats.registry import ImgSource, check_options, drivers, open_any, writer_for
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
+from intake_img.model.engine import Engine, in_tasks
 from intake_img.model.image import Image
 from intake_img.storage.files import File
+from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
 
 __all__ = ["imload", "imsave"]
@@ -147,11 +151,15 @@ def imsave(
     resume: bool = False,
     progress: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
+    compute: bool = True,
     **driver_options: Any,
-) -> list[str]:
+) -> Any:
     """Save an image; the format is that of the extension, ``.zarr`` without one.
 
-    Lazy data are computed slab by slab while they are written, so that images larger than memory can be saved.
+    Lazy data are computed slab by slab while they are written, so that images larger than memory can be saved. With a
+    client of a dask cluster, the workers write what they compute: Zarr stores block by block, and images of many files
+    one file a task.
 
     Parameters
     ----------
@@ -176,12 +184,19 @@ def imsave(
         Show a progress bar; by default only for long work in a terminal.
     storage_options : mapping, optional
         Options of the fsspec file system.
+    engine : {"dask", "threads"}, optional
+        Who writes: tasks of dask, or threads of this process. By default tasks if there is a client
+        (`distributed.Client`). Workers need the target under the same name: a shared folder, or a server. A file that
+        is the complete image has one writer, this process.
+    compute : bool
+        False: return a `dask.delayed.Delayed` that writes, and commits the target at its end, when it is computed. The
+        target is claimed now, as by an interrupted write. For Zarr folders and images of many files.
     **driver_options
         Options of the format's writer; ``intake-img formats`` lists them.
 
     Returns
     -------
-    list of str
+    list of str, or dask.delayed.Delayed of it
         The files that were written.
 
     Raises
@@ -223,21 +238,41 @@ def imsave(
     extensions = {e for d in drivers().values() for e in d.extensions}
     stem, extension = split_extension(target.name, extensions)
     plan = None if levels else make_plan(model, cls, stem, extension, partition)
-    with _no_space(target), _progress(progress, total, target.name) as step:
+    parallel = in_tasks(engine) or not compute
+    folder = _is_folder(cls, target)
+    settings = {"compress": compress, **driver_options}
+    with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
+        make = partial(_make, cls, folder, settings, None if parallel else step)
+        if plan is not None:
+            return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
+                                 extension=extension, done=(step or _silent) if parallel else None,
+                                 compute=compute)  # fmt: skip
+        in_store = folder and hasattr(cls, "write_in_tasks")
+        if not in_store and (engine == "dask" or not compute):
+            raise CannotWriteError(
+                f"{target.name} is one file, which one process writes: "
+                f"{'compute=False' if not compute else 'engine=dask'} is for Zarr folders and for images of many files "
+                "(partition=)"
+            )
+        if in_store and parallel:
+            return write_store(partial(cls.write_in_tasks, model, progress=step, **settings), target,
+                               overwrite=overwrite, done=step or _silent, compute=compute)  # fmt: skip
+        with begin(target, overwrite=overwrite) as staging:
+            _make(cls, folder, settings, step, model, staging, target.name)
+            return staging.commit()[::-1]
 
-        def make(part: Image, staging: Staging, name: str) -> None:
-            for companion, text in cls.companions(part, name).items():
-                staging.put(companion, text)
-            with staging.member(name, folder=_is_folder(cls, target)) as path:
-                cls.write(part, path, compress=compress, progress=step, **driver_options)
 
-        if plan is None:
-            with begin(target, overwrite=overwrite) as staging:
-                make(model, staging, target.name)
-                return staging.commit()[::-1]
-        settings = {"compress": compress, **driver_options}
-        return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
-                             extension=extension)  # fmt: skip
+def _make(cls: type[ImageSource], folder: bool, settings: Mapping[str, Any], step: Callable[[int], None] | None,
+          part: Image, staging: Staging | SharedFolder, name: str) -> None:  # fmt: skip
+    """Make one member, and what belongs beside it before."""
+    for companion, text in cls.companions(part, name).items():
+        staging.put(companion, text)
+    with staging.member(name, folder=folder) as path:
+        cls.write(part, path, progress=step, **settings)
+
+
+def _silent(_: int) -> None:
+    """Take note of progress that nobody sees."""
 
 
 @contextlib.contextmanager

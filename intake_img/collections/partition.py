@@ -12,9 +12,10 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -25,12 +26,15 @@ from intake_img.collections.names import format_labels, member_name
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import canonical_order, check_axes, spell
-from intake_img.model.chunks import regions_of, split
+from intake_img.model.blocks import blocks_of, is_computed
+from intake_img.model.chunks import Region, regions_of, split
+from intake_img.model.engine import Tasks
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record
 from intake_img.storage.files import File
+from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, begin
 from intake_img.storage.streams import Once
 
@@ -178,7 +182,7 @@ def member_image(image: Image, plan: Plan, member: Member, pixels: Pixels) -> Im
     )
 
 
-Make = Callable[[Image, Staging, str], None]
+Make = Callable[[Image, Staging | SharedFolder, str], None]
 
 
 def write_members(
@@ -191,7 +195,9 @@ def write_members(
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
     extension: str = "",
-) -> list[str]:
+    done: Callable[[int], None] | None = None,
+    compute: bool = True,
+) -> Any:
     """Write all files of a plan beside `target`; they appear under their names when all are complete.
 
     Parameters
@@ -210,10 +216,14 @@ def write_members(
         What else determines the bytes (compression, options): a resumed write must have the same.
     extension : str
         Extension of the files.
+    done : callable, optional
+        Make the files in tasks of dask, and call this with the bytes that each has written; `make` must pickle.
+    compute : bool
+        False: return the tasks, and the commit after them, without running them.
 
     Returns
     -------
-    list of str
+    list of str, or dask.delayed.Delayed of it
         The paths of the files, in the order of the plan.
 
     Raises
@@ -225,23 +235,43 @@ def write_members(
     """
     stem = target.name[: len(target.name) - len(extension)]
 
-    def claim(names: Sequence[str]) -> list[str]:
-        return _superseded(target, stem, extension, names, overwrite)
-
+    claim = partial(_superseded, target, stem, extension, overwrite)
     token = _token(image, plan, settings or {})
     wanted = [m.name for m in plan.members]
-    with begin(target, overwrite=overwrite, resume=resume, token=token, claim=claim) as staging:
+    start = partial(begin, target, overwrite=overwrite, token=token, claim=claim)
+    with start(resume=resume) as staging:
         made: Sequence[str] = staging.completed
         if not made:
             if staging.noted is None:
                 staging.note({})
-            make_members(image, plan, staging, make)
-            made = sorted(staging.finished())
-            staging.commit(made)
+            if not compute:
+                tasks = member_tasks(image, plan, staging, make)
+                staging.keep()
+                return tasks.gathered(f"save-{target.name}", partial(_commit_later, start, target, wanted))
+            if done is not None:
+                member_tasks(image, plan, staging, make).run(done)
+            else:
+                make_members(image, plan, staging, make)
+            made = _committed(staging)
+    return _paths(target, wanted, made)
+
+
+def _committed(staging: Staging) -> list[str]:
+    made = sorted(staging.finished())
+    staging.commit(made)
+    return made
+
+
+def _commit_later(start: Callable[..., Staging], target: File, wanted: Sequence[str], _: Any) -> list[str]:
+    with start(resume=True) as staging:
+        return _paths(target, wanted, staging.completed or _committed(staging))
+
+
+def _paths(target: File, wanted: Sequence[str], made: Sequence[str]) -> list[str]:
     return [str(target.sibling(name)) for name in dict.fromkeys([*wanted, *made])]
 
 
-def _superseded(target: File, stem: str, extension: str, names: Sequence[str], overwrite: bool) -> list[str]:
+def _superseded(target: File, stem: str, extension: str, overwrite: bool, names: Sequence[str]) -> list[str]:
     """Return the names of the parts of an earlier image, and of what lies beside them, or refuse to replace them."""
     there = set(list_folder(target.parent))
     old = {p.rsplit("/", 1)[-1] for listing in find_parts(target, stem, extension) for p in listing.paths}
@@ -271,34 +301,66 @@ def series_interrupted(folder: File) -> bool:
 _SERIES = re.compile(r"\..+-NNNNN\..*\.partial")
 
 
-def make_members(image: Image, plan: Plan, staging: Staging, make: Make) -> None:
-    """Make the members of a plan that are not made yet, several at a time; each chunk of the source is read once."""
+@dataclass(frozen=True)
+class Job:
+    """Files that are made together, as they share chunks of the source."""
+
+    pixels: Pixels
+    members: Sequence[Member]
+    region: Region
+
+    def run(self, make_one: Callable[[Member, Pixels], None], folder: str | None) -> None:
+        whole = [slice(None)] * (self.pixels.ndim - len(self.region))
+        with _at_hand(self.pixels.select([*self.region, *whole]), len(self.region), folder) as block:
+            for m in self.members:
+                at = tuple(p - s.start for p, s in zip(m.place, self.region, strict=True))
+                part = block[at] if isinstance(block, np.ndarray) else block.select([*at, *whole])
+                if isinstance(part, Pixels):
+                    part = part.reshape(range(len(at), part.ndim))
+                make_one(m, Pixels.of(part))
+
+
+def _turned(image: Image, plan: Plan, name: str) -> Pixels:
+    """Return the pixels of a variable with the axes of files first, then those that each file holds."""
+    v = image.variables[name]
+    return v.pixels.transpose([v.axes.index(a) for a in (*plan.file_axes[name], *plan.kept_axes[name])])
+
+
+def _jobs(image: Image, plan: Plan, name: str, finished: Container[str]) -> Iterator[Job]:
+    """Yield what is to be made of a variable."""
+    pixels, n = _turned(image, plan, name), len(plan.file_axes[name])
+    members = {m.place: m for m in plan.members if m.variable == name}
+    for region in regions_of(file_blocks(pixels, n, min(_SLAB_BYTES, pixels.nbytes // (4 * cpus())))):
+        inside = [members[p] for p in product(*(range(s.start, s.stop) for s in region))]
+        if left := [m for m in inside if m.name not in finished]:
+            yield Job(pixels, left, region)
+
+
+def make_members(image: Image, plan: Plan, staging: Staging, make: Make, names: Sequence[str] | None = None) -> None:
+    """Make the members of a plan that are not made yet, several at a time; each chunk of the source is read once.
+
+    Parameters
+    ----------
+    image : Image
+    plan : Plan
+    staging : Staging
+    make : callable
+        See `write_members`.
+    names : sequence of str, optional
+        Variables; by default all.
+    """
     finished = staging.finished()
-    jobs: list[tuple[Pixels, list[Member], tuple[slice, ...]]] = []
-    for name, v in image.variables.items():
-        axes, kept = plan.file_axes[name], plan.kept_axes[name]
-        pixels = v.pixels.transpose([v.axes.index(a) for a in (*axes, *kept)])
-        members = {m.place: m for m in plan.members if m.variable == name}
-        blocks = file_blocks(pixels, len(axes), min(_SLAB_BYTES, pixels.nbytes // (4 * cpus())))
-        for region in regions_of(blocks):
-            inside = [members[p] for p in product(*(range(s.start, s.stop) for s in region))]
-            if any(m.name not in finished for m in inside):
-                jobs.append((pixels, [m for m in inside if m.name not in finished], region))
+    jobs = [job for name in (image.variables if names is None else names) for job in _jobs(image, plan, name, finished)]
     failed = threading.Event()
 
-    def run(job: tuple[Pixels, list[Member], tuple[slice, ...]]) -> None:
-        pixels, members, region = job
+    def make_one(m: Member, pixels: Pixels) -> None:
+        make(member_image(image, plan, m, pixels), staging, m.name)
+
+    def run(job: Job) -> None:
         if failed.is_set():
             return
         try:
-            whole = [slice(None)] * (pixels.ndim - len(region))
-            with _at_hand(pixels.select([*region, *whole]), len(region), staging.folder) as block:
-                for m in members:
-                    at = tuple(p - s.start for p, s in zip(m.place, region, strict=True))
-                    part = block[at] if isinstance(block, np.ndarray) else block.select([*at, *whole])
-                    if isinstance(part, Pixels):
-                        part = part.reshape(range(len(at), part.ndim))
-                    make(member_image(image, plan, m, Pixels.of(part)), staging, m.name)
+            job.run(make_one, os.path.abspath(staging.folder.path) if staging.folder.local else None)
         except BaseException:
             failed.set()
             raise
@@ -308,8 +370,79 @@ def make_members(image: Image, plan: Plan, staging: Staging, make: Make) -> None
             pass
 
 
+def member_tasks(image: Image, plan: Plan, staging: Staging, make: Make) -> Tasks:
+    """Return the tasks that make the members of a plan, one file a task; those of pixels in memory are made now.
+
+    Files of which several share a chunk of a source file are made by one task, so that the chunk is read once. What
+    dask computes is computed once, and given to the tasks of the files.
+    """
+    tasks, shared, finished = Tasks(), SharedFolder(staging.folder), staging.finished()
+    local = [n for n, v in image.variables.items() if v.pixels.in_memory]
+    make_members(image, plan, staging, make, local)
+    for name in image.variables:
+        if name in local:
+            continue
+        pixels = _turned(image, plan, name)
+        if not is_computed(pixels):
+            jobs = enumerate(_jobs(image, plan, name, finished))
+            runs = {(k,): partial(_run_job, job, _Maker.of(image, plan, job, make, shared)) for k, job in jobs}
+            tasks.add(f"write-{name}", {k: (run, []) for k, run in runs.items()})
+            continue
+        n = len(plan.file_axes[name])
+        source = blocks_of(pixels, [1] * n + [max(1, k) for k in pixels.shape[n:]])
+        part = _unread_part(pixels, n)
+        members = [m for m in plan.members if m.variable == name and m.name not in finished]
+        rest = (0,) * (pixels.ndim - n)
+        tasks.add(f"write-{name}", {
+            m.place: (partial(_make_computed, make, shared, member_image(image, plan, m, part), m.name),
+                      (source.name, *m.place, *rest))
+            for m in members
+        }, source)  # fmt: skip
+    return tasks
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the members of a job in another process: it knows all of them but their pixels."""
+
+    images: Mapping[str, Image]
+    make: Make
+    shared: SharedFolder
+
+    @classmethod
+    def of(cls, image: Image, plan: Plan, job: Job, make: Make, shared: SharedFolder) -> _Maker:
+        part = _unread_part(job.pixels, len(job.region))
+        return cls({m.name: member_image(image, plan, m, part) for m in job.members}, make, shared)
+
+    def __call__(self, m: Member, pixels: Pixels) -> None:
+        self.make(_with_pixels(self.images[m.name], pixels), self.shared, m.name)
+
+
+def _unread_part(pixels: Pixels, n: int) -> Pixels:
+    """Return what one file holds of `pixels`, whose first `n` axes are those of files; nobody can read it."""
+    nothing: Any = None
+    part = pixels.select([slice(0, 1)] * n + [slice(None)] * (pixels.ndim - n)).reshape(range(n, pixels.ndim))
+    return replace(part, reader=nothing)
+
+
+def _with_pixels(image: Image, pixels: Pixels) -> Image:
+    return replace(image, variables={n: replace(v, pixels=pixels) for n, v in image.variables.items()})
+
+
+def _run_job(job: Job, maker: _Maker, _: Any) -> int:
+    job.run(maker, maker.shared.folder.path if maker.shared.folder.local else None)
+    return job.pixels.nbytes // max(1, math.prod(job.pixels.shape[: len(job.region)])) * len(job.members)
+
+
+def _make_computed(make: Make, shared: SharedFolder, image: Image, name: str, data: Any) -> int:
+    (variable,) = image.variables.values()
+    pixels = Pixels.of(np.asarray(data).reshape(variable.pixels.shape))
+    make(_with_pixels(image, pixels), shared, name)
+    return pixels.nbytes
+
+
 @contextlib.contextmanager
-def _at_hand(block: Pixels, n: int, staging: File) -> Iterator[Pixels | np.ndarray]:
+def _at_hand(block: Pixels, n: int, folder: str | None) -> Iterator[Pixels | np.ndarray]:
     """Lend the pixels of several files so that taking one after the other reads no chunk of the source twice."""
     chunk = math.prod(block.tiles) * block.dtype.itemsize
     if block.in_memory or math.prod(block.shape[:n]) == 1:
@@ -317,7 +450,7 @@ def _at_hand(block: Pixels, n: int, staging: File) -> Iterator[Pixels | np.ndarr
     elif block.nbytes <= max(_BLOCK_BYTES, 2 * chunk):
         yield block.read()
     else:
-        once = Once(block, os.path.abspath(staging.path) if staging.local else None, _BLOCK_BYTES)
+        once = Once(block, folder, _BLOCK_BYTES)
         with contextlib.closing(once):
             yield replace(block, reader=once)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -92,6 +93,12 @@ class Staging:
             If the target is remote.
         """
         raise NotImplementedError
+
+    def place(self, name: str) -> str:
+        """Make an empty folder for a member that is filled where it is, and return its path."""
+        path = self.local(name)
+        os.mkdir(path)
+        return path
 
     def commit(self, names: Sequence[str] | None = None) -> list[str]:
         """Make the members appear under their names, and what they supersede disappear.

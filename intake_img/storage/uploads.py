@@ -29,7 +29,7 @@ from intake_img.storage.journal import COMMITS, Journal, journal_file, read_jour
 from intake_img.storage.remote import retried
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
 
-__all__ = ["RemoteStaging", "find_plans", "settle_remote"]
+__all__ = ["RemoteStaging", "find_plans", "put", "settle_remote"]
 
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 _ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -87,7 +87,7 @@ class RemoteStaging(Staging):
         self._made[name] = None
 
     def _upload(self, path: str, name: str) -> None:
-        _put(path, self.folder / name)
+        put(path, self.folder / name)
         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def finished(self) -> set[str]:
@@ -117,7 +117,7 @@ class RemoteStaging(Staging):
             fs.makedirs(fs._parent(remote), exist_ok=True)
             _put_object(fs, path, remote, self.overwrite, self.target)
             return
-        _put(path, self.folder / self.target.name)
+        put(path, self.folder / self.target.name)
         fs.mv((self.folder / self.target.name).filesystem()[1], remote)
 
     def _journaled(self, names: list[str]) -> None:
@@ -225,7 +225,7 @@ def _below(fs: Any, path: str) -> list[str]:
     return sorted(str(p)[start:] for p in fs.find(path))
 
 
-def _put(local: str, file: File) -> None:
+def put(local: str, file: File) -> None:
     """Upload a file, or a folder with all in it."""
     fs, path = file.filesystem()
     if not os.path.isdir(local):

@@ -32,6 +32,7 @@ from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
 from intake_img.storage.files import File
+from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, begin, is_bookkeeping, settle
 
 __all__ = ["Exports"]
@@ -348,7 +349,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
     def claim(_: Sequence[str]) -> set[str]:
         return _own_files(folder, fmt, prefix, {*names, *fmt.beside}, overwrite) if folder.exists() else set()
 
-    def make(part: Image, staging: Staging, name: str) -> None:
+    def make(part: Image, staging: Staging | SharedFolder, name: str) -> None:
         options = {**fmt.options, **({"name": name} if known else {})}
         with staging.member(name) as temporary:
             fmt.driver.write(replace(part, partition=facts), temporary, progress=step, **options)

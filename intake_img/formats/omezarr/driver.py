@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -20,6 +21,7 @@ from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import decoded, dimensions, is_packed
 from intake_img.formats.omezarr.contents import axes_of, coordinates, data_arrays, fitting, labels_of
 from intake_img.formats.omezarr.handle import Handle
+from intake_img.formats.omezarr.parallel import Written
 from intake_img.formats.omezarr.record import level_record, record_of
 from intake_img.formats.omezarr.scenes import Scene, scenes_of
 from intake_img.formats.omezarr.store import METADATA_FILES, is_zip, read_array, tiles_of
@@ -30,10 +32,12 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import FILE_ATTRS
+from intake_img.model.engine import Tasks
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 
+Finish = Callable[[Sequence[Written]], None]
 _Address = tuple[str, bool, Hashable]
 """Of an array: its path in the store, whether its numbers stand for others, and the stamp of its metadata."""
 
@@ -297,19 +301,46 @@ class OmeZarrSource(ImageSource):
         CannotWriteError
             For dtypes that Zarr lacks, and options that do not fit.
         """
-        if version not in ngff.VERSIONS:
-            raise CannotWriteError(f"version={version!r}: OME-Zarr is written in {' or '.join(ngff.VERSIONS)}")
-        if shards and version == "0.4":
-            raise CannotWriteError("shards= needs version='0.5': Zarr format 2, which 0.4 uses, has no shards")
-        if levels and pyramid:
-            raise CannotWriteError("pyramid= makes levels, but the DataTree brings its own: give one of them")
-        layout = Layout(image, name, version, chunks, shards, pyramid, tuple(levels))
-        with Target(path, 3 if version == "0.5" else 2, layout.room()) as target:
+        layout = _layout(image, name, version, chunks, shards, pyramid, levels)
+        with Target(path, _zarr_format(version), layout.room()) as target:
             for plan in layout.plans:
                 plan.write(target, compress, progress)
             for key, c in layout.coordinates.items():
                 write_coordinate(target, key, c, compress)
             target.groups = layout.groups()
+
+    @classmethod
+    def write_in_tasks(
+        cls,
+        image: Image,
+        path: str,
+        *,
+        compress: Any = None,
+        progress: Callable[[int], None] | None = None,
+        name: str = ".zarr",
+        version: str = "0.5",
+        chunks: Any = None,
+        shards: Any = None,
+        pyramid: bool | int = False,
+        levels: Sequence[Image] = (),
+    ) -> tuple[Tasks, Finish]:
+        """Make the arrays of a store in an empty folder, and return the tasks that fill them, and what completes it.
+
+        Parameters
+        ----------
+        image, path, compress, progress, name, version, chunks, shards, pyramid, levels
+            See `write`. Variables that are in memory are written now.
+
+        Returns
+        -------
+        tasks : Tasks
+            Each returns a `Written`.
+        finish : callable
+            ``finish(written)`` writes the metadata, by which the folder becomes an image. It pickles.
+        """
+        layout = _layout(image, name, version, chunks, shards, pyramid, levels)
+        tasks = layout.tasks(Target(path, _zarr_format(version), {}), compress, progress)
+        return tasks, partial(_finish, layout.without_pixels(), path, compress)
 
     @classmethod
     def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
@@ -334,3 +365,26 @@ class OmeZarrSource(ImageSource):
         for axis, start, step, n in (("z", 10.0, 2.0, 3), ("y", 0.0, 0.25, 8), ("x", -1.0, 0.25, 9)):
             coords[axis] = (axis, start + step * np.arange(n), {"units": "µm", "spacing": step})
         return path, xr.Dataset({"image": (tuple("czyx"), pixels)}, coords=coords)
+
+
+def _zarr_format(version: str) -> Literal[2, 3]:
+    return 3 if version == "0.5" else 2
+
+
+def _layout(image: Image, name: str, version: str, chunks: Any, shards: Any, pyramid: bool | int,
+            levels: Sequence[Image]) -> Layout:  # fmt: skip
+    if version not in ngff.VERSIONS:
+        raise CannotWriteError(f"version={version!r}: OME-Zarr is written in {' or '.join(ngff.VERSIONS)}")
+    if shards and version == "0.4":
+        raise CannotWriteError("shards= needs version='0.5': Zarr format 2, which 0.4 uses, has no shards")
+    if levels and pyramid:
+        raise CannotWriteError("pyramid= makes levels, but the DataTree brings its own: give one of them")
+    return Layout(image, name, version, chunks, shards, pyramid, tuple(levels))
+
+
+def _finish(layout: Layout, path: str, compress: Any, written: Sequence[Written]) -> None:
+    layout.look_back(written)
+    with Target(path, _zarr_format(layout.version), {}) as target:
+        for key, c in layout.coordinates.items():
+            write_coordinate(target, key, c, compress)
+        target.groups = layout.groups()

@@ -28,6 +28,7 @@ from intake_img.storage.streams import Once
 __all__ = [
     "METADATA_FILES",
     "Halved",
+    "block_shape",
     "chunk_shape",
     "is_document",
     "is_zip",
@@ -307,8 +308,12 @@ class Halved:
         tiles = tuple(max(1, t // f) for t, f in zip(tiles_of(self.array), self.factors, strict=True))
         return Pixels(self, shape, self.array.dtype, tiles, parallel=False)
 
+    def wanted(self, region: Region) -> Region:
+        """Return what is read of the array to make a region."""
+        return tuple(slice(s.start * f, s.stop * f) for s, f in zip(region, self.factors, strict=True))
+
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        wanted = tuple(slice(s.start * f, s.stop * f) for s, f in zip(region, self.factors, strict=True))
+        wanted = self.wanted(region)
         full = np.empty(tuple(s.stop - s.start for s in wanted), out.dtype)
         read_array(self.array, wanted, full)
         steps = [range(f) for f in self.factors]

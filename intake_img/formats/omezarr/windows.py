@@ -47,11 +47,18 @@ class Extremes:
         if self.dtype.kind not in "iuf":
             return
         for k, channel in enumerate(range(region[self.axis].start, region[self.axis].stop)):
-            found = _extremes(data[(slice(None),) * self.axis + (k,)])
-            before = self._found[channel]
-            if found is not None and before is not None:
-                found = min(found[0], before[0]), max(found[1], before[1])
-            self._found[channel] = before if found is None else found
+            self._take(channel, _extremes(data[(slice(None),) * self.axis + (k,)]))
+
+    def add(self, other: Extremes) -> None:
+        """Take into account what another one has seen of the same image."""
+        for channel, found in enumerate(other._found):
+            self._take(channel, found)
+
+    def _take(self, channel: int, found: tuple[Any, Any] | None) -> None:
+        before = self._found[channel]
+        if found is not None and before is not None:
+            found = min(found[0], before[0]), max(found[1], before[1])
+        self._found[channel] = before if found is None else found
 
     def windows(self) -> list[Window | None]:
         """Return the window of each channel; None where no finite value was seen, and of booleans and complex values.

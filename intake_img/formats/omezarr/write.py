@@ -10,6 +10,7 @@ import math
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import xarray as xr
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr import metadata as ngff
+from intake_img.formats.omezarr.parallel import Written, add_level, add_pixels
 from intake_img.formats.omezarr.store import (
     Halved,
     chunk_shape,
@@ -27,6 +29,7 @@ from intake_img.formats.omezarr.store import (
 from intake_img.formats.omezarr.target import Target
 from intake_img.formats.omezarr.windows import LONGEST, Extremes, Window
 from intake_img.model.datasets import spacing_of
+from intake_img.model.engine import Tasks
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
@@ -62,31 +65,52 @@ class Plan:
 
     def write(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> None:
         array = None
-        labels = self.variable.attrs.get("kind") == "labels"
-        for k, path in enumerate(self.paths):
-            made = array is not None and k > len(self.given)
-            pixels = self.given[k - 1] if 0 < k <= len(self.given) else self.variable.pixels
-            if made:
-                pixels = Halved(array, self.factors[k], labels).pixels()
-            dtype = np.dtype("i8") if pixels.dtype.kind in "mM" else pixels.dtype
-            if dtype != pixels.dtype:
-                pixels = pixels.astype(dtype)
-            array = self._create(target, path, pixels.shape, dtype, compress)
-            if made:
+        for k, _ in enumerate(self.paths):
+            halved = None if array is None or k <= len(self.given) else Halved(array, self.factors[k], self.labels)
+            pixels = self._stored(k) if halved is None else halved.pixels()
+            array = self._create(target, k, pixels, compress)
+            if halved is not None:
                 write_pixels(array, pixels, least=2**22)  # each block is made of one several times as large
             else:
                 write_pixels(array, pixels, progress, look=self.extremes.look if self.extremes and k == 0 else None)
 
+    def add_to(self, tasks: Tasks, name: str, target: Target, compress: Any) -> None:
+        """Make the empty arrays, and add the tasks that fill them."""
+        layer = None
+        for k, path in enumerate(self.paths):
+            if layer is None or k <= len(self.given):
+                pixels = self._stored(k)
+                extremes = self.extremes if k == 0 else None
+                array = self._create(target, k, pixels, compress)
+                layer = add_pixels(tasks, join(name, path) if k else name, array, pixels, extremes)
+            else:
+                halved = Halved(layer.array, self.factors[k], self.labels)
+                array = self._create(target, k, halved.pixels(), compress)
+                layer = add_level(tasks, f"{name}/{path}", array, layer, halved)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is nothing to compute or to read, or hardly anything: it is written faster than sent."""
+        return all(p.in_memory or p.ndim == 0 or p.size == 0 for p in (self.variable.pixels, *self.given))
+
+    @property
+    def labels(self) -> bool:
+        return self.variable.attrs.get("kind") == "labels"
+
+    def _stored(self, k: int) -> Pixels:
+        """Return the pixels of a level that is not made of the one above, as they are stored."""
+        pixels = self.given[k - 1] if k else self.variable.pixels
+        return pixels.astype("i8") if pixels.dtype.kind in "mM" else pixels
+
     def create(self, target: Target, compress: Any) -> None:
         """Make the array of full resolution and leave it empty."""
-        pixels = self.variable.pixels
-        self._create(target, self.paths[0], pixels.shape, pixels.dtype, compress)
+        self._create(target, 0, self.variable.pixels, compress)
 
-    def _create(self, target: Target, path: str, shape: tuple[int, ...], dtype: np.dtype, compress: Any) -> Any:
+    def _create(self, target: Target, k: int, pixels: Pixels, compress: Any) -> Any:
         chunks = tuple(max(1, min(c, n)) if self.shards is None else c
-                       for c, n in zip(self.chunks, shape, strict=True))  # fmt: skip
-        return target.create(path, shape, dtype, self.variable.axes, chunks, self.shards, compress, self.attributes,
-                             self.fill)  # fmt: skip
+                       for c, n in zip(self.chunks, pixels.shape, strict=True))  # fmt: skip
+        return target.create(self.paths[k], pixels.shape, pixels.dtype, self.variable.axes, chunks, self.shards,
+                             compress, self.attributes, self.fill)  # fmt: skip
 
 
 class Layout:
@@ -141,6 +165,31 @@ class Layout:
         attributes = found.get("", self._plain)
         ours = {"version": 1, "arrays": self._places, "of": ngff.digest(attributes), "record": self._recorded}
         return {**found, "": {**attributes, OURS: ours}}
+
+    def tasks(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> Tasks:
+        """Make the arrays; fill those whose pixels are in memory, and return the tasks that fill the others."""
+        tasks = Tasks()
+        for name, plan in zip(self.names, self.plans, strict=True):
+            if plan.in_memory:
+                plan.write(target, compress, progress)
+            else:
+                plan.add_to(tasks, name, target, compress)
+        return tasks
+
+    def look_back(self, written: Sequence[Written]) -> None:
+        """Take into account what the tasks saw."""
+        extremes = {n: p.extremes for n, p in zip(self.names, self.plans, strict=True)}
+        for block in written:
+            if block.extremes is not None and (of_all := extremes[block.array]) is not None:
+                of_all.add(block.extremes)
+
+    def without_pixels(self) -> Layout:
+        """Return a layout that knows all but the pixels, to be sent elsewhere."""
+        lean = copy(self)
+        lean.image = replace(self.image, variables={n: _unread(v) for n, v in self.image.variables.items()})
+        lean.levels = ()
+        lean.plans = [replace(p, variable=_unread(p.variable), given=()) for p in self.plans]
+        return lean
 
     def room(self) -> dict[str, dict[str, Any]]:
         """Return `groups` with windows that take as much room as any can."""
@@ -296,6 +345,12 @@ def lay_out(image: Image, path: str, *, compress: Any = None, name: str = ".zarr
         write_coordinate(target, key, c, compress)
     arrays = {v: (plan.paths[0], plan.variable.axes) for v, plan in zip(layout.names, layout.plans, strict=True)}
     return Empty(arrays, layout.groups())
+
+
+def _unread(variable: Variable) -> Variable:
+    """Return a variable whose pixels nobody can read."""
+    nothing: Any = None
+    return replace(variable, pixels=replace(variable.pixels, reader=nothing))
 
 
 def _stored(name: str, variable: Variable) -> Variable:

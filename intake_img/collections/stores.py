@@ -1,0 +1,61 @@
+"""One image into one store of chunks, which tasks of dask fill: when its folder is made, and when it is committed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from intake_img.errors import CannotWriteError
+from intake_img.model.engine import Tasks
+from intake_img.storage.files import File
+from intake_img.storage.staging import begin
+
+__all__ = ["write_store"]
+
+Finish = Callable[[Sequence[Any]], None]
+
+
+def write_store(start: Callable[[str], tuple[Tasks, Finish]], target: File, *, overwrite: bool,
+                done: Callable[[int], None], compute: bool = True) -> Any:  # fmt: skip
+    """Write a store in tasks; it appears when its metadata are written, after all chunks.
+
+    Parameters
+    ----------
+    start : callable
+        ``start(path)`` makes the empty arrays, and returns the tasks that fill them and what completes the store with
+        what they return.
+    target : File
+    overwrite : bool
+    done : callable
+        Called with the bytes of each block that is written.
+    compute : bool
+        False: return a `dask.delayed.Delayed` that does all that is left to do.
+
+    Returns
+    -------
+    list of str, or dask.delayed.Delayed of it
+        The store.
+    """
+    token = "" if compute else uuid.uuid4().hex
+    with begin(target, overwrite=overwrite, token=token) as staging:
+        path = staging.place(target.name)
+        tasks, finish = start(path)
+        if not compute:
+            staging.note({})
+            staging.keep()
+            return tasks.gathered(f"save-{target.name}", partial(_commit, target, overwrite, token, finish))
+        finish(tasks.run(lambda block: done(block.nbytes)))
+        return staging.commit([target.name])
+
+
+def _commit(target: File, overwrite: bool, token: str, finish: Finish, written: Sequence[Any]) -> list[str]:
+    """Complete and commit the store that another process has begun."""
+    with begin(target, overwrite=overwrite, resume=True, token=token) as staging:
+        if not staging.completed and staging.noted is None:
+            raise CannotWriteError(f"the delayed write of {target} was removed, or done, by another one: save it anew")
+        if not staging.completed:
+            finish(written)
+            staging.commit([target.name])
+    return [str(target)]

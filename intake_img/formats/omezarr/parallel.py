@@ -1,0 +1,117 @@
+"""Filling the arrays of a store in tasks of dask, which write where the pixels are computed.
+
+Each block consists of whole chunks or shards of the target, so that each of these has one writer. A block of a further
+level is made of the blocks of the level above that it covers, which it reads from the store.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from intake_img.formats.omezarr.store import Halved, block_shape
+from intake_img.formats.omezarr.windows import Extremes
+from intake_img.model.blocks import blocks_of
+from intake_img.model.chunks import Region
+from intake_img.model.engine import Tasks
+from intake_img.model.pixels import Pixels
+from intake_img.storage.shared import check_shared
+
+__all__ = ["Written", "add_level", "add_pixels"]
+
+_LEAST = 2**22  # smaller blocks would make more tasks than are useful
+_MOST = 2**26
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a task tells of a block: how many bytes of the image it holds (0 of a further level), and the extremes."""
+
+    nbytes: int
+    array: str = ""
+    extremes: Extremes | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The tasks that fill one array, and the grid of their blocks."""
+
+    name: str
+    array: Any
+    block: tuple[int, ...]
+
+    def keys(self, region: Region) -> list[tuple[Any, ...]]:
+        """Return the tasks that write a region."""
+        spans = [range(s.start // b, -(-s.stop // b)) for s, b in zip(region, self.block, strict=True)]
+        return [(self.name, *position) for position in product(*spans)]
+
+
+def add_pixels(tasks: Tasks, name: str, array: Any, pixels: Pixels, extremes: Extremes | None = None) -> Layer:
+    """Add tasks that fill an empty array with pixels.
+
+    Parameters
+    ----------
+    tasks : Tasks
+    name : str
+        Of the variable, for the dashboard.
+    array : zarr.Array
+    pixels : Pixels
+    extremes : Extremes, optional
+        What to look for in the pixels.
+    """
+    unit = array.shards or array.chunks
+    block = block_shape(pixels.shape, pixels.tiles, unit, pixels.dtype.itemsize, _MOST, _LEAST)
+    source = blocks_of(pixels, block)
+    made = {
+        position: (partial(_store, array, region, name, extremes), (source.name, *position))
+        for position, region in _grid(pixels.shape, block)
+    }
+    return Layer(tasks.add(f"write-{name}", made, source), array, block)
+
+
+def add_level(tasks: Tasks, name: str, array: Any, above: Layer, halved: Halved) -> Layer:
+    """Add tasks that make an array of the level above, as soon as the blocks of that which they read are there."""
+    pixels = halved.pixels()
+    unit = array.shards or array.chunks
+    block = block_shape(pixels.shape, pixels.tiles, unit, pixels.dtype.itemsize, _MOST, _LEAST)
+    made = {
+        position: (partial(_store_halved, array, region, halved), above.keys(halved.wanted(region)))
+        for position, region in _grid(pixels.shape, block)
+    }
+    return Layer(tasks.add(f"write-{name}", made, after=[above.name]), array, block)
+
+
+def _grid(shape: Sequence[int], block: Sequence[int]) -> list[tuple[tuple[int, ...], Region]]:
+    edges = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(shape, block, strict=True)]
+    positions = product(*(range(len(e)) for e in edges))
+    return list(zip(positions, product(*edges), strict=True))
+
+
+def _store(array: Any, region: Region, name: str, extremes: Extremes | None, data: Any) -> Written:
+    _check(array)
+    data = np.asarray(data)
+    array[region] = data
+    seen = copy.deepcopy(extremes)
+    if seen is not None:
+        seen.look(region, data)
+    return Written(data.nbytes, name, seen)
+
+
+def _store_halved(array: Any, region: Region, halved: Halved, _: Any) -> Written:
+    _check(array)
+    out = np.empty([s.stop - s.start for s in region], array.dtype)
+    halved.read_into(region, out)
+    array[region] = out
+    return Written(0)
+
+
+def _check(array: Any) -> None:
+    root = getattr(array.store, "root", None)
+    if root is not None:
+        check_shared(str(root))

@@ -1,0 +1,66 @@
+"""Pixels as dask arrays of given blocks: what a write in tasks takes, each chunk of a source computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from intake_img.model.chunks import cut
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import Cast, Dask, Reader, Reshaped, Selected, Transposed
+
+__all__ = ["blocks_of", "is_computed"]
+
+
+def is_computed(pixels: Pixels) -> bool:
+    """Return whether dask computes the pixels; else they are read from a file, or are in memory."""
+    return _computed(pixels.reader) is not None
+
+
+def blocks_of(pixels: Pixels, block: Sequence[int]) -> Any:
+    """Return a dask array of `pixels` whose chunks have the shape `block`.
+
+    What is computed by dask stays so, nothing else travels than the chunks that other workers need. Of files, each
+    chunk is read by a task of its own if it consists of whole tiles; tiles that blocks cut are read once and shared.
+    """
+    import dask
+
+    chunks = cut(pixels.shape, block)
+    array = _computed(pixels.reader)
+    if array is None:
+        whole = all(b % t == 0 or b >= n for b, t, n in zip(block, pixels.tiles, pixels.shape, strict=True))
+        array = pixels.dask(chunks if whole and not any(c is not None for c in pixels.cuts) else None)
+    array = array.astype(pixels.dtype) if array.dtype != pixels.dtype else array
+    return dask.optimize(array.rechunk(chunks))[0]
+
+
+def _computed(reader: Reader) -> Any:
+    """Return the dask array beneath, with what was done to it since; None if there is none."""
+    if isinstance(reader, Dask):
+        return reader.array
+    if not isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
+        return None
+    inner = _computed(reader.reader)
+    if inner is None or isinstance(reader, Cast):
+        return inner
+    if isinstance(reader, Transposed):
+        return inner.transpose(reader.order)
+    if isinstance(reader, Selected):
+        return reduce(_taken, enumerate(reader.indices), inner)
+    kept = [k for k in reader.axes if k is not None]
+    inner = inner[tuple(slice(None) if k in kept else 0 for k in range(reader.ndim))]
+    inner = inner.transpose(np.argsort(np.argsort(kept)).tolist()) if kept else inner
+    return inner[tuple(None if k is None else slice(None) for k in reader.axes)]
+
+
+def _taken(array: Any, selection: tuple[int, range | tuple[int, ...]]) -> Any:
+    axis, index = selection
+    if isinstance(index, tuple):
+        key: Any = list(index)
+    else:
+        stop = index.start + len(index) * index.step
+        key = slice(index.start, None if stop < 0 else stop, index.step)
+    return array[(slice(None),) * axis + (key,)]

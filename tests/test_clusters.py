@@ -1,0 +1,139 @@
+"""Writing on a dask cluster: the bytes are those that threads write, nothing but names travels, each chunk is computed
+once, and nothing reads as data before it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from intake_img import imload, imsave
+from intake_img.errors import CannotWriteError, FormatError
+from intake_img.storage.handles import POOL
+
+distributed = pytest.importorskip("distributed")
+
+SECONDS = 60
+"""After so long a test that waits for the cluster fails."""
+
+
+@pytest.fixture
+def client():
+    """Two workers of one thread each, in this process."""
+    made = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
+    with made as cluster, distributed.Client(cluster, timeout=SECONDS) as client:
+        yield client
+    for key in list(POOL._entries):  # workers keep files open for the next task
+        POOL.shut(key)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> xr.Dataset:
+    """An image in a file, in chunks that fit no chunk of a target."""
+    values = np.random.default_rng(0).integers(0, 4000, (2, 3, 150, 130), "uint16")
+    imsave(xr.Dataset({"image": (tuple("czyx"), values)}, coords={"c": ["DAPI", "GFP"]}), tmp_path / "source.tif")
+    return imload(tmp_path / "source.tif", chunks={"y": 50, "x": 70})
+
+
+def _derived(source: xr.Dataset) -> xr.Dataset:
+    labels = da.from_array(np.arange(3 * 150 * 130, dtype="uint8").reshape(3, 150, 130) % 7, chunks=(1, 40, 130))
+    return source.map(lambda v: v + 1).assign(nuclei=(tuple("zyx"), labels, {"kind": "labels"}))
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+STORES = [{"chunks": 64}, {"chunks": 32, "shards": {"y": 64, "x": 64}}, {"pyramid": 2, "chunks": 32},
+          {"version": "0.4", "pyramid": 1, "compress": False}]  # fmt: skip
+
+
+def test_store_is_the_one_that_threads_write(client, source, tmp_path):
+    """Computed, read from a file, and turned about: byte for byte the same store."""
+    turned = source.isel(z=[2, 0], y=slice(None, None, -1)).transpose("z", "c", "x", "y")
+    turned.image.data = turned.image.data.rechunk(33)
+    for k, (ds, options) in enumerate(product([_derived(source), source, turned], STORES)):
+        for engine in ("dask", "threads"):
+            imsave(ds, tmp_path / engine / f"{k}.zarr", engine=engine, **options)
+        assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
+
+
+def test_parts_are_those_that_threads_write(client, source, tmp_path):
+    for k, (ds, partition) in enumerate(product([_derived(source), source], ["yx", "zyx"])):
+        paths = imsave(ds, tmp_path / "dask" / f"{k}.tif", partition=partition)
+        assert sorted(map(str, (tmp_path / "dask").glob(f"{k}.*"))) == sorted(paths)
+        imsave(ds, tmp_path / "threads" / f"{k}.tif", partition=partition, engine="threads")
+    assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
+
+
+SEEN: Counter[tuple[int, ...]] = Counter()
+LOCK = threading.Lock()
+
+
+def _counted(block_info=None):
+    with LOCK:
+        SEEN[tuple(block_info[None]["chunk-location"])] += 1
+    assert threading.current_thread() is not threading.main_thread()
+    return np.zeros(block_info[None]["chunk-shape"], "u2")
+
+
+def test_chunks_are_computed_once_and_on_the_workers(client, tmp_path):
+    """Of chunks that blocks cut, of levels of a pyramid, and of files; no pixel reaches the client."""
+    array = da.map_blocks(_counted, chunks=((1, 1), (60, 60, 30), (70, 60)), dtype="u2")
+    ds = xr.Dataset({"image": (tuple("cyx"), array)})
+    for write in ({"uri": "a.zarr", "chunks": 64, "pyramid": 1}, {"uri": "a.tif", "partition": "yx"}):
+        SEEN.clear()
+        imsave(ds, tmp_path / write.pop("uri"), **write)
+        assert sorted(SEEN.values()) == [1] * 12
+
+
+def test_delayed(client, source, tmp_path):
+    """The target is there when the delayed write is computed, and not before; it names what it wrote."""
+    ds = _derived(source)
+    for name, options in (("a.zarr", {"pyramid": 1}), ("a.tif", {"partition": "zyx"})):
+        later = imsave(ds, tmp_path / name, compute=False, **options)
+        with pytest.raises(FormatError, match="not complete"):
+            imload(tmp_path / name)
+        with pytest.raises(FileExistsError, match="interrupted"):
+            imsave(ds, tmp_path / name, **options)
+        written = client.compute(later).result(timeout=SECONDS)
+        assert all(map(os.path.exists, written))
+        xr.testing.assert_equal(imload(tmp_path / name).compute(), ds.compute())
+    assert not [n for n in os.listdir(tmp_path) if n.startswith(".")]
+
+
+def test_engines_without_a_cluster(source, tmp_path):
+    ds = _derived(source)
+    steps: list[str] = imsave(ds, tmp_path / "a.zarr", engine="dask", chunks=64)
+    xr.testing.assert_equal(imload(steps[0]).compute(), ds.compute())
+    with pytest.raises(CannotWriteError, match="one file"):
+        imsave(source, tmp_path / "b.tif", compute=False)
+    with pytest.raises(ValueError, match="'spark'"):
+        imsave(source, tmp_path / "b.zarr", engine="spark")
+    assert os.listdir(tmp_path).count("b.zarr") == 0
+
+
+def test_failure_leaves_nothing(client, tmp_path):
+    """An error of one chunk is raised; the old data stay, and no new ones are there."""
+
+    def fail(block, block_info=None):
+        if block_info[0]["chunk-location"] == (1, 1):
+            raise ArithmeticError("no such pixel")
+        return block
+
+    good = xr.Dataset({"image": (tuple("yx"), np.ones((64, 64), "u1"))})
+    imsave(good, tmp_path / "a.zarr")
+    bad = good.map(lambda v: v.copy(data=da.ones((64, 64), chunks=32, dtype="u1").map_blocks(fail, dtype="u1")))
+    for name, options in (("a.zarr", {"chunks": 32}), ("b.zarr", {"chunks": 32})):
+        with pytest.raises(ArithmeticError, match="no such pixel"):
+            imsave(bad, tmp_path / name, overwrite=True, **options)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+    xr.testing.assert_equal(imload(tmp_path / "a.zarr").compute(), good)
