@@ -35,8 +35,7 @@ def client():
         POOL.shut(key)
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> xr.Dataset:
+def _source(tmp_path: Path) -> xr.Dataset:
     """An image in a file, in chunks that fit no chunk of a target."""
     values = np.random.default_rng(0).integers(0, 4000, (2, 3, 150, 130), "uint16")
     imsave(xr.Dataset({"image": (tuple("czyx"), values)}, coords={"c": ["DAPI", "GFP"]}), tmp_path / "source.tif")
@@ -56,8 +55,9 @@ STORES = [{"chunks": 64}, {"chunks": 32, "shards": {"y": 64, "x": 64}}, {"pyrami
           {"version": "0.4", "pyramid": 1, "compress": False}]  # fmt: skip
 
 
-def test_store_is_the_one_that_threads_write(client, source, tmp_path):
+def test_store_is_the_one_that_threads_write(client, tmp_path):
     """Computed, read from a file, and turned about: byte for byte the same store."""
+    source = _source(tmp_path)
     turned = source.isel(z=[2, 0], y=slice(None, None, -1)).transpose("z", "c", "x", "y")
     turned.image.data = turned.image.data.rechunk(33)
     for k, (ds, options) in enumerate(product([_derived(source), source, turned], STORES)):
@@ -66,7 +66,8 @@ def test_store_is_the_one_that_threads_write(client, source, tmp_path):
         assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
 
 
-def test_parts_are_those_that_threads_write(client, source, tmp_path):
+def test_parts_are_those_that_threads_write(client, tmp_path):
+    source = _source(tmp_path)
     for k, (ds, partition) in enumerate(product([_derived(source), source], ["yx", "zyx"])):
         paths = imsave(ds, tmp_path / "dask" / f"{k}.tif", partition=partition)
         assert sorted(map(str, (tmp_path / "dask").glob(f"{k}.*"))) == sorted(paths)
@@ -95,8 +96,9 @@ def test_chunks_are_computed_once_and_on_the_workers(client, tmp_path):
         assert sorted(SEEN.values()) == [1] * 12
 
 
-def test_delayed(client, source, tmp_path):
+def test_delayed(client, tmp_path):
     """The target is there when the delayed write is computed, and not before; it names what it wrote."""
+    source = _source(tmp_path)
     ds = _derived(source)
     for name, options in (("a.zarr", {"pyramid": 1}), ("a.tif", {"partition": "zyx"})):
         later = imsave(ds, tmp_path / name, compute=False, **options)
@@ -110,7 +112,8 @@ def test_delayed(client, source, tmp_path):
     assert not [n for n in os.listdir(tmp_path) if n.startswith(".")]
 
 
-def test_engines_without_a_cluster(source, tmp_path):
+def test_engines_without_a_cluster(tmp_path):
+    source = _source(tmp_path)
     ds = _derived(source)
     steps: list[str] = imsave(ds, tmp_path / "a.zarr", engine="dask", chunks=64)
     xr.testing.assert_equal(imload(steps[0]).compute(), ds.compute())
