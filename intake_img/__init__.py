@@ -26,11 +26,13 @@ __all__ = [
     "imload",
     "imsave",
     "open_catalog",
+    "open_table",
     "patches",
     "scan",
     "write_catalog",
+    "write_table",
 ]
-_LATER = dict.fromkeys(("open_catalog", "scan", "write_catalog"), "intake_img.catalog")
+_LATER = dict.fromkeys(("open_catalog", "open_table", "scan", "write_catalog", "write_table"), "intake_img.catalog")
 _LATER |= dict.fromkeys(("CziStack", "FileStack", "MemoryStack", "ZarrStack"), "intake_img.accessor.stacks.sources")
 
 

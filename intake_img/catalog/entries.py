@@ -36,7 +36,9 @@ MAX_LOADS = 1000
 @cache
 def image_drivers() -> Mapping[str, Any]:
     """Return the drivers that a catalog may name: those of formats, and of many files."""
-    several: tuple[type[ImageSource], ...] = (ImgSource, FilePatternSource, DirectorySource, ImageListSource)
+    from intake_img.catalog.table import ImageTable  # which makes entries
+
+    several: tuple[Any, ...] = (ImgSource, FilePatternSource, DirectorySource, ImageListSource, ImageTable)
     return {**drivers(), **{cls.name: cls for cls in several}}
 
 

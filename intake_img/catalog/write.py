@@ -25,7 +25,7 @@ from intake_img.model.record import plain
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
-__all__ = ["Changes", "write_catalog"]
+__all__ = ["Changes", "entries_of", "write_catalog"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _HERE = "{{ CATALOG_DIR }}"
@@ -90,7 +90,7 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
         raise TargetExistsError(
             f"{target} exists: choose another name, pass update=True to add to it, or overwrite=True"
         )
-    entries = _entries(sources, target.parent)
+    entries = entries_of(sources, target.parent)
     if exists and update:
         text, changes = _updated(entries, target)
     else:
@@ -130,7 +130,8 @@ def _fresh(entries: Mapping[str, Any]) -> str:
 # entries
 
 
-def _entries(sources: Any, folder: File) -> dict[str, dict[str, Any]]:
+def entries_of(sources: Any, folder: File) -> dict[str, dict[str, Any]]:
+    """Return sources as entries of a catalog in a folder, by name."""
     facts = sources.facts if isinstance(sources, Scan) else {}
     if isinstance(sources, ImageSource):
         sources = [sources]
@@ -242,7 +243,7 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
     changes.added = names
     named = [(after, name, entry) for (after, _, entry), name in zip(new, names, strict=True)]
     if named and not nodes:
-        return _first_entries(document, {name: entry for _, name, entry in named}), changes
+        return _firstentries_of(document, {name: entry for _, name, entry in named}), changes
     edits += _insertions(text, nodes, named)
     for start, stop, piece in sorted(edits, key=lambda e: e[:2], reverse=True):
         text = text[:start] + piece + text[stop:]
@@ -354,7 +355,7 @@ def _insertions(text: str, places: _Places, new: Iterable[tuple[str | None, str,
     return [(at, at, (missing if at == len(text) else "") + piece) for at, piece in pieces.items()]
 
 
-def _first_entries(document: Document, entries: Mapping[str, Any]) -> str:
+def _firstentries_of(document: Document, entries: Mapping[str, Any]) -> str:
     """Put entries into a catalog that has none."""
     text = document.text
     block = "sources:\n" + "".join(entry_block(name, entry, "  ") for name, entry in entries.items())

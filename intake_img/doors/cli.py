@@ -178,7 +178,12 @@ def _add_convert(commands: Any) -> None:
 def _add_catalogs(commands: Any) -> None:
     parser = _command(commands, "scan", _scan, "find the images in a folder and write a catalog of them")
     parser.add_argument("folder", metavar="FOLDER", help="folder that holds images")
-    parser.add_argument("-o", "--output", metavar="CATALOG", help="the catalog (default: FOLDER/catalog.yml)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="CATALOG",
+        help="the catalog (default: FOLDER/catalog.yml), or a table of images, .parquet or .sqlite",
+    )
     parser.add_argument("--exclude", metavar="PATH", action="append", default=[],
                         help="leave out a path below FOLDER, such as 'old/*'; may be repeated")  # fmt: skip
     parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
@@ -332,6 +337,8 @@ def _scan(arguments: argparse.Namespace) -> int:
     folder = os.path.expanduser(arguments.folder)
     target = arguments.output or os.path.join(folder, "catalog.yml")
     found = scan(folder, recursive=not arguments.no_recursive, exclude=arguments.exclude)
+    if target.lower().endswith((".parquet", ".sqlite", ".sqlite3", ".db")):
+        found, target = _with_table(found, target, arguments.overwrite)
     there = os.path.exists(target) and not arguments.overwrite
     changes = write_catalog(found, target, update=there, overwrite=not there)
     for path, reason in found.skipped.items():
@@ -347,6 +354,30 @@ def _scan(arguments: argparse.Namespace) -> int:
     listed = ", ".join(f"{n} {what}" for what, n in {**counts, "skipped": len(found.skipped)}.items())
     print(f"{escaped(changes.path)}: {listed}")
     return 0
+
+
+def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
+    """Write a table of images; return the entry of a catalog that names it, and the path of that catalog."""
+    from intake_img.catalog import write_table
+
+    try:
+        table = write_table(found, target, overwrite=overwrite)
+    except FileExistsError as exc:
+        raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
+    print(f"{escaped(target)}: {len(table)} images")
+    stem, _ = os.path.splitext(target)
+    name = os.path.basename(target)
+    entry = {"driver": "image_table", "description": f"{len(table)} images",
+             "args": {"uri": "{{ CATALOG_DIR }}/" + name}}  # fmt: skip
+    return _Found({"images": entry}, found.skipped, found.notes), stem + ".yml"
+
+
+class _Found(dict[str, Any]):
+    """The only entry of the catalog of a table, with what the scan left out."""
+
+    def __init__(self, entries: Any, skipped: Any, notes: Any) -> None:
+        super().__init__(entries)
+        self.skipped, self.notes = skipped, notes
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def _candidates() -> list[importlib.metadata.EntryPoint]:
     """Entry points of drivers, without those of packages that cannot hold one of ours: they are slow to import."""
     points = []
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        if point.value.startswith("intake_img.catalog."):  # tables, which are many images
+            continue
         needs = (point.dist.requires if point.dist else None) or []
         ours = point.value.startswith("intake_img.")
         if ours or not needs or any(re.match(r"intake[-_.]img\b", n, re.I) for n in needs):

@@ -1,0 +1,301 @@
+"""Where tables of images lie: Parquet files, read by pyarrow, and databases, asked by SQLAlchemy.
+
+Both answer the same questions: how many rows, which names, which rows, and the same of those that fit conditions.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
+from intake_img.errors import CatalogError, MissingExtraError
+from intake_img.storage.files import File
+from intake_img.storage.staging import replacing
+
+__all__ = ["Rows", "is_database", "opened", "written"]
+
+_DATABASE = re.compile(r"(?:sqlite|postgresql|mysql|mariadb|mssql|oracle|duckdb)(?:\+\w+)?://")
+_BATCH = 10_000
+
+
+class Rows(Protocol):
+    """Rows of a table, or those of them that were found."""
+
+    @property
+    def kinds(self) -> Mapping[str, type]: ...
+    def find(self, conditions: Sequence[Condition]) -> Rows: ...
+    def count(self) -> int: ...
+    def names(self) -> list[str]: ...
+    def row(self, name: str) -> dict[str, Any] | None: ...
+    def rows(self) -> Iterator[dict[str, Any]]: ...
+
+
+def is_database(file: File) -> bool:
+    """True for a URL of SQLAlchemy, and for the file of an SQLite database by its name."""
+    return bool(_DATABASE.match(file.path)) or file.name.lower().endswith((".sqlite", ".sqlite3", ".db"))
+
+
+def opened(file: File, table: str) -> Rows:
+    """Return the rows of a table."""
+    file.check()
+    if file.local and not os.path.exists(file.path):
+        raise FileNotFoundError(f"there is no table {file}")
+    return SqlRows.opened(file, table) if is_database(file) else ArrowRows.opened(file)
+
+
+def written(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], file: File, table: str,
+            overwrite: bool) -> None:  # fmt: skip
+    """Write a table; a file is replaced when it is complete."""
+    if is_database(file) and not file.local:
+        return _write_sql(rows, kinds, file.path, table, overwrite)
+    with replacing(file, overwrite=overwrite) as temporary:
+        if is_database(file):
+            _write_sql(rows, kinds, f"sqlite:///{temporary}", table, False)
+        else:
+            _write_parquet(rows, kinds, str(temporary))
+
+
+# Parquet
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.parquet
+    except ImportError as exc:
+        raise MissingExtraError("pyarrow", "parquet", "tables of images in Parquet") from exc
+    return pyarrow
+
+
+def _write_parquet(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], path: str) -> None:
+    pa = _pyarrow()
+    types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
+    with pa.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=[c for c in kinds if c in REPEATED]
+                                  ) as writer:  # fmt: skip
+        for batch in _batches(rows, 2 * _BATCH):
+            writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+def _batches(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    batch: list[Mapping[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class ArrowRows:
+    """Rows of a Parquet file; a column is read when it is first needed, and kept."""
+
+    def __init__(self, reader: Any, columns: dict[str, Any], chosen: Any = None) -> None:
+        self.reader, self.columns, self.chosen = reader, columns, chosen
+        types, schema = _pyarrow().types, reader.schema_arrow
+        kind = lambda t: int if types.is_integer(t) else float if types.is_floating(t) else str  # noqa: E731
+        self.kinds: Mapping[str, type] = {field.name: kind(field.type) for field in schema}
+
+    @classmethod
+    def opened(cls, file: File) -> ArrowRows:
+        pa = _pyarrow()
+        source = file.path
+        if not file.local:
+            fs, path = file.filesystem()
+            source = fs.open(path)
+        try:
+            reader = pa.parquet.ParquetFile(source, read_dictionary=list(REPEATED), memory_map=file.local)
+        except (pa.ArrowException, OSError) as exc:
+            raise CatalogError(f"{file} cannot be read as Parquet: {str(exc)[:200]}") from exc
+        found = cls(reader, {})
+        if missing := [c for c in ("name", "uri", "driver") if c not in found.kinds]:
+            raise CatalogError(f"{file} is no table of images: it has no column {missing[0]!r}")
+        return found
+
+    def column(self, name: str) -> Any:
+        """Return a column of the rows that are chosen."""
+        if name not in self.columns:
+            self.columns[name] = self.reader.read([name]).column(0).combine_chunks()
+        column = self.columns[name]
+        return column if self.chosen is None else column.take(self.chosen)
+
+    def find(self, conditions: Sequence[Condition]) -> ArrowRows:
+        pa = _pyarrow()
+        found = self
+        for one in sorted(conditions, key=_cost):
+            chosen = pa.compute.indices_nonzero(_mask(found.column(one.column), one))
+            if found.chosen is not None:
+                chosen = found.chosen.take(chosen)
+            found = ArrowRows(self.reader, self.columns, chosen)
+        return found
+
+    def count(self) -> int:
+        return int(self.reader.metadata.num_rows if self.chosen is None else len(self.chosen))
+
+    def names(self) -> list[str]:
+        return self.column("name").to_pylist()
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        pa = _pyarrow()
+        at = pa.compute.index(self.column("name"), name).as_py()
+        if at < 0:
+            return None
+        return self._one(at if self.chosen is None else self.chosen[at].as_py())
+
+    def _one(self, number: int) -> dict[str, Any]:
+        """Return a row by its number; of the file, only the group of rows that holds it is read, and kept."""
+        group = 0
+        while number >= (size := self.reader.metadata.row_group(group).num_rows):
+            number, group = number - size, group + 1
+        key = "\0group"
+        if self.columns.get(key, (None,))[0] != group:
+            self.columns[key] = group, self.reader.read_row_group(group)
+        return self.columns[key][1].slice(number, 1).to_pylist()[0]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for batch in self._table(self.chosen).to_batches(_BATCH):
+            yield from batch.to_pylist()
+
+    def _table(self, numbers: Any) -> Any:
+        """Return rows by number; the columns are read one by one, so that few rows of a wide table stay small."""
+        pa = _pyarrow()
+        whole = ArrowRows(self.reader, self.columns)
+        columns = {n: whole.column(n) if numbers is None else whole.column(n).take(numbers) for n in self.kinds}
+        return pa.table(columns)
+
+
+def _cost(one: Condition) -> int:
+    return 2 * (one.column == "text") + (one.column not in REPEATED and COLUMNS.get(one.column) is str)
+
+
+def _mask(column: Any, one: Condition) -> Any:
+    pa = _pyarrow()
+    if pa.types.is_dictionary(column.type):  # of few different values: each is looked at once
+        mask = _mask(column.dictionary, one).take(column.indices)
+    elif one.operator == "has":
+        mask = pa.compute.is_valid(column)
+        for word in one.value:
+            mask = pa.compute.and_(mask, pa.compute.match_substring(column, word))
+    elif one.operator == "in":
+        mask = pa.compute.is_in(column, pa.array(one.value, column.type))
+    else:
+        compare = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal", "==": "equal",
+                   "!=": "not_equal"}[one.operator]  # fmt: skip
+        mask = pa.compute.call_function(compare, [column, pa.scalar(one.value, column.type)])
+    return pa.compute.fill_null(mask, False)
+
+
+# databases
+
+
+def _sqlalchemy() -> Any:
+    try:
+        import sqlalchemy
+    except ImportError as exc:
+        raise MissingExtraError("sqlalchemy", "sql", "tables of images in databases") from exc
+    return sqlalchemy
+
+
+def _write_sql(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], url: str, name: str,
+               overwrite: bool) -> None:  # fmt: skip
+    sa = _sqlalchemy()
+    types = {str: sa.Text, float: sa.Float(53), int: sa.BigInteger}
+    engine = sa.create_engine(url)
+    try:
+        if sa.inspect(engine).has_table(name) and not overwrite:
+            raise FileExistsError(f"{url} has a table {name!r}: choose another name, or pass overwrite=True")
+        columns = [sa.Column(c, types[k], primary_key=c == "name") for c, k in kinds.items()]
+        table = sa.Table(name, sa.MetaData(), *columns)
+        with engine.begin() as connection:
+            table.drop(connection, checkfirst=True)
+            table.create(connection)
+            for batch in _batches(rows, _BATCH):
+                connection.execute(sa.insert(table), [dict(row) for row in batch])
+    finally:
+        engine.dispose()
+
+
+class SqlRows:
+    """Rows of a table of a database, which does the searching."""
+
+    def __init__(self, url: str, name: str, table: Any, conditions: tuple[Condition, ...] = ()) -> None:
+        self.url, self.name, self.table, self.conditions = url, name, table, conditions
+        self.kinds: Mapping[str, type] = {c.name: _kind(c) for c in table.columns}
+
+    @classmethod
+    def opened(cls, file: File, name: str) -> SqlRows:
+        sa = _sqlalchemy()
+        url = f"sqlite:///file:{_quoted(file.path)}?mode=ro&uri=true" if file.local else file.path
+        engine = sa.create_engine(url)
+        try:
+            table = sa.Table(name, sa.MetaData(), autoload_with=engine)
+        except sa.exc.NoSuchTableError:
+            raise CatalogError(f"{file} has no table {name!r}; give its name as table=") from None
+        except sa.exc.SQLAlchemyError as exc:
+            raise CatalogError(f"{file} cannot be read as a database: {str(exc)[:200]}") from exc
+        finally:
+            engine.dispose()
+        if missing := [c for c in ("name", "uri", "driver") if c not in table.columns]:
+            raise CatalogError(f"{file}: {name!r} is no table of images: it has no column {missing[0]!r}")
+        return cls(url, name, table)
+
+    @cached_property
+    def _where(self) -> list[Any]:
+        return [term for one in self.conditions for term in _terms(self.table.columns[one.column], one)]
+
+    def _ask(self, statement: Any) -> list[Any]:
+        engine = _sqlalchemy().create_engine(self.url)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(statement.where(*self._where)))
+        finally:
+            engine.dispose()
+
+    def find(self, conditions: Sequence[Condition]) -> SqlRows:
+        return SqlRows(self.url, self.name, self.table, (*self.conditions, *conditions))
+
+    def count(self) -> int:
+        sa = _sqlalchemy()
+        return int(self._ask(sa.select(sa.func.count()).select_from(self.table))[0][0])
+
+    def names(self) -> list[str]:
+        return [row[0] for row in self._ask(_sqlalchemy().select(self.table.columns["name"]))]
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        sa = _sqlalchemy()
+        found = self._ask(sa.select(self.table).where(self.table.columns["name"] == name).limit(1))
+        return dict(found[0]._mapping) if found else None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        return (dict(row._mapping) for row in self._ask(_sqlalchemy().select(self.table)))
+
+
+def _quoted(path: str) -> str:
+    from urllib.parse import quote
+
+    return quote(path)
+
+
+def _kind(column: Any) -> type:
+    try:
+        return column.type.python_type if column.type.python_type in (int, float) else str
+    except NotImplementedError:
+        return str
+
+
+def _terms(column: Any, one: Condition) -> list[Any]:
+    if one.operator == "has":
+        return [column.contains(word, autoescape=True) for word in one.value]
+    if one.operator == "in":
+        return [column.in_(one.value)]
+    compare: Mapping[str, Callable[[Any], Any]] = {
+        "<": column.__lt__, "<=": column.__le__, ">": column.__gt__, ">=": column.__ge__, "==": column.__eq__,
+        "!=": column.__ne__,
+    }  # fmt: skip
+    return [compare[one.operator](one.value)]

@@ -1,0 +1,191 @@
+"""The columns of a table of images, and what a search says of them: one row an image, one condition a column."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from intake_img.catalog.spelling import SCANNED
+from intake_img.catalog.template import fill
+from intake_img.errors import CatalogError
+from intake_img.model.units import LENGTH, TIME, convert
+
+__all__ = ["COLUMNS", "JSON", "REPEATED", "Condition", "condition", "row_of", "spec_of"]
+
+JSON = ("options", "shape", "channels", "units")
+"""Columns that hold JSON."""
+_SPACINGS = tuple(f"spacing_{a}" for a in "tzyx")
+COLUMNS: Mapping[str, type] = {
+    **dict.fromkeys(("name", "uri", "driver", "scene", "options", "description", "axes", "shape", "dtype"), str),
+    **dict.fromkeys(_SPACINGS, float), "units": str, "channels": str, "size": int, "modified": str, "checksum": str,
+    "plate": str, "well": str, "field": str, "text": str,
+}  # fmt: skip
+"""The columns that every table has, beside free ones. Spacings are in µm and s; ``text`` is for searching by words."""
+REPEATED = ("driver", "scene", "options", "axes", "shape", "dtype", "units", "channels", "plate", "well", "field")
+"""Columns of few different values."""
+_HERE = "{{ CATALOG_DIR }}/"
+_WELL = re.compile(r"(?<![A-Za-z0-9])([A-P]\d{1,2})(?![A-Za-z0-9])")
+_FIELD = re.compile(r"(?<![A-Za-z])(?:fld|field|f|site|s)[ _\-]?(\d+)", re.I)
+_PLATE = re.compile(r"(?:^|[/_\-. ])plate[ _\-]*([A-Za-z0-9]+)", re.I)
+_COMPARED = re.compile(r"\s*(<=|>=|!=|==|<|>)\s*(.*)")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a search wants of a column.
+
+    Parameters
+    ----------
+    column : str
+    operator : str
+        ``<``, ``<=``, ``>``, ``>=``, ``==``, ``!=``, ``in``, or ``has``: all texts are contained.
+    value : object
+    """
+
+    column: str
+    operator: str
+    value: Any
+
+
+def condition(column: str, value: Any, kinds: Mapping[str, type]) -> Condition:
+    """Return the condition that a keyword of a search means.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such column, or its values cannot be compared with the value.
+    """
+    if column not in kinds:
+        raise CatalogError(f"the table has no column {column!r}; it has {', '.join(kinds)}")
+    if column == "text":
+        return Condition(column, "has", tuple(str(value).casefold().split()))
+    if column == "channels":
+        names = [value] if isinstance(value, str) else list(value)
+        return Condition(column, "has", tuple(json.dumps(str(n), ensure_ascii=False) for n in names))
+    if isinstance(value, (list, tuple, set)) and column not in JSON:
+        return Condition(column, "in", tuple(_typed(column, v, kinds[column]) for v in value))
+    compared = _COMPARED.fullmatch(value) if isinstance(value, str) and column not in JSON else None
+    operator, operand = (compared[1], compared[2]) if compared else ("==", value)
+    return Condition(column, operator, _typed(column, operand, kinds[column]))
+
+
+def _typed(column: str, value: Any, kind: type) -> Any:
+    if column in JSON and not isinstance(value, str):
+        return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise CatalogError(
+            f"{column}={value!r}: expected a {'number' if kind is not str else 'text'}, or a comparison such as '<0.5'"
+        ) from None
+
+
+def row_of(name: str, entry: Mapping[str, Any], folder: str, free: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of an entry as a YAML catalog has it.
+
+    Parameters
+    ----------
+    name : str
+    entry : mapping
+        With ``driver``, ``args`` and ``metadata``.
+    folder : str
+        The folder of the table, to find the file and what is known of it.
+    free : mapping of str to str, int or float
+        Further columns.
+    """
+    arguments = dict(entry["args"])
+    uri = _plain_uri(arguments.pop("uri"))
+    scene = arguments.pop("scene", None)
+    metadata = dict(entry.get("metadata") or {})
+    facts = metadata.pop(SCANNED, None) or {}
+    options = {**arguments, **({"metadata": metadata} if metadata else {})}
+    row = dict.fromkeys(COLUMNS) | {
+        "name": name, "uri": uri, "driver": entry["driver"], "scene": None if scene is None else json.dumps(scene),
+        "options": _json(options), "description": entry.get("description"), "axes": facts.get("axes"),
+        "shape": _json(facts.get("shape")), "dtype": facts.get("dtype"), "units": _json(facts.get("units")),
+        "channels": _json(facts.get("channels")), **_spacings(facts), **_of_file(os.path.join(folder, uri)),
+        **_of_name(uri), **free,
+    }  # fmt: skip
+    said = [name, uri, row["description"], row["channels"], *(v for v in free.values() if isinstance(v, str))]
+    row["text"] = "\n".join(str(s) for s in said if s).casefold()
+    if isinstance(row["axes"], list):
+        row["axes"] = "".join(row["axes"])
+    return row
+
+
+def _json(value: Any) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if value else None
+
+
+def _plain_uri(uri: Any) -> str:
+    if isinstance(uri, list):
+        return json.dumps([_plain_uri(u) for u in uri], ensure_ascii=False)
+    return fill(uri.removeprefix(_HERE), {"CATALOG_DIR": ""})
+
+
+def _spacings(facts: Mapping[str, Any]) -> dict[str, float]:
+    units = facts.get("units") or {}
+    found = {}
+    for axis, spacing in (facts.get("spacing") or {}).items():
+        unit = units.get(axis, "")
+        base = "s" if axis == "t" else "µm"
+        known = TIME if axis == "t" else LENGTH
+        if f"spacing_{axis}" in COLUMNS:
+            found[f"spacing_{axis}"] = convert(spacing, unit, base) if unit in known else float(spacing)
+    return found
+
+
+def _of_file(path: str) -> dict[str, Any]:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # a URL, a pattern
+        return {}
+    changed = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(timespec="microseconds")
+    return {"size": None if os.path.isdir(path) else found.st_size, "modified": changed}
+
+
+def _of_name(uri: str) -> dict[str, str]:
+    found = {"plate": _PLATE.search(uri), "well": _WELL.search(uri), "field": _FIELD.search(uri.rsplit("/", 1)[-1])}
+    return {column: match[1] for column, match in found.items() if match}
+
+
+def spec_of(row: Mapping[str, Any], escape: Any) -> dict[str, Any]:
+    """Return a row as an entry of a YAML catalog, so that the checks of those are its checks.
+
+    Parameters
+    ----------
+    row : mapping
+    escape : callable
+        Quotes what a template would misunderstand.
+
+    Raises
+    ------
+    CatalogError
+        If a cell does not hold what its column is for.
+    """
+    try:
+        many = row["driver"] == "imagelist"
+        uris = [_placed(u, escape) for u in (json.loads(row["uri"]) if many else [row["uri"]])]
+        options = json.loads(row.get("options") or "{}")
+        scene = {} if row.get("scene") in (None, "") else {"scene": json.loads(row["scene"])}
+        metadata = options.pop("metadata", {})
+    except (ValueError, TypeError, AttributeError, KeyError) as exc:
+        raise CatalogError(f"the row {str(row.get('name'))[:80]!r} cannot be understood: {str(exc)[:200]}") from None
+    arguments = escape({"uri": "", **scene, **options}) | {"uri": uris if many else uris[0]}
+    return {"driver": row["driver"], "description": row.get("description") or "", "args": arguments,
+            "metadata": {**metadata, "columns": _free(row)}}  # fmt: skip
+
+
+def _placed(uri: str, escape: Any) -> str:
+    inside = not re.match(r"[/\\~]|[A-Za-z][\w+.\-]*::?", uri)
+    return (_HERE if inside else "") + escape(uri)
+
+
+def _free(row: Mapping[str, Any]) -> dict[str, Any]:
+    known: Iterable[str] = ("name", "uri", "driver", "scene", "options", "description", "text")
+    return {k: v for k, v in row.items() if k not in known and v is not None and v == v}

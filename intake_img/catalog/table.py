@@ -1,0 +1,344 @@
+"""Tables of images: one row an image, for more of them than YAML is made for. An Intake source, driver ``image_table``.
+
+A row is checked as an entry of a YAML catalog is, and when it is opened: its paths lead nowhere but into the jail.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from intake.source.base import DataSource
+
+from intake_img.catalog.backends import Rows, opened, written
+from intake_img.catalog.columns import COLUMNS, condition, row_of, spec_of
+from intake_img.catalog.jail import jail_of
+from intake_img.errors import CatalogError
+from intake_img.formats.arguments import jinja_escaped
+from intake_img.storage.files import File
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from intake_img.catalog.entries import Entry
+
+__all__ = ["ImageTable", "open_table", "write_table"]
+
+
+class ImageTable(DataSource):
+    """Images by the rows of a table: a mapping of names to sources that can be searched by columns.
+
+    Parameters
+    ----------
+    uri : str or os.PathLike
+        A Parquet file, an SQLite file, or a URL of SQLAlchemy (``postgresql://...``).
+    table : str
+        Name of the table in a database.
+    metadata : mapping, optional
+        Free metadata of the catalog entry.
+    storage_options : mapping, optional
+        Options of the fsspec file system.
+    """
+
+    name: ClassVar[str] = "image_table"
+    format_name: ClassVar[str] = "table of images"
+    container = "dataframe"
+    version = "1"
+
+    def __init__(self, uri: Any, *, table: str = "images", metadata: Mapping[str, Any] | None = None,
+                 storage_options: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+        super().__init__(storage_options=dict(storage_options or {}), metadata=copy.deepcopy(dict(metadata or {})))
+        self.file = File.parse(uri, storage_options)
+        self.uri, self.table = self.file.path, table
+        home = [self.file.parent.path] if self.file.local or not self.file.path.startswith("sqlite") else []
+        self.jail = self.file.jail or jail_of(home, (), storage_options)
+        self._found: Rows | None = None
+        self._searched = False
+
+    @property
+    def images(self) -> Rows:
+        """The rows."""
+        if self._found is None:
+            self._found = opened(self.file, self.table)
+        return self._found
+
+    # a mapping
+
+    def __len__(self) -> int:
+        return self.images.count()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.images.names())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.images.row(name) is not None
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the source of an image."""
+        return self.entry(name)()
+
+    def keys(self) -> list[str]:
+        """Return the names."""
+        return self.images.names()
+
+    def entry(self, name: str) -> Entry:
+        """Return the row of an image as an entry of a catalog.
+
+        Raises
+        ------
+        KeyError
+            If there is no such name.
+        CatalogError
+            If the row is refused; the message says why.
+        """
+        row = self.images.row(name)
+        if row is None:
+            close = difflib.get_close_matches(str(name), self.images.names()[:100_000], 3)
+            raise KeyError(
+                f"the table {self.file} has no image {name!r}" + (f"; did you mean {close}?" if close else "")
+            )
+        return self._checked(row)
+
+    def _checked(self, row: Mapping[str, Any]) -> Entry:
+        from intake_img.catalog.document import Document
+        from intake_img.catalog.schema import Reader  # whose catalogs have tables in them
+
+        name = str(row["name"])
+        data = {"sources": {name: spec_of(row, jinja_escaped)}}
+        reader = Reader(Document(data, ""), self.file, self.jail, (self.file.identity,))
+        if reader.problems:
+            raise CatalogError("; ".join(str(p) for p in reader.problems[:5]))
+        if reader.entries[name].driver not in _single_images():
+            raise CatalogError(f"{self.file}: {name!r} is not an image but a {reader.entries[name].driver!r}")
+        return reader.entries[name]
+
+    # searching
+
+    def search(self, **columns: Any) -> ImageTable:
+        """Return the images that fit all conditions.
+
+        Parameters
+        ----------
+        **columns
+            A value; a list of values; or a comparison as text, such as ``spacing_x="<0.5"`` or ``modified=">2024-05"``.
+            ``channels`` asks for the names of channels that an image has, among others; ``text`` for words anywhere in
+            names, descriptions and free columns, in any case. Spacings are in µm and s.
+
+        Returns
+        -------
+        ImageTable
+
+        Raises
+        ------
+        CatalogError
+            If there is no such column, or a value does not go with it.
+        """
+        return self._view(self.images.find([condition(c, v, self.images.kinds) for c, v in columns.items()]))
+
+    def sel(self, **columns: Any) -> ImageTable:
+        """Return the images with exactly these values, or one of a list of values, in the columns.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        conditions = [condition(c, v if isinstance(v, (list, tuple)) else [v], self.images.kinds) for c, v in
+                      columns.items()]  # fmt: skip
+        found = self._view(self.images.find(conditions))
+        if not len(found):
+            raise KeyError(f"no image of {self.file} has {', '.join(f'{c}={v!r}' for c, v in columns.items())}")
+        return found
+
+    def _view(self, rows: Rows) -> ImageTable:
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, _found=rows, _searched=True)
+        return view
+
+    # as something else
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the table as a `pandas.DataFrame`, one row an image."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.images.rows()), columns=list(self.images.kinds))
+
+    def read(self) -> pd.DataFrame:
+        """Return `to_dataframe`."""
+        return self.to_dataframe()
+
+    def to_dataset(self, along: str) -> xr.Dataset:
+        """Return all images as one lazy Dataset, in the order of the rows.
+
+        Parameters
+        ----------
+        along : str
+            An axis that the images have, or a column: then they are stacked along the axis ``i``, whose coordinate
+            has the values of the column.
+
+        Raises
+        ------
+        CatalogError
+            If there is no image, or their shapes, axes or types differ.
+        """
+        import xarray as xr
+
+        rows = list(self.images.rows())
+        if not rows:
+            raise CatalogError(f"no image of {self.file} is left to be put together: search for less")
+        images = [self._checked(row)().to_dask() for row in rows]
+        column = along in self.images.kinds
+        axis = "i" if column else along
+        missing = [r["name"] for r, ds in zip(rows, images, strict=True) if not column and axis not in ds.dims]
+        if missing:
+            raise CatalogError(f"along={along!r}: {missing[0]!r} has no such axis, and the table no such column")
+        try:
+            ds = xr.concat(
+                images, axis, join="exact", coords="minimal", compat="override", combine_attrs="drop_conflicts"
+            )
+        except ValueError as exc:
+            raise CatalogError(f"the images do not go together along {along!r}: {str(exc)[:300]}") from exc
+        if len({str(v.dtype) for one in images for v in one.data_vars.values()}) > len(images[0].data_vars):
+            raise CatalogError("the images have different dtypes: search for those of one, as dtype='uint16'")
+        return ds.assign_coords({axis: [row[along] for row in rows]}) if column else ds
+
+    def to_datatree(self, by: Iterable[str] = ("plate", "well")) -> xr.DataTree:
+        """Return all images as a lazy `xarray.DataTree`: a group for each value of the columns, in it the images.
+
+        Parameters
+        ----------
+        by : sequence of str
+            Columns; where an image has no value in one, that level is left out.
+        """
+        import xarray as xr
+
+        levels = [by] if isinstance(by, str) else list(by)
+        nodes = {}
+        for row in self.images.rows():
+            groups = [str(row[c]).replace("/", "_") for c in levels if row.get(c) not in (None, "")]
+            nodes["/".join([*groups, row["name"].replace("/", "_")])] = self._checked(row)().to_dask()
+        return xr.DataTree.from_dict(nodes)
+
+    # Intake
+
+    def discover(self) -> dict[str, Any]:
+        """Return the number of rows and columns."""
+        shape = (len(self), len(self.images.kinds))
+        return {"dtype": None, "shape": shape, "npartitions": 1, "metadata": self.metadata}
+
+    def close(self) -> None:
+        """Forget what was read."""
+        self._found = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        found = {"_names": self.images.names()} if self._searched else {}  # open files do not travel
+        return {**self.__dict__, "_found": None, **found}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = state.pop("_names", None)
+        self.__dict__.update(state)
+        if names is not None:
+            self._found = self.search(name=names).images
+
+    def __repr__(self) -> str:
+        names = self.images.names() if len(self) <= 10 else []
+        listed = f": {', '.join(names)}" if names else ""
+        return f"<table of {len(self)} images in {self.uri}{listed}>"
+
+    def _ipython_display_(self) -> None:
+        print(repr(self))
+
+
+def _single_images() -> Any:
+    from intake_img.catalog.entries import image_drivers
+
+    return [name for name in image_drivers() if name != ImageTable.name]
+
+
+def open_table(path: Any, *, table: str = "images", roots: Iterable[Any] = (), schemes: Iterable[str] = (),
+               storage_options: Mapping[str, Any] | None = None) -> ImageTable:  # fmt: skip
+    """Open a table of images, which is not trusted: as `open_catalog` does.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A Parquet file, an SQLite file, or a URL of SQLAlchemy.
+    table : str
+        Name of the table in a database.
+    roots : sequence of str
+        Folders and beginnings of URLs in which images may lie, beside the folder of the table.
+    schemes : sequence of str
+        Schemes of URLs that the rows may name.
+    storage_options : mapping, optional
+        Options of the fsspec file systems.
+    """
+    file = File.parse(path, storage_options)
+    home = [file.parent.path] if file.local else [file.path]
+    jail = jail_of([*home, *([roots] if isinstance(roots, str) else roots)], schemes, storage_options)
+    return ImageTable(File(file.path, file.storage_options, jail), table=table)
+
+
+def write_table(sources: Any, path: Any, *, overwrite: bool = False, table: str = "images", checksum: bool = False,
+                columns: Mapping[str, Mapping[str, Any]] | None = None) -> ImageTable:  # fmt: skip
+    """Write a table of images.
+
+    Parameters
+    ----------
+    sources : Scan, mapping of str to ImageSource or dict, or sequence of ImageSource
+        As for `write_catalog`.
+    path : str or os.PathLike
+        ``.parquet`` (needs the extra ``parquet``), ``.sqlite`` or a URL of SQLAlchemy (the extra ``sql``). Local images
+        are named relative to its folder.
+    overwrite : bool
+        Replace an existing table.
+    table : str
+        Name of the table in a database.
+    columns : mapping of str to mapping, optional
+        Free columns: for each its values by the names of the images.
+    checksum : bool
+        Read each file and keep the SHA-256 of its bytes.
+
+    Returns
+    -------
+    ImageTable
+
+    Raises
+    ------
+    FileExistsError
+        If the table exists and `overwrite` is not given.
+    """
+    from intake_img.catalog.write import entries_of
+
+    file = File.parse(path)
+    entries = entries_of(sources, file.parent)
+    free = dict(columns or {})
+    if clash := [c for c in free if c in COLUMNS and c not in ("plate", "well", "field")]:
+        raise ValueError(f"columns: {clash[0]!r} is a column of every table: choose another name")
+    folder = file.parent.path if file.local else ""
+    rows = (
+        _summed(row_of(name, entry, folder, {c: v.get(name) for c, v in free.items()}), folder, checksum)
+        for name, entry in entries.items()
+    )
+    kinds = {**COLUMNS, **{c: _kind_of(v.values()) for c, v in free.items()}}
+    written(rows, kinds, file, table, overwrite)
+    return ImageTable(path, table=table)
+
+
+def _summed(row: dict[str, Any], folder: str, wanted: bool) -> dict[str, Any]:
+    if wanted and row["size"] is not None:
+        import hashlib
+        import os
+
+        with open(os.path.join(folder, row["uri"]), "rb") as stream:
+            row["checksum"] = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+    return row
+
+
+def _kind_of(values: Iterable[Any]) -> type:
+    kinds = {type(v) for v in values if v is not None}
+    if kinds <= {int, bool}:
+        return int
+    return float if kinds <= {int, float, bool} else str

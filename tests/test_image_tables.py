@@ -1,0 +1,178 @@
+"""Laws of tables of images: they hold what a catalog holds, find what pandas finds, open no more than a catalog."""
+
+import pickle
+import re
+import time
+
+import intake
+import numpy as np
+import pytest
+
+from intake_img import open_catalog, open_table, scan, write_catalog, write_table
+from intake_img.catalog import ImageTable, validate
+from intake_img.errors import CatalogError
+
+
+@pytest.fixture
+def plate(tmp_path):
+    import tifffile
+
+    for k, well in enumerate(["A01", "A02", "B01", "B02"]):
+        folder = tmp_path / "plate_7" / well
+        folder.mkdir(parents=True)
+        data = np.full((2, 6, 5), k, "uint16")
+        tifffile.imwrite(folder / f"{well}_x.ome.tif", data, metadata={
+            "axes": "CYX", "Channel": {"Name": ["DAPI" if k % 2 else "GFP", "RFP"]}, "PhysicalSizeX": 0.1 + k % 2 / 5,
+            "PhysicalSizeY": 0.5})  # fmt: skip
+    np.save(tmp_path / "loose.npy", np.zeros((4, 5), "uint8"))
+    return tmp_path
+
+
+@pytest.fixture(params=["images.parquet", "images.sqlite", "sqlite"])
+def table(plate, request):
+    path = f"sqlite:///{plate}/url.sqlite3" if request.param == "sqlite" else plate / request.param
+    found = scan(plate)
+    write_table(found, path, columns={"drug": dict.fromkeys(found, "Taxol mitosis"), "dose": {n: k for k, n in
+                enumerate(found)}})  # fmt: skip
+    return open_table(path, roots=[plate])
+
+
+def test_a_table_holds_what_a_scan_found(table, plate):
+    if not str(table.uri).startswith("sqlite"):  # relative paths have a folder
+        found = scan(plate)
+        assert sorted(table) == sorted(found)
+        for name in found:
+            assert table[name].to_dask().identical(found[name].to_dask()) or np.array_equal(
+                table[name].read()["image"], found[name].read()["image"])  # fmt: skip
+    assert len(table) == 5
+    assert "loose" in table
+    assert "nothing" not in table
+    with pytest.raises(KeyError, match="did you mean"):
+        table["loos"]
+
+
+def test_a_search_finds_what_pandas_finds(table):
+    df = table.to_dataframe()
+    assert set(df.well.dropna()) == {"A01", "A02", "B01", "B02"}
+    assert set(df.plate.dropna()) == {"7"}
+    for found, mask in (
+        (table.search(channels="DAPI"), df.channels.fillna("").str.contains('"DAPI"')),
+        (table.search(channels="DAP"), df.name == ""),
+        (table.search(channels=["DAPI", "RFP"], spacing_x="<0.5"),
+         df.channels.fillna("").str.contains("DAPI") & (df.spacing_x < 0.5)),
+        (table.search(spacing_x=">=0.3", text="MITOSIS a0"),
+         (df.spacing_x >= 0.3) & df.text.str.contains("mitosis") & df.text.str.contains("a0")),
+        (table.search(well=["A01", "B02"]), df.well.isin(["A01", "B02"])),
+        (table.search(well="!=A01"), df.well.notna() & (df.well != "A01")),
+        (table.search(dose=">2").search(dose="<4"), df.dose == 3),
+        (table.search(dtype="uint8"), df.dtype == "uint8"),
+        (table.search(shape=[2, 6, 5]), df["shape"] == "[2, 6, 5]"),
+        (table.sel(well="A01"), df.well == "A01"),
+    ):  # fmt: skip
+        assert sorted(found) == sorted(df.name[mask])
+        assert sorted(pickle.loads(pickle.dumps(found))) == sorted(found)
+    for wrong, words in (({"well2": 1}, "no column 'well2'"), ({"spacing_x": "small"}, "a number")):
+        with pytest.raises(CatalogError, match=words):
+            table.search(**wrong)
+    with pytest.raises(KeyError, match="no image"):
+        table.sel(well="H12")
+
+
+def test_images_go_together(plate):
+    table = write_table(scan(plate), plate / "t.parquet")
+    ds = table.search(plate="7", channels="DAPI").to_dataset(along="well")
+    assert ds.image.dims[0] == "i"
+    for well in ds.i.values:
+        (name,) = table.sel(well=str(well))
+        assert np.array_equal(ds.image.sel(i=well).values, table[name].read()["image"])
+    assert ds.sizes == {"i": 2, "c": 2, "y": 6, "x": 5}
+    assert table.search(channels="DAPI").to_dataset(along="c").sizes["c"] == 4
+    tree = table.to_datatree()
+    assert "/7/A01" in tree.groups
+    with pytest.raises(CatalogError):
+        table.to_dataset(along="well")
+
+
+def test_a_table_in_catalogs(plate):
+    write_table(scan(plate), plate / "t.parquet")
+    entry = {"driver": "image_table", "args": {"uri": "{{ CATALOG_DIR }}/t.parquet"}}
+    write_catalog({"images": entry}, plate / "c.yml")
+    write_catalog({"lab": {"driver": "yaml_file_cat", "args": {"path": "{{ CATALOG_DIR }}/c.yml"}}}, plate / "top.yml")
+    assert validate(plate / "top.yml", open_images=True) == []
+    for cat in (open_catalog(plate / "top.yml").lab, intake.open_catalog(str(plate / "c.yml"))):
+        images = cat.images
+        assert len(images.search(channels="DAPI")) == 2
+        assert images["loose"].to_dask().sizes == {"y": 4, "x": 5}
+        assert len(images.read()) == 5
+
+
+@pytest.mark.parametrize("change", [
+    {"uri": "/etc/hostname", "driver": "binary"}, {"uri": "../x.npy"}, {"uri": "http://example.org/a.npy"},
+    {"driver": "yaml_file_cat"}, {"driver": "os.system"}, {"options": '{"storage_options": {"key": 1}}'},
+    {"options": "{"}, {"options": '{"nothing": 1}'}, {"driver": "image_table", "uri": "t.parquet"},
+    {"uri": "{{ CATALOG_DIR }}/../x.npy"}, {"uri": "simplecache::http://example.org/a.npy"}, {"uri": "~/x.npy"},
+])  # fmt: skip
+def test_rows_of_strangers(plate, change):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_table(scan(plate), plate / "t.parquet")
+    rows = pq.read_table(plate / "t.parquet").to_pylist()
+    rows[0] |= {"name": "evil", **change}
+    pq.write_table(pa.Table.from_pylist(rows), plate / "t.parquet")
+    table = open_table(plate / "t.parquet")
+    with pytest.raises((CatalogError, FileNotFoundError)):
+        table["evil"].read()
+    assert table["loose" if "loose" in table else rows[1]["name"]].read() is not None
+
+
+def test_what_is_no_table(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1nothing")
+    (tmp_path / "a.sqlite").write_bytes(b"nothing at all, but long enough to be looked at")
+    for path in ("a.parquet", "a.sqlite"):
+        with pytest.raises(CatalogError, match="cannot be read"):
+            len(ImageTable(tmp_path / path))
+    with pytest.raises(FileNotFoundError, match=re.escape("b.parquet")):
+        len(ImageTable(tmp_path / "b.parquet"))
+    write_table({}, tmp_path / "b.parquet")
+    with pytest.raises(FileExistsError):
+        write_table({}, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="every table"):
+        write_table({}, tmp_path / "c.parquet", columns={"uri": {}})
+
+
+def test_a_table_by_the_command(plate, capsys):
+    from intake_img.doors.cli import main
+
+    for ending in ("parquet", "sqlite"):
+        target = plate / f"of_command.{ending}"
+        assert main(["scan", str(plate), "-o", str(target), "--overwrite"]) == 0
+        assert len(open_catalog(plate / "of_command.yml").images) == 5
+        assert main(["scan", str(plate), "-o", str(target)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_many_rows_are_quick(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n = 200_000
+    rows = write_table({"a": {"driver": "npy", "args": {"uri": "a.npy"}}}, tmp_path / "one.parquet")
+    numbers = np.arange(n)
+    names = [f"image_{k}" for k in range(n)]
+    types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+    (row,) = rows.images.rows()
+    columns = {c: pa.array([row[c]] * n, types[k]) for c, k in rows.images.kinds.items()}
+    columns |= {"name": pa.array(names), "text": pa.array([f"{m}\n{'mitosis' if k % 7 == 0 else 'rest'}" for k, m in
+                enumerate(names)]), "spacing_x": pa.array(numbers % 10 / 10), "channels": pa.array(['["DAPI"]',
+                '["GFP"]'] * (n // 2)).dictionary_encode()}  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "many.parquet")
+    table = ImageTable(tmp_path / "many.parquet")
+    start = time.process_time()
+    assert len(table) == n
+    assert time.process_time() - start < 0.5
+    expected = sum(1 for k in range(n) if k % 7 == 0 and k % 10 / 10 < 0.5 and k % 2 == 0)
+    assert len(table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")) == expected
+    start = time.process_time()
+    table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")
+    assert time.process_time() - start < 0.2
