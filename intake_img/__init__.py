@@ -26,14 +26,14 @@ __all__ = [
     "imload",
     "imsave",
     "open_catalog",
-    "open_table",
     "patches",
     "scan",
     "write_catalog",
-    "write_table",
 ]
-_LATER = dict.fromkeys(("open_catalog", "open_table", "scan", "write_catalog", "write_table"), "intake_img.catalog")
+_LATER = dict.fromkeys(("open_catalog", "scan", "write_catalog"), "intake_img.catalog")
 _LATER |= dict.fromkeys(("CziStack", "FileStack", "MemoryStack", "ZarrStack"), "intake_img.accessor.stacks.sources")
+_BESIDE = {"open_table": "intake_img.catalog", "write_table": "intake_img.catalog",
+           "virtualize": "intake_img.doors.references"}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
@@ -42,6 +42,8 @@ def __getattr__(name: str) -> object:
 
         if name in create.__all__:
             return getattr(create, name)
+    if name in _BESIDE:
+        return getattr(importlib.import_module(_BESIDE[name]), name)
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = getattr(importlib.import_module(_LATER[name]), name)  # imported when it is first used
