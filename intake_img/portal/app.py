@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from intake_img.portal import api, data
+from intake_img.portal import api, data, downloads, render, web
 from intake_img.portal.guard import Guard
 from intake_img.portal.library import Library
 from intake_img.portal.metrics import log
@@ -56,10 +56,19 @@ def _routes() -> list[Route]:
         "/api/facets": api.facets,
         "/api/openapi.json": api.openapi,
         "/api/entries/{id:path}": api.entry,
+        "/": web.list_page,
+        "/e/{id:path}": web.entry_page,
+        "/thumb/{path:path}": render.thumbnail,
+        "/tile/{path:path}": render.tile,
+        "/download/{path:path}": downloads.download,
+        "/static/{path:path}": web.static,
+        "/favicon.ico": web.favicon,
         "/health": api.health,
         "/metrics": api.metrics,
     }
-    return [Route(path, function, methods=["GET"]) for path, function in table.items()]
+    pages = [Route(path, function, methods=["GET"]) for path, function in table.items()]
+    forms = [Route("/login", web.login, methods=["GET", "POST"]), Route("/logout", web.logout, methods=["POST"])]
+    return [*pages, *forms]
 
 
 async def _nothing(request: Request, exc: Exception) -> Response:

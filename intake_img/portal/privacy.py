@@ -26,6 +26,7 @@ _XML = re.compile(
     r"Institution|Patient\w*)\b[^>]*?)(?:/>|>.*?</[^>]+>)",
     re.I | re.S,
 )
+_LINE = re.compile(r"""(?P<key>[\w .-]{1,60}?)\s*[=:]\s*(?:"[^"]*"|'[^']*'|[^\r\n,;<>]*)""")
 _LONGEST = 20_000
 
 
@@ -55,6 +56,7 @@ def _public_text(text: str) -> str:
     text = text[:_LONGEST]
     if "<" in text:
         text = _XML.sub("", text)
+    text = _LINE.sub(lambda m: "" if _PRIVATE.search(_words(m["key"].strip())) else m[0], text)
     return _MAIL.sub("…", _PLACE.sub("…", text))
 
 

@@ -1,0 +1,175 @@
+"""Pictures rendered on the server: thumbnails, and tiles for browsers and pages that cannot draw pixels themselves."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intake_img.errors import TooLargeError
+from intake_img.portal.blocks import price
+from intake_img.portal.holdings import Opened
+from intake_img.portal.replies import body, etag, problem
+from intake_img.portal.site import Site
+from intake_img.portal.store import ImageStore, ServedArray
+from intake_img.portal.work import SEEN, THUMBNAIL
+
+__all__ = ["thumbnail", "tile"]
+
+_SIDE = 320
+_MOST_CHANNELS = 12
+_KINDS = {"webp": "image/webp", "png": "image/png"}
+_PLANE = re.compile(r"(?P<id>.+)/(?P<level>\d{1,2})/(?P<y>\d{1,7})/(?P<x>\d{1,7})\.(?P<kind>webp|png)")
+
+
+async def thumbnail(request: Request) -> Response:
+    """``GET /thumb/{entry}.webp``: a small picture of the middle plane, kept on disk."""
+    site: Site = request.app.state.site
+    try:
+        name, _, kind = request.path_params["path"].rpartition(".")
+        item = site.item(request, name)
+        media = _KINDS[kind]
+        opened = await site.opened(item, request, THUMBNAIL)
+        key = f"thumbnail/{opened.stamp}/{kind}"
+        tag = etag(key)
+        data = site.disk.get(key)
+        if data is None:
+            data = await site.run(request, key, lambda: _small(opened, kind), THUMBNAIL)
+            site.disk.put(key, data)
+        return body(request, data, media, tag, seconds=300)
+    except Exception as exc:
+        site.metrics.failed(exc)
+        return problem(exc)
+
+
+def _small(opened: Opened, kind: str) -> bytes:
+    store = opened.store()
+    key = next(iter(store.levels))
+    levels = [a for a in store.levels[key] if _affordable(a, opened.budget)]
+    if not levels:
+        raise TooLargeError("a thumbnail of this image needs a pyramid")
+    fits = [a for a in levels if min(_plane(a)) >= _SIDE // 2]
+    array = (fits or levels[:1])[-1]
+    rows, columns = _plane(array)
+    region = {"y": slice(0, rows), "x": slice(0, columns)}
+    picture = _composite(store, array, region, {})
+    return _encoded(picture, kind, _SIDE)
+
+
+def _affordable(array: ServedArray, budget: int) -> bool:
+    rows, columns = _plane(array)
+    if rows * columns > 2**24:
+        return False
+    whole = tuple(
+        slice(0, n) if a in "yx" else slice(0, 1) for a, n in zip(array.axes, array.pixels.shape, strict=True)
+    )
+    return price(array.pixels, whole, budget) <= budget
+
+
+def _plane(array: ServedArray) -> tuple[int, int]:
+    sizes = dict(zip(array.axes, array.pixels.shape, strict=True))
+    return sizes.get("y", 1), sizes.get("x", 1)
+
+
+async def tile(request: Request) -> Response:
+    """``GET /tile/{entry}/{level}/{y}/{x}.webp``: one tile in colour; ``t``, ``z`` and ``c`` in the query.
+
+    ``c`` lists channels as ``number~low~high~RRGGBB`` with ``_`` between; what is left out follows the image.
+    """
+    site: Site = request.app.state.site
+    try:
+        found = _PLANE.fullmatch(request.path_params["path"])
+        if found is None:
+            raise KeyError("tile")
+        item = site.item(request, found["id"])
+        opened = await site.opened(item, request)
+        place = {a: _index(request.query_params.get(a)) for a in "tz"}
+        shown = _channels(request.query_params.get("c", ""))
+        name = f"tile/{opened.stamp}/{request.path_params['path']}/{place}/{shown}"
+        cached = site.bodies.get(name)
+        if cached is None:
+            level, y, x = (int(found[k]) for k in ("level", "y", "x"))
+            cached = await site.run(
+                request, name, lambda: _tile(opened, level, (y, x), found["kind"], place, shown), SEEN
+            )
+            site.bodies.put(name, cached, len(cached))
+        return body(request, cached, _KINDS[found["kind"]], etag(name), seconds=300)
+    except Exception as exc:
+        site.metrics.failed(exc)
+        return problem(exc)
+
+
+def _index(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else None
+
+
+def _channels(text: str) -> dict[int, tuple[Any, ...]]:
+    """Read ``number~low~high~RRGGBB`` parts; what cannot be read is left out."""
+    found: dict[int, tuple[Any, ...]] = {}
+    number = r"-?\d{1,12}(?:\.\d{1,6})?"
+    for part in text.split("_")[:_MOST_CHANNELS]:
+        if one := re.fullmatch(rf"(\d{{1,4}})(?:~({number})~({number}))?(?:~([0-9a-fA-F]{{6}}))?", part):
+            limits = (float(one[2]), float(one[3])) if one[2] else None
+            found[int(one[1])] = (limits, one[4])
+    return found
+
+
+def _tile(opened: Opened, level: int, at: tuple[int, int], kind: str, place: dict[str, int | None],
+          shown: dict[int, tuple[Any, ...]]) -> bytes:  # fmt: skip
+    store = opened.store()
+    levels = store.levels[next(iter(store.levels))]
+    if level >= len(levels):
+        raise KeyError("level")
+    array = levels[level]
+    chunk = dict(zip(array.axes, array.chunk, strict=True))
+    region = {}
+    for axis, index, n in zip("yx", at, _plane(array), strict=True):
+        start = index * chunk.get(axis, 1)
+        if start >= n:
+            raise KeyError("tile")
+        region[axis] = slice(start, min(start + chunk.get(axis, 1), n))
+    return _encoded(_composite(store, array, region, place, shown), kind, None)
+
+
+def _composite(store: ImageStore, array: ServedArray, region: dict[str, slice], place: dict[str, int | None],
+               shown: dict[int, tuple[Any, ...]] | None = None) -> np.ndarray:  # fmt: skip
+    """Return the channels of a plane added up in their colours, as RGB bytes."""
+    channels = store.channels()
+    named = [k for k in shown or () if k < len(channels)]
+    chosen = (named or list(range(len(channels))))[:_MOST_CHANNELS]
+    total: Any = 0.0
+    for k in chosen:
+        limits, color = (shown or {}).get(k, (None, None))
+        window = channels[k]["window"]
+        low, high = limits or (window["start"], window["end"])
+        tint = np.array([int((color or channels[k]["color"])[n : n + 2], 16) / 255 for n in (0, 2, 4)], np.float32)
+        data = _layer(array, region, {**place, "c": k})
+        scaled = np.clip((data.astype(np.float32) - low) / (high - low if high > low else 1.0), 0, 1)
+        total = total + np.nan_to_num(scaled)[..., np.newaxis] * tint
+    return (np.clip(total, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _layer(array: ServedArray, region: dict[str, slice], place: dict[str, int | None]) -> np.ndarray:
+    keys: list[Any] = []
+    for axis, n in zip(array.axes, array.pixels.shape, strict=True):
+        middle = n // 2 if axis == "z" else 0
+        given = place.get(axis)
+        keys.append(region[axis] if axis in region else min(middle if given is None else given, n - 1))
+    data = array.pixels[tuple(keys)]
+    data = np.abs(data) if data.dtype.kind == "c" else data
+    return data.reshape((1,) * (2 - data.ndim) + data.shape)
+
+
+def _encoded(picture: np.ndarray, kind: str, side: int | None) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    if side is not None:
+        image.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
+    out = io.BytesIO()
+    image.save(out, kind.upper(), **({"quality": 82, "method": 0} if kind == "webp" else {"compress_level": 1}))
+    return out.getvalue()

@@ -1,0 +1,192 @@
+"""The pages for people: the list, an entry, the login; and the files that they need. Rendered here, no build step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from intake_img.accessor.display import byte_size
+from intake_img.portal.api import described
+from intake_img.portal.index import Query
+from intake_img.portal.replies import body, etag, problem, refusal, sentence
+from intake_img.portal.site import Site
+from intake_img.portal.tokens import COOKIE
+
+__all__ = ["Static", "entry_page", "list_page", "login", "logout", "static"]
+
+_HERE = Path(__file__).parent
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(_HERE / "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+_TITLES = {"format": "Format", "channel": "Channel", "axes": "Axes", "pixel": "Pixel size", "size": "Size",
+           "dtype": "Type", "year": "Year", "plate": "Plate"}  # fmt: skip
+_HTML = "text/html; charset=utf-8"
+
+
+class Static:
+    """The files of ``/static``, held in memory by their names: no path of a request reaches the disk."""
+
+    def __init__(self) -> None:
+        folders = {"": _HERE / "static", "viewer/": _HERE / "viewer"}
+        self.files = {
+            prefix + path.name: path.read_bytes()
+            for prefix, folder in folders.items()
+            for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
+            if path.suffix in (".js", ".css", ".svg")
+        }
+        self.mark = hashlib.sha256(b"".join(self.files.values())).hexdigest()[:10]
+
+
+_STATIC = Static()
+
+
+async def static(request: Request) -> Response:
+    """``GET /static/{name}``."""
+    name = request.path_params["path"]
+    data = _STATIC.files.get(name)
+    if data is None:
+        return refusal(404, "not-found", "there is nothing of this name")
+    media = {".js": "text/javascript", ".css": "text/css"}.get(Path(name).suffix) or mimetypes.guess_type(name)[0]
+    return body(request, data, media or "application/octet-stream", etag(name, data))
+
+
+async def favicon(request: Request) -> Response:
+    """``GET /favicon.ico``."""
+    return body(request, _STATIC.files["icon.svg"], "image/svg+xml", etag(_STATIC.mark), seconds=3600)
+
+
+def _page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    site: Site = request.app.state.site
+    visitor = request.scope.get("visitor")
+    shared = {"title": site.settings.title, "mark": _STATIC.mark, "visitor": visitor.name if visitor else "",
+              "guarded": site.settings.guarded, "url": quote}  # fmt: skip
+    text = _TEMPLATES.get_template(template).render(**shared, **values)
+    data = text.encode("utf-8", "replace")
+    return Response(data, status, media_type=_HTML, headers={"Cache-Control": "no-cache"})
+
+
+async def list_page(request: Request) -> Response:
+    """``GET /``: the list, as cards or as a table, with search and facets."""
+    site: Site = request.app.state.site
+    site.refresh()
+    query, scope = Query.parse(request.query_params), site.scope(request)
+    try:
+        key = (query, scope, site.generation)
+        found = await site.run(request, ("search", key), lambda: site.index.search(query, scope))
+        counts = await site.run(request, ("facets", key), lambda: site.index.facets(query, scope))
+    except Exception as exc:
+        return problem(exc)
+    chosen = dict(query.facets)
+    folder = site.library.folders.get(query.folder) or site.library.folders[""]
+    values = {
+        "rows": [{**row, "size": byte_size(row["bytes"]) if row["bytes"] else ""} for row in found.rows],
+        "total": found.total,
+        "query": query,
+        "words": " ".join(query.words),
+        "chosen": [(_TITLES[f], v, _link(request, **{f: None})) for f, v in query.facets],
+        "facets": [(f, _TITLES[f], [(v, n, _link(request, **{f: str(v)})) for v, n in counts[f]])
+                   for f in Query.FACETS if f not in chosen and len(counts[f]) > (0 if f == "channel" else 1)],
+        "view": "table" if request.query_params.get("view") == "table" else "cards",
+        "cards": _link(request, keep=True, view=None), "table": _link(request, keep=True, view="table"),
+        "folders": [(n, _link(request, folder=p)) for n, p in folder.folders.items()],
+        "trail": _trail(site, query.folder),
+        "hidden": [(k, v) for k, v in request.query_params.items() if k in (*Query.FACETS, "folder", "view")],
+        "before": _link(request, keep=True, offset=max(0, query.offset - query.limit)) if query.offset else "",
+        "after": _link(request, keep=True, offset=query.offset + query.limit)
+        if query.offset + query.limit < found.total else "",
+        "csv": "/catalog.csv?"
+        + urlencode({k: v for k, v in request.query_params.items() if k in ("q", "folder", *Query.FACETS)}),
+        "waiting": len(site.library.items) - site.index.count(),
+        "problems": len(site.library.problems),
+        "base": str(request.base_url),
+        "sorts": Query.SORTS,
+    }  # fmt: skip
+    return _page(request, "list.html", **values)
+
+
+def _trail(site: Site, place: str) -> list[tuple[str, str]]:
+    parts = place.split("/") if place in site.library.folders and place else []
+    return [(parts[k], "/?" + urlencode({"folder": "/".join(parts[: k + 1])})) for k in range(len(parts))]
+
+
+def _link(request: Request, keep: bool = False, **changes: Any) -> str:
+    """Return the address of this page with some parameters changed; those that are None are left out."""
+    known = ("q", "folder", "view", "sort", "limit", *(("offset",) if keep else ()), *Query.FACETS)
+    now = {k: v for k, v in request.query_params.items() if k in known}
+    return "/?" + urlencode({k: v for k, v in {**now, **changes}.items() if v is not None})
+
+
+async def entry_page(request: Request) -> Response:
+    """``GET /e/{entry}``: the viewer, what is known of the image, and how to load it."""
+    site: Site = request.app.state.site
+    name = request.path_params["id"]
+    try:
+        item = site.item(request, name)
+    except KeyError:
+        return _page(request, "problem.html", 404, heading="There is no image of this name", detail="")
+    try:
+        facts = await site.run(request, ("facts", item.id), lambda: described(site, item))
+    except Exception as exc:
+        site.metrics.failed(exc)
+        return _page(request, "problem.html", 422, heading=f"{item.name} cannot be shown", detail=sentence(exc))
+    base = str(request.base_url).rstrip("/")
+    url = f"{base}/data/{item.id}.zarr"
+    values = {
+        "item": item, "facts": facts["facts"], "series": facts["series"], "trail": _trail(site, item.folder),
+        "header": json.dumps(facts["header"], indent=2, ensure_ascii=False)[:60_000] if facts["header"] else "",
+        "variables": [(n, v, byte_size(v["bytes"])) for n, v in facts["facts"]["variables"].items()],
+        "snippets": _snippets(base, url, item.name),
+        "links": [("Neuroglancer", "https://neuroglancer-demo.appspot.com/#!" + quote(json.dumps(
+                      {"layers": [{"source": f"zarr://{url}", "name": item.name, "type": "image"}]}))),
+                  ("Avivator", "https://avivator.gehlenborglab.org/?image_url=" + quote(url, safe=""))],
+        "small": site.holdings.get(item).dataset.nbytes <= site.settings.download_bytes,
+    }  # fmt: skip
+    return _page(request, "entry.html", **values)
+
+
+def _snippets(base: str, url: str, name: str) -> list[tuple[str, str]]:
+    return [
+        ("intake_img", f"from intake_img import imload\n\nds = imload({url!r})"),
+        ("Intake", f"import intake\n\ncatalog = intake.open_catalog({base + '/catalog.yml'!r})"),
+        ("zarr", f"import zarr\n\ngroup = zarr.open_group({url!r}, mode='r')"),
+        ("napari", f"napari --plugin napari-ome-zarr {url}"),
+        ("Fiji", f"File > Import > OME-Zarr... , then {url}"),
+    ]
+
+
+async def login(request: Request) -> Response:
+    """``GET /login`` shows the form, ``POST /login`` takes a token and sets a cookie."""
+    next_page = _inside(request.query_params.get("next", "/"))
+    if request.method != "POST":
+        return _page(request, "login.html", next=next_page, wrong=False)
+    given = parse_qs((await request.body()).decode("utf-8", "replace"))
+    keeper = request.app.state.doorkeeper
+    token = keeper.known(given.get("token", [""])[0].strip())
+    next_page = _inside(given.get("next", ["/"])[0])
+    if token is None:
+        return _page(request, "login.html", 401, next=next_page, wrong=True)
+    reply = RedirectResponse(next_page, 303, headers={"Cache-Control": "no-store"})
+    reply.set_cookie(COOKIE, keeper.session(token), httponly=True, samesite="lax", max_age=7 * 24 * 3600,
+                     secure=request.app.state.site.settings.secure)  # fmt: skip
+    return reply
+
+
+async def logout(request: Request) -> Response:
+    """``POST /logout``: forget the cookie."""
+    reply = RedirectResponse("/login", 303)
+    reply.delete_cookie(COOKIE)
+    return reply
+
+
+def _inside(path: str) -> str:
+    """Return a path of this server; anything else becomes the list."""
+    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
+    return quote(path, safe="/?=&~%") if safe else "/"
