@@ -72,7 +72,7 @@ def table(array: xr.DataArray, func: Any, fn_kwargs: Mapping[Any, Any] | None, b
     keyed_func = isinstance(func, Mapping)
     if not keyed_func and not callable(func):
         raise TypeError(f"func={func!r}: expected a function, or a mapping of labels to functions")
-    if order is not None and not keyed_func and given and not _all_mappings(given):
+    if order is not None and not keyed_func and not _all_mappings(given):
         raise ValueError(f"by={by!r}, but neither func nor fn_kwargs is keyed: expected {{label: {{...}}}}")
     funcs = _spread(array, func, order, axes, "func", lambda v: not isinstance(v, Mapping))
     flat = keyed_func and not _all_mappings(given)

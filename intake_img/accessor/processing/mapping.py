@@ -117,12 +117,21 @@ class Maps:
         request = _Request(func, fn_kwargs, by, missing, core, keep_unit_dims, chunks, depth, boundary, units,
                            blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
                            with_keys)  # fmt: skip
+        _refuse_idle(request)
         found = checked_output(self._obj, output, overwrite, images(self._obj))
         results = {output or name: _mapped(array, request) for name, array in found.items()}
         result = _assembled(self._obj, results, request, output)
         if scale_factors is None:
             return result
         return result.img._pyramid(scale_factors, "mean", "scale_factors")
+
+
+def _refuse_idle(request: _Request) -> None:
+    """Refuse options that would do nothing."""
+    if request.units == "physical" and request.depth is None:
+        raise ValueError("units='physical' says what depth= is given in: give a depth, or leave units out")
+    if request.coordinate_system == "physical" and not request.region:
+        raise ValueError("coordinate_system='physical' says what crd= and region= are given in: give one of them")
 
 
 @dataclass(frozen=True)
@@ -243,6 +252,8 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
 
 
 def _without_missing(array: xr.DataArray, calls: Table, missing: str) -> tuple[xr.DataArray, Table]:
+    if missing != "error" and not calls.axes:
+        raise ValueError(f"missing={missing!r}, but neither func nor fn_kwargs is keyed by labels: leave it out")
     places = list(np.ndindex(*[array.sizes[a] for a in calls.axes]))
     lacking = [p for p in places if p not in calls.calls]
     if not lacking or missing == "copy":
