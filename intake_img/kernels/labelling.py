@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-__all__ = ["first_places", "label_chunk", "touching", "unified"]
+__all__ = ["at_edges", "components", "first_places", "label_chunk", "merge_extents", "sizes", "touching", "unified"]
 
 
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
@@ -21,14 +21,28 @@ def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, in
 def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     """Return, for the labels 1 to n of a chunk, the place of their first pixel in C order of the whole image."""
     found = np.flatnonzero(labels)
-    values = labels.ravel()[found]
-    place = np.unravel_index(found, labels.shape)
-    index = (
-        np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape)) if found.size else found
-    )
-    first = np.full(n + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, values, index)
-    return first[1:]
+    first = np.empty(n + 1, np.int64)
+    first[labels.ravel()[found][::-1]] = found[::-1]  # of those with one label the first is assigned last
+    if not n:
+        return first[1:]
+    place = np.unravel_index(first[1:], labels.shape)
+    return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
+
+
+def sizes(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return how many pixels of a chunk have the labels 1 to n."""
+    return np.bincount(labels.ravel(), minlength=n + 1)[1:]
+
+
+def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return how many pixels with the labels 1 to n lie at an edge of the image; those in corners count twice."""
+    faces = [np.empty(0, np.int64)]
+    for axis, (first, length) in enumerate(zip(start, shape, strict=True)):
+        if first == 0:
+            faces.append(np.take(labels, 0, axis).ravel())
+        if first + labels.shape[axis] == length:
+            faces.append(np.take(labels, -1, axis).ravel())
+    return np.bincount(np.concatenate(faces).astype(np.int64), minlength=n + 1)[1:]
 
 
 def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
@@ -54,21 +68,31 @@ def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis:
     return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
 
 
-def unified(firsts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def components(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return how many components there are, and that of each of the provisional labels 1 to n, from 0.
+
+    Parameters
+    ----------
+    n : int
+    pairs : ndarray of shape (M, 2)
+        Labels that are of one component.
+    """
+    from scipy import sparse
+
+    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
+    return sparse.csgraph.connected_components(graph, directed=False)
+
+
+def unified(firsts: np.ndarray, count: int, component: np.ndarray) -> np.ndarray:
     """Return the final label of each provisional one, numbered in the order of their first pixels; 0 stays 0.
 
     Parameters
     ----------
     firsts : ndarray of shape (N,)
         Place of the first pixel of the provisional labels 1 to N.
-    pairs : ndarray of shape (M, 2)
-        Labels that are of one component.
+    count, component : int, ndarray of shape (N,)
+        See `components`.
     """
-    from scipy import sparse
-
-    n = len(firsts)
-    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
-    count, component = sparse.csgraph.connected_components(graph, directed=False)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, component, firsts)
     rank = np.empty(count, np.int64)

@@ -9,13 +9,14 @@ from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import Series
+from intake_img.accessor.processing.thresholds import Thresholds
 from intake_img.accessor.progress import Pending
 
 __all__ = ["Processing"]
 
 
-class Processing(Maps, Filters, Reductions, Series, Geometry, Measures, Exports):
-    """Map, filters, reductions, series, geometry, measurements and exports."""
+class Processing(Maps, Filters, Reductions, Series, Geometry, Thresholds, Measures, Exports):
+    """Map, filters, reductions, series, geometry, masks, measurements and exports."""
 
     def pending(self) -> Pending:
         """Return what computing would do: for each variable its steps, tasks, chunks and sizes.

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise, product
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned
-from intake_img.accessor.arguments import choice, flag, integer, neighbourhood, warn_of_negative
+from intake_img.accessor.arguments import choice, neighbourhood, warn_of_negative
 from intake_img.accessor.lengths import common_unit, step_of, unit_of
 from intake_img.accessor.processing.checks import skimage_for
-from intake_img.accessor.processing.engine import new_array
-from intake_img.accessor.processing.mapping import checked_output
+from intake_img.accessor.processing.components import labelled
 from intake_img.accessor.processing.region_units import column_units
+from intake_img.accessor.processing.results import derived
 from intake_img.accessor.progress import bar
-from intake_img.accessor.variables import images, joined, lazy, with_data
+from intake_img.accessor.variables import images, lazy
 from intake_img.errors import AxesError
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
@@ -44,6 +43,7 @@ class Measures:
 
         The numbers are those of `scipy.ndimage.label` for the whole image, however it is cut into chunks. While one
         image is computed its labels are held in memory; the planes at the cuts are compared to join what they separate.
+        Of a Dataset with one mask (`threshold` makes one) its components are numbered, else those of the image.
 
         Parameters
         ----------
@@ -61,14 +61,7 @@ class Measures:
         xarray.Dataset with a further variable, or xarray.DataArray
             int64, with ``attrs["kind"] == "labels"``.
         """
-        flag("overwrite", overwrite)
-        if not isinstance(output, str):
-            raise TypeError(f"output={output!r}: expected the name of a variable")
-        if isinstance(self._obj, xr.DataArray):
-            return _labelled(self._obj, connectivity, dims).rename(output)
-        found = checked_output(self._obj, output, overwrite, images(self._obj))
-        array = next(iter(found.values()))
-        return joined(self._obj, {output: _labelled(array, connectivity, dims).rename(output)})
+        return derived(self._obj, lambda array: labelled(array, connectivity, dims), output, overwrite, of="mask")
 
     def regionprops(self, labels: Any = None, intensity: Any = None, properties: Sequence[str] | None = None, *,
                     units: str = "pixel", extra_properties: Sequence[Any] = (), progress: bool | None = None,
@@ -137,96 +130,6 @@ class Measures:
             PIXEL, [PIXEL] * len(axes))  # fmt: skip
         table.attrs = {"units": unit, "column_units": column_units(table.columns, unit, places)}
         return table
-
-
-# connected components
-
-
-def _labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
-    from dask.base import tokenize
-    from scipy import ndimage
-
-    axes = neighbourhood(array, dims)
-    rank = integer("connectivity", connectivity, 1)
-    if rank > len(axes):
-        raise ValueError(f"connectivity={connectivity}: an image with axes {spell(axes)!r} allows 1 to {len(axes)}")
-    structure = ndimage.generate_binary_structure(len(axes), rank)
-    outer = [d for d in map(str, array.dims) if d not in axes]
-    data = lazy(array.transpose(*outer, *axes))
-    lead = len(outer)
-    empty = {k: tuple(n for n in c if n) or (0,) for k, c in enumerate(data.chunks) if k >= lead}
-    data = data.rechunk({**dict.fromkeys(range(lead), 1), **empty})
-    name = f"label-{tokenize(data.name, connectivity, axes)}"
-    graph: dict[Any, Any] = {}
-    grid = _Grid(data.chunks[lead:], structure)
-    for image in np.ndindex(*data.numblocks[:lead]):
-        parts = {}
-        for k in np.ndindex(*data.numblocks[lead:]):
-            parts[k] = ("part-" + name, *image, *k)
-            graph[parts[k]] = (partial(_label_part, lead, structure), (data.name, *image, *k))
-        graph[("numbers-" + name, *image)] = (grid.numbers, [(partial(grid.summary, k), p) for k, p in parts.items()])
-        for n, (k, part) in enumerate(parts.items()):
-            graph[(name, *image, *k)] = (partial(_renumbered, lead, n), part, ("numbers-" + name, *image))
-    made = new_array(name, graph, data.chunks, np.int64, [data])
-    result = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
-    result.attrs = {"kind": "labels"}
-    return result
-
-
-def _label_part(lead: int, structure: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, int]:
-    return labelling.label_chunk(block[(0,) * lead] != 0, structure)
-
-
-def _renumbered(lead: int, n: int, part: tuple[np.ndarray, int], numbers: Sequence[np.ndarray]) -> np.ndarray:
-    return numbers[n][part[0]][(None,) * lead]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The chunks of one image, and how components of all of them get one numbering."""
-
-    chunks: tuple[tuple[int, ...], ...]
-    structure: np.ndarray
-
-    def summary(
-        self, k: tuple[int, ...], part: tuple[np.ndarray, int]
-    ) -> tuple[int, np.ndarray, dict[Any, np.ndarray]]:
-        """What the numbering needs of a chunk: how many labels, where each begins, and the planes at its cuts."""
-        labels, n = part
-        shape = [sum(c) for c in self.chunks]
-        start = [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
-        planes = {}
-        for axis, i in enumerate(k):
-            if i > 0:
-                planes[(axis, 0)] = np.take(labels, 0, axis).copy()
-            if i < len(self.chunks[axis]) - 1:
-                planes[(axis, 1)] = np.take(labels, -1, axis).copy()
-        return n, labelling.first_places(labels, n, start, shape), planes
-
-    def numbers(self, summaries: Sequence[tuple[int, np.ndarray, dict[Any, np.ndarray]]]) -> list[np.ndarray]:
-        """Return the final numbers of the labels of every chunk."""
-        places = list(np.ndindex(*[len(c) for c in self.chunks]))
-        offsets = np.concatenate([[0], np.cumsum([s[0] for s in summaries])]).astype(np.int64)
-        planes = {k: (s[2], offset) for k, s, offset in zip(places, summaries, offsets[:-1], strict=True)}
-        pairs = [np.empty((0, 2), np.int64)]
-        for axis, chunks in enumerate(self.chunks):
-            for cut in range(len(chunks) - 1):
-                before, after = self._plane(planes, axis, cut, 1), self._plane(planes, axis, cut + 1, 0)
-                pairs.append(labelling.touching(before, after, self.structure, axis))
-        final = labelling.unified(np.concatenate([s[1] for s in summaries]), np.concatenate(pairs))
-        return [np.concatenate([[0], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
-
-    def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
-        """Return a whole plane of the image at a cut, in labels that are unique in the image."""
-        others = [c for k, c in enumerate(self.chunks) if k != axis]
-        out = np.zeros([sum(c) for c in others], np.int64)
-        edges = [np.concatenate([[0], np.cumsum(c)]) for c in others]
-        for k in product(*[range(len(c)) for c in others]):
-            faces, offset = planes[(*k[:axis], place, *k[axis:])]
-            face = faces[(axis, side)]
-            where = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, k, strict=True))
-            out[where] = np.where(face > 0, face + offset, 0)
-        return out
 
 
 # measurements

@@ -1,0 +1,220 @@
+"""Connected components of chunked images: their numbers, and masks of those that are kept.
+
+Every chunk is labelled by itself. What is needed of it (how many labels, a number for each, the planes at its cuts)
+goes to one task for each image, which joins what touches across cuts and returns a table for the labels of each chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import integer, neighbourhood
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.variables import lazy, with_data
+from intake_img.kernels import labelling
+from intake_img.model.axes import spell
+from intake_img.model.datasets import data_of
+
+__all__ = ["image_blocks", "labelled", "reached", "selected", "structure_of"]
+
+Statistic = Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray]
+"""Of the labels of a chunk, their number, where it begins and the shape of the image: a whole number for each label."""
+
+
+def structure_of(connectivity: Any, axes: Sequence[str]) -> np.ndarray:
+    """Return which neighbours are connected."""
+    from scipy import ndimage
+
+    rank = integer("connectivity", connectivity, 1)
+    if rank > len(axes):
+        raise ValueError(f"connectivity={connectivity}: an image with axes {spell(axes)!r} allows 1 to {len(axes)}")
+    return ndimage.generate_binary_structure(len(axes), rank)
+
+
+def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
+    """Return the numbers of the components of what is not 0."""
+    axes = neighbourhood(array, dims)
+    parts = _Parts(array, axes, structure_of(connectivity, axes), "label")
+    if parts.single:
+        return parts.result(parts.mapped(_label_whole, np.int64), "labels")
+    numbers = parts.tables(labelling.first_places, labelling.unified)
+    return parts.result(parts.looked_up(numbers, np.int64), "labels")
+
+
+def selected(array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, statistic: Statistic,
+             keep: Callable[[np.ndarray], np.ndarray], *, holes: bool = False) -> xr.DataArray:  # fmt: skip
+    """Return the mask of the components whose statistic, added up over chunks, is to be kept.
+
+    With `holes` the components are those of the background, and those kept join the foreground.
+    """
+    parts = _Parts(array, axes, structure, "select", holes=holes)
+    return parts.result(parts.looked_up(parts.tables(statistic, partial(_kept, keep, holes)), np.dtype(bool)), "mask")
+
+
+def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
+    """Return the components of `weak` that hold a pixel of `strong`."""
+    both = weak.copy(data=lazy(weak).astype(np.uint8) + lazy(strong))  # 1: weak, 2: strong as well
+    parts = _Parts(both, axes, structure_of(1, axes), "hysteresis")
+    tables = parts.tables(_overlap, partial(_kept, _any, False), values=True)
+    return parts.result(parts.looked_up(tables, np.dtype(bool)), "mask")
+
+
+def _any(found: np.ndarray) -> np.ndarray:
+    return found > 0
+
+
+def _overlap(block: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    return np.bincount(labels[block > 1], minlength=n + 1)[1:]
+
+
+def _kept(keep: Callable[[np.ndarray], np.ndarray], holes: bool, statistic: np.ndarray, count: int,
+          component: np.ndarray) -> np.ndarray:  # fmt: skip
+    total = np.zeros(count, np.int64)
+    np.add.at(total, component, statistic)
+    return np.concatenate([[holes], np.asarray(keep(total), bool)[component]])
+
+
+def image_blocks(array: xr.DataArray, axes: Sequence[str]) -> tuple[tuple[str, ...], Any]:
+    """Return the other axes of an array, and its data (other axes, ``axes``) with chunks of one image or less.
+
+    What is in memory already is not cut.
+    """
+    outer = tuple(d for d in map(str, array.dims) if d not in axes)
+    turned = array.transpose(*outer, *axes)
+    data: Any = lazy(turned)
+    lead = len(outer)
+    chunks: dict[int, Any] = {k: tuple(n for n in c if n) or (0,) for k, c in enumerate(data.chunks)}
+    if isinstance(data_of(array.variable), np.ndarray):
+        chunks = dict.fromkeys(range(data.ndim), -1)
+    return outer, data.rechunk({**chunks, **dict.fromkeys(range(lead), 1)})
+
+
+class _Parts:
+    """The labels of every chunk, and what becomes of them."""
+
+    def __init__(self, array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, name: str, *,
+                 holes: bool = False) -> None:  # fmt: skip
+        from dask.base import tokenize
+
+        self.array, self.axes = array, tuple(axes)
+        self.outer, self.data = image_blocks(array, axes)
+        self.lead = len(self.outer)
+        self.structure, self.holes = structure, holes
+        self.grid = _Grid(self.data.chunks[self.lead :], structure)
+        self.name = f"{name}-{tokenize(self.data.name, structure, holes, axes)}"
+        self.graph: dict[Any, Any] = {}
+
+    @property
+    def single(self) -> bool:
+        """Whether every image is one chunk."""
+        return all(len(c) == 1 for c in self.grid.chunks)
+
+    def mapped(self, func: Callable[..., np.ndarray], dtype: Any) -> Any:
+        """Return what a function makes of each image."""
+        graph = {
+            (self.name, *k): (partial(func, self.lead, self.structure), (self.data.name, *k))
+            for k in np.ndindex(*self.data.numblocks)
+        }
+        return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
+
+    def tables(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool = False) -> dict[Any, Any]:
+        """Return the keys of tables of the labels of each chunk."""
+        graph, name = self.graph, self.name
+        for image in np.ndindex(*self.data.numblocks[: self.lead]):
+            summaries = []
+            for k in np.ndindex(*self.data.numblocks[self.lead :]):
+                block, part = (self.data.name, *image, *k), ("part-" + name, *image, *k)
+                graph[part] = (partial(_label_part, self.lead, self.structure, self.holes), block)
+                summary = partial(self.grid.summary, k, statistic, self.lead)
+                graph[("summary-" + name, *image, *k)] = (summary, part, block if values else None)
+                summaries.append(("summary-" + name, *image, *k))
+            graph[("tables-" + name, *image)] = (partial(self.grid.tables, finish), summaries)
+        return graph
+
+    def looked_up(self, graph: dict[Any, Any], dtype: Any) -> Any:
+        """Return the entries of the tables for the pixels of each chunk."""
+        for image in np.ndindex(*self.data.numblocks[: self.lead]):
+            for n, k in enumerate(np.ndindex(*self.data.numblocks[self.lead :])):
+                part, tables = ("part-" + self.name, *image, *k), ("tables-" + self.name, *image)
+                graph[(self.name, *image, *k)] = (partial(_looked_up, self.lead, n), part, tables)
+        return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
+
+    def result(self, made: Any, kind: str) -> xr.DataArray:
+        result = with_data(self.array, made, (*self.outer, *self.axes)).transpose(*self.array.dims)
+        result.attrs = {"kind": kind}
+        return result
+
+
+def _label_whole(lead: int, structure: np.ndarray, block: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    image = block[(0,) * lead]
+    out = np.empty(block.shape, np.int64)
+    ndimage.label(image if image.dtype == bool else image != 0, structure, output=out[(0,) * lead])
+    return out
+
+
+def _label_part(lead: int, structure: np.ndarray, holes: bool, block: np.ndarray) -> tuple[np.ndarray, int]:
+    image = block[(0,) * lead]
+    return labelling.label_chunk(image == 0 if holes else image != 0, structure)
+
+
+def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence[np.ndarray]) -> np.ndarray:
+    return tables[n][part[0]][(None,) * lead]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The chunks of one image, and how components of all of them are joined."""
+
+    chunks: tuple[tuple[int, ...], ...]
+    structure: np.ndarray
+
+    def summary(self, k: tuple[int, ...], statistic: Any, lead: int, part: tuple[np.ndarray, int],
+                block: np.ndarray | None) -> tuple[np.ndarray, dict[Any, np.ndarray]]:  # fmt: skip
+        """Return what is needed of a chunk: a number for each label, and the planes at its cuts."""
+        labels, n = part
+        shape = [sum(c) for c in self.chunks]
+        start = [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
+        planes = {}
+        for axis, i in enumerate(k):
+            if i > 0:
+                planes[(axis, 0)] = np.take(labels, 0, axis).copy()
+            if i < len(self.chunks[axis]) - 1:
+                planes[(axis, 1)] = np.take(labels, -1, axis).copy()
+        found = statistic(labels, n, start, shape) if block is None else statistic(block[(0,) * lead], labels, n)
+        return found, planes
+
+    def tables(self, finish: Callable[..., np.ndarray],
+               summaries: Sequence[tuple[np.ndarray, dict[Any, np.ndarray]]]) -> list[np.ndarray]:  # fmt: skip
+        """Return a table of the labels of every chunk; its entry 0 is for the background."""
+        places = list(np.ndindex(*[len(c) for c in self.chunks]))
+        offsets = np.concatenate([[0], np.cumsum([len(s[0]) for s in summaries])]).astype(np.int64)
+        planes = {k: (s[1], offset) for k, s, offset in zip(places, summaries, offsets[:-1], strict=True)}
+        pairs = [np.empty((0, 2), np.int64)]
+        for axis, chunks in enumerate(self.chunks):
+            for cut in range(len(chunks) - 1):
+                before, after = self._plane(planes, axis, cut, 1), self._plane(planes, axis, cut + 1, 0)
+                pairs.append(labelling.touching(before, after, self.structure, axis))
+        joined = labelling.components(int(offsets[-1]), np.concatenate(pairs))
+        final = finish(np.concatenate([s[0] for s in summaries]), *joined)
+        return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
+
+    def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
+        """Return a whole plane of the image at a cut, in labels that are unique in the image."""
+        others = [c for k, c in enumerate(self.chunks) if k != axis]
+        out = np.zeros([sum(c) for c in others], np.int64)
+        edges = [np.concatenate([[0], np.cumsum(c)]) for c in others]
+        for k in product(*[range(len(c)) for c in others]):
+            faces, offset = planes[(*k[:axis], place, *k[axis:])]
+            face = faces[(axis, side)]
+            where = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, k, strict=True))
+            out[where] = np.where(face > 0, face + offset, 0)
+        return out

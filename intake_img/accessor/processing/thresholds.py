@@ -1,0 +1,286 @@
+"""Masks from intensities: global thresholds, found out of core, and those with hysteresis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import axis_names, integer, neighbourhood, number
+from intake_img.accessor.processing.checks import real, skimage_for
+from intake_img.accessor.processing.components import reached
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.results import derived
+from intake_img.accessor.variables import images, lazy, with_data
+from intake_img.errors import AxesError
+from intake_img.kernels import thresholding
+from intake_img.kernels.thresholding import Counting
+from intake_img.model.axes import spell
+
+__all__ = ["Thresholds"]
+
+Method = (
+    Literal["otsu", "li", "triangle", "yen", "isodata", "mean", "minimum", "multiotsu"] | float | Mapping[Any, float]
+)
+
+
+class Thresholds:
+    """Methods that make masks of images; see each of them.
+
+    A threshold is the name of a method of scikit-image, a number, or a number for each channel. The thresholds of the
+    methods are those of the whole image, for every chunking: only counts are held while it is read.
+    """
+
+    _obj: Any
+
+    def threshold(self, method: Method = "otsu", *, per: str | Sequence[str] | None = "c", nbins: int | None = None,
+                  classes: int | None = None, output: str = "mask", overwrite: bool = False) -> Any:  # fmt: skip
+        """Return where an image is brighter than a threshold. Powered by `skimage.filters`.
+
+        The image is read once to find the thresholds of integers, twice for those of floats, and once more for the
+        mask. NaN and infinities do not count; NaN is not in the mask. Integers of 8 and 16 bits need 0.5 MB for each
+        chunk that is computed; wider ones, and floats with ``li``, hold their different values, at most 2**26.
+
+        Parameters
+        ----------
+        method : str, number or mapping
+            ``otsu``, ``li``, ``triangle``, ``yen``, ``isodata``, ``mean``, ``minimum`` or ``multiotsu``, as
+            ``threshold_...`` of `skimage.filters` for the whole image; a number; or numbers by channel,
+            ``{"DAPI": 300, "GFP": 120}`` (by place, if channels have no names).
+        per : str, sequence of str or None
+            Axes along which each place has a threshold of its own: ``"c"`` each channel, ``"tc"`` each channel of each
+            time point, ``"tcz"`` each plane; None: one threshold for all.
+        nbins : int, optional
+            Bins of the histogram of floats, 256 by default. Integers have a bin for each value, as in scikit-image.
+        classes : int, optional
+            How many classes ``multiotsu`` makes; 3 by default.
+        output : str
+            Name of the new variable of a Dataset.
+        overwrite : bool
+            Allow `output` to replace a variable.
+
+        Returns
+        -------
+        xarray.Dataset with a further variable, or xarray.DataArray
+            bool, with ``attrs["kind"] == "mask"``; of ``multiotsu`` uint8, the classes from 0, ``"labels"``.
+
+        Raises
+        ------
+        ValueError
+            On computing, if the method finds no threshold.
+        TooLargeError
+            On computing, if there are more than 2**26 different values or bins of integers.
+
+        See Also
+        --------
+        threshold_values : The thresholds themselves.
+        threshold_local : Thresholds that vary from pixel to pixel.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=["y", "x"])
+        >>> int(image.img.threshold(7).sum())
+        4
+        """
+        make = lambda array: _mask(array, method, per, nbins, classes)  # noqa: E731
+        return derived(self._obj, make, output, overwrite)
+
+    def threshold_values(self, method: Method = "otsu", *, per: str | Sequence[str] | None = "c",
+                         nbins: int | None = None, classes: int | None = None) -> xr.DataArray:  # fmt: skip
+        """Return the thresholds that `threshold` uses; see there for the parameters.
+
+        Returns
+        -------
+        xarray.DataArray
+            float64, lazy, with the axes `per`; of ``multiotsu`` also ``class``.
+        """
+        array = next(iter(images(self._obj).values()))
+        places = _places(array, per, isinstance(method, str))
+        values = _values(array, method, places, nbins, classes)
+        axes = [str(d) for k, d in enumerate(array.dims) if k in places]
+        data = values.reshape((values.shape[0], *[array.sizes[a] for a in axes]))
+        several = method == "multiotsu"
+        found = xr.DataArray(data if several else data[0], dims=["class", *axes] if several else axes, name="threshold")
+        return found.assign_coords({a: array[a].variable for a in axes if a in array.coords})
+
+    def hysteresis_threshold(self, low: Method, high: Method, *, per: str | Sequence[str] | None = "c",
+                             nbins: int | None = None, dims: str | Sequence[str] | None = None, output: str = "mask",
+                             overwrite: bool = False) -> Any:  # fmt: skip
+        """Return where an image is above `low` and connected to where it is above `high`.
+
+        As `skimage.filters.apply_hysteresis_threshold` for each whole image, for every chunking. While one image is
+        computed its components are held in memory.
+
+        Parameters
+        ----------
+        low, high : str, number or mapping
+            Thresholds, see `threshold`; ``multiotsu`` is none.
+        per, nbins, output, overwrite
+            See `threshold`.
+        dims : str, optional
+            The spatial axes along which pixels are connected, by their sides; by default all.
+
+        Returns
+        -------
+        xarray.Dataset with a further variable, or xarray.DataArray
+            bool, with ``attrs["kind"] == "mask"``.
+
+        Raises
+        ------
+        ValueError
+            If `low` is a number greater than `high`.
+        """
+        for name, value in (("low", low), ("high", high)):
+            if isinstance(value, str) and value == "multiotsu":
+                raise ValueError(f"{name}='multiotsu' gives several thresholds: expected a method that gives one")
+        numbers = [v for v in (low, high) if not isinstance(v, (str, Mapping))]
+        if len(numbers) == 2 and number("low", low) > number("high", high):
+            raise ValueError(f"low={low!r} is greater than high={high!r}")
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            bins = [nbins if isinstance(v, str) else None for v in (low, high)]
+            if nbins is not None and bins == [None, None]:
+                raise ValueError(f"nbins={nbins!r} is for methods; low and high are numbers")
+            weak, strong = (
+                _mask(array, v, per if isinstance(v, str) else "c", n, None, name)
+                for v, n, name in zip((low, high), bins, ("low", "high"), strict=True)
+            )
+            return reached(weak, strong, neighbourhood(array, dims))
+
+        return derived(self._obj, make, output, overwrite)
+
+
+def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, name: str = "method") -> xr.DataArray:
+    import dask.array as da
+    from dask.graph_manipulation import bind
+
+    real("threshold", array)
+    places = _places(array, per, isinstance(method, str))
+    values = _values(array, method, places, nbins, classes, name)
+    data: Any = lazy(array)
+    again = bind(data, values) if isinstance(method, str) else data  # read anew, instead of being held until then
+    aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
+    several = method == "multiotsu"
+    func, dtype = (thresholding.classified, np.uint8) if several else (thresholding.above, bool)
+    made = da.map_blocks(func, again, *[aligned[k] for k in range(aligned.shape[0])], dtype=dtype, name=None,
+                         meta=data._meta.astype(dtype), token="threshold")  # fmt: skip
+    result = with_data(array, made)
+    result.attrs = {"kind": "labels" if several else "mask"}
+    return result
+
+
+def _places(array: xr.DataArray, per: Any, named: bool) -> tuple[int, ...]:
+    """Return the places of the axes along which there are several thresholds."""
+    if not named and per != "c":
+        raise ValueError(f"per={per!r} is for methods such as 'otsu'; give numbers by channel: {{channel: number}}")
+    axes = () if per is None else axis_names("per", per)
+    every = tuple(map(str, array.dims))
+    if per != "c" and (unknown := [a for a in axes if a not in every]):
+        raise AxesError(f"per={per!r}: the image has no axis {unknown[0]!r}, it has {spell(every)!r}")
+    return tuple(k for k, a in enumerate(every) if a in axes)
+
+
+def _values(array: xr.DataArray, method: Any, places: Sequence[int], nbins: Any, classes: Any,
+            name: str = "method") -> Any:  # fmt: skip
+    """Return thresholds as a dask array (n, ...): the axes of the image, of length 1 where there is one threshold."""
+    import dask.array as da
+
+    if not isinstance(method, str):
+        if nbins is not None or classes is not None:
+            raise ValueError(f"nbins={nbins!r}, classes={classes!r} are for methods, not for a number")
+        return da.from_array(_numbers(array, method, name)[None])
+    if method not in thresholding.METHODS:
+        raise ValueError(
+            f"{name}={method!r}: expected one of {', '.join(map(repr, thresholding.METHODS))}, a number, or a mapping "
+            "of channels to numbers"
+        )
+    if nbins is not None and method in ("li", "mean"):
+        raise ValueError(f"nbins={nbins!r}: method {method!r} has no histogram with bins")
+    if classes is not None and method != "multiotsu":
+        raise ValueError(f"classes={classes!r} are for method='multiotsu', not {method!r}")
+    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"threshold: the image has dtype {array.dtype}: expected integers, or floats of up to 64 bits")
+    skimage_for("threshold")
+    bins = 256 if nbins is None else integer("nbins", nbins, 2)
+    counting = Counting(method, array.dtype, bins, 3 if classes is None else integer("classes", classes, 2))
+    return _counted(lazy(array), tuple(places), counting)
+
+
+def _numbers(array: xr.DataArray, method: Any, name: str) -> np.ndarray:
+    if not isinstance(method, Mapping):
+        return np.full((1,) * array.ndim, number(name, method))
+    if "c" not in array.dims:
+        raise AxesError(f"{name}={method!r} names channels, but the image has no axis 'c'")
+    channels = array["c"].values.tolist() if "c" in array.coords else list(range(array.sizes["c"]))
+    if unknown := [k for k in method if k not in channels]:
+        raise ValueError(f"{name} names the channel {unknown[0]!r}: expected {', '.join(map(repr, channels))}")
+    if missing := [c for c in channels if c not in method]:
+        raise ValueError(f"{name} lacks a number for the channel {missing[0]!r}")
+    values = [number(f"{name}[{c!r}]", method[c]) for c in channels]
+    return np.reshape(values, [len(channels) if d == "c" else 1 for d in array.dims])
+
+
+def _counted(data: Any, places: tuple[int, ...], counting: Counting) -> Any:
+    from dask.base import tokenize
+    from dask.graph_manipulation import bind
+
+    by_one = data.rechunk(dict.fromkeys(places, 1))
+    name = f"thresholds-{tokenize(data.name, places, counting)}"
+    if not counting.ranged:
+        return _tree(by_one, places, name, counting, None)
+    limits = _tree(by_one, places, f"range-{name}", counting, None, ranging=True)
+    return _tree(bind(by_one, limits), places, name, counting, limits)
+
+
+def _tree(data: Any, places: tuple[int, ...], name: str, counting: Counting, limits: Any, ranging: bool = False) -> Any:
+    """Count the chunks of each place, add the counts up 16 by 16, and make of them one chunk of the result."""
+    graph: dict[Any, Any] = {}
+    shape = tuple(data.shape[k] if k in places else 1 for k in range(data.ndim))
+    for place in np.ndindex(*shape):
+        known = None if limits is None else (limits.name, 0, *place)
+        blocks = [range(1) if k in places else range(n) for k, n in enumerate(data.numblocks)]
+        sums = []
+        for n, block in enumerate(np.ndindex(*map(len, blocks))):
+            key = (data.name, *[place[k] if k in places else b for k, b in enumerate(block)])
+            sums.append((f"count-{name}", *place, n))
+            graph[sums[-1]] = (_range, counting, key) if ranging else (_count, counting, known, key)
+        add, step = counting.ranges if ranging else counting.add, 0
+        while len(sums) > 1:
+            groups = [sums[k : k + 16] for k in range(0, len(sums), 16)]
+            sums, step = [(f"sum{step}-{name}", *place, k) for k in range(len(groups))], step + 1
+            graph.update({key: (add, group) for key, group in zip(sums, groups, strict=True)})
+        last = (_stacked_range, sums[0]) if ranging else (_thresholds, counting, known, sums[0])
+        graph[(name, 0, *place)] = (_shaped, data.ndim, last)
+    chunks = [(2 if ranging else counting.size,), *[(1,) * n for n in shape]]
+    dtype = counting.dtype if ranging else np.dtype(float)
+    return new_array(name, graph, chunks, dtype, [data] if limits is None else [data, limits])
+
+
+def _range(counting: Counting, block: np.ndarray) -> np.ndarray:
+    return counting.range(np.asarray(block))
+
+
+def _stacked_range(found: np.ndarray) -> np.ndarray:
+    return found if len(found) else np.full(2, np.nan, found.dtype)
+
+
+def _count(counting: Counting, limits: np.ndarray | None, block: np.ndarray) -> Any:
+    return counting.count(_flat(limits), np.asarray(block))
+
+
+def _thresholds(counting: Counting, limits: np.ndarray | None, counts: Any) -> np.ndarray:
+    return counting.thresholds(_flat(limits), counts)
+
+
+def _flat(limits: np.ndarray | None) -> np.ndarray | None:
+    if limits is None:
+        return None
+    flat = limits.ravel()
+    return flat if np.isfinite(flat).all() else flat[:0]
+
+
+def _shaped(ndim: int, values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, *(1,) * ndim)
