@@ -63,7 +63,7 @@ async def favicon(request: Request) -> Response:
     return body(request, _STATIC.files["icon.svg"], "image/svg+xml", etag(_STATIC.mark), seconds=3600)
 
 
-def _page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+def _page(request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
     site: Site = request.app.state.site
     visitor = request.scope.get("visitor")
     shared = {"title": site.settings.title, "mark": _STATIC.mark, "visitor": visitor.name if visitor else "",
@@ -95,12 +95,12 @@ async def list_page(request: Request) -> Response:
         "facets": [(f, _TITLES[f], [(v, n, _link(request, **{f: str(v)})) for v, n in counts[f]])
                    for f in Query.FACETS if f not in chosen and len(counts[f]) > (0 if f == "channel" else 1)],
         "view": "table" if request.query_params.get("view") == "table" else "cards",
-        "cards": _link(request, keep=True, view=None), "table": _link(request, keep=True, view="table"),
+        "cards": _link(request, True, view=None), "table": _link(request, True, view="table"),
         "folders": [(n, _link(request, folder=p)) for n, p in folder.folders.items()],
         "trail": _trail(site, query.folder),
         "hidden": [(k, v) for k, v in request.query_params.items() if k in (*Query.FACETS, "folder", "view")],
-        "before": _link(request, keep=True, offset=max(0, query.offset - query.limit)) if query.offset else "",
-        "after": _link(request, keep=True, offset=query.offset + query.limit)
+        "before": _link(request, True, offset=max(0, query.offset - query.limit)) if query.offset else "",
+        "after": _link(request, True, offset=query.offset + query.limit)
         if query.offset + query.limit < found.total else "",
         "csv": "/catalog.csv?"
         + urlencode({k: v for k, v in request.query_params.items() if k in ("q", "folder", *Query.FACETS)}),
@@ -117,7 +117,7 @@ def _trail(site: Site, place: str) -> list[tuple[str, str]]:
     return [(parts[k], "/?" + urlencode({"folder": "/".join(parts[: k + 1])})) for k in range(len(parts))]
 
 
-def _link(request: Request, keep: bool = False, **changes: Any) -> str:
+def _link(request: Request, keep: bool = False, /, **changes: Any) -> str:
     """Return the address of this page with some parameters changed; those that are None are left out."""
     known = ("q", "folder", "view", "sort", "limit", *(("offset",) if keep else ()), *Query.FACETS)
     now = {k: v for k, v in request.query_params.items() if k in known}
