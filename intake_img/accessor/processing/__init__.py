@@ -6,6 +6,7 @@ from intake_img.accessor.processing.export import Exports
 from intake_img.accessor.processing.filters import Filters
 from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
+from intake_img.accessor.processing.masks import Masks
 from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import Series
@@ -15,7 +16,7 @@ from intake_img.accessor.progress import Pending
 __all__ = ["Processing"]
 
 
-class Processing(Maps, Filters, Reductions, Series, Geometry, Thresholds, Measures, Exports):
+class Processing(Maps, Filters, Reductions, Series, Geometry, Thresholds, Masks, Measures, Exports):
     """Map, filters, reductions, series, geometry, masks, measurements and exports."""
 
     def pending(self) -> Pending:

@@ -1,0 +1,202 @@
+"""Masks and labels that are cleaned up: holes, small objects, edges, morphology; the same for every chunking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice, named, neighbourhood, number
+from intake_img.accessor.lengths import length, pixels, step_of
+from intake_img.accessor.processing.components import selected, structure_of
+from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.processing.results import replaced
+from intake_img.accessor.variables import lazy, with_data
+from intake_img.kernels import labelling, morphology
+from intake_img.kernels.images import EachImage
+
+__all__ = ["Masks"]
+
+Units = Literal["pixel", "physical"]
+Dims = str | Sequence[str] | None
+Radius = float | str | Sequence[float] | Mapping[str, float | str]
+
+
+class Masks:
+    """Methods that change masks and labels; see each of them.
+
+    Of a Dataset they change its masks (variables whose kind is ``mask``), `expand_labels` its labels. All are lazy, and
+    work on every image (``z y x``, or `dims`) by itself.
+    """
+
+    _obj: Any
+
+    def fill_holes(self, *, dims: Dims = None) -> Any:
+        """Fill background that does not reach an edge of the image.
+
+        As `scipy.ndimage.binary_fill_holes` for each whole image. While one image is computed its components are held
+        in memory.
+
+        Parameters
+        ----------
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+        """
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(_mask(array), dims)
+            return selected(array, axes, structure_of(1, axes), labelling.at_edges, _zero, holes=True)
+
+        return replaced(self._obj, make, "mask")
+
+    def clear_border(self, *, dims: Dims = None) -> Any:
+        """Remove objects of a mask that touch an edge of the image.
+
+        As `skimage.segmentation.clear_border` for each whole image: pixels that share a corner are connected.
+
+        Parameters
+        ----------
+        dims : str, optional
+            See `fill_holes`.
+        """
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(_mask(array), dims)
+            return selected(array, axes, structure_of(len(axes), axes), labelling.at_edges, _zero)
+
+        return replaced(self._obj, make, "mask")
+
+    def remove_small(self, size: float, what: Literal["objects", "holes"] = "objects", *, units: Units = "pixel",
+                     connectivity: int = 1, dims: Dims = None) -> Any:  # fmt: skip
+        """Remove objects of a mask that are smaller than `size`, or fill holes that are.
+
+        As `skimage.morphology.remove_small_objects` and `remove_small_holes` for each whole image.
+
+        Parameters
+        ----------
+        size : float
+            What has less pixels is removed; with ``units="physical"`` an area or volume in the common unit of the
+            image (µm² or µm³, where ``x`` is in µm).
+        what : {"objects", "holes"}
+            As in scikit-image, background at an edge of the image is a hole too.
+        units : {"pixel", "physical"}
+        connectivity : int
+            How many axes neighbours may differ in.
+        dims : str, optional
+            See `fill_holes`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> mask = xr.DataArray(np.array([[1, 0, 1, 1], [0, 0, 1, 1]], bool), dims=["y", "x"])
+        >>> mask.img.remove_small(2).values.astype(int).tolist()
+        [[0, 0, 1, 1], [0, 0, 1, 1]]
+        """
+        given = number("size", size, 0)
+        choice("what", what, ("objects", "holes"))
+        choice("units", units, ("pixel", "physical"))
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(_mask(array), dims)
+            pixel = math.prod(step_of(array, a) for a in axes) if units == "physical" else 1.0
+            least = given / pixel * (1 - 1e-12)
+            structure, holes = structure_of(connectivity, axes), what == "holes"
+            return selected(array, axes, structure, labelling.sizes, partial(_large, least, holes), holes=holes)
+
+        return replaced(self._obj, make, "mask")
+
+    def binary_erosion(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
+        """Erode masks with a ball. Powered by `scipy.ndimage.binary_erosion`.
+
+        Pixels beyond the edge of the image do not count, as in `skimage.morphology.binary_erosion`.
+
+        Parameters
+        ----------
+        radius : float, sequence or mapping
+            Of the ball: pixels, or with ``units="physical"`` or a unit (``"0.5 µm"``) a length, which is another number
+            of pixels along each axis. A pixel belongs to the ball if its centre does. An axis that a mapping does not
+            name is left alone. The work grows with the volume of the ball.
+        units : {"pixel", "physical"}
+            What bare numbers are.
+        dims : str, optional
+            See `fill_holes`.
+        """
+        return _morphed(self._obj, "binary_erosion", radius, units, dims)
+
+    def binary_dilation(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
+        """Dilate masks with a ball; see `binary_erosion` for the parameters."""
+        return _morphed(self._obj, "binary_dilation", radius, units, dims)
+
+    def binary_opening(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
+        """Erode, then dilate: remove what the ball does not fit into; see `binary_erosion` for the parameters."""
+        return _morphed(self._obj, "binary_opening", radius, units, dims)
+
+    def binary_closing(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
+        """Dilate, then erode: close gaps that the ball does not fit into; see `binary_erosion` for the parameters."""
+        return _morphed(self._obj, "binary_closing", radius, units, dims)
+
+    def expand_labels(self, distance: float | str = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
+        """Grow labels by a distance, without growing into each other.
+
+        As `skimage.segmentation.expand_labels` for each whole image.
+
+        Parameters
+        ----------
+        distance : float or str
+            In pixels, or with ``units="physical"`` or a unit (``"0.5 µm"``) a length.
+        units : {"pixel", "physical"}
+        dims : str, optional
+            See `fill_holes`.
+        """
+        choice("units", units, ("pixel", "physical"))
+        physical = units == "physical" or isinstance(distance, str)
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            if array.dtype.kind not in "iu":
+                raise TypeError(f"expand_labels: expected labels, which are integers, not {array.dtype}")
+            axes = neighbourhood(array, dims)
+            far = length("distance", distance, array) if physical else number("distance", distance, 0)
+            spacing = [step_of(array, a) if physical else 1.0 for a in axes]
+            depth = [int(far / s + 1e-9) + 1 for s in spacing]
+            func = partial(morphology.expand, distance=far, spacing=spacing)
+            return _near(array, func, axes, depth, array.dtype, "expand_labels")
+
+        return replaced(self._obj, make, "labels")
+
+
+def _mask(array: xr.DataArray) -> xr.DataArray:
+    if array.dtype != bool:
+        raise TypeError(f"expected a mask, which is bool, not {array.dtype}: compare an image, or labels > 0")
+    return array
+
+
+def _zero(found: np.ndarray) -> np.ndarray:
+    return found == 0
+
+
+def _large(least: float, holes: bool, sizes: np.ndarray) -> np.ndarray:
+    return sizes < least if holes else sizes >= least
+
+
+def _near(array: xr.DataArray, func: Any, axes: Sequence[str], depth: Sequence[int], dtype: Any, name: str,
+          passes: int = 1) -> xr.DataArray:  # fmt: skip
+    places = [array.get_axis_num(a) for a in axes]
+    each = EachImage(func, places, np.dtype(dtype), roomy=False)
+    far = {k: (n, n) for k, n in zip(places, depth, strict=True)}
+    return with_data(array, halo(lazy(array), each, far, passes=passes, dtype=np.dtype(dtype), name=name))
+
+
+def _morphed(obj: Any, name: str, radius: Any, units: Any, dims: Any) -> Any:
+    def make(array: xr.DataArray) -> xr.DataArray:
+        axes = neighbourhood(_mask(array), named(dims, "radius", radius))
+        radii = pixels("radius", radius, array, axes, units=units, absent=0.0, whole=False)
+        structure = morphology.ellipsoid([radii[a] for a in axes])
+        passes = len(morphology.STEPS[name])
+        depth = [passes * (n // 2) for n in structure.shape]
+        return _near(array, partial(morphology.morph, name=name, structure=structure), axes, depth, bool, name, passes)
+
+    return replaced(obj, make, "mask")
