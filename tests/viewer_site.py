@@ -45,7 +45,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind in ("viewer", "data"):
             file = (FOLDER if kind == "viewer" else self.root) / name
             script = "text/javascript" if name.endswith(".js") else "application/octet-stream"
-            return self.answer(200, file.read_bytes(), script) if file.is_file() else self.answer(404, b"", "text/plain")
+            return (
+                self.answer(200, file.read_bytes(), script) if file.is_file() else self.answer(404, b"", "text/plain")
+            )
         if kind == "pixels":
             time.sleep(self.delay)
             return self.pixels(name)
@@ -64,7 +66,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, gzip.compress(raw, 1), "application/octet-stream", {"Content-Encoding": "gzip"})
 
     def answer(self, status: int, body: bytes, mime: str, more: dict[str, str] | None = None) -> None:
-        headers = {"Content-Type": mime, "Content-Length": str(len(body)), "Content-Security-Policy": CSP, **(more or {})}
+        headers = {
+            "Content-Type": mime,
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": CSP,
+            **(more or {}),
+        }
         with contextlib.suppress(ConnectionError):
             self.send_response(status)
             for key, value in headers.items():
