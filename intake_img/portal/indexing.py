@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from intake_img.accessor.colors import is_rgb
 from intake_img.model.axes import spell
 from intake_img.model.units import parse_unit
 from intake_img.portal.holdings import Holdings, Opened
@@ -36,6 +37,7 @@ def _facts(opened: Opened) -> dict[str, Any]:
     pixel = _micrometres(opened.facts["axes"].get("x", {}))
     header = json.dumps(opened.header, ensure_ascii=False, default=str)[:_HEADER]
     found = _DATE.search(header)
+    names = opened.facts["axes"].get("c", {}).get("names", [])
     facts: dict[str, Any] = {
         "format": opened.facts.get("driver", opened.item.driver),
         "axes": spell([str(d) for d in first.dims]),
@@ -43,7 +45,7 @@ def _facts(opened: Opened) -> dict[str, Any]:
         "dtype": str(first.dtype),
         "bytes": total,
         "size": _class(total, _SIZES, "above 10 GB"),
-        "channels": opened.facts["axes"].get("c", {}).get("names", []),
+        "channels": [] if is_rgb(names) else names,
         "header": header,
     }
     if pixel is not None:

@@ -107,6 +107,7 @@ class Site:
         item = self.library.items[name]
         if not self.visible(request, item.id):
             raise KeyError(name)
+        request.scope["entry"] = item.id
         return item
 
     async def opened(self, item: Item, request: Request | None = None, priority: int = SEEN) -> Opened:
