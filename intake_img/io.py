@@ -149,7 +149,7 @@ def imsave(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    progress: bool | None = None,
+    progress: bool | Callable[[int], None] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
     compute: bool = True,
@@ -180,8 +180,9 @@ def imsave(
     resume : bool
         Finish an interrupted write of many files: those that are complete are not made again. An interrupted write of a
         single file is made anew.
-    progress : bool, optional
-        Show a progress bar; by default only for long work in a terminal.
+    progress : bool or callable, optional
+        Show a progress bar; by default only for long work in a terminal. A callable is told how many bytes were written
+        since the last call; what it raises ends the write, which leaves nothing behind.
     storage_options : mapping, optional
         Options of the fsspec file system.
     engine : {"dask", "threads"}, optional
@@ -304,8 +305,12 @@ def _levels(tree: xr.DataTree) -> list[xr.Dataset]:
 
 
 @contextlib.contextmanager
-def _progress(wanted: bool | None, total: int, name: str) -> Iterator[Callable[[int], None] | None]:
+def _progress(wanted: bool | Callable[[int], None] | None, total: int, name: str
+              ) -> Iterator[Callable[[int], None] | None]:  # fmt: skip
     """A bar on stderr: shown if asked for, or by itself in a terminal when the work takes longer than a second."""
+    if callable(wanted):
+        yield wanted
+        return
     if wanted is False or (wanted is None and not sys.stderr.isatty()):
         yield None
         return

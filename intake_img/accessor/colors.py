@@ -17,6 +17,7 @@ import xarray as xr
 from intake_img.model.axes import RGB
 
 __all__ = [
+    "channel_name",
     "default_colors",
     "is_rgb",
     "label_colors",
@@ -40,6 +41,17 @@ _PALETTE = ("#22dd44", "#e040fb", "#18d6e8", "#ffd60a", "#ff3b30", "#4d6dff", "#
 _MANY = 8  # channels beyond these are a spectrum
 
 
+def channel_name(value: Any) -> str:
+    """Return what a channel is called: its name, or its number in words.
+
+    Examples
+    --------
+    >>> channel_name("DAPI"), channel_name(0)
+    ('DAPI', 'channel 0')
+    """
+    return str(value) if isinstance(value, (str, bytes)) else f"channel {value}"
+
+
 def is_rgb(names: Sequence[str]) -> bool:
     """True if the channels are the colours of a picture."""
     return tuple(names) in (RGB[:3], RGB)
@@ -56,7 +68,7 @@ def stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
     stated = [stated] if isinstance(stated, str) else stated
     if isinstance(stated, Mapping) or len(stated) != coord.size:
         return None
-    return {str(n): _hash(c) for n, c in zip(np.atleast_1d(coord.values), stated, strict=True) if c}
+    return {channel_name(n): _hash(c) for n, c in zip(np.atleast_1d(coord.values), stated, strict=True) if c}
 
 
 def _hash(color: Any) -> Any:
@@ -91,8 +103,14 @@ def default_colors(names: Sequence[str]) -> list[str]:
 
 
 def tints(colors: Any, names: Sequence[str]) -> list[Any]:
-    from matplotlib.colors import to_rgb
+    """Return the colours of channels as numbers from 0 to 1.
 
+    Parameters
+    ----------
+    colors : sequence or mapping of names to colours, optional
+        Colours as matplotlib knows them; `default_colors` where it says nothing.
+    names : sequence of str
+    """
     default = default_colors(names)
     if colors is None:
         chosen: list[Any] = list(default)
@@ -103,7 +121,16 @@ def tints(colors: Any, names: Sequence[str]) -> list[Any]:
         if len(given) < len(names):
             raise ValueError(f"colors has {len(given)} colours, but {len(names)} channels are shown")
         chosen = given[: len(names)]
-    return [to_rgb(c) for c in chosen]
+    return [_rgb(c) for c in chosen]
+
+
+def _rgb(color: Any) -> tuple[float, ...]:
+    """Return a colour as numbers; matplotlib is asked about all that is not ``#rrggbb``."""
+    if isinstance(color, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", color):
+        return tuple(v / 255 for v in bytes.fromhex(color[1:]))
+    from matplotlib.colors import to_rgb
+
+    return tuple(to_rgb(color))
 
 
 def limits_of(
@@ -183,14 +210,14 @@ def label_colors(labels: np.ndarray) -> np.ndarray:
     ndarray of float32, of shape ``(*labels.shape, 4)``
         RGBA; the background, 0, is transparent.
     """
-    from matplotlib.colors import hsv_to_rgb
-
     values, inverse = np.unique(labels, return_inverse=True)
     number = values.astype(np.float64)
     hue = (number * 0.6180339887498949) % 1.0
     saturation = np.choose((number % 3).astype(int), [0.55, 0.75, 0.95])
     brightness = np.choose((number // 3 % 2).astype(int), [1.0, 0.8])
     table = np.ones((values.size, 4), dtype=np.float32)
-    table[:, :3] = hsv_to_rgb(np.stack([hue, saturation, brightness], axis=-1))
+    sector = (np.array([5.0, 3.0, 1.0]) + 6 * hue[:, np.newaxis]) % 6  # from hue, saturation, brightness to RGB
+    depth = np.clip(np.minimum(sector, 4 - sector), 0, 1)
+    table[:, :3] = brightness[:, np.newaxis] * (1 - saturation[:, np.newaxis] * depth)
     table[values == 0] = 0
     return table[inverse.reshape(labels.shape)]

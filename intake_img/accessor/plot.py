@@ -24,15 +24,13 @@ from intake_img.accessor.colors import (
     tinted,
     tints,
 )
-from intake_img.errors import AxesError, MissingExtraError, UnitsError
-from intake_img.model.axes import RGB, spell
+from intake_img.accessor.planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
+from intake_img.errors import MissingExtraError, UnitsError
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import LENGTH, convert
 
 __all__ = ["bar_length", "plot"]
 
-_PROJECTIONS = ("max", "min", "mean", "sum")
-_MAX_SIDE = 2048  # pixels: more than a figure shows
 _LISTED = 8  # names of channels that are written into a picture
 
 
@@ -63,14 +61,14 @@ def plot(
 ) -> Any:
     """Draw an image; see `ImgAccessor.plot`."""
     plt = _pyplot()
-    array = _variable(obj, variable)
-    categorical = _is_labels(array)
+    array = variable_of(obj, variable)
+    categorical = is_labels(array)
     if colors is None and not categorical:
         colors = stated_colors(array)  # before channels are picked: they may be listed in the channels' order
-    plane, places = _plane(_pick_channels(array, channel), projection, indexers)
+    plane, places = plane_of(pick_channels(array, channel), projection, indexers)
     frame = _frame(plane)
-    stack = _channels_first(plane)
-    names = _names(plane, stack.shape[0])
+    stack = layers_of(plane)
+    names = names_of(plane, stack.shape[0])
     if categorical:
         pictures = [label_colors(layer) for layer in stack]
         tinge: list[Any] = [(1.0, 1.0, 1.0)] * len(pictures)
@@ -101,136 +99,16 @@ def _pyplot() -> Any:
     return plt
 
 
-# which pixels
-
-
-def _variable(obj: xr.Dataset | xr.DataArray, name: str | None) -> xr.DataArray:
-    if isinstance(obj, xr.DataArray):
-        if name is not None and name != obj.name:
-            raise KeyError(f"variable={name!r}: this is the variable {obj.name!r} alone, not a Dataset")
-        return obj
-    if name is None:
-        return obj.img._first
-    if name not in obj.data_vars:
-        raise KeyError(f"the Dataset has no variable {name!r}; it has {', '.join(map(str, obj.data_vars))}")
-    return obj[name]
-
-
-def _is_labels(array: xr.DataArray) -> bool:
-    return array.attrs.get("kind") == "labels"
-
-
-def _pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
-    if channel is None:
-        return array
-    if "c" not in array.dims:
-        raise AxesError(
-            f"channel={channel!r}: the image has no channels, its axes are {spell(tuple(map(str, array.dims)))!r}"
-        )
-    wanted = [channel] if isinstance(channel, (int, np.integer, str)) else list(channel)
-    return array.isel(c=[_position(array, "c", key) for key in wanted])
-
-
-def _plane(array: xr.DataArray, projection: str | None, indexers: Mapping[str, Any]) -> tuple[xr.DataArray, list[str]]:
-    """Return the part to show, with the axes (c,) y, x (, s), and words for its place on the other axes."""
-    dims = tuple(map(str, array.dims))
-    _check_places(dims, projection, indexers)
-    words, picked = [], {}
-    colour = _colour_axis(array)
-    for axis in dims:
-        if axis in ("c", "y", "x", colour) or (axis == "z" and projection):
-            continue
-        default = array.sizes["z"] // 2 if axis == "z" else 0
-        picked[axis] = _position(array, axis, indexers.get(axis, default))
-        if array.sizes[axis] > 1 or axis in indexers:
-            words.append(_word(array, axis, picked[axis]))
-    step = {a: slice(None, None, -(-array.sizes[a] // _MAX_SIDE)) for a in "yx" if array.sizes[a] > _MAX_SIDE}
-    plane = array.isel({**picked, **step})
-    if projection is not None:
-        plane = getattr(plane, projection)("z", keep_attrs=True)
-        words.append(f"{projection} over z")
-    order = [a for a in ("c", "y", "x", colour) if a and a in plane.dims]
-    return plane.transpose(*order).compute(), words
-
-
-def _check_places(dims: tuple[str, ...], projection: str | None, indexers: Mapping[str, Any]) -> None:
-    if lacking := [a for a in "yx" if a not in dims]:
-        raise AxesError(f"a picture needs the axes y and x, but the image has {spell(dims)!r}: no {lacking[0]!r}")
-    for axis in indexers:
-        if axis not in dims or axis in "cyx":
-            hint = ": channels are chosen with channel=" if axis == "c" else f": its axes are {spell(dims)!r}"
-            raise AxesError(f"{axis}={indexers[axis]!r} is no place in this image{hint}")
-    if projection is None:
-        return
-    if projection not in _PROJECTIONS:
-        raise ValueError(f"projection={projection!r}: expected one of {', '.join(_PROJECTIONS)}, or None")
-    if "z" not in dims or "z" in indexers:
-        reason = "z is given too" if "z" in dims else f"the image has the axes {spell(dims)!r}"
-        raise AxesError(f"projection={projection!r} is along z, but {reason}")
-
-
-def _colour_axis(array: xr.DataArray) -> str | None:
-    """Axis of colour samples beside channels."""
-    return "s" if "s" in array.dims and array.sizes["s"] in (3, 4) else None
-
-
-def _position(array: xr.DataArray, axis: str, key: Any) -> int:
-    """Return the index of a place given by index (int), or by coordinate (float: the nearest; str: the same)."""
-    n = array.sizes[axis]
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        if not -n <= key < n:
-            raise IndexError(f"{axis}={int(key)} is out of range: the axis has {n} samples")
-        return int(key) % n
-    if axis not in array.coords:
-        raise KeyError(f"{axis}={key!r}: the axis has no coordinate; give an index")
-    values = array.coords[axis].values
-    if isinstance(key, (float, np.floating)) and values.dtype.kind in "iuf":
-        return int(np.abs(values - key).argmin())
-    found = np.flatnonzero(values.astype(str) == str(key))
-    if not found.size:
-        raise KeyError(f"{axis}={key!r} is not among {', '.join(map(str, values[:8]))}{', ...' * (n > 8)}")
-    return int(found[0])
-
-
-def _word(array: xr.DataArray, axis: str, index: int) -> str:
-    if axis not in array.coords:
-        return f"{axis} = {index}"
-    coord = array.coords[axis]
-    value = coord.values[index]
-    number = f"{value:.4g}" if isinstance(value, (np.number, int, float)) else str(value)
-    return f"{axis} = {number} {coord.attrs.get('units', '')}".rstrip()
-
-
-def _channels_first(plane: xr.DataArray) -> np.ndarray:
-    """Return the pixels as an array of layers, each of them a plane; colour samples are layers too."""
-    values = plane.values
-    if "s" in plane.dims:
-        if "c" in plane.dims:
-            values = values[0]
-        return np.moveaxis(values, -1, 0)[:3]
-    if "c" not in plane.dims:
-        return values[np.newaxis]
-    return values[:3] if is_rgb([str(c) for c in plane.c.values] if "c" in plane.coords else []) else values
-
-
-def _names(plane: xr.DataArray, count: int) -> list[str]:
-    if "s" in plane.dims:
-        return list(RGB[:3])
-    if "c" in plane.coords:
-        return [str(c) for c in np.atleast_1d(plane.c.values)[:count]]
-    return [f"channel {n}" for n in range(count)] if "c" in plane.dims else [""]
-
-
 def _overlay(
     obj: xr.Dataset | xr.DataArray, name: str, projection: str | None, indexers: Mapping[str, Any]
 ) -> np.ndarray:
     """Return the picture of a variable of labels at the place that is shown."""
     if isinstance(obj, xr.DataArray):
         raise KeyError(f"labels={name!r} is a variable of a Dataset; this is one variable alone")
-    array = _variable(obj, name)
+    array = variable_of(obj, name)
     along = "max" if projection and "z" in array.dims else None
-    plane, _ = _plane(array, along, {a: k for a, k in indexers.items() if a in array.dims})
-    picture = label_colors(_channels_first(plane)[0])
+    plane, _ = plane_of(array, along, {a: k for a, k in indexers.items() if a in array.dims})
+    picture = label_colors(layers_of(plane)[0])
     picture[..., 3] *= 0.45
     return picture
 

@@ -30,7 +30,7 @@ from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
 from intake_img.storage.remote import retried
 
-__all__ = ["Column", "Listing", "find_parts", "find_pattern", "instrument_of", "list_folder", "numbered",
+__all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "instrument_of", "list_folder", "numbered",
            "parts_of_one", "plate_index"]  # fmt: skip
 
 
@@ -377,6 +377,24 @@ def parts_of_one(listing: Listing, known: Iterable[str]) -> Listing | None:
         re.compile(f"{re.escape(f'{folder}/{head}')}{middle}{re.escape(extension)}", re.S), listing.paths
     )
     return replace(listing, fields=dict(zip(labels, columns, strict=True))) if len(places) == len(listing) else None
+
+
+def find_images(folder: File, extensions: Iterable[str], stores: Iterable[str]) -> list[str]:
+    """Return the images at any depth below a folder, of all formats, in natural order.
+
+    Parameters
+    ----------
+    folder : File
+    extensions : iterable of str
+        How the names of images end; hidden files are left out.
+    stores : iterable of str
+        Those of the extensions that are of folders, which are not looked into.
+    """
+    known = frozenset(extensions)
+    named = ((path, path.rsplit("/", 1)[-1]) for path in _walk(folder, None, tuple(stores)))
+    return natural_sorted(
+        [p for p, name in named if not name.startswith(".") and split_extension(name, known)[1].lower() in known]
+    )
 
 
 def list_folder(folder: File) -> list[str]:

@@ -29,7 +29,7 @@ def printable(text: object, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def json_text(data: Any) -> str:
-    """Return plain data as JSON for people: readable in every script, with what does not print escaped."""
-    text = json.dumps(data, ensure_ascii=False, indent=2)
+def json_text(data: Any, indent: int | None = 2) -> str:
+    """Return plain data as JSON, readable in every script, with what does not print escaped; None: in one line."""
+    text = json.dumps(data, ensure_ascii=False, indent=indent)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

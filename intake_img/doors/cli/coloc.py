@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-from functools import partial
 from typing import Any
 
+from intake_img.doors.cli.parsing import command
 from intake_img.model.text import escaped
 
-__all__ = ["add_command"]
+__all__ = ["add_commands"]
 
 
-def add_command(commands: Any, command: Any, load: Any) -> None:
-    """Add ``intake-img coloc`` to the command line.
-
-    Parameters
-    ----------
-    commands : the subparsers of argparse
-    command : callable
-        ``(commands, name, run, help) -> parser``.
-    load : callable
-        Opens an image by its path or URL.
-    """
-    parser = command(commands, "coloc", partial(_run, load), "measure colocalization and write a report with figures")
+def add_commands(commands: Any) -> None:
+    """Add ``coloc``."""
+    parser = command(commands, "coloc", _run, "measure colocalization and write a report with figures")
     parser.add_argument("uri", nargs="+", metavar="URI", help="images")
     parser.add_argument("--pair", nargs=2, action="append", metavar=("A", "B"), help="channels, by name or number")
     parser.add_argument("--out", metavar="FILE", help="a report, .html or .pdf; without, the table is printed as CSV")
@@ -33,10 +25,11 @@ def add_command(commands: Any, command: Any, load: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
 
 
-def _run(load: Any, arguments: Any) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     from intake_img.accessor.coloc.report import report, table_of
+    from intake_img.io import imload
 
-    images = {uri: load(uri) for uri in arguments.uri}
+    images = {uri: imload(uri) for uri in arguments.uri}
     limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
     with contextlib.suppress(TypeError, ValueError):
         limits = float(limits)

@@ -1,0 +1,10 @@
+"""The command ``intake-img``: images, conversion, comparison, catalogs, the table of formats, shell completion.
+
+A module a group of commands, each a few lines over the functions of the package. Exit codes: 0 done, 1 the data or the
+disk are at fault, 2 the command line is. Heavy modules are imported by the commands that need them.
+"""
+
+from intake_img.doors.cli.main import main
+from intake_img.doors.cli.table import formats, formats_markdown
+
+__all__ = ["formats", "formats_markdown", "main"]

@@ -1,0 +1,146 @@
+"""Many images, one or some at a time: what fails is reported, the rest goes on, a stop leaves nothing half done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
+from intake_img.doors.cli.sources import Item
+from intake_img.model.text import escaped, json_text, printable
+
+__all__ = ["Job", "Outcome", "run_batch"]
+
+_SHOWN = 20  # failures that the summary repeats
+
+Progress = Callable[[int], None]
+Work = Callable[["Job", Progress], "list[str] | None"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image and the target that is made of it."""
+
+    item: Item
+    target: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: the files that were written, or why there are none; neither if it was skipped."""
+
+    job: Job
+    files: Sequence[str] = ()
+    error: str = ""
+    code: int = field(default=0, repr=False)
+
+    @property
+    def status(self) -> str:
+        """``converted``, ``skipped`` or ``failed``."""
+        return "failed" if self.error else "converted" if self.files else "skipped"
+
+
+class _Stopped(Exception):
+    """The run was told to stop; raised in the threads that write, so that they remove what is not complete."""
+
+
+def run_batch(jobs: Sequence[Job], work: Work, workers: int, progress: bool | None, as_json: bool) -> int:
+    """Do all jobs, report each as it is done, and sum up at the end.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    work : callable
+        ``(job, progress) -> files``, or None for a job that is skipped; `progress` is to be called now and then.
+    workers : int
+        How many jobs to do at a time, each in a thread of this process.
+    progress : bool, optional
+        Show a bar; by default in a terminal.
+    as_json : bool
+        Print a line of JSON for each job.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or the highest one of a failure.
+    """
+    done: list[Outcome] = []
+    with _bar(progress, len(jobs)) as step, contextlib.closing(_outcomes(jobs, work, workers)) as outcomes:
+        for outcome in outcomes:
+            done.append(outcome)
+            step()
+            _report(outcome, as_json)
+    _sum_up(done)
+    return max((outcome.code for outcome in done), default=0)
+
+
+def _outcomes(jobs: Sequence[Job], work: Work, workers: int) -> Generator[Outcome]:
+    """Give the outcome of each job when it is done."""
+    if workers == 1:  # in the main thread, where signals arrive
+        for job in jobs:
+            yield _attempt(job, work, lambda _: None)
+        return
+    stop = threading.Event()
+
+    def checked(_: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(_attempt, job, work, checked) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _attempt(job: Job, work: Work, progress: Progress) -> Outcome:
+    try:
+        progress(0)
+        return Outcome(job, work(job, progress) or ())
+    except FAULTS as exc:
+        return Outcome(job, error=message_of(exc), code=code_of(exc))
+    except Exception as exc:  # a fault of ours: the other images are converted all the same
+        return Outcome(job, error=f"{type(exc).__name__}: {printable(exc, 5000)}", code=1)
+
+
+def _report(outcome: Outcome, as_json: bool) -> None:
+    if outcome.error:
+        complain(f"{escaped(outcome.job.item.name)}: {outcome.error}", outcome.code)
+    if as_json:
+        facts: dict[str, Any] = {"source": outcome.job.item.name, "target": outcome.job.target}
+        facts |= {"status": outcome.status, "files": list(outcome.files)}
+        print(json_text(facts | ({"error": outcome.error} if outcome.error else {}), indent=None), flush=True)
+    elif outcome.files:
+        print(escaped(outcome.job.target), flush=True)
+
+
+def _sum_up(done: Sequence[Outcome]) -> None:
+    counts = {s: sum(o.status == s for o in done) for s in ("converted", "skipped", "failed")}
+    listed = ", ".join(f"{n} {status}" for status, n in counts.items() if n or status == "converted")
+    print(f"intake-img: {listed}", file=sys.stderr)
+    failed = [o for o in done if o.error]
+    if not failed or len(done) < 2:
+        return
+    for outcome in failed[:_SHOWN]:
+        print(f"  failed: {escaped(outcome.job.item.name)}", file=sys.stderr)
+    if len(failed) > _SHOWN:
+        print(f"  ... and {len(failed) - _SHOWN} more", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="converting", unit="image", delay=0 if wanted else 1, file=sys.stderr) as bar:
+        yield lambda: (bar.update(), None)[1]

@@ -1,0 +1,139 @@
+"""Commands about catalogs: make one of a folder, check it, list and search it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from intake_img.doors.cli.parsing import add_limits, command
+from intake_img.errors import TargetExistsError
+from intake_img.model.text import escaped, json_text, printable
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``scan``, ``validate``, ``list`` and ``search``."""
+    parser = command(commands, "scan", _scan, "find the images in a folder and write a catalog of them")
+    parser.add_argument("folder", metavar="FOLDER", help="folder that holds images")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="CATALOG",
+        help="the catalog (default: FOLDER/catalog.yml), or a table of images, .parquet or .sqlite",
+    )
+    parser.add_argument("--exclude", metavar="PATH", action="append", default=[],
+                        help="leave out a path below FOLDER, such as 'old/*'; may be repeated")  # fmt: skip
+    parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
+    parser.add_argument("--overwrite", action="store_true", help="begin the catalog anew instead of adding to it")
+    for name, run, help_ in (
+        ("validate", _validate, "check a catalog of others: is it safe to open, and complete?"),
+        ("list", _list, "list the entries of a catalog; nothing that it says is run"),
+        ("search", _search, "list the entries of a catalog that mention all words"),
+    ):
+        parser = command(commands, name, run, help_)
+        parser.add_argument("catalog", metavar="CATALOG", help="path or URL of a YAML file")
+        if name == "search":
+            parser.add_argument("words", metavar="WORD", nargs="+", help="what name, description or metadata mention")
+        if name == "validate":
+            parser.add_argument("--open", action="store_true", help="open each image too: is it there, can it be read?")
+        else:
+            parser.add_argument("--depth", metavar="N", type=int, default=5, help="how many nested catalogs deep to go")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        add_limits(parser)
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import scan, write_catalog
+
+    folder = os.path.expanduser(arguments.folder)
+    target = arguments.output or os.path.join(folder, "catalog.yml")
+    found = scan(folder, recursive=not arguments.no_recursive, exclude=arguments.exclude)
+    if target.lower().endswith((".parquet", ".sqlite", ".sqlite3", ".db")):
+        found, target = _with_table(found, target, arguments.overwrite)
+    there = os.path.exists(target) and not arguments.overwrite
+    changes = write_catalog(found, target, update=there, overwrite=not there)
+    for path, reason in found.skipped.items():
+        print(f"intake-img: skipped {escaped(path)}: {printable(reason)}", file=sys.stderr)
+    for path, note in found.notes.items():
+        print(f"intake-img: note: {escaped(path)}: {note}", file=sys.stderr)
+    for name in changes.missing:
+        print(f"intake-img: the file of {name!r} is not found any more; its entry stays", file=sys.stderr)
+    if changes.roots:
+        print(f"intake-img: these images do not lie below the catalog's folder; open it with "
+              f"open_catalog({changes.path!r}, roots={changes.roots!r})", file=sys.stderr)  # fmt: skip
+    counts = {what: len(getattr(changes, what)) for what in ("added", "refreshed", "kept", "missing")}
+    listed = ", ".join(f"{n} {what}" for what, n in {**counts, "skipped": len(found.skipped)}.items())
+    print(f"{escaped(changes.path)}: {listed}")
+    return 0
+
+
+def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
+    """Write a table of images; return the entry of a catalog that names it, and the path of that catalog."""
+    from intake_img.catalog import write_table
+
+    try:
+        table = write_table(found, target, overwrite=overwrite)
+    except FileExistsError as exc:
+        raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
+    print(f"{escaped(target)}: {len(table)} images")
+    stem, _ = os.path.splitext(target)
+    name = os.path.basename(target)
+    entry = {"driver": "image_table", "description": f"{len(table)} images",
+             "args": {"uri": "{{ CATALOG_DIR }}/" + name}}  # fmt: skip
+    return _Found({"images": entry}, found.skipped, found.notes), stem + ".yml"
+
+
+class _Found(dict[str, Any]):
+    """The only entry of the catalog of a table, with what the scan left out."""
+
+    def __init__(self, entries: Any, skipped: Any, notes: Any) -> None:
+        super().__init__(entries)
+        self.skipped, self.notes = skipped, notes
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"roots": arguments.root, "schemes": arguments.scheme}
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import validate
+
+    unopened: dict[str, str] = {}
+    problems = validate(arguments.catalog, open_images=arguments.open, unopened=unopened, **_limits(arguments))
+    for name, why in unopened.items():
+        print(f"intake-img: not opened: {escaped(name)}: {printable(why)}", file=sys.stderr)
+    if arguments.json:
+        print(json_text([vars(p) for p in problems]))
+    else:
+        rest = "" if arguments.open else " (the images were not opened: --open does that)"
+        clean = f"{escaped(arguments.catalog)}: nothing to object to{rest}"
+        print("\n".join(map(str, problems)) if problems else clean)
+    return 1 if problems else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import open_catalog
+
+    return _entries(open_catalog(arguments.catalog, **_limits(arguments)).walk(arguments.depth), arguments.json)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from intake_img.catalog import open_catalog
+
+    found = open_catalog(arguments.catalog, **_limits(arguments)).search(" ".join(arguments.words), arguments.depth)
+    return _entries(found.entries, arguments.json)
+
+
+def _entries(entries: Any, as_json: bool) -> int:
+
+    if as_json:
+        facts = {name: {**entry.describe(), "name": name} for name, entry in entries.items()}
+        print(json_text(facts))
+        return 0
+    widths = [max(map(len, column), default=0) for column in ([*entries], [e.driver for e in entries.values()])]
+    for name, entry in entries.items():
+        print(f"{escaped(name):<{widths[0]}}  {entry.driver:<{widths[1]}}  {printable(entry.description)}".rstrip())
+    return 0

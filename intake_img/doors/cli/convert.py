@@ -1,0 +1,179 @@
+"""``intake-img convert``: one image to a file, or many into a folder, each of them complete or not there at all."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any
+
+from intake_img.doors.cli.batch import Job, run_batch
+from intake_img.doors.cli.failures import UsageError
+from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pair
+from intake_img.doors.cli.sources import Item, items
+from intake_img.doors.cli.table import writer_options
+from intake_img.errors import TargetExistsError
+from intake_img.model.text import escaped, json_text
+
+__all__ = ["add_commands"]
+
+_TOP = 256  # pixels: the longest side of the smallest level of a pyramid
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``convert``."""
+    usage = (
+        "%(prog)s [options] SOURCE TARGET\n       %(prog)s [options] SOURCE [SOURCE ...] --to FOLDER --format EXTENSION"
+    )
+    parser = command(commands, "convert", _convert, "convert images; the format is that of the extension", usage=usage)
+    add_sources(parser, "SOURCE")
+    _add_batch(parser)
+    parser.add_argument(
+        "--compress", metavar="CODEC", help="a codec of the format, 'yes' for a good one, 'no' for none"
+    )
+    parser.add_argument("--pyramid", action="store_true", help=f"add halved levels, down to {_TOP} pixels")
+    parser.add_argument("--overwrite", action="store_true", help="replace targets that exist")
+    parser.add_argument(
+        "--option", metavar="KEY=VALUE", action="append", default=[], type=pair,
+        help="option of the format's writer, see 'intake-img formats'; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target-option", metavar="KEY=VALUE", action="append", default=[], type=pair,
+        help="option of the file system of the target; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
+    parser.add_argument("--json", action="store_true", help="print JSON, an image a line")
+
+
+def _add_batch(parser: Parser) -> None:
+    parser.add_argument("--to", metavar="FOLDER", help="convert each image into this folder, under its own name")
+    parser.add_argument("--format", metavar="EXTENSION", help="extension of the images in FOLDER (default: ome.zarr)")
+    parser.add_argument("--together", action="store_true", help="with --to: read a folder or pattern as one image")
+    parser.add_argument("--jobs", metavar="N", type=count, default=1, help="convert so many images at a time")
+    parser.add_argument("--skip-existing", action="store_true", help="leave targets that exist as they are")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with an interrupted run: what is complete, and not older than its source, "
+                        "stays")  # fmt: skip
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    if arguments.to is not None:
+        return _many(arguments)
+    if len(arguments.sources) != 2:
+        raise UsageError("expected SOURCE and TARGET, or any number of sources and --to FOLDER")
+    if lacking := [o for o in ("format", "together", "skip_existing") if getattr(arguments, o)]:
+        raise UsageError(f"--{lacking[0].replace('_', '-')} needs --to FOLDER")
+    arguments.sources, target = arguments.sources[:1], arguments.sources[1]
+    writer = _writer(target, arguments)
+    (item, *more) = items(arguments, each=False)
+    if more:
+        raise UsageError(f"{arguments.sources[0]} names {1 + len(more)} images: give --to FOLDER")
+    written, size = _save(item, target, arguments, arguments.progress)
+    if arguments.json:
+        print(json_text({"source": item.name, "status": "converted", "files": written}, indent=None))
+        return 0
+    from intake_img.accessor.display import byte_size
+
+    where = written[0] if len(written) == 1 else f"{len(written)} files, {written[0]} to {written[-1]}"
+    print(f"{escaped(where)}: {byte_size(size)} of pixels as {writer.format_name}")
+    return 0
+
+
+def _writer(target: str, arguments: argparse.Namespace) -> Any:
+    """Return the writer, if it knows the options that were given."""
+    from intake_img.formats.registry import writer_for
+    from intake_img.storage.files import File
+
+    writer = writer_for(File.parse(target, dict(arguments.target_option)))
+    known = writer_options(writer)
+    if unknown := [key for key, _ in arguments.option if key not in known]:
+        listed = ", ".join(known) or "none of its own"
+        raise UsageError(f"--option {unknown[0]}: the writer of {writer.format_name} has {listed}")
+    if arguments.pyramid and "pyramid" not in known:
+        raise UsageError(f"--pyramid: {writer.format_name} holds no pyramids; OME-Zarr and OME-TIFF do")
+    return writer
+
+
+def _save(
+    item: Item, target: str, arguments: argparse.Namespace, progress: bool | Callable[[int], None] | None
+) -> tuple[list[str], int]:
+    """Convert an image; return the files that were written and the size of the pixels."""
+    from intake_img.io import imsave
+
+    source = item.open()
+    ds = source.dataset()
+    options = dict(arguments.option)
+    if arguments.pyramid:
+        options.setdefault("pyramid", _depth(ds))
+    try:
+        written = imsave(
+            ds, target, _compress(arguments.compress), overwrite=arguments.overwrite, resume=arguments.resume,
+            progress=progress, storage_options=dict(arguments.target_option) or None, **options,
+        )  # fmt: skip
+    except TargetExistsError as exc:
+        raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
+    finally:
+        source.close()
+    return written, sum(v.nbytes for v in ds.data_vars.values())
+
+
+def _depth(ds: Any) -> int:
+    """Return how often the plane must be halved to fit into the smallest level."""
+    side = max(ds.sizes.get("y", 1), ds.sizes.get("x", 1))
+    return max(0, math.ceil(math.log2(side / _TOP)))
+
+
+def _compress(text: str | None) -> Any:
+    words = {"yes": True, "true": True, "no": False, "false": False, "none": False}
+    return words.get(text.lower(), text) if text is not None else None
+
+
+# many images
+
+
+def _many(arguments: argparse.Namespace) -> int:
+    extension = (arguments.format or "ome.zarr").lstrip(".")
+    _writer(f"{arguments.to.rstrip('/')}/image.{extension}", arguments)
+    found = items(arguments, each=not arguments.together)
+    jobs = [Job(item, f"{arguments.to.rstrip('/')}/{item.place}.{extension}") for item in found]
+    _check_targets(jobs)
+
+    def work(job: Job, progress: Callable[[int], None]) -> list[str] | None:
+        if (arguments.skip_existing or arguments.resume) and _stays(job, arguments):
+            return None
+        return _save(job.item, job.target, arguments, progress)[0]
+
+    return run_batch(jobs, work, arguments.jobs, arguments.progress, arguments.json)
+
+
+def _check_targets(jobs: list[Job]) -> None:
+    """Refuse two images that would get one name, also where file systems do not tell cases apart."""
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        other = seen.setdefault(job.target.casefold(), job)
+        if other is not job:
+            raise UsageError(f"{other.item.name} and {job.item.name} would both become {job.target}: "
+                             "convert them into different folders")  # fmt: skip
+
+
+def _stays(job: Job, arguments: argparse.Namespace) -> bool:
+    """True if the target is there, complete and, for a resumed run, not older than its source."""
+    from intake_img.collections.sequence import parts
+    from intake_img.errors import FormatError
+    from intake_img.storage.files import File
+
+    target = File.parse(job.target, dict(arguments.target_option))
+    if target.exists():
+        return arguments.skip_existing or not _older(target, job.item.name)
+    try:
+        return bool(parts(target))
+    except FormatError:  # the write of its parts was interrupted
+        if arguments.resume:
+            return False
+        raise
+
+
+def _older(target: Any, source: str) -> bool:
+    import os
+
+    return target.local and os.path.isfile(source) and os.path.getmtime(target.path) < os.path.getmtime(source)

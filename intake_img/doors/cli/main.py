@@ -1,0 +1,114 @@
+"""The program: its parser, one-line warnings and errors, exit codes, and clean-up when it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from intake_img.doors.cli import catalogs, coloc, compare, completion, convert, images, table
+from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
+from intake_img.doors.cli.parsing import Parser, command, parse
+from intake_img.model.text import printable
+
+__all__ = ["main", "make_parser"]
+
+_GROUPS = (images, convert, compare, catalogs, table, coloc, completion)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+    """
+    for stream in (sys.stdout, sys.stderr):  # names of files and units may lie beyond the terminal's character set
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = parse(make_parser(), argv)
+    with _short_warnings(), _terminated():
+        try:
+            code: int = arguments.run(arguments)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+            _silence_stdout()
+            return 0
+        except FAULTS as exc:
+            return complain(message_of(exc), code_of(exc))
+        except KeyboardInterrupt:
+            return complain("interrupted", 130)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(prog="intake-img", description="Open, inspect and convert microscopy images.", allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in _GROUPS:
+        group.add_commands(commands)
+    from intake_img.portal.command import add_command
+
+    add_command(commands, command)
+    demo = command(commands, "demo", _demo, "load, save and check sample images from a shipped catalog")
+    demo.add_argument(
+        "--output", metavar="FOLDER", default="demo-output", help="where to put the files (default: %(default)s)"
+    )
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        from intake_img import __version__
+
+        print(f"intake-img {__version__}")
+        parser.exit()
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from intake_img.doors.demo import run
+
+    return run(arguments.output)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that writers remove their partial files."""
+
+    def leave(number: int, _: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _silence_stdout() -> None:
+    """Point standard output to nowhere, so that Python's last flush does not fail."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _short_warnings() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"intake-img: warning: {printable(message, 5000)}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
