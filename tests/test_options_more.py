@@ -53,6 +53,7 @@ CASES = {
         "value_size": 2, "dtype": "f8", "dim": "y", "out_dim": "k", "fn_kwargs": {"dtype": "f2"},
     }),
     "to_series": ((), {}, {"dim": "y"}),
+    "crop": ((), {"y": (1, 5)}, {"region": {"x": (2, 5)}, "coordinate_system": "physical"}),
     "max_projection": ((), {"dim": "y"}, {"dim": "x"}),
     "max_min_projection": ((), {"dim": "y"}, {"dim": "x"}),
 }  # fmt: skip
