@@ -259,6 +259,10 @@ def imsave(
             return write_store(partial(cls.write_in_tasks, model, progress=step, **settings), target,
                                overwrite=overwrite, done=step or _silent, compute=compute)  # fmt: skip
         with begin(target, overwrite=overwrite) as staging:
+            if in_store and not target.local:  # chunk by chunk, not by way of a local folder
+                write: Any = cls.write  # that of a store takes such a place as well as a local path
+                write(model, staging.place(target.name), progress=step, **settings)
+                return staging.commit()
             _make(cls, folder, settings, step, model, staging, target.name)
             return staging.commit()[::-1]
 

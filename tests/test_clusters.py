@@ -5,6 +5,7 @@ once, and nothing reads as data before it is complete.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections import Counter
 from itertools import product
@@ -140,3 +141,51 @@ def test_failure_leaves_nothing(client, tmp_path):
             imsave(bad, tmp_path / name, overwrite=True, **options)
     assert os.listdir(tmp_path) == ["a.zarr"]
     xr.testing.assert_equal(imload(tmp_path / "a.zarr").compute(), good)
+
+
+@pytest.mark.parametrize("engine", ["threads", "dask"])
+def test_remote_store_is_filled_in_place(request, s3, tmp_path, monkeypatch, engine):
+    """Nothing is staged locally; nothing reads as data before the end, or after an error; the old data stay."""
+    if engine == "dask":
+        request.getfixturevalue("client")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    held: list[int] = []
+
+    def look(block):
+        held.append(sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file() and "dask" not in str(p)))
+        return block + 1
+
+    values = np.random.default_rng(0).integers(0, 4000, (4, 64, 64), "uint16")
+    look = look if engine == "threads" else _plus_one
+    lazy = da.from_array(values, chunks=(1, 64, 64)).map_blocks(look, dtype="uint16")
+    ds = xr.Dataset({"image": (tuple("zyx"), lazy)})
+    options = {"storage_options": s3, "engine": engine, "chunks": {"z": 1, "y": 32, "x": 64}, "pyramid": 1}
+    assert imsave(ds, "s3://images/a.zarr", **options) == ["s3://images/a.zarr"]
+    assert max(held, default=0) == 0
+    tree = [imload("s3://images/a.zarr", storage_options=s3, level=k).image.values for k in (0, 1)]
+    imsave(ds, tmp_path / "a.zarr", engine="threads", chunks=options["chunks"], pyramid=1)
+    np.testing.assert_array_equal(tree[0], values + 1)
+    np.testing.assert_array_equal(tree[1], imload(tmp_path / "a.zarr", level=1).image.values)
+    bad = ds.map(lambda v: v.copy(data=v.data.map_blocks(_failing, dtype="uint16")))
+    for name in ("a", "b"):
+        with pytest.raises(ArithmeticError):
+            imsave(bad, f"s3://images/{name}.zarr", overwrite=True, **options)
+    fs = __import__("s3fs").S3FileSystem(**s3)
+    fs.invalidate_cache()
+    assert fs.ls("images") == ["images/a.zarr"]
+    np.testing.assert_array_equal(imload("s3://images/a.zarr", storage_options=s3).image.values, values + 1)
+    later = imsave(ds.isel(z=[0]), "s3://images/b.zarr", compute=False, **options)
+    with pytest.raises((FileNotFoundError, FormatError)):
+        imload("s3://images/b.zarr", storage_options=s3)
+    later.compute()
+    np.testing.assert_array_equal(imload("s3://images/b.zarr", storage_options=s3).image.values, values[:1] + 1)
+
+
+def _plus_one(block):
+    return block + 1
+
+
+def _failing(block, block_info=None):
+    if block_info[0]["chunk-location"][0] == 2:
+        raise ArithmeticError("no such pixel")
+    return block

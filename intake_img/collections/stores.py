@@ -17,14 +17,14 @@ __all__ = ["write_store"]
 Finish = Callable[[Sequence[Any]], None]
 
 
-def write_store(start: Callable[[str], tuple[Tasks, Finish]], target: File, *, overwrite: bool,
+def write_store(start: Callable[[File], tuple[Tasks, Finish]], target: File, *, overwrite: bool,
                 done: Callable[[int], None], compute: bool = True) -> Any:  # fmt: skip
     """Write a store in tasks; it appears when its metadata are written, after all chunks.
 
     Parameters
     ----------
     start : callable
-        ``start(path)`` makes the empty arrays, and returns the tasks that fill them and what completes the store with
+        ``start(folder)`` makes the empty arrays, and returns the tasks that fill them and what completes the store with
         what they return.
     target : File
     overwrite : bool
@@ -40,8 +40,7 @@ def write_store(start: Callable[[str], tuple[Tasks, Finish]], target: File, *, o
     """
     token = "" if compute else uuid.uuid4().hex
     with begin(target, overwrite=overwrite, token=token) as staging:
-        path = staging.place(target.name)
-        tasks, finish = start(path)
+        tasks, finish = start(staging.place(target.name))
         if not compute:
             staging.note({})
             staging.keep()

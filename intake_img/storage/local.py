@@ -144,6 +144,10 @@ class LocalStaging(Staging):
     def local(self, name: str) -> str:
         return self.path(name)
 
+    def place(self, name: str) -> File:
+        os.mkdir(self.path(name))
+        return self.folder / name
+
     def _commit(self, names: list[str]) -> None:
         if self.overwrite and any(os.path.lexists(self.target.sibling(name).path) for name in names):
             flush(self.folder.path if len(names) > 1 else self.path(names[0]))  # before the old data are removed

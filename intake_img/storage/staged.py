@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -94,11 +93,9 @@ class Staging:
         """
         raise NotImplementedError
 
-    def place(self, name: str) -> str:
-        """Make an empty folder for a member that is filled where it is, and return its path."""
-        path = self.local(name)
-        os.mkdir(path)
-        return path
+    def place(self, name: str) -> File:
+        """Make an empty folder for a member that is filled where it is, also on a server, and return it."""
+        raise NotImplementedError
 
     def commit(self, names: Sequence[str] | None = None) -> list[str]:
         """Make the members appear under their names, and what they supersede disappear.

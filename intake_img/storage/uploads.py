@@ -1,4 +1,5 @@
 """Remote targets: files are made locally, uploaded to a hidden prefix beside the target, and then given their names.
+Stores of chunks are not made locally: their chunks go to the hidden prefix one by one.
 
 One file is one upload, which object stores show when it is complete, and refuse if the name must be new and is not
 (where they can: S3 and its kin). Folders and groups of files have a journal as local ones do (see `journal`); from the
@@ -29,7 +30,7 @@ from intake_img.storage.journal import COMMITS, Journal, journal_file, read_jour
 from intake_img.storage.remote import retried
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
 
-__all__ = ["RemoteStaging", "find_plans", "put", "settle_remote"]
+__all__ = ["RemoteStaging", "find_plans", "put", "settle_remote", "upload"]
 
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 _ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -40,6 +41,7 @@ class RemoteStaging(Staging):
 
     _scratch: str | None = None
     _direct: str | None = None
+    _kept = False
 
     @classmethod
     def begin(cls, target: File, overwrite: bool, resume: bool, token: str, claim: Claim | None) -> RemoteStaging:
@@ -94,11 +96,15 @@ class RemoteStaging(Staging):
         return {n for n in _names(self.folder) if not n.startswith(".~")}
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        _write(self.folder / PLAN, json.dumps({"token": self.token, "facts": facts}).encode())
+        upload(self.folder / PLAN, json.dumps({"token": self.token, "facts": facts}).encode())
         self.noted = dict(facts)
 
     def local(self, name: str) -> str:
         raise CannotWriteError(f"{self.target} is remote: a result that grows over several runs needs a local folder")
+
+    def place(self, name: str) -> File:
+        self._made[name] = None
+        return self.folder / name
 
     def _commit(self, names: list[str]) -> None:
         if self._direct is not None and names == [self.target.name]:
@@ -125,18 +131,20 @@ class RemoteStaging(Staging):
         left = read_journal(self.target)
         journal = Journal(self.target.name, self.folder.name, tuple(names), tuple(old), self.token)
         self._journal_written = True  # an error does not tell whether the server has it
-        _write(journal_file(self.target), journal.dumps())
+        upload(journal_file(self.target), journal.dumps())
         _finish(self.target, journal)
         for folder in {*([left.staging] if left else []), *(_left(self.target) if self.overwrite else [])}:
             _remove(self.target.sibling(folder))
 
     def discard(self) -> None:
         self._remove_scratch()
-        with contextlib.suppress(OSError):
-            _remove(self.folder)
+        if not self._kept:
+            with contextlib.suppress(OSError):
+                _remove(self.folder)
 
     def keep(self) -> None:
         self._remove_scratch()
+        self._kept = True
 
     def _remove_scratch(self) -> None:
         if self._scratch is not None:
@@ -250,7 +258,8 @@ def _put_object(fs: Any, local: str, path: str, overwrite: bool, target: File) -
         raise exists_already(target) from None
 
 
-def _write(file: File, content: bytes) -> None:
+def upload(file: File, content: bytes) -> None:
+    """Write a small object."""
     fs, path = file.filesystem()
     fs.makedirs(fs._parent(path), exist_ok=True)
     fs.pipe_file(path, content)

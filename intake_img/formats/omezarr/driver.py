@@ -252,7 +252,7 @@ class OmeZarrSource(ImageSource):
     def write(
         cls,
         image: Image,
-        path: str,
+        path: str | File,
         *,
         compress: Any = None,
         progress: Callable[[int], None] | None = None,
@@ -313,7 +313,7 @@ class OmeZarrSource(ImageSource):
     def write_in_tasks(
         cls,
         image: Image,
-        path: str,
+        path: str | File,
         *,
         compress: Any = None,
         progress: Callable[[int], None] | None = None,
@@ -382,7 +382,7 @@ def _layout(image: Image, name: str, version: str, chunks: Any, shards: Any, pyr
     return Layout(image, name, version, chunks, shards, pyramid, tuple(levels))
 
 
-def _finish(layout: Layout, path: str, compress: Any, written: Sequence[Written]) -> None:
+def _finish(layout: Layout, path: str | File, compress: Any, written: Sequence[Written]) -> None:
     layout.look_back(written)
     with Target(path, _zarr_format(layout.version), {}) as target:
         for key, c in layout.coordinates.items():

@@ -13,6 +13,8 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr.zips import overwrite_document
+from intake_img.storage.files import File
+from intake_img.storage.uploads import upload
 
 __all__ = ["Target"]
 
@@ -27,8 +29,8 @@ class Target:
 
     Parameters
     ----------
-    path : str
-        An empty folder, or the name of a new zip file.
+    path : str or File
+        An empty folder, the name of a new zip file, or a remote place that is filled where it is.
     zarr_format : int
         2 or 3.
     groups : mapping of str to mapping
@@ -36,12 +38,13 @@ class Target:
         written again at the end if `groups` changed meanwhile; they may not become longer.
     """
 
-    def __init__(self, path: str, zarr_format: Literal[2, 3], groups: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, path: str | File, zarr_format: Literal[2, 3], groups: Mapping[str, Mapping[str, Any]]) -> None:
         from zarr.storage import ZipStore
 
-        self.path, self.zarr_format = path, zarr_format
+        self.file, self.zarr_format = File.parse(path), zarr_format
         self.groups = self._written = groups
-        self._zip = None if os.path.isdir(path) else ZipStore(path, mode="w")
+        in_place = not self.file.local or os.path.isdir(self.file.path)
+        self._zip = None if in_place else ZipStore(self.file.path, mode="w")
 
     def __enter__(self) -> Target:
         import zarr
@@ -64,7 +67,6 @@ class Target:
                attributes: Mapping[str, Any] | None = None, fill: int | None = 0) -> Any:  # fmt: skip
         """Return a new array."""
         import zarr
-        from zarr.storage import LocalStore
 
         attributes = dict(attributes or {})
         if self.zarr_format == 3:
@@ -75,9 +77,7 @@ class Target:
         kind = np.dtype(dtype).kind
         nbytes = math.prod(chunks) * np.dtype(dtype).itemsize
         # a store for each array: zarr would at once write the groups on the way down from the store's root
-        place: dict[str, Any] = (
-            {"store": self._zip, "name": path} if self._zip else {"store": LocalStore(os.path.join(self.path, path))}
-        )
+        place: dict[str, Any] = {"store": self._zip, "name": path} if self._zip else {"store": _store(self.file / path)}
         return zarr.create_array(
             **place,
             shape=tuple(shape),
@@ -99,7 +99,7 @@ class Target:
         for path, attributes in self.groups.items():
             if attributes != self._written[path]:
                 name = "/".join(filter(None, (path, "zarr.json" if self.zarr_format == 3 else ".zattrs")))
-                overwrite_document(self.path, name, partial(self._document, attributes))
+                overwrite_document(self.file.path, name, partial(self._document, attributes))
 
     def _document(self, attributes: Mapping[str, Any], old: Any) -> Any:
         return {**old, "attributes": attributes} if self.zarr_format == 3 else attributes
@@ -110,10 +110,26 @@ class Target:
                 files = {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": attributes}}
             else:
                 files = {".zattrs": attributes, ".zgroup": {"zarr_format": 2}}
-            os.makedirs(os.path.join(self.path, path), exist_ok=True)
             for name, content in files.items():
-                with open(os.path.join(self.path, path, name), "w", encoding="utf-8") as stream:
-                    json.dump(content, stream, indent=2, ensure_ascii=False)
+                text = json.dumps(content, indent=2, ensure_ascii=False)
+                _write_document(self.file / path / name if path else self.file / name, text.encode())
+
+
+def _store(folder: File) -> Any:
+    from zarr.storage import FsspecStore, LocalStore
+
+    if folder.local:
+        return LocalStore(folder.path)
+    return FsspecStore.from_url(folder.path, storage_options=folder.fsspec_options)
+
+
+def _write_document(file: File, content: bytes) -> None:
+    if not file.local:
+        upload(file, content)
+        return
+    os.makedirs(file.parent.path, exist_ok=True)
+    with open(file.path, "wb") as stream:
+        stream.write(content)
 
 
 def _fill_value(kind: str, fill: int | None, zarr_format: int) -> Any:
