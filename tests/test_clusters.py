@@ -18,6 +18,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError
+from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 
 distributed = pytest.importorskip("distributed")
@@ -143,42 +144,43 @@ def test_failure_leaves_nothing(client, tmp_path):
     xr.testing.assert_equal(imload(tmp_path / "a.zarr").compute(), good)
 
 
-@pytest.mark.parametrize("engine", ["threads", "dask"])
-def test_remote_store_is_filled_in_place(request, s3, tmp_path, monkeypatch, engine):
+@pytest.mark.parametrize("place", ["memory://", "s3://images"])
+def test_remote_store_is_filled_in_place(request, tmp_path, monkeypatch, place):
     """Nothing is staged locally; nothing reads as data before the end, or after an error; the old data stay."""
-    if engine == "dask":
+    on_cluster = place != "memory://"
+    storage = request.getfixturevalue("s3") if on_cluster else {}
+    if on_cluster:
         request.getfixturevalue("client")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    held: list[int] = []
-
-    def look(block):
-        held.append(sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file() and "dask" not in str(p)))
-        return block + 1
-
-    values = np.random.default_rng(0).integers(0, 4000, (4, 64, 64), "uint16")
-    look = look if engine == "threads" else _plus_one
-    lazy = da.from_array(values, chunks=(1, 64, 64)).map_blocks(look, dtype="uint16")
+    monkeypatch.setattr(tempfile, "mkdtemp", _no_folder if not on_cluster else tempfile.mkdtemp)
+    values = np.random.default_rng(0).integers(0, 4000, (3, 64, 64), "uint16")
+    lazy = da.from_array(values, chunks=(1, 64, 64)).map_blocks(_plus_one, dtype="uint16")
     ds = xr.Dataset({"image": (tuple("zyx"), lazy)})
-    options = {"storage_options": s3, "engine": engine, "chunks": {"z": 1, "y": 32, "x": 64}, "pyramid": 1}
-    assert imsave(ds, "s3://images/a.zarr", **options) == ["s3://images/a.zarr"]
-    assert max(held, default=0) == 0
-    tree = [imload("s3://images/a.zarr", storage_options=s3, level=k).image.values for k in (0, 1)]
-    imsave(ds, tmp_path / "a.zarr", engine="threads", chunks=options["chunks"], pyramid=1)
-    np.testing.assert_array_equal(tree[0], values + 1)
-    np.testing.assert_array_equal(tree[1], imload(tmp_path / "a.zarr", level=1).image.values)
+    options = {"storage_options": storage, "chunks": {"z": 1}, "pyramid": 1}
+    name = f"{place}/{tmp_path.name}.zarr"
+    assert imsave(ds, name, **options) == [File.parse(name).path]
     bad = ds.map(lambda v: v.copy(data=v.data.map_blocks(_failing, dtype="uint16")))
-    for name in ("a", "b"):
-        with pytest.raises(ArithmeticError):
-            imsave(bad, f"s3://images/{name}.zarr", overwrite=True, **options)
-    fs = __import__("s3fs").S3FileSystem(**s3)
+    with pytest.raises(ArithmeticError):
+        imsave(bad, name, overwrite=True, **options)
+    parent = File.parse(name, storage).parent
+    fs, path = parent.filesystem()
     fs.invalidate_cache()
-    assert fs.ls("images") == ["images/a.zarr"]
-    np.testing.assert_array_equal(imload("s3://images/a.zarr", storage_options=s3).image.values, values + 1)
-    later = imsave(ds.isel(z=[0]), "s3://images/b.zarr", compute=False, **options)
+    assert [p for p in fs.ls(path, detail=False) if ".partial" in p] == []
+    full, half = (imload(name, storage_options=storage, level=k).image.values for k in (0, 1))
+    np.testing.assert_array_equal(full, values + 1)
+    mean = (values + 1).reshape(3, 32, 2, 32, 2).astype(int).sum((2, 4))
+    np.testing.assert_array_equal(half, (mean + 2) // 4)
+    if on_cluster:
+        return
+    later = imsave(ds, name.replace(".zarr", "-later.zarr"), compute=False, **options)
     with pytest.raises((FileNotFoundError, FormatError)):
-        imload("s3://images/b.zarr", storage_options=s3)
-    later.compute()
-    np.testing.assert_array_equal(imload("s3://images/b.zarr", storage_options=s3).image.values, values[:1] + 1)
+        imload(name.replace(".zarr", "-later.zarr"))
+    (written,) = later.compute()
+    np.testing.assert_array_equal(imload(written).image.values, values + 1)
+
+
+def _no_folder(*_, **__):
+    raise AssertionError("a local folder is made")
 
 
 def _plus_one(block):

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -42,6 +43,7 @@ class RemoteStaging(Staging):
     _scratch: str | None = None
     _direct: str | None = None
     _kept = False
+    _making = threading.Lock()
 
     @classmethod
     def begin(cls, target: File, overwrite: bool, resume: bool, token: str, claim: Claim | None) -> RemoteStaging:
@@ -56,7 +58,6 @@ class RemoteStaging(Staging):
             if self._adopt(resume):
                 return self
         self.superseded(())
-        self._scratch = tempfile.mkdtemp(prefix="intake_img-")
         return self
 
     def _adopt(self, resume: bool) -> bool:
@@ -64,7 +65,6 @@ class RemoteStaging(Staging):
         for folder, plan in plans.items():
             if resume and plan["token"] == self.token:
                 self.folder, self.noted = self.target.sibling(folder), plan["facts"]
-                self._scratch = tempfile.mkdtemp(prefix="intake_img-")
                 return True
         if plans and resume:
             raise other_write(self.target)
@@ -77,7 +77,9 @@ class RemoteStaging(Staging):
 
     @contextlib.contextmanager
     def member(self, name: str, folder: bool = False) -> Iterator[str]:
-        assert self._scratch is not None
+        with self._making:  # members are made in several threads
+            if self._scratch is None:
+                self._scratch = tempfile.mkdtemp(prefix="intake_img-")
         path = os.path.join(self._scratch, f".~{next(self._numbers)}")
         if folder:
             os.mkdir(path)
