@@ -144,7 +144,13 @@ def test_failure_leaves_nothing(client, tmp_path):
     xr.testing.assert_equal(imload(tmp_path / "a.zarr").compute(), good)
 
 
-@pytest.mark.parametrize("place", ["memory://images", pytest.param("s3://images", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "memory://images",
+        pytest.param("s3://images", marks=pytest.mark.skipif(not os.environ.get("INTAKE_IMG_SLOW"), reason="slow")),
+    ],
+)
 def test_remote_store_is_filled_in_place(request, tmp_path, monkeypatch, place):
     """Nothing is staged locally; nothing reads as data before the end, or after an error; the old data stay."""
     on_cluster = place.startswith("s3:")
