@@ -42,6 +42,8 @@ def __getattr__(name: str) -> object:
 
         if name in create.__all__:
             return getattr(create, name)
+    if name == "create":
+        return importlib.import_module("intake_img.create")
     if name in _BESIDE:
         return getattr(importlib.import_module(_BESIDE[name]), name)
     if name not in _LATER:
@@ -51,4 +53,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    from intake_img import create
+
+    loaders = (name for name in create.__all__ if name.startswith("from_"))
+    return sorted({*__all__, *_BESIDE, "create", *loaders})

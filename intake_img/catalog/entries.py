@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from html import escape
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -269,6 +271,18 @@ class SafeCatalog(Mapping[str, Any]):
         more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
         count = f"{len(rows)} entr{'y' if len(rows) == 1 else 'ies'}"
         return "\n".join([f"<catalog {self.name!r}: {count}>", *rows[:40], *more])
+
+    def _repr_html_(self) -> str:
+        cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
+        rows = [
+            f"<tr><th {cell}>{escape(escaped(name))}</th><td {cell}>{escape(escaped(e.driver))}</td>"
+            f"<td {cell}>{escape(printable(e.description))}</td></tr>"
+            for name, e in islice(self.entries.items(), 40)
+        ]
+        count = f"{len(self)} entr{'y' if len(self) == 1 else 'ies'}"
+        more = f"<p>… and {len(self) - 40} more</p>" if len(self) > 40 else ""
+        head = f"<p><b>{escape(escaped(self.name))}</b>: {count} {escape(printable(self.description))}</p>"
+        return f"<div class='intake-img'>{head}<table><tbody>{''.join(rows)}</tbody></table>{more}</div>"
 
     def walk(self, depth: int = 5) -> dict[str, Entry]:
         """Return all entries, those of nested catalogs by dotted names.
