@@ -150,6 +150,11 @@ def test_a_table_by_the_command(plate, capsys):
         assert len(open_catalog(plate / "of_command.yml").images) == 5
         assert main(["scan", str(plate), "-o", str(target)]) == 1
     assert "--overwrite" in capsys.readouterr().err
+    (plate / "elsewhere").mkdir()
+    assert main(["scan", str(plate / "plate_7"), "-o", str(plate / "elsewhere" / "t.parquet")]) == 0
+    assert f"roots=[{str(plate / 'plate_7')!r}]" in capsys.readouterr().err
+    table = open_table(plate / "elsewhere" / "t.parquet", roots=[plate / "plate_7"])
+    assert table["A01_x"].read().image.shape == (2, 6, 5)
 
 
 def test_many_rows_are_quick(tmp_path):

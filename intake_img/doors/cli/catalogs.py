@@ -79,6 +79,9 @@ def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
     except FileExistsError as exc:
         raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
     print(f"{escaped(target)}: {len(table)} images")
+    if any(row["uri"].startswith(("/", "..")) for row in table.images.rows()):
+        print(f"intake-img: these images do not lie below the table's folder; open it with "
+              f"open_table({target!r}, roots=[{found.folder!r}])", file=sys.stderr)  # fmt: skip
     stem, _ = os.path.splitext(target)
     name = os.path.basename(target)
     entry = {"driver": "image_table", "description": f"{len(table)} images",
