@@ -19,6 +19,7 @@ from intake_img.model.datasets import spacing_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import napari
     import pandas as pd
 
     from intake_img.accessor.stacks.stack import ImageStack
@@ -161,6 +162,31 @@ class ImgAccessor(Processing):
 
     def _repr_html_(self) -> str:
         return display.as_html(display.summary(self._obj))
+
+    def to_napari(self, viewer: napari.Viewer | None = None) -> napari.Viewer:
+        """Show the image in napari, lazily: a layer for each channel, and for labels.
+
+        Powered by napari. Layers have names, colours, contrast limits, scale and units.
+
+        Parameters
+        ----------
+        viewer : napari.Viewer, optional
+            A new one by default.
+
+        Returns
+        -------
+        napari.Viewer
+
+        Raises
+        ------
+        MissingExtraError
+            If napari is not installed.
+        AxesError
+            If the image lacks y or x.
+        """
+        from intake_img.accessor.napari_layers import to_napari
+
+        return to_napari(self._obj, viewer)
 
     def plot(
         self,

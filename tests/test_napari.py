@@ -1,0 +1,66 @@
+"""Layers for napari: what is known of an image, lazily; the plug-in's manifest where npe2 is installed."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import yaml
+
+import intake_img
+from intake_img import imload, imsave
+from intake_img.create import from_example
+from intake_img.doors import napari as door
+
+
+def test_layers_tell_what_is_known(tmp_path):
+    ds = from_example("cells")
+    path = tmp_path / "cells.zarr"
+    imsave(ds, path)
+    loaded = imload(str(path))
+    layers = door.read(str(path))
+    kinds = [kind for *_, kind in layers]
+    assert kinds.count("image") == loaded.sizes["c"]
+    assert kinds.count("labels") == len(loaded.data_vars) - 1
+    for k, (data, meta, _kind) in enumerate(layers[: loaded.sizes["c"]]):
+        assert isinstance(data, da.Array)  # nothing is read
+        assert meta["name"] == str(loaded["c"].values[k])
+        assert dict(zip(meta["axis_labels"], meta["scale"], strict=True)) == pytest.approx(
+            {a: loaded.img.spacing.get(a, 1.0) for a in meta["axis_labels"]}
+        )
+        assert meta["units"][-1] == loaded.img.units["x"]
+        low, high = meta["contrast_limits"]
+        assert data.min().compute() <= low < high <= data.max().compute()
+        np.testing.assert_array_equal(data.compute(), loaded["image"].isel(c=k).values)
+
+
+def test_levels_of_the_file_are_those_of_the_layer(tmp_path):
+    path = str(tmp_path / "cells.zarr")
+    imsave(from_example("cells"), path, pyramid=2)
+    for data, *_ in door.read(path):
+        assert [level.shape[-1] for level in data] == [data[0].shape[-1] // f for f in (1, 2, 4)]
+
+
+def test_layers_come_back(tmp_path):
+    layers = door.sample()
+    target = str(tmp_path / "out.zarr")
+    door.write(target, layers)
+    again = door.read(target)
+    assert [(m["name"], k) for _, m, k in again] == [(m["name"], k) for _, m, k in layers]
+    for (data, meta, _), (other, known, _) in zip(again, layers, strict=True):
+        np.testing.assert_array_equal(np.asarray(data), np.asarray(other))
+        assert meta["scale"] == pytest.approx(known["scale"])
+        assert meta["units"] == known["units"]
+
+
+def test_manifest_names_what_is_there():
+    manifest = yaml.safe_load((Path(intake_img.__file__).parent / "doors" / "napari.yaml").read_text())
+    parts = manifest["contributions"]
+    commands = {c["id"]: c["python_name"].split(":") for c in parts["commands"]}
+    for module, function in commands.values():
+        assert callable(getattr(importlib.import_module(module), function))
+    used = {each["command"] for key in ("readers", "writers", "sample_data") for each in parts[key]}
+    assert used == set(commands)
