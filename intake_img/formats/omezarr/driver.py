@@ -383,8 +383,17 @@ def _layout(image: Image, name: str, version: str, chunks: Any, shards: Any, pyr
 
 
 def _finish(layout: Layout, path: str | File, compress: Any, written: Sequence[Written]) -> None:
+    _remove_unfinished(File.parse(path))
     layout.look_back(written)
     with Target(path, _zarr_format(layout.version), {}) as target:
         for key, c in layout.coordinates.items():
             write_coordinate(target, key, c, compress)
         target.groups = layout.groups()
+
+
+def _remove_unfinished(folder: File) -> None:
+    """Remove what killed workers left of chunks that others have written since."""
+    for place, _, names in os.walk(folder.path) if folder.local else ():
+        for name in names:
+            if name.endswith(".partial"):
+                os.unlink(os.path.join(place, name))
