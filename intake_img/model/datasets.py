@@ -51,6 +51,11 @@ def data_of(variable: xr.Variable) -> Any:
         return wrapped
     if variable._in_memory:
         return np.asarray(wrapped)
+    inner = wrapped
+    while isinstance(inner, (indexing.CopyOnWriteArray, indexing.MemoryCachedArray)):
+        inner = inner.array
+    if isinstance(inner, _LazyArray):
+        return inner.part
     tile = variable.encoding.get("preferred_chunks", {})
     tiles = tuple(tile.get(d, n) for d, n in zip(variable.dims, variable.shape, strict=True))
     return Pixels(_XarrayReader(variable), variable.shape, variable.dtype, tiles)
@@ -72,9 +77,26 @@ class _LazyPixels(BackendArray):
 
     def __getitem__(self, key: Any) -> Any:
         support = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, support, self.pixels.__getitem__)
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self.pixels.read_part)
 
 
-def indexed_lazily(pixels: Pixels) -> indexing.LazilyIndexedArray:
+class _LazyArray(indexing.LazilyIndexedArray):
+    """xarray's lazy indexing, which stays a selection of pixels when axes are exchanged."""
+
+    __slots__ = ()
+    array: _LazyPixels
+
+    @property
+    def part(self) -> Pixels:
+        """The pixels that are selected, unread."""
+        key = self.key.tuple
+        kept = [k for k, index in enumerate(key) if not isinstance(index, (int, np.integer))]
+        return self.array.pixels.select(key).reshape(kept)
+
+    def transpose(self, order: Any) -> _LazyArray:
+        return indexed_lazily(self.part.transpose(order))
+
+
+def indexed_lazily(pixels: Pixels) -> _LazyArray:
     """Return pixels as xarray's own lazy indexing wraps them."""
-    return indexing.LazilyIndexedArray(_LazyPixels(pixels))
+    return _LazyArray(_LazyPixels(pixels))

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -25,20 +24,18 @@ from intake_img.model.readers import (
     Memory,
     Reader,
     Reshaped,
-    Selected,
     Stacked,
     Transposed,
     index_of,
+    leaf_of,
+    selected,
     usual_dtype,
 )
 
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["UNCHANGED", "Pixels", "chunk_of", "stack"]
-
-
-UNCHANGED: WeakValueDictionary[str, Pixels] = WeakValueDictionary()  # by the name of the dask array made of them
+__all__ = ["Pixels", "chunk_of", "stack"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +81,8 @@ class Pixels:
         if isinstance(array, Pixels):
             return array
         if hasattr(array, "dask"):
-            if (whole := UNCHANGED.get(array.name)) is not None and whole.shape == array.shape:
-                return whole  # nothing was done to it: the file is read without a detour through a graph
+            if isinstance(unread := getattr(array, "pixels", None), Pixels):
+                return unread  # nothing but a part of a file: it is read without a detour through a graph
             cuts = tuple(inner_ends(np.cumsum(c), t) for c, t in zip(array.chunks, array.chunksize, strict=True))
             return cls(Dask(array), array.shape, array.dtype, array.chunksize, parallel=False, cuts=cuts)
         array = np.asarray(array)
@@ -115,10 +112,7 @@ class Pixels:
     @property
     def in_memory(self) -> bool:
         """Whether reading is no more than copying from an array."""
-        reader: Any = self.reader
-        while isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
-            reader = reader.reader
-        return isinstance(reader, Memory)
+        return isinstance(leaf_of(self.reader), Memory)
 
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token
@@ -167,17 +161,26 @@ class Pixels:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """Read a part: integers, slices (any step), and lists of integers or booleans that act per axis (outer)."""
+        part, dropped = self._part(key)
+        out = empty(part.shape, part.dtype)
+        part.read_into(tuple(slice(0, n) for n in part.shape), out)
+        return out.squeeze(axis=dropped) if dropped else out
+
+    def read_part(self, key: Any) -> np.ndarray:
+        """Read a part as ``pixels[key]`` does, but a large one block by block in several threads, as `read` does."""
+        part, dropped = self._part(key)
+        out = part.read()
+        return out.squeeze(axis=dropped) if dropped else out
+
+    def _part(self, key: Any) -> tuple[Pixels, tuple[int, ...]]:
+        """Return the selected pixels, and which of their axes are left out as an integer selected them."""
         key = key if isinstance(key, tuple) else (key,)
         if any(k is Ellipsis for k in key):
             at = next(n for n, k in enumerate(key) if k is Ellipsis)
             fill = self.ndim - (len(key) - 1)
             key = key[:at] + (slice(None),) * fill + key[at + 1 :]
         key += (slice(None),) * (self.ndim - len(key))
-        dropped = tuple(n for n, k in enumerate(key) if isinstance(k, (int, np.integer)))
-        part = self.select(key)
-        out = empty(part.shape, part.dtype)
-        part.read_into(tuple(slice(0, n) for n in part.shape), out)
-        return out.squeeze(axis=dropped) if dropped else out
+        return self.select(key), tuple(n for n, k in enumerate(key) if isinstance(k, (int, np.integer)))
 
     # views
 
@@ -196,7 +199,7 @@ class Pixels:
         tiles = tuple(max(1, -(-t // abs(i.step))) if isinstance(i, range) else t
                       for t, i in zip(self.tiles, indices, strict=True))  # fmt: skip
         cuts = tuple(_cuts_within(self, k, i, t) for k, (i, t) in enumerate(zip(indices, tiles, strict=True)))
-        return replace(self, reader=Selected(self.reader, indices), shape=shape, tiles=tiles, cuts=cuts)
+        return replace(self, reader=selected(self.reader, indices), shape=shape, tiles=tiles, cuts=cuts)
 
     def transpose(self, order: Sequence[int]) -> Pixels:
         """Return the pixels with axis ``order[k]`` at place k."""
@@ -305,21 +308,16 @@ class Pixels:
         return cut(self.shape, found)
 
     def dask(self, chunks: tuple[tuple[int, ...], ...] | None = None) -> dask.array.Array:
-        """Return a dask array of one task per chunk; each task opens the file by itself."""
-        import dask.array as da
+        """Return a dask array of one task per chunk; each task opens the file by itself.
+
+        Slices and transposes of it are views of the pixels too: only what is selected in the end is read.
+        """
         from dask.base import tokenize
 
+        from intake_img.model.arrays import array_of
+
         chunks = self.auto_chunks() if chunks is None else chunks
-        name = f"pixels-{tokenize(self, chunks)}"
-        UNCHANGED[name] = self
-        return da.from_array(  # slices of the result are fused into the task: only their tiles are read
-            self,
-            chunks=chunks,
-            name=name,
-            asarray=False,
-            inline_array=not self.many_files,
-            meta=np.empty((0,) * self.ndim, self.dtype),
-        )
+        return array_of(self, chunks, f"pixels-{tokenize(self, chunks)}")
 
 
 def stack(parts: Sequence[Pixels]) -> Pixels:

@@ -6,7 +6,7 @@ They are small, picklable and stateless.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.machine import empty
 
 __all__ = ["Cast", "Dask", "Memory", "Reader", "Reshaped", "Selected", "Stacked", "Transposed", "index_of",
-           "usual_dtype"]  # fmt: skip
+           "leaf_of", "selected", "usual_dtype", "with_leaf"]  # fmt: skip
 
 
 class Reader(Protocol):
@@ -156,6 +156,47 @@ class Selected:
                 whole = empty(tuple(s.stop - s.start for s in base), out.dtype)
                 self.reader.read_into(base, whole)
                 target[...] = whole[tuple(slice(None, None, step) for step in steps)]
+
+
+def selected(reader: Reader, indices: tuple[range | tuple[int, ...], ...]) -> Reader:
+    """Return a reader of a part. The selection is made beneath what transposes, reshapes, casts or selects already."""
+    if isinstance(reader, Selected):
+        pairs = zip(reader.indices, indices, strict=True)
+        return Selected(reader.reader, tuple(_composed(outer, inner) for outer, inner in pairs))
+    if isinstance(reader, Transposed):
+        inner = tuple(indices[k] for k in np.argsort(reader.order).tolist())
+        return Transposed(selected(reader.reader, inner), reader.order)
+    if isinstance(reader, Cast):
+        return Cast(selected(reader.reader, indices), reader.source)
+    if isinstance(reader, Reshaped) and all(
+        len(i) == 1 for k, i in zip(reader.axes, indices, strict=True) if k is None
+    ):
+        of_axis = dict(zip(reader.axes, indices, strict=True))
+        inner = tuple(of_axis.get(k, range(1)) for k in range(reader.ndim))
+        return Reshaped(selected(reader.reader, inner), reader.axes, reader.ndim)
+    return Selected(reader, indices)
+
+
+def leaf_of(reader: Any) -> Any:
+    """Return the reader beneath all that transpose, reshape, cast or select."""
+    while isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
+        reader = reader.reader
+    return reader
+
+
+def with_leaf(reader: Any, leaf: Any) -> Any:
+    """Return a reader with another one beneath all that transpose, reshape, cast or select."""
+    if isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
+        return replace(reader, reader=with_leaf(reader.reader, leaf))
+    return leaf
+
+
+def _composed(first: range | tuple[int, ...], then: range | tuple[int, ...]) -> range | tuple[int, ...]:
+    """Return the indices that a selection of a selection stands for."""
+    if isinstance(first, range) and isinstance(then, range):
+        start = first.start + then.start * first.step
+        return range(start, start + len(then) * first.step * then.step, first.step * then.step)
+    return tuple(first[k] for k in then)
 
 
 def _runs(index: range | tuple[int, ...]) -> list[tuple[slice, slice, int]]:

@@ -206,6 +206,23 @@ class DriverLaws:
                     assert 0 < sum(_size(r) for r in regions) <= 3 * part.size
                     ds.close()
 
+    def test_reads_only_the_last_step(
+        self, driver: type[ImageSource], subjects: list[Subject], monkeypatch: Any
+    ) -> None:
+        """Of a chain of selections, as of one, the driver is asked for the pixels that are left, each once."""
+        regions = _record_regions(driver, monkeypatch)
+        for subject in subjects:
+            with about(subject):
+                source = driver(subject.path)
+                whole = source.read()
+                for ds in (source.to_dask(), source.dataset(chunks=None), driver(subject.path, chunks=2).dataset()):
+                    found, expected = _chained(ds), _chained(whole)
+                    regions.clear()
+                    values = values_of(found)
+                    np.testing.assert_array_equal(values, values_of(expected))
+                    assert sum(_size(r) for r in regions) == values.size
+                    ds.close()
+
     def test_closes(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
         """After ``close`` nothing is open; what was lazy computes still, and closes again."""
         for subject in subjects:
@@ -426,6 +443,20 @@ def _record_regions(driver: type[ImageSource], monkeypatch: Any) -> list[Any]:
 
     monkeypatch.setattr(driver, "read_region", classmethod(read_region))
     return regions
+
+
+def _chained(ds: xr.Dataset) -> xr.DataArray:
+    """Select a part in as many steps as can be: integers, squeeze, crops, exchanged axes."""
+    lead, *others = ds.img.axes
+    part = ds.isel({lead: ds.sizes[lead] // 2}) if len(others) > 2 else ds
+    part = part.squeeze()
+    part = part.transpose(*list(part.dims)[::-1])
+    part = part.isel({d: slice(1, None) if n > 3 else slice(None) for d, n in part.sizes.items()})
+    image = next(iter(part.data_vars.values()))
+    for d in image.dims[:-2]:
+        image = image.isel({d: -1})
+    wanted = {str(d): (1, n - 1) for d, n in image.sizes.items() if n > 3}
+    return image.img.crop(wanted) if wanted and set("yx") <= set(image.dims) else image
 
 
 def _size(region: tuple[slice, ...]) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.patches.chains import followed
 from intake_img.formats.reading import FileReader
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
@@ -28,10 +27,7 @@ def pixels_of(variable: xr.Variable) -> Pixels:
 
     Dask arrays of which nothing but a part was taken, or axes exchanged, since a file was opened lead to its reader.
     """
-    data = data_of(variable)
-    if hasattr(data, "dask"):
-        return followed(data) or Pixels.of(data)
-    return Pixels.of(data)
+    return Pixels.of(data_of(variable))
 
 
 def is_computed(pixels: Pixels) -> bool:

@@ -1,0 +1,212 @@
+"""Dask arrays of unread pixels, of which a selection is a selection of the pixels, however long the chain.
+
+Dask fuses one slice into the task that reads a chunk. A second one, an integer followed by a slice, or an exchange of
+axes, makes it read whole chunks. Here slicing and transposing make a new array of selected `Pixels` with a graph of its
+own, which reads what was selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from intake_img.model.layers import BlockLayer, Task
+from intake_img.model.machine import empty
+from intake_img.model.readers import Selected, leaf_of, with_leaf
+
+if TYPE_CHECKING:
+    from intake_img.model.pixels import Pixels
+
+__all__ = ["PixelsArray", "array_of"]
+
+Key = tuple[Any, ...]
+"""An integer, slice, ndarray of integers, or None (a new axis), in the order of the axes."""
+
+
+def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str = "") -> da.Array:
+    """Return a dask array of one task per chunk; each task opens the file by itself.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    chunks : tuple of tuple of int
+    name : str
+        Of the array.
+    source : str
+        Key by which all selections of one image find its reader, where that is too large to be copied into every task.
+    """
+    meta = np.empty((0,) * pixels.ndim, pixels.dtype)
+    graph: Any = None
+    if getattr(da.Array, "__module__", "") != "dask.array.core":  # a dask that plans its graphs
+        return da.from_array(pixels, chunks, name, asarray=False, inline_array=not pixels.many_files, meta=meta)
+    if pixels.many_files or _listed(pixels.reader):
+        source = source or f"source-{name}"
+        graph = _shared(pixels, chunks, name, source)
+    else:
+        graph = da.from_array(pixels, chunks, name, asarray=False, inline_array=True, meta=meta).dask
+    array = PixelsArray(graph, name, chunks, dtype=pixels.dtype, meta=meta)
+    array.pixels, array.source = pixels, source
+    return array
+
+
+def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
+    """Return a graph whose tasks name the part that they read, and share the reader."""
+    starts = [np.cumsum((0, *c)).tolist() for c in chunks]
+
+    def make(position: tuple[int, ...]) -> Task:
+        region = tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, position, strict=True))
+        part = pixels.select(region)
+        return partial(_read, with_leaf(part.reader, None), part.shape, part.dtype), source
+
+    layers = {source: MaterializedLayer({source: leaf_of(pixels.reader)}),
+              name: BlockLayer(name, [len(c) for c in chunks], make)}  # fmt: skip
+    return HighLevelGraph(layers, {source: set(), name: {source}})
+
+
+def _read(reader: Any, shape: tuple[int, ...], dtype: np.dtype, leaf: Any) -> np.ndarray:
+    out = empty(shape, dtype)
+    with_leaf(reader, leaf).read_into(tuple(slice(0, n) for n in shape), out)
+    return out
+
+
+def _listed(reader: Any) -> bool:
+    """Whether a reader names so many indices that tasks are not to repeat them."""
+    while hasattr(reader, "reader"):
+        if isinstance(reader, Selected) and any(len(i) > _MOST_LISTED for i in reader.indices if isinstance(i, tuple)):
+            return True
+        reader = reader.reader
+    return False
+
+
+_MOST_LISTED = 64
+
+
+class PixelsArray(da.Array):
+    """A dask array whose slices and transposes are views of its `pixels`.
+
+    Attributes
+    ----------
+    pixels : Pixels
+        What the array reads, chunk by chunk.
+    source : str
+        See `array_of`.
+    """
+
+    pixels: Pixels
+    source: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return array_of, (self.pixels, self.chunks, self.name, self.source)
+
+    def copy(self) -> da.Array:
+        return array_of(self.pixels, self.chunks, self.name, self.source)
+
+    def __getitem__(self, index: Any) -> da.Array:
+        key = _understood(index if isinstance(index, tuple) else (index,), self.shape)
+        if key is None:
+            return super().__getitem__(index)
+        axes = [k for k in key if k is not None]
+        selected = self.pixels.select(axes)
+        chunks = [_chunks_of(c, k) for c, k in zip(self.chunks, axes, strict=True)]
+        if None in chunks:  # so scattered that blocks gather from all chunks
+            return super().__getitem__(index)
+        places = _places(key)
+        if selected is self.pixels and places == list(range(self.ndim)):
+            return self
+        name = f"pixels-{tokenize(self.name, key)}"
+        lengths = tuple((1,) if p is None else chunks[p] or (0,) for p in places)
+        return array_of(selected.reshape(places), lengths, name, self.source)
+
+    def transpose(self, *axes: Any) -> da.Array:
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], (int, np.integer)) else axes
+        if not order:  # none given, or no axes
+            order = range(self.ndim)[::-1]
+        if sorted(k % self.ndim if -self.ndim <= k < self.ndim else k for k in order) != list(range(self.ndim)):
+            return super().transpose(*axes)
+        order = [int(k) % self.ndim for k in order]
+        if order == list(range(self.ndim)):
+            return self
+        name = f"pixels-{tokenize(self.name, 'transpose', order)}"
+        chunks = tuple(self.chunks[k] for k in order)
+        return array_of(self.pixels.transpose(order), chunks, name, self.source)
+
+
+def _understood(index: Key, shape: Sequence[int]) -> Key | None:
+    """Return an index in full, or None if it is to be left to dask: what numpy refuses, several lists, dask arrays."""
+    if not all(map(_is_plain, index)):
+        return None
+    used = sum(k is not None and k is not Ellipsis for k in index)
+    dots = [n for n, k in enumerate(index) if k is Ellipsis]
+    if len(dots) > 1 or used > len(shape) or sum(isinstance(k, (list, np.ndarray)) for k in index) > 1:
+        return None
+    at, after = (dots[0], dots[0] + 1) if dots else (len(index), len(index))
+    full = (*index[:at], *(slice(None),) * (len(shape) - used), *index[after:])
+    lengths = iter(shape)
+    key = tuple(None if k is None else _of_axis(k, next(lengths)) for k in full)
+    return None if any(k is False for k in key) else key
+
+
+def _is_plain(k: Any) -> bool:
+    if isinstance(k, slice):
+        return all(p is None or isinstance(p, (int, np.integer)) for p in (k.start, k.stop, k.step)) and k.step != 0
+    if isinstance(k, (list, np.ndarray)):
+        return np.ndim(k) == 1 and (len(k) == 0 or np.asarray(k).dtype.kind in "iub")
+    return k is None or k is Ellipsis or (isinstance(k, (int, np.integer)) and not isinstance(k, bool))
+
+
+def _of_axis(k: Any, n: int) -> Any:
+    """Return the index of one axis as dask's tokens like it; False where it is out of range."""
+    if isinstance(k, slice):
+        return k
+    if isinstance(k, (int, np.integer)):
+        return int(k) if -n <= k < n else False
+    array = np.asarray(k, dtype=None if len(k) else np.int64)
+    if array.dtype.kind == "b":
+        return np.flatnonzero(array) if len(array) == n else False
+    return np.where(array < 0, array + n, array) if ((array >= -n) & (array < n)).all() else False
+
+
+def _places(key: Key) -> list[int | None]:
+    """Return the axes of the selected pixels that are left, None for a new one, as `Pixels.reshape` takes them."""
+    places: list[int | None] = []
+    axis = 0
+    for k in key:
+        if k is None:
+            places.append(None)
+            continue
+        if not isinstance(k, int):
+            places.append(axis)
+        axis += 1
+    return places
+
+
+def _chunks_of(chunks: tuple[int, ...], k: Any) -> tuple[int, ...] | None:
+    """Return the chunks of a selection: its parts that lie in one chunk each; None if they are too many."""
+    if isinstance(k, int):
+        return (1,)
+    if isinstance(k, slice) and k == slice(None):
+        return chunks
+    stops = np.cumsum(chunks)
+    if isinstance(k, slice):
+        index = range(int(stops[-1]))[k]
+        if not index:
+            return (0,)
+        step, start = abs(index.step), min(index[0], index[-1])
+        counts = np.diff(np.clip(-((start - stops) // step), 0, len(index)), prepend=0)
+        counts = counts[counts > 0][:: 1 if index.step > 0 else -1]
+    else:
+        blocks = np.searchsorted(stops, k, "right")
+        counts = np.diff(np.flatnonzero(np.diff(blocks, prepend=-1, append=-1)))
+        if len(counts) > _MOST_RUNS * max(1, len(np.unique(blocks))):
+            return None
+    return tuple(counts.tolist()) or (0,)
+
+
+_MOST_RUNS = 2
+"""How many blocks of a selection may lie in each chunk of the image, on average."""

@@ -1,0 +1,70 @@
+"""Layers of dask graphs whose tasks are made when they are wanted: of a small part of an array, only its own tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from dask.highlevelgraph import Layer, MaterializedLayer
+
+__all__ = ["BlockLayer", "Task"]
+
+Task = tuple[Callable[..., Any], Any]
+"""A function, and the key or the list of keys whose values it gets."""
+
+
+class BlockLayer(Layer):
+    """A task for each block of an array, made from the position of the block.
+
+    Parameters
+    ----------
+    name : str
+        Of the array.
+    numblocks : sequence of int
+        How many blocks there are along each axis.
+    make : callable
+        ``make(position)`` returns the task of a block: a function, and the key or list of keys whose values it gets.
+    """
+
+    def __init__(self, name: str, numblocks: Sequence[int],
+                 make: Callable[[tuple[int, ...]], Task]) -> None:  # fmt: skip
+        super().__init__()
+        self.name, self.numblocks, self.make = name, tuple(numblocks), make
+
+    def __getitem__(self, key: Any) -> Any:
+        if key not in self:
+            raise KeyError(key)
+        return self.make(key[1:])
+
+    def __contains__(self, key: object) -> bool:
+        return (
+            isinstance(key, tuple)
+            and len(key) == len(self.numblocks) + 1
+            and key[0] == self.name
+            and all(isinstance(k, int) and 0 <= k < n for k, n in zip(key[1:], self.numblocks, strict=True))
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return product([self.name], *map(range, self.numblocks))
+
+    def __len__(self) -> int:
+        count = 1
+        for n in self.numblocks:
+            count *= n
+        return count
+
+    def is_materialized(self) -> bool:
+        return False
+
+    def get_output_keys(self) -> set[Any]:
+        return set(self)
+
+    def cull(self, keys: Collection[Any], all_hlg_keys: Collection[Any]) -> tuple[Layer, dict[Any, set[Any]]]:
+        """Return the layer of the tasks of `keys` alone, and what they depend on."""
+        tasks = {key: self.make(key[1:]) for key in keys if key in self}
+        return MaterializedLayer(tasks), {key: _needed(keys) for key, (_, keys) in tasks.items()}
+
+
+def _needed(keys: Any) -> set[Any]:
+    return set(keys) if isinstance(keys, list) else {keys}

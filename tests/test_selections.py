@@ -1,0 +1,173 @@
+"""Selections of lazy images, however they are chained: values are numpy's, and only the last step is read."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_lazy import Counting
+
+from intake_img import imload, imsave
+from intake_img.model.datasets import data_of, indexed_lazily
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import Dask
+
+VALUES = np.random.default_rng(0).integers(0, 4000, (4, 2, 6, 256, 256), dtype="uint16")
+
+
+@st.composite
+def images(draw):
+    shape = tuple(draw(st.lists(st.integers(1, 7), min_size=1, max_size=4)))
+    tiles = tuple(draw(st.integers(1, 4)) for _ in shape)
+    chunks = tuple(draw(st.integers(1, n)) for n in shape)
+    return np.arange(np.prod(shape), dtype="int32").reshape(shape), tiles, chunks, draw(st.booleans())
+
+
+def step(draw, array):
+    """A selection or an exchange of axes, that numpy and dask understand alike."""
+    if array.ndim > 1 and draw(st.booleans()):
+        order = tuple(draw(st.permutations(range(array.ndim))))
+        return lambda a: a.transpose(order)
+    key = []
+    for n in array.shape:
+        known = [st.slices(n)] + [st.integers(-n, n - 1)] * (n > 0) + [st.just(Ellipsis)] * (Ellipsis not in key)
+        key.append(draw(st.one_of(known)))
+    key = key[: array.ndim - (Ellipsis in key)]
+    key[draw(st.integers(0, len(key))) : 0] = [None] if draw(st.booleans()) else []
+    if not any(isinstance(k, int) or k is None or k is Ellipsis for k in key) and key and 0 not in array.shape:
+        where = draw(st.integers(0, len(key) - 1))
+        key[where] = draw(st.lists(st.integers(0, array.shape[where] - 1), unique=True, max_size=4))
+    return lambda a: a[tuple(key)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(images(), st.data())
+def test_chains_are_those_of_numpy_and_read_no_pixel_twice(made, data):
+    values, tiles, chunks, many_files = made
+    reader = Counting(values)
+    pixels = Pixels(reader, values.shape, values.dtype, tiles, many_files=many_files)
+    found, plain, wanted = pixels.dask(pixels.chunks(2)), da.from_array(values, chunks), values
+    plain = plain.rechunk(found.chunks)
+    for _ in range(data.draw(st.integers(1, 5))):
+        change = step(data.draw, wanted)
+        found, plain, wanted = change(found), change(plain), change(wanted)
+        if not wanted.ndim:
+            break
+    assert not isinstance(Pixels.of(found).reader, Dask)
+    assert not reader.regions
+    assert tuple(map(sum, found.chunks)) == found.shape == wanted.shape
+    with dask.config.set(scheduler="synchronous"):
+        np.testing.assert_array_equal(found.compute(), wanted)
+        assert len(set(map(str, reader.regions))) == len(reader.regions)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).compute(), wanted)
+    assert found.npartitions <= max(plain.npartitions, wanted.size)
+    assert len(dict(found.dask)) <= found.npartitions + 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(images(), st.data())
+def test_chains_without_dask_read_the_pixels_that_are_left(made, data):
+    values, tiles, _, _ = made
+    reader = Counting(values)
+    lazy = indexed_lazily(Pixels(reader, values.shape, values.dtype, tiles))
+    dims = list("abcd"[: values.ndim])
+    found, wanted = xr.Variable(dims, lazy), xr.Variable(dims, values)
+    for _ in range(data.draw(st.integers(1, 5))):
+        if data.draw(st.booleans()):
+            order = data.draw(st.permutations(wanted.dims))
+            found, wanted = found.transpose(*order), wanted.transpose(*order)
+        else:
+            part = {d: data.draw(st.slices(n).filter(lambda s: s.step in (None, 1))) for d, n in wanted.sizes.items()}
+            part |= {d: 0 for d, n in wanted.sizes.items() if n and data.draw(st.booleans())}
+            found, wanted = found.isel(part), wanted.isel(part)
+    assert not reader.regions
+    assert isinstance(data_of(found), Pixels)
+    np.testing.assert_array_equal(data_of(found).read(), wanted.values)
+    reader.regions.clear()
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert reader.pixels_read == wanted.size
+
+
+def test_a_selection_costs_its_own_chunks():
+    pixels = Pixels(Counting(np.zeros((1, 1), "u1")), (10_000, 10, 4096, 4096), np.dtype("u2"), (1, 1, 512, 512))
+    whole = pixels.dask()
+    crop = whole[7][3, 100:300][:, 90:200].T
+    assert len(crop.dask.to_dict()) == crop.npartitions <= 2
+    assert not any(layer.is_materialized() for layer in whole.dask.layers.values())
+    assert len(pickle.dumps(crop)) < 2000
+
+
+def test_tasks_of_listed_samples_name_their_own():
+    pixels = Pixels(Counting(np.arange(5000)[:, None]), (5000, 1), np.dtype("i8"), (1, 1))
+    chosen = np.arange(0, 5000, 3)
+    part = pixels.dask(((1,) * 5000, (1,)))[chosen][::2][:, 0]
+    tasks = dict(part.dask)
+    assert max(len(pickle.dumps(t)) for k, t in tasks.items() if k[0] == part.name) < 1000
+    np.testing.assert_array_equal(part.compute(), chosen[::2])
+
+
+def test_persisted_arrays_are_not_read_again():
+    reader = Counting(np.arange(12).reshape(3, 4))
+    kept = Pixels(reader, (3, 4), np.dtype("i8"), (1, 4)).dask().persist()
+    reader.regions.clear()
+    np.testing.assert_array_equal(Pixels.of(kept).read(), reader.array)
+    np.testing.assert_array_equal(kept[1][2:].compute(), [6, 7])
+    assert not reader.regions
+
+
+CHAINS = {
+    "isel, index": lambda ds: ds["image"].isel(t=1, c=0)[3, 60:124, 70:134],
+    "squeeze, crop": lambda ds: ds["image"].isel(t=[1], c=[0], z=[3]).squeeze().img.crop(y=(60, 124), x=(70, 134)),
+    "isel, crop": lambda ds: ds.isel(z=3).img.crop(y=(60, 124), x=(70, 134))["image"].isel(t=1, c=0),
+    "transpose": lambda ds: ds["image"].transpose("x", "y", ...)[70:134].isel(z=3, t=1)[:, 60:124].isel(c=0).T,
+    "channels": lambda ds: {c: ds["image"][:, c] for c in range(2)}[0].isel(t=1)[3][60:124, 70:134],
+}
+
+
+@pytest.fixture
+def served(s3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """URLs of one image in several formats on S3, and the numbers of bytes that are fetched."""
+    s3fs = pytest.importorskip("s3fs")
+    tifffile.imwrite(tmp_path / "tiles.tif", VALUES, tile=(64, 64), compression="zlib", metadata={"axes": "TCZYX"})
+    imsave(VALUES, tmp_path / "sharded.zarr", version="0.5", chunks=(1, 1, 1, 64, 64), shards=(1, 1, 6, 256, 256))
+    np.save(tmp_path / "plain.npy", VALUES)
+    s3fs.S3FileSystem(**s3).put(f"{tmp_path}/", "s3://images/", recursive=True)
+    fetched: list[int] = []
+    call = s3fs.S3FileSystem._call_s3
+
+    async def counted(self, method, *args, **kwargs):
+        if method == "get_object" and (span := kwargs.get("Range")):
+            low, high = span.removeprefix("bytes=").split("-")
+            fetched.append(int(high or 0) - int(low or 0) + 1)
+        return await call(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    return s3, fetched
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+def test_chains_fetch_from_s3_no_more_than_one_slice(served):
+    options, fetched = served
+    for name in ("tiles.tif", "sharded.zarr", "plain.npy"):
+        metadata = {"axes": "tczyx"} if name == "plain.npy" else None
+        ds = imload(f"s3://images/{name}", metadata=metadata, storage_options=options)
+        names = dict(zip(ds["image"].dims, "tczyx", strict=True)) if name == "sharded.zarr" else {}
+        ds = ds.rename(names)
+        ds["image"][1, 1, 3, 60:124, 70:134].values  # noqa: B018  (opens the file)
+        fetched.clear()
+        np.testing.assert_array_equal(ds["image"][1, 0, 3, 60:124, 70:134].values, VALUES[1, 0, 3, 60:124, 70:134])
+        once, requests = sum(fetched), len(fetched)
+        for chain, select in CHAINS.items():
+            fetched.clear()
+            np.testing.assert_array_equal(select(ds).values, VALUES[1, 0, 3, 60:124, 70:134], err_msg=chain)
+            assert sum(fetched) <= once, (name, chain)
+            assert len(fetched) <= requests, (name, chain)
+        assert 0 < once < VALUES.nbytes / 20
