@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from intake_img.storage.handles import POOL
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of its result
+settings.load_profile("any machine")
 
 
 def _shared(part: str) -> Path:

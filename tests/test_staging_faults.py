@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import staging_laws as laws
 import xarray as xr
+from fork_trials import FORMATS, KINDS
 
 from intake_img import imload, imsave, scan
-from intake_img.errors import FormatError, SourceChangedError, TargetExistsError
+from intake_img.errors import SourceChangedError, TargetExistsError
 from intake_img.storage import local, renames
 from intake_img.storage.files import File
 from intake_img.storage.staging import begin, staging_folder
@@ -34,80 +35,23 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-FORMATS = {
-    "a.tif": {},
-    "a.ome.tif": {},
-    "a.zarr": {},
-    "a.ome.zarr": {"chunks": {"y": 512, "x": 512}},
-    "a.zarr.zip": {},
-    "a.npz": {},
-    "a.npy": {},
-    "a.bin": {},
-    "a.png": {},
-    "a.gif": {},
-    "a.czi": {},
-    "a.mp4": {"lossy": True},
-    "p.tif": {"partition": "yx"},
-}
+def in_fresh_process(trial: str, *arguments: object) -> None:
+    """Run one of `fork_trials` in an interpreter without threads: a fork of this one might wait for its locks."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("fork_trials.py")), trial]
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_disk_that_is_full_amid_the_pixels(name: str, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_amid_the_pixels(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: the system refuses to write further bytes."""
-    if name.endswith("czi"):
-        pytest.importorskip("pylibCZIrw")
-    if name.endswith("mp4"):
-        pytest.importorskip("av")
-    target, options, shape = tmp_path / name, FORMATS[name], (3, 64, 64)
-    large = (3, 512, 512)
-    if name == "a.png":
-        shape, large = shape[1:], large[1:]
-    imsave(noise(*shape), target, **options)
-    before = files(tmp_path)
-
-    def limited() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-        with pytest.raises(OSError, match=r"no space left for .*what was there is untouched") as caught:
-            imsave(noise(*large, seed=1), target, **options, overwrite=True)
-        assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
-
-    assert laws.in_fork(limited) == 0
-    left = {k: v for k, v in files(tmp_path).items() if "partition" not in options or not k.startswith(".")}
-    assert left == before  # parts are kept for resume=True
+    needs = {"czi": "pylibCZIrw", "mp4": "av"}
+    able = [n for n in FORMATS if find_spec(needs.get(n.rpartition(".")[2], "numpy")) is not None]
+    in_fresh_process("disk_is_full", tmp_path, *able)
 
 
 def test_lists_of_names_from_before_a_commit_that_was_killed(tmp_path: Path) -> None:
     """Such a list is the old image, or it is the new one, or an error; old and new are not mixed."""
-    old, new = (laws.image(k).image.values for k in (laws.OLD, laws.NEW))
-    outcomes = set()
-    for at in range(12, 32, 2):
-        folder = tmp_path / str(at)
-        target = folder / "p.npy"
-        imsave(laws.image(laws.OLD), target, partition="yx")
-        names = sorted(str(p) for p in folder.iterdir())
-
-        def overwrite(target: Path = target) -> None:
-            imsave(laws.image(laws.NEW), target, partition="yx", overwrite=True)
-
-        assert laws.stopped(overwrite, at, False, folder) in (0, 77)
-        for part in (names, names[: laws.NEW]):
-            try:
-                found = imload(part, axis="t").image.values
-            except FileNotFoundError as exc:
-                assert "p.t_3.npy" in str(exc)  # noqa: PT017
-                outcomes.add("error")
-                continue
-            whole = [k for k, v in (("old", old), ("new", new)) if np.array_equal(found, v[: len(part)])]
-            assert whole, f"killed at {at}: {found[:, 0, 0].tolist()}"
-            outcomes.add(whole[0])
-        try:
-            scanned = scan(folder)
-        except FormatError:
-            continue
-        (source,) = scanned.values()
-        assert any(np.array_equal(source.read().image.values, v) for v in (old, new)), f"scan, killed at {at}"
-    assert outcomes == {"old", "new", "error"}
+    in_fresh_process("names_are_old", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["p.npy", "p.tif", "p.zarr"])
@@ -212,9 +156,6 @@ def test_a_killed_czi_is_not_seen(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.czi", "whole.czi"]
 
 
-KINDS = {"a.npy": {}, "a.zarr": {}, "p.npy": {"partition": "yx"}}
-
-
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("missing", ["links", "locks", "both"])
 def test_systems_without_links_or_locks(name: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -266,33 +207,9 @@ def test_without_locks_the_dead_are_swept_after_a_day(name: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("without", ["links", "locks"])
-@pytest.mark.parametrize("name", KINDS)
-def test_a_kill_on_systems_without_links_or_locks(name: str, without: str, tmp_path: Path) -> None:
+def test_a_kill_on_systems_without_links_or_locks(without: str, tmp_path: Path) -> None:
     """Replacing is safe there too; what the killed writer left, the next commit passes over or finishes."""
-    for at in range(2, 26, 5):
-        folder = tmp_path / str(at)
-        target, options = folder / name, KINDS[name]
-
-        def limited() -> None:
-            renames.rename_flagged = lambda *_: errno.ENOSYS  # in the fork alone
-            local.exchange = lambda *_: False
-            if without == "locks":
-                renames.fcntl = None
-            else:
-                del os.link
-
-        def write(planes: int, overwrite: bool, target: Path = target, options: dict = options) -> None:
-            limited()
-            imsave(laws.image(planes), target, **options, overwrite=overwrite)
-
-        def read(target: Path = target, options: dict = options) -> None:
-            laws.check(target, options, True)
-
-        assert laws.in_fork(lambda write=write: write(laws.OLD, False)) == 0
-        laws.stopped(lambda write=write: write(laws.NEW, True), at, False, folder)
-        assert laws.in_fork(read) == 0, f"killed at {at}"
-        assert laws.in_fork(lambda write=write: write(laws.NEW, True)) == 0
-        assert laws.in_fork(read) == 0
+    in_fresh_process("is_limited", tmp_path, without, *KINDS)
 
 
 def test_uploads_killed_at_random_moments(s3: dict[str, Any]) -> None:
