@@ -7,6 +7,7 @@ import errno
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource
 from intake_img.collections.stores import write_store
 from intake_img.errors import CannotWriteError
-from intake_img.formats.registry import ImgSource, check_options, drivers, open_any, writer_for
+from intake_img.formats.base import Format
+from intake_img.formats.registry import ImgSource, check_options, formats, known_extensions, open_any, writer_for
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.engine import Engine, in_tasks
@@ -103,25 +105,14 @@ def imload(
     >>> ds.img.axes, ds.img.channels
     ('cyx', ['DAPI', 'GFP', 'RFP'])
     """
-    given = {
-        "scene": scene,
-        "level": level or None,
-        "chunks": chunks if chunks != "auto" or not isinstance(chunks, str) else "",
-        "output_axis_order": output_axis_order if output_axis_order != CANONICAL else "",
-        "metadata": metadata,
-        "storage_options": storage_options,
-        **driver_options,
-    }
-    options = {
-        k: v for k, v in given.items() if k in driver_options or not ((v is None and k not in _NONE_MEANS) or v == "")
-    }
+    given = {"scene": scene, "level": level, "chunks": chunks, "output_axis_order": output_axis_order,
+             "metadata": metadata, "storage_options": storage_options}  # fmt: skip
+    usual = {f.name: f.default for f in fields(ImgSource.Options)}
+    options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]} | driver_options
     source = _source(uri, options)
     if isinstance(source, SequenceSource) and source.group:
         return source.datatree(**({"chunks": None} if metadata_only else {}))  # type: ignore[return-value]
     return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
-
-
-_NONE_MEANS = ("chunks", "output_axis_order")  # options for which None is a value
 
 
 def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
@@ -136,7 +127,7 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
         return _source(uri.get(), options)
     if foreign or hasattr(uri, "discover") or hasattr(uri, "to_dask"):
         raise TypeError(
-            f"expected a path, a URL or a source of an image driver ({', '.join(drivers())}), got {type(uri).__name__}"
+            f"expected a path, a URL or a source of an image driver ({', '.join(formats())}), got {type(uri).__name__}"
         )
     return open_any(uri, **options)
 
@@ -218,17 +209,18 @@ def imsave(
     target = File.parse(uri, storage_options)
     if isinstance(image, ImageSource):
         image = image.dataset()
-    cls = writer_for(target)
-    known = [p for p in inspect.signature(cls.write).parameters if p not in ("image", "path", "compress", "progress")]
+    format = writer_for(target)
+    general = ("image", "path", "compress", "progress")
+    known = [p for p in inspect.signature(format.write).parameters if p not in general]
     if unknown := [o for o in driver_options if o not in known]:
         raise TypeError(
-            f"writing {cls.format_name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none of its own'}"
+            f"writing {format.title} has no option {unknown[0]!r}; it has {', '.join(known) or 'none of its own'}"
         )
     levels: list[Image] = []
     if isinstance(image, xr.DataTree):
         if "levels" not in known:
             raise CannotWriteError(
-                f"{cls.format_name} holds no pyramids: save one level, e.g. tree['scale0'].to_dataset()"
+                f"{format.title} holds no pyramids: save one level, e.g. tree['scale0'].to_dataset()"
             )
         levels = [Image.from_xarray(node) for node in _levels(image)]
         driver_options["levels"] = levels[1:]
@@ -236,19 +228,19 @@ def imsave(
     if "name" in known:
         driver_options.setdefault("name", target.name)
     total = sum(v.pixels.nbytes for m in (levels or [model]) for v in m.variables.values())
-    extensions = {e for d in drivers().values() for e in d.extensions}
+    extensions = known_extensions()
     stem, extension = split_extension(target.name, extensions)
-    plan = None if levels else make_plan(model, cls, stem, extension, partition)
+    plan = None if levels else make_plan(model, format, stem, extension, partition)
     parallel = in_tasks(engine) or not compute
-    folder = _is_folder(cls, target)
+    folder = _is_folder(format, target)
     settings = {"compress": compress, **driver_options}
     with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
-        make = partial(_make, cls, folder, settings, None if parallel else step)
+        make = partial(_make, format, folder, settings, None if parallel else step)
         if plan is not None:
             return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
                                  extension=extension, done=(step or _silent) if parallel else None,
                                  compute=compute)  # fmt: skip
-        in_store = folder and hasattr(cls, "write_in_tasks")
+        in_store = folder and format.writes_in_tasks
         if not in_store and (engine == "dask" or not compute):
             raise CannotWriteError(
                 f"{target.name} is one file, which one process writes: "
@@ -256,24 +248,24 @@ def imsave(
                 "(partition=)"
             )
         if in_store and parallel:
-            return write_store(partial(cls.write_in_tasks, model, progress=step, **settings), target,
+            return write_store(partial(format.write_in_tasks, model, progress=step, **settings), target,
                                overwrite=overwrite, done=step or _silent, compute=compute)  # fmt: skip
         with begin(target, overwrite=overwrite) as staging:
             if in_store and not target.local:  # chunk by chunk, not by way of a local folder
-                write: Any = cls.write  # that of a store takes such a place as well as a local path
+                write: Any = format.write  # that of a store takes such a place as well as a local path
                 write(model, staging.place(target.name), progress=step, **settings)
                 return staging.commit()
-            _make(cls, folder, settings, step, model, staging, target.name)
+            _make(format, folder, settings, step, model, staging, target.name)
             return staging.commit()[::-1]
 
 
-def _make(cls: type[ImageSource], folder: bool, settings: Mapping[str, Any], step: Callable[[int], None] | None,
+def _make(format: Format, folder: bool, settings: Mapping[str, Any], step: Callable[[int], None] | None,
           part: Image, staging: Staging | SharedFolder, name: str) -> None:  # fmt: skip
     """Make one member, and what belongs beside it before."""
-    for companion, text in cls.companions(part, name).items():
+    for companion, text in format.companions(part, name).items():
         staging.put(companion, text)
     with staging.member(name, folder=folder) as path:
-        cls.write(part, path, progress=step, **settings)
+        format.write(part, path, progress=step, **settings)
 
 
 def _silent(_: int) -> None:
@@ -296,8 +288,8 @@ def _no_space(target: File) -> Iterator[None]:
         raise
 
 
-def _is_folder(cls: type[ImageSource], target: File) -> bool:
-    return cls.folder and not target.name.lower().endswith((".zip", ".ozx"))
+def _is_folder(format: Format, target: File) -> bool:
+    return format.folder and not target.name.lower().endswith((".zip", ".ozx"))
 
 
 def _levels(tree: xr.DataTree) -> list[xr.Dataset]:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from intake_img import from_example, imsave
 from intake_img.formats.arguments import ENTRY_POINTS
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 
 FOLDER = Path(__file__).resolve().parent.parent / "catalogs" / "samples"
 
@@ -76,7 +76,7 @@ def make(name: str, folder: Path = FOLDER) -> None:
         return
     if name not in CONTENT:
         with tempfile.TemporaryDirectory() as there:
-            path, _ = drivers()[name].sample(there)
+            path, _ = formats()[name].sample(there)
             target = folder / f"{name}{Path(path).name.removeprefix('sample')}"
             (shutil.copytree if Path(path).is_dir() else shutil.copyfile)(path, target)
         return

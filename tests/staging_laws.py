@@ -24,7 +24,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 from intake_img.storage import local, renames
 
 MODULES = """distributed pint dask.array dask.threaded intake_img.accessor.processing.export
@@ -169,7 +169,7 @@ def trial(folder: Path, name: str, at: int, existed: bool, full: bool) -> bool:
 def main(folder: Path, stride: int = 1, *names: str) -> None:
     for module in MODULES.split():  # so that a child need not
         importlib.import_module(module)
-    drivers()
+    formats()
     for portable in (False, True):
         if portable:  # as on a system without flagged renames
             renames.rename_flagged = lambda *_: errno.ENOSYS

@@ -31,7 +31,7 @@ from intake_img.accessor.coloc import store as tables
 from intake_img.accessor.patches import output
 from intake_img.collections.listing import list_folder
 from intake_img.errors import FormatError
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 from intake_img.storage import local, renames
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
@@ -254,7 +254,7 @@ def campaign(folder: Path, name: str, stride: int, how: str) -> None:
 def main(folder: Path, stride: int = 1, *names: str) -> None:
     for module in MODULES.split():  # so that a child need not
         importlib.import_module(module)
-    drivers()
+    formats()
     output.grown = functools.partial(output.grown, nbytes=1)  # blocks are chunks
     for name in names or [n for n in CASES if n != "pdf"]:
         campaign(folder, name, stride, "")

@@ -341,18 +341,18 @@ def test_neighbouring_labels_differ():
 
 
 def test_only_what_is_shown_is_read(tmp_path, monkeypatch):
-    from intake_img.formats.npy import NpySource
+    from intake_img.formats.reading import FileReader
 
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((4, 3, 10, 50, 60), "uint8"))
     regions = []
-    read = NpySource.read_region.__func__
+    read = FileReader.read_into
 
-    def spy(cls, handle, address, region, out):
+    def spy(self, region, out):
         regions.append(region)
-        return read(cls, handle, address, region, out)
+        return read(self, region, out)
 
-    monkeypatch.setattr(NpySource, "read_region", classmethod(spy))
+    monkeypatch.setattr(FileReader, "read_into", spy)
     for chunks in ({"t": 1, "c": 1, "z": 1}, None):
         with imload(path, metadata={"axes": "tczyx"}, chunks=chunks) as image:
             regions.clear()

@@ -18,7 +18,7 @@ import xarray as xr
 
 import intake_img
 from intake_img.errors import CannotWriteError
-from intake_img.formats.npy import NpySource
+from intake_img.formats.npy import Npy, NpySource
 from intake_img.io import imsave
 from intake_img.testing import DriverLaws, assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
@@ -62,33 +62,34 @@ class Fewer(DriverLaws):
 def test_a_broken_law_is_noticed(law, broken, words, subjects, tmp_path, monkeypatch):
     test = getattr(Fewer(), f"test_{law}")
     known = {"subjects": subjects, "tmp_path": tmp_path, "monkeypatch": monkeypatch}
+    driver = getattr(broken_drivers, broken)
     wanted = {k: known[k] for k in test.__code__.co_varnames[2 : test.__code__.co_argcount]}
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(AssertionError, match=words):
-        test(getattr(broken_drivers, broken), **wanted)
+        test(driver, **wanted)
     for leaked in set(os.listdir("/proc/self/fd")) - before:
         if broken == "Leaky" and os.path.exists(f"/proc/self/fd/{leaked}"):
             os.close(int(leaked))
 
 
 def test_lost_coordinates_are_noticed(tmp_path, monkeypatch):
-    written = NpySource.write.__func__
+    written = Npy.write
 
-    def forgetful(cls, image, path, *, compress=None, progress=None, name=""):
+    def forgetful(self, image, path, *, compress=None, progress=None, name=""):
         from dataclasses import replace
 
-        written(cls, replace(image, coords={}, spacing={}), path, compress=compress, progress=progress, name=name)
+        written(self, replace(image, coords={}, spacing={}), path, compress=compress, progress=progress, name=name)
 
-    monkeypatch.setattr(NpySource, "write", classmethod(forgetful))
+    monkeypatch.setattr(Npy, "write", forgetful)
     with pytest.raises(AssertionError, match="coordinate"):
         LAWS.test_keeps_or_refuses(NpySource, "channels", tmp_path)
 
 
 def test_a_writer_that_keeps_nothing_is_noticed(tmp_path, monkeypatch):
-    def refusing(cls, image, path, *, compress=None, progress=None):
+    def refusing(self, image, path, *, compress=None, progress=None):
         raise CannotWriteError("no")
 
-    monkeypatch.setattr(NpySource, "write", classmethod(refusing))
+    monkeypatch.setattr(Npy, "write", refusing)
     with pytest.raises(AssertionError):
         LAWS.test_keeps_something(NpySource, tmp_path)
 
@@ -153,54 +154,45 @@ def test_each_make_of_file_is_a_subject(tmp_path):
 DRIVER = '''
     """A format of somebody else: a line of text with the shape, then bytes."""
     import numpy as np, xarray as xr
-    from intake_img import ImageSource
-    from intake_img.errors import FormatError
-    from intake_img.model.image import Image
-    from intake_img.storage.raw import read_raw
+    from intake_img.plugin import Format, FormatError, Handle, Image, RawArray, source_of
 
-    class AcmeSource(ImageSource):
-        """Image in an Acme file.
+    class AcmeHandle(Handle):
+        def __init__(self, file):
+            self.bytes = file.open()
+            head = self.bytes.ranges([0], [min(self.bytes.size, 40)])[0].partition(b"\\n")[0].split()
+            if head[0] != b"ACME" or len(head) != 3:
+                raise FormatError(f"{file}: no Acme file")
+            self.shape = tuple(map(int, head[1:]))
+            if self.bytes.size != 40 + self.shape[0] * self.shape[1] or min(self.shape) < 1:
+                raise FormatError(f"{file}: the size is not that of its shape {self.shape}")
 
-        Parameters
-        ----------
-        uri : str
-            Path or URL.
-        chunks, output_axis_order, metadata, storage_options
-            See `ImageSource`.
-        """
+        def array(self, address):
+            return RawArray(self.bytes, 40, "uint8", self.shape)
+
+        def describe(self, scene, level):
+            return Image.single(self.pixels(), "yx")
+
+        def close(self):
+            self.bytes.close()
+
+    class Acme(Format):
+        """Image in an Acme file."""
 
         name = "acme"
-        format_name = "Acme text and bytes"
+        title = "Acme text and bytes"
         extensions = (".acme",)
         magic = ((0, b"ACME "),)
 
-        def __init__(self, uri, *, chunks="auto", output_axis_order="itczyx", metadata=None, storage_options=None):
-            super().__init__(uri, chunks=chunks, output_axis_order=output_axis_order, metadata=metadata,
-                             storage_options=storage_options)
+        def open(self, file, options):
+            return AcmeHandle(file)
 
-        @classmethod
-        def open(cls, file):
-            return file.open()
-
-        def describe_image(self, handle, scene, level):
-            head = handle.ranges([0], [min(handle.size, 40)])[0].partition(b"\\n")[0].split()
-            if head[0] != b"ACME" or len(head) != 3:
-                raise FormatError(f"{handle.file}: no Acme file")
-            shape = tuple(map(int, head[1:]))
-            if handle.size != 40 + shape[0] * shape[1] or min(shape) < 1:
-                raise FormatError(f"{handle.file}: the size is not that of its shape {shape}")
-            return Image.single(self.pixels(shape, shape, "uint8", (1, shape[1])), "yx")
-
-        @classmethod
-        def read_region(cls, handle, address, region, out):
-            read_raw(handle, 40, np.dtype("uint8"), address, region, out)
-
-        @classmethod
-        def sample(cls, folder):
+        def sample(self, folder):
             values = np.arange(63, dtype="uint8").reshape(7, 9)
             with open(folder + "/a.acme", "wb") as f:
                 f.write(b"ACME 7 9\\n".ljust(40) + values.tobytes())
             return folder + "/a.acme", xr.Dataset({"image": (("y", "x"), values)})
+
+    AcmeSource = source_of(Acme())
 '''
 
 
@@ -236,7 +228,7 @@ def test_a_driver_elsewhere_joins_with_one_entry_point(foreign):
     assert " passed" in done.stdout
     use = """
     import sys, intake, numpy as np, intake_img, acme_images
-    path, expected = acme_images.AcmeSource.sample(".")
+    path, expected = acme_images.Acme().sample(".")
     for ds in (intake_img.imload(path), intake.open_img(path).read(), intake.open_acme(path).to_dask()):
         assert (ds.image.values == expected.image.values).all() and ds.attrs["driver"] == "acme"
     intake_img.imsave(ds, "b.npz")
@@ -247,7 +239,7 @@ def test_a_driver_elsewhere_joins_with_one_entry_point(foreign):
 
 def test_a_driver_elsewhere_without_a_sample_fails(foreign):
     code = foreign.module.read_text()
-    foreign.module.write_text(code[: code.index("    @classmethod\n    def sample")])
+    foreign.module.write_text(code[: code.index("    def sample")] + code[code.index("AcmeSource = ") :])
     done = foreign(*LAWS_OF_ACME)
     assert done.returncode == 1
     assert "needs a sample" in done.stdout
@@ -255,7 +247,7 @@ def test_a_driver_elsewhere_without_a_sample_fails(foreign):
 
 def test_a_driver_that_does_not_import_is_left_out_with_a_warning(foreign):
     foreign.module.write_text("import no_such_library\n")
-    done = foreign("-c", "import intake_img.formats.registry as d; print('npy' in d.drivers(), 'acme' in d.drivers())")
+    done = foreign("-c", "import intake_img.formats.registry as d; print('npy' in d.formats(), 'acme' in d.formats())")
     assert done.stdout.split() == ["True", "False"], done.stderr
     assert "no_such_library" in done.stderr
 

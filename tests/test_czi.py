@@ -25,12 +25,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError, SceneError
-from intake_img.formats.czi import driver
-from intake_img.formats.czi.driver import CziSource
+from intake_img.formats.czi.describe import CziImages
+from intake_img.formats.czi.driver import Czi, CziSource
 from intake_img.formats.czi.index import parse_directory
 from intake_img.formats.czi.metadata import parse_metadata
 from intake_img.io import imload, imsave
 from intake_img.model.image import Image
+from intake_img.storage.files import File
 from intake_img.testing.equality import assert_same
 
 czi = pytest.importorskip("pylibCZIrw.czi")
@@ -456,13 +457,13 @@ def test_many_tiles(many: str) -> None:
 
 
 def test_index_finds_only_what_meets_a_region(many: str) -> None:
-    handle = CziSource.open(driver.File.parse(many))
+    handle = CziImages(File.parse(many))
     try:
         mosaic = handle.mosaic(0, 0)
         assert len(mosaic.find(0, 100, 101, 100, 101)) == 1
         assert len(mosaic.find(0, 96, 128, 96, 128)) == 4
         assert len(mosaic.find(1, 0, 10, 0, 10)) == 0
-        CziSource.read_region(handle, (0, 0, "image"), tuple(slice(0, 1) for _ in range(5)), np.empty((1,) * 5, "u2"))
+        handle.array((0, 0, "image")).read_into(tuple(slice(0, 1) for _ in range(5)), np.empty((1,) * 5, "u2"))
         assert (handle.data_offset >= 0).sum() == 1  # of 20 000 subblocks, one was looked at
     finally:
         handle.close()
@@ -495,7 +496,7 @@ def _sum(ds: xr.Dataset, queue: Any) -> None:
 def test_processes(tmp_path: Path, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
-    path, _ = CziSource.sample(str(tmp_path))
+    path, _ = Czi().sample(str(tmp_path))
     ds = imload(path, chunks=None)
     expected = int(pickle.loads(pickle.dumps(ds))["image"].sum())  # the parent's handle is open
     context = multiprocessing.get_context(method)
@@ -838,7 +839,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
             imsave(ds, tmp_path / "a.czi", compress=compress)
     for ds, message in ((dataset("hyx", (2, 4, 5)), "'h'"), (two_variables(), r"one variable.*ds\[\['image'\]\]")):
         with pytest.raises(CannotWriteError, match=message):
-            CziSource.write(Image.from_xarray(ds), str(tmp_path / "a.czi"))
+            Czi().write(Image.from_xarray(ds), str(tmp_path / "a.czi"))
     assert os.listdir(tmp_path) == []
 
 
@@ -859,7 +860,7 @@ def test_axes_beyond_those_that_are_written(tmp_path: Path) -> None:
 def test_writing_reports_progress_and_leaves_nothing_after_an_error(tmp_path: Path) -> None:
     steps: list[int] = []
     image = Image.from_xarray(WRITTEN["hyperstack"])
-    CziSource.write(image, str(tmp_path / "any name"), progress=steps.append)
+    Czi().write(image, str(tmp_path / "any name"), progress=steps.append)
     assert steps == [20 * 30 * 2] * 12
     assert imload(tmp_path / "any name").sizes["t"] == 2
 
@@ -867,7 +868,7 @@ def test_writing_reports_progress_and_leaves_nothing_after_an_error(tmp_path: Pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CziSource.write(image, str(tmp_path / "b"), progress=stop)
+        Czi().write(image, str(tmp_path / "b"), progress=stop)
     assert os.listdir(tmp_path) == ["any name"]
 
 
@@ -881,5 +882,5 @@ def test_names_that_libczi_does_not_take(tmp_path: Path) -> None:
 
 
 def test_sample(tmp_path: Path) -> None:
-    path, expected = CziSource.sample(str(tmp_path))
+    path, expected = Czi().sample(str(tmp_path))
     xr.testing.assert_identical(stripped(CziSource(path).read()), stripped(expected))

@@ -13,13 +13,15 @@ import pytest
 from intake_img import autodetect, imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, UnknownFormatError
 from intake_img.formats import registry as detect
-from intake_img.formats.registry import ImgSource, drivers, find_driver, writer_for
-from intake_img.formats.source import ImageSource
+from intake_img.formats.base import Format
+from intake_img.formats.format_source import source_of
+from intake_img.formats.npy import Npy
+from intake_img.formats.registry import ImgSource, find_format, formats, writer_for
 from intake_img.storage.files import File
 
 
 def driver_of(path) -> str:
-    return find_driver(File.parse(path)).name
+    return find_format(File.parse(path)).name
 
 
 @pytest.fixture
@@ -79,16 +81,16 @@ def test_the_longest_ending_in_any_case_says_who_writes(name, driver):
 
 
 def test_the_longest_ending_wins(monkeypatch, array):
-    class Long(ImageSource):
-        name, format_name, extensions = "long", "long", (".xx.yy",)
+    class Long(Format):
+        name, title, extensions = "long", "long", (".xx.yy",)
 
-    class Short(ImageSource):
-        name, format_name, extensions = "short", "short", (".yy",)
+    class Short(Format):
+        name, title, extensions = "short", "short", (".yy",)
 
     (array.parent / "a.XX.yy").write_bytes(b"abc")
     (array.parent / "xx.yy").write_bytes(b"abc")
-    for table in ({"long": Long, "short": Short}, {"short": Short, "long": Long}):
-        monkeypatch.setattr(detect, "drivers", lambda table=table: table)
+    for table in ({"long": Long(), "short": Short()}, {"short": Short(), "long": Long()}):
+        monkeypatch.setattr(detect, "formats", lambda table=table: table)
         assert driver_of(array.parent / "a.XX.yy") == "long"
         assert driver_of(array.parent / "xx.yy") == "short"
 
@@ -106,8 +108,8 @@ def test_unknown_bytes_say_what_was_met_and_what_there_is(tmp_path, content, met
         imload(path)
     message = str(caught.value)
     assert str(path) in message
-    for name, cls in drivers().items():
-        assert f"{name} ({cls.format_name})" in message
+    for name, fmt in formats().items():
+        assert f"{name} ({fmt.title})" in message
     assert "pip install 'intake_img[all]'" in message
 
 
@@ -152,10 +154,10 @@ def test_writers(tmp_path):
 
 
 def test_formats_that_are_only_read_say_so(monkeypatch):
-    class Readonly(ImageSource):
-        name, format_name, extensions = "only", "Only", (".only",)
+    class Readonly(Format):
+        name, title, extensions = "only", "Only", (".only",)
 
-    monkeypatch.setattr(detect, "drivers", lambda: {"only": Readonly, "npy": drivers()["npy"]})
+    monkeypatch.setattr(detect, "formats", lambda: {"only": Readonly(), "npy": Npy()})
     with pytest.raises(CannotWriteError, match="Only is only read, not written"):
         writer_for(File.parse("/x/a.only"))
 
@@ -178,37 +180,36 @@ def test_a_driver_that_does_not_import_is_left_out_with_a_warning(monkeypatch):
             raise ImportError("no module named 'rare'")
 
     monkeypatch.setattr(detect, "_candidates", lambda: [Point()])
-    drivers.cache_clear()
+    formats.cache_clear()
     try:
         with pytest.warns(UserWarning, match=r"the driver 'broken' \(broken_package:Driver\) does not import.*rare"):
-            assert drivers() == {}
+            assert formats() == {}
     finally:
-        drivers.cache_clear()
+        formats.cache_clear()
 
 
 def test_a_driver_of_another_package_joins(monkeypatch, tmp_path):
-    class Other(drivers()["npy"]):
-        name, format_name, extensions, magic = "other", "Other", (".other",), ((0, b"OTHER"),)
+    class Other(Npy):
+        name, title, extensions, magic = "other", "Other", (".other",), ((0, b"OTHER"),)
 
-        @classmethod
-        def claims(cls, probe):
-            return probe.head[:5] == b"OTHER"
+        def claims(self, probe):
+            return int(probe.head[:5] == b"OTHER")
 
     class Point:
         name, value = "other", "other_package:Other"
 
         def load(self):
-            return Other
+            return source_of(Other())
 
     candidates = detect._candidates()
     monkeypatch.setattr(detect, "_candidates", lambda: [Point(), *candidates])
-    drivers.cache_clear()
+    formats.cache_clear()
     try:
         (tmp_path / "a.bin").write_bytes(b"OTHER")
-        assert find_driver(File.parse(tmp_path / "a.bin")) is Other
-        assert list(drivers())[-1] == "other"  # ours come first
+        assert find_format(File.parse(tmp_path / "a.bin")) == Other()
+        assert list(formats())[-1] == "other"  # ours come first
     finally:
-        drivers.cache_clear()
+        formats.cache_clear()
 
 
 def test_missing_extras_are_named(tmp_path, monkeypatch):

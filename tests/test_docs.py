@@ -18,7 +18,7 @@ import pytest
 from pages import blocks_of, write_files
 
 from intake_img.doors.cli import formats, formats_markdown, main
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats as installed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -143,7 +143,7 @@ def test_every_page_is_listed():
 
 
 def test_table_of_formats_is_current():
-    own = {name for name, cls in drivers().items() if cls.__module__.startswith("intake_img.")}
+    own = {name for name, fmt in installed().items() if fmt.__module__.startswith("intake_img.")}
     table = formats_markdown([row for row in formats() if row["name"] in own], brief=True)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.split("<!-- formats -->")[1].split("<!-- /formats -->")[0].strip()
@@ -152,13 +152,13 @@ def test_table_of_formats_is_current():
 
 def test_every_driver_is_in_the_reference():
     page = (ROOT / "docs" / "reference" / "drivers.md").read_text(encoding="utf-8")
-    for cls in drivers().values():
+    for cls in (fmt.source for fmt in installed().values()):
         if cls.__module__.startswith("intake_img."):
             assert f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n" in page
 
 
 def test_table_of_formats_names_every_driver():
     table = formats_markdown()
-    for name, cls in drivers().items():
+    for name, fmt in installed().items():
         assert f"| `{name}` |" in table
-        assert all(f"`{extension}`" in table for extension in cls.extensions)
+        assert all(f"`{extension}`" in table for extension in fmt.extensions)

@@ -39,17 +39,16 @@ def test_the_engine_is_found_without_its_name(picture):
 
 
 def test_pixels_are_indexed_lazily(tmp_path, monkeypatch):
-    from intake_img.formats.npy import NpySource
+    from intake_img.formats.reading import FileReader
 
     regions = []
-    original = NpySource.read_region.__func__
-    monkeypatch.setattr(
-        NpySource,
-        "read_region",
-        classmethod(
-            lambda cls, handle, at, region, out: (regions.append(out.shape), original(cls, handle, at, region, out))[1]
-        ),
-    )
+    original = FileReader.read_into
+
+    def spy(self, region, out):
+        regions.append(out.shape)
+        original(self, region, out)
+
+    monkeypatch.setattr(FileReader, "read_into", spy)
     values = np.arange(4 * 50 * 60).reshape(4, 50, 60)
     np.save(tmp_path / "a.npy", values)
     ds = xr.open_dataset(tmp_path / "a.npy", engine="intake_img", metadata={"axes": "tyx"}, cache=False)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from intake_img import imload, imsave
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 from intake_img.storage.handles import POOL, HandlePool
 from intake_img.testing.process import open_files
 from intake_img.testing.subjects import subjects_of
@@ -330,7 +330,7 @@ def test_multiprocessing(method, path):
 
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory):
-    return {name: subjects_of(cls, tmp_path_factory.mktemp(name)) for name, cls in drivers().items()}
+    return {name: subjects_of(f.source, tmp_path_factory.mktemp(name)) for name, f in formats().items()}
 
 
 @pytest.fixture(scope="module")
@@ -345,13 +345,13 @@ def cluster():
         yield client
 
 
-@pytest.mark.parametrize("driver", list(drivers()))
+@pytest.mark.parametrize("driver", list(formats()))
 def test_workers_of_a_cluster_compute(driver, cluster, subjects):
     assert subjects[driver]
     for subject in subjects[driver]:
-        whole = drivers()[driver](subject.path).read()
+        whole = formats()[driver].source(subject.path).read()
         for chunks in ("auto", 5):
-            ds = drivers()[driver](subject.path, chunks=chunks).to_dask()
+            ds = formats()[driver].source(subject.path, chunks=chunks).to_dask()
             for name, variable in ds.data_vars.items():
                 future = cluster.compute(variable.data, workers=list(cluster.scheduler_info()["workers"]))
                 np.testing.assert_array_equal(future.result(timeout=60), whole[name].values)

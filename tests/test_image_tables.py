@@ -48,7 +48,7 @@ def test_a_table_holds_what_a_scan_found(table, plate):
     assert "loose" in table
     assert "nothing" not in table
     with pytest.raises(KeyError, match="did you mean"):
-        table["loos"]
+        table["loose1"]
 
 
 def test_a_search_finds_what_pandas_finds(table):

@@ -21,7 +21,7 @@ import yaml
 from intake.readers import datatypes
 
 from intake_img import ImageSource, imload, imsave
-from intake_img.formats.registry import ImgSource, autodetect, drivers
+from intake_img.formats.registry import ImgSource, autodetect, formats
 from intake_img.storage.handles import POOL
 
 # Intake warns of a shell for every text parameter that calls for none
@@ -43,9 +43,9 @@ def source(request, tmp_path):
         path = str(tmp_path / "a.npy")
         np.save(path, np.arange(60).reshape(3, 4, 5))
     else:
-        path, _ = drivers()[request.param].sample(str(tmp_path))
+        path, _ = formats()[request.param].sample(str(tmp_path))
     cls = getattr(intake, f"open_{request.param}")
-    assert cls is drivers()[request.param]
+    assert cls is formats()[request.param].source
     made = cls(path, chunks={"y": 2}, metadata={"note": "by hand", "spacing": {"x": 0.3}})
     made.name, made.description = "embryo", "the lab's embryo"
     yield made
@@ -203,7 +203,7 @@ def test_ways_to_read_agree(source):
 
 
 def test_partitions_by_label(tmp_path):
-    _, expected = drivers()["imageio"].sample(str(tmp_path))
+    _, expected = formats()["imageio"].sample(str(tmp_path))
     source = intake.open_imageio(tmp_path / "sample.png")
     np.testing.assert_array_equal(source.read_partition("G").image, expected.image.sel(c="G"))
     assert source.read_partition(["R", "B"]).c.values.tolist() == ["R", "B"]
@@ -235,7 +235,7 @@ def test_computing_after_close_leaves_nothing_open(source):
 def test_constructors_spell_out_their_options():
     import inspect
 
-    for name, cls in {**drivers(), "img": ImgSource}.items():
+    for name, cls in {**{n: f.source for n, f in formats().items()}, "img": ImgSource}.items():
         parameters = inspect.signature(cls).parameters
         assert {"uri", "chunks", "output_axis_order", "metadata", "storage_options"} <= set(parameters), name
         variadic = [p for p in parameters.values() if p.kind is p.VAR_KEYWORD]
@@ -255,9 +255,9 @@ def test_open_img_finds_the_driver(source):
 
 
 def test_sources_are_listed():
-    for name in drivers():
+    for name in formats():
         assert name in intake.registry
-    assert all(issubclass(cls, ImageSource) for cls in drivers().values())
+    assert all(issubclass(f.source, ImageSource) for f in formats().values())
 
 
 # catalogs of version 1

@@ -22,8 +22,9 @@ from intake_img import imload, imsave
 from intake_img.errors import FormatError
 from intake_img.formats import npy
 from intake_img.formats.faults import translated_errors
-from intake_img.formats.npy import NpySource
-from intake_img.formats.registry import drivers
+from intake_img.formats.npy import Npy, NpySource
+from intake_img.formats.registry import formats
+from intake_img.plugin import FormatSource, Handle, source_of
 from intake_img.storage.files import File
 from intake_img.storage.limits import inflate, record_limit
 
@@ -164,19 +165,21 @@ def test_large_members_stay_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 # mistakes
 
 
-class _Trap(NpySource):
-    error: Exception
+def _trap(error: Exception) -> type[FormatSource]:
+    """Return a source whose format fails to open any file."""
 
-    @classmethod
-    def open(cls, file: File) -> object:
-        raise cls.error
+    class Trap(Npy):
+        def open(self, file: File, options: object) -> Handle:
+            raise error
+
+    return source_of(Trap())
 
 
 @pytest.mark.parametrize("kind", [AttributeError, NameError, UnboundLocalError, NotImplementedError, AssertionError,
                                   TypeError])  # fmt: skip
 def test_mistakes_of_a_driver_are_no_damage(kind: type[Exception], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", VALUES)
-    driver = type("Trap", (_Trap,), {"error": kind("oh"), "__module__": __name__})
+    driver = _trap(kind("oh"))
     with pytest.raises(kind, match=r"^oh$"):
         driver(tmp_path / "a.npy").read()
 
@@ -184,24 +187,25 @@ def test_mistakes_of_a_driver_are_no_damage(kind: type[Exception], tmp_path: Pat
 @pytest.mark.parametrize("kind", [ValueError, KeyError, IndexError, struct.error, ZeroDivisionError])
 def test_what_damaged_bytes_cause_is_damage(kind: type[Exception], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", VALUES)
-    driver = type("Trap", (_Trap,), {"error": kind("oh"), "__module__": __name__})
+    driver = _trap(kind("oh"))
     with pytest.raises(FormatError, match="truncated, damaged"):
         driver(tmp_path / "a.npy").read()
 
 
 def test_mistakes_within_a_library_are_damage() -> None:
     file = File.parse("a.npy")
-    with pytest.raises(FormatError, match="TypeError"), translated_errors(NpySource, file):
+    with pytest.raises(FormatError, match="TypeError"), translated_errors(Npy(), file):
         json.loads(3)  # type: ignore[arg-type]
 
 
 # empty files, and several images in one
 
 
-@pytest.mark.parametrize("name", sorted(drivers()))
+@pytest.mark.parametrize("name", sorted(formats()))
 def test_an_empty_file_is_said_to_be_empty(name: str, tmp_path: Path) -> None:
-    driver = drivers()[name]
-    path = tmp_path / f"a{driver.extensions[0] if driver.extensions else ''}"
+    fmt = formats()[name]
+    driver = fmt.source
+    path = tmp_path / f"a{fmt.extensions[0] if fmt.extensions else ''}"
     path.write_bytes(b"")
     if name == "binary":
         (tmp_path / "conf.json").write_text(json.dumps({"axes": "yx", "shape": [3, 4], "dtype": "u1"}))

@@ -12,7 +12,7 @@ import xarray as xr
 
 from intake_img import imload, imsave, scan
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.tif.driver import TifSource
+from intake_img.formats.tif.driver import Tif
 from intake_img.formats.tif.ome import channel_metadata, parse_ome
 from intake_img.model.image import Image
 
@@ -378,7 +378,7 @@ def test_increments_of_time(tmp_path):
 def test_what_ome_cannot_hold(tmp_path):
     many = xr.DataArray(np.zeros((2, 4, 5), "u1"), dims=("h", "y", "x"))
     with pytest.raises(CannotWriteError, match=r"no 'h': save as \.tif or \.zarr"):
-        TifSource.write(Image.from_xarray(many), str(tmp_path / "a"), name="a.ome.tif")
+        Tif().write(Image.from_xarray(many), str(tmp_path / "a"), name="a.ome.tif")
     with pytest.raises(CannotWriteError, match="dtype int64"):
         imsave(many[0].astype("i8"), tmp_path / "a.ome.tif")
     with pytest.raises(CannotWriteError, match="needs the axes y and x"):

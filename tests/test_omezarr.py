@@ -781,11 +781,11 @@ def test_lazy_sources_are_read_once_and_progress_is_told(tmp_path):
 
     lazy = da.map_blocks(make, dtype="u2", chunks=((5,) * 8, (100,) * 3, (70,) * 4), meta=np.empty((0, 0, 0), "u2"))
     told = []
-    from intake_img.formats.omezarr.driver import OmeZarrSource
+    from intake_img.formats.omezarr.driver import OmeZarr
     from intake_img.model.image import Image
 
     (tmp_path / "a").mkdir()
-    OmeZarrSource.write(Image.from_xarray(lazy), str(tmp_path / "a"), progress=told.append, chunks=64, shards=128)
+    OmeZarr().write(Image.from_xarray(lazy), str(tmp_path / "a"), progress=told.append, chunks=64, shards=128)
     assert sorted(read) == sorted(set(read))
     assert len(read) == 8 * 3 * 4
     assert sum(told) == lazy.nbytes
@@ -796,12 +796,12 @@ def test_a_killed_write_is_not_complete(tmp_path):
     def fail(n):
         raise KeyboardInterrupt
 
-    from intake_img.formats.omezarr.driver import OmeZarrSource
+    from intake_img.formats.omezarr.driver import OmeZarr
     from intake_img.model.image import Image
 
     (tmp_path / "a").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        OmeZarrSource.write(Image.from_xarray(np.zeros((9, 9))), str(tmp_path / "a"), progress=fail)
+        OmeZarr().write(Image.from_xarray(np.zeros((9, 9))), str(tmp_path / "a"), progress=fail)
     assert (tmp_path / "a/0").exists()
     assert not (tmp_path / "a/zarr.json").exists()
     with pytest.raises((IntakeImgError, FileNotFoundError)):

@@ -15,7 +15,7 @@ import intake_img
 from intake_img.catalog import validate
 from intake_img.create.examples import catalog_path
 from intake_img.doors.cli import main
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = make_samples.own_drivers()
@@ -49,7 +49,7 @@ def test_every_driver_has_a_sample(path, name, opened, tmp_path):
     ds = catalog[name].to_dask()
     wanted = expected(name)
     if wanted is None:
-        _, wanted = drivers()[name].sample(str(tmp_path))
+        _, wanted = formats()[name].sample(str(tmp_path))
     assert catalog[name].description or opened == "strict"
     for variable in wanted.data_vars:
         known = wanted[variable].transpose(*ds[variable].dims)

@@ -471,7 +471,7 @@ def test_files_laid_out_alike_are_not_parsed_again(planes: Path, monkeypatch: py
 
     parsed = []
     real = driver.open_tiff
-    monkeypatch.setattr(driver, "open_tiff", lambda file: (parsed.append(file.name), real(file))[1])
+    monkeypatch.setattr(driver, "open_tiff", lambda file, kind: (parsed.append(file.name), real(file, kind))[1])
     expected = [[1, 2, 10], [101, 102, 110]]
     assert_array_equal(imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").image.values[:, :, 0, 0], expected)
     assert set(parsed) == {"t_1.tif"}
@@ -508,7 +508,7 @@ def test_compressed_files_with_the_same_header_are_not_parsed_again(
         tifffile.imwrite(tmp_path / f"t_{k}.tif", plane, **options)
     parsed = []
     real = driver.open_tiff
-    monkeypatch.setattr(driver, "open_tiff", lambda file: (parsed.append(file.name), real(file))[1])
+    monkeypatch.setattr(driver, "open_tiff", lambda file, kind: (parsed.append(file.name), real(file, kind))[1])
     assert_array_equal(imload(f"{tmp_path}/t_{{t}}.tif").image.values, planes)
     assert set(parsed) == {"t_0.tif"}
     planes[4] = 0  # inflates so much that its header is looked at in full

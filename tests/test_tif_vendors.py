@@ -13,7 +13,7 @@ import tifffile
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 from intake_img.formats.tif.ycbcr import upsampled
 
 
@@ -186,6 +186,6 @@ def test_empty_files_are_called_empty(tmp_path, name):
     path = tmp_path / "a.tif"
     path.write_bytes(b"")
     with pytest.raises(FormatError, match=r"a\.tif is empty"):
-        drivers()[name](path).read()
+        formats()[name].source(path).read()
     with pytest.raises(FormatError, match=r"a\.tif is empty"):
         imload(path)

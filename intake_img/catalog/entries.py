@@ -21,7 +21,7 @@ from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
 from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
 from intake_img.errors import CatalogError, IntakeImgError
-from intake_img.formats.registry import ImgSource, drivers
+from intake_img.formats.registry import ImgSource, formats
 from intake_img.formats.source import ImageSource
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
@@ -41,7 +41,7 @@ def image_drivers() -> Mapping[str, Any]:
     from intake_img.catalog.table import ImageTable  # which makes entries
 
     several: tuple[Any, ...] = (ImgSource, FilePatternSource, DirectorySource, ImageListSource, ImageTable)
-    return {**drivers(), **{cls.name: cls for cls in several}}
+    return {**{name: f.source for name, f in formats().items()}, **{cls.name: cls for cls in several}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,7 +373,6 @@ _SEQUENCES = (FilePatternSource, DirectorySource, ImageListSource)
 @cache
 def options_of(cls: Any) -> frozenset[str]:
     """Return the keywords of a driver; the one that finds the driver takes those of all formats and sequences."""
-    names = {n for n, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_KEYWORD}
-    if cls is ImgSource:
-        names |= {n for other in (*drivers().values(), *_SEQUENCES) for n in inspect.signature(other).parameters}
-    return frozenset(names)
+    several = (*_SEQUENCES, *(f.source for f in formats().values())) if cls is ImgSource else ()
+    every = [p for one in (cls, *several) for p in inspect.signature(one).parameters.values()]
+    return frozenset(p.name for p in every if p.kind is not p.VAR_KEYWORD)

@@ -41,9 +41,9 @@ def unique_names(
     ['a_cells_1', 'b_cells_1', 'image_2', 'values_image']
     """
     if extensions is None:
-        from intake_img.formats.registry import drivers
+        from intake_img.formats.registry import known_extensions
 
-        extensions = {e for cls in drivers().values() for e in cls.extensions}
+        extensions = known_extensions()
     parts = [_words(path, extensions) for path in paths]
     depth = [1] * len(parts)
     while True:

@@ -25,8 +25,7 @@ from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
 from intake_img.errors import FormatError, IntakeImgError
 from intake_img.formats.foreign import unsupported
-from intake_img.formats.reading import Probe
-from intake_img.formats.registry import drivers, find_driver
+from intake_img.formats.registry import find_format, is_image_folder, known_extensions
 from intake_img.formats.source import ImageSource
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
@@ -159,7 +158,7 @@ class _Place:
 
 
 def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[str, str]) -> Iterator[_Place]:
-    known = tuple({e for cls in drivers().values() for e in cls.extensions})
+    known = tuple(known_extensions())
     waiting = [root]
     while waiting:
         at = waiting.pop(0)
@@ -226,18 +225,13 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: d
             if named:
                 skipped[entry.path] = f"a symbolic link out of the folder, to {real}"
             return ""
-        if os.path.isdir(real) and not _is_store(entry.path):
+        if os.path.isdir(real) and not is_image_folder(File(entry.path)):
             return ""  # what it leads to is found where it is
     if stat.S_ISDIR(mode):
-        return "image" if _is_store(entry.path) else "folder"
+        return "image" if is_image_folder(File(entry.path)) else "folder"
     if (what := unsupported(entry.name, known)) is not None:
         skipped[entry.path] = f"{what}: no driver reads it"
     return "image" if named else ""
-
-
-def _is_store(path: str) -> bool:
-    probe = Probe(File(path), b"", True)
-    return any(cls.folder and cls.claims(probe) for cls in drivers().values())
 
 
 class _Folder:
@@ -276,7 +270,7 @@ class _Folder:
 
     def single(self, path: str) -> ImageSource:
         file = File(path, jail=self.jail)
-        return find_driver(file)(file)
+        return find_format(file).source(file)
 
     def described(self, source: ImageSource, path: str | None = None) -> dict[str, Any] | None:
         """Return the facts of a source, or None if it cannot be read; for a `path`, note why."""
@@ -307,13 +301,9 @@ class _Folder:
 
     def head_of(self, name: str) -> tuple[str, str] | None:
         """Return stem and extension of the image of which a file is a part by its name, or None."""
-        stem, extension = split_extension(name, self.extensions)
+        stem, extension = split_extension(name, known_extensions())
         head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
         return (head, extension) if head and parse_member(name, head, extension) else None
-
-    @cached_property
-    def extensions(self) -> frozenset[str]:
-        return frozenset(e for cls in drivers().values() for e in cls.extensions)
 
     def holds(self, source: SequenceSource, members: set[str]) -> bool:
         """True if a source finds exactly these files."""
@@ -358,7 +348,7 @@ class _Folder:
         return sorted(self.place.everything)
 
     def split(self, name: str) -> tuple[str, str]:
-        return split_extension(name, self.extensions)
+        return split_extension(name, known_extensions())
 
     def alike(self, members: Sequence[str]) -> bool:
         """True if the headers of some of the files, the first and the last among them, describe like images."""

@@ -44,7 +44,7 @@ class ImageTable(DataSource):
     """
 
     name: ClassVar[str] = "image_table"
-    format_name: ClassVar[str] = "table of images"
+    title: ClassVar[str] = "table of images"
     container = "dataframe"
     version = "1"
 

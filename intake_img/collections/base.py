@@ -19,9 +19,10 @@ from intake_img.collections.grid import Grid, first_path, grid_of
 from intake_img.collections.listing import Listing
 from intake_img.collections.members import Files, Members
 from intake_img.collections.names import format_labels, parse_label
-from intake_img.collections.options import flag
+from intake_img.collections.options import SequenceOptions, flag
 from intake_img.collections.words import label_values, word_values
 from intake_img.errors import AxesError
+from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import OVERRIDES, ImageSource
 from intake_img.model.axes import check_axes
@@ -41,14 +42,17 @@ SAMPLED = 8
 class SequenceSource(ImageSource):
     """Base of the sources that make one image of many files."""
 
-    def __init__(self, uri: Any, *, axis: str, missing: str, verify: bool, group: bool,
-                 member_options: Mapping[str, Any] | None, **options: Any) -> None:  # fmt: skip
+    Options = SequenceOptions
+
+    def __init__(self, uri: Any, **options: Any) -> None:
         super().__init__(uri, **options)
-        if missing not in ("error", "fill"):
-            raise ValueError(f"missing={missing!r}: expected 'error' or 'fill'")
-        self.axis = check_axes(axis, 1)[0]
-        self.missing, self.verify, self.group = missing, flag(verify, "verify"), flag(group, "group")
-        self.member_options = dict(member_options or {})
+        given: Any = self.options
+        if given.missing not in ("error", "fill"):
+            raise ValueError(f"missing={given.missing!r}: expected 'error' or 'fill'")
+        self.axis = check_axes(given.axis, 1)[0]
+        self.missing = given.missing
+        self.verify, self.group = flag(given.verify, "verify"), flag(given.group, "group")
+        self.member_options = dict(given.member_options or {})
 
     def find(self) -> list[Listing]:
         """Return the files with the labels that their names carry, a listing for each set of fields."""
@@ -118,7 +122,7 @@ class SequenceSource(ImageSource):
             )
         return xr.DataTree.from_dict(nodes)
 
-    def member(self, path: str) -> ImageSource:
+    def member(self, path: str) -> FormatSource:
         """Return the source of one of the files."""
         options = dict(self.member_options)
         if self.storage_options:
@@ -159,14 +163,14 @@ class SequenceSource(ImageSource):
         """Return the name of the file with the given label of each field, if that can be told."""
         return None
 
-    def _variable(self, start: ImageSource, key: str, v: Variable, grid: Grid, paths: tuple[str, ...]
+    def _variable(self, start: FormatSource, key: str, v: Variable, grid: Grid, paths: tuple[str, ...]
                   ) -> Variable:  # fmt: skip
         axes = grid.axes
         files = Files(
             paths,
             str(start.file),
             key,
-            type(start),
+            start.format,
             v.pixels.shape,
             v.axes,
             v.pixels.dtype,

@@ -18,10 +18,11 @@ import numpy as np
 
 from intake_img.collections.agreement import Facts, disagreement, facts_of, silent_on
 from intake_img.errors import AxesError, FormatError, SourceChangedError
+from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
+from intake_img.formats.format_source import FormatSource
 from intake_img.formats.reading import FileReader
-from intake_img.formats.registry import find_driver, open_source
-from intake_img.formats.source import ImageSource
+from intake_img.formats.registry import find_format, open_source
 from intake_img.model.axes import spell
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
@@ -46,12 +47,12 @@ class _Disagreement(FormatError):
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Opens one file of many with the driver that the first one has, or with its own."""
+    """Opens one file of many in the format that the first one has, or in its own."""
 
     paths: tuple[str, ...]  # in C order of the grid; "" where there is no file
     first: str
     variable: str
-    driver: type[ImageSource]
+    format: Format
     shape: tuple[int, ...]
     axes: tuple[str, ...]
     dtype: np.dtype
@@ -69,11 +70,11 @@ class Files:
         file = File(path, dict(self.storage_options), self.jail)
         return moved(file) if ".partial/" in path else file
 
-    def source(self, path: str) -> ImageSource:
+    def source(self, path: str) -> FormatSource:
         file = self.file(path)
         if self.named_alike(path):
             return self._template.beside(file)
-        return open_source(find_driver(file), file, **self._options)
+        return open_source(find_format(file), file, **self._options)
 
     def named_alike(self, path: str) -> bool:
         return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
@@ -84,21 +85,21 @@ class Files:
         return {**dict(self.options), **known}
 
     @cached_property
-    def _template(self) -> ImageSource:
-        return open_source(self.driver, self.file(self.first), **self._options)
+    def _template(self) -> FormatSource:
+        return open_source(self.format, self.file(self.first), **self._options)
 
     @cached_property
-    def _model(self) -> tuple[Reader, Any] | None:
+    def _model(self) -> tuple[Reader, Handle] | None:
         """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
-        if self.driver.twin.__func__ is ImageSource.twin.__func__:  # type: ignore[attr-defined]
-            return None
         try:
             reader = self.pixels(self.first).reader
             leaf = _leaf(reader)
             if leaf is None:
                 return None
-            with contextlib.closing(leaf.driver.open(leaf.file, **dict(leaf.options))) as handle:
-                alike = leaf.driver.twin(handle, leaf.file)  # what is compared is read now
+            with contextlib.closing(leaf.format.open(leaf.file, leaf.options)) as handle:
+                if type(handle).twin is Handle.twin:
+                    return None
+                alike = handle.twin(leaf.file)  # what is compared is read now
                 if alike is None:
                     return None
                 alike.close()
@@ -159,7 +160,7 @@ class Files:
         if self._model is None or not self.named_alike(path):
             return False
         with contextlib.suppress(Exception):  # damage is for the parser to name
-            if (other := self.driver.twin(self._model[1], self.file(path))) is not None:
+            if (other := self._model[1].twin(self.file(path))) is not None:
                 other.close()
                 return True
         return False
@@ -169,8 +170,8 @@ class Files:
         if self._model is not None and self.named_alike(path):
             reader, handle = self._model
             file = self.file(path)
-            with translated_errors(self.driver, file):
-                other = self.driver.twin(handle, file)
+            with translated_errors(self.format, file):
+                other = handle.twin(file)
                 if other is not None:
                     with contextlib.closing(other):
                         _bound(reader, other).read_into(region, out)
@@ -205,13 +206,12 @@ _PARSING = _Turns()
 class _Opened:
     """Reads regions of one array through an open handle."""
 
-    driver: type[ImageSource]
-    handle: Any
+    handle: Handle
     address: Any
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         if 0 not in out.shape:
-            self.driver.read_region(self.handle, self.address, region, out)
+            self.handle.array(self.address).read_into(region, out)
 
 
 def _leaf(reader: Any) -> FileReader | None:
@@ -220,10 +220,10 @@ def _leaf(reader: Any) -> FileReader | None:
     return reader if isinstance(reader, FileReader) and reader.file.local else None
 
 
-def _bound(reader: Any, handle: Any) -> Reader:
+def _bound(reader: Any, handle: Handle) -> Reader:
     """Return a reader that reads what `reader` does from a file that is open."""
     if isinstance(reader, FileReader):
-        return _Opened(reader.driver, handle, reader.address)
+        return _Opened(handle, reader.address)
     return replace(reader, reader=_bound(reader.reader, handle))
 
 
@@ -245,7 +245,7 @@ class Members:
         from dask.base import normalize_token
 
         files = self.files
-        facts = files.driver.__qualname__, files.variable, files.shape, self.grid, files.options, self.fill
+        facts = files.format.name, files.variable, files.shape, self.grid, files.options, self.fill
         return normalize_token(("\0".join(files.paths), self.stamps, *facts))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
@@ -274,7 +274,7 @@ class Members:
             info = os.stat(self.files.file(path).path if ".partial/" in path else path)
             if not stat.S_ISDIR(info.st_mode):
                 return info.st_mtime_ns, info.st_size, info.st_ino
-            facts = repr(self.files.driver.stamp(self.files.file(path)))
+            facts = repr(self.files.format.stamp(self.files.file(path)))
         except (OSError, ValueError):
             return 0, 0, 0
         return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=7).digest()), 0, info.st_ino

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 
+from intake_img.formats.options import ReadOptions, option
 from intake_img.formats.source import ImageSource
 
-__all__ = ["flag", "sequence_options", "whole_number"]
+__all__ = ["SequenceOptions", "SliceOptions", "flag", "sequence_options", "whole_number"]
+
+
+@dataclass(frozen=True)
+class SequenceOptions(ReadOptions):
+    """Options of every source of many files."""
+
+    axis: str = option("i", "str", "Axis of the files where their names carry none.")
+    missing: Literal["error", "fill"] = option(
+        "error", '"error" or "fill"', "What to do where a file of the grid does not exist."
+    )
+    verify: bool = option(False, "bool", "Read all headers now, instead of each with its pixels.")
+    group: bool = option(
+        False,
+        "bool",
+        "Allow files of several shapes: `imload` then returns a DataTree with one Dataset for each.",
+    )
+    member_options: Mapping[str, Any] | None = option(
+        None, "mapping, optional", 'Options of the driver that reads each file, e.g. ``{"scene": 1}``.'
+    )
+
+
+@dataclass(frozen=True)
+class SliceOptions(SequenceOptions):
+    """Options of sources that find their files by themselves."""
+
+    start: int | None = option(None, "int, optional", "Number of the first file that counts, in order.")
+    stop: int | None = option(None, "int, optional", "Number of the first file that does not count any more.")
 
 
 def whole_number(value: Any, what: str) -> int | None:
@@ -36,12 +64,12 @@ def flag(value: Any, what: str) -> bool:
 
 def sequence_options(cls: type[ImageSource], options: Mapping[str, Any]) -> dict[str, Any]:
     """Sort options into those of the sequence and those of the driver of each file."""
-    own = inspect.signature(cls).parameters
+    own = {f.name for f in fields(cls.Options)}
     mine = {k: v for k, v in options.items() if k in own}
     theirs = {k: v for k, v in options.items() if k not in own}
     if "axes" in theirs:
         raise TypeError(
-            f"axes={theirs['axes']!r} says along which axis the fields of a pattern lie, but a {cls.format_name} has "
+            f"axes={theirs['axes']!r} says along which axis the fields of a pattern lie, but a {cls.title} has "
             "none: give a pattern, e.g. 'folder/{well}_{site}.tif'"
         )
     if theirs:

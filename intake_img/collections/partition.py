@@ -24,7 +24,7 @@ import numpy as np
 from intake_img.collections.listing import find_parts, list_folder
 from intake_img.collections.names import format_labels, member_name
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
-from intake_img.formats.source import ImageSource
+from intake_img.formats.base import Format
 from intake_img.model.axes import canonical_order, check_axes, spell
 from intake_img.model.blocks import blocks_of, is_computed
 from intake_img.model.chunks import Region, regions_of, split
@@ -80,14 +80,14 @@ class Plan:
     kept_axes: Mapping[str, tuple[str, ...]]
 
 
-def make_plan(image: Image, cls: type[ImageSource], stem: str, extension: str, partition: Any = None) -> Plan | None:
+def make_plan(image: Image, format: Format, stem: str, extension: str, partition: Any = None) -> Plan | None:
     """Return which files an image needs; None if it is one file.
 
     Parameters
     ----------
     image : Image
-    cls : type
-        The driver that will write.
+    format : Format
+        The format that will be written.
     stem, extension : str
         The target's name in two.
     partition : str or sequence of str, optional
@@ -112,12 +112,12 @@ def make_plan(image: Image, cls: type[ImageSource], stem: str, extension: str, p
     for name, v in image.variables.items():
         held: Sequence[str] | None = wanted if partition is not None else None
         if partition is None:
-            held = cls.file_axes(v, image.channels, stem + extension)
+            held = format.file_axes(v, image.channels, stem + extension)
         kept[name] = tuple(a for a in held if a in v.axes) if partition is not None and held is not None else tuple(
             a for a in v.axes if held is None or a in held
         )  # fmt: skip
         files[name] = canonical_order([a for a in v.axes if a not in kept[name]])
-    several = len(image.variables) > 1 and (not cls.many_variables(stem + extension) or any(files.values()))
+    several = len(image.variables) > 1 and (not format.many_variables(stem + extension) or any(files.values()))
     if not several and not any(files.values()):
         return None
     labels = {a: _labels(image, a) for a in {a for axes in files.values() for a in axes}}

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from intake_img.collections.base import SequenceSource
@@ -20,13 +20,13 @@ from intake_img.collections.listing import (
     plate_index,
 )
 from intake_img.collections.names import member_name, split_extension
-from intake_img.collections.options import flag, sequence_options, whole_number
+from intake_img.collections.options import SequenceOptions, SliceOptions, flag, sequence_options, whole_number
 from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.words import check_mapping, on_axes
 from intake_img.errors import FormatError, UnknownFormatError
-from intake_img.formats.registry import drivers, find_driver, finder
-from intake_img.model.axes import CANONICAL
+from intake_img.formats.options import option
+from intake_img.formats.registry import find_format, finder, formats, known_extensions
 from intake_img.storage.files import File
 from intake_img.storage.journal import located, resolve
 from intake_img.storage.staging import interrupted
@@ -34,70 +34,36 @@ from intake_img.storage.staging import interrupted
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
 
-class FilePatternSource(SequenceSource):
-    """Files whose names fit a pattern as one image.
+@dataclass(frozen=True)
+class _PatternOptions(SliceOptions):
+    axes: Mapping[str, str] | None = option(
+        None,
+        "mapping of str to str, optional",
+        'The axis of a field, e.g. ``{"well": "i", "day": "t"}``: its labels are the coordinate of that axis. Fields '
+        "that share an axis are coordinates along it, of the combinations that occur.",
+    )
 
-    Parameters
-    ----------
-    uri : str
-        ``d/f.i_{i}.c_{c}.tif``: a field is an axis, or ``var`` for variables; fields may be in folders
-        (``pos_{i}/t_{t}.tif``); ``{z:03d}`` for three digits or more; ``*``, ``?`` and ``**`` match anything. Fields
-        whose name is no lower-case letter (``{well}_{site}_c{c}.tif``) become coordinates along ``i``. A pattern
-        without fields gives the axis `axis`, in natural order of the paths. A plain name stands for the parts that
-        ``imsave(..., partition=)`` wrote for it.
-    axis : str
-        Axis of the files where the names carry none.
-    missing : "error" or "fill"
-        What to do where a file of the grid does not exist.
-    verify : bool
-        Read all headers now, instead of each with its pixels.
-    group : bool
-        Allow files of several shapes: `imload` then returns a DataTree with one Dataset for each.
-    start, stop : int, optional
-        A slice of the files, in order.
-    axes : mapping of str to str, optional
-        The axis of a field, e.g. ``{"well": "i", "day": "t"}``: its labels are the coordinate of that axis. Fields that
-        share an axis are coordinates along it, of the combinations that occur.
-    member_options : mapping, optional
-        Options of the driver that reads each file, e.g. ``{"scene": 1}``.
-    chunks, output_axis_order, metadata, storage_options
-        As for every source.
-    """
+
+class FilePatternSource(SequenceSource):
+    """Files whose names fit a pattern as one image."""
 
     name = "filepattern"
-    format_name = "files that fit a pattern"
+    title = "files that fit a pattern"
+    Options = _PatternOptions
+    uri_doc = (
+        "str",
+        "``d/f.i_{i}.c_{c}.tif``: a field is an axis, or ``var`` for variables; fields may be in folders "
+        "(``pos_{i}/t_{t}.tif``); ``{z:03d}`` for three digits or more; ``*``, ``?`` and ``**`` match anything. Fields "
+        "whose name is no lower-case letter (``{well}_{site}_c{c}.tif``) become coordinates along ``i``. A pattern "
+        "without fields gives the axis `axis`, in natural order of the paths. A plain name stands for the parts that "
+        "``imsave(..., partition=)`` wrote for it.",
+    )
 
-    def __init__(
-        self,
-        uri: Any,
-        *,
-        axis: str = "i",
-        missing: str = "error",
-        verify: bool = False,
-        group: bool = False,
-        start: int | None = None,
-        stop: int | None = None,
-        axes: Mapping[str, str] | None = None,
-        member_options: Mapping[str, Any] | None = None,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            uri,
-            axis=axis,
-            missing=missing,
-            verify=verify,
-            group=group,
-            member_options=member_options,
-            chunks=chunks,
-            output_axis_order=output_axis_order,
-            metadata=metadata,
-            storage_options=storage_options,
-        )
-        self.start, self.stop = whole_number(start, "start"), whole_number(stop, "stop")
-        self.field_axes = check_mapping(axes)
+    def __init__(self, uri: Any, **options: Any) -> None:
+        super().__init__(uri, **options)
+        given: Any = self.options
+        self.start, self.stop = whole_number(given.start, "start"), whole_number(given.stop, "stop")
+        self.field_axes = check_mapping(given.axes)
 
     def find(self) -> list[Listing]:
         if not self._is_pattern:
@@ -117,76 +83,49 @@ class FilePatternSource(SequenceSource):
             pattern = Pattern(self.file.path)
             path = pattern.filled(of_field)
             return None if path is None else path.removeprefix(f"{pattern.fixed}/")
-        stem, extension = split_extension(self.file.name, _extensions())
+        stem, extension = split_extension(self.file.name, known_extensions())
         return member_name(stem, extension, labels)
+
+
+@dataclass(frozen=True)
+class _FolderOptions(SliceOptions):
+    ext: str | None = option(
+        None,
+        "str, optional",
+        'Extension of the files that count, e.g. ``".tif"``; by default those of the format that most files have; '
+        "files of other formats are warned of, and refused if they are more than half as many.",
+    )
+    recursive: bool = option(False, "bool", "Take the files in folders below as well.")
 
 
 class DirectorySource(SequenceSource):
     """All images in a folder as one.
 
-    Parameters
-    ----------
-    uri : str
-        The folder.
-    ext : str, optional
-        Extension of the files that count, e.g. ``".tif"``; by default those of the format that most files have; files
-        of other formats are warned of, and refused if they are more than half as many.
-    recursive : bool
-        Take the files in folders below as well.
-    axis, missing, verify, group, start, stop, member_options
-        As for `FilePatternSource`. Files that are the parts of one image (``name.t_0.tif``, ...) are put together by
-        the labels in their names; others are numbered along `axis`, with their names as labels if that is ``i``.
-    chunks, output_axis_order, metadata, storage_options
-        As for every source.
+    Files that are the parts of one image (``name.t_0.tif``, ...) are put together by the labels in their names; others
+    are numbered along `axis`, with their names as labels if that is ``i``.
     """
 
     name = "directory"
-    format_name = "folder of image files"
-    folder = True
+    title = "folder of image files"
+    Options = _FolderOptions
+    uri_doc = ("str or os.PathLike", "The folder.")
 
-    def __init__(
-        self,
-        uri: Any,
-        *,
-        ext: str | None = None,
-        recursive: bool = False,
-        axis: str = "i",
-        missing: str = "error",
-        verify: bool = False,
-        group: bool = False,
-        start: int | None = None,
-        stop: int | None = None,
-        member_options: Mapping[str, Any] | None = None,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            uri,
-            axis=axis,
-            missing=missing,
-            verify=verify,
-            group=group,
-            member_options=member_options,
-            chunks=chunks,
-            output_axis_order=output_axis_order,
-            metadata=metadata,
-            storage_options=storage_options,
-        )
-        self.ext, self.recursive = ext, flag(recursive, "recursive")
-        self.start, self.stop = whole_number(start, "start"), whole_number(stop, "stop")
+    def __init__(self, uri: Any, **options: Any) -> None:
+        super().__init__(uri, **options)
+        given: Any = self.options
+        self.ext, self.recursive = given.ext, flag(given.recursive, "recursive")
+        self.start, self.stop = whole_number(given.start, "start"), whole_number(given.stop, "stop")
 
     def find(self) -> list[Listing]:
         if series_interrupted(self.file):
             raise FormatError(f"a write into {self.file} was interrupted: its files are not complete, write them again")
-        listing = find_in_folder(self.file, self.ext, self.recursive, _formats(), _extensions(folders=True))
+        listing = find_in_folder(self.file, self.ext, self.recursive, _formats(), known_extensions(folders=True))
         if not len(listing):
             raise FileNotFoundError(
                 f"the folder {self.file} holds no image{f' ending in {self.ext}' if self.ext else ''}"
             )
         listing = listing.take(range(len(listing))[self.start : self.stop])
-        if (parted := parts_of_one(listing, _extensions())) is not None:
+        if (parted := parts_of_one(listing, known_extensions())) is not None:
             return [parted]
         if (index := plate_index(self.file)) is not None:
             warnings.warn(
@@ -197,54 +136,27 @@ class DirectorySource(SequenceSource):
         return [numbered(listing, self.axis)]
 
 
-class ImageListSource(SequenceSource):
-    """A list of files as one image.
+@dataclass(frozen=True)
+class _ListOptions(SequenceOptions):
+    labels: Sequence[Any] | None = option(
+        None, "sequence, optional", "Coordinates along `axis`; by default the names of the files if that is ``i``."
+    )
 
-    Parameters
-    ----------
-    uri : sequence of str
-        Paths or URLs; their order is kept.
-    axis, missing, verify, group, member_options
-        As for `FilePatternSource`.
-    labels : sequence, optional
-        Coordinates along `axis`; by default the names of the files if that is ``i``.
-    chunks, output_axis_order, metadata, storage_options
-        As for every source.
-    """
+
+class ImageListSource(SequenceSource):
+    """A list of files as one image."""
 
     name = "imagelist"
-    format_name = "list of image files"
+    title = "list of image files"
+    Options = _ListOptions
+    uri_doc = ("sequence of str", "Paths or URLs; their order is kept.")
 
-    def __init__(
-        self,
-        uri: Sequence[Any],
-        *,
-        axis: str = "i",
-        labels: Sequence[Any] | None = None,
-        missing: str = "error",
-        verify: bool = False,
-        group: bool = False,
-        member_options: Mapping[str, Any] | None = None,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, uri: Sequence[Any], **options: Any) -> None:
         if isinstance(uri, (str, os.PathLike)) or not len(uri):
             raise ValueError(f"expected a list of paths, got {uri!r}")
-        self._list = [File.parse(u, storage_options) for u in uri]
-        super().__init__(
-            self._list[0],
-            axis=axis,
-            missing=missing,
-            verify=verify,
-            group=group,
-            member_options=member_options,
-            chunks=chunks,
-            output_axis_order=output_axis_order,
-            metadata=metadata,
-            storage_options=storage_options,
-        )
+        self._list = [File.parse(u, options.get("storage_options")) for u in uri]
+        super().__init__(self._list[0], **options)
+        labels = self.options.labels  # type: ignore[attr-defined]
         if labels is not None and len(labels) != len(self._list):
             raise ValueError(f"{len(labels)} labels for {len(self._list)} files")
         self.labels = None if labels is None else list(labels)
@@ -277,7 +189,7 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
     if file.exists():
         if file.is_folder():
             try:
-                find_driver(file)
+                find_format(file)
             except UnknownFormatError as exc:
                 if resolve(file) != file:
                     return None
@@ -306,7 +218,7 @@ def parts(file: File) -> list[Listing]:
     FormatError
         If the first write of the image was interrupted; an earlier image of that name is complete and is found.
     """
-    stem, extension = split_extension(file.name, _extensions())
+    stem, extension = split_extension(file.name, known_extensions())
     found = find_parts(file, stem, extension)
     if not found and interrupted(file):
         raise FormatError(
@@ -318,14 +230,10 @@ def parts(file: File) -> list[Listing]:
 def _formats() -> dict[str, str]:
     """Return the format of each extension; of pictures each ending is its own, but for other spellings of it."""
     found = {}
-    for name, cls in drivers().items():
-        for extension in cls.extensions:
-            found[extension] = _SPELLINGS.get(extension, extension) if name == "imageio" else cls.format_name
+    for name, fmt in formats().items():
+        for extension in fmt.extensions:
+            found[extension] = _SPELLINGS.get(extension, extension) if name == "imageio" else fmt.title
     return found
 
 
 _SPELLINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".pgm": ".pnm", ".ppm": ".pnm", ".pbm": ".pnm"}
-
-
-def _extensions(folders: bool = False) -> set[str]:
-    return {e for cls in drivers().values() for e in cls.extensions if cls.folder or not folders}

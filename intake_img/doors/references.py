@@ -140,7 +140,7 @@ def _of_source(source: ImageSource) -> References:
     if driver == "tif":
         return _consolidated({**_described(source, name), **_of_tiff(source, name, variable)})
     raise CannotWriteError(
-        f"{source.file}: {type(source).format_name} does not store its pixels as a Zarr array can express them: "
+        f"{source.file}: {source.title} does not store its pixels as a Zarr array can express them: "
         "expected TIFF, OME-Zarr, or uncompressed NumPy and raw files. Convert it: imsave(image, 'a.zarr')"
     )
 

@@ -7,7 +7,6 @@ of whole native tiles. Without ``engine=`` it offers itself only for files that 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,7 +15,7 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint, list_engines
 
 from intake_img.errors import SceneError
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats, known_extensions
 from intake_img.io import imload
 from intake_img.model.axes import CANONICAL
 from intake_img.storage.files import File
@@ -98,8 +97,8 @@ class ImgBackend(BackendEntrypoint):
             "driver_options": driver_options,
         }
         levels = [self.open_dataset(filename_or_obj, **options)]
-        driver = drivers().get(levels[0].attrs["driver"])  # none for many files that are one image
-        if driver is not None and "level" in inspect.signature(driver).parameters:
+        format = formats().get(levels[0].attrs["driver"])  # none for many files that are one image
+        if format is not None and format.has_levels:
             with contextlib.suppress(SceneError):  # the driver says that there is no further level
                 while True:
                     levels.append(self.open_dataset(filename_or_obj, level=len(levels), **options))
@@ -133,7 +132,7 @@ class ImgBackend(BackendEntrypoint):
         if not isinstance(filename_or_obj, (str, os.PathLike)):
             return False
         name = File.parse(filename_or_obj).name.lower()
-        if not any(name.endswith(ending) for cls in drivers().values() for ending in cls.extensions):
+        if not name.endswith(tuple(known_extensions())):
             return False
         others = (engine for name, engine in list_engines().items() if name not in ("intake_img", "store"))
         return not any(_claims(engine, filename_or_obj) for engine in others)

@@ -19,17 +19,17 @@ _MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, Typ
 
 
 @contextlib.contextmanager
-def translated_errors(driver: Any, file: File) -> Iterator[None]:
+def translated_errors(format: Any, file: File) -> Iterator[None]:
     """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
 
-    Mistakes in the code of a driver, such as an `AttributeError`, are no fault of the file and pass unchanged, as do
+    Mistakes in the code of a format, such as an `AttributeError`, are no fault of the file and pass unchanged, as do
     warnings that the user turned into errors (``python -W error``).
     """
     try:
         with _failures_first():
             yield
     except (FormatError, AxesError) as exc:
-        _check_empty(driver, file)
+        _check_empty(format, file)
         if file.name in str(exc):
             raise
         raise type(exc)(f"{file}: {exc}") from exc
@@ -39,19 +39,19 @@ def translated_errors(driver: Any, file: File) -> Iterator[None]:
     except MemoryError as exc:
         raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
     except (Exception, struct.error) as exc:
-        if isinstance(exc, _MISTAKES) and _own_code(driver, exc):
+        if isinstance(exc, _MISTAKES) and _own_code(format, exc):
             raise
         # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
         if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise
-        _check_empty(driver, file)
+        _check_empty(format, file)
         raise FormatError(
-            f"{file}: cannot be read as {driver.format_name}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
+            f"{file}: cannot be read as {format.title}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
             "the file is truncated, damaged, or of another format"
         ) from exc
 
 
-def _check_empty(driver: Any, file: File) -> None:
+def _check_empty(format: Any, file: File) -> None:
     """Raise an error that says so if a file that could not be read is empty."""
     try:
         about = {} if file.local else file.remote_info()
@@ -59,16 +59,16 @@ def _check_empty(driver: Any, file: File) -> None:
     except (OSError, IntakeImgError):
         return
     if empty:
-        raise FormatError(f"{file} is empty (0 bytes): expected a {driver.format_name} file; copy or save it again")
+        raise FormatError(f"{file} is empty (0 bytes): expected a {format.title} file; copy or save it again")
 
 
-def _own_code(driver: Any, exc: Exception) -> bool:
-    """Whether an error was raised by this package or that of the driver, not by a library that parses the bytes."""
+def _own_code(format: Any, exc: Exception) -> bool:
+    """Whether an error was raised by this package or that of the format, not by a library that parses the bytes."""
     trace = exc.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
-    return raised_in.partition(".")[0] in ("intake_img", driver.__module__.partition(".")[0])
+    return raised_in.partition(".")[0] in ("intake_img", format.__module__.partition(".")[0])
 
 
 @contextlib.contextmanager

@@ -11,24 +11,26 @@ import math
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.reading import Probe
-from intake_img.formats.source import ImageSource
-from intake_img.model.axes import CANONICAL, default_axes
+from intake_img.formats.base import Format, Handle, NoOptions, RawArray, StoredArray
+from intake_img.formats.format_source import source_of
+from intake_img.formats.probe import Probe
+from intake_img.model.axes import default_axes
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
+from intake_img.model.pixels import Pixels
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.limits import record_of_stream
-from intake_img.storage.raw import map_raw, read_raw
-from intake_img.storage.streams import iter_planes
+from intake_img.storage.streams import write_planes
 
-__all__ = ["NpySource"]
+__all__ = ["Npy", "NpySource"]
 
 _RECORD = "intake_img.json"  # the member of an archive that holds what arrays cannot say
 _HEADER_LIMIT = 2**14  # numpy itself refuses headers of more than 10 000 bytes
@@ -36,7 +38,7 @@ _VERIFIED = 2**26  # larger members are read without a look at their checksum
 
 
 @dataclass(frozen=True)
-class _Array:
+class _Place:
     """Where an array lies: offset of its first value, or the archive member that must be inflated."""
 
     dtype: np.dtype
@@ -45,8 +47,40 @@ class _Array:
     offset: int
     member: str | None = None
 
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
-class _Handle:
+
+class _Stored(RawArray):
+    """An array in a ``.npy`` file or an uncompressed member of an archive."""
+
+    def __init__(self, handle: _NpyHandle, name: str, place: _Place) -> None:
+        super().__init__(handle.source, place.offset, place.dtype, place.shape)
+        self.verify = partial(handle.verify, name)
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        self.verify(out.shape == self.shape)
+        super().read_into(region, out)
+
+    def mapped(self) -> np.ndarray | None:
+        self.verify(True)
+        return super().mapped()
+
+
+class _Deflated(StoredArray):
+    """A compressed member of an archive, which is inflated as a whole."""
+
+    def __init__(self, handle: _NpyHandle, place: _Place) -> None:
+        self.handle, self.place = handle, place
+        self.shape, self.dtype, self.tiles = place.shape, place.dtype, place.shape
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        whole = self.handle.inflate(str(self.place.member))
+        out[...] = (whole.T if self.place.transposed else whole)[region]
+
+
+class _NpyHandle(Handle):
     def __init__(self, file: File) -> None:
         self.source: ByteReader = file.open()
         self.record: Any = None
@@ -63,7 +97,7 @@ class _Handle:
             self.source.close()
             raise
 
-    def _archive(self) -> dict[str, _Array]:
+    def _archive(self) -> dict[str, _Place]:
         arrays = {}
         with self.source.stream() as stream, zipfile.ZipFile(stream) as archive:
             for info in archive.infolist():
@@ -81,13 +115,13 @@ class _Handle:
                     array = _header(io.BytesIO(member.read(_HEADER_LIMIT)), 0)
                 start = info.header_offset + self._local_header(info.header_offset)
                 stored = info.compress_type == zipfile.ZIP_STORED
-                if array.offset + math.prod(array.shape) * array.dtype.itemsize != info.file_size:
+                if array.offset + array.nbytes != info.file_size:
                     raise FormatError(f"{self.source.file}: the size of {info.filename} is not that of its array")
                 place = start + array.offset if stored else array.offset
                 name = info.filename.removesuffix(".npy")
                 if stored:
                     self._sums[name] = (start, info.file_size, info.CRC)
-                arrays[name] = _Array(
+                arrays[name] = _Place(
                     array.dtype, array.shape, array.transposed, place, None if stored else info.filename
                 )
         if not arrays:
@@ -128,8 +162,8 @@ class _Handle:
         fixed = self.source.ranges([offset], [30])[0]
         return 30 + int.from_bytes(fixed[26:28], "little") + int.from_bytes(fixed[28:30], "little")
 
-    def _check_size(self, array: _Array, size: int) -> None:
-        need = array.offset + math.prod(array.shape) * array.dtype.itemsize
+    def _check_size(self, array: _Place, size: int) -> None:
+        need = array.offset + array.nbytes
         if need > size:
             raise FormatError(
                 f"{self.source.file}: the header promises an array of shape {array.shape} and dtype {array.dtype}, "
@@ -140,11 +174,27 @@ class _Handle:
         with self.source.stream() as stream, zipfile.ZipFile(stream) as archive, archive.open(member) as data:
             return np.lib.format.read_array(data, allow_pickle=False)
 
+    def describe(self, scene: int | str, level: int) -> Image:
+        variables = {}
+        for name, place in self.arrays.items():
+            pixels = self.pixels(name)
+            if place.transposed:
+                pixels = pixels.transpose(range(pixels.ndim)[::-1])
+            variables[name] = Variable(pixels, default_axes(pixels.ndim))
+        if len(variables) == 1:
+            variables = {"image": next(iter(variables.values()))}
+        header = {"arrays": {n: {"dtype": a.dtype.str, "shape": a.shape} for n, a in self.arrays.items()}}
+        return Image(variables, header=header).restored(self.record)
+
+    def array(self, address: str) -> StoredArray:
+        place = self.arrays[address]
+        return _Deflated(self, place) if place.member else _Stored(self, address, place)
+
     def close(self) -> None:
         self.source.close()
 
 
-def _header(stream: Any, base: int) -> _Array:
+def _header(stream: Any, base: int) -> _Place:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     if version not in ((1, 0), (2, 0), (3, 0)):
@@ -152,99 +202,40 @@ def _header(stream: Any, base: int) -> _Array:
     shape, fortran, dtype = read(stream)
     if dtype.hasobject or dtype.kind not in "biufc" or any(n < 0 for n in shape):
         raise FormatError(f"an array of dtype {dtype} and shape {shape} is no image: expected numbers")
-    return _Array(dtype, tuple(reversed(shape)) if fortran else shape, fortran, base + stream.tell())
+    return _Place(dtype, tuple(reversed(shape)) if fortran else shape, fortran, base + stream.tell())
 
 
-class NpySource(ImageSource):
+class Npy(Format):
     """Image in a ``.npy`` or ``.npz`` file, memory-mapped where it is not compressed.
 
-    Parameters
-    ----------
-    uri : str or os.PathLike
-        Path or URL.
-    chunks : "auto", None, int or mapping
-        Chunks of the dask arrays.
-    output_axis_order : str or None
-        Order of the axes.
-    metadata : mapping, optional
-        ``axes``, ``spacing``, ``spacing_units``, ``coords``: the format knows none of them. Without `axes`, an array
-        has the last of the canonical ones (``yx``, ``zyx``, ``czyx``, ...).
-    storage_options : mapping, optional
-        Options of the fsspec file system.
+    The format knows no axes: without ``metadata={"axes": ...}`` an array has the last of the canonical ones (``yx``,
+    ``zyx``, ``czyx``, ...).
     """
 
     name = "npy"
-    format_name = "NumPy .npy/.npz"
+    title = "NumPy .npy/.npz"
     extensions = (".npy", ".npz")
     pixels_only = (".npy",)
     magic = ((0, b"\x93NUMPY"),)
 
-    def __init__(
-        self,
-        uri: Any,
-        *,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            uri,
-            chunks=chunks,
-            output_axis_order=output_axis_order,
-            metadata=metadata,
-            storage_options=storage_options,
-        )
+    def claims(self, probe: Probe) -> int:
+        archive = probe.head[:4] == b"PK\x03\x04" and b".npy" in probe.head[:300]
+        return 1 if archive else super().claims(probe)
 
-    @classmethod
-    def claims(cls, probe: Probe) -> bool:
-        return super().claims(probe) or (probe.head[:4] == b"PK\x03\x04" and b".npy" in probe.head[:300])
+    def open(self, file: File, options: NoOptions) -> Handle:
+        return _NpyHandle(file)
 
-    @classmethod
-    def open(cls, file: File) -> _Handle:
-        return _Handle(file)
-
-    def describe_image(self, handle: _Handle, scene: int | str, level: int) -> Image:
-        variables = {}
-        for name, array in handle.arrays.items():
-            pixels = self.pixels(name, array.shape, array.dtype, _tiles(array))
-            if array.transposed:
-                pixels = pixels.transpose(range(len(array.shape))[::-1])
-            variables[name] = Variable(pixels, default_axes(pixels.ndim))
-        if len(variables) == 1:
-            variables = {"image": next(iter(variables.values()))}
-        header = {"arrays": {n: {"dtype": a.dtype.str, "shape": a.shape} for n, a in handle.arrays.items()}}
-        return Image(variables, header=header).restored(handle.record)
-
-    @classmethod
-    def read_region(cls, handle: _Handle, address: str, region: Region, out: np.ndarray) -> None:
-        array = handle.arrays[address]
-        if array.member is None:
-            handle.verify(address, out.shape == array.shape)
-            read_raw(handle.source, array.offset, array.dtype, array.shape, region, out)
-        else:
-            whole = handle.inflate(array.member)
-            out[...] = (whole.T if array.transposed else whole)[region]
-
-    @classmethod
-    def mapped(cls, handle: _Handle, address: str) -> np.ndarray | None:
-        array = handle.arrays[address]
-        handle.verify(address, True)
-        return None if array.member is not None else map_raw(handle.source, array.offset, array.dtype, array.shape)
-
-    @classmethod
-    def many_variables(cls, name: str) -> bool:
+    def many_variables(self, name: str) -> bool:
         return not name.lower().endswith(".npy")
 
-    @classmethod
-    def write(cls, image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None,
-              name: str = ".npz") -> None:  # fmt: skip
+    def write(self, image: Image, path: str, *, compress: bool | str | None = None,
+              progress: Callable[[int], None] | None = None, name: str = ".npz") -> None:  # fmt: skip
         """Write ``.npz`` (any image, lossless) or ``.npy`` (one array; axes and coordinates have no place in it).
 
         Parameters
         ----------
         image, path, compress, progress
-            See `ImageSource.write`. `compress` (zip's deflate) is for ``.npz`` alone.
+            See `Format.write`. `compress` (zip's deflate) is for ``.npz`` alone.
         name : str
             Name of the target, which tells ``.npy`` from ``.npz``.
         """
@@ -254,29 +245,21 @@ class NpySource(ImageSource):
             if compress:
                 raise CannotWriteError(".npy files are not compressed: save as .npz, or leave out compress=")
             with open(path, "wb") as stream:
-                _write_array(stream, image.only, progress)
+                _write_array(stream, image.only.pixels, progress)
             return
         method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         with zipfile.ZipFile(path, "w", method) as archive:
             for key, variable in image.variables.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as stream:
-                    _write_array(stream, variable, progress)
+                    _write_array(stream, variable.pixels, progress)
             record = zipfile.ZipInfo(_RECORD)  # without the time, so that equal images are equal files
             archive.writestr(record, json.dumps(image.record()), method)
 
 
-def _write_array(stream: Any, variable: Variable, progress: Callable[[int], None] | None) -> None:
-    pixels = variable.pixels
-    if pixels.dtype.kind not in "biufc":
-        raise CannotWriteError(f"dtype {pixels.dtype} is no image")
+NpySource = source_of(Npy())
+
+
+def _write_array(stream: Any, pixels: Pixels, progress: Callable[[int], None] | None) -> None:
     header = {"descr": pixels.dtype.str, "fortran_order": False, "shape": pixels.shape}
     np.lib.format.write_array_header_1_0(stream, header)
-    for plane in iter_planes(pixels, min(2, pixels.ndim)):
-        stream.write(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data)
-        if progress is not None:
-            progress(plane.nbytes)
-
-
-def _tiles(array: _Array) -> tuple[int, ...]:
-    """A compressed member is inflated whole; of others any row can be read."""
-    return array.shape if array.member else (1,) * max(0, len(array.shape) - 1) + tuple(array.shape[-1:])
+    write_planes(stream, pixels, progress)

@@ -1,39 +1,24 @@
-"""What is seen of a file before a driver is chosen, and how regions are read through pooled handles."""
+"""How regions of a file are read: by name, through the pool of open files."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import RemoteError, SourceChangedError
+from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.faults import translated_errors
 from intake_img.model.chunks import Region
+from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 from intake_img.storage.remote import noted_failures
 
-__all__ = ["FileReader", "Probe"]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What is seen of a file before a driver is chosen: its name, its first bytes, whether it is a folder."""
-
-    file: File
-    head: bytes
-    folder: bool
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    def holds(self, name: str) -> bool:
-        """True if the folder holds a file of that name."""
-        return self.folder and (self.file / name).exists()
+__all__ = ["FileReader"]
 
 
 @dataclass(frozen=True)
@@ -42,39 +27,44 @@ class FileReader:
 
     Parameters
     ----------
-    driver : type
-        Subclass of `ImageSource`.
+    format : Format
     file : File
     stamp : tuple
-        What the file looked like when it was opened; see `ImageSource.stamp`.
+        What the file looked like when it was opened; see `Format.stamp`.
     address : hashable
-        Which array of the file: whatever the driver's `read_region` understands.
-    options : tuple of (str, object)
-        Options of the driver's `open`.
+        Which array of the file: whatever `Handle.array` understands.
+    options : object
+        An instance of `Format.options`.
     """
 
-    driver: Any
+    format: Format
     file: File
     stamp: tuple[Any, ...]
-    address: Any
-    options: tuple[tuple[str, Any], ...] = ()
+    address: Any = None
+    options: Any = None
 
     @property
     def key(self) -> Hashable:
         place = self.file.path, repr(self.file.storage_options), self.file.jail  # what a jail refuses stays refused
-        return (self.driver.__qualname__, *place, self.stamp, self.options)
+        return (type(self.format).__qualname__, *place, self.stamp, self.options)
 
     def __dask_tokenize__(self) -> Any:
         return (self.key, repr(self.address))
 
+    def pixels(self, address: Hashable, array: StoredArray) -> Pixels:
+        """Return the unread pixels of an array of the file, which stays open as long as they are used."""
+        reader = replace(self, address=address)
+        POOL.use(reader.key, reader)
+        return Pixels(reader, array.shape, array.dtype, array.tiles, array.parallel)
+
     def read_into(self, region: Region, out: np.ndarray) -> None:
         if 0 in out.shape:
             return
-        with translated_errors(self.driver, self.file):
+        with translated_errors(self.format, self.file):
             if self.file.local:
                 self.check()
             with self.lease() as handle:
-                self.driver.read_region(handle, self.address, region, out)
+                handle.array(self.address).read_into(region, out)
 
     def mapped(self) -> np.ndarray | None:
         """Return the array as it lies in the file, memory-mapped and read-only.
@@ -83,37 +73,37 @@ class FileReader:
         """
         if not self.file.local:
             return None
-        with translated_errors(self.driver, self.file), self.lease() as handle:
-            return self.driver.mapped(handle, self.address)
+        with translated_errors(self.format, self.file), self.lease() as handle:
+            return handle.array(self.address).mapped()
 
     def shards(self) -> tuple[int, ...] | None:
         """Return the shape of the shards that the array is stored in, if it is."""
-        with translated_errors(self.driver, self.file), self.lease() as handle:
-            return self.driver.shards(handle, self.address)
+        with translated_errors(self.format, self.file), self.lease() as handle:
+            return handle.array(self.address).shards
 
     def check(self) -> None:
         """Raise `SourceChangedError` if the file is not the one that was opened."""
-        if self.driver.stamp(self.file) != self.stamp:
+        if self.format.stamp(self.file) != self.stamp:
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
     def decodes(self) -> bool:
-        """Whether parts of tiles cost as much as whole ones; remote bytes always do. See `ImageSource.decodes`."""
+        """Whether parts of tiles cost as much as whole ones; remote bytes always do. See `StoredArray.decodes`."""
         if not self.file.local:
             return True
-        with translated_errors(self.driver, self.file):
+        with translated_errors(self.format, self.file):
             self.check()
             with self.lease() as handle:
-                return self.driver.decodes(handle, self.address)
+                return handle.array(self.address).decodes
 
-    def lease(self) -> contextlib.AbstractContextManager[Any]:
+    def lease(self) -> contextlib.AbstractContextManager[Handle]:
         return POOL.lease(self.key, self._open)
 
-    def _open(self) -> Any:
+    def _open(self) -> Handle:
         self.check()
         with noted_failures() as met:
-            handle = self.driver.open(self.file, **dict(self.options))
+            handle = self.format.open(self.file, self.options)
         if met:  # a library went on without what it could not read
-            if hasattr(handle, "close"):
-                handle.close()
+            handle.close()
             raise RemoteError(met[0])
+        handle.reader = replace(self, address=None)
         return handle

@@ -1,7 +1,7 @@
-"""Which driver reads a file: the table of drivers, asked for magic bytes first and for the longest extension then.
+"""Which format a file has: the table of formats, asked for magic bytes first and for the longest extension then.
 
-Drivers are declared as entry points in the group ``intake.drivers``; those of other packages join the table by the same
-line. Here alone it is known how one is chosen.
+The sources of formats are declared as entry points in the group ``intake.drivers``; those of other packages join the
+table by the same line. Here alone it is known how one is chosen.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
 from intake_img.errors import CannotWriteError, UnknownFormatError
 from intake_img.formats.arguments import ENTRY_POINTS
-from intake_img.formats.reading import Probe
+from intake_img.formats.base import Format, NoOptions
+from intake_img.formats.format_source import FormatSource
+from intake_img.formats.options import joined
+from intake_img.formats.probe import Probe
 from intake_img.formats.source import ImageSource
-from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
@@ -27,9 +30,11 @@ __all__ = [
     "ImgSource",
     "autodetect",
     "check_options",
-    "drivers",
-    "find_driver",
+    "find_format",
     "finder",
+    "formats",
+    "is_image_folder",
+    "known_extensions",
     "open_any",
     "open_source",
     "writer_for",
@@ -60,20 +65,20 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @cache
-def drivers() -> Mapping[str, type[ImageSource]]:
-    """Return all installed drivers by name, this package's own first.
+def formats() -> Mapping[str, Format]:
+    """Return all installed formats by the name of their driver, this package's own first.
 
     A driver that fails to import is left out with a warning that says why.
     """
-    found: dict[str, type[ImageSource]] = {}
+    found: dict[str, Format] = {}
     for point in sorted(_candidates(), key=lambda p: (not p.value.startswith("intake_img."), p.name)):
         try:
             cls = point.load()
         except Exception as exc:
             warnings.warn(f"the driver {point.name!r} ({point.value}) does not import: {exc}", stacklevel=2)
             continue
-        if inspect.isclass(cls) and issubclass(cls, ImageSource) and _is_format(cls):
-            found.setdefault(point.name, cls)
+        if inspect.isclass(cls) and issubclass(cls, FormatSource):
+            found.setdefault(point.name, cls.format)
     return found
 
 
@@ -90,42 +95,48 @@ def _candidates() -> list[importlib.metadata.EntryPoint]:
     return points
 
 
-def _is_format(cls: type[ImageSource]) -> bool:
-    """True for a driver of a format; sources made of other sources read no region by themselves."""
-    return cls.read_region.__func__ is not ImageSource.read_region.__func__  # type: ignore[attr-defined]
+def known_extensions(folders: bool = False) -> frozenset[str]:
+    """Return the extensions of all formats, or of those whose images are folders."""
+    return frozenset(e for f in formats().values() for e in f.extensions if f.folder or not folders)
 
 
-def find_driver(file: File) -> type[ImageSource]:
-    """Return the driver for a file that exists: the one whose magic bytes it has, else the one of its extension.
+def is_image_folder(file: File) -> bool:
+    """Return whether a folder is an image by itself, such as a Zarr store."""
+    probe = Probe(file, b"", True)
+    return any(f.folder and f.claims(probe) for f in formats().values())
+
+
+def find_format(file: File) -> Format:
+    """Return the format of a file that exists: the one whose magic bytes it has, else the one of its extension.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     UnknownFormatError
-        If no driver fits; the message names the bytes met, the drivers there are and how to get more.
+        If no format fits; the message names the bytes met, the formats there are and how to get more.
     """
     probe = _probe(file)
     _refuse_disguised(probe)
-    claiming = {name: cls for name, cls in drivers().items() if cls.claims(probe)}
-    by_name = _by_extension(file.name, drivers())
-    if claiming:
+    by_name = _by_extension(file.name, formats())
+    if claiming := _surest(probe):
         chosen = _by_extension(file.name, claiming) or next(iter(claiming.values()))
-        if (
-            by_name is not None
-            and by_name.magic
-            and by_name is not chosen
-            and not any(by_name is c for c in claiming.values())
-        ):
+        if by_name is not None and by_name.magic and by_name not in claiming.values():
             warnings.warn(
-                f"{file} is named like {by_name.format_name}, but its bytes are {chosen.format_name}: opened as that",
-                stacklevel=2,
+                f"{file} is named like {by_name.title}, but its bytes are {chosen.title}: opened as that", stacklevel=2
             )
         return chosen
     # a remote store without its metadata may be one that is being replaced: see `resolve`
     if by_name is not None and by_name.folder == probe.folder and (file.local or resolve(file) == file):
         return by_name
     raise UnknownFormatError(_unknown(probe))
+
+
+def _surest(probe: Probe) -> dict[str, Format]:
+    """Return the formats whose claim to the bytes is the most specific one; none if no format claims them."""
+    claims = {name: int(f.claims(probe)) for name, f in formats().items()}
+    most = max(claims.values(), default=0)
+    return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}
 
 
 def _refuse_disguised(probe: Probe) -> None:
@@ -136,7 +147,7 @@ def _refuse_disguised(probe: Probe) -> None:
     named = next((what for ending, what in _DISGUISED if name.endswith(ending)), None)
     if probe.head[128:132] == b"DICM":  # its first 128 bytes are anybody's
         named = "a DICOM file that begins like a TIFF"
-    if named is None or any(name.endswith(e) for cls in drivers().values() for e in cls.extensions):
+    if named is None or name.endswith(tuple(known_extensions())):
         return
     stem = probe.name.rpartition(".")[0]
     raise UnknownFormatError(
@@ -155,16 +166,16 @@ def _probe(file: File) -> Probe:
     except (FileNotFoundError, PermissionError) as exc:
         # a prefix of a store that lists nothing, or says 403 of what is no object, may still hold a Zarr group
         probe = Probe(file, b"", True)
-        if not file.local and any(cls.folder and cls.claims(probe) for cls in drivers().values()):
+        if not file.local and is_image_folder(file):
             return probe
         if isinstance(exc, PermissionError):
             raise
         raise FileNotFoundError(f"there is no file or folder {file}") from None
 
 
-def _by_extension(name: str, table: Mapping[str, type[ImageSource]]) -> type[ImageSource] | None:
+def _by_extension(name: str, table: Mapping[str, Format]) -> Format | None:
     lower = name.lower()
-    fits = [(len(e), cls) for cls in table.values() for e in cls.extensions if lower.endswith(e)]
+    fits = [(len(e), f) for f in table.values() for e in f.extensions if lower.endswith(e)]
     return max(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
@@ -178,58 +189,51 @@ def _unknown(probe: Probe) -> str:
             (what for magic, what in _FOREIGN if probe.head.lower().startswith(magic.lower())), "unknown to all"
         )
         met = f"starts with {probe.head[:16]!r} ({seen})"
-    table = ", ".join(f"{name} ({cls.format_name})" for name, cls in drivers().items())
+    table = ", ".join(f"{name} ({f.title})" for name, f in formats().items())
     return (
         f"{probe.file} {met}: no driver reads it. Installed drivers: {table}. "
         "pip install 'intake_img[all]' brings those that need an extra; intake.open_<name>(uri) insists on a driver"
     )
 
 
-def writer_for(file: File) -> type[ImageSource]:
-    """Return the driver that writes files of this name; OME-Zarr for names without an extension.
+def writer_for(file: File) -> Format:
+    """Return the format that is written to files of this name; OME-Zarr for names without an extension.
 
     Raises
     ------
     UnknownFormatError
-        If no driver writes the extension.
+        If no format that is written has the extension.
     """
-    able = {n: cls for n, cls in drivers().items() if can_write(cls)}
-    if cls := _by_extension(file.name, able):
-        return cls
-    readers = _by_extension(file.name, drivers())
-    if readers is not None:
-        raise CannotWriteError(f"{file}: {readers.format_name} is only read, not written; written are {_endings(able)}")
+    able = {n: f for n, f in formats().items() if f.writes}
+    if found := _by_extension(file.name, able):
+        return found
+    if readers := _by_extension(file.name, formats()):
+        raise CannotWriteError(f"{file}: {readers.title} is only read, not written; written are {_endings(able)}")
     if "." not in file.name.lstrip(".") and "omezarr" in able:
         return able["omezarr"]
     raise UnknownFormatError(f"{file}: no driver writes {file.name!r}; written are {_endings(able)}")
 
 
-def _endings(table: Mapping[str, type[ImageSource]]) -> str:
-    return ", ".join(sorted({e for cls in table.values() for e in cls.extensions}))
+def _endings(table: Mapping[str, Format]) -> str:
+    return ", ".join(sorted({e for f in table.values() for e in f.extensions}))
 
 
-def can_write(cls: type[ImageSource]) -> bool:
-    """True if the driver writes its format."""
-    return cls.write.__func__ is not ImageSource.write.__func__  # type: ignore[attr-defined]
-
-
-def open_source(cls: type[ImageSource], uri: Any, **options: Any) -> ImageSource:
-    """Return a driver's source; unknown options are a `TypeError` that lists the known ones."""
-    check_options(cls, options)
-    return cls(uri, **options)
+def open_source(format: Format, uri: Any, **options: Any) -> FormatSource:
+    """Return a format's source; unknown options are a `TypeError` that lists the known ones."""
+    check_options(format.source, options)
+    return format.source(uri, **options)
 
 
 def check_options(cls: type[ImageSource], options: Mapping[str, Any]) -> None:
-    """Raise a `TypeError` that lists the options of a driver if one of those given is none of them."""
-    known = [p for p in inspect.signature(cls).parameters if p != "uri"]
+    """Raise a `TypeError` that lists the options of a source if one of those given is none of them."""
+    known = [f.name for f in fields(cls.Options)]
     if unknown := [o for o in options if o not in known]:
         raise TypeError(
-            f"the driver {cls.name_of_driver()!r} ({cls.format_name}) has no option {unknown[0]!r}; "
-            f"it has {', '.join(known)}"
+            f"the driver {cls.name!r} ({cls.title}) has no option {unknown[0]!r}; it has {', '.join(known)}"
         )
 
 
-def autodetect(uri: Any, **options: Any) -> ImageSource:
+def autodetect(uri: Any, **options: Any) -> FormatSource:
     """Return the source for a path or URL, of the driver that its bytes and name call for.
 
     Parameters
@@ -261,15 +265,15 @@ def autodetect(uri: Any, **options: Any) -> ImageSource:
                 raise ValueError(
                     f"{uri} names the scene {at[2]!r}, and scene={options['scene']!r} was given too: give one"
                 )
-            return open_source(find_driver(base), base, **{**options, "scene": at[2]})
+            return open_source(find_format(base), base, **{**options, "scene": at[2]})
     try:
-        cls = find_driver(file)
+        found = find_format(file)
     except (FileNotFoundError, UnknownFormatError):
         staged = file if file.local else resolve(file)  # a request is made only where it may help
         if staged == file:
             raise
-        file, cls = staged, find_driver(staged)
-    return open_source(cls, file, **options)
+        file, found = staged, find_format(staged)
+    return open_source(found, file, **options)
 
 
 _FINDERS: list[Callable[[Any, Mapping[str, Any]], ImageSource | None]] = []
@@ -290,57 +294,23 @@ def open_any(uri: Any, **options: Any) -> ImageSource:
 
 
 class ImgSource(ImageSource):
-    """Image of any format: the driver is found when the source is first used.
-
-    Parameters
-    ----------
-    uri : str, os.PathLike, or list of these
-        Path or URL of a file; a list, a folder, a pattern (``d/f_{t}.tif``) or the name of parts, as for `imload`.
-    scene : int or str, optional
-        Image in the file, by number or name; ``"all"`` stacks equal ones.
-    level : int
-        Level of a pyramid.
-    chunks : "auto", None, int or mapping
-        Chunks of the dask arrays.
-    output_axis_order : str or None
-        Order of the axes.
-    metadata : mapping, optional
-        Free metadata; ``axes``, ``spacing``, ``spacing_units``, ``coords`` overrule the file.
-    storage_options : mapping, optional
-        Options of the fsspec file system.
-    **driver_options
-        Further options of the driver that is found.
-    """
+    """Image of any format: the driver is found when the source is first used."""
 
     name = "img"
-    format_name = "image of any format"
+    title = "image of any format"
+    uri_doc = (
+        "str, os.PathLike, or list of these",
+        "Path or URL of a file; a list, a folder, a pattern (``d/f_{t}.tif``) or the name of parts, as for `imload`.",
+    )
+    Options = joined(NoOptions, "ImgOptions", scene=True, level=True, docs={})
+    further_options = ("driver_options", "Further options of the driver that is found.")
 
-    def __init__(
-        self,
-        uri: Any,
-        *,
-        scene: int | str | None = None,
-        level: int = 0,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        **driver_options: Any,
-    ) -> None:
+    def __init__(self, uri: Any, **options: Any) -> None:
         listed = isinstance(uri, (list, tuple))
         if listed and not uri:
             raise ValueError("expected a path, a URL or a list of these, got an empty list")
-        self._list = [File.parse(u, storage_options) for u in uri] if listed else None
-        super().__init__(
-            self._list[0] if self._list else uri,
-            scene=scene,
-            level=level,
-            chunks=chunks,
-            output_axis_order=output_axis_order,
-            metadata=metadata,
-            storage_options=storage_options,
-            **driver_options,
-        )
+        self._list = [File.parse(u, options.get("storage_options")) for u in uri] if listed else None
+        super().__init__(self._list[0] if self._list else uri, **options)
         self._found: ImageSource | None = None
 
     def arguments(self) -> dict[str, Any]:
@@ -359,12 +329,12 @@ class ImgSource(ImageSource):
                 "output_axis_order": self.output_axis_order,
                 "metadata": self.metadata,
                 "storage_options": self.storage_options,
-                **self.open_options,
+                **self.more_options,
             }
-            given = {"scene": self.scene, "level": self.level}  # not every driver knows these
-            options |= {k: v for k, v in given.items() if v}
-            if self.scene == 0:
-                options["scene"] = 0
+            if self.scene is not None:  # not every driver has these
+                options["scene"] = self.scene
+            if self.level:
+                options["level"] = self.level
             self._found = open_any(self._list or self.file, **options)
         return self._found
 

@@ -1,7 +1,7 @@
-"""`ImageSource`, the base of every driver: an Intake source whose data are an image with named axes.
+"""`ImageSource`: an Intake source whose data are an image with named axes.
 
-A driver says how its format is recognised, opens a file, describes what is in it, reads a region and writes an image.
-All else (lazy arrays, partitions, scenes, overrides, pickling, YAML, the handling of errors) is here, once.
+Lazy arrays, partitions, overrides, pickling, equality and YAML are here, once, for sources of one file
+(`intake_img.formats.format_source`) and of many (`intake_img.collections`).
 """
 
 from __future__ import annotations
@@ -9,32 +9,21 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import xarray as xr
 from intake.source.base import DataSource, Schema
 
-from intake_img.formats.arguments import (
-    driver_name,
-    is_default,
-    jinja_escaped,
-    parsed_chunks,
-    parsed_scene,
-    scene_number,
-)
-from intake_img.formats.faults import translated_errors
-from intake_img.formats.reading import FileReader, Probe
-from intake_img.model.axes import CANONICAL, canonical_order
-from intake_img.model.chunks import Region
-from intake_img.model.image import Image, Variable
+from intake_img.formats.arguments import driver_name, is_default, jinja_escaped, parsed_chunks, parsed_scene
+from intake_img.formats.options import ReadOptions, documented, signature_of
+from intake_img.model.axes import canonical_order
+from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.selection import select
 from intake_img.storage.files import File
-from intake_img.storage.handles import POOL
 
 __all__ = ["OVERRIDES", "ImageSource"]
 
@@ -43,33 +32,9 @@ OVERRIDES = ("axes", "spacing", "spacing_units", "origin", "coords")
 
 
 class ImageSource(DataSource):
-    """Base of all drivers.
+    """Base of all sources of images: ``intake.open_tif`` and its like, patterns, folders and lists of files.
 
-    A driver sets the class attributes `name`, `format_name`, `extensions` and `magic`, spells out its options in a
-    constructor, and defines `open`, `describe_image`, `read_region` and, where it writes, `write`; see "How to add a
-    format" in the documentation.
-
-    Parameters
-    ----------
-    uri : str or os.PathLike
-        Path or URL.
-    scene : int, str or None
-        Number or name of the image to open, where the file holds several; None for the first, ``"all"`` to stack them
-        on ``i``.
-    level : int
-        Level of a pyramid; 0 is full resolution.
-    chunks : "auto", None, int or mapping
-        Chunks of the dask arrays, ``"auto"`` for whole native tiles grouped to some MiB; None for xarray's own lazy
-        indexing.
-    output_axis_order : str or None
-        Order of the axes; None keeps the file's.
-    metadata : mapping, optional
-        Free metadata of the catalog entry; ``axes``, ``spacing``, ``spacing_units``, ``origin`` and ``coords`` in
-        it add to or overrule what the file says.
-    storage_options : mapping, optional
-        Options of the fsspec file system.
-    open_options : object
-        Options of the driver's `open`.
+    A subclass has a dataclass `Options`, whose fields are its options, and defines `_images`.
     """
 
     _captured_init_args: tuple[Any, ...]
@@ -80,201 +45,54 @@ class ImageSource(DataSource):
     partition_access = True
 
     name: ClassVar[str]
-    format_name: ClassVar[str]
-    """What people call the format, e.g. ``"Zeiss CZI"``."""
-    extensions: ClassVar[tuple[str, ...]] = ()
-    """Lower-case endings of names, e.g. ``(".ome.tif", ".tif")``; the longest that matches any driver wins."""
-    magic: ClassVar[tuple[tuple[int, bytes], ...]] = ()
-    """Offsets and bytes found there, any of which tells the format."""
-    pixels_only: ClassVar[tuple[str, ...]] = ()
-    """Those of `extensions` whose files, when written, keep the pixels alone: no axes, coordinates or attributes."""
-    folder: ClassVar[bool] = False
-    """Whether the format is a folder of files."""
-    extras: ClassVar[Mapping[str, str]] = {}
-    """The extras of intake_img that widen the format, and what each brings."""
-    special_scenes: ClassVar[tuple[str, ...]] = ()
-    """Values of ``scene`` beyond numbers, names and ``"all"`` that `describe_image` understands."""
+    title: ClassVar[str]
+    """What people call what is opened, e.g. ``"Zeiss CZI"``."""
+    Options: ClassVar[type] = ReadOptions
+    """Frozen dataclass of the options."""
+    uri_doc: ClassVar[tuple[str, str]] = ("str or os.PathLike", "Path or URL.")
+    """Type and meaning of the URI, for the documentation."""
+    further_options: ClassVar[tuple[str, str] | None] = None
+    """Name and meaning of the parameter that takes further options, if there is one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Options" in cls.__dict__:
+            more = cls.further_options
+            cls.__signature__ = signature_of(cls.Options, more[0] if more else "")  # type: ignore[attr-defined]
+            cls.__doc__ = documented(cls.__doc__, cls.Options, cls.uri_doc, more)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         if "urlpath" in options:
             raise TypeError(f"{cls.__name__} has no argument 'urlpath': here it is uri={options['urlpath']!r}")
         return super().__new__(cls, *args, **options)
 
-    def __init__(
-        self,
-        uri: Any,
-        *,
-        scene: int | str | None = None,
-        level: int = 0,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        **open_options: Any,
-    ) -> None:
-        for given, what in ((metadata, "metadata"), (storage_options, "storage_options")):
+    def __init__(self, uri: Any, **options: Any) -> None:
+        known = {f.name for f in fields(self.Options)}
+        more = {k: v for k, v in options.items() if k not in known}
+        if more and self.further_options is None:
+            raise TypeError(
+                f"{type(self).__name__} got an unexpected keyword argument {next(iter(more))!r}; "
+                f"its options are {', '.join(sorted(known))}"
+            )
+        self.options = self.Options(**{k: v for k, v in options.items() if k in known})
+        metadata, storage = self.options.metadata, self.options.storage_options
+        for given, what in ((metadata, "metadata"), (storage, "storage_options")):
             if given is not None and not isinstance(given, Mapping):
                 raise TypeError(f"{what}={given!r}: expected a mapping")
         # what intake captured are the caller's own objects: keep copies, so that nobody's later change is ours
         self._captured_init_args = copy.deepcopy(tuple(self._captured_init_args))
         self._captured_init_kwargs = copy.deepcopy(dict(self._captured_init_kwargs))
-        super().__init__(storage_options=dict(storage_options or {}), metadata=copy.deepcopy(dict(metadata or {})))
+        super().__init__(storage_options=dict(storage or {}), metadata=copy.deepcopy(dict(metadata or {})))
+        self.more_options = more
         self.file = File.parse(uri, self.storage_options)
         self.uri = self.file.path
-        self.scene = parsed_scene(scene)
-        self.level = int(level)
-        self.chunks = parsed_chunks(chunks)
-        self.output_axis_order = output_axis_order
-        self.open_options = open_options
-        self._image: tuple[Image, Image] | None = None
-        self._reader: FileReader | None = None
+        self.scene = parsed_scene(getattr(self.options, "scene", None))
+        self.level = int(getattr(self.options, "level", 0))
         if self.level < 0:
-            raise ValueError(f"level={level!r}: expected 0 (full resolution) or a positive number")
-
-    # what a driver defines
-
-    @classmethod
-    def file_axes(cls, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
-        """Return which axes of a variable one file called `name` holds; None for all of them."""
-        return None
-
-    @classmethod
-    def claims(cls, probe: Probe) -> bool:
-        """True if the bytes are of this format, whatever the file is called."""
-        return any(probe.head[at : at + len(magic)] == magic for at, magic in cls.magic)
-
-    @classmethod
-    def stamp(cls, file: File) -> tuple[Any, ...]:
-        """Return what changes when the file is replaced; formats that are folders know which of their files tell."""
-        return file.stamp()
-
-    @classmethod
-    def open(cls, file: File) -> Any:
-        """Return a handle: whatever the other methods need, with a ``close`` if it holds a file open."""
-        raise NotImplementedError
-
-    @classmethod
-    def twin(cls, handle: Any, file: File) -> Any:
-        """Return a handle of another file that is, but for its pixels, the same byte for byte; None if that is not so.
-
-        Of many files with one layout only the first is parsed then. A driver that cannot tell quickly returns None.
-        """
-        return None
-
-    @classmethod
-    def renew(cls, handle: Any) -> None:
-        """Forget what a handle knows of files that changed since, for formats whose `stamp` does not look at them all.
-
-        Called before an image is described with a handle that may have been opened earlier.
-        """
-
-    @classmethod
-    def scene_names(cls, handle: Any) -> Sequence[str]:
-        """Return a name for each image in the file."""
-        return ["0"]
-
-    def describe_image(self, handle: Any, scene: int | str, level: int) -> Image:
-        """Return one image, unread.
-
-        Parameters
-        ----------
-        handle : object
-            As `open` returned it.
-        scene : int or str
-            Its number, or one of `special_scenes`.
-        level : int
-            Level of the pyramid.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def read_region(cls, handle: Any, address: Any, region: Region, out: np.ndarray) -> None:
-        """Fill `out` with a region of the array at `address`; called from many threads at once."""
-        raise NotImplementedError
-
-    @classmethod
-    def mapped(cls, handle: Any, address: Any) -> np.ndarray | None:
-        """Return the array at `address`, memory-mapped, where it lies in a local file as plain bytes."""
-        return None
-
-    @classmethod
-    def shards(cls, handle: Any, address: Any) -> tuple[int, ...] | None:
-        """Return the shape of the shards of the array at `address`, for formats that have them."""
-        return None
-
-    @classmethod
-    def write(
-        cls, image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None
-    ) -> None:
-        """Write an image to a new file.
-
-        Parameters
-        ----------
-        image : Image
-        path : str
-            A local path that does not exist (an empty folder, for formats that are folders). Its name says nothing of
-            the format.
-        compress : object
-            None for the format's default, False for none, a name of a codec, or True for a good one.
-        progress : callable, optional
-            To be called with the number of bytes of pixels after each step.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def many_variables(cls, name: str) -> bool:
-        """Return whether one file called `name` holds several variables."""
-        return False
-
-    @classmethod
-    def companions(cls, image: Image, name: str) -> Mapping[str, bytes]:
-        """Return further small files, by name, that belong beside a file called `name` that holds `image`."""
-        return {}
-
-    @classmethod
-    def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
-        """Make a tiny file of the format, by other means than `write`, for the conformance suite.
-
-        Parameters
-        ----------
-        folder : str
-            An empty folder to put it in.
-
-        Returns
-        -------
-        path : str
-        expected : xarray.Dataset
-            What the file holds: variables with their axes, and the coordinates that the file knows.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def decodes(cls, handle: Any, address: Any) -> bool:
-        """Whether reading a small part of a tile costs as much as the whole tile, because it is compressed."""
-        return True
-
-    # for the use of drivers
-
-    def pixels(
-        self, address: Any, shape: Sequence[int], dtype: Any, tiles: Sequence[int], parallel: bool = True
-    ) -> Pixels:
-        """Return the unread pixels of the array that `read_region` knows as `address`."""
-        base = self._file_reader()
-        reader = FileReader(base.driver, base.file, base.stamp, address, base.options)
-        POOL.use(reader.key, reader)
-        return Pixels(reader, tuple(shape), np.dtype(dtype), tuple(tiles), parallel)
-
-    def _file_reader(self) -> FileReader:
-        if self._reader is None:
-            options = tuple(sorted(self.open_options.items()))
-            self._reader = FileReader(type(self), self.file, self.stamp(self.file), None, options)
-        return self._reader
-
-    def beside(self, file: File) -> ImageSource:
-        """Return a source of another file with the options of this one: what these cost to check is spent once."""
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__, file=file, uri=file.path, _image=None, _reader=None, _schema=None)
-        return new
+            raise ValueError(f"level={self.level!r}: expected 0 (full resolution) or a positive number")
+        self.chunks = parsed_chunks(self.options.chunks)
+        self.output_axis_order = self.options.output_axis_order
+        self._image: tuple[Image, Image] | None = None
 
     # images and datasets
 
@@ -283,29 +101,8 @@ class ImageSource(DataSource):
         return self._images()[0]
 
     def _images(self) -> tuple[Image, Image]:
-        if self._image is None:
-            with translated_errors(type(self), self.file):
-                reader = self._file_reader()
-                POOL.use(reader.key, reader)
-                with reader.lease() as handle:
-                    self.renew(handle)
-                    names = [str(n) for n in self.scene_names(handle)]
-                    original = self._describe_scene(handle, names)
-            overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
-            self._image = original.overruled(**overrides), original
-        return self._image
-
-    def _describe_scene(self, handle: Any, names: list[str]) -> Image:
-        def one(number: int | str) -> Image:
-            image = self.describe_image(handle, number, self.level)
-            name = names[number] if isinstance(number, int) else number
-            return replace(image, scene=name, scenes=tuple(names))
-
-        if self.scene == "all" and "all" not in names:
-            return replace(Image.stacked([one(n) for n in range(len(names))]), scene="all", scenes=tuple(names))
-        if self.scene in self.special_scenes and self.scene not in names:
-            return one(str(self.scene))
-        return one(scene_number(self.scene, names, self.file))
+        """Return the image with what `metadata` overrules, and without."""
+        raise NotImplementedError
 
     def dataset(
         self, partition: Any = None, *, chunks: Any = "", data: Callable[[Pixels], Any] | None = None
@@ -425,9 +222,7 @@ class ImageSource(DataSource):
             yield self.read_partition(i)
 
     def _close(self) -> None:
-        if self._reader is not None:
-            POOL.close(self._reader.key)
-        self._image = self._reader = self._schema = None
+        self._image = self._schema = None
 
     @classmethod
     def name_of_driver(cls) -> str:

@@ -268,7 +268,7 @@ def stamp_of(source: Any) -> str:
     """Return a text that changes when the file of a source does."""
     file = getattr(source, "file", None)
     try:
-        told = repr(type(source).stamp(file))
+        told = repr(source.format.stamp(file))
     except (AttributeError, OSError, TypeError, ValueError, NotImplementedError):
         told = ""
     text = f"{getattr(source, 'uri', '')}|{getattr(source, '_captured_init_kwargs', '')}|{told}"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from intake_img.errors import CannotWriteError
 from intake_img.model.chunks import Region, regions_of, split
 from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.spill import Memory
 
-__all__ = ["Once", "iter_planes"]
+__all__ = ["Once", "iter_planes", "write_planes"]
 
 _RUN_BYTES = 2**25
 """Chunks side by side that are always asked for together are read by so many bytes."""
@@ -183,3 +184,26 @@ def iter_planes(
                 yield from block.reshape(-1, *pixels.shape[lead:])
     finally:
         source.close()
+
+
+def write_planes(stream: BinaryIO, pixels: Pixels, progress: Callable[[int], None] | None = None) -> None:
+    """Write numbers as plain bytes, in C order and native byte order, plane by plane.
+
+    Parameters
+    ----------
+    stream : binary file
+    pixels : Pixels
+    progress : callable, optional
+        Called with the number of bytes of each plane.
+
+    Raises
+    ------
+    CannotWriteError
+        If the pixels are not numbers.
+    """
+    if pixels.dtype.kind not in "biufc":
+        raise CannotWriteError(f"dtype {pixels.dtype} is no image: expected numbers")
+    for plane in iter_planes(pixels, min(2, pixels.ndim)):
+        stream.write(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data)
+        if progress is not None:
+            progress(plane.nbytes)

@@ -20,8 +20,9 @@ import xarray as xr
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.arguments import ENTRY_POINTS
-from intake_img.formats.registry import can_write, find_driver
-from intake_img.formats.source import ImageSource
+from intake_img.formats.format_source import FormatSource
+from intake_img.formats.reading import FileReader
+from intake_img.formats.registry import find_format
 from intake_img.io import imload, imsave
 from intake_img.model.datasets import FILE_ATTRS
 from intake_img.model.pixels import Pixels
@@ -31,7 +32,7 @@ from intake_img.testing import process
 from intake_img.testing.damage import SECONDS
 from intake_img.testing.datasets import all_axes, standard_datasets
 from intake_img.testing.equality import assert_holds, assert_same, values_of
-from intake_img.testing.subjects import Subject, about, has_sample, subjects_of, writing_extensions
+from intake_img.testing.subjects import Subject, about, subjects_of, writing_extensions
 
 __all__ = ["DriverLaws"]
 
@@ -45,27 +46,27 @@ class DriverLaws:
     Attributes
     ----------
     driver_class : type
-        The driver, a subclass of `ImageSource`.
+        The driver, a which `intake_img.plugin.source_of` made.
     damages : int
         How many damaged files are tried, about, at least 40 for each make of file.
     extra_memory : int
         What writing or reading an image may cost beyond what Python itself takes, in bytes.
     """
 
-    driver_class: ClassVar[type[ImageSource] | None] = None
+    driver_class: ClassVar[type[FormatSource] | None] = None
     damages: ClassVar[int] = 240
     extra_memory: ClassVar[int] = 150 * _MIB
 
     @pytest.fixture(scope="class")
     @classmethod
-    def driver(cls) -> type[ImageSource]:
+    def driver(cls) -> type[FormatSource]:
         """The driver that is tried."""
         assert cls.driver_class is not None, "set driver_class, or define the fixture `driver`"
         return cls.driver_class
 
     @pytest.fixture(scope="class")
     @classmethod
-    def subjects(cls, driver: type[ImageSource], tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
+    def subjects(cls, driver: type[FormatSource], tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
         """Files of the format with what they hold."""
         found = subjects_of(driver, tmp_path_factory.mktemp(f"subjects-{driver.name}"))
         assert found, f"{driver.__name__} has no sample and writes none of the standard Datasets: define sample()"
@@ -73,57 +74,57 @@ class DriverLaws:
 
     # declares itself
 
-    def test_has_names(self, driver: type[ImageSource]) -> None:
+    def test_has_names(self, driver: type[FormatSource]) -> None:
         """A driver has a name for ``intake.open_<name>``, the name of its format, and signs to know it by."""
         assert re.fullmatch(r"[a-z][a-z0-9_]*", driver.name), driver.name
-        assert driver.format_name
-        assert driver.extensions or driver.magic
-        assert all(e.startswith(".") and e == e.lower() for e in driver.extensions), driver.extensions
-        assert all(isinstance(at, int) and isinstance(magic, bytes) and magic for at, magic in driver.magic)
-        assert not can_write(driver) or writing_extensions(driver), "it writes, but no name leads imsave to it"
+        assert driver.format.title
+        assert driver.format.extensions or driver.format.magic
+        assert all(e.startswith(".") and e == e.lower() for e in driver.format.extensions), driver.format.extensions
+        assert all(isinstance(at, int) and isinstance(magic, bytes) and magic for at, magic in driver.format.magic)
+        assert not driver.format.writes or writing_extensions(driver), "it writes, but no name leads imsave to it"
 
-    def test_is_an_entry_point(self, driver: type[ImageSource]) -> None:
+    def test_is_an_entry_point(self, driver: type[FormatSource]) -> None:
         """An installed driver is declared once, by the name it gives itself."""
         points = importlib.metadata.entry_points(group=ENTRY_POINTS)
         declared = [p.name for p in points if p.value.replace(" ", "") == process.spec_of(driver)]
         assert set(declared) <= {driver.name}
         assert declared or not driver.__module__.startswith("intake_img."), "no entry point declares it"
 
-    def test_spells_out_its_options(self, driver: type[ImageSource]) -> None:
+    def test_spells_out_its_options(self, driver: type[FormatSource]) -> None:
         """Every option of the constructor and of the writer has a name, a default and a line in the docstring."""
-        _assert_spelled_out(driver.__init__, driver.__doc__, ("self", "uri"))
+        _assert_spelled_out(driver, driver.__doc__, ("uri",))
         parameters = inspect.signature(driver).parameters
         assert not (missing := [o for o in _COMMON if o not in parameters]), f"the constructor lacks {missing}"
-        if can_write(driver):
-            _assert_spelled_out(driver.write, None, ("image", "path"))
+        if driver.format.writes:
+            _assert_spelled_out(driver.format.write, None, ("image", "path"))
 
-    def test_is_made_without_a_file(self, driver: type[ImageSource], tmp_path: Path) -> None:
+    def test_is_made_without_a_file(self, driver: type[FormatSource], tmp_path: Path) -> None:
         """To make a source touches nothing; to use it says what is missing."""
-        source = driver(str(tmp_path / f"missing{driver.extensions[0] if driver.extensions else ''}"))
+        source = driver(str(tmp_path / f"missing{driver.format.extensions[0] if driver.format.extensions else ''}"))
         assert repr(source)
         with pytest.raises(FileNotFoundError, match="missing"):
             source.discover()
 
     # reads, keeps, refuses
 
-    def test_reads_its_sample(self, driver: type[ImageSource], tmp_path: Path) -> None:
+    def test_reads_its_sample(self, driver: type[FormatSource], tmp_path: Path) -> None:
         """The sample holds what the driver says it holds, and is known as one of its files."""
-        if not has_sample(driver):
-            assert can_write(driver), f"{driver.__name__} does not write: it needs a sample()"
+        if not driver.format.has_sample:
+            assert driver.format.writes, f"{driver.__name__} does not write: it needs a sample()"
             return
-        path, expected = driver.sample(str(tmp_path))
-        assert find_driver(File.parse(path)) is driver
+        path, expected = driver.format.sample(str(tmp_path))
+        assert find_format(File.parse(path)) == driver.format
         assert_holds(driver(path).read(), expected)
         with driver(path, chunks=None) as source:
             assert_holds(source.dataset(), expected)
 
     @pytest.mark.parametrize("what", list(standard_datasets()))
-    def test_keeps_or_refuses(self, driver: type[ImageSource], what: str, tmp_path: Path) -> None:
+    def test_keeps_or_refuses(self, driver: type[FormatSource], what: str, tmp_path: Path) -> None:
         """Whatever is saved comes back equal, unless the writer refuses it."""
         given = standard_datasets()[what]
         for extension in writing_extensions(driver):
             path = tmp_path / f"image{extension}"
-            if len(given.data_vars) > 1 and not driver.many_variables(path.name):
+            if len(given.data_vars) > 1 and not driver.format.many_variables(path.name):
                 continue  # that takes several files
             try:
                 files = imsave(given, path, partition=all_axes(given))
@@ -133,7 +134,7 @@ class DriverLaws:
             assert files[0] == str(path)
             try:
                 found = driver(path).dataset()
-                (_assert_same_pixels if extension in driver.pixels_only else assert_same)(found, given)
+                (_assert_same_pixels if extension in driver.format.pixels_only else assert_same)(found, given)
             except Exception as exc:
                 exc.add_note(f"{what!r} saved as {extension}")
                 raise
@@ -142,7 +143,7 @@ class DriverLaws:
                 _remove(Path(file))
 
     @pytest.mark.parametrize("what", list(standard_datasets()))
-    def test_splits_what_one_file_cannot_hold(self, driver: type[ImageSource], what: str, tmp_path: Path) -> None:
+    def test_splits_what_one_file_cannot_hold(self, driver: type[FormatSource], what: str, tmp_path: Path) -> None:
         """Saved by default, in as few files as the format allows, an image comes back equal by the same name."""
         given = standard_datasets()[what]
         for extension in writing_extensions(driver):
@@ -153,7 +154,7 @@ class DriverLaws:
                 assert list(tmp_path.iterdir()) == [], "a refused write leaves something behind"
                 continue
             assert sorted(files) == sorted(map(str, tmp_path.iterdir()))
-            if extension not in driver.pixels_only:
+            if extension not in driver.format.pixels_only:
                 found = imload(path)
                 try:
                     assert_same(found, given)
@@ -164,7 +165,7 @@ class DriverLaws:
             for file in files:
                 _remove(Path(file))
 
-    def test_keeps_something(self, driver: type[ImageSource], tmp_path: Path) -> None:
+    def test_keeps_something(self, driver: type[FormatSource], tmp_path: Path) -> None:
         """A driver that writes keeps at least one standard Dataset."""
         kept = 0
         for (n, given), extension in itertools.product(enumerate(standard_datasets().values()), _kinds(driver)):
@@ -173,11 +174,11 @@ class DriverLaws:
                 kept += 1
             except CannotWriteError:
                 continue
-        assert kept or not can_write(driver)
+        assert kept or not driver.format.writes
 
     # lazy, closed, picklable
 
-    def test_is_lazy(self, driver: type[ImageSource], subjects: list[Subject], monkeypatch: Any) -> None:
+    def test_is_lazy(self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any) -> None:
         """No pixel is read before one is asked for."""
         regions = _record_regions(driver, monkeypatch)
         for subject in subjects:
@@ -193,7 +194,7 @@ class DriverLaws:
                     ds.close()
                 assert not regions, "pixels are read before they are asked for"
 
-    def test_reads_only_the_part(self, driver: type[ImageSource], subjects: list[Subject], monkeypatch: Any) -> None:
+    def test_reads_only_the_part(self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any) -> None:
         """Of a part, no more than the part is read."""
         regions = _record_regions(driver, monkeypatch)
         for subject in subjects:
@@ -207,7 +208,7 @@ class DriverLaws:
                     ds.close()
 
     def test_reads_only_the_last_step(
-        self, driver: type[ImageSource], subjects: list[Subject], monkeypatch: Any
+        self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any
     ) -> None:
         """Of a chain of selections, as of one, the driver is asked for the pixels that are left, each once."""
         regions = _record_regions(driver, monkeypatch)
@@ -223,7 +224,7 @@ class DriverLaws:
                     assert sum(_size(r) for r in regions) == values.size
                     ds.close()
 
-    def test_closes(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_closes(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """After ``close`` nothing is open; what was lazy computes still, and closes again."""
         for subject in subjects:
             folder = str(Path(subject.path).parent)
@@ -239,7 +240,7 @@ class DriverLaws:
                         source.discover()
                     assert process.open_files(folder) == []
 
-    def test_forgets(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_forgets(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """When the last Dataset is gone nothing is open, ``close`` or not."""
         for subject in subjects:
             with about(subject):
@@ -250,7 +251,7 @@ class DriverLaws:
                 assert process.open_files(str(Path(subject.path).parent)) == []
         assert len(POOL) == 0
 
-    def test_pickles(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
+    def test_pickles(self, driver: type[FormatSource], subjects: list[Subject], tmp_path: Path) -> None:
         """Sources and Datasets pickle small, stay equal, and compute in another process."""
         given: list[Any] = []
         for subject in subjects:
@@ -272,7 +273,7 @@ class DriverLaws:
 
     # parts
 
-    def test_parts_equal_the_whole(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_parts_equal_the_whole(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """A part is the part of the whole, whatever the chunks, the order of axes, or the way it is asked for."""
         for subject in subjects:
             with about(subject):
@@ -290,7 +291,7 @@ class DriverLaws:
                 parts = list(driver(subject.path).read_chunked())
                 assert [p.sizes.get(first) for p in parts] == [None] * whole.sizes[first]
 
-    def test_threads_agree(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_threads_agree(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """Many threads that read at once read what one does, into views of any layout."""
         for subject in subjects:
             with about(subject):
@@ -314,7 +315,7 @@ class DriverLaws:
 
     # plain
 
-    def test_attributes_are_plain(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
+    def test_attributes_are_plain(self, driver: type[FormatSource], subjects: list[Subject], tmp_path: Path) -> None:
         """Attributes are JSON, name the file and its axes, and survive YAML, Zarr and NetCDF."""
         for n, subject in enumerate(subjects):
             with about(subject):
@@ -328,7 +329,7 @@ class DriverLaws:
                 _assert_yaml(driver, subject, tmp_path / f"{n}.yaml")
                 _assert_attributes_survive(ds, tmp_path / str(n))
 
-    def test_scenes(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_scenes(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """Each scene opens by its number and, where names differ, by its name."""
         for subject in subjects:
             with about(subject):
@@ -344,7 +345,7 @@ class DriverLaws:
                 with pytest.raises(LookupError, match="no scene"):
                     driver(subject.path, scene="no such scene").dataset()
 
-    def test_describing_changes_nothing(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_describing_changes_nothing(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """`discover` changes neither the source nor what the caller gave."""
         for subject in subjects[:1]:
             given = {"note": {"kept": [1, 2]}}
@@ -359,7 +360,7 @@ class DriverLaws:
 
     # fails well, streams
 
-    def test_fails_well(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_fails_well(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """Damaged and foreign files are refused in time, or give their first planes with a warning: no other image."""
         share = str(max(40, self.damages // len(subjects)))
         arguments = (process.spec_of(driver), share, "1", *[s.path for s in subjects])
@@ -375,7 +376,7 @@ class DriverLaws:
         troubles = [f"{case}: {trouble}" for case, trouble in zip(tried, results, strict=True) if trouble]
         assert not troubles, f"{len(troubles)} of the damaged files:\n" + "\n".join(troubles[:30])
 
-    def test_streams(self, driver: type[ImageSource], subjects: list[Subject], tmp_path: Path) -> None:
+    def test_streams(self, driver: type[FormatSource], subjects: list[Subject], tmp_path: Path) -> None:
         """An image larger than the memory it may use is written, opened and read plane by plane; its graph is small."""
         if process.peak_memory() is None:
             pytest.skip("this platform does not tell peaks of memory")
@@ -399,7 +400,7 @@ class DriverLaws:
         assert cost["task_bytes"] < 4096
         return True
 
-    def test_graph_is_small(self, driver: type[ImageSource], subjects: list[Subject]) -> None:
+    def test_graph_is_small(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """A chunk is a task or two, each of which holds names and no data."""
         for subject in subjects:
             with about(subject):
@@ -433,15 +434,16 @@ def _documented(doc: str) -> set[str]:
     return {name.strip().lstrip("*") for line in lines for name in line.split(",")}
 
 
-def _record_regions(driver: type[ImageSource], monkeypatch: Any) -> list[Any]:
+def _record_regions(driver: type[FormatSource], monkeypatch: Any) -> list[Any]:
     regions: list[Any] = []
-    original = driver.read_region.__func__  # type: ignore[attr-defined]
+    original = FileReader.read_into
 
-    def read_region(cls: Any, handle: Any, address: Any, region: Any, out: np.ndarray) -> None:
-        regions.append(region)
-        original(cls, handle, address, region, out)
+    def read_into(self: FileReader, region: Any, out: np.ndarray) -> None:
+        if self.format == driver.format:
+            regions.append(region)
+        original(self, region, out)
 
-    monkeypatch.setattr(driver, "read_region", classmethod(read_region))
+    monkeypatch.setattr(FileReader, "read_into", read_into)
     return regions
 
 
@@ -517,7 +519,7 @@ def _outer(array: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
     return array
 
 
-def _assert_yaml(driver: type[ImageSource], subject: Subject, path: Path) -> None:
+def _assert_yaml(driver: type[FormatSource], subject: Subject, path: Path) -> None:
     import intake
     import yaml
 
@@ -546,7 +548,7 @@ def _assert_attributes_survive(ds: xr.Dataset, path: Path) -> None:
         assert np.atleast_1d(back["scenes"]).tolist() == ds.attrs["scenes"]
 
 
-def _kinds(driver: type[ImageSource]) -> list[str]:
+def _kinds(driver: type[FormatSource]) -> list[str]:
     return writing_extensions(driver)[:4]
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import xarray as xr
 
 from intake_img.errors import CannotWriteError, UnknownFormatError
-from intake_img.formats.registry import can_write, writer_for
-from intake_img.formats.source import ImageSource
+from intake_img.formats.format_source import FormatSource
+from intake_img.formats.registry import writer_for
 from intake_img.io import imsave
 from intake_img.storage.files import File
 from intake_img.testing.datasets import all_axes, standard_datasets
 
-__all__ = ["Subject", "about", "has_sample", "subjects_of", "writing_extensions"]
+__all__ = ["Subject", "about", "subjects_of", "writing_extensions"]
 
 _RICH_FIRST = (
     "hyperstack",
@@ -48,31 +48,26 @@ class Subject:
     written: bool
 
 
-def has_sample(driver: type[ImageSource]) -> bool:
-    """True if the driver defines `ImageSource.sample`."""
-    return driver.sample.__func__ is not ImageSource.sample.__func__  # type: ignore[attr-defined]
-
-
-def writing_extensions(driver: type[ImageSource]) -> list[str]:
+def writing_extensions(driver: type[FormatSource]) -> list[str]:
     """Return the endings of names with which `imsave` chooses the driver."""
-    if not can_write(driver):
+    if not driver.format.writes:
         return []
     found = []
-    for extension in driver.extensions:
+    for extension in driver.format.extensions:
         try:
-            if writer_for(File.parse(f"image{extension}")) is driver:
+            if writer_for(File.parse(f"image{extension}")) == driver.format:
                 found.append(extension)
         except (CannotWriteError, UnknownFormatError):
             continue
     return found
 
 
-def subjects_of(driver: type[ImageSource], folder: Path) -> list[Subject]:
+def subjects_of(driver: type[FormatSource], folder: Path) -> list[Subject]:
     """Return the sample, and the richest image that is kept for each extension whose files are of another make."""
     found = []
-    if has_sample(driver):
+    if driver.format.has_sample:
         (folder / "sample").mkdir()
-        path, expected = driver.sample(str(folder / "sample"))
+        path, expected = driver.format.sample(str(folder / "sample"))
         found.append(Subject(str(path), expected, False))
     standard, makes = standard_datasets(), set()
     for extension in writing_extensions(driver):

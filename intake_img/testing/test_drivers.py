@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from intake_img.formats.registry import drivers
+from intake_img.formats.registry import formats
 from intake_img.formats.source import ImageSource
 from intake_img.testing.laws import DriverLaws
 
 
 class TestInstalledDrivers(DriverLaws):
-    @pytest.fixture(scope="class", params=list(drivers()))
+    @pytest.fixture(scope="class", params=list(formats()))
     @classmethod
     def driver(cls, request: Any) -> type[ImageSource]:
-        return drivers()[request.param]
+        return formats()[request.param].source

@@ -25,7 +25,7 @@ from intake_img.accessor.variables import batch_axes, image_axes, images, lazy
 from intake_img.collections.listing import list_folder
 from intake_img.collections.partition import Member, Plan, file_blocks, make_members, series_target
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
-from intake_img.formats.source import ImageSource
+from intake_img.formats.base import Format
 from intake_img.model.chunks import Region, regions_of
 from intake_img.model.datasets import data_of
 from intake_img.model.image import Image, Variable
@@ -85,10 +85,10 @@ class Exports:
         intake_img.imsave : one image, in as few files as possible, that comes back equal.
         intake_img.create.from_tif : the way back.
         """
-        from intake_img.formats.tif.driver import TifSource
+        from intake_img.formats.tif.driver import Tif
 
         series = _Series.of(self._obj)
-        return _write(series, _Format(TifSource, ".tif", {"compress": compress}), _folder(path, storage_options),
+        return _write(series, _Made(Tif(), ".tif", {"compress": compress}), _folder(path, storage_options),
                       prefix, overwrite, progress)  # fmt: skip
 
     def to_png(self, path: Any, prefix: str = "image", overwrite: bool = False, *, vmin: float | None = None,
@@ -123,11 +123,11 @@ class Exports:
         FileExistsError, CannotWriteError
             See `to_tif`; also for a dtype that needs a range where none is given.
         """
-        from intake_img.formats.imageio.driver import ImageioSource
+        from intake_img.formats.imageio.driver import Imageio
 
         series = _Series.of(self._obj)
         stretched = _stretched(series, vmin, vmax, scale, bits)
-        return _write(stretched, _Format(ImageioSource, ".png", {}), _folder(path, storage_options), prefix, overwrite,
+        return _write(stretched, _Made(Imageio(), ".png", {}), _folder(path, storage_options), prefix, overwrite,
                       progress)  # fmt: skip
 
     def to_binary(self, path: Any, prefix: str = "image", overwrite: bool = False, *, progress: bool | None = None,
@@ -153,14 +153,14 @@ class Exports:
         FileExistsError, CannotWriteError
             See `to_tif`.
         """
-        from intake_img.formats.binary import BinarySource, thunder_dtype
+        from intake_img.formats.binary import Binary, thunder_dtype
 
         series = _Series.of(self._obj)
         pixels = series.variable.pixels
         shape = [n for a, n in zip(series.variable.axes, pixels.shape, strict=True) if a in series.kept]
         conf = json.dumps({"shape": shape, "dtype": thunder_dtype(pixels.dtype)}, indent=2)
         beside = {"conf.json": conf.encode(), "SUCCESS": b""}
-        return _write(series, _Format(BinarySource, ".bin", {}, beside), _folder(path, storage_options), prefix,
+        return _write(series, _Made(Binary(), ".bin", {}, beside), _folder(path, storage_options), prefix,
                       overwrite, progress)  # fmt: skip
 
     def to_spark(self, sc: Any, partitions: int | None = None) -> Any:
@@ -323,10 +323,10 @@ def _limits(array: xr.DataArray) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class _Format:
-    """How one image becomes a file: driver, extension, options of its writer, and what lies beside all files."""
+class _Made:
+    """How one image becomes a file: format, extension, options of its writer, and what lies beside all files."""
 
-    driver: type[ImageSource]
+    format: Format
     extension: str
     options: Mapping[str, Any]
     beside: Mapping[str, bytes] = field(default_factory=dict)
@@ -336,7 +336,7 @@ def _folder(path: Any, storage_options: Mapping[str, Any] | None) -> File:
     return File.parse(path, storage_options)
 
 
-def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: bool, progress: bool | None
+def _write(series: _Series, fmt: _Made, folder: File, prefix: str, overwrite: bool, progress: bool | None
            ) -> list[str]:  # fmt: skip
     if not isinstance(prefix, str) or not prefix or prefix.startswith(".") or set(prefix) & set("/\\\0"):
         raise ValueError(f"prefix={prefix!r}: expected the beginning of a file name")
@@ -344,7 +344,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
     names = [m.name for m in plan.members]
     existed = folder.exists()
     facts = {"export": {"prefix": prefix, "count": len(names)}}
-    known = "name" in inspect.signature(fmt.driver.write).parameters
+    known = "name" in inspect.signature(fmt.format.write).parameters
 
     def claim(_: Sequence[str]) -> set[str]:
         return _own_files(folder, fmt, prefix, {*names, *fmt.beside}, overwrite) if folder.exists() else set()
@@ -352,7 +352,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
     def make(part: Image, staging: Staging | SharedFolder, name: str) -> None:
         options = {**fmt.options, **({"name": name} if known else {})}
         with staging.member(name) as temporary:
-            fmt.driver.write(replace(part, partition=facts), temporary, progress=step, **options)
+            fmt.format.write(replace(part, partition=facts), temporary, progress=step, **options)
 
     target = series_target(folder, prefix, fmt.extension)
     settle(target)
@@ -373,7 +373,7 @@ def _write(series: _Series, fmt: _Format, folder: File, prefix: str, overwrite: 
         raise
 
 
-def _own_files(folder: File, fmt: _Format, prefix: str, wanted: set[str], overwrite: bool) -> set[str]:
+def _own_files(folder: File, fmt: _Made, prefix: str, wanted: set[str], overwrite: bool) -> set[str]:
     """Return the names in a folder that such a writer wrote.
 
     Raises
@@ -393,7 +393,7 @@ def _own_files(folder: File, fmt: _Format, prefix: str, wanted: set[str], overwr
         own = _own_binaries(folder, there, fmt)
     else:
         numbered = re.compile(rf"{re.escape(prefix)}-\d{{5,}}{re.escape(fmt.extension)}")
-        own = {n for n in there if numbered.fullmatch(n) and _is_export(fmt.driver, folder / n)}
+        own = {n for n in there if numbered.fullmatch(n) and _is_export(fmt.format, folder / n)}
     if foreign := sorted((there & wanted) - own):
         raise TargetExistsError(
             f"{folder / foreign[0]} exists and was not written by such a call"
@@ -403,8 +403,8 @@ def _own_files(folder: File, fmt: _Format, prefix: str, wanted: set[str], overwr
     return own
 
 
-def _is_export(driver: type[ImageSource], file: File) -> bool:
-    source = driver(file)
+def _is_export(format: Format, file: File) -> bool:
+    source = format.source(file)
     try:
         return bool(source.image().partition.get("export"))
     except (IntakeImgError, OSError):
@@ -413,7 +413,7 @@ def _is_export(driver: type[ImageSource], file: File) -> bool:
         source.close()
 
 
-def _own_binaries(folder: File, there: set[str], fmt: _Format) -> set[str]:
+def _own_binaries(folder: File, there: set[str], fmt: _Made) -> set[str]:
     """Flat files whose size is what ``conf.json`` tells, and that itself, if it tells nothing else."""
     if "conf.json" not in there:
         return set()

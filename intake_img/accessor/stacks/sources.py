@@ -19,6 +19,7 @@ from intake_img.accessor.stacks.stack import ImageStack, WholeFile
 from intake_img.accessor.variables import first_image
 from intake_img.errors import AxesError
 from intake_img.formats.czi.driver import CziSource
+from intake_img.formats.format_source import FormatSource
 from intake_img.formats.omezarr.driver import OmeZarrSource
 from intake_img.formats.omezarr.store import read_array, tiles_of
 from intake_img.formats.reading import FileReader
@@ -110,7 +111,8 @@ class CziStack(ImageStack):
             ``(x, y, w, h)`` in pixels for each number that ``scene=`` takes; of a file without scenes the key is None.
         """
         path = data_path.data_path if isinstance(data_path, CziStack) else data_path
-        found = _czi(path, None, storage_options).rectangles()
+        with _czi(path, None, storage_options).opened() as handle:
+            found = handle.rectangles()  # type: ignore[attr-defined]
         return {number: Rectangle(*rectangle) for number, rectangle in found.items()}
 
 
@@ -282,7 +284,7 @@ class ZarrStack(ImageStack):
         uri = str(store).rstrip("/") + "/" + data_path.strip("/") if data_path.strip("/") else store
         opened = _opened(uri, scene, level, storage_options)
         if not isinstance(opened, OmeZarrSource):
-            raise ValueError(f"{opened.file} is {opened.format_name}, not Zarr: use FileStack, which reads any format")
+            raise ValueError(f"{opened.file} is {opened.title}, not Zarr: use FileStack, which reads any format")
         pixels, plan = _merged(opened.image(), axes, depth_axis, str(opened.file))
         place = _place(opened)
         if opened.file.local:
@@ -337,7 +339,7 @@ def _scene_number(attrs: Mapping[Any, Any]) -> int | str | None:
 # files
 
 
-def _opened(uri: Any, scene: int | str | None, level: int, storage_options: Mapping[str, Any] | None) -> ImageSource:
+def _opened(uri: Any, scene: int | str | None, level: int, storage_options: Mapping[str, Any] | None) -> FormatSource:
     options: dict[str, Any] = {"storage_options": storage_options} if storage_options else {}
     if scene is not None:
         options["scene"] = scene
@@ -346,10 +348,10 @@ def _opened(uri: Any, scene: int | str | None, level: int, storage_options: Mapp
     return autodetect(uri, **options)
 
 
-def _czi(path: Any, scene: int | str | None, storage_options: Mapping[str, Any] | None) -> CziSource:
+def _czi(path: Any, scene: int | str | None, storage_options: Mapping[str, Any] | None) -> FormatSource:
     source = _opened(path, scene, 0, storage_options)
     if not isinstance(source, CziSource):
-        raise ValueError(f"{source.file} is {source.format_name}, not CZI: use FileStack, which reads any format")
+        raise ValueError(f"{source.file} is {source.title}, not CZI: use FileStack, which reads any format")
     return source
 
 

@@ -75,7 +75,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from intake_img.accessor.display import byte_size
 
     where = written[0] if len(written) == 1 else f"{len(written)} files, {written[0]} to {written[-1]}"
-    print(f"{escaped(where)}: {byte_size(size)} of pixels as {writer.format_name}")
+    print(f"{escaped(where)}: {byte_size(size)} of pixels as {writer.title}")
     return 0
 
 
@@ -88,9 +88,9 @@ def _writer(target: str, arguments: argparse.Namespace) -> Any:
     known = writer_options(writer)
     if unknown := [key for key, _ in arguments.option if key not in known]:
         listed = ", ".join(known) or "none of its own"
-        raise UsageError(f"--option {unknown[0]}: the writer of {writer.format_name} has {listed}")
+        raise UsageError(f"--option {unknown[0]}: the writer of {writer.title} has {listed}")
     if arguments.pyramid and "pyramid" not in known:
-        raise UsageError(f"--pyramid: {writer.format_name} holds no pyramids; OME-Zarr and OME-TIFF do")
+        raise UsageError(f"--pyramid: {writer.title} holds no pyramids; OME-Zarr and OME-TIFF do")
     return writer
 
 

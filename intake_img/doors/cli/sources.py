@@ -121,9 +121,9 @@ def _stem(path: str) -> str:
 
 
 def _extensions() -> frozenset[str]:
-    from intake_img.formats.registry import drivers
+    from intake_img.formats.registry import known_extensions
 
-    return frozenset(e for cls in drivers().values() for e in cls.extensions)
+    return known_extensions()
 
 
 def _open(uri: str, arguments: argparse.Namespace) -> ImageSource:
@@ -151,7 +151,7 @@ def _inside(text: str, arguments: argparse.Namespace) -> list[str] | None:
     from intake_img.collections.listing import find_images, find_pattern
     from intake_img.collections.patterns import Pattern
     from intake_img.errors import UnknownFormatError
-    from intake_img.formats.registry import drivers, find_driver
+    from intake_img.formats.registry import find_format, known_extensions
     from intake_img.storage.files import File
 
     file = File.parse(text, dict(arguments.storage_option))
@@ -159,10 +159,9 @@ def _inside(text: str, arguments: argparse.Namespace) -> list[str] | None:
         if not file.is_folder():
             return None
         try:
-            find_driver(file)
+            find_format(file)
         except UnknownFormatError:
-            stores = [e for cls in drivers().values() if cls.folder for e in cls.extensions]
-            return find_images(file, _extensions(), stores)
+            return find_images(file, _extensions(), sorted(known_extensions(folders=True)))
         return None
     if re.search(r"[*?\[]", text) and "{" not in text:
         return list(find_pattern(Pattern(file.path), file).paths)

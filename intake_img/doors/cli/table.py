@@ -27,32 +27,32 @@ def formats() -> list[dict[str, Any]]:
     list of dict
         ``name``, ``format``, ``extensions``, ``reads``, ``writes``, ``extra``, ``read_options`` and ``write_options``.
     """
-    import inspect
+    from dataclasses import fields
 
-    from intake_img.formats.registry import can_write, drivers
-    from intake_img.formats.source import ImageSource
+    from intake_img.formats.options import ReadOptions
+    from intake_img.formats.registry import formats as installed
 
-    common = {"uri", "chunks", "output_axis_order", "metadata", "storage_options"}
+    common = {f.name for f in fields(ReadOptions)}
     return [
         {
             "name": name,
-            "format": cls.format_name,
-            "extensions": list(cls.extensions),
-            "reads": cls.describe_image is not ImageSource.describe_image,
-            "writes": can_write(cls),
-            "extras": dict(cls.extras),
-            "read_options": [p for p in inspect.signature(cls).parameters if p not in common],
-            "write_options": writer_options(cls) if can_write(cls) else [],
+            "format": fmt.title,
+            "extensions": list(fmt.extensions),
+            "reads": fmt.reads,
+            "writes": fmt.writes,
+            "extras": dict(fmt.extras),
+            "read_options": [f.name for f in fields(fmt.source.Options) if f.name not in common],
+            "write_options": writer_options(fmt) if fmt.writes else [],
         }
-        for name, cls in drivers().items()
+        for name, fmt in installed().items()
     ]
 
 
-def writer_options(cls: Any) -> list[str]:
+def writer_options(format: Any) -> list[str]:
     """Names of the options that are the user's to give: not those that imsave fills."""
     import inspect
 
-    return [p for p in inspect.signature(cls.write).parameters
+    return [p for p in inspect.signature(format.write).parameters
             if p not in ("image", "path", "compress", "progress", "name", "levels")]  # fmt: skip
 
 

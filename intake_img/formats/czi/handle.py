@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.formats.base import Handle
 from intake_img.formats.czi.index import (
     LETTERS,
     PIXEL_TYPES,
@@ -37,7 +38,7 @@ _FILE = struct.Struct("<iiii16s16siqqiq")
 _SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 
 
-class CziHandle:
+class CziHandle(Handle):
     """An open file: its index, what its XML says, and tiles that were decoded lately."""
 
     def __init__(self, file: File) -> None:

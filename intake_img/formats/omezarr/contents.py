@@ -9,14 +9,14 @@ import numpy as np
 
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import coordinate_names, decoded, dimensions
-from intake_img.formats.omezarr.handle import Handle
+from intake_img.formats.omezarr.handle import StoreHandle
 from intake_img.formats.omezarr.write import join
 from intake_img.model.image import Coordinate
 
 __all__ = ["axes_of", "coordinates", "data_arrays", "fitting", "labels_of", "sizes_of"]
 
 
-def data_arrays(handle: Handle, path: str) -> dict[str, Any]:
+def data_arrays(handle: StoreHandle, path: str) -> dict[str, Any]:
     """The arrays of a group that are images: numbers along axes, and no coordinates."""
     arrays = {n: a for n, a in handle.members(path).items() if hasattr(a, "dtype")}
     beside = coordinate_names(handle.attributes(path), arrays)
@@ -28,7 +28,7 @@ def data_arrays(handle: Handle, path: str) -> dict[str, Any]:
 
 
 def coordinates(
-    handle: Handle, path: str, arrays: Mapping[str, Any], sizes: Mapping[str, int]
+    handle: StoreHandle, path: str, arrays: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, Coordinate]:
     """The coordinates of a plain group, read and decoded."""
     found = {}
@@ -46,8 +46,8 @@ def coordinates(
     return found
 
 
-def sizes_of(handle: Handle, path: str, image: ngff.Multiscale, level: int) -> dict[str, int]:
-    array = handle.array(join(path, image.levels[level].path))
+def sizes_of(handle: StoreHandle, path: str, image: ngff.Multiscale, level: int) -> dict[str, int]:
+    array = handle.zarr_array(join(path, image.levels[level].path))
     return dict(zip(axes_of(image, array), array.shape, strict=True))
 
 
@@ -60,11 +60,13 @@ def axes_of(image: ngff.Multiscale, array: Any) -> tuple[str, ...]:
     return tuple("tczyx"[5 - array.ndim :])
 
 
-def labels_of(handle: Handle, path: str) -> list[str]:
+def labels_of(handle: StoreHandle, path: str) -> list[str]:
     return ngff.label_paths(handle.ome(join(path, "labels")))
 
 
-def fitting(handle: Handle, path: str, sizes: Mapping[str, int]) -> tuple[str, tuple[int, ...], tuple[str, ...]] | None:
+def fitting(
+    handle: StoreHandle, path: str, sizes: Mapping[str, int]
+) -> tuple[str, tuple[int, ...], tuple[str, ...]] | None:
     """Find the level of a label image that lies on the grid of an image of these sizes.
 
     Returns

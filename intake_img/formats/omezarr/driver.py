@@ -1,107 +1,67 @@
 """OME-Zarr 0.1 to 0.5, and any other Zarr group or array: folders, zip files and remote stores.
 
-The driver's contract alone: `scenes` finds the images of a store, `handle` keeps it open, `contents` and `arrays` know
-what it holds; `write` lays out an image in a store, `metadata` spells the metadata, `store` reads and writes chunks.
+The contract of the format alone: `handle` keeps a store open, `scenes`, `contents` and `arrays` know what it holds,
+`describe` makes images of that; `write` lays out an image in a store, `metadata` spells the metadata, `store` reads and
+writes chunks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.arguments import check_level
+from intake_img.errors import CannotWriteError
+from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.format_source import source_of
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.arrays import decoded, dimensions, is_packed
-from intake_img.formats.omezarr.contents import axes_of, coordinates, data_arrays, fitting, labels_of
-from intake_img.formats.omezarr.handle import Handle
+from intake_img.formats.omezarr.describe import StoreImages
 from intake_img.formats.omezarr.parallel import Written
-from intake_img.formats.omezarr.record import level_record, record_of
-from intake_img.formats.omezarr.scenes import Scene, scenes_of
-from intake_img.formats.omezarr.store import METADATA_FILES, is_zip, read_array, tiles_of
+from intake_img.formats.omezarr.store import METADATA_FILES, is_zip
 from intake_img.formats.omezarr.target import Target
-from intake_img.formats.omezarr.write import OURS, Layout, join, write_coordinate
-from intake_img.formats.reading import Probe
-from intake_img.formats.source import ImageSource
-from intake_img.model.axes import CANONICAL
-from intake_img.model.chunks import Region
-from intake_img.model.datasets import FILE_ATTRS
+from intake_img.formats.omezarr.write import Layout, write_coordinate
+from intake_img.formats.probe import Probe
 from intake_img.model.engine import Tasks
-from intake_img.model.image import Coordinate, Image, Variable
-from intake_img.model.pixels import Pixels
+from intake_img.model.image import Image
 from intake_img.storage.files import File
 
+__all__ = ["OmeZarr", "OmeZarrSource"]
+
 Finish = Callable[[Sequence[Written]], None]
-_Address = tuple[str, bool, Hashable]
-"""Of an array: its path in the store, whether its numbers stand for others, and the stamp of its metadata."""
 
 
-class OmeZarrSource(ImageSource):
+class OmeZarr(Format):
     """Image in an OME-Zarr store, or any Zarr group or array: folder, ``.zarr.zip`` or ``.ozx`` file, or URL.
 
-    Parameters
-    ----------
-    uri : str or os.PathLike
-        Path or URL of a store, or of a group or array inside one.
-    scene : int or str, optional
-        Which image, by number or name: a field of a plate (``"B/03/0"``), a series, a multiscale image, a label image
-        of another resolution (``"labels/nuclei"``); ``"all"`` stacks equal ones on ``i``.
-    level : int
-        Level of the pyramid; 0 is full resolution.
-    chunks : "auto", None, int or mapping
-        Chunks of the dask arrays.
-    output_axis_order : str or None
-        Order of the axes.
-    metadata : mapping, optional
-        Free metadata; ``axes``, ``spacing``, ``spacing_units``, ``coords`` overrule the file.
-    storage_options : mapping, optional
-        Options of the fsspec file system.
+    The URI may also name a group or array inside a store.
     """
 
     name = "omezarr"
-    format_name = "OME-Zarr"
+    title = "OME-Zarr"
     extensions = (".ome.zarr", ".zarr", ".zarr.zip", ".ome.zarr.zip", ".ozx")
     folder = True
+    has_scenes = True
+    has_levels = True
+    option_docs = {
+        "scene": 'Which image, by number or name: a field of a plate (``"B/03/0"``), a series, a multiscale image, a '
+        'label image of another resolution (``"labels/nuclei"``); None for the first, ``"all"`` stacks equal ones '
+        "on ``i``.",
+    }
 
-    def __init__(
-        self,
-        uri: Any,
-        *,
-        scene: int | str | None = None,
-        level: int = 0,
-        chunks: Any = "auto",
-        output_axis_order: str | None = CANONICAL,
-        metadata: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            uri,
-            scene=scene,
-            level=level,
-            chunks=chunks,
-            output_axis_order=output_axis_order,
-            metadata=metadata,
-            storage_options=storage_options,
-        )
-
-    @classmethod
-    def claims(cls, probe: Probe) -> bool:
+    def claims(self, probe: Probe) -> int:
         if probe.folder:
-            return any(probe.holds(name) for name in METADATA_FILES)
+            return int(any(probe.holds(name) for name in METADATA_FILES))
         if not probe.head.startswith(b"PK\x03\x04"):
-            return False
-        named = probe.name.lower().endswith(tuple(e for e in cls.extensions if e.endswith((".zip", ".ozx"))))
+            return 0
+        named = probe.name.lower().endswith(tuple(e for e in self.extensions if e.endswith((".zip", ".ozx"))))
         first = probe.head[30 : 30 + int.from_bytes(probe.head[26:28], "little")]
-        return named or first.rpartition(b"/")[2] in [name.encode() for name in METADATA_FILES]
+        return int(named or first.rpartition(b"/")[2] in [name.encode() for name in METADATA_FILES])
 
-    @classmethod
-    def stamp(cls, file: File) -> tuple[Any, ...]:
+    def stamp(self, file: File) -> tuple[Any, ...]:
         """Return what changes when the metadata at the root of the store are written anew."""
         if is_zip(file):
             return file.stamp()
@@ -118,139 +78,14 @@ class OmeZarrSource(ImageSource):
                 continue
         return tuple(found)
 
-    @classmethod
-    def open(cls, file: File) -> Handle:
-        return Handle(file)
+    def open(self, file: File, options: NoOptions) -> Handle:
+        return StoreImages(file)
 
-    @classmethod
-    def renew(cls, handle: Handle) -> None:
-        handle.renew()
-
-    @classmethod
-    def scene_names(cls, handle: Handle) -> list[str]:
-        return [s.name for s in scenes_of(handle)]
-
-    @classmethod
-    def read_region(cls, handle: Handle, address: _Address, region: Region, out: np.ndarray) -> None:
-        path, packed, stamp = address
-        array = handle.unchanged_array(path, stamp)
-        if not packed:
-            chunks = handle.chunk_files(path)
-            if chunks is None or not chunks.read_into(region, out):
-                read_array(array, region, out)
-            return
-        raw = np.empty(out.shape, array.dtype)
-        read_array(array, region, raw)
-        out[...] = decoded(array, raw).values
-
-    @classmethod
-    def shards(cls, handle: Handle, address: _Address) -> tuple[int, ...] | None:
-        shards = handle.array(address[0]).shards
-        return None if shards is None else tuple(shards)
-
-    def _pixels_of(self, handle: Handle, array: Any, path: str, packed: bool = False) -> Pixels:
-        dtype = decoded(array, np.empty((0,) * array.ndim, array.dtype)).dtype if packed else array.dtype
-        return self.pixels(
-            (path, packed, handle.opened_stamp(path)), array.shape, dtype, tiles_of(array), parallel=False
-        )
-
-    # reading
-
-    def describe_image(self, handle: Handle, scene: int | str, level: int) -> Image:
-        entry = scenes_of(handle)[int(scene)]
-        attributes = handle.attributes(entry.path)
-        image = self._recorded(handle, entry, attributes, level) or self._native(handle, entry, attributes, level)
-        told = {k: v for k, v in attributes.items() if k != OURS}
-        return replace(image, header={"zarr_format": handle.zarr_format, "path": entry.path, "attributes": told})
-
-    def _native(self, handle: Handle, entry: Scene, attributes: Mapping[str, Any], level: int) -> Image:
-        """Return the image as the store's own metadata describe it."""
-        if entry.number is None:
-            bare = hasattr(handle.node(entry.path), "dtype")
-            return self._bare(handle, entry.path, level) if bare else self._plain(handle, entry, level)
-        images = ngff.multiscales(ngff.ome_of(attributes))
-        if len(images) <= entry.number:
-            raise FormatError(f"{handle.file}: the group {entry.path!r} holds no multiscales metadata")
-        return self._multiscale(handle, entry.path, images[entry.number], level)
-
-    def _multiscale(self, handle: Handle, path: str, described: ngff.Multiscale, level: int) -> Image:
-        check_level(level, len(described.levels), handle.file)
-        place = join(path, described.levels[level].path)
-        array = handle.array(place)
-        axes = axes_of(described, array)
-        ome = handle.ome(path)
-        attrs = {"kind": "labels"} if ngff.is_labels(ome) and array.dtype.kind in "iu" else {}
-        variables = {"image": Variable(self._pixels_of(handle, array, place), axes, attrs)}
-        sizes = dict(zip(axes, array.shape, strict=True))
-        for name in labels_of(handle, path):
-            if (fit := fitting(handle, join(path, "labels", name), sizes)) is not None:
-                own, kept, names = fit
-                pixels = self._pixels_of(handle, handle.array(own), own).reshape(kept)
-                key = name if name not in variables and name not in sizes else f"labels/{name}"
-                variables[key] = Variable(pixels, names, {"kind": "labels"})
-        coords = {}
-        if "c" in sizes:
-            channels, about = ngff.channels(ome, sizes["c"])
-            if channels is not None:
-                coords["c"] = Coordinate(("c",), np.asarray(channels, dtype=str), about)
-        spacing, units, origin = described.calibration(level)
-        return Image(variables, spacing, units, origin, coords)
-
-    def _bare(self, handle: Handle, path: str, level: int) -> Image:
-        check_level(level, 1, handle.file)
-        array = handle.array(path)
-        return Image.single(self._pixels_of(handle, array, path, is_packed(array)), dimensions(array))
-
-    def _plain(self, handle: Handle, entry: Scene, level: int) -> Image:
-        check_level(level, 1, handle.file)
-        data = data_arrays(handle, entry.path)
-        if entry.only is not None:
-            data = {entry.only: data[entry.only]}
-        variables = {}
-        for name, array in data.items():
-            packed = is_packed(array)
-            attrs = decoded(array, np.empty((0,) * array.ndim, array.dtype)).attrs
-            pixels = self._pixels_of(handle, handle.array(join(entry.path, name)), join(entry.path, name), packed)
-            variables[name] = Variable(pixels, dimensions(array), dict(attrs))
-        if entry.only is not None:
-            variables = {"image": next(iter(variables.values()))}
-        attributes = handle.attributes(entry.path)
-        attrs = {k: v for k, v in attributes.items() if k not in (*FILE_ATTRS, OURS, "coordinates")}
-        arrays = {n: a for n, a in handle.members(entry.path).items() if hasattr(a, "dtype")}
-        image = Image(variables, attrs=attrs)
-        return replace(image, coords=coordinates(handle, entry.path, arrays, image.sizes))
-
-    def _recorded(self, handle: Handle, entry: Scene, attributes: Mapping[str, Any], level: int) -> Image | None:
-        """Return the image as it was saved; None where there is no record, or one that does not fit the arrays."""
-        if (ours := record_of(attributes)) is None:
-            return None
-        arrays, record = ours
-        image = self._native(handle, entry, attributes, level) if level else Image({})
-        try:
-            variables = {}
-            for name, facts in record["variables"].items():
-                if level < len(arrays[name]):
-                    place = join(entry.path, ngff.check_path(arrays[name][level]))
-                    array, dtype = handle.array(place), np.dtype(facts["dtype"])
-                    if dtype != array.dtype.newbyteorder("=") and not (dtype.kind in "mM" and array.dtype.kind == "i"):
-                        return None
-                    stored = tuple(facts.get("stored", facts["axes"]))
-                    variables[name] = Variable(self._pixels_of(handle, array, place), stored)
-            image = replace(image, variables=variables, coords={}, attrs={})
-            restored = image.restored(level_record(record, image) if level else record)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return None
-        return None if restored is image or not variables else restored
-
-    # writing
-
-    @classmethod
-    def many_variables(cls, name: str) -> bool:
+    def many_variables(self, name: str) -> bool:
         return True
 
-    @classmethod
     def write(
-        cls,
+        self,
         image: Image,
         path: str | File,
         *,
@@ -274,7 +109,7 @@ class OmeZarrSource(ImageSource):
         Parameters
         ----------
         image, path, progress
-            See `ImageSource.write`.
+            See `Format.write`.
         compress : bool or str, optional
             True or None for blosc (zstd with bit shuffling); False; ``"zstd"``, ``"gzip"``, ``"lz4"``, ``"lz4hc"``,
             ``"zlib"``, ``"blosclz"``.
@@ -309,9 +144,8 @@ class OmeZarrSource(ImageSource):
                 write_coordinate(target, key, c, compress)
             target.groups = layout.groups()
 
-    @classmethod
-    def write_in_tasks(
-        cls,
+    def write_in_tasks(  # type: ignore[override]
+        self,
         image: Image,
         path: str | File,
         *,
@@ -342,8 +176,7 @@ class OmeZarrSource(ImageSource):
         tasks = layout.tasks(Target(path, _zarr_format(version), {}), compress, progress)
         return tasks, partial(_finish, layout.without_pixels(), path, compress)
 
-    @classmethod
-    def sample(cls, folder: str) -> tuple[str, xr.Dataset]:
+    def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         import zarr
 
         pixels = np.arange(2 * 3 * 8 * 9, dtype="uint16").reshape(2, 3, 8, 9)
@@ -397,3 +230,6 @@ def _remove_unfinished(folder: File) -> None:
         for name in names:
             if name.endswith(".partial"):
                 os.unlink(os.path.join(place, name))
+
+
+OmeZarrSource = source_of(OmeZarr())

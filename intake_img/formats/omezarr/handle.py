@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from intake_img.errors import FormatError, SourceChangedError
+from intake_img.formats.base import Handle
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import check_array, with_found_separator
 from intake_img.formats.omezarr.chunks import ChunkFiles, chunk_files
@@ -16,10 +17,10 @@ from intake_img.formats.omezarr.store import is_zip, open_store, read_member
 from intake_img.formats.omezarr.write import join
 from intake_img.storage.files import File
 
-__all__ = ["Handle"]
+__all__ = ["StoreHandle"]
 
 
-class Handle:
+class StoreHandle(Handle):
     """An open store; groups and arrays are opened once, when they are asked for."""
 
     def __init__(self, file: File) -> None:
@@ -70,11 +71,11 @@ class Handle:
         """
         if self._root is not None:
             return tuple(self._journal.stat(join(path, name)) for name in self._names(array=True))
-        return document_digest(self.array(path))
+        return document_digest(self.zarr_array(path))
 
     def opened_stamp(self, path: str) -> Hashable:
         """Return the stamp that the array at `path` had when it was opened."""
-        self.array(path)
+        self.zarr_array(path)
         return self._stamps[path] if self._root is not None else self.array_stamp(path)
 
     def unchanged_array(self, path: str, stamp: Hashable) -> Any:
@@ -84,7 +85,7 @@ class Handle:
         if self._root is not None and self._stamps.get(path) != stamp:
             self._nodes.pop(path, None)
             self._chunk_files.pop(path, None)
-        return self.array(path)
+        return self.zarr_array(path)
 
     def _names(self, array: bool = False) -> tuple[str, ...]:
         if self.zarr_format == 3:
@@ -171,7 +172,7 @@ class Handle:
     def ome(self, path: str) -> Mapping[str, Any]:
         return ngff.ome_of(self.attributes(path))
 
-    def array(self, path: str) -> Any:
+    def zarr_array(self, path: str) -> Any:
         """Return the array at `path`, of numbers, or raise `FormatError`."""
         node = self.node(path, array=True)
         if node is None or not hasattr(node, "dtype"):
@@ -184,7 +185,7 @@ class Handle:
         """Return the chunks of the array at `path` as files, None if only zarr can read them."""
         if path not in self._chunk_files:
             folder = None if self._root is None else self._file(path)
-            self._chunk_files[path] = None if folder is None else chunk_files(self.array(path), folder)
+            self._chunk_files[path] = None if folder is None else chunk_files(self.zarr_array(path), folder)
         return self._chunk_files[path]
 
     def members(self, path: str) -> dict[str, Any]:

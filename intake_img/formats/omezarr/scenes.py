@@ -13,7 +13,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import dimensions
 from intake_img.formats.omezarr.contents import data_arrays, fitting, labels_of, sizes_of
-from intake_img.formats.omezarr.handle import Handle
+from intake_img.formats.omezarr.handle import StoreHandle
 from intake_img.formats.omezarr.record import record_of
 from intake_img.formats.omezarr.write import OURS, join
 
@@ -33,12 +33,12 @@ class Scene:
     only: str | None = None
 
 
-def scenes_of(handle: Handle) -> list[Scene]:
+def scenes_of(handle: StoreHandle) -> list[Scene]:
     """Return all images in a store."""
     return handle.remembered("scenes", lambda: _unique(_scenes(handle)))
 
 
-def _scenes(handle: Handle) -> list[Scene]:
+def _scenes(handle: StoreHandle) -> list[Scene]:
     root = handle.node("")
     if hasattr(root, "dtype"):
         return [Scene("0", "", None)]
@@ -67,12 +67,12 @@ def _scenes(handle: Handle) -> list[Scene]:
     )
 
 
-def _met(handle: Handle) -> str:
+def _met(handle: StoreHandle) -> str:
     shown = [f"{n} ({node.dtype})" if hasattr(node, "dtype") else f"{n}/" for n, node in handle.members("").items()]
     return f" (it holds {', '.join(shown[:8])})" if shown else ""
 
 
-def _fields(handle: Handle, wells: Sequence[str]) -> list[Scene]:
+def _fields(handle: StoreHandle, wells: Sequence[str]) -> list[Scene]:
     """The fields of all wells of a plate that are there, each named by its path."""
     with ThreadPoolExecutor(8, thread_name_prefix="intake_img-wells") as pool:
         fields = dict(zip(wells, pool.map(lambda well: ngff.image_paths(handle.ome(well)), wells), strict=True))
@@ -80,7 +80,7 @@ def _fields(handle: Handle, wells: Sequence[str]) -> list[Scene]:
     return _present(handle, scenes, [w for w, found in fields.items() if found is None])
 
 
-def _present(handle: Handle, named: Sequence[Scene], lost: Sequence[str] = ()) -> list[Scene]:
+def _present(handle: StoreHandle, named: Sequence[Scene], lost: Sequence[str] = ()) -> list[Scene]:
     """Return the images that exist, of those that the metadata name, and warn of the others.
 
     Of a remote store, where each look is a request, only those before the first that exists are left out.
@@ -107,7 +107,7 @@ def _present(handle: Handle, named: Sequence[Scene], lost: Sequence[str] = ()) -
     return scenes
 
 
-def _multiscales(handle: Handle, images: Sequence[ngff.Multiscale]) -> list[Scene]:
+def _multiscales(handle: StoreHandle, images: Sequence[ngff.Multiscale]) -> list[Scene]:
     scenes = [Scene(m.name or str(k), "", k) for k, m in enumerate(images)] + _further(handle)
     beside = labels_of(handle, "")
     if not beside:
@@ -117,7 +117,7 @@ def _multiscales(handle: Handle, images: Sequence[ngff.Multiscale]) -> list[Scen
     return scenes + [Scene(f"labels/{n}", f"labels/{n}") for n in unfit]
 
 
-def _further(handle: Handle) -> list[Scene]:
+def _further(handle: StoreHandle) -> list[Scene]:
     """Images in groups of their own, in a store that we wrote and somebody edited."""
     ours = handle.attributes("").get(OURS)
     arrays = ours.get("arrays") if isinstance(ours, Mapping) else None
@@ -126,7 +126,7 @@ def _further(handle: Handle) -> list[Scene]:
     return [Scene(g, g) for g in groups if g and not g.startswith("labels/") and ngff.multiscales(handle.ome(g))]
 
 
-def _series(handle: Handle) -> list[Scene]:
+def _series(handle: StoreHandle) -> list[Scene]:
     """The series of a bioformats2raw layout, by the names that OME/METADATA.ome.xml gives them."""
     xml = handle.text("OME/METADATA.ome.xml")
     names: list[str] = []
@@ -149,7 +149,7 @@ def _series(handle: Handle) -> list[Scene]:
     return _present(handle, [Scene(name or path, path) for name, path in zip(names, paths, strict=True)])
 
 
-def _plain_scenes(handle: Handle, path: str) -> list[Scene]:
+def _plain_scenes(handle: StoreHandle, path: str) -> list[Scene]:
     """Arrays of a group as one scene where their axes agree, else as one scene each."""
     arrays = data_arrays(handle, path)
     if not arrays:
@@ -163,7 +163,7 @@ def _plain_scenes(handle: Handle, path: str) -> list[Scene]:
     return [Scene("0", path, None)]
 
 
-def _nested(handle: Handle) -> list[Scene]:
+def _nested(handle: StoreHandle) -> list[Scene]:
     """Multiscale images in groups further down, by their paths."""
     found, level, seen = [], [""], 0
     for _ in range(_DEPTH):

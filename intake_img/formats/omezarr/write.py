@@ -335,7 +335,7 @@ def lay_out(image: Image, path: str, *, compress: Any = None, name: str = ".zarr
     path : str
         An existing folder.
     compress, name, chunks, shards
-        As for `OmeZarrSource.write`.
+        As for `OmeZarr.write`.
     """
     layout = Layout(image, name, "0.5", chunks, shards, False, ())
     target = Target(path, 3, layout.groups())

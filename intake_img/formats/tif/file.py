@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from intake_img.formats.base import Handle
 from intake_img.formats.tif.facts import Facts
 from intake_img.formats.tif.index import Layout
 from intake_img.storage.files import ByteReader, File
@@ -65,7 +66,7 @@ class Tables:
         return [head[:a], head[a + n * one.itemsize : b], head[b + m * two.itemsize :]]
 
 
-class TiffHandle:
+class TiffHandle(Handle):
     """The index of a file, and its bytes."""
 
     def __init__(self, source: ByteReader, scenes: Sequence[Scene], tables: Tables | None = None) -> None:
@@ -106,7 +107,7 @@ class TiffHandle:
         same = np.array_equal(found[0], layout.offsets[0]) and np.array_equal(found[1], layout.counts[0])  # type: ignore[index]
         return head if same else None
 
-    def twin(self, file: File) -> TiffHandle | None:
+    def twin(self, file: File) -> Self | None:
         """Return a handle of another file whose structure, apart from where its compressed pixels lie, is the same."""
         if self.frame is None:
             return None
@@ -119,7 +120,7 @@ class TiffHandle:
                 same = source.size == self.source.size and source.ranges(offsets, counts) == content
                 scenes = self.scenes if same else None
             if scenes is not None:
-                return TiffHandle(source, scenes, self.tables)
+                return type(self)(source, scenes, self.tables)
         except BaseException:
             source.close()
             raise

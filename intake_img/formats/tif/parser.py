@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from intake_img.errors import FormatError
 from intake_img.formats.tif.counted import counted, interrupted, planes_held, stack_of
@@ -44,8 +44,11 @@ if TYPE_CHECKING:
 __all__ = ["open_tiff"]
 
 
-def open_tiff(file: File) -> TiffHandle:
-    """Parse the structure of a file.
+Opened = TypeVar("Opened", bound=TiffHandle)
+
+
+def open_tiff(file: File, kind: type[Opened]) -> Opened:
+    """Parse the structure of a file, and return a handle of the given kind.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def open_tiff(file: File) -> TiffHandle:
     try:
         with _Parser(file, source) as parser:
             scenes = parser.scenes()
-            return TiffHandle(source, scenes, parser.tables)
+            return kind(source, scenes, parser.tables)
     except BaseException:
         source.close()
         raise

@@ -41,7 +41,7 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
                name: str = ".tif", tile: int | Sequence[int] | None = None, pyramid: int = 0,
                levels: Sequence[Image] = (), rgb: bool | None = None, bigtiff: bool | None = None,
                byteorder: str | None = None) -> None:  # fmt: skip
-    """Write an image; for the parameters see `intake_img.formats.tif.driver.TifSource.write`.
+    """Write an image; for the parameters see `intake_img.formats.tif.driver.Tif.write`.
 
     Raises
     ------

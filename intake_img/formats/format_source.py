@@ -1,0 +1,110 @@
+"""The one Intake source of image files: it holds a format, opens a file and finds the scene."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any, ClassVar
+
+from intake_img.formats.arguments import scene_number
+from intake_img.formats.base import Format, Handle
+from intake_img.formats.faults import translated_errors
+from intake_img.formats.options import joined
+from intake_img.formats.reading import FileReader
+from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.model.image import Image
+from intake_img.storage.files import File
+from intake_img.storage.handles import POOL
+
+__all__ = ["FormatSource", "source_of"]
+
+
+class FormatSource(ImageSource):
+    """Image in a file of one format."""
+
+    format: ClassVar[Format]
+    """The format; each format has a subclass, made by `source_of`."""
+
+    def __init__(self, uri: Any, **options: Any) -> None:
+        super().__init__(uri, **options)
+        own = self.format.options
+        self.open_options = own(**{f.name: getattr(self.options, f.name) for f in fields(own)})
+        self._reader: FileReader | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Handle]:
+        """Lend the open file; errors name it."""
+        with translated_errors(self.format, self.file):
+            reader = self._file_reader()
+            POOL.use(reader.key, reader)
+            with reader.lease() as handle:
+                yield handle
+
+    def _file_reader(self) -> FileReader:
+        if self._reader is None:
+            stamp = self.format.stamp(self.file)
+            self._reader = FileReader(self.format, self.file, stamp, options=self.open_options)
+        return self._reader
+
+    def beside(self, file: File) -> FormatSource:
+        """Return a source of another file with the options of this one: what these cost to check is spent once."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, file=file, uri=file.path, _image=None, _reader=None, _schema=None)
+        return new
+
+    def _images(self) -> tuple[Image, Image]:
+        if self._image is None:
+            with self.opened() as handle:
+                handle.renew()
+                original = self._described(handle)
+            overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
+            self._image = original.overruled(**overrides), original
+        return self._image
+
+    def _described(self, handle: Handle) -> Image:
+        names = tuple(map(str, handle.scene_names))
+
+        def one(number: int | str) -> Image:
+            image = handle.describe(number, self.level)
+            return replace(image, scene=names[number] if isinstance(number, int) else number, scenes=names)
+
+        if self.scene is None and (whole := handle.unasked(self.level)) is not None:
+            return replace(whole, scenes=names)
+        if self.scene == "all" and "all" not in names:
+            return replace(Image.stacked([one(n) for n in range(len(names))]), scene="all", scenes=names)
+        if self.scene in self.format.special_scenes and self.scene not in names:
+            return one(str(self.scene))
+        return one(scene_number(self.scene, names, self.file))
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            POOL.close(self._reader.key)
+        self._reader = None
+        super()._close()
+
+
+def source_of(format: Format) -> type[FormatSource]:
+    """Return the Intake source of a format: its options spelt out in signature and docstring.
+
+    Parameters
+    ----------
+    format : Format
+
+    Returns
+    -------
+    type
+        To be bound, in the format's module, to the name of the format's class and ``Source``: ``TifSource =
+        source_of(Tif())``. That name is what the entry point in the group ``intake.drivers`` says.
+    """
+    kind = type(format)
+    options = joined(
+        format.options, f"{kind.__name__}Options", scene=format.has_scenes, level=format.has_levels,
+        docs=format.option_docs,
+    )  # fmt: skip
+    body = {
+        "format": format, "name": format.name, "title": format.title, "Options": options,
+        "__module__": kind.__module__, "__doc__": kind.__doc__,
+    }  # fmt: skip
+    kind.source = type(f"{kind.__name__}Source", (FormatSource,), body)
+    return kind.source
