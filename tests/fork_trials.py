@@ -52,8 +52,9 @@ def disk_is_full(place: str, *names: str) -> None:
     """A limit on the size of files stands for the full disk: the system refuses to write further bytes."""
     for name in names:
         print(name, file=sys.stderr)
-        (Path(place) / name[2:]).mkdir()
-        _disk_is_full(name, Path(place) / name[2:])
+        folder = Path(place) / name.replace(".", "-")
+        folder.mkdir()
+        _disk_is_full(name, folder)
 
 
 def _disk_is_full(name: str, folder: Path) -> None:
@@ -133,7 +134,7 @@ def is_limited(place: str, without: str, *names: str) -> None:
     for name in names:
         for at in range(2, 26, 5):
             print(f"{name}, killed at {at}", file=sys.stderr)
-            _killed_without(without, Path(place) / str(at) / name[2:] / name, at)
+            _killed_without(without, Path(place) / str(at) / name.replace(".", "-") / name, at)
 
 
 def _killed_without(without: str, target: Path, at: int) -> None:

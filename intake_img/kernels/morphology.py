@@ -20,7 +20,8 @@ def ellipsoid(radii: Sequence[float]) -> np.ndarray:
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
     steps = [np.arange(-int(r + 1e-9), int(r + 1e-9) + 1) / (r or 1.0) for r in radii]
-    return sum(g**2 for g in np.meshgrid(*steps, indexing="ij", sparse=True)) <= 1 + 1e-9
+    squares = [g**2 for g in np.meshgrid(*steps, indexing="ij", sparse=True)]
+    return np.asarray(sum(squares) <= 1 + 1e-9)
 
 
 def morph(image: np.ndarray, output: np.ndarray, *, name: str, structure: np.ndarray) -> None:
