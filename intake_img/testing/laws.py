@@ -37,6 +37,7 @@ from intake_img.testing.subjects import Subject, about, subjects_of, writing_ext
 __all__ = ["DriverLaws"]
 
 _COMMON = ("chunks", "output_axis_order", "metadata", "storage_options")  # options that every driver has
+_GENERAL = ("image", "path", "compress", "progress")  # of writing; documented by `Format.write`
 _MIB = 2**20
 
 
@@ -421,7 +422,7 @@ def _assert_spelled_out(function: Any, doc: str | None, first: tuple[str, ...]) 
     assert not open_ended, f"{function.__qualname__} does not spell out its options: {open_ended}"
     documented = _documented(doc or function.__doc__ or "")
     for p in parameters:
-        if p.name in ("self", "cls"):
+        if p.name in ("self", "cls", *_GENERAL):
             continue
         assert p.name in first or p.kind is p.KEYWORD_ONLY, f"{function.__qualname__}: {p.name!r} is not keyword-only"
         assert p.name in documented, f"{function.__qualname__}: the docstring has no line on {p.name!r}"
