@@ -6,6 +6,7 @@ They are run in an interpreter of their own: a fork of a process with threads ma
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import resource
 import signal
@@ -18,6 +19,7 @@ import xarray as xr
 
 from intake_img import imload, imsave, scan
 from intake_img.errors import FormatError
+from intake_img.formats.registry import formats
 from intake_img.storage import local, renames
 
 FORMATS = {
@@ -157,4 +159,7 @@ def _killed_without(without: str, target: Path, at: int) -> None:
 
 
 if __name__ == "__main__":
+    for module in [*laws.MODULES.split(), "tqdm", "intake_img.formats.imageio.driver", "PIL.Image"]:  # not in each fork
+        importlib.import_module(module)
+    formats()
     {"disk_is_full": disk_is_full, "names_are_old": names_are_old, "is_limited": is_limited}[sys.argv[1]](*sys.argv[2:])
