@@ -14,6 +14,7 @@ import json
 import re
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,8 @@ class Index:
         self._local = threading.local()
         self._writing = threading.Lock()
         self._memory: sqlite3.Connection | None = None
+        self._opened: list[sqlite3.Connection] = []  # of all threads
+        self.close = weakref.finalize(self, _close_all, self._opened)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._prepare(self._connection())
@@ -105,19 +108,23 @@ class Index:
             try:
                 self._prepare(self._connection())
             except (sqlite3.Error, OSError):
-                self._memory = sqlite3.connect(":memory:", check_same_thread=False)
-                self._memory.row_factory = sqlite3.Row
+                self._memory = self._connected(":memory:")
                 self._prepare(self._memory)
 
     def _connection(self) -> sqlite3.Connection:
         if self._memory is not None:
             return self._memory
         if getattr(self._local, "connection", None) is None:
-            self._local.connection = sqlite3.connect(self.path, timeout=10)
-            self._local.connection.row_factory = sqlite3.Row
+            self._local.connection = self._connected(self.path)
             self._local.connection.execute("PRAGMA journal_mode = WAL")
             self._local.connection.execute("PRAGMA synchronous = NORMAL")
         return self._local.connection
+
+    def _connected(self, path: Path | str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        self._opened.append(connection)
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if connection.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
@@ -299,3 +306,8 @@ def _told_by_catalog(item: Item) -> dict[str, str]:
 
 def _number(text: str | None, default: int, most: int) -> int:
     return min(int(text), most) if text and text.isascii() and text.isdigit() and len(text) < 9 else default
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()

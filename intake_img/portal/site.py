@@ -146,6 +146,7 @@ class Site:
     def close(self) -> None:
         self.workers.stop()
         self.holdings.close()
+        self.index.close()
 
 
 def _name(library: Library) -> str:
