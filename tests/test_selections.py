@@ -40,7 +40,6 @@ def step(draw, array):
     for n in array.shape:
         known = [st.slices(n)] + [st.integers(-n, n - 1)] * (n > 0) + [st.just(Ellipsis)] * (Ellipsis not in key)
         key.append(draw(st.one_of(known)))
-    key = key[: array.ndim - (Ellipsis in key)]
     key[draw(st.integers(0, len(key))) : 0] = [None] if draw(st.booleans()) else []
     if not any(isinstance(k, int) or k is None or k is Ellipsis for k in key) and key and 0 not in array.shape:
         where = draw(st.integers(0, len(key) - 1))
