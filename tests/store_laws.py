@@ -230,7 +230,7 @@ def trial(folder: Path, before: Path, case: Case, at: int, full: bool) -> bool:
     target = folder / case.name
     what = f"{case.name} stopped at call {at}, full={full}"
     code = stopped(lambda: case.work(target, NEW, **case.options), at, full, folder)
-    assert code in ((0, 28) if full else (0, 77)), f"{what}: exit code {code}"
+    assert code in ((0, 28, 78) if full else (0, 77)), f"{what}: exit code {code}"
     assert in_fork(lambda: check(case, target, (OLD, NEW) if case.existed else (NEW, None))) == 0, what
     assert in_fork(lambda: case.work(target, NEW, **case.again)) == 0, f"{what}: cannot be done again"
     left = sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
