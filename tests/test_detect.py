@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import importlib
 import shutil
 import sys
@@ -16,6 +18,7 @@ from intake_img.formats import registry as detect
 from intake_img.formats.base import Format
 from intake_img.formats.format_source import source_of
 from intake_img.formats.npy import Npy
+from intake_img.formats.probe import Probe
 from intake_img.formats.registry import ImgSource, find_format, formats, writer_for
 from intake_img.storage.files import File
 
@@ -151,6 +154,49 @@ def test_writers(tmp_path):
     with pytest.raises(UnknownFormatError, match=r"no driver writes 'a\.docx'; written are .*\.npz"):
         imsave(np.zeros((3, 4)), tmp_path / "a.docx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_most_specific_claim_wins(monkeypatch, array):
+    class Container(Format):
+        name, title, extensions = "container", "Container", (".npy",)
+
+        def claims(self, probe):
+            return int(probe.head.startswith(b"\x93NUMPY"))
+
+    class Dialect(Container):
+        name, title, extensions = "dialect", "Dialect", (".other",)
+
+        def claims(self, probe):
+            return 2 * super().claims(probe)
+
+    table = {"container": Container(), "dialect": Dialect()}
+    monkeypatch.setattr(detect, "formats", lambda: table)
+    assert driver_of(array) == "dialect"  # although the name speaks for the other one
+    del table["dialect"]
+    assert driver_of(array) == "container"
+
+
+@pytest.mark.parametrize("module", [gzip, bz2])
+def test_a_format_is_known_inside_a_compressed_file(monkeypatch, module, tmp_path):
+    class Packed(Format):
+        name, title, extensions = "packed", "Packed", (".packed",)
+
+        def claims(self, probe):
+            return int(probe.inner[344:348] == b"n+1\0")
+
+    monkeypatch.setattr(detect, "formats", lambda: {"packed": Packed()})
+    (tmp_path / "a").write_bytes(module.compress(bytes(344) + b"n+1\0" + bytes(10**6)))
+    assert driver_of(tmp_path / "a") == "packed"
+    for content in (module.compress(bytes(400)), module.compress(b"x" * 400)[:5], bytes(400)):
+        (tmp_path / "b").write_bytes(content)
+        with pytest.raises(UnknownFormatError):
+            driver_of(tmp_path / "b")
+
+
+def test_no_more_than_the_first_bytes_are_inflated(tmp_path):
+    (tmp_path / "a").write_bytes(gzip.compress(bytes(10**7)))
+    file = File.parse(tmp_path / "a")
+    assert len(Probe(file, file.head(), False).inner) == 1024
 
 
 def test_formats_that_are_only_read_say_so(monkeypatch):

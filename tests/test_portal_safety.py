@@ -158,6 +158,23 @@ def test_pictures_and_downloads(opened, tmp_path):
             np.testing.assert_array_equal(back["image"].values, values)
 
 
+@pytest.mark.parametrize(("driver", "uri"), [("directory", "many"), ("filepattern", "many/m_{t}.tif")])
+def test_a_changed_file_of_many_is_seen(driver, uri, folder):
+    chunk = "0/c/1/0/0"
+    (folder / "many").mkdir(exist_ok=True)
+    for k in range(3):
+        tifffile.imwrite(folder / "many" / f"m_{k}.tif", np.full((8, 9), k, "u1"))
+    entry = {"driver": driver, "args": {"uri": "{{ CATALOG_DIR }}/" + uri}}
+    (folder / "many.yml").write_text(yaml.safe_dump({"sources": {"m": entry}}))
+    with serving([folder / "many.yml"], folder / driver) as portal:
+        before = portal.get(f"/data/m.zarr/{chunk}").headers["etag"]
+        assert set(portal.get(f"/pixels/m.zarr/{chunk}").body) == {1}
+        tifffile.imwrite(folder / "many" / "m_1.tif", np.full((8, 9), 77, "u1"))
+        time.sleep(2.1)
+        assert portal.get(f"/data/m.zarr/{chunk}").headers["etag"] != before
+        assert set(portal.get(f"/pixels/m.zarr/{chunk}").body) == {77}
+
+
 def test_a_changed_catalog_and_a_changed_file_are_seen(folder):
     catalog = folder / "changing.yml"
     entry = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/c.tif"}}

@@ -68,6 +68,10 @@ class SequenceSource(ImageSource):
         """The files that make the image."""
         return [path for listing in self.found for path in listing.in_order().paths]
 
+    def stamp(self) -> tuple[Any, ...]:
+        """Return the names of the files, and of local ones what changes when they are replaced."""
+        return tuple((path, self.file.at(path).stamp() if self.file.local else ()) for path in self.files)
+
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
             original = self._compose(self.found)

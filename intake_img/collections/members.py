@@ -30,6 +30,7 @@ from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 from intake_img.storage.journal import moved
+from intake_img.storage.readers import closed_on_error
 
 __all__ = ["Files", "Members"]
 
@@ -96,7 +97,9 @@ class Files:
             leaf = _leaf(reader)
             if leaf is None:
                 return None
-            with contextlib.closing(leaf.format.open(leaf.file, leaf.options)) as handle:
+            with closed_on_error():
+                opened = leaf.format.open(leaf.file, leaf.options)
+            with contextlib.closing(opened) as handle:
                 if type(handle).twin is Handle.twin:
                     return None
                 alike = handle.twin(leaf.file)  # what is compared is read now

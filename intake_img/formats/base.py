@@ -255,7 +255,7 @@ class Format:
         Raises
         ------
         FormatError
-            If the file is damaged. What a library raises becomes one by itself.
+            If the file is damaged. What a library raises becomes one by itself, and what `File.open` opened is closed.
         """
         raise NotImplementedError
 

@@ -82,7 +82,6 @@ class _BinaryHandle(Handle):
         self.source = resolve(file).open()
         need = offset + math.prod(shape) * dtype.itemsize
         if need != self.source.size:
-            self.close()
             raise FormatError(
                 f"{file} has {self.source.size} bytes, but shape {shape} of {dtype} at offset {offset} needs {need}"
             )

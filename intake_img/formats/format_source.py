@@ -43,9 +43,11 @@ class FormatSource(ImageSource):
 
     def _file_reader(self) -> FileReader:
         if self._reader is None:
-            stamp = self.format.stamp(self.file)
-            self._reader = FileReader(self.format, self.file, stamp, options=self.open_options)
+            self._reader = FileReader(self.format, self.file, self.stamp(), options=self.open_options)
         return self._reader
+
+    def stamp(self) -> tuple[Any, ...]:
+        return self.format.stamp(self.file)
 
     def beside(self, file: File) -> FormatSource:
         """Return a source of another file with the options of this one: what these cost to check is spent once."""

@@ -86,16 +86,12 @@ class _NpyHandle(Handle):
         self.record: Any = None
         self._sums: dict[str, tuple[int, int, int]] = {}  # of stored members not yet verified: place, size, checksum
         self._lock = threading.Lock()
-        try:
-            if self.source.ranges([0], [min(4, self.source.size)])[0] == b"PK\x03\x04":
-                self.arrays = self._archive()
-            else:
-                stop = min(self.source.size, _HEADER_LIMIT)
-                self.arrays = {"image": _header(io.BytesIO(self.source.ranges([0], [stop])[0]), 0)}
-                self._check_size(self.arrays["image"], self.source.size)
-        except BaseException:
-            self.source.close()
-            raise
+        if self.source.ranges([0], [min(4, self.source.size)])[0] == b"PK\x03\x04":
+            self.arrays = self._archive()
+            return
+        stop = min(self.source.size, _HEADER_LIMIT)
+        self.arrays = {"image": _header(io.BytesIO(self.source.ranges([0], [stop])[0]), 0)}
+        self._check_size(self.arrays["image"], self.source.size)
 
     def _archive(self) -> dict[str, _Place]:
         arrays = {}

@@ -16,6 +16,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
+from intake_img.storage.readers import closed_on_error
 from intake_img.storage.remote import noted_failures
 
 __all__ = ["FileReader"]
@@ -100,7 +101,7 @@ class FileReader:
 
     def _open(self) -> Handle:
         self.check()
-        with noted_failures() as met:
+        with noted_failures() as met, closed_on_error():
             handle = self.format.open(self.file, self.options)
         if met:  # a library went on without what it could not read
             handle.close()

@@ -338,6 +338,9 @@ class ImgSource(ImageSource):
             self._found = open_any(self._list or self.file, **options)
         return self._found
 
+    def stamp(self) -> tuple[Any, ...]:
+        return self.found.stamp()
+
     def _images(self) -> tuple[Image, Image]:
         return self.found._images()
 

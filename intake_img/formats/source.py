@@ -104,6 +104,10 @@ class ImageSource(DataSource):
         """Return the image with what `metadata` overrules, and without."""
         raise NotImplementedError
 
+    def stamp(self) -> tuple[Any, ...]:
+        """Return what changes when what the source opens is replaced: times and sizes of its files."""
+        return self.file.stamp()
+
     def dataset(
         self, partition: Any = None, *, chunks: Any = "", data: Callable[[Pixels], Any] | None = None
     ) -> xr.Dataset:

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from intake_img.errors import TooLargeError
+from intake_img.kernels.resample import coarsened
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.portal.caches import Blocks
@@ -124,7 +125,8 @@ def halved(finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str
            labels: bool, budget: int) -> Pixels:  # fmt: skip
     """Return the next coarser level, made block by block of the finer one when it is read.
 
-    Each sample is the mean of four, of labels and masks one of the four. A last odd row or column counts alone.
+    Each sample is the mean of four, of labels and masks the most frequent of the four. A last odd row or column counts
+    alone.
 
     Parameters
     ----------
@@ -158,27 +160,17 @@ def halved(finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str
     def make(region: Region) -> np.ndarray:
         if cost(region, budget) > budget:
             raise TooLargeError("a level that the file lacks needs more of the file than one request may read")
-        return reduced(_read(finer, wanted(region)), factors, labels)
+        return _coarser(_read(finer, wanted(region)), factors, labels)
 
     reader = Blockwise(make, shape, block, cost, name, kept, lasting=True)
     return Pixels(reader, shape, finer.dtype, block, parallel=False)
 
 
-def reduced(data: np.ndarray, factors: Sequence[int], labels: bool) -> np.ndarray:
-    """Return means of blocks of 2 along the axes whose factor is 2 (of labels: the first sample of each block)."""
-    if labels or data.dtype.kind in "bc":
-        return np.ascontiguousarray(data[tuple(slice(None, None, f) for f in factors)])
+def _coarser(data: np.ndarray, factors: Sequence[int], labels: bool) -> np.ndarray:
+    """Return a sample for each block of `factors` samples; those at the end of an odd axis count twice."""
     padding = [(0, n % f) for n, f in zip(data.shape, factors, strict=True)]
     data = np.pad(data, padding, mode="edge") if any(p for _, p in padding) else data
-    parts = [data[tuple(slice(k, None, f) for k, f in zip(at, factors, strict=True))]
-             for at in itertools.product(*map(range, factors))]  # fmt: skip
-    if data.dtype.kind == "f":
-        wide = np.result_type(data.dtype, np.float32)
-        return np.asarray(sum(p.astype(wide) / len(parts) for p in parts)).astype(data.dtype)
-    share = [p // len(parts) for p in parts]  # sums of 64-bit numbers would overflow
-    rest = np.sum([(p % len(parts)).astype(np.int64) for p in parts], axis=0)
-    carried = ((rest + len(parts) // 2) // len(parts)).astype(data.dtype)
-    return np.sum(share, axis=0, dtype=data.dtype) + carried
+    return coarsened(data, factors, "mode" if labels or data.dtype.kind == "b" else "mean")
 
 
 def _read(pixels: Pixels, region: Region) -> np.ndarray:

@@ -18,6 +18,7 @@ import xarray as xr
 
 from intake_img.accessor.display import summary
 from intake_img.errors import IntakeImgError
+from intake_img.formats.source import ImageSource
 from intake_img.io import imload
 from intake_img.model.image import Image, Variable
 from intake_img.portal.blocks import halved, shared_tiles
@@ -264,14 +265,13 @@ def _ratio(full: int, n: int, native: Image | None) -> float:
     return power if native is None or abs(-(-full // power) - n) <= 1 or abs(full // power - n) <= 1 else ratio
 
 
-def stamp_of(source: Any) -> str:
+def stamp_of(source: ImageSource) -> str:
     """Return a text that changes when the file of a source does."""
-    file = getattr(source, "file", None)
     try:
-        told = repr(source.format.stamp(file))
-    except (AttributeError, OSError, TypeError, ValueError, NotImplementedError):
+        told = repr(source.stamp())
+    except (OSError, IntakeImgError):  # whoever opens it is told why
         told = ""
-    text = f"{getattr(source, 'uri', '')}|{getattr(source, '_captured_init_kwargs', '')}|{told}"
+    text = f"{source.arguments()}|{told}"
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
-from intake_img.storage.readers import ByteReader, LocalBytes
+from intake_img.storage.readers import ByteReader, LocalBytes, noted
 from intake_img.storage.redirects import checked_options
 from intake_img.storage.remote import RemoteBytes, first_bytes, retried
 
@@ -256,9 +256,9 @@ class File:
     def open(self) -> ByteReader:
         """Open for reading; see `ByteReader`."""
         if self.local:
-            return LocalBytes(self)
+            return noted(LocalBytes(self))
         self.check()
-        return RemoteBytes(self)
+        return noted(RemoteBytes(self))
 
     def read(self, most: int | None = METADATA_BYTES) -> bytes:
         """Return the whole content of a small file, such as one of metadata.

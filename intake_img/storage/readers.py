@@ -11,6 +11,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING
 
 from intake_img.errors import FormatError
@@ -18,7 +19,31 @@ from intake_img.errors import FormatError
 if TYPE_CHECKING:
     from intake_img.storage.files import File
 
-__all__ = ["ByteReader", "LocalBytes"]
+__all__ = ["ByteReader", "LocalBytes", "closed_on_error", "noted"]
+
+_OPENED: ContextVar[list[ByteReader] | None] = ContextVar("readers opened", default=None)
+
+
+@contextlib.contextmanager
+def closed_on_error() -> Iterator[None]:
+    """Close what `File.open` opens within a ``with``, if that fails."""
+    opened: list[ByteReader] = []
+    token = _OPENED.set(opened)
+    try:
+        yield
+    except BaseException:
+        for reader in opened:
+            reader.close()
+        raise
+    finally:
+        _OPENED.reset(token)
+
+
+def noted(reader: ByteReader) -> ByteReader:
+    """Return a reader, after `closed_on_error` took note of it."""
+    if (opened := _OPENED.get()) is not None:
+        opened.append(reader)
+    return reader
 
 
 class ByteReader:

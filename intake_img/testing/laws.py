@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import inspect
@@ -9,6 +10,7 @@ import itertools
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from intake_img.errors import CannotWriteError
+from intake_img.errors import CannotWriteError, IntakeImgError
 from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.reading import FileReader
@@ -240,6 +242,22 @@ class DriverLaws:
                     with driver(subject.path, chunks=chunks) as source:
                         source.discover()
                     assert process.open_files(folder) == []
+
+    def test_closes_what_it_cannot_open(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
+        """Of a file that is cut off nothing stays open, whatever the error."""
+        for subject in subjects:
+            path = Path(subject.path)
+            if path.is_dir():
+                continue
+            cut = path.with_name(f"cut{path.suffix}")
+            for size in (1, 9, path.stat().st_size // 2, path.stat().st_size - 1):
+                cut.write_bytes(path.read_bytes()[:size])
+                with about(subject), warnings.catch_warnings(), contextlib.suppress(IntakeImgError):
+                    warnings.simplefilter("ignore")
+                    driver(str(cut)).read()
+                gc.collect()
+                assert process.open_files(str(path.parent)) == []
+            cut.unlink()
 
     def test_forgets(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """When the last Dataset is gone nothing is open, ``close`` or not."""

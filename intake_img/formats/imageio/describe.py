@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.base import Handle, StoredArray
+from intake_img.formats.base import Handle, PlaneArray, StoredArray
 from intake_img.formats.imageio.containers import Facts
 from intake_img.formats.imageio.frames import Film, Frames, Plain
 from intake_img.model.chunks import Region
@@ -20,24 +20,21 @@ __all__ = ["PictureHandle"]
 _MICROSCOPE = 10.0  # µm; coarser pixels are those of screens, printers and scanners
 
 
-class _Decoded(StoredArray):
+class _Decoded(PlaneArray):
     """Frames that are decoded as a whole."""
 
     parallel = False
 
     def __init__(self, picture: Frames | Film) -> None:
+        super().__init__(picture.shape, picture.dtype, len(picture.shape) - (picture.facts.frames > 1))
         self.picture = picture
-        self.several = picture.facts.frames > 1
-        self.shape, self.dtype = tuple(picture.shape), picture.dtype
-        self.tiles = (1, *self.shape[1:]) if self.several else self.shape
+
+    def read_plane(self, index: tuple[int, ...]) -> np.ndarray:
+        return self.picture.frame(*(index or (0,)))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        if not self.several:
-            out[...] = self.picture.frame(0)[region]
-            return
         with self.picture.lock:  # frames of a region follow each other, whoever else is reading
-            for place, number in enumerate(range(region[0].start, region[0].stop)):
-                out[place] = self.picture.frame(number)[region[1:]]
+            super().read_into(region, out)
 
 
 class _Netpbm(StoredArray):

@@ -144,25 +144,20 @@ class OmeZarr(Format):
                 write_coordinate(target, key, c, compress)
             target.groups = layout.groups()
 
-    def write_in_tasks(  # type: ignore[override]
+    def write_in_tasks(
         self,
         image: Image,
         path: str | File,
         *,
         compress: Any = None,
         progress: Callable[[int], None] | None = None,
-        name: str = ".zarr",
-        version: str = "0.5",
-        chunks: Any = None,
-        shards: Any = None,
-        pyramid: bool | int = False,
-        levels: Sequence[Image] = (),
+        **options: Any,
     ) -> tuple[Tasks, Finish]:
         """Make the arrays of a store in an empty folder, and return the tasks that fill them, and what completes it.
 
         Parameters
         ----------
-        image, path, compress, progress, name, version, chunks, shards, pyramid, levels
+        image, path, compress, progress, options
             See `write`. Variables that are in memory are written now.
 
         Returns
@@ -172,8 +167,8 @@ class OmeZarr(Format):
         finish : callable
             ``finish(written)`` writes the metadata, by which the folder becomes an image. It pickles.
         """
-        layout = _layout(image, name, version, chunks, shards, pyramid, levels)
-        tasks = layout.tasks(Target(path, _zarr_format(version), {}), compress, progress)
+        layout = _layout(image, **options)
+        tasks = layout.tasks(Target(path, _zarr_format(layout.version), {}), compress, progress)
         return tasks, partial(_finish, layout.without_pixels(), path, compress)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
@@ -204,8 +199,15 @@ def _zarr_format(version: str) -> Literal[2, 3]:
     return 3 if version == "0.5" else 2
 
 
-def _layout(image: Image, name: str, version: str, chunks: Any, shards: Any, pyramid: bool | int,
-            levels: Sequence[Image]) -> Layout:  # fmt: skip
+def _layout(
+    image: Image,
+    name: str = ".zarr",
+    version: str = "0.5",
+    chunks: Any = None,
+    shards: Any = None,
+    pyramid: bool | int = False,
+    levels: Sequence[Image] = (),
+) -> Layout:
     if version not in ngff.VERSIONS:
         raise CannotWriteError(f"version={version!r}: OME-Zarr is written in {' or '.join(ngff.VERSIONS)}")
     if shards and version == "0.4":
