@@ -6,7 +6,7 @@ import contextlib
 import errno
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -207,56 +207,69 @@ def imsave(
     ``overwrite=True`` the later one wins.
     """
     target = File.parse(uri, storage_options)
-    if isinstance(image, ImageSource):
-        image = image.dataset()
     format = writer_for(target)
+    known = _writer_options(format, driver_options)
+    models = _models(image, format, known)
+    if isinstance(image, xr.DataTree):
+        driver_options["levels"] = models[1:]
+    if "name" in known:
+        driver_options.setdefault("name", target.name)
+    settings = {"compress": compress, **driver_options}
+    stem, extension = split_extension(target.name, known_extensions())
+    plan = None if isinstance(image, xr.DataTree) else make_plan(models[0], format, stem, extension, partition)
+    parallel = in_tasks(engine) or not compute
+    folder = _is_folder(format, target)
+    if plan is None and not (folder and format.writes_in_tasks) and (engine == "dask" or not compute):
+        raise CannotWriteError(
+            f"{target.name} is one file, which one process writes: "
+            f"{'compute=False' if not compute else 'engine=dask'} is for Zarr folders and for images of many files "
+            "(partition=)"
+        )
+    total = sum(v.pixels.nbytes for m in models for v in m.variables.values())
+    with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
+        if plan is None:
+            return _write_one(format, models[0], target, settings, step, folder, overwrite, parallel, compute)
+        make = partial(_make, format, folder, settings, None if parallel else step)
+        done = (step or _silent) if parallel else None
+        return write_members(models[0], plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
+                             extension=extension, done=done, compute=compute)  # fmt: skip
+
+
+def _writer_options(format: Format, given: Mapping[str, Any]) -> list[str]:
+    """Return the names of a writer's own options, and refuse those that are none of them."""
     general = ("image", "path", "compress", "progress")
     known = [p for p in inspect.signature(format.write).parameters if p not in general]
-    if unknown := [o for o in driver_options if o not in known]:
+    if unknown := [o for o in given if o not in known]:
         raise TypeError(
             f"writing {format.title} has no option {unknown[0]!r}; it has {', '.join(known) or 'none of its own'}"
         )
-    levels: list[Image] = []
-    if isinstance(image, xr.DataTree):
-        if "levels" not in known:
-            raise CannotWriteError(
-                f"{format.title} holds no pyramids: save one level, e.g. tree['scale0'].to_dataset()"
-            )
-        levels = [Image.from_xarray(node) for node in _levels(image)]
-        driver_options["levels"] = levels[1:]
-    model = levels[0] if levels else Image.from_xarray(image)
-    if "name" in known:
-        driver_options.setdefault("name", target.name)
-    total = sum(v.pixels.nbytes for m in (levels or [model]) for v in m.variables.values())
-    extensions = known_extensions()
-    stem, extension = split_extension(target.name, extensions)
-    plan = None if levels else make_plan(model, format, stem, extension, partition)
-    parallel = in_tasks(engine) or not compute
-    folder = _is_folder(format, target)
-    settings = {"compress": compress, **driver_options}
-    with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
-        make = partial(_make, format, folder, settings, None if parallel else step)
-        if plan is not None:
-            return write_members(model, plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
-                                 extension=extension, done=(step or _silent) if parallel else None,
-                                 compute=compute)  # fmt: skip
-        in_store = folder and format.writes_in_tasks
-        if not in_store and (engine == "dask" or not compute):
-            raise CannotWriteError(
-                f"{target.name} is one file, which one process writes: "
-                f"{'compute=False' if not compute else 'engine=dask'} is for Zarr folders and for images of many files "
-                "(partition=)"
-            )
-        if in_store and parallel:
-            return write_store(partial(format.write_in_tasks, model, progress=step, **settings), target,
-                               overwrite=overwrite, done=step or _silent, compute=compute)  # fmt: skip
-        with begin(target, overwrite=overwrite) as staging:
-            if in_store and not target.local:  # chunk by chunk, not by way of a local folder
-                write: Any = format.write  # that of a store takes such a place as well as a local path
-                write(model, staging.place(target.name), progress=step, **settings)
-                return staging.commit()
-            _make(format, folder, settings, step, model, staging, target.name)
-            return staging.commit()[::-1]
+    return known
+
+
+def _models(image: Any, format: Format, known: Sequence[str]) -> list[Image]:
+    """Return the image to save, and the further levels of a DataTree."""
+    if not isinstance(image, xr.DataTree):
+        return [Image.from_xarray(image.dataset() if isinstance(image, ImageSource) else image)]
+    if "levels" not in known:
+        raise CannotWriteError(f"{format.title} holds no pyramids: save one level, e.g. tree['scale0'].to_dataset()")
+    return [Image.from_xarray(node) for node in _levels(image)]
+
+
+def _write_one(format: Format, model: Image, target: File, settings: Mapping[str, Any],
+               step: Callable[[int], None] | None, folder: bool, overwrite: bool, parallel: bool, compute: bool,
+               ) -> Any:  # fmt: skip
+    """Write an image that is one file or one store."""
+    in_store = folder and format.writes_in_tasks
+    if in_store and parallel:
+        return write_store(partial(format.write_in_tasks, model, progress=step, **settings), target,
+                           overwrite=overwrite, done=step or _silent, compute=compute)  # fmt: skip
+    with begin(target, overwrite=overwrite) as staging:
+        if in_store and not target.local:  # chunk by chunk, not by way of a local folder
+            write: Any = format.write  # that of a store takes such a place as well as a local path
+            write(model, staging.place(target.name), progress=step, **settings)
+            return staging.commit()
+        _make(format, folder, settings, step, model, staging, target.name)
+        return staging.commit()[::-1]
 
 
 def _make(format: Format, folder: bool, settings: Mapping[str, Any], step: Callable[[int], None] | None,
