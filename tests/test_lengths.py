@@ -372,11 +372,18 @@ def test_text_is_read_back(value, unit, between):
 @always(st.text(max_size=12))
 def test_any_text_is_a_quantity_or_a_type_error(text):
     number = re.match(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE)
-    if number and text[number.end() :].strip():
-        assert quantity(text).value == float(number[0])
+    rest = text[number.end() :].strip() if number else ""
+    if number and rest and not (rest[0].isdecimal() or rest[0] == "."):
+        assert quantity(text).value == float(number[0].strip())
     else:
         with pytest.raises(TypeError, match="expected a number"):
             quantity(text)
+
+
+@pytest.mark.parametrize("text", ["0", "00", "12", "1.5", "1e5", "-3", "3 3", "1.2.3 µm", " 7 "])
+def test_a_number_without_a_unit_is_not_split(text):
+    with pytest.raises(TypeError, match="expected a number, or a number with its unit"):
+        quantity(text)
 
 
 def test_powers():

@@ -73,7 +73,7 @@ for _symbol, _, *_names in _LENGTH + _TIME:
 _NOT_UNITS = {"", "pixel", "pixels", "px", "pixl", "voxel", "frame", "frames", "none", "null", "unknown", "slice", "au",
               "reference frame", "gray value", "inch_undefined"}  # fmt: skip
 _PIXELS = {"pixel", "pixels", "px", "pix", "pixl", "voxel", "voxels"}
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*\S)\s*", re.DOTALL)
+_NUMBER = re.compile(r"\s*((?>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([^\s\d.](?:.*\S)?)\s*", re.DOTALL)
 _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 

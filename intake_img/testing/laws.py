@@ -250,13 +250,13 @@ class DriverLaws:
             if path.is_dir():
                 continue
             cut = path.with_name(f"cut{path.suffix}")
-            for size in (1, 9, path.stat().st_size // 2, path.stat().st_size - 1):
+            for size in (9, path.stat().st_size // 2):
                 cut.write_bytes(path.read_bytes()[:size])
                 with about(subject), warnings.catch_warnings(), contextlib.suppress(IntakeImgError):
                     warnings.simplefilter("ignore")
                     driver(str(cut)).read()
-                gc.collect()
-                assert process.open_files(str(path.parent)) == []
+            gc.collect()
+            assert process.open_files(str(path.parent)) == []
             cut.unlink()
 
     def test_forgets(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
