@@ -23,7 +23,7 @@ _BATCH = 10_000
 
 
 class Rows(Protocol):
-    """Rows of a table, or those of them that were found."""
+    """All rows of a table, or the rows that a search found."""
 
     @property
     def kinds(self) -> Mapping[str, type]: ...

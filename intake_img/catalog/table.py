@@ -202,7 +202,7 @@ class ImageTable(DataSource):
         except ValueError as exc:
             raise CatalogError(f"the images do not go together along {along!r}: {str(exc)[:300]}") from exc
         if len({str(v.dtype) for one in images for v in one.data_vars.values()}) > len(images[0].data_vars):
-            raise CatalogError("the images have different dtypes: search for those of one, as dtype='uint16'")
+            raise CatalogError("the images have different dtypes: search for one of them, e.g. dtype='uint16'")
         return ds.assign_coords({axis: [row[along] for row in rows]}) if column else ds
 
     def to_datatree(self, by: Iterable[str] = ("plate", "well")) -> xr.DataTree:

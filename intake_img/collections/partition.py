@@ -371,7 +371,7 @@ def make_members(image: Image, plan: Plan, staging: Staging, make: Make, names: 
 
 
 def member_tasks(image: Image, plan: Plan, staging: Staging, make: Make) -> Tasks:
-    """Return the tasks that make the members of a plan, one file a task; those of pixels in memory are made now.
+    """Return the tasks that make the members of a plan, one file a task; those in memory are made now.
 
     Files of which several share a chunk of a source file are made by one task, so that the chunk is read once. What
     dask computes is computed once, and given to the tasks of the files.
@@ -419,7 +419,7 @@ class _Maker:
 
 
 def _unread_part(pixels: Pixels, n: int) -> Pixels:
-    """Return what one file holds of `pixels`, whose first `n` axes are those of files; nobody can read it."""
+    """Return the pixels of one file of `pixels`, whose first `n` axes number the files, without a reader."""
     nothing: Any = None
     part = pixels.select([slice(0, 1)] * n + [slice(None)] * (pixels.ndim - n)).reshape(range(n, pixels.ndim))
     return replace(part, reader=nothing)

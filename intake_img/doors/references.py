@@ -1,7 +1,7 @@
 """References to the bytes of image files, so that zarr-python, xarray and others read them where they lie, without us.
 
-The references are those of kerchunk, as fsspec's ``reference`` file system reads them. What a Zarr array cannot express
-is refused with the reason.
+The references are in kerchunk's format, which fsspec's ``reference`` file system reads. What a Zarr array cannot
+express is refused with the reason.
 """
 
 from __future__ import annotations

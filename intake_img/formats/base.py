@@ -120,7 +120,7 @@ class PlaneArray(StoredArray):
         self.tiles = (1,) * self.outer + self.shape[self.outer :]
 
     def read_plane(self, index: tuple[int, ...]) -> np.ndarray:
-        """Return the plane at `index`, a number for each of the axes before those of the plane."""
+        """Return the plane at `index`, one number for each axis before the axes of the plane."""
         raise NotImplementedError
 
     def read_into(self, region: Region, out: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """Which format a file has: the table of formats, asked for magic bytes first and for the longest extension then.
 
-The sources of formats are declared as entry points in the group ``intake.drivers``; those of other packages join the
-table by the same line. Here alone it is known how one is chosen.
+The sources of formats are declared as entry points in the group ``intake.drivers``; formats of other packages join
+the table by the same line. Here alone it is known how one is chosen.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def selected(array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, st
              keep: Callable[[np.ndarray], np.ndarray], *, holes: bool = False) -> xr.DataArray:  # fmt: skip
     """Return the mask of the components whose statistic, added up over chunks, is to be kept.
 
-    With `holes` the components are those of the background, and those kept join the foreground.
+    With `holes`, the components are regions of background; the ones that are kept join the foreground.
     """
     parts = _Parts(array, axes, structure, "select", holes=holes)
     return parts.result(parts.looked_up(parts.tables(statistic, partial(_kept, keep, holes)), np.dtype(bool)), "mask")

@@ -48,7 +48,7 @@ def replaced(obj: Any, make: Make, *kinds: str) -> Any:
     obj : xarray.Dataset or xarray.DataArray
     make : callable
     *kinds : {"mask", "labels"}
-        Which variables of a Dataset: those of the first kind that it has.
+        Kinds of variables, in order of preference: the first kind that a Dataset has is used.
     """
     if isinstance(obj, xr.DataArray):
         return make(obj)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; those of the process by default.
+        Arguments; by default the command line of this process.
     """
     for stream in (sys.stdout, sys.stderr):  # names of files and units may lie beyond the terminal's character set
         if hasattr(stream, "reconfigure"):

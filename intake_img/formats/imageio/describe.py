@@ -17,7 +17,7 @@ from intake_img.storage.raw import read_raw
 
 __all__ = ["PictureHandle"]
 
-_MICROSCOPE = 10.0  # µm; coarser pixels are those of screens, printers and scanners
+_MICROSCOPE = 10.0  # µm; coarser pixels come from screens, printers and scanners
 
 
 class _Decoded(PlaneArray):
