@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intake_img.errors import AxesError, UnitsError
@@ -136,6 +136,8 @@ def test_unknown_units_are_kept_as_they_are():
 
 
 @given(st.text(max_size=12))
+@example("0 \0")
+@example("\0 um\0 ")
 def test_canonical_is_idempotent(text):
     once = canonical(text)
     assert once is None or canonical(once) == once

@@ -73,6 +73,7 @@ for _symbol, _, *_names in _LENGTH + _TIME:
 _NOT_UNITS = {"", "pixel", "pixels", "px", "pixl", "voxel", "frame", "frames", "none", "null", "unknown", "slice", "au",
               "reference frame", "gray value", "inch_undefined"}  # fmt: skip
 _PIXELS = {"pixel", "pixels", "px", "pix", "pixl", "voxel", "voxels"}
+_PADDING = "\0" + "".join(filter(str.isspace, map(chr, (*range(0xA1), 0x1680, *range(0x2000, 0x2060), 0x3000))))
 _NUMBER = re.compile(r"\s*((?>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([^\s\d.](?:.*\S)?)\s*", re.DOTALL)
 _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
@@ -98,13 +99,18 @@ def parse_unit(text: object) -> Unit | None:
     """
     if text is None:
         return None
-    word = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), str(text)).strip().strip("\0").replace("\u03bc", "µ")
+    word = _stripped(_ESCAPE.sub(lambda m: chr(int(m[1], 16)), str(text))).replace("\u03bc", "µ")
     if word in _EXACT:
         return _EXACT[word]
     word = word.lower().removesuffix(".").strip("[]()").strip()
     if word in _NOT_UNITS:
         return None
     return _SPELLINGS.get(word) or _EXACT.get(word)
+
+
+def _stripped(text: object) -> str:
+    """Return text without white space and zero bytes at its ends, which headers pad it with."""
+    return str(text if text is not None else "").strip(_PADDING)
 
 
 def canonical(text: object) -> str | None:
@@ -117,7 +123,7 @@ def canonical(text: object) -> str | None:
     """
     if unit := parse_unit(text):
         return unit.symbol
-    word = str(text if text is not None else "").strip().strip("\0")
+    word = _stripped(text)
     return None if word.lower() in _NOT_UNITS else word
 
 
@@ -132,7 +138,7 @@ def unit_or(text: object, default: str) -> str | None:
     >>> unit_or(None, "µm"), unit_or("nm", "µm"), unit_or("pixel", "µm")
     ('µm', 'nm', None)
     """
-    return canonical(text) if str(text if text is not None else "").strip("\0 ") else default
+    return canonical(text) if _stripped(text) else default
 
 
 def convert(value: float, unit: str, to: str) -> float:
@@ -167,7 +173,7 @@ def symbol(text: object) -> str | None:
     >>> symbol("micron"), symbol("voxel"), symbol("none")
     ('µm', 'px', None)
     """
-    word = str(text if text is not None else "").strip().strip("\0").lower()
+    word = _stripped(text).lower()
     return PIXEL if word in _PIXELS else canonical(text)
 
 
