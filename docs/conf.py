@@ -7,7 +7,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from intake_img import __version__  # noqa: E402
-from intake_img.doors.cli import formats_markdown  # noqa: E402
+from intake_img.doors.cli import format_markdown, formats_markdown  # noqa: E402
+from intake_img.formats.registry import formats  # noqa: E402
 
 project = "intake_img"
 author = "The intake_img developers"
@@ -33,3 +34,5 @@ html_title = "intake_img"
 generated = HERE / "reference" / "generated"
 generated.mkdir(exist_ok=True)
 (generated / "formats.md").write_text(formats_markdown() + "\n", encoding="utf-8")
+for name, fmt in formats().items():
+    (generated / f"{name}.md").write_text(format_markdown(fmt) + "\n", encoding="utf-8")

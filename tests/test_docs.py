@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pages import blocks_of, write_files
 
-from intake_img.doors.cli import formats, formats_markdown, main
+from intake_img.doors.cli import format_markdown, formats_markdown, main
 from intake_img.formats.registry import formats as installed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,25 +136,21 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_listed():
+    assert "\nformats/*\n" in (ROOT / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
     for page in PAGES:
-        if page.name != "index.md" and page.parent != ROOT:
+        if page.name != "index.md" and page.parent != ROOT and page.parent.name != "formats":
             index = (page.parent / "index.md").read_text(encoding="utf-8")
             assert f"\n{page.stem}\n" in index, f"{page} is in no table of contents"
 
 
-def test_table_of_formats_is_current():
-    own = {name for name, fmt in installed().items() if fmt.__module__.startswith("intake_img.")}
-    table = formats_markdown([row for row in formats() if row["name"] in own], brief=True)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.split("<!-- formats -->")[1].split("<!-- /formats -->")[0].strip()
-    assert shown == table, "README.md: replace the table of formats by:\n" + table
-
-
-def test_every_driver_is_in_the_reference():
-    page = (ROOT / "docs" / "reference" / "drivers.md").read_text(encoding="utf-8")
-    for cls in (fmt.source for fmt in installed().values()):
-        if cls.__module__.startswith("intake_img."):
-            assert f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n" in page
+def test_every_format_has_a_page():
+    """Which includes what is made of the format: facts and options."""
+    for name, fmt in installed().items():
+        if type(fmt).__module__.startswith("intake_img."):
+            page = ROOT / "docs" / "reference" / "formats" / f"{name}.md"
+            assert f"```{{include}} ../generated/{name}.md\n```" in page.read_text(encoding="utf-8")
+            source = fmt.source
+            assert f".. autoclass:: {source.__module__}.{source.__qualname__}\n" in format_markdown(fmt)
 
 
 def test_table_of_formats_names_every_driver():

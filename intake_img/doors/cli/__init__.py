@@ -5,6 +5,6 @@ disk are at fault, 2 the command line is. Heavy modules are imported by the comm
 """
 
 from intake_img.doors.cli.main import main
-from intake_img.doors.cli.table import formats, formats_markdown
+from intake_img.doors.cli.table import format_markdown, formats, formats_markdown
 
-__all__ = ["formats", "formats_markdown", "main"]
+__all__ = ["format_markdown", "formats", "formats_markdown", "main"]

@@ -9,7 +9,7 @@ from typing import Any
 from intake_img.doors.cli.parsing import command
 from intake_img.model.text import json_text
 
-__all__ = ["add_commands", "formats", "formats_markdown", "writer_options"]
+__all__ = ["add_commands", "format_markdown", "formats", "formats_markdown", "writer_options"]
 
 
 def add_commands(commands: Any) -> None:
@@ -25,7 +25,8 @@ def formats() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``format``, ``extensions``, ``reads``, ``writes``, ``extra``, ``read_options`` and ``write_options``.
+        ``name``, ``format``, ``own`` (of this package), ``extensions``, ``reads``, ``writes``, ``extras``, ``read_options``
+        and ``write_options``.
     """
     from dataclasses import fields
 
@@ -37,6 +38,7 @@ def formats() -> list[dict[str, Any]]:
         {
             "name": name,
             "format": fmt.title,
+            "own": type(fmt).__module__.startswith("intake_img."),
             "extensions": list(fmt.extensions),
             "reads": fmt.reads,
             "writes": fmt.writes,
@@ -62,7 +64,7 @@ def _formats(arguments: argparse.Namespace) -> int:
         print(json_text(rows))
         return 0
     if arguments.markdown:
-        print(formats_markdown(rows))
+        print(formats_markdown())
         return 0
     titles = ("driver", "format", "", "extras", "extensions", "options of the writer")
     table = [
@@ -87,34 +89,40 @@ def _access(row: dict[str, Any]) -> str:
     return "".join(letter for letter, key in (("R", "reads"), ("W", "writes")) if row[key])
 
 
-def formats_markdown(rows: Sequence[dict[str, Any]] | None = None, brief: bool = False) -> str:
-    """Return the table of formats in Markdown.
-
-    Parameters
-    ----------
-    rows : sequence of dict, optional
-        As `formats` returns them.
-    brief : bool
-        Without the options.
-    """
-
-    def code(words: Sequence[str]) -> str:
-        return " ".join(f"`{word}`" for word in words)
-
-    def yes(answer: bool) -> str:
-        return "yes" if answer else "no"
-
+def formats_markdown() -> str:
+    """Return the table of formats in Markdown, each with a link to its page."""
     table = {
-        "Format": lambda row: row["format"],
-        "Driver": lambda row: code([row["name"]]),
-        "Extensions": lambda row: code(row["extensions"]),
-        "Reads": lambda row: yes(row["reads"]),
-        "Writes": lambda row: yes(row["writes"]),
-        "Options of reading": lambda row: code(row["read_options"]),
-        "Options of writing": lambda row: code(row["write_options"]),
+        "Format": lambda row: f"[{row['format']}](formats/{row['name']}.md)" if row["own"] else row["format"],
+        "Driver": lambda row: _code([row["name"]]),
+        "Extensions": lambda row: _code(row["extensions"]),
+        "Reads": lambda row: _yes(row["reads"]),
+        "Writes": lambda row: _yes(row["writes"]),
         "Extras": lambda row: ", ".join(f"`{extra}`: {what}" for extra, what in row["extras"].items()),
     }
-    columns = [c for c in table if not (brief and c.startswith("Options"))]
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[table[c](row) for c in columns] for row in (formats() if rows is None else rows)]
+    lines = [list(table), ["---"] * len(table)]
+    lines += [[cell(row) for cell in table.values()] for row in formats()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def format_markdown(format: Any) -> str:
+    """Return what the documentation says of one format: facts, options of reading and of writing."""
+    kind, source = type(format), format.source
+    facts = {
+        "Driver": _code([format.name]),
+        "Extensions": _code(format.extensions),
+        "Read": _yes(format.reads),
+        "Written": _yes(format.writes),
+        "Extras": ", ".join(f"`intake_img[{extra}]` ({what})" for extra, what in format.extras.items()) or "none",
+    }
+    lines = ["| | |", "| --- | --- |", *(f"| {fact} | {value} |" for fact, value in facts.items())]
+    lines += ["", "```{eval-rst}", f".. autoclass:: {source.__module__}.{source.__qualname__}"]
+    lines += ["", f".. automethod:: {kind.__module__}.{kind.__qualname__}.write"] * format.writes
+    return "\n".join([*lines, "```"])
+
+
+def _code(words: Sequence[str]) -> str:
+    return " ".join(f"`{word}`" for word in words)
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
