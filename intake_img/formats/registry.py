@@ -121,7 +121,7 @@ def find_format(file: File) -> Format:
     by_name = _by_extension(file.name, formats())
     if claiming := _surest(probe):
         chosen = _by_extension(file.name, claiming) or next(iter(claiming.values()))
-        if by_name is not None and by_name.magic and by_name not in claiming.values():
+        if by_name is not None and by_name.magic and not by_name.claims(probe):
             warnings.warn(
                 f"{file} is named like {by_name.title}, but its bytes are {chosen.title}: opened as that", stacklevel=2
             )
