@@ -1,0 +1,190 @@
+"""The chunks of an ND2 file and its frames: where they lie, and how a region of a frame is read.
+
+A file is a sequence of chunks: magic, length of the name, length of the data, name, data. Its last 40 bytes point to the
+map of all chunks. A frame is the chunk ``ImageDataSeq|k!``: the time as 8 bytes, then rows of pixels whose components are
+interleaved; rows are padded to a multiple of 4 bytes. Layout after the library nd2 (``nd2._parse._chunk_decode``).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from intake_img.errors import FormatError
+from intake_img.formats.base import PlaneArray, StoredArray
+from intake_img.model.chunks import Region
+from intake_img.storage.files import ByteReader
+from intake_img.storage.raw import read_raw
+
+__all__ = ["Chunks", "Frame", "PackedFrames", "PlainFrames"]
+
+_MAGIC = 0x0ABECEDA
+_HEADER = struct.Struct("<IIQ")
+_ENTRY = struct.Struct("<QQ")
+_END = b"ND2 CHUNK MAP SIGNATURE 0000001!"
+_TIME = 8  # bytes before the pixels of a frame
+
+
+class Chunks:
+    """The chunks of a file, by name."""
+
+    def __init__(self, source: ByteReader) -> None:
+        self.source = source
+        tail = source.ranges([max(source.size - 40, 0)], [min(source.size, 40)])[0]
+        if len(tail) < 40 or tail[:32] != _END:
+            raise FormatError(
+                f"{source.file}: its last bytes are not those of an ND2 file: the recording or a copy was interrupted; "
+                "copy it again, or repair it in NIS-Elements"
+            )
+        self.places = _entries(self._data(int.from_bytes(tail[32:], "little")))
+
+    def __contains__(self, name: str) -> bool:
+        return name.encode() in self.places
+
+    def read(self, name: str) -> bytes:
+        """Return the data of a chunk."""
+        return self._data(self.places[name.encode()])
+
+    def extent(self, at: int) -> tuple[int, int]:
+        """Return offset and length of the data of the chunk that begins at `at`."""
+        magic, name, count = _HEADER.unpack(self.source.ranges([at], [_HEADER.size])[0])
+        start = at + _HEADER.size + name
+        if magic != _MAGIC or start + count > self.source.size:
+            raise FormatError(f"{self.source.file}: no complete chunk begins at byte {at}: truncated or damaged")
+        return start, count
+
+    def _data(self, at: int) -> bytes:
+        start, count = self.extent(at)
+        return self.source.ranges([start], [count])[0]
+
+    def frame(self, number: int) -> tuple[int, int] | None:
+        """Return offset and length of the pixels of a frame; None if the file lacks it."""
+        if (at := self.places.get(b"ImageDataSeq|%d!" % number)) is None:
+            return None
+        start, count = self.extent(at)
+        return start + _TIME, count - _TIME
+
+    @cached_property
+    def frames(self) -> int:
+        """One more than the number of the last frame that the file holds."""
+        names = (n[13:-1] for n in self.places if n.startswith(b"ImageDataSeq|"))
+        return max((int(n) + 1 for n in names if n.isdigit()), default=0)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """Times of all frames in ms, empty if the file does not tell them."""
+        if "CustomData|AcqTimesCache!" not in self:
+            return np.empty(0)
+        data = self.read("CustomData|AcqTimesCache!")
+        return np.frombuffer(data[: len(data) // 8 * 8], "<f8")
+
+
+def _entries(data: bytes) -> dict[bytes, int]:
+    found, at = {}, 0
+    while (stop := data.find(b"!", at) + 1) and (name := data[at:stop]) != _END:
+        if stop + _ENTRY.size > len(data):
+            break
+        found[name] = _ENTRY.unpack_from(data, stop)[0]
+        at = stop + _ENTRY.size
+    return found
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Layout of every frame of a file."""
+
+    height: int
+    width: int
+    row: int  # bytes
+    channels: int
+    samples: int
+    dtype: np.dtype
+
+    @property
+    def pixel(self) -> int:
+        """Number of components of a pixel."""
+        return self.channels * self.samples
+
+    @property
+    def nbytes(self) -> int:
+        return self.height * self.row
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channel, y, x, sample."""
+        return (self.channels, self.height, self.width, self.samples)
+
+    def view(self, data: bytes | memoryview) -> np.ndarray:
+        """Return the bytes of a frame as an array of `shape`."""
+        size = self.dtype.itemsize
+        strides = (self.samples * size, self.row, self.pixel * size, size)
+        return np.ndarray(self.shape, self.dtype, data, 0, strides)
+
+
+class PlainFrames(StoredArray):
+    """Frames that are not compressed, along the loops of an experiment: (*loops, c, y, x, s).
+
+    Parameters
+    ----------
+    chunks : Chunks
+    frame : Frame
+    numbers : ndarray of int
+        Number of the frame at each step of the loops.
+    """
+
+    decodes = False
+
+    def __init__(self, chunks: Chunks, frame: Frame, numbers: np.ndarray) -> None:
+        self.chunks, self.frame, self.numbers = chunks, frame, numbers
+        self.shape, self.dtype = (*numbers.shape, *frame.shape), frame.dtype
+        self.tiles = (*[1] * numbers.ndim, frame.channels, 1, frame.width, frame.samples)
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        outer, inner = region[: self.numbers.ndim], region[self.numbers.ndim :]
+        for index in product(*(range(s.start, s.stop) for s in outer)):
+            place = tuple(k - s.start for k, s in zip(index, outer, strict=True))
+            self._read_frame(int(self.numbers[index]), inner, out[place])
+
+    def _read_frame(self, number: int, region: Region, out: np.ndarray) -> None:
+        frame = self.frame
+        if (found := self.chunks.frame(number)) is None:
+            out[...] = 0
+            return
+        if found[1] < frame.nbytes:
+            raise FormatError(f"frame {number} has {found[1]} bytes, but {frame.nbytes} were expected: it is damaged")
+        if frame.pixel == 1 and not self.chunks.source.file.local:
+            _, y, x, _ = region
+            shape = (frame.height, frame.row // frame.dtype.itemsize)
+            read_raw(self.chunks.source, found[0], frame.dtype, shape, (y, x), out[0, :, :, 0])
+            return
+        y = region[1]
+        rows = (found[0] + y.start * frame.row, (y.stop - y.start) * frame.row)
+        with self.chunks.source.window(*rows) as window:
+            view = replace(frame, height=y.stop - y.start).view(window)
+            out[...] = view[region[0], :, region[2], region[3]]
+            del view
+
+
+class PackedFrames(PlaneArray):
+    """Frames that are compressed without loss, each as a whole; parameters as those of `PlainFrames`."""
+
+    def __init__(self, chunks: Chunks, frame: Frame, numbers: np.ndarray) -> None:
+        super().__init__((*numbers.shape, *frame.shape), frame.dtype, plane_axes=4)
+        self.chunks, self.frame, self.numbers = chunks, frame, numbers
+
+    def read_plane(self, index: tuple[int, ...]) -> np.ndarray:
+        number = int(self.numbers[index])
+        if (found := self.chunks.frame(number)) is None:
+            return np.zeros(self.frame.shape, self.dtype)
+        packed = self.chunks.source.ranges([found[0]], [found[1]])[0]
+        data = zlib.decompressobj().decompress(packed, self.frame.nbytes)
+        if len(data) < self.frame.nbytes:
+            raise FormatError(f"frame {number} inflates to {len(data)} of {self.frame.nbytes} bytes: it is damaged")
+        return self.frame.view(data)
+
+

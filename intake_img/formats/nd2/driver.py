@@ -1,0 +1,165 @@
+"""Nikon ND2: frames along the loops of an experiment (time, position, z), channels interleaved within a frame.
+
+The library nd2 parses the metadata; frames are read by region, straight from the file.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.format_source import source_of
+from intake_img.formats.nd2.chunks import Chunks, Frame, PackedFrames, PlainFrames
+from intake_img.formats.nd2.describe import axis_facts, loops_of
+from intake_img.formats.probe import Probe
+from intake_img.formats.samples import packaged
+from intake_img.model.image import Image
+from intake_img.model.units import known_spacing
+from intake_img.storage.files import File
+
+__all__ = ["Nd2", "Nd2Source"]
+
+_MAGIC = b"\xda\xce\xbe\x0a"
+_LEGACY = b"\0\0\0\x0cjP  \r\n\x87\n"
+
+
+class _Nd2Handle(Handle):
+    """An open file; an array is called by the number of its position."""
+
+    def __init__(self, file: File) -> None:
+        self.source = file.open()
+        if file.head(len(_LEGACY)) == _LEGACY:
+            raise FormatError(
+                f"{file} is an ND2 file of the first kind, in JPEG 2000, which is not supported: open it in "
+                "NIS-Elements and save it as ND2 or TIFF"
+            )
+        self.chunks = Chunks(self.source)
+        self._parse()
+        self.frame = _frame(self.attributes)
+        self.loops, fault = loops_of(self.experiment, self.attributes.sequenceCount, self.chunks.frames)
+        if fault:
+            warnings.warn(f"{file}: {fault}", stacklevel=2)
+
+    def _parse(self) -> None:
+        try:
+            import nd2
+        except ImportError as exc:
+            raise MissingExtraError("nd2", "nd2", "reading Nikon ND2") from exc
+        with self.source.stream() as stream, nd2.ND2File(stream) as document:
+            self.attributes, self.experiment = document.attributes, document.experiment
+            self.metadata: Any = document.metadata
+            self.text = dict(document.text_info) if "ImageTextInfoLV!" in self.chunks else {}
+            self.pixel_size = _pixel_size(document)
+
+    @property
+    def scene_names(self) -> Sequence[str]:
+        return self.loops.positions
+
+    def array(self, address: int) -> PlainFrames | PackedFrames:
+        kind = PackedFrames if self.attributes.compressionType == "lossless" else PlainFrames
+        return kind(self.chunks, self.frame, self.loops.numbers(address))
+
+    def describe(self, scene: int | str, level: int) -> Image:
+        position = int(scene)
+        pixels = self.pixels(position)
+        axes = (*self.loops.axes, "c", "y", "x", "s")
+        kept = [k for k, a in enumerate(axes) if a not in "cs" or pixels.shape[k] > 1]
+        named = "".join(axes[k] for k in kept)
+        if "s" in named and "c" not in named:  # colours, and no channels beside them
+            named = named.replace("s", "c")
+        facts = axis_facts(named, self.metadata, self.loops, self._times(position), self.pixel_size)
+        names = self.scene_names
+        return Image.single(pixels.reshape(kept), named, header=self._header(), scene=names[position], scenes=names,
+                            **facts)  # fmt: skip
+
+    def _times(self, position: int) -> np.ndarray:
+        """Times of the first frame of each time point."""
+        numbers = self.loops.numbers(position)
+        if "t" not in self.loops.axes:
+            return np.empty(0)
+        first = np.moveaxis(numbers, self.loops.axes.index("t"), 0)
+        first = first.reshape(len(first), -1)[:, 0]
+        times = self.chunks.times
+        return times[first] if len(times) > first.max() else np.empty(0)
+
+    def _header(self) -> dict[str, Any]:
+        experiment = [asdict(loop) for loop in self.experiment]
+        metadata = asdict(self.metadata) if self.metadata is not None else {}
+        return {"attributes": self.attributes._asdict(), "experiment": experiment, "metadata": metadata,
+                "text": self.text}  # fmt: skip
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def _frame(attributes: Any) -> Frame:
+    a = attributes
+    if a.compressionType == "lossy":
+        raise FormatError("its frames are compressed with loss (JPEG 2000), which is not supported: save it without")
+    channels = a.channelCount or 1
+    samples, rest = divmod(a.componentCount, channels)
+    if rest or samples != 3:  # as nd2 does: anything but colours is a channel
+        channels, samples = a.componentCount, 1
+    kind = "f" if a.pixelDataType == "float" else "u"
+    bits = a.bitsPerComponentInMemory
+    dtype = np.dtype(f"<{kind}{bits // 8}") if bits in (8, 16, 32, 64) and (kind, bits) != ("f", 8) else None
+    width = a.widthPx or 0
+    if dtype is None or min(channels, a.heightPx, width) < 1:
+        raise FormatError(
+            f"frames of {width} x {a.heightPx} pixels of {a.componentCount} {a.pixelDataType} components of {bits} bits "
+            "are not supported: is the header damaged?"
+        )
+    row = a.widthBytes or width * a.componentCount * dtype.itemsize
+    if row < width * a.componentCount * dtype.itemsize or row % dtype.itemsize:
+        raise FormatError(f"rows of {row} bytes do not hold {width} pixels of {a.componentCount} x {dtype}: damaged")
+    return Frame(a.heightPx, width, row, channels, samples, dtype)
+
+
+def _pixel_size(document: Any) -> float | None:
+    """Length of a pixel in µm. Where the file says 0, nd2 says 1."""
+    size = document.voxel_size().x if document.metadata.channels else None
+    if size != 1.0:
+        return known_spacing(size)
+    name = "ImageMetadataSeqLV|0" if document.version >= (3, 0) else "ImageMetadataSeq|0"
+    facts = document.unstructured_metadata(strip_prefix=False, include={name})[name]
+    return known_spacing(facts.get("SLxPictureMetadata", facts).get("dCalibration"))
+
+
+class Nd2(Format):
+    """Image in a Nikon ND2 file.
+
+    Axes are the loops of the experiment, in its order, then ``c y x``. Positions on the stage are scenes. Colour
+    samples become ``c`` (R, G, B), or ``s`` beside several channels; the name of a single channel is the coordinate
+    ``c``, without an axis. Times are in ms, those of the frames where the file tells them; else the interval that was
+    asked for.
+    """
+
+    name = "nd2"
+    title = "Nikon ND2"
+    extensions = (".nd2",)
+    magic = ((0, _MAGIC),)
+    has_scenes = True
+    extras = {"nd2": "reading"}
+
+    def claims(self, probe: Probe) -> int:
+        legacy = probe.head.startswith(_LEGACY) and probe.name.lower().endswith(".nd2")
+        return 2 * (probe.head.startswith(_MAGIC) or legacy)
+
+    def open(self, file: File, options: NoOptions) -> Handle:
+        return _Nd2Handle(file)
+
+    def sample(self, folder: str) -> tuple[str, xr.Dataset]:
+        values = np.arange(4 * 5 * 7 * 2, dtype="u2").reshape(2, 2, 5, 7, 2)[:, 0].transpose(0, 3, 1, 2)
+        coords: dict[str, Any] = {"c": ["DAPI", "GFP"], "t": ("t", [0.0, 500.0], {"units": "ms", "spacing": 500.0})}
+        coords |= {a: (a, 0.25 * np.arange(n), {"units": "µm", "spacing": 0.25}) for a, n in (("y", 5), ("x", 7))}
+        return packaged("sample.nd2.gz", folder), xr.Dataset({"image": (tuple("tcyx"), values)}, coords)
+
+
+Nd2Source = source_of(Nd2())
