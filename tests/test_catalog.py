@@ -1281,7 +1281,7 @@ def test_a_scan_names_what_it_cannot_use(tmp_path):
     os.mkfifo(tmp_path / "z.zarr" / "zarr.json")
     (tmp_path / "zero.zarr").mkdir()
     (tmp_path / "zero.zarr" / "zarr.json").symlink_to("/dev/zero")
-    for name in ("a.nd2", "b.LIF", "c.oir", "d.h5", "e.nii.gz"):
+    for name in ("a.zvi", "b.SLD", "c.oir", "d.h5", "e.nii.gz"):
         (tmp_path / name).write_bytes(b"x")
     namespace = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
     ome = f'<OME xmlns="{namespace}"><BinaryOnly MetadataFile="%s" UUID="urn:uuid:3"/></OME>'
@@ -1292,9 +1292,9 @@ def test_a_scan_names_what_it_cannot_use(tmp_path):
         found = scan(tmp_path)
     assert sorted(found) == ["lost", "ok", "self"]  # without its companion a file is read as pages
     skipped = {Path(p).name: why for p, why in found.skipped.items()}
-    assert set(skipped) == {"self", "gone.tif", "pipe.png", "z.zarr", "zero.zarr", "a.nd2", "b.LIF", "c.oir", "d.h5",
+    assert set(skipped) == {"self", "gone.tif", "pipe.png", "z.zarr", "zero.zarr", "a.zvi", "b.SLD", "c.oir", "d.h5",
                             "e.nii.gz", "pipe.ome.tif", "zero.ome.tif"}  # fmt: skip
-    assert skipped["a.nd2"] == "Nikon ND2: no driver reads it"
+    assert skipped["a.zvi"] == "Zeiss ZVI: no driver reads it"
     assert "pipe" in skipped["pipe.png"]
     assert all(name in repr(found) for name in skipped)
 
@@ -1486,5 +1486,5 @@ def test_names_of_plates_and_channels_are_grouped(name, fields, entries, sizes, 
 def test_files_of_common_endings_are_no_images(tmp_path):
     for name in ("a.map", "a.rec", "a.pic"):
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "a.nd2").write_bytes(b"x")
-    assert list(scan(tmp_path).skipped) == [str(tmp_path / "a.nd2")]
+    (tmp_path / "a.zvi").write_bytes(b"x")
+    assert list(scan(tmp_path).skipped) == [str(tmp_path / "a.zvi")]

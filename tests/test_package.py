@@ -27,6 +27,7 @@ COMMON = {
     "probe",
     "reading",
     "registry",
+    "samples",
     "source",
 }
 HEAVY = {"PIL", "aiohttp", "czifile", "dask", "distributed", "imagecodecs", "imageio", "jinja2", "matplotlib",

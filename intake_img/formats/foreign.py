@@ -34,8 +34,8 @@ def unsupported(name: str, known: Collection[str] = ()) -> str | None:
 
     Examples
     --------
-    >>> unsupported("Series.LIF"), unsupported("a.tif")
-    ('Leica LIF', None)
+    >>> unsupported("Series.SLD"), unsupported("a.tif")
+    ('SlideBook', None)
     """
     lower = name.lower()
     fits = [e for e in _UNSUPPORTED if lower.endswith(e)]

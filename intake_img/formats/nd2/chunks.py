@@ -1,8 +1,9 @@
 """The chunks of an ND2 file and its frames: where they lie, and how a region of a frame is read.
 
-A file is a sequence of chunks: magic, length of the name, length of the data, name, data. Its last 40 bytes point to the
-map of all chunks. A frame is the chunk ``ImageDataSeq|k!``: the time as 8 bytes, then rows of pixels whose components are
-interleaved; rows are padded to a multiple of 4 bytes. Layout after the library nd2 (``nd2._parse._chunk_decode``).
+A file is a sequence of chunks: magic, length of the name, length of the data, name, data. Its last 40 bytes point to
+the map of all chunks. A frame is the chunk ``ImageDataSeq|k!``: the time as 8 bytes, then rows of pixels whose
+components are interleaved; rows are padded to a multiple of 4 bytes. Layout after the library nd2
+(``nd2._parse._chunk_decode``).
 """
 
 from __future__ import annotations
@@ -186,5 +187,3 @@ class PackedFrames(PlaneArray):
         if len(data) < self.frame.nbytes:
             raise FormatError(f"frame {number} inflates to {len(data)} of {self.frame.nbytes} bytes: it is damaged")
         return self.frame.view(data)
-
-

@@ -106,8 +106,7 @@ def _lacking(promised: int, present: int) -> str:
     return f"only {present} of the {promised} frames that it promises were recorded; those that are shown beyond are 0"
 
 
-def axis_facts(axes: str, metadata: Any, loops: Loops, times: np.ndarray,
-               pixel_size: float | None) -> dict[str, Any]:
+def axis_facts(axes: str, metadata: Any, loops: Loops, times: np.ndarray, pixel_size: float | None) -> dict[str, Any]:
     """Return spacing, units and coordinates for `Image.single`.
 
     Parameters

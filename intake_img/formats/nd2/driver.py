@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -52,7 +52,7 @@ class _Nd2Handle(Handle):
             import nd2
         except ImportError as exc:
             raise MissingExtraError("nd2", "nd2", "reading Nikon ND2") from exc
-        with self.source.stream() as stream, nd2.ND2File(stream) as document:
+        with self.source.stream() as stream, nd2.ND2File(cast(Any, stream)) as document:
             self.attributes, self.experiment = document.attributes, document.experiment
             self.metadata: Any = document.metadata
             self.text = dict(document.text_info) if "ImageTextInfoLV!" in self.chunks else {}
@@ -113,7 +113,7 @@ def _frame(attributes: Any) -> Frame:
     width = a.widthPx or 0
     if dtype is None or min(channels, a.heightPx, width) < 1:
         raise FormatError(
-            f"frames of {width} x {a.heightPx} pixels of {a.componentCount} {a.pixelDataType} components of {bits} bits "
+            f"frames of {width} x {a.heightPx} pixels of {a.componentCount} components ({a.pixelDataType}{bits}) "
             "are not supported: is the header damaged?"
         )
     row = a.widthBytes or width * a.componentCount * dtype.itemsize
