@@ -9,17 +9,21 @@ from intake_img.errors import AxesError, CannotWriteError, FormatError, MissingE
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, PlaneArray, RawArray, StoredArray
 from intake_img.formats.format_source import FormatSource, source_of
-from intake_img.formats.options import option
+from intake_img.formats.options import ScaledOption, option
 from intake_img.formats.probe import Probe
+from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import default_axes
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.inflated import Inflated
 from intake_img.storage.raw import map_raw, read_raw
 from intake_img.storage.streams import iter_planes, write_planes
 
 __all__ = [
+    "AFFINE_AXES",
+    "Affine",
     "AxesError",
     "ByteReader",
     "CannotWriteError",
@@ -30,6 +34,7 @@ __all__ = [
     "FormatSource",
     "Handle",
     "Image",
+    "Inflated",
     "MissingExtraError",
     "NoOptions",
     "Pixels",
@@ -37,6 +42,7 @@ __all__ = [
     "Probe",
     "RawArray",
     "Region",
+    "ScaledOption",
     "SceneError",
     "StoredArray",
     "Variable",

@@ -22,8 +22,8 @@ import xarray as xr
 import intake_img  # noqa: F401
 from intake_img import imload, imsave
 from intake_img.accessor.patches import output
-from intake_img.accessor.patches.cache import CACHE
 from intake_img.errors import FormatError
+from intake_img.storage.cache import CACHE
 from intake_img.storage.files import File
 from intake_img.storage.staging import staging_folder
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 import intake_img
 from intake_img.accessor.patches import CACHE, Patches
-from intake_img.accessor.patches.cache import TileCache
 from intake_img.accessor.patches.engine import Gatherer
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Dask
+from intake_img.storage.cache import TileCache
 from intake_img.testing.process import open_files
 
 

@@ -13,6 +13,8 @@ from intake_img.accessor.coloc import Coloc, detect_blobs
 from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
 from intake_img.accessor.variables import first_image
+from intake_img.errors import AxesError
+from intake_img.model.affine import Affine, Space
 from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import napari
+    import numpy as np
     import pandas as pd
 
     from intake_img.accessor.stacks.stack import ImageStack
@@ -61,6 +64,29 @@ class ImgAccessor(Processing):
         """Unit of the coordinate of each axis where it is known, e.g. ``{"y": "µm"}``."""
         first = self._first
         return {str(a): str(u) for a in first.dims if a in first.coords and (u := first[a].attrs.get("units"))}
+
+    def affine(self, space: Space = "RAS+") -> np.ndarray | None:
+        """Where the pixels lie in space, where the file says so (NIfTI, NRRD, MetaImage, DICOM, MRC).
+
+        Parameters
+        ----------
+        space : {"RAS+", "LPS+"}
+            Orientation of the space: x to the right, y to the front, z to the head (as nibabel), or x to the left, y to
+            the back, z to the head (as DICOM and ITK).
+
+        Returns
+        -------
+        (4, 4) ndarray of float64, or None
+            Maps ``(index of x, of y, of z, 1)`` of this image to the space, in the unit of its coordinates. Crops and
+            strides are followed. None if the file states none, or a coordinate is gone.
+        """
+        found = Affine.of(self._obj.attrs)
+        if found is None:
+            return None
+        try:
+            return found.at({str(a): c.values for a, c in self._first.coords.items()}).to(space)
+        except AxesError:
+            return None
 
     @property
     def channels(self) -> list[str] | None:

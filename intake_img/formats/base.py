@@ -6,7 +6,9 @@ Sources, catalogs, pickling, partitions, scenes and the handling of errors are m
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +20,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.storage.cache import CACHE
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import map_raw, read_raw
 
@@ -112,10 +115,23 @@ class PlaneArray(StoredArray):
     dtype : numpy.dtype
     plane_axes : int
         Number of the last axes that make a plane.
+    handle : Handle, optional
+        The open file. With it, planes of which a part was asked for are kept for a while; see `Handle.kept`.
+    address : hashable
+        What tells this array from others of the handle.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: np.dtype, plane_axes: int = 2) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        plane_axes: int = 2,
+        *,
+        handle: Handle | None = None,
+        address: Hashable = None,
+    ) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.handle, self.address = handle, address
         self.outer = len(self.shape) - plane_axes
         self.tiles = (1,) * self.outer + self.shape[self.outer :]
 
@@ -127,7 +143,13 @@ class PlaneArray(StoredArray):
         outer, inner = region[: self.outer], region[self.outer :]
         for index in itertools.product(*(range(s.start, s.stop) for s in outer)):
             place = tuple(k - s.start for k, s in zip(index, outer, strict=True))
-            out[place] = self.read_plane(index)[inner]
+            out[place] = self._plane(index, inner)[inner]
+
+    def _plane(self, index: tuple[int, ...], region: Region) -> np.ndarray:
+        plane = self.shape[self.outer :]
+        if self.handle is None or all(s.stop - s.start == n for s, n in zip(region, plane, strict=True)):
+            return self.read_plane(index)
+        return self.handle.kept((self.address, index), lambda: self.read_plane(index))
 
 
 class Handle:
@@ -139,9 +161,34 @@ class Handle:
     ----------
     reader : FileReader
         Names the file, so that `pixels` can be read anywhere; set when the handle is opened.
+    turn : context manager
+        Held by whoever uses the handle of a format that is `Format.serial`; set when the handle is opened.
     """
 
     reader: FileReader
+    turn: contextlib.AbstractContextManager[Any]
+    _token: object | None = None
+
+    def kept(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what `make` returns, from memory if it was made lately.
+
+        All files of a process share some MiB for what they keep (`intake_img.storage.cache.CACHE`).
+
+        Parameters
+        ----------
+        key : hashable
+            What tells it from all else that this handle keeps.
+        make : callable
+            Returns an array of its own, which nobody changes later.
+        """
+        if self._token is None:
+            self._token = object()
+            weakref.finalize(self, CACHE.forget, self._token).atexit = False
+        found = CACHE.get((self._token, key))
+        if found is None:
+            found = make()
+            CACHE.put((self._token, key), found)
+        return found
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -212,6 +259,8 @@ class Format:
     """Whether a file can hold pyramids: the source then has the option ``level``."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `Handle.describe` understands."""
+    serial: ClassVar[bool] = False
+    """Whether only one thread at a time may use an open file, as the library that reads it is not made for more."""
     options: ClassVar[type] = NoOptions
     """Frozen dataclass of the format's own options; fields are made with `intake_img.plugin.option`."""
     option_docs: ClassVar[Mapping[str, str]] = {}

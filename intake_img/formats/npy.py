@@ -27,6 +27,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.inflated import Inflated
 from intake_img.storage.limits import record_of_stream
 from intake_img.storage.streams import write_planes
 
@@ -39,13 +40,12 @@ _VERIFIED = 2**26  # larger members are read without a look at their checksum
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an array lies: offset of its first value, or the archive member that must be inflated."""
+    """Where an array lies: offset of its first value in the file, or in the archive member that must be inflated."""
 
     dtype: np.dtype
     shape: tuple[int, ...]  # as stored, C order
     transposed: bool  # the file is in Fortran order: the axes are those of `shape` reversed
     offset: int
-    member: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -68,16 +68,10 @@ class _Stored(RawArray):
         return super().mapped()
 
 
-class _Deflated(StoredArray):
-    """A compressed member of an archive, which is inflated as a whole."""
+class _Deflated(RawArray):
+    """A compressed member of an archive."""
 
-    def __init__(self, handle: _NpyHandle, place: _Place) -> None:
-        self.handle, self.place = handle, place
-        self.shape, self.dtype, self.tiles = place.shape, place.dtype, place.shape
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        whole = self.handle.inflate(str(self.place.member))
-        out[...] = (whole.T if self.place.transposed else whole)[region]
+    decodes = True
 
 
 class _NpyHandle(Handle):
@@ -85,6 +79,7 @@ class _NpyHandle(Handle):
         self.source: ByteReader = file.open()
         self.record: Any = None
         self._sums: dict[str, tuple[int, int, int]] = {}  # of stored members not yet verified: place, size, checksum
+        self._members: dict[str, Inflated] = {}  # that are compressed
         self._lock = threading.Lock()
         if self.source.ranges([0], [min(4, self.source.size)])[0] == b"PK\x03\x04":
             self.arrays = self._archive()
@@ -117,9 +112,11 @@ class _NpyHandle(Handle):
                 name = info.filename.removesuffix(".npy")
                 if stored:
                     self._sums[name] = (start, info.file_size, info.CRC)
-                arrays[name] = _Place(
-                    array.dtype, array.shape, array.transposed, place, None if stored else info.filename
-                )
+                else:
+                    self._members[name] = Inflated(
+                        self.source, "deflate", start, info.compress_size, size=info.file_size, checksum=info.CRC
+                    )
+                arrays[name] = _Place(array.dtype, array.shape, array.transposed, place)
         if not arrays:
             raise FormatError(f"{self.source.file}: the archive holds no array (.npy member)")
         return arrays
@@ -166,10 +163,6 @@ class _NpyHandle(Handle):
                 f"{need} bytes, but the file has {size}: it is truncated or damaged"
             )
 
-    def inflate(self, member: str) -> np.ndarray:
-        with self.source.stream() as stream, zipfile.ZipFile(stream) as archive, archive.open(member) as data:
-            return np.lib.format.read_array(data, allow_pickle=False)
-
     def describe(self, scene: int | str, level: int) -> Image:
         variables = {}
         for name, place in self.arrays.items():
@@ -184,7 +177,9 @@ class _NpyHandle(Handle):
 
     def array(self, address: str) -> StoredArray:
         place = self.arrays[address]
-        return _Deflated(self, place) if place.member else _Stored(self, address, place)
+        if address in self._members:
+            return _Deflated(self._members[address], place.offset, place.dtype, place.shape)
+        return _Stored(self, address, place)
 
     def close(self) -> None:
         self.source.close()

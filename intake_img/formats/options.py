@@ -10,7 +10,7 @@ from typing import Any
 
 from intake_img.model.axes import CANONICAL
 
-__all__ = ["ReadOptions", "documented", "joined", "option", "parameters_text", "signature_of"]
+__all__ = ["ReadOptions", "ScaledOption", "documented", "joined", "option", "parameters_text", "signature_of"]
 
 _URI = ("str or os.PathLike", "Path or URL.")
 
@@ -64,6 +64,18 @@ class _SceneOption:
 @dataclass(frozen=True)
 class _LevelOption:
     level: int = option(0, "int", "Level of the pyramid; 0 is full resolution.")
+
+
+@dataclass(frozen=True)
+class ScaledOption:
+    """The option of formats whose stored numbers stand for values; see `intake_img.model.pixels.Pixels.scaled`."""
+
+    scaled: bool = option(
+        True,
+        "bool",
+        "Whether to turn the stored numbers into values, by the slope and offset that the file states; False gives the "
+        "numbers as they are stored.",
+    )
 
 
 def joined(own: type, name: str, *, scene: bool, level: bool, docs: Mapping[str, str]) -> type:

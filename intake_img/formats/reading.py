@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable
+import threading
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +57,7 @@ class FileReader:
         """Return the unread pixels of an array of the file, which stays open as long as they are used."""
         reader = replace(self, address=address)
         POOL.use(reader.key, reader)
-        return Pixels(reader, array.shape, array.dtype, array.tiles, array.parallel)
+        return Pixels(reader, array.shape, array.dtype, array.tiles, array.parallel and not self.format.serial)
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         if 0 in out.shape:
@@ -96,8 +97,11 @@ class FileReader:
             with self.lease() as handle:
                 return handle.array(self.address).decodes
 
-    def lease(self) -> contextlib.AbstractContextManager[Handle]:
-        return POOL.lease(self.key, self._open)
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[Handle]:
+        """Lend the open file, to one thread at a time where the format asks for it."""
+        with POOL.lease(self.key, self._open) as handle, handle.turn:
+            yield handle
 
     def _open(self) -> Handle:
         self.check()
@@ -107,4 +111,5 @@ class FileReader:
             handle.close()
             raise RemoteError(met[0])
         handle.reader = replace(self, address=None)
+        handle.turn = threading.RLock() if self.format.serial else contextlib.nullcontext()
         return handle

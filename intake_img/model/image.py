@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.errors import AxesError, CannotWriteError
+from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.model.datasets import FILE_ATTRS, data_of, indexed_lazily, spacing_of
 from intake_img.model.pixels import Pixels, stack
@@ -168,6 +169,9 @@ class Image:
                     f"but the axis has {image.sizes[axis]} samples"
                 )
             explicit[axis] = Coordinate((axis,), array, image.coords[axis].attrs if axis in image.coords else {})
+        moved = {*spacing, *spacing_units, *(origin or {}), *(coords or {})}
+        if axes is not None or moved & set(AFFINE_AXES):  # the file's own position in space holds no longer
+            image = replace(image, attrs={k: v for k, v in image.attrs.items() if k != "affine"})
         return replace(
             image,
             spacing={**image.spacing, **{a: float(v) for a, v in spacing.items()}},
@@ -199,7 +203,36 @@ class Image:
         coords = {**first.coords, "i": Coordinate(("i",), np.asarray([im.scene for im in images]))}
         # positions of a scene on the stage differ: they cannot be coordinates of the stack
         origin = {a: o for a, o in first.origin.items() if all(im.origin.get(a) == o for im in images)}
-        return replace(first, variables=variables, coords=coords, origin=origin, scene="all")
+        attrs = first.attrs
+        if any(im.attrs.get("affine") != attrs.get("affine") for im in images):
+            attrs = {k: v for k, v in attrs.items() if k != "affine"}
+        return replace(first, variables=variables, coords=coords, origin=origin, attrs=attrs, scene="all")
+
+    @property
+    def affine(self) -> Affine | None:
+        """Where the pixels lie in space, from the attribute ``affine`` and the coordinates; None where unknown."""
+        found = Affine.of(self.attrs)
+        if found is None:
+            return None
+        try:
+            return found.at({a: c.values for a, c in self.coordinates().items() if a in AFFINE_AXES})
+        except AxesError:
+            return None
+
+    def placed(self, affine: Affine) -> Image:
+        """Return the image with spacing, origin and the attribute ``affine`` of an affine map.
+
+        Axes x, y and z that the image lacks stay without.
+        """
+        known = {a: n for a, n in affine.spacing.items() if a in self.sizes}
+        units = dict.fromkeys(known, affine.unit) if affine.unit else {}
+        return replace(
+            self,
+            spacing={**self.spacing, **known},
+            origin={**self.origin, **{a: affine.origin[a] for a in known}},
+            units={**self.units, **units},
+            attrs={**self.attrs, "affine": affine.attribute()},
+        )
 
     # to and from xarray
 

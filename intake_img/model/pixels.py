@@ -24,8 +24,10 @@ from intake_img.model.readers import (
     Memory,
     Reader,
     Reshaped,
+    Scaled,
     Stacked,
     Transposed,
+    Unscaled,
     index_of,
     leaf_of,
     selected,
@@ -249,6 +251,72 @@ class Pixels:
         """Return the pixels cast to `dtype` when they are read."""
         dtype = np.dtype(dtype)
         return self if dtype == self.dtype else replace(self, reader=Cast(self.reader, self.dtype), dtype=dtype)
+
+    def scaled(
+        self,
+        slope: float | Sequence[float] = 1.0,
+        offset: float | Sequence[float] = 0.0,
+        dtype: Any = np.float64,
+        *,
+        axis: int | None = None,
+        missing: float | None = None,
+    ) -> Pixels:
+        """Return ``slope * pixels + offset``, computed in `dtype` when they are read.
+
+        Parameters
+        ----------
+        slope, offset : float or sequence of float
+            One for all, or one for each index along `axis`.
+        dtype : numpy.dtype
+            Of the values: a floating-point type.
+        axis : int, optional
+            The axis along which slopes and offsets differ.
+        missing : int or float, optional
+            The stored number that means "no value": it becomes NaN.
+
+        Returns
+        -------
+        Pixels
+            The same where slope is 1, offset 0, and no number is missing.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many slopes or offsets as the axis has indices, or one is not finite.
+        """
+        slopes, offsets = (tuple(np.atleast_1d(np.asarray(v, float)).tolist()) for v in (slope, offset))
+        for name, values in (("slopes", slopes), ("offsets", offsets)):
+            if len(values) != 1 and (axis is None or len(values) != self.shape[axis]):
+                raise ValueError(f"{len(values)} {name}: expected one, or one for each index along an axis")
+            if not np.isfinite(values).all():
+                raise ValueError(f"the {name} {values} are not finite")
+        if set(slopes) == {1.0} and set(offsets) == {0.0} and missing is None:
+            return self
+        reader = Scaled(self.reader, self.dtype, slopes, offsets, axis, missing)
+        return replace(self, reader=reader, dtype=np.dtype(dtype))
+
+    def unscaled(self, slope: float, offset: float, dtype: Any, missing: float | None = None) -> Pixels:
+        """Return the integers that `scaled` turns back into these values: the nearest ones, ties to even.
+
+        Parameters
+        ----------
+        slope, offset : float
+        dtype : numpy.dtype
+            An integer type.
+        missing : int, optional
+            What NaN becomes.
+
+        Raises
+        ------
+        ValueError
+            If `slope` is 0 or not finite.
+        CannotWriteError
+            When they are read, if a value does not fit `dtype`.
+        """
+        if not (math.isfinite(slope) and math.isfinite(offset)) or slope == 0:
+            raise ValueError(f"slope {slope} and offset {offset}: expected finite numbers, and a slope that is not 0")
+        reader = Unscaled(self.reader, self.dtype, float(slope), float(offset), missing)
+        return replace(self, reader=reader, dtype=np.dtype(dtype))
 
     # chunks
 

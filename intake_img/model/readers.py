@@ -1,4 +1,4 @@
-"""Readers of arrays, and readers that wrap another to transpose, select, stack or cast.
+"""Readers of arrays, and readers that wrap another to transpose, select, stack, cast or scale.
 
 They are small, picklable and stateless.
 """
@@ -12,11 +12,27 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from intake_img.errors import CannotWriteError
 from intake_img.model.chunks import Region
 from intake_img.model.machine import empty
 
-__all__ = ["Cast", "Dask", "Memory", "Reader", "Reshaped", "Selected", "Stacked", "Transposed", "index_of",
-           "leaf_of", "selected", "usual_dtype", "with_leaf"]  # fmt: skip
+__all__ = [
+    "Cast",
+    "Dask",
+    "Memory",
+    "Reader",
+    "Reshaped",
+    "Scaled",
+    "Selected",
+    "Stacked",
+    "Transposed",
+    "Unscaled",
+    "index_of",
+    "leaf_of",
+    "selected",
+    "usual_dtype",
+    "with_leaf",
+]
 
 
 class Reader(Protocol):
@@ -102,6 +118,81 @@ class Cast:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """Values from stored numbers: ``slope * number + offset``.
+
+    Parameters
+    ----------
+    reader : Reader
+    source : numpy.dtype
+        Of the stored numbers.
+    slopes, offsets : tuple of float
+        One for all, or one for each index along `axis`.
+    axis : int, optional
+    missing : int or float, optional
+        The stored number that means "no value"; it becomes NaN.
+    """
+
+    reader: Reader
+    source: np.dtype
+    slopes: tuple[float, ...]
+    offsets: tuple[float, ...]
+    axis: int | None = None
+    missing: float | None = None
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        stored = np.empty(out.shape, self.source)
+        self.reader.read_into(region, stored)
+        slope, offset = (self._along(values, region, out) for values in (self.slopes, self.offsets))
+        np.multiply(stored, slope, out=out, dtype=out.dtype, casting="unsafe")
+        np.add(out, offset, out=out)
+        if self.missing is not None:
+            out[stored == np.asarray(self.missing, self.source)] = np.nan
+
+    def _along(self, values: tuple[float, ...], region: Region, out: np.ndarray) -> np.ndarray:
+        if self.axis is None or len(values) == 1:
+            return np.asarray(values[0], out.dtype)
+        chosen = np.asarray(values[region[self.axis]], out.dtype)
+        return chosen.reshape([-1 if k == self.axis else 1 for k in range(out.ndim)])
+
+    def select(self, indices: tuple[range | tuple[int, ...], ...]) -> Scaled:
+        """Return the reader of a part."""
+        chosen: dict[str, Any] = {}
+        if self.axis is not None:
+            for name in ("slopes", "offsets"):
+                values = getattr(self, name)
+                chosen[name] = values if len(values) == 1 else tuple(values[k] for k in indices[self.axis])
+        return replace(self, reader=selected(self.reader, indices), **chosen)
+
+
+@dataclass(frozen=True)
+class Unscaled:
+    """The reverse of `Scaled`: numbers to store, rounded half to even; what does not fit the dtype is an error."""
+
+    reader: Reader
+    source: np.dtype
+    slope: float
+    offset: float
+    missing: float | None = None
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        values = np.empty(out.shape, self.source)
+        self.reader.read_into(region, values)
+        numbers = np.rint((values.astype(np.float64) - self.offset) / self.slope)
+        known = np.isfinite(numbers)
+        if self.missing is not None:
+            numbers[np.isnan(numbers)] = self.missing
+        limits = np.iinfo(out.dtype)
+        lost = ~known if self.missing is None else np.isinf(numbers)
+        if lost.any() or (numbers[known] < limits.min).any() or (numbers[known] > limits.max).any():
+            raise CannotWriteError(
+                f"values do not fit {out.dtype} with slope {self.slope} and offset {self.offset}: choose others, or "
+                "save them as floating-point numbers"
+            )
+        out[...] = numbers
+
+
+@dataclass(frozen=True)
 class Transposed:
     reader: Reader
     order: tuple[int, ...]
@@ -168,6 +259,8 @@ def selected(reader: Reader, indices: tuple[range | tuple[int, ...], ...]) -> Re
         return Transposed(selected(reader.reader, inner), reader.order)
     if isinstance(reader, Cast):
         return Cast(selected(reader.reader, indices), reader.source)
+    if isinstance(reader, Scaled):
+        return reader.select(indices)
     if isinstance(reader, Reshaped) and all(
         len(i) == 1 for k, i in zip(reader.axes, indices, strict=True) if k is None
     ):
@@ -177,16 +270,19 @@ def selected(reader: Reader, indices: tuple[range | tuple[int, ...], ...]) -> Re
     return Selected(reader, indices)
 
 
+_WRAPPERS = (Cast, Scaled, Transposed, Reshaped, Selected)
+
+
 def leaf_of(reader: Any) -> Any:
-    """Return the reader beneath all that transpose, reshape, cast or select."""
-    while isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
+    """Return the reader beneath all that transpose, reshape, cast, scale or select."""
+    while isinstance(reader, _WRAPPERS):
         reader = reader.reader
     return reader
 
 
 def with_leaf(reader: Any, leaf: Any) -> Any:
-    """Return a reader with another one beneath all that transpose, reshape, cast or select."""
-    if isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
+    """Return a reader with another one beneath all that transpose, reshape, cast, scale or select."""
+    if isinstance(reader, _WRAPPERS):
         return replace(reader, reader=with_leaf(reader.reader, leaf))
     return leaf
 

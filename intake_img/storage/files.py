@@ -215,6 +215,27 @@ class File:
         """True for a file on a web server."""
         return self.path.startswith(("http://", "https://"))
 
+    def local_path(self) -> str:
+        """Return the path of this file on this machine, for libraries that open files by their path.
+
+        Raises
+        ------
+        FormatError
+            If it is remote, and not cached by fsspec's ``simplecache`` or ``filecache``.
+        """
+        self.check()
+        if self.local:
+            return self.path
+        if not re.match(r"(?:simplecache|filecache)::", self.path):
+            raise FormatError(
+                f"{self}: the library that reads this format opens local files only: download it, or pass "
+                f"'simplecache::{self.path}'"
+            )
+        import fsspec
+
+        path: str = fsspec.open_local(self.path, **self.fsspec_options)
+        return path
+
     def stamp(self) -> tuple[Any, ...]:
         """Return what changes when the file is replaced: modification time, size and inode, or an ETag.
 

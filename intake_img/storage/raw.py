@@ -53,22 +53,27 @@ def read_raw(
     contiguous = last - first == out.size * item
     if contiguous and out.flags.c_contiguous and dtype == out.dtype:
         source.read_into(first, out.reshape(-1).view(np.uint8).data)
-    elif source.file.local and last - first <= _SMALL:  # one read costs less than a memory map
+    elif source.maps and last - first <= _SMALL:  # one read costs less than a memory map
         flat = np.frombuffer(source.ranges([first], [last - first])[0], np.uint8)
         out[...] = np.ndarray(out.shape, dtype, flat, 0, strides)
-    elif contiguous or source.file.local or last - first <= 4 * out.size * item:
+    elif contiguous or source.maps or last - first <= max(4 * out.size * item, source.slack):
         with source.window(first, last - first) as window:
             flat = np.frombuffer(window, np.uint8)
             view = np.ndarray(out.shape, dtype, flat, 0, strides)
             out[...] = view
             del view, flat
+    elif source.slack:
+        axis = next(k for k, n in enumerate(out.shape) if n > 1)
+        for n, k in enumerate(range(region[axis].start, region[axis].stop)):
+            one = (*region[:axis], slice(k, k + 1), *region[axis + 1 :])
+            read_raw(source, offset, dtype, shape, one, out[(slice(None),) * axis + (slice(n, n + 1),)])
     else:
         _gather(source, first, dtype, strides, out)
 
 
 def map_raw(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray | None:
     """Return a C-ordered array as it lies in a local file, memory-mapped and read-only; None where it cannot be."""
-    if offset < 0 or offset + dtype.itemsize * math.prod(shape) > source.size or (mapped := source.mapped()) is None:
+    if (mapped := source.mapped()) is None or offset < 0 or offset + dtype.itemsize * math.prod(shape) > source.size:
         return None
     return np.ndarray(tuple(shape), dtype, mapped, offset)
 

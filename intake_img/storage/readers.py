@@ -53,9 +53,15 @@ class ByteReader:
     ----------
     size : int
         Length of the file in bytes.
+    maps : bool
+        Whether a `window` is a memory map, so that it costs nothing but what is read of it.
+    slack : int
+        Bytes that a `window` may have to spare where others would be many small ones.
     """
 
     size: int
+    maps = False
+    slack = 0
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -102,6 +108,8 @@ class ByteReader:
 
 class LocalBytes(ByteReader):
     """The bytes of a local file."""
+
+    maps = True
 
     def __init__(self, file: File) -> None:
         super().__init__(file)

@@ -2,8 +2,8 @@
 
 from intake_img.accessor.patches import filters
 from intake_img.accessor.patches.build import patches
-from intake_img.accessor.patches.cache import CACHE
 from intake_img.accessor.patches.core import Patches
 from intake_img.accessor.patches.plan import Plan
+from intake_img.storage.cache import CACHE
 
 __all__ = ["CACHE", "Patches", "Plan", "filters", "patches"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_img.accessor.patches.cache import CACHE
 from intake_img.kernels.sampling import permutation
+from intake_img.storage.cache import CACHE
 
 if TYPE_CHECKING:
     from intake_img.accessor.patches.core import Patches

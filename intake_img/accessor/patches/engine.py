@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.patches.board import Board
-from intake_img.accessor.patches.cache import CACHE
 from intake_img.accessor.patches.lineage import computed_array, file_readers, mapped_view
 from intake_img.errors import FormatError
 from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
+from intake_img.storage.cache import CACHE
 
 __all__ = ["CHECK_SECONDS", "Gatherer"]
 

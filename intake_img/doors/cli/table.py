@@ -25,8 +25,8 @@ def formats() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``format``, ``own`` (of this package), ``extensions``, ``reads``, ``writes``, ``extras``, ``read_options``
-        and ``write_options``.
+        ``name``, ``format``, ``own`` (of this package), ``extensions``, ``reads``, ``writes``, ``extras``,
+        ``read_options`` and ``write_options``.
     """
     from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Decoded tiles of files, and whole small images, kept in memory up to a number of bytes that a process shares."""
+"""Decoded tiles and planes of files, inflated bytes and small images, kept up to a number of bytes in each process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TileCache:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may run `forget` while this thread holds it
         self._tiles: OrderedDict[Hashable, Any] = OrderedDict()
         self.nbytes = 0
 
@@ -49,6 +49,12 @@ class TileCache:
                 self.nbytes += tile.nbytes
             while self.nbytes > self.limit:
                 self.nbytes -= self._tiles.popitem(last=False)[1].nbytes
+
+    def forget(self, owner: object) -> None:
+        """Forget the tiles whose key is a tuple that begins with `owner`."""
+        with self._lock:
+            for key in [k for k in self._tiles if isinstance(k, tuple) and k[0] is owner]:
+                self.nbytes -= self._tiles.pop(key).nbytes
 
     def clear(self) -> None:
         """Forget all tiles."""

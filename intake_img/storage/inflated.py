@@ -1,0 +1,269 @@
+"""Random access into a compressed stream: gzip, zlib, deflate (members of zip archives) and bzip2.
+
+A stream is inflated once from its beginning, as far as it is asked for. Every few MiB the state of the decoder is kept
+(RFC 1951: a window of 32 KiB), so that a later read begins there; what was inflated lately is kept in the cache that
+all files share. bzip2 gives no such states: what it gave is held, in memory and beyond some MiB in a nameless file.
+
+Mark Adler's zran (https://github.com/madler/zlib/blob/develop/examples/zran.c) describes the idea.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import io
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from intake_img.errors import FormatError
+from intake_img.storage.cache import CACHE
+from intake_img.storage.readers import ByteReader
+from intake_img.storage.spill import Memory
+
+__all__ = ["Inflated"]
+
+_BLOCK = 2**22  # bytes between two states
+_PIECE = 2**18  # compressed bytes that are read at a time
+_WBITS = {"gzip": zlib.MAX_WBITS | 16, "zlib": zlib.MAX_WBITS, "deflate": -zlib.MAX_WBITS}
+_HELD = 2**26  # bytes of a bzip2 stream held in memory
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where a decoder stands: the next compressed byte that it wants, and the decoder, which nobody else uses."""
+
+    at: int
+    decoder: Any
+
+
+class Inflated(ByteReader):
+    """The bytes that a compressed stream in a file holds.
+
+    Parameters
+    ----------
+    source : ByteReader
+        The file.
+    kind : {"gzip", "zlib", "deflate", "bzip2"}
+        Several gzip or bzip2 streams may follow each other; what follows the last one is ignored.
+    offset, count : int, optional
+        Where the stream lies in the file; by default from `offset` to the end.
+    size : int, optional
+        How many bytes it holds, where that is known; else it is found by inflating all, once it is asked for.
+    checksum : int, optional
+        The CRC-32 of these bytes (zip keeps it outside of the stream; gzip's own is verified anyway).
+    """
+
+    slack = _BLOCK
+
+    def __init__(
+        self,
+        source: ByteReader,
+        kind: Literal["gzip", "zlib", "deflate", "bzip2"],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        size: int | None = None,
+        checksum: int | None = None,
+    ) -> None:
+        super().__init__(source.file)
+        self.source, self.kind, self.checksum = source, kind, checksum
+        self._start, self._stop = offset, source.size if count is None else offset + count
+        self._known, self._sum = size, 0
+        self._lock = threading.RLock()
+        self._token = object()
+        self._states: list[_State | None] = [_State(offset, self._decoder())]  # at the beginning of each block
+        self._length = 0  # inflated so far, from the beginning
+        self._held: list[np.ndarray] = []  # of bzip2
+        self._memory = Memory(_HELD)
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Number of inflated bytes."""
+        with self._lock:
+            if self._known is None:
+                while self._states[-1] is not None:
+                    self._advance()
+                self._known = self._length
+            return self._known
+
+    def _decoder(self) -> Any:
+        return bz2.BZ2Decompressor() if self.kind == "bzip2" else zlib.decompressobj(_WBITS[self.kind])
+
+    # blocks
+
+    def _block(self, number: int) -> np.ndarray:
+        """Return an inflated block, of uint8; shorter than `_BLOCK` where the stream ends."""
+        found = self._kept(number)
+        if found is not None:
+            return found
+        with self._lock:
+            if (found := self._kept(number)) is not None:
+                return found
+            while len(self._states) <= number + 1:
+                if self._states[-1] is None:
+                    raise self._ends()
+                block = self._advance()
+                if len(self._states) == number + 2:
+                    return block
+            state = self._states[number]
+        assert state is not None
+        block, _ = self._step(_State(state.at, state.decoder.copy()))
+        CACHE.put((self._token, number), block)
+        return block
+
+    def _kept(self, number: int) -> np.ndarray | None:
+        if self.kind == "bzip2":
+            return self._held[number] if number < len(self._held) else None
+        return CACHE.get((self._token, number))
+
+    def _advance(self) -> np.ndarray:
+        """Inflate the first block that was not inflated yet; the lock is held."""
+        state = self._states[-1]
+        assert state is not None
+        copies = self.kind != "bzip2"
+        block, after = self._step(_State(state.at, state.decoder.copy()) if copies else state)
+        self._keep(len(self._states) - 1, block)
+        self._length += block.size
+        self._verify(block, after is None)
+        self._states.append(after)
+        return block
+
+    def _keep(self, number: int, block: np.ndarray) -> None:
+        if self.kind == "bzip2":
+            held = self._memory.empty(block.shape, block.dtype)
+            held[...] = block
+            self._held.append(held)
+        else:
+            CACHE.put((self._token, number), block)
+
+    def _verify(self, block: np.ndarray, last: bool) -> None:
+        if self.checksum is not None:
+            self._sum = zlib.crc32(block.data, self._sum)
+        if last and self._known is not None and self._length < self._known:
+            raise self._ends()
+        if last and self.checksum is not None and self._sum != self.checksum:
+            raise FormatError(
+                f"{self.file}: the checksum of compressed data is {self._sum:#010x}, the file says "
+                f"{self.checksum:#010x}: it is damaged"
+            )
+
+    def _ends(self) -> FormatError:
+        return FormatError(
+            f"{self.file}: compressed data end after {self._length} bytes, and more were expected: it is truncated or "
+            "damaged"
+        )
+
+    def _step(self, state: _State) -> tuple[np.ndarray, _State | None]:
+        """Return the next block, and where the decoder stands then; None at the end of the data."""
+        decoder, at, parts, missing = state.decoder, state.at, [], _BLOCK
+        fed = b""
+        while missing:
+            part, fed = self._decoded(decoder, fed, missing)
+            parts.append(part)
+            missing -= len(part)
+            if decoder.eof:
+                at -= len(decoder.unused_data)
+                fed = b""
+                if not self._another(at):
+                    return self._joined(parts), None
+                decoder = self._decoder()
+            elif not part and not fed:
+                fed = self._piece(at)
+                at += len(fed)
+        return self._joined(parts), _State(at - len(fed), decoder)
+
+    def _decoded(self, decoder: Any, fed: bytes, most: int) -> tuple[bytes, bytes]:
+        try:
+            part = decoder.decompress(fed, most)
+        except (zlib.error, OSError, EOFError) as exc:
+            raise FormatError(f"{self.file}: compressed data are damaged: {exc}") from exc
+        return part, b"" if self.kind == "bzip2" else decoder.unconsumed_tail
+
+    def _piece(self, at: int) -> bytes:
+        count = min(_PIECE, self._stop - at)
+        if count <= 0:
+            raise FormatError(f"{self.file}: ends within compressed data: it is truncated or damaged")
+        return self.source.ranges([at], [count])[0]
+
+    def _another(self, at: int) -> bool:
+        """Whether another stream follows."""
+        magic = {"gzip": b"\x1f\x8b", "bzip2": b"BZh"}.get(self.kind)
+        if magic is None or at + len(magic) > self._stop:
+            return False
+        return self.source.ranges([at], [len(magic)])[0] == magic
+
+    @staticmethod
+    def _joined(parts: Sequence[bytes]) -> np.ndarray:
+        return np.frombuffer(b"".join(parts), np.uint8)
+
+    # the contract of a ByteReader
+
+    def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        return [self._bytes(offset, count) for offset, count in zip(offsets, counts, strict=True)]
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        return b"".join(part.tobytes() for part in self._parts(offset, count))
+
+    def _parts(self, offset: int, count: int) -> Iterator[np.ndarray]:
+        if offset < 0 or count < 0 or (self._known is not None and offset + count > self._known):
+            self._check(offset, count)
+        stop = offset + count
+        while offset < stop:
+            number, first = divmod(offset, _BLOCK)
+            part = self._block(number)[first : first + stop - offset]
+            if not part.size:
+                raise self._ends()
+            yield part
+            offset += part.size
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        target, done = np.frombuffer(out, np.uint8), 0
+        for part in self._parts(offset, target.size):
+            target[done : done + part.size] = part
+            done += part.size
+
+    @contextlib.contextmanager
+    def window(self, offset: int, count: int) -> Iterator[memoryview]:
+        parts = list(self._parts(offset, count))
+        yield parts[0].data if len(parts) == 1 else memoryview(b"".join(p.tobytes() for p in parts))
+
+    def stream(self) -> IO[bytes]:
+        return io.BufferedReader(_Stream(self))
+
+    def close(self) -> None:
+        CACHE.forget(self._token)
+        self._held.clear()
+        self.source.close()
+
+
+class _Stream(io.RawIOBase):
+    """A seekable stream over a `ByteReader`."""
+
+    def __init__(self, reader: ByteReader) -> None:
+        self._reader, self._at = reader, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
+        self._at = max(0, offset + (self._reader.size if base is None else base))
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, out: Any) -> int:
+        view = memoryview(out).cast("B")
+        count = max(0, min(view.nbytes, self._reader.size - self._at))
+        self._reader.read_into(self._at, view[:count])
+        self._at += count
+        return count
