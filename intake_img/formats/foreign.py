@@ -19,7 +19,7 @@ _UNSUPPORTED = {
     ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".klb": "Keller Lab Block", ".fits": "FITS",
     ".ptu": "PicoQuant PTU", ".sdt": "Becker & Hickl SDT", ".spe": "Princeton SPE", ".sif": "Andor SIF",
     ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",
-    ".gel": "Amersham GEL", ".n5": "N5",
+    ".gel": "Amersham GEL",
 }  # fmt: skip
 
 

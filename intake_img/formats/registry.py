@@ -102,7 +102,9 @@ def known_extensions(folders: bool = False) -> frozenset[str]:
 def is_image_folder(file: File) -> bool:
     """Return whether a folder is an image by itself, such as a Zarr store."""
     probe = Probe(file, b"", True)
-    return any(f.folder and f.claims(probe) for f in formats().values())
+    named = _by_extension(file.name, formats())  # asked first: of a server, each question is a request
+    asked = sorted((f for f in formats().values() if f.folder), key=lambda f: f is not named)
+    return any(f.claims(probe) for f in asked)
 
 
 def find_format(file: File) -> Format:
@@ -133,6 +135,9 @@ def find_format(file: File) -> Format:
 
 def _surest(probe: Probe) -> dict[str, Format]:
     """Return the formats whose claim to the bytes is the most specific one; none if no format claims them."""
+    named = _by_extension(probe.name, formats())
+    if probe.folder and not probe.file.local and named is not None and named.claims(probe):
+        return {named.name: named}  # each further question is a request
     claims = {name: int(f.claims(probe)) for name, f in formats().items()}
     most = max(claims.values(), default=0)
     return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}

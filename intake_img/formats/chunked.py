@@ -1,0 +1,132 @@
+"""Arrays cut into chunks on a regular grid, each read and decoded as a whole: N5, Neuroglancer, WKW.
+
+What the formats share: which chunks a region meets, several requests at a time to servers, missing chunks, and the
+check that a decoded chunk has the size that its array says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import FormatError
+from intake_img.formats.base import StoredArray
+from intake_img.model.chunks import Region
+from intake_img.storage.files import File
+
+__all__ = ["ChunkedArray", "Place", "file_bytes", "file_json", "positive", "values_in"]
+
+_REQUESTS = 16  # at a time, to one server
+_MOST_CHUNK = 2**31  # bytes
+
+Place = tuple[int, ...]
+"""Where a chunk lies in the grid: its number along each axis."""
+
+
+class ChunkedArray(StoredArray):
+    """An array whose chunks can only be read as a whole: `read_chunk` is all that a format defines.
+
+    Parameters
+    ----------
+    file : File
+        The folder of the chunks.
+    shape : tuple of int
+    dtype : numpy.dtype
+    chunk : tuple of int
+        Shape of the chunks.
+    """
+
+    def __init__(self, file: File, shape: Sequence[int], dtype: np.dtype, chunk: Sequence[int]) -> None:
+        self.file, self.shape, self.dtype = file, tuple(shape), np.dtype(dtype).newbyteorder("=")
+        self.tiles = tuple(chunk)
+        if (nbytes := math.prod(self.tiles) * self.dtype.itemsize) > _MOST_CHUNK:
+            raise FormatError(f"{file}: chunks of {nbytes} bytes are too large: its metadata are damaged")
+
+    def read_chunk(self, place: Place) -> np.ndarray | None:
+        """Return the chunk at `place`; None where there is none, which means zeros.
+
+        Its shape is that of a chunk. What of it lies beyond the end of the array may be left out.
+        """
+        raise NotImplementedError
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(region, self.tiles, strict=True)]
+        places = list(product(*spans))
+        if self.file.local or len(places) < 2:
+            for place in places:
+                self._deliver(place, region, out)
+            return
+        with ThreadPoolExecutor(min(_REQUESTS, len(places)), thread_name_prefix="intake_img-chunks") as pool:
+            for _ in pool.map(lambda place: self._deliver(place, region, out), places):
+                pass
+
+    def extent(self, place: Place) -> tuple[int, ...]:
+        """Return the shape of the part of a chunk that lies within the array."""
+        return tuple(min(n, m - k * n) for k, n, m in zip(place, self.tiles, self.shape, strict=True))
+
+    def _deliver(self, place: Place, region: Region, out: np.ndarray) -> None:
+        starts = [k * n for k, n in zip(place, self.tiles, strict=True)]
+        shared = [(max(r.start, a), min(r.stop, a + n)) for r, a, n in zip(region, starts, self.tiles, strict=True)]
+        target = tuple(slice(a - r.start, b - r.start) for (a, b), r in zip(shared, region, strict=True))
+        chunk = self.read_chunk(place)
+        if chunk is None:
+            out[target] = 0
+        else:
+            out[target] = chunk[tuple(slice(a - s, b - s) for (a, b), s in zip(shared, starts, strict=True))]
+
+
+def values_in(data: Any, dtype: np.dtype, shape: Sequence[int], what: object) -> np.ndarray:
+    """Return decoded bytes as an array in C order.
+
+    Raises
+    ------
+    FormatError
+        If they are not as many as the shape needs.
+    """
+    want, found = math.prod(shape) * dtype.itemsize, memoryview(data).nbytes
+    if found != want:
+        raise FormatError(f"{what} holds {found} bytes of pixels where {want} are due: it is truncated or damaged")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def file_bytes(file: File) -> bytes | None:
+    """Return what a file holds, None if there is no such file."""
+    try:
+        return file.read(_MOST_CHUNK)
+    except FileNotFoundError:
+        return None
+
+
+def file_json(file: File) -> dict[str, Any] | None:
+    """Return the JSON object in a file; None if there is no such file.
+
+    Raises
+    ------
+    FormatError
+        If it holds something else.
+    """
+    try:
+        text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise FormatError(f"{file} is no JSON ({str(exc)[:100]}): it is truncated or damaged") from None
+    if not isinstance(found, dict):
+        raise FormatError(f"{file} holds no JSON object: it is damaged")
+    return found
+
+
+def positive(value: Any, what: object, least: int = 1) -> tuple[int, ...]:
+    """Return a list of whole numbers as a tuple, or raise `FormatError`."""
+    good = isinstance(value, list) and 0 < len(value) <= 32
+    if not good or not all(type(n) is int and least <= n < 2**48 for n in value):
+        raise FormatError(f"{what} is {value!r:.80}: expected whole numbers of at least {least}")
+    return tuple(value)

@@ -1,0 +1,1 @@
+"""N5: folders of datasets, https://github.com/saalfeldlab/n5."""
