@@ -1,0 +1,154 @@
+"""An open N5 container: which images it holds, and what they are. `blocks` reads, `metadata` knows the attributes."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intake_img.errors import FormatError, SourceChangedError
+from intake_img.formats.arguments import check_level
+from intake_img.formats.base import Handle
+from intake_img.formats.chunked import file_json
+from intake_img.formats.n5.blocks import Dataset, is_dataset
+from intake_img.formats.n5.metadata import channel_names, facts_of, is_labels, level_paths
+from intake_img.model.image import Image
+from intake_img.storage.files import File
+
+__all__ = ["ATTRIBUTES", "N5Handle"]
+
+ATTRIBUTES = "attributes.json"
+"""Name of the file that says what a folder is."""
+_DEPTH, _MOST_GROUPS, _MOST_LEVELS = 6, 2000, 64
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image in a container: the group of its levels, or a dataset by itself, and the paths of the levels in it."""
+
+    path: str
+    levels: tuple[str, ...]
+
+
+class N5Handle(Handle):
+    """An open container; attributes are read once, until an image is described again."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self._attributes: dict[str, dict[str, Any] | None] = {}
+        self._scenes: list[Scene] | None = None
+        self._arrays: dict[tuple[str, str], Dataset] = {}
+        if file.local and not os.path.isdir(file.path):
+            raise FormatError(f"{file} is a file, but N5 is a folder: give the folder of its attributes.json")
+
+    def renew(self) -> None:
+        if self._scenes is not None:
+            self._attributes.clear()
+            self._arrays.clear()
+            self._scenes = None
+
+    @property
+    def scene_names(self) -> Sequence[str]:
+        return [s.path or "0" for s in self.scenes()]
+
+    def scenes(self) -> list[Scene]:
+        """Return the images in the container, each named by its path."""
+        if self._scenes is None:
+            found = list(self._found("", 0))
+            if not found:
+                raise FormatError(f"{self.file} holds no N5 dataset, down to {_DEPTH} folders below it")
+            self._scenes = found
+        return self._scenes
+
+    def _found(self, path: str, depth: int) -> Iterator[Scene]:
+        attributes = self.attributes(path)
+        if attributes is not None and is_dataset(attributes):
+            yield Scene(path, ("",))
+        elif levels := self._levels(path, attributes or {}):
+            yield Scene(path, tuple(levels))
+        elif depth < _DEPTH and len(self._attributes) < _MOST_GROUPS:
+            for name in _folders(self._at(path)):
+                yield from self._found(f"{path}/{name}".lstrip("/"), depth + 1)
+
+    def _levels(self, path: str, attributes: Mapping[str, Any]) -> list[str]:
+        """Return the paths of the levels that are there."""
+        wanted = level_paths(attributes) or [f"s{k}" for k in range(_MOST_LEVELS)]
+        found = []
+        for level in wanted[:_MOST_LEVELS]:
+            if not is_dataset(self.attributes(f"{path}/{level}".lstrip("/")) or {}):
+                break
+            found.append(level)
+        return found
+
+    def describe(self, scene: int | str, level: int) -> Image:
+        entry = self.scenes()[int(scene)]
+        check_level(level, len(entry.levels), self.file)
+        inner = entry.levels[level]
+        place = "/".join(filter(None, (entry.path, inner)))
+        group = self.attributes(entry.path) or {} if inner else {}
+        own = self.attributes(place) or {}
+        pixels = self.pixels((place, _digest(own)))
+        facts = facts_of(group, own, inner, pixels.ndim)
+        labels = pixels.dtype.kind in "iu" and is_labels(group, own, self.attributes(_parent(entry.path)) or {})
+        return Image.single(
+            pixels,
+            list(facts.axes),
+            spacing=facts.spacing,
+            units=facts.units,
+            origin=facts.origin,
+            channels=channel_names({**group, **own}, facts.axes, pixels.shape),
+            variable_attrs={"kind": "labels"} if labels else {},
+            header={"path": entry.path, "attributes": group, "dataset": own},
+        )
+
+    def array(self, address: tuple[str, str]) -> Dataset:
+        if address not in self._arrays:
+            path, digest = address
+            attributes = self.attributes(path)
+            if attributes is None or _digest(attributes) != digest:
+                raise SourceChangedError(f"{self.file}: the dataset {path!r} was changed since it was opened")
+            self._arrays[address] = Dataset(self._at(path), attributes)
+        return self._arrays[address]
+
+    def attributes(self, path: str) -> dict[str, Any] | None:
+        """Return the attributes of a group or dataset; None if there are none."""
+        if path not in self._attributes:
+            self._attributes[path] = file_json(self._at(path) / ATTRIBUTES)
+        return self._attributes[path]
+
+    def _at(self, path: str) -> File:
+        file = self.file
+        for part in filter(None, path.split("/")):
+            file = file / part
+        return file
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _digest(attributes: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(attributes, sort_keys=True).encode()):08x}"
+
+
+def _folders(folder: File) -> list[str]:
+    """Return the names of the folders in a folder, in their order; none where it cannot be listed."""
+    folder.check()
+    try:
+        if folder.local:
+            with os.scandir(folder.path) as entries:
+                names = [e.name for e in entries if e.is_dir()]
+        else:
+            fs, path = folder.filesystem()
+            names = [str(e["name"]).rstrip("/").rpartition("/")[2] for e in fs.ls(path) if e["type"] == "directory"]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted((n for n in names if n and not n.startswith(".")), key=_natural)
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or -1), name
