@@ -21,7 +21,7 @@ from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.selection import select
 from intake_img.testing import assert_same, standard_datasets
-from intake_img.testing.datasets import image_of
+from intake_img.testing.datasets import image_of, standard_dataset
 
 # strategies
 
@@ -98,7 +98,7 @@ def test_a_record_restores_what_was_stored_in_another_order(ds, random):
 
 @pytest.mark.parametrize("what", list(standard_datasets()))
 def test_standard_datasets_pass_through_the_model(what):
-    ds = standard_datasets()[what]
+    ds = standard_dataset(what)
     image = Image.from_xarray(ds)
     assert_same(image.restored(json.loads(json.dumps(image.record()))).to_xarray(chunks=None), ds)
 

@@ -31,7 +31,7 @@ from intake_img.formats.reading import FileReader
 from intake_img.io import _progress
 from intake_img.model.image import Image
 from intake_img.testing import assert_same, standard_datasets
-from intake_img.testing.datasets import image_of
+from intake_img.testing.datasets import image_of, standard_dataset
 
 HYPERSTACK = standard_datasets()["hyperstack"]
 
@@ -110,7 +110,7 @@ def test_what_a_writer_does_not_know(tmp_path):
     st.sampled_from(sorted(standard_datasets())), st.booleans(), st.sampled_from([None, 1, 2, "auto"]), st.booleans()
 )
 def test_whatever_is_saved_comes_back(tmp_path, what, compress, chunks, lazily):
-    given_ds = standard_datasets()[what]
+    given_ds = standard_dataset(what)
     if chunks is not None:
         given_ds = given_ds.chunk(chunks)
     imsave(given_ds, tmp_path / "a.npz", compress, overwrite=True)

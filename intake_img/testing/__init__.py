@@ -32,12 +32,26 @@ The laws, each a test of `DriverLaws`:
 - small graphs: not more tasks than chunks, and tasks that hold names and no data.
 """
 
-import pytest
+from __future__ import annotations
 
-pytest.register_assert_rewrite("intake_img.testing.equality", "intake_img.testing.laws")
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
-from intake_img.testing.datasets import standard_datasets  # noqa: E402
-from intake_img.testing.equality import assert_same  # noqa: E402
-from intake_img.testing.laws import DriverLaws  # noqa: E402
+if TYPE_CHECKING:
+    from intake_img.testing.datasets import standard_datasets
+    from intake_img.testing.equality import assert_same
+    from intake_img.testing.laws import DriverLaws
 
 __all__ = ["DriverLaws", "assert_same", "standard_datasets"]
+
+_HOMES = {"DriverLaws": "laws", "assert_same": "equality", "standard_datasets": "datasets"}
+
+if "pytest" in sys.modules:
+    sys.modules["pytest"].register_assert_rewrite("intake_img.testing.equality", "intake_img.testing.laws")
+
+
+def __getattr__(name: str) -> Any:  # late: the laws that start a Python of their own need neither pytest nor the laws
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

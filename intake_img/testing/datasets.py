@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["DTYPES", "all_axes", "image_of", "standard_datasets"]
+__all__ = ["DTYPES", "all_axes", "image_of", "standard_dataset", "standard_datasets"]
 
 DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
           "float16", "float32", "float64", "complex64", "complex128")  # fmt: skip
@@ -20,8 +21,18 @@ def standard_datasets() -> dict[str, xr.Dataset]:
     Returns
     -------
     dict of str to xarray.Dataset
-        In memory, some hundreds to thousands of pixels each.
+        In memory, some hundreds to thousands of pixels each; made once, and copied for each caller.
     """
+    return {name: ds.copy(deep=True) for name, ds in _made().items()}
+
+
+def standard_dataset(name: str) -> xr.Dataset:
+    """Return one of `standard_datasets`."""
+    return _made()[name].copy(deep=True)
+
+
+@cache
+def _made() -> dict[str, xr.Dataset]:
     return {
         **{f"zyx {dtype}": image_of("zyx", (2, 5, 7), dtype) for dtype in DTYPES},
         **{f"yx {dtype}": image_of("yx", (31, 45), dtype) for dtype in ("uint8", "uint16", "float32")},
