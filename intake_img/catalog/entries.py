@@ -19,6 +19,7 @@ from urllib.parse import quote
 from intake_img.catalog.document import LazyFacts
 from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
+from intake_img.collections.plates.source import PlateSource
 from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.formats.registry import ImgSource, formats
@@ -40,7 +41,7 @@ def image_drivers() -> Mapping[str, Any]:
     """Return the drivers that a catalog may name: those of formats, and of many files."""
     from intake_img.catalog.table import ImageTable  # which makes entries
 
-    several: tuple[Any, ...] = (ImgSource, FilePatternSource, DirectorySource, ImageListSource, ImageTable)
+    several: tuple[Any, ...] = (ImgSource, *_SEQUENCES, ImageTable)
     return {**{name: f.source for name, f in formats().items()}, **{cls.name: cls for cls in several}}
 
 
@@ -367,7 +368,7 @@ def parameters_in(value: Any) -> dict[str, str | None]:
     return found
 
 
-_SEQUENCES = (FilePatternSource, DirectorySource, ImageListSource)
+_SEQUENCES = (FilePatternSource, DirectorySource, ImageListSource, PlateSource)
 
 
 @cache

@@ -25,13 +25,13 @@ from intake_img.collections.names import (
     split_extension,
 )
 from intake_img.collections.patterns import Pattern
-from intake_img.errors import CatalogError, FormatError
+from intake_img.errors import FormatError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
 from intake_img.storage.remote import retried
 
 __all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "instrument_of", "list_folder", "numbered",
-           "parts_of_one", "plate_index"]  # fmt: skip
+           "parts_of_one"]  # fmt: skip
 
 
 class Column:
@@ -328,21 +328,6 @@ def instrument_of(name: str) -> str | None:
     """Return which instrument writes a file of this name as the index of a plate; None if it is no such index."""
     lower = name.lower()
     return _INDEXES.get(lower) or _INDEXES.get(os.path.splitext(lower)[1])
-
-
-def plate_index(folder: File) -> tuple[str, str] | None:
-    """Return the index of a plate in a local folder or the one above it, and the instrument that wrote it; or None."""
-    if not folder.local:
-        return None
-    for place in (folder, folder.parent):
-        try:
-            names = sorted(list_folder(place))
-        except CatalogError:  # the folder above may lie outside of the jail
-            break
-        for name in names:
-            if instrument := instrument_of(name):
-                return str(place / name), instrument
-    return None
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from intake_img.collections.base import SequenceSource
@@ -17,12 +16,13 @@ from intake_img.collections.listing import (
     find_pattern,
     numbered,
     parts_of_one,
-    plate_index,
 )
 from intake_img.collections.names import member_name, split_extension
 from intake_img.collections.options import SequenceOptions, SliceOptions, flag, sequence_options, whole_number
 from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
+from intake_img.collections.plates.indices import is_index
+from intake_img.collections.plates.source import PlateSource, find_plate
 from intake_img.collections.words import check_mapping, on_axes
 from intake_img.errors import FormatError, UnknownFormatError
 from intake_img.formats.options import option
@@ -127,12 +127,6 @@ class DirectorySource(SequenceSource):
         listing = listing.take(range(len(listing))[self.start : self.stop])
         if (parted := parts_of_one(listing, known_extensions())) is not None:
             return [parted]
-        if (index := plate_index(self.file)) is not None:
-            warnings.warn(
-                f"{index[0]} is the index of {index[1]} plate, which is not read yet: the files are numbered along "
-                f"{self.axis!r} without wells, channels and positions; a pattern gives these from their names",
-                stacklevel=2,
-            )
         return [numbered(listing, self.axis)]
 
 
@@ -174,8 +168,8 @@ class ImageListSource(SequenceSource):
 
 
 @finder
-def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None:
-    """Return the source of many files that a list, folder, pattern or name of parts stands for, or None.
+def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
+    """Return the source of many files that a list, folder, plate, pattern or name of parts stands for, or None.
 
     Parameters
     ----------
@@ -187,19 +181,7 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
         return ImageListSource(uri, **sequence_options(ImageListSource, options))
     file = File.parse(uri, options.get("storage_options"))
     if file.exists():
-        if file.is_folder():
-            try:
-                find_format(file)
-            except UnknownFormatError as exc:
-                if resolve(file) != file:
-                    return None
-                folder = DirectorySource(file, **sequence_options(DirectorySource, options))
-                try:
-                    folder.found  # noqa: B018  (listed once, kept)
-                except FileNotFoundError as nothing:
-                    raise nothing if set(options) & {"ext", "recursive", "start", "stop"} else exc from None
-                return folder
-        return None
+        return _in_folder(file, options) if file.is_folder() else _by_index(file, options)
     if re.search(r"[{*?\[]", file.path):
         return FilePatternSource(file, **sequence_options(FilePatternSource, options))
     found = parts(file)
@@ -208,6 +190,32 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | None
         source.__dict__["found"] = [replace(k, paths=located(k.paths, file)) for k in found]  # listed once
         return source
     return None
+
+
+def _by_index(file: File, options: Mapping[str, Any]) -> PlateSource | None:
+    return find_plate(file, options) if is_index(file.name) else None
+
+
+def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
+    """Return the source of a folder that is no image by itself: a plate, or files of one kind."""
+    try:
+        find_format(folder)
+        return None
+    except UnknownFormatError as exc:
+        if resolve(folder) != folder:
+            return None
+        if not set(options) & _OF_SEQUENCES and (plate := find_plate(folder, options)) is not None:
+            return plate
+        source = DirectorySource(folder, **sequence_options(DirectorySource, options))
+        try:
+            source.found  # noqa: B018  (listed once, kept)
+        except FileNotFoundError as nothing:
+            raise nothing if set(options) & {"ext", "recursive", "start", "stop"} else exc from None
+        return source
+
+
+_OF_SEQUENCES = {f.name for f in fields(_FolderOptions)} - {f.name for f in fields(PlateSource.Options)}
+"""Options that only a sequence of files has: whoever gives one does not mean a plate."""
 
 
 def parts(file: File) -> list[Listing]:

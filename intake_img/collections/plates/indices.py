@@ -1,0 +1,104 @@
+"""Which file is the index of a plate, and where it lies: in a folder, in the folder of the images, or above it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+from intake_img.collections.listing import list_folder
+from intake_img.collections.names import natural_sorted
+from intake_img.collections.plates import cellvoyager, imagexpress, incell, phenix, scanr
+from intake_img.collections.plates.table import PlateTable
+from intake_img.errors import CatalogError, FormatError
+from intake_img.storage.files import File
+
+__all__ = ["find_index", "is_index", "plate_of", "read_index"]
+
+Reader = Callable[[File], PlateTable]
+
+_READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
+    (phenix.NAMES, phenix.read),
+    (cellvoyager.NAMES, cellvoyager.read),
+    (imagexpress.NAMES, imagexpress.read),
+    (incell.NAMES, incell.read),
+    (scanr.NAMES, scanr.read),
+)
+"""Names of indices in lower case, or how they end (``.htd``), and what reads them; the first that fits is taken."""
+_BELOW = ("Images", "data")
+"""Folders of images that lie beside an index, or hold it."""
+
+
+def _reader(name: str) -> tuple[int, Reader] | None:
+    lower = name.lower()
+    for rank, (names, read) in enumerate(_READERS):
+        for known in names:
+            if lower == known or (known.startswith(".") and lower.endswith(known) and not lower.startswith(".")):
+                return rank, read
+    return None
+
+
+def is_index(name: str) -> bool:
+    """Return whether a file of that name is the index of a plate."""
+    return _reader(name) is not None
+
+
+def read_index(file: File) -> PlateTable:
+    """Return the table of an index, by the name of which its reader is known.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged, or no index of a plate by its name.
+    """
+    found = _reader(file.name)
+    if found is None:
+        raise FormatError(f"{file} is no index of a plate: known are {', '.join(n for ns, _ in _READERS for n in ns)}")
+    return found[1](file)
+
+
+def find_index(folder: File) -> File | None:
+    """Return the index of the plate that a folder holds; None if there is none."""
+    names = list_folder(folder)
+    places = [(folder, names), *((folder / n, None) for n in _BELOW if n in names)]
+    if folder.name in _BELOW:
+        places.append((folder.parent, None))
+    for place, known in places:
+        if (found := _best(_names(place) if known is None else known)) is not None:
+            return place / found
+    return None
+
+
+def _names(folder: File) -> Sequence[str]:
+    try:
+        return list_folder(folder)
+    except CatalogError:  # the folder above may lie outside of the jail
+        return []
+
+
+def _best(names: Sequence[str]) -> str | None:
+    ranked = [(found[0], name) for name in natural_sorted(names) if (found := _reader(name)) is not None]
+    return min(ranked, key=lambda r: r[0])[1] if ranked else None
+
+
+def plate_of(file: File) -> PlateTable | None:
+    """Return the table of the plate that an index or a folder is; None if it is none.
+
+    Warns
+    -----
+    UserWarning
+        If a folder has an index that cannot be read.
+    """
+    if is_index(file.name) and not file.is_folder():
+        return read_index(file)
+    index = find_index(file)
+    if index is None:
+        return None
+    try:
+        return read_index(index)
+    except FormatError as exc:
+        warnings.warn(
+            f"{index} has the name of the index of a plate, but cannot be read as one ({exc}): the files are taken "
+            "without wells, channels and positions",
+            stacklevel=2,
+        )
+        return None

@@ -1,0 +1,129 @@
+"""The source of plates: a field, the fields of a well, or all of them, by the names of their wells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from intake_img.collections.plates.images import composed
+from intake_img.collections.plates.indices import plate_of
+from intake_img.collections.plates.table import PlateTable
+from intake_img.errors import FormatError
+from intake_img.formats.arguments import scene_number
+from intake_img.formats.format_source import FormatSource
+from intake_img.formats.options import ReadOptions, option
+from intake_img.formats.registry import autodetect
+from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.model.image import Image
+from intake_img.model.wells import Place
+from intake_img.storage.files import File
+
+__all__ = ["PlateSource", "find_plate"]
+
+
+@dataclass(frozen=True)
+class _PlateOptions(ReadOptions):
+    scene: int | str | None = option(
+        None,
+        "int, str or None",
+        'A field by number or name (``"B03/1"``); a well (``"B03"``), whose fields are stacked on ``i``; ``"all"``, '
+        "which stacks those of all wells; None for the first field.",
+    )
+    missing: Literal["fill", "error"] = option(
+        "fill",
+        '"fill" or "error"',
+        "What to do with planes that the index names and that do not exist: zeros (NaN for floats) in their place with "
+        "a warning, or an error.",
+    )
+    member_options: Mapping[str, Any] | None = option(
+        None, "mapping, optional", "Options of the driver that reads each file."
+    )
+
+
+class PlateSource(ImageSource):
+    """Plate or many positions: the folder of an instrument, or the index in it.
+
+    Read are the indices of Operetta, Opera Phenix and Sonata (``Index.idx.xml``), CellVoyager
+    (``MeasurementData.mlf``), ImageXpress (``.HTD``), InCell (``.xdce``) and scanR (``metadata.ome.xml``). Coordinates
+    and attributes say where images were taken: ``well``, ``row`` and ``column`` (from 0), ``field``, and the position
+    on the stage in µm, whose ``y`` grows downwards as the rows of an image do.
+    """
+
+    name = "plate"
+    title = "plate"
+    Options = _PlateOptions
+    uri_doc = ("str or os.PathLike", "Folder of a plate, or the index in it.")
+
+    def __init__(self, uri: Any, **options: Any) -> None:
+        super().__init__(uri, **options)
+        given: Any = self.options
+        if given.missing not in ("fill", "error"):
+            raise ValueError(f"missing={given.missing!r}: expected 'fill' or 'error'")
+        self.fill = given.missing == "fill"
+        self.member_options = dict(given.member_options or {})
+
+    @cached_property
+    def table(self) -> PlateTable:
+        """The table of all planes."""
+        found = plate_of(self.file)
+        if found is None:
+            raise FormatError(
+                f"{self.file} is no plate: expected a folder with the index of an instrument, or an index"
+            )
+        return found
+
+    def stamp(self) -> tuple[Any, ...]:
+        """Return what changes when the index is replaced."""
+        return (self.table.index or self.file).stamp()
+
+    def member(self, file: File, options: Mapping[str, Any]) -> FormatSource:
+        """Return the source of one file."""
+        given = {**self.member_options, **options}
+        if self.storage_options:
+            given["storage_options"] = self.storage_options
+        return autodetect(file, **given)
+
+    def _images(self) -> tuple[Image, Image]:
+        if self._image is None:
+            original = self._composed()
+            overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
+            self._image = original.overruled(**overrides), original
+        return self._image
+
+    def _composed(self) -> Image:
+        places, stacked = self._chosen()
+        image = composed(self.table, places, self.member, stacked=stacked, fill=self.fill)
+        scene = str(self.scene) if stacked else places[0].scene
+        return replace(image, scene=scene, scenes=tuple(self.table.scenes))
+
+    def _chosen(self) -> tuple[list[Place], bool]:
+        """Return the fields that the option `scene` means, and whether they are stacked."""
+        table, scene = self.table, self.scene
+        if scene == "all" and scene not in table.scenes:
+            return list(table.fields), True
+        if isinstance(scene, str):
+            if (place := table.place_of(scene)) is not None:
+                return [place], False
+            if (well := table.well_of(scene)) is not None:
+                return well, True
+        names = list(table.scenes)
+        return [table.scenes[names[scene_number(scene, names, self.file)]]], False
+
+    def _close(self) -> None:
+        self.__dict__.pop("table", None)
+        super()._close()
+
+
+def find_plate(file: File, options: Mapping[str, Any]) -> PlateSource | None:
+    """Return the source of the plate that a folder or an index is; None if it is none."""
+    own = {f.name for f in fields(_PlateOptions)}
+    known = {k: v for k, v in options.items() if k in own}
+    if (table := plate_of(file)) is None:
+        return None
+    if further := {k: v for k, v in options.items() if k not in own}:
+        known["member_options"] = {**(known.get("member_options") or {}), **further}
+    source = PlateSource(file, **known)
+    source.__dict__["table"] = table  # read once
+    return source

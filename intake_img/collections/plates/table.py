@@ -1,0 +1,231 @@
+"""The table of a plate: for each plane its well, field, time, channel and section, and the file and page that hold it.
+
+Readers of indices make `Plane` after `Plane`; everything else is the same for all instruments.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from intake_img.collections.names import natural_key
+from intake_img.errors import FormatError
+from intake_img.model.wells import Place, parse_field, parse_well
+from intake_img.storage.files import File
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Channel", "Plane", "PlateFacts", "PlateTable", "folder_of"]
+
+_MOST_PLANES = 10**7
+_OUTSIDE = re.compile(r"[A-Za-z]:|[/\\]|[A-Za-z][\w+.\-]*://|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S)
+
+
+class Plane(NamedTuple):
+    """A plane, or what one file holds of a field, and where it is.
+
+    Attributes
+    ----------
+    place : Place
+        Well and field.
+    t, c, z : int or None
+        Numbers as the index counts them; None where the index does not speak of the axis, which the file may have.
+    file : str
+        Name below the folder of the table.
+    page : int, optional
+        Which of the planes of the file, in their order; None for all that the file holds.
+    scene : int, optional
+        Which image of the file.
+    x, y : float
+        Position of the centre of the field in µm; `y` grows as the rows of the image do. NaN if unknown.
+    height, seconds : float
+        Position along z in µm, and time in s.
+    """
+
+    place: Place
+    t: int | None
+    c: int | None
+    z: int | None
+    file: str
+    page: int | None = None
+    scene: int | None = None
+    x: float = math.nan
+    y: float = math.nan
+    height: float = math.nan
+    seconds: float = math.nan
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What is known of a channel; wavelengths in nm, the colour as ``#RRGGBB``."""
+
+    name: str
+    color: str | None = None
+    emission_wavelength: float | None = None
+    excitation_wavelength: float | None = None
+
+
+@dataclass(frozen=True)
+class PlateFacts:
+    """What an index knows of the whole plate.
+
+    Parameters
+    ----------
+    instrument : str
+    name : str
+    rows, columns : int
+        Of the plate; 0 if unknown.
+    channels : mapping of int to Channel
+        By the numbers that `Plane.c` has.
+    spacing : mapping of str to float
+        µm, along ``x``, ``y`` and ``z`` where known.
+    header : mapping
+        JSON-like, what else the index says.
+    """
+
+    instrument: str
+    name: str = ""
+    rows: int = 0
+    columns: int = 0
+    channels: Mapping[int, Channel] = field(default_factory=dict)
+    spacing: Mapping[str, float] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PlateTable:
+    """All planes of a plate.
+
+    Parameters
+    ----------
+    folder : File
+        The names of files are below it.
+    planes : sequence of Plane
+    facts : PlateFacts
+    index : File, optional
+        The file that says so; None for a table made of names.
+    """
+
+    folder: File
+    planes: Sequence[Plane]
+    facts: PlateFacts
+    index: File | None = None
+
+    def __post_init__(self) -> None:
+        if not self.planes:
+            raise FormatError(f"{self.index or self.folder} names no image: expected the index of a plate with images")
+        if len(self.planes) > _MOST_PLANES:
+            raise FormatError(f"{self.index or self.folder} names {len(self.planes)} planes: too many to be a plate")
+        if (outside := next((p.file for p in self.planes if _OUTSIDE.match(p.file)), None)) is not None:
+            raise FormatError(
+                f"{self.index or self.folder} names the file {outside!r}: expected one in the folder {self.folder}"
+            )
+
+    @cached_property
+    def fields(self) -> dict[Place, list[Plane]]:
+        """The planes of each field, in the order of wells and fields."""
+        found: dict[Place, list[Plane]] = {}
+        for plane in self.planes:
+            found.setdefault(plane.place, []).append(plane)
+        order = {name: natural_key(name) for name in {place.field for place in found}}
+        return dict(sorted(found.items(), key=lambda kv: (kv[0].row, kv[0].column, order[kv[0].field])))
+
+    @cached_property
+    def scenes(self) -> dict[str, Place]:
+        """The fields by their names, e.g. ``"B03/1"``."""
+        return {place.scene: place for place in self.fields}
+
+    @cached_property
+    def wells(self) -> dict[str, list[Place]]:
+        """The fields of each well by its name, e.g. ``"B03"``; empty for positions on no plate."""
+        found: dict[str, list[Place]] = {}
+        for place in self.fields:
+            if place.row >= 0:
+                found.setdefault(place.well, []).append(place)
+        return found
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the plate: those of the index, and at least as many as the wells need."""
+        rows = max((p.row + 1 for p in self.fields), default=0)
+        columns = max((p.column + 1 for p in self.fields), default=0)
+        return max(rows, self.facts.rows), max(columns, self.facts.columns)
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The axes along which the files lie: ``c`` where the index knows channels, ``t`` and ``z`` of several."""
+        return tuple(a for a in "tcz" if len(n := self.numbers(a)) > 1 or (n and a == "c"))
+
+    def numbers(self, axis: str, planes: Sequence[Plane] | None = None) -> list[int]:
+        """Return the numbers along ``t``, ``c`` or ``z`` that some planes have, in order; by default all planes."""
+        return sorted({getattr(p, axis) for p in (self.planes if planes is None else planes)} - {None})
+
+    def channel(self, c: int) -> Channel:
+        """Return what is known of a channel; one without a name is called by its number."""
+        return self.facts.channels.get(c) or Channel(f"channel {c}")
+
+    def place_of(self, name: str) -> Place | None:
+        """Return the field of a name, however its well is written (``B03/1``, ``b3/1``, ``B/3/1``); None if none."""
+        if name in self.scenes:
+            return self.scenes[name]
+        place = parse_field(name)
+        return place if place in self.fields else None
+
+    def well_of(self, name: str) -> list[Place] | None:
+        """Return the fields of a well of that name, however it is written; None if there is none."""
+        found = parse_well(name)
+        return None if found is None else self.wells.get(Place(*found, "").well)
+
+    def position(self, place: Place) -> tuple[float, float]:
+        """Return the position of a field in µm, x and y: that of its first plane."""
+        first = self.fields[place][0]
+        return first.x, first.y
+
+    def frame(self) -> pd.DataFrame:
+        """Return the table as pandas has it, a line for each plane."""
+        import pandas as pd
+
+        lines = [line for planes in self.fields.values() for line in planes]
+        whole = {a: pd.array([getattr(p, a) for p in lines], dtype="Int64") for a in ("t", "c", "z", "page", "scene")}
+        channel = [None if p.c is None else self.channel(p.c).name for p in lines]
+        return pd.DataFrame(
+            {
+                "well": [p.place.well for p in lines],
+                "row": [p.place.row for p in lines],
+                "column": [p.place.column for p in lines],
+                "field": [p.place.field for p in lines],
+                "t": whole["t"],
+                "c": whole["c"],
+                "channel": channel,
+                "z": whole["z"],
+                "file": [p.file for p in lines],
+                "page": whole["page"],
+                "scene": whole["scene"],
+                "x": [p.x for p in lines],
+                "y": [p.y for p in lines],
+                "height": [p.height for p in lines],
+                "seconds": [p.seconds for p in lines],
+            }
+        )
+
+
+def folder_of(index: File, first: str | None, below: str) -> File:
+    """Return the folder below which the files of an index lie: its own, or one of the given name beside it.
+
+    Parameters
+    ----------
+    index : File
+    first : str or None
+        A file that the index names.
+    below : str
+        Name of the folder where the files are if they are not beside the index.
+    """
+    folder = index.parent
+    if not first or _OUTSIDE.match(first) or (folder / first).exists() or not (folder / below / first).exists():
+        return folder
+    return folder / below
