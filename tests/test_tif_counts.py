@@ -153,25 +153,31 @@ def test_damaged_tags_of_vendors_are_dropped_with_a_warning(tmp_path, data):
 # Micro-Manager
 
 
-def run(path, places, ending, index=False):
+def run(path, places, ending, index=False, summary=None, more=lambda *place: {}):
     """Write a stack of Micro-Manager: directories of 162 bytes, each before its pixels.
 
     Parameters
     ----------
     ending : str
         What the last directory points to: nothing (``"closed"``), the end of the file, or zeros.
+    places : list of tuple
+        Time, channel, slice and, if there are several, position of each plane.
     index : bool
         Write the index of planes, as runs do that were not interrupted.
+    summary, more
+        What the file says of the run, and of each plane.
     """
-    summary = json.dumps({"Channels": 2, "Frames": 9, "MicroManagerVersion": "2.0"}).encode()
+    summary = json.dumps(summary or {"Channels": 2, "Frames": 9, "MicroManagerVersion": "2.0"}).encode()
     head = struct.pack("<8I", 54773648, 0, 483765892, 0, 99384722, 0, 2355492, len(summary))
     content = bytearray(b"II*\0" + struct.pack("<I", 0) + head + summary)
     link, entries = 4, b""
-    for plane, (t, c, z) in zip(PLANES, places, strict=False):
-        facts = json.dumps({"FrameIndex": t, "ChannelIndex": c, "SliceIndex": z}).encode()
+    for plane, place in zip(PLANES, places, strict=False):
+        t, c, z, p = (*place, 0)[:4]
+        facts = {"FrameIndex": t, "ChannelIndex": c, "SliceIndex": z, "PositionIndex": p, **more(*place)}
+        facts = json.dumps(facts).encode()
         at = len(content)
         struct.pack_into("<I", content, link, at)
-        entries += struct.pack("<5I", c, z, t, 0, at)
+        entries += struct.pack("<5I", c, z, t, p, at)
         tags = [(256, 4, 1, 33), (257, 4, 1, 21), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1),
                 (273, 4, 1, at + 162), (277, 3, 1, 1), (278, 4, 1, 21), (279, 4, 1, plane.nbytes), (296, 3, 1, 1),
                 (51123, 2, len(facts), at + 162 + plane.nbytes), (65001, 3, 1, 0), (65002, 3, 1, 0)]  # fmt: skip
@@ -206,6 +212,34 @@ def test_interrupted_runs_of_micro_manager(tmp_path, ending):
     for plane, (t, c, _) in zip(PLANES, places, strict=False):
         np.testing.assert_array_equal(ds.image[t, c], plane)
     assert not ds.image[2, 1].values.any()
+
+
+def test_a_run_that_is_cut_off_within_a_plane(tmp_path):
+    """The plane that is not whole is missing; a finished run needs no chain of pages."""
+    path = tmp_path / "a_MMStack.tif"
+    places = [(t, c, 0) for t in range(3) for c in range(2)]
+    run(path, places, "closed", index=True)
+    path.write_bytes(path.read_bytes()[: -PLANES[0].nbytes - 900])
+    tag = pytest.warns(UserWarning, match=r"\(51123\) cannot be read and is left out")  # of the plane that is not whole
+    with pytest.warns(UserWarning, match="was interrupted: 4 planes are read"), tag:
+        ds = imload(path, output_axis_order=None)
+    np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:4])
+    run(path, places, "beyond", index=True, summary={"Channels": 2, "Frames": 3, "MicroManagerVersion": "2.0"})
+    np.testing.assert_array_equal(imload(path).image.values.reshape(-1, 21, 33), PLANES[:6])
+
+
+def test_images_without_a_plane_are_told(tmp_path):
+    one = (
+        '<Image ID="Image:{0}" Name="{1}"><Pixels ID="Pixels:{0}" DimensionOrder="XYCTZ" Type="uint16" SizeX="33" '
+        'SizeY="21" SizeZ="1" SizeC="2" SizeT="3"><TiffData IFD="{2}" PlaneCount="6"/></Pixels></Image>'
+    )
+    images = one.format(0, "here", 0) + one.format(1, "gone", 6)
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{images}</OME>'
+    written(tmp_path / "a.ome.tif", PLANES[:6], text)
+    with pytest.warns(UserWarning, match="lists 1 images of which no plane is here: 'gone'"):
+        ds = imload(tmp_path / "a.ome.tif", output_axis_order=None)
+    assert ds.img.scenes == ["here"]
+    np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:6])
 
 
 def test_open_chains_of_others_are_refused(tmp_path):

@@ -19,7 +19,7 @@ from intake_img.formats.tif.index import Stored
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Count", "counted", "interrupted", "planes_held", "shortened", "stack_of"]
+__all__ = ["Count", "counted", "interrupted", "planes_held", "shortened", "stack_of", "whole_pages"]
 
 
 @dataclass(frozen=True)
@@ -152,3 +152,15 @@ def interrupted(tif: tifffile.TiffFile, pages: int) -> Stored | None:
     planes = [found.get(place) for place in np.ndindex(shape)]
     key = tif.pages.first
     return Stored("TRZC" + key.axes, shape + tuple(key.shape), planes, key)
+
+
+def whole_pages(tif: tifffile.TiffFile, pages: int) -> int:
+    """Return how many of the first `pages` pages, uncompressed, are there to their last byte."""
+    for number in range(pages):
+        page: Any = tif.pages.get(number)
+        if (
+            max((a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+            > page.parent.filehandle.size
+        ):
+            return number
+    return pages

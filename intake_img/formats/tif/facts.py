@@ -26,7 +26,7 @@ from intake_img.model.units import canonical, convert, known_spacing, parse_unit
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Facts", "facts_of", "header_of", "ome_facts", "samples_named"]
+__all__ = ["Facts", "facts_of", "header_of", "ome_facts", "resolution_of", "samples_named", "stamps_of"]
 
 _JPEG = (6, 7, 34892, 33007)
 YCBCR = ("Y", "Cb", "Cr")
@@ -39,7 +39,15 @@ _TAGS = {270: "ImageDescription", 271: "Make", 272: "Model", 282: "XResolution",
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of one image."""
+    """What a file says of one image.
+
+    Attributes
+    ----------
+    lead : sequence of (str, int), optional
+        Letters and lengths of the axes of planes, slowest first, where the file tells them and tifffile does not.
+    coords : mapping of str to Coordinate
+        Explicit coordinates beside those of channels and times.
+    """
 
     spacing: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +55,8 @@ class Facts:
     channels: Sequence[str] | None = None
     channel_attrs: Mapping[str, Any] = field(default_factory=dict)
     times: Coordinate | None = None
+    lead: Sequence[tuple[str, int]] | None = None
+    coords: Mapping[str, Coordinate] = field(default_factory=dict)
 
 
 def facts_of(tif: tifffile.TiffFile, kind: str, axes: Sequence[str], shape: Sequence[int],
@@ -76,7 +86,7 @@ def facts_of(tif: tifffile.TiffFile, kind: str, axes: Sequence[str], shape: Sequ
         return _svs(page)
     if kind == "shaped" and page.shaped_description and "unit" in (facts := _shaped(tif)):
         return _imagej(facts, page, sizes)
-    spacing, units = _resolution(page)
+    spacing, units = resolution_of(page)
     return Facts(spacing, units)
 
 
@@ -134,7 +144,8 @@ def _ratio(page: tifffile.TiffPage, code: int) -> float | None:
     return known_spacing(1 / pixels) if pixels else None
 
 
-def _resolution(page: tifffile.TiffPage) -> tuple[dict[str, float], dict[str, str]]:
+def resolution_of(page: tifffile.TiffPage) -> tuple[dict[str, float], dict[str, str]]:
+    """Return spacing and units by the resolution tags of a page, as far as they are those of a specimen."""
     stated = page.tags.valueof(296, 2)
     unit = _RESOLUTION_UNITS.get(int(stated or 2)) if isinstance(stated, int) else None
     sizes = {axis: _ratio(page, code) for axis, code in (("x", 282), ("y", 283))}
@@ -162,7 +173,7 @@ def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[st
     spacing: dict[str, float] = {}
     units: dict[str, str] = {}
     if unit is None:
-        spacing, units = _resolution(page)
+        spacing, units = resolution_of(page)
     else:
         own = {"x": unit, "y": unit_or(facts.get("yunit"), unit), "z": unit_or(facts.get("zunit"), unit)}
         tagged = _RESOLUTION_UNITS.get(int(page.tags.valueof(296, 1) or 1))
@@ -205,7 +216,7 @@ def _lsm(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Facts:
     if spacing.get("z", 1) < 1e-9:  # what LSM writes where there is no stack
         del spacing["z"]
     units = dict.fromkeys(spacing, "µm")
-    times = _stamps(facts.get("TimeStamps"), sizes.get("t", 1))
+    times = stamps_of(facts.get("TimeStamps"), sizes.get("t", 1))
     step = known_spacing(facts.get("TimeIntervall"))
     if isinstance(times, float):
         spacing["t"] = times
@@ -237,14 +248,14 @@ def _stk(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Facts:
     if (created := facts.get("DatetimeCreated")) is not None:
         stamps = np.atleast_1d(np.asarray(created, dtype="datetime64[ms]").astype("i8"))
         stamps = (stamps - stamps[:1]) / 1000.0
-        times = _stamps(stamps, sizes.get("t", 1))
+        times = stamps_of(stamps, sizes.get("t", 1))
         if isinstance(times, float):
             spacing["t"] = times
     units["t"] = "s"
     return Facts(spacing, units, {}, None, {}, times if isinstance(times, Coordinate) else None)
 
 
-def _stamps(stamps: Any, n: int) -> Coordinate | float | None:
+def stamps_of(stamps: Any, n: int) -> Coordinate | float | None:
     """Time stamps in seconds: their step where it is even, else a coordinate that starts at 0."""
     values = np.atleast_1d(np.asarray(stamps if stamps is not None else (), dtype=float))
     if n < 2 or values.shape != (n,) or not (np.diff(values) > 0).all():
@@ -261,5 +272,5 @@ def _svs(page: tifffile.TiffPage) -> Facts:
     found = re.search(r"\bMPP\s*=\s*([\d.]+)", page.description or "")
     size = known_spacing(found[1]) if found else None
     if size is None:
-        return Facts(*_resolution(page))
+        return Facts(*resolution_of(page))
     return Facts({"x": size, "y": size}, {"x": "µm", "y": "µm"})

@@ -12,12 +12,15 @@ import json
 import math
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from intake_img.errors import FormatError
-from intake_img.formats.tif.counted import counted, interrupted, planes_held, stack_of
+from intake_img.formats.tif.counted import counted, interrupted, planes_held, shortened, stack_of, whole_pages
+from intake_img.formats.tif.dialects.view import View
 from intake_img.formats.tif.facts import Facts, facts_of, header_of, ome_facts, samples_named
 from intake_img.formats.tif.file import RECORD_TAG, Scene, Tables, TiffHandle, tables_of
 from intake_img.formats.tif.index import Stored, layout_of, listening
@@ -26,6 +29,7 @@ from intake_img.formats.tif.series import (
     axis_names,
     found_series,
     full_first,
+    led,
     matched,
     one_named,
     plain_pages,
@@ -33,7 +37,7 @@ from intake_img.formats.tif.series import (
     squeezed,
     stored_series,
 )
-from intake_img.formats.tif.sets import assembled, coloured, is_absurd
+from intake_img.formats.tif.sets import assembled, coloured, is_absurd, no_planes
 from intake_img.formats.tif.tags import VITAL, check_chain, check_tags, metadata_name, unfinished_run
 from intake_img.formats.tif.vendors import vendor_facts, vendor_header
 from intake_img.storage.files import ByteReader, File
@@ -98,6 +102,9 @@ class _Parser:
             reader = source or self.opened.enter_context(contextlib.closing(file.open()))
             stream = self.opened.enter_context(contextlib.closing(reader.stream()))
             tif = self.opened.enter_context(tifffile.TiffFile(stream, name=file.name))
+        if tif.is_scanimage and not tif.is_bigtiff:  # tifffile guesses where its pages are, and leaves out the last
+            tif.filehandle.seek(4)
+            tif.pages = tifffile.TiffPages(tif)
         if not tif.pages:
             raise FormatError(f"{file} holds no image: its header points to no page")
         self.chain = check_chain(tif, file)
@@ -189,7 +196,7 @@ class _Parser:
             tif._multifile = tif.is_mmstack  # the files of other sets are opened here, not by tifffile
         try:
             series = found_series(tif)
-        except (KeyError, ValueError, IndexError) as exc:
+        except (AttributeError, LookupError, TypeError, ValueError) as exc:
             if document:
                 return []
             self.warn(f"its description cannot be used ({type(exc).__name__}: {exc}): the pages are read as they are")
@@ -199,10 +206,12 @@ class _Parser:
         kept = [pair for pair in series if not (pair[0].kind == "lsm" and pair[0].keyframe.is_reduced)]  # thumbnails
         kept, further = pyramids(full_first(kept) if kept and kept[0][0].kind in ("generic", "uniform") else kept)
         omes = matched([s for s, _ in kept], document.images) if document else [None] * len(kept)
+        if document and (lost := [im.name for im in document.images if not any(im is own for own in omes)]):
+            self.warn(no_planes(lost))
         record = _record(tif)
         scenes, seen = [], set()
         for n, ((one, axes), ome) in enumerate(zip(kept, omes, strict=True)):
-            stored = [stored_series(level, self.file) for level in [*one.levels, *further[n]]]
+            stored = [self.whole(stored_series(level, self.file)) for level in [*one.levels, *further[n]]]
             seen |= {p.offset for level in stored for p in level.pages if p is not None}
             name = one.name.strip() or str(n)
             page = one.keyframe
@@ -213,23 +222,52 @@ class _Parser:
             scenes += self.left_over(tif, [k for k, offset in enumerate(chain) if offset not in seen])
         return scenes
 
+    def whole(self, stored: Stored) -> Stored:
+        """Return an array whose axes count the pages there are: a vendor's header may count others."""
+        key, pages = stored.keyframe, len(stored.pages)
+        need = math.prod(stored.shape) // max(math.prod(key.shape), 1)
+        if stored.offset is not None or need == pages or stored.shape[-len(key.shape) :] != tuple(key.shape):
+            return stored
+        own = len(stored.shape) - len(key.shape)
+        axes, shape = shortened(stored.axes[:own], stored.shape[:own], pages)
+        self.warn(f"its header counts {need} planes, the file holds {pages}: these are read")
+        return replace(stored, axes=axes + stored.axes[own:], shape=shape + tuple(key.shape))
+
     def scene(self, tif: tifffile.TiffFile, name: str, stored: list[Stored], kind: str, page: tifffile.TiffPage,
               ome: OmeImage | None, document: OmeDocument | None, record: Any) -> Scene:  # fmt: skip
         if missing := sum(p is None or tuple(p.dataoffsets) == (0,) for p in stored[0].pages):
             self.warn(f"{missing} of {len(stored[0].pages)} planes of {name!r} are missing; they read as {page.nodata}")
         for level in stored:
             check_tags(level.keyframe, self.file)
+        told, more = (None, {}) if ome is not None else self.vendor(View(tif, kind, stored[0]))
+        stored = [led(level, told.lead if told else None) for level in stored]
         levels = [layout_of(level, self.source, self.file) for level in stored]
         axes = axis_names(stored[0].axes)
-        facts = ome_facts(ome) if ome is not None else vendor_facts(tif, kind)
+        facts = ome_facts(ome) if ome is not None else told
         if facts is None:
             facts = facts_of(tif, kind, axes, levels[0].shape, page, page is tif.pages.first)
         if "S" in stored[0].axes and "s" not in axes:
             names = samples_named(levels[0].shape[axes.index("c")], page)
-            facts = Facts(facts.spacing, facts.units, facts.origin, names, {}, facts.times)
-        header = header_of(tif, kind, page, document.text if document and ome is not None else None)
-        header |= vendor_header(tif, kind)
+            facts = replace(facts, channels=names, channel_attrs={})
+        header = header_of(tif, kind, page, document.text if document and ome is not None else None) | more
         return Scene(name, axes, levels, facts, header, record)
+
+    def vendor(self, view: View) -> tuple[Facts | None, dict[str, Any]]:
+        """Return the facts and the header of a vendor's dialect; damaged ones are left out with a warning."""
+        try:
+            return vendor_facts(view), vendor_header(view)
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            OSError,
+            SyntaxError,
+            TypeError,
+            ValueError,
+            struct.error,
+        ) as exc:
+            self.warn(f"its metadata of the vendor cannot be read and are left out ({type(exc).__name__}: {exc})")
+            return None, {}
 
     # descriptions that count other planes than there are
 
@@ -296,6 +334,7 @@ class _Parser:
     def interrupted(self, tif: tifffile.TiffFile, pages: int) -> list[Scene]:
         """Return the scene of a stack of Micro-Manager that was not finished."""
         self.open_chain = True
+        pages = whole_pages(tif, pages)
         self.warn(f"the run of Micro-Manager that wrote it was interrupted: {pages} planes are read")
         stored = interrupted(tif, pages)
         if stored is None:

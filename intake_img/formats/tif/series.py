@@ -19,8 +19,8 @@ from intake_img.storage.files import File
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["axis_names", "found_series", "full_first", "matched", "one_named", "plain_pages", "pyramids", "squeezed",
-           "stored_series"]  # fmt: skip
+__all__ = ["axis_names", "found_series", "full_first", "led", "matched", "one_named", "plain_pages", "pyramids",
+           "squeezed", "stored_series"]  # fmt: skip
 
 
 def found_series(tif: tifffile.TiffFile) -> list[tuple[Any, str]]:
@@ -106,6 +106,16 @@ def squeezed(levels: Sequence[Stored], wanted: str) -> list[Stored]:
             level = replace(level, axes="".join(axes), shape=tuple(sizes[a] for a in axes))
         found.append(level)
     return found
+
+
+def led(level: Stored, lead: Sequence[tuple[str, int]] | None) -> Stored:
+    """Return an array with other axes of planes; itself where these do not count its pages."""
+    count = len(level.pages)
+    own = next((k for k in range(len(level.shape)) if math.prod(level.shape[:k]) == count), 0)
+    if not lead or count < 2 or not own or math.prod(n for _, n in lead) != count:
+        return level
+    axes, shape = "".join(a for a, _ in lead), tuple(n for _, n in lead)
+    return replace(level, axes=axes + level.axes[own:], shape=shape + level.shape[own:])
 
 
 def one_named(ome: OmeImage) -> bool:

@@ -22,7 +22,7 @@ from intake_img.storage.files import File
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["assembled", "coloured", "is_absurd"]
+__all__ = ["assembled", "coloured", "is_absurd", "no_planes"]
 
 _MANY = 10**5  # planes that a document may promise, however few there are
 _SHARE = 100  # times the number of pages that it may promise
@@ -48,18 +48,26 @@ def assembled(document: OmeDocument, file: File, tif: tifffile.TiffFile | None,
         If pages of one image differ in shape or dtype, or no file has a plane.
     """
     planes = _Planes(document, file, tif, member)
-    found = []
+    found, empty = [], []
     for ome in document.images:
         pages, files = planes.of_image(ome)
         key = next((p for p in pages if p is not None), None)
         if key is None:
+            empty.append(ome.name)
             continue
         if odd := next((p for p in pages if p is not None and p.hash != key.hash), None):
             raise FormatError(f"{file}: pages of {ome.name!r} differ: {key.shape} {key.dtype}, {odd.shape} "
                               f"{odd.dtype}")  # fmt: skip
         found.append((ome, _array(ome, pages, key, files)))
     planes.report()
+    if empty:
+        warnings.warn(f"{file}: {no_planes(empty)}", stacklevel=2)
     return found
+
+
+def no_planes(names: Sequence[str]) -> str:
+    """Return what to say of images that have no plane in the files there are."""
+    return f"its OME-XML lists {len(names)} images of which no plane is here: {_listed(names)}"
 
 
 def coloured(document: OmeDocument, page: tifffile.TiffPage) -> OmeDocument:

@@ -56,7 +56,7 @@ def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
         return [first]
     piece = _imagej_piece(tif)
     pages, problem = _walk(tif, name, not piece)
-    if problem and not unfinished_run(tif):
+    if problem and not unfinished_run(tif) and not tif.is_mmstack:  # which has an index of its own
         if piece:
             return [first]
         raise FormatError(f"{name}: {problem}")

@@ -1,96 +1,93 @@
-"""What vendors' dialects of TIFF say of an image, one function a dialect: MetaSeries, NDTiff.
+"""The table of vendors' dialects of TIFF: how each is told, what it says of an image, what goes to the header.
 
 ImageJ, LSM, MetaMorph stacks and slides are read by `intake_img.formats.tif.facts`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from intake_img.formats.tif.facts import Facts
-from intake_img.model.units import canonical, known_spacing
+from intake_img.formats.tif.dialects.detectors import andor, nih, pilatus
+from intake_img.formats.tif.dialects.electron import fei, tvips, zeiss
+from intake_img.formats.tif.dialects.metaseries import metaseries, metaseries_plane
+from intake_img.formats.tif.dialects.micromanager import mmstack, ndtiff, summary_of
+from intake_img.formats.tif.dialects.names import page_names
+from intake_img.formats.tif.dialects.olympus import fluoview, sis
+from intake_img.formats.tif.dialects.scanimage import scanimage, settings_of
+from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.facts import Facts, resolution_of
 
 if TYPE_CHECKING:
     import tifffile
 
 __all__ = ["vendor_facts", "vendor_header"]
 
-
-def vendor_facts(tif: tifffile.TiffFile, kind: str) -> Facts | None:
-    """Return what the dialect of a series of that kind says of it; None if it is not a dialect of the table."""
-    return next((read(tif) for is_one, read, _ in _DIALECTS if is_one(tif, kind)), None)
+_PLAIN = ("generic", "uniform")
 
 
-def vendor_header(tif: tifffile.TiffFile, kind: str) -> dict[str, Any]:
-    """Return the metadata of the dialect, under its name; empty if it is not a dialect of the table."""
-    return next((header(tif) for is_one, _, header in _DIALECTS if is_one(tif, kind)), {})
+class _Dialect(NamedTuple):
+    """A dialect, by tifffile's name for it or its metadata.
+
+    Attributes
+    ----------
+    kinds : collection of str
+        tifffile's kinds of series that may be in the dialect.
+    is_one : callable
+        Tells it by the first page.
+    resolution : bool
+        Whether the resolution tags may tell the size of a pixel where the dialect does not.
+    """
+
+    name: str
+    kinds: Collection[str]
+    is_one: Callable[[tifffile.TiffPage], bool]
+    facts: Callable[[View], Facts]
+    header: Callable[[tifffile.TiffFile], Mapping[str, Any] | None]
+    resolution: bool = True
 
 
-# MetaSeries: MetaMorph, MetaXpress (ImageXpress)
+def _scanimage(tif: tifffile.TiffFile) -> Mapping[str, Any]:
+    return {**(tif.scanimage_metadata or {}), "FrameData": settings_of(tif)}
 
 
-def _plane(tif: tifffile.TiffFile) -> Mapping[str, Any]:
-    """Properties of the plane; the XML of a damaged description has none."""
-    try:
-        found = (tif.metaseries_metadata or {}).get("PlaneInfo")
-    except (ValueError, SyntaxError):  # of XML
-        found = None
-    return found if isinstance(found, Mapping) else {}
-
-
-def _metaseries(tif: tifffile.TiffFile) -> Facts:
-    """Size of a pixel, where it is calibrated; its units are ``um`` or a word such as ``pixel``."""
-    plane = _plane(tif)
-    unit = canonical(str(plane.get("spatial-calibration-units", "")))
-    sizes = {axis: known_spacing(plane.get(f"spatial-calibration-{axis}")) for axis in "xy"}
-    if not plane.get("spatial-calibration-state", True) or unit is None:
-        return Facts()
-    spacing = {axis: value for axis, value in sizes.items() if value is not None}
-    return Facts(spacing, dict.fromkeys(spacing, unit))
-
-
-# NDTiff: Micro-Manager, Pycro-Manager
-
-
-def _summary(tif: tifffile.TiffFile) -> Mapping[str, Any]:
-    found = (tif.micromanager_metadata or {}).get("Summary")
-    return found if isinstance(found, Mapping) else {}
-
-
-def _ndtiff(tif: tifffile.TiffFile) -> Facts:
-    summary = _summary(tif)
-    spacing = {axis: size for axis, key in (("x", "PixelSize_um"), ("y", "PixelSize_um"), ("z", "z-step_um"))
-               if (size := known_spacing(summary.get(key))) is not None}  # fmt: skip
-    return Facts(spacing, dict.fromkeys(spacing, "µm"), {}, _labels(tif) or None)
-
-
-def _labels(tif: tifffile.TiffFile) -> list[str]:
-    """Names of channels in the order in which the index of the data set meets them, which is that of the axis."""
-    import tifffile
-
-    index = os.path.join(tif.filehandle.dirname, "NDTiff.index")
-    if not tif.filehandle.is_file or not os.path.exists(index):
-        return []
-    names = dict.fromkeys(row[0].get("channel") for row in tifffile.read_ndtiff_index(index))
-    return [str(name) for name in names] if all(isinstance(name, str) for name in names) else []
-
-
-def _is_metaseries(tif: tifffile.TiffFile, kind: str) -> bool:
-    return kind in ("generic", "uniform") and bool(tif.is_metaseries)
-
-
-def _is_ndtiff(tif: tifffile.TiffFile, kind: str) -> bool:
-    return kind == "ndtiff"  # then the index was allowed to be read
-
-
-_Dialect = tuple[
-    Callable[["tifffile.TiffFile", str], bool],
-    Callable[["tifffile.TiffFile"], Facts],
-    Callable[["tifffile.TiffFile"], dict[str, Any]],
-]
-_DIALECTS: tuple[_Dialect, ...] = (
-    (_is_metaseries, _metaseries, lambda tif: {"metaseries": dict(_plane(tif))}),
-    (_is_ndtiff, _ndtiff, lambda tif: {"ndtiff": dict(_summary(tif))}),
+_DIALECTS = (
+    _Dialect("metaseries", _PLAIN, lambda page: page.is_metaseries, metaseries, metaseries_plane, False),
+    _Dialect("ndtiff", ("ndtiff",), lambda page: True, ndtiff, summary_of),
+    _Dialect("micromanager", ("mmstack",), lambda page: True, mmstack, summary_of),
+    _Dialect("sem", _PLAIN, lambda page: page.is_sem, zeiss, lambda tif: tif.sem_metadata),
+    _Dialect("fei", _PLAIN, lambda page: page.is_fei, fei, lambda tif: tif.fei_metadata),
+    _Dialect("tvips", _PLAIN, lambda page: page.is_tvips, tvips, lambda tif: tif.tvips_metadata),
+    _Dialect("sis", (*_PLAIN, "sis"), lambda page: page.is_sis, sis, lambda tif: tif.sis_metadata),
+    _Dialect("fluoview", ("fluoview",), lambda page: True, fluoview, lambda tif: tif.fluoview_metadata),
+    _Dialect("scanimage", (*_PLAIN, "scanimage"), lambda page: page.is_scanimage, scanimage, _scanimage),
+    _Dialect("pilatus", _PLAIN, lambda page: page.is_pilatus, pilatus, lambda tif: tif.pilatus_metadata),
+    _Dialect("andor", _PLAIN, lambda page: page.is_andor, andor, lambda tif: tif.andor_metadata),
+    _Dialect("nih", ("nih",), lambda page: True, nih, lambda tif: tif.nih_metadata),
+    _Dialect("page_names", _PLAIN, lambda page: 285 in page.tags, page_names, lambda tif: None),
 )
+
+
+def _dialect(view: View) -> _Dialect | None:
+    page = view.tif.pages.first
+    return next((d for d in _DIALECTS if view.kind in d.kinds and d.is_one(page)), None)
+
+
+def vendor_facts(view: View) -> Facts | None:
+    """Return what the dialect of a series says of it; None if it is not a dialect of the table."""
+    dialect = _dialect(view)
+    if dialect is None:
+        return None
+    facts = dialect.facts(view)
+    if not dialect.resolution or {"x", "y"} & set(facts.spacing):
+        return facts
+    spacing, units = resolution_of(view.page)
+    return replace(facts, spacing={**facts.spacing, **spacing}, units={**facts.units, **units})
+
+
+def vendor_header(view: View) -> dict[str, Any]:
+    """Return the metadata of the dialect, under its name; empty if it is not a dialect of the table."""
+    dialect = _dialect(view)
+    found = dialect.header(view.tif) if dialect is not None else None
+    return {dialect.name: dict(found)} if dialect is not None and found else {}

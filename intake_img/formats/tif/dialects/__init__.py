@@ -1,0 +1,1 @@
+"""What vendors' dialects of TIFF say of an image."""

@@ -1,0 +1,88 @@
+"""Electron microscopes: Zeiss SmartSEM, FEI and Thermo Fisher, TVIPS. Lengths become nanometres.
+
+Sources: tifffile's parsers of the tags 34118, 34680, 34682 and 37706; the unnamed values of Zeiss as Gwyddion's
+``zeiss.c`` knows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from intake_img.errors import UnitsError
+from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.facts import Facts
+from intake_img.model.units import convert, known_spacing
+
+__all__ = ["fei", "tvips", "zeiss"]
+
+_UNIT = "nm"
+_SCREEN = 1024  # the unnamed size of a pixel is that of an image of so many columns
+
+
+def _square(sizes: Mapping[str, float | None]) -> Facts:
+    """Return the facts of an image of which the sizes of pixels may be known, in nm."""
+    spacing = {a: v for a, v in sizes.items() if v is not None}
+    return Facts(spacing, dict.fromkeys(spacing, _UNIT))
+
+
+def zeiss(view: View) -> Facts:
+    """Zeiss SmartSEM: a rounded size with its unit, and an exact one without a name.
+
+    The exact one is used where it agrees with the rounded one: a cropped image has another number of columns.
+    """
+    found = view.tif.sem_metadata or {}
+    names = (_zeiss_size(found.get(key)) for key in ("ap_image_pixel_size", "ap_pixel_size"))
+    rounded = next((size for size in names if size is not None), None)
+    unnamed = found.get("", ())
+    exact = known_spacing(unnamed[3]) if len(unnamed) > 3 else None
+    if exact is not None:
+        exact *= 1e9 * _SCREEN / view.page.imagewidth
+    close = rounded is None or (exact is not None and abs(exact - rounded) < 0.01 * rounded)
+    size = exact if close else rounded
+    return _square({"x": size, "y": size})
+
+
+def _zeiss_size(entry: Any) -> float | None:
+    """Return a named size in nm: (title, number, unit)."""
+    if not isinstance(entry, tuple) or len(entry) != 3:
+        return None
+    try:
+        return known_spacing(convert(float(entry[1]), entry[2], _UNIT))
+    except (UnitsError, TypeError, ValueError):
+        return None
+
+
+def fei(view: View) -> Facts:
+    """FEI and Thermo Fisher: metres, in the section of the scan or, in newer files, of the beam that was used."""
+    found = view.tif.fei_metadata or {}
+    beam = _section(found, "Beam")
+    scan, column = str(beam.get("Scan", "EScan")), str(beam.get("Beam", "EBeam"))
+    for section in ("Scan", scan, "EScan", "IScan"):
+        sizes = {a: _metres(_section(found, section).get(k)) for a, k in (("x", "PixelWidth"), ("y", "PixelHeight"))}
+        if all(sizes.values()):
+            return _square(sizes)
+    image = _section(found, "Image")
+    fields = (("x", "HFW", "ResolutionX"), ("y", "VFW", "ResolutionY"))
+    return _square({a: _ratio(_section(found, column).get(width), image.get(n)) for a, width, n in fields})
+
+
+def _section(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = found.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _metres(value: Any) -> float | None:
+    size = known_spacing(value)
+    return None if size is None else size * 1e9
+
+
+def _ratio(width: Any, count: Any) -> float | None:
+    whole, n = _metres(width), known_spacing(count)
+    return whole / n if whole and n else None
+
+
+def tvips(view: View) -> Facts:
+    """TVIPS EM-MENU: nanometres, in headers of version 2."""
+    found = view.tif.tvips_metadata or {}
+    return _square({axis: known_spacing(found.get(f"PixelSize{axis.upper()}")) for axis in "xy"})
