@@ -56,7 +56,7 @@ def test_ndtiff_without_its_index_is_pages(data, tmp_path):
     path = next((data / "ndtiff/v3/12_bit_pycromanager_mda").glob("*.tif"))
     (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.warns(UserWarning, match=r"1 files of its set are missing \('NDTiff\.index'\)"):
-        ds = imload(tmp_path / path.name, output_axis_order=None)
+        ds = formats()["tif"].source(tmp_path / path.name, output_axis_order=None).read()
     np.testing.assert_array_equal(ds.image.values.reshape(-1, 64, 64), tifffile.imread(path).reshape(-1, 64, 64))
 
 

@@ -60,7 +60,7 @@ def assembled(document: OmeDocument, file: File, tif: tifffile.TiffFile | None,
                               f"{odd.dtype}")  # fmt: skip
         found.append((ome, _array(ome, pages, key, files)))
     planes.report()
-    if empty:
+    if found and empty:
         warnings.warn(f"{file}: {no_planes(empty)}", stacklevel=2)
     return found
 
