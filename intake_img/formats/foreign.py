@@ -11,7 +11,7 @@ _UNSUPPORTED = {
     ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".vsi": "Olympus cellSens VSI",
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".dv": "DeltaVision", ".r3d": "DeltaVision", ".stk": "MetaMorph STK",
-    ".nd": "MetaMorph ND", ".h5": "HDF5", ".hdf5": "HDF5", ".nc": "NetCDF", ".mat": "MATLAB",
+    ".nd": "MetaMorph ND", ".nc": "NetCDF", ".mat": "MATLAB",
     ".mrc": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
     ".emd": "EMD", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
     ".mhd": "MetaImage", ".dcm": "DICOM", ".mrxs": "MIRAX slide", ".scn": "Leica SCN slide", ".bif": "Ventana slide",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bz2
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from intake_img.storage.files import File
 
@@ -16,11 +17,15 @@ _INNER = 1024  # bytes
 
 @dataclass(frozen=True)
 class Probe:
-    """What is seen of a file before a format is chosen: its name, its first bytes, whether it is a folder."""
+    """What is seen of a file before a format is chosen: its name, its first bytes, whether it is a folder.
+
+    `seen` holds what one format found out with more effort, for the next ones.
+    """
 
     file: File
     head: bytes
     folder: bool
+    seen: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -42,7 +42,6 @@ __all__ = [
 
 # formats that people bring and that no driver reads yet: what to say when their bytes are met
 _FOREIGN = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (also NetCDF-4, Imaris, ilastik)"),
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "gzip-compressed data"),

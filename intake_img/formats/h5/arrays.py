@@ -1,0 +1,268 @@
+"""Arrays in HDF5 files, read region by region.
+
+Plain bytes are read, or mapped, without HDF5. Other arrays of a local file are read by h5py. Of a remote file the
+chunks that a region meets are fetched together, outside the lock of HDF5, and become a small file in memory, which HDF5
+decodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.base import RawArray, StoredArray
+from intake_img.formats.h5.file import H5File, h5py_module
+from intake_img.model.chunks import Region
+
+__all__ = ["Grid", "dtype_of", "stored_array"]
+
+
+def dtype_of(dataset: Any) -> np.dtype | None:
+    """Return the dtype of a dataset's numbers in native byte order; None if they are no numbers."""
+    try:
+        dtype = np.dtype(dataset.dtype.str)  # without h5py's notes on enumerations
+    except TypeError:  # of HDF5's types some have no equivalent
+        return None
+    return dtype.newbyteorder("=") if dtype.kind in "biufc" else None
+
+
+def stored_array(h5: H5File, path: str) -> StoredArray:
+    """Return the array at a path.
+
+    Raises
+    ------
+    FormatError
+        If it holds no numbers, or reaches beyond the end of the file.
+    MissingExtraError
+        If it is compressed by a filter that is not installed.
+    """
+    layout = h5.run(lambda f: _Layout.of(f[path]))
+    if layout.dtype is None:
+        raise FormatError(f"{path} holds no numbers")
+    if layout.elsewhere:
+        _check_elsewhere(h5, path, layout)
+    if layout.offset is not None:
+        end = layout.offset + math.prod(layout.shape) * layout.stored.itemsize
+        if end > h5.source.size:
+            raise FormatError(f"{path} of shape {layout.shape} ends at byte {end}, the file at {h5.source.size}")
+        return RawArray(h5.source, layout.offset, layout.stored, layout.shape)
+    _check_filters(path, layout.filters)
+    remote_chunks = h5.local is None and layout.chunks
+    return _RemoteChunks(h5, path, layout) if remote_chunks else _Dataset(h5, path, layout)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a dataset is stored."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype | None
+    stored: np.dtype
+    chunks: tuple[int, ...] | None
+    offset: int | None
+    filters: tuple[tuple[int, str], ...]
+    elsewhere: tuple[str, ...]
+
+    @classmethod
+    def of(cls, dataset: Any) -> _Layout:
+        plist = dataset.id.get_create_plist()
+        codes = [plist.get_filter(k) for k in range(plist.get_nfilters())]
+        filters = tuple((int(f[0]), bytes(f[3]).decode(errors="replace")) for f in codes)
+        names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+        names += [name for name, *_ in dataset.external or ()]
+        dtype = dtype_of(dataset)
+        stored = np.dtype(dataset.dtype.str) if dtype is not None else np.dtype("V1")
+        plain = not (dataset.chunks or filters or names or dataset.is_virtual) and dtype is not None
+        offset = dataset.id.get_offset() if plain and _is_plain(dataset) else None
+        elsewhere = tuple(name for name in names if name != ".")
+        return cls(dataset.shape, dtype, stored, dataset.chunks, offset, filters, elsewhere)
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        return self.chunks or (1,) * (len(self.shape) - 1) + self.shape[-1:]
+
+
+def _is_plain(dataset: Any) -> bool:
+    """Whether the bytes are numpy's: HDF5 knows numbers of any count of bits."""
+    h5t = h5py_module().h5t
+    return bool(h5t.py_create(dataset.dtype, logical=True).equal(dataset.id.get_type()))
+
+
+def _check_elsewhere(h5: H5File, path: str, layout: _Layout) -> None:
+    """Refuse pixels in other files where these must not be opened; warn of those that are not there."""
+    names = ", ".join(layout.elsewhere[:3]) + ", …" * (len(layout.elsewhere) > 3)
+    if h5.local is None or h5.file.jail is not None:
+        raise FormatError(
+            f"{h5.file}: the pixels of {path} are in other files ({names}), which are not opened "
+            + (
+                "on behalf of a catalog"
+                if h5.file.jail is not None
+                else "on a server: copy all of them, and open the copy"
+            )
+        )
+    lost = [name for name in set(layout.elsewhere) if "%" not in name and not h5.file.sibling(name).exists()]
+    if lost:
+        warnings.warn(
+            f"{h5.file}: {len(lost)} files with pixels of {path} are missing ({lost[0]}): these read as the fill value",
+            stacklevel=2,
+        )
+
+
+def _check_filters(path: str, filters: Sequence[tuple[int, str]]) -> None:
+    available = h5py_module().h5z.filter_avail
+    if all(available(code) for code, _ in filters):
+        return
+    with contextlib.suppress(ImportError):
+        import hdf5plugin  # noqa: F401  (registers its filters)
+    for code, name in filters:
+        if not available(code):
+            what = f"{code} ({name.partition(';')[0].strip()})" if name else str(code)
+            raise MissingExtraError("hdf5plugin", "hdf5plugin", f"reading {path}, compressed by HDF5's filter {what},")
+
+
+class _Dataset(StoredArray):
+    """An array that HDF5 reads."""
+
+    parallel = False  # HDF5 has one lock
+
+    def __init__(self, h5: H5File, path: str, layout: _Layout) -> None:
+        self.h5, self.path = h5, path
+        assert layout.dtype is not None
+        self.shape, self.dtype, self.tiles = layout.shape, layout.dtype, layout.tiles
+        self.decodes = bool(layout.filters)
+        self.open = h5.local[path] if h5.local is not None else None  # keeps its decoded chunks
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if self.open is not None:
+            _read(self.open, region, out)
+        else:
+            self.h5.run(lambda f: _read(f[self.path], region, out))
+
+
+def _read(dataset: Any, region: Region, out: np.ndarray) -> None:
+    if out.flags.c_contiguous and out.ndim:
+        dataset.read_direct(out, region)
+    else:
+        out[...] = dataset[region]
+
+
+class _RemoteChunks(StoredArray):
+    """A chunked array of a remote file."""
+
+    def __init__(self, h5: H5File, path: str, layout: _Layout) -> None:
+        self.h5, self.path = h5, path
+        assert layout.dtype is not None
+        assert layout.chunks is not None
+        self.shape, self.dtype, self.tiles = layout.shape, layout.dtype, layout.chunks
+        self._index: dict[tuple[int, ...], tuple[int, int, int]] | None = None
+        self._kind: tuple[Any, Any] = (None, None)
+
+    def _chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]]:
+        """Offset, size and filter mask of each chunk, by the index of its first pixel."""
+        if self._index is None:
+            self._kind, self._index = self.h5.run(lambda f: _index_of(f[self.path]))
+        return self._index
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        index = self._chunks()
+        firsts = [range(s.start // t * t, s.stop, t) for s, t in zip(region, self.tiles, strict=True)]
+        there = [place for place in itertools.product(*firsts) if place in index]
+        found = [index[place] for place in there]
+        data = self.h5.source.ranges([f[0] for f in found], [f[1] for f in found])
+        corner = [f.start for f in firsts]
+        places = [tuple(p - c for p, c in zip(place, corner, strict=True)) for place in there]
+        box = tuple(min(f[-1] + t, n) - f.start for f, t, n in zip(firsts, self.tiles, self.shape, strict=True))
+        part = tuple(slice(s.start - c, s.stop - c) for s, c in zip(region, corner, strict=True))
+        masks = [f[2] for f in found]
+        _decode(self._kind, box, list(zip(places, masks, data, strict=True)), part, out)
+
+
+def _index_of(dataset: Any) -> tuple[tuple[Any, Any], dict[tuple[int, ...], tuple[int, int, int]]]:
+    """Type and creation properties of a dataset, which outlive its file, and its chunks."""
+    index: dict[tuple[int, ...], tuple[int, int, int]] = {}
+
+    def note(chunk: Any) -> None:
+        index[tuple(chunk.chunk_offset)] = (chunk.byte_offset, chunk.size, chunk.filter_mask)
+
+    dataset.id.chunk_iter(note)
+    plist = dataset.id.get_create_plist()
+    plist.set_alloc_time(h5py_module().h5d.ALLOC_TIME_INCR)
+    return (dataset.id.get_type().copy(), plist), index
+
+
+def _decode(kind: tuple[Any, Any], box: tuple[int, ...], chunks: Sequence[tuple[Any, int, bytes]], part: Region,
+            out: np.ndarray) -> None:  # fmt: skip
+    """Fill `out` with a part of a box of chunks as they are stored; those that are missing hold the fill value."""
+    h5py = h5py_module()
+    with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False) as f:
+        made = h5py.h5d.create(f.id, b"box", kind[0], h5py.h5s.create_simple(box), kind[1])
+        for place, mask, data in chunks:
+            made.write_direct_chunk(place, data, mask)
+        _read(h5py.Dataset(made), part, out)
+
+
+class Grid(StoredArray):
+    """Equal arrays in a grid, as one array with the axes of the grid in front.
+
+    Parameters
+    ----------
+    lookup : callable
+        Returns the `StoredArray` at a path.
+    paths : ndarray of object
+        A path for each place; None where the file holds nothing: zeros.
+    shape : sequence of int
+        Shape that each array is cut to: files pad them.
+    dtype : numpy.dtype, optional
+        What the bits of the pixels mean, where that is not what the file says.
+
+    Raises
+    ------
+    FormatError
+        If the first array is smaller than `shape`, or there is none.
+    """
+
+    parallel = False
+
+    def __init__(self, lookup: Callable[[str], StoredArray], paths: np.ndarray, shape: Sequence[int],
+                 dtype: np.dtype | None = None) -> None:  # fmt: skip
+        path = next((p for p in paths.ravel() if p is not None), None)
+        if path is None:
+            raise FormatError("it holds no pixels at all")
+        self.lookup, self.paths, self.inner = lookup, paths, tuple(shape)
+        first = self._checked(path, lookup(path))
+        self.stored, self.dtype = first.dtype, dtype or first.dtype
+        self.shape, self.tiles = paths.shape + self.inner, (1,) * paths.ndim + tuple(first.tiles)
+        self.decodes = first.decodes
+
+    def _checked(self, path: str, array: StoredArray) -> StoredArray:
+        if len(array.shape) != len(self.inner) or any(n < m for n, m in zip(array.shape, self.inner, strict=True)):
+            raise FormatError(f"{path} has the shape {array.shape}, but the image is said to have {self.inner}")
+        return array
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        lead, inner = region[: self.paths.ndim], region[self.paths.ndim :]
+        for place in itertools.product(*(range(s.start, s.stop) for s in lead)):
+            target = out[tuple(k - s.start for k, s in zip(place, lead, strict=True))]
+            path = self.paths[place]
+            if path is None:
+                target[...] = 0
+            else:
+                self._read(path, inner, target)
+
+    def _read(self, path: str, region: Region, target: np.ndarray) -> None:
+        array = self._checked(path, self.lookup(path))
+        if array.dtype == self.stored:
+            array.read_into(region, target.view(self.stored))
+        else:
+            part = np.empty(target.shape, array.dtype)
+            array.read_into(region, part)
+            target[...] = part

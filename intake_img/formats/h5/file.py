@@ -1,0 +1,151 @@
+"""An open HDF5 file, local or remote.
+
+A local file is opened by h5py. A remote one is opened on blocks that were fetched before: where HDF5 needs another
+block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while HDF5 holds
+its lock (h5py issue 2019: a garbage collection in the thread that fetches would wait for that lock, a deadlock), and no
+object of h5py outlives a call.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from intake_img.errors import MissingExtraError
+from intake_img.storage.files import ByteReader, File
+
+__all__ = ["SIGNATURE", "H5File", "h5py_module"]
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BLOCK = 2**16  # bytes that are fetched of a remote file
+_CHUNK_CACHE = 2**24  # bytes of decoded chunks that HDF5 keeps of each open dataset
+
+_T = TypeVar("_T")
+
+
+def h5py_module(purpose: str = "reading HDF5 files") -> Any:
+    """Return h5py.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as exc:
+        raise MissingExtraError("h5py", "hdf5", purpose) from exc
+    return h5py
+
+
+class H5File:
+    """An open HDF5 file; safe to share between threads.
+
+    Parameters
+    ----------
+    file : File
+
+    Attributes
+    ----------
+    source : ByteReader
+        Its bytes.
+    """
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self._h5py = h5py_module()
+        self.source: ByteReader = file.open()
+        self._blocks: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+        self.local: Any = None
+        try:
+            if file.local:  # without a lock on the file: what is open lazily must not keep others from writing
+                self.local = self._h5py.File(file.path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE)
+        except BaseException:
+            self.source.close()
+            raise
+
+    def run(self, read: Callable[[Any], _T]) -> _T:
+        """Return what `read` returns of the `h5py.File`.
+
+        Parameters
+        ----------
+        read : callable
+            Returns nothing that belongs to the file; of a remote file it is called again until all that it needs is
+            there, whatever it makes of the errors in between.
+        """
+        if self.local is not None:
+            return read(self.local)
+        while True:
+            stream = _Blocks(self._blocks, self.source.size)
+            found: Any = None
+            failure: Exception | None = None
+            try:
+                with self._h5py.File(stream, "r") as f:
+                    found = read(f)
+            except Exception as exc:
+                failure = exc
+            try:
+                if not stream.missing:
+                    if failure is not None:
+                        raise failure
+                    return found
+            finally:
+                del failure  # its traceback refers to objects of h5py
+            self._fetch(stream.missing)
+
+    def _fetch(self, numbers: Iterable[int]) -> None:
+        with self._lock:
+            wanted = [k for k in numbers if k not in self._blocks]
+            starts = [k * _BLOCK for k in wanted]
+            sizes = [min(_BLOCK, self.source.size - start) for start in starts]
+            self._blocks.update(zip(wanted, self.source.ranges(starts, sizes), strict=True))
+
+    def close(self) -> None:
+        if self.local is not None:
+            self.local.close()
+        self.source.close()
+        self._blocks.clear()
+
+
+class _NotFetchedError(OSError):
+    """HDF5 looked for bytes that are not there yet."""
+
+
+class _Blocks(io.RawIOBase):
+    """The fetched blocks of a file, as h5py reads them; takes note of the missing ones."""
+
+    def __init__(self, blocks: dict[int, bytes], size: int) -> None:
+        self.blocks, self.size, self.at = blocks, size, 0
+        self.missing: set[int] = set()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence] + offset
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        target = np.frombuffer(buffer, np.uint8)
+        count = max(0, min(target.size, self.size - self.at))
+        numbers = range(self.at // _BLOCK, -(-(self.at + count) // _BLOCK))
+        if missing := [k for k in numbers if k not in self.blocks]:
+            self.missing.update(missing)
+            raise _NotFetchedError(f"{len(missing)} blocks are not fetched yet")
+        skip = self.at - numbers.start * _BLOCK
+        data = b"".join(self.blocks[k] for k in numbers)[skip : skip + count]
+        target[:count] = np.frombuffer(data, np.uint8)
+        target[count:] = 0
+        self.at += count
+        return count

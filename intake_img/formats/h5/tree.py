@@ -1,0 +1,133 @@
+"""What an HDF5 file holds: arrays of numbers by path, and attributes as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from intake_img.formats.h5.arrays import dtype_of
+from intake_img.formats.h5.file import h5py_module
+from intake_img.model.record import plain
+
+__all__ = ["attributes_of", "children", "image_paths", "text_of"]
+
+_ATTRIBUTE_BYTES = 2**16  # larger ones are not shown
+_SKIPPED = 100  # of so many it is said why
+
+
+def image_paths(f: Any) -> tuple[list[str], dict[str, str]]:
+    """Return the paths of all arrays of numbers that have two axes or more.
+
+    Parameters
+    ----------
+    f : h5py.File
+
+    Returns
+    -------
+    paths : list of str
+        In the order of the file, without a leading slash.
+    skipped : dict of str to str
+        What may be meant as an image and is not read, and why.
+    """
+    h5py = h5py_module()
+    found: list[str] = []
+    skipped: dict[str, str] = {}
+    seen: set[Any] = set()  # addresses: damaged files can hold circles
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        try:
+            item = f[path or "/"]
+            address = h5py.h5o.get_info(item.id).addr
+        except (KeyError, OSError, RuntimeError, ValueError) as exc:
+            _note(skipped, path, f"cannot be opened: {exc}")
+            continue
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(item, h5py.Group):
+            waiting += [f"{path}/{name}".lstrip("/") for name in reversed(list(_inner(item, path, skipped)))]
+        elif isinstance(item, h5py.Dataset) and (reason := _no_image(item)) is None:
+            found.append(path)
+        elif isinstance(item, h5py.Dataset) and reason:
+            _note(skipped, path, reason)
+    return found, skipped
+
+
+def _note(skipped: dict[str, str], path: str, reason: str) -> None:
+    if len(skipped) < _SKIPPED:
+        skipped[path] = reason
+
+
+def _inner(group: Any, path: str, skipped: dict[str, str]) -> Iterator[str]:
+    """Names in a group, but for links to other files, which are not followed, and names of what is elsewhere."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        kind = type(link).__name__
+        if kind == "ExternalLink":
+            _note(skipped, f"{path}/{name}".lstrip("/"), f"a link to {link.path} of {link.filename}: open that file")
+        elif kind == "HardLink":
+            yield name
+
+
+def _no_image(dataset: Any) -> str | None:
+    """Why a dataset is no image; empty where nobody would take it for one."""
+    shape = dataset.shape
+    if shape is None or len(shape) < 2 or text_of(dataset.attrs.get("CLASS", "")) in ("PALETTE", "DIMENSION_SCALE"):
+        return ""
+    return None if dtype_of(dataset) is not None else f"of type {_type_of(dataset)}, which is no number"
+
+
+def _type_of(dataset: Any) -> str:
+    try:
+        return str(dataset.dtype)
+    except TypeError as exc:
+        return str(exc)
+
+
+def children(group: Any, prefix: str) -> list[str]:
+    """Return the names in a group that are a prefix and a number, in the order of the numbers."""
+    numbered = {name[len(prefix) :]: name for name in group if name.startswith(prefix)}
+    return [numbered[k] for k in sorted((k for k in numbered if k.isascii() and k.isdigit()), key=int)]
+
+
+def attributes_of(item: Any) -> dict[str, Any]:
+    """Return the attributes of a group or dataset as plain JSON; of large or unreadable ones, what they are."""
+    return {name: value for name in item.attrs if (value := _attribute(item, name)) is not None}
+
+
+def _attribute(item: Any, name: str) -> Any:
+    try:
+        nbytes = item.attrs.get_id(name).get_storage_size()
+        if nbytes > _ATTRIBUTE_BYTES:
+            return f"{nbytes} bytes, not shown"
+        value = item.attrs[name]
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as exc:
+        return f"unreadable: {exc}"
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON of an attribute; None for references to other places of the file."""
+    h5py = h5py_module()
+    if isinstance(value, (h5py.Empty, h5py.Reference, h5py.RegionReference)):
+        return None
+    if isinstance(value, np.ndarray) and value.dtype.kind in "SOV":
+        if value.dtype.kind == "V" or any(not isinstance(v, (str, bytes)) for v in value.ravel().tolist()):
+            return None
+        return text_of(value) if value.dtype == "S1" else [text_of(v) for v in value.ravel().tolist()]
+    return None if isinstance(value, np.void) else plain(value)
+
+
+def text_of(value: Any) -> str:
+    """Return an attribute as text: bytes, text, or an array of single characters; empty where it is none of these."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "S" and value.dtype.itemsize == 1:
+            value = value.tobytes()
+        elif value.size == 1:
+            value = value.ravel()[0]
+    if isinstance(value, (bytes, np.bytes_)):
+        return bytes(value).decode("utf-8", "replace").rstrip("\0 ")
+    return str(value) if isinstance(value, str) else ""
