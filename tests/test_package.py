@@ -22,7 +22,7 @@ COMMON = {
     "base",
     "faults",
     "foreign",
-    "format_source",
+    "format_source", "h5",
     "options",
     "probe",
     "reading",

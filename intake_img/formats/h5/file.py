@@ -1,7 +1,7 @@
 """An open HDF5 file, local or remote.
 
 A local file is opened by h5py. A remote one is opened on blocks that were fetched before: where HDF5 needs another
-block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while HDF5 holds
+block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while HDF5 has
 its lock (h5py issue 2019: a garbage collection in the thread that fetches would wait for that lock, a deadlock), and no
 object of h5py outlives a call.
 """
