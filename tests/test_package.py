@@ -20,9 +20,11 @@ ROOT = PACKAGE.parent
 COMMON = {
     "arguments",
     "base",
+    "chunked",
     "faults",
     "foreign",
-    "format_source", "h5",
+    "format_source",
+    "h5",
     "options",
     "probe",
     "reading",
