@@ -7,7 +7,7 @@ from collections.abc import Collection
 __all__ = ["unsupported"]
 
 _UNSUPPORTED = {
-    ".lif": "Leica LIF", ".lof": "Leica LOF", ".xlef": "Leica XLEF", ".oib": "Olympus OIB",
+    ".oib": "Olympus OIB",
     ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".vsi": "Olympus cellSens VSI",
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".dv": "DeltaVision", ".r3d": "DeltaVision", ".stk": "MetaMorph STK",

@@ -46,7 +46,6 @@ _FOREIGN = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "gzip-compressed data"),
     (b"\xd0\xcf\x11\xe0", "an OLE2 document (Olympus OIB, Zeiss ZVI)"),
-    (b"\x70\x00\x00\x00", "a Leica LIF"),
     (b"<?xml", "an XML text"),
     (b"<html", "an HTML page"),
     (b"<!DOCTYPE", "an HTML page"),

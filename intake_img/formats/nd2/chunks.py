@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.base import PlaneArray, StoredArray
+from intake_img.formats.base import Handle, PlaneArray, StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import read_raw
@@ -174,8 +174,8 @@ class PlainFrames(StoredArray):
 class PackedFrames(PlaneArray):
     """Frames that are compressed without loss, each as a whole; parameters as those of `PlainFrames`."""
 
-    def __init__(self, chunks: Chunks, frame: Frame, numbers: np.ndarray) -> None:
-        super().__init__((*numbers.shape, *frame.shape), frame.dtype, plane_axes=4)
+    def __init__(self, chunks: Chunks, frame: Frame, numbers: np.ndarray, handle: Handle) -> None:
+        super().__init__((*numbers.shape, *frame.shape), frame.dtype, 4, handle=handle, address=int(numbers.flat[0]))
         self.chunks, self.frame, self.numbers = chunks, frame, numbers
 
     def read_plane(self, index: tuple[int, ...]) -> np.ndarray:

@@ -63,8 +63,10 @@ class _Nd2Handle(Handle):
         return self.loops.positions
 
     def array(self, address: int) -> PlainFrames | PackedFrames:
-        kind = PackedFrames if self.attributes.compressionType == "lossless" else PlainFrames
-        return kind(self.chunks, self.frame, self.loops.numbers(address))
+        numbers = self.loops.numbers(address)
+        if self.attributes.compressionType == "lossless":
+            return PackedFrames(self.chunks, self.frame, numbers, self)
+        return PlainFrames(self.chunks, self.frame, numbers)
 
     def describe(self, scene: int | str, level: int) -> Image:
         position = int(scene)

@@ -1,0 +1,1 @@
+"""Leica LIF, XLIF, LOF and XLEF."""
