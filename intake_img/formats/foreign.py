@@ -10,7 +10,7 @@ _UNSUPPORTED = {
     ".oib": "Olympus OIB",
     ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".vsi": "Olympus cellSens VSI",
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
-    ".sldyz": "SlideBook 7", ".dv": "DeltaVision", ".r3d": "DeltaVision", ".stk": "MetaMorph STK",
+    ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".nc": "NetCDF", ".mat": "MATLAB",
     ".mrc": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
     ".emd": "EMD", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
