@@ -6,6 +6,7 @@ image stacks for CAREamics.
 """
 
 import importlib
+import typing
 
 from intake_img import accessor  # noqa: F401  (registers ds.img)
 from intake_img.accessor.patches import patches
@@ -13,6 +14,13 @@ from intake_img.doors import intake2  # noqa: F401  (registers the readers of In
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import ImageSource
 from intake_img.io import imload, imsave
+
+if typing.TYPE_CHECKING:
+    from intake_img.accessor.stacks.sources import CziStack, FileStack, MemoryStack, ZarrStack
+    from intake_img.catalog import open_catalog, scan, write_catalog
+    from intake_img.catalog import open_table as open_table
+    from intake_img.catalog import write_table as write_table
+    from intake_img.doors.references import virtualize as virtualize
 
 __version__ = "0.1.0"
 __all__ = [

@@ -25,6 +25,7 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.engine import Engine, in_tasks
 from intake_img.model.image import Image
+from intake_img.model.typed import Chunks, Selection, Uri
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
@@ -35,13 +36,13 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def imload(
-    uri: Any,
-    partition: Any = None,
+    uri: Uri | Sequence[Uri] | ImageSource,
+    partition: Selection = None,
     metadata_only: bool = False,
     *,
     scene: int | str | None = None,
     level: int = 0,
-    chunks: Any = "auto",
+    chunks: Chunks = "auto",
     output_axis_order: str | None = CANONICAL,
     metadata: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -105,8 +106,14 @@ def imload(
     >>> ds.img.axes, ds.img.channels
     ('cyx', ['DAPI', 'GFP', 'RFP'])
     """
-    given = {"scene": scene, "level": level, "chunks": chunks, "output_axis_order": output_axis_order,
-             "metadata": metadata, "storage_options": storage_options}  # fmt: skip
+    given = {
+        "scene": scene,
+        "level": level,
+        "chunks": chunks,
+        "output_axis_order": output_axis_order,
+        "metadata": metadata,
+        "storage_options": storage_options,
+    }
     usual = {f.name: f.default for f in fields(ImgSource.Options)}
     options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]} | driver_options
     source = _source(uri, options)
@@ -134,9 +141,9 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
 
 def imsave(
     image: Any,
-    uri: Any,
-    compress: Any = None,
-    partition: Any = None,
+    uri: Uri,
+    compress: bool | str | None = None,
+    partition: str | Sequence[str] | None = None,
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -231,8 +238,18 @@ def imsave(
             return _write_one(format, models[0], target, settings, step, folder, overwrite, parallel, compute)
         make = partial(_make, format, folder, settings, None if parallel else step)
         done = (step or _silent) if parallel else None
-        return write_members(models[0], plan, target, make, overwrite=overwrite, resume=resume, settings=settings,
-                             extension=extension, done=done, compute=compute)  # fmt: skip
+        return write_members(
+            models[0],
+            plan,
+            target,
+            make,
+            overwrite=overwrite,
+            resume=resume,
+            settings=settings,
+            extension=extension,
+            done=done,
+            compute=compute,
+        )
 
 
 def _writer_options(format: Format, given: Mapping[str, Any]) -> list[str]:
@@ -255,14 +272,27 @@ def _models(image: Any, format: Format, known: Sequence[str]) -> list[Image]:
     return [Image.from_xarray(node) for node in _levels(image)]
 
 
-def _write_one(format: Format, model: Image, target: File, settings: Mapping[str, Any],
-               step: Callable[[int], None] | None, folder: bool, overwrite: bool, parallel: bool, compute: bool,
-               ) -> Any:  # fmt: skip
+def _write_one(
+    format: Format,
+    model: Image,
+    target: File,
+    settings: Mapping[str, Any],
+    step: Callable[[int], None] | None,
+    folder: bool,
+    overwrite: bool,
+    parallel: bool,
+    compute: bool,
+) -> Any:
     """Write an image that is one file or one store."""
     in_store = folder and format.writes_in_tasks
     if in_store and parallel:
-        return write_store(partial(format.write_in_tasks, model, progress=step, **settings), target,
-                           overwrite=overwrite, done=step or _silent, compute=compute)  # fmt: skip
+        return write_store(
+            partial(format.write_in_tasks, model, progress=step, **settings),
+            target,
+            overwrite=overwrite,
+            done=step or _silent,
+            compute=compute,
+        )
     with begin(target, overwrite=overwrite) as staging:
         if in_store and not target.local:  # chunk by chunk, not by way of a local folder
             write: Any = format.write  # that of a store takes such a place as well as a local path
@@ -272,8 +302,15 @@ def _write_one(format: Format, model: Image, target: File, settings: Mapping[str
         return staging.commit()[::-1]
 
 
-def _make(format: Format, folder: bool, settings: Mapping[str, Any], step: Callable[[int], None] | None,
-          part: Image, staging: Staging | SharedFolder, name: str) -> None:  # fmt: skip
+def _make(
+    format: Format,
+    folder: bool,
+    settings: Mapping[str, Any],
+    step: Callable[[int], None] | None,
+    part: Image,
+    staging: Staging | SharedFolder,
+    name: str,
+) -> None:
     """Make one member, and what belongs beside it before."""
     for companion, text in format.companions(part, name).items():
         staging.put(companion, text)
@@ -314,8 +351,9 @@ def _levels(tree: xr.DataTree) -> list[xr.Dataset]:
 
 
 @contextlib.contextmanager
-def _progress(wanted: bool | Callable[[int], None] | None, total: int, name: str
-              ) -> Iterator[Callable[[int], None] | None]:  # fmt: skip
+def _progress(
+    wanted: bool | Callable[[int], None] | None, total: int, name: str
+) -> Iterator[Callable[[int], None] | None]:
     """A bar on stderr: shown if asked for, or by itself in a terminal when the work takes longer than a second."""
     if callable(wanted):
         yield wanted

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import intake_img  # noqa: F401
-from intake_img.accessor.coloc import blocks, pixels
+from intake_img.accessor.coloc import blocks, counting, pixels
 from intake_img.kernels import (
     conventions,
     costes,
@@ -568,7 +568,7 @@ def test_a_counter_goes_on_in_another_process():
         dumped = pickle.dumps(counter, protocol=5, buffer_callback=buffers.append)
         counter = pickle.loads(dumped, buffers=[bytes(buffer.raw()) for buffer in buffers])
     check(packing.unpack(counter.packed(), a.dtype), a.ravel(), b.ravel())
-    assert isinstance(pickle.loads(pickle.dumps(pixels._TooManyPairs())), pixels._TooManyPairs)
+    assert isinstance(pickle.loads(pickle.dumps(counting.TooManyPairs())), counting.TooManyPairs)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["uint16", "int16"]), st.booleans(), st.booleans())

@@ -17,6 +17,7 @@ from intake_img.errors import AxesError
 from intake_img.model.affine import Affine, Space
 from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
+from intake_img.model.typed import DTypeLike, Lengths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import napari
     import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from intake_img.accessor.stacks.stack import ImageStack
 
@@ -107,7 +109,7 @@ class ImgAccessor(Processing):
         depth_axis: str = "none",
         *,
         variable: str | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         source: Path | str | None = None,
     ) -> ImageStack:
         """Return the image as a stack of samples for CAREamics, from which patches are cut; no pixel is read.
@@ -155,7 +157,7 @@ class ImgAccessor(Processing):
 
         return stack_of(self._obj, depth_axis, variable=variable, dtype=dtype, source=source)
 
-    def patches(self, size: Any, **options: Any) -> Patches:
+    def patches(self, size: Lengths, **options: Any) -> Patches:
         """Cut the image into patches; see `intake_img.patches`.
 
         Examples
@@ -226,7 +228,7 @@ class ImgAccessor(Processing):
         colors: Mapping[str, Any] | Sequence[Any] | None = None,
         labels: str | None = None,
         scale_bar: bool = True,
-        ax: Any = None,
+        ax: Axes | None = None,
         **indexers: int | float | str,
     ) -> Any:
         """Draw one plane of the image, or a projection along ``z``, with a scale bar.
@@ -284,6 +286,16 @@ class ImgAccessor(Processing):
         from intake_img.accessor.plot import plot
 
         return plot(
-            self._obj, channel, variable=variable, projection=projection, panels=panels, percentiles=percentiles,
-            limits=limits, colors=colors, labels=labels, scale_bar=scale_bar, ax=ax, indexers=indexers,
-        )  # fmt: skip
+            self._obj,
+            channel,
+            variable=variable,
+            projection=projection,
+            panels=panels,
+            percentiles=percentiles,
+            limits=limits,
+            colors=colors,
+            labels=labels,
+            scale_bar=scale_bar,
+            ax=ax,
+            indexers=indexers,
+        )

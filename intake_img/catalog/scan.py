@@ -28,6 +28,7 @@ from intake_img.formats.foreign import unsupported
 from intake_img.formats.registry import find_format, is_image_folder, known_extensions
 from intake_img.formats.source import ImageSource
 from intake_img.model.text import escaped, printable
+from intake_img.model.typed import Uri
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail, special
 from intake_img.storage.journal import COMMITS, current_names, located
@@ -77,8 +78,9 @@ class Scan(Mapping[str, ImageSource]):
         return "\n".join([head, *rows[:40], *more])
 
 
-def scan(folder: Any, *, recursive: bool = True, exclude: Iterable[str] = (),
-         progress: Callable[[str], None] | None = None) -> Scan:  # fmt: skip
+def scan(
+    folder: Uri, *, recursive: bool = True, exclude: Iterable[str] = (), progress: Callable[[str], None] | None = None
+) -> Scan:
     """Find the images in a folder.
 
     Parts that ``imsave(..., partition=)`` wrote and numbered series (``a_t001.tif``, ``a_t002.tif``, also in numbered
@@ -237,8 +239,9 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: d
 class _Folder:
     """The images of one folder: parts, then series, then single files."""
 
-    def __init__(self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None,
-                 jail: Jail) -> None:  # fmt: skip
+    def __init__(
+        self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None, jail: Jail
+    ) -> None:
         self.place, self.skipped, self.progress, self.jail = place, skipped, progress, jail
         self.left = dict.fromkeys(place.names)
 
@@ -373,12 +376,19 @@ class _Folder:
 class _Across:
     """Series whose files lie in several folders of one kind: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
 
-    def __init__(self, places: Sequence[_Place], root: str, skipped: dict[str, str],
-                 progress: Callable[[str], None] | None, jail: Jail) -> None:  # fmt: skip
+    def __init__(
+        self,
+        places: Sequence[_Place],
+        root: str,
+        skipped: dict[str, str],
+        progress: Callable[[str], None] | None,
+        jail: Jail,
+    ) -> None:
         self.places, self.root, self.jail = places, root, jail
         relative = [os.path.relpath(p.path, root) for p in places]
-        self.names = [name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True)
-                      for name in p.names]  # fmt: skip
+        self.names = [
+            name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True) for name in p.names
+        ]
         self.tools = _Folder(_Place(root, (), frozenset()), skipped, progress, jail)
         self.taken: set[str] = set()
 

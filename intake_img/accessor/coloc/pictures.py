@@ -10,8 +10,10 @@ import pandas as pd
 from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc import checks, pixels
 from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.request import Request, thresholds_of
 from intake_img.accessor.lengths import in_common
 from intake_img.errors import MissingExtraError
+from intake_img.kernels.measures import Conventions
 from intake_img.kernels.tables import Table
 from intake_img.kernels.tally import moments
 
@@ -73,8 +75,8 @@ def scatter(
     if thresholds is not None:
         pair = (scene.channel(a), scene.channel(b))
         limits = pixels.parse_thresholds(thresholds, scene, [pair])
-        request = pixels.Request((pair,), ("n",), limits, pixels.measures.Conventions(), False, scene.image.dtype)
-        t1, t2 = pixels.thresholds_of(request, 0, table)
+        request = Request((pair,), ("n",), limits, Conventions(), False, scene.image.dtype)
+        t1, t2 = thresholds_of(request, 0, table)
         if t1 is not None and t2 is not None and np.isfinite([t1[0], t2[0]]).all():
             ax.axvline(t1[0], color="0.3", ls="--", lw=1)
             ax.axhline(t2[0], color="0.3", ls=":", lw=1, label=f"thresholds {t1[0]:.4g}, {t2[0]:.4g}")

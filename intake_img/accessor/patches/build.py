@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -22,33 +22,34 @@ from intake_img.errors import AxesError
 from intake_img.kernels.tiling import EDGES
 from intake_img.model.axes import SPATIAL, spell
 from intake_img.model.datasets import spacing_of
+from intake_img.model.typed import LayerLike, Lengths, Units
 from intake_img.model.units import PIXEL, convert, differ, has_unit, quantity
 
 __all__ = ["patches"]
 
 
 def patches(
-    sources: Any,
-    size: Any,
+    sources: xr.Dataset | xr.DataArray | xr.DataTree | Sequence[xr.Dataset | xr.DataArray | xr.DataTree],
+    size: Lengths,
     *,
-    sample: str = "grid",
+    sample: Literal["grid", "random", "stratified", "weighted", "centers", "fixed"] = "grid",
     n: int | None = None,
     seed: int = 0,
     locality: int | None = None,
-    step: Any = None,
-    overlap: Any = None,
-    halo: Any = 0,
-    units: str = "pixel",
+    step: Lengths | None = None,
+    overlap: Lengths | None = None,
+    halo: Lengths = 0,
+    units: Units = "pixel",
     edge: str | Mapping[str, str] = "shift",
     pad_mode: str | Mapping[str, str] = "constant",
-    fill_value: Any = 0,
+    fill_value: float | Mapping[str, float] = 0,
     over: Sequence[str] | None = None,
     variables: Sequence[str] | None = None,
     paired: Mapping[str, Any] | None = None,
     levels: Sequence[Any] | None = None,
-    weights: Any = None,
-    mask: Any = None,
-    labels: Any = None,
+    weights: LayerLike | Sequence[LayerLike] | None = None,
+    mask: LayerLike | Sequence[LayerLike] | None = None,
+    labels: LayerLike | Sequence[LayerLike] | None = None,
     balance: Mapping[int, float] | None = None,
     min_coverage: float | None = None,
     where: Any = (),
@@ -171,11 +172,21 @@ def patches(
     order = tuple(lengths[a] for a in axes)
     halos = tuple(margin[a] for a in axes)
     law = Law(
-        sample, axes, order, tuple(law_step[a] for a in axes), halos, tuple(edges[a] for a in axes), iterated,
-        None if n is None else integer("n", n, 1), integer("seed", seed), chosen, meaning, balance,
+        sample,
+        axes,
+        order,
+        tuple(law_step[a] for a in axes),
+        halos,
+        tuple(edges[a] for a in axes),
+        iterated,
+        None if n is None else integer("n", n, 1),
+        integer("seed", seed),
+        chosen,
+        meaning,
+        balance,
         _places(sample, centers, table, axes, iterated, order, halos, made, units),
         1 if locality is None else integer("locality", locality, 1),
-    )  # fmt: skip
+    )
     modes = per_axis("pad_mode", pad_mode, axes, "constant", lambda name, v: choice(name, v, MODES))
     fill = _fill(fill_value)
     if not (any(margin.values()) or "pad" in edges.values() or paired or coarser):
@@ -259,8 +270,9 @@ def _over(over: Sequence[str] | None, array: xr.DataArray, axes: Sequence[str]) 
     return tuple(d for d in rest if d in wanted)
 
 
-def _step(step: Any, overlap: Any, size: Mapping[str, int], array: xr.DataArray, axes: Sequence[str], units: str,
-          sample: str) -> dict[str, int]:  # fmt: skip
+def _step(
+    step: Any, overlap: Any, size: Mapping[str, int], array: xr.DataArray, axes: Sequence[str], units: str, sample: str
+) -> dict[str, int]:
     if step is not None and overlap is not None:
         raise ValueError(f"step={step!r} and overlap={overlap!r}: give one of them")
     given = "step" if step is not None else "overlap"
@@ -284,8 +296,15 @@ def _step(step: Any, overlap: Any, size: Mapping[str, int], array: xr.DataArray,
 
 def _refuse_unused(sample: str, **given: Any) -> None:
     """Refuse arguments that the way of sampling does not use."""
-    users = {"n": ("random", "weighted"), "locality": ("random",), "weights": ("weighted",), "labels": ("weighted",),
-             "balance": ("weighted",), "centers": ("centers",), "table": ("fixed",)}  # fmt: skip
+    users = {
+        "n": ("random", "weighted"),
+        "locality": ("random",),
+        "weights": ("weighted",),
+        "labels": ("weighted",),
+        "balance": ("weighted",),
+        "centers": ("centers",),
+        "table": ("fixed",),
+    }
     for name, value in given.items():
         if value is not None and sample not in users[name]:
             raise ValueError(
@@ -314,8 +333,14 @@ def _fill(fill: Any) -> Any:
     return fill if isinstance(fill, (bool, np.bool_, np.generic, int, float, complex)) else number("fill_value", fill)
 
 
-def _layers(what: str, value: Any, datasets: Sequence[xr.Dataset], sources: Sequence[Source], size: Mapping[str, int],
-            over: Sequence[str]) -> tuple[Layer, ...]:  # fmt: skip
+def _layers(
+    what: str,
+    value: Any,
+    datasets: Sequence[xr.Dataset],
+    sources: Sequence[Source],
+    size: Mapping[str, int],
+    over: Sequence[str],
+) -> tuple[Layer, ...]:
     """Return a map for each source, aligned with its pixels."""
     many = list(value) if isinstance(value, (list, tuple)) else [value] * len(datasets)
     if len(many) != len(datasets):
@@ -342,8 +367,16 @@ def _layers(what: str, value: Any, datasets: Sequence[xr.Dataset], sources: Sequ
     return tuple(found)
 
 
-def _map(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source], weights: Any, mask: Any, labels: Any,
-         size: Mapping[str, int], over: Sequence[str]) -> tuple[tuple[Layer, ...] | None, str]:  # fmt: skip
+def _map(
+    sample: str,
+    datasets: Sequence[xr.Dataset],
+    sources: Sequence[Source],
+    weights: Any,
+    mask: Any,
+    labels: Any,
+    size: Mapping[str, int],
+    over: Sequence[str],
+) -> tuple[tuple[Layer, ...] | None, str]:
     if sample != "weighted":
         return None, "weights"
     given = {k: v for k, v in (("weights", weights), ("labels", labels)) if v is not None}
@@ -357,9 +390,16 @@ def _map(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source],
     return _layers(what, value, datasets, sources, size, over), what
 
 
-def _coverage(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Source], mask: Any,
-              min_coverage: float | None, size: Mapping[str, int], over: Sequence[str], mapped: str,
-              ) -> tuple[float, tuple[Layer, ...] | None]:  # fmt: skip
+def _coverage(
+    sample: str,
+    datasets: Sequence[xr.Dataset],
+    sources: Sequence[Source],
+    mask: Any,
+    min_coverage: float | None,
+    size: Mapping[str, int],
+    over: Sequence[str],
+    mapped: str,
+) -> tuple[float, tuple[Layer, ...] | None]:
     if mask is None:
         if min_coverage is not None:
             raise ValueError(f"min_coverage={min_coverage!r}: of what? give mask=")
@@ -374,8 +414,17 @@ def _coverage(sample: str, datasets: Sequence[xr.Dataset], sources: Sequence[Sou
     return share, _layers("mask", mask, datasets, sources, size, over)
 
 
-def _places(sample: str, centers: Any, table: Any, axes: Sequence[str], over: Sequence[str], size: Sequence[int],
-            halo: Sequence[int], sources: Sequence[Source], units: str) -> Any:  # fmt: skip
+def _places(
+    sample: str,
+    centers: Any,
+    table: Any,
+    axes: Sequence[str],
+    over: Sequence[str],
+    size: Sequence[int],
+    halo: Sequence[int],
+    sources: Sequence[Source],
+    units: str,
+) -> Any:
     import pandas as pd
 
     if sample == "fixed":

@@ -28,6 +28,7 @@ from intake_img.kernels.sampling import box_sums, running_sums
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = ["Patches"]
 
@@ -53,8 +54,15 @@ class Patches(Loaders, WriteBack):
     min_coverage : float
     """
 
-    def __init__(self, sources: Sequence[Source], law: Law, padding: Padding, where: Sequence[Filter] = (),
-                 cover: Sequence[Layer] | None = None, min_coverage: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        law: Law,
+        padding: Padding,
+        where: Sequence[Filter] = (),
+        cover: Sequence[Layer] | None = None,
+        min_coverage: float = 0.0,
+    ) -> None:
         self.sources = tuple(sources)
         self.law, self.padding, self.where = law, padding, tuple(where)
         self.cover, self.min_coverage = None if cover is None else tuple(cover), min_coverage
@@ -141,8 +149,17 @@ class Patches(Loaders, WriteBack):
     def _repr_html_(self) -> str:
         return display.as_html(self)
 
-    def plot(self, *, source: int = 0, projection: str | None = None, most: int = 2000, image: bool = True,
-             core: bool = False, ax: Any = None, **indexers: int) -> Any:  # fmt: skip
+    def plot(
+        self,
+        *,
+        source: int = 0,
+        projection: str | None = None,
+        most: int = 2000,
+        image: bool = True,
+        core: bool = False,
+        ax: Axes | None = None,
+        **indexers: int,
+    ) -> Any:
         """Draw where patches lie, over one plane of the image or a projection along ``z``.
 
         Powered by matplotlib. Only the plane that is shown is read.
@@ -309,8 +326,9 @@ class Patches(Loaders, WriteBack):
             rows = np.arange(len(self))
         return self._changed(_rows=rows[which if isinstance(which, slice) else np.asarray(which)], _shard=None)
 
-    def split(self, val: float = 0.1, *, block: int | Mapping[str, int] = 2, by: str | None = None,
-              seed: int = 0) -> tuple[Patches, Patches]:  # fmt: skip
+    def split(
+        self, val: float = 0.1, *, block: int | Mapping[str, int] = 2, by: str | None = None, seed: int = 0
+    ) -> tuple[Patches, Patches]:
         """Return patches for training and for validation that share no pixel.
 
         Parameters
@@ -336,9 +354,11 @@ class Patches(Loaders, WriteBack):
         if self._region is not None or self._rows is not None or self._shard is not None:
             raise ValueError("these patches are a part already: split the whole, then take parts of the halves")
         if by is None:
-            lengths = {a: integer("block", block[a] if isinstance(block, Mapping) else block, 1) * n
-                       for a, n in zip(self.axes, self.law.size, strict=True)
-                       if not isinstance(block, Mapping) or a in block}  # fmt: skip
+            lengths = {
+                a: integer("block", block[a] if isinstance(block, Mapping) else block, 1) * n
+                for a, n in zip(self.axes, self.law.size, strict=True)
+                if not isinstance(block, Mapping) or a in block
+            }
             cells = [lengths.get(a, max(s.sizes[a] for s in self.sources)) for a in self.axes]
             parts = split_blocks(self._lengths, cells, val, seed)
         elif by == "source":
@@ -432,9 +452,18 @@ class Patches(Loaders, WriteBack):
             for k in range(batch.sizes["patch"]):
                 yield one(batch.isel(patch=[k]))
 
-    def batches(self, n: int, *, shuffle: bool = False, lookahead: int | str = "64MB", drop_last: bool = False,
-                prefetch: int = 1, seed: int | None = None, epoch: int | None = None,
-                labelled: bool = True) -> Batches:  # fmt: skip
+    def batches(
+        self,
+        n: int,
+        *,
+        shuffle: bool = False,
+        lookahead: int | str = "64MB",
+        drop_last: bool = False,
+        prefetch: int = 1,
+        seed: int | None = None,
+        epoch: int | None = None,
+        labelled: bool = True,
+    ) -> Batches:
         """Return the patches of an epoch in batches; to be iterated over.
 
         Parameters
@@ -461,8 +490,17 @@ class Patches(Loaders, WriteBack):
         epoch = self.epoch if epoch is None else integer("epoch", epoch, 0)
         own = self if epoch == self.epoch else self._changed(epoch=epoch)
         seed = self.law.seed if seed is None else integer("seed", seed)
-        return Batches(own, size, bool(shuffle), lookahead, bool(drop_last), integer("prefetch", prefetch, 0), seed,
-                       epoch, bool(labelled))  # fmt: skip
+        return Batches(
+            own,
+            size,
+            bool(shuffle),
+            lookahead,
+            bool(drop_last),
+            integer("prefetch", prefetch, 0),
+            seed,
+            epoch,
+            bool(labelled),
+        )
 
 
 def _mask(layer: Layer, law: Law) -> np.ndarray:

@@ -31,6 +31,7 @@ from intake_img.model.datasets import data_of
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
+from intake_img.model.typed import Uri
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, begin, is_bookkeeping, settle
@@ -43,9 +44,16 @@ class Exports:
 
     _obj: Any
 
-    def to_tif(self, path: Any, prefix: str = "image", overwrite: bool = False, *, compress: Any = None,
-               progress: bool | None = None,
-               storage_options: Mapping[str, Any] | None = None) -> list[str]:  # fmt: skip
+    def to_tif(
+        self,
+        path: Uri,
+        prefix: str = "image",
+        overwrite: bool = False,
+        *,
+        compress: bool | str | None = None,
+        progress: bool | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> list[str]:
         """Write one TIFF file for each image: ``image-00000.tif``, ``image-00001.tif``, ...
 
         There is a file for each place along the batch axes (``i``, ``t``, and all that are neither channel nor space).
@@ -88,13 +96,28 @@ class Exports:
         from intake_img.formats.tif.driver import Tif
 
         series = _Series.of(self._obj)
-        return _write(series, _Made(Tif(), ".tif", {"compress": compress}), _folder(path, storage_options),
-                      prefix, overwrite, progress)  # fmt: skip
+        return _write(
+            series,
+            _Made(Tif(), ".tif", {"compress": compress}),
+            _folder(path, storage_options),
+            prefix,
+            overwrite,
+            progress,
+        )
 
-    def to_png(self, path: Any, prefix: str = "image", overwrite: bool = False, *, vmin: float | None = None,
-               vmax: float | None = None, scale: str | None = None, bits: int | None = None,
-               progress: bool | None = None,
-               storage_options: Mapping[str, Any] | None = None) -> list[str]:  # fmt: skip
+    def to_png(
+        self,
+        path: Uri,
+        prefix: str = "image",
+        overwrite: bool = False,
+        *,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        scale: str | None = None,
+        bits: int | None = None,
+        progress: bool | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> list[str]:
         """Write one PNG file for each image: ``image-00000.png``, ...
 
         Masks, 8 and 16 bits are written as they are. Values of other types need a range, one for the whole series:
@@ -127,11 +150,19 @@ class Exports:
 
         series = _Series.of(self._obj)
         stretched = _stretched(series, vmin, vmax, scale, bits)
-        return _write(stretched, _Made(Imageio(), ".png", {}), _folder(path, storage_options), prefix, overwrite,
-                      progress)  # fmt: skip
+        return _write(
+            stretched, _Made(Imageio(), ".png", {}), _folder(path, storage_options), prefix, overwrite, progress
+        )
 
-    def to_binary(self, path: Any, prefix: str = "image", overwrite: bool = False, *, progress: bool | None = None,
-                  storage_options: Mapping[str, Any] | None = None) -> list[str]:  # fmt: skip
+    def to_binary(
+        self,
+        path: Uri,
+        prefix: str = "image",
+        overwrite: bool = False,
+        *,
+        progress: bool | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> list[str]:
         """Write one flat binary file for each image, ``image-00000.bin``, ..., as thunder's ``tobinary`` does.
 
         Bytes are in C order. Beside them ``conf.json`` tells shape and dtype of one image, and ``SUCCESS``, empty and
@@ -160,8 +191,9 @@ class Exports:
         shape = [n for a, n in zip(series.variable.axes, pixels.shape, strict=True) if a in series.kept]
         conf = json.dumps({"shape": shape, "dtype": thunder_dtype(pixels.dtype)}, indent=2)
         beside = {"conf.json": conf.encode(), "SUCCESS": b""}
-        return _write(series, _Made(Binary(), ".bin", {}, beside), _folder(path, storage_options), prefix,
-                      overwrite, progress)  # fmt: skip
+        return _write(
+            series, _Made(Binary(), ".bin", {}, beside), _folder(path, storage_options), prefix, overwrite, progress
+        )
 
     def to_spark(self, sc: Any, partitions: int | None = None) -> Any:
         """Return a Spark RDD of ``((k, ...), ndarray)``, a record for each image along the batch axes.
@@ -336,8 +368,7 @@ def _folder(path: Any, storage_options: Mapping[str, Any] | None) -> File:
     return File.parse(path, storage_options)
 
 
-def _write(series: _Series, fmt: _Made, folder: File, prefix: str, overwrite: bool, progress: bool | None
-           ) -> list[str]:  # fmt: skip
+def _write(series: _Series, fmt: _Made, folder: File, prefix: str, overwrite: bool, progress: bool | None) -> list[str]:
     if not isinstance(prefix, str) or not prefix or prefix.startswith(".") or set(prefix) & set("/\\\0"):
         raise ValueError(f"prefix={prefix!r}: expected the beginning of a file name")
     plan = series.plan(prefix, fmt.extension)
@@ -444,6 +475,7 @@ def _bar(wanted: bool | None, total: int, name: str) -> Iterator[Callable[[int],
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=f"writing {name}", unit="B", unit_scale=True, delay=0 if wanted else 1,
-              file=sys.stderr) as bar:  # fmt: skip
+    with tqdm(
+        total=total, desc=f"writing {name}", unit="B", unit_scale=True, delay=0 if wanted else 1, file=sys.stderr
+    ) as bar:
         yield lambda n: (bar.update(n), None)[1]

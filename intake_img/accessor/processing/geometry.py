@@ -41,6 +41,7 @@ from intake_img.accessor.variables import (
 from intake_img.errors import AxesError
 from intake_img.kernels.images import EachImage
 from intake_img.model.axes import spell
+from intake_img.model.typed import DTypeLike, Lengths, Numbers, Units
 
 __all__ = ["Geometry"]
 
@@ -106,8 +107,15 @@ class Geometry:
         sized(first)
         return self._obj.isel({a: slice(*window(first, a, w, coordinate_system)) for a, w in wanted.items()})
 
-    def rescale(self, scale: Any = None, *, spacing: Any = None, order: int = 1, anti_aliasing: bool | None = None,
-                output_dtype: Any = None) -> Any:  # fmt: skip
+    def rescale(
+        self,
+        scale: float | Sequence[float] | Mapping[str, float] | None = None,
+        *,
+        spacing: Lengths | None = None,
+        order: int = 1,
+        anti_aliasing: bool | None = None,
+        output_dtype: DTypeLike | None = None,
+    ) -> Any:
         """Resample to more or fewer pixels. Powered by `skimage.transform.resize`; each image is resampled whole.
 
         Parameters
@@ -158,8 +166,16 @@ class Geometry:
             ds, {n: v if is_categorical(v) and not spatial_axes(v) else change(v) for n, v in gridded(ds).items()}
         )
 
-    def normalize(self, p_min: float = 0.1, p_max: float = 99.9, *, by: str | Sequence[str] | None = ("c",),
-                  limits: Any = None, clip: bool = True, output_dtype: Any = np.float32) -> Any:  # fmt: skip
+    def normalize(
+        self,
+        p_min: float = 0.1,
+        p_max: float = 99.9,
+        *,
+        by: str | Sequence[str] | None = ("c",),
+        limits: tuple[float, float] | None = None,
+        clip: bool = True,
+        output_dtype: DTypeLike = np.float32,
+    ) -> Any:
         """Stretch brightness so that two percentiles become 0 and 1.
 
         Percentiles are exact, those of `numpy.percentile`, and found out of core: of each chunk only counts are held.
@@ -220,14 +236,16 @@ class Geometry:
             bounds: tuple[Any, Any] = (low, high)
             if array.dtype.kind in "iu":  # bounds beyond the dtype limit nothing
                 info = np.iinfo(array.dtype)
-                bounds = (None if low is None else held(math.ceil(low), info),
-                          None if high is None else held(math.floor(high), info))  # fmt: skip
+                bounds = (
+                    None if low is None else held(math.ceil(low), info),
+                    None if high is None else held(math.floor(high), info),
+                )
             data: Any = lazy(array)
             return with_data(array, data.map_blocks(clipped, *bounds, dtype=array.dtype, meta=data._meta))
 
         return each_image(self._obj, change)
 
-    def enhance_contrast(self, clip_limit: float = 0.01, kernel_size: Any = None, nbins: int = 256) -> Any:
+    def enhance_contrast(self, clip_limit: float = 0.01, kernel_size: Numbers | None = None, nbins: int = 256) -> Any:
         """Equalize the histogram locally (CLAHE). Powered by `skimage.exposure.equalize_adapthist`.
 
         Parameters
@@ -260,7 +278,9 @@ class Geometry:
 
         return each_image(self._obj, change)
 
-    def rolling_ball(self, radius: float = 50, *, units: str = "pixel", dims: str | Sequence[str] | None = None) -> Any:
+    def rolling_ball(
+        self, radius: float = 50, *, units: Units = "pixel", dims: str | Sequence[str] | None = None
+    ) -> Any:
         """Return the background as a ball rolls under the image. Powered by `skimage.restoration.rolling_ball`.
 
         Parameters
@@ -290,8 +310,9 @@ class Geometry:
 
         return each_image(self._obj, change)
 
-    def subtract_background(self, radius: float = 50, *, units: str = "pixel",
-                            dims: str | Sequence[str] | None = None) -> Any:  # fmt: skip
+    def subtract_background(
+        self, radius: float = 50, *, units: Units = "pixel", dims: str | Sequence[str] | None = None
+    ) -> Any:
         """Subtract the background that `rolling_ball` finds; the dtype stays, and nothing falls below 0."""
 
         def change(array: xr.DataArray) -> xr.DataArray:

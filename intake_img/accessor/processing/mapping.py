@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -18,6 +18,7 @@ from intake_img.accessor.processing.keyed import Table, table
 from intake_img.accessor.variables import images, joined, lacking_plane, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
+from intake_img.model.typed import Dims, DTypeLike, Lengths, Units
 
 __all__ = ["Maps"]
 
@@ -31,12 +32,31 @@ class Maps:
 
     _obj: Any
 
-    def map(self, func: Any, fn_kwargs: Mapping[Any, Any] | None = None, *, by: Any = None, missing: str = "error",
-            core_dims: Sequence[str] = ("y", "x"), keep_unit_dims: bool = False, chunks: Any = None, depth: Any = None,
-            boundary: Any = "none", units: str = "pixel", blockwise: bool = True, crd: Any = None,
-            region: Mapping[str, Any] | None = None, coordinate_system: str = "pixel", scale_factors: Any = None,
-            dtype: Any = None, meta: Any = None, output_sizes: Mapping[str, int] | None = None, with_keys: bool = False,
-            output: str | None = None, overwrite: bool = False) -> Any:  # fmt: skip
+    def map(
+        self,
+        func: Callable[..., Any] | Mapping[Any, Any],
+        fn_kwargs: Mapping[Any, Any] | None = None,
+        *,
+        by: Dims = None,
+        missing: str = "error",
+        core_dims: Sequence[str] = ("y", "x"),
+        keep_unit_dims: bool = False,
+        chunks: int | Literal["auto"] | Sequence[int] | Mapping[str, int] | None = None,
+        depth: Lengths | None = None,
+        boundary: Any = "none",
+        units: Units = "pixel",
+        blockwise: bool = True,
+        crd: Any = None,
+        region: Mapping[str, Any] | None = None,
+        coordinate_system: str = "pixel",
+        scale_factors: Any = None,
+        dtype: DTypeLike | None = None,
+        meta: Any = None,
+        output_sizes: Mapping[str, int] | None = None,
+        with_keys: bool = False,
+        output: str | None = None,
+        overwrite: bool = False,
+    ) -> Any:
         """Apply a function to every plane, lazily.
 
         The function gets numpy arrays with the axes `core_dims`, one for each place on all other axes, and is called
@@ -110,13 +130,33 @@ class Maps:
         """
         choice("missing", missing, ("error", "copy", "drop"))
         choice("units", units, ("pixel", "physical"))
-        for name, value in (("keep_unit_dims", keep_unit_dims), ("blockwise", blockwise), ("with_keys", with_keys),
-                            ("overwrite", overwrite)):  # fmt: skip
+        for name, value in (
+            ("keep_unit_dims", keep_unit_dims),
+            ("blockwise", blockwise),
+            ("with_keys", with_keys),
+            ("overwrite", overwrite),
+        ):
             flag(name, value)
         core = axis_names("core_dims", core_dims)
-        request = _Request(func, fn_kwargs, by, missing, core, keep_unit_dims, chunks, depth, boundary, units,
-                           blockwise, as_region(crd, region), coordinate_system, dtype, meta, output_sizes,
-                           with_keys)  # fmt: skip
+        request = _Request(
+            func,
+            fn_kwargs,
+            by,
+            missing,
+            core,
+            keep_unit_dims,
+            chunks,
+            depth,
+            boundary,
+            units,
+            blockwise,
+            as_region(crd, region),
+            coordinate_system,
+            dtype,
+            meta,
+            output_sizes,
+            with_keys,
+        )
         _refuse_idle(request)
         found = checked_output(self._obj, output, overwrite, images(self._obj))
         results = {output or name: _mapped(array, request) for name, array in found.items()}
@@ -242,10 +282,19 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     strict = request.dtype is None and request.meta is None
     kernel = replace(kernel, dtype=dtype, strict=strict)
     new_core = core if sizes is None else tuple(sizes)
-    result = halo(data, kernel, far, edge=request.edge, pad=request.pad if far else None, window=inner_windows,
-                  chunks=None if sizes is None else _ChunksOut(core, sizes, lead),
-                  kept=None if sizes is None or tuple(sizes) == core else lead, dtype=dtype, name="map",
-                  positions=bool(request.with_keys or calls.axes))  # fmt: skip
+    result = halo(
+        data,
+        kernel,
+        far,
+        edge=request.edge,
+        pad=request.pad if far else None,
+        window=inner_windows,
+        chunks=None if sizes is None else _ChunksOut(core, sizes, lead),
+        kept=None if sizes is None or tuple(sizes) == core else lead,
+        dtype=dtype,
+        name="map",
+        positions=bool(request.with_keys or calls.axes),
+    )
     cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
     named = with_data(cropped, result, (*outer, *new_core))
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)

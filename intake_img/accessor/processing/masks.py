@@ -70,8 +70,15 @@ class Masks:
 
         return replaced(self._obj, make, "mask")
 
-    def remove_small(self, size: float, what: Literal["objects", "holes"] = "objects", *, units: Units = "pixel",
-                     connectivity: int = 1, dims: Dims = None) -> Any:  # fmt: skip
+    def remove_small(
+        self,
+        size: float,
+        what: Literal["objects", "holes"] = "objects",
+        *,
+        units: Units = "pixel",
+        connectivity: int = 1,
+        dims: Dims = None,
+    ) -> Any:
         """Remove objects of a mask that are smaller than `size`, or fill holes that are.
 
         As `skimage.morphology.remove_small_objects` and `remove_small_holes` for each whole image.
@@ -182,8 +189,9 @@ def _large(least: float, holes: bool, sizes: np.ndarray) -> np.ndarray:
     return sizes < least if holes else sizes >= least
 
 
-def _near(array: xr.DataArray, func: Any, axes: Sequence[str], depth: Sequence[int], dtype: Any, name: str,
-          passes: int = 1) -> xr.DataArray:  # fmt: skip
+def _near(
+    array: xr.DataArray, func: Any, axes: Sequence[str], depth: Sequence[int], dtype: Any, name: str, passes: int = 1
+) -> xr.DataArray:
     places = [array.get_axis_num(a) for a in axes]
     each = EachImage(func, places, np.dtype(dtype), roomy=False)
     far = {k: (n, n) for k, n in zip(places, depth, strict=True)}

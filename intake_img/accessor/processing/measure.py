@@ -24,6 +24,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
+from intake_img.model.typed import LayerLike, Units
 from intake_img.model.units import PIXEL
 
 if TYPE_CHECKING:
@@ -38,8 +39,14 @@ class Measures:
     _obj: Any
     _first: Any
 
-    def label(self, connectivity: int = 1, *, dims: str | Sequence[str] | None = None, output: str = "labels",
-              overwrite: bool = False) -> Any:  # fmt: skip
+    def label(
+        self,
+        connectivity: int = 1,
+        *,
+        dims: str | Sequence[str] | None = None,
+        output: str = "labels",
+        overwrite: bool = False,
+    ) -> Any:
         """Number the connected components of what is not 0, in every image by itself, lazily.
 
         The numbers are those of `scipy.ndimage.label` for the whole image, however it is cut into chunks. While one
@@ -64,9 +71,16 @@ class Measures:
         """
         return derived(self._obj, lambda array: labelled(array, connectivity, dims), output, overwrite, of="mask")
 
-    def regionprops(self, labels: Any = None, intensity: Any = None, properties: Sequence[str] | None = None, *,
-                    units: str = "pixel", extra_properties: Sequence[Any] = (), progress: bool | None = None,
-                    ) -> pd.DataFrame:  # fmt: skip
+    def regionprops(
+        self,
+        labels: LayerLike | None = None,
+        intensity: LayerLike | None = None,
+        properties: Sequence[str] | None = None,
+        *,
+        units: Units = "pixel",
+        extra_properties: Sequence[Any] = (),
+        progress: bool | None = None,
+    ) -> pd.DataFrame:
         """Measure every region of a label image. Powered by `skimage.measure.regionprops`.
 
         Chunks are measured one by one, in parallel; a region that is cut by chunks is read again, by itself. So neither
@@ -127,8 +141,11 @@ class Measures:
             for where, part, pixels_of in _label_images(label_array, image, axes):
                 rows += [{**where, **row} for row in _regions(part, pixels_of, measure)]
         table = pd.DataFrame(rows)
-        unit, places = (common_unit(label_array), [unit_of(label_array, a) for a in axes]) if units == "physical" else (
-            PIXEL, [PIXEL] * len(axes))  # fmt: skip
+        unit, places = (
+            (common_unit(label_array), [unit_of(label_array, a) for a in axes])
+            if units == "physical"
+            else (PIXEL, [PIXEL] * len(axes))
+        )
         table.attrs = {"units": unit, "column_units": column_units(table.columns, unit, places)}
         return table
 
@@ -211,8 +228,9 @@ def _regions(labels: Any, image: Any, measure: _Measure) -> list[dict[str, Any]]
     rows = {label: row for f in found for label, row in f[1].items() if seen[label] == 1}
     cut = []
     for part in _neighbours({label: boxes[label] for label in set(boxes) - set(rows)}, labels.chunks):
-        around = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis))
-                       for axis in zip(*part.values(), strict=True))  # fmt: skip
+        around = tuple(
+            slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*part.values(), strict=True)
+        )
         again = dask.delayed(partial(measure.cut, boxes=part, around=around), pure=False)  # dask looks into no partial
         cut.append(again(labels[around], None if image is None else image[around]))
     for more in dask.compute(*cut):
@@ -269,9 +287,9 @@ class _Measure:
             if name.startswith(("intensity_", "image_intensity", "mean_intensity")) and not image:
                 raise ValueError(f"properties: {name!r} needs intensity=")
 
-    def chunk(self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...],
-              shape: tuple[int, ...]
-              ) -> tuple[dict[int, tuple[slice, ...]], dict[int, dict[str, Any]], np.ndarray]:  # fmt: skip
+    def chunk(
+        self, labels: np.ndarray, image: np.ndarray | None, start: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[dict[int, tuple[slice, ...]], dict[int, dict[str, Any]], np.ndarray]:
         """Return the bounding boxes of all labels of a chunk, rows of those that no cut touches, numbers below 0."""
         from scipy import ndimage
 
@@ -279,19 +297,29 @@ class _Measure:
         found = ndimage.find_objects(index.reshape(labels.shape) + 1)
         boxes = {
             int(v): tuple(slice(s.start + o, s.stop + o) for s, o in zip(box, start, strict=True))
-            for v, box in zip(values, found, strict=True) if v > 0 and box is not None
-        }  # fmt: skip
+            for v, box in zip(values, found, strict=True)
+            if v > 0 and box is not None
+        }
         stops = [s + n for s, n in zip(start, labels.shape, strict=True)]
         inside = [
-            v for v, box in boxes.items()
-            if all((b.start > s or s == 0) and (b.stop < e or e == n)
-                   for b, s, e, n in zip(box, start, stops, shape, strict=True))
-        ]  # fmt: skip
+            v
+            for v, box in boxes.items()
+            if all(
+                (b.start > s or s == 0) and (b.stop < e or e == n)
+                for b, s, e, n in zip(box, start, stops, shape, strict=True)
+            )
+        ]
         kept = np.where(np.isin(labels, inside), labels, 0)
         return boxes, self.rows(kept, image, start) if inside else {}, values[values < 0]
 
-    def cut(self, labels: np.ndarray, image: np.ndarray | None, *, boxes: Mapping[int, tuple[slice, ...]],
-            around: tuple[slice, ...]) -> dict[int, dict[str, Any]]:  # fmt: skip
+    def cut(
+        self,
+        labels: np.ndarray,
+        image: np.ndarray | None,
+        *,
+        boxes: Mapping[int, tuple[slice, ...]],
+        around: tuple[slice, ...],
+    ) -> dict[int, dict[str, Any]]:
         """Return rows of the labels with these bounding boxes, of the part `around` of the image."""
         found: dict[int, dict[str, Any]] = {}
         for label, box in boxes.items():

@@ -30,6 +30,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels.difference import checked_sum
 from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
+from intake_img.model.typed import Dims, DTypeLike, ImageLike, Numbers
 
 if TYPE_CHECKING:
     pass
@@ -55,27 +56,27 @@ class Reductions:
     _obj: Any
     _first: Any
 
-    def max(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+    def max(self, dim: Dims = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
         """Return the maximum across images."""
         return _reduction(self._obj, "max", dim, keepdims, skipna)
 
-    def min(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+    def min(self, dim: Dims = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
         """Return the minimum across images."""
         return _reduction(self._obj, "min", dim, keepdims, skipna)
 
-    def mean(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+    def mean(self, dim: Dims = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
         """Return the mean across images."""
         return _reduction(self._obj, "mean", dim, keepdims, skipna)
 
-    def sum(self, dim: Any = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
+    def sum(self, dim: Dims = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
         """Return the sum across images; integers are summed in 64 bits, and wrap around beyond, as numpy's do."""
         return _reduction(self._obj, "sum", dim, keepdims, skipna)
 
-    def std(self, dim: Any = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
+    def std(self, dim: Dims = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
         """Return the standard deviation across images; `ddof` is subtracted from their number."""
         return _reduction(self._obj, "std", dim, keepdims, skipna, ddof=integer("ddof", ddof, 0))
 
-    def var(self, dim: Any = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
+    def var(self, dim: Dims = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
         """Return the variance across images; `ddof` is subtracted from their number."""
         return _reduction(self._obj, "var", dim, keepdims, skipna, ddof=integer("ddof", ddof, 0))
 
@@ -84,7 +85,7 @@ class Reductions:
         first = self._first
         return math.prod(first.sizes[d] for d in batch_axes(first))
 
-    def first(self, dim: Any = None, *, compute: bool = False, progress: bool | None = None) -> Any:
+    def first(self, dim: Dims = None, *, compute: bool = False, progress: bool | None = None) -> Any:
         """Return the first image, without batch axes; lazy unless `compute` (see `filter` for `progress`)."""
         flag("compute", compute)
         choice("progress", progress, (None, True, False))
@@ -94,8 +95,15 @@ class Reductions:
         found = self._obj.isel(dict.fromkeys(axes, 0))
         return computed(found, progress) if compute else found
 
-    def reduce(self, func: Callable[[Any, Any], Any], dim: Any = None, *, associative: bool = False,
-               keepdims: bool = False, dtype: Any = None) -> Any:  # fmt: skip
+    def reduce(
+        self,
+        func: Callable[[Any, Any], Any],
+        dim: Dims = None,
+        *,
+        associative: bool = False,
+        keepdims: bool = False,
+        dtype: DTypeLike | None = None,
+    ) -> Any:
         """Fold images from first to last with a function of two images.
 
         Parameters
@@ -147,8 +155,9 @@ class Reductions:
         passed = np.fromiter((_verdict(func(image)) for _, image in every), bool)
         return self._obj.isel({axis: np.flatnonzero(passed)})
 
-    def foreach(self, func: Callable[[Any], Any], dim: Any = None, *, with_keys: bool = True,
-                progress: bool | None = None) -> None:  # fmt: skip
+    def foreach(
+        self, func: Callable[[Any], Any], dim: Dims = None, *, with_keys: bool = True, progress: bool | None = None
+    ) -> None:
         """Call a function with each image, in order.
 
         Images are read chunk by chunk; one row of chunks is in memory at a time.
@@ -197,7 +206,7 @@ class Reductions:
         first = self._first
         return self._obj.squeeze([d for d in image_axes(first) if first.sizes[d] == 1])
 
-    def subsample(self, factor: Any) -> Any:
+    def subsample(self, factor: Numbers) -> Any:
         """Take every n-th pixel, beginning with the first, without averaging (see `pyramid` for means).
 
         Parameters
@@ -210,7 +219,7 @@ class Reductions:
         picked = self._obj.isel({a: slice(None, None, f) for a, f in factors.items()})
         return _respaced(picked, self._obj, factors)
 
-    def subtract(self, val: Any) -> Any:
+    def subtract(self, val: float | ImageLike) -> Any:
         """Subtract a number, an image or an array with names from every image, without wrapping around.
 
         Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for. Those
@@ -283,8 +292,14 @@ def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | Non
     return each_image(obj, change)
 
 
-def _reduced(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, skipna: bool | None, **options: Any,
-             ) -> xr.DataArray:  # fmt: skip
+def _reduced(
+    array: xr.DataArray,
+    name: str,
+    axes: Sequence[str],
+    keepdims: bool,
+    skipna: bool | None,
+    **options: Any,
+) -> xr.DataArray:
     chunked = array.copy(data=lazy(array))
     if array.dtype == np.float16:
         chunked = chunked.astype(np.float32)
@@ -326,8 +341,12 @@ def _callable(func: Any) -> None:
         raise TypeError(f"func={func!r} ({type(func).__name__}): expected a function of one image")
 
 
-def _each(array: xr.DataArray, axes: Sequence[str], progress: bool | None, what: str,
-          ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:  # fmt: skip
+def _each(
+    array: xr.DataArray,
+    axes: Sequence[str],
+    progress: bool | None,
+    what: str,
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Iterate over images in order; each chunk is read once, one row of chunks is held."""
     choice("progress", progress, (None, True, False))
     return counted(_images(array, axes), math.prod(array.sizes[a] for a in axes), progress, what)

@@ -14,7 +14,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.engine import bytes_of, halo, merged, new_array
-from intake_img.accessor.processing.filters import MODES, window_of
+from intake_img.accessor.processing.filtering import MODES, window_of
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
@@ -23,6 +23,7 @@ from intake_img.kernels.correlation import ROWS, correlation, merge, moments
 from intake_img.kernels.filters import box_filter
 from intake_img.model.axes import spell
 from intake_img.model.text import escaped
+from intake_img.model.typed import DTypeLike, Lengths, Numbers
 from intake_img.model.units import has_unit
 
 __all__ = ["Blocks", "Series"]
@@ -41,8 +42,15 @@ class Series:
     _obj: Any
     _first: Any
 
-    def localcorr(self, neighborhood: Any = 2, *, size: Any = None, dim: str | None = None, mode: str = "reflect",
-                  dims: str | Sequence[str] | None = None) -> Any:  # fmt: skip
+    def localcorr(
+        self,
+        neighborhood: Lengths = 2,
+        *,
+        size: Lengths | None = None,
+        dim: str | None = None,
+        mode: str = "reflect",
+        dims: str | Sequence[str] | None = None,
+    ) -> Any:
         """Correlate every pixel's series with that of the mean of its neighbourhood.
 
         Parameters
@@ -78,16 +86,25 @@ class Series:
             axis = one_axis(array, dim)
             axes = neighbourhood(array, named(dims, "neighborhood" if size is None else "size", value))
             name = "neighborhood" if size is None else "size"
-            given = pixels(name, per_axis(name, value, axes, 0, _length), array, axes, units="pixel", absent=0,
-                           whole=True)  # fmt: skip
+            given = pixels(
+                name, per_axis(name, value, axes, 0, _length), array, axes, units="pixel", absent=0, whole=True
+            )
             sizes = {a: 2 * n + 1 if size is None else max(1, n) for a, n in given.items()}
             return _correlated(array, axis, axes, sizes, known)
 
         return each_image(self._obj, change)
 
-    def map_as_series(self, func: Callable[[np.ndarray], Any], value_size: int | None = None, *,
-                      block_size: Any = "auto", dtype: Any = None, dim: str | None = None, out_dim: str | None = None,
-                      fn_kwargs: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
+    def map_as_series(
+        self,
+        func: Callable[[np.ndarray], Any],
+        value_size: int | None = None,
+        *,
+        block_size: int | str | Sequence[int] | Mapping[str, int] = "auto",
+        dtype: DTypeLike | None = None,
+        dim: str | None = None,
+        out_dim: str | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Apply a function to every pixel's series.
 
         Parameters
@@ -126,7 +143,9 @@ class Series:
 
         return each_image(self._obj, change)
 
-    def to_series(self, block_size: Any = "auto", *, dim: str | None = None) -> Any:
+    def to_series(
+        self, block_size: int | str | Sequence[int] | Mapping[str, int] = "auto", *, dim: str | None = None
+    ) -> Any:
         """Return the images with the batch axis last, every series whole in one chunk, lazily."""
 
         def change(array: xr.DataArray) -> xr.DataArray:
@@ -135,11 +154,17 @@ class Series:
 
         return each_image(self._obj, change)
 
-    def to_timeseries(self, block_size: Any = "auto") -> Any:
+    def to_timeseries(self, block_size: int | str | Sequence[int] | Mapping[str, int] = "auto") -> Any:
         """Return `to_series` along ``t``; an error if there is no time axis."""
         return self.to_series(block_size, dim="t")
 
-    def to_blocks(self, size: Any = "150MB", padding: Any = 0, *, dim: str | None = None) -> Blocks:
+    def to_blocks(
+        self,
+        size: int | str | Sequence[int] | Mapping[str, int] = "150MB",
+        padding: Numbers = 0,
+        *,
+        dim: str | None = None,
+    ) -> Blocks:
         """Return blocks of pixels with their whole series, lazily.
 
         Parameters
@@ -350,8 +375,9 @@ def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataA
     return array.copy(data=data.rechunk({k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)}))
 
 
-def _series_mapped(array: xr.DataArray, func: Any, value_size: int | None, block_size: Any, dtype: Any, axis: str,
-                   out_dim: str | None) -> xr.DataArray:  # fmt: skip
+def _series_mapped(
+    array: xr.DataArray, func: Any, value_size: int | None, block_size: Any, dtype: Any, axis: str, out_dim: str | None
+) -> xr.DataArray:
     place, n = array.get_axis_num(axis), array.sizes[axis]
     if out_dim is not None and out_dim != axis and out_dim in array.dims:
         raise AxesError(f"out_dim={out_dim!r}: the image has such an axis already")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import axis_names, integer, neighbourhood, number
+from intake_img.accessor.arguments import axis_names, choice, integer, named, neighbourhood, number
+from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import reached
 from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.filtering import Depth, Filter, filtered, gaussian_depth, window_of
 from intake_img.accessor.processing.results import derived
 from intake_img.accessor.variables import images, lazy, with_data
 from intake_img.errors import AxesError
+from intake_img.kernels import filters as kernels
 from intake_img.kernels import thresholding
 from intake_img.kernels.thresholding import Counting
 from intake_img.model.axes import spell
+from intake_img.model.typed import Border, Lengths
 
 __all__ = ["Thresholds"]
 
@@ -35,8 +40,16 @@ class Thresholds:
 
     _obj: Any
 
-    def threshold(self, method: Method = "otsu", *, per: str | Sequence[str] | None = "c", nbins: int | None = None,
-                  classes: int | None = None, output: str = "mask", overwrite: bool = False) -> Any:  # fmt: skip
+    def threshold(
+        self,
+        method: Method = "otsu",
+        *,
+        per: str | Sequence[str] | None = "c",
+        nbins: int | None = None,
+        classes: int | None = None,
+        output: str = "mask",
+        overwrite: bool = False,
+    ) -> Any:
         """Return where an image is brighter than a threshold. Powered by `skimage.filters`.
 
         The image is read once to find the thresholds of integers, twice for those of floats, and once more for the
@@ -88,8 +101,14 @@ class Thresholds:
         make = lambda array: _mask(array, method, per, nbins, classes)  # noqa: E731
         return derived(self._obj, make, output, overwrite)
 
-    def threshold_values(self, method: Method = "otsu", *, per: str | Sequence[str] | None = "c",
-                         nbins: int | None = None, classes: int | None = None) -> xr.DataArray:  # fmt: skip
+    def threshold_values(
+        self,
+        method: Method = "otsu",
+        *,
+        per: str | Sequence[str] | None = "c",
+        nbins: int | None = None,
+        classes: int | None = None,
+    ) -> xr.DataArray:
         """Return the thresholds that `threshold` uses; see there for the parameters.
 
         Returns
@@ -106,9 +125,17 @@ class Thresholds:
         found = xr.DataArray(data if several else data[0], dims=["class", *axes] if several else axes, name="threshold")
         return found.assign_coords({a: array[a].variable for a in axes if a in array.coords})
 
-    def hysteresis_threshold(self, low: Method, high: Method, *, per: str | Sequence[str] | None = "c",
-                             nbins: int | None = None, dims: str | Sequence[str] | None = None, output: str = "mask",
-                             overwrite: bool = False) -> Any:  # fmt: skip
+    def hysteresis_threshold(
+        self,
+        low: Method,
+        high: Method,
+        *,
+        per: str | Sequence[str] | None = "c",
+        nbins: int | None = None,
+        dims: str | Sequence[str] | None = None,
+        output: str = "mask",
+        overwrite: bool = False,
+    ) -> Any:
         """Return where an image is above `low` and connected to where it is above `high`.
 
         As `skimage.filters.apply_hysteresis_threshold` for each whole image, for every chunking. While one image is
@@ -152,6 +179,69 @@ class Thresholds:
 
         return derived(self._obj, make, output, overwrite)
 
+    def threshold_local(
+        self,
+        block_size: Lengths = 3,
+        method: str = "gaussian",
+        *,
+        offset: float = 0.0,
+        sigma: float | None = None,
+        mode: Border = "reflect",
+        cval: float = 0.0,
+        dims: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Return the local threshold of each pixel, as `skimage.filters.threshold_local` does.
+
+        Compare the image with it for a mask: ``image > image.img.threshold_local(51)``.
+
+        Parameters
+        ----------
+        block_size : int, sequence or mapping
+            Odd size of the neighbourhood in pixels; or a length with its unit, which becomes the nearest odd number.
+        method : {"gaussian", "mean", "median"}
+        offset : float
+            Subtracted from the threshold.
+        sigma : float, sequence or mapping, optional
+            For ``gaussian``, in pixels or with a unit; by default ``(block_size - 1) / 6``.
+        mode, cval, dims
+            See `gaussian_filter`.
+        """
+        choice("method", method, ("gaussian", "mean", "median"))
+        number("offset", offset)
+        if sigma is not None and method != "gaussian":
+            raise ValueError(f"sigma={sigma!r} is for method='gaussian', not {method!r}")
+
+        def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
+            sizes = pixels("block_size", block_size, array, axes, units="pixel", absent=1, whole=True, rounding="odd")
+            if even := [a for a in axes if sizes[a] % 2 == 0]:
+                raise ValueError(
+                    f"block_size={block_size!r}: expected odd numbers, but {even[0]!r} has {sizes[even[0]]}"
+                )
+            sigmas = (
+                {a: (sizes[a] - 1) / 6 for a in axes}
+                if sigma is None
+                else pixels("sigma", sigma, array, axes, units="pixel", absent=0.0, whole=False)
+            )
+            func = partial(
+                kernels.threshold_local,
+                method=method,
+                size=[sizes[a] for a in axes],
+                sigma=[sigmas[a] for a in axes],
+                offset=float(offset),
+            )
+            return func, gaussian_depth(sigmas) if method == "gaussian" else {a: window_of(sizes[a], 0) for a in axes}
+
+        dtype = {np.dtype("f4"): np.dtype("f4")}
+        return filtered(
+            self._obj,
+            "threshold_local",
+            build,
+            mode,
+            cval,
+            named(dims, "block_size", block_size),
+            lambda d: dtype.get(d, np.dtype("f8")),
+        )
+
 
 def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, name: str = "method") -> xr.DataArray:
     import dask.array as da
@@ -165,8 +255,15 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
     aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
     several = method == "multiotsu"
     func, dtype = (thresholding.classified, np.uint8) if several else (thresholding.above, bool)
-    made = da.map_blocks(func, again, *[aligned[k] for k in range(aligned.shape[0])], dtype=dtype, name=None,
-                         meta=data._meta.astype(dtype), token="threshold")  # fmt: skip
+    made = da.map_blocks(
+        func,
+        again,
+        *[aligned[k] for k in range(aligned.shape[0])],
+        dtype=dtype,
+        name=None,
+        meta=data._meta.astype(dtype),
+        token="threshold",
+    )
     result = with_data(array, made)
     result.attrs = {"kind": "labels" if several else "mask"}
     return result
@@ -183,8 +280,9 @@ def _places(array: xr.DataArray, per: Any, named: bool) -> tuple[int, ...]:
     return tuple(k for k, a in enumerate(every) if a in axes)
 
 
-def _values(array: xr.DataArray, method: Any, places: Sequence[int], nbins: Any, classes: Any,
-            name: str = "method") -> Any:  # fmt: skip
+def _values(
+    array: xr.DataArray, method: Any, places: Sequence[int], nbins: Any, classes: Any, name: str = "method"
+) -> Any:
     """Return thresholds as a dask array (n, ...): the axes of the image, of length 1 where there is one threshold."""
     import dask.array as da
 
