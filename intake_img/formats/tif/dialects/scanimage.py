@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def _number(value: Any) -> bool:
 
 
 def _count(settings: Mapping[str, Any], *names: str) -> int:
-    values = (settings.get(f"SI.{name}") for name in names)
+    values: Iterator[Any] = (settings.get(f"SI.{name}") for name in names)
     return next((int(v) for v in values if _number(v) and v >= 1), 1)
 
 
