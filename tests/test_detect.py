@@ -279,8 +279,6 @@ def test_drivers_of_intake_itself_are_not_imported():
 
 
 DISGUISED = [
-    ("slide.vsi", rb"Olympus VSI.*\.ets files of the folder _slide_"),
-    ("slide.SCN", b"Leica SCN"),
     ("photo.dng", b"DNG"),
     ("scan.dcm", b"DICOM"),
     ("scan", b"DICOM"),
@@ -301,11 +299,3 @@ def test_what_only_begins_like_a_tiff_is_refused(name, words, order, tmp_path):
         imload(tmp_path / name)
     assert "not supported yet" in str(caught.value)
     assert "Convert it" in str(caught.value)
-
-
-def test_real_files_in_disguise(data):
-    found = list((data / "vsi").rglob("*.vsi"))
-    assert found
-    for path in found:
-        with pytest.raises(UnknownFormatError, match="Olympus VSI"):
-            imload(path)

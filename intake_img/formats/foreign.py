@@ -8,14 +8,14 @@ __all__ = ["unsupported"]
 
 _UNSUPPORTED = {
     ".oib": "Olympus OIB",
-    ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".vsi": "Olympus cellSens VSI",
+    ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR",
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".nc": "NetCDF", ".mat": "MATLAB",
     ".mrc": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
     ".emd": "EMD", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
-    ".mhd": "MetaImage", ".dcm": "DICOM", ".mrxs": "MIRAX slide", ".scn": "Leica SCN slide", ".bif": "Ventana slide",
-    ".vms": "Hamamatsu slide", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
+    ".mhd": "MetaImage", ".dcm": "DICOM",
+    ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
     ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".klb": "Keller Lab Block", ".fits": "FITS",
     ".ptu": "PicoQuant PTU", ".sdt": "Becker & Hickl SDT", ".spe": "Princeton SPE", ".sif": "Andor SIF",
     ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",

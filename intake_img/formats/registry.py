@@ -53,8 +53,6 @@ _FOREIGN = (
 
 # formats that hide in another one: the driver of that would give their label picture or nothing right
 _DISGUISED = (
-    (".vsi", "an Olympus VSI: its pixels are in the .ets files of the folder _{stem}_ beside it"),
-    (".scn", "a Leica SCN slide"),
     (".dng", "a DNG of a camera: raw pixels of a colour filter array"),
     (".dcm", "a DICOM file"),
 )

@@ -107,7 +107,7 @@ def check_tags(page: tifffile.TiffPage, name: object) -> None:
 
 def _check_entries(entries: bytes, tiff: Any, sound: set[bytes], page: str) -> None:
     """Do the same for the entries of a directory; `sound` holds those that were checked, without their values."""
-    plain = np.frombuffer(entries, np.uint8).reshape(-1, tiff.tagsize)[:, : 4 + tiff.offsetsize].tobytes()
+    plain = np.frombuffer(entries, np.uint8).reshape(-1, tiff.tagsize)[:, : 12 if tiff.is_bigtiff else 8].tobytes()
     if plain in sound:
         return
     count = "u8" if tiff.is_bigtiff else "u4"

@@ -1,0 +1,1 @@
+"""Whole slides through OpenSlide."""
