@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from thoroughness import THOROUGH, trials
 
 from intake_img.storage.handles import POOL
 
-settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of its result
-settings.load_profile("any machine")
+# no deadline: how long an example takes says nothing of its result
+settings.register_profile("thorough", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=trials(settings.default.max_examples))
+settings.load_profile("thorough" if THOROUGH else "quick")
 
 
 def _shared(part: str) -> Path:

@@ -14,14 +14,25 @@ from pathlib import Path
 def constraints(pyproject: Path) -> list[str]:
     """Return lines of a constraints file: the patch releases of each lower bound."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    named = re.search(r"\[(.*)\]", extras["all"][0])
-    assert named is not None, "the extra 'all' names other extras"
-    needs = [*project["dependencies"], *(r for extra in named[1].split(",") for r in extras[extra])]
-    found = [re.match(r"([\w.-]+)(?:\[[\w,]+\])?>=([\d.]+)", r) for r in needs]
-    without = [r for r, m in zip(needs, found, strict=True) if m is None]
+    needs = [*project["dependencies"], *_expanded("all", project["optional-dependencies"])]
+    found = {need: re.match(r"([\w.-]+)(?:\[[\w,-]+\])?\s*>=\s*([\d.]+)", need) for need in needs}
+    without = [need for need, match in found.items() if match is None]
     assert not without, f"dependencies without a lower bound: {without}"
-    return [f"{m[1]}=={_patches(m[2])}" for m in found if m is not None]
+    return [f"{m[1]}=={_patches(m[2])}{_marker(need)}" for need, m in found.items() if m is not None]
+
+
+def _expanded(extra: str, extras: dict[str, list[str]]) -> list[str]:
+    """Return what an extra requires, with the extras of this package that it names taken apart."""
+    found = []
+    for need in extras[extra]:
+        own = re.fullmatch(r"intake_img\[(.*)\]", need)
+        found += [need] if own is None else [n for e in own[1].split(",") for n in _expanded(e.strip(), extras)]
+    return found
+
+
+def _marker(need: str) -> str:
+    _, semicolon, marker = need.partition(";")
+    return f"{semicolon}{marker}"
 
 
 def _patches(version: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.model.affine import Affine
@@ -32,7 +33,7 @@ def test_the_file_s_matrix_comes_back_exactly():
     assert ds.image.img.affine() is None or (ds.image.img.affine() == MATRIX).all()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.data())
 def test_crops_and_strides_are_followed(data):
     ds = volume()

@@ -7,12 +7,15 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.accessor.alignment import aligned, aligned_both, inside
 from intake_img.errors import AxesError, UnitsError
+
+pytestmark = pytest.mark.thorough
 
 NAN = float("nan")
 
@@ -52,7 +55,7 @@ def by_index(mask, first, shape):
 # the rule
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     first=st.tuples(st.integers(-9, 17), st.integers(-9, 20)),
     shape=st.tuples(st.integers(10, 30), st.integers(10, 30)),

@@ -20,6 +20,8 @@ from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import Series
 
+pytestmark = pytest.mark.thorough
+
 GROUPS = (Maps, Filters, Reductions, Series, Geometry, Measures)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
 LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]

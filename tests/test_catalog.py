@@ -23,9 +23,10 @@ import pytest
 import tifffile
 import xarray as xr
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from PIL import Image
+from thoroughness import examples
 
 import intake_img
 from intake_img import imload, imsave, open_catalog, scan, write_catalog
@@ -619,7 +620,7 @@ def test_nothing_is_opened_before_it_is_used(days, watched):
 # templates and parameters by themselves
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
 def test_what_is_escaped_comes_back_in_both_templates(text):
     import jinja2
@@ -628,7 +629,7 @@ def test_what_is_escaped_comes_back_in_both_templates(text):
     assert jinja2.Environment().from_string(jinja_escaped(text)).render() == text
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.text(alphabet="{}%#'\" |ab()._x\\\n", max_size=30))
 def test_what_both_templates_understand_they_understand_alike(text):
     import jinja2
@@ -659,7 +660,7 @@ def test_kinds_of_parameters():
         Parameter.of("p", {"type": "int", "default": 3, "allowed": [1, 2]})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -807,7 +808,7 @@ def test_names_of_entries():
     assert unique_names(["a.tif"], taken=["A"]) == ["a_2"]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.lists(st.text(max_size=12), max_size=8, unique=True))
 def test_names_are_unique_identifiers(paths):
     names = unique_names(paths)

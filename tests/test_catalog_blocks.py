@@ -5,8 +5,9 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img.catalog import open_catalog, write_catalog
 from intake_img.catalog import spelling as s
@@ -14,6 +15,8 @@ from intake_img.catalog.blocks import Block, cut
 from intake_img.catalog.document import read_document, spelled_out
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
+
+pytestmark = pytest.mark.thorough
 
 FACTS = {"axes": "zyx", "shape": [3, 4, 5], "dtype": "uint8", "spacing": {"z": 0.5}, "units": {"z": "µm"}}
 
@@ -51,7 +54,7 @@ LINES = r"""  b:|    driver: npy|  img_0001:|name: "x|  c: "|"|    args:|# note|
 LINES += ["", "\t", "\x85", "  i: |+", "text: |"]
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(st.lists(st.tuples(st.integers(0, 24), st.sampled_from(LINES), st.booleans()), max_size=3))
 def test_in_blocks_as_in_whole(tmp_path_factory, changes):
     path = tmp_path_factory.mktemp("blocks") / "c.yml"
@@ -131,7 +134,7 @@ _SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 _DATA = st.recursive(_SCALAR, lambda c: st.lists(c, max_size=3) | st.dictionaries(_TEXT, c, max_size=3), max_leaves=6)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(_TEXT.filter(bool), st.dictionaries(_TEXT, _DATA, max_size=3), st.dictionaries(_TEXT, _DATA, max_size=3))
 def test_what_is_written_is_read(name, entry, facts):
     entry = {**entry, "metadata": {"scanned": facts}}

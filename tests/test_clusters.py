@@ -16,6 +16,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from thoroughness import THOROUGH
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError
@@ -150,7 +151,7 @@ def test_failure_leaves_nothing(client, tmp_path):
     "place",
     [
         "memory://images",
-        pytest.param("s3://images", marks=pytest.mark.skipif(not os.environ.get("INTAKE_IMG_SLOW"), reason="slow")),
+        pytest.param("s3://images", marks=pytest.mark.skipif(not THOROUGH, reason="slow")),
     ],
 )
 def test_remote_store_is_filled_in_place(request, tmp_path, monkeypatch, place):
@@ -207,7 +208,7 @@ def test_a_worker_that_does_not_see_the_target_says_so(tmp_path):
     check_shared(str(tmp_path))
 
 
-@pytest.mark.skipif(not os.environ.get("INTAKE_IMG_SLOW"), reason="slow")
+@pytest.mark.skipif(not THOROUGH, reason="slow")
 def test_a_worker_dies(tmp_path):
     """Of two processes one is killed while it writes: the store is the same."""
     values = np.random.default_rng(0).integers(0, 4000, (24, 256, 256), "uint16")

@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.kernels import blobs as kernel
+
+pytestmark = pytest.mark.thorough
 
 SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
 
@@ -61,7 +64,7 @@ def test_detection_does_not_depend_on_the_chunks(planted, method):
 
 
 @given(st.tuples(st.integers(3, 16), st.integers(9, 60), st.integers(9, 70)), st.sampled_from(["log", "dog"]))
-@settings(max_examples=3, deadline=None)
+@examples(3)
 def test_detection_does_not_depend_on_any_chunks(planted, chunks, method):
     """Noise has maxima everywhere, at the borders of chunks and equal ones among them; radii are anisotropic."""
     noise = np.random.default_rng(1).integers(0, 20, (1, 16, 60, 70)).astype(np.uint8)
@@ -179,7 +182,7 @@ def far_apart(blobs):
 
 
 @given(st.tuples(st.integers(6, 16), st.integers(12, 60), st.integers(12, 70)), st.integers(0, 50))
-@settings(max_examples=6, deadline=None)
+@examples(6)
 def test_chunks_change_nothing(chunks, seed):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 1000, (2, 16, 60, 70)).astype(np.uint16)

@@ -9,6 +9,8 @@ import xarray as xr
 
 import intake_img  # noqa: F401
 
+pytestmark = pytest.mark.thorough
+
 NAN = float("nan")
 
 

@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.kernels import matching, spatial
+
+pytestmark = pytest.mark.thorough
 
 FILES = ("match_n200_s1", "match_n200_s2", "match_n1000_s4", "match_n2000_s6")
 METHODS = {
@@ -86,7 +89,7 @@ def brute(a, b, tolerance, unpaired):
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_sparse_optimum_equals_dense(a, b, tolerance, small):
     """With the threshold of density at 0, every component takes the sparse way."""
     a, b, tolerance = a.astype(float), b.astype(float), np.array(tolerance, float)
@@ -103,7 +106,7 @@ def test_sparse_optimum_equals_dense(a, b, tolerance, small):
 
 
 @given(hnp.arrays(np.float64, (12, 3), elements=st.floats(0, 10)), st.integers(0, 11))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_sides_are_symmetric(points, cut):
     a, b = points[:cut], points[cut:]
     tolerance = np.array([1.0, 2.0, 3.0])

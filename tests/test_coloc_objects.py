@@ -15,6 +15,8 @@ from scipy.spatial.distance import cdist
 import intake_img
 from intake_img.doors import cli
 
+pytestmark = pytest.mark.thorough
+
 SPACING = {"z": 2.0, "y": 0.5, "x": 0.5}
 
 

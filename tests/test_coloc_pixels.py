@@ -17,9 +17,10 @@ import pytest
 import scipy.stats
 import tifffile
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.accessor.coloc import blocks, counting, pixels
@@ -223,7 +224,7 @@ UNSWAPPED = ("slope", "intercept")
     st.tuples(st.integers(1, 5), st.integers(1, 7)),
     st.sampled_from(["uint8", "uint16", "int16", "int32", "float32", "float64"]),
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_chunks_channels_and_dtypes_change_nothing_else(values, chunks, dtype):
     a, b = values.astype(dtype)
     whole = measured(image(a, b), (4, 3))
@@ -241,7 +242,7 @@ def test_chunks_channels_and_dtypes_change_nothing_else(values, chunks, dtype):
 
 
 @given(hnp.arrays(np.uint8, (2, 40), elements=st.integers(0, 60)), st.integers(1, 4), st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_scale_and_offset(values, scale, offset):
     a, b = values[:, None].astype(np.uint16)
     one, other = measured(image(a, b)), measured(image(a * np.uint16(scale) + np.uint16(offset), b))
@@ -254,7 +255,7 @@ def test_scale_and_offset(values, scale, offset):
 
 
 @given(hnp.arrays(np.int16, (2, 30), elements=st.integers(-20, 20)))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_ranks_equal_scipy(values):
     found = measured(image(*values[:, None]))
     with warnings.catch_warnings():
@@ -290,7 +291,7 @@ def test_large_offset_costs_no_digit():
 
 
 @given(hnp.arrays(np.float64, 30, elements=st.floats(-1e100, 1e100)), st.randoms())
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_sums_of_floats_are_exact_in_any_order(values, random):
     from fractions import Fraction
 
@@ -526,7 +527,7 @@ def test_only_the_channels_of_the_pair_are_read():
     st.integers(0, 2**32 - 1),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_counting_in_an_array_equals_sorting(dtype, spread, seed, outliers):
     """Narrow ranges, narrow ranges with outliers and wide ones are counted in three ways."""
     rng = np.random.default_rng(seed)
@@ -572,7 +573,7 @@ def test_a_counter_goes_on_in_another_process():
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["uint16", "int16"]), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_counters_are_added_in_any_order(seed, dtype, binned, labelled):
     """Counters of parts, added, hold what one counter of all pixels holds; so do those of bins, whatever the order in
     which wider bins became necessary."""
@@ -633,7 +634,7 @@ def test_cells_that_would_count_too_many_pixels():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_sums_over_regions_equal_those_of_pixels(seed):
     """By running sums of the joint histogram, and by masks of the pixels."""
     rng = np.random.default_rng(seed)
@@ -673,7 +674,7 @@ def test_sums_over_regions_beyond_64_bits():
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["uint8", "uint16", "int16"]), st.sampled_from([5, 300, 30000]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_sums_of_small_integers_equal_those_of_floats(seed, dtype, spread):
     rng = np.random.default_rng(seed)
     info = np.iinfo(dtype)

@@ -11,6 +11,8 @@ import intake_img  # noqa: F401
 from intake_img.accessor.coloc import pixels
 from intake_img.accessor.coloc.report import table_of
 
+pytestmark = pytest.mark.thorough
+
 
 def image(dtype="u2", shape=(20, 20), top=100):
     values = np.random.default_rng(0).integers(0, top, (2, 3, *shape)).astype(dtype)

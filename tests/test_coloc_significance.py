@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.accessor.coloc import significance as module
+
+pytestmark = pytest.mark.thorough
 
 SPACING = {"y": 0.25, "x": 0.5}
 
@@ -78,7 +81,7 @@ def test_only_whole_blocks_inside_the_mask(noise):
 
 
 @given(st.integers(-4, 4), st.sampled_from("yx"), st.sampled_from(["uint8", "uint16", "float32"]))
-@settings(max_examples=8, deadline=None)
+@examples(8)
 def test_ccf_equals_pearson_of_the_overlap(d, axis, dtype):
     rng = np.random.default_rng(5)
     a, b = rng.integers(0, 200, (2, 20, 22)).astype(dtype)
@@ -139,7 +142,7 @@ def test_chromatic_shift_of_an_image_beyond_memory(noise, monkeypatch):
 
 
 @given(st.tuples(st.integers(1, 6), st.integers(4, 25), st.integers(5, 30)), st.sampled_from("zyx"))
-@settings(max_examples=6, deadline=None)
+@examples(6)
 def test_ccf_does_not_depend_on_the_chunks(chunks, axis):
     rng = np.random.default_rng(6)
     a, b = rng.integers(0, 2000, (2, 6, 25, 30)).astype(np.uint16)
@@ -150,7 +153,7 @@ def test_ccf_does_not_depend_on_the_chunks(chunks, axis):
 
 
 @given(st.tuples(st.integers(5, 90), st.integers(5, 100)), st.integers(1, 5000), st.booleans())
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_blocks_in_a_file_give_the_same(noise, chunks, held, integer):
     """Blocks in memory, in a file, in one batch of rows and in several, whatever the chunks."""
     a, b = noise[0] * 1000, (noise[0] + noise[1]) * 1000

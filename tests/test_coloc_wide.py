@@ -17,6 +17,8 @@ from intake_img.kernels import wide
 from intake_img.kernels.costes import costes, otsu
 from intake_img.kernels.tables import table_of
 
+pytestmark = pytest.mark.thorough
+
 OFFSETS = [
     ("i4", 2**30), ("u4", 2**31 + 5), ("i8", 2**53), ("i8", 2**62), ("i8", -(2**62)), ("i8", -(2**63)), ("u8", 2**53),
     ("u8", 2**63 - 40), ("u8", 2**64 - 301),

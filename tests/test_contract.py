@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.model.pixels import Pixels
@@ -87,7 +88,7 @@ def test_one_thread_at_a_time_uses_a_serial_format(source):
     assert source.image().only.pixels.parallel is False
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.data())
 def test_scaled_values_are_those_of_numpy(data):
     axis = data.draw(st.sampled_from([None, 0, 1, 2]))

@@ -23,6 +23,8 @@ from intake_img.model.datasets import spacing_of
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("name", ["grey_opening", "grey_closing", "white_tophat"])
 @pytest.mark.parametrize("mode", ["mirror", "reflect"])

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError, SceneError
 from intake_img.formats.czi.describe import CziImages
@@ -690,7 +691,7 @@ def test_foreign_files(tmp_path: Path) -> None:
             CziSource(str(path)).dataset()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.binary(max_size=400), st.integers(-3, 20))
 def test_directory_of_any_bytes(data: bytes, count: int) -> None:
     try:
@@ -700,7 +701,7 @@ def test_directory_of_any_bytes(data: bytes, count: int) -> None:
     assert len(directory) == count
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 9), st.integers(1, 9)), min_size=1,
                 max_size=9), st.data())  # fmt: skip
 def test_any_tiles_compose_as_libczi_does(tmp_path: Path, tiles: list[tuple[int, ...]], data: Any) -> None:

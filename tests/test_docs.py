@@ -20,6 +20,8 @@ from pages import blocks_of, write_files
 from intake_img.doors.cli import format_markdown, formats_markdown, main
 from intake_img.formats.registry import formats as installed
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [p for p in PAGES if "generated" not in p.parts and "_build" not in p.parts]

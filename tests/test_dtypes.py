@@ -15,10 +15,11 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import stack
 from scipy import ndimage
+from thoroughness import examples
 
 INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"]
 REAL = ["?", *INTEGERS, "f2", "f4", "f8"]
@@ -185,7 +186,7 @@ def boxes_in_python(image: np.ndarray, size: int, mode: str, cval: int) -> np.nd
     return current.astype(image.dtype)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_means_of_boxes_of_64_bits_are_exact(data):
     dtype, size = data.draw(st.sampled_from(["u8", "i8"])), data.draw(st.integers(2, 5))

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from thoroughness import examples
 
 from intake_img import create, imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, TargetExistsError
@@ -105,7 +106,7 @@ def test_png_in_colour(tmp_path):
     st.sampled_from(["float32", "float64", "int16", "int32", "uint16", "uint8"]),
     st.floats(-50, 50), st.floats(0.5, 200), st.sampled_from([None, 8, 16]), st.booleans(), st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_png_stretches_one_range(tmp_path_factory, dtype, low, width, bits, lazy, seed):
     folder = tmp_path_factory.mktemp("png") / "out"
     values = np.random.default_rng(seed).integers(-100, 250, (3, 4, 5)).astype(dtype)

@@ -18,6 +18,8 @@ from intake_img import imload, imsave
 from intake_img.storage.files import File
 from intake_img.storage.staging import staging_folder
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 
 

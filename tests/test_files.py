@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
@@ -72,7 +73,7 @@ def test_any_name_is_itself(name, tmp_path, monkeypatch):
     assert imload(folder / name).attrs["uri"] == str(folder / name)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=30))
 def test_any_text_is_a_name(tmp_path_factory, text):
     folder = tmp_path_factory.getbasetemp() / "names"
@@ -177,7 +178,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
 # ranges
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 300)), max_size=8), st.booleans())
 def test_ranges_are_read_as_asked(tmp_path_factory, ranges, local):
     data = bytes(np.random.default_rng(1).integers(0, 256, 1000, dtype="uint8"))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import CHUNKINGS, Source, cuts, stack
 from scipy import ndimage
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 
@@ -66,7 +67,7 @@ def same(name, found, expected):
 
 
 @pytest.mark.parametrize(("name", "options"), FILTERS, ids=[f"{n}-{k}" for k, (n, _) in enumerate(FILTERS)])
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(data=st.data())
 def test_equals_scipy_on_whole_images(name, options, data):
     shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 24), st.integers(1, 24)))
@@ -80,7 +81,7 @@ def test_equals_scipy_on_whole_images(name, options, data):
     assert found.dims == image.dims
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(data=st.data())
 def test_volumes_are_filtered_in_three_dimensions(data):
     shape = data.draw(st.tuples(*[st.integers(1, 9)] * 4))
@@ -191,7 +192,7 @@ def test_one_nan_spoils_its_boxes_alone(chunks, size):
     assert int(np.isnan(image.img.uniform_filter(size).values).sum()) == size**2
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.tuples(cuts(3), cuts(20), cuts(23)), st.sampled_from(["f4", "f8"]))
 def test_uniform_does_not_depend_on_chunks(chunks, dtype):
     values = (np.random.default_rng(2).random((3, 20, 23)) + 1e6).astype(dtype)

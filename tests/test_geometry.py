@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import CHUNKINGS, Source, cuts, stack
 from scipy import ndimage
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 
@@ -28,7 +29,7 @@ def dataset(chunks=None):
 # pyramids
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.data())
 def test_means_of_blocks(data):
     shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 20), st.integers(1, 20)))
@@ -137,7 +138,7 @@ def test_normalize(chunks, dtype):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_percentiles_out_of_core_are_those_of_numpy(data):
     dtype = data.draw(st.sampled_from(["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]))
@@ -215,7 +216,7 @@ def test_rolling_ball(chunks, dtype):
 # objects
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_label_equals_scipy_on_whole_images(data):
     dims = data.draw(st.sampled_from(["yx", "tyx", "zyx", "tczyx"]))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from thoroughness import examples
 
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.datasets import spacing_of
@@ -71,7 +72,7 @@ def datasets(draw):
 # the record
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(datasets())
 def test_a_record_restores_everything(ds):
     image = Image.from_xarray(ds)
@@ -80,7 +81,7 @@ def test_a_record_restores_everything(ds):
     assert_same(bare.restored(record).to_xarray(chunks=None), ds)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(datasets(), st.randoms(use_true_random=False))
 def test_a_record_restores_what_was_stored_in_another_order(ds, random):
     """Axes of length one may be added or left out by the file, and the pixels transposed."""
@@ -283,7 +284,7 @@ keys = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.dictionaries(st.sampled_from("tczyx"), keys, max_size=4))
 def test_a_part_is_what_isel_gives(indexers):
     ds = labelled.isel(dict.fromkeys("tczyx", slice(0, 3)))

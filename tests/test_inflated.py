@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import imload
 from intake_img.errors import FormatError
@@ -62,7 +63,7 @@ def opened(tmp_path, packed, kind, before=b"", after=b"", **facts):
 def test_any_range_is_that_of_the_content(tmp_path, kind):
     reader = opened(tmp_path, PACKED[kind], kind, b"head", b"tail")
 
-    @settings(max_examples=40)
+    @examples(40)
     @given(st.integers(0, len(CONTENT)), st.integers(0, 60_000))
     def law(at, count):
         count = min(count, len(CONTENT) - at)

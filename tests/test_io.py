@@ -13,8 +13,9 @@ import intake
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import autodetect, imload, imsave
 from intake_img.errors import (
@@ -105,7 +106,7 @@ def test_what_a_writer_does_not_know(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(sorted(standard_datasets())), st.booleans(), st.sampled_from([None, 1, 2, "auto"]), st.booleans()
 )

@@ -14,8 +14,9 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img.errors import AxesError, TooLargeError
 from intake_img.model import machine
@@ -79,7 +80,7 @@ def outer(array, keys):
     return array.squeeze(dropped)
 
 
-@settings(deadline=None)
+@examples()
 @given(arrays(), st.data())
 def test_selection_is_that_of_numpy(made, data):
     array, tiles = made
@@ -89,7 +90,7 @@ def test_selection_is_that_of_numpy(made, data):
     assert found.flags.owndata or found.base.flags.owndata
 
 
-@settings(deadline=None)
+@examples()
 @given(arrays(), st.data())
 def test_views_of_views(made, data):
     array, tiles = made
@@ -117,7 +118,7 @@ def test_views_of_views(made, data):
         np.testing.assert_array_equal(pixels.dask(pixels.chunks(1)).compute(), array)
 
 
-@settings(deadline=None)
+@examples()
 @given(arrays(), st.integers(1, 400))
 def test_chunks_cover_the_array_with_whole_tiles(made, nbytes):
     array, tiles = made
@@ -169,7 +170,7 @@ def test_chunks_as_they_are_asked_for():
 # planes for writers
 
 
-@settings(deadline=None)
+@examples()
 @given(arrays(), st.integers(0, 3), st.integers(1, 500), st.integers(1, 500), st.booleans())
 def test_planes_come_in_order(made, ndim, budget, slab, as_dask):
     array, tiles = made
@@ -208,7 +209,7 @@ def test_tiles_beyond_the_budget_pass_through_a_file(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.data())
 def test_no_chunk_is_computed_twice(data):
     """Whatever the chunks are, whatever was selected, transposed or added before, in planes and in any blocks."""

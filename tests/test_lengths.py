@@ -16,14 +16,16 @@ import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given as always
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
+from thoroughness import examples
 
 from intake_img import imload, imsave, patches
 from intake_img.accessor.lengths import common_unit, length, pixels, position, voxel_size
 from intake_img.errors import UnitsError
 from intake_img.model.units import LENGTH, TIME, convert, has_unit, power, quantity, symbol
+
+pytestmark = pytest.mark.thorough
 
 STEPS = {"z": 2.0, "y": 0.5, "x": 0.5}
 SHAPE = {"c": 2, "z": 6, "y": 20, "x": 24}
@@ -348,7 +350,7 @@ def test_quantities_of_astropy():
         length("size", 3 * units.kg, array)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @always(st.sampled_from([*LENGTH]), st.sampled_from([*LENGTH]), st.floats(1e-3, 1e6, allow_nan=False))
 def test_conversion_is_that_of_the_definitions(unit, to, value):
     metres = {"pm": Fraction(1, 10**12), "Å": Fraction(1, 10**10), "nm": Fraction(1, 10**9), "µm": Fraction(1, 10**6),
@@ -362,13 +364,13 @@ def test_conversion_is_that_of_the_definitions(unit, to, value):
     assert math.isclose(length("size", f"{value!r} {unit}", array), float(wanted), rel_tol=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @always(st.floats(0, 1e9, allow_nan=False), st.sampled_from([*LENGTH, *TIME]), st.sampled_from(["", " ", "\t", "  "]))
 def test_text_is_read_back(value, unit, between):
     assert quantity(f"{value!r}{between}{unit}") == (value, unit)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @always(st.text(max_size=12))
 def test_any_text_is_a_quantity_or_a_type_error(text):
     number = re.match(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import CHUNKINGS, Source, cuts, stack
 from scipy import ndimage
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 
@@ -88,7 +89,7 @@ def test_known_function_for_each_channel(answers, planes):
 # laws
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.data())
 def test_depth_makes_chunks_equal_the_whole(data):
     shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)))
@@ -110,7 +111,7 @@ def test_depth_makes_chunks_equal_the_whole(data):
     np.testing.assert_array_equal(found.compute(scheduler="sync"), wanted)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_a_region_with_depth_is_a_part_of_the_whole(data):
     values = np.random.default_rng(1).random((2, 25, 31))

@@ -7,13 +7,16 @@ import inspect
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import Source, cuts, stack
 from scipy import ndimage
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.kernels.morphology import ellipsoid
+
+pytestmark = pytest.mark.thorough
 
 morphology = pytest.importorskip("skimage.morphology")
 segmentation = pytest.importorskip("skimage.segmentation")
@@ -53,7 +56,7 @@ FOUND = {
 }
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(data=st.data())
 @pytest.mark.parametrize("name", FOUND)
 def test_masks_equal_those_of_whole_images(name, data):
@@ -67,7 +70,7 @@ def test_masks_equal_those_of_whole_images(name, data):
         np.testing.assert_array_equal(found.values[place], expected(name, mask[place]))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(data=st.data())
 def test_expanded_labels_equal_scikit_image(data):
     dims, shape = data.draw(st.sampled_from([("yx", (17, 21)), ("zyx", (6, 9, 10))]))

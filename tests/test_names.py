@@ -9,8 +9,9 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img.collections.matching import Matcher
 from intake_img.collections.names import (
@@ -24,6 +25,8 @@ from intake_img.collections.names import (
 )
 from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError
+
+pytestmark = pytest.mark.thorough
 
 LABELS = st.one_of(
     st.integers(-(10**12), 10**12),
@@ -116,7 +119,7 @@ def meaning(tokens: list[str]) -> re.Pattern[str]:
     return re.compile("".join((r"(?!\.)" * h) + MEANING[t] for t, h in zip(tokens, hides, strict=True)), re.S)
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(
     st.lists(st.sampled_from(list(MEANING)), min_size=1, max_size=7),
     st.lists(st.text("ab_1.-/{\0é", max_size=9), min_size=1, max_size=5),

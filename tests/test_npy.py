@@ -8,9 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError
@@ -18,7 +19,7 @@ from intake_img.errors import CannotWriteError, FormatError, IntakeImgError
 KINDS = st.one_of(hnp.boolean_dtypes(), hnp.integer_dtypes(endianness="?"), hnp.floating_dtypes(endianness="?"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_array_is_read_as_numpy_reads_it(tmp_path, data):
     shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=6, max_side=4))

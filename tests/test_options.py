@@ -21,6 +21,8 @@ from intake_img.accessor.patches.filters import mean_std
 from intake_img.accessor.processing import Processing
 from intake_img.kernels.conventions import ALL, Conventions
 
+pytestmark = pytest.mark.thorough
+
 REFUSED = (ValueError, TypeError)
 NO_RESULT = {"progress", "overwrite", "compute", "ax"}
 """Options that do not act on the values of a result; they have tests of their own."""

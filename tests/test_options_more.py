@@ -13,6 +13,8 @@ import intake_img
 from intake_img.accessor.patches import Patches
 from intake_img.accessor.processing import Processing
 
+pytestmark = pytest.mark.thorough
+
 
 def image() -> xr.DataArray:
     """Three frames of 21 x 26 pixels, in chunks; one frame holds NaN."""

@@ -6,9 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from thoroughness import examples
 
 from intake_img.kernels.order import FILTERS, LARGEST, network
 
@@ -36,7 +37,7 @@ def test_networks_are_short():
 
 
 @pytest.mark.parametrize("name", FILTERS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_bits_are_those_of_scipy(name, data):
     dtype = data.draw(st.sampled_from(["?", "u1", "i1", "u2", "i2", "u4", "f4", "f8", "i8"]))

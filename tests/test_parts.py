@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import tempfile
@@ -15,14 +14,14 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError
 from intake_img.testing import assert_same
 
-EXAMPLES = int(os.environ.get("INTAKE_IMG_EXAMPLES", "12"))
 DTYPES = {  # what each format is made for
     ".npz": ["u1", "i2", "u4", "i8", "f4", "f8", "c8", "b1"],
     ".zarr": ["u1", "i2", "u4", "i8", "f2", "f4", "f8", "b1"],
@@ -109,7 +108,7 @@ def check_names(paths: list[str], ds: xr.Dataset, extension: str, partition: lis
 
 @pytest.mark.parametrize("extension", sorted(DTYPES))
 def test_any_dataset_in_any_parts(extension: str) -> None:
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @examples(48)
     @given(datasets(extension), st.data())
     def law(ds: xr.Dataset, data: st.DataObject) -> None:
         choice = st.lists(st.sampled_from([*map(str, ds.sizes)]), unique=True, min_size=1)

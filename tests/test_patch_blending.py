@@ -6,9 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import windows as scipy_windows
+from thoroughness import examples
 
 from intake_img.kernels.blending import Piece, blend
 from intake_img.kernels.windows import WINDOWS, window, window_nd
@@ -60,7 +61,7 @@ def cut(image: np.ndarray, size: tuple[int, int], step: tuple[int, int], how: st
     return pieces
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     how=st.sampled_from(BLENDS),
     dtype=st.sampled_from(DTYPES),
@@ -82,7 +83,7 @@ def test_identity_is_bit_exact(how, dtype, shape, size, part, seed):
     assert (out[finite].tobytes()) == image[finite].tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     how=st.sampled_from(WINDOWS),
     dtype=st.sampled_from(["bool", "u1", "i2", "u4", "f4", "f8"]),
@@ -130,7 +131,7 @@ def test_64_bit_integers_keep_all_digits_where_pieces_agree_and_never_leave_thei
         assert abs(int(out[1]) - exact) <= 2**12
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(n=st.integers(1, 7), seed=st.integers(0, 99), labels=st.integers(1, 4))
 def test_maximum_and_vote_agree_with_counting(n, seed, labels):
     rng = np.random.default_rng(seed)

@@ -27,6 +27,8 @@ from intake_img.storage.cache import CACHE
 from intake_img.storage.files import File
 from intake_img.storage.staging import staging_folder
 
+pytestmark = pytest.mark.thorough
+
 KILLER = """
 import json, os, random, signal, sys, time
 import numpy as np, xarray as xr

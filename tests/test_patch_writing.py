@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaozarrs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import intake_img
 from intake_img import imload
@@ -83,7 +84,7 @@ def test_an_identity_is_written_bit_for_bit_and_every_patch_predicted_once(blend
     assert again.image.dims == im.dims
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     blend=st.sampled_from(BLENDS),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 19), st.integers(1, 23)),

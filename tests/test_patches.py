@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import intake_img
 from intake_img.accessor.patches import Patches, filters
@@ -54,7 +55,7 @@ def spaced(array: xr.DataArray, spacing: dict[str, float], origin: dict[str, flo
 # tilings
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_cores_of_a_grid_cover_every_pixel_exactly_once(data):
     axes = data.draw(st.integers(1, 3))
@@ -130,7 +131,7 @@ def test_a_patch_beyond_the_corner_is_that_of_numpy_pad(mode):
     assert (first.valid_y0, first.valid_y1, first.valid_x0, first.valid_x1) == (1, 7, 1, 7)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_modes_of_axes_follow_one_another_as_in_numpy(data):
     shape = tuple(data.draw(st.integers(1, 7)) for _ in range(2))
@@ -150,7 +151,7 @@ def test_modes_of_axes_follow_one_another_as_in_numpy(data):
     np.testing.assert_array_equal(p.read(0)[0], want)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.data())
 def test_pixels_of_every_way_of_sampling(data):
     sample = data.draw(st.sampled_from(["grid", "random", "stratified"]))
@@ -246,7 +247,7 @@ def touched(p: Patches, sizes: tuple[int, int]) -> np.ndarray:
     return hit
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.data())
 def test_halves_of_a_split_share_no_pixel(data):
     sample = data.draw(st.sampled_from(["grid", "random", "stratified"]))

@@ -15,8 +15,9 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import intake_img
 from intake_img.accessor.patches import CACHE, Patches
@@ -112,7 +113,7 @@ def test_a_single_patch_of_a_huge_tile_is_read_alone():
     assert reader.regions == [((8, 16), (8, 16))]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_boxes_of_any_array(data):
     ndim = data.draw(st.integers(1, 3))

@@ -7,9 +7,10 @@ import functools
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import CHUNKINGS, Source, cuts, stack
+from thoroughness import examples
 
 import intake_img  # noqa: F401
 
@@ -32,7 +33,7 @@ def test_known_reductions_of_bytes(answers, chunks):
         np.testing.assert_allclose(getattr(image.img, name)(), answers[f"A16_{name}"], rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_equals_numpy(data):
     dims = data.draw(st.sampled_from(["tyx", "ityx", "tczyx", "vtyx"]))
@@ -96,7 +97,7 @@ def test_count_and_first():
 # fold
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.tuples(cuts(7), cuts(4), cuts(5)), st.sampled_from([np.add, np.maximum, np.multiply, np.subtract, np.logical_or])
 )
@@ -110,7 +111,7 @@ def test_ufuncs_reduce_as_numpy_does(chunks, ufunc):
     assert found.dtype == wanted.dtype
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.tuples(cuts(7), cuts(4), cuts(5)))
 def test_functions_fold_whole_images_in_order(chunks):
     values = np.random.default_rng(1).random((7, 4, 5))
@@ -227,7 +228,7 @@ def test_subtract_promotes(dtype, val, wanted):
 WIDE = st.sampled_from([-(2**63), -(2**63) + 1, -(2**62), -1, 0, 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(WIDE, min_size=2, max_size=6), WIDE, st.booleans())
 def test_subtract_of_64_bits_is_exact_or_refused(values, val, as_image):
     dtype = "i8" if min(values) < 0 else "u8"
@@ -249,7 +250,7 @@ def test_subtract_refuses_what_no_integer_holds():
         stack(np.zeros((1, 2, 2), "i8")).img.subtract(-(2**63) - 1)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4"]), st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4"]))
 def test_subtract_never_wraps(left, right):
     rng = np.random.default_rng(1)

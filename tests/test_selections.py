@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_lazy import Counting
+from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.model.datasets import data_of, indexed_lazily
@@ -47,7 +48,7 @@ def step(draw, array):
     return lambda a: a[tuple(key)]
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(images(), st.data())
 def test_chains_are_those_of_numpy_and_read_no_pixel_twice(made, data):
     values, tiles, chunks, many_files = made
@@ -71,7 +72,7 @@ def test_chains_are_those_of_numpy_and_read_no_pixel_twice(made, data):
     assert len(dict(found.dask)) <= found.npartitions + 1
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(images(), st.data())
 def test_chains_without_dask_read_the_pixels_that_are_left(made, data):
     values, tiles, _, _ = made

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from thoroughness import examples
 
 import intake_img
 from intake_img import imload, imsave
@@ -133,7 +134,7 @@ def test_hard_labels(tmp_path: Path) -> None:
     assert_array_equal(imload(tmp_path / "f.npz").image, ds.image)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.permutations("itczyx").flatmap(
         lambda p: st.integers(2, 5).map(lambda n: [a for a in "itczyx" if a in p[:n] or a in "yx"])
@@ -409,7 +410,7 @@ def test_numbers_of_any_width_and_padding_are_in_order(tmp_path: Path) -> None:
         imload(f"{tmp_path}/a_{{t}}.npy")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_columns_of_numbers_are_those_of_the_regex(data: st.DataObject) -> None:
     """The quick way through digits finds the same files, labels and order as matching one by one."""

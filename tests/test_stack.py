@@ -19,8 +19,9 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import CziStack, FileStack, MemoryStack, ZarrStack, imload, imsave
 from intake_img.accessor.stacks.stack import ImageStack
@@ -257,7 +258,7 @@ def stacks_and_patches(draw):
     return axes, shape, chunks, depth, coords, size, channels, kind
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(250, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks_and_patches())
 def test_a_patch_is_a_part_of_the_padded_whole_and_restore_is_the_inverse(drawn):
     axes, shape, chunks, depth, coords, size, channels, kind = drawn

@@ -19,6 +19,8 @@ from intake_img.storage.files import File
 from intake_img.storage.journal import Journal
 from intake_img.storage.staging import UnfinishedCommitError, begin, replacing
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 
 

@@ -25,6 +25,8 @@ from intake_img.storage import local, renames
 from intake_img.storage.files import File
 from intake_img.storage.staging import begin, staging_folder
 
+pytestmark = pytest.mark.thorough
+
 
 def noise(*shape: int, seed: int = 0) -> xr.Dataset:
     values = np.random.default_rng(seed).integers(0, 255, shape, dtype="u1")

@@ -16,6 +16,8 @@ from intake_img.errors import TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.staging import staging_folder
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 IMAGE = xr.DataArray(np.arange(1, 4097, dtype="u2").reshape(4, 32, 32), dims=["t", "y", "x"], name="image")
 PATCHES = IMAGE.img.patches({"y": 16, "x": 16})

@@ -15,6 +15,8 @@ from intake_img import imload, imsave, open_catalog, scan, write_catalog
 from intake_img.doors.cli import main
 from intake_img.model.text import escaped, json_text, printable
 
+pytestmark = pytest.mark.thorough
+
 EVIL = [
     "a\x1b[2Jb",
     "a\x07",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from processing_laws import Source, cuts, stack
+from thoroughness import examples
 
 import intake_img  # noqa: F401
+
+pytestmark = pytest.mark.thorough
 
 filters = pytest.importorskip("skimage.filters")
 METHODS = ("otsu", "li", "triangle", "yen", "isodata", "mean", "minimum")
@@ -28,7 +31,7 @@ def close(found, wanted, dtype, method):
     np.testing.assert_allclose(found, wanted, rtol=rounding)
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(data=st.data())
 @pytest.mark.parametrize("method", METHODS)
 def test_thresholds_equal_scikit_image(method, data):
@@ -95,7 +98,7 @@ def test_what_is_not_finite_does_not_count_and_a_constant_image_is_background():
         stack(np.eye(4), "yx").img.threshold("multiotsu").compute()
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(data=st.data())
 def test_hysteresis_equals_scikit_image(data):
     dims, shape = data.draw(st.sampled_from([("yx", (25, 30)), ("zyx", (5, 12, 14)), ("tyx", (2, 20, 22))]))

@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, SceneError
 from intake_img.formats.tif.driver import TifSource
 from intake_img.testing.process import open_files
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RNG = np.random.default_rng(7)
 
 

@@ -23,7 +23,7 @@ from intake_img import imsave
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason="no chromium")]
 
 FLAGS = [
     "--use-angle=swiftshader",

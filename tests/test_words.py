@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from thoroughness import examples
 
 import intake_img
 from intake_img import imload, imsave, open_catalog
 from intake_img.collections.patterns import Pattern
 from intake_img.errors import AxesError
 from intake_img.model.image import FILE_ATTRS
+
+pytestmark = pytest.mark.thorough
 
 WELLS, SITES, CHANNELS = ("A2", "A10", "B1"), (0, 1), (1, 2)
 PIXELS = {key: k + 1 for k, key in enumerate(product(WELLS, SITES, CHANNELS))}
@@ -259,7 +262,7 @@ names = st.text("ab_1.é", min_size=1, max_size=4)
 
 
 @given(well=names, site=names)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60, suppress_health_check=[HealthCheck.too_slow])
 def test_a_filled_pattern_matches(well: str, site: str) -> None:
     pattern = Pattern("d{{/w{well}/s-{site:3}-x{t:03d}.tif")
     path = pattern.filled({"well": well, "site": site, "t": "007"})

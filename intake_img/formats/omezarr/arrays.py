@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -62,11 +65,21 @@ def _cf_attrs(array: Any) -> dict[str, Any]:
     attrs = {k: v for k, v in dict(array.attrs).items() if k not in ("_ARRAY_DIMENSIONS", "coordinates")}
     if array.metadata.zarr_format == 2 and any(k in attrs for k in PACKED) and array.fill_value is not None:
         attrs["_FillValue"] = array.fill_value  # there, xarray keeps it in its own place
-    elif isinstance(attrs.get("_FillValue"), str):  # xarray's base64 text of the fill value
-        attrs.pop("_FillValue")
-        if array.fill_value is not None and array.dtype.kind in "iuf":
-            attrs["_FillValue"] = array.fill_value
+    elif isinstance(text := attrs.get("_FillValue"), str):
+        fill = _fill_value(text, array)
+        attrs = {**attrs, "_FillValue": fill} if fill is not None else {k: attrs[k] for k in attrs if k != "_FillValue"}
     return attrs
+
+
+def _fill_value(text: str, array: Any) -> Any:
+    """Return the missing value that xarray wrote as text (a float64 in base64), or that of the array.
+
+    Early releases of xarray for Zarr format 3 wrote NaN there, and left 0 as the fill value of the array.
+    """
+    if array.dtype.kind == "f":
+        with contextlib.suppress(ValueError, struct.error):
+            return struct.unpack("<d", base64.b64decode(text, validate=True))[0]
+    return array.fill_value if array.dtype.kind in "iuf" else None
 
 
 def check_array(array: Any, name: str) -> None:
