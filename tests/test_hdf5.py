@@ -432,12 +432,16 @@ def test_what_is_not_written_is_said(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_open_can_be_written_by_others(tmp_path):
-    path = made(tmp_path / "a.h5", lambda f: f.create_dataset("d", data=VALUES))
+def test_a_file_that_is_open_can_be_opened_by_others(tmp_path):
+    """In any mode, in this process and in others; and nothing is left to be closed when Python ends."""
+    path = made(tmp_path / "a.h5", lambda f: f.create_dataset("d", data=VALUES, chunks=True))
     with Hdf5Source(str(path)) as source:
-        source.to_dask()
-        code = f"import h5py; h5py.File({str(path)!r}, 'r+').close()"
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        lazy = source.to_dask()
+        with h5py.File(path, "r", locking=False):
+            np.testing.assert_array_equal(lazy["image"].values, VALUES)
+        h5py.File(path, "r+").close()
+        code = "import sys, h5py, intake_img; ds = intake_img.imload(sys.argv[1]); h5py.File(sys.argv[1], 'r+').close()"
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
 
 
 def test_damaged_records_are_ignored(tmp_path):

@@ -9,7 +9,7 @@ __all__ = ["unsupported"]
 _UNSUPPORTED = {
     ".oib": "Olympus OIB",
     ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR",
-    ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".ims": "Imaris", ".sld": "SlideBook",
+    ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".nc": "NetCDF", ".mat": "MATLAB",
     ".mrc": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",

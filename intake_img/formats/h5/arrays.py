@@ -139,7 +139,11 @@ class _Dataset(StoredArray):
         assert layout.dtype is not None
         self.shape, self.dtype, self.tiles = layout.shape, layout.dtype, layout.tiles
         self.decodes = bool(layout.filters)
-        self.open = h5.local[path] if h5.local is not None else None  # keeps its decoded chunks
+        self.open = None
+        if layout.elsewhere:  # only by its name HDF5 finds files beside it
+            self.open = h5py_module().File(h5.file.path, "r")[path]
+        elif h5.local is not None:
+            self.open = h5.local[path]  # keeps its decoded chunks
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         if self.open is not None:

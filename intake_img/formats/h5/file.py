@@ -1,15 +1,18 @@
 """An open HDF5 file, local or remote.
 
-A local file is opened by h5py. A remote one is opened on blocks that were fetched before: where HDF5 needs another
-block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while HDF5 has
-its lock (h5py issue 2019: a garbage collection in the thread that fetches would wait for that lock, a deadlock), and no
-object of h5py outlives a call.
+h5py reads through a stream of ours: a file that it opens by name is locked against writers, and cannot be opened in
+another mode elsewhere in the process. A remote file is opened on blocks that were fetched before: where HDF5 needs
+another block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while HDF5
+has its lock (h5py issue 2019: a garbage collection in the thread that fetches would wait for that lock, a deadlock),
+and no object of h5py outlives a call.
 """
 
 from __future__ import annotations
 
+import atexit
 import io
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -63,8 +66,9 @@ class H5File:
         self._lock = threading.Lock()
         self.local: Any = None
         try:
-            if file.local:  # without a lock on the file: what is open lazily must not keep others from writing
-                self.local = self._h5py.File(file.path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE)
+            if file.local:
+                self.local = self._h5py.File(_Stream(self.source), "r", rdcc_nbytes=_CHUNK_CACHE)
+                _OPEN.add(self)
         except BaseException:
             self.source.close()
             raise
@@ -81,7 +85,7 @@ class H5File:
         if self.local is not None:
             return read(self.local)
         while True:
-            stream = _Blocks(self._blocks, self.source.size)
+            stream = _Blocks(self.source, self._blocks)
             found: Any = None
             failure: Exception | None = None
             try:
@@ -116,12 +120,11 @@ class _NotFetchedError(OSError):
     """HDF5 looked for bytes that are not there yet."""
 
 
-class _Blocks(io.RawIOBase):
-    """The fetched blocks of a file, as h5py reads them; takes note of the missing ones."""
+class _Stream(io.RawIOBase):
+    """The bytes of a file, as h5py reads them."""
 
-    def __init__(self, blocks: dict[int, bytes], size: int) -> None:
-        self.blocks, self.size, self.at = blocks, size, 0
-        self.missing: set[int] = set()
+    def __init__(self, source: ByteReader) -> None:
+        self.source, self.at = source, 0
 
     def readable(self) -> bool:
         return True
@@ -133,19 +136,44 @@ class _Blocks(io.RawIOBase):
         return self.at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.at = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence] + offset
+        self.at = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.source.size}[whence] + offset
         return self.at
 
     def readinto(self, buffer: Any) -> int:
         target = np.frombuffer(buffer, np.uint8)
-        count = max(0, min(target.size, self.size - self.at))
-        numbers = range(self.at // _BLOCK, -(-(self.at + count) // _BLOCK))
+        count = max(0, min(target.size, self.source.size - self.at))
+        self.fill(target[:count])
+        target[count:] = 0
+        self.at += count
+        return count
+
+    def fill(self, target: np.ndarray) -> None:
+        self.source.read_into(self.at, target.data)
+
+
+class _Blocks(_Stream):
+    """The blocks of a file that are there; takes note of the missing ones."""
+
+    def __init__(self, source: ByteReader, blocks: dict[int, bytes]) -> None:
+        super().__init__(source)
+        self.blocks = blocks
+        self.missing: set[int] = set()
+
+    def fill(self, target: np.ndarray) -> None:
+        numbers = range(self.at // _BLOCK, -(-(self.at + target.size) // _BLOCK))
         if missing := [k for k in numbers if k not in self.blocks]:
             self.missing.update(missing)
             raise _NotFetchedError(f"{len(missing)} blocks are not fetched yet")
         skip = self.at - numbers.start * _BLOCK
-        data = b"".join(self.blocks[k] for k in numbers)[skip : skip + count]
-        target[:count] = np.frombuffer(data, np.uint8)
-        target[count:] = 0
-        self.at += count
-        return count
+        data = b"".join(self.blocks[k] for k in numbers)
+        target[:] = np.frombuffer(data, np.uint8)[skip : skip + target.size]
+
+
+_OPEN: weakref.WeakSet[H5File] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """HDF5 would close them later, when there is no Python left to read through."""
+    for h5 in list(_OPEN):
+        h5.close()

@@ -11,7 +11,7 @@ from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.file import h5py_module
 from intake_img.model.record import plain
 
-__all__ = ["attributes_of", "children", "image_paths", "text_of"]
+__all__ = ["attributes_of", "children", "image_paths", "numbered", "text_of"]
 
 _ATTRIBUTE_BYTES = 2**16  # larger ones are not shown
 _SKIPPED = 100  # of so many it is said why
@@ -87,10 +87,15 @@ def _type_of(dataset: Any) -> str:
         return str(exc)
 
 
+def numbered(group: Any, prefix: str) -> list[tuple[int, str]]:
+    """Return number and name of what a group holds under names that are a prefix and a number, by number."""
+    ends = {name: name[len(prefix) :] for name in group if name.startswith(prefix)}
+    return sorted((int(end), name) for name, end in ends.items() if end.isascii() and end.isdigit() and len(end) < 10)
+
+
 def children(group: Any, prefix: str) -> list[str]:
     """Return the names in a group that are a prefix and a number, in the order of the numbers."""
-    numbered = {name[len(prefix) :]: name for name in group if name.startswith(prefix)}
-    return [numbered[k] for k in sorted((k for k in numbered if k.isascii() and k.isdigit()), key=int)]
+    return [name for _, name in numbered(group, prefix)]
 
 
 def attributes_of(item: Any) -> dict[str, Any]:
