@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -98,9 +99,17 @@ def values_in(data: Any, dtype: np.dtype, shape: Sequence[int], what: object) ->
 def file_bytes(file: File) -> bytes | None:
     """Return what a file holds, None if there is no such file."""
     try:
-        return file.read(_MOST_CHUNK)
+        if not file.local:
+            return file.read(_MOST_CHUNK)
+        descriptor = file.descriptor()
     except FileNotFoundError:
         return None
+    try:
+        size = os.fstat(descriptor).st_size
+        file.check_size(size, _MOST_CHUNK)
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def file_json(file: File) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""Neuroglancer's precomputed volumes, https://github.com/google/neuroglancer, ``src/datasource/precomputed``."""

@@ -1,0 +1,175 @@
+"""Writing volumes: an info, and for each scale a folder of chunks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import CannotWriteError
+from intake_img.formats.precomputed.codecs import encoder
+from intake_img.formats.precomputed.handle import INFO, RECORD
+from intake_img.model.axes import canonical_order
+from intake_img.model.image import Image
+from intake_img.model.pixels import Pixels
+from intake_img.model.units import convert, known_spacing, parse_unit
+from intake_img.storage.streams import Once
+
+__all__ = ["WRITTEN_AXES", "chunk_shape", "write_volume"]
+
+WRITTEN_AXES = "czyx"
+_BUDGET = 2**26  # bytes of planes that chunks cut
+_STORED = {"bool": "uint8", "float16": "float32"}  # dtypes that are kept in larger ones
+_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "float32")
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Pixels in the order c, z, y, x, and where they lie; lengths in nm, x first."""
+
+    pixels: Pixels
+    resolution: tuple[float, ...]
+    offset: tuple[int, ...]
+
+
+def write_volume(
+    image: Image,
+    levels: Sequence[Image],
+    path: str,
+    compress: Any,
+    chunks: Any,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Write an image and its further levels; see `Precomputed.write`."""
+    ready = [_level(one) for one in (image, *levels)]
+    first = ready[0].pixels
+    labels = image.only.attrs.get("kind") == "labels"
+    about, encode = encoder(compress, first.dtype, first.shape[0], labels)
+    scales: list[dict[str, Any]] = []
+    for level in _with_resolutions(ready):
+        if (level.pixels.shape[0], level.pixels.dtype) != (first.shape[0], first.dtype):
+            raise CannotWriteError("the levels differ in channels or dtype: a volume has one of each")
+        chunk = chunk_shape(chunks, level.pixels.shape[:0:-1])
+        scale = {
+            "key": _key(level.resolution, {s["key"] for s in scales}),
+            "size": list(level.pixels.shape[:0:-1]),
+            "resolution": list(level.resolution),
+            "voxel_offset": list(level.offset),
+            "chunk_sizes": [list(chunk)],
+            **about,
+        }
+        scales.append(scale)
+        _write_chunks(level, scale, f"{path}/{scale['key']}", encode, progress)
+    info = {
+        "@type": "neuroglancer_multiscale_volume",
+        "type": "segmentation" if labels and first.dtype.kind == "u" else "image",
+        "data_type": str(first.dtype),
+        "num_channels": first.shape[0],
+        "scales": scales,
+        RECORD: image.record(canonical_order(image.only.axes)),
+    }
+    with open(f"{path}/{INFO}", "w", encoding="utf-8") as stream:
+        json.dump(info, stream)
+
+
+def chunk_shape(asked: Any, size: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of chunks, x first.
+
+    Parameters
+    ----------
+    asked : None, int or mapping
+        None for 128 x 128 x 16, or 512 x 512 of a single plane; a length for all axes; or lengths by axis.
+    size : sequence of int
+        Of the volume, x first.
+    """
+    shape = dict(zip("xyz", (512, 512, 1) if size[2] == 1 else (128, 128, 16), strict=True))
+    if isinstance(asked, Mapping) and set(asked) <= set("xyz"):
+        shape |= {a: size["xyz".index(a)] if n == -1 else n for a, n in asked.items()}
+    elif asked is not None:
+        shape = dict.fromkeys("xyz", asked)
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape.values()):
+        raise CannotWriteError(f"chunks={asked!r}: expected a positive length, or lengths by axis: {{'x': 64, 'z': 1}}")
+    return tuple(min(int(shape[a]), n) for a, n in zip("xyz", size, strict=True))
+
+
+def _level(image: Image) -> _Level:
+    variable = image.only
+    shape = dict(zip(variable.axes, variable.pixels.shape, strict=True))
+    if far := [a for a, n in shape.items() if a not in WRITTEN_AXES and n != 1]:
+        raise CannotWriteError(
+            f"a precomputed volume has the axes c, z, y, x, not {far[0]!r}: save one of each, or .zarr"
+        )
+    dtype = _STORED.get(str(variable.pixels.dtype), str(variable.pixels.dtype))
+    if dtype not in _DTYPES:
+        raise CannotWriteError(f"precomputed volumes hold {', '.join(_DTYPES)}, not {dtype}: convert it with .astype()")
+    if 0 in shape.values():
+        raise CannotWriteError("a precomputed volume holds at least one pixel; save empty images as .zarr")
+    order = canonical_order(variable.axes)
+    turned = variable.pixels.astype(dtype).transpose([variable.axes.index(a) for a in order])
+    pixels = turned.reshape([order.index(a) if a in order else None for a in WRITTEN_AXES])
+    steps = [_nanometres(known_spacing(image.spacing.get(a)), image.units.get(a)) for a in "xyz"]
+    starts = [_nanometres(image.origin.get(a), image.units.get(a)) for a in "xyz"]
+    offset = tuple(_whole(start, step) for start, step in zip(starts, steps, strict=True))
+    return _Level(pixels, tuple(step or 0.0 for step in steps), offset)
+
+
+def _nanometres(value: float | None, unit: str | None) -> float | None:
+    """Return a length in nm; None for what is unknown or no length."""
+    known = parse_unit(unit)
+    if value is None or known is None or known.dimension != "length" or not math.isfinite(value):
+        return None
+    return float(f"{convert(value, known.symbol, 'nm'):.12g}")  # 0.325 µm are 325 nm
+
+
+def _whole(start: float | None, step: float | None) -> int:
+    """Return a position in voxels, 0 where it is none: a volume begins at a whole voxel."""
+    place = start / step if start is not None and step else 0.0
+    return round(place) if abs(place) < 2**31 and abs(place - round(place)) < 1e-6 else 0
+
+
+def _with_resolutions(levels: Sequence[_Level]) -> list[_Level]:
+    """Return levels of which each has a resolution: where none is known 1 nm, and as much more as it is smaller."""
+    first = levels[0]
+    base = [step or 1.0 for step in first.resolution]
+    full = first.pixels.shape[:0:-1]
+    found = []
+    for level in levels:
+        ratios = [n / m for n, m in zip(full, level.pixels.shape[:0:-1], strict=True)]
+        steps = [own or b * r for own, b, r in zip(level.resolution, base, ratios, strict=True)]
+        found.append(replace(level, resolution=tuple(steps)))
+    return found
+
+
+def _key(resolution: Sequence[float], taken: Collection[str]) -> str:
+    """Return the name of a scale, as other programs make it of the resolution."""
+    name = "_".join(f"{n:.10g}" for n in resolution)
+    return name if name not in taken else f"{name}_{len(taken)}"
+
+
+def _write_chunks(
+    level: _Level,
+    scale: Mapping[str, Any],
+    folder: str,
+    encode: Callable[[np.ndarray], bytes],
+    progress: Callable[[int], None] | None,
+) -> None:
+    os.makedirs(folder)
+    pixels, chunk = level.pixels, scale["chunk_sizes"][0][::-1]
+    edges = [[slice(a, min(a + c, n)) for a in range(0, n, c)] for n, c in zip(pixels.shape[1:], chunk, strict=True)]
+    with contextlib.closing(Once(pixels, os.path.dirname(folder), _BUDGET)) as source:
+        for region in product(*edges):
+            out = np.empty((pixels.shape[0], *(s.stop - s.start for s in region)), pixels.dtype)
+            source.read_into((slice(0, pixels.shape[0]), *region), out)
+            spans = zip(region[::-1], level.offset, strict=True)
+            name = "_".join(f"{s.start + first}-{s.stop + first}" for s, first in spans)
+            with open(f"{folder}/{name}", "wb") as stream:
+                stream.write(encode(out))
+            if progress is not None:
+                progress(out.nbytes)
