@@ -20,6 +20,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.wells import Place
 from intake_img.storage.cache import CACHE
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import map_raw, read_raw
@@ -194,6 +195,11 @@ class Handle:
     def scene_names(self) -> Sequence[str]:
         """A name for each image in the file."""
         return ["0"]
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """The well and the field of each image, of a file that is a plate; none of any other file."""
+        return ()
 
     def describe(self, scene: int | str, level: int) -> Image:
         """Return one image, unread.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from intake_img.formats.options import joined
 from intake_img.formats.reading import FileReader
 from intake_img.formats.source import OVERRIDES, ImageSource
 from intake_img.model.image import Image
+from intake_img.model.wells import Place, attrs_of, coordinates_of, named, parse_field
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 
@@ -71,19 +72,42 @@ class FormatSource(ImageSource):
             image = handle.describe(number, self.level)
             return replace(image, scene=names[number] if isinstance(number, int) else number, scenes=names)
 
+        places = handle.places
+
+        def stacked(numbers: Sequence[int]) -> Image:
+            image = replace(Image.stacked([one(n) for n in numbers]), scene=str(self.scene), scenes=names)
+            return _along(image, [places[n] for n in numbers]) if places else image
+
         if self.scene is None and (whole := handle.unasked(self.level)) is not None:
             return replace(whole, scenes=names)
         if self.scene == "all" and "all" not in names:
-            return replace(Image.stacked([one(n) for n in range(len(names))]), scene="all", scenes=names)
+            return stacked(range(len(names)))
         if self.scene in self.format.special_scenes and self.scene not in names:
             return one(str(self.scene))
-        return one(scene_number(self.scene, names, self.file))
+        if places and isinstance(self.scene, str) and self.scene not in names:
+            if (place := parse_field(self.scene)) in places:
+                return _at(one(places.index(place)), place)
+            if (numbers := named(self.scene, places)) is not None:
+                return stacked(numbers)
+        number = scene_number(self.scene, names, self.file)
+        return _at(one(number), places[number] if places else None)
 
     def _close(self) -> None:
         if self._reader is not None:
             POOL.close(self._reader.key)
         self._reader = None
         super()._close()
+
+
+def _along(image: Image, places: Sequence[Place]) -> Image:
+    """Return stacked images with the wells and fields along ``i``, and without those of the first one alone."""
+    attrs = {k: v for k, v in image.attrs.items() if k not in ("well", "field", "position")}
+    return replace(image, attrs=attrs, coords={**image.coords, **coordinates_of(places)})
+
+
+def _at(image: Image, place: Place | None) -> Image:
+    """Return an image with the well and the field where it was taken, if that is known."""
+    return image if place is None else replace(image, attrs={**image.attrs, **attrs_of(place)})
 
 
 def source_of(format: Format) -> type[FormatSource]:

@@ -6,10 +6,15 @@ Rows and columns are counted from 0 everywhere in the package.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Place", "parse_field", "parse_well", "row_letters", "well_name"]
+import numpy as np
+
+from intake_img.model.variables import Coordinate
+
+__all__ = ["Place", "attrs_of", "coordinates_of", "named", "parse_field", "parse_well", "row_letters", "well_name"]
 
 _WELL = re.compile(r"([A-Za-z]{1,2})\s*[-_/ ]?\s*0*(\d{1,2})")
 _LETTERS = 26
@@ -85,3 +90,27 @@ def parse_field(text: str) -> Place | None:
     well, _, field = text.rpartition("/")
     found = parse_well(well)
     return Place(*found, field) if found and field else None
+
+
+def named(name: str, places: Sequence[Place]) -> list[int] | None:
+    """Return the numbers of the places that the name of a well (``"B03"``) means, however it is written.
+
+    None if it is the name of no well that is there.
+    """
+    well = parse_well(name)
+    found = [k for k, p in enumerate(places) if (p.row, p.column) == well]
+    return found or None
+
+
+def attrs_of(place: Place) -> dict[str, Any]:
+    """Return the attributes of an image that was taken at a place: ``well`` and ``field``."""
+    return {**({"well": place.well} if place.row >= 0 else {}), "field": place.field}
+
+
+def coordinates_of(places: Sequence[Place]) -> dict[str, Coordinate]:
+    """Return the coordinates along ``i`` of images at several places."""
+    values: dict[str, list[Any]] = {"field": [p.field for p in places]}
+    if all(p.row >= 0 for p in places):
+        values |= {"well": [p.well for p in places], "row": [p.row for p in places]}
+        values |= {"column": [p.column for p in places]}
+    return {k: Coordinate(("i",), np.asarray(v)) for k, v in values.items()}

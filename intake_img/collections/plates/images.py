@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.collections.listing import list_folder
 from intake_img.collections.plates.planes import gathered
 from intake_img.collections.plates.table import Plane, PlateTable
 from intake_img.errors import FormatError
 from intake_img.formats.format_source import FormatSource
 from intake_img.model.image import Coordinate, Image
-from intake_img.model.wells import Place
+from intake_img.model.wells import Place, attrs_of, coordinates_of
 from intake_img.storage.files import File
 
 __all__ = ["Opener", "composed", "present"]
@@ -29,30 +30,17 @@ _TOLERANCE = 1e-6  # relative, of steps along z and t
 
 
 def present(folder: File, names: Sequence[str]) -> list[bool]:
-    """Return which files of a local folder exist; remote ones are taken to be there.
-
-    Of many files their folders are listed, once each.
-    """
-    if not folder.local:
-        return [True] * len(names)
-    if len(names) <= _FEW:
+    """Return which files below a folder exist; of many files, and of remote ones, the folders are listed, once each."""
+    if folder.local and len(names) <= _FEW:
         return [os.path.exists((folder / n).path) for n in names]
     listed: dict[str, frozenset[str]] = {}
     found = []
     for name in names:
         below, _, last = name.rpartition("/")
         if below not in listed:
-            listed[below] = _listed(folder / below if below else folder)
+            listed[below] = frozenset(list_folder(folder / below if below else folder))
         found.append(last in listed[below])
     return found
-
-
-def _listed(folder: File) -> frozenset[str]:
-    folder.check(above=True)
-    try:
-        return frozenset(os.listdir(folder.path))
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
 
 
 def composed(table: PlateTable, places: Sequence[Place], opener: Opener, *, stacked: bool, fill: bool) -> Image:
@@ -98,7 +86,7 @@ def _of_planes(table: PlateTable, places: Sequence[Place], opener: Opener, stack
     cells = _grid(table, places, numbers)
     planes: list[Plane | None] = [None if k < 0 else p for k, p in _flat(table, places, cells)]
     names = [p.file if p else "" for p in planes]
-    there = present(table.folder, names)
+    there = present(table.folder, names) if table.folder.local else [True] * len(names)  # each look is a request
     paths = [(table.folder / n).path if n and ok else "" for n, ok in zip(names, there, strict=True)]
     first = next((path for path in paths if path), None)
     if first is None:
@@ -257,20 +245,14 @@ def _attrs(table: PlateTable, places: Sequence[Place], stacked: bool) -> dict[st
         attrs |= {"plate_rows": rows, "plate_columns": columns}
     if stacked:
         return attrs
-    if places[0].row >= 0:
-        attrs |= {"well": places[0].well}
-    attrs["field"] = places[0].field
+    attrs |= attrs_of(places[0])
     x, y = table.position(places[0])
     return attrs if math.isnan(x) or math.isnan(y) else {**attrs, "position": [x, y]}
 
 
 def _along(table: PlateTable, places: Sequence[Place]) -> dict[str, Coordinate]:
     """Return the coordinates along ``i`` of stacked fields."""
-    values: dict[str, list[Any]] = {"i": [p.scene for p in places], "field": [p.field for p in places]}
-    if all(p.row >= 0 for p in places):
-        values |= {"well": [p.well for p in places], "row": [p.row for p in places]}
-        values |= {"column": [p.column for p in places]}
-    found = {k: Coordinate(("i",), np.asarray(v)) for k, v in values.items()}
+    found = {"i": Coordinate(("i",), np.asarray([p.scene for p in places])), **coordinates_of(places)}
     x, y = np.array([table.position(p) for p in places]).T
     if np.isfinite(x).all() and np.isfinite(y).all():
         found |= {f"stage_{a}": Coordinate(("i",), v, {"units": "µm"}) for a, v in (("x", x), ("y", y))}

@@ -92,6 +92,12 @@ class PlateSource(ImageSource):
             self._image = original.overruled(**overrides), original
         return self._image
 
+    def field(self, place: Place) -> Image:
+        """Return one field, whatever the option `scene` says; it does not list the other scenes."""
+        image = composed(self.table, [place], self.member, stacked=False, fill=self.fill)
+        image = replace(image, scene=place.scene, scenes=(place.scene,))
+        return image.overruled(**{k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None})
+
     def _composed(self) -> Image:
         places, stacked = self._chosen()
         image = composed(self.table, places, self.member, stacked=stacked, fill=self.fill)

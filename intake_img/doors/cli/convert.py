@@ -10,6 +10,7 @@ from typing import Any
 from intake_img.doors.cli.batch import Job, run_batch
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pair
+from intake_img.doors.cli.plates import save_plate, whole_plate
 from intake_img.doors.cli.sources import Item, items
 from intake_img.doors.cli.table import writer_options
 from intake_img.errors import TargetExistsError
@@ -49,7 +50,8 @@ def _add_batch(parser: Parser) -> None:
     parser.add_argument("--to", metavar="FOLDER", help="convert each image into this folder, under its own name")
     parser.add_argument("--format", metavar="EXTENSION", help="extension of the images in FOLDER (default: ome.zarr)")
     parser.add_argument("--together", action="store_true", help="with --to: read a folder or pattern as one image")
-    parser.add_argument("--jobs", metavar="N", type=count, default=1, help="convert so many images at a time")
+    parser.add_argument("--jobs", metavar="N", type=count, help="convert so many images, or fields of a plate, at a "
+                        "time (default: one image; of a plate a field for each core)")  # fmt: skip
     parser.add_argument("--skip-existing", action="store_true", help="leave targets that exist as they are")
     parser.add_argument("--resume", action="store_true",
                         help="go on with an interrupted run: what is complete, and not older than its source, "
@@ -68,7 +70,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     (item, *more) = items(arguments, each=False)
     if more:
         raise UsageError(f"{arguments.sources[0]} names {1 + len(more)} images: give --to FOLDER")
-    written, size = _save(item, target, arguments, arguments.progress)
+    written, size = _save(item, target, writer, arguments, arguments.progress)
     if arguments.json:
         print(json_text({"source": item.name, "status": "converted", "files": written}, indent=None))
         return 0
@@ -95,12 +97,14 @@ def _writer(target: str, arguments: argparse.Namespace) -> Any:
 
 
 def _save(
-    item: Item, target: str, arguments: argparse.Namespace, progress: bool | Callable[[int], None] | None
+    item: Item, target: str, writer: Any, arguments: argparse.Namespace, progress: bool | Callable[[int], None] | None
 ) -> tuple[list[str], int]:
     """Convert an image; return the files that were written and the size of the pixels."""
     from intake_img.io import imsave
 
     source = item.open()
+    if (plate := whole_plate(source, target, writer, arguments)) is not None:
+        return save_plate(plate, target, _compress(arguments.compress), arguments, _depth)
     ds = source.dataset()
     options = dict(arguments.option)
     if arguments.pyramid:
@@ -133,7 +137,7 @@ def _compress(text: str | None) -> Any:
 
 def _many(arguments: argparse.Namespace) -> int:
     extension = (arguments.format or "ome.zarr").lstrip(".")
-    _writer(f"{arguments.to.rstrip('/')}/image.{extension}", arguments)
+    writer = _writer(f"{arguments.to.rstrip('/')}/image.{extension}", arguments)
     found = items(arguments, each=not arguments.together)
     jobs = [Job(item, f"{arguments.to.rstrip('/')}/{item.place}.{extension}") for item in found]
     _check_targets(jobs)
@@ -141,9 +145,9 @@ def _many(arguments: argparse.Namespace) -> int:
     def work(job: Job, progress: Callable[[int], None]) -> list[str] | None:
         if (arguments.skip_existing or arguments.resume) and _stays(job, arguments):
             return None
-        return _save(job.item, job.target, arguments, progress)[0]
+        return _save(job.item, job.target, writer, arguments, progress)[0]
 
-    return run_batch(jobs, work, arguments.jobs, arguments.progress, arguments.json)
+    return run_batch(jobs, work, arguments.jobs or 1, arguments.progress, arguments.json)
 
 
 def _check_targets(jobs: list[Job]) -> None:

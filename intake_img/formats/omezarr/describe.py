@@ -23,6 +23,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.datasets import FILE_ATTRS
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.wells import Place
 
 __all__ = ["StoreImages"]
 
@@ -90,6 +91,17 @@ class StoreImages(StoreHandle):
     @property
     def scene_names(self) -> Sequence[str]:
         return [s.name for s in scenes_of(self)]
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return self.remembered("places", self._places)
+
+    def _places(self) -> Sequence[Place]:
+        wells = ngff.well_places(self.ome(""))
+        found = [s.path.rpartition("/") for s in scenes_of(self)] if wells else []
+        if any(well not in wells for well, _, _ in found):
+            return ()
+        return [Place(*wells[well], field) for well, _, field in found]
 
     def array(self, address: Address) -> StoredArray:
         return _ZarrArray(self, address)

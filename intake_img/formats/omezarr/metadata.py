@@ -24,6 +24,7 @@ import numpy as np
 from intake_img.formats.omezarr.windows import Window, dtype_range
 from intake_img.model.axes import KINDS, SPATIAL
 from intake_img.model.units import NGFF_NAMES, canonical, known_spacing, parse_unit
+from intake_img.model.wells import parse_well
 
 __all__ = [
     "VERSIONS",
@@ -243,6 +244,21 @@ def channels(ome: Mapping[str, Any], n: int) -> tuple[list[str] | None, dict[str
 def well_paths(ome: Mapping[str, Any]) -> list[str] | None:
     """Return the paths of the wells of a plate, or None if the group is no plate."""
     return _paths(ome.get("plate"), "wells") if "plate" in ome else None
+
+
+def well_places(ome: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return row and column, from 0, of each well of a plate by its path; where they are not said, its path tells."""
+    listed = ome.get("plate")
+    wells = listed.get("wells") if isinstance(listed, Mapping) else None
+    found = {}
+    for entry in wells if isinstance(wells, list) else []:
+        path = entry.get("path") if isinstance(entry, Mapping) else None
+        stated = [entry.get(k) for k in ("rowIndex", "columnIndex")] if path else []
+        if stated and all(isinstance(n, int) and n >= 0 for n in stated):
+            found[str(path)] = (stated[0], stated[1])
+        elif path and (parsed := parse_well(str(path))) is not None:
+            found[str(path)] = parsed
+    return found
 
 
 def image_paths(ome: Mapping[str, Any]) -> list[str] | None:

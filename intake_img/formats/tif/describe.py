@@ -19,6 +19,7 @@ from intake_img.formats.tif.read import read_layout
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import spacing_of
 from intake_img.model.image import Coordinate, Image
+from intake_img.model.wells import Place
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw
 
@@ -49,6 +50,11 @@ class TiffImages(TiffHandle):
     @property
     def scene_names(self) -> Sequence[str]:
         return [scene.name for scene in self.scenes]
+
+    @property
+    def places(self) -> Sequence[Place]:
+        found = [scene.place for scene in self.scenes]
+        return [place for place in found if place] if all(found) else ()
 
     def array(self, address: tuple[int, int]) -> _TiffArray:
         number, level = address

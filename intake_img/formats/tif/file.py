@@ -17,6 +17,7 @@ import numpy as np
 from intake_img.formats.base import Handle
 from intake_img.formats.tif.facts import Facts
 from intake_img.formats.tif.index import Layout
+from intake_img.model.wells import Place
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Scene:
     facts: Facts
     header: Mapping[str, Any] = field(repr=False)
     record: Any = field(default=None, repr=False)
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

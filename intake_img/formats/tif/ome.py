@@ -18,6 +18,7 @@ import numpy as np
 from intake_img.errors import FormatError, UnitsError
 from intake_img.model.image import Coordinate
 from intake_img.model.units import canonical, convert, known_spacing, unit_or
+from intake_img.model.wells import Place
 
 __all__ = ["OmeDocument", "OmeImage", "TiffData", "channel_metadata", "parse_ome", "unit_name"]
 
@@ -54,6 +55,8 @@ class OmeImage:
         Time of each ``t``, in ``units["t"]``, where every plane of the first channel and section has one.
     channels : sequence of mapping
         Attributes of each Channel element.
+    place : Place, optional
+        Well and field, of a document that describes a plate.
     """
 
     name: str
@@ -65,6 +68,7 @@ class OmeImage:
     channels: Sequence[Mapping[str, str]]
     times: np.ndarray | None = None
     data: Sequence[TiffData] = ()
+    place: Place | None = None
 
     @property
     def channel_names(self) -> list[str] | None:
@@ -172,12 +176,14 @@ def parse_ome(text: str) -> OmeDocument:
             raise FormatError(f"the OME-XML is damaged: {exc}") from exc
     images = []
     elsewhere = None
+    places = _places(root)
     for element in root:
         tag = _tag(element)
         if tag == "BinaryOnly":
             elsewhere = element.get("MetadataFile")
         elif tag == "Image":
-            images += [_image(element, pixels) for pixels in _children(element, "Pixels")]
+            place = places.get(element.get("ID", ""))
+            images += [replace(_image(element, pixels), place=place) for pixels in _children(element, "Pixels")]
     return OmeDocument(tuple(images), root.get("UUID"), elsewhere, text)
 
 
@@ -187,6 +193,18 @@ def _tag(element: ElementTree.Element) -> str:
 
 def _children(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
     return (child for child in element if _tag(child) == name)
+
+
+def _places(root: ElementTree.Element) -> dict[str, Place]:
+    """Return well and field of the images of a plate, by their IDs; fields are numbered from 1 in each well."""
+    found: dict[str, Place] = {}
+    for plate in _children(root, "Plate"):
+        for well in _children(plate, "Well"):
+            row, column = _integer(well.get("Row"), -1), _integer(well.get("Column"), -1)
+            samples = [ref for sample in _children(well, "WellSample") for ref in _children(sample, "ImageRef")]
+            if row >= 0 and column >= 0:
+                found |= {ref.get("ID", ""): Place(row, column, str(n)) for n, ref in enumerate(samples, 1)}
+    return found
 
 
 def _image(element: ElementTree.Element, pixels: ElementTree.Element) -> OmeImage:

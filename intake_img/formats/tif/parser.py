@@ -250,7 +250,7 @@ class _Parser:
             names = samples_named(levels[0].shape[axes.index("c")], page)
             facts = replace(facts, channels=names, channel_attrs={})
         header = header_of(tif, kind, page, document.text if document and ome is not None else None) | more
-        return Scene(name, axes, levels, facts, header, record)
+        return Scene(name, axes, levels, facts, header, record, None if ome is None else ome.place)
 
     def vendor(self, view: View) -> tuple[Facts | None, dict[str, Any]]:
         """Return the facts and the header of a vendor's dialect; damaged ones are left out with a warning."""

@@ -1,0 +1,79 @@
+"""``intake-img convert PLATE TARGET.zarr``: a plate as a whole, its fields several at a time."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from intake_img.errors import TargetExistsError
+
+if TYPE_CHECKING:
+    from intake_img.collections.plates.plate import Plate
+    from intake_img.formats.source import ImageSource
+
+__all__ = ["save_plate", "whole_plate"]
+
+
+def whole_plate(source: ImageSource, target: str, writer: Any, arguments: argparse.Namespace) -> Plate | None:
+    """Return the plate that is converted as a whole; None if the source is none, or one scene of it was asked for."""
+    from intake_img.collections.plates.plate import Plate, plate_source
+
+    wanted = arguments.scene is not None or arguments.level or "@" in arguments.sources[0]
+    if wanted or writer.name != "omezarr" or target.lower().endswith((".zip", ".ozx")):
+        return None
+    found = plate_source(source)
+    return None if found is None or found.scene is not None else Plate(found)
+
+
+def save_plate(
+    plate: Plate, target: str, compress: Any, arguments: argparse.Namespace, depth: Callable[[Any], int]
+) -> tuple[list[str], int]:
+    """Convert a plate; return the store and the number of bytes of pixels that were written.
+
+    Parameters
+    ----------
+    plate : Plate
+    target : str
+    compress : object
+    arguments : argparse.Namespace
+    depth : callable
+        Returns the number of levels for a Dataset.
+    """
+    options = dict(arguments.option)
+    if arguments.pyramid:
+        options.setdefault("pyramid", depth(plate[0]))
+    written = [0]
+    with _bar(arguments.progress, len(plate)) as step:
+
+        def count(nbytes: int) -> None:
+            written[0] += nbytes
+            step()
+
+        try:
+            files = plate.save(
+                target,
+                compress,
+                overwrite=arguments.overwrite,
+                resume=arguments.resume,
+                jobs=arguments.jobs,
+                progress=count,
+                storage_options=dict(arguments.target_option) or None,
+                **options,
+            )
+        except TargetExistsError as exc:
+            raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
+    return files, written[0]
+
+
+@contextlib.contextmanager
+def _bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="converting", unit="field", delay=0 if wanted else 1, file=sys.stderr) as bar:
+        yield lambda: (bar.update(), None)[1]
