@@ -2,8 +2,8 @@
 
 h5py reads through a stream of ours: a file that it opens by name is locked against writers, and cannot be opened in
 another mode elsewhere in the process. A remote file is opened on blocks that were fetched before: where HDF5 needs
-another block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while HDF5
-has its lock (h5py issue 2019: a garbage collection in the thread that fetches would wait for that lock, a deadlock),
+another block, the attempt ends, the block is fetched, and the attempt is repeated. So nothing waits for a server while
+HDF5 has its lock (h5py issue 2019: a garbage collection in the thread that fetches waits for that lock, a deadlock),
 and no object of h5py outlives a call.
 """
 

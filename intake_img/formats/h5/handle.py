@@ -40,11 +40,15 @@ class H5Handle(Handle):
 
     def stored(self, path: str) -> StoredArray:
         """Return the array at a path, the same one while it is in use."""
+        return self.stored_in(self.h5, path, path)
+
+    def stored_in(self, h5: H5File, path: str, key: str) -> StoredArray:
+        """Return the array at a path of another file; `key` tells it from others of this handle."""
         with self._lock:
-            found = self._arrays.get(path)
+            found = self._arrays.get(key)
             if found is None:
-                found = self._arrays[path] = stored_array(self.h5, path)
-            self._arrays.move_to_end(path)
+                found = self._arrays[key] = stored_array(h5, path)
+            self._arrays.move_to_end(key)
             while len(self._arrays) > _OPEN:
                 self._arrays.popitem(last=False)
         return found

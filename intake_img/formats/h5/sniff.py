@@ -10,7 +10,7 @@ from intake_img.formats.probe import Probe
 
 __all__ = ["claim", "names_in_root"]
 
-_MOST = 64  # names of the root that are looked at
+_MOST = 256  # names of the root that are looked at
 
 
 def names_in_root(probe: Probe) -> frozenset[str] | None:
