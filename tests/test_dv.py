@@ -41,7 +41,7 @@ def test_real_file(data):
     assert ds.img.spacing == {"z": 0.3, "y": 0.13262, "x": 0.13262}
     assert ds.img.units == dict.fromkeys("zyx", "µm")
     assert ds.img.channels == ["525", "632"]
-    assert ds["c"].attrs == {"emission": [525, 632]}
+    assert ds["c"].attrs == {"emission_wavelength": [525, 632]}
     header = json.loads(ds.attrs["fileheader"])
     assert header["y_axis"] == "up"
     assert header["titles"][0].startswith("IMGCORR")

@@ -62,8 +62,8 @@ class _DvHandle(Handle):
         kind = _TYPES.get(facts["type"])
         if kind is None or rest or min(sizes.values()) < 1 or facts["extended"] < 0:
             raise FormatError(
-                f"{file}: {facts['sections']} sections of {facts['ny']} x {facts['nx']} pixels of type {facts['type']}, "
-                f"{facts['times']} times and {facts['wavelengths']} wavelengths are no image that can be read: damaged?"
+                f"{file}: {facts['sections']} sections of {facts['ny']} x {facts['nx']} pixels, type {facts['type']}, "
+                f"at {facts['times']} times and {facts['wavelengths']} wavelengths make no image: damaged?"
             )
         axes = _ORDERS.get(facts["sequence"], "ctz") + "yx"
         shape, dtype = [sizes[a] for a in axes], np.dtype(self.order + kind)
@@ -93,7 +93,7 @@ class _DvHandle(Handle):
         sizes = dict(zip(axes, self.layout.shape, strict=True))
         waves = [facts[f"wave{k}"] for k in range(1, 1 + min(5, sizes["c"]))]
         if len(waves) == sizes["c"] and all(w > 0 for w in waves) and len(set(waves)) == len(waves):
-            coords["c"] = Coordinate(("c",), np.asarray([str(w) for w in waves]), {"emission": waves})
+            coords["c"] = Coordinate(("c",), np.asarray([str(w) for w in waves]), {"emission_wavelength": waves})
         if sizes["t"] > 1 and (times := self._times()) is not None:
             coords["t"] = Coordinate(("t",), times, {"units": "s"})
         header = {**facts, "titles": self.titles, "y_axis": "up", "byte_order": self.order}

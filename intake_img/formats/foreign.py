@@ -12,7 +12,7 @@ _UNSUPPORTED = {
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".nc": "NetCDF", ".mat": "MATLAB",
-    ".mrc": "MRC", ".dm3": "Gatan DM3", ".dm4": "Gatan DM4", ".ser": "TIA SER",
+    ".mrc": "MRC", ".ser": "TIA SER",
     ".emd": "EMD", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
     ".mhd": "MetaImage", ".dcm": "DICOM",
     ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",

@@ -153,10 +153,19 @@ def _channels(axes: str, channels: Sequence[Any]) -> dict[str, Coordinate]:
     if "s" in axes:
         found["s"] = Coordinate(("s",), np.asarray(RGB[:3]))
     if facts and all(c.name for c in facts):
-        colors = [f"#{c.color.r:02X}{c.color.g:02X}{c.color.b:02X}" for c in facts if c.color is not None]
-        attrs = {"color": colors} if len(colors) == len(facts) else {}
+        attrs = _channel_attrs(facts)
         if "c" in axes:
             found["c"] = Coordinate(("c",), np.asarray([c.name for c in facts]), attrs)
         elif len(facts) == 1:
             found["c"] = Coordinate((), np.asarray(facts[0].name), attrs)
     return found
+
+
+def _channel_attrs(facts: Sequence[Any]) -> dict[str, Any]:
+    """Colours, and wavelengths in nm, where they are known of all channels."""
+    known = {
+        "color": [f"#{c.color.r:02X}{c.color.g:02X}{c.color.b:02X}" for c in facts if c.color is not None],
+        "emission_wavelength": [c.emissionLambdaNm for c in facts if c.emissionLambdaNm],
+        "excitation_wavelength": [c.excitationLambdaNm for c in facts if c.excitationLambdaNm],
+    }
+    return {name: values for name, values in known.items() if len(values) == len(facts)}

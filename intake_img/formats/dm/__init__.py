@@ -1,0 +1,1 @@
+"""Gatan DigitalMicrograph: DM3 and DM4."""

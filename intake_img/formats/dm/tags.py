@@ -1,0 +1,163 @@
+"""The tree of tags of a DM3 or DM4 file, without the values of long arrays.
+
+Format after the descriptions by C. Boothroyd (https://personal.ntu.edu.sg/cbb/info/dmformat/) and P. Fallon: numbers
+that make the tree are big-endian, of 4 bytes (DM3) or 8 (DM4); values have the byte order that the header tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from intake_img.errors import FormatError
+
+__all__ = ["ORDER", "Short", "Stored", "Tags", "members", "plain", "read_tags"]
+
+Tags = list[tuple[str, Any]]
+"""Names and values of a group; those without a name are the members of a list."""
+
+ORDER = "byte order"
+"""Name of a tag that `read_tags` adds: ``"<"`` or ``">"``, that of all values."""
+_GROUP, _VALUE = 20, 21
+_STRUCT, _STRING, _ARRAY = 15, 18, 20
+_SIMPLE = {2: "i2", 3: "i4", 4: "u2", 5: "u4", 6: "f4", 7: "f8", 8: "u1", 9: "i1", 10: "i1", 11: "i8", 12: "u8"}
+_SHORT = 4096  # elements of arrays that are read as part of the tree
+_DEEP = 64  # groups within groups
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Values that are left in the file: `count` elements of `dtype` from `offset` on."""
+
+    offset: int
+    dtype: np.dtype
+    count: int
+
+
+def read_tags(stream: IO[bytes], size: int) -> Tags:
+    """Return the tags of an open file of `size` bytes.
+
+    Raises
+    ------
+    FormatError
+        If the tree is damaged or does not end.
+    """
+    return _Reader(stream, size).root()
+
+
+class _Reader:
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self.stream, self.size = stream, size
+
+    def root(self) -> Tags:
+        version = int.from_bytes(self.take(4), "big")
+        if version not in (3, 4):
+            raise FormatError(f"a DigitalMicrograph file of version {version}: expected 3 or 4")
+        self.wide = version == 4
+        self.number()  # length of the tree, which some writers get wrong
+        self.order = "<" if int.from_bytes(self.take(4), "big") else ">"
+        return [*self.group(0), (ORDER, self.order)]
+
+    def take(self, count: int) -> bytes:
+        if not 0 <= count <= self.size:
+            raise FormatError(f"a tag of {count} bytes in a file of {self.size}: damaged")
+        data = self.stream.read(count)
+        if len(data) != count:
+            raise FormatError("its tree of tags is cut off: the file is truncated")
+        return data
+
+    def number(self) -> int:
+        return int.from_bytes(self.take(8 if self.wide else 4), "big", signed=True)
+
+    def group(self, depth: int) -> Tags:
+        if depth > _DEEP:
+            raise FormatError(f"tags are nested more than {_DEEP} deep: damaged")
+        self.take(2)  # sorted, open
+        count = self.number()
+        if not 0 <= count <= self.size:
+            raise FormatError(f"a group of {count} tags in a file of {self.size} bytes: damaged")
+        return [self.tag(depth) for _ in range(count)]
+
+    def tag(self, depth: int) -> tuple[str, Any]:
+        kind = self.take(1)[0]
+        name = self.take(int.from_bytes(self.take(2), "big")).decode("latin-1")
+        if self.wide:
+            self.number()  # length of the tag
+        if kind == _GROUP:
+            return name, self.group(depth + 1)
+        if kind != _VALUE or self.take(4) != b"%%%%":
+            raise FormatError(f"the tag {name!r} is neither a group nor a value: damaged")
+        return name, self.value([self.number() for _ in range(self.length())])
+
+    def length(self) -> int:
+        if not 0 < (count := self.number()) <= _SHORT:
+            raise FormatError(f"a tag of a type of {count} numbers: damaged")
+        return count
+
+    def value(self, kind: list[int]) -> Any:
+        if kind[0] == _STRUCT:
+            return list(np.frombuffer(self.take((dtype := self.fields(kind)).itemsize), dtype)[0].tolist())
+        if kind[0] == _STRING:
+            return self.take(kind[1]).decode("utf-16", "replace")
+        if kind[0] == _ARRAY:
+            return self.array(kind[1:-1], kind[-1])
+        return np.frombuffer(self.take((dtype := self.simple(kind[0])).itemsize), dtype)[0].item()
+
+    def array(self, element: list[int], count: int) -> Any:
+        dtype = self.fields(element) if element[0] == _STRUCT else self.simple(element[0])
+        place = self.stream.tell()
+        if not 0 <= count * dtype.itemsize <= self.size - place:
+            raise FormatError(f"an array of {count} elements reaches beyond the end of the file: truncated or damaged")
+        if count > _SHORT:
+            self.stream.seek(place + count * dtype.itemsize)
+            return Stored(place, dtype, count)
+        data = self.take(count * dtype.itemsize)
+        return Short(place, dtype, count, data)
+
+    def simple(self, code: int) -> np.dtype:
+        if code not in _SIMPLE:
+            raise FormatError(f"a value of the unknown type {code}: damaged")
+        return np.dtype(self.order + _SIMPLE[code])
+
+    def fields(self, kind: list[int]) -> np.dtype:
+        """The type of a struct: 15, length of its name, number of fields, and for each length of its name and type."""
+        return np.dtype([(f"f{k}", self.simple(code)) for k, code in enumerate(kind[4::2][: kind[2]])])
+
+
+@dataclass(frozen=True)
+class Short(Stored):
+    """Values that were read with the tree."""
+
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """What they spell, if they are characters of 16 bits."""
+        return self.data.decode("utf-16-be" if self.dtype.str.startswith(">") else "utf-16-le", "replace").strip("\0")
+
+    @property
+    def values(self) -> list[Any]:
+        return np.frombuffer(self.data, self.dtype).tolist()
+
+
+def members(value: Any) -> list[Tags]:
+    """Return the groups in a group, whatever their names; none if it is no group."""
+    return [tags for _, tags in value if _is_group(tags)] if _is_group(value) else []
+
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(tag, tuple) for tag in value)
+
+
+def plain(value: Any) -> Any:
+    """Return tags as JSON holds them: a dict, or a list where names are missing or repeat."""
+    if value and _is_group(value):
+        names = [name for name, _ in value]
+        if all(names) and len(set(names)) == len(names):
+            return {name: plain(v) for name, v in value}
+        return [plain(v) for _, v in value]
+    if isinstance(value, Short):
+        return value.text if value.dtype.str[1:] == "u2" else value.values
+    return f"{value.count} values of {value.dtype}" if isinstance(value, Stored) else value
