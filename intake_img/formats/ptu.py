@@ -1,0 +1,133 @@
+"""PicoQuant PTU: photons with their arrival times, counted by ptufile into images of time, place, channel and delay."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+
+from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.base import Format, Handle, StoredArray
+from intake_img.formats.format_source import source_of
+from intake_img.formats.options import option
+from intake_img.model.chunks import Region
+from intake_img.model.image import Image
+from intake_img.storage.files import File
+
+__all__ = ["Ptu", "PtuSource"]
+
+_KEPT = 2**26  # bytes of an image that is counted once and kept for a while
+_UNITS = {"T": ("s", 1.0), "Y": ("µm", 1e6), "X": ("µm", 1e6), "H": ("ns", 1e9)}  # ptufile says seconds and metres
+
+
+@dataclass(frozen=True)
+class PtuOptions:
+    """How photons are counted."""
+
+    summed: bool = option(False, "bool", "Count the photons of all delays together: there is no axis ``h``.")
+
+
+class _Photons(StoredArray):
+    """Numbers of photons. All photons of the file are decoded for any part of the image."""
+
+    parallel = False
+
+    def __init__(self, handle: _PtuHandle) -> None:
+        self.handle, self.ptu, self.summed = handle, handle.ptu, handle.summed
+        self.shape = self.ptu.shape[:-1] if self.summed else self.ptu.shape
+        self.dtype = np.dtype("u4" if self.summed else self.ptu.dtype)
+        self.tiles = self.shape
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        whole = tuple(slice(0, n) for n in self.shape)
+        if np.prod(self.shape, dtype=float) * self.dtype.itemsize <= _KEPT and region != whole:
+            out[...] = self.handle.kept("image", lambda: self._decoded(whole))[region]
+        else:
+            out[...] = self._decoded(region)
+
+    def _decoded(self, region: Region) -> np.ndarray:
+        if self.summed:
+            return self.ptu.decode_image([*region, slice(None)], dtime=-1, dtype=self.dtype)[..., 0]
+        return self.ptu.decode_image(list(region), dtype=self.dtype)
+
+
+class _PtuHandle(Handle):
+    def __init__(self, file: File, options: PtuOptions) -> None:
+        try:
+            import ptufile
+        except ImportError as exc:
+            raise MissingExtraError("ptufile", "flim", "reading PicoQuant PTU") from exc
+        self.summed = options.summed
+        with contextlib.ExitStack() as stack:
+            self.source = stack.enter_context(contextlib.closing(file.open()))
+            stream = stack.enter_context(self.source.stream())
+            self.ptu = stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
+            self._check(file)
+            self.opened = stack.pop_all()
+
+    def _check(self, file: File) -> None:
+        missing = self.ptu.record_offset + 4 * self.ptu.number_records - self.source.size
+        if missing > 0:
+            raise FormatError(f"{file} lacks {missing} bytes of its {self.ptu.number_records} photons: it is truncated")
+        if not self.ptu.is_t3 or not self.ptu.is_image:
+            raise FormatError(
+                f"{file} holds photons and no image ({self.ptu.measurement_mode.name}, "
+                f"{self.ptu.measurement_submode.name}): read it with ptufile"
+            )
+
+    def array(self, address: None) -> StoredArray:
+        return _Photons(self)
+
+    def describe(self, scene: int | str, level: int) -> Image:
+        pixels = self.pixels()
+        names = self.ptu.dims[: pixels.ndim]
+        steps, origin, units = {}, {}, {}
+        for name, (unit, factor) in _UNITS.items():
+            values: Any = np.asarray(self.ptu.coords.get(name, []))
+            if name in names and len(values) > 1:
+                steps[name.lower()] = float(f"{(values[1] - values[0]) * factor:.12g}")
+                origin[name.lower()], units[name.lower()] = float(values[0]) * factor, unit
+        header = {"tags": dict(self.ptu.tags), "frequency": self.ptu.frequency}
+        header["active_channels"] = list(self.ptu.active_channels)
+        axes = "".join(names).lower()
+        return Image.single(pixels, axes, spacing=steps, units=units, origin=origin, header=header)
+
+    def close(self) -> None:
+        self.opened.close()
+
+
+class Ptu(Format):
+    """PicoQuant PTU file of an image in T3 mode: numbers of photons along ``t y x c h``.
+
+    The delay since the pulse of the laser is the axis ``h``, in ns. To read any part takes a pass over all photons.
+    """
+
+    name = "ptu"
+    title = "PicoQuant PTU"
+    extensions = (".ptu",)
+    magic = ((0, b"PQTTTR\0\0"),)
+    extras = {"flim": "needed"}
+    options = PtuOptions
+    serial = True
+
+    def open(self, file: File, options: PtuOptions) -> Handle:
+        return _PtuHandle(file, options)
+
+    def sample(self, folder: str) -> tuple[str, xr.Dataset]:
+        import ptufile
+
+        path = os.path.join(folder, "sample.ptu")
+        values = np.random.default_rng(0).integers(1, 4, (2, 4, 5, 2, 6)).astype("u2")
+        ptufile.imwrite(
+            path, values, global_resolution=1e-8, tcspc_resolution=1e-9, pixel_time=1e-5, pixel_resolution=2.0
+        )
+        steps = {"y": (4, 2.0, "µm"), "x": (5, 2.0, "µm"), "h": (6, 1.0, "ns")}
+        coords = {a: (a, d * np.arange(n), {"units": unit, "spacing": d}) for a, (n, d, unit) in steps.items()}
+        return path, xr.Dataset({"image": (tuple("tyxch"), values)}, coords)
+
+
+PtuSource = source_of(Ptu())
