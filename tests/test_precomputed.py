@@ -19,9 +19,9 @@ from hypothesis.extra.numpy import arrays
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, SceneError
+from intake_img.formats.chunked import morton
 from intake_img.formats.precomputed import segmentation
 from intake_img.formats.precomputed.driver import PrecomputedSource
-from intake_img.formats.precomputed.shards import morton
 from intake_img.formats.registry import find_format
 from intake_img.storage.files import File
 

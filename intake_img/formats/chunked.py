@@ -6,10 +6,11 @@ check that a decoded chunk has the size that its array says.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -19,9 +20,9 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
 from intake_img.model.chunks import Region
-from intake_img.storage.files import File
+from intake_img.storage.files import ByteReader, File
 
-__all__ = ["ChunkedArray", "Place", "file_bytes", "file_json", "positive", "values_in"]
+__all__ = ["ChunkedArray", "Place", "Readers", "file_bytes", "file_json", "morton", "positive", "values_in"]
 
 _REQUESTS = 16  # at a time, to one server
 _MOST_CHUNK = 2**31  # bytes
@@ -80,6 +81,52 @@ class ChunkedArray(StoredArray):
             out[target] = 0
         else:
             out[target] = chunk[tuple(slice(a - s, b - s) for (a, b), s in zip(shared, starts, strict=True))]
+
+
+class Readers:
+    """Files that hold many chunks each: local ones are open while they are read, others until all are closed."""
+
+    def __init__(self) -> None:
+        self._remote: dict[str, ByteReader] = {}
+
+    @contextlib.contextmanager
+    def lend(self, file: File) -> Iterator[ByteReader | None]:
+        """Lend a file for the time of a ``with``; None if there is no such file."""
+        try:
+            reader = self._remote.get(file.path) or file.open()
+        except FileNotFoundError:
+            yield None
+            return
+        if not file.local:
+            self._remote[file.path] = reader
+            yield reader
+            return
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        """Close what is open."""
+        while self._remote:
+            self._remote.popitem()[1].close()
+
+
+def morton(place: Sequence[int], grid: Sequence[int]) -> int:
+    """Return the number of a chunk: the bits of its place interleaved, those that the grid has not left out.
+
+    Examples
+    --------
+    >>> [morton(place, (2, 3, 1)) for place in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 2, 0)]]
+    [0, 1, 2, 5]
+    """
+    number, at = 0, 0
+    for bit in range(max(n - 1 for n in grid).bit_length()):
+        for k, n in zip(place, grid, strict=True):
+            if 1 << bit < n:
+                number |= (k >> bit & 1) << at
+                at += 1
+    return number
 
 
 def values_in(data: Any, dtype: np.dtype, shape: Sequence[int], what: object) -> np.ndarray:

@@ -10,17 +10,17 @@ import contextlib
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.chunked import Place, file_bytes
+from intake_img.formats.chunked import Place, Readers, file_bytes, morton
 from intake_img.storage.files import ByteReader, File
 
-__all__ = ["ChunkFiles", "Shards", "morton"]
+__all__ = ["ChunkFiles", "Shards"]
 
 _MOST_INDICES, _MOST_INDEX = 256, 2**28
 _MASK = 0xFFFFFFFF
@@ -97,7 +97,7 @@ class Shards:
     def __init__(self, folder: File, grid: Sequence[int], about: Mapping[str, Any]) -> None:
         self.folder, self.grid, self.layout = folder, grid, _Layout.of(about)
         self._lock = threading.Lock()
-        self._remote: dict[int, ByteReader] = {}
+        self._readers = Readers()
         self._indices: OrderedDict[tuple[int, int], dict[int, tuple[int, int]]] = OrderedDict()
 
     def read(self, place: Place) -> bytes | None:
@@ -116,28 +116,12 @@ class Shards:
         return _gunzipped(data) if layout.packed_data and data is not None else data
 
     def close(self) -> None:
-        """Forget the shards on servers."""
-        while self._remote:
-            self._remote.popitem()[1].close()
+        """Close what is open."""
+        self._readers.close()
 
-    @contextlib.contextmanager
-    def _shard(self, shard: int) -> Iterator[ByteReader | None]:
-        """Lend a shard, None if there is no such; a local one is open for the time of a ``with``."""
+    def _shard(self, shard: int) -> contextlib.AbstractContextManager[ByteReader | None]:
         digits = -(-self.layout.shard_bits // 4)
-        file = self.folder / f"{shard:0{digits}x}.shard"
-        try:
-            reader = self._remote.get(shard) or file.open()
-        except FileNotFoundError:
-            yield None
-            return
-        if not file.local:
-            self._remote[shard] = reader
-            yield reader
-            return
-        try:
-            yield reader
-        finally:
-            reader.close()
+        return self._readers.lend(self.folder / f"{shard:0{digits}x}.shard")
 
     def _index(self, reader: ByteReader, shard: int, minishard: int) -> dict[int, tuple[int, int]]:
         """Return where the chunks of a minishard are, by their numbers."""
@@ -172,23 +156,6 @@ def _gunzipped(data: bytes) -> bytes:
     if not stream.eof:
         raise FormatError("compressed data end early: they are truncated")
     return found
-
-
-def morton(place: Sequence[int], grid: Sequence[int]) -> int:
-    """Return the number of a chunk: the bits of its place interleaved, those that the grid has not left out.
-
-    Examples
-    --------
-    >>> [morton(place, (2, 3, 1)) for place in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 2, 0)]]
-    [0, 1, 2, 5]
-    """
-    number, at = 0, 0
-    for bit in range(max(n - 1 for n in grid).bit_length()):
-        for k, n in zip(place, grid, strict=True):
-            if 1 << bit < n:
-                number |= (k >> bit & 1) << at
-                at += 1
-    return number
 
 
 def murmur(key: int) -> int:

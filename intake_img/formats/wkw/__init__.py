@@ -1,0 +1,1 @@
+"""WKW, the voxel files of WEBKNOSSOS, https://github.com/scalableminds/webknossos-wrap."""
