@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,11 +29,21 @@ __all__ = ["Grid", "dtype_of", "stored_array"]
 
 def dtype_of(dataset: Any) -> np.dtype | None:
     """Return the dtype of a dataset's numbers in native byte order; None if they are no numbers."""
+    dtype = _stored_dtype(dataset)
+    return None if dtype is None else dtype.newbyteorder("=")
+
+
+def _stored_dtype(dataset: Any) -> np.dtype | None:
+    """The dtype of numbers in the byte order of the file; records of a real and an imaginary number are complex."""
     try:
-        dtype = np.dtype(dataset.dtype.str)  # without h5py's notes on enumerations
+        dtype = dataset.dtype
     except TypeError:  # of HDF5's types some have no equivalent
         return None
-    return dtype.newbyteorder("=") if dtype.kind in "biufc" else None
+    if dtype.kind == "V" and re.fullmatch(r"re?[^,]*,im?[^,]*", ",".join(dtype.names or ())):
+        first, second = (dtype[k] for k in range(2))
+        pair = first == second and first.str[1:] in ("f4", "f8") and dtype.itemsize == 2 * first.itemsize
+        return np.dtype(f"{first.str[0]}c{dtype.itemsize}") if pair else None
+    return np.dtype(dtype.str) if dtype.kind in "biufc" else None  # without h5py's notes on enumerations
 
 
 def stored_array(h5: H5File, path: str) -> StoredArray:
@@ -79,8 +90,7 @@ class _Layout:
         filters = tuple((int(f[0]), bytes(f[3]).decode(errors="replace")) for f in codes)
         names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
         names += [name for name, *_ in dataset.external or ()]
-        dtype = dtype_of(dataset)
-        stored = np.dtype(dataset.dtype.str) if dtype is not None else np.dtype("V1")
+        dtype, stored = dtype_of(dataset), _stored_dtype(dataset) or np.dtype("V1")
         plain = not (dataset.chunks or filters or names or dataset.is_virtual) and dtype is not None
         offset = dataset.id.get_offset() if plain and _is_plain(dataset) else None
         elsewhere = tuple(name for name in names if name != ".")
@@ -153,7 +163,9 @@ class _Dataset(StoredArray):
 
 
 def _read(dataset: Any, region: Region, out: np.ndarray) -> None:
-    if out.flags.c_contiguous and out.ndim:
+    if dataset.dtype.kind == "V":  # HDF5 would match the fields by name
+        out[...] = dataset[region].view(_stored_dtype(dataset))
+    elif out.flags.c_contiguous and out.ndim:
         dataset.read_direct(out, region)
     else:
         out[...] = dataset[region]

@@ -1,0 +1,1 @@
+"""EMD, electron microscopy data: of Velox, and of Berkeley."""

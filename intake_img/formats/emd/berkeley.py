@@ -1,0 +1,88 @@
+"""EMD files of Berkeley: groups with an array and the positions along its axes.
+
+Format: https://emdatasets.com/format (0.2), and py4DSTEM's EMD 1.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from intake_img.formats.h5.arrays import dtype_of
+from intake_img.formats.h5.axes import AxisFacts, letters_of
+from intake_img.formats.h5.tree import text_of
+from intake_img.model.axes import default_axes
+
+__all__ = ["facts_of", "images_of"]
+
+_DEEP = 12  # groups within each other
+
+
+def images_of(f: Any) -> dict[str, str]:
+    """Return the paths of the arrays, by the path of their group."""
+    return {path: f"{path}/data" for path in _groups(f, "", 0)}
+
+
+def _groups(group: Any, path: str, depth: int) -> Iterator[str]:
+    for name in group if depth < _DEEP else ():
+        if type(group.get(name, getlink=True)).__name__ != "HardLink":
+            continue
+        item, inner = group[name], f"{path}/{name}".lstrip("/")
+        if not hasattr(item, "keys"):
+            continue
+        if _is_array(item):
+            yield inner
+        yield from _groups(item, inner, depth + 1)
+
+
+def _is_array(group: Any) -> bool:
+    """Whether a group says that it is an array, or image data, and has one of two axes or more."""
+    kind = group.attrs.get("emd_group_type", 0)
+    known = text_of(kind) in ("array", "1") or (not isinstance(kind, (str, bytes)) and np.size(kind) == 1 and kind == 1)
+    data = group.get("data") if known else None
+    return len(getattr(data, "shape", None) or ()) > 1 and dtype_of(data) is not None
+
+
+def facts_of(group: Any) -> AxisFacts:
+    """Return the axes of the array in a group: ``dim1``, ``dim2``, ... (1.0: ``dim0``, ...), the first axis first."""
+    shape = group["data"].shape
+    first = 0 if "dim0" in group else 1
+    dims = [group.get(f"dim{k + first}") for k in range(len(shape))]
+    names = [_name(dim) for dim in dims]
+    facts = AxisFacts(letters_of(names) or default_axes(len(shape)))
+    for axis, n, dim in zip(facts.axes, shape, dims, strict=True):
+        values = _values(dim, n)
+        unit = _unit(_attribute(dim, "units"))
+        counted = not unit and values.size > 1 and bool(np.all(np.diff(values) == 1))  # pixels: nothing is known
+        if values.size > 1 and not counted:
+            facts.positions(axis, values, unit)
+    return facts
+
+
+def _name(dim: Any) -> str:
+    name = _attribute(dim, "name")
+    return "energy" if name == "E" and _unit(_attribute(dim, "units")) == "eV" else name
+
+
+def _attribute(dim: Any, name: str) -> str:
+    return text_of(dim.attrs.get(name, "")) if hasattr(dim, "attrs") else ""
+
+
+def _values(dim: Any, n: int) -> np.ndarray:
+    """The positions along an axis; two stand for a first one and a step. Empty if there are none."""
+    shape = getattr(dim, "shape", None)
+    if shape not in ((n,), (2,)) or dim.dtype.kind not in "iuf":
+        return np.empty(0)
+    values = dim[()]
+    return values if shape == (n,) else values[0] + (values[1] - values[0]) * np.arange(n)
+
+
+def _unit(text: str) -> str:
+    """A unit such as ``[n_m]`` or ``n_m^-1``, as others spell it; empty for pixels and none."""
+    plain = text.strip().strip("[]").replace("_", "").strip()
+    if match := re.fullmatch(r"(\S+?)\^?\{?-1\}?", plain):
+        return f"1/{match[1]}"
+    return "" if plain.lower() in ("px", "pixel", "pixels", "none", "unknown") else plain

@@ -1,0 +1,102 @@
+"""EMD, electron microscopy data: two formats in HDF5 that share an extension, of Velox and of Berkeley."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.errors import FormatError
+from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.emd import berkeley, velox
+from intake_img.formats.format_source import source_of
+from intake_img.formats.h5.handle import H5Handle
+from intake_img.formats.h5.sniff import claim
+from intake_img.formats.h5.tree import attributes_of
+from intake_img.formats.probe import Probe
+from intake_img.model.image import Image
+from intake_img.storage.files import File
+
+__all__ = ["Emd", "EmdSource"]
+
+_KINDS = (frozenset({"Version", "Data"}), frozenset({"version_major", "version_minor"}), frozenset({"emd_group_type"}))
+_FURTHER = ("Application", "microscope", "emd_group_type")  # what each has too, if the name does not tell
+
+
+class _EmdHandle(H5Handle):
+    """An open file; an address is the path of an array."""
+
+    def look(self) -> None:
+        self.velox = self.h5.run(velox.images_of)
+        self.images = self.velox or self.h5.run(berkeley.images_of)
+        if not self.images:
+            spectra = self.h5.run(lambda f: "Data" in f and "Spectrum" in f["Data"])
+            met = "spectra, which are not read" if spectra else "no array of EMD"
+            raise FormatError(f"{self.h5.file}: it holds {met}")
+
+    @property
+    def scene_names(self) -> Sequence[str]:
+        return list(self.images)
+
+    def describe(self, scene: int | str, level: int) -> Image:
+        path = list(self.images.values())[int(scene)]
+        group = path.rpartition("/")[0]
+        if self.velox:
+            metadata = self.h5.run(lambda f: velox.metadata_of(f[group]))
+            facts, header = velox.facts_of(metadata), {"metadata": metadata}
+        else:
+            facts = self.h5.run(lambda f: berkeley.facts_of(f[group]))
+            header = self.h5.run(lambda f: _header(f, group))
+        return Image.single(self.pixels(path), facts.axes, header={"path": path, **header}, **facts.facts)
+
+
+def _header(f: Any, group: str) -> dict[str, Any]:
+    about = {name: attributes_of(f[name]) for name in ("microscope", "sample") if name in f}
+    return {"file": attributes_of(f), "attributes": attributes_of(f[group]), **about}
+
+
+class Emd(Format):
+    """Images of an EMD file, of Velox (Thermo Fisher) or Berkeley (versions 0.2 and 1.0).
+
+    Each image, or array, is a scene. Of Velox axes are ``t y x`` (frames, in seconds), a scene is called by its display
+    or detector, lengths are in nm and those of Fourier transforms in 1/nm. Of Berkeley the file names the axes.
+    """
+
+    name = "emd"
+    title = "EMD (electron microscopy)"
+    extensions = (".emd",)
+    has_scenes = True
+    extras = {"hdf5": "reading"}
+
+    def claims(self, probe: Probe) -> int:
+        named = probe.name.lower().endswith(self.extensions)
+        marks = _KINDS if named else [kind | {further} for kind, further in zip(_KINDS, _FURTHER, strict=True)]
+        return max(claim(probe, kind, self.extensions) for kind in marks)
+
+    def open(self, file: File, options: NoOptions) -> Handle:
+        return _EmdHandle(file)
+
+    def sample(self, folder: str) -> tuple[str, xr.Dataset]:
+        import h5py
+
+        path = os.path.join(folder, "sample.emd")
+        values = np.arange(3 * 12 * 20, dtype="i4").reshape(3, 12, 20)
+        with h5py.File(path, "w") as f:
+            f.attrs.update(version_major=0, version_minor=2)
+            group = f.create_group("data/stack")
+            group.attrs["emd_group_type"] = 1
+            group.create_dataset("data", data=values, chunks=(1, 8, 8), compression="gzip")
+            for k, (name, unit, step) in enumerate((("z", "[n_m]", 2.0), ("y", "[n_m]", 0.5), ("x", "[n_m]", 0.25))):
+                dim = group.create_dataset(f"dim{k + 1}", data=10 + step * np.arange(values.shape[k]))
+                dim.attrs.update(name=name, units=unit)
+        coords = {
+            a: xr.Variable(a, 10 + step * np.arange(n), {"units": "nm", "spacing": step})
+            for a, n, step in (("z", 3, 2.0), ("y", 12, 0.5), ("x", 20, 0.25))
+        }
+        return path, xr.Dataset({"image": (tuple("zyx"), values)}, coords)
+
+
+EmdSource = source_of(Emd())

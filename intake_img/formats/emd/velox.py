@@ -1,0 +1,105 @@
+"""EMD files of Velox (Thermo Fisher): images by detector, each with the metadata of its frames as JSON text.
+
+There is no public specification; what the fields mean is known from the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from intake_img.formats.h5.axes import AxisFacts
+from intake_img.formats.h5.tree import text_of
+
+__all__ = ["facts_of", "images_of", "metadata_of"]
+
+_METADATA = 2**22  # bytes of text
+_UNITS = {"m": ("nm", 1e9), "1/m": ("1/nm", 1e-9)}  # what people use for what is stored
+
+
+def images_of(f: Any) -> dict[str, str]:
+    """Return the paths of images by title: the label of their display, or else the name of the detector."""
+    group = f.get("Data/Image")
+    found: dict[str, str] = {}
+    if not hasattr(group, "keys"):
+        return found
+    labels = _labels(f)
+    for name in group:
+        path = f"Data/Image/{name}"
+        if not hasattr(group[name], "keys") or _ndim(group[name].get("Data")) != 3:
+            continue
+        detector = _part(_part(metadata_of(group[name]), "BinaryResult"), "Detector")
+        title = labels.get(path) or (detector if isinstance(detector, str) else "") or name
+        others = sum(known == title or known.startswith(f"{title} (") for known in found)
+        found[f"{title} ({others + 1})" if others else title] = f"{path}/Data"
+    return found
+
+
+def _ndim(stored: Any) -> int:
+    return len(getattr(stored, "shape", None) or ())
+
+
+def _labels(f: Any) -> dict[str, str]:
+    """Label of the display of each image."""
+    group = f.get("Presentation/Displays/ImageDisplay")
+    shown = [_json(text_of(group[name][()])) for name in group] if hasattr(group, "keys") else []
+    labels = {str(d.get("dataPath", "")).strip("/"): _part(_part(d, "display"), "label") for d in shown}
+    return {path: unquote(label) for path, label in labels.items() if isinstance(label, str)}
+
+
+def metadata_of(group: Any) -> Mapping[str, Any]:
+    """Return the metadata of the first frame of an image; empty if there are none."""
+    stored = group.get("Metadata")
+    if _ndim(stored) != 2 or 0 in stored.shape or stored.shape[0] > _METADATA or stored.dtype != np.uint8:
+        return {}
+    return _json(stored[:, 0].tobytes().split(b"\0", 1)[0].decode("utf-8", "replace"))
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _part(found: Any, name: str) -> Any:
+    return found.get(name) if isinstance(found, Mapping) else None
+
+
+def facts_of(metadata: Mapping[str, Any]) -> AxisFacts:
+    """Return axes, spacing and origin: frames are the last axis."""
+    facts = AxisFacts(("y", "x", "t"))
+    result = _part(metadata, "BinaryResult")
+    for axis, side in (("y", "height"), ("x", "width")):
+        unit, factor = _UNITS.get(str(_part(result, f"PixelUnit{axis.upper()}")), ("", 1.0))
+        size, start = _number(_part(_part(result, "PixelSize"), side)), _number(_part(_part(result, "Offset"), axis))
+        if unit:
+            facts.step(axis, _scaled(size, factor), unit, _scaled(start, factor))
+    facts.step("t", _frame_time(metadata, str(_part(result, "Detector"))), "s")
+    return facts
+
+
+def _scaled(value: float, factor: float) -> float:
+    return float(f"{value * factor:.15g}")
+
+
+def _frame_time(metadata: Mapping[str, Any], detector: str) -> float:
+    """Seconds from frame to frame: of the scan, or the exposure of the camera."""
+    if (time := _number(_part(_part(metadata, "Scan"), "FrameTime"))) > 0:
+        return time
+    detectors = _part(metadata, "Detectors")
+    known = detectors.values() if isinstance(detectors, Mapping) else ()
+    return next((_number(_part(d, "ExposureTime")) for d in known if _part(d, "DetectorName") == detector), 0.0)
+
+
+def _number(value: Any) -> float:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return found if np.isfinite(found) else 0.0
