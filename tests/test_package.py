@@ -31,6 +31,7 @@ COMMON = {
     "registry",
     "samples",
     "source",
+    "volumes",
 }
 HEAVY = {"PIL", "aiohttp", "czifile", "dask", "distributed", "imagecodecs", "imageio", "jinja2", "matplotlib",
          "netCDF4", "pylibCZIrw", "pytest", "s3fs", "scipy", "skimage", "tifffile", "tqdm", "zarr"}  # fmt: skip

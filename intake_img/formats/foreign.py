@@ -13,7 +13,7 @@ _UNSUPPORTED = {
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".mat": "MATLAB",
     ".mrc": "MRC", ".ser": "TIA SER",
- ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",
+ ".mha": "MetaImage",
     ".mhd": "MetaImage", ".dcm": "DICOM",
     ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
     ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".klb": "Keller Lab Block", ".fits": "FITS",

@@ -1,0 +1,189 @@
+"""Text headers, with the pixels behind them or in other files.
+
+Public for NRRD and MetaImage: how the lines of a header are read, where pixels lie, and how text, compressed bytes and
+lists of files become an array.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import FormatError
+from intake_img.formats.base import Handle, RawArray, StoredArray
+from intake_img.model.chunks import Region
+from intake_img.storage.files import ByteReader, File
+
+__all__ = ["Joined", "Parsed", "beside", "from_hex", "from_text", "header_lines", "listed", "numbers"]
+
+_HEADER = 2**25  # bytes
+_STEP = 2**12
+_FILES = 2**16
+
+
+def header_lines(source: ByteReader, last: re.Pattern[bytes]) -> tuple[list[str], int]:
+    """Return the lines at the beginning of a file, and where the next byte is.
+
+    Parameters
+    ----------
+    source : ByteReader
+    last : re.Pattern
+        Matches the line, with its end, that is the last one. The end of the file ends the header too.
+    """
+    text = b""
+    while len(text) < source.size:
+        if len(text) > _HEADER:
+            raise FormatError(f"{source.file}: the header has no end within {_HEADER} bytes: it is damaged")
+        more = min(max(_STEP, len(text)), source.size - len(text))
+        text += source.ranges([len(text)], [more])[0]
+        if found := last.search(text):
+            text = text[: found.end()]
+            break
+    return text.decode("utf-8", "replace").splitlines(), len(text)
+
+
+def numbers(text: str, what: str, kind: type = float) -> list[Any]:
+    """Return the numbers in a text.
+
+    Raises
+    ------
+    FormatError
+        If it holds anything else.
+    """
+    try:
+        return [kind(word) for word in text.split()]
+    except ValueError:
+        raise FormatError(f"{what} is {text[:80]!r}: expected numbers") from None
+
+
+def beside(header: File, name: str) -> ByteReader:
+    """Open a file that a header names."""
+    try:
+        return header.sibling(name).open()
+    except FileNotFoundError:
+        raise FormatError(f"{header} says that its pixels are in {name}, which is missing") from None
+
+
+def listed(pattern: str, first: int, last: int, step: int) -> list[str]:
+    """Return the names that a pattern of C (``slice%03d.raw``) stands for, from `first` to `last`."""
+    if step == 0 or not re.fullmatch(r"[^%]*%0?\d{0,2}[diu][^%]*", pattern):
+        raise FormatError(f"pixels are said to be in files {pattern!r}, step {step}: expected a number such as %03d")
+    count = (last - first) // step + 1
+    if not 1 <= count <= _FILES:
+        raise FormatError(f"pixels are said to be in {count} files: expected 1 to {_FILES}")
+    return [pattern % (first + k * step) for k in range(count)]
+
+
+class Joined(StoredArray):
+    """An array in many files, each of which holds an equal share; they are opened when they are read.
+
+    Parameters
+    ----------
+    header : File
+    names : sequence of str
+        Of the files.
+    inner : int
+        Number of axes of the array in a file; that of the whole array, where a file holds a slab of it.
+    shape : sequence of int
+        Of the whole array.
+    make : callable
+        Returns the array in an open file, of which it is given the shape.
+
+    Raises
+    ------
+    FormatError
+        If the number of files does not fit the shape.
+    """
+
+    decodes = False
+
+    def __init__(
+        self,
+        header: File,
+        names: Sequence[str],
+        inner: int,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        make: Callable[[ByteReader, Sequence[int]], StoredArray],
+    ) -> None:
+        self.header, self.names, self.make = header, list(names), make
+        self.shape, self.dtype = tuple(shape), dtype.newbyteorder("=")
+        self.lead = max(1, len(self.shape) - inner)
+        total = int(np.prod(self.shape[: self.lead]))
+        self.rows = total // max(1, len(self.names))
+        if not self.names or self.rows * len(self.names) != total or (self.rows > 1 and inner < len(self.shape)):
+            raise FormatError(f"{header}: pixels of shape {self.shape} cannot be shared by {len(self.names)} files")
+        self.tiles = (1,) * self.lead + self.shape[self.lead :]
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        lead, inner = region[: self.lead], region[self.lead :]
+        spans = [np.arange(s.start, s.stop) for s in lead]
+        flat = np.ravel_multi_index(np.meshgrid(*spans, indexing="ij"), self.shape[: self.lead])
+        for place, number in np.ndenumerate(flat):
+            which, row = divmod(int(number), self.rows)
+            with_row = (slice(row, row + 1), *inner)
+            source = beside(self.header, self.names[which])
+            try:
+                self.make(source, (self.rows, *self.shape[self.lead :])).read_into(with_row, out[place][None])
+            finally:
+                source.close()
+
+
+class Parsed(StoredArray):
+    """An array that is parsed as a whole, and kept for a while.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the array.
+    dtype : numpy.dtype
+    shape : sequence of int
+    """
+
+    def __init__(self, make: Callable[[], np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> None:
+        self.make, self.dtype, self.shape = make, dtype.newbyteorder("="), tuple(shape)
+        self.tiles = self.shape
+        self._keeper = Handle()
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        out[...] = self._keeper.kept(None, self.make)[region]
+
+
+def from_text(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> Parsed:
+    """Return an array whose numbers are written as text, between white space or commas."""
+    count = int(np.prod(shape))
+    if source.size - offset < 2 * count - 1:
+        raise FormatError(f"{source.file}: the header promises {count} numbers as text: it is truncated or damaged")
+
+    def make() -> np.ndarray:
+        words = source.ranges([offset], [source.size - offset])[0].replace(b",", b" ").split()
+        if len(words) < count:
+            raise FormatError(f"{source.file} holds {len(words)} numbers as text, and the header promises {count}")
+        kind: Any = int if dtype.kind in "iu" else float
+        return np.array([kind(word) for word in words[:count]], dtype.newbyteorder("=")).reshape(shape)
+
+    return Parsed(make, dtype, shape)
+
+
+def from_hex(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> Parsed:
+    """Return an array whose bytes are written as hexadecimal digits."""
+    count = int(np.prod(shape)) * dtype.itemsize
+    if source.size - offset < 2 * count:
+        raise FormatError(f"{source.file}: the header promises {count} bytes as digits: it is truncated or damaged")
+
+    def make() -> np.ndarray:
+        data = bytes.fromhex(source.ranges([offset], [source.size - offset])[0].decode("ascii"))
+        if len(data) < count:
+            raise FormatError(f"{source.file} holds {len(data)} bytes as digits, and the header promises {count}")
+        return np.frombuffer(data, dtype, count // dtype.itemsize).reshape(shape)
+
+    return Parsed(make, dtype, shape)
+
+
+def closed(stored: StoredArray) -> None:
+    """Close what an array reads from."""
+    if isinstance(stored, RawArray):
+        stored.source.close()

@@ -1,0 +1,172 @@
+"""The format ``nifti``: ``.nii``, ``.nii.gz`` and pairs of ``.hdr`` and ``.img``.
+
+The first index of NIfTI runs fastest, so that an array in C order has its axes reversed; nothing is transposed, flipped
+or reoriented. Units and the position in space are stated, and kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import CannotWriteError, FormatError
+from intake_img.formats.base import Format, Handle
+from intake_img.formats.format_source import source_of
+from intake_img.formats.nifti.describe import image_of
+from intake_img.formats.nifti.header import COMMENT, DATATYPES, LAYOUTS, extensions, parsed, sizes_of
+from intake_img.formats.nifti.write import header_bytes, in_slots
+from intake_img.formats.options import ScaledOption
+from intake_img.formats.probe import Probe
+from intake_img.formats.volumes import ArrayHandle, level_of, packing, stored_array, unpacked
+from intake_img.model.image import Image
+from intake_img.storage.files import ByteReader, File
+from intake_img.storage.streams import write_planes
+
+__all__ = ["Nifti", "NiftiSource"]
+
+_PAIR = re.compile(r"(.+\.)(hdr|img)((?:\.gz)?)", re.IGNORECASE)
+
+
+class Nifti(Format):
+    """Volume in a NIfTI-1, NIfTI-2 or Analyze 7.5 file, with its position in space."""
+
+    name = "nifti"
+    title = "NIfTI"
+    extensions = (".nii", ".nii.gz", ".hdr")
+    options = ScaledOption
+
+    def claims(self, probe: Probe) -> int:
+        if probe.folder:
+            return 0
+        name = probe.name.lower()
+        if re.search(r"\.img(\.gz)?$", name):
+            with contextlib.suppress(FileNotFoundError):
+                beside = _partner(probe.file)
+                return self.claims(Probe(beside, beside.head(), False))
+        head = probe.inner or probe.head
+        try:
+            kind = parsed(head.ljust(540, b"\0") if len(head) >= 348 else head, probe.file)[1]
+        except FormatError:
+            return 0
+        return 2 if kind != "analyze" else int(name.endswith((".hdr", ".hdr.gz")))
+
+    def stamp(self, file: File) -> tuple[Any, ...]:
+        both = file.stamp()
+        if _PAIR.fullmatch(file.name):
+            with contextlib.suppress(FileNotFoundError):
+                both += _partner(file).stamp()
+        return both
+
+    def open(self, file: File, options: ScaledOption) -> Handle:
+        pair = _PAIR.fullmatch(file.name)
+        first = _partner(file) if pair and pair[2].lower() == "img" else file
+        source = unpacked(first.open())
+        header, kind, order = parsed(_begin(source), first)
+        offset = _offset(header, kind)
+        own = extensions(source, header.dtype.itemsize, offset if kind == "nifti" else source.size, order)
+        comments = [text for code, text in own if code == COMMENT] if kind != "analyze" else []
+        if kind != "nifti":
+            source.close()
+            source = _pixels_beside(first, pair)
+        dtype, shape = _pixel_type(header, order)
+        stored = stored_array(source, offset, dtype, shape)
+        return ArrayHandle(stored, lambda pixels: image_of(pixels, header, kind, comments, options.scaled))
+
+    def write(
+        self,
+        image: Image,
+        path: str,
+        *,
+        compress: bool | int | None = None,
+        progress: Callable[[int], None] | None = None,
+        name: str = ".nii",
+        version: int | None = None,
+    ) -> None:
+        """Write ``.nii`` or ``.nii.gz``.
+
+        Parameters
+        ----------
+        image, path, compress, progress
+            See `Format.write`. `compress` is gzip's level, 1 to 9, for ``.nii.gz`` alone.
+        name : str
+            Name of the target, which tells ``.nii`` from ``.nii.gz``.
+        version : {1, 2}, optional
+            Of NIfTI; by default 1, and 2 where an axis is longer than 32767.
+        """
+        packed = name.lower().endswith(".gz")
+        if name.lower().endswith(".hdr"):
+            raise CannotWriteError("pairs of .hdr and .img are only read: save as .nii or .nii.gz")
+        if packed if compress is False else bool(compress) and not packed:
+            raise CannotWriteError(f"compress={compress!r}: .nii.gz is compressed, .nii is not; choose by the name")
+        pixels, axes = in_slots(image)
+        head = header_bytes(image, pixels, axes, version)
+        with packing(path, "gzip" if packed else None, level_of(compress or None, 1)) as stream:
+            stream.write(head)
+            write_planes(stream, pixels, progress)
+
+    def sample(self, folder: str) -> tuple[str, Any]:
+        import xarray as xr
+
+        head = np.zeros((), LAYOUTS[348].newbyteorder(">"))
+        head["sizeof_hdr"], head["dim"], head["datatype"], head["bitpix"] = 348, [3, 4, 3, 2, 1, 1, 1, 1], 4, 16
+        head["pixdim"], head["vox_offset"], head["magic"] = [1, 0.5, 0.25, 2, 0, 0, 0, 0], 352, b"n+1"
+        head["xyzt_units"], head["scl_slope"], head["scl_inter"] = 3, 0.5, 3
+        values = np.arange(24, dtype=">i2").reshape(2, 3, 4)
+        with open(f"{folder}/a.nii", "wb") as stream:
+            stream.write(head.tobytes() + bytes(4) + values.tobytes())
+        grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
+        coords = {a: (a, np.arange(n) * step, {"units": "µm", "spacing": step}) for a, n, step in grid}
+        return f"{folder}/a.nii", xr.Dataset({"image": (tuple("zyx"), values * 0.5 + 3)}, coords)
+
+
+NiftiSource = source_of(Nifti())
+
+
+def _begin(source: ByteReader) -> bytes:
+    """Return the first 540 bytes, or 348 of a file of NIfTI-1."""
+    first = source.ranges([0], [4])[0]
+    long = 540 in (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
+    return source.ranges([0], [540 if long else 348])[0]
+
+
+def _pixel_type(header: np.void, order: Any) -> tuple[np.dtype, list[int]]:
+    code = int(header["datatype"])
+    if code not in DATATYPES:
+        raise FormatError(f"data type {code} is not supported; of NIfTI's, {', '.join(map(str, DATATYPES))} are")
+    dtype, samples = DATATYPES[code]
+    return dtype.newbyteorder(order), [*sizes_of(header)[::-1], *[samples] * (samples > 1)]
+
+
+def _offset(header: np.void, kind: str) -> int:
+    """Return where the pixels begin."""
+    stated = float(header["vox_offset"])
+    if not np.isfinite(stated) or abs(stated) > 2**62 or stated != int(stated):
+        raise FormatError(f"the header states that pixels begin at byte {stated}: it is damaged")
+    if kind != "nifti":
+        return int(stated)
+    if 0 < stated < header.dtype.itemsize:
+        warnings.warn(f"the header states that pixels begin within it, at byte {stated:.0f}", stacklevel=2)
+    return int(stated) or header.dtype.itemsize + 4
+
+
+def _partner(file: File) -> File:
+    """Return the other file of a pair."""
+    found = _PAIR.fullmatch(file.name)
+    if not found:
+        raise FormatError(f"{file}: its pixels are in another file: expected the endings .hdr and .img")
+    other = "img" if found[2].lower() == "hdr" else "hdr"
+    return file.sibling(found[1] + (other.upper() if found[2].isupper() else other) + found[3])
+
+
+def _pixels_beside(header: File, pair: re.Match[str] | None) -> ByteReader:
+    file = _partner(header)
+    try:
+        source = file.open()
+    except FileNotFoundError:
+        raise FormatError(f"{header} is one of a pair: its pixels are in {file.name}, which is missing") from None
+    return unpacked(source) if pair and pair[3] else source

@@ -1,0 +1,247 @@
+"""What formats of one array behind a header share: packed bytes, checked sizes, positions in space, records.
+
+Public for NIfTI, NRRD, MetaImage, MRC and FITS, which do not import each other.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import json
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from intake_img.errors import CannotWriteError, FormatError, UnitsError
+from intake_img.formats.base import Handle, RawArray
+from intake_img.model.affine import Affine, Space
+from intake_img.model.image import Image
+from intake_img.model.pixels import Pixels
+from intake_img.model.units import canonical, convert, known_spacing
+from intake_img.storage.files import ByteReader
+from intake_img.storage.inflated import Inflated
+
+__all__ = [
+    "ArrayHandle",
+    "level_of",
+    "packing",
+    "placed_by",
+    "sealed",
+    "spacing_in",
+    "stored_array",
+    "unpacked",
+    "unsealed",
+]
+
+_RATIO = {"gzip": 1100, "zlib": 1100, "bzip2": 2**21}  # what a byte inflates to, at most
+
+
+class _Packed(RawArray):
+    """An array in a compressed stream."""
+
+    decodes = True
+
+
+class ArrayHandle(Handle):
+    """An open file that holds one array.
+
+    Parameters
+    ----------
+    stored : RawArray
+    describe : callable
+        Returns the image that has the pixels of the array, which it is given.
+    """
+
+    def __init__(self, stored: RawArray, describe: Callable[[Pixels], Image]) -> None:
+        self.stored, self._describe = stored, describe
+
+    def describe(self, scene: int | str, level: int) -> Image:
+        return self._describe(self.pixels())
+
+    def array(self, address: None) -> RawArray:
+        return self.stored
+
+    def close(self) -> None:
+        self.stored.source.close()
+
+
+# reading
+
+
+def unpacked(source: ByteReader) -> ByteReader:
+    """Return what a gzip or bzip2 file holds, inflated as far as it is asked for; any other file as it is."""
+    head = source.ranges([0], [min(3, source.size)])[0]
+    if head.startswith(b"\x1f\x8b"):
+        return Inflated(source, "gzip")
+    return Inflated(source, "bzip2") if head == b"BZh" else source
+
+
+def stored_array(
+    source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int], packed: int | None = None
+) -> RawArray:
+    """Return an array in a file, after a look at whether the file is long enough for it.
+
+    Parameters
+    ----------
+    source : ByteReader
+    offset : int
+    dtype : numpy.dtype
+    shape : sequence of int
+    packed : int, optional
+        Compressed bytes that hold it, where that is not the whole of a compressed file.
+
+    Raises
+    ------
+    FormatError
+        If it is not, or an axis has no pixel.
+    """
+    if not shape or min(shape) < 1:
+        raise FormatError(f"{source.file}: the header states the shape {tuple(shape)}: expected positive numbers")
+    need = offset + math.prod(shape) * dtype.itemsize
+    if isinstance(source, Inflated):
+        most = _RATIO[source.kind] * (source.source.size if packed is None else packed) + 2**16
+        if need > most:
+            raise FormatError(
+                f"{source.file}: the header promises {need} bytes, and its compressed data hold {most} at most: it is "
+                "truncated or damaged"
+            )
+        return _Packed(source, offset, dtype, shape)
+    if offset < 0 or need > source.size:
+        raise FormatError(
+            f"{source.file}: the header promises an array of shape {tuple(shape)} and dtype {dtype}, {need} bytes, but "
+            f"the file has {source.size}: it is truncated or damaged"
+        )
+    return RawArray(source, offset, dtype, shape)
+
+
+def placed_by(image: Image, axes: Sequence[str], directions: Any, origin: Any, space: Space | None, unit: str) -> Image:
+    """Return an image with the spacing and position that vectors give it.
+
+    Parameters
+    ----------
+    image : Image
+    axes : sequence of str
+        Axes of the image, of x, y and z.
+    directions : (n, m) array_like
+        For each axis the step from a sample to its neighbour, in space.
+    origin : (m,) array_like
+        Position of the first sample; NaN where it is unknown.
+    space : {"RAS+", "LPS+"} or None
+        None where the space is no patient's.
+    unit : str
+        "" where it is unknown.
+    """
+    steps, start = np.array(directions, float), np.array(origin, float)
+    if space is not None and sorted(axes) == ["x", "y", "z"] and steps.shape == (3, 3) and np.isfinite(start).all():
+        order = [list(axes).index(a) for a in "xyz"]
+        matrix = np.vstack([np.column_stack([steps[order].T, start]), [0, 0, 0, 1]])
+        with contextlib.suppress(ValueError):
+            return image.placed(Affine(matrix, space, unit))
+    lengths = np.linalg.norm(steps, axis=1)
+    spacing = {a: n for a, length in zip(axes, lengths, strict=True) if (n := known_spacing(length))}
+    straight = len(spacing) == len(axes) == len(start) and np.array_equal(np.diag(lengths), steps)
+    if not straight and np.count_nonzero(steps):
+        why = "the axes are turned, and what they are turned against is not known: directions and origin are left out"
+        warnings.warn(why, stacklevel=2)
+    at = {a: float(o) for a, o in zip(axes, start, strict=True) if np.isfinite(o)} if straight else {}
+    units = dict.fromkeys(spacing, unit) if unit else {}
+    image = replace(image, units={**image.units, **units})
+    return replace(image, spacing={**image.spacing, **spacing}, origin={**image.origin, **at})
+
+
+# writing
+
+
+def spacing_in(image: Image, axes: str, units: Sequence[str]) -> tuple[dict[str, float], str]:
+    """Return the spacing along axes in a unit that they share, and that unit.
+
+    Parameters
+    ----------
+    image : Image
+    axes : str
+        All of them lengths, or all of them times.
+    units : sequence of str
+        Those that the format knows, the largest first.
+
+    Returns
+    -------
+    spacing : dict of str to float
+        Of axes whose spacing is known; where others have a unit, of those that have one.
+    unit : str
+        "" if no unit is known.
+    """
+    known = {a: image.spacing[a] for a in axes if a in image.sizes and known_spacing(image.spacing.get(a))}
+    given = {a: unit for a in known if (unit := canonical(image.units.get(a)))}
+    if len(set(given.values())) == 1 and next(iter(given.values())) in units:
+        return {a: known[a] for a in given}, given[next(iter(given))]
+    try:
+        worth = [u for u in units if all(convert(1.0, g, u) >= 1 for g in given.values())] if given else []
+        unit = (worth or units[-1:])[0] if given else ""
+        return ({a: convert(known[a], g, unit) for a, g in given.items()}, unit) if given else (known, "")
+    except UnitsError:
+        return {a: n for a, n in known.items() if len(set(given.values())) == 1 and a in given}, ""
+
+
+@contextlib.contextmanager
+def packing(
+    path: str, method: Literal["gzip", "bzip2"] | None, level: int = 6, *, before: bytes = b""
+) -> Iterator[BinaryIO]:
+    """Lend a new file to write to, compressed as it is written.
+
+    Parameters
+    ----------
+    path : str
+    method : {"gzip", "bzip2"} or None
+    level : int
+    before : bytes
+        What comes before the compressed stream.
+    """
+    with open(path, "wb") as target:
+        target.write(before)
+        if method is None:
+            yield target
+            return
+        with _packer(target, method, level) as packed:
+            yield packed
+
+
+def _packer(target: BinaryIO, method: str, level: int) -> Any:
+    if method == "bzip2":
+        return bz2.BZ2File(target, "wb", compresslevel=level)
+    return gzip.GzipFile("", "wb", level, target, mtime=0)  # without the time, so that equal images are equal files
+
+
+def level_of(compress: Any, default: int) -> int:
+    """Return the level that ``compress=`` asks of gzip or bzip2: a number, or True or None for the default."""
+    if compress in (None, True):
+        return default
+    if isinstance(compress, int) and 1 <= compress <= 9:
+        return int(compress)
+    raise CannotWriteError(f"compress={compress!r}: expected True, or a level from 1 (quick) to 9 (small)")
+
+
+# records
+
+
+def sealed(image_record: Mapping[str, Any], *header: bytes) -> str:
+    """Return a record as JSON in ASCII, with a checksum of what the header says of the pixels."""
+    return json.dumps({"intake_img": image_record, "header": _checksum(header)})
+
+
+def unsealed(text: str | bytes, *header: bytes) -> Any:
+    """Return the record in what `sealed` wrote; None if there is none, or the header was changed since."""
+    try:
+        found = json.loads(text)
+        return found["intake_img"] if found["header"] == _checksum(header) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _checksum(parts: Sequence[bytes]) -> int:
+    return zlib.crc32(b"\0".join(parts))
