@@ -22,6 +22,7 @@ COMMON = {
     "base",
     "chunked",
     "faults",
+    "fields",
     "foreign",
     "format_source",
     "h5",

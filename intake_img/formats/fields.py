@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.base import Handle, RawArray, StoredArray
+from intake_img.formats.base import Handle, StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
@@ -114,7 +114,12 @@ class Joined(StoredArray):
         self.lead = max(1, len(self.shape) - inner)
         total = int(np.prod(self.shape[: self.lead]))
         self.rows = total // max(1, len(self.names))
-        if not self.names or self.rows * len(self.names) != total or (self.rows > 1 and inner < len(self.shape)):
+        if (
+            not self.names
+            or inner < 1
+            or self.rows * len(self.names) != total
+            or (self.rows > 1 and inner < len(self.shape))
+        ):
             raise FormatError(f"{header}: pixels of shape {self.shape} cannot be shared by {len(self.names)} files")
         self.tiles = (1,) * self.lead + self.shape[self.lead :]
 
@@ -181,9 +186,3 @@ def from_hex(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[i
         return np.frombuffer(data, dtype, count // dtype.itemsize).reshape(shape)
 
     return Parsed(make, dtype, shape)
-
-
-def closed(stored: StoredArray) -> None:
-    """Close what an array reads from."""
-    if isinstance(stored, RawArray):
-        stored.source.close()

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError, UnitsError
-from intake_img.formats.base import Handle, RawArray
+from intake_img.formats.base import Handle, RawArray, StoredArray
 from intake_img.model.affine import Affine, Space
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
@@ -53,22 +53,24 @@ class ArrayHandle(Handle):
 
     Parameters
     ----------
-    stored : RawArray
+    stored : StoredArray
     describe : callable
         Returns the image that has the pixels of the array, which it is given.
+    source : ByteReader
+        What is to be closed.
     """
 
-    def __init__(self, stored: RawArray, describe: Callable[[Pixels], Image]) -> None:
-        self.stored, self._describe = stored, describe
+    def __init__(self, stored: StoredArray, describe: Callable[[Pixels], Image], source: ByteReader) -> None:
+        self.stored, self._describe, self.source = stored, describe, source
 
     def describe(self, scene: int | str, level: int) -> Image:
         return self._describe(self.pixels())
 
-    def array(self, address: None) -> RawArray:
+    def array(self, address: None) -> StoredArray:
         return self.stored
 
     def close(self) -> None:
-        self.stored.source.close()
+        self.source.close()
 
 
 # reading

@@ -75,7 +75,7 @@ class Nifti(Format):
             source = _pixels_beside(first, pair)
         dtype, shape = _pixel_type(header, order)
         stored = stored_array(source, offset, dtype, shape)
-        return ArrayHandle(stored, lambda pixels: image_of(pixels, header, kind, comments, options.scaled))
+        return ArrayHandle(stored, lambda pixels: image_of(pixels, header, kind, comments, options.scaled), source)
 
     def write(
         self,

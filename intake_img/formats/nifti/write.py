@@ -49,13 +49,13 @@ def header_bytes(image: Image, pixels: Pixels, places: dict[str, int], version: 
     if version == 1 and longest > 32767:
         raise CannotWriteError(f"an axis of {longest} pixels is too long for NIfTI-1: leave out version=")
     size = 540 if version == 2 or longest > 32767 else 348
-    header = np.zeros((), LAYOUTS[size].newbyteorder("<"))
+    header = np.zeros((), LAYOUTS[size])
     header["sizeof_hdr"], header["magic"] = size, b"n+1" if size == 348 else b"n+2\0\r\n\x1a\n"
     _fill(header, image, pixels, places)
     record = sealed(image.record(list(places)), seal(header[()])).encode()
     record += bytes(-(len(record) + 8) % 16)
     header["vox_offset"] = size + 4 + 8 + len(record)
-    return header.tobytes() + b"\1\0\0\0" + np.array([8 + len(record), COMMENT], "<i4").tobytes() + record
+    return header.tobytes() + b"\1\0\0\0" + np.array([8 + len(record), COMMENT], "i4").tobytes() + record
 
 
 def _fill(header: np.ndarray, image: Image, pixels: Pixels, places: dict[str, int]) -> None:
