@@ -7,8 +7,7 @@ from collections.abc import Collection
 __all__ = ["unsupported"]
 
 _UNSUPPORTED = {
-    ".oib": "Olympus OIB",
-    ".oif": "Olympus OIF", ".oir": "Olympus OIR", ".poir": "Olympus POIR",
+    ".oir": "Olympus OIR", ".poir": "Olympus POIR",
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".mat": "MATLAB",

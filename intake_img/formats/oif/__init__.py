@@ -1,0 +1,1 @@
+"""Olympus FluoView OIF and OIB."""
