@@ -147,7 +147,8 @@ class StoreImages(StoreHandle):
             if channels is not None:
                 coords["c"] = Coordinate(("c",), np.asarray(channels, dtype=str), about)
         spacing, units, origin = described.calibration(level)
-        return Image(variables, spacing, units, origin, coords)
+        further = {"transformations": dict(described.transformations)} if described.transformations else {}
+        return Image(variables, spacing, units, origin, coords, attrs=further)
 
     def _bare(self, path: str, level: int) -> Image:
         check_level(level, 1, self.file)

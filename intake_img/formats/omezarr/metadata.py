@@ -16,11 +16,12 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from intake_img.formats.omezarr.systems import split_transformations
 from intake_img.formats.omezarr.windows import Window, dtype_range
 from intake_img.model.axes import KINDS, SPATIAL
 from intake_img.model.units import NGFF_NAMES, canonical, known_spacing, parse_unit
@@ -83,6 +84,7 @@ class Multiscale:
     name: str
     axes: tuple[Axis, ...] | None
     levels: tuple[Level, ...]
+    transformations: Mapping[str, Any] = field(default_factory=dict)  # to further coordinate systems, by their names
 
     def axis_names(self, ndim: int) -> tuple[str, ...] | None:
         """Return the names of the axes, or None if the metadata (before 0.3) do not tell them.
@@ -151,13 +153,13 @@ def _multiscale(entry: Mapping[str, Any]) -> Multiscale:
     datasets = [_mapping(d, "an entry of datasets") for d in _list(entry.get("datasets"), "datasets")]
     if not datasets:
         raise ValueError("the metadata list no datasets: the image has no array")
-    common = entry.get("coordinateTransformations")
+    common, others = split_transformations(entry.get("coordinateTransformations"))
     levels = []
     for dataset in datasets:
         scale, translation = _transformed([dataset.get("coordinateTransformations"), common], len(axes or ()))
         levels.append(Level(check_path(dataset.get("path")), scale, translation))
     name = entry.get("name")
-    return Multiscale(name if isinstance(name, str) else "", axes, tuple(levels))
+    return Multiscale(name if isinstance(name, str) else "", axes, tuple(levels), others)
 
 
 def _axes(entries: Sequence[Any]) -> tuple[Axis, ...]:

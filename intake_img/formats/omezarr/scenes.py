@@ -15,6 +15,7 @@ from intake_img.formats.omezarr.arrays import dimensions
 from intake_img.formats.omezarr.contents import data_arrays, fitting, labels_of, sizes_of
 from intake_img.formats.omezarr.handle import StoreHandle
 from intake_img.formats.omezarr.record import record_of
+from intake_img.formats.omezarr.spatial import elements, is_spatial
 from intake_img.formats.omezarr.write import OURS, join
 
 __all__ = ["Scene", "scenes_of"]
@@ -53,6 +54,8 @@ def _scenes(handle: StoreHandle) -> list[Scene]:
         return [Scene(images[0].name or "0", "", 0) if images else Scene("0", "", None)]
     if images:
         return _multiscales(handle, images)
+    if is_spatial(attributes) and (paths := elements(handle)):
+        return _present(handle, [Scene(p, p) for p in paths])
     if "bioformats2raw.layout" in ome:
         return _series(handle)
     if labels := ngff.label_paths(ome):
