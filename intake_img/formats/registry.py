@@ -53,7 +53,6 @@ _FOREIGN = (
 
 # formats that hide in another one: the driver of that would give their label picture or nothing right
 _DISGUISED = (
-    (".dng", "a DNG of a camera: raw pixels of a colour filter array"),
     (".dcm", "a DICOM file"),
 )
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

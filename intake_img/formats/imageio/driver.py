@@ -17,6 +17,8 @@ from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.imageio import pictures as _pictures
+from intake_img.formats.imageio.boxes import JP2, JXL
+from intake_img.formats.imageio.coded import CodedHandle
 from intake_img.formats.imageio.describe import PictureHandle
 from intake_img.formats.imageio.frames import Film, Frames, Plain, kind_of
 from intake_img.formats.probe import Probe
@@ -26,8 +28,13 @@ from intake_img.storage.files import File
 __all__ = ["Imageio", "ImageioSource"]
 
 
+_CODED = ("jpeg2000", "jpegxl", "avif", "heif")
+
+
 class Imageio(Format):
     """Picture, animation or video: PNG, JPEG, GIF, BMP, WebP, PGM/PPM, TGA, and MP4, MOV, AVI, MKV with PyAV.
+
+    JPEG 2000, JPEG XL and AVIF need imagecodecs, HEIF needs pi-heif; their values have the depth that the file says.
 
     Frames are on ``t``, in seconds (evenly spaced, or with their own times); colour samples are on ``c``.
     An EXIF orientation is reported in the header and not applied. A resolution becomes spacing only where a pixel is
@@ -38,7 +45,7 @@ class Imageio(Format):
     title = "picture or video"
     extensions = tuple(_pictures.KINDS)
     pixels_only = (".bmp",)
-    extras = {"codecs": "16-bit colour PNG", "video": "videos"}
+    extras = {"codecs": "16-bit colour PNG, JPEG 2000, JPEG XL, AVIF", "heif": "HEIF", "video": "videos"}
     magic = (
         (0, b"\x89PNG\r\n\x1a\n"),
         (0, b"\xff\xd8\xff"),
@@ -51,16 +58,24 @@ class Imageio(Format):
         (4, b"ftyp"),
         (8, b"AVI "),
         (0, b"\x1a\x45\xdf\xa3"),
+        (0, JP2),
+        (0, b"\xff\x4f\xff\x51"),
+        (0, JXL),
+        (0, b"\xff\x0a"),
     )
 
     def claims(self, probe: Probe) -> int:
-        return int(not probe.folder and kind_of(probe.head, "") is not None)
+        if probe.folder or probe.name.lower().endswith(".nd2"):  # old ones are JPEG 2000 with more behind it
+            return 0
+        return int(kind_of(probe.head, "") is not None)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         head = file.head()
         kind = kind_of(head, file.name)
         if kind is None:
             raise FormatError(f"{file} starts with {head[:16]!r}: it is no picture or video that is known here")
+        if kind in _CODED:
+            return CodedHandle(file, kind)
         if kind == "video":
             return PictureHandle(Film(file))
         return PictureHandle(Plain(file) if head[:2] in (b"P5", b"P6") else Frames(file, kind))
@@ -79,7 +94,7 @@ class Imageio(Format):
         lossy: bool = False,
         quality: int = 95,
     ) -> None:
-        """Write a picture (png, webp, pgm, ppm, bmp; jpg) or an animation (apng, gif; mp4, mov, avi, mkv).
+        """Write a picture (png, webp, jp2, jxl, pgm, ppm, bmp; jpg) or an animation (apng, gif; mp4, mov, avi, mkv).
 
         All but ``.bmp`` keep axes, coordinates and attributes, in a text of their own.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError, TooLargeError
 from intake_img.formats.imageio import containers as _containers
+from intake_img.formats.imageio.boxes import kind_of_boxes
 from intake_img.formats.imageio.containers import Facts
 from intake_img.formats.imageio.video import Video
 from intake_img.model.machine import memory
@@ -50,8 +51,10 @@ def kind_of(head: bytes, name: str) -> str | None:
     """Name of the format that bytes, or for formats without magic a name, tell."""
     if head[:4] == b"RIFF":
         return {b"WEBP": "webp", b"AVI ": "video"}.get(head[8:12])
+    if coded := kind_of_boxes(head):
+        return coded
     if head[4:8] == b"ftyp":
-        return None if head[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ") else "video"
+        return None if head[8:12] == b"crx " else "video"
     if head[:4] == b"\x1a\x45\xdf\xa3" or head[4:8] in (b"moov", b"mdat", b"wide"):
         return "video"
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[14:18] in _BMP_HEADERS:

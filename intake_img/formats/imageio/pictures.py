@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import CannotWriteError, MissingExtraError, UnitsError
+from intake_img.formats.imageio.coded import boxed
 from intake_img.formats.imageio.containers import KEY, png_chunks
 from intake_img.formats.imageio.video import write_video
 from intake_img.model.axes import spell
@@ -43,6 +44,16 @@ KINDS = {
     ".pnm": "PNM",
     ".pbm": "PBM",
     ".tga": "TGA",
+    ".jp2": "JP2",
+    ".jpf": "JP2",
+    ".jpx": "JP2",
+    ".j2k": "J2K",
+    ".jpc": "J2K",
+    ".jxl": "JXL",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+    ".hif": "HEIF",
     ".mp4": "mp4",
     ".m4v": "mp4",
     ".mov": "mov",
@@ -72,13 +83,15 @@ _HOLDS = {
     "GIF": _Holds("u1", (0,), frames=True),
     "BMP": _Holds("b1 u1", (0, 3)),
     "WebP": _Holds("u1", (3, 4)),
+    "JP2": _Holds("u1 u2", (0, 2, 3, 4)),
+    "JXL": _Holds("u1 u2 f2 f4", (0, 2, 3, 4)),
     "PGM": _Holds("b1 u1 u2", (0,)),
     "PPM": _Holds("b1 u1 u2", (3,)),
     "PNM": _Holds("b1 u1 u2", (0, 3)),
     **dict.fromkeys(("mp4", "mov", "avi", "matroska"), _VIDEO),
 }
 _NAMES = {2: ("L", "A"), 4: ("R", "G", "B", "A")}
-_DTYPES = {"b1": "bool", "u1": "uint8", "u2": "uint16"}
+_DTYPES = {"b1": "bool", "u1": "uint8", "u2": "uint16", "f2": "float16", "f4": "float32"}
 
 
 def write(
@@ -119,6 +132,8 @@ def write(
         return
     if kind == "APNG":
         blocks = _apng(frames, durations, _png_texts(image, text), compress)
+    elif kind in ("JP2", "JXL"):
+        blocks = iter([boxed(kind, pixels.read(), _xmp(text))])
     elif kind == "GIF":
         blocks = _gif(frames, durations, text)
     elif kind in ("PGM", "PPM", "PNM"):
