@@ -154,7 +154,7 @@ def test_palettes_are_kept_beside_the_values(tmp_path):
 
     ds = imload(made(tmp_path / "a.h5", write))
     assert ds.attrs["scenes"] == ["d"]
-    assert ds["image"].attrs["palette"] == colours.tolist()
+    assert ds["image"].attrs["palette"] == ["#" + bytes(row).hex().upper() for row in colours]
 
 
 # scenes, and what is none

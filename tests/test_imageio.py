@@ -104,15 +104,43 @@ def test_png_keeps_its_samples(tmp_path, mode, axes, dtype, bands):
     np.testing.assert_array_equal(ds.image.transpose("y", "x", ...).values, np.asarray(im))
 
 
-@pytest.mark.parametrize("transparent", [False, True])
-def test_palettes_become_colours(tmp_path, transparent):
-    im = Pillow.fromarray(noise(9, 13, 3)).quantize(16)
-    im.save(tmp_path / "a.png", **({"transparency": 3} if transparent else {}))
-    ds = imload(tmp_path / "a.png")
-    with Pillow.open(tmp_path / "a.png") as again:
-        wanted = np.asarray(again.convert("RGBA" if transparent else "RGB"))
-    np.testing.assert_array_equal(ds.image.transpose("y", "x", "c").values, wanted)
-    assert ds.img.channels == list("RGBA" if transparent else "RGB")
+PALETTES = [("png", {}), ("png", {"transparency": 3}), ("png", {"bits": 4}), ("gif", {}), ("bmp", {}), ("tga", {}),
+            ("tif", {})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "options"), PALETTES)
+def test_values_of_a_palette_stay_and_their_colours_are_told(tmp_path, kind, options):
+    path = tmp_path / f"a.{kind}"
+    Pillow.fromarray(noise(9, 13, 3)).quantize(16).save(path, **options)
+    mode = "RGBA" if "transparency" in options else "RGB"
+    with Pillow.open(path) as again:
+        values, colours = np.asarray(again), np.asarray(again.convert(mode))
+    ds, rgb = imload(path), imload(path, rgb=True)
+    assert (ds.img.axes, ds.image.dtype) == ("yx", "uint8")
+    np.testing.assert_array_equal(ds.image, values)
+    table = np.array([list(bytes.fromhex(text[1:])) for text in ds.image.attrs["palette"]])
+    np.testing.assert_array_equal(table[values], colours)
+    np.testing.assert_array_equal(rgb.image.transpose("y", "x", "c"), colours)
+    assert (rgb.img.channels, "palette" in rgb.image.attrs) == (list(mode), False)
+    np.testing.assert_array_equal(
+        imload(path, rgb=True, chunks={"y": 4}).image[1:2, 3:6, 2:5], rgb.image[1:2, 3:6, 2:5]
+    )
+    for ending in ("png", "gif", "tif", "ome.tif"):  # other programs see the same colours
+        imsave(ds, tmp_path / f"b.{ending}")
+        xr.testing.assert_identical(imload(tmp_path / f"b.{ending}").image, ds.image)
+        with Pillow.open(tmp_path / f"b.{ending}") as im:
+            np.testing.assert_array_equal(np.asarray(im.convert("RGB")), colours[..., :3])
+
+
+def test_a_ramp_of_grey_is_no_palette(tmp_path):
+    values = noise(9, 13)
+    for kind in ("png", "gif", "bmp", "tif"):
+        im = Pillow.frombytes("P", (13, 9), values.tobytes())
+        im.putpalette([k for k in range(256) for _ in range(3)])
+        im.save(tmp_path / f"a.{kind}")
+        ds = imload(tmp_path / f"a.{kind}")
+        np.testing.assert_array_equal(ds.image, values)
+        assert "palette" not in ds.image.attrs
 
 
 @pytest.mark.parametrize("samples", [2, 3, 4])

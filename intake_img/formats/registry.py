@@ -52,9 +52,7 @@ _FOREIGN = (
 )
 
 # formats that hide in another one: the driver of that would give their label picture or nothing right
-_DISGUISED = (
-    (".dcm", "a DICOM file"),
-)
+_DISGUISED = ((".dcm", "a DICOM file"),)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 

@@ -152,14 +152,14 @@ def _matlab(f: Any, dataset: Any) -> AxisFacts | None:
 _DIALECTS: tuple[Callable[[Any, Any], AxisFacts | None], ...] = (_ilastik, _scaled, _nexus, _image, _matlab)
 
 
-def palette_of(f: Any, dataset: Any) -> list[list[int]] | None:
+def palette_of(f: Any, dataset: Any) -> np.ndarray | None:
     """Return the colours that the values of an HDF5 Image stand for; None if there are none."""
     reference = dataset.attrs.get("PALETTE")
     if reference is None:
         return None
     try:
         palette = f[np.ravel(np.asarray(reference, object))[0]]
-        usable = len(palette.shape) == 2 and palette.shape[0] <= 65536 and palette.shape[1] == 3
-        return palette[()].tolist() if usable and palette.dtype.kind in "ui" else None
+        usable = len(palette.shape) == 2 and palette.shape[0] <= 256 and palette.shape[1] == 3
+        return palette[()] if usable and palette.dtype == np.uint8 else None
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError):
         return None

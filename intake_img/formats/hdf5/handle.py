@@ -15,6 +15,7 @@ from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.hdf5.describe import axis_facts, is_labels, palette_of
 from intake_img.formats.hdf5.ilastik import Labels, label_sets, links_of
 from intake_img.formats.hdf5.record import read_record, variable_name
+from intake_img.formats.palettes import palette_attrs
 from intake_img.model.image import Image
 
 __all__ = ["Hdf5Handle"]
@@ -87,8 +88,7 @@ def _facts(f: Any, path: str, name: str) -> tuple[AxisFacts, dict[str, Any], dic
     """Axes, attributes and header of a dataset in a file called `name`."""
     dataset = f[path]
     attrs: dict[str, Any] = {"kind": "labels"} if is_labels(dataset, name) else {}
-    if (palette := palette_of(f, dataset)) is not None:
-        attrs["palette"] = palette
+    attrs |= palette_attrs(palette_of(f, dataset))
     header = {"path": path, "attributes": attributes_of(dataset)}
     if dataset.compression:
         header["compression"] = dataset.compression

@@ -80,6 +80,7 @@ class PictureHandle(Handle):
             self.pixels(),
             axes,
             channels=picture.bands or None,
+            variable_attrs=picture.attrs,
             spacing=spacing,
             units=units,
             coords=coords,

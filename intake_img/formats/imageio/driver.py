@@ -1,8 +1,9 @@
 """Everyday pictures and films: PNG, JPEG, GIF, BMP, WebP, Netpbm and TGA through Pillow, videos through PyAV.
 
 A frame is decoded as a whole, so a frame is a tile. Values are those of the file: bits are kept (16 bits of colour need
-imagecodecs, as Pillow would squeeze them), orientation tags are reported and not applied, palettes become the colours
-that they stand for. Resolutions of screens and printers are no spacing; only a pixel below 10 µm is believed.
+imagecodecs, as Pillow would squeeze them), orientation tags are reported and not applied, values that stand for colours
+of a palette stay; frames of animations, which may have palettes of their own, are composed of colours. Resolutions of
+screens and printers are no spacing; only a pixel below 10 µm is believed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import numpy as np
 import xarray as xr
 
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.base import Format, Handle
 from intake_img.formats.format_source import source_of
 from intake_img.formats.imageio import pictures as _pictures
 from intake_img.formats.imageio.boxes import JP2, JXL
 from intake_img.formats.imageio.coded import CodedHandle
 from intake_img.formats.imageio.describe import PictureHandle
 from intake_img.formats.imageio.frames import Film, Frames, Plain, kind_of
+from intake_img.formats.palettes import PaletteOption
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Image, Variable
 from intake_img.storage.files import File
@@ -45,6 +47,7 @@ class Imageio(Format):
     title = "picture or video"
     extensions = tuple(_pictures.KINDS)
     pixels_only = (".bmp",)
+    options = PaletteOption
     extras = {"codecs": "16-bit colour PNG, JPEG 2000, JPEG XL, AVIF", "heif": "HEIF", "video": "videos"}
     magic = (
         (0, b"\x89PNG\r\n\x1a\n"),
@@ -69,7 +72,7 @@ class Imageio(Format):
             return 0
         return int(kind_of(probe.head, "") is not None)
 
-    def open(self, file: File, options: NoOptions) -> Handle:
+    def open(self, file: File, options: PaletteOption) -> Handle:
         head = file.head()
         kind = kind_of(head, file.name)
         if kind is None:
@@ -78,7 +81,7 @@ class Imageio(Format):
             return CodedHandle(file, kind)
         if kind == "video":
             return PictureHandle(Film(file))
-        return PictureHandle(Plain(file) if head[:2] in (b"P5", b"P6") else Frames(file, kind))
+        return PictureHandle(Plain(file) if head[:2] in (b"P5", b"P6") else Frames(file, kind, options.rgb))
 
     def file_axes(self, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
         return _pictures.axes_of(variable, channels, name)

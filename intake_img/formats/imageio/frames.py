@@ -22,6 +22,7 @@ from intake_img.formats.imageio import containers as _containers
 from intake_img.formats.imageio.boxes import kind_of_boxes
 from intake_img.formats.imageio.containers import Facts
 from intake_img.formats.imageio.video import Video
+from intake_img.formats.palettes import palette_attrs
 from intake_img.model.machine import memory
 from intake_img.model.record import plain
 from intake_img.storage.files import File
@@ -76,8 +77,8 @@ class Frames:
     readers that come out of order (dask starts with the last) seldom make the decoder start over.
     """
 
-    def __init__(self, file: File, kind: str) -> None:
-        self.kind, self.source = kind, file.open()
+    def __init__(self, file: File, kind: str, rgb: bool = False) -> None:
+        self.kind, self.source, self.rgb = kind, file.open(), rgb
         self.lock = threading.RLock()
         self._decoder: tuple[Any, IO[bytes]] | None = None
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -132,7 +133,8 @@ class Frames:
         if self.facts.first:
             im.seek(self.facts.first)
         self.squeezed = self.kind == "png" and self.facts.depth == 16 and self.facts.colour != 0
-        self.mode, dtype, self.bands = _mode(im, self.facts, self.kind)
+        self.mode, dtype, self.bands = _mode(im, self.facts, self.kind, self.rgb)
+        self.attrs = palette_attrs(_palette(im)) if self.mode == "P" else {}
         if self.squeezed:
             _imagecodecs()
             dtype = np.dtype(np.uint16)
@@ -257,20 +259,50 @@ def _imagecodecs() -> Any:
     return imagecodecs
 
 
-def _mode(im: Any, facts: Facts, kind: str) -> tuple[str, np.dtype, tuple[str, ...]]:
+def _mode(im: Any, facts: Facts, kind: str, rgb: bool) -> tuple[str, np.dtype, tuple[str, ...]]:
     """Return the mode to convert frames to, the dtype of their samples, and the names of these if there are several."""
     mode = im.mode
     if kind == "gif" and facts.frames > 1:
         mode = "L" if facts.gray and not facts.alpha else "RGBA" if facts.alpha else "RGB"
-    elif mode in ("P", "PA"):
+    elif mode in ("P", "PA") and (rgb or mode == "PA" or facts.frames > 1):
         mode = "RGBA" if mode == "PA" or "transparency" in im.info else "RGB"
     elif mode == "RGBX":
         mode = "RGB"
     dtypes = {"1": np.bool_, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
-    bands = {"L": (), "1": (), "RGB": tuple("RGB"), "RGBA": tuple("RGBA"), "LA": ("L", "A"), "CMYK": tuple("CMYK")}
+    bands = {
+        "L": (),
+        "1": (),
+        "P": (),
+        "RGB": tuple("RGB"),
+        "RGBA": tuple("RGBA"),
+        "LA": ("L", "A"),
+        "CMYK": tuple("CMYK"),
+    }
     if mode not in dtypes and mode not in bands:
         raise FormatError(f"pictures of Pillow's mode {mode!r} are not read")
     return mode, np.dtype(dtypes.get(mode, np.uint8)), bands.get(mode, ())
+
+
+_ORDERS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "RGBX": (0, 1, 2), "BGRX": (2, 1, 0), "RGBA": (0, 1, 2, 3),
+           "BGRA": (2, 1, 0, 3)}  # fmt: skip
+
+
+def _palette(im: Any) -> np.ndarray | None:
+    """Return the palette of a picture that is not decoded yet, with alpha where some colours have less than all."""
+    order = _ORDERS.get(im.palette.rawmode or im.palette.mode)
+    if order is None:
+        return None
+    data, count = bytes(im.palette.palette), len(im.palette.rawmode or im.palette.mode)
+    table = np.frombuffer(data[: len(data) // count * count], np.uint8).reshape(-1, count)[:, order]
+    clear = im.info.get("transparency")
+    if clear is None:
+        return table
+    alpha = np.full((len(table), 1), 255, np.uint8)
+    if isinstance(clear, bytes):
+        alpha[: len(clear), 0] = np.frombuffer(clear[: len(alpha)], np.uint8)
+    elif 0 <= clear < len(alpha):
+        alpha[clear] = 0
+    return np.concatenate([table[:, :3], alpha], axis=1)
 
 
 def _header(im: Any, kind: str, facts: Facts) -> dict[str, Any]:
@@ -300,6 +332,7 @@ class Film:
 
     def __init__(self, file: File) -> None:
         self.video = Video(file)
+        self.attrs: dict[str, Any] = {}
         self.shape: tuple[int, ...] = self.video.shape
         self.dtype, self.header = self.video.dtype, self.video.header
         self.bands = tuple("RGB") if len(self.shape) == 4 else ()
@@ -319,6 +352,7 @@ class Plain:
 
     def __init__(self, file: File) -> None:
         self.source = file.open()
+        self.attrs: dict[str, Any] = {}
         try:
             self.raws = self._images()
         except BaseException:

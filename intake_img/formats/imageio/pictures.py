@@ -23,6 +23,7 @@ from intake_img.errors import CannotWriteError, MissingExtraError, UnitsError
 from intake_img.formats.imageio.coded import boxed
 from intake_img.formats.imageio.containers import KEY, png_chunks
 from intake_img.formats.imageio.video import write_video
+from intake_img.formats.palettes import colours_of
 from intake_img.model.axes import spell
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
@@ -135,7 +136,7 @@ def write(
     elif kind in ("JP2", "JXL"):
         blocks = iter([boxed(kind, pixels.read(), _xmp(text))])
     elif kind == "GIF":
-        blocks = _gif(frames, durations, text)
+        blocks = _gif(frames, durations, text, colours_of(image.only.attrs))
     elif kind in ("PGM", "PPM", "PNM"):
         blocks = _netpbm(pixels, text)
     else:
@@ -225,7 +226,7 @@ def _still(
 ) -> Iterator[bytes]:
     plane = pixels.read()
     if kind == "PNG":
-        data = _png(plane, compress)
+        data = _png(plane, compress, colours_of(image.only.attrs))
         yield data[:33]
         yield from _png_texts(image, text)
         yield data[33:]
@@ -258,8 +259,8 @@ def _xmp(text: str) -> bytes:
 # PNG
 
 
-def _png(plane: np.ndarray, compress: bool) -> bytes:
-    """Return a plane as PNG."""
+def _png(plane: np.ndarray, compress: bool, palette: np.ndarray | None = None) -> bytes:
+    """Return a plane as PNG, with a palette where its values stand for the colours of one."""
     if plane.dtype == np.uint16 and plane.ndim == 3:
         try:
             import imagecodecs
@@ -267,7 +268,13 @@ def _png(plane: np.ndarray, compress: bool) -> bytes:
             raise MissingExtraError("imagecodecs", "codecs", "writing 16-bit colour PNG") from exc
         return bytes(imagecodecs.png_encode(np.ascontiguousarray(plane), level=6 if compress else 0))
     target = io.BytesIO()
-    _pillow(plane).save(target, format="PNG", compress_level=6 if compress else 0)
+    picture, options = _pillow(plane), {}
+    if palette is not None and plane.dtype == np.uint8 and plane.ndim == 2:
+        table = np.zeros((256, palette.shape[1]), np.uint8)[: max(len(palette), int(plane.max()) + 1)]
+        table[: len(palette)] = palette
+        picture.putpalette(table[:, :3].tobytes())
+        options = {"transparency": table[:, 3].tobytes()} if table.shape[1] == 4 else {}
+    picture.save(target, format="PNG", compress_level=6 if compress else 0, **options)
     return target.getvalue()
 
 
@@ -317,14 +324,18 @@ def _apng(frames: Pixels, durations: list[float], texts: list[bytes], compress: 
 # GIF and Netpbm
 
 
-def _gif(frames: Pixels, durations: list[float], text: str) -> Iterator[bytes]:
+def _gif(frames: Pixels, durations: list[float], text: str, palette: np.ndarray | None) -> Iterator[bytes]:
     from PIL.GifImagePlugin import getdata
 
     height, width = frames.shape[1:]
     if max(height, width) > 65535:
         raise CannotWriteError(f"GIF cannot hold {width} x {height} pixels: save as .png or .tif")
     yield b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0)
-    yield bytes(k for k in range(256) for _ in range(3))  # a ramp of grey
+    table = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(-1, 3)  # a ramp of grey
+    if palette is not None and not durations:  # frames of animations are composed of colours
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(palette)] = palette[:, :3]
+    yield table.tobytes()
     if durations:
         yield b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"  # play for ever
     comment = f"{KEY} {text}".encode()

@@ -11,11 +11,13 @@ import xarray as xr
 
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
+from intake_img.formats.palettes import Expanded, colours_of
 from intake_img.formats.tif.file import Scene, TiffHandle
 from intake_img.formats.tif.index import Layout
 from intake_img.formats.tif.levels import factors
 from intake_img.formats.tif.plan import MINISWHITE
 from intake_img.formats.tif.read import read_layout
+from intake_img.model.axes import RGB
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import spacing_of
 from intake_img.model.image import Coordinate, Image
@@ -56,9 +58,15 @@ class TiffImages(TiffHandle):
         found = [scene.place for scene in self.scenes]
         return [place for place in found if place] if all(found) else ()
 
-    def array(self, address: tuple[int, int]) -> _TiffArray:
+    def array(self, address: tuple[int, int]) -> StoredArray:
         number, level = address
-        return _TiffArray(self.source, self.scenes[number].levels[level])
+        found = _TiffArray(self.source, self.scenes[number].levels[level])
+        colours = self._expanded(self.scenes[number])
+        return found if colours is None else Expanded(found, colours)
+
+    def _expanded(self, scene: Scene) -> np.ndarray | None:
+        """Return the colours in which the values of an image are wanted, if they are."""
+        return colours_of(scene.attrs) if self.rgb and "c" not in scene.axes else None
 
     def describe(self, scene: int | str, level: int) -> Image:
         number = int(scene)
@@ -85,12 +93,15 @@ class TiffImages(TiffHandle):
             names = None
         attrs = dict(facts.channel_attrs) if names is not None else {}
         inverted = scene.header["tags"].get("Photometric") == "MINISWHITE"
+        axes, about = scene.axes, {**scene.attrs, **({"photometric": MINISWHITE} if inverted else {})}
+        if (colours := self._expanded(scene)) is not None:
+            axes, names, about = (*axes, "c"), RGB[: colours.shape[1]], {}
         return Image.single(
             pixels,
-            scene.axes,
+            axes,
             channels=names,
             channel_attrs=attrs,
-            variable_attrs={"photometric": MINISWHITE} if inverted else {},
+            variable_attrs=about,
             spacing={a: v for a, v in facts.spacing.items() if a in known},
             units={a: u for a, u in facts.units.items() if a in known},
             origin={a: o for a, o in facts.origin.items() if a in known},

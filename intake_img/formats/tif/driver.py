@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.base import Format, Handle
 from intake_img.formats.format_source import source_of
+from intake_img.formats.palettes import PaletteOption
 from intake_img.formats.tif.describe import TiffImages
 from intake_img.formats.tif.parser import open_tiff
 from intake_img.formats.tif.write import write_tiff
@@ -36,6 +37,7 @@ class Tif(Format):
     title = "TIFF"
     has_scenes = True
     has_levels = True
+    options = PaletteOption
     option_docs = {
         "scene": "Number or name of the image, where the file holds several (series; Images of OME-TIFF; label and "
         'macro image of a slide); None for the first, ``"all"`` to stack equal ones on ``i``.',
@@ -47,8 +49,10 @@ class Tif(Format):
     extras = {"codecs": "LZW, JPEG, JPEG 2000 and further compressions"}
     magic = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
 
-    def open(self, file: File, options: NoOptions) -> Handle:
-        return open_tiff(file, TiffImages)
+    def open(self, file: File, options: PaletteOption) -> Handle:
+        handle = open_tiff(file, TiffImages)
+        handle.rgb = options.rgb
+        return handle
 
     def file_axes(self, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
         """A file is one image: ``i`` is an axis of files; OME-TIFF has no further axes either."""

@@ -26,7 +26,7 @@ from intake_img.model.units import canonical, convert, known_spacing, parse_unit
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Facts", "facts_of", "header_of", "ome_facts", "resolution_of", "samples_named", "stamps_of"]
+__all__ = ["Facts", "facts_of", "header_of", "ome_facts", "palette_of", "resolution_of", "samples_named", "stamps_of"]
 
 _JPEG = (6, 7, 34892, 33007)
 YCBCR = ("Y", "Cb", "Cr")
@@ -108,6 +108,19 @@ def samples_named(count: int, page: tifffile.TiffPage) -> Sequence[str] | None:
     if count == 3 and photometric == 6 and stored:
         return YCBCR
     return RGB[:count] if count in (3, 4) and photometric in (2, 6) else None
+
+
+def palette_of(page: tifffile.TiffPage, channels: int) -> np.ndarray | None:
+    """Return the colours that the values of an image stand for; None if they stand for none, or for too many.
+
+    ImageJ stores the look-up table of the first channel in its place: no palette of all channels.
+    """
+    if int(page.photometric) != 3 or page.bitspersample > 8 or channels > 1 or 320 not in page.tags:
+        return None
+    table = np.asarray(page.tags.valueof(320))
+    if table.size % 3 or table.size > 3 * 256:
+        return None
+    return table.astype(np.uint16).reshape(3, -1).T
 
 
 def header_of(tif: tifffile.TiffFile, kind: str, page: tifffile.TiffPage, ome: str | None) -> dict[str, Any]:

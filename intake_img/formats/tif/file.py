@@ -41,6 +41,8 @@ class Scene:
         Names of the axes of every level.
     levels : sequence of Layout
         Full resolution first.
+    attrs : mapping
+        Attributes of the variable: the palette of its values.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Scene:
     header: Mapping[str, Any] = field(repr=False)
     record: Any = field(default=None, repr=False)
     place: Place | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Tables:
 
 class TiffHandle(Handle):
     """The index of a file, and its bytes."""
+
+    rgb = False  # colours are wanted in place of the values that stand for them
 
     def __init__(self, source: ByteReader, scenes: Sequence[Scene], tables: Tables | None = None) -> None:
         self.source, self.scenes, self.tables = source, scenes, tables
@@ -122,7 +127,9 @@ class TiffHandle(Handle):
                 same = source.size == self.source.size and source.ranges(offsets, counts) == content
                 scenes = self.scenes if same else None
             if scenes is not None:
-                return type(self)(source, scenes, self.tables)
+                twin = type(self)(source, scenes, self.tables)
+                twin.rgb = self.rgb
+                return twin
         except BaseException:
             source.close()
             raise

@@ -19,9 +19,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from intake_img.errors import FormatError
+from intake_img.formats.palettes import palette_attrs
 from intake_img.formats.tif.counted import counted, interrupted, planes_held, shortened, stack_of, whole_pages
 from intake_img.formats.tif.dialects.view import View
-from intake_img.formats.tif.facts import Facts, facts_of, header_of, ome_facts, samples_named
+from intake_img.formats.tif.facts import Facts, facts_of, header_of, ome_facts, palette_of, samples_named
 from intake_img.formats.tif.file import RECORD_TAG, Scene, Tables, TiffHandle, tables_of
 from intake_img.formats.tif.index import Stored, layout_of, listening
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, parse_ome
@@ -250,7 +251,9 @@ class _Parser:
             names = samples_named(levels[0].shape[axes.index("c")], page)
             facts = replace(facts, channels=names, channel_attrs={})
         header = header_of(tif, kind, page, document.text if document and ome is not None else None) | more
-        return Scene(name, axes, levels, facts, header, record, None if ome is None else ome.place)
+        channels = levels[0].shape[axes.index("c")] if "c" in axes else 1
+        return Scene(name, axes, levels, facts, header, record, None if ome is None else ome.place,
+                     palette_attrs(palette_of(page, channels)))  # fmt: skip
 
     def vendor(self, view: View) -> tuple[Facts | None, dict[str, Any]]:
         """Return the facts and the header of a vendor's dialect; damaged ones are left out with a warning."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import CannotWriteError, MissingExtraError
+from intake_img.formats.palettes import colours_of
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
@@ -55,6 +56,8 @@ class Plan:
         The last axis are the colours of a pixel.
     inverted : bool
         0 is white.
+    palette : ndarray of uint16, shape (3, 256), optional
+        The colours that the values stand for.
     """
 
     kind: str
@@ -66,6 +69,7 @@ class Plan:
     codec: int
     bigtiff: bool
     inverted: bool = False
+    palette: np.ndarray | None = None
 
     @property
     def page(self) -> int:
@@ -110,8 +114,18 @@ def plan_of(image: Image, name: str, tile: tuple[int, int] | None, codec: int, r
     axes = _axis_order(variable.axes, sizes, kind, colour)
     order = tuple(a for a in variable.axes if a not in axes) + axes
     inverted = variable.attrs.get("photometric") == MINISWHITE
-    plan = Plan(kind, pixels, axes, order, colour is not None, tile, codec, large, inverted)
+    palette = _palette(variable) if stored == "u1" and sizes.get("c", 1) == 1 and not inverted else None
+    plan = Plan(kind, pixels, axes, order, colour is not None, tile, codec, large, inverted, palette)
     return stored_as(image, replace(plan, pixels=pixels.astype(stored)))
+
+
+def _palette(variable: Variable) -> np.ndarray | None:
+    colours = colours_of(variable.attrs)
+    if colours is None:
+        return None
+    table = np.zeros((3, 256), np.uint16)
+    table[:, : len(colours)] = colours[:, :3].T
+    return table * np.uint16(257)
 
 
 def stored_as(image: Image, plan: Plan) -> Plan:
@@ -213,8 +227,10 @@ def options_of(plan: Plan) -> dict[str, Any]:
         and plan.pixels.dtype.itemsize <= 4
         and not (plan.kind == "imagej" and plan.codec == 8)  # ImageJ knows it for LZW alone
     )
+    colour = "rgb" if plan.rgb else "palette" if plan.palette is not None else None
     return {
-        "photometric": "rgb" if plan.rgb else MINISWHITE if plan.inverted else "minisblack",
+        "photometric": colour or (MINISWHITE if plan.inverted else "minisblack"),
+        "colormap": plan.palette,
         "planarconfig": "contig" if plan.rgb else None,
         "tile": plan.tile,
         "compression": plan.codec if plan.codec != 1 else None,
