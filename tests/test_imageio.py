@@ -137,7 +137,7 @@ def test_a_ramp_of_grey_is_no_palette(tmp_path):
     for kind in ("png", "gif", "bmp", "tif"):
         im = Pillow.frombytes("P", (13, 9), values.tobytes())
         im.putpalette([k for k in range(256) for _ in range(3)])
-        im.save(tmp_path / f"a.{kind}")
+        im.save(tmp_path / f"a.{kind}", **({"optimize": False} if kind == "gif" else {}))
         ds = imload(tmp_path / f"a.{kind}")
         np.testing.assert_array_equal(ds.image, values)
         assert "palette" not in ds.image.attrs
