@@ -13,18 +13,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.plugin import (
-    File,
-    Format,
-    FormatError,
-    Handle,
-    Image,
-    MissingExtraError,
-    NoOptions,
-    PlaneArray,
-    Probe,
-    source_of,
-)
+from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.base import Format, Handle, NoOptions, PlaneArray
+from intake_img.formats.format_source import source_of
+from intake_img.formats.probe import Probe
+from intake_img.model.image import Image
+from intake_img.storage.files import File
 
 __all__ = ["CameraRaw", "CameraRawSource"]
 

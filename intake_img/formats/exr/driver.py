@@ -11,22 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
+from intake_img.formats.base import Format, Handle, NoOptions, PlaneArray
 from intake_img.formats.exr.header import Channel, Part, parts_of
-from intake_img.plugin import (
-    CannotWriteError,
-    Coordinate,
-    File,
-    Format,
-    FormatError,
-    Handle,
-    Image,
-    MissingExtraError,
-    NoOptions,
-    Pixels,
-    PlaneArray,
-    Variable,
-    source_of,
-)
+from intake_img.formats.format_source import source_of
+from intake_img.model.image import Coordinate, Image, Variable
+from intake_img.model.pixels import Pixels
+from intake_img.storage.files import File
 
 __all__ = ["Exr", "ExrSource"]
 
