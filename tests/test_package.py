@@ -26,7 +26,7 @@ COMMON = {
     "foreign",
     "format_source",
     "h5",
-    "options",
+    "options", "palettes",
     "probe",
     "reading",
     "registry",
