@@ -2,14 +2,22 @@
 
 Use: ``python page_runner.py PAGE``, in the folder where the blocks are to run. Modules of distributions that neither
 the package nor the extras named in the page's first lines bring cannot be imported.
+
+``python page_runner.py`` imports the package alone, reads ``[PAGE, FOLDER, LOG]`` from each line of its input, runs the
+page in a fork, and prints the exit code: this saves the time that a new interpreter takes to import everything.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 import re
 import shlex
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -89,10 +97,52 @@ def run(page: Path) -> None:
                 assert command[0] == "demo" or main(command) == 0, line  # the demo was run before
 
 
-if __name__ == "__main__":
-    wanted = Path(sys.argv[1])
-    allowed = Allowed(extras_of(wanted))
-    sys.meta_path[sys.meta_path.index(PathFinder)] = allowed  # type: ignore[call-overload]
+def restricted(extras: Iterable[str]) -> Allowed:
+    """Let this interpreter import what the package and these extras bring, and nothing else."""
+    allowed = Allowed(extras)
+    sys.meta_path[:] = [allowed if f is PathFinder or isinstance(f, Allowed) else f for f in sys.meta_path]
     loaded = sorted(m for m in sys.modules if m.partition(".")[0] in allowed.blocked - {"packaging"})
     assert not loaded, f"imported before the page began: {loaded}"
-    run(wanted)
+    return allowed
+
+
+def serve() -> None:
+    """Run pages in forks of an interpreter that has imported the package without extras."""
+    restricted([])
+    from intake_img.doors.cli import main  # noqa: F401
+    from intake_img.formats.registry import formats
+
+    formats()
+    assert threading.active_count() == 1, "a thread was started: do not fork"
+    for line in sys.stdin:
+        page, folder, log = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(_in_fork(Path(page), folder, log))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _in_fork(page: Path, folder: str, log: str) -> int:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    signal.alarm(300)
+    os.chdir(folder)
+    code = 1
+    try:
+        restricted(extras_of(page))
+        run(page)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        serve()
+    else:
+        restricted(extras_of(Path(sys.argv[1])))
+        run(Path(sys.argv[1]))

@@ -13,6 +13,8 @@ from intake_img.model.affine import Affine
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 
+pytestmark = pytest.mark.thorough
+
 TURN = np.array([[0.8, -0.6, 0, 11.5], [0.6, 0.8, 0, -7.25], [0, 0, 1, 3], [0, 0, 0, 1.0]])
 MATRIX = TURN @ np.diag([0.3, 0.7, 1.1, 1])
 VALUES = np.arange(6 * 7 * 8, dtype="i2").reshape(6, 7, 8)

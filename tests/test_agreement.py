@@ -16,6 +16,8 @@ from intake_img import imload, imsave
 from intake_img.collections import base
 from intake_img.errors import FormatError
 
+pytestmark = pytest.mark.thorough
+
 FACTS: dict[str, Any] = {"spacing": 0.1, "unit": "µm", "origin": 0.0, "channels": ["DAPI", "GFP"], "zspacing": 0.5}
 
 

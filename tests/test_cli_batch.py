@@ -22,6 +22,8 @@ from intake_img.doors.cli import main
 from intake_img.doors.cli.batch import Job, run_batch
 from intake_img.doors.cli.sources import Item
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 
 

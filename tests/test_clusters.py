@@ -24,6 +24,8 @@ from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 from intake_img.storage.shared import check_shared
 
+pytestmark = pytest.mark.thorough
+
 distributed = pytest.importorskip("distributed")
 
 SECONDS = 60

@@ -39,6 +39,8 @@ from intake_img.kernels import (
 )
 from intake_img.model import machine
 
+pytestmark = pytest.mark.thorough
+
 PAIRS = ("pos", "mAB", "mAC", "mAE", "mAG")
 EVERY = conventions.ALL + conventions.EXTRA
 

@@ -25,6 +25,8 @@ from intake_img.testing.datasets import image_of
 from intake_img.testing.equality import assert_holds
 from intake_img.testing.subjects import Subject, subjects_of
 
+pytestmark = pytest.mark.thorough
+
 LAWS = DriverLaws()
 
 

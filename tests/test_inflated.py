@@ -21,6 +21,8 @@ from intake_img.storage.files import File
 from intake_img.storage.inflated import Inflated
 from intake_img.storage.raw import read_raw
 
+pytestmark = pytest.mark.thorough
+
 CONTENT = np.repeat(np.random.default_rng(3).integers(0, 50, 60_000, dtype="u1"), 5).tobytes()
 
 

@@ -28,6 +28,8 @@ from intake_img.storage.files import File
 from intake_img.storage.jail import Jail, open_regular
 from intake_img.storage.redirects import GuardedSessions
 
+pytestmark = pytest.mark.thorough
+
 SECRET = 4242
 NAMESPACE = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
 

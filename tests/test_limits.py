@@ -28,6 +28,8 @@ from intake_img.plugin import FormatSource, Handle, source_of
 from intake_img.storage.files import File
 from intake_img.storage.limits import inflate, record_limit
 
+pytestmark = pytest.mark.thorough
+
 BOMB = 2**28
 """Bytes to which each bomb inflates."""
 

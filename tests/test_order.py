@@ -13,6 +13,8 @@ from thoroughness import examples
 
 from intake_img.kernels.order import FILTERS, LARGEST, network
 
+pytestmark = pytest.mark.thorough
+
 RANKS = ("median_filter", "rank_filter", "percentile_filter")
 
 

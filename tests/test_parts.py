@@ -22,6 +22,8 @@ from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError
 from intake_img.testing import assert_same
 
+pytestmark = pytest.mark.thorough
+
 DTYPES = {  # what each format is made for
     ".npz": ["u1", "i2", "u4", "i8", "f4", "f8", "c8", "b1"],
     ".zarr": ["u1", "i2", "u4", "i8", "f2", "f4", "f8", "b1"],

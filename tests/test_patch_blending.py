@@ -14,6 +14,8 @@ from thoroughness import examples
 from intake_img.kernels.blending import Piece, blend
 from intake_img.kernels.windows import WINDOWS, window, window_nd
 
+pytestmark = pytest.mark.thorough
+
 DTYPES = ["bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", "c16"]
 BLENDS = ["crop", "mean", "hann", "gaussian", "max", "vote"]
 

@@ -26,6 +26,8 @@ from intake_img.storage.files import File
 from intake_img.storage.spill import Memory
 from intake_img.storage.staging import staging_folder
 
+pytestmark = pytest.mark.thorough
+
 BLENDS = ["crop", "mean", "hann", "gaussian", "max", "vote"]
 
 

@@ -20,6 +20,8 @@ from intake_img.errors import AxesError
 from intake_img.kernels import sampling, tiling
 from intake_img.model.pixels import Pixels
 
+pytestmark = pytest.mark.thorough
+
 EDGES = ("shift", "pad", "drop", "partial", "balanced")
 
 

@@ -14,6 +14,8 @@ from portal_server import serving
 
 from intake_img.portal.tokens import add_token
 
+pytestmark = pytest.mark.thorough
+
 pytest.importorskip("uvicorn")
 
 _HOSTILE = '<script>alert("x")</script>{{ 7*7 }}'

@@ -13,6 +13,8 @@ from thoroughness import examples
 
 import intake_img  # noqa: F401
 
+pytestmark = pytest.mark.thorough
+
 SERIES_CHUNKS = [
     {},
     {"t": 5, "y": 4, "x": 6},
