@@ -9,6 +9,7 @@ page in a fork, and prints the exit code: this saves the time that a new interpr
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -18,7 +19,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def _follow(need: Requirement, seen: set[tuple[str, str]]) -> None:
     _brought(canonicalize_name(need.name), need.extras, seen)
 
 
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
 class Allowed:
     """Finds modules on the path, but not those of distributions that were not asked for."""
 
@@ -66,8 +72,7 @@ class Allowed:
         seen: set[tuple[str, str]] = set()
         _brought("intake-img", extras, seen)
         allowed = {name for name, _ in seen} | {"pip", "setuptools"}
-        owners = importlib.metadata.packages_distributions()
-        self.blocked = {m for m, by in owners.items() if not {canonicalize_name(d) for d in by} & allowed}
+        self.blocked = {m for m, by in _owners().items() if not {canonicalize_name(d) for d in by} & allowed}
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         """Return no spec for what is blocked, as if it were not installed."""
