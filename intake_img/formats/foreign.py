@@ -12,8 +12,8 @@ _UNSUPPORTED = {
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".mat": "MATLAB",
     ".mrc": "MRC", ".ser": "TIA SER",
-    ".mha": "MetaImage",
-    ".mhd": "MetaImage", ".dcm": "DICOM",
+    
+    ".dcm": "DICOM",
     ".fits": "FITS",
     ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",
     ".gel": "Amersham GEL",

@@ -192,14 +192,14 @@ def spacing_in(image: Image, axes: str, units: Sequence[str]) -> tuple[dict[str,
 
 @contextlib.contextmanager
 def packing(
-    path: str, method: Literal["gzip", "bzip2"] | None, level: int = 6, *, before: bytes = b""
+    path: str, method: Literal["gzip", "bzip2", "zlib"] | None, level: int = 6, *, before: bytes = b""
 ) -> Iterator[BinaryIO]:
     """Lend a new file to write to, compressed as it is written.
 
     Parameters
     ----------
     path : str
-    method : {"gzip", "bzip2"} or None
+    method : {"gzip", "bzip2", "zlib"} or None
     level : int
     before : bytes
         What comes before the compressed stream.
@@ -213,7 +213,25 @@ def packing(
             yield packed
 
 
+class _Zlib:
+    """A stream of zlib, which has no head and tail of a file."""
+
+    def __init__(self, target: BinaryIO, level: int) -> None:
+        self._target, self._packer = target, zlib.compressobj(level)
+
+    def write(self, data: Any) -> None:
+        self._target.write(self._packer.compress(data))
+
+    def __enter__(self) -> _Zlib:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._target.write(self._packer.flush())
+
+
 def _packer(target: BinaryIO, method: str, level: int) -> Any:
+    if method == "zlib":
+        return _Zlib(target, level)
     if method == "bzip2":
         return bz2.BZ2File(target, "wb", compresslevel=level)
     return gzip.GzipFile("", "wb", level, target, mtime=0)  # without the time, so that equal images are equal files
@@ -233,7 +251,7 @@ def level_of(compress: Any, default: int) -> int:
 
 def sealed(image_record: Mapping[str, Any], *header: bytes) -> str:
     """Return a record as JSON in ASCII, with a checksum of what the header says of the pixels."""
-    return json.dumps({"intake_img": image_record, "header": _checksum(header)})
+    return json.dumps({"intake_img": image_record, "header": _checksum(header)}, separators=(",", ":"))
 
 
 def unsealed(text: str | bytes, *header: bytes) -> Any:

@@ -1,0 +1,1 @@
+"""MetaImage, the format of ITK."""

@@ -1,0 +1,154 @@
+"""The format ``metaimage``: ``.mha`` and ``.mhd``, with pixels behind the header or in other files."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from intake_img.errors import CannotWriteError, FormatError, IntakeImgError
+from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
+from intake_img.formats.fields import Joined, beside, from_text, header_lines
+from intake_img.formats.format_source import source_of
+from intake_img.formats.metaimage.header import LAST, MetaHeader, image_of, parsed
+from intake_img.formats.metaimage.write import SIZE, header_text
+from intake_img.formats.probe import Probe
+from intake_img.formats.volumes import ArrayHandle, level_of, packing, stored_array
+from intake_img.model.image import Image
+from intake_img.storage.files import ByteReader, File
+from intake_img.storage.inflated import Inflated
+from intake_img.storage.streams import write_planes
+
+__all__ = ["MetaImage", "MetaImageSource"]
+
+
+class MetaImage(Format):
+    """Array in a MetaImage file, with its position in space."""
+
+    name = "metaimage"
+    title = "MetaImage"
+    extensions = (".mha", ".mhd")
+
+    def claims(self, probe: Probe) -> int:
+        named = probe.name.lower().endswith(self.extensions)
+        begins = rb"\s*ObjectType\s*=\s*Image\b" if not named else rb"\s*(ObjectType|ObjectSubType|Comment|NDims)\s*="
+        return 2 * bool(re.match(begins, probe.head))
+
+    def stamp(self, file: File) -> tuple[Any, ...]:
+        own = file.stamp()
+        return own + tuple(part.stamp() for part in _parts(file, own) if part.exists()) if file.local else own
+
+    def open(self, file: File, options: NoOptions) -> Handle:
+        source = file.open()
+        header, offset = _header(source)
+        channels = header.channels
+        if not 1 <= channels <= 2**16:
+            raise FormatError(f"ElementNumberOfChannels is {channels}: expected a positive number")
+        shape = [*header.sizes[::-1], *[channels] * (channels > 1)]
+        make = partial(_array, header)
+        stored: StoredArray
+        if len(header.names) == 1 and header.inner == len(header.sizes):
+            source.close()
+            source, offset = beside(file, header.names[0]), 0
+        if header.inner < len(header.sizes) or len(header.names) > 1:
+            inner = header.inner + (channels > 1)
+            stored = Joined(file, header.names, inner, shape, header.dtype, lambda part, own: make(part, 0, own))
+        else:
+            stored = make(source, offset, shape)
+        return ArrayHandle(stored, lambda pixels: image_of(pixels, header), source)
+
+    def write(
+        self,
+        image: Image,
+        path: str,
+        *,
+        compress: bool | int | None = None,
+        progress: Callable[[int], None] | None = None,
+        name: str = ".mha",
+    ) -> None:
+        """Write ``.mha``.
+
+        Parameters
+        ----------
+        image, path, progress
+            See `Format.write`.
+        compress : bool or int, optional
+            zlib's level, 1 to 9, or True; by default the pixels are not compressed.
+        name : str
+            Name of the target: ``.mhd`` is refused, as it would be two files.
+        """
+        if name.lower().endswith(".mhd"):
+            raise CannotWriteError(".mhd, whose pixels are in another file, is only read: save as .mha")
+        level = level_of(compress, 4) if compress else None
+        pixels, text = header_text(image, bool(compress))
+        with packing(path, "zlib" if level else None, level or 0, before=text) as stream:
+            write_planes(stream, pixels, progress)
+        if level:
+            _note_size(path, text)
+
+    def sample(self, folder: str) -> tuple[str, Any]:
+        import xarray as xr
+
+        text = (
+            "ObjectType = Image\nNDims = 3\nBinaryDataByteOrderMSB = True\nDimSize = 4 3 2\n"
+            "ElementSpacing = 0.5 0.25 2\nDistanceUnits = um\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+        )
+        values = np.arange(24, dtype=">u2").reshape(2, 3, 4)
+        with open(f"{folder}/a.mha", "wb") as stream:
+            stream.write(text.encode() + values.tobytes())
+        grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
+        coords = {a: (a, np.arange(n) * step, {"units": "µm", "spacing": step}) for a, n, step in grid}
+        return f"{folder}/a.mha", xr.Dataset({"image": (tuple("zyx"), values)}, coords)
+
+
+MetaImageSource = source_of(MetaImage())
+
+
+def _note_size(path: str, text: bytes) -> None:
+    """Write the number of compressed bytes into the header, which ITK needs."""
+    with open(path, "r+b") as stream:
+        stream.seek(text.index(SIZE))
+        stream.write(SIZE[:-20] + b"%020d" % (os.path.getsize(path) - len(text)))
+
+
+def _header(source: ByteReader) -> tuple[MetaHeader, int]:
+    lines, offset = header_lines(source, LAST)
+    if lines and re.search(r"=\s*LIST\b", lines[-1]):  # names follow, up to the end
+        lines, offset = header_lines(source, re.compile(rb"(?!)"))
+    return parsed(lines), offset
+
+
+@lru_cache(64)
+def _parts(file: File, stamp: Any) -> list[File]:
+    """Return the other files that hold the pixels."""
+    try:
+        source = file.open()
+        try:
+            return [file.sibling(name) for name in _header(source)[0].names]
+        finally:
+            source.close()
+    except (IntakeImgError, OSError, ValueError):  # what is wrong is said when it is opened
+        return []
+
+
+def _array(header: MetaHeader, source: ByteReader, offset: int, shape: Sequence[int]) -> StoredArray:
+    """Return an array in an open file, as it is encoded there."""
+    dtype, skip = header.dtype, header.number("headersize", 0)
+    if skip < -1:
+        raise FormatError(f"{source.file}: HeaderSize {skip}: expected -1, or a number of bytes")
+    offset += max(skip, 0)
+    if header.says("compresseddata"):
+        magic = source.ranges([offset], [min(2, max(source.size - offset, 0))])[0]
+        packed = source.size - offset
+        inner = Inflated(source, "gzip" if magic == b"\x1f\x8b" else "zlib", offset, packed)
+        return stored_array(inner, 0, dtype, shape, packed)
+    if header.fields.get("binarydata", "True").lower() in ("false", "0"):
+        return from_text(source, offset, dtype, shape)
+    if skip == -1:
+        offset = source.size - math.prod(shape) * dtype.itemsize
+    return stored_array(source, offset, dtype, shape)
