@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,7 +77,9 @@ def test_files_of_other_formats_keep_it(tmp_path):
 def test_what_is_no_affine_is_refused(bad):
     with pytest.raises(ValueError, match="affine"):
         Affine(bad)
-    assert Affine.of({"affine": {"matrix": bad.tolist(), "space": "RAS+", "unit": "", "grid": {}}}) is None
+    facts = {"matrix": bad.tolist(), "space": "RAS+", "unit": "", "grid": {}}
+    assert Affine.of({"affine": json.dumps(facts)}) is None
+    assert Affine.of({"affine": facts}) is None
     with pytest.raises(ValueError, match="space"):
         Affine(np.eye(4), "xyz")
     with pytest.raises(ValueError, match="space"):

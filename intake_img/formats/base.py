@@ -259,6 +259,8 @@ class Format:
     """Offsets and bytes found there, any of which tells the format."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
+    series: ClassVar[bool] = False
+    """Whether a folder of the format's files is an image as well, as one of slices; `claims` knows such folders."""
     has_scenes: ClassVar[bool] = False
     """Whether a file can hold several images: the source then has the option ``scene``."""
     has_levels: ClassVar[bool] = False

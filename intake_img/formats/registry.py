@@ -96,7 +96,7 @@ def is_image_folder(file: File) -> bool:
     """Return whether a folder is an image by itself, such as a Zarr store."""
     probe = Probe(file, b"", True)
     named = _by_extension(file.name, formats())  # asked first: of a server, each question is a request
-    asked = sorted((f for f in formats().values() if f.folder), key=lambda f: f is not named)
+    asked = sorted((f for f in formats().values() if f.folder or f.series), key=lambda f: f is not named)
     return any(f.claims(probe) for f in asked)
 
 

@@ -11,6 +11,7 @@ C.7.6.2, ITK) to the left, the back and the head.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -118,20 +119,16 @@ class Affine:
         times = round(found / step)
         return (float(even[0]), step * times) if whole and times else (float(values[0]), found)
 
-    def attribute(self) -> dict[str, Any]:
-        """Return plain data, for the attribute ``affine``."""
-        return {
-            "matrix": self.matrix.tolist(),
-            "space": self.space,
-            "unit": self.unit,
-            "grid": {a: list(g) for a, g in self.grid.items()},
-        }
+    def attribute(self) -> str:
+        """Return the attribute ``affine``: JSON, which every file can keep."""
+        facts = {"matrix": self.matrix.tolist(), "space": self.space, "unit": self.unit}
+        return json.dumps({**facts, "grid": {a: list(g) for a, g in self.grid.items()}})
 
     @classmethod
     def of(cls, attrs: Mapping[str, Any]) -> Affine | None:
         """Return what the attribute ``affine`` says; None if there is none, or it is no affine map."""
-        found: Any = attrs.get("affine")
         try:
+            found = json.loads(attrs["affine"])
             grid = {a: (g[0], g[1]) for a, g in found["grid"].items()}
             return cls(found["matrix"], found["space"], str(found["unit"]), grid)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):

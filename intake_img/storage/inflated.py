@@ -91,6 +91,13 @@ class Inflated(ByteReader):
                 self._known = self._length
             return self._known
 
+    def reaches(self, offset: int) -> bool:
+        """Return whether there are bytes at `offset` and beyond, inflating no more than up to there."""
+        try:
+            return bool(self._block(offset // _BLOCK).size > offset % _BLOCK)
+        except FormatError:
+            return False
+
     def _decoder(self) -> Any:
         return bz2.BZ2Decompressor() if self.kind == "bzip2" else zlib.decompressobj(_WBITS[self.kind])
 

@@ -1,0 +1,210 @@
+"""Frames of DICOM files as arrays: plain ones by region, compressed ones each as a whole; slices of many files.
+
+Compressed frames are decoded by pydicom and what it finds (Pillow, pyjpegls, pylibjpeg-openjpeg), lossless and 12-bit
+JPEG by imagecodecs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.base import Handle, PlaneArray, StoredArray
+from intake_img.formats.dicom.parsing import Header
+from intake_img.model.chunks import Region
+from intake_img.storage.files import ByteReader
+from intake_img.storage.raw import map_raw, read_raw
+
+__all__ = ["Arranged", "DecodedFrames", "PlainFrames", "frames_of", "lent"]
+
+_JPEG = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}  # extended, lossless
+_BIG = "1.2.840.10008.1.2.2"
+_RATIO = 2000  # no codec here packs tighter
+
+
+class PlainFrames(StoredArray):
+    """Frames that lie in the file as they are: (frame, y, x), and sample before or behind y and x for colours."""
+
+    decodes = False
+
+    def __init__(self, source: ByteReader, header: Header, dtype: np.dtype, shape: Sequence[int]) -> None:
+        ds, (self.offset, length) = header.ds, header.place or (0, 0)
+        self.source, self.stored, self.shape = source, dtype, tuple(shape)
+        self.dtype = dtype.newbyteorder("=")
+        need = math.prod(shape) * dtype.itemsize
+        if need > length or self.offset + need > source.size:
+            raise FormatError(
+                f"{header.file}: {shape[0]} frames of {shape[1:]} {dtype} need {need} bytes, but the file holds "
+                f"{min(length, source.size - self.offset)}: truncated or damaged"
+            )
+        bits, high = int(ds.get("BitsStored") or 0), int(ds.get("HighBit") or 0)
+        whole = 8 * dtype.itemsize
+        self.spare = (whole - bits, high - bits + 1) if dtype.kind in "iu" and 0 < bits < whole else None
+        self.tiles = (1,) * (len(shape) - 1) + (shape[-1],)
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        read_raw(self.source, self.offset, self.stored, self.shape, region, out)
+        if self.spare is not None:  # the bits beyond those stored may hold overlays
+            unused, low = self.spare
+            np.left_shift(out, unused - low, out=out)
+            np.right_shift(out, unused, out=out)
+
+    def mapped(self) -> np.ndarray | None:
+        return map_raw(self.source, self.offset, self.stored, self.shape) if self.spare is None else None
+
+
+class DecodedFrames(PlaneArray):
+    """Frames that are compressed, or whose bits are packed: (frame, y, x) or (frame, y, x, sample)."""
+
+    def __init__(self, handle: Handle, source: ByteReader, header: Header, dtype: np.dtype, shape: Sequence[int],
+                 address: Any = None) -> None:  # fmt: skip
+        super().__init__(shape, dtype, len(shape) - 1, handle=handle, address=address)
+        self.source, self.header = source, header
+        if math.prod(shape) * dtype.itemsize > _RATIO * source.size + 2**24:
+            raise FormatError(f"{header.file}: has {source.size} bytes, too few for {shape} {dtype}: damaged")
+
+    def read_plane(self, index: tuple[int, ...]) -> np.ndarray:
+        if self.dtype == np.uint8 and self.header.place is not None and self.header.ds.get("BitsAllocated") == 1:
+            found = self._bits(index[0])
+        elif self.header.syntax in _JPEG:
+            found = self._jpeg(index[0])
+        else:
+            found = self._pydicom(index[0])
+        if found.shape != self.shape[1:]:
+            raise FormatError(
+                f"{self.header.file}: frame {index[0]} is {found.shape}, the header says {self.shape[1:]}"
+            )
+        return found.astype(self.dtype, copy=False)
+
+    def _bits(self, number: int) -> np.ndarray:
+        """Return a frame of one bit a pixel; bits run on from frame to frame."""
+        offset, length = self.header.place or (0, 0)
+        size = math.prod(self.shape[1:])
+        first, stop = number * size, (number + 1) * size
+        if -(-stop // 8) > length:
+            raise FormatError(
+                f"{self.header.file}: {length} bytes hold no {self.shape[0]} frames of {size} bits: damaged"
+            )
+        data = self.source.ranges([offset + first // 8], [-(-stop // 8) - first // 8])[0]
+        bits = np.unpackbits(np.frombuffer(data, "u1"), bitorder="little")
+        return bits[first % 8 : first % 8 + size].reshape(self.shape[1:])
+
+    def _pydicom(self, number: int) -> np.ndarray:
+        from pydicom.pixels import pixel_array
+
+        with self.source.stream() as stream:
+            try:
+                return pixel_array(cast(Any, stream), index=number)
+            except RuntimeError as exc:
+                if "missing dependencies" in str(exc).lower() or "unable to decompress" in str(exc).lower():
+                    raise MissingExtraError("pylibjpeg-openjpeg", "dicom", f"decoding {self.header.syntax}") from exc
+                raise
+
+    def _jpeg(self, number: int) -> np.ndarray:
+        try:
+            import imagecodecs
+        except ImportError as exc:
+            raise MissingExtraError("imagecodecs", "codecs", "decoding lossless and 12-bit JPEG") from exc
+        from pydicom.encaps import get_frame
+
+        with self.source.stream() as stream:
+            stream.seek(self._encapsulated())
+            data = get_frame(stream, number, number_of_frames=self.shape[0])
+        decode = imagecodecs.jpeg_decode if self.header.syntax.endswith(".51") else imagecodecs.ljpeg_decode
+        return np.asarray(decode(data))
+
+    def _encapsulated(self) -> int:
+        import pydicom
+
+        with self.source.stream() as stream:
+            pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+            return stream.tell() + 12
+
+
+class Arranged(StoredArray):
+    """Frames of one or many arrays at their places: the outer axes of a table, then the axes of a frame.
+
+    Parameters
+    ----------
+    table : ndarray of int
+        Number of the frame at each place; -1 where there is none, which reads as 0.
+    arrays : callable
+        Lends an array ``(frame, ...)`` and the number in it, for a number of the table.
+    frame : tuple of int
+        Shape of a frame.
+    dtype : dtype
+    tiles : tuple of int
+        Of a frame.
+    """
+
+    def __init__(self, table: np.ndarray, arrays: Any, frame: Sequence[int], dtype: np.dtype, tiles: Sequence[int],
+                 decodes: bool) -> None:  # fmt: skip
+        self.table, self.arrays, self.dtype, self.decodes = table, arrays, dtype, decodes
+        self.shape = (*table.shape, *frame)
+        self.tiles = (*[1] * table.ndim, *tiles)
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        outer, inner = region[: self.table.ndim], region[self.table.ndim :]
+        for index in itertools.product(*(range(s.start, s.stop) for s in outer)):
+            place = tuple(k - s.start for k, s in zip(index, outer, strict=True))
+            number = int(self.table[index])
+            if number < 0:
+                out[place] = 0
+                continue
+            with self.arrays(number) as (array, k):
+                array.read_into((slice(k, k + 1), *inner), out[place][None])
+
+
+@contextlib.contextmanager
+def lent(array: StoredArray, number: int) -> Iterator[tuple[StoredArray, int]]:
+    """Lend a frame of an array that is open anyway."""
+    yield array, number
+
+
+def frames_of(handle: Handle, source: ByteReader, header: Header) -> tuple[StoredArray, bool]:
+    """Return the frames of a file, and whether the samples of colours come before y and x.
+
+    Raises
+    ------
+    FormatError
+        If the header does not describe an image.
+    """
+    ds = header.ds
+    rows, columns, samples = (int(ds.get(n) or 0) for n in ("Rows", "Columns", "SamplesPerPixel"))
+    samples, frames = samples or 1, header.frames
+    if not header.holds_pixels or min(rows, columns, samples, frames) < 1 or samples > 4:
+        raise FormatError(
+            f"{header.file} ({header.kind or 'of no known kind'}) holds no image: {frames} frames of {rows} x "
+            f"{columns} with {samples} samples"
+        )
+    bits, dtype = int(ds.get("BitsAllocated") or 0), _dtype(header)
+    planar = samples > 1 and int(ds.get("PlanarConfiguration") or 0) == 1
+    tone = str(ds.get("PhotometricInterpretation") or "")
+    colours = () if samples == 1 else (samples,)
+    swapped = bits == 8 and not ds.is_little_endian  # two by two
+    if header.place is not None and bits % 8 == 0 and not tone.startswith("YBR") and not swapped:
+        shape = (frames, *(colours if planar else ()), rows, columns, *(() if planar else colours))
+        return PlainFrames(source, header, dtype, shape), planar
+    whole = (frames, rows, columns, *colours)
+    return DecodedFrames(handle, source, header, dtype.newbyteorder("="), whole, header.file.path), False
+
+
+def _dtype(header: Header) -> np.dtype:
+    ds, order = header.ds, ">" if header.syntax == _BIG else "<"
+    bits = int(ds.get("BitsAllocated") or 0)
+    if bits == 1:
+        return np.dtype("u1")
+    if header.place is not None and not ds.is_little_endian:
+        order = ">"
+    kind = "i" if int(ds.get("PixelRepresentation") or 0) == 1 else "u"
+    if "PixelRepresentation" not in ds and bits in (32, 64):  # Float Pixel Data
+        kind = "f"
+    if bits not in (8, 16, 32, 64):
+        raise FormatError(f"{header.file}: pixels of {bits} bits are not supported")
+    return np.dtype(f"{order}{kind}{bits // 8}")

@@ -1,0 +1,198 @@
+"""The header of a DICOM file: its attributes, where the pixels are, and what of it may be shown.
+
+Powered by pydicom. Format: DICOM PS3.5 (data structures), PS3.10 (files), https://www.dicomstandard.org/current.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal, cast
+
+import numpy as np
+
+from intake_img.errors import FormatError, MissingExtraError
+from intake_img.storage.files import ByteReader, File
+from intake_img.storage.inflated import Inflated
+
+__all__ = ["MAGIC", "Header", "is_bare", "is_dicom", "numbers", "parsed", "public", "text"]
+
+MAGIC = b"DICM"  # at byte 128
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_MOST_INFLATED = 2**30  # bytes of a deflated file
+_SHOWN = 2000  # letters of a value in the header
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its pixels.
+
+    Parameters
+    ----------
+    file : File
+    ds : pydicom.Dataset
+        Without pixels.
+    place : (int, int) or None
+        Offset and length of the pixels in the file; None where they are compressed, or there are none.
+    holds_pixels : bool
+    """
+
+    file: File
+    ds: Any
+    place: tuple[int, int] | None
+    holds_pixels: bool
+
+    @property
+    def syntax(self) -> str:
+        """UID of the transfer syntax: how the file is encoded."""
+        meta = getattr(self.ds, "file_meta", None)
+        return str(getattr(meta, "TransferSyntaxUID", "") or "")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return int(self.ds.get("NumberOfFrames") or 1)
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind of object, e.g. ``"CT Image Storage"``."""
+        uid = self.ds.get("SOPClassUID")
+        return str(getattr(uid, "name", "") or "")
+
+    @property
+    def image_type(self) -> list[str]:
+        """Values of ImageType."""
+        return [str(v) for v in self.ds.get("ImageType") or []]
+
+
+def is_dicom(head: bytes) -> bool:
+    """Return whether a file begins like DICOM: 128 bytes of anything, then ``DICM``."""
+    return head[128:132] == MAGIC
+
+
+def is_bare(head: bytes) -> bool:
+    """Return whether a file may be DICOM without the first 132 bytes: it begins with an attribute of groups 2 or 8."""
+    tags = (b"\x08\0", b"\x02\0", b"\0\x08", b"\0\x02")
+    return head[:2] in tags and any(head[k] == 0 for k in (2, 3)) and len(head) > 8
+
+
+def parsed(file: File, source: ByteReader) -> Header:
+    """Return the header of an open file.
+
+    Raises
+    ------
+    MissingExtraError
+        Without pydicom.
+    FormatError
+        If the file is no DICOM, or damaged.
+    """
+    pydicom = _pydicom()
+    with source.stream() as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are met when they are used
+        _check_inflated(pydicom, source, stream)
+        try:
+            with pydicom.config.disable_value_validation():
+                ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+                ds.decode()
+        except RecursionError:
+            raise FormatError(f"{file}: its sequences are nested without end: the file is damaged") from None
+        meta = getattr(ds, "file_meta", None)
+        if not len(ds) or not ("SOPClassUID" in ds or "Rows" in ds or "FileSetID" in ds):
+            raise FormatError(f"{file} is no DICOM file: it has no attributes of one")
+        if meta is not None and getattr(meta, "TransferSyntaxUID", "") == _DEFLATED:
+            return Header(file, ds, None, "Rows" in ds)
+        place = _place(source, stream.tell(), ds)
+    if place is None:
+        return Header(file, ds, None, False)
+    return Header(file, ds, None if place[1] is None else cast(Any, place), True)
+
+
+def _pydicom() -> Any:
+    try:
+        import pydicom
+    except ImportError as exc:
+        raise MissingExtraError("pydicom", "dicom", "reading DICOM") from exc
+    return pydicom
+
+
+def _check_inflated(pydicom: Any, source: ByteReader, stream: IO[bytes]) -> None:
+    """Refuse a deflated file that would fill the memory before a pixel is asked for."""
+    try:
+        meta = pydicom.filereader.read_file_meta_info(source.file.path) if source.file.local else None
+    except Exception:
+        return
+    if meta is not None and getattr(meta, "TransferSyntaxUID", "") == _DEFLATED:
+        start = 144 + int(getattr(meta, "FileMetaInformationGroupLength", 0))
+        inflated, at = Inflated(source, "deflate", start), 0
+        while inflated.reaches(at := at + 2**22):
+            if at > _MOST_INFLATED:
+                raise FormatError(f"{source.file}: inflates to more than {_MOST_INFLATED / 2**30:.0f} GiB")
+    stream.seek(0)
+
+
+def _place(source: ByteReader, at: int, ds: Any) -> tuple[int, int | None] | None:
+    """Return offset and length of the pixels, whose element begins at `at`; no length where they are in pieces."""
+    if at + 8 > source.size:
+        return None
+    implicit, little = ds.is_implicit_VR, ds.is_little_endian
+    order: Literal["little", "big"] = "little" if little else "big"
+    head = source.ranges([at], [min(12, source.size - at)])[0]
+    group, element = (int.from_bytes(head[k : k + 2], order) for k in (0, 2))
+    if group << 16 | element not in _PIXELS:
+        return None
+    length = int.from_bytes(head[4:8] if implicit else head[8:12], order)
+    if length == 0xFFFFFFFF:
+        return at, None
+    return at + (8 if implicit else 12), length
+
+
+def numbers(value: Any, count: int | None = None) -> list[float] | None:
+    """Return finite numbers, `count` of them; None if the value is not that."""
+    try:
+        found = [float(v) for v in (value if isinstance(value, Sequence) or hasattr(value, "__iter__") else [value])]
+    except (TypeError, ValueError):
+        return None
+    if (count is not None and len(found) != count) or not np.isfinite(found).all():
+        return None
+    return found
+
+
+def text(ds: Any, name: str) -> str:
+    """Return an attribute as text; empty where there is none."""
+    return str(ds.get(name) or "").strip()
+
+
+def public(ds: Any, patient: bool = False) -> dict[str, Any]:
+    """Return the attributes by name, as text and numbers.
+
+    Parameters
+    ----------
+    ds : pydicom.Dataset
+    patient : bool
+        With names of people, and with the patient's attributes (group 0010). Private ones and sequences never.
+    """
+    found: dict[str, Any] = {}
+    for element in ds:
+        personal = element.tag.group == 0x0010 or element.VR == "PN" or element.keyword in _IDENTIFYING
+        binary = element.VR in ("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ")
+        if element.tag.is_private or binary or not element.keyword or (personal and not patient):
+            continue
+        found[element.keyword] = _plain(element.value)
+    return found
+
+
+_IDENTIFYING = {"AccessionNumber", "StudyID", "InstitutionAddress", "OtherPatientIDs", "DeviceSerialNumber"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (int, float, str)):
+        return value[:_SHOWN] if isinstance(value, str) else _number(value)
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in list(value)[:_SHOWN]]
+    return str(value)[:_SHOWN]
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, int) else float(value)

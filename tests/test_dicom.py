@@ -1,0 +1,267 @@
+"""DICOM: real files against pydicom and SimpleITK, volumes with traps, segmentations, slides, and what we write."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+
+from intake_img import imload, imsave
+from intake_img.errors import CannotWriteError, FormatError
+from intake_img.model.affine import Affine
+from intake_img.model.image import Image
+from intake_img.model.pixels import Pixels
+
+pydicom = pytest.importorskip("pydicom")
+TRANSPOSED = {3: (2, 0, 1), 4: (0, 3, 1, 2)}
+
+
+def reference(path):
+    """The stored numbers as pydicom decodes them, colours before y and x; None where it cannot."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = pydicom.pixels.pixel_array(path)
+            colours = pydicom.dcmread(path, stop_before_pixels=True, force=True).get("SamplesPerPixel", 1) > 1
+    except Exception:
+        return None
+    return values.transpose(TRANSPOSED[values.ndim]) if colours else values
+
+
+def own_files():
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    return sorted(folder.glob("*.dcm"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_all_files_of_pydicom_read_as_pydicom_reads_them_or_are_refused():
+    read = []
+    for path in own_files():
+        expected = reference(path)
+        try:
+            ds = imload(path, scaled=False)
+            values = ds["image"].values
+        except FormatError:
+            assert expected is None or path.stem in ("liver_1frame", "liver_expb_1frame"), (
+                path
+            )  # 3 descriptions of 1 frame
+            continue
+        read.append(path.stem)
+        if expected is not None:
+            np.testing.assert_array_equal(values, expected, err_msg=path.name)
+            part = imload(path, scaled=False)["image"][..., 1:7, 2:9].values
+            np.testing.assert_array_equal(part, expected[..., 1:7, 2:9], err_msg=path.name)
+    assert len(read) > 50
+    assert {"JPEG-lossy", "JPGExtended", "SC_rgb_jpeg_gdcm"} <= set(read)  # 12-bit and lossless JPEG
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "spacing", "low", "high"),
+    [
+        ("CT_small.dcm", "yx", 0.661468, -896, 1167),
+        ("ct_image.dcm", "yx", 0.661468, -896, 1167),  # begins like a TIFF
+        ("MR_small.dcm", "yx", 0.3125, 127, 2145),
+        ("0.dcm", "yx", 1.796875, 0, 4095),
+        ("examples_rgb_color.dcm", "cyx", None, 0, 255),
+        ("sm_image_jpegls.dcm", "cyx", None, 195, 255),
+    ],
+)
+def test_known_values(data, name, axes, spacing, low, high):
+    ds = imload(data / "dicom" / name)
+    assert ds.attrs["driver"] == "dicom"
+    assert ds.img.axes == axes
+    assert (ds.image.min(), ds.image.max()) == (low, high)
+    if spacing is not None:
+        assert ds.img.spacing == {"y": spacing, "x": spacing}
+        assert ds.img.units == {"y": "mm", "x": "mm"}
+
+
+def test_whole_slides_are_planes(data):
+    grey = imload(data / "dicom" / "sm_image_grayscale.dcm")["image"]
+    assert dict(grey.sizes) == {"y": 50, "x": 50}
+    expected = np.arange(25).reshape(5, 5).repeat(10, 0).repeat(10, 1)  # tile k holds k
+    np.testing.assert_array_equal(grey.values, expected)
+    np.testing.assert_array_equal(grey[7:33, 9:21].values, expected[7:33, 9:21])
+    colours = [imload(data / "dicom" / f"sm_image{n}.dcm")["image"].values for n in ("", "_jpegls")]
+    np.testing.assert_array_equal(*colours)
+
+
+def test_segmentations(data):
+    ds = imload(data / "dicom" / "seg_image_ct_binary.dcm")
+    assert dict(ds.sizes) == {"c": 1, "z": 3, "y": 16, "x": 16}
+    assert ds.image.dtype == bool
+    assert ds.img.channels == ["first segment"]
+    assert ds.img.spacing["z"] == 1.25
+    frames = reference(data / "dicom" / "seg_image_ct_binary.dcm")
+    assert ds.image.values.sum() == frames.sum()
+    dots = imload(data / "dicom" / "seg_image_sm_dots_tiled_full.dcm")["image"]
+    tiles = reference(data / "dicom" / "seg_image_sm_dots_tiled_full.dcm").reshape(50, 5, 5, 10, 10)
+    np.testing.assert_array_equal(dots.values, tiles.transpose(0, 1, 3, 2, 4).reshape(50, 50, 50).astype(bool))
+
+
+def test_a_series_is_what_simpleitk_makes_of_it(data):
+    sitk = pytest.importorskip("SimpleITK")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(data / "dicom_ct3")))
+    volume = reader.Execute()
+    ds = imload(data / "dicom_ct3")
+    np.testing.assert_array_equal(ds.image.values, sitk.GetArrayFromImage(volume))
+    np.testing.assert_allclose(list(ds.img.spacing.values()), volume.GetSpacing()[::-1])
+    matrix = ds.img.affine("LPS+")
+    for index in ((0, 0, 0), (5, 7, 2)):
+        np.testing.assert_allclose((matrix @ [*index, 1])[:3], volume.TransformIndexToPhysicalPoint(index))
+
+
+def test_slopes_of_slices_and_several_series(data):
+    folder = data / "dicom_shuffled" / "two_series"
+    ds = imload(folder)
+    assert ds.attrs["scenes"] == ["1 spacing 3 slopes differ", "1 second series"]
+    assert ds.img.spacing == {"z": 3.0, "y": 0.8, "x": 0.5}
+    stored = [pydicom.dcmread(p) for p in folder.iterdir()]
+    first = sorted((s for s in stored if s.SeriesDescription == "spacing 3 slopes differ"),
+                   key=lambda s: s.ImagePositionPatient[2])  # fmt: skip
+    expected = np.stack([s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in first])
+    np.testing.assert_array_equal(ds.image.values, expected)
+    np.testing.assert_array_equal(ds.image[1::2, 3:5, -1].values, expected[1::2, 3:5, -1])
+    np.testing.assert_array_equal(imload(folder, scaled=False).image.values, [s.pixel_array for s in first])
+    assert imload(folder, scene="1 second series").image.shape == (3, 6, 6)
+
+
+def series(folder, positions, series="1.2.3", normal=(0, 0, 1), start=0, **facts):
+    """Write slices at positions, in random names, with the numbers of the files as pixels."""
+    folder.mkdir(exist_ok=True)
+    for k, depth in enumerate(positions):
+        ds = pydicom.Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", f"{series}.{k}"
+        ds.SeriesInstanceUID, ds.Rows, ds.Columns, ds.SamplesPerPixel = series, 4, 5, 1
+        ds.PhotometricInterpretation, ds.BitsAllocated, ds.BitsStored, ds.HighBit = "MONOCHROME2", 16, 12, 11
+        ds.PixelRepresentation, ds.PixelSpacing, ds.InstanceNumber = 0, [0.5, 0.25], 100 - k
+        ds.ImageOrientationPatient, ds.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [1, 2, depth]
+        ds.PatientName, ds.PatientBirthDate, ds.OperatorsName = "Doe^Jane", "19700101", "Roe^Richard"
+        for name, values in facts.items():
+            setattr(ds, name, values[k])
+        ds.PixelData = np.full((4, 5), start + k | 0xF000, "<u2").tobytes()  # the upper bits are not pixels
+        ds.file_meta = pydicom.dataset.FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        ds.save_as(folder / f"IM{(k * 7919) % 1000:03}", enforce_file_format=True)
+    return folder
+
+
+def test_uneven_slices_keep_their_positions(tmp_path):
+    ds = imload(series(tmp_path / "s", [10, 2, 0, 8, 4]))
+    np.testing.assert_array_equal(ds.z, [0, 2, 4, 8, 10])
+    np.testing.assert_array_equal(ds.image[:, 0, 0], [2, 1, 4, 3, 0])
+    assert "z" not in ds.img.spacing
+    assert ds.img.affine() is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "axis", "labels"),
+    [
+        ({"TemporalPositionIdentifier": [2, 2, 1, 1]}, "t", None),
+        ({"EchoTime": [40, 40, 20, 20]}, "c", ["TE 20 ms", "TE 40 ms"]),
+        ({"DiffusionBValue": [1000.0, 1000.0, 0.0, 0.0]}, "c", ["b 0", "b 1000"]),
+        ({}, "t", None),
+    ],
+)
+def test_several_frames_at_one_position(tmp_path, facts, axis, labels):
+    ds = imload(series(tmp_path / "s", [0, 3, 0, 3], **facts))
+    assert ds.image.dims == (axis, "z", "y", "x")
+    np.testing.assert_array_equal(ds.image[:, :, 0, 0], [[2, 3], [0, 1]])
+    assert (ds["c"].values.tolist() if labels else None) == labels
+    assert ds.img.spacing["z"] == 3
+
+
+def test_a_missing_frame_reads_as_zero_with_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="3 frames at 2 positions"):
+        ds = imload(series(tmp_path / "s", [0, 3, 0], TemporalPositionIdentifier=[2, 2, 1]))
+    np.testing.assert_array_equal(ds.image[:, :, 0, 0], [[2, 1], [0, 0]])
+
+
+def test_names_of_people_do_not_enter_the_header(tmp_path):
+    folder = series(tmp_path / "s", [0, 1])
+    shown = imload(folder).attrs["fileheader"]
+    assert "PixelSpacing" in shown
+    assert not {"Doe", "Roe", "1970"} & set(shown.replace("^", " ").replace('"', " ").split())
+    assert "Doe^Jane" not in shown
+    assert "Doe^Jane" in imload(folder, patient=True).attrs["fileheader"]
+
+
+def test_a_folder_that_changes_is_noticed(tmp_path):
+    folder = series(tmp_path / "s", [0, 1])
+    assert imload(folder).sizes["z"] == 2
+    series(folder, [2], start=50)
+    shutil.move(folder / "IM000", folder / "another")
+    series(folder, [0])
+    assert imload(folder).sizes["z"] == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "axes", "coords"),
+    [
+        (np.arange(2 * 3 * 4 * 6, dtype="u2").reshape(2, 3, 4, 6), "czyx", {"c": ["DAPI", "GFP"]}),
+        (np.random.default_rng(0).random((3, 5, 7)) > 0.5, "zyx", {}),
+        (np.arange(-30, 30, dtype="i2").reshape(3, 4, 5), "tyx", {}),
+        (np.arange(72, dtype="u1").reshape(3, 4, 6), "cyx", {"c": ["R", "G", "B"]}),
+        (np.arange(15, dtype="u1").reshape(3, 5), "yx", {}),
+    ],
+)
+def test_what_is_written_comes_back_and_is_valid(tmp_path, values, axes, coords):
+    steps = {a: (a, 0.3 * np.arange(values.shape[axes.index(a)]), {"units": "mm", "spacing": 0.3}) for a in "yx"}
+    image = xr.DataArray(values, dims=list(axes), coords={**coords, **steps}, name="image")
+    path = tmp_path / "a.dcm"
+    imsave(image, path)
+    back = imload(path)
+    np.testing.assert_array_equal(back.image.values, values)
+    assert back.image.dtype == values.dtype
+    assert back.img.spacing == {"y": 0.3, "x": 0.3}
+    assert back.img.channels == coords.get("c")
+    stored = pydicom.dcmread(path)
+    frames = stored.pixel_array.astype("i4") - (32768 if values.dtype == "i2" else 0)
+    outer = [n for a, n in zip(axes, values.shape, strict=True) if a not in "yx" and coords.get("c") != ["R", "G", "B"]]
+    expected = np.moveaxis(values, 0, -1) if coords.get("c") == ["R", "G", "B"] else values
+    np.testing.assert_array_equal(frames.reshape(expected.shape), expected)
+    assert int(stored.NumberOfFrames) == np.prod(outer or [1])
+    if shutil.which("dciodvfy"):
+        found = subprocess.run(["dciodvfy", path], capture_output=True, text=True, timeout=30, check=False).stderr
+        assert "Error" not in found
+
+
+def test_position_and_orientation_come_back_exactly(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    matrix = np.array([[0.24, -0.18, 0, 11.5], [0.18, 0.24, 0, -7.25], [0, 0, 1.1, 3], [0, 0, 0, 1.0]])
+    values = np.arange(60, dtype="u2").reshape(3, 4, 5)
+    ds = Image.single(Pixels.of(values), "zyx").placed(Affine(matrix, "RAS+", "mm")).to_xarray()
+    imsave(ds, tmp_path / "a.dcm")
+    assert (imload(tmp_path / "a.dcm").img.affine() == matrix).all()
+    other = sitk.ReadImage(str(tmp_path / "a.dcm"))
+    for index in ((0, 0, 0), (4, 3, 2)):
+        expected = (np.diag([-1, -1, 1, 1]) @ matrix @ [*index, 1])[:3]
+        np.testing.assert_allclose(other.TransformIndexToPhysicalPoint(index), expected, atol=1e-6)
+    if shutil.which("dciodvfy"):
+        found = subprocess.run(
+            ["dciodvfy", tmp_path / "a.dcm"], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert "Error" not in found.stderr
+
+
+def test_what_dicom_cannot_hold_is_refused(tmp_path):
+    for image in (np.zeros((3, 4)), np.zeros((2, 70000), "u1")):
+        with pytest.raises(CannotWriteError, match="DICOM"):
+            imsave(image, tmp_path / "a.dcm")
+    with pytest.raises(CannotWriteError, match="uncompressed"):
+        imsave(np.zeros((3, 4), "u1"), tmp_path / "a.dcm", compress=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_remote_files(data):
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/dicom/a.dcm", (data / "dicom" / "CT_small.dcm").read_bytes())
+    ds = imload("memory://dicom/a.dcm")
+    np.testing.assert_array_equal(ds.image[3:9, 5:70].values, imload(data / "dicom" / "CT_small.dcm").image[3:9, 5:70])
