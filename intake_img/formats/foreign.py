@@ -15,6 +15,11 @@ _UNSUPPORTED = {
     
     ".dcm": "DICOM",
     ".fits": "FITS",
+    ".mrc": "MRC",
+ ".mha": "MetaImage",
+    ".mhd": "MetaImage", ".dcm": "DICOM",
+    ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
+    ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".fits": "FITS",
     ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",
     ".gel": "Amersham GEL",
 }  # fmt: skip

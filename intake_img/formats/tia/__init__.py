@@ -1,0 +1,1 @@
+"""FEI TIA (ES Vision): SER and EMI."""
