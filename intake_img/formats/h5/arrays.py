@@ -26,6 +26,8 @@ from intake_img.model.chunks import Region
 
 __all__ = ["Grid", "dtype_of", "stored_array"]
 
+_SMALL = 2**18  # bytes that are copied in less time than h5py takes to read into an array that is there
+
 
 def dtype_of(dataset: Any) -> np.dtype | None:
     """Return the dtype of a dataset's numbers in native byte order; None if they are no numbers."""
@@ -56,7 +58,8 @@ def stored_array(h5: H5File, path: str) -> StoredArray:
     MissingExtraError
         If it is compressed by a filter that is not installed.
     """
-    layout = h5.run(lambda f: _Layout.of(f[path]))
+    dataset = None if h5.local is None else h5.local[path]
+    layout = h5.run(lambda f: _Layout.of(f[path])) if dataset is None else _Layout.of(dataset)
     if layout.dtype is None:
         raise FormatError(f"{path} holds no numbers")
     if layout.elsewhere:
@@ -67,8 +70,9 @@ def stored_array(h5: H5File, path: str) -> StoredArray:
             raise FormatError(f"{path} of shape {layout.shape} ends at byte {end}, the file at {h5.source.size}")
         return RawArray(h5.source, layout.offset, layout.stored, layout.shape)
     _check_filters(path, layout.filters)
-    remote_chunks = h5.local is None and layout.chunks
-    return _RemoteChunks(h5, path, layout) if remote_chunks else _Dataset(h5, path, layout)
+    if dataset is None and layout.chunks:
+        return _RemoteChunks(h5, path, layout)
+    return _Dataset(h5, path, layout, dataset)
 
 
 @dataclass(frozen=True)
@@ -144,16 +148,14 @@ class _Dataset(StoredArray):
 
     parallel = False  # HDF5 has one lock
 
-    def __init__(self, h5: H5File, path: str, layout: _Layout) -> None:
+    def __init__(self, h5: H5File, path: str, layout: _Layout, dataset: Any) -> None:
         self.h5, self.path = h5, path
         assert layout.dtype is not None
         self.shape, self.dtype, self.tiles = layout.shape, layout.dtype, layout.tiles
         self.decodes = bool(layout.filters)
-        self.open = None
+        self.open = dataset  # keeps its decoded chunks
         if layout.elsewhere:  # only by its name HDF5 finds files beside it
             self.open = h5py_module().File(h5.file.path, "r")[path]
-        elif h5.local is not None:
-            self.open = h5.local[path]  # keeps its decoded chunks
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         if self.open is not None:
@@ -165,7 +167,7 @@ class _Dataset(StoredArray):
 def _read(dataset: Any, region: Region, out: np.ndarray) -> None:
     if dataset.dtype.kind == "V":  # HDF5 would match the fields by name
         out[...] = dataset[region].view(_stored_dtype(dataset))
-    elif out.flags.c_contiguous and out.ndim:
+    elif out.flags.c_contiguous and out.nbytes > _SMALL:
         dataset.read_direct(out, region)
     else:
         out[...] = dataset[region]

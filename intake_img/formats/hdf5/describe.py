@@ -24,9 +24,14 @@ def axis_facts(f: Any, dataset: Any) -> AxisFacts:
     The first of these that names all axes counts: ilastik's ``axistags``, names of dimensions, NeXus' ``axes``, HDF5
     Image, MATLAB; else they are the last of the canonical ones. Fiji's ``element_size_um`` gives missing spacing.
     """
-    found = next((facts for read in _DIALECTS if (facts := read(f, dataset)) is not None), None)
+    names = set(dataset.attrs)
+    readers = [read for signs, read in _DIALECTS if not names.isdisjoint(signs)]
+    if "/" in dataset.name.strip("/") and _nexus not in readers:  # there the group tells
+        readers.append(_nexus)
+    found = next((facts for read in readers if (facts := read(f, dataset)) is not None), None)
     facts = found or AxisFacts(default_axes(len(dataset.shape)))
-    for axis, size in zip(*_element_size(dataset, facts.axes), strict=True):
+    sizes = _element_size(dataset, facts.axes) if "element_size_um" in names else ((), ())
+    for axis, size in zip(*sizes, strict=True):
         if axis not in facts.spacing:
             facts.step(axis, size, "µm")
     return facts
@@ -149,7 +154,13 @@ def _matlab(f: Any, dataset: Any) -> AxisFacts | None:
     return AxisFacts(tuple("tczxy"[-len(dataset.shape) :]))
 
 
-_DIALECTS: tuple[Callable[[Any, Any], AxisFacts | None], ...] = (_ilastik, _scaled, _nexus, _image, _matlab)
+_DIALECTS: tuple[tuple[tuple[str, ...], Callable[[Any, Any], AxisFacts | None]], ...] = (
+    (("axistags",), _ilastik),
+    (("DIMENSION_LABELS", "DIMENSION_LIST"), _scaled),
+    (("axes",), _nexus),
+    (("CLASS",), _image),
+    (("MATLAB_class",), _matlab),
+)
 
 
 def palette_of(f: Any, dataset: Any) -> np.ndarray | None:
