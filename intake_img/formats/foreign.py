@@ -12,7 +12,7 @@ _UNSUPPORTED = {
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".mat": "MATLAB",
     ".mrc": "MRC", ".ser": "TIA SER",
-    
+
     ".dcm": "DICOM",
     ".fits": "FITS",
     ".mrc": "MRC",
