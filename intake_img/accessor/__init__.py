@@ -299,3 +299,68 @@ class ImgAccessor(Processing):
             ax=ax,
             indexers=indexers,
         )
+
+    def plot_plate(
+        self,
+        show: Any = "mean",
+        *,
+        channel: int | str | None = None,
+        variable: str | None = None,
+        projection: str | None = None,
+        limits: Any = None,
+        cmap: Any = None,
+        size: int = 96,
+        ax: Any = None,
+    ) -> Any:
+        """Draw a plate: a number or a small picture for each well.
+
+        For images that are stacked along ``i`` with the coordinates ``row`` and ``column``, as ``imload(plate,
+        scene="all")`` gives them. Powered by matplotlib.
+
+        Parameters
+        ----------
+        show : str, callable, array-like or "thumbnail"
+            A statistic of the pixels of each image: ``"mean"``, ``"max"``, ``"min"``, ``"sum"``, ``"std"``, ``"var"``
+            or ``"median"``; a function of an image (a DataArray) that returns a number; or a number for each image
+            along ``i``. Of several images of a well the mean is drawn. ``"thumbnail"`` draws the first image of each
+            well, all stretched alike.
+        channel : int or str, optional
+            Channel to show, by number or name; all by default.
+        variable : str, optional
+            Which variable of a Dataset; ``image`` by default.
+        projection : {"max", "min", "mean", "sum"}, optional
+            Of thumbnails, along ``z``; the middle of ``z`` by default.
+        limits : (float, float), optional
+            The numbers, or the pixels of thumbnails, at the ends of the colours.
+        cmap : str or matplotlib.colors.Colormap, optional
+            Colours of the numbers.
+        size : int
+            The longer side of a thumbnail in pixels, at most.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Wells without images are empty.
+
+        Raises
+        ------
+        AxesError
+            If the images do not lie along ``i`` with their rows and columns.
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        from intake_img.accessor.plate import plot_plate
+
+        return plot_plate(
+            self._obj,
+            show,
+            channel=channel,
+            variable=variable,
+            projection=projection,
+            limits=limits,
+            cmap=cmap,
+            size=size,
+            ax=ax,
+        )

@@ -29,7 +29,7 @@ from intake_img.errors import MissingExtraError, UnitsError
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import LENGTH, convert
 
-__all__ = ["bar_length", "plot"]
+__all__ = ["bar_length", "matplotlib_pyplot", "plot"]
 
 _LISTED = 8  # names of channels that are written into a picture
 
@@ -60,7 +60,7 @@ def plot(
     indexers: Mapping[str, int | float | str],
 ) -> Any:
     """Draw an image; see `ImgAccessor.plot`."""
-    plt = _pyplot()
+    plt = matplotlib_pyplot()
     array = variable_of(obj, variable)
     categorical = is_labels(array)
     if colors is None and not categorical:
@@ -91,7 +91,8 @@ def plot(
     return np.array(axes, dtype=object) if panels else axes[0]
 
 
-def _pyplot() -> Any:
+def matplotlib_pyplot() -> Any:
+    """Return pyplot, or raise `MissingExtraError` that says what to install."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as exc:

@@ -18,8 +18,9 @@ from typing import Any
 
 from intake_img.catalog.facts import facts_of, sentence
 from intake_img.catalog.names import unique_names
+from intake_img.catalog.plates import plates_in, without
 from intake_img.catalog.series import kind, literal, numbered, pattern_of, plain_name, series_of
-from intake_img.collections.listing import Column, Listing, instrument_of
+from intake_img.collections.listing import Column, Listing
 from intake_img.collections.names import natural_key, parse_member, split_extension
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
@@ -51,7 +52,7 @@ class Scan(Mapping[str, ImageSource]):
         For each path that looks like an image and is left out, why: damaged, special and unreachable files, and
         formats that no driver reads.
     notes : dict of str to str
-        For each path, what else was seen: the index of a plate, which is not read.
+        For each path, what else was seen: the index of a plate, which cannot be read.
     """
 
     folder: str
@@ -85,7 +86,7 @@ def scan(
 
     Parts that ``imsave(..., partition=)`` wrote and numbered series (``a_t001.tif``, ``a_t002.tif``, also in numbered
     folders: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``) become one image each, if their grid is complete and their headers
-    agree. Of each image the header is read, of a series some of them; no pixels.
+    agree. Of each image the header is read, of a series some of them; no pixels. A plate with an index is one image.
 
     Parameters
     ----------
@@ -124,6 +125,9 @@ def scan(
     found: list[tuple[str, ImageSource, dict[str, Any]]] = []
     places = list(_folders(root.path, recursive, list(exclude), skipped))
     jail = Jail((os.path.realpath(root.path),))  # as when the catalog is opened
+    plates = plates_in(places, root.path, jail)
+    found += plates.images
+    places = [replace(p, names=without(p.names, p.path, plates.taken)) for p in places]
     across = _Across(places, root.path, skipped, progress, jail)
     found += across.images()
     for place in across.rest():
@@ -136,18 +140,7 @@ def scan(
         sources[name] = source
     ordered = dict(sorted(skipped.items(), key=lambda kv: natural_key(kv[0])))
     facts_by_name = {n: f[2] for n, f in zip(names, found, strict=True)}
-    return Scan(root.path, sources, ordered, facts_by_name, _notes(places))
-
-
-def _notes(places: Iterable[_Place]) -> dict[str, str]:
-    """Return, for the index of a plate in each folder, that it is not read."""
-    return {
-        os.path.join(place.path, name): f"the index of a plate from {instrument} is not read: wells, fields and "
-        "channels are known from the names of the files alone"
-        for place in places
-        for name in sorted(place.everything)
-        if (instrument := instrument_of(name)) is not None
-    }
+    return Scan(root.path, sources, ordered, facts_by_name, plates.notes)
 
 
 @dataclass(frozen=True)

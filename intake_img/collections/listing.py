@@ -30,8 +30,7 @@ from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
 from intake_img.storage.remote import retried
 
-__all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "instrument_of", "list_folder", "numbered",
-           "parts_of_one"]  # fmt: skip
+__all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one"]
 
 
 class Column:
@@ -312,22 +311,6 @@ def _say_which(folder: File, by_format: Mapping[str, Sequence[str]], most: str) 
             f"the folder {folder} holds images of several formats ({counts}): say which of them with ext=, e.g. {hint}"
         )
     warnings.warn(f"the folder {folder} holds {counts}: the {most} files are taken; {hint}", stacklevel=2)
-
-
-_INDEXES = {
-    "index.idx.xml": "an Operetta or Opera Phenix",
-    "index.xml": "an Operetta or Opera Phenix",
-    "measurementdata.mlf": "a CellVoyager",
-    "experiment_descriptor.xml": "a scanR",
-    ".htd": "an ImageXpress",
-    ".xdce": "an InCell",
-}
-
-
-def instrument_of(name: str) -> str | None:
-    """Return which instrument writes a file of this name as the index of a plate; None if it is no such index."""
-    lower = name.lower()
-    return _INDEXES.get(lower) or _INDEXES.get(os.path.splitext(lower)[1])
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

@@ -69,9 +69,10 @@ def composed(table: PlateTable, places: Sequence[Place], opener: Opener, *, stac
         image = _of_scenes(table, planes, opener, stacked)
     else:
         image = _of_planes(table, places, opener, stacked, fill)
+    own = {k: v for k, v in image.attrs.items() if not stacked or k not in ("well", "field", "position")}
     return replace(
         image,
-        attrs={**image.attrs, **_attrs(table, places, stacked)},
+        attrs={**own, **_attrs(table, places, stacked)},
         coords={**image.coords, **(_along(table, places) if stacked else {})},
     )
 

@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from intake_img.collections.listing import list_folder
 from intake_img.collections.names import natural_sorted
 from intake_img.collections.plates import cellvoyager, imagexpress, incell, phenix, scanr
+from intake_img.collections.plates.micromanager import table_of_positions
+from intake_img.collections.plates.names import table_of_names
 from intake_img.collections.plates.table import PlateTable
 from intake_img.errors import CatalogError, FormatError
+from intake_img.formats.registry import known_extensions
 from intake_img.storage.files import File
 
-__all__ = ["find_index", "is_index", "plate_of", "read_index"]
+__all__ = ["best_index", "find_index", "is_index", "plate_of", "read_index"]
 
 Reader = Callable[[File], PlateTable]
 
@@ -63,7 +66,7 @@ def find_index(folder: File) -> File | None:
     if folder.name in _BELOW:
         places.append((folder.parent, None))
     for place, known in places:
-        if (found := _best(_names(place) if known is None else known)) is not None:
+        if (found := best_index(_names(place) if known is None else known)) is not None:
             return place / found
     return None
 
@@ -75,13 +78,22 @@ def _names(folder: File) -> Sequence[str]:
         return []
 
 
-def _best(names: Sequence[str]) -> str | None:
+def best_index(names: Sequence[str]) -> str | None:
+    """Return the index among the names of a folder; of several that of the first instrument that is known."""
     ranked = [(found[0], name) for name in natural_sorted(names) if (found := _reader(name)) is not None]
     return min(ranked, key=lambda r: r[0])[1] if ranked else None
 
 
+def _images(names: Sequence[str]) -> list[str]:
+    """Return the names that are of images."""
+    known = tuple(known_extensions())
+    return [n for n in names if not n.startswith(".") and n.lower().endswith(known)]
+
+
 def plate_of(file: File) -> PlateTable | None:
     """Return the table of the plate that an index or a folder is; None if it is none.
+
+    Without an index, positions of Micro-Manager and the names of files are looked for.
 
     Warns
     -----
@@ -92,7 +104,8 @@ def plate_of(file: File) -> PlateTable | None:
         return read_index(file)
     index = find_index(file)
     if index is None:
-        return None
+        names = list_folder(file)
+        return table_of_positions(file, names) or table_of_names(file, _images(names))
     try:
         return read_index(index)
     except FormatError as exc:

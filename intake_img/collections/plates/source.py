@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from intake_img.collections.plates.images import composed
 from intake_img.collections.plates.indices import plate_of
+from intake_img.collections.plates.mosaic import mosaics
+from intake_img.collections.plates.positions import located
 from intake_img.collections.plates.table import PlateTable
 from intake_img.errors import FormatError
 from intake_img.formats.arguments import scene_number
@@ -37,6 +39,12 @@ class _PlateOptions(ReadOptions):
         "What to do with planes that the index names and that do not exist: zeros (NaN for floats) in their place with "
         "a warning, or an error.",
     )
+    layout: Literal["stage"] | None = option(
+        None,
+        '"stage" or None',
+        "Make a mosaic of the fields of each well, placed by their positions on the stage to the nearest pixel; where "
+        'fields overlap, the last one is on top. Scenes are wells then: ``"B03"``, ``"all"`` stacks them on ``i``.',
+    )
     member_options: Mapping[str, Any] | None = option(
         None, "mapping, optional", "Options of the driver that reads each file."
     )
@@ -61,7 +69,10 @@ class PlateSource(ImageSource):
         given: Any = self.options
         if given.missing not in ("fill", "error"):
             raise ValueError(f"missing={given.missing!r}: expected 'fill' or 'error'")
+        if given.layout not in (None, "stage"):
+            raise ValueError(f"layout={given.layout!r}: expected 'stage' or None")
         self.fill = given.missing == "fill"
+        self.layout = given.layout
         self.member_options = dict(given.member_options or {})
 
     @cached_property
@@ -99,10 +110,27 @@ class PlateSource(ImageSource):
         return image.overruled(**{k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None})
 
     def _composed(self) -> Image:
+        if self.layout is not None:
+            return self._mosaics()
         places, stacked = self._chosen()
         image = composed(self.table, places, self.member, stacked=stacked, fill=self.fill)
         scene = str(self.scene) if stacked else places[0].scene
         return replace(image, scene=scene, scenes=tuple(self.table.scenes))
+
+    def _mosaics(self) -> Image:
+        """Return a well, or all of them, as mosaics; positions on no plate are one."""
+        table = self.table
+        wells: Mapping[str, list[Place]] = table.wells or {table.facts.name or "stage": list(table.fields)}
+        stacked = self.scene == "all" and "all" not in wells
+        if not stacked:
+            found = table.well_of(self.scene) if isinstance(self.scene, str) else None
+            name = found[0].well if found else list(wells)[scene_number(self.scene, list(wells), self.file)]
+        chosen = wells if stacked else {name: wells[name]}
+        places = [p for fields in chosen.values() for p in fields]
+        table = located(table, places, self.member)
+        image = composed(table, places, self.member, stacked=True, fill=self.fill)
+        scene = "all" if stacked else name
+        return replace(mosaics(table, chosen, image, stacked), scene=scene, scenes=tuple(wells))
 
     def _chosen(self) -> tuple[list[Place], bool]:
         """Return the fields that the option `scene` means, and whether they are stacked."""

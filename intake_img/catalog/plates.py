@@ -1,0 +1,94 @@
+"""Plates that a scan finds by their indices: one image each, whose files are not looked at one by one."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from intake_img.catalog.facts import facts_of
+from intake_img.collections.plates.indices import best_index
+from intake_img.collections.plates.source import PlateSource
+from intake_img.model.text import printable
+from intake_img.storage.files import File
+from intake_img.storage.jail import Jail
+
+__all__ = ["Plates", "plates_in", "without"]
+
+_BELOW = ("images", "data")
+
+
+class Place(Protocol):
+    """A folder, the names of the images in it, and all names."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def everything(self) -> Iterable[str]: ...
+
+
+@dataclass
+class Plates:
+    """What was found.
+
+    Attributes
+    ----------
+    images : list of (str, PlateSource, mapping)
+        Path, source and facts of each plate.
+    taken : set of str
+        Paths of the files that belong to them.
+    notes : dict of str to str
+        Of each index that cannot be read, why.
+    """
+
+    images: list[tuple[str, PlateSource, dict[str, Any]]] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, place: Place, name: str, root: str, jail: Jail) -> None:
+        """Add the plate of an index, or note why there is none."""
+        path = os.path.join(place.path, name)
+        source = PlateSource(File(path, jail=jail))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # whoever opens it is warned
+                table, facts = source.table, facts_of(source)
+        except Exception as exc:  # whatever one index does, the others are found
+            self.notes[path] = (
+                f"the index of a plate cannot be read ({printable(exc)}): wells, fields and channels are known from "
+                "the names of the files alone"
+            )
+            return
+        finally:
+            source.close()
+        files = {(table.folder / p.file).path for p in table.planes}
+        self.taken |= files
+        self.images.append((_head(place.path, root), source, facts | {"files": len(files)}))
+
+
+def plates_in(places: Sequence[Place], root: str, jail: Jail) -> Plates:
+    """Return the plates whose indices lie in some folders; a copy of an index, whose images are taken, is none."""
+    found = Plates()
+    for place in places:
+        name = best_index(list(place.everything))
+        images = {os.path.join(place.path, n) for n in place.names}
+        if name is not None and not (images and images <= found.taken):
+            found.add(place, name, root, jail)
+    return found
+
+
+def without(names: Sequence[str], folder: str, taken: set[str]) -> tuple[str, ...]:
+    """Return the names in a folder that are not taken."""
+    return tuple(n for n in names if os.path.join(folder, n) not in taken)
+
+
+def _head(folder: str, root: str) -> str:
+    """Return the path after which a plate is called: that of its folder, above one that only holds the images."""
+    above, name = os.path.split(folder)
+    if name.lower() in _BELOW and folder != root:
+        folder = above
+    return folder if folder != root else os.path.join(root, os.path.basename(root) or "plate")

@@ -1,0 +1,106 @@
+"""Plates without an index: the names of files tell well, field, time, channel and section."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+
+from intake_img.collections.names import natural_key, natural_sorted
+from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.model.wells import Place, parse_well
+from intake_img.storage.files import File
+
+__all__ = ["table_of_names"]
+
+_TIFF = r"\.tiff?"
+_GUID = r"(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?"
+_SCHEMES: tuple[tuple[str, str], ...] = (
+    (
+        "Operetta or Opera Phenix",
+        r"r(?P<row>\d\d)c(?P<column>\d\d)f(?P<field>\d+)p(?P<z>\d+)-ch(?P<c>\d+)sk(?P<t>\d+)fk\d+fl\d+",
+    ),
+    ("CellVoyager", r".*_(?P<well>[A-Z]{1,2}\d\d)_T(?P<t>\d{4})F(?P<field>\d{3})L\d\dA\d\dZ(?P<z>\d\d)C(?P<c>\d\d)"),
+    ("ImageXpress", rf".*?_(?P<well>(?-i:[A-Z]{{1,2}}\d\d))(?:_s(?P<field>\d+)(?:_w(?P<c>\d+))?|_w(?P<c_>\d+)){_GUID}"),
+    (
+        "InCell",
+        r"(?P<well>[A-Z]{1,2} - \d{1,2})\(fld (?P<field>\d+)(?: wv (?P<c>[^()]+?))?"
+        r"(?: z (?P<z>\d+))?(?: tm (?P<t>\d+))?\)",
+    ),
+    ("scanR", r"(?P<well>[A-Z]{1,2}\d{1,2})--W\d+--P(?P<field>\d+)--Z(?P<z>\d+)--T(?P<t>\d+)--(?P<c>.+)"),
+    (
+        "positions, channels and times",
+        r"(?P<position>(?:pos|position|xy|fov)[_-]?\d+)_(?P<c>[A-Za-z0-9 .\-]+)_t(?P<t>\d+)(?:_z(?P<z>\d+))?",
+    ),
+)
+"""Title of each scheme and the names of its files, without extension. Groups are columns of the table."""
+_THUMBNAIL = re.compile(r".*_thumb.*", re.I)
+
+
+def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
+    """Return the table that the names of the files in a folder make; None where not all are of one scheme.
+
+    Parameters
+    ----------
+    folder : File
+    names : sequence of str
+        Of the images in it.
+
+    Warns
+    -----
+    UserWarning
+        What the names were taken for.
+    """
+    kept = [n for n in names if not _THUMBNAIL.fullmatch(n)]
+    if len(kept) < 2:
+        return None
+    for title, pattern in _SCHEMES:
+        compiled = re.compile(pattern + _TIFF, re.I)
+        if compiled.fullmatch(kept[0]) is None:
+            continue
+        found = [(name, match.groupdict()) for name in kept if (match := compiled.fullmatch(name))]
+        if len(found) == len(kept) and (table := _table(folder, title, found)) is not None:
+            _tell(table, title)
+            return table
+    return None
+
+
+def _table(folder: File, title: str, found: Sequence[tuple[str, dict[str, str | None]]]) -> PlateTable | None:
+    labels = natural_sorted({name for _, f in found if (name := _channel(f)) is not None})
+    planes = []
+    for name, f in found:
+        place = _place(f)
+        if place is None:
+            return None
+        channel = _channel(f)
+        t, z = (None if f.get(a) is None else int(f[a] or 0) for a in "tz")
+        c = None if channel is None else int(channel) if channel.isdecimal() else labels.index(channel)
+        planes.append(Plane(place, t, c, z, name))
+    channels = {} if all(n.isdecimal() for n in labels) else {k: Channel(n) for k, n in enumerate(labels)}
+    ordered = sorted(planes, key=lambda p: natural_key(p.file))
+    return PlateTable(folder, ordered, PlateFacts(f"{title}, by the names of its files", channels=channels))
+
+
+def _channel(groups: dict[str, str | None]) -> str | None:
+    return groups.get("c") or groups.get("c_")
+
+
+def _place(groups: dict[str, str | None]) -> Place | None:
+    if position := groups.get("position"):
+        return Place(-1, -1, position)
+    field = str(int(groups.get("field") or 1))
+    if row := groups.get("row"):
+        column = int(groups["column"] or 0)
+        return Place(int(row) - 1, column - 1, field) if int(row) and column else None
+    well = parse_well(groups.get("well") or "")
+    return Place(*well, field) if well else None
+
+
+def _tell(table: PlateTable, title: str) -> None:
+    what = f"{len(table.wells)} wells, {len(table.fields)} fields" if table.wells else f"{len(table.fields)} positions"
+    sizes = ", ".join(f"{a} {len(table.numbers(a))}" for a in table.axes)
+    warnings.warn(
+        f"{table.folder} has no index: the names of its {len(table.planes)} files are taken as those of {title} ({what}"
+        f"{f', {sizes}' if sizes else ''}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' takes them otherwise",
+        stacklevel=2,
+    )

@@ -1,0 +1,50 @@
+"""Positions of fields that the index does not tell: what the images themselves say of the stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from intake_img.collections.plates.table import Plane, PlateTable
+from intake_img.formats.format_source import FormatSource
+from intake_img.model.image import Image
+from intake_img.model.wells import Place
+from intake_img.storage.files import File
+
+__all__ = ["located"]
+
+
+def located(
+    table: PlateTable, places: Sequence[Place], opener: Callable[[File, Mapping[str, Any]], FormatSource]
+) -> PlateTable:
+    """Return the table with the positions of some fields; of those that are unknown the header of a file is read.
+
+    Known are MetaSeries (ImageXpress) and what this package has written.
+    """
+    lost = [p for p in places if math.isnan(sum(table.position(p)))]
+    found = {p: _position(table.fields[p][0], table, opener) for p in lost}
+    known = {p: at for p, at in found.items() if at is not None}
+    if not known:
+        return table
+    planes = [p if p.place not in known else p._replace(x=known[p.place][0], y=known[p.place][1]) for p in table.planes]
+    return replace(table, planes=planes)
+
+
+def _position(plane: Plane, table: PlateTable, opener: Callable[..., FormatSource]) -> tuple[float, float] | None:
+    options = {} if plane.scene is None else {"scene": plane.scene}
+    try:
+        image = opener(table.folder / plane.file, options).image()
+    except FileNotFoundError:
+        return None
+    return _stated(image)
+
+
+def _stated(image: Image) -> tuple[float, float] | None:
+    """Return x and y in µm, y downwards: MetaSeries counts it along the rows of wells."""
+    told = image.header.get("metaseries")
+    if isinstance(told, Mapping) and "stage-position-x" in told and "stage-position-y" in told:
+        return float(told["stage-position-x"]), float(told["stage-position-y"])
+    position = image.attrs.get("position")
+    return (float(position[0]), float(position[1])) if isinstance(position, list) and len(position) == 2 else None
