@@ -11,13 +11,13 @@ _UNSUPPORTED = {
     ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".sld": "SlideBook",
     ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
     ".nd": "MetaMorph ND", ".mat": "MATLAB",
-    ".mrc": "MRC", ".ser": "TIA SER",
+    ".ser": "TIA SER",
 
     ".dcm": "DICOM",
     ".fits": "FITS",
-    ".mrc": "MRC",
- ".mha": "MetaImage",
-    ".mhd": "MetaImage", ".dcm": "DICOM",
+    
+ 
+    ".dcm": "DICOM",
     ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
     ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".fits": "FITS",
     ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",
