@@ -162,9 +162,10 @@ def _probe(file: File) -> Probe:
         return Probe(file, file.head(), False)
     except (FileNotFoundError, PermissionError) as exc:
         # a prefix of a store that lists nothing, or says 403 of what is no object, may still hold a Zarr group
-        probe = Probe(file, b"", True)
-        if not file.local and is_image_folder(file):
-            return probe
+        named = _by_extension(file.name, formats())
+        may_be_folder = named is None or named.folder  # to look for what a folder holds is a request a format
+        if not file.local and may_be_folder and is_image_folder(file):
+            return Probe(file, b"", True)
         if isinstance(exc, PermissionError):
             raise
         raise FileNotFoundError(f"there is no file or folder {file}") from None
