@@ -44,11 +44,8 @@ def ser(path, values, dimensions=(), *, wide=True, recorded=None, calibration=(0
 
 def emi(path, *modes):
     entry = "<Data><Label>{}</Label><Value>{}</Value><Unit>{}</Unit></Data>".format
-    infos = "".join(
-        f"<ObjectInfo><Root>{entry('Mode', mode, '')}{entry('User', 'somebody', '')}{entry('High tension', 200, 'kV')}</Root>"
-        "</ObjectInfo>"
-        for mode in modes
-    )
+    shared = entry("User", "somebody", "") + entry("High tension", 200, "kV")
+    infos = "".join(f"<ObjectInfo><Root>{entry('Mode', m, '')}{shared}</Root></ObjectInfo>" for m in modes)
     path.write_bytes(b"JK\0\2" + bytes(40) + infos.encode() + bytes(9))
     return path
 
