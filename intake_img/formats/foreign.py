@@ -7,21 +7,9 @@ from collections.abc import Collection
 __all__ = ["unsupported"]
 
 _UNSUPPORTED = {
-    ".oir": "Olympus OIR", ".poir": "Olympus POIR",
-    ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI", ".sld": "SlideBook",
-    ".sldyz": "SlideBook 7", ".stk": "MetaMorph STK",
-    ".nd": "MetaMorph ND", ".mat": "MATLAB",
-    ".ser": "TIA SER",
-
-    ".dcm": "DICOM",
-    ".fits": "FITS",
-    
- 
-    ".dcm": "DICOM",
-    ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".jpx": "JPEG 2000", ".avif": "AVIF",
-    ".heic": "HEIC", ".jxl": "JPEG XL", ".exr": "OpenEXR", ".fits": "FITS",
-    ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab",
-    ".gel": "Amersham GEL",
+    ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI",
+    ".sld": "SlideBook", ".sldyz": "SlideBook 7", ".nd": "MetaMorph ND", ".mat": "MATLAB", ".fits": "FITS",
+    ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab", ".gel": "Amersham GEL",
 }  # fmt: skip
 
 
