@@ -73,7 +73,7 @@ def image_of(pixels: Pixels, hdu: Hdu, name: str, names: list[str]) -> Image:
     places = {a: n for n, a in enumerate(letters, 1) if a in spacing}
     units = {a: str(hdu.cards[f"CUNIT{n}"]) for a, n in places.items() if hdu.cards.get(f"CUNIT{n}")}
     origin = {a: _first(hdu.cards, n, spacing[a]) for a, n in places.items()}
-    facts = {"spacing": spacing, "units": units, "origin": origin, "header": {**header, "y_axis": "up"}}
+    facts: dict[str, Any] = {"spacing": spacing, "units": units, "origin": origin, "header": {**header, "y_axis": "up"}}
     image = Image.single(pixels, letters[::-1], scene=name, scenes=names, **facts)
     return image.restored(unsealed(str(hdu.cards.get(RECORD, "")), seal(hdu.cards)))
 

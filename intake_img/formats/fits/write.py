@@ -35,7 +35,11 @@ def header_bytes(image: Image) -> tuple[Pixels, bytes]:
     if pixels.dtype.kind not in "iuf" or pixels.dtype.itemsize > 8 or pixels.size == 0 or pixels.ndim > 99:
         raise CannotWriteError(f"FITS holds no pixels of {pixels.dtype} and shape {pixels.shape}")
     bits = 8 * pixels.dtype.itemsize
-    cards: dict[str, Any] = {"SIMPLE": True, "BITPIX": -bits if pixels.dtype.kind == "f" else bits, "NAXIS": pixels.ndim}
+    cards: dict[str, Any] = {
+        "SIMPLE": True,
+        "BITPIX": -bits if pixels.dtype.kind == "f" else bits,
+        "NAXIS": pixels.ndim,
+    }
     cards |= {f"NAXIS{n}": size for n, size in enumerate(pixels.shape[::-1], 1)}
     cards["EXTEND"] = False
     if _turned(pixels.dtype):
