@@ -297,7 +297,7 @@ class _Folder:
 
     def head_of(self, name: str) -> tuple[str, str] | None:
         """Return stem and extension of the image of which a file is a part by its name, or None."""
-        stem, extension = split_extension(name, known_extensions())
+        stem, extension = self.split(name)
         head = re.split(r"\.(?=(?:var|[a-z])_)", stem, maxsplit=1)[0]
         return (head, extension) if head and parse_member(name, head, extension) else None
 
@@ -343,8 +343,12 @@ class _Folder:
     def everything(self) -> list[str]:
         return sorted(self.place.everything)
 
+    @cached_property
+    def extensions(self) -> frozenset[str]:
+        return known_extensions()
+
     def split(self, name: str) -> tuple[str, str]:
-        return split_extension(name, known_extensions())
+        return split_extension(name, self.extensions)
 
     def alike(self, members: Sequence[str]) -> bool:
         """True if the headers of some of the files, the first and the last among them, describe like images."""

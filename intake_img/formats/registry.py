@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from intake_img.errors import CannotWriteError, UnknownFormatError
@@ -89,12 +89,7 @@ def _candidates() -> list[importlib.metadata.EntryPoint]:
 
 def known_extensions(folders: bool = False) -> frozenset[str]:
     """Return the extensions of all formats, or of those whose images are folders."""
-    return _extensions(tuple(formats().values()), folders)
-
-
-@lru_cache(maxsize=4)
-def _extensions(installed: tuple[Format, ...], folders: bool) -> frozenset[str]:
-    return frozenset(e for f in installed for e in f.extensions if f.folder or not folders)
+    return frozenset(e for f in formats().values() for e in f.extensions if f.folder or not folders)
 
 
 def is_image_folder(file: File) -> bool:
