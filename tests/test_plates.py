@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import time
 import uuid
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import fsspec
 import intake
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from make_plates import CHANNELS, MAKERS, SECONDS, STEP, WELLS, phenix, position, values
@@ -148,6 +150,29 @@ def test_files_outside_of_the_plate_are_refused(name: str, tmp_path: Path) -> No
     index.write_text(text.replace("r02c03f01p01-ch1sk1fk1fl1.tiff", name))
     with pytest.raises(FormatError, match="names the file"):
         imload(index)
+
+
+@pytest.mark.parametrize("tag", ["Row", "Col"])
+def test_wells_on_no_plate_are_refused(tag: str, tmp_path: Path) -> None:
+    index = phenix(tmp_path, values()) / "Images" / "Index.idx.xml"
+    index.write_text(re.sub(rf"<{tag}>\d+<", f"<{tag}>99999999<", index.read_text(), count=1))
+    with pytest.raises(FormatError, match=r"99999999.*no such plate"):
+        imload(index)
+
+
+def test_numbers_that_span_no_grid_are_refused(tmp_path: Path) -> None:
+    lines = [{"well": "A01", "field": 1, "t": k, "c": k, "z": k, "file": f"{k}.tif"} for k in range(500)]
+    with pytest.raises(FormatError, match="500 planes of 1 fields have places on a grid of t 500, c 500, z 500"):
+        intake_img.plate(pd.DataFrame(lines), folder=tmp_path)["A01/1"]
+
+
+def test_a_link_out_of_the_plate_is_refused(tmp_path: Path) -> None:
+    folder = phenix(tmp_path / "plate", values()) / "Images"
+    (folder / "r02c03f01p01-ch1sk1fk1fl1.tiff").rename(tmp_path / "secret.tiff")
+    (folder / "r02c03f01p01-ch1sk1fk1fl1.tiff").symlink_to(tmp_path / "secret.tiff")
+    (tmp_path / "plate" / "c.yml").write_text(intake.open_plate(str(folder)).yaml())
+    with pytest.raises(CatalogError, match="lies outside"):
+        intake_img.open_catalog(str(tmp_path / "plate" / "c.yml")).plate.read()
 
 
 def test_two_planes_at_one_place_are_refused(tmp_path: Path) -> None:

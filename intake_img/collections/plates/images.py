@@ -26,6 +26,7 @@ Opener = Callable[[File, Mapping[str, Any]], FormatSource]
 
 _SHOWN = 5  # missing planes in a message
 _FEW = 64  # files that are looked at one by one
+_MOST_HOLES = 1000  # places of the grid for each plane that there is
 _TOLERANCE = 1e-6  # relative, of steps along z and t
 
 
@@ -114,6 +115,13 @@ def _all(table: PlateTable, places: Sequence[Place]) -> list[Plane]:
 def _grid(table: PlateTable, places: Sequence[Place], numbers: Mapping[str, list[int]]) -> np.ndarray:
     """Return the number of the plane, among those of its field, at each place of the grid; -1 where there is none."""
     at = {a: {n: k for k, n in enumerate(known)} for a, known in numbers.items()}
+    size, count = len(places) * math.prod(map(len, numbers.values())), sum(len(table.fields[p]) for p in places)
+    if size > _MOST_HOLES * (count + _FEW):
+        sizes = ", ".join(f"{a} {len(known)}" for a, known in numbers.items())
+        raise FormatError(
+            f"{table.index or table.folder}: {count} planes of {len(places)} fields have places on a grid of {sizes}: "
+            "nearly all of it would be missing, the numbers cannot be right"
+        )
     cells = np.full((len(places), *map(len, numbers.values())), -1, np.intp)
     for i, place in enumerate(places):
         for k, plane in enumerate(table.fields[place]):

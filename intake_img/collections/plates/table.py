@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "Plane", "PlateFacts", "PlateTable", "folder_of"]
 
 _MOST_PLANES = 10**7
+_MOST_ROWS = 500  # and columns: the largest plates have 64 x 96 wells
 _OUTSIDE = re.compile(r"[A-Za-z]:|[/\\]|[A-Za-z][\w+.\-]*://|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S)
 
 
@@ -121,6 +122,11 @@ class PlateTable:
             raise FormatError(f"{self.index or self.folder} names no image: expected the index of a plate with images")
         if len(self.planes) > _MOST_PLANES:
             raise FormatError(f"{self.index or self.folder} names {len(self.planes)} planes: too many to be a plate")
+        if (wrong := next((p.place for p in self.planes if max(p.place[:2]) >= _MOST_ROWS), None)) is not None:
+            raise FormatError(
+                f"{self.index or self.folder} names a well in row {wrong.row + 1}, column {wrong.column + 1}: there is "
+                "no such plate, it is damaged"
+            )
         if (outside := next((p.file for p in self.planes if _OUTSIDE.match(p.file)), None)) is not None:
             raise FormatError(
                 f"{self.index or self.folder} names the file {outside!r}: expected one in the folder {self.folder}"
@@ -154,7 +160,8 @@ class PlateTable:
         """Rows and columns of the plate: those of the index, and at least as many as the wells need."""
         rows = max((p.row + 1 for p in self.fields), default=0)
         columns = max((p.column + 1 for p in self.fields), default=0)
-        return max(rows, self.facts.rows), max(columns, self.facts.columns)
+        stated = (n if n < _MOST_ROWS else 0 for n in (self.facts.rows, self.facts.columns))
+        return max(rows, next(stated)), max(columns, next(stated))
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -163,7 +170,13 @@ class PlateTable:
 
     def numbers(self, axis: str, planes: Sequence[Plane] | None = None) -> list[int]:
         """Return the numbers along ``t``, ``c`` or ``z`` that some planes have, in order; by default all planes."""
-        return sorted({getattr(p, axis) for p in (self.planes if planes is None else planes)} - {None})
+        if planes is None:
+            return self._numbers[axis]
+        return sorted({getattr(p, axis) for p in planes} - {None})
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[int]]:
+        return {axis: self.numbers(axis, self.planes) for axis in "tcz"}
 
     def channel(self, c: int) -> Channel:
         """Return what is known of a channel; one without a name is called by its number."""
