@@ -326,6 +326,7 @@ def remote(tmp_path):
     fs.rm("/hdf5", recursive=True)
 
 
+@pytest.mark.timeout(60)  # it would wait for ever where it fails
 def test_remote_files_are_read_without_waiting_in_the_lock_of_hdf5(remote, monkeypatch):
     """While bytes are fetched another thread can use HDF5; else a garbage collection there would wait for ever."""
     local, url = remote
