@@ -76,6 +76,13 @@ def test_scaled_values(tmp_path):
         more = "".join(f"{k:8}= {v:20}".ljust(80) for k, v in (("BSCALE", 0.5), ("BZERO", 3.0), ("BLANK", 37)))
         text = content[:2880].decode().rstrip().removesuffix("END") + more + "END"
         path.write_bytes(text.ljust(2880).encode() + content[2880:])
+        content = cards(path, stored).read_bytes()  # astropy scales what it is told of before
+        for n, (key, value) in enumerate((("BSCALE", 0.5), ("BZERO", 3.0), ("BLANK", 37)), 1):
+            content = content.replace(
+                b"END" + b" " * 77, f"{key:8}= {value:20}".encode().ljust(80) + b"END" + b" " * 77, 1
+            )
+            content = content[: 2880 - 80 * 0] if False else content[:2880] + content[2880 + 80 * (n > 0) :]
+        path.write_bytes(content)
         ds = imload(path)
         expected = stored.astype(wide) * np.dtype(wide).type(0.5) + 3
         if dtype != "f8":
@@ -154,6 +161,11 @@ def test_refusals(tmp_path, data, monkeypatch):
         (b"NAXIS1  =                    5", b"NAXIS1  =                 9995", "truncated"),
         (b"SIMPLE", b"SAMPLE", "."),
         (b"END   ", b"EMD   ", "damaged|points to"),
+        (b"16 /", b"17 /", "BITPIX"),
+        (b"  5 ", b" 5e5", "NAXIS1"),
+        (b" 5 ", b"95 ", "truncated"),
+        (b"SIMPLE", b"SAMPLE", "SIMPLE"),
+        (b"END ", b"EMD ", "damaged|points to"),
     ):
         assert old in content
         (tmp_path / "c.fits").write_bytes(content.replace(old, new, 1))

@@ -160,7 +160,7 @@ class Dv(Format):
             for a, n, step in (("z", 3, 0.5), ("y", 4, 0.25), ("x", 5, 0.25))
         }
         coords |= {"c": ["457", "528"], "t": ("t", [0.0, 2.5], {"units": "s"})}
-        return f"{folder}/sample.dv", xr.Dataset({"image": (tuple("tczyx"), values)}, coords)
+        return f"{folder}/sample.dv", xr.Dataset({"image": (tuple("tczyx"), values.astype("u2"))}, coords)
 
 
 DvSource = source_of(Dv())

@@ -14,7 +14,7 @@ from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.oif.axes import axis_facts, letter_of
 from intake_img.formats.oif.compound import MAGIC
-from intake_img.formats.oif.planes import PlaneFiles, decoded, groups_of
+from intake_img.formats.oif.planes import PlaneFiles, described, groups_of
 from intake_img.formats.oif.store import FolderStore, StreamStore
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
@@ -54,10 +54,10 @@ class _OifHandle(Handle):
         group = self.groups[address]
         if address not in self._planes:
             name = next(iter(group.files.values()))
-            plane = decoded(self.store.read(name), name)
-            if plane.ndim != 2:
-                raise FormatError(f"{name} holds an array of shape {plane.shape}: expected a plane")
-            self._planes[address] = plane.shape, plane.dtype
+            plane, kind = described(self.store.read(name), name)
+            if len(plane) != 2:
+                raise FormatError(f"{name} holds an array of shape {plane}: expected a plane")
+            self._planes[address] = plane, kind
         shape, dtype = self._planes[address]
         return PlaneFiles(group, self.store, shape, dtype, self, address)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, PlaneArray
 
-__all__ = ["Group", "PlaneFiles", "decoded", "groups_of"]
+__all__ = ["Group", "PlaneFiles", "decoded", "described", "groups_of"]
 
 _NAME = re.compile(r"s_((?:[A-Z]\d+)+)(-R\d+)?\.tif", re.IGNORECASE)
 _AXIS = re.compile(r"([A-Z])(\d+)")
@@ -95,13 +96,25 @@ class PlaneFiles(PlaneArray):
         return plane
 
 
+def described(data: bytes, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and type of the pixels of a TIFF file of one plane."""
+    with _page(data, name) as page:
+        return page.shape, page.dtype.newbyteorder("=")
+
+
 def decoded(data: bytes, name: str) -> np.ndarray:
     """Return the pixels of a TIFF file of one plane."""
+    with _page(data, name) as page:
+        pixels = page.asarray()
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+@contextlib.contextmanager
+def _page(data: bytes, name: str) -> Iterator[Any]:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as tif:
-        page = tif.pages[0]
-        if page.nbytes > 64 * len(data) + 2**24:
+        page: Any = tif.pages[0]
+        if page.dtype is None or page.nbytes > 64 * len(data) + 2**24:
             raise FormatError(f"{name}: {len(data)} bytes promise {page.nbytes} bytes of pixels: damaged")
-        pixels = page.asarray()
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        yield page
