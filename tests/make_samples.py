@@ -67,7 +67,7 @@ def own_drivers() -> list[str]:
     """The drivers of this package, those of many files and the one that finds out by itself among them; no tables."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     own = {p.name for p in points if p.value.startswith("intake_img.")}
-    return sorted(own - {"image_table"})
+    return sorted(own - {"image_table", "bioio"})
 
 
 def make(name: str, folder: Path = FOLDER) -> None:

@@ -269,6 +269,8 @@ class Format:
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `Handle.describe` understands."""
     serial: ClassVar[bool] = False
     """Whether only one thread at a time may use an open file, as the library that reads it is not made for more."""
+    bridge: ClassVar[bool] = False
+    """Whether plug-ins of another package read the files: it is asked last, by `reads_name`, and is in no table."""
     options: ClassVar[type] = NoOptions
     """Frozen dataclass of the format's own options; fields are made with `intake_img.plugin.option`."""
     option_docs: ClassVar[Mapping[str, str]] = {}
@@ -295,6 +297,10 @@ class Format:
             0: not at all; 1: the container is (TIFF, HDF5, zip); 2: this very dialect. The highest claim wins.
         """
         return int(any(probe.head[at : at + len(magic)] == magic for at, magic in self.magic))
+
+    def reads_name(self, name: str) -> bool:
+        """Return whether plug-ins read a file of this name, for a format that is a `bridge`."""
+        return False
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         """Return what changes when the file is replaced; formats that are folders know which of their files tell."""

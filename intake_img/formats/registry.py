@@ -29,6 +29,7 @@ from intake_img.storage.journal import resolve
 __all__ = [
     "ImgSource",
     "autodetect",
+    "bridges",
     "check_options",
     "find_format",
     "finder",
@@ -58,10 +59,20 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 @cache
 def formats() -> Mapping[str, Format]:
-    """Return all installed formats by the name of their driver, this package's own first.
+    """Return all installed formats by the name of their driver, this package's own first; without `bridges`.
 
     A driver that fails to import is left out with a warning that says why.
     """
+    return {name: f for name, f in _installed().items() if not f.bridge}
+
+
+@cache
+def bridges() -> Mapping[str, Format]:
+    """Return the formats whose files plug-ins of other packages read, by the name of their driver."""
+    return {name: f for name, f in _installed().items() if f.bridge}
+
+
+def _installed() -> Mapping[str, Format]:
     found: dict[str, Format] = {}
     for point in sorted(_candidates(), key=lambda p: (not p.value.startswith("intake_img."), p.name)):
         try:
@@ -123,6 +134,8 @@ def find_format(file: File) -> Format:
     # a remote store without its metadata may be one that is being replaced: see `resolve`
     if by_name is not None and by_name.folder == probe.folder and (file.local or resolve(file) == file):
         return by_name
+    if not probe.folder and (bridge := next((f for f in bridges().values() if f.reads_name(file.name)), None)):
+        return bridge
     raise UnknownFormatError(_unknown(probe))
 
 

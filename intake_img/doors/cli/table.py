@@ -82,7 +82,18 @@ def _formats(arguments: argparse.Namespace) -> int:
     for line in [titles, *table]:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
         print("  ".join(cells) + "  " + line[4] + (f"  [{line[5]}]" if line[5] else ""))
+    print(f"extras are installed with: pip install 'intake_img[EXTRA]'{_further()}")
     return 0
+
+
+def _further() -> str:
+    """Say what reads files that no format of the table claims."""
+    from intake_img.formats.registry import bridges
+
+    return "".join(
+        f"\nfiles that none of these claims: {fmt.title} (driver {name}, extras {', '.join(fmt.extras)})"
+        for name, fmt in bridges().items()
+    )
 
 
 def _access(row: dict[str, Any]) -> str:
