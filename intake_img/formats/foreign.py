@@ -8,7 +8,7 @@ __all__ = ["unsupported"]
 
 _UNSUPPORTED = {
     ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI",
-    ".sld": "SlideBook", ".sldyz": "SlideBook 7", ".nd": "MetaMorph ND", ".mat": "MATLAB", 
+    ".sld": "SlideBook", ".sldyz": "SlideBook 7", ".nd": "MetaMorph ND", ".mat": "MATLAB",
     ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab", ".gel": "Amersham GEL",
 }  # fmt: skip
 

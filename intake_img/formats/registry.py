@@ -52,10 +52,6 @@ _FOREIGN = (
     (b"<!DOCTYPE", "an HTML page"),
 )
 
-# formats that hide in another one: the driver of that would give their label picture or nothing right
-_DISGUISED = ((".dcm", "a DICOM file"),)
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
 
 @cache
 def formats() -> Mapping[str, Format]:
@@ -122,7 +118,6 @@ def find_format(file: File) -> Format:
         If no format fits; the message names the bytes met, the formats there are and how to get more.
     """
     probe = _probe(file)
-    _refuse_disguised(probe)
     by_name = _by_extension(file.name, formats())
     if claiming := _surest(probe):
         chosen = _by_extension(file.name, claiming) or next(iter(claiming.values()))
@@ -147,24 +142,6 @@ def _surest(probe: Probe) -> dict[str, Format]:
     claims = {name: int(f.claims(probe)) for name, f in formats().items()}
     most = max(claims.values(), default=0)
     return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}
-
-
-def _refuse_disguised(probe: Probe) -> None:
-    """Refuse formats that begin like a TIFF and are more than that, unless a driver claims their very extension."""
-    if not probe.head.startswith(_TIFF):
-        return
-    name = probe.name.lower()
-    named = next((what for ending, what in _DISGUISED if name.endswith(ending)), None)
-    if probe.head[128:132] == b"DICM":  # its first 128 bytes are anybody's
-        named = "a DICOM file that begins like a TIFF"
-    if named is None or name.endswith(tuple(known_extensions())):
-        return
-    stem = probe.name.rpartition(".")[0]
-    raise UnknownFormatError(
-        f"{probe.file} is {named.format(stem=stem)}; this format is known but not supported yet, and what opens it as "
-        "a TIFF would not give its image. Convert it to OME-TIFF or OME-Zarr (e.g. with bioformats2raw); "
-        "intake.open_tif(uri) insists on what a TIFF reader sees"
-    )
 
 
 def _probe(file: File) -> Probe:
