@@ -40,6 +40,8 @@ class Memory:
             self.held += nbytes
             return np.empty(shape, dtype)
         if self._arena is None or self._used + nbytes > len(self._arena):
+            if self._arena is not None and hasattr(mmap, "MADV_DONTNEED"):
+                self._arena.madvise(mmap.MADV_DONTNEED)  # its pages stay in the file, and need not be in memory
             self._arena, self._used = self._file(max(nbytes, _ARENA)), 0
         at, self._used = self._used, -(-(self._used + nbytes) // 64) * 64
         self.spilled += nbytes
