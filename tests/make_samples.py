@@ -64,10 +64,10 @@ TARGETS = {
 
 
 def own_drivers() -> list[str]:
-    """The drivers of this package, those of many files and the one that finds out by itself among them; no tables."""
+    """The drivers of this package, those of many files and the one that finds out by itself among them; no tables, no plates."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     own = {p.name for p in points if p.value.startswith("intake_img.")}
-    return sorted(own - {"image_table", "bioio"})
+    return sorted(own - {"image_table", "bioio", "plate"})
 
 
 def make(name: str, folder: Path = FOLDER) -> None:
@@ -77,9 +77,13 @@ def make(name: str, folder: Path = FOLDER) -> None:
         return
     if name not in CONTENT:
         with tempfile.TemporaryDirectory() as there:
-            path, _ = formats()[name].sample(there)
-            target = folder / f"{name}{Path(path).name.removeprefix('sample')}"
-            (shutil.copytree if Path(path).is_dir() else shutil.copyfile)(path, target)
+            path = Path(formats()[name].sample(there)[0])
+            if len(list(Path(there).iterdir())) > 1:  # files that belong together
+                shutil.copytree(there, folder / name)
+                return
+            rest = path.name.removeprefix("sample")
+            target = folder / f"{name}{rest if rest[0] in '._' else ''.join(path.suffixes)}"
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, target)
         return
     ds = CONTENT[name]()
     if name == "binary":
@@ -99,6 +103,6 @@ if __name__ == "__main__":
     if "--all" in sys.argv:
         shutil.rmtree(FOLDER, ignore_errors=True)
     for driver in own_drivers():
-        if not (FOLDER / TARGETS.get(driver, driver)).exists() and not list(FOLDER.glob(f"{driver}.*")):
+        if not (FOLDER / TARGETS.get(driver, driver)).exists() and not list(FOLDER.glob(f"{driver}[._]*")):
             make(driver)
             print("made", driver)

@@ -144,7 +144,7 @@ ELSEWHERE = {"objects", "insert_matches", "select_matches", "from_magmap", "plot
 
 
 def test_every_method_of_coloc_is_here():
-    methods = {n for n, f in vars(Coloc).items() if callable(f) and not n.startswith("_")}
+    methods = {n for n in dir(Coloc) if callable(getattr(Coloc, n)) and not n.startswith("_")}
     assert methods == set(COLOC) | ELSEWHERE
     for name, (_, _, options) in COLOC.items():
         assert options_of(getattr(Coloc, name)) - NO_RESULT <= set(options), name

@@ -53,7 +53,7 @@ def test_every_driver_has_a_sample(path, name, opened, tmp_path):
     assert catalog[name].description or opened == "strict"
     for variable in wanted.data_vars:
         known = wanted[variable].transpose(*ds[variable].dims)
-        assert ds[variable].dtype == known.dtype
+        assert ds[variable].dtype == known.dtype.newbyteorder("=")
         assert np.array_equal(ds[variable], known)
     assert set(ds.data_vars) == set(wanted.data_vars)
     assert ds.img.channels is None or [str(c) for c in wanted["c"].values.ravel()] == ds.img.channels
@@ -72,7 +72,7 @@ def test_the_catalog_holds_nothing_else():
 
 def test_samples_are_small():
     files = [f for f in (ROOT / "catalogs" / "samples").rglob("*") if f.is_file()]
-    assert sum(f.stat().st_size for f in files) < 200_000
+    assert sum(f.stat().st_size for f in files) < 400_000
 
 
 def test_it_is_found_where_it_is():
