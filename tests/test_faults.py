@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
+from thoroughness import trials
 
 from intake_img import imload, imsave
 from intake_img.storage.files import File
@@ -21,14 +22,15 @@ from intake_img.storage.staging import staging_folder
 pytestmark = pytest.mark.thorough
 
 HERE = Path(__file__).parent
+KILLS = trials(12, 6)
 
 
 def test_killed_writers_leave_nothing_that_opens_as_complete(tmp_path: Path) -> None:
     """The campaign of `killed_writers`, some kills of it; it fails by itself if a law is broken."""
-    command = [sys.executable, str(HERE / "killed_writers.py"), str(tmp_path), "12", "5"]
+    command = [sys.executable, str(HERE / "killed_writers.py"), str(tmp_path), str(KILLS), "5"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["kills"] == 12
+    assert json.loads(run.stdout)["kills"] == KILLS
 
 
 def image(offset: int, planes: int = 4) -> xr.Dataset:

@@ -161,11 +161,6 @@ def test_refusals(tmp_path, data, monkeypatch):
         (b"NAXIS1  =                    5", b"NAXIS1  =                 9995", "truncated"),
         (b"SIMPLE", b"SAMPLE", "."),
         (b"END   ", b"EMD   ", "damaged|points to"),
-        (b"16 /", b"17 /", "BITPIX"),
-        (b"  5 ", b" 5e5", "NAXIS1"),
-        (b" 5 ", b"95 ", "truncated"),
-        (b"SIMPLE", b"SAMPLE", "SIMPLE"),
-        (b"END ", b"EMD ", "damaged|points to"),
     ):
         assert old in content
         (tmp_path / "c.fits").write_bytes(content.replace(old, new, 1))

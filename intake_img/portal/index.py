@@ -229,7 +229,7 @@ class Index:
         counts: dict[str, list[list[Any]]] = {}
         for facet, column in _COLUMNS.items():
             rows = db.execute(f"SELECT {column}, count(*) AS n FROM entries WHERE key IN ({found}) AND {column} <> '' "
-                              f"GROUP BY {column} ORDER BY n DESC, {column} LIMIT 12", values)  # fmt: skip
+                              f"GROUP BY {column} ORDER BY n DESC, {column} LIMIT 40", values)  # fmt: skip
             counts[facet] = [list(r) for r in rows]
         rows = db.execute(f"SELECT name, count(*) AS n FROM channel WHERE entry IN ({found}) GROUP BY name "
                           "ORDER BY n DESC, name LIMIT 16", values)  # fmt: skip
