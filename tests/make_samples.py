@@ -64,7 +64,7 @@ TARGETS = {
 
 
 def own_drivers() -> list[str]:
-    """The drivers of this package, those of many files and the one that finds out by itself among them; no tables, no plates."""
+    """The drivers of this package, those of many files and the one that finds out among them; no tables, no plates."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     own = {p.name for p in points if p.value.startswith("intake_img.")}
     return sorted(own - {"image_table", "bioio", "plate"})
