@@ -57,16 +57,17 @@ class Level(StoredArray):
         places = [range(s.start // t, -(-s.stop // t)) for s, t in zip(region[:2], self.tiles, strict=False)]
         for index in product(*places):
             corner = [k * t for k, t in zip(index, self.tiles, strict=False)]
-            tile = self._tile(index, [min(t, n - c) for t, n, c in zip(self.tiles, self.shape, corner, strict=False)])
-            parts = [
-                (slice(max(s.start, c), min(s.stop, c + n)), s.start, c)
-                for s, c, n in zip(region[:2], corner, tile.shape, strict=False)
-            ]
-            inner = tuple(slice(p.start - c, p.stop - c) for p, _, c in parts)
-            place = tuple(slice(p.start - s, p.stop - s) for p, s, _ in parts)
+            size = [min(t, n - c) for t, n, c in zip(self.tiles, self.shape, corner, strict=False)]
+            parts = [(max(s.start, c), min(s.stop, c + n)) for s, c, n in zip(region[:2], corner, size, strict=True)]
+            tile = self._tile(index, size, all(b - a == n for (a, b), n in zip(parts, size, strict=True)))
+            inner = tuple(slice(a - c, b - c) for (a, b), c in zip(parts, corner, strict=True))
+            place = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(parts, region[:2], strict=True))
             out[place] = tile[(*inner, region[2])]
 
-    def _tile(self, index: tuple[int, ...], size: list[int]) -> np.ndarray:
+    def _tile(self, index: tuple[int, ...], size: list[int], complete: bool) -> np.ndarray:
+        """Return a tile; it is kept for a while where all of it is not asked for."""
+        if complete:
+            return self._decoded(index, size)
         return self.handle.kept((self.level, self.start, index), lambda: self._decoded(index, size))
 
     def _decoded(self, index: tuple[int, ...], size: list[int]) -> np.ndarray:

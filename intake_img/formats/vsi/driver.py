@@ -6,6 +6,7 @@ The VSI itself is a TIFF that shows a small overview or the label of the slide; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -40,19 +41,19 @@ class _Level(StoredArray):
         self.tiles = (1, 1, 1, min(tile.height or height, height), min(tile.width or width, width))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        t, c, z, y, x = region
+        *outer, y, x = region
         rectangle = (x.start, y.start, x.stop - x.start, y.stop - y.start)
-        for frame in range(t.start, t.stop):
-            for channel in range(c.start, c.stop):
-                block = self.scene.read_block_from_level(
-                    self.level,
-                    rectangle,
-                    channel_indices=[channel],
-                    slices=(z.start, z.stop),
-                    frames=(frame, frame + 1),
-                )
-                place = out[frame - t.start, channel - c.start]
-                place[...] = block.reshape(place.shape)
+        # a call for each plane: slideio takes three times as long for several together
+        for frame, channel, section in product(*(range(s.start, s.stop) for s in outer)):
+            block = self.scene.read_block_from_level(
+                self.level,
+                rectangle,
+                channel_indices=[channel],
+                slices=(section, section + 1),
+                frames=(frame, frame + 1),
+            )
+            place = tuple(k - s.start for k, s in zip((frame, channel, section), outer, strict=True))
+            out[place] = block.reshape(out.shape[3:])
 
 
 class _VsiHandle(Handle):
