@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
-from intake_img.formats.base import Format, Handle, NoOptions, PlaneArray
+from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.exr.header import Channel, Part, parts_of
 from intake_img.formats.format_source import source_of
+from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
@@ -127,41 +128,40 @@ class _ExrHandle(Handle):
         image = Image.single(self.pixels(number), "cyx", channels=names, coords=coords, header=header)
         return image.restored(stored.get("record"))
 
-    def array(self, address: int) -> PlaneArray:
+    def array(self, address: int) -> StoredArray:
         return _Group(self, address)
 
     def close(self) -> None:
         self.data = b""
 
 
-class _Group(PlaneArray):
-    """Channels of one size: of these any is read by itself, though the library decodes all of a file."""
+class _Group(StoredArray):
+    """Channels of one size: the library decodes all of them at once; of a part they are kept for a while."""
 
     def __init__(self, handle: _ExrHandle, number: int) -> None:
-        self.number, part, group = handle.scenes[number]
+        self.open, self.number = handle, number
+        self.part, part, group = handle.scenes[number]
         self.channels = _ordered(group, _stored(part).get("channels"))
-        dtype = np.result_type(*(c.dtype for c in group))
-        super().__init__((len(group), *part.size(group[0])), dtype, handle=handle, address=number)
-        self.open = handle
+        self.dtype = np.result_type(*(c.dtype for c in group))
+        self.shape = self.tiles = (len(group), *part.size(group[0]))
 
-    def read_plane(self, index: tuple[int, ...]) -> np.ndarray:
-        channel = self.channels[index[0]]
-        name = f"pixels {self.number} {channel.name}"
-        found = self.open.kept(name, lambda: self._read(channel.name))
-        if found.shape != self.shape[1:]:
-            raise FormatError(f"the channel {channel.name!r} has shape {found.shape}, expected {self.shape[1:]}")
-        return found.astype(self.dtype, copy=False)
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        if out.shape == self.shape:
+            self._read(out)
+        else:
+            out[...] = self.open.kept(self.number, lambda: self._read(np.empty(self.shape, self.dtype)))[region]
 
-    def _read(self, wanted: str) -> np.ndarray:
+    def _read(self, out: np.ndarray) -> np.ndarray:
         with _library().File(io.BytesIO(self.open.data), separate_channels=True) as file:
-            channels = file.parts[self.number].channels
-            for channel in self.channels:
-                own = np.array(channels[channel.name].pixels)
-                if channel.name == wanted:
-                    found = own
-                else:
-                    self.open.kept(f"pixels {self.number} {channel.name}", own.copy)
-        return found
+            channels = file.parts[self.part].channels
+            for channel, target in zip(self.channels, out, strict=True):
+                found = channels[channel.name].pixels
+                if found.shape != self.shape[1:]:
+                    raise FormatError(
+                        f"the channel {channel.name!r} has shape {found.shape}, expected {self.shape[1:]}"
+                    )
+                target[...] = found
+        return out
 
 
 def _library() -> Any:

@@ -80,7 +80,7 @@ def check_whole(kind: str, data: memoryview) -> None:
 
 
 def _ends(stream: memoryview) -> bool:
-    return stream.tobytes()[-64:].rstrip(b"\0").endswith(_EOC)
+    return stream[-64:].tobytes().rstrip(b"\0").endswith(_EOC)
 
 
 def pixels_of(kind: str, data: memoryview) -> int:
