@@ -77,6 +77,8 @@ class _LfdHandle(Handle):
             raise FormatError(f"{file} is named like none of the files of SimFCS: {', '.join(_KINDS)}")
         self.kind, self.extension, self.file = _KINDS[extension], extension, file
         self.stored = file.open()
+        if not self.stored.size:
+            raise FormatError(f"{file} is empty (0 bytes): expected a file of SimFCS")
         self.source: ByteReader = Inflated(self.stored, "zlib") if self.kind.packed else self.stored
         self.shape, self.dtype = self._layout()
 
