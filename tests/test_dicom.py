@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import warnings
+import zlib
 from pathlib import Path
 
 import fsspec
@@ -15,6 +16,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError
+from intake_img.formats.dicom import parsing
 from intake_img.model.affine import Affine
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
@@ -168,6 +170,7 @@ def test_uneven_slices_keep_their_positions(tmp_path):
     ("facts", "axis", "labels"),
     [
         ({"TemporalPositionIdentifier": [2, 2, 1, 1]}, "t", None),
+        ({"AcquisitionTime": ["110000", "110000", "105959.5", "105959.5"]}, "t", None),
         ({"EchoTime": [40, 40, 20, 20]}, "c", ["TE 20 ms", "TE 40 ms"]),
         ({"DiffusionBValue": [1000.0, 1000.0, 0.0, 0.0]}, "c", ["b 0", "b 1000"]),
         ({}, "t", None),
@@ -261,6 +264,30 @@ def test_what_dicom_cannot_hold_is_refused(tmp_path):
     with pytest.raises(CannotWriteError, match="uncompressed"):
         imsave(np.zeros((3, 4), "u1"), tmp_path / "a.dcm", compress=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    path = Path(pydicom.__file__).parent / "data" / "test_files" / "image_dfl.dcm"
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    (tmp_path / "a.dcm").write_bytes(content[:start] + packer.compress(bytes(2**24)) + packer.flush())
+    monkeypatch.setattr(parsing, "_MOST_INFLATED", 2**23)
+    fsspec.filesystem("memory").pipe("/dicom/bomb.dcm", (tmp_path / "a.dcm").read_bytes())
+    for place in (tmp_path / "a.dcm", "memory://dicom/bomb.dcm"):
+        with pytest.raises(FormatError, match="more than 8 MiB"):
+            imload(place)
+
+
+def test_a_palette_is_kept_beside_the_numbers():
+    path = Path(pydicom.__file__).parent / "data" / "test_files" / "examples_palette.dcm"
+    image = imload(path)["image"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = pydicom.dcmread(path)
+        colours = pydicom.pixels.apply_color_lut(ds.pixel_array, ds)
+    known = np.array([[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in image.attrs["palette"]])
+    np.testing.assert_array_equal(known[image.values], colours >> 8 if colours.dtype == np.uint16 else colours)
 
 
 def test_remote_files(data):

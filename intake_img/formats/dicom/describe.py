@@ -316,8 +316,8 @@ def _overlays(ds: Any, image: Variable) -> dict[str, Variable]:
     return found
 
 
-def _palette(ds: Any) -> list[list[int]] | None:
-    """The colours of a palette (PS3.3, C.7.6.3.1.5), for the numbers from 0 on; None if it is segmented or damaged."""
+def _palette(ds: Any) -> list[str] | None:
+    """The colours of a palette (PS3.3, C.7.6.3.1.5) as ``"#RRGGBB"``; None if it is segmented, or not from 0 on."""
     columns = []
     for colour in ("Red", "Green", "Blue"):
         descriptor = numbers(ds.get(f"{colour}PaletteColorLookupTableDescriptor"), 3)
@@ -327,8 +327,8 @@ def _palette(ds: Any) -> list[list[int]] | None:
         count = int(descriptor[0]) or 2**16
         if len(data) not in (count, 2 * count):
             return None
-        columns.append(np.frombuffer(data, "u1" if len(data) == count else "<u2"))
-    return np.stack(columns, 1).tolist()
+        columns.append(np.frombuffer(data, "u1") if len(data) == count else np.frombuffer(data, "<u2") >> 8)
+    return [f"#{r:02X}{g:02X}{b:02X}" for r, g, b in zip(*columns, strict=True)]
 
 
 def _ultrasound(ds: Any) -> tuple[float, float] | None:

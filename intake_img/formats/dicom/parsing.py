@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -89,9 +89,9 @@ def parsed(file: File, source: ByteReader) -> Header:
         If the file is no DICOM, or damaged.
     """
     pydicom = _pydicom()
+    _check_inflated(source)
     with source.stream() as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values are met when they are used
-        _check_inflated(pydicom, source, stream)
         try:
             with pydicom.config.disable_value_validation():
                 ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
@@ -117,19 +117,13 @@ def _pydicom() -> Any:
     return pydicom
 
 
-def _check_inflated(pydicom: Any, source: ByteReader, stream: IO[bytes]) -> None:
+def _check_inflated(source: ByteReader) -> None:
     """Refuse a deflated file that would fill the memory before a pixel is asked for."""
-    try:
-        meta = pydicom.filereader.read_file_meta_info(source.file.path) if source.file.local else None
-    except Exception:
-        return
-    if meta is not None and getattr(meta, "TransferSyntaxUID", "") == _DEFLATED:
-        start = 144 + int(getattr(meta, "FileMetaInformationGroupLength", 0))
-        inflated, at = Inflated(source, "deflate", start), 0
-        while inflated.reaches(at := at + 2**22):
-            if at > _MOST_INFLATED:
-                raise FormatError(f"{source.file}: inflates to more than {_MOST_INFLATED / 2**30:.0f} GiB")
-    stream.seek(0)
+    head = source.ranges([0], [min(1024, source.size)])[0]
+    if is_dicom(head) and _DEFLATED.encode() in head:
+        start = 144 + int.from_bytes(head[140:144], "little")  # behind the attributes of group 0002
+        if Inflated(source, "deflate", start).reaches(_MOST_INFLATED):
+            raise FormatError(f"{source.file}: inflates to more than {_MOST_INFLATED / 2**20:.0f} MiB")
 
 
 def _place(source: ByteReader, at: int, ds: Any) -> tuple[int, int | None] | None:
@@ -151,7 +145,8 @@ def _place(source: ByteReader, at: int, ds: Any) -> tuple[int, int | None] | Non
 def numbers(value: Any, count: int | None = None) -> list[float] | None:
     """Return finite numbers, `count` of them; None if the value is not that."""
     try:
-        found = [float(v) for v in (value if isinstance(value, Sequence) or hasattr(value, "__iter__") else [value])]
+        several = hasattr(value, "__iter__") and not isinstance(value, str)  # a time of the day is one text
+        found = [float(v) for v in (value if several else [value])]
     except (TypeError, ValueError):
         return None
     if (count is not None and len(found) != count) or not np.isfinite(found).all():
