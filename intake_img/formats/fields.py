@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, IntakeImgError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
-__all__ = ["Joined", "Parsed", "beside", "from_hex", "from_text", "header_lines", "listed", "numbers"]
+__all__ = ["Joined", "Parsed", "beside", "from_hex", "from_text", "header_lines", "listed", "numbers", "parts"]
 
 _HEADER = 2**25  # bytes
 _STEP = 2**12
@@ -186,3 +187,24 @@ def from_hex(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[i
         return np.frombuffer(data, dtype, count // dtype.itemsize).reshape(shape)
 
     return Parsed(make, dtype, shape)
+
+
+@lru_cache(64)
+def parts(file: File, stamp: object, names: Callable[[ByteReader], Sequence[str]]) -> list[File]:
+    """Return the other files that hold the pixels of a file, whose names `names` reads from its header.
+
+    Parameters
+    ----------
+    file : File
+    stamp : object
+        What the file looks like now, so that its header is read once.
+    names : callable
+    """
+    try:
+        source = file.open()
+        try:
+            return [file.sibling(name) for name in names(source)]
+        finally:
+            source.close()
+    except (IntakeImgError, OSError, ValueError):  # what is wrong is said when it is opened
+        return []

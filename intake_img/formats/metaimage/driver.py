@@ -6,14 +6,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError, IntakeImgError
+from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
-from intake_img.formats.fields import Joined, beside, from_text, header_lines
+from intake_img.formats.fields import Joined, beside, from_text, header_lines, parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.metaimage.header import LAST, MetaHeader, image_of, parsed
 from intake_img.formats.metaimage.write import SIZE, header_text
@@ -41,7 +41,7 @@ class MetaImage(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         own = file.stamp()
-        return own + tuple(part.stamp() for part in _parts(file, own) if part.exists()) if file.local else own
+        return own + tuple(part.stamp() for part in parts(file, own, _names) if part.exists()) if file.local else own
 
     def open(self, file: File, options: NoOptions) -> Handle:
         source = file.open()
@@ -116,24 +116,15 @@ def _note_size(path: str, text: bytes) -> None:
         stream.write(SIZE[:-20] + b"%020d" % (os.path.getsize(path) - len(text)))
 
 
+def _names(source: ByteReader) -> Sequence[str]:
+    return _header(source)[0].names
+
+
 def _header(source: ByteReader) -> tuple[MetaHeader, int]:
     lines, offset = header_lines(source, LAST)
     if lines and re.search(r"=\s*LIST\b", lines[-1]):  # names follow, up to the end
         lines, offset = header_lines(source, re.compile(rb"(?!)"))
     return parsed(lines), offset
-
-
-@lru_cache(64)
-def _parts(file: File, stamp: Any) -> list[File]:
-    """Return the other files that hold the pixels."""
-    try:
-        source = file.open()
-        try:
-            return [file.sibling(name) for name in _header(source)[0].names]
-        finally:
-            source.close()
-    except (IntakeImgError, OSError, ValueError):  # what is wrong is said when it is opened
-        return []
 
 
 def _array(header: MetaHeader, source: ByteReader, offset: int, shape: Sequence[int]) -> StoredArray:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError, IntakeImgError
+from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
-from intake_img.formats.fields import Joined, beside, from_hex, from_text, header_lines
+from intake_img.formats.fields import Joined, beside, from_hex, from_text, header_lines, parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nrrd.describe import image_of, is_complex
 from intake_img.formats.nrrd.header import LAST, MAGIC, NrrdHeader, parsed
@@ -41,7 +41,7 @@ class Nrrd(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         own = file.stamp()
-        return own + tuple(part.stamp() for part in _parts(file, own) if part.exists()) if file.local else own
+        return own + tuple(part.stamp() for part in parts(file, own, _names) if part.exists()) if file.local else own
 
     def open(self, file: File, options: NoOptions) -> Handle:
         source = file.open()
@@ -110,22 +110,13 @@ class Nrrd(Format):
 NrrdSource = source_of(Nrrd())
 
 
+def _names(source: ByteReader) -> Sequence[str]:
+    return _header(source)[0].names
+
+
 def _header(source: ByteReader) -> tuple[NrrdHeader, int]:
     lines, offset = header_lines(source, LAST)
     return parsed(lines), offset
-
-
-@lru_cache(64)
-def _parts(file: File, stamp: Any) -> list[File]:
-    """Return the other files that hold the pixels."""
-    try:
-        source = file.open()
-        try:
-            return [file.sibling(name) for name in _header(source)[0].names]
-        finally:
-            source.close()
-    except (IntakeImgError, OSError, ValueError):  # what is wrong is said when it is opened
-        return []
 
 
 def _array(header: NrrdHeader, dtype: np.dtype, source: ByteReader, offset: int, shape: Any) -> StoredArray:
