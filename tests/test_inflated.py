@@ -105,14 +105,26 @@ def test_each_byte_is_inflated_once_in_a_pass_and_a_second_crop_begins_near(tmp_
 
     monkeypatch.setattr(Inflated, "_step", counted)
     reader = opened(tmp_path, PACKED["gzip"], "gzip")
-    with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(lambda at: reader.ranges([at], [10_000])[0], range(0, len(CONTENT), 10_000)))
-    assert b"".join(parts) == CONTENT
-    assert count["bytes"] <= len(CONTENT) + 2 * 2**14  # a thread may come when its block has left the cache
+    assert b"".join(reader.ranges([at], [10_000])[0] for at in range(0, len(CONTENT), 10_000)) == CONTENT
+    assert count["bytes"] == len(CONTENT)
     CACHE.clear()
     count["bytes"] = 0
     assert reader.ranges([250_000], [100]) == [CONTENT[250_000:250_100]]
     assert count["bytes"] <= 2**14
+    reader.close()
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_threads_share_a_stream_and_inflate_each_byte_once_while_the_cache_holds_them(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(CACHE, "limit", 2 * len(CONTENT))
+    blocks = []
+    step = Inflated._step
+    monkeypatch.setattr(Inflated, "_step", lambda self, state: blocks.append(state.at) or step(self, state))
+    reader = opened(tmp_path, PACKED[kind], kind)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda at: reader.ranges([at], [10_000])[0], range(0, len(CONTENT), 10_000)))
+    assert b"".join(parts) == CONTENT
+    assert len(blocks) == -(-len(CONTENT) // 2**14)
     reader.close()
 
 

@@ -185,12 +185,18 @@ class _NpyHandle(Handle):
         self.source.close()
 
 
+_PARSING = (
+    threading.Lock()
+)  # until Python 3.12, `ast` fails where two threads parse (github.com/python/cpython/issues/106905)
+
+
 def _header(stream: Any, base: int) -> _Place:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise FormatError(f"version {version} of the .npy format is unknown")
-    shape, fortran, dtype = read(stream)
+    with _PARSING:
+        shape, fortran, dtype = read(stream)
     if dtype.hasobject or dtype.kind not in "biufc" or any(n < 0 for n in shape):
         raise FormatError(f"an array of dtype {dtype} and shape {shape} is no image: expected numbers")
     return _Place(dtype, tuple(reversed(shape)) if fortran else shape, fortran, base + stream.tell())
