@@ -40,8 +40,12 @@ __all__ = [
 ]
 _LATER = dict.fromkeys(("open_catalog", "scan", "write_catalog"), "intake_img.catalog")
 _LATER |= dict.fromkeys(("CziStack", "FileStack", "MemoryStack", "ZarrStack"), "intake_img.accessor.stacks.sources")
-_BESIDE = {"open_table": "intake_img.catalog", "write_table": "intake_img.catalog",
-           "plate": "intake_img.collections.plates.plate", "virtualize": "intake_img.doors.references"}  # fmt: skip
+_BESIDE = {
+    "open_table": "intake_img.catalog",
+    "write_table": "intake_img.catalog",
+    "plate": "intake_img.collections.plates.plate",
+    "virtualize": "intake_img.doors.references",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -26,12 +26,23 @@ def main_file(order: str, sizes: dict[str, int], axes: dict[str, tuple[float, fl
     found["Axis Parameter Common"] = {"AxisCount": len(order), "AxisOrder": order}
     for k, code in enumerate("XYCZTALP"):
         start, end, unit = axes.get(code, (0.0, 0.0, "um"))
-        found[f"Axis {k} Parameters Common"] = {"AxisCode": code, "MaxSize": sizes.get(code, 0), "StartPosition": start,
-                                                "EndPosition": end, "PixUnit": unit, "UnitName": unit}  # fmt: skip
+        found[f"Axis {k} Parameters Common"] = {
+            "AxisCode": code,
+            "MaxSize": sizes.get(code, 0),
+            "StartPosition": start,
+            "EndPosition": end,
+            "PixUnit": unit,
+            "UnitName": unit,
+        }
     for name, values in channels.items():
         found[f"Channel {name[2:]} Parameters"] = values
-    found["Reference Image Parameter"] = {"WidthConvertValue": 0.25, "HeightConvertValue": 0.25, "WidthUnit": "um",
-                                          "HeightUnit": "um", "ValidBitCounts": 12}  # fmt: skip
+    found["Reference Image Parameter"] = {
+        "WidthConvertValue": 0.25,
+        "HeightConvertValue": 0.25,
+        "WidthUnit": "um",
+        "HeightUnit": "um",
+        "ValidBitCounts": 12,
+    }
     return settings(found)
 
 

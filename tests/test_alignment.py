@@ -81,8 +81,10 @@ def test_without_coordinates_the_shape_counts(shape):
     mask = companion(shape, (5, 5)).drop_vars(["y", "x"])
     np.testing.assert_array_equal(aligned("mask", mask, reference), mask)
     mixed = companion(shape, (5, 0)).drop_vars("x")
-    np.testing.assert_array_equal(aligned("mask", mixed, reference)[:15], np.zeros((20, 24))[:15] + by_index(
-        companion(shape, (5, 0)), (5, 0), shape)[:15])  # fmt: skip
+    np.testing.assert_array_equal(
+        aligned("mask", mixed, reference)[:15],
+        np.zeros((20, 24))[:15] + by_index(companion(shape, (5, 0)), (5, 0), shape)[:15],
+    )
     with pytest.raises(AxesError, match="mask has length 19 along 'y', the image 20"):
         aligned("mask", mask[1:], reference)
 
@@ -136,8 +138,11 @@ def test_frames_that_were_picked_are_found_again():
 def test_a_grid_for_both():
     whole = companion((30, 40), (0, 0), dtype="i4")
     one, two = whole[:20, 5:], whole[8:, :33]
-    a, b = aligned_both(("labels1", "labels2"), one, two.assign_coords(y=two.y * 1000, x=two.x).assign_coords(
-        y=("y", two.y.values * 1000, {"units": "nm"})))  # fmt: skip
+    a, b = aligned_both(
+        ("labels1", "labels2"),
+        one,
+        two.assign_coords(y=two.y * 1000, x=two.x).assign_coords(y=("y", two.y.values * 1000, {"units": "nm"})),
+    )
     expected = xr.align(one, two, join="outer", fill_value=0)
     np.testing.assert_array_equal(a, expected[0])
     np.testing.assert_array_equal(b, expected[1])
@@ -289,9 +294,10 @@ def test_a_mask_ends_where_it_ends(first, step, unit):
         p = image().img.patches(6, overlap=3, mask=mask, min_coverage=0.5, edge=edge)
         every = image().img.patches(6, overlap=3, edge=edge).plan.start
         kept = [
-            s for s in every.tolist()
+            s
+            for s in every.tolist()
             if inner[max(s[0], 0) : s[0] + 6, max(s[1], 0) : s[1] + 6].mean() >= 0.5 - (0.09 if factor == 2 else 0)
-        ]  # fmt: skip
+        ]
         found = p.plan.start.tolist()
         exact = [s for s in found if (s[0] - first[0]) % 2 == 0 and (s[1] - first[1]) % 2 == 0]
         if factor == 2:  # patches that cut pixels of the mask are rounded to whole ones

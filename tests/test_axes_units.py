@@ -176,10 +176,19 @@ def test_converting_a_unit_into_itself_changes_nothing(unit):
 
 @pytest.mark.parametrize(
     ("value", "unit", "to", "expected"),
-    [(250, "nm", "µm", 0.25), (0.1, "mm", "µm", 100.0), (1e-6, "m", "µm", 1.0), (1, "in", "cm", 2.54),
-     (0.5, "min", "s", 30.0), (65, "nm", "micron", 0.065), (1, "µm", "nm", 1000.0), (1500, "ms", "s", 1.5),
-     (3, "Å", "nm", 0.3), (1, "d", "h", 24.0)],
-)  # fmt: skip
+    [
+        (250, "nm", "µm", 0.25),
+        (0.1, "mm", "µm", 100.0),
+        (1e-6, "m", "µm", 1.0),
+        (1, "in", "cm", 2.54),
+        (0.5, "min", "s", 30.0),
+        (65, "nm", "micron", 0.065),
+        (1, "µm", "nm", 1000.0),
+        (1500, "ms", "s", 1.5),
+        (3, "Å", "nm", 0.3),
+        (1, "d", "h", 24.0),
+    ],
+)
 def test_known_conversions(value, unit, to, expected):
     assert convert(value, unit, to) == pytest.approx(expected, rel=1e-12)
 

@@ -97,12 +97,21 @@ WRONG = {
     "spacing": [0, -1, "a", np.nan, [1, 2, 3], {"t": 1}],
     "truncate": [-1, "a", None, np.nan],
     "units": ["um", 3, None, "physical"],
-    "val": ["a", None, np.ones((3, 3)), xr.DataArray(np.ones(3), dims="x"), xr.DataArray(np.ones(3), dims="q"),
-            {"a": 1}, np.array("a"), np.ones((5, 6), object), np.array(["a"])],
+    "val": [
+        "a",
+        None,
+        np.ones((3, 3)),
+        xr.DataArray(np.ones(3), dims="x"),
+        xr.DataArray(np.ones(3), dims="q"),
+        {"a": 1},
+        np.array("a"),
+        np.ones((5, 6), object),
+        np.array(["a"]),
+    ],
     "value_size": [-1, 1.5, "a", True],
     "weights": [np.ones(3), 3, "a", np.ones((2, 2, 2)), np.ones((0, 2)), None, np.ones((2, 2), "M8[s]")],
     "with_keys": BOOLS,
-}  # fmt: skip
+}
 NEEDED = {
     "map": {"func": np.negative},
     "percentile_filter": {"percentile": 30},
@@ -121,8 +130,12 @@ NEEDED = {
     "crop": {"region": {"x": (0, 2)}},
 }
 """Arguments without which a method cannot be called."""
-BESIDE = {"boundary": {"depth": 1}, "spacing": {"scale": None}, "coordinate_system": {"region": {"x": (0, 2)}},
-          "footprint": {"size": None}}  # fmt: skip
+BESIDE = {
+    "boundary": {"depth": 1},
+    "spacing": {"scale": None},
+    "coordinate_system": {"region": {"x": (0, 2)}},
+    "footprint": {"size": None},
+}
 """Arguments that mean something only beside others."""
 OWN = {
     ("rolling_ball", "radius"): [0, -1, "a", None, np.nan, [1]],

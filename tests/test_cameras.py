@@ -58,8 +58,9 @@ def write_klb(path, values, packing, block):
     """Write an array of the axes t, c, z, y, x with blocks of such a shape."""
     pack = {0: bytes, 1: bz2.compress}[packing]
     grid = [range(0, n, b) for n, b in zip(values.shape, block, strict=True)]
-    parts = [pack(values[tuple(slice(a, a + b) for a, b in zip(at, block, strict=True))].tobytes())
-             for at in product(*grid)]  # fmt: skip
+    parts = [
+        pack(values[tuple(slice(a, a + b) for a, b in zip(at, block, strict=True))].tobytes()) for at in product(*grid)
+    ]
     kind = ("u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f4", "<f8").index(values.dtype.str.lstrip("|"))
     head = struct.pack("<B5I5f2B256s5I", 2, *values.shape[::-1], *[0.25] * 5, kind, packing, b"junk\xff", *block[::-1])
     path.write_bytes(head + np.cumsum([len(p) for p in parts]).astype("<u8").tobytes() + b"".join(parts))
@@ -80,8 +81,14 @@ def test_klb_of_five_axes(tmp_path, packing, dtype):
 def test_damaged_klb(tmp_path):
     write_klb(tmp_path / "a.klb", np.zeros((1, 1, 4, 5, 7), "u1"), 1, (1, 1, 2, 5, 7))
     whole = bytearray((tmp_path / "a.klb").read_bytes())
-    for at, value, words in ((0, 9, "version 9"), (41, 77, "data type 77"), (42, 3, "compression 3"), (1, 0, "zeros"),
-                             (4, 255, "blocks"), (326, 255, "within its blocks")):  # fmt: skip
+    for at, value, words in (
+        (0, 9, "version 9"),
+        (41, 77, "data type 77"),
+        (42, 3, "compression 3"),
+        (1, 0, "zeros"),
+        (4, 255, "blocks"),
+        (326, 255, "within its blocks"),
+    ):
         damaged = bytearray(whole)
         damaged[at] = value
         (tmp_path / "a.klb").write_bytes(damaged)
@@ -133,8 +140,10 @@ def test_frames_and_tracks_of_sif(tmp_path):
     with pytest.warns(UserWarning, match=r"sample\.sif holds 1 of 3 frames"):
         ds = imload(path)
     np.testing.assert_array_equal(ds["image"].values, np.arange(24, dtype="f4").reshape(1, 4, 6))
-    tracks = content.replace(b"65541 1 4 6 1 3 1 72 24\n65538 1 4 6 1 1 1 0\n",
-                             b"65541 1 4 6 1 3 2 72 12\n65538 1 2 6 1 1 1 0\n65538 1 4 6 3 1 1 0\n")  # fmt: skip
+    tracks = content.replace(
+        b"65541 1 4 6 1 3 1 72 24\n65538 1 4 6 1 1 1 0\n",
+        b"65541 1 4 6 1 3 2 72 12\n65538 1 2 6 1 1 1 0\n65538 1 4 6 3 1 1 0\n",
+    )
     path.write_bytes(tracks)
     ds = imload(path)
     assert dict(ds["image"].sizes) == {"i": 2, "t": 3, "y": 2, "x": 6}

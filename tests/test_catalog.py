@@ -154,8 +154,10 @@ MARK = "touch {folder}/ran"
         (entry("FILE:///etc/passwd", driver="img"), ["outside"]),
         (entry("local:///etc/passwd", driver="img"), ["outside"]),
         (entry("{{ CATALOG_DIR }}/%2e%2e/secret.npy\0"), ["no path"]),
-        (entry("{{ p }}/passwd", "img", parameters={"p": {"description": "", "type": "str", "default": "/etc"}}),
-         ["outside"]),
+        (
+            entry("{{ p }}/passwd", "img", parameters={"p": {"description": "", "type": "str", "default": "/etc"}}),
+            ["outside"],
+        ),
         (entry("http://169.254.169.254/latest/a.npy"), ["scheme http:// is not allowed"]),
         (entry("https://example.org/a.npy"), ["scheme"]),
         (entry("s3://bucket/a.npy"), ["scheme"]),
@@ -174,10 +176,17 @@ MARK = "touch {folder}/ran"
         ({"driver": "npy"}, ["'uri' is missing"]),
         ({"driver": "npy", "args": ["a.npy"]}, ["mapping"]),
         ("a.npy", ["mapping"]),
-        ({"driver": "npy", "args": {"uri": "a.npy", "storage_options": {"client_kwargs": {"endpoint_url": ""}}}},
-         ["anon"]),
-        ({"driver": "filepattern", "args": {"uri": "{{ CATALOG_DIR }}/{i}.npy",
-                                            "member_options": {"storage_options": {}}}}, ["member_options"]),
+        (
+            {"driver": "npy", "args": {"uri": "a.npy", "storage_options": {"client_kwargs": {"endpoint_url": ""}}}},
+            ["anon"],
+        ),
+        (
+            {
+                "driver": "filepattern",
+                "args": {"uri": "{{ CATALOG_DIR }}/{i}.npy", "member_options": {"storage_options": {}}},
+            },
+            ["member_options"],
+        ),
         ({"driver": "binary", "args": {"uri": "{{ CATALOG_DIR }}/a.npy", "conf": "../../etc/x.json"}}, ["conf"]),
         ({"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/a.npy", "allow_pickle": True}}, ["no such option"]),
         ({"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/a.npy", "chunks": "{{ x() }}"}}, ["template"]),
@@ -188,7 +197,7 @@ MARK = "touch {folder}/ran"
         ({"driver": "yaml_file_cat", "args": {"path": ["a.yml"]}}, ["text"]),
         ({"driver": "intake_remote", "args": {"url": "x"}}, ["unknown"]),
     ],
-)  # fmt: skip
+)
 def test_what_asks_for_more_is_refused(source, words, lab, watched, monkeypatch):
     monkeypatch.setenv("SECRET", "the-secret")
     monkeypatch.chdir(lab)
@@ -293,8 +302,10 @@ def test_files_that_are_no_text(lab, watched):
 
 def test_problems_say_where(lab):
     path = lab / "catalog.yml"
-    path.write_text("metadata: {version: 1}\nsources:\n  good: {driver: npy, args: {uri: '{{ CATALOG_DIR }}/a.npy'}}\n"
-                    "  bad:\n    driver: os.system\n    args:\n      uri: x\n    cache: [1]\n")  # fmt: skip
+    path.write_text(
+        "metadata: {version: 1}\nsources:\n  good: {driver: npy, args: {uri: '{{ CATALOG_DIR }}/a.npy'}}\n"
+        "  bad:\n    driver: os.system\n    args:\n      uri: x\n    cache: [1]\n"
+    )
     found = {(p.line, p.where) for p in validate(path)}
     assert found == {(5, "sources.bad.driver"), (8, "sources.bad.cache")}
     with pytest.raises(CatalogError, match=r"line 5: sources\.bad\.driver"):
@@ -442,8 +453,10 @@ def test_catalogs_nested_without_end(lab):
 
 def test_a_catalog_that_branches_without_end_is_no_trap(lab):
     for n in range(7):
-        more = {f"m{k}": {"driver": "yaml_file_cat", "args": {"path": f"{{{{ CATALOG_DIR }}}}/c{n + 1}.yml"}}
-                for k in range(8)}  # fmt: skip
+        more = {
+            f"m{k}": {"driver": "yaml_file_cat", "args": {"path": f"{{{{ CATALOG_DIR }}}}/c{n + 1}.yml"}}
+            for k in range(8)
+        }
         (lab / f"c{n}.yml").write_text(yaml.safe_dump({"sources": more if n < 6 else {}}))
     begun = time.perf_counter()
     assert validate(lab / "c0.yml") == []  # every file is read once
@@ -472,8 +485,12 @@ def test_roots_and_schemes_widen_the_limits(lab, tmp_path):
     for other in ("https://example.org.evil.net", "https://example.org/b", "http://example.org"):
         with pytest.raises(CatalogError, match="scheme"):
             open_catalog(path, roots=[other])
-    for climbing in ("https://example.org/b/../a.npy", "https://example.org/b/%2e%2e/a.npy",
-                     "https://example.org/b/%252e%252e/a.npy", "https://example.org/b/..%5ca.npy"):  # fmt: skip
+    for climbing in (
+        "https://example.org/b/../a.npy",
+        "https://example.org/b/%2e%2e/a.npy",
+        "https://example.org/b/%252e%252e/a.npy",
+        "https://example.org/b/..%5ca.npy",
+    ):
         path = written(lab, {"x": entry(climbing)})
         with pytest.raises(CatalogError, match=r"'\.\.'"):
             open_catalog(path, roots=["https://example.org/b"])
@@ -483,8 +500,11 @@ def test_catalogs_on_other_file_systems():
     import fsspec
 
     fs = fsspec.filesystem("memory")
-    fs.pipe("/lab/catalog.yml", b"sources:\n  a: {driver: npy, args: {uri: '{{ CATALOG_DIR }}/a.npy'}}\n"
-                                b"  out: {driver: npy, args: {uri: 'memory://other/a.npy'}}\n")  # fmt: skip
+    fs.pipe(
+        "/lab/catalog.yml",
+        b"sources:\n  a: {driver: npy, args: {uri: '{{ CATALOG_DIR }}/a.npy'}}\n"
+        b"  out: {driver: npy, args: {uri: 'memory://other/a.npy'}}\n",
+    )
     try:
         with pytest.raises(CatalogError, match=r"sources\.out"):
             open_catalog("memory://lab/catalog.yml")
@@ -546,9 +566,15 @@ def test_parameters(days):
     assert catalog.entries["needed"](day="tuesday").read()["image"][0, 0] == 10
     with pytest.raises(CatalogError, match="no parameter 'day'"):
         catalog["needed"]
-    for wrong, word in (({"day": "sunday"}, "monday, tuesday"), ({"n": 3}, "from 0 to 2"), ({"n": "x"}, "type int"),
-                        ({"day": "../../x"}, "monday"), ({"m": 1}, "no parameter or option 'm'"),
-                        ({"uri": "/etc/passwd"}, "outside"), ({"n": float("nan")}, "int")):  # fmt: skip
+    for wrong, word in (
+        ({"day": "sunday"}, "monday, tuesday"),
+        ({"n": 3}, "from 0 to 2"),
+        ({"n": "x"}, "type int"),
+        ({"day": "../../x"}, "monday"),
+        ({"m": 1}, "no parameter or option 'm'"),
+        ({"uri": "/etc/passwd"}, "outside"),
+        ({"n": float("nan")}, "int"),
+    ):
         with pytest.raises(CatalogError, match=word):
             entry(**wrong)
     for escape in ("..", "../..", "monday/../..", "../lab2"):
@@ -652,8 +678,14 @@ def test_kinds_of_parameters():
     assert value(["a"], type="mlist", allowed=["a", "b"]) == ["a"]
     assert value([1, 2], type="list") == [1, 2]
     assert value(3) == "3"
-    for wrong, spec in (("x", {"type": "bool"}), (["c"], {"type": "mlist", "allowed": ["a"]}), ("a", {"type": "list"}),
-                        ({}, {}), (1e400, {"type": "int"}), ([1], {"type": "list", "min": 0})):  # fmt: skip
+    for wrong, spec in (
+        ("x", {"type": "bool"}),
+        (["c"], {"type": "mlist", "allowed": ["a"]}),
+        ("a", {"type": "list"}),
+        ({}, {}),
+        (1e400, {"type": "int"}),
+        ([1], {"type": "list", "min": 0}),
+    ):
         with pytest.raises(CatalogError):
             value(wrong, **spec)
     with pytest.raises(CatalogError, match="one of 1, 2"):
@@ -915,12 +947,18 @@ def test_what_people_edited_stays(many):
 
 @pytest.mark.parametrize(
     "text",
-    ["metadata: {version: 1}\nsources: {}\n", "sources:\n", "sources: null # none yet\n", "metadata:\n  version: 1\n",
-     "sources: {}\nmetadata: {version: 1}\n", "{}\n",
-     "sources:\n    old:\n        driver: npy\n        args: {uri: b.npy}",
-     "sources:\n  old: {driver: npy, args: {uri: b.npy}}  # mine\n\n# the end\n",
-     "sources:\n  old:\n    driver: npy\n    args:\n      uri: b.npy\nmetadata:\n  version: 1\n"],
-)  # fmt: skip
+    [
+        "metadata: {version: 1}\nsources: {}\n",
+        "sources:\n",
+        "sources: null # none yet\n",
+        "metadata:\n  version: 1\n",
+        "sources: {}\nmetadata: {version: 1}\n",
+        "{}\n",
+        "sources:\n    old:\n        driver: npy\n        args: {uri: b.npy}",
+        "sources:\n  old: {driver: npy, args: {uri: b.npy}}  # mine\n\n# the end\n",
+        "sources:\n  old:\n    driver: npy\n    args:\n      uri: b.npy\nmetadata:\n  version: 1\n",
+    ],
+)
 def test_adding_to_catalogs_of_any_shape(text, lab):
     path = lab / "catalog.yml"
     path.write_text(text)
@@ -947,9 +985,11 @@ def test_what_is_no_catalog_is_left_alone(lab):
 
 def test_entries_by_hand(lab):
     path = lab / "c.yml"
-    sources = {"one": intake.open_npy(str(lab / "a.npy"), metadata={"spacing": {"x": 2.0}}),
-               "two": {"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/a.npy"}},
-               "more": {"driver": "yaml_file_cat", "args": {"path": "{{ CATALOG_DIR }}/d.yml"}}}  # fmt: skip
+    sources = {
+        "one": intake.open_npy(str(lab / "a.npy"), metadata={"spacing": {"x": 2.0}}),
+        "two": {"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/a.npy"}},
+        "more": {"driver": "yaml_file_cat", "args": {"path": "{{ CATALOG_DIR }}/d.yml"}},
+    }
     write_catalog(sources, path)
     write_catalog([intake.open_npy(str(lab / "a.npy"))], lab / "d.yml")
     catalog = open_catalog(path)
@@ -969,10 +1009,43 @@ def test_entries_by_hand(lab):
 
 @pytest.mark.parametrize(
     "name",
-    ["C{#1}", "{% a", "{{x}}", "a'b\"c", "# no comment", "a: b", "- x", "%20", "100%", "[1-3]", "a*b?", "{i}", "é µ 中",
-     "~x", "a\rb", "a\nb", "@1", "a@0", "&x", "*x", "!x", "null", "  spaces  ", "a::b", "http:", "a....", "\\n",
-     "{{ '{{' }}", "{{{{%", "yes", "1e3", "0x1", "env(HOME)", "shell(ls)"],
-)  # fmt: skip
+    [
+        "C{#1}",
+        "{% a",
+        "{{x}}",
+        "a'b\"c",
+        "# no comment",
+        "a: b",
+        "- x",
+        "%20",
+        "100%",
+        "[1-3]",
+        "a*b?",
+        "{i}",
+        "é µ 中",
+        "~x",
+        "a\rb",
+        "a\nb",
+        "@1",
+        "a@0",
+        "&x",
+        "*x",
+        "!x",
+        "null",
+        "  spaces  ",
+        "a::b",
+        "http:",
+        "a....",
+        "\\n",
+        "{{ '{{' }}",
+        "{{{{%",
+        "yes",
+        "1e3",
+        "0x1",
+        "env(HOME)",
+        "shell(ls)",
+    ],
+)
 def test_any_name_of_a_file(name, tmp_path):
     np.save(tmp_path / "x.npy", plane(3))
     (tmp_path / "x.npy").rename(tmp_path / f"{name}.npy")
@@ -1128,9 +1201,11 @@ def test_commands(many, capsys, monkeypatch):
 
 
 def test_the_front_door_imports_catalogs_when_they_are_used():
-    code = ("import sys, intake_img\nassert 'intake_img.catalog' not in sys.modules\n"
-            "assert {'scan', 'open_catalog', 'write_catalog'} <= set(dir(intake_img))\n"
-            "from intake_img import scan\nassert 'intake_img.catalog' in sys.modules")  # fmt: skip
+    code = (
+        "import sys, intake_img\nassert 'intake_img.catalog' not in sys.modules\n"
+        "assert {'scan', 'open_catalog', 'write_catalog'} <= set(dir(intake_img))\n"
+        "from intake_img import scan\nassert 'intake_img.catalog' in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     with pytest.raises(AttributeError):
         _ = intake_img.nothing
@@ -1253,8 +1328,11 @@ def test_what_intake_saves_is_opened(lab):
     assert found.a.read()["image"][0, 0] == 7
     assert validate(lab / "two.yml", open_images=True) == []
     text = (lab / "two.yml").read_text()
-    for bad in (text.replace(str(lab), "/etc"), re.sub("intake_img[.a-z0-9_]*:ImgReader", "os:system", text),
-                text.replace("storage_options: null", "storage_options: {a: 1}")):  # fmt: skip
+    for bad in (
+        text.replace(str(lab), "/etc"),
+        re.sub("intake_img[.a-z0-9_]*:ImgReader", "os:system", text),
+        text.replace("storage_options: null", "storage_options: {a: 1}"),
+    ):
         assert bad != text
         (lab / "two.yml").write_text(bad)
         with pytest.raises(CatalogError):
@@ -1293,8 +1371,20 @@ def test_a_scan_names_what_it_cannot_use(tmp_path):
         found = scan(tmp_path)
     assert sorted(found) == ["lost", "ok", "self"]  # without its companion a file is read as pages
     skipped = {Path(p).name: why for p, why in found.skipped.items()}
-    assert set(skipped) == {"self", "gone.tif", "pipe.png", "z.zarr", "zero.zarr", "a.zvi", "b.SLD", "c.oir", "d.h5",
-                            "e.nii.gz", "pipe.ome.tif", "zero.ome.tif"}  # fmt: skip
+    assert set(skipped) == {
+        "self",
+        "gone.tif",
+        "pipe.png",
+        "z.zarr",
+        "zero.zarr",
+        "a.zvi",
+        "b.SLD",
+        "c.oir",
+        "d.h5",
+        "e.nii.gz",
+        "pipe.ome.tif",
+        "zero.ome.tif",
+    }
     assert skipped["a.zvi"] == "Zeiss ZVI: no driver reads it"
     assert "pipe" in skipped["pipe.png"]
     assert all(name in repr(found) for name in skipped)
@@ -1314,8 +1404,14 @@ def test_a_scan_names_the_index_of_a_plate(name, tmp_path, capsys):
 
 def test_validate_can_open_the_images(lab, capsys):
     np.save(lab / "b.npy", plane())
-    path = written(lab, {"a": entry(), "b": entry("{{ CATALOG_DIR }}/b.npy"), "p": entry(
-        "{{ CATALOG_DIR }}/{{ day }}.npy", parameters={"day": {"description": "", "type": "str"}})})  # fmt: skip
+    path = written(
+        lab,
+        {
+            "a": entry(),
+            "b": entry("{{ CATALOG_DIR }}/b.npy"),
+            "p": entry("{{ CATALOG_DIR }}/{{ day }}.npy", parameters={"day": {"description": "", "type": "str"}}),
+        },
+    )
     assert validate(path, open_images=True) == []
     (lab / "a.npy").unlink()
     (lab / "b.npy").write_bytes(b"nothing")
@@ -1332,11 +1428,14 @@ def test_validate_can_open_the_images(lab, capsys):
 def test_validate_names_what_it_did_not_open(lab):
     (lab / "sub").mkdir()
     np.save(lab / "sub" / "a.npy", plane())
-    needs = entry("{{ CATALOG_DIR }}/{{ x }}_{{ y }}.npy", parameters={
-        "x": {"description": "", "type": "str"}, "y": {"description": "", "type": "int"}})  # fmt: skip
+    needs = entry(
+        "{{ CATALOG_DIR }}/{{ x }}_{{ y }}.npy",
+        parameters={"x": {"description": "", "type": "str"}, "y": {"description": "", "type": "int"}},
+    )
     inner = written(lab / "sub", {"a": entry(), "p": needs})
-    path = written(lab, {"a": entry(), "sub": {"driver": "yaml_file_cat",
-                                               "args": {"path": "{{ CATALOG_DIR }}/sub/catalog.yml"}}})  # fmt: skip
+    path = written(
+        lab, {"a": entry(), "sub": {"driver": "yaml_file_cat", "args": {"path": "{{ CATALOG_DIR }}/sub/catalog.yml"}}}
+    )
     unopened = {}
     assert validate(path, open_images=True, unopened=unopened) == []
     assert unopened == {f"{inner}: p": "it needs a value of 'x', 'y'"}
@@ -1448,19 +1547,34 @@ def test_names_with_signs_of_urls_are_opened_from_a_web_server(tmp_path):
 @pytest.mark.parametrize(
     ("name", "fields", "entries", "sizes"),
     [
-        ("plate_{w}_s{i}_w{c}.tif", {"w": ["B02", "B03", "C02"], "i": [1, 2], "c": [1, 2, 3]},
-         {"plate_B02", "plate_B03", "plate_C02"}, {"i": 2, "c": 3}),
-        ("{w}_t{t}_z{z}_ch{c}.tif", {"w": ["A01", "A02"], "t": ["01", "02"], "z": [1, 2], "c": [1, 2]},
-         {"A01", "A02"}, {"t": 2, "z": 2, "c": 2}),
-        ("{w}f{i}p{z}-ch{c}sk{t}fk1fl1.tiff", {"w": ["r02c02", "r02c03", "r03c02"], "i": ["01", "02"],
-                                               "z": ["01", "02"], "c": [1, 2], "t": [1, 2]},
-         {"r02c02", "r02c03", "r03c02"}, {"i": 2, "z": 2, "c": 2, "t": 2}),
-        ("pos{i}_{c}_t{t}.tif", {"i": ["01", "02"], "c": ["DAPI", "GFP"], "t": ["001", "002"]},
-         {"pos"}, {"i": 2, "c": 2, "t": 2}),
+        (
+            "plate_{w}_s{i}_w{c}.tif",
+            {"w": ["B02", "B03", "C02"], "i": [1, 2], "c": [1, 2, 3]},
+            {"plate_B02", "plate_B03", "plate_C02"},
+            {"i": 2, "c": 3},
+        ),
+        (
+            "{w}_t{t}_z{z}_ch{c}.tif",
+            {"w": ["A01", "A02"], "t": ["01", "02"], "z": [1, 2], "c": [1, 2]},
+            {"A01", "A02"},
+            {"t": 2, "z": 2, "c": 2},
+        ),
+        (
+            "{w}f{i}p{z}-ch{c}sk{t}fk1fl1.tiff",
+            {"w": ["r02c02", "r02c03", "r03c02"], "i": ["01", "02"], "z": ["01", "02"], "c": [1, 2], "t": [1, 2]},
+            {"r02c02", "r02c03", "r03c02"},
+            {"i": 2, "z": 2, "c": 2, "t": 2},
+        ),
+        (
+            "pos{i}_{c}_t{t}.tif",
+            {"i": ["01", "02"], "c": ["DAPI", "GFP"], "t": ["001", "002"]},
+            {"pos"},
+            {"i": 2, "c": 2, "t": 2},
+        ),
         ("{w}_{c}.tif", {"w": ["A1", "A2", "B1"], "c": ["Hoechst", "Cy5", "mCherry"]}, None, {"c": 3}),
         ("im_C{c}_F{i}.tif", {"c": ["01", "02"], "i": ["01", "02"]}, {"im"}, {"c": 2, "i": 2}),
     ],
-)  # fmt: skip
+)
 def test_names_of_plates_and_channels_are_grouped(name, fields, entries, sizes, tmp_path):
     import itertools
 

@@ -78,8 +78,9 @@ def test_in_blocks_as_in_whole(tmp_path_factory, changes):
 
 
 def test_what_is_written_is_cut_and_opens_alike(tmp_path, monkeypatch):
-    write_catalog({**entries(20), "odd one": {"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/[1].npy"}}},
-                  tmp_path / "c.yml")  # fmt: skip
+    write_catalog(
+        {**entries(20), "odd one": {"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/[1].npy"}}}, tmp_path / "c.yml"
+    )
     document = read_document(File.parse(tmp_path / "c.yml"))
     assert [isinstance(e, Block) for e in document.data["sources"].values()] == [True] * 20 + [False]
     quick = open_catalog(tmp_path / "c.yml")

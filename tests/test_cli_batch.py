@@ -61,8 +61,15 @@ def test_info_takes_files_folders_patterns_catalogs_and_lists(pictures, tmp_path
     assert main(["info", *named, f"{catalog}@{name}", "--root", str(pictures), "--each", "--json"]) == 0
     facts = lines_of(capsys.readouterr().out)
     found = [Path(f["uri"]).name for f in facts[:-1]]
-    assert found == ["p0.png", "p1.png", "p4.png", "p5.png", *(f"p{n}.png" for n in range(4)),
-                     *(f"p{n}.png" for n in range(4)), "p2.png"]  # fmt: skip
+    assert found == [
+        "p0.png",
+        "p1.png",
+        "p4.png",
+        "p5.png",
+        *(f"p{n}.png" for n in range(4)),
+        *(f"p{n}.png" for n in range(4)),
+        "p2.png",
+    ]
     assert all(f["variables"]["image"]["shape"][-2:] == [20, 30] for f in facts)
     assert main(["info", f"{pictures}/p?.png", "--json"]) == 0  # one image, as for imload
     (one,) = lines_of(capsys.readouterr().out)

@@ -58,8 +58,12 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-STORES = [{"chunks": 64}, {"chunks": 32, "shards": {"y": 64, "x": 64}}, {"pyramid": 2, "chunks": 32},
-          {"version": "0.4", "pyramid": 1, "compress": False}]  # fmt: skip
+STORES = [
+    {"chunks": 64},
+    {"chunks": 32, "shards": {"y": 64, "x": 64}},
+    {"pyramid": 2, "chunks": 32},
+    {"version": "0.4", "pyramid": 1, "compress": False},
+]
 
 
 def test_store_is_the_one_that_threads_write(client, tmp_path):

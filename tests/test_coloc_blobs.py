@@ -104,10 +104,16 @@ def test_detection_finds_what_was_planted(planted):
         ignore_index=True,
     )
     for c in "AB":
-        pair = pd.concat([
-            found[found["channel"] == c].assign(channel="A"), planted_blobs[planted_blobs["channel"] ==
-            c].assign(channel="B"),
-        ]).drop(columns="blob_id").reset_index(drop=True)  # fmt: skip
+        pair = (
+            pd.concat(
+                [
+                    found[found["channel"] == c].assign(channel="A"),
+                    planted_blobs[planted_blobs["channel"] == c].assign(channel="B"),
+                ]
+            )
+            .drop(columns="blob_id")
+            .reset_index(drop=True)
+        )
         matches = ds.img.coloc.match(pair, {"z": 2.5, "y": 1.0, "x": 1.0})
         assert len(matches) >= 20
     flat = xr.DataArray(values[0, 8], dims=("y", "x")).img.detect_blobs(min_radius=2, max_radius=4, threshold=0.05)

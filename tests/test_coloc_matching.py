@@ -150,13 +150,29 @@ def test_columns_channels_and_time():
     ds = scene(channels=("A", "B", "C"), t=2)
     found = ds.img.coloc.match(blobs, 3)
     assert found.columns.tolist() == [
-        "match_id", "t", "channel1", "channel2", "blob1_id", "blob2_id", "z1", "y1", "x1", "z2", "y2", "x2", "z",
-        "y", "x",
-        "distance", "distance_scaled",
-    ]  # fmt: skip
+        "match_id",
+        "t",
+        "channel1",
+        "channel2",
+        "blob1_id",
+        "blob2_id",
+        "z1",
+        "y1",
+        "x1",
+        "z2",
+        "y2",
+        "x2",
+        "z",
+        "y",
+        "x",
+        "distance",
+        "distance_scaled",
+    ]
     assert found[["t", "channel1", "channel2", "blob1_id", "blob2_id"]].values.tolist() == [
-        [0, "A", "B", 2, 4], [0, "A", "C", 2, 0], [0, "B", "C", 4, 0],
-    ]  # fmt: skip
+        [0, "A", "B", 2, 4],
+        [0, "A", "C", 2, 0],
+        [0, "B", "C", 4, 0],
+    ]
     np.testing.assert_allclose(found["distance"], [2**0.5, 1, 1])
     np.testing.assert_allclose(found.mean_coords(), [[0, 0.5, 0.5], [0, 0, 0.5], [0, 0.5, 0]])
     only = ds.img.coloc.match(blobs, 3, channels=["C", "A"])
@@ -335,8 +351,9 @@ def test_postgresql(matched):
         pytest.skip(f"initdb does not run here: {made.stderr.decode()[-200:]}")
     server = subprocess.Popen(
         [*as_user, programs["postgres"], "-D", str(folder), "-k", str(sockets), "-c", "listen_addresses=", "-F"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         import time
 

@@ -114,9 +114,14 @@ def ours(a, b, ds):
     for share in (0, 15):
         found = measured(ds, f"{share}%", manders_denominator="above", manders_comparison=">=", overlap_region="above")
         for theirs, own in (
-            ("manders1", "manders_tm1"), ("manders2", "manders_tm2"), ("rwc1", "rwc1"), ("rwc2", "rwc2"),
-            ("overlap", "overlap"), ("k1", "overlap_k1"), ("k2", "overlap_k2"),
-        ):  # fmt: skip
+            ("manders1", "manders_tm1"),
+            ("manders2", "manders_tm2"),
+            ("rwc1", "rwc1"),
+            ("rwc2", "rwc2"),
+            ("overlap", "overlap"),
+            ("k1", "overlap_k1"),
+            ("k2", "overlap_k2"),
+        ):
             yield f"cellprofiler_thr{share}.{theirs}", found[own]
     for speed in ("Fast", "Faster"):
         found = coloc.costes_threshold("A", "B", method=f"cellprofiler_{speed.lower()}")
@@ -215,9 +220,13 @@ def test_any_chunks_also_of_time_give_the_same(arrays):
 
 
 SWAPPED = {
-    "manders_m1": "manders_m2", "manders_tm1": "manders_tm2", "overlap_k1": "overlap_k2", "rwc1": "rwc2",
-    "threshold1": "threshold2", "intersection1": "intersection2",
-}  # fmt: skip
+    "manders_m1": "manders_m2",
+    "manders_tm1": "manders_tm2",
+    "overlap_k1": "overlap_k2",
+    "rwc1": "rwc2",
+    "threshold1": "threshold2",
+    "intersection1": "intersection2",
+}
 UNSWAPPED = ("slope", "intercept")
 
 

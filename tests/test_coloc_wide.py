@@ -20,12 +20,34 @@ from intake_img.kernels.tables import table_of
 pytestmark = pytest.mark.thorough
 
 OFFSETS = [
-    ("i4", 2**30), ("u4", 2**31 + 5), ("i8", 2**53), ("i8", 2**62), ("i8", -(2**62)), ("i8", -(2**63)), ("u8", 2**53),
-    ("u8", 2**63 - 40), ("u8", 2**64 - 301),
-]  # fmt: skip
-NAMES = ["pearson", "pearson_above", "pearson_below", "spearman", "kendall_tau", "manders_m1", "manders_m2",
-         "manders_tm1", "manders_tm2", "overlap", "overlap_k1", "li_icq", "slope", "intersection1", "n_above",
-         "n"]  # fmt: skip
+    ("i4", 2**30),
+    ("u4", 2**31 + 5),
+    ("i8", 2**53),
+    ("i8", 2**62),
+    ("i8", -(2**62)),
+    ("i8", -(2**63)),
+    ("u8", 2**53),
+    ("u8", 2**63 - 40),
+    ("u8", 2**64 - 301),
+]
+NAMES = [
+    "pearson",
+    "pearson_above",
+    "pearson_below",
+    "spearman",
+    "kendall_tau",
+    "manders_m1",
+    "manders_m2",
+    "manders_tm1",
+    "manders_tm2",
+    "overlap",
+    "overlap_k1",
+    "li_icq",
+    "slope",
+    "intersection1",
+    "n_above",
+    "n",
+]
 
 
 def pair(dtype, offset, step=1, n=(6, 20)):
@@ -67,18 +89,22 @@ def expected(a, b, t1, t2):
     ranks = [[codes[0].index(x) for x in a], [codes[1].index(y) for y in b]]
     lit = [(x, y) for x, y in both if x > 0]
     return {
-        "pearson": pearson(a, b), "pearson_above": pearson(*zip(*high, strict=True)) if high else math.nan,
+        "pearson": pearson(a, b),
+        "pearson_above": pearson(*zip(*high, strict=True)) if high else math.nan,
         "pearson_below": pearson(*zip(*low, strict=True)) if low else math.nan,
-        "spearman": scipy.stats.spearmanr(*ranks).statistic, "kendall_tau": scipy.stats.kendalltau(*ranks).statistic,
+        "spearman": scipy.stats.spearmanr(*ranks).statistic,
+        "kendall_tau": scipy.stats.kendalltau(*ranks).statistic,
         "manders_m1": over(sum(x for x, y in both if y > 0), sum(a)),
         "manders_m2": over(sum(y for x, y in both if x > 0), sum(b)),
         "manders_tm1": over(sum(x for x, y in both if y >= t2 and y > 0), sum(a)),
         "manders_tm2": over(sum(y for x, y in both if x >= t1 and x > 0), sum(b)),
-        "overlap": math.copysign(math.sqrt(Fraction(ab * ab, aa * bb)), ab), "overlap_k1": over(ab, aa),
+        "overlap": math.copysign(math.sqrt(Fraction(ab * ab, aa * bb)), ab),
+        "overlap_k1": over(ab, aa),
         "li_icq": sum((x - mean_a) * (y - mean_b) >= 0 for x, y in both) / len(a) - 0.5,
         "intersection1": over(sum(y > 0 for x, y in lit), len(lit)),
-        "n_above": sum(x >= t1 and y >= t2 for x, y in both), "n": len(a),
-    }  # fmt: skip
+        "n_above": sum(x >= t1 and y >= t2 for x, y in both),
+        "n": len(a),
+    }
 
 
 def compare(found, wanted, names):

@@ -98,12 +98,31 @@ def test_a_writer_that_keeps_nothing_is_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("fact", "value"),
-    [("equal", False), ("write", 10**9), ("open", 10**8), ("read", 10**9), ("open_bytes", 10**8),
-     ("crop_bytes", 2 * 10**8), ("chunks", 10**5), ("tasks", 10**4), ("task_bytes", 10**5)],
-)  # fmt: skip
+    [
+        ("equal", False),
+        ("write", 10**9),
+        ("open", 10**8),
+        ("read", 10**9),
+        ("open_bytes", 10**8),
+        ("crop_bytes", 2 * 10**8),
+        ("chunks", 10**5),
+        ("tasks", 10**4),
+        ("task_bytes", 10**5),
+    ],
+)
 def test_costs_are_limited(fact, value):
-    cheap = {"equal": True, "write": 0, "open": 0, "read": 0, "open_bytes": 0, "crop_bytes": 0, "chunks": 40,
-             "tasks": 40, "task_bytes": 600, "nbytes": 320 * 2**20}  # fmt: skip
+    cheap = {
+        "equal": True,
+        "write": 0,
+        "open": 0,
+        "read": 0,
+        "open_bytes": 0,
+        "crop_bytes": 0,
+        "chunks": 40,
+        "tasks": 40,
+        "task_bytes": 600,
+        "nbytes": 320 * 2**20,
+    }
     LAWS._assert_cheap(cheap)
     with pytest.raises(AssertionError):
         LAWS._assert_cheap({**cheap, fact: value})
@@ -268,8 +287,11 @@ def test_laws_run_from_ones_own_class(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "declares or names or lazy or yx", "."],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -77,9 +77,17 @@ def test_tiles_of_a_later_scene_cover_those_of_an_earlier_one():
     n = 4
     one = np.ones(n, np.int64)
     directory = SimpleNamespace(
-        dims=(), starts={}, left=0 * one, top=0 * one, width=8 * one, height=8 * one, stored_width=8 * one,
-        stored_height=8 * one, tile=np.asarray([5, 1, 0, 3]), scene=np.asarray([0, 0, 1, 1]),
-    )  # fmt: skip
+        dims=(),
+        starts={},
+        left=0 * one,
+        top=0 * one,
+        width=8 * one,
+        height=8 * one,
+        stored_width=8 * one,
+        stored_height=8 * one,
+        tile=np.asarray([5, 1, 0, 3]),
+        scene=np.asarray([0, 0, 1, 1]),
+    )
     mosaic = Mosaic.of(directory, np.arange(n), np.arange(n), 1)
     from_below = mosaic.blocks[np.argsort(mosaic.rank)]
     assert from_below.tolist() == [1, 0, 2, 3]  # by scene, then by mosaic index

@@ -39,10 +39,20 @@ czi = pytest.importorskip("pylibCZIrw.czi")
 
 UPPER = {"u": "I"} | {a: a.upper() for a in "tczrhvb"}
 FILES = [
-    "100x100", "CellDivision_T3_Z5_CH2_X240_Y170", "CellDivision_T3_Z5_CH2_X240_Y170_comp1", "DAPI_GFP",
-    "FOV7_HV110_P0500510000", "LSM880_AiryScan", "RGB-8bit", "S3_1Pos_2Mosaic_T1_Z1_CH1", "WellD6-7_S2", "mosaic_test",
-    "nuc_small", "tiles_z", "xyz__multiple_images",
-]  # fmt: skip
+    "100x100",
+    "CellDivision_T3_Z5_CH2_X240_Y170",
+    "CellDivision_T3_Z5_CH2_X240_Y170_comp1",
+    "DAPI_GFP",
+    "FOV7_HV110_P0500510000",
+    "LSM880_AiryScan",
+    "RGB-8bit",
+    "S3_1Pos_2Mosaic_T1_Z1_CH1",
+    "WellD6-7_S2",
+    "mosaic_test",
+    "nuc_small",
+    "tiles_z",
+    "xyz__multiple_images",
+]
 
 
 # a writer of any subblocks: libCZI's own knows neither further dimensions nor pyramids, M-index or JPEG-XR
@@ -59,8 +69,18 @@ class Block(NamedTuple):
     compression: int = 0
 
 
-_TYPES = {("u1", 1): 0, ("u2", 1): 1, ("f4", 1): 2, ("u1", 3): 3, ("u2", 3): 4, ("f4", 3): 8, ("u1", 4): 9,
-          ("c8", 1): 10, ("i4", 1): 12, ("f8", 1): 13}  # fmt: skip
+_TYPES = {
+    ("u1", 1): 0,
+    ("u2", 1): 1,
+    ("f4", 1): 2,
+    ("u1", 3): 3,
+    ("u2", 3): 4,
+    ("f4", 3): 8,
+    ("u1", 4): 9,
+    ("c8", 1): 10,
+    ("i4", 1): 12,
+    ("f8", 1): 13,
+}
 
 
 def segment(name: bytes, data: bytes) -> bytes:
@@ -129,15 +149,28 @@ def noise(rng: np.random.Generator, *shape: int, dtype: str = "u2") -> np.ndarra
 # the oracle
 
 
-def libczi_plane(document: Any, image: xr.DataArray, at: dict[str, int], scene: int | None, roi: Any = None,
-                 starts: dict[str, int] | None = None, zoom: float | None = None) -> np.ndarray:  # fmt: skip
+def libczi_plane(
+    document: Any,
+    image: xr.DataArray,
+    at: dict[str, int],
+    scene: int | None,
+    roi: Any = None,
+    starts: dict[str, int] | None = None,
+    zoom: float | None = None,
+) -> np.ndarray:
     plane = {UPPER[a]: k + (starts or {}).get(a, 0) for a, k in at.items()}
     found = document.read(roi=roi, plane=plane, scene=scene, zoom=zoom)
     return found[..., ::-1] if found.shape[2] == 3 else found[..., 0]
 
 
-def assert_equals_libczi(path: str, scene: Any = None, index: int | None = None, rois: int = 4,
-                         starts: dict[str, int] | None = None, box: Any = None) -> xr.Dataset:  # fmt: skip
+def assert_equals_libczi(
+    path: str,
+    scene: Any = None,
+    index: int | None = None,
+    rois: int = 4,
+    starts: dict[str, int] | None = None,
+    box: Any = None,
+) -> xr.Dataset:
     """Compare all planes of a scene (of index `index` in the file), and `rois` random regions of each."""
     lazy = CziSource(path, scene=scene, output_axis_order=None, chunks=None).dataset()
     image = lazy["image"]
@@ -211,8 +244,13 @@ def test_real_files_are_what_the_manifest_says(data: Path, name: str) -> None:
 
 def test_names_of_channels_beyond_the_image_description(data: Path) -> None:
     assert imload(data / "czi/DAPI_GFP.czi").c.values.tolist() == ["DAPI", "GFP"]
-    assert imload(data / "czi/LSM880_AiryScan.czi").c.values.tolist()[:5] == ["ChA-T1", "ChA-T2", "ChA-T3", "ChA-T4",
-                                                                            "ChA-T1#"]  # fmt: skip
+    assert imload(data / "czi/LSM880_AiryScan.czi").c.values.tolist()[:5] == [
+        "ChA-T1",
+        "ChA-T2",
+        "ChA-T3",
+        "ChA-T4",
+        "ChA-T1#",
+    ]
     assert imload(data / "czi/CellDivision_T3_Z5_CH2_X240_Y170.czi").c.attrs["color"] == ["#FF7E00", "#00FF33"]
 
 
@@ -301,8 +339,10 @@ def test_overlapping_tiles_negative_origin_and_planes_that_start_anywhere(tmp_pa
     places = [(-20, -30, 5), (10, -25, 1), (0, 0, 9), (25, -10, 3)]
     blocks = [
         Block(noise(rng, 40, 50), x, y, {"Z": z, "T": t, "C": 0, "S": 0, "M": m}, compression=compression)
-        for z in (3, 4) for t in (5, 6, 7) for x, y, m in places
-    ]  # fmt: skip
+        for z in (3, 4)
+        for t in (5, 6, 7)
+        for x, y, m in places
+    ]
     path = make_czi(tmp_path / "a.czi", blocks)
     ds = assert_equals_libczi(path, scene=0, starts={"z": 3, "t": 5})
     assert ds["image"].dims == ("c", "t", "z", "y", "x")
@@ -475,8 +515,10 @@ def test_threads(tmp_path: Path) -> None:
     array = noise(rng, 4, 200, 300)
     blocks = [
         Block(array[z, y : y + 50, x : x + 50], x, y, {"Z": z}, compression=6)
-        for z in range(4) for y in range(0, 200, 50) for x in range(0, 300, 50)
-    ]  # fmt: skip
+        for z in range(4)
+        for y in range(0, 200, 50)
+        for x in range(0, 300, 50)
+    ]
     ds = imload(make_czi(tmp_path / "a.czi", blocks), chunks=None)
 
     def read(seed: int) -> bool:
@@ -557,8 +599,10 @@ def test_over_http(tmp_path: Path, served: str, compression: int) -> None:
     array = rng.integers(0, 60000, (8, 512, 512), "u2")
     blocks = [
         Block(array[z, y : y + 256, x : x + 256], x, y, {"Z": z, "C": 0}, compression=compression)
-        for z in range(8) for y in (0, 256) for x in (0, 256)
-    ]  # fmt: skip
+        for z in range(8)
+        for y in (0, 256)
+        for x in (0, 256)
+    ]
     make_czi(tmp_path / "a b.czi", blocks)
     ds = imload(f"{served}/a%20b.czi", chunks=None)
     assert sum(_Ranges.requests) < 40_000
@@ -629,9 +673,11 @@ def test_damaged_files_fail_well(tmp_path: Path, compression: int) -> None:
     rng = np.random.default_rng(0)
     blocks = [
         Block(noise(rng, 12, 14), x, 0, {"Z": z, "C": 0, "S": 0, "M": x // 14}, compression=compression)
-        for z in (0, 1) for x in (0, 12)
-    ] + [Block(noise(rng, 6, 13), 0, 0, {"Z": z, "C": 0, "S": 0}, size=(12, 26), compression=compression)
-         for z in (0, 1)]  # fmt: skip
+        for z in (0, 1)
+        for x in (0, 12)
+    ] + [
+        Block(noise(rng, 6, 13), 0, 0, {"Z": z, "C": 0, "S": 0}, size=(12, 26), compression=compression) for z in (0, 1)
+    ]
     good = Path(make_czi(tmp_path / "good.czi", blocks, scaling(x=1e-7), [1, 2])).read_bytes()
     whole = imload(tmp_path / "good.czi")["image"].values
     pixels = good.index(b"ZISRAWDIRECTORY")
@@ -702,8 +748,12 @@ def test_directory_of_any_bytes(data: bytes, count: int) -> None:
 
 
 @examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 9), st.integers(1, 9)), min_size=1,
-                max_size=9), st.data())  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=9
+    ),
+    st.data(),
+)
 def test_any_tiles_compose_as_libczi_does(tmp_path: Path, tiles: list[tuple[int, ...]], data: Any) -> None:
     order = data.draw(st.permutations(range(len(tiles))))
     blocks = [
@@ -737,8 +787,14 @@ def stripped(ds: xr.Dataset) -> xr.Dataset:
 
 
 WRITTEN = {
-    "hyperstack": dataset("tczyx", (2, 3, 2, 20, 30), c=["a", "b <x>", "µ/ü, [1]\n"], z=um("z", 2, 0.3),
-                          y=um("y", 20, 0.065), x=um("x", 30, 0.065, -7.0)),
+    "hyperstack": dataset(
+        "tczyx",
+        (2, 3, 2, 20, 30),
+        c=["a", "b <x>", "µ/ü, [1]\n"],
+        z=um("z", 2, 0.3),
+        y=um("y", 20, 0.065),
+        x=um("x", 30, 0.065, -7.0),
+    ),
     "plane": dataset("yx", (20, 30), "u1"),
     "float": dataset("zyx", (3, 20, 30), "f4"),
     "half": dataset("zyx", (3, 20, 30), "f4").astype("f2"),
@@ -753,7 +809,7 @@ WRITTEN = {
     "one of each": dataset("itczyx", (1, 1, 1, 1, 6, 5), c=["only"]),
     "divided": dataset("zyx", (1, 2400, 2300)),
     "times": dataset("tyx", (3, 6, 5), t=("t", [0.0, 1.5, 7.0], {"units": "s"})),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("compress", [None, True, "zstd0", "zstd1:ExplicitLevel=5"])

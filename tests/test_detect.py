@@ -75,10 +75,20 @@ def test_real_files_are_found(data, folder):
 
 @pytest.mark.parametrize(
     ("name", "driver"),
-    [("a.OME.TIFF", "tif"), ("a.Ome.Tif", "tif"), ("a.ome.zarr", "omezarr"), ("a.ZARR", "omezarr"),
-     ("a.zarr.zip", "omezarr"), ("a.OME.ZARR.ZIP", "omezarr"), ("a.czi", "czi"), ("A.PNG", "imageio"),
-     ("a.b.c.JPeG", "imageio"), ("a.NPZ", "npy"), ("name", "omezarr")],
-)  # fmt: skip
+    [
+        ("a.OME.TIFF", "tif"),
+        ("a.Ome.Tif", "tif"),
+        ("a.ome.zarr", "omezarr"),
+        ("a.ZARR", "omezarr"),
+        ("a.zarr.zip", "omezarr"),
+        ("a.OME.ZARR.ZIP", "omezarr"),
+        ("a.czi", "czi"),
+        ("A.PNG", "imageio"),
+        ("a.b.c.JPeG", "imageio"),
+        ("a.NPZ", "npy"),
+        ("name", "omezarr"),
+    ],
+)
 def test_the_longest_ending_in_any_case_says_who_writes(name, driver):
     assert writer_for(File.parse(f"/x/{name}")).name == driver
 
@@ -100,10 +110,14 @@ def test_the_longest_ending_wins(monkeypatch, array):
 
 @pytest.mark.parametrize(
     ("content", "met"),
-    [(b"no image at all", r"starts with b'no image at all' \(unknown to all\)"), (b"", "is empty"),
-     (b"%PDF-1.4", "a PDF"), (b"PK\x03\x04abc", "a zip archive"),
-     (b"<!DOCTYPE html>", "HTML")],
-)  # fmt: skip
+    [
+        (b"no image at all", r"starts with b'no image at all' \(unknown to all\)"),
+        (b"", "is empty"),
+        (b"%PDF-1.4", "a PDF"),
+        (b"PK\x03\x04abc", "a zip archive"),
+        (b"<!DOCTYPE html>", "HTML"),
+    ],
+)
 def test_unknown_bytes_say_what_was_met_and_what_there_is(tmp_path, content, met):
     path = tmp_path / "thing.dat"
     path.write_bytes(content)

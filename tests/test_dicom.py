@@ -129,8 +129,9 @@ def test_slopes_of_slices_and_several_series(data):
     assert ds.attrs["scenes"] == ["1 spacing 3 slopes differ", "1 second series"]
     assert ds.img.spacing == {"z": 3.0, "y": 0.8, "x": 0.5}
     stored = [pydicom.dcmread(p) for p in folder.iterdir()]
-    first = sorted((s for s in stored if s.SeriesDescription == "spacing 3 slopes differ"),
-                   key=lambda s: s.ImagePositionPatient[2])  # fmt: skip
+    first = sorted(
+        (s for s in stored if s.SeriesDescription == "spacing 3 slopes differ"), key=lambda s: s.ImagePositionPatient[2]
+    )
     expected = np.stack([s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in first])
     np.testing.assert_array_equal(ds.image.values, expected)
     np.testing.assert_array_equal(ds.image[1::2, 3:5, -1].values, expected[1::2, 3:5, -1])

@@ -24,19 +24,48 @@ FILES = {
     "2D_test-7.dm3": ("yx", (2, 2), "i4", "cf97adeedb59", {}, {}),
     "2D_test-9.dm3": ("yx", (2, 2), "i1", "9f64a747e1b9", {}, {}),
     "2D_test_diffraction_pattern.dm3": (
-        "yx", (87, 87), "i4", "eb4c0128ff4f", dict.fromkeys("yx", 0.17443286), dict.fromkeys("yx", "1/nm")),
+        "yx",
+        (87, 87),
+        "i4",
+        "eb4c0128ff4f",
+        dict.fromkeys("yx", 0.17443286),
+        dict.fromkeys("yx", "1/nm"),
+    ),
     "3D_EELS_SI.dm4": (
-        "lyx", (2048, 2, 2), "f4", "470995627ca5", {"l": 1.0, "y": 0.0019920736, "x": 0.0019920736},
-        {"l": "eV", "y": "µm", "x": "µm"}),
+        "lyx",
+        (2048, 2, 2),
+        "f4",
+        "470995627ca5",
+        {"l": 1.0, "y": 0.0019920736, "x": 0.0019920736},
+        {"l": "eV", "y": "µm", "x": "µm"},
+    ),
     "3D_test-2.dm4": ("zyx", (2, 2, 2), "f4", "af7de0621354", {}, {}),
     "dmTest_3D_int16_64,65,66.dm4": (
-        "zyx", (66, 65, 64), "i2", "74d18841e7c6", {"z": 4.0, "y": 3.0, "x": 2.0}, {"z": "µm", "y": "nm", "x": "pm"}),
+        "zyx",
+        (66, 65, 64),
+        "i2",
+        "74d18841e7c6",
+        {"z": 4.0, "y": 3.0, "x": 2.0},
+        {"z": "µm", "y": "nm", "x": "pm"},
+    ),
     "ref_F_2_1.dm3": (
-        "zyx", (5, 3, 4), "f4", "6406802a6da3", {"z": 2.4, "y": 2.0, "x": 2.2}, {"z": "µnn", "y": "µ", "x": "µn"}),
+        "zyx",
+        (5, 3, 4),
+        "f4",
+        "6406802a6da3",
+        {"z": 2.4, "y": 2.0, "x": 2.2},
+        {"z": "µnn", "y": "µ", "x": "µn"},
+    ),
     "ref_T_0_1.dm3": ("zyx", (2, 1, 3), "f4", "3439ba4cce23", {"z": 2.2, "x": 2.0}, {"z": "µn", "x": "µ"}),
     "test_stackbuilder_imagestack.dm3": (
-        "zyx", (3, 2, 16), "u4", "fc3ef4e53a4b", dict.fromkeys("yx", 0.059982903), dict.fromkeys("yx", "µm")),
-}  # fmt: skip
+        "zyx",
+        (3, 2, 16),
+        "u4",
+        "fc3ef4e53a4b",
+        dict.fromkeys("yx", 0.059982903),
+        dict.fromkeys("yx", "µm"),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", list(FILES))
@@ -94,8 +123,14 @@ class Writer:
 
     def file(self, tree):
         body = self.group(tree)
-        return self.number(0)[-4:-1] + bytes([4 if self.wide else 3]) + self.number(len(body)) + struct.pack(
-            ">i", self.order == "<") + body + bytes(8)  # fmt: skip
+        return (
+            self.number(0)[-4:-1]
+            + bytes([4 if self.wide else 3])
+            + self.number(len(body))
+            + struct.pack(">i", self.order == "<")
+            + body
+            + bytes(8)
+        )
 
     def group(self, tree):
         items = list(tree.items()) if isinstance(tree, dict) else [("", v) for v in tree]
@@ -126,8 +161,12 @@ class Writer:
 
 def image(values, kind, calibrations=(), name="", tags=None):
     dimensions = [{"Origin": o, "Scale": s, "Units": u} for s, o, u in calibrations]
-    data = {"Calibrations": {"Dimension": dimensions}, "Data": values.ravel(), "DataType": kind,
-            "Dimensions": list(values.shape[::-1])}  # fmt: skip
+    data = {
+        "Calibrations": {"Dimension": dimensions},
+        "Data": values.ravel(),
+        "DataType": kind,
+        "Dimensions": list(values.shape[::-1]),
+    }
     return {"ImageData": data, "ImageTags": tags or {"a": 1}, "Name": name}
 
 

@@ -80,8 +80,9 @@ def test_code_runs(page, place, forks, tmp_path_factory):
     if hasattr(os, "fork") and not set(extras_of(page)) - {"plot"}:
         code, said = forks(page, place, tmp_path_factory.mktemp("log") / "log")
     else:  # libraries note at their import which others there are
-        done = subprocess.run([*RUNNER, str(page)], cwd=place, env=ENVIRONMENT, capture_output=True, text=True,
-                              timeout=300)  # fmt: skip
+        done = subprocess.run(
+            [*RUNNER, str(page)], cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        )
         code, said = done.returncode, done.stdout + done.stderr
     assert code == 0, said[-5000:]
 

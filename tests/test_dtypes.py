@@ -114,17 +114,27 @@ def test_local_correlation_of_half_floats_and_complex():
 
 
 LINEAR = [
-    ("gaussian_filter", {"sigma": 0.8}), ("laplace", {}), ("sobel", {}), ("prewitt", {}),
-    ("gaussian_laplace", {"sigma": 0.7}), ("correlate", {"weights": np.array([[1.0, 0.5], [0.25, 2]])}),
+    ("gaussian_filter", {"sigma": 0.8}),
+    ("laplace", {}),
+    ("sobel", {}),
+    ("prewitt", {}),
+    ("gaussian_laplace", {"sigma": 0.7}),
+    ("correlate", {"weights": np.array([[1.0, 0.5], [0.25, 2]])}),
     ("convolve", {"weights": np.arange(9.0).reshape(3, 3)}),
-]  # fmt: skip
+]
 PICKING = [
-    ("median_filter", {"size": 3}), ("maximum_filter", {"size": 4}), ("minimum_filter", {"size": 3}),
-    ("percentile_filter", {"percentile": 30, "size": 3}), ("rank_filter", {"rank": 2, "size": 3}),
-    ("grey_erosion", {"size": 3}), ("grey_dilation", {"size": 2}), ("grey_opening", {"size": 3}),
-    ("grey_closing", {"size": 3}), ("median_filter", {"size": 13}),
+    ("median_filter", {"size": 3}),
+    ("maximum_filter", {"size": 4}),
+    ("minimum_filter", {"size": 3}),
+    ("percentile_filter", {"percentile": 30, "size": 3}),
+    ("rank_filter", {"rank": 2, "size": 3}),
+    ("grey_erosion", {"size": 3}),
+    ("grey_dilation", {"size": 2}),
+    ("grey_opening", {"size": 3}),
+    ("grey_closing", {"size": 3}),
+    ("median_filter", {"size": 13}),
     ("maximum_filter", {"footprint": np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])}),
-]  # fmt: skip
+]
 
 
 def of_scipy(values: np.ndarray, name: str, output=None, mode: str = "reflect", cval: float = 0.0, **options):
@@ -214,12 +224,20 @@ def test_a_fraction_beside_integers_beyond_floats_is_refused():
         stack(near_limits("i8"), chunks={}).img.uniform_filter(3, mode="constant", cval=0.5).compute()
 
 
-@pytest.mark.parametrize(("name", "dtype", "says"), [
-    ("gaussian_filter", "f2", r"astype\('float32'\)"), ("median_filter", "f2", r"astype\('float32'\)"),
-    ("median_filter", "c8", r"image\.real.*abs\(image\)"), ("grey_opening", "c16", r"image\.real"),
-    ("gaussian_gradient_magnitude", "c8", r"image\.real"), ("threshold_local", "f2", "float16"),
-    ("rolling_ball", "c8", r"image\.real"), ("enhance_contrast", "c8", r"image\.real"), ("normalize", "c8", "complex"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "dtype", "says"),
+    [
+        ("gaussian_filter", "f2", r"astype\('float32'\)"),
+        ("median_filter", "f2", r"astype\('float32'\)"),
+        ("median_filter", "c8", r"image\.real.*abs\(image\)"),
+        ("grey_opening", "c16", r"image\.real"),
+        ("gaussian_gradient_magnitude", "c8", r"image\.real"),
+        ("threshold_local", "f2", "float16"),
+        ("rolling_ball", "c8", r"image\.real"),
+        ("enhance_contrast", "c8", r"image\.real"),
+        ("normalize", "c8", "complex"),
+    ],
+)
 def test_dtypes_that_cannot_be_are_refused_with_advice(name, dtype, says):
     with pytest.raises(TypeError, match=says):
         getattr(stack(np.zeros((2, 5, 6), dtype)).img, name)()
@@ -231,10 +249,16 @@ def test_dtypes_that_cannot_be_are_refused_with_advice(name, dtype, says):
 
 
 @pytest.mark.parametrize("chunks", [{"t": 1, "y": 8, "x": 8}, {"y": 30, "x": 13}, {"t": 1, "y": -1, "x": 5}])
-@pytest.mark.parametrize(("name", "options"), [
-    ("median_filter", {"size": 31}), ("uniform_filter", {"size": 41}), ("maximum_filter", {"size": 35}),
-    ("gaussian_filter", {"sigma": 6}), ("grey_opening", {"size": 27}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("median_filter", {"size": 31}),
+        ("uniform_filter", {"size": 41}),
+        ("maximum_filter", {"size": 35}),
+        ("gaussian_filter", {"sigma": 6}),
+        ("grey_opening", {"size": 27}),
+    ],
+)
 def test_large_windows(name, options, chunks):
     values = np.random.default_rng(3).integers(0, 4000, (2, 60, 50)).astype("u2")
     for mode in ("reflect", "wrap", "constant"):
@@ -263,10 +287,12 @@ def test_large_windows_filter_little_that_is_cut_off(monkeypatch):
 def test_levels_of_a_pyramid_are_exact(dtype, chunks):
     values = near_limits(dtype)
     expected = [
-        [[round(Fraction(int(b.astype(object).sum()), 6)) for b in np.split(row, 4, axis=1)]
-         for row in np.split(image, 3, axis=0)]
+        [
+            [round(Fraction(int(b.astype(object).sum()), 6)) for b in np.split(row, 4, axis=1)]
+            for row in np.split(image, 3, axis=0)
+        ]
         for image in values
-    ]  # fmt: skip
+    ]
     found = stack(values, chunks=chunks).img.pyramid([{"y": 3, "x": 2}])["scale1"]["image"]
     assert found.dtype == values.dtype
     assert found.values.tolist() == expected
@@ -335,10 +361,19 @@ def test_interpolated_values_are_held_by_wide_integers():
 # chunks
 
 
-@pytest.mark.parametrize("call", [
-    lambda i: i.gaussian_filter(1), lambda i: i.label(), lambda i: i.max("y"), lambda i: i.pyramid([2]),
-    lambda i: i.rescale(0.5), lambda i: i.crop(y=(0, 2)), lambda i: i.normalize(), lambda i: i.median_filter(3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda i: i.gaussian_filter(1),
+        lambda i: i.label(),
+        lambda i: i.max("y"),
+        lambda i: i.pyramid([2]),
+        lambda i: i.rescale(0.5),
+        lambda i: i.crop(y=(0, 2)),
+        lambda i: i.normalize(),
+        lambda i: i.median_filter(3),
+    ],
+)
 def test_unknown_lengths_are_named(call):
     data = da.from_array(np.arange(36).reshape(6, 6), chunks=3)
     image = xr.DataArray(data[data[:, 0] > 3], dims=["y", "x"])

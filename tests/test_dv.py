@@ -19,10 +19,15 @@ def dv(path, values, order="<", sequence=0, waves=(457, 528), kind=6, extended=b
     header = bytearray(1024)
     for at, code, *numbers in (
         (0, "4i", values.shape[-1], values.shape[-2], int(np.prod(values.shape[:-2])), kind),
-        (40, "3f", *fields.get("spacing", (0.1, 0.1, 0.3))), (92, "i", len(extended)), (96, "h", -16224),
-        (128, "2h", *words), (180, "2h", nt, sequence), (196, "h", nc), (198, f"{len(waves)}h", *waves),
+        (40, "3f", *fields.get("spacing", (0.1, 0.1, 0.3))),
+        (92, "i", len(extended)),
+        (96, "h", -16224),
+        (128, "2h", *words),
+        (180, "2h", nt, sequence),
+        (196, "h", nc),
+        (198, f"{len(waves)}h", *waves),
         (208, "3f", *fields.get("origin", (0, 0, 0))),
-    ):  # fmt: skip
+    ):
         struct.pack_into(order + code, header, at, *numbers)
     header[224:304] = b"a title".ljust(80)
     path.write_bytes(header + extended + values.astype(values.dtype.newbyteorder(order)).tobytes())

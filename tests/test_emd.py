@@ -16,13 +16,23 @@ from intake_img.formats.emd.driver import Emd
 
 # what rosettasciio reads, transposed to the order of the file: values at places of the flat (x, y) or (t, y, x) array
 REAL = {
-    "Acquisition_18.emd": ("yx", "xy", [0, 349525, 524288, 1048575], [12487, 9676, 8045, 8535],
-                           dict.fromkeys("yx", (0.012246524915099144, "nm"))),
+    "Acquisition_18.emd": (
+        "yx",
+        "xy",
+        [0, 349525, 524288, 1048575],
+        [12487, 9676, 8045, 8535],
+        dict.fromkeys("yx", (0.012246524915099144, "nm")),
+    ),
     "example_image.emd": ("yx", "xy", [0, 3, 4, 8], [0, 1, 4, 8], {}),
     "example_signal.emd": ("zyx", "xyz", [0, 9, 13, 26], [0, 1, 13, 26], {}),
-    "fei_example_tem_stack.emd": ("yxt", "tyx", [0, 6, 9, 17], [0, 12, 1, 17],
-                                  {"t": (0.8, "s"), **dict.fromkeys("yx", (8.172883192297851e-3, "nm"))}),
-}  # fmt: skip
+    "fei_example_tem_stack.emd": (
+        "yxt",
+        "tyx",
+        [0, 6, 9, 17],
+        [0, 12, 1, 17],
+        {"t": (0.8, "s"), **dict.fromkeys("yx", (8.172883192297851e-3, "nm"))},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", list(REAL))

@@ -104,8 +104,12 @@ def test_png_in_colour(tmp_path):
 
 @given(
     st.sampled_from(["float32", "float64", "int16", "int32", "uint16", "uint8"]),
-    st.floats(-50, 50), st.floats(0.5, 200), st.sampled_from([None, 8, 16]), st.booleans(), st.integers(0, 99),
-)  # fmt: skip
+    st.floats(-50, 50),
+    st.floats(0.5, 200),
+    st.sampled_from([None, 8, 16]),
+    st.booleans(),
+    st.integers(0, 99),
+)
 @examples(25)
 def test_png_stretches_one_range(tmp_path_factory, dtype, low, width, bits, lazy, seed):
     folder = tmp_path_factory.mktemp("png") / "out"

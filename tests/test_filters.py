@@ -86,10 +86,17 @@ def test_equals_scipy_on_whole_images(name, options, data):
 def test_volumes_are_filtered_in_three_dimensions(data):
     shape = data.draw(st.tuples(*[st.integers(1, 9)] * 4))
     chunks = data.draw(st.tuples(*[cuts(n) for n in shape]))
-    name, options = data.draw(st.sampled_from([
-        ("gaussian_filter", {"sigma": [0.6, 1, 0]}), ("median_filter", {"size": 3}), ("minimum_filter", {"size": 2}),
-        ("grey_opening", {"size": 2}), ("gaussian_laplace", {"sigma": 0.5}),
-    ]))  # fmt: skip
+    name, options = data.draw(
+        st.sampled_from(
+            [
+                ("gaussian_filter", {"sigma": [0.6, 1, 0]}),
+                ("median_filter", {"size": 3}),
+                ("minimum_filter", {"size": 2}),
+                ("grey_opening", {"size": 2}),
+                ("gaussian_laplace", {"sigma": 0.5}),
+            ]
+        )
+    )
     mode = data.draw(st.sampled_from(MODES))
     values = np.random.default_rng(5).random(shape)
     image = stack(values, "tzyx", dict(zip("tzyx", chunks, strict=True)))
@@ -251,11 +258,15 @@ def test_threshold_local_equals_scikit_image():
 
 def test_datasets_keep_labels_attributes_and_coordinates():
     image = stack(np.random.default_rng(2).random((2, 8, 9)), chunks={"y": 3}, t=[0.0, 2.0])
-    ds = xr.Dataset({
-        "image": image.assign_attrs(note="kept"), "second": image + 1,
-        "labels": (("y", "x"), np.arange(72).reshape(8, 9), {"kind": "labels"}),
-        "seen": (("y", "x"), np.ones((8, 9), bool), {"kind": "mask"}),
-    }, attrs={"uri": "a.tif"})  # fmt: skip
+    ds = xr.Dataset(
+        {
+            "image": image.assign_attrs(note="kept"),
+            "second": image + 1,
+            "labels": (("y", "x"), np.arange(72).reshape(8, 9), {"kind": "labels"}),
+            "seen": (("y", "x"), np.ones((8, 9), bool), {"kind": "mask"}),
+        },
+        attrs={"uri": "a.tif"},
+    )
     found = ds.img.gaussian_filter(1)
     xr.testing.assert_identical(found[["labels", "seen"]], ds[["labels", "seen"]])
     assert found.attrs == ds.attrs
@@ -318,35 +329,38 @@ def test_processes_can_compute():
 # wrong arguments
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda i: i.gaussian_filter(-1), ValueError, "sigma=-1"),
-    (lambda i: i.gaussian_filter("2"), TypeError, "sigma='2'"),
-    (lambda i: i.gaussian_filter(np.nan), ValueError, "sigma=nan"),
-    (lambda i: i.gaussian_filter([1, 2, 3]), ValueError, "has 3 values"),
-    (lambda i: i.gaussian_filter({"t": 1}), ValueError, "'t'"),
-    (lambda i: i.gaussian_filter(1, order=1.5), TypeError, "order=1.5"),
-    (lambda i: i.gaussian_filter(1, order=-1), ValueError, "order=-1"),
-    (lambda i: i.gaussian_filter(1, mode="reflct"), ValueError, "mode='reflct'.*'reflect'"),
-    (lambda i: i.gaussian_filter(1, truncate=-1), ValueError, "truncate"),
-    (lambda i: i.gaussian_filter(1, units="um"), ValueError, "units='um'"),
-    (lambda i: i.gaussian_filter(1, units="physical"), ValueError, "spacing of axis 'y'"),
-    (lambda i: i.gaussian_filter(1, dims="yc"), ValueError, "dims='yc'"),
-    (lambda i: i.median_filter(2.5), TypeError, "size=2.5"),
-    (lambda i: i.median_filter(True), TypeError, "size=True"),
-    (lambda i: i.median_filter(-1), ValueError, "size=-1"),
-    (lambda i: i.median_filter(3, origin=2), ValueError, "origin=2"),
-    (lambda i: i.median_filter(footprint=np.ones((2, 2, 2))), ValueError, "footprint has shape"),
-    (lambda i: i.median_filter(footprint=np.zeros((2, 2))), ValueError, "footprint has no element"),
-    (lambda i: i.median_filter(3, footprint=np.ones((2, 2))), ValueError, "give one"),
-    (lambda i: i.rank_filter(9, 3), ValueError, "rank=9"),
-    (lambda i: i.percentile_filter(101, 3), ValueError, "percentile=101"),
-    (lambda i: i.sobel("z"), ValueError, "axis='z'"),
-    (lambda i: i.convolve(np.ones(3)), ValueError, "weights has shape"),
-    (lambda i: i.convolve(np.ones((2, 2)), origin=3), ValueError, "origin=3"),
-    (lambda i: i.threshold_local(4), ValueError, "odd"),
-    (lambda i: i.threshold_local(3, "otsu"), ValueError, "method='otsu'"),
-    (lambda i: i.uniform_filter(3, cval="a"), TypeError, "cval='a'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda i: i.gaussian_filter(-1), ValueError, "sigma=-1"),
+        (lambda i: i.gaussian_filter("2"), TypeError, "sigma='2'"),
+        (lambda i: i.gaussian_filter(np.nan), ValueError, "sigma=nan"),
+        (lambda i: i.gaussian_filter([1, 2, 3]), ValueError, "has 3 values"),
+        (lambda i: i.gaussian_filter({"t": 1}), ValueError, "'t'"),
+        (lambda i: i.gaussian_filter(1, order=1.5), TypeError, "order=1.5"),
+        (lambda i: i.gaussian_filter(1, order=-1), ValueError, "order=-1"),
+        (lambda i: i.gaussian_filter(1, mode="reflct"), ValueError, "mode='reflct'.*'reflect'"),
+        (lambda i: i.gaussian_filter(1, truncate=-1), ValueError, "truncate"),
+        (lambda i: i.gaussian_filter(1, units="um"), ValueError, "units='um'"),
+        (lambda i: i.gaussian_filter(1, units="physical"), ValueError, "spacing of axis 'y'"),
+        (lambda i: i.gaussian_filter(1, dims="yc"), ValueError, "dims='yc'"),
+        (lambda i: i.median_filter(2.5), TypeError, "size=2.5"),
+        (lambda i: i.median_filter(True), TypeError, "size=True"),
+        (lambda i: i.median_filter(-1), ValueError, "size=-1"),
+        (lambda i: i.median_filter(3, origin=2), ValueError, "origin=2"),
+        (lambda i: i.median_filter(footprint=np.ones((2, 2, 2))), ValueError, "footprint has shape"),
+        (lambda i: i.median_filter(footprint=np.zeros((2, 2))), ValueError, "footprint has no element"),
+        (lambda i: i.median_filter(3, footprint=np.ones((2, 2))), ValueError, "give one"),
+        (lambda i: i.rank_filter(9, 3), ValueError, "rank=9"),
+        (lambda i: i.percentile_filter(101, 3), ValueError, "percentile=101"),
+        (lambda i: i.sobel("z"), ValueError, "axis='z'"),
+        (lambda i: i.convolve(np.ones(3)), ValueError, "weights has shape"),
+        (lambda i: i.convolve(np.ones((2, 2)), origin=3), ValueError, "origin=3"),
+        (lambda i: i.threshold_local(4), ValueError, "odd"),
+        (lambda i: i.threshold_local(3, "otsu"), ValueError, "method='otsu'"),
+        (lambda i: i.uniform_filter(3, cval="a"), TypeError, "cval='a'"),
+    ],
+)
 def test_wrong_arguments_are_named(call, error, says):
     with pytest.raises(error, match=says):
         call(stack(np.zeros((2, 5, 6)), chunks={}).img)

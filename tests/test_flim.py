@@ -124,9 +124,16 @@ def test_simfcs(tmp_path, remote):
     (tmp_path / "a.int").write_bytes(rng.random((256, 256)).astype("<f4").tobytes())
     (tmp_path / "old.int").write_bytes(rng.integers(0, 99, (256, 256)).astype("<u2").tobytes())
     (tmp_path / "a.b&h").write_bytes(rng.random((3, 256, 256)).astype("<f4").tobytes())
-    kinds = {"a.b64": ("SimfcsB64", "iyx"), "a.i64": ("SimfcsI64", "yx"), "a.z64": ("SimfcsZ64", "hyx"),
-             "a.r64": ("SimfcsR64", "cyx"), "a.ref": ("SimfcsRef", "cyx"), "a.int": ("SimfcsInt", "yx"),
-             "old.int": ("SimfcsInt", "yx"), "a.b&h": ("SimfcsBh", "hyx")}  # fmt: skip
+    kinds = {
+        "a.b64": ("SimfcsB64", "iyx"),
+        "a.i64": ("SimfcsI64", "yx"),
+        "a.z64": ("SimfcsZ64", "hyx"),
+        "a.r64": ("SimfcsR64", "cyx"),
+        "a.ref": ("SimfcsRef", "cyx"),
+        "a.int": ("SimfcsInt", "yx"),
+        "old.int": ("SimfcsInt", "yx"),
+        "a.b&h": ("SimfcsBh", "hyx"),
+    }
     for name, (judge, axes) in kinds.items():
         with getattr(lfdfiles, judge)(tmp_path / name) as document:
             expected = document.asarray()

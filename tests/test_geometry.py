@@ -52,7 +52,10 @@ def test_levels_and_their_coordinates(chunks):
     ds = dataset(chunks)
     tree = ds.img.pyramid([2, {"x": 3}])
     assert [dict(tree[f"scale{k}"].sizes) for k in range(3)] == [
-        {"t": 2, "y": 9, "x": 12}, {"t": 2, "y": 4, "x": 6}, {"t": 2, "y": 4, "x": 2}]  # fmt: skip
+        {"t": 2, "y": 9, "x": 12},
+        {"t": 2, "y": 4, "x": 6},
+        {"t": 2, "y": 4, "x": 2},
+    ]
     one = tree["scale1"].to_dataset()
     assert one.img.spacing == {"y": 1.0, "x": 4.0}
     assert one["y"].values.tolist() == [10.25, 11.25, 12.25, 13.25]
@@ -151,8 +154,9 @@ def test_percentiles_out_of_core_are_those_of_numpy(data):
         values[1:][rng.random(len(values) - 1) < 0.1] = np.nan
         values[rng.random(len(values)) < 0.1] = -0.0
     values = np.clip(values, -6e4, 6e4).astype(dtype) if dtype == "f2" else values.astype(dtype)
-    low, high = sorted(data.draw(st.lists(st.sampled_from([0, 0.1, 5, 33.3, 50, 99.9, 100]), min_size=2, max_size=2,
-                                          unique=True)))  # fmt: skip
+    low, high = sorted(
+        data.draw(st.lists(st.sampled_from([0, 0.1, 5, 33.3, 50, 99.9, 100]), min_size=2, max_size=2, unique=True))
+    )
     image = stack(values[None], "yx", {"x": data.draw(st.integers(1, 80))})
     floats = values.astype(float)
     found = image.img.normalize(low, high, clip=False, output_dtype=float).values[0]
@@ -251,10 +255,12 @@ def test_regionprops_equal_scikit_image(chunks):
     labels = np.stack([ndimage.label(s > np.median(s))[0] for s in smooth]) * 1000
     labels[0, 0, 0] = labels.max()  # a label in two places
     values = rng.random((2, 3, 30, 40))
-    ds = xr.Dataset({
-        "image": stack(values, "tcyx", chunks, c=["a", "b", "d"]),
-        "cells": stack(labels, "tyx", chunks).assign_attrs(kind="labels"),
-    })  # fmt: skip
+    ds = xr.Dataset(
+        {
+            "image": stack(values, "tcyx", chunks, c=["a", "b", "d"]),
+            "cells": stack(labels, "tyx", chunks).assign_attrs(kind="labels"),
+        }
+    )
     names = ("label", "area", "bbox", "centroid", "intensity_mean", "eccentricity", "centroid_weighted", "perimeter")
     found = ds.img.regionprops(properties=names)
     assert list(found.columns[:3]) == ["t", "c", "label"]
@@ -286,36 +292,46 @@ def test_regionprops_in_physical_units():
 def test_nothing_is_read_before_it_is_asked_for():
     pytest.importorskip("skimage")
     image = Source(np.ones((3, 2, 8, 9)), refuse=True).image("tcyx", (1, 1, 4, 5))
-    for found in (image.img.pyramid()["scale2"]["image"], image.img.crop(x=(0, 3)), image.img.rescale(2),
-                  image.img.normalize(),
-                  image.img.clip(0, 1), image.img.enhance_contrast(), image.img.rolling_ball(2),
-                  image.img.subtract_background(2), image.img.label()):  # fmt: skip
+    for found in (
+        image.img.pyramid()["scale2"]["image"],
+        image.img.crop(x=(0, 3)),
+        image.img.rescale(2),
+        image.img.normalize(),
+        image.img.clip(0, 1),
+        image.img.enhance_contrast(),
+        image.img.rolling_ball(2),
+        image.img.subtract_background(2),
+        image.img.label(),
+    ):
         assert found.chunks is not None
         repr(found)
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda i: i.pyramid(2), TypeError, "factors=2"),
-    (lambda i: i.pyramid([0]), ValueError, r"factors\[0\]=0"),
-    (lambda i: i.pyramid([{"q": 2}]), ValueError, "'q'"),
-    (lambda i: i.pyramid([2], "median"), ValueError, "method='median'"),
-    (lambda i: i.crop(q=(0, 1)), ValueError, "'q'"),
-    (lambda i: i.crop(x=(0, 1), coordinate_system="physical"), ValueError, "has no coordinate"),
-    (lambda i: i.rescale(), ValueError, "give one"),
-    (lambda i: i.rescale(0), ValueError, "scale=0"),
-    (lambda i: i.rescale(2, order=9), ValueError, "order=9"),
-    (lambda i: i.rescale(spacing=1.0), ValueError, "spacing of axis"),
-    (lambda i: i.normalize(90, 10), ValueError, "p_min=90"),
-    (lambda i: i.normalize(-1), ValueError, "p_min=-1"),
-    (lambda i: i.normalize(limits=(2, 1)), ValueError, "limits"),
-    (lambda i: i.normalize(output_dtype=int), TypeError, "output_dtype"),
-    (lambda i: i.clip(), ValueError, "min, max or both"),
-    (lambda i: i.clip(2, 1), ValueError, "min=2"),
-    (lambda i: i.enhance_contrast(2), ValueError, "clip_limit=2"),
-    (lambda i: i.rolling_ball(0), ValueError, "radius=0"),
-    (lambda i: i.label(3), ValueError, "connectivity=3"),
-    (lambda i: i.regionprops(), TypeError, "labels are integers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda i: i.pyramid(2), TypeError, "factors=2"),
+        (lambda i: i.pyramid([0]), ValueError, r"factors\[0\]=0"),
+        (lambda i: i.pyramid([{"q": 2}]), ValueError, "'q'"),
+        (lambda i: i.pyramid([2], "median"), ValueError, "method='median'"),
+        (lambda i: i.crop(q=(0, 1)), ValueError, "'q'"),
+        (lambda i: i.crop(x=(0, 1), coordinate_system="physical"), ValueError, "has no coordinate"),
+        (lambda i: i.rescale(), ValueError, "give one"),
+        (lambda i: i.rescale(0), ValueError, "scale=0"),
+        (lambda i: i.rescale(2, order=9), ValueError, "order=9"),
+        (lambda i: i.rescale(spacing=1.0), ValueError, "spacing of axis"),
+        (lambda i: i.normalize(90, 10), ValueError, "p_min=90"),
+        (lambda i: i.normalize(-1), ValueError, "p_min=-1"),
+        (lambda i: i.normalize(limits=(2, 1)), ValueError, "limits"),
+        (lambda i: i.normalize(output_dtype=int), TypeError, "output_dtype"),
+        (lambda i: i.clip(), ValueError, "min, max or both"),
+        (lambda i: i.clip(2, 1), ValueError, "min=2"),
+        (lambda i: i.enhance_contrast(2), ValueError, "clip_limit=2"),
+        (lambda i: i.rolling_ball(0), ValueError, "radius=0"),
+        (lambda i: i.label(3), ValueError, "connectivity=3"),
+        (lambda i: i.regionprops(), TypeError, "labels are integers"),
+    ],
+)
 def test_wrong_arguments_are_named(call, error, says):
     pytest.importorskip("skimage")
     with pytest.raises(error, match=says):

@@ -40,10 +40,14 @@ def facts(ds: xr.Dataset) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("name", "path", "axes"),
-    [("hdf5/2d3c_Probabilities.h5", "exported_data", "yxc"), ("hdf5/5t2d_simple.h5", "simple", "tyx"),
-     ("hdf5_ilastik/2d3c.h5", "data", "zyx"), ("hdf5_ilastik/5t3d2c.h5", "data", "tczyx"),
-     ("hdf5_ilastik/5t3d2c_Probabilities.h5", "exported_data", "tzyxc")],
-)  # fmt: skip
+    [
+        ("hdf5/2d3c_Probabilities.h5", "exported_data", "yxc"),
+        ("hdf5/5t2d_simple.h5", "simple", "tyx"),
+        ("hdf5_ilastik/2d3c.h5", "data", "zyx"),
+        ("hdf5_ilastik/5t3d2c.h5", "data", "tczyx"),
+        ("hdf5_ilastik/5t3d2c_Probabilities.h5", "exported_data", "tzyxc"),
+    ],
+)
 def test_real_files_are_what_h5py_reads(data, name, path, axes):
     with h5py.File(data / name) as f:
         expected = f[path][()]
@@ -77,8 +81,13 @@ def _tags(keys: str, resolution: float = 0.0, units: str | None = None) -> Calla
 
 
 def _scales(d: h5py.Dataset) -> None:
-    for k, (name, values, unit) in enumerate([("time", [0.0, 1.0, 5.0], "s"), ("y", 2 + 0.5 * np.arange(14), "um"),
-                                              ("x", np.float32(0.1) * np.arange(18, dtype="f4"), "um")]):  # fmt: skip
+    for k, (name, values, unit) in enumerate(
+        [
+            ("time", [0.0, 1.0, 5.0], "s"),
+            ("y", 2 + 0.5 * np.arange(14), "um"),
+            ("x", np.float32(0.1) * np.arange(18, dtype="f4"), "um"),
+        ]
+    ):
         d.file[name] = values
         d.file[name].make_scale(name)
         d.file[name].attrs["units"] = unit
@@ -111,14 +120,17 @@ DIALECTS: dict[str, tuple[Callable[[h5py.Dataset], None], str, dict[str, Any]]] 
     "dimension scales": (_scales, "tyx", {"t": (None, "s"), "y": (0.5, "µm"), "x": (0.1, "µm")}),
     "labels of dimensions": (_labels_of_dimensions, "z,detector,x", {}),
     "NeXus": (_nexus, "lyx", {"l": (1.0, "eV")}),
-    "Fiji": (lambda d: d.attrs.update(element_size_um=[2.0, 0.5, 0.25]), "zyx",
-             {"z": (2.0, "µm"), "y": (0.5, "µm"), "x": (0.25, "µm")}),
+    "Fiji": (
+        lambda d: d.attrs.update(element_size_um=[2.0, 0.5, 0.25]),
+        "zyx",
+        {"z": (2.0, "µm"), "y": (0.5, "µm"), "x": (0.25, "µm")},
+    ),
     "Fiji, one size": (lambda d: d.attrs.update(element_size_um=0.5), "zyx", dict.fromkeys("zyx", (0.5, "µm"))),
     "Fiji, no size": (lambda d: d.attrs.update(element_size_um=[0.0, np.nan, -1.0]), "zyx", {}),
     "HDF5 Image": (_image("INTERLACE_PIXEL"), "yxc", {}),
     "HDF5 Image by planes": (_image("INTERLACE_PLANE"), "cyx", {}),
     "MATLAB": (lambda d: d.attrs.update(MATLAB_class=np.bytes_("uint16")), "zxy", {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", list(DIALECTS))
@@ -379,10 +391,12 @@ def test_remote_virtual_datasets_are_refused(tmp_path):
 def test_ilastik_and_fiji_find_the_axes(tmp_path, compress):
     """As ilastik's OpStreamingH5N5Reader and Fiji's HDF5 plug-in look for them."""
     given = xr.Dataset(
-        {"raw": (tuple("tczyx"), np.arange(2 * 2 * 3 * 300 * 5, dtype="u2").reshape(2, 2, 3, 300, 5)),
-         "nuclei/µ": (tuple("zyx"), np.ones((3, 300, 5), "i4"), {"kind": "labels"})},
+        {
+            "raw": (tuple("tczyx"), np.arange(2 * 2 * 3 * 300 * 5, dtype="u2").reshape(2, 2, 3, 300, 5)),
+            "nuclei/µ": (tuple("zyx"), np.ones((3, 300, 5), "i4"), {"kind": "labels"}),
+        },
         {"c": ["DAPI", "GFP"]},
-    )  # fmt: skip
+    )
     for axis, step, unit in (("t", 2.0, "s"), ("z", 300.0, "nm"), ("y", 0.1, "µm"), ("x", 0.1, "µm")):
         attrs = {"units": unit, "spacing": step}
         given = given.assign_coords({axis: (axis, step * np.arange(given.sizes[axis]), attrs)})

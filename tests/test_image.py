@@ -289,8 +289,9 @@ keys = st.one_of(
 def test_a_part_is_what_isel_gives(indexers):
     ds = labelled.isel(dict.fromkeys("tczyx", slice(0, 3)))
     part, dropped = select(Image.from_xarray(ds), indexers)
-    expected = ds.isel({a: np.flatnonzero(k) if isinstance(k, list) and isinstance(k[0], bool) else k
-                        for a, k in indexers.items()})  # fmt: skip
+    expected = ds.isel(
+        {a: np.flatnonzero(k) if isinstance(k, list) and isinstance(k[0], bool) else k for a, k in indexers.items()}
+    )
     found = part.to_xarray(chunks=None).isel(dropped).drop_attrs(deep=False)
     xr.testing.assert_identical(found.compute(), expected)
 

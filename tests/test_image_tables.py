@@ -21,9 +21,16 @@ def plate(tmp_path):
         folder = tmp_path / "plate_7" / well
         folder.mkdir(parents=True)
         data = np.full((2, 6, 5), k, "uint16")
-        tifffile.imwrite(folder / f"{well}_x.ome.tif", data, metadata={
-            "axes": "CYX", "Channel": {"Name": ["DAPI" if k % 2 else "GFP", "RFP"]}, "PhysicalSizeX": 0.1 + k % 2 / 5,
-            "PhysicalSizeY": 0.5})  # fmt: skip
+        tifffile.imwrite(
+            folder / f"{well}_x.ome.tif",
+            data,
+            metadata={
+                "axes": "CYX",
+                "Channel": {"Name": ["DAPI" if k % 2 else "GFP", "RFP"]},
+                "PhysicalSizeX": 0.1 + k % 2 / 5,
+                "PhysicalSizeY": 0.5,
+            },
+        )
     np.save(tmp_path / "loose.npy", np.zeros((4, 5), "uint8"))
     return tmp_path
 
@@ -32,8 +39,11 @@ def plate(tmp_path):
 def table(plate, request):
     path = f"sqlite:///{plate}/url.sqlite3" if request.param == "sqlite" else plate / request.param
     found = scan(plate)
-    write_table(found, path, columns={"drug": dict.fromkeys(found, "Taxol mitosis"), "dose": {n: k for k, n in
-                enumerate(found)}})  # fmt: skip
+    write_table(
+        found,
+        path,
+        columns={"drug": dict.fromkeys(found, "Taxol mitosis"), "dose": {n: k for k, n in enumerate(found)}},
+    )
     return open_table(path, roots=[plate])
 
 
@@ -43,7 +53,8 @@ def test_a_table_holds_what_a_scan_found(table, plate):
         assert sorted(table) == sorted(found)
         for name in found:
             assert table[name].to_dask().identical(found[name].to_dask()) or np.array_equal(
-                table[name].read()["image"], found[name].read()["image"])  # fmt: skip
+                table[name].read()["image"], found[name].read()["image"]
+            )
     assert len(table) == 5
     assert "loose" in table
     assert "nothing" not in table
@@ -58,17 +69,21 @@ def test_a_search_finds_what_pandas_finds(table):
     for found, mask in (
         (table.search(channels="DAPI"), df.channels.fillna("").str.contains('"DAPI"')),
         (table.search(channels="DAP"), df.name == ""),
-        (table.search(channels=["DAPI", "RFP"], spacing_x="<0.5"),
-         df.channels.fillna("").str.contains("DAPI") & (df.spacing_x < 0.5)),
-        (table.search(spacing_x=">=0.3", text="MITOSIS a0"),
-         (df.spacing_x >= 0.3) & df.text.str.contains("mitosis") & df.text.str.contains("a0")),
+        (
+            table.search(channels=["DAPI", "RFP"], spacing_x="<0.5"),
+            df.channels.fillna("").str.contains("DAPI") & (df.spacing_x < 0.5),
+        ),
+        (
+            table.search(spacing_x=">=0.3", text="MITOSIS a0"),
+            (df.spacing_x >= 0.3) & df.text.str.contains("mitosis") & df.text.str.contains("a0"),
+        ),
         (table.search(well=["A01", "B02"]), df.well.isin(["A01", "B02"])),
         (table.search(well="!=A01"), df.well.notna() & (df.well != "A01")),
         (table.search(dose=">2").search(dose="<4"), df.dose == 3),
         (table.search(dtype="uint8"), df.dtype == "uint8"),
         (table.search(shape=[2, 6, 5]), df["shape"] == "[2, 6, 5]"),
         (table.sel(well="A01"), df.well == "A01"),
-    ):  # fmt: skip
+    ):
         assert sorted(found) == sorted(df.name[mask])
         assert sorted(pickle.loads(pickle.dumps(found))) == sorted(found)
     for wrong, words in (({"well2": 1}, "no column 'well2'"), ({"spacing_x": "small"}, "a number")):
@@ -106,12 +121,23 @@ def test_a_table_in_catalogs(plate):
         assert len(images.read()) == 5
 
 
-@pytest.mark.parametrize("change", [
-    {"uri": "/etc/hostname", "driver": "binary"}, {"uri": "../x.npy"}, {"uri": "http://example.org/a.npy"},
-    {"driver": "yaml_file_cat"}, {"driver": "os.system"}, {"options": '{"storage_options": {"key": 1}}'},
-    {"options": "{"}, {"options": '{"nothing": 1}'}, {"driver": "image_table", "uri": "t.parquet"},
-    {"uri": "{{ CATALOG_DIR }}/../x.npy"}, {"uri": "simplecache::http://example.org/a.npy"}, {"uri": "~/x.npy"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uri": "/etc/hostname", "driver": "binary"},
+        {"uri": "../x.npy"},
+        {"uri": "http://example.org/a.npy"},
+        {"driver": "yaml_file_cat"},
+        {"driver": "os.system"},
+        {"options": '{"storage_options": {"key": 1}}'},
+        {"options": "{"},
+        {"options": '{"nothing": 1}'},
+        {"driver": "image_table", "uri": "t.parquet"},
+        {"uri": "{{ CATALOG_DIR }}/../x.npy"},
+        {"uri": "simplecache::http://example.org/a.npy"},
+        {"uri": "~/x.npy"},
+    ],
+)
 def test_rows_of_strangers(plate, change):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -168,9 +194,12 @@ def test_many_rows_are_quick(tmp_path):
     types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
     (row,) = rows.images.rows()
     columns = {c: pa.array([row[c]] * n, types[k]) for c, k in rows.images.kinds.items()}
-    columns |= {"name": pa.array(names), "text": pa.array([f"{m}\n{'mitosis' if k % 7 == 0 else 'rest'}" for k, m in
-                enumerate(names)]), "spacing_x": pa.array(numbers % 10 / 10), "channels": pa.array(['["DAPI"]',
-                '["GFP"]'] * (n // 2)).dictionary_encode()}  # fmt: skip
+    columns |= {
+        "name": pa.array(names),
+        "text": pa.array([f"{m}\n{'mitosis' if k % 7 == 0 else 'rest'}" for k, m in enumerate(names)]),
+        "spacing_x": pa.array(numbers % 10 / 10),
+        "channels": pa.array(['["DAPI"]', '["GFP"]'] * (n // 2)).dictionary_encode(),
+    }
     pq.write_table(pa.table(columns), tmp_path / "many.parquet")
     table = ImageTable(tmp_path / "many.parquet")
     start = time.process_time()

@@ -92,20 +92,38 @@ def test_frames_of_a_gif_are_composed(data):
 
 @pytest.mark.parametrize(
     ("mode", "axes", "dtype", "bands"),
-    [("1", "yx", "bool", None), ("L", "yx", "u1", None), ("LA", "cyx", "u1", ["L", "A"]),
-     ("RGB", "cyx", "u1", ["R", "G", "B"]), ("RGBA", "cyx", "u1", ["R", "G", "B", "A"]), ("I;16", "yx", "u2", None)],
-)  # fmt: skip
+    [
+        ("1", "yx", "bool", None),
+        ("L", "yx", "u1", None),
+        ("LA", "cyx", "u1", ["L", "A"]),
+        ("RGB", "cyx", "u1", ["R", "G", "B"]),
+        ("RGBA", "cyx", "u1", ["R", "G", "B", "A"]),
+        ("I;16", "yx", "u2", None),
+    ],
+)
 def test_png_keeps_its_samples(tmp_path, mode, axes, dtype, bands):
-    im = Pillow.fromarray(noise(9, 13, dtype="u2")) if mode == "I;16" else Pillow.frombytes(
-        mode, (13, 9), noise(9 * 13 * 4).tobytes()[: 9 * 2 if mode == "1" else 9 * 13 * len(mode)])  # fmt: skip
+    im = (
+        Pillow.fromarray(noise(9, 13, dtype="u2"))
+        if mode == "I;16"
+        else Pillow.frombytes(
+            mode, (13, 9), noise(9 * 13 * 4).tobytes()[: 9 * 2 if mode == "1" else 9 * 13 * len(mode)]
+        )
+    )
     im.save(tmp_path / "a.png")
     ds = imload(tmp_path / "a.png")
     assert (ds.img.axes, ds.image.dtype, ds.img.channels) == (axes, np.dtype(dtype), bands)
     np.testing.assert_array_equal(ds.image.transpose("y", "x", ...).values, np.asarray(im))
 
 
-PALETTES = [("png", {}), ("png", {"transparency": 3}), ("png", {"bits": 4}), ("gif", {}), ("bmp", {}), ("tga", {}),
-            ("tif", {})]  # fmt: skip
+PALETTES = [
+    ("png", {}),
+    ("png", {"transparency": 3}),
+    ("png", {"bits": 4}),
+    ("gif", {}),
+    ("bmp", {}),
+    ("tga", {}),
+    ("tif", {}),
+]
 
 
 @pytest.mark.parametrize(("kind", "options"), PALETTES)
@@ -169,8 +187,14 @@ def test_colour_of_16_bits_without_imagecodecs_says_what_to_install(tmp_path, mo
 def test_times_of_frames(tmp_path, kind, durations):
     frames = [Pillow.fromarray(noise(12, 15, 3)) for _ in durations]
     path = tmp_path / f"a.{kind}"
-    frames[0].save(path, format={"apng": "PNG"}.get(kind), save_all=True, append_images=frames[1:], duration=durations,
-                   **({"lossless": True} if kind == "webp" else {}))  # fmt: skip
+    frames[0].save(
+        path,
+        format={"apng": "PNG"}.get(kind),
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations,
+        **({"lossless": True} if kind == "webp" else {}),
+    )
     ds = imload(path)
     assert ds.image.shape == (6, 3, 12, 15)
     np.testing.assert_allclose(ds.t, np.cumsum([0, *durations[:-1]]) / 1000)
@@ -405,7 +429,7 @@ def test_foreign_edits_make_the_record_void(tmp_path):
         (np.zeros((4, 5), "u1"), "yx", "a.jpg", r"JPEG changes the pixels: pass lossy=True"),
         (np.zeros((4, 5), "u1"), "yx", "a.tga", "TGA is only read"),
     ],
-)  # fmt: skip
+)
 def test_what_a_format_cannot_hold_is_refused(tmp_path, values, axes, name, sentence):
     with pytest.raises(CannotWriteError, match=sentence):
         imsave(xr.Dataset({"image": (tuple(axes), values)}), tmp_path / name, partition=axes)
@@ -494,9 +518,14 @@ def samples(folder):
     """A small file of each format, and whether its format has checksums."""
     rgb, grey = noise(24, 30, 3), noise(24, 30)
     for name, values, options in (
-        ("a.png", rgb, {}), ("b.png", noise(24, 30, dtype="u2"), {}), ("a.jpg", rgb, {}), ("a.bmp", rgb, {}),
-        ("a.webp", rgb, {"lossless": True}), ("a.pgm", grey, {}), ("a.tga", rgb, {}),
-    ):  # fmt: skip
+        ("a.png", rgb, {}),
+        ("b.png", noise(24, 30, dtype="u2"), {}),
+        ("a.jpg", rgb, {}),
+        ("a.bmp", rgb, {}),
+        ("a.webp", rgb, {"lossless": True}),
+        ("a.pgm", grey, {}),
+        ("a.tga", rgb, {}),
+    ):
         Pillow.fromarray(values).save(folder / name, **options)
     imsave(dataset(noise(4, 24, 30), "tyx"), folder / "a.gif")
     imsave(dataset(noise(4, 24, 30), "tyx"), folder / "a.apng")

@@ -147,9 +147,21 @@ def test_yaml_reopens_to_an_equal_dataset(source, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["a b.npy", "é ü µ 日本.npy", "{{x}}.npy", "{% if %}.npy", "C{#1}.npy", "a{b}.npy", "100%.npy", "a#1?.npy",
-     "[1]::x.npy", "quote'\".npy", "{{ '{{' }}.npy", "- a: b.npy"],
-)  # fmt: skip
+    [
+        "a b.npy",
+        "é ü µ 日本.npy",
+        "{{x}}.npy",
+        "{% if %}.npy",
+        "C{#1}.npy",
+        "a{b}.npy",
+        "100%.npy",
+        "a#1?.npy",
+        "[1]::x.npy",
+        "quote'\".npy",
+        "{{ '{{' }}.npy",
+        "- a: b.npy",
+    ],
+)
 def test_yaml_of_any_name(stack, tmp_path, name):
     path = stack.rename(stack.parent / name)
     source = intake.open_npy(path, metadata={"note": "{{ nothing }}", "axes": "tyx"})
@@ -438,11 +450,26 @@ def test_auto_pipeline_is_ours_whatever_the_order_of_sets(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "datatype"),
-    [("x.tif", "TIFF"), ("x.ome.tiff", "TIFF"), ("x.czi", "CZI"), ("x.png", "PNG"), ("x.jpg", "JPEG"),
-     ("x.ome.zarr", "Zarr"), ("x.lsm", "LSM"), ("x.stk", "STK"), ("x.zarr.zip", "ZARRZIP"), ("x.npz", "NPZ"),
-     ("x.npy", "NumpyFile"), ("x.gif", "GIF"), ("x.bmp", "BMP"), ("x.webp", "WebP"), ("x.pgm", "PNM"),
-     ("x.mp4", "MP4"), ("x.avi", "AVI")],
-)  # fmt: skip
+    [
+        ("x.tif", "TIFF"),
+        ("x.ome.tiff", "TIFF"),
+        ("x.czi", "CZI"),
+        ("x.png", "PNG"),
+        ("x.jpg", "JPEG"),
+        ("x.ome.zarr", "Zarr"),
+        ("x.lsm", "LSM"),
+        ("x.stk", "STK"),
+        ("x.zarr.zip", "ZARRZIP"),
+        ("x.npz", "NPZ"),
+        ("x.npy", "NumpyFile"),
+        ("x.gif", "GIF"),
+        ("x.bmp", "BMP"),
+        ("x.webp", "WebP"),
+        ("x.pgm", "PNM"),
+        ("x.mp4", "MP4"),
+        ("x.avi", "AVI"),
+    ],
+)
 def test_recommend_by_name(name, datatype):
     found = datatypes.recommend(f"/nowhere/{name}", head=False)
     assert [cls.__name__ for cls in found][:1] == [datatype]

@@ -482,8 +482,11 @@ def _wells(folder):
 
     path = folder / "a.ome.zarr"
     imsave(xr.DataArray(np.ones((3, 4), "u1"), dims=("y", "x")), path / "A/1/0")
-    for group, about in (("", {"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}), ("A", {}),
-                         ("A/1", {"well": {"images": [{"path": "0"}]}})):  # fmt: skip
+    for group, about in (
+        ("", {"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}),
+        ("A", {}),
+        ("A/1", {"well": {"images": [{"path": "0"}]}}),
+    ):
         document = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": "0.5", **about}}}
         (path / group / "zarr.json").write_text(json.dumps(document))
     return path, "1 of the wells and images that the metadata name do not exist"

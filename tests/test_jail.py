@@ -73,9 +73,11 @@ def refused(folder, uri, driver, error=CatalogError, word: str | None = "outside
         source = open_catalog(folder / "catalog.yml").a
     except CatalogError:
         return
-    for again in (lambda: imload(pickle.loads(pickle.dumps(source))).compute(),
-                  lambda: imload(source, chunks=None).load(),
-                  lambda: source.renewed(chunks={"y": 4}).to_dask().compute()):  # fmt: skip
+    for again in (
+        lambda: imload(pickle.loads(pickle.dumps(source))).compute(),
+        lambda: imload(source, chunks=None).load(),
+        lambda: source.renewed(chunks={"y": 4}).to_dask().compute(),
+    ):
         with pytest.raises(error, match=word):
             again()
 
@@ -93,15 +95,24 @@ SET = (
 
 
 def described(folder, xml, name="o.ome.tif"):
-    tifffile.imwrite(folder / name, pixels(), description='<?xml version="1.0"?>' + xml, metadata=None,
-                     photometric="minisblack")  # fmt: skip
+    tifffile.imwrite(
+        folder / name, pixels(), description='<?xml version="1.0"?>' + xml, metadata=None, photometric="minisblack"
+    )
 
 
 @pytest.mark.parametrize(
     "place",
-    ["../outside/s.ome.tif", "{out}/s.ome.tif", "/etc/passwd", "link.ome.tif", "folder/s.ome.tif",
-     "folder/../../outside/s.ome.tif", "/dev/zero", "/proc/self/maps"],
-)  # fmt: skip
+    [
+        "../outside/s.ome.tif",
+        "{out}/s.ome.tif",
+        "/etc/passwd",
+        "link.ome.tif",
+        "folder/s.ome.tif",
+        "folder/../../outside/s.ome.tif",
+        "/dev/zero",
+        "/proc/self/maps",
+    ],
+)
 def test_metadata_of_a_set_outside(place, inside):
     out = inside.parent / "outside"
     (inside / "link.ome.tif").symlink_to(out / "s.ome.tif")
@@ -172,8 +183,12 @@ def test_files_of_a_store_outside(layout, kind, inside):
     more = {"shards": {"shards": (8, 8), "chunks": (4, 4)}, "gzip": {"compressors": zarr.codecs.GzipCodec()}}
     options = {"chunks": (4, 4), "dtype": "uint16", **more.get(layout, {})}
     group.create_array("0", shape=(8, 8), **options)[...] = SECRET
-    names = {"metadata": "zarr.json" if version == 3 else ".zgroup", "array": "0/zarr.json" if version == 3 else
-             "0/.zarray", "folder": "0", "root": ""}  # fmt: skip
+    names = {
+        "metadata": "zarr.json" if version == 3 else ".zgroup",
+        "array": "0/zarr.json" if version == 3 else "0/.zarray",
+        "folder": "0",
+        "root": "",
+    }
     chunk = next(p for p in sorted((store / "0").rglob("*")) if p.is_file() and "z" not in p.name)
     outward(chunk if kind == "chunk" else store / names[kind])
     if kind == "root":
@@ -216,9 +231,16 @@ def test_descriptions_of_flat_files_outside(args, inside):
 
 @pytest.mark.parametrize(
     ("uri", "driver"),
-    [("s{i}.npy", "filepattern"), ("*.npy", "filepattern"), ("p{i}/s.npy", "filepattern"), ("**/*.npy", "filepattern"),
-     ("", "directory"), ("name.npy", "filepattern"), (["s1.npy", "s2.npy"], "imagelist")],
-)  # fmt: skip
+    [
+        ("s{i}.npy", "filepattern"),
+        ("*.npy", "filepattern"),
+        ("p{i}/s.npy", "filepattern"),
+        ("**/*.npy", "filepattern"),
+        ("", "directory"),
+        ("name.npy", "filepattern"),
+        (["s1.npy", "s2.npy"], "imagelist"),
+    ],
+)
 def test_members_of_a_series_outside(uri, driver, inside):
     out = inside.parent / "outside"
     np.save(inside / "s1.npy", pixels())
@@ -241,9 +263,15 @@ def test_a_jail_travels_with_its_file(inside):
     assert file.read()
     assert pickle.loads(pickle.dumps(file)) == file
     assert file != File(file.path)
-    for other in (file.sibling("../outside/s.npy"), file.parent.parent / "outside" / "s.npy", file.at("/etc/passwd"),
-                  file.sibling("/dev/zero"), pickle.loads(pickle.dumps(file)).at("https://example.org/a"),
-                  file.parent / "..", file.at(str(inside) + "2")):  # fmt: skip
+    for other in (
+        file.sibling("../outside/s.npy"),
+        file.parent.parent / "outside" / "s.npy",
+        file.at("/etc/passwd"),
+        file.sibling("/dev/zero"),
+        pickle.loads(pickle.dumps(file)).at("https://example.org/a"),
+        file.parent / "..",
+        file.at(str(inside) + "2"),
+    ):
         for look in (File.exists, File.is_folder, File.head, File.open, File.read, File.check):
             with pytest.raises(CatalogError):
                 look(other)

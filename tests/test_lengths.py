@@ -67,8 +67,14 @@ def in_micrometres(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-MOMENTS = ["area", "moments_central", "inertia_tensor", "equivalent_diameter_area", "centroid_local",
-           "axis_major_length"]  # fmt: skip
+MOMENTS = [
+    "area",
+    "moments_central",
+    "inertia_tensor",
+    "equivalent_diameter_area",
+    "centroid_local",
+    "axis_major_length",
+]
 LAWS = {
     "gaussian": lambda ds: ds.img.gaussian_filter(1.0, units="physical"),
     "gaussian by name": lambda ds: ds.img.gaussian_filter({"z": 3.0, "x": 1.0}, units="physical", output_dtype=float),
@@ -157,8 +163,10 @@ def assert_same(found: Any, wanted: Any) -> None:
 def test_an_image_says_the_same_in_other_units(law, units):
     if law == "shift" and "inch" in units.values():
         pytest.skip("one unit is enough for a slow function")
-    assert_same(LAWS[law](image(units, origin=3.0 if law == "nearest" else 0.0)), LAWS[law](image(
-        origin=3.0 if law == "nearest" else 0.0)))  # fmt: skip
+    assert_same(
+        LAWS[law](image(units, origin=3.0 if law == "nearest" else 0.0)),
+        LAWS[law](image(origin=3.0 if law == "nearest" else 0.0)),
+    )
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -254,8 +262,15 @@ def test_shifts_come_back_in_pixels():
 def test_files_with_units_of_their_own(tmp_path):
     import tifffile
 
-    metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 500.0,
-                "PhysicalSizeYUnit": "nm", "PhysicalSizeZ": 0.002, "PhysicalSizeZUnit": "mm"}  # fmt: skip
+    metadata = {
+        "axes": "ZYX",
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 500.0,
+        "PhysicalSizeYUnit": "nm",
+        "PhysicalSizeZ": 0.002,
+        "PhysicalSizeZUnit": "mm",
+    }
     values = np.random.default_rng(1).integers(0, 99, (6, 20, 24)).astype("u1")
     tifffile.imwrite(tmp_path / "a.ome.tif", values, ome=True, metadata=metadata)
     ds = imload(tmp_path / "a.ome.tif")
@@ -304,10 +319,32 @@ class Astropy:
         return f"Astropy({self.value}, {self.unit!r})"
 
 
-SPELLINGS = ["3 µm", "3µm", " 3.0 um ", "3 \u03bcm", "3 micron", "3 microns", "3 micrometer", "3 micrometre", "3e0 µm",
-             "3000 nm", "3000nanometers", "+3000 nm", "30000 Å", "30000 angstrom", "0.003 mm", "3e-6 m", "3E-4 cm",
-             ".003 mm", Astropy(3000, "nm"), Astropy(3.0, "micron"), Astropy(0.003, "mm"), 3, 3.0,
-             np.float32(3)]  # fmt: skip
+SPELLINGS = [
+    "3 µm",
+    "3µm",
+    " 3.0 um ",
+    "3 \u03bcm",
+    "3 micron",
+    "3 microns",
+    "3 micrometer",
+    "3 micrometre",
+    "3e0 µm",
+    "3000 nm",
+    "3000nanometers",
+    "+3000 nm",
+    "30000 Å",
+    "30000 angstrom",
+    "0.003 mm",
+    "3e-6 m",
+    "3E-4 cm",
+    ".003 mm",
+    Astropy(3000, "nm"),
+    Astropy(3.0, "micron"),
+    Astropy(0.003, "mm"),
+    3,
+    3.0,
+    np.float32(3),
+]
 
 
 @pytest.mark.parametrize("given", SPELLINGS, ids=repr)
@@ -353,10 +390,20 @@ def test_quantities_of_astropy():
 @examples(200)
 @always(st.sampled_from([*LENGTH]), st.sampled_from([*LENGTH]), st.floats(1e-3, 1e6, allow_nan=False))
 def test_conversion_is_that_of_the_definitions(unit, to, value):
-    metres = {"pm": Fraction(1, 10**12), "Å": Fraction(1, 10**10), "nm": Fraction(1, 10**9), "µm": Fraction(1, 10**6),
-              "mm": Fraction(1, 1000), "cm": Fraction(1, 100), "dm": Fraction(1, 10), "m": Fraction(1),
-              "km": Fraction(1000), "in": Fraction(254, 10000), "ft": Fraction(3048, 10000),
-              "pt": Fraction(254, 720000)}  # fmt: skip
+    metres = {
+        "pm": Fraction(1, 10**12),
+        "Å": Fraction(1, 10**10),
+        "nm": Fraction(1, 10**9),
+        "µm": Fraction(1, 10**6),
+        "mm": Fraction(1, 1000),
+        "cm": Fraction(1, 100),
+        "dm": Fraction(1, 10),
+        "m": Fraction(1),
+        "km": Fraction(1000),
+        "in": Fraction(254, 10000),
+        "ft": Fraction(3048, 10000),
+        "pt": Fraction(254, 720000),
+    }
     wanted = Fraction(value) * metres[unit] / metres[to]
     assert math.isclose(convert(value, unit, to), float(wanted), rel_tol=1e-9)
     x = xr.Variable("x", value * np.arange(3), {"units": to})
@@ -407,11 +454,19 @@ class Axes:
         return xr.DataArray(np.zeros((4, 4, 4)), dims=("z", "y", "x"), coords=coords)
 
 
-@pytest.mark.parametrize(("units", "common"), [
-    (Axes("nm", "µm", "µm"), "µm"), (Axes("µm", "µm", "nm"), "nm"), (Axes("mm", "nm", None), "nm"),
-    (Axes("mm", None, None), "mm"), (Axes(None, None, None), None), (Axes("um", "micron", "µm"), "µm"),
-    (Axes("pixel", "px", "voxel"), "px"), (Axes("furlong", "furlong", "furlong"), "furlong"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("units", "common"),
+    [
+        (Axes("nm", "µm", "µm"), "µm"),
+        (Axes("µm", "µm", "nm"), "nm"),
+        (Axes("mm", "nm", None), "nm"),
+        (Axes("mm", None, None), "mm"),
+        (Axes(None, None, None), None),
+        (Axes("um", "micron", "µm"), "µm"),
+        (Axes("pixel", "px", "voxel"), "px"),
+        (Axes("furlong", "furlong", "furlong"), "furlong"),
+    ],
+)
 def test_bare_numbers_are_in_the_unit_of_x(units, common):
     assert common_unit(units.array()) == common
 
@@ -426,46 +481,59 @@ def test_numbers_without_any_unit_are_as_on_the_coordinates():
     assert pixels("size", 6, one_without, "zyx", units="physical", absent=1, whole=True)["z"] == 3
 
 
-@pytest.mark.parametrize(("units", "says"), [
-    (Axes("pixel", "µm", "µm"), r"'z'.*px.*µm"), (Axes("µm", "µm", "pixel"), r"'z'.*µm.*px"),
-    (Axes("s", "µm", "µm"), r"'z'.*'s'.*'µm'"), (Axes("ms", "nm", None), r"'z'.*'ms'.*'nm'"),
-    (Axes("furlong", "µm", "µm"), r"furlong.*µm"),
-])  # fmt: skip
-@pytest.mark.parametrize("call", [
-    lambda i: i.gaussian_filter(1, units="physical"), lambda i: i.median_filter("3 px", units="pixel", dims="z").img.
-    median_filter(4, units="physical"),
-    lambda i: i.rescale(spacing=1.0), lambda i: i.patches(4, units="physical"),
-    lambda i: i._obj.astype(int).img.regionprops(units="physical"),
-    lambda i: i.map(np.negative, depth=2, units="physical", core_dims="zyx"),
-    lambda i: i._obj.expand_dims(c=2).img.coloc.significance(block=4),
-    lambda i: i._obj.expand_dims(c=2).img.coloc.nearest(
-        pd.DataFrame({"channel": [0, 1], "z": 0.0, "y": 0.0, "x": 0.0}), 0, 1),
-    lambda i: i.detect_blobs(min_radius=2, max_radius=3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [
+        (Axes("pixel", "µm", "µm"), r"'z'.*px.*µm"),
+        (Axes("µm", "µm", "pixel"), r"'z'.*µm.*px"),
+        (Axes("s", "µm", "µm"), r"'z'.*'s'.*'µm'"),
+        (Axes("ms", "nm", None), r"'z'.*'ms'.*'nm'"),
+        (Axes("furlong", "µm", "µm"), r"furlong.*µm"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda i: i.gaussian_filter(1, units="physical"),
+        lambda i: i.median_filter("3 px", units="pixel", dims="z").img.median_filter(4, units="physical"),
+        lambda i: i.rescale(spacing=1.0),
+        lambda i: i.patches(4, units="physical"),
+        lambda i: i._obj.astype(int).img.regionprops(units="physical"),
+        lambda i: i.map(np.negative, depth=2, units="physical", core_dims="zyx"),
+        lambda i: i._obj.expand_dims(c=2).img.coloc.significance(block=4),
+        lambda i: i._obj.expand_dims(c=2).img.coloc.nearest(
+            pd.DataFrame({"channel": [0, 1], "z": 0.0, "y": 0.0, "x": 0.0}), 0, 1
+        ),
+        lambda i: i.detect_blobs(min_radius=2, max_radius=3),
+    ],
+)
 def test_units_that_do_not_convert_are_named(call, units, says):
     with pytest.raises(UnitsError, match=says):
         call(units.array().img)
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda i: i.gaussian_filter("3 s"), UnitsError, r"sigma.*'s'.*'µm'"),
-    (lambda i: i.gaussian_filter("3 furlong"), UnitsError, r"furlong.*µm"),
-    (lambda i: i.gaussian_filter("3"), TypeError, r"sigma.*'3'.*3 µm"),
-    (lambda i: i.gaussian_filter("µm"), TypeError, r"sigma.*expected a number"),
-    (lambda i: i.gaussian_filter("-3 µm"), ValueError, r"sigma.*at least 0"),
-    (lambda i: i.gaussian_filter("inf µm"), TypeError, "sigma"),
-    (lambda i: i.median_filter("2.5 px"), ValueError, "whole number of pixels"),
-    (lambda i: i.median_filter({"t": "3 µm"}), ValueError, "axis 't'"),
-    (lambda i: i.crop(z=("1 s", None)), UnitsError, r"region.*'s'.*'nm'"),
-    (lambda i: i.rescale(spacing="0 µm"), ValueError, "greater than 0"),
-    (lambda i: i.coloc.significance(block="2 ms"), UnitsError, r"block.*'ms'.*'µm'"),
-    (lambda i: i.coloc.match(blobs(i._obj), "3 h"), UnitsError, r"tol.*'h'.*'µm'"),
-    (lambda i: i.coloc.match(blobs(i._obj), [1, 2, 3]), TypeError, "tol"),
-    (lambda i: i.coloc.objects("labels", "other", max_distance="1 s"), UnitsError, "max_distance"),
-    (lambda i: i.coloc.ccf(axis="z", limit="1 s"), UnitsError, "limit"),
-    (lambda i: i.coloc.cross_k(blobs(i._obj), 0, 1, radii=["1 s"]), UnitsError, "radii"),
-    (lambda i: i.patches("4 s"), UnitsError, r"size.*'s'.*'µm'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda i: i.gaussian_filter("3 s"), UnitsError, r"sigma.*'s'.*'µm'"),
+        (lambda i: i.gaussian_filter("3 furlong"), UnitsError, r"furlong.*µm"),
+        (lambda i: i.gaussian_filter("3"), TypeError, r"sigma.*'3'.*3 µm"),
+        (lambda i: i.gaussian_filter("µm"), TypeError, r"sigma.*expected a number"),
+        (lambda i: i.gaussian_filter("-3 µm"), ValueError, r"sigma.*at least 0"),
+        (lambda i: i.gaussian_filter("inf µm"), TypeError, "sigma"),
+        (lambda i: i.median_filter("2.5 px"), ValueError, "whole number of pixels"),
+        (lambda i: i.median_filter({"t": "3 µm"}), ValueError, "axis 't'"),
+        (lambda i: i.crop(z=("1 s", None)), UnitsError, r"region.*'s'.*'nm'"),
+        (lambda i: i.rescale(spacing="0 µm"), ValueError, "greater than 0"),
+        (lambda i: i.coloc.significance(block="2 ms"), UnitsError, r"block.*'ms'.*'µm'"),
+        (lambda i: i.coloc.match(blobs(i._obj), "3 h"), UnitsError, r"tol.*'h'.*'µm'"),
+        (lambda i: i.coloc.match(blobs(i._obj), [1, 2, 3]), TypeError, "tol"),
+        (lambda i: i.coloc.objects("labels", "other", max_distance="1 s"), UnitsError, "max_distance"),
+        (lambda i: i.coloc.ccf(axis="z", limit="1 s"), UnitsError, "limit"),
+        (lambda i: i.coloc.cross_k(blobs(i._obj), 0, 1, radii=["1 s"]), UnitsError, "radii"),
+        (lambda i: i.patches("4 s"), UnitsError, r"size.*'s'.*'µm'"),
+    ],
+)
 def test_wrong_lengths_are_named(call, error, says):
     with pytest.raises(error, match=says):
         call(image({"z": "nm"}).img)

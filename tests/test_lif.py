@@ -152,10 +152,14 @@ def test_facts_of_axes(tmp_path):
     dye = "<ChannelProperty><Key>DyeName</Key><Value>{}</Value></ChannelProperty>".format
     tiles = "".join(f'<Tile FieldX="{k}" FieldY="0" PosX="0.0{k + 1}" PosY="0.05"/>' for k in range(2))
     image = description(
-        "xyzm", (6, 5, 4, 2), (1, 6, 30, 240), (0, 120),
-        lengths={"z": -3e-6, "y": 0}, properties=(dye("DAPI"), dye("Cy5")),
+        "xyzm",
+        (6, 5, 4, 2),
+        (1, 6, 30, 240),
+        (0, 120),
+        lengths={"z": -3e-6, "y": 0},
+        properties=(dye("DAPI"), dye("Cy5")),
         extra=f'<Attachment Name="TileScanInfo" FlipX="1" FlipY="0" SwapXY="0">{tiles}</Attachment>',
-    )  # fmt: skip
+    )
     path = lif(tmp_path / "a.lif", {"b": PIXELS[:480].tobytes()}, element("one", image, size=480))
     ds = imload(path)
     assert ds.img.channels == ["DAPI", "Cy5"]

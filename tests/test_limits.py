@@ -177,8 +177,9 @@ def _trap(error: Exception) -> type[FormatSource]:
     return source_of(Trap())
 
 
-@pytest.mark.parametrize("kind", [AttributeError, NameError, UnboundLocalError, NotImplementedError, AssertionError,
-                                  TypeError])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", [AttributeError, NameError, UnboundLocalError, NotImplementedError, AssertionError, TypeError]
+)
 def test_mistakes_of_a_driver_are_no_damage(kind: type[Exception], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", VALUES)
     driver = _trap(kind("oh"))

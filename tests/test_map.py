@@ -44,8 +44,10 @@ def volume(answers):
 @pytest.mark.parametrize("flip", [False, True])
 def test_known_multiplied_by_channel_and_slice(answers, chunks, flip):
     image = stack(answers["Z"], "czyx", chunks, c=["c0", "c1"], z=[0.5, 1.5, 2.5])
-    keyed = {"c1": {2.5: {"by": 6}, 0.5: {"by": 4}, 1.5: {"by": 5}},
-             "c0": {0.5: {"by": 1}, 1.5: {"by": 2}, 2.5: {"by": 3}}}  # fmt: skip
+    keyed = {
+        "c1": {2.5: {"by": 6}, 0.5: {"by": 4}, 1.5: {"by": 5}},
+        "c0": {0.5: {"by": 1}, 1.5: {"by": 2}, 2.5: {"by": 3}},
+    }
     if flip:
         keyed = {z: {c: keyed[c][z] for c in keyed} for z in keyed["c0"]}
     for by in (None, ("z", "c") if flip else ("c", "z")):
@@ -95,10 +97,20 @@ def test_depth_makes_chunks_equal_the_whole(data):
     shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)))
     chunks = dict(zip("tyx", data.draw(st.tuples(*[cuts(n) for n in shape])), strict=True))
     depth = data.draw(st.tuples(st.integers(4, 9), st.integers(4, 9)))
-    boundary, mode = data.draw(st.sampled_from([
-        ("none", "reflect"), ("none", "mirror"), ("reflect", "reflect"), ("mirror", "mirror"), ("nearest", "nearest"),
-        ("wrap", "wrap"), ("periodic", "wrap"), (7, "constant"),
-    ]))  # fmt: skip
+    boundary, mode = data.draw(
+        st.sampled_from(
+            [
+                ("none", "reflect"),
+                ("none", "mirror"),
+                ("reflect", "reflect"),
+                ("mirror", "mirror"),
+                ("nearest", "nearest"),
+                ("wrap", "wrap"),
+                ("periodic", "wrap"),
+                (7, "constant"),
+            ]
+        )
+    )
     if min(shape[1:]) == 1:
         boundary, mode = ("none", "reflect")
     values = np.random.default_rng(1).random(shape)
@@ -137,10 +149,14 @@ def test_func_sees_planes_volumes_or_harpy_blocks(chunks):
             assert block.shape == shape
             return block + 1
 
-        return check  # fmt: skip
+        return check
 
-    for options, shape in (({}, (8, 9)), ({"core_dims": "zyx"}, (3, 8, 9)), ({"keep_unit_dims": True}, (1, 1, 8, 9)),
-                           ({"core_dims": ("x", "y")}, (9, 8))):  # fmt: skip
+    for options, shape in (
+        ({}, (8, 9)),
+        ({"core_dims": "zyx"}, (3, 8, 9)),
+        ({"keep_unit_dims": True}, (1, 1, 8, 9)),
+        ({"core_dims": ("x", "y")}, (9, 8)),
+    ):
         found = image.img.map(seen(*shape), blockwise=False, **options)
         assert found.dims == image.dims
         np.testing.assert_array_equal(found, values + 1)
@@ -259,46 +275,49 @@ def test_ordinary_arguments_that_look_like_keys():
     )
 
 
-@pytest.mark.parametrize(("options", "error", "says"), [
-    ({"func": 3}, TypeError, "func=3"),
-    ({"func": {"c0": 3}}, TypeError, "func holds 3"),
-    ({"fn_kwargs": [1]}, TypeError, r"fn_kwargs=\[1\]"),
-    ({"fn_kwargs": {0: {"by": 1}, 1: {"by": 1}}, "func": multiply}, ValueError, "say which with by="),
-    ({"fn_kwargs": {"c0": {"by": 1}, "c7": {"by": 1}}, "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
-    ({"fn_kwargs": {"c7": {"by": 1}}, "by": "c", "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
-    ({"fn_kwargs": {"by": 1}, "by": "c", "func": multiply}, ValueError, "by='c'"),
-    ({"fn_kwargs": {"c0": {"by": 1}}, "by": "y", "func": multiply}, ValueError, "by='y'"),
-    ({"fn_kwargs": {3: 1}}, ValueError, "key 3"),
-    ({"missing": "skip"}, ValueError, "missing='skip'"),
-    ({"core_dims": ("q",)}, ValueError, "core_dims"),
-    ({"core_dims": ("y", "y")}, ValueError, "repeat"),
-    ({"keep_unit_dims": True, "core_dims": "zyx"}, ValueError, "keep_unit_dims"),
-    ({"depth": -1}, ValueError, "depth=-1"),
-    ({"depth": 1.5}, TypeError, "depth=1.5"),
-    ({"depth": (1, 2, 3)}, ValueError, "has 3 values"),
-    ({"depth": {"z": 1}}, ValueError, "'z'"),
-    ({"depth": {2: 1}}, ValueError, "number 2"),
-    ({"depth": 1, "blockwise": False}, ValueError, "blockwise=False"),
-    ({"depth": 1, "boundary": "symmetric"}, ValueError, "boundary='symmetric'"),
-    ({"boundary": "reflect"}, ValueError, "needs depth="),
-    ({"depth": 1, "output_sizes": {"y": 1, "x": 1}}, ValueError, "output_sizes and depth"),
-    ({"chunks": 0}, ValueError, r"chunks\['y'\]=0"),
-    ({"chunks": {"q": 1}}, ValueError, "'q'"),
-    ({"chunks": (1, 2, 3, 4, 5, 6)}, ValueError, "chunks="),
-    ({"crd": (0, 1)}, ValueError, r"crd=\(0, 1\)"),
-    ({"crd": (90, 99, 0, 5)}, ValueError, "holds no pixel"),
-    ({"crd": (5, 2, 0, 5)}, ValueError, "must not be greater"),
-    ({"region": {"q": (0, 1)}}, ValueError, "'q'"),
-    ({"region": {"x": 3}}, ValueError, r"region\['x'\]=3"),
-    ({"crd": (0, 1, 0, 1), "region": {"x": (0, 1)}}, ValueError, "give one"),
-    ({"crd": (0, 1, 0, 1), "coordinate_system": "world"}, ValueError, "coordinate_system='world'"),
-    ({"crd": (0, 1, 0, 1), "coordinate_system": "physical"}, ValueError, "has no coordinate"),
-    ({"output": "new"}, ValueError, "output='new'.*DataArray"),
-    ({"meta": 3}, TypeError, "meta=3"),
-    ({"units": "um"}, ValueError, "units='um'"),
-    ({"depth": 1.0, "units": "physical"}, ValueError, "spacing of axis"),
-    ({"output_sizes": 3}, TypeError, "output_sizes=3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"func": 3}, TypeError, "func=3"),
+        ({"func": {"c0": 3}}, TypeError, "func holds 3"),
+        ({"fn_kwargs": [1]}, TypeError, r"fn_kwargs=\[1\]"),
+        ({"fn_kwargs": {0: {"by": 1}, 1: {"by": 1}}, "func": multiply}, ValueError, "say which with by="),
+        ({"fn_kwargs": {"c0": {"by": 1}, "c7": {"by": 1}}, "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
+        ({"fn_kwargs": {"c7": {"by": 1}}, "by": "c", "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
+        ({"fn_kwargs": {"by": 1}, "by": "c", "func": multiply}, ValueError, "by='c'"),
+        ({"fn_kwargs": {"c0": {"by": 1}}, "by": "y", "func": multiply}, ValueError, "by='y'"),
+        ({"fn_kwargs": {3: 1}}, ValueError, "key 3"),
+        ({"missing": "skip"}, ValueError, "missing='skip'"),
+        ({"core_dims": ("q",)}, ValueError, "core_dims"),
+        ({"core_dims": ("y", "y")}, ValueError, "repeat"),
+        ({"keep_unit_dims": True, "core_dims": "zyx"}, ValueError, "keep_unit_dims"),
+        ({"depth": -1}, ValueError, "depth=-1"),
+        ({"depth": 1.5}, TypeError, "depth=1.5"),
+        ({"depth": (1, 2, 3)}, ValueError, "has 3 values"),
+        ({"depth": {"z": 1}}, ValueError, "'z'"),
+        ({"depth": {2: 1}}, ValueError, "number 2"),
+        ({"depth": 1, "blockwise": False}, ValueError, "blockwise=False"),
+        ({"depth": 1, "boundary": "symmetric"}, ValueError, "boundary='symmetric'"),
+        ({"boundary": "reflect"}, ValueError, "needs depth="),
+        ({"depth": 1, "output_sizes": {"y": 1, "x": 1}}, ValueError, "output_sizes and depth"),
+        ({"chunks": 0}, ValueError, r"chunks\['y'\]=0"),
+        ({"chunks": {"q": 1}}, ValueError, "'q'"),
+        ({"chunks": (1, 2, 3, 4, 5, 6)}, ValueError, "chunks="),
+        ({"crd": (0, 1)}, ValueError, r"crd=\(0, 1\)"),
+        ({"crd": (90, 99, 0, 5)}, ValueError, "holds no pixel"),
+        ({"crd": (5, 2, 0, 5)}, ValueError, "must not be greater"),
+        ({"region": {"q": (0, 1)}}, ValueError, "'q'"),
+        ({"region": {"x": 3}}, ValueError, r"region\['x'\]=3"),
+        ({"crd": (0, 1, 0, 1), "region": {"x": (0, 1)}}, ValueError, "give one"),
+        ({"crd": (0, 1, 0, 1), "coordinate_system": "world"}, ValueError, "coordinate_system='world'"),
+        ({"crd": (0, 1, 0, 1), "coordinate_system": "physical"}, ValueError, "has no coordinate"),
+        ({"output": "new"}, ValueError, "output='new'.*DataArray"),
+        ({"meta": 3}, TypeError, "meta=3"),
+        ({"units": "um"}, ValueError, "units='um'"),
+        ({"depth": 1.0, "units": "physical"}, ValueError, "spacing of axis"),
+        ({"output_sizes": 3}, TypeError, "output_sizes=3"),
+    ],
+)
 def test_wrong_arguments_are_named(options, error, says):
     image = stack(np.zeros((2, 2, 3, 8, 9), "u2"), "tczyx", {}, c=["c0", "c1"])
     with pytest.raises(error, match=says):
@@ -371,9 +390,16 @@ def test_nothing_is_read_and_func_not_called_before_it_is_asked_for():
 
     refusing = Source(np.ones((3, 20, 22)), refuse=True)
     image = refusing.image("tyx", (1, 10, 11))
-    for options in ({}, {"depth": 3}, {"blockwise": False}, {"crd": (1, 5, 2, 7)}, {"scale_factors": [2]},
-                    {"dtype": "f4"},
-                    {"depth": 2, "boundary": "wrap"}, {"with_keys": True}):  # fmt: skip
+    for options in (
+        {},
+        {"depth": 3},
+        {"blockwise": False},
+        {"crd": (1, 5, 2, 7)},
+        {"scale_factors": [2]},
+        {"dtype": "f4"},
+        {"depth": 2, "boundary": "wrap"},
+        {"with_keys": True},
+    ):
         result = image.img.map(func, **options)
         repr(result)
     assert calls == []

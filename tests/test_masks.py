@@ -37,11 +37,13 @@ def expected(name, mask):
         "holes": lambda: removed(morphology.remove_small_holes, mask, 6, 1),
         "erosion": lambda: ndimage.binary_erosion(mask, ellipsoid(radii), border_value=1),
         "dilation": lambda: ndimage.binary_dilation(mask, ellipsoid(radii)),
-        "opening": lambda: morphology.dilation(morphology.erosion(mask, ellipsoid(radii), mode="ignore"),
-                                               ellipsoid(radii), mode="ignore"),
-        "closing": lambda: morphology.erosion(morphology.dilation(mask, ellipsoid(radii), mode="ignore"),
-                                              ellipsoid(radii), mode="ignore"),
-    }[name]()  # fmt: skip
+        "opening": lambda: morphology.dilation(
+            morphology.erosion(mask, ellipsoid(radii), mode="ignore"), ellipsoid(radii), mode="ignore"
+        ),
+        "closing": lambda: morphology.erosion(
+            morphology.dilation(mask, ellipsoid(radii), mode="ignore"), ellipsoid(radii), mode="ignore"
+        ),
+    }[name]()
 
 
 FOUND = {
@@ -83,7 +85,10 @@ def test_expanded_labels_equal_scikit_image(data):
 
 
 def test_physical_sizes_and_datasets():
-    coords = {a: (a, np.arange(n) * s, {"units": "µm", "spacing": s}) for a, n, s in [("z", 5, 1.0), ("y", 9, 0.5), ("x", 9, 0.5)]}  # fmt: skip  # noqa: E501
+    coords = {
+        a: (a, np.arange(n) * s, {"units": "µm", "spacing": s})
+        for a, n, s in [("z", 5, 1.0), ("y", 9, 0.5), ("x", 9, 0.5)]
+    }
     mask = np.zeros((5, 9, 9), bool)
     mask[2, 4, 4] = True
     array = stack(mask, "zyx", {"y": 4, "x": 3}, **coords).assign_attrs(kind="mask")

@@ -42,8 +42,12 @@ def test_all_kinds_are_what_netcdf4_reads(tmp_path, kind):
         f.setncatts({"title": "µ", "numbers": np.arange(3.0), "one": np.int16(5)})
         for name, n in (("time", None), ("y", 5), ("x", 7)):
             f.createDimension(name, n)
-        for name, dtype, axes in (("records", "i1", ("time", "y", "x")), ("fixed", "f4", ("y", "x")),
-                                  ("more", "f8", ("time", "x")), ("time", "f8", ("time",))):  # fmt: skip
+        for name, dtype, axes in (
+            ("records", "i1", ("time", "y", "x")),
+            ("fixed", "f4", ("y", "x")),
+            ("more", "f8", ("time", "x")),
+            ("time", "f8", ("time",)),
+        ):
             shape = tuple({"time": 3, "y": 5, "x": 7}[a] for a in axes)
             made = f.createVariable(name, dtype, axes)
             made[:] = np.array([0.0, 1.0, 4.0]) if name == "time" else (rng.normal(size=shape) * 50).astype(dtype)
@@ -67,10 +71,17 @@ def test_all_kinds_are_what_netcdf4_reads(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
 @pytest.mark.parametrize(
     ("dtype", "attributes"),
-    [("i2", {"scale_factor": 0.1, "add_offset": 5.0, "_FillValue": np.int16(-9)}), ("u1", {}), ("f4", {}),
-     ("i1", {"dtype": "bool"}), ("i4", {"_FillValue": np.int32(3)}), ("f8", {"missing_value": 3.0}),
-     ("f4", {"scale_factor": np.float32(2)}), ("i2", {"scale_factor": "no number"})],
-)  # fmt: skip
+    [
+        ("i2", {"scale_factor": 0.1, "add_offset": 5.0, "_FillValue": np.int16(-9)}),
+        ("u1", {}),
+        ("f4", {}),
+        ("i1", {"dtype": "bool"}),
+        ("i4", {"_FillValue": np.int32(3)}),
+        ("f8", {"missing_value": 3.0}),
+        ("f4", {"scale_factor": np.float32(2)}),
+        ("i2", {"scale_factor": "no number"}),
+    ],
+)
 def test_packed_values_are_those_of_xarray(tmp_path, kind, dtype, attributes):
     if dtype == "u1" and kind != "NETCDF4":
         pytest.skip("classic files have no unsigned bytes")
@@ -102,9 +113,13 @@ def test_classic_files_that_were_never_finished(tmp_path):
 
 @pytest.mark.parametrize(
     ("at", "content", "message"),
-    [(4, b"\0\0\xff\xff", "ends at byte"), (8, b"\0\0\0\x0b", "damaged"), (12, b"\x7f\xff\xff\xff", "damaged"),
-     (16, b"\x7f\xff\xff\xff", "does not end within")],
-)  # fmt: skip
+    [
+        (4, b"\0\0\xff\xff", "ends at byte"),
+        (8, b"\0\0\0\x0b", "damaged"),
+        (12, b"\x7f\xff\xff\xff", "damaged"),
+        (16, b"\x7f\xff\xff\xff", "does not end within"),
+    ],
+)
 def test_damaged_headers_are_refused(tmp_path, at, content, message):
     path, _ = Netcdf().sample(str(tmp_path))
     damaged = bytearray(Path(path).read_bytes())

@@ -44,23 +44,33 @@ RNG = np.random.default_rng(7)
         ("omezarr_v04/bf2raw.zarr", "t1 c1 z1 y8 x8", "u1", {}, {}, ["Channel 0"]),
         ("omezarr_v04/mri-stack.ome.zarr", "z27 y226 x186", "u1", {}, {}, None),
         (
-            "omezarr_v04/single-plane-hcs.zarr", "c3 y256 x512", "u2",
-            {"y": 2.7336, "x": 2.7336}, {"y": "µm", "x": "µm"},
+            "omezarr_v04/single-plane-hcs.zarr",
+            "c3 y256 x512",
+            "u2",
+            {"y": 2.7336, "x": 2.7336},
+            {"y": "µm", "x": "µm"},
             ["Maximum-Projection_FITC_05", "Best-Focus-Projection_FITC_05", "Maximum-Projection_FITC_05"],
         ),
         ("omezarr_v04/viv_blobs_image_v04.ome.zarr", "c3 y12 x12", "f8", {}, {}, ["0", "1", "2"]),
         (
-            "omezarr_v04/xyz_8bit__mitotic_plate_calibrated.ome.zarr", "t1 c1 z6 y263 x263", "u1",
+            "omezarr_v04/xyz_8bit__mitotic_plate_calibrated.ome.zarr",
+            "t1 c1 z6 y263 x263",
+            "u1",
             {"t": 1.0, "z": 3.0, "y": 0.08519643016734027, "x": 0.08519643016734027},
-            {"t": "s", "z": "µm", "y": "µm", "x": "µm"}, ["Channel 0"],
+            {"t": "s", "z": "µm", "y": "µm", "x": "µm"},
+            ["Channel 0"],
         ),
         (
-            "omezarr_v05/neuroglancer_simple_0.5.zarr", "y10 x10", "u2",
-            {"y": 4.0, "x": 30.0}, {"y": "nm", "x": "nm"}, None,
+            "omezarr_v05/neuroglancer_simple_0.5.zarr",
+            "y10 x10",
+            "u2",
+            {"y": 4.0, "x": 30.0},
+            {"y": "nm", "x": "nm"},
+            None,
         ),
         ("omezarr_v05/viv_blobs_image_v05.ome.zarr", "c3 y12 x12", "f8", {}, {}, ["0", "1", "2"]),
     ],
-)  # fmt: skip
+)
 def test_real_stores(data: Path, name, sizes, dtype, spacing, unit, channels):
     ds = imload(data / name)
     assert [f"{a}{n}" for a, n in ds.image.sizes.items()] == sizes.split()
@@ -416,10 +426,18 @@ def test_links_out_of_the_store_are_refused(tmp_path):
     assert imload(tmp_path / "link.zarr").image.shape == (3, 4)
 
 
-@pytest.mark.parametrize("change", ["{", "[]", '{"multiscales": 5}', '{"multiscales": [{"datasets": []}]}',
-                                    '{"multiscales": [{"axes": ["y"], "datasets": [{"path": "0"}]}]}',
-                                    '{"multiscales": [{"axes": ["y", "y"], "datasets": [{"path": "0"}]}]}',
-                                    '{"plate": 3}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        "{",
+        "[]",
+        '{"multiscales": 5}',
+        '{"multiscales": [{"datasets": []}]}',
+        '{"multiscales": [{"axes": ["y"], "datasets": [{"path": "0"}]}]}',
+        '{"multiscales": [{"axes": ["y", "y"], "datasets": [{"path": "0"}]}]}',
+        '{"plate": 3}',
+    ],
+)
 def test_malformed_metadata(tmp_path, change):
     group(tmp_path / "a.zarr", {}, 2, **{"0": np.zeros((3, 4))})
     (tmp_path / "a.zarr/.zattrs").write_text(change)
@@ -458,10 +476,12 @@ def test_zarr_keeps_its_own_codec(tmp_path):
 def test_damage(tmp_path):
     """Of some hundreds of damaged stores each reads, or fails with an error of ours."""
     ds = xr.Dataset(
-        {"image": (tuple("cyx"), RNG.integers(0, 999, (2, 20, 30)).astype("u2")),
-         "cells": (("y", "x"), RNG.integers(0, 5, (20, 30)).astype("i4"), {"kind": "labels"})},
+        {
+            "image": (tuple("cyx"), RNG.integers(0, 999, (2, 20, 30)).astype("u2")),
+            "cells": (("y", "x"), RNG.integers(0, 5, (20, 30)).astype("i4"), {"kind": "labels"}),
+        },
         coords={"c": ["a", "b"]},
-    )  # fmt: skip
+    )
     options = [{}, {"compress": "zstd"}, {"shards": True, "chunks": 8}, {"version": "0.4", "compress": "gzip"}]
     for k, kw in enumerate(options):
         imsave(ds, tmp_path / f"{k}.zarr", **kw)

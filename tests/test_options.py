@@ -92,9 +92,10 @@ def drawn(ax):
 def options_of(function):
     """Names of the options of a function: what has a default."""
     return {
-        n for n, p in inspect.signature(function).parameters.items()
+        n
+        for n, p in inspect.signature(function).parameters.items()
         if p.default is not p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    }  # fmt: skip
+    }
 
 
 # colocalization
@@ -106,9 +107,17 @@ def shifts():
 
 MASKED = {"mask": "roi", "labels": "cells", "pairs": ("B", "A")}
 COLOC = {
-    "measure": ((), {}, MASKED | {
-        "measures": "n", "thresholds": 100, "thresholds_from": "image", "costes_options": {"scale": 100},
-    }),
+    "measure": (
+        (),
+        {},
+        MASKED
+        | {
+            "measures": "n",
+            "thresholds": 100,
+            "thresholds_from": "image",
+            "costes_options": {"scale": 100},
+        },
+    ),
     "manders": ((), {}, {"pairs": ("B", "A"), "thresholds": 100, "denominator": "above"}),
     "pearson": ((), {}, {"pairs": [("A", "B"), ("B", "A")]}),
     "spearman": ((), {}, {"pairs": [("A", "B"), ("B", "A")]}),
@@ -120,25 +129,50 @@ COLOC = {
     "linear_fit": ((), {}, {"pairs": ("B", "A"), "fit": "ols"}),
     "costes_threshold": (("A", "B"), {}, {"mask": "roi", "method": "cellprofiler_fast"}),
     "histogram": (("A", "B"), {}, {"mask": "roi"}),
-    "significance": ((), {"block": 1, "n": 5}, {
-        "pairs": ("B", "A"), "units": "px", "mask": "roi", "n": 6, "seed": 1, "alternative": "less",
-    }),
+    "significance": (
+        (),
+        {"block": 1, "n": 5},
+        {
+            "pairs": ("B", "A"),
+            "units": "px",
+            "mask": "roi",
+            "n": 6,
+            "seed": 1,
+            "alternative": "less",
+        },
+    ),
     "ccf": ((), {}, {"pairs": ("B", "A"), "axis": "y", "limit": 1, "units": "px", "mask": "roi"}),
     "chromatic_shift": ((), {}, {"reference": "B", "upsample": 3, "normalization": "phase"}),
     "correct_shift": ((shifts(),), {}, {"order": 0, "fill": 7}),
     "blobs": ((blobs(),), {}, {"threshold": 50, "footprint": 1, "overlap": "last"}),
-    "match": ((blobs(), 3.5), {}, {
-        "units": "px", "channels": ["A"], "roi": {"y": (0, 4)}, "method": "max_pairs", "inner_padding": 2.0,
-        "blocks": 1.0,
-    }),
+    "match": (
+        (blobs(), 3.5),
+        {},
+        {
+            "units": "px",
+            "channels": ["A"],
+            "roi": {"y": (0, 4)},
+            "method": "max_pairs",
+            "inner_padding": 2.0,
+            "blocks": 1.0,
+        },
+    ),
     "nearest": ((blobs(), "A", "B"), {}, {}),
     "cross_k": ((blobs(), "A", "B"), {"radii": [1.0, 2]}, {"edges": "none", "n": 7, "seed": 2}),
-    "scatter": (("A", "B"), {}, {
-        "mask": "roi", "thresholds": 100, "fit": None, "bins": 9, "at": {"t": 1},
-    }),
+    "scatter": (
+        ("A", "B"),
+        {},
+        {
+            "mask": "roi",
+            "thresholds": 100,
+            "fit": None,
+            "bins": 9,
+            "at": {"t": 1},
+        },
+    ),
     "ica": (("A", "B"), {}, {"mask": "roi", "bins": 9, "at": {"t": 1}}),
     "overlay": (("A", "B"), {}, {"mask": "roi", "thresholds": 100, "at": {"t": 1}}),
-}  # fmt: skip
+}
 ELSEWHERE = {"objects", "insert_matches", "select_matches", "from_magmap", "plot_matches", "report"}
 """Methods whose options other test files try, since they need files or results of other methods."""
 
@@ -174,9 +208,15 @@ def test_options_of_coloc(ds, name, option):
 
 SHORT = ("pearson", "spearman", "kendall_tau", "overlap", "li_icq", "intersection", "linear_fit", "manders", "rwc")
 CONVENTIONS = {
-    "above": "or", "below": "and", "manders_denominator": "above", "manders_comparison": ">", "icq_zero": "excluded",
-    "overlap_region": "above", "rwc_ranks": "all", "fit": "ols",
-}  # fmt: skip
+    "above": "or",
+    "below": "and",
+    "manders_denominator": "above",
+    "manders_comparison": ">",
+    "icq_zero": "excluded",
+    "overlap_region": "above",
+    "rwc_ranks": "all",
+    "fit": "ols",
+}
 GIVEN = {"thresholds": (100, 90), "thresholds_from": "image", "costes_options": {"ties": "below"}, **CONVENTIONS}
 
 
@@ -195,8 +235,17 @@ def test_options_that_a_single_measure_passes_on(ds, name, option):
 @pytest.mark.parametrize("option", GIVEN)
 @pytest.mark.parametrize("base", [{}, {"thresholds": (150, 140)}, {"thresholds": "otsu", "labels": "cells"}])
 def test_options_of_every_measure(ds, measure, option, base):
-    if base and not {"pearson_above", "pearson_below", "manders_tm1", "manders_tm2", "rwc1", "rwc2", "threshold1",
-                     "threshold2", "n_above"} & {measure}:  # fmt: skip
+    if base and not {
+        "pearson_above",
+        "pearson_below",
+        "manders_tm1",
+        "manders_tm2",
+        "rwc1",
+        "rwc2",
+        "threshold1",
+        "threshold2",
+        "n_above",
+    } & {measure}:
         with pytest.raises(ValueError, match="thresholds"):
             ds.img.coloc.measure(measures=measure, **base)
         return
@@ -212,8 +261,15 @@ def test_a_report_takes_the_options_of_measure():
     assert options_of(report) - NO_RESULT == {"pairs", "thresholds", "mask"}
 
 
-DETECT = {"channels": "A", "units": "px", "threshold": 0.02, "method": "dog", "num_sigma": 3, "sigma_ratio": 1.3,
-          "overlap": 0.9}  # fmt: skip
+DETECT = {
+    "channels": "A",
+    "units": "px",
+    "threshold": 0.02,
+    "method": "dog",
+    "num_sigma": 3,
+    "sigma_ratio": 1.3,
+    "overlap": 0.9,
+}
 
 
 @pytest.mark.parametrize("method", ["log", "dog"])
@@ -250,18 +306,38 @@ def coarse():
 
 
 SAMPLES = {
-    "grid": {}, "random": {"n": 9}, "stratified": {}, "weighted": {"n": 9, "weights": weights()},
+    "grid": {},
+    "random": {"n": 9},
+    "stratified": {},
+    "weighted": {"n": 9, "weights": weights()},
     "centers": {"centers": pd.DataFrame({"t": 0, "y": [3, 9], "x": [4, 12]})},
     "fixed": {"table": pd.DataFrame({"t0": 0, "y0": [2, 8], "x0": [3, 10]})},
-}  # fmt: skip
+}
 PATCHES = {
-    "sample": "random", "n": 5, "seed": 4, "locality": 3, "step": 3, "overlap": 2, "halo": 2, "units": "physical",
-    "edge": "pad", "pad_mode": "reflect", "fill_value": 9, "over": [], "variables": ["image", "roi"],
-    "paired": {"other": weights()}, "levels": [coarse()],
-    "weights": "roi", "mask": weights(), "labels": "roi", "balance": {1: 2.0}, "min_coverage": 0.5,
-    "where": mean_std(160), "centers": pd.DataFrame({"t": [0], "y": [4.0], "x": [5.0]}),
+    "sample": "random",
+    "n": 5,
+    "seed": 4,
+    "locality": 3,
+    "step": 3,
+    "overlap": 2,
+    "halo": 2,
+    "units": "physical",
+    "edge": "pad",
+    "pad_mode": "reflect",
+    "fill_value": 9,
+    "over": [],
+    "variables": ["image", "roi"],
+    "paired": {"other": weights()},
+    "levels": [coarse()],
+    "weights": "roi",
+    "mask": weights(),
+    "labels": "roi",
+    "balance": {1: 2.0},
+    "min_coverage": 0.5,
+    "where": mean_std(160),
+    "centers": pd.DataFrame({"t": [0], "y": [4.0], "x": [5.0]}),
     "table": pd.DataFrame({"t0": [0], "y0": [1], "x0": [2]}),
-}  # fmt: skip
+}
 SEEDLESS = {"grid", "centers", "fixed"}
 """Here the seed is that of the order of batches."""
 
@@ -294,18 +370,47 @@ def one_plane():
 
 
 VALUES = {
-    "sigma": 1.2, "order": 1, "mode": "constant", "cval": 9, "truncate": 1.0, "radius": 1, "units": "physical",
-    "dims": "x", "output_dtype": "f8", "size": 3, "footprint": np.ones((1, 3)), "origin": 1, "axis": "y",
-    "block_size": 7, "method": "mean", "offset": 2.0, "param": 0.3,
-}  # fmt: skip
+    "sigma": 1.2,
+    "order": 1,
+    "mode": "constant",
+    "cval": 9,
+    "truncate": 1.0,
+    "radius": 1,
+    "units": "physical",
+    "dims": "x",
+    "output_dtype": "f8",
+    "size": 3,
+    "footprint": np.ones((1, 3)),
+    "origin": 1,
+    "axis": "y",
+    "block_size": 7,
+    "method": "mean",
+    "offset": 2.0,
+    "param": 0.3,
+}
 FILTERS = {
-    "gaussian_filter": {}, "median_filter": {}, "uniform_filter": {}, "maximum_filter": {}, "minimum_filter": {},
-    "percentile_filter": {"percentile": 30}, "rank_filter": {"rank": 1}, "grey_erosion": {}, "grey_dilation": {},
-    "grey_opening": {}, "grey_closing": {}, "white_tophat": {}, "black_tophat": {}, "laplace": {},
-    "gaussian_laplace": {}, "gaussian_gradient_magnitude": {}, "sobel": {}, "prewitt": {},
-    "correlate": {"weights": np.arange(9).reshape(3, 3)}, "convolve": {"weights": np.arange(9).reshape(3, 3)},
+    "gaussian_filter": {},
+    "median_filter": {},
+    "uniform_filter": {},
+    "maximum_filter": {},
+    "minimum_filter": {},
+    "percentile_filter": {"percentile": 30},
+    "rank_filter": {"rank": 1},
+    "grey_erosion": {},
+    "grey_dilation": {},
+    "grey_opening": {},
+    "grey_closing": {},
+    "white_tophat": {},
+    "black_tophat": {},
+    "laplace": {},
+    "gaussian_laplace": {},
+    "gaussian_gradient_magnitude": {},
+    "sobel": {},
+    "prewitt": {},
+    "correlate": {"weights": np.arange(9).reshape(3, 3)},
+    "convolve": {"weights": np.arange(9).reshape(3, 3)},
     "threshold_local": {},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -316,8 +421,13 @@ def test_options_of_filters(name, option):
     base = dict(FILTERS[name])
     if "size" in options_of(getattr(Processing, name)):
         base["size"] = 4
-    for more in ({}, {"mode": "constant"}, {"mode": "constant", "radius": 2}, {"method": "median"}, {
-        "footprint": np.eye(3)}):  # fmt: skip
+    for more in (
+        {},
+        {"mode": "constant"},
+        {"mode": "constant", "radius": 2},
+        {"method": "median"},
+        {"footprint": np.eye(3)},
+    ):
         if (
             not set(more) <= options_of(getattr(Processing, name))
             or option in more
@@ -346,7 +456,7 @@ OTHERS = {
     "subtract_background": ({"radius": 3}, {"units": "physical", "dims": "x"}),
     "label": ({}, {"connectivity": 2, "dims": "x"}),
     "max_projection": ({"dim": "y"}, {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "option"), [(n, o) for n, (_, options) in OTHERS.items() for o in options])

@@ -32,15 +32,37 @@ def first_rows(plane):
 
 REGION = {"y": (2, 9), "x": (3, 12)}
 CASES = {
-    "map": ((spread,), {}, {
-        "fn_kwargs": {"gain": 3}, "by": "t", "missing": "drop", "core_dims": ("t", "y", "x"), "keep_unit_dims": True,
-        "chunks": 5, "depth": 2, "boundary": "reflect", "units": "physical", "blockwise": False, "crd": (2, 9, 3, 12),
-        "region": REGION, "coordinate_system": "physical", "scale_factors": (2,), "dtype": "f8",
-        "meta": np.empty((0, 0), "f8"), "output_sizes": {"y": 20, "x": 26}, "output": "new",
-    }),
-    "map with keys": ((lambda given: given if isinstance(given, np.ndarray) else given[1] + given[0][0],), {}, {
-        "with_keys": True,
-    }),
+    "map": (
+        (spread,),
+        {},
+        {
+            "fn_kwargs": {"gain": 3},
+            "by": "t",
+            "missing": "drop",
+            "core_dims": ("t", "y", "x"),
+            "keep_unit_dims": True,
+            "chunks": 5,
+            "depth": 2,
+            "boundary": "reflect",
+            "units": "physical",
+            "blockwise": False,
+            "crd": (2, 9, 3, 12),
+            "region": REGION,
+            "coordinate_system": "physical",
+            "scale_factors": (2,),
+            "dtype": "f8",
+            "meta": np.empty((0, 0), "f8"),
+            "output_sizes": {"y": 20, "x": 26},
+            "output": "new",
+        },
+    ),
+    "map with keys": (
+        (lambda given: given if isinstance(given, np.ndarray) else given[1] + given[0][0],),
+        {},
+        {
+            "with_keys": True,
+        },
+    ),
     "map of labels": (({0: spread, 2: np.negative},), {"missing": "copy"}, {"missing": "drop", "by": "y"}),
     "map of a neighbourhood": ((spread,), {"depth": 1}, {"depth": 3, "boundary": 5.0, "units": "physical"}),
     "map of a region": ((spread,), {"region": REGION}, {"coordinate_system": "physical", "depth": 2}),
@@ -51,14 +73,22 @@ CASES = {
     "filter": ((lambda plane: bool(np.nansum(plane) > 9800),), {}, {"dim": "y"}),
     "sample": ((2,), {"seed": 1}, {"nsamples": 1, "seed": 5, "replace": True, "dim": "y"}),
     "localcorr": ((), {}, {"neighborhood": 3, "size": 3, "dim": "y", "mode": "constant", "dims": "x"}),
-    "map_as_series": ((np.cumsum,), {}, {
-        "value_size": 2, "dtype": "f8", "dim": "y", "out_dim": "k", "fn_kwargs": {"dtype": "f2"},
-    }),
+    "map_as_series": (
+        (np.cumsum,),
+        {},
+        {
+            "value_size": 2,
+            "dtype": "f8",
+            "dim": "y",
+            "out_dim": "k",
+            "fn_kwargs": {"dtype": "f2"},
+        },
+    ),
     "to_series": ((), {}, {"dim": "y"}),
     "crop": ((), {"y": (1, 5)}, {"region": {"x": (2, 5)}, "coordinate_system": "physical"}),
     "max_projection": ((), {"dim": "y"}, {"dim": "x"}),
     "max_min_projection": ((), {"dim": "y"}, {"dim": "x"}),
-}  # fmt: skip
+}
 CHUNKS = {"block_size", "compute", "progress", "overwrite", "associative"}
 """Options of how values are computed, not which."""
 
@@ -107,9 +137,12 @@ def test_options_of_batches(option):
 
 
 REGIONS = {
-    "labels": one_plane() // 70, "intensity": False, "properties": ("label", "area"), "units": "physical",
+    "labels": one_plane() // 70,
+    "intensity": False,
+    "properties": ("label", "area"),
+    "units": "physical",
     "extra_properties": [lambda mask: int(mask.sum()) + 1],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("option", REGIONS)

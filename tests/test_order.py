@@ -51,8 +51,10 @@ def test_bits_are_those_of_scipy(name, data):
             image[image < 0] = -0.0
         if data.draw(st.booleans()):
             image.flat[0] = np.inf
-    options = {"mode": data.draw(st.sampled_from(["reflect", "mirror", "nearest", "constant", "wrap"])),
-               "cval": data.draw(st.sampled_from([0, 3, 1.5, -2, 1, 255, 300]))}  # fmt: skip
+    options = {
+        "mode": data.draw(st.sampled_from(["reflect", "mirror", "nearest", "constant", "wrap"])),
+        "cval": data.draw(st.sampled_from([0, 3, 1.5, -2, 1, 255, 300])),
+    }
     footprint = None
     if data.draw(st.booleans()):
         options["size"] = data.draw(st.lists(st.integers(1, 6), min_size=len(shape), max_size=len(shape)))
@@ -63,8 +65,10 @@ def test_bits_are_those_of_scipy(name, data):
         options["footprint"], size = footprint, footprint.shape
     options["origin"] = [data.draw(st.integers(-(n // 2), n - 1 - n // 2)) for n in size]
     n = int(np.prod(size) if footprint is None else footprint.sum())
-    own = {"rank_filter": {"rank": data.draw(st.integers(-n, n - 1))},
-           "percentile_filter": {"percentile": data.draw(st.sampled_from([0, 100, 30, -20, 99.9, 33.3]))}}  # fmt: skip
+    own = {
+        "rank_filter": {"rank": data.draw(st.integers(-n, n - 1))},
+        "percentile_filter": {"percentile": data.draw(st.sampled_from([0, 100, 30, -20, 99.9, 33.3]))},
+    }
     options |= own.get(name, {})
     expected, found = np.zeros(shape, dtype), np.zeros(shape, dtype)
     turned = name in ("grey_dilation", "grey_opening", "grey_closing", "white_tophat", "black_tophat")
@@ -85,9 +89,11 @@ def test_bits_are_those_of_scipy(name, data):
 def test_nan_large_windows_and_other_dtypes_are_left_to_scipy(name):
     own = {"rank_filter": {"rank": 3}, "percentile_filter": {"percentile": 40}}.get(name, {})
     rng = np.random.default_rng(1)
-    for image, size, dtype in ((np.where(rng.random((20, 21)) < 0.05, np.nan, rng.random((20, 21))), [3, 3], float),
-                               (rng.random((20, 21)), [12, LARGEST // 11], float),
-                               (rng.integers(0, 250, (20, 21)).astype("i2"), [3, 3], "u1")):  # fmt: skip
+    for image, size, dtype in (
+        (np.where(rng.random((20, 21)) < 0.05, np.nan, rng.random((20, 21))), [3, 3], float),
+        (rng.random((20, 21)), [12, LARGEST // 11], float),
+        (rng.integers(0, 250, (20, 21)).astype("i2"), [3, 3], "u1"),
+    ):
         expected, found = np.zeros(image.shape, dtype), np.zeros(image.shape, dtype)
         getattr(ndimage, name)(image, size=size, output=expected, **own)
         FILTERS[name](image, found, size=size, mode="reflect", cval=0.0, origin=0, **own)

@@ -35,8 +35,26 @@ COMMON = {
     "source",
     "volumes",
 }
-HEAVY = {"PIL", "aiohttp", "czifile", "dask", "distributed", "imagecodecs", "imageio", "jinja2", "matplotlib",
-         "netCDF4", "pylibCZIrw", "pytest", "s3fs", "scipy", "skimage", "tifffile", "tqdm", "zarr"}  # fmt: skip
+HEAVY = {
+    "PIL",
+    "aiohttp",
+    "czifile",
+    "dask",
+    "distributed",
+    "imagecodecs",
+    "imageio",
+    "jinja2",
+    "matplotlib",
+    "netCDF4",
+    "pylibCZIrw",
+    "pytest",
+    "s3fs",
+    "scipy",
+    "skimage",
+    "tifffile",
+    "tqdm",
+    "zarr",
+}
 
 
 # public names
@@ -148,8 +166,15 @@ def test_intake_alone_knows_nothing_of_us():
 
 def _lint(folder):
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-                          env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"})  # fmt: skip
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
+    )
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ TEXTS = st.one_of(
     st.sampled_from(WORDS.split()),
     st.sampled_from(["nul\0", "two words", "", " x ", "\n", "x" * 300, "µ" * 300]),
     st.text(max_size=8),
-)  # fmt: skip
+)
 VALUES = {
     "int": st.integers(-5000, 5000),
     "float": st.one_of(st.floats(-1e9, 1e9), st.sampled_from([1e-300, -0.5, 1e22, 0.1, 3.0])),
@@ -56,8 +56,11 @@ def datasets(draw: st.DrawFn, extension: str) -> xr.Dataset:
             kind = "even"
         if kind == "even" and a not in "ic":
             spacing = draw(st.sampled_from([0.1, 0.25, 2.0]))
-            coords[a] = (a, draw(st.integers(0, 3)) + spacing * np.arange(sizes[a]),
-                         {"units": "s" if a == "t" else "µm", "spacing": spacing})  # fmt: skip
+            coords[a] = (
+                a,
+                draw(st.integers(0, 3)) + spacing * np.arange(sizes[a]),
+                {"units": "s" if a == "t" else "µm", "spacing": spacing},
+            )
         elif kind in VALUES:
             distinct = st.lists(
                 VALUES[kind], min_size=sizes[a], max_size=sizes[a], unique_by=lambda v: str(v).casefold()

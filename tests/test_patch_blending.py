@@ -33,8 +33,9 @@ def test_a_window_is_positive_symmetric_and_highest_in_the_middle(name, n):
 def test_windows_are_those_of_scipy():
     np.testing.assert_allclose(window("hann", 9), scipy_windows.hann(11)[1:-1], rtol=1e-12)
     np.testing.assert_allclose(window("gaussian", 16), scipy_windows.gaussian(16, 2.0), rtol=1e-12)
-    np.testing.assert_allclose(window_nd("hann", (4, 5)), np.outer(scipy_windows.hann(6)[1:-1],
-                                                                     scipy_windows.hann(7)[1:-1]))  # fmt: skip
+    np.testing.assert_allclose(
+        window_nd("hann", (4, 5)), np.outer(scipy_windows.hann(6)[1:-1], scipy_windows.hann(7)[1:-1])
+    )
 
 
 def test_an_unknown_window_names_those_there_are():
@@ -53,8 +54,9 @@ def random_values(dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 def cut(image: np.ndarray, size: tuple[int, int], step: tuple[int, int], how: str) -> list[Piece]:
     """Overlapping pieces that cover an image, the last ones shifted inwards."""
-    starts = [sorted({min(a, max(0, n - s)) for a in range(0, n, d)})
-              for n, s, d in zip(image.shape, size, step, strict=True)]  # fmt: skip
+    starts = [
+        sorted({min(a, max(0, n - s)) for a in range(0, n, d)}) for n, s, d in zip(image.shape, size, step, strict=True)
+    ]
     pieces = []
     for at in product(*starts):
         where = tuple(slice(a, min(a + s, n)) for a, s, n in zip(at, size, image.shape, strict=True))

@@ -110,8 +110,13 @@ def killing(tmp_path: Path, blend: str, kills: int, seed: int = 0) -> tuple[dict
     folder.mkdir()
     script = tmp_path / "killer.py"
     script.write_text(textwrap.dedent(KILLER))
-    done = subprocess.run([sys.executable, "-W", "ignore", str(script), str(folder), blend, str(kills), str(seed)],
-                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(folder), blend, str(kills), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), tree(folder / "o.zarr")
 
@@ -121,8 +126,13 @@ def uninterrupted(folder: Path, blend: str, monkeypatch) -> tuple[int, dict[str,
     monkeypatch.setattr(output, "grown", functools.partial(output.grown, nbytes=1))
     values = np.arange(2 * 96 * 96, dtype="u4").reshape(2, 96, 96)
     p = xr.DataArray(values, dims=list("tyx"), name="image").img.patches({"y": 16, "x": 16}, overlap=6)
-    p.map(lambda batch: batch.astype("f4") * np.float32(0.1), blend=blend, store=folder / "o.zarr",
-          chunks={"t": 1, "y": 32, "x": 32}, model_id="m")  # fmt: skip
+    p.map(
+        lambda batch: batch.astype("f4") * np.float32(0.1),
+        blend=blend,
+        store=folder / "o.zarr",
+        chunks={"t": 1, "y": 32, "x": 32},
+        model_id="m",
+    )
     return len(p), tree(folder / "o.zarr")
 
 

@@ -21,8 +21,9 @@ from intake_img.errors import MissingExtraError
 def image(shape=(2, 2, 40, 44)) -> xr.Dataset:
     values = np.arange(np.prod(shape)).reshape(shape).astype("u2")
     coords = {"c": ["DAPI", "GFP"], "y": ("y", np.arange(shape[2]) * 0.5, {"units": "µm", "spacing": 0.5})}
-    return xr.Dataset({"image": (tuple("tcyx"), values), "mask": (tuple("tyx"), values[:, 0] % 2, {"kind": "labels"})},
-                      coords=coords)  # fmt: skip
+    return xr.Dataset(
+        {"image": (tuple("tcyx"), values), "mask": (tuple("tyx"), values[:, 0] % 2, {"kind": "labels"})}, coords=coords
+    )
 
 
 def patches(**options):
@@ -79,8 +80,9 @@ list(p.to_numpy(4)); p.map(lambda b: b); p.stitch(p.read(slice(None)))
 p.to_zarr(sys.argv[1] + "/a.zarr"); p.to_webdataset(sys.argv[1] + "/a-%d.tar")
 print([m for m in ("torch", "tensorflow", "jax", "keras", "webdataset", "distributed") if m in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True,
-                          env={**os.environ})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, env={**os.environ}
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -101,8 +103,10 @@ def test_a_zarr_group_of_patches_opens_everywhere(sample, tmp_path):
     np.testing.assert_array_equal(ours["image"].values, p.read(slice(None)))
     np.testing.assert_array_equal(ours["y0"].values, p.table["y0"])
     assert ours["mask"].attrs["kind"] == "labels"
-    again = type(p).from_table(opened[["source", "t0", "y0", "x0", "y_size", "x_size"]].to_dataframe().drop(
-        columns=["c"], errors="ignore"), image())  # fmt: skip
+    again = type(p).from_table(
+        opened[["source", "t0", "y0", "x0", "y_size", "x_size"]].to_dataframe().drop(columns=["c"], errors="ignore"),
+        image(),
+    )
     np.testing.assert_array_equal(again.read(slice(None)), p.read(slice(None)))
 
 

@@ -284,8 +284,10 @@ def test_random_patches_and_several_variables():
 def test_names_of_several_sources_never_collide_and_stay_inside_the_store(tmp_path):
     arrays = [image(seed=k).isel(t=[0]) for k in range(4)]
     places = [("a", "cells.zarr", "0"), ("b", "cells.zarr", "0"), ("b", "cells.zarr", "P1/../../2"), ("b", "", "0")]
-    sources = [a.to_dataset().assign_attrs(uri=str(tmp_path / f / n) if n else "", scene=s)
-               for a, (f, n, s) in zip(arrays, places, strict=True)]  # fmt: skip
+    sources = [
+        a.to_dataset().assign_attrs(uri=str(tmp_path / f / n) if n else "", scene=s)
+        for a, (f, n, s) in zip(arrays, places, strict=True)
+    ]
     p = intake_img.patches(sources, {"y": 16, "x": 16}, overlap=3)
     outs = p.map(lambda b: b + 1, store=tmp_path / "out.zarr", blend="hann")
     assert len(outs) == 4

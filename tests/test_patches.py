@@ -123,8 +123,9 @@ def test_error_edge_refuses_what_does_not_come_out_even():
 def test_a_patch_beyond_the_corner_is_that_of_numpy_pad(mode):
     ramp = np.arange(36).reshape(6, 6)
     table = pd.DataFrame({"y0": [-1, -9, 3], "x0": [-1, 2, 7]})
-    p = intake_img.patches(xr.DataArray(ramp, dims=["y", "x"]), 8, sample="fixed", table=table, edge="pad",
-                           pad_mode=mode)  # fmt: skip
+    p = intake_img.patches(
+        xr.DataArray(ramp, dims=["y", "x"]), 8, sample="fixed", table=table, edge="pad", pad_mode=mode
+    )
     padded = np.pad(ramp, 20, mode)
     for k, (y, x) in enumerate(zip(table.y0, table.x0, strict=True)):
         np.testing.assert_array_equal(p.read(k)[0], padded[20 + y : 28 + y, 20 + x : 28 + x])
@@ -147,8 +148,15 @@ def test_modes_of_axes_follow_one_another_as_in_numpy(data):
         options = {"constant_values": 77} if modes[a] == "constant" else {}
         padded = np.pad(padded, width, modes[a], **options)
     array = xr.DataArray(ramp, dims=["y", "x"]).chunk(y=3, x=2)
-    p = intake_img.patches(array, {"y": size, "x": size}, sample="fixed", edge="pad", pad_mode=modes, fill_value=77,
-                           table=pd.DataFrame({"y0": [start[0]], "x0": [start[1]]}))  # fmt: skip
+    p = intake_img.patches(
+        array,
+        {"y": size, "x": size},
+        sample="fixed",
+        edge="pad",
+        pad_mode=modes,
+        fill_value=77,
+        table=pd.DataFrame({"y0": [start[0]], "x0": [start[1]]}),
+    )
     want = padded[tuple(slice(30 + s, 30 + s + size) for s in start)]
     np.testing.assert_array_equal(p.read(0)[0], want)
 
@@ -333,18 +341,25 @@ def test_coverage_of_a_mask():
     assert len(p) == 4
     q = ds.img.patches(8, sample="random", mask="mask", min_coverage=0.5, n=50)
     assert len(q) == 50
-    assert all(mask[t, y : y + 8, x : x + 8].mean() >= 0.5
-               for t, (y, x) in zip(q.plan.index[:, 0], q.plan.start, strict=True))  # fmt: skip
+    assert all(
+        mask[t, y : y + 8, x : x + 8].mean() >= 0.5 for t, (y, x) in zip(q.plan.index[:, 0], q.plan.start, strict=True)
+    )
 
 
 def test_centers_in_pixels_and_units():
     a = spaced(image(3, 40, 40, dims="tyx"), {"y": 0.5, "x": 0.25}, {"y": 10.0})
-    p = a.img.patches(5, sample="centers", centers=pd.DataFrame({"t": [0, 2], "y": [12.0, 29.5], "x": [3.0, 5.0]}),
-                      units="pixel")  # fmt: skip
+    p = a.img.patches(
+        5, sample="centers", centers=pd.DataFrame({"t": [0, 2], "y": [12.0, 29.5], "x": [3.0, 5.0]}), units="pixel"
+    )
     np.testing.assert_array_equal(p.plan.start, [[10, 1], [28, 3]])
     np.testing.assert_array_equal(p.plan.index[:, 0], [0, 2])
-    q = a.img.patches({"y": 2.5, "x": 1.25}, sample="centers", units="physical", edge="drop",
-                      centers={"t": [0, 2, 1], "y": [16.0, 24.0, 10.0], "x": [3.0, 5.0, 5.0]})  # fmt: skip
+    q = a.img.patches(
+        {"y": 2.5, "x": 1.25},
+        sample="centers",
+        units="physical",
+        edge="drop",
+        centers={"t": [0, 2, 1], "y": [16.0, 24.0, 10.0], "x": [3.0, 5.0, 5.0]},
+    )
     assert q.size == {"y": 5, "x": 5}
     np.testing.assert_array_equal(q.plan.start, [[10, 10], [26, 18]])
     with pytest.raises(ValueError, match="patch 2 reaches from -2 to 3 along 'y'"):

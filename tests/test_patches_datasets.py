@@ -377,9 +377,15 @@ def two_spacings(second, unit="µm", n=40):
 
 @pytest.mark.parametrize(
     ("size", "options"),
-    [("5 µm", {}), ({"y": "5000 nm", "x": 8}, {}), (5, {"units": "physical"}), (4, {"overlap": "1 µm"}),
-     (4, {"halo": "1 µm"}), (4, {"step": "2 µm"})],
-)  # fmt: skip
+    [
+        ("5 µm", {}),
+        ({"y": "5000 nm", "x": 8}, {}),
+        (5, {"units": "physical"}),
+        (4, {"overlap": "1 µm"}),
+        (4, {"halo": "1 µm"}),
+        (4, {"step": "2 µm"}),
+    ],
+)
 def test_a_length_needs_one_spacing_of_all_sources(size, options):
     with pytest.raises(ValueError, match=r"0\.25 µm along 'y', the first 0\.5 µm"):
         intake_img.patches(two_spacings(0.25), size, **options)

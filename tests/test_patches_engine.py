@@ -315,8 +315,21 @@ def write_czi(path: str, image: np.ndarray, compression: str) -> None:
                     document.write(plane[y : y + 32, x : x + 40, None].copy(), plane={"C": 0, "Z": z}, location=(x, y))
 
 
-KINDS = ("tif", "tif-zstd", "tif-big", "npy", "zarr", "zarr-zstd", "zarr-gzip", "zarr-plain", "zarr-shard", "zarr-2",
-         "zarr-big", "czi", "czi-zstd")  # fmt: skip
+KINDS = (
+    "tif",
+    "tif-zstd",
+    "tif-big",
+    "npy",
+    "zarr",
+    "zarr-zstd",
+    "zarr-gzip",
+    "zarr-plain",
+    "zarr-shard",
+    "zarr-2",
+    "zarr-big",
+    "czi",
+    "czi-zstd",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -324,8 +337,9 @@ def test_every_container_gives_the_same_patches(tmp_path, kind):
     image = np.random.default_rng(0).integers(0, 60000, (7, 90, 110)).astype("u2")
     image[:, :32, :48] = 0  # a chunk that Zarr does not store
     ds = intake_img.imload(saved(tmp_path, kind, image))
-    p = ds.img.patches({"z": 4, "y": 24, "x": 24}, sample="random", n=60, edge="pad", over=[
-        a for a in ds.img.axes if a not in "zyx"])  # fmt: skip
+    p = ds.img.patches(
+        {"z": 4, "y": 24, "x": 24}, sample="random", n=60, edge="pad", over=[a for a in ds.img.axes if a not in "zyx"]
+    )
     padded = np.pad(image, 24)
     held = p.read(slice(None)).reshape(60, 4, 24, 24)
     get = p.reader()

@@ -126,8 +126,9 @@ def test_written_without_loss_and_with_the_record(tmp_path, ending):
             imsave(image, path)
             xr.testing.assert_identical(imload(path).image, image.rename("image"))
             theirs = getattr(imagecodecs, f"{codec(ending)}_decode")(path.read_bytes())
-            np.testing.assert_array_equal(theirs.squeeze(), image.transpose(..., "y", "x", "c", missing_dims="ignore")
-                                          .values.squeeze())  # fmt: skip
+            np.testing.assert_array_equal(
+                theirs.squeeze(), image.transpose(..., "y", "x", "c", missing_dims="ignore").values.squeeze()
+            )
     with pytest.raises(CannotWriteError, match="the image is int64"):
         imsave(image.astype("i8"), tmp_path / f"a.{ending}")
 

@@ -60,8 +60,9 @@ def test_a_well_is_a_mosaic_of_its_fields(kind: str, tmp_path: Path) -> None:
     places=st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=1, max_size=5),
     window=st.tuples(*[st.integers(0, 40)] * 4),
 )
-def test_any_positions_and_any_window(places: list[tuple[float, float]], window: tuple[int, ...],
-                                      tmp_path_factory: pytest.TempPathFactory) -> None:  # fmt: skip
+def test_any_positions_and_any_window(
+    places: list[tuple[float, float]], window: tuple[int, ...], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("p")
     fields = np.arange(1, len(places) * 12 + 1, dtype="u1").reshape(-1, 3, 4)
     lines = []
@@ -214,8 +215,9 @@ def test_positions_of_micro_manager_in_folders(tmp_path: Path) -> None:
 
 def test_positions_of_micro_manager_as_stacks(tmp_path: Path) -> None:
     for k in range(3):
-        tifffile.imwrite(tmp_path / f"a_MMStack_Pos{k}.ome.tif", np.full((2, 4, 5), k, "u2"), ome=True,
-                         metadata={"axes": "ZYX"})  # fmt: skip
+        tifffile.imwrite(
+            tmp_path / f"a_MMStack_Pos{k}.ome.tif", np.full((2, 4, 5), k, "u2"), ome=True, metadata={"axes": "ZYX"}
+        )
     assert imload(tmp_path).img.scenes == ["Pos0", "Pos1", "Pos2"]
     stack = imload(tmp_path, scene="all")
     assert stack.i.values.tolist() == ["Pos0", "Pos1", "Pos2"]

@@ -61,8 +61,10 @@ def portal(tmp_path_factory):
     _images(folder)
     (folder / "demo").mkdir()
     make_samples(folder / "demo")
-    sources = {n: {"driver": "img", "args": {"uri": "{{ CATALOG_DIR }}/" + f"{n}.zarr"}}
-               for n in ("big", "many", "one", "mask")}  # fmt: skip
+    sources = {
+        n: {"driver": "img", "args": {"uri": "{{ CATALOG_DIR }}/" + f"{n}.zarr"}}
+        for n in ("big", "many", "one", "mask")
+    }
     sources["wells"] = {"driver": "czi", "args": {"uri": "{{ CATALOG_DIR }}/demo/wells.czi"}}
     sources["broken <b>"] = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/broken.tif"}}
     (folder / "broken.tif").write_bytes(b"II*\0" + bytes(50))
@@ -195,9 +197,20 @@ def _unzstd(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "key",
-    ["", ".zgroup", "zarr.json/", "0/c/0/9/9", "0/c/0/0", "0/c/-1/0/0", "0/c/00/0/0", "9/zarr.json",
-     "labels/x/zarr.json", "0/c/0/0/0/zarr.json", "0/c/1e3/0/0"],
-)  # fmt: skip
+    [
+        "",
+        ".zgroup",
+        "zarr.json/",
+        "0/c/0/9/9",
+        "0/c/0/0",
+        "0/c/-1/0/0",
+        "0/c/00/0/0",
+        "9/zarr.json",
+        "labels/x/zarr.json",
+        "0/c/0/0/0/zarr.json",
+        "0/c/1e3/0/0",
+    ],
+)
 def test_absent_keys_are_404(portal, key):
     reply = portal.get(f"/data/lab/big.zarr/{key}")
     assert (reply.status, reply.json["error"]) == (404, "not-found")

@@ -68,10 +68,24 @@ def test_names_and_headers_of_files_are_text_and_private_ones_are_not_shown(open
         assert secret not in everything
 
 
-_WAYS_UP = ["../secret.txt", "..%2fsecret.txt", "%2e%2e/secret.txt", "%252e%252e%252fsecret.txt", "..\\secret.txt",
-            "..%5csecret.txt", "//etc/passwd", "%00/secret.txt", "....//secret.txt", "%c0%ae%c0%ae/secret.txt",
-            "/etc/passwd", "file:%2f%2f/etc/passwd", "plain.zarr/../../secret.txt", "plain.zarr/..%2f..%2fsecret.txt",
-            "plain.zarr//zarr.json", "plain.zarr/0/c/0/0/../../../../../secret.txt"]  # fmt: skip
+_WAYS_UP = [
+    "../secret.txt",
+    "..%2fsecret.txt",
+    "%2e%2e/secret.txt",
+    "%252e%252e%252fsecret.txt",
+    "..\\secret.txt",
+    "..%5csecret.txt",
+    "//etc/passwd",
+    "%00/secret.txt",
+    "....//secret.txt",
+    "%c0%ae%c0%ae/secret.txt",
+    "/etc/passwd",
+    "file:%2f%2f/etc/passwd",
+    "plain.zarr/../../secret.txt",
+    "plain.zarr/..%2f..%2fsecret.txt",
+    "plain.zarr//zarr.json",
+    "plain.zarr/0/c/0/0/../../../../../secret.txt",
+]
 
 
 def test_nothing_outside_of_the_catalog_can_be_reached(opened):

@@ -25,8 +25,21 @@ from intake_img import imload, imsave
 from intake_img.model.datasets import FILE_ATTRS
 from intake_img.testing import assert_same
 
-FOLDERS = ("czi", "lsm", "ometiff", "omezarr_v04", "omezarr_v05", "png_jpg_gif", "stk_metamorph", "tiff_bigtiff",
-           "tiff_gray", "tiff_imagej", "tiff_other", "tiff_pyramid", "tiff_rgb")  # fmt: skip
+FOLDERS = (
+    "czi",
+    "lsm",
+    "ometiff",
+    "omezarr_v04",
+    "omezarr_v05",
+    "png_jpg_gif",
+    "stk_metamorph",
+    "tiff_bigtiff",
+    "tiff_gray",
+    "tiff_imagej",
+    "tiff_other",
+    "tiff_pyramid",
+    "tiff_rgb",
+)
 UM = "µm"
 RGB = ["R", "G", "B"]
 FITC = ["Maximum-Projection_FITC_05", "Best-Focus-Projection_FITC_05", "Maximum-Projection_FITC_05"]
@@ -55,45 +68,74 @@ def yx(step: float, **more: float) -> dict[str, float]:
 FILES = {
     "czi/100x100.czi": Known("tczyx", (1, 1, 1, 10, 10), "uint8", yx(0.1, z=0.1), UM, ["C1"], 1, 0, 99),
     "czi/CellDivision_T3_Z5_CH2_X240_Y170.czi": Known(
-        "btczyx", (1, 3, 2, 5, 170, 240), "uint16", yx(0.09058, z=0.32), {"t": "s", "z": UM, "y": UM, "x": UM},
-        ["LED555", "LED470"]),
+        "btczyx",
+        (1, 3, 2, 5, 170, 240),
+        "uint16",
+        yx(0.09058, z=0.32),
+        {"t": "s", "z": UM, "y": UM, "x": UM},
+        ["LED555", "LED470"],
+    ),
     "czi/CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi": Known("tczyx", (3, 2, 5, 170, 240), "uint16"),
     "czi/DAPI_GFP.czi": Known("tcyx", (1, 2, 640, 640), "uint8", {}, None, ["DAPI", "GFP"], 1, 0, 255),
     "czi/FOV7_HV110_P0500510000.czi": Known("tczyx", (1, 1, 1, 512, 512), "uint8", {}, None, None, 1, 2, 244),
     "czi/LSM880_AiryScan.czi": Known(
-        "vbhtczyx", (1, 1, 32, 1, 8, 1, 36, 38), "uint16", yx(0.0353, z=0.15945), UM, AIRY),
+        "vbhtczyx", (1, 1, 32, 1, 8, 1, 36, 38), "uint16", yx(0.0353, z=0.15945), UM, AIRY
+    ),
     "czi/RGB-8bit.czi": Known("tcyx", (1, 3, 624, 924), "uint8", yx(1.08333), UM, RGB, 1, 0, 224),
     "czi/S3_1Pos_2Mosaic_T1_Z1_CH1.czi": Known(
-        "htczyx", (1, 1, 1, 1, 122, 295), "uint16", yx(1.6, z=1.0), UM, ["DAPI"], ["TR1", "P1", "TR2"], 423, 4092),
+        "htczyx", (1, 1, 1, 1, 122, 295), "uint16", yx(1.6, z=1.0), UM, ["DAPI"], ["TR1", "P1", "TR2"], 423, 4092
+    ),
     "czi/WellD6-7_S2.czi": Known("cyx", (1, 440, 544), "uint16", yx(0.1), UM, ["AF488"], ["D6", "D7"], 8273, 16383),
     "czi/mosaic_test.czi": Known(
-        "tczyx", (1, 1, 1, 624, 1756), "uint16", yx(1.08333, z=1.0), UM, ["EGFP"], 1, 364, 65535),
+        "tczyx", (1, 1, 1, 624, 1756), "uint16", yx(1.08333, z=1.0), UM, ["EGFP"], 1, 364, 65535
+    ),
     "czi/nuc_small.czi": Known("bcyx", (1, 1, 240, 320), "uint8", yx(0.45715), UM, ["AF568"], 1, 0, 34),
     "czi/tiles_z.czi": Known("bvtczyx", (1, 1, 1, 2, 2, 512, 510), "uint8", yx(0.83027, z=4.0), UM, ["Ch1", "T PMT"]),
     "czi/xyz__multiple_images.czi": Known(
-        "bvtczyx", (1, 1, 1, 1, 2, 251, 251), "uint16", yx(0.19564, z=0.3), UM, ["ChA"], 2),
+        "bvtczyx", (1, 1, 1, 1, 2, 251, 251), "uint16", yx(0.19564, z=0.3), UM, ["ChA"], 2
+    ),
     "lsm/spectral_golgi.lsm": Known(
-        "cyx", (28, 256, 256), "uint8", yx(0.14643), UM, [str(n) for n in range(423, 694, 10)], 1, 0, 68),
+        "cyx", (28, 256, 256), "uint8", yx(0.14643), UM, [str(n) for n in range(423, 694, 10)], 1, 0, 68
+    ),
     "ometiff/2010-06-18x24y5z1t2c8b-text.ome.tiff": Known("czyx", (2, 5, 24, 18), "uint8", minimum=0, maximum=255),
     "ometiff/FOV7_HV110_P0500510000.ome.tiff": Known("yx", (512, 512), "uint8", minimum=2, maximum=244),
     "ometiff/WP96_4Pos_B4-10_DAPI.ome.tiff": Known(
-        "yx", (640, 640), "uint8", yx(0.2), UM, None, [f"Image{n}" for n in range(5)], 0, 255),
+        "yx", (640, 640), "uint8", yx(0.2), UM, None, [f"Image{n}" for n in range(5)], 0, 255
+    ),
     "ometiff/cells-2c.ome.tif": Known("cyx", (2, 131, 93), "uint8", yx(0.25), UM, None, 1, 35, 255),
     "ometiff/cells.ome.tif": Known("cyx", (3, 131, 93), "uint8", yx(0.25), UM, RGB, 1, 35, 255),
     "ometiff/multiseries.ome.tiff": Known("cyx", (4, 5, 5), "uint16", yx(0.65), UM, None, SCANS, 431, 5247),
     "ometiff/test_ome_with_time.tiff": Known(
-        "tcyx", (4, 2, 72, 70), "uint16", yx(0.0775225, t=5.0), {"t": "s", "y": UM, "x": UM}, ["Ch1-T1", "ChS2-T3"], 1,
-        0, 65535),
+        "tcyx",
+        (4, 2, 72, 70),
+        "uint16",
+        yx(0.0775225, t=5.0),
+        {"t": "s", "y": UM, "x": UM},
+        ["Ch1-T1", "ChS2-T3"],
+        1,
+        0,
+        65535,
+    ),
     "omezarr_v04/bf2raw.zarr": Known("tczyx", (1, 1, 1, 8, 8), "uint8", {}, None, ["Channel 0"], 2, 0, 0),
     "omezarr_v04/mri-stack.ome.zarr": Known("zyx", (27, 226, 186), "uint8", minimum=0, maximum=255),
     "omezarr_v04/single-plane-hcs.zarr": Known(
-        "cyx", (3, 256, 512), "uint16", yx(2.7336), UM, FITC, ["E/08/0", "E/07/0"]),
+        "cyx", (3, 256, 512), "uint16", yx(2.7336), UM, FITC, ["E/08/0", "E/07/0"]
+    ),
     "omezarr_v04/viv_blobs_image_v04.ome.zarr": Known("cyx", (3, 12, 12), "float64", {}, None, list("012"), 1, 0, 1),
     "omezarr_v04/xyz_8bit__mitotic_plate_calibrated.ome.zarr": Known(
-        "tczyx", (1, 1, 6, 263, 263), "uint8", yx(0.0851964, t=1.0, z=3.0), {"t": "s", "z": UM, "y": UM, "x": UM},
-        ["Channel 0"], 1, 3, 162),
+        "tczyx",
+        (1, 1, 6, 263, 263),
+        "uint8",
+        yx(0.0851964, t=1.0, z=3.0),
+        {"t": "s", "z": UM, "y": UM, "x": UM},
+        ["Channel 0"],
+        1,
+        3,
+        162,
+    ),
     "omezarr_v05/neuroglancer_simple_0.5.zarr": Known(
-        "yx", (10, 10), "uint16", {"y": 4, "x": 30}, "nm", None, 1, 0, 99),
+        "yx", (10, 10), "uint16", {"y": 4, "x": 30}, "nm", None, 1, 0, 99
+    ),
     "omezarr_v05/viv_blobs_image_v05.ome.zarr": Known("cyx", (3, 12, 12), "float64", {}, None, list("012"), 1, 0, 1),
     "png_jpg_gif/chelsea.png": Known("cyx", (3, 300, 451), "uint8", {}, None, RGB, 1, 0, 231),
     "png_jpg_gif/dispose_bgnd.gif": Known("tcyx", (5, 3, 100, 100), "uint8", {"t": 1.0}, {"t": "s"}, RGB),
@@ -107,33 +149,55 @@ FILES = {
     "tiff_gray/cells-gray32.tif": Known("yx", (131, 93), "float32", yx(0.25), UM, None, 1, 44, 255),
     "tiff_gray/xy_16bit_labels__nuclei.tif": Known("yx", (427, 423), "uint16", yx(0.35), UM, None, 1, 0, 10),
     "tiff_imagej/test_imagej_with_time.tiff": Known(
-        "tcyx", (4, 2, 72, 70), "uint16", yx(0.0775225, t=5.0), {"t": "s", "y": UM, "x": UM}, ["Ch1-T1", "ChS2-T3"], 1,
-        0, 65535),
+        "tcyx",
+        (4, 2, 72, 70),
+        "uint16",
+        yx(0.0775225, t=5.0),
+        {"t": "s", "y": UM, "x": UM},
+        ["Ch1-T1", "ChS2-T3"],
+        1,
+        0,
+        65535,
+    ),
     "tiff_imagej/xyc_16bit__cell_dna_mts_actin.tif": Known(
-        "cyx", (3, 350, 350), "uint16", yx(0.132492), UM, None, 1, 105, 5055),
+        "cyx", (3, 350, 350), "uint16", yx(0.132492), UM, None, 1, 105, 5055
+    ),
     "tiff_imagej/xyc_16bit__hela-cells.tif": Known("cyx", (3, 512, 672), "uint16", yx(0.0514931), UM, RGB, 1, 0, 4095),
     "tiff_imagej/xyc_16bit__nuclei_golgi.tif": Known(
-        "cyx", (2, 220, 204), "uint16", yx(0.515752), UM, None, 1, 28, 3828),
+        "cyx", (2, 220, 204), "uint16", yx(0.515752), UM, None, 1, 28, 3828
+    ),
     "tiff_imagej/xyz_8bit__mitotic_plate_badZcalibrated.tif": Known(
-        "zyx", (6, 263, 263), "uint8", yx(0.0851964), UM, None, 1, 3, 162),
+        "zyx", (6, 263, 263), "uint8", yx(0.0851964), UM, None, 1, 3, 162
+    ),
     "tiff_imagej/xyz_8bit__mitotic_plate_calibrated.tif": Known(
-        "zyx", (6, 263, 263), "uint8", yx(0.0851964, z=3.0), UM, None, 1, 3, 162),
+        "zyx", (6, 263, 263), "uint8", yx(0.0851964, z=3.0), UM, None, 1, 3, 162
+    ),
     "tiff_imagej/xyz_8bit_calibrated_anisotropic__mri_head.tif": Known(
-        "zyx", (27, 226, 186), "uint8", yx(0.5, z=7.0), "mm", None, 1, 0, 255),
+        "zyx", (27, 226, 186), "uint8", yx(0.5, z=7.0), "mm", None, 1, 0, 255
+    ),
     "tiff_imagej/xyzct-mitosis.tif": Known(
-        "tczyx", (3, 2, 5, 196, 171), "uint16", yx(0.0885, t=1 / 7), {"t": "s", "y": UM, "x": UM}, None,
-        1, 1576, 51107),
+        "tczyx", (3, 2, 5, 196, 171), "uint16", yx(0.0885, t=1 / 7), {"t": "s", "y": UM, "x": UM}, None, 1, 1576, 51107
+    ),
     "tiff_other/5d.tif": Known(
-        "tczyx", (5, 3, 5, 16, 16), "uint8", {"t": 3, "z": 8, "y": 13, "x": 17},
-        {"t": "h", "z": "nm", "y": "pm", "x": "cm"}, None, 1, 0, 95),
+        "tczyx",
+        (5, 3, 5, 16, 16),
+        "uint8",
+        {"t": 3, "z": 8, "y": 13, "x": 17},
+        {"t": "h", "z": "nm", "y": "pm", "x": "cm"},
+        None,
+        1,
+        0,
+        95,
+    ),
     "tiff_other/multipage_rgb.tif": Known("qcyx", (2, 3, 10, 10), "float64", {}, None, RGB, 1, 6.4e-05, 0.99867),
     "tiff_pyramid/CMU-1-Small-Region.svs": Known(
-        "cyx", (3, 2967, 2220), "uint8", yx(0.499), UM, RGB, ["Baseline", "Thumbnail", "Label", "Macro"], 0, 255),
+        "cyx", (3, 2967, 2220), "uint8", yx(0.499), UM, RGB, ["Baseline", "Thumbnail", "Label", "Macro"], 0, 255
+    ),
     "tiff_pyramid/tiff_tiled_raw.tif": Known("cyx", (3, 374, 278), "uint8", {}, None, RGB, 1, 0, 255),
     "tiff_pyramid/yb10kx5k.zstd.tiff": Known("cyx", (3, 5000, 10000), "uint8", {}, None, RGB),
     "tiff_rgb/CH3_Fluorescence_8bit.tif": Known("cyx", (3, 272, 275), "uint8", {}, None, None, 1, 0, 255),
     "tiff_rgb/Fluorescence_RGB.tif": Known("cyx", (3, 272, 275), "uint8", {}, None, RGB, 1, 0, 255),
-}  # fmt: skip
+}
 LARGE = ("yb10kx5k", "CMU-1")  # are not saved again here
 
 
@@ -355,14 +419,13 @@ PAIRS = [
     ("czi/FOV7_HV110_P0500510000.czi", "ometiff/FOV7_HV110_P0500510000.ome.tiff"),
     ("czi/CellDivision_T3_Z5_CH2_X240_Y170.czi", "czi/CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi"),
     ("tiff_imagej/xyz_8bit__mitotic_plate_calibrated.tif", "omezarr_v04/xyz_8bit__mitotic_plate_calibrated.ome.zarr"),
-    ("tiff_imagej/xyz_8bit__mitotic_plate_calibrated.tif",
-     "tiff_imagej/xyz_8bit__mitotic_plate_badZcalibrated.tif"),
+    ("tiff_imagej/xyz_8bit__mitotic_plate_calibrated.tif", "tiff_imagej/xyz_8bit__mitotic_plate_badZcalibrated.tif"),
     ("tiff_imagej/xyz_8bit_calibrated_anisotropic__mri_head.tif", "omezarr_v04/mri-stack.ome.zarr"),
     ("tiff_rgb/Fluorescence_RGB.tif", "tiff_rgb/CH3_Fluorescence_8bit.tif"),
     ("ometiff/test_ome_with_time.tiff", "tiff_imagej/test_imagej_with_time.tiff"),
     ("omezarr_v04/viv_blobs_image_v04.ome.zarr", "omezarr_v05/viv_blobs_image_v05.ome.zarr"),
     ("png_jpg_gif/hopper.png", "tiff_bigtiff/hopper_bigtiff.tif"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
@@ -376,9 +439,15 @@ def test_pairs_are_equal(data: Path, one: str, other: str) -> None:
         assert a.img.units[axis] == b.img.units[axis]
 
 
-@pytest.mark.parametrize("name", ["czi/DAPI_GFP.czi", "czi/FOV7_HV110_P0500510000.czi",
-                                  "czi/CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi",
-                                  "ometiff/FOV7_HV110_P0500510000.ome.tiff"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "czi/DAPI_GFP.czi",
+        "czi/FOV7_HV110_P0500510000.czi",
+        "czi/CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi",
+        "ometiff/FOV7_HV110_P0500510000.ome.tiff",
+    ],
+)
 def test_unknown_spacing_is_unknown(data: Path, name: str) -> None:
     ds = imload(data / name)
     assert ds.img.spacing == {}

@@ -210,11 +210,25 @@ def test_subsample_takes_the_first_and_tells_the_spacing(chunks):
 # arithmetic
 
 
-@pytest.mark.parametrize(("dtype", "val", "wanted"), [
-    ("u1", 5, "i2"), ("u1", 300, "i2"), ("u1", -1, "i2"), ("u1", 10**6, "i4"), ("u2", 5, "i4"), ("i2", 5, "i4"),
-    ("u1", 0.5, "f8"), ("f4", 0.5, "f4"), ("f4", 5, "f4"), ("i8", 5, "i8"), ("u8", 5, "i8"), ("?", 1, "i2"),
-    ("i4", 2**62, "i8"), ("u8", 2**63, "i8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "val", "wanted"),
+    [
+        ("u1", 5, "i2"),
+        ("u1", 300, "i2"),
+        ("u1", -1, "i2"),
+        ("u1", 10**6, "i4"),
+        ("u2", 5, "i4"),
+        ("i2", 5, "i4"),
+        ("u1", 0.5, "f8"),
+        ("f4", 0.5, "f4"),
+        ("f4", 5, "f4"),
+        ("i8", 5, "i8"),
+        ("u8", 5, "i8"),
+        ("?", 1, "i2"),
+        ("i4", 2**62, "i8"),
+        ("u8", 2**63, "i8"),
+    ],
+)
 def test_subtract_promotes(dtype, val, wanted):
     values = np.arange(12).reshape(2, 2, 3).astype(dtype)
     found = stack(values, chunks={"t": 1}).img.subtract(val)
@@ -310,10 +324,16 @@ def test_projections_propagate_nan_and_need_their_axis():
 def test_nothing_is_read_before_it_is_asked_for():
     image = Source(np.ones((3, 2, 4, 5)), refuse=True).image("tzyx", (1, 1, 2, 5))
     lazies = [getattr(image.img, n)() for n in NAMES] + [
-        image.img.reduce(np.add), image.img.reduce(lambda a, b: a), image.img.first(), image.img.sample(2),
+        image.img.reduce(np.add),
+        image.img.reduce(lambda a, b: a),
+        image.img.first(),
+        image.img.sample(2),
         image.img.squeeze(),
-        image.img.subsample(2), image.img.subtract(1), image.img.max_projection(), image.img.max_min_projection(),
-    ]  # fmt: skip
+        image.img.subsample(2),
+        image.img.subtract(1),
+        image.img.max_projection(),
+        image.img.max_min_projection(),
+    ]
     assert all(found.chunks is not None for found in lazies)
     assert image.img.count() == 3
 
@@ -324,21 +344,24 @@ def test_each_chunk_is_read_once():
     assert source.pixels.max() == 1
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda i: i.mean("q"), ValueError, "dim='q'"),
-    (lambda i: i.mean(skipna=2), ValueError, "skipna=2"),
-    (lambda i: i.var(ddof=-1), ValueError, "ddof=-1"),
-    (lambda i: i.sample(0), ValueError, "nsamples=0"),
-    (lambda i: i.sample(2.5), TypeError, "nsamples=2.5"),
-    (lambda i: i.subsample(0), ValueError, "factor=0"),
-    (lambda i: i.subsample(2.9), TypeError, "factor=2.9"),
-    (lambda i: i.subsample((2, 2, 2)), ValueError, "has 3 values"),
-    (lambda i: i.subsample({"t": 2}), ValueError, "'t'"),
-    (lambda i: i.subtract("a"), TypeError, "val='a'"),
-    (lambda i: i.subtract(np.ones((3, 3))), ValueError, r"shape \(3, 3\).*\(4, 5\)"),
-    (lambda i: i.subtract(xr.DataArray(np.ones(3), dims="x")), ValueError, "val has length 3 along 'x'"),
-    (lambda i: i.subtract(xr.DataArray(np.ones(3), dims="q")), ValueError, "axis 'q'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda i: i.mean("q"), ValueError, "dim='q'"),
+        (lambda i: i.mean(skipna=2), ValueError, "skipna=2"),
+        (lambda i: i.var(ddof=-1), ValueError, "ddof=-1"),
+        (lambda i: i.sample(0), ValueError, "nsamples=0"),
+        (lambda i: i.sample(2.5), TypeError, "nsamples=2.5"),
+        (lambda i: i.subsample(0), ValueError, "factor=0"),
+        (lambda i: i.subsample(2.9), TypeError, "factor=2.9"),
+        (lambda i: i.subsample((2, 2, 2)), ValueError, "has 3 values"),
+        (lambda i: i.subsample({"t": 2}), ValueError, "'t'"),
+        (lambda i: i.subtract("a"), TypeError, "val='a'"),
+        (lambda i: i.subtract(np.ones((3, 3))), ValueError, r"shape \(3, 3\).*\(4, 5\)"),
+        (lambda i: i.subtract(xr.DataArray(np.ones(3), dims="x")), ValueError, "val has length 3 along 'x'"),
+        (lambda i: i.subtract(xr.DataArray(np.ones(3), dims="q")), ValueError, "axis 'q'"),
+    ],
+)
 def test_wrong_arguments_are_named(call, error, says):
     with pytest.raises(error, match=says):
         call(stack(np.zeros((2, 4, 5)), chunks={}).img)

@@ -74,10 +74,18 @@ def image(tmp_path):
     return image
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"compression": "zlib"}, {"compression": "lzw", "predictor": True}, {"compression": "zstd", "tile": (32, 32)},
-    {"tile": (32, 32), "byteorder": ">"}, {"compression": "lzma", "rowsperstrip": 16}, {"rowsperstrip": 24},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "lzw", "predictor": True},
+        {"compression": "zstd", "tile": (32, 32)},
+        {"tile": (32, 32), "byteorder": ">"},
+        {"compression": "lzma", "rowsperstrip": 16},
+        {"rowsperstrip": 24},
+    ],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_tiffs_of_all_codecs(image, tmp_path, options):
     tifffile.imwrite(tmp_path / "a.ome.tif", image.values, metadata={"axes": "TCYX"}, **options)
@@ -101,8 +109,13 @@ def test_xarray_reads_them_without_us(image, tmp_path):
     one = virtualize(imload(tmp_path / "a.ome.tif"), tmp_path / "refs.json")
     many = virtualize({"first": tmp_path / "a.ome.tif", "second": tmp_path / "b.npy"}, tmp_path / "many.json")
     for refs, name in ((one, ""), (many, "first")):
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE, refs, name], capture_output=True, text=True,
-                              timeout=60, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ALONE, refs, name],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        )
         assert done.stdout.split() == [str(int(image.values.astype("int64").sum())), "tcyx", "0.5", "DAPI", "GFP"], (
             done.stderr[-2000:]
         )

@@ -28,8 +28,26 @@ from intake_img.storage.remote import noted_failures, retried
 pytest.importorskip("aiohttp")
 
 VALUES = np.random.default_rng(3).integers(0, 4000, (3, 2, 90, 110), dtype="uint16")
-NAMES = ["a.tif", "a.ome.tif", "a.lsm", "tiles.tif", "set.ome.tif", "a.npy", "a.npz", "deflate.npz", "a.czi", "a.png",
-         "a.gif", "a.webp", "a.pgm", "a.jpg", "a.zarr", "sharded.zarr", "a.zarr.zip", "a.bin"]  # fmt: skip
+NAMES = [
+    "a.tif",
+    "a.ome.tif",
+    "a.lsm",
+    "tiles.tif",
+    "set.ome.tif",
+    "a.npy",
+    "a.npz",
+    "deflate.npz",
+    "a.czi",
+    "a.png",
+    "a.gif",
+    "a.webp",
+    "a.pgm",
+    "a.jpg",
+    "a.zarr",
+    "sharded.zarr",
+    "a.zarr.zip",
+    "a.bin",
+]
 
 
 def image() -> xr.Dataset:
@@ -126,9 +144,18 @@ def test_a_failure_that_passes_is_not_noticed(name: str, mode: str, flaky: tuple
 
 @pytest.mark.parametrize(
     ("name", "failure"),
-    [("a.ome.tif", "503"), ("a.npz", "reset"), ("a.czi", "truncated"), ("a.png", "502"), ("a.zarr", "503"),
-     ("a.zarr", "reset"), ("a.zarr.zip", "500"), ("a.bin", "503"), ("a.bin", "truncated")],
-)  # fmt: skip
+    [
+        ("a.ome.tif", "503"),
+        ("a.npz", "reset"),
+        ("a.czi", "truncated"),
+        ("a.png", "502"),
+        ("a.zarr", "503"),
+        ("a.zarr", "reset"),
+        ("a.zarr.zip", "500"),
+        ("a.bin", "503"),
+        ("a.bin", "truncated"),
+    ],
+)
 def test_a_failure_that_stays_names_the_url_and_is_no_damage(name: str, failure: str, samples: Path) -> None:
     with serving(samples, always=failure) as (url, _), pytest.raises(RemoteError, match="try again later") as caught:
         imload(f"{url}/{name}").load()
@@ -251,8 +278,13 @@ def test_only_what_may_pass_is_tried_again() -> None:
         calls.append(1)
         raise error
 
-    for error, times in ((ValueError("x"), 1), (FileNotFoundError("x"), 1), (ConnectionResetError("x"), 3),
-                         (TimeoutError(), 3), (OSError(28, "full"), 1)):  # fmt: skip
+    for error, times in (
+        (ValueError("x"), 1),
+        (FileNotFoundError("x"), 1),
+        (ConnectionResetError("x"), 3),
+        (TimeoutError(), 3),
+        (OSError(28, "full"), 1),
+    ):
         calls.clear()
         with noted_failures() as met, pytest.raises(RemoteError if times == 3 else type(error)):
             retried("https://example.org/a", lambda error=error: failing(error))

@@ -194,8 +194,13 @@ def test_blocks_cover_the_image(data):
         n += 1
         assert block.sizes["t"] == 5
         inner = tuple(region[d] for d in "tyx")
-        pads = {"t": 0, "y": 0, "x": 0} | ({"y": padding, "x": padding} if isinstance(padding, int) else
-                padding if isinstance(padding, dict) else dict(zip("yx", padding, strict=True)))  # fmt: skip
+        pads = {"t": 0, "y": 0, "x": 0} | (
+            {"y": padding, "x": padding}
+            if isinstance(padding, int)
+            else padding
+            if isinstance(padding, dict)
+            else dict(zip("yx", padding, strict=True))
+        )
         wide = tuple(slice(max(0, s.start - pads[d]), s.stop + pads[d]) for s, d in zip(inner, "tyx", strict=True))
         np.testing.assert_array_equal(block, values[wide])
         out[inner] = values[inner]
@@ -221,30 +226,37 @@ def test_to_local(capsys):
 
 def test_pending_says_what_will_be_computed():
     image = stack(np.ones((3, 4, 5)), chunks={"t": 1})
-    text = repr(xr.Dataset({"image": image, "labels": (("y", "x"), np.ones((4, 5), int), {"kind": "labels"})})
-                .img.gaussian_filter(1).img.median_filter(3).img.pending())  # fmt: skip
+    text = repr(
+        xr.Dataset({"image": image, "labels": (("y", "x"), np.ones((4, 5), int), {"kind": "labels"})})
+        .img.gaussian_filter(1)
+        .img.median_filter(3)
+        .img.pending()
+    )
     assert "gaussian_filter -> median_filter" in text
     assert "tasks, 3 chunks" in text
     assert "nothing to compute" in text
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda i: i.localcorr(1.5), ValueError, "neighborhood=1.5.*integer"),
-    (lambda i: i.localcorr(-1), ValueError, "neighborhood=-1"),
-    (lambda i: i.localcorr(3, size=2), ValueError, "give one"),
-    (lambda i: i.localcorr({"t": 1}), ValueError, "'t'"),
-    (lambda i: i.localcorr(dim="q"), ValueError, "dim='q'"),
-    (lambda i: i.localcorr(mode="same"), ValueError, "mode='same'"),
-    (lambda i: i.map_as_series(3), TypeError, "func=3"),
-    (lambda i: i.map_as_series(np.mean, -1), ValueError, "value_size=-1"),
-    (lambda i: i.map_as_series(np.mean, out_dim="y"), ValueError, "out_dim='y'"),
-    (lambda i: i.to_blocks(0), ValueError, "size=0"),
-    (lambda i: i.to_blocks("much"), ValueError, "size='much'"),
-    (lambda i: i.to_blocks(99), ValueError, "longer than axis"),
-    (lambda i: i.to_blocks((2, 2, 2)), ValueError, "has 3 values"),
-    (lambda i: i.to_blocks(2.5), TypeError, "size=2.5"),
-    (lambda i: i.to_blocks("1kB", padding=-1), ValueError, "padding=-1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda i: i.localcorr(1.5), ValueError, "neighborhood=1.5.*integer"),
+        (lambda i: i.localcorr(-1), ValueError, "neighborhood=-1"),
+        (lambda i: i.localcorr(3, size=2), ValueError, "give one"),
+        (lambda i: i.localcorr({"t": 1}), ValueError, "'t'"),
+        (lambda i: i.localcorr(dim="q"), ValueError, "dim='q'"),
+        (lambda i: i.localcorr(mode="same"), ValueError, "mode='same'"),
+        (lambda i: i.map_as_series(3), TypeError, "func=3"),
+        (lambda i: i.map_as_series(np.mean, -1), ValueError, "value_size=-1"),
+        (lambda i: i.map_as_series(np.mean, out_dim="y"), ValueError, "out_dim='y'"),
+        (lambda i: i.to_blocks(0), ValueError, "size=0"),
+        (lambda i: i.to_blocks("much"), ValueError, "size='much'"),
+        (lambda i: i.to_blocks(99), ValueError, "longer than axis"),
+        (lambda i: i.to_blocks((2, 2, 2)), ValueError, "has 3 values"),
+        (lambda i: i.to_blocks(2.5), TypeError, "size=2.5"),
+        (lambda i: i.to_blocks("1kB", padding=-1), ValueError, "padding=-1"),
+    ],
+)
 def test_wrong_arguments_are_named(call, error, says):
     with pytest.raises(error, match=says):
         call(stack(np.zeros((2, 4, 5)), chunks={}).img)

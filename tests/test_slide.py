@@ -102,11 +102,25 @@ def test_known_by_name_and_beginning(tmp_path):
         (tmp_path / name).write_bytes(head)
         assert find_format(File.parse(tmp_path / name)).name == "slide"
     for bigtiff, order in ((False, "<"), (True, ">")):
-        tifffile.imwrite(tmp_path / "p.tiff", np.zeros((64, 64, 3), "u1"), bigtiff=bigtiff, byteorder=order,
-                         photometric="rgb", software="Philips DP v1.0", metadata=None)  # fmt: skip
+        tifffile.imwrite(
+            tmp_path / "p.tiff",
+            np.zeros((64, 64, 3), "u1"),
+            bigtiff=bigtiff,
+            byteorder=order,
+            photometric="rgb",
+            software="Philips DP v1.0",
+            metadata=None,
+        )
         assert find_format(File.parse(tmp_path / "p.tiff")).name == "slide"
-        tifffile.imwrite(tmp_path / "p.tiff", np.zeros((64, 64, 3), "u1"), bigtiff=bigtiff, byteorder=order,
-                         photometric="rgb", software="phillips", metadata=None)  # fmt: skip
+        tifffile.imwrite(
+            tmp_path / "p.tiff",
+            np.zeros((64, 64, 3), "u1"),
+            bigtiff=bigtiff,
+            byteorder=order,
+            photometric="rgb",
+            software="phillips",
+            metadata=None,
+        )
         assert find_format(File.parse(tmp_path / "p.tiff")).name == "tif"
     with pytest.raises(FormatError, match=r"a\.mrxs is no slide .* folder of the same name"):
         imload(tmp_path / "a.mrxs")

@@ -165,8 +165,11 @@ def test_a_patch_beyond_the_edge_is_padded_alike_by_every_kind_of_stack(tmp_path
 def test_czi_samples_are_t_major(tzc, depth, axes, shape, original, original_shape):
     stack = CziStack(tzc, depth_axis=depth)
     assert (stack.axes, stack.data_shape, stack.original_axes, stack.original_data_shape) == (
-        axes, shape, original, original_shape,
-    )  # fmt: skip
+        axes,
+        shape,
+        original,
+        original_shape,
+    )
     values = whole(stack)[..., 0, 0]
     t, c, z = np.ogrid[:2, :2, :3]
     pixel = 100 * t + 10 * c + z
@@ -702,23 +705,37 @@ def test_errors_of_patches_say_what_was_given_and_what_is_allowed(tmp_path, kind
     }[kind]()
     np.testing.assert_array_equal(stack.extract_patch(-1, [-1], (0, 0), (6, 7)), array[-1, -1:])
     for sample, channels, error, sentence in (
-        (0, [0, 4], ValueError, "Channel index 4 is out of bounds for data with 2 channels: channels=[0, 4], allowed "
-         "are 0 to 1, or None for all"),
+        (
+            0,
+            [0, 4],
+            ValueError,
+            "Channel index 4 is out of bounds for data with 2 channels: channels=[0, 4], allowed "
+            "are 0 to 1, or None for all",
+        ),
         (0, [-3], ValueError, "Channel index -3 is out of bounds for data with 2 channels"),
         (0, [], ValueError, "channels=[] asks for no channel: give some of 0 to 1, or None for all 2"),
         (3, None, IndexError, "sample_idx=3 is out of range: the stack has 3 samples (0 to 2; original axes"),
         (-4, None, IndexError, "sample_idx=-4 is out of range"),
-    ):  # fmt: skip
+    ):
         _said(error, sentence, partial(stack.extract_patch, sample, channels, (0, 0), (2, 2)))
     for coords, size, error, sentence in (
-        ((0, 0, 0), (2, 2, 2), ValueError, "Requested a 3D patch (patch_size=(2, 2, 2)) from a 2D image stack with "
-         "axes SCYX: make the stack with depth_axis='Z' or 'T', or give two numbers each (YX)"),
-        ((0, 0), (2,), ValueError, "must have the same dimensions, but coords=(0, 0) has 2 and patch_size=(2,) has 1: "
-         "give 2 each (YX)"),
+        (
+            (0, 0, 0),
+            (2, 2, 2),
+            ValueError,
+            "Requested a 3D patch (patch_size=(2, 2, 2)) from a 2D image stack with "
+            "axes SCYX: make the stack with depth_axis='Z' or 'T', or give two numbers each (YX)",
+        ),
+        (
+            (0, 0),
+            (2,),
+            ValueError,
+            "must have the same dimensions, but coords=(0, 0) has 2 and patch_size=(2,) has 1: give 2 each (YX)",
+        ),
         ((0,), (2,), ValueError, "Requested a 1D patch (patch_size=(2,)) from a 2D image stack with axes SCYX"),
         ((0, 0), (-1, 2), ValueError, "patch_size=(-1, 2): expected numbers of pixels, none of them negative"),
         ((0.5, 0), (2, 2), TypeError, "float"),
-    ):  # fmt: skip
+    ):
         _said(error, sentence, partial(stack.extract_patch, 0, None, coords, size))
 
 
@@ -750,7 +767,7 @@ def test_errors_of_constructors(tmp_path, tzc, scenes):
         (ValueError, "TIFF, not CZI: use FileStack", partial(CziStack, tmp_path / "a.tif")),
         (ValueError, "variable='nope': the Dataset has 'image'", partial(imload(path).img.stack, variable="nope")),
         (TypeError, "axes=3: expected a text such as 'TCYX'", partial(MemoryStack, RAMP, 3)),
-    ):  # fmt: skip
+    ):
         _said(error, sentence, call)
     for make in (partial(CziStack, tzc), imload(tzc).img.stack, partial(MemoryStack, numbered("TYX"), "TYX")):
         _said(ValueError, "depth_axis='X': expected one of 'none', 'Z', 'T'", partial(make, depth_axis="X"))

@@ -170,9 +170,17 @@ def test_parts_and_folders_on_an_object_store(s3: dict) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.zarr", {"chunks": {"t": 1}}), ("p.npy", {"partition": "yx"})])
-@pytest.mark.parametrize(("copies", "error"), [(0, OSError("the network is down")), (1, OSError("the network is down")),
-                                              (2, OSError("the network is down")), (1, KeyboardInterrupt()),
-                                              (2, SystemExit(143)), (1, NameError())])  # fmt: skip
+@pytest.mark.parametrize(
+    ("copies", "error"),
+    [
+        (0, OSError("the network is down")),
+        (1, OSError("the network is down")),
+        (2, OSError("the network is down")),
+        (1, KeyboardInterrupt()),
+        (2, SystemExit(143)),
+        (1, NameError()),
+    ],
+)
 def test_a_copy_on_the_server_that_fails_loses_nothing(name, options, copies, error, tmp_path, monkeypatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 

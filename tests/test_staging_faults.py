@@ -161,8 +161,9 @@ def test_a_killed_czi_is_not_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("missing", ["links", "locks", "both"])
-def test_systems_without_links_or_locks(name: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                        ) -> None:  # fmt: skip
+def test_systems_without_links_or_locks(
+    name: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything is saved and replaced, and what exists, or is at work, is refused."""
     monkeypatch.setattr(renames, "rename_flagged", lambda *_: errno.ENOSYS)
     monkeypatch.setattr(local, "exchange", lambda *_: False)
@@ -189,8 +190,9 @@ def test_systems_without_links_or_locks(name: str, missing: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_without_locks_the_dead_are_swept_after_a_day(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                      ) -> None:  # fmt: skip
+def test_without_locks_the_dead_are_swept_after_a_day(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing tells a dead writer from one at work there but its age; overwriting goes past it at once."""
     monkeypatch.setattr(renames, "fcntl", None)
     target, options = tmp_path / name, KINDS[name]

@@ -65,9 +65,16 @@ def test_names_of_channels(evil, tmp_path, capsys):
     catalog = open_catalog(tmp_path / "c.yml")
     assert harmless(repr(found) + repr(catalog) + repr(catalog.entries["a"]) + repr(found["a"]) + repr(catalog.a))
     path = str(tmp_path / "a.zarr")
-    for arguments in (["info", path], ["info", path, "--json"], ["info", path, "--header"], ["scan", str(tmp_path)],
-                      ["list", str(tmp_path / "c.yml")], ["list", str(tmp_path / "c.yml"), "--json"],
-                      ["search", str(tmp_path / "c.yml"), "u1"], ["validate", str(tmp_path / "c.yml")]):  # fmt: skip
+    for arguments in (
+        ["info", path],
+        ["info", path, "--json"],
+        ["info", path, "--header"],
+        ["scan", str(tmp_path)],
+        ["list", str(tmp_path / "c.yml")],
+        ["list", str(tmp_path / "c.yml"), "--json"],
+        ["search", str(tmp_path / "c.yml"), "u1"],
+        ["validate", str(tmp_path / "c.yml")],
+    ):
         assert main(arguments) == 0
         assert harmless("".join(capsys.readouterr()))
 
@@ -88,9 +95,13 @@ def test_names_of_files(evil, tmp_path, capsys):
     (tmp_path / f"{evil}.nd2").write_bytes(b"")
     np.save(tmp_path / f"{evil}.npy", np.zeros((4, 5)))
     assert harmless(repr(scan(tmp_path)))
-    for arguments in (["info", str(tmp_path / f"{evil}.tif")], ["info", str(tmp_path / f"{evil}.none")],
-                      ["scan", str(tmp_path)], ["validate", str(tmp_path / "catalog.yml")],
-                      ["convert", str(tmp_path / f"{evil}.npy"), str(tmp_path / f"{evil}.zarr")]):  # fmt: skip
+    for arguments in (
+        ["info", str(tmp_path / f"{evil}.tif")],
+        ["info", str(tmp_path / f"{evil}.none")],
+        ["scan", str(tmp_path)],
+        ["validate", str(tmp_path / "catalog.yml")],
+        ["convert", str(tmp_path / f"{evil}.npy"), str(tmp_path / f"{evil}.zarr")],
+    ):
         main(arguments)
         assert harmless("".join(capsys.readouterr()))
     with warnings.catch_warnings():

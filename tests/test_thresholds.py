@@ -77,8 +77,14 @@ def test_numbers_and_thresholds_of_channels():
     ds = image.to_dataset().img.threshold()
     assert list(ds) == ["image", "mask"]
     assert int(ds.img.label()["labels"].max()) == 1  # of the mask, not of the image
-    for bad in ({"method": "otzu"}, {"per": "q"}, {"method": 3, "per": "c", "nbins": 9}, {"classes": 3},
-                {"method": "li", "nbins": 9}, {"method": 1, "per": "y"}):  # fmt: skip
+    for bad in (
+        {"method": "otzu"},
+        {"per": "q"},
+        {"method": 3, "per": "c", "nbins": 9},
+        {"classes": 3},
+        {"method": "li", "nbins": 9},
+        {"method": 1, "per": "y"},
+    ):
         with pytest.raises(ValueError, match=next(reversed(bad))):
             image.img.threshold(**bad)
     with pytest.raises(TypeError, match="bool"):

@@ -23,8 +23,10 @@ def ser(path, values, dimensions=(), *, wide=True, recorded=None, calibration=(0
     total = len(elements)
     valid = total if recorded is None else recorded
     word = "Q" if wide else "I"
-    parts = [struct.pack("<IddiI", n, *cal, len(name)) + name + struct.pack("<I", len(unit)) + unit
-             for n, cal, name, unit in dimensions]  # fmt: skip
+    parts = [
+        struct.pack("<IddiI", n, *cal, len(name)) + name + struct.pack("<I", len(unit)) + unit
+        for n, cal, name, unit in dimensions
+    ]
     start = (34 if wide else 30) + sum(map(len, parts))
     head = b"II\x97\x01" + struct.pack(
         "<H4I", 0x220 if wide else 0x210, 0x4122 if axes == 2 else 0x4120, 0x4152, total, valid

@@ -277,8 +277,11 @@ def test_axes_that_tifffile_repeats(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "options", "wanted"),
     [
-        ({"unit": "um", "spacing": 2.0}, {"resolution": (4, 5)},
-         {"x": (0.25, "µm"), "y": (0.2, "µm"), "z": (2.0, "µm")}),
+        (
+            {"unit": "um", "spacing": 2.0},
+            {"resolution": (4, 5)},
+            {"x": (0.25, "µm"), "y": (0.2, "µm"), "z": (2.0, "µm")},
+        ),
         ({"unit": "\\u00B5m", "spacing": -2.0}, {"resolution": (4, 4)}, {"x": (0.25, "µm"), "y": (0.25, "µm")}),
         ({"unit": "cm"}, {"resolution": (4, 4), "resolutionunit": 3}, {"x": (0.25, "cm"), "y": (0.25, "cm")}),
         ({"unit": "um"}, {"resolution": (4000, 4000), "resolutionunit": 3}, {"x": (2.5, "µm"), "y": (2.5, "µm")}),
@@ -286,10 +289,13 @@ def test_axes_that_tifffile_repeats(tmp_path):
         ({"spacing": 2.0}, {"resolution": (72, 72), "resolutionunit": 2}, {}),
         ({}, {"resolution": (72, 72), "resolutionunit": 2}, {}),
         ({}, {"resolution": (20000, 20000), "resolutionunit": 3}, {"x": (0.5, "µm"), "y": (0.5, "µm")}),
-        ({"unit": "nm", "zunit": "um", "spacing": 1.5}, {"resolution": (0.1, 0.1)},
-         {"x": (10, "nm"), "y": (10, "nm"), "z": (1.5, "µm")}),
+        (
+            {"unit": "nm", "zunit": "um", "spacing": 1.5},
+            {"resolution": (0.1, 0.1)},
+            {"x": (10, "nm"), "y": (10, "nm"), "z": (1.5, "µm")},
+        ),
     ],
-)  # fmt: skip
+)
 def test_calibration_of_imagej(tmp_path, metadata, options, wanted):
     tifffile.imwrite(tmp_path / "a.tif", noise(3, 8, 9), imagej=True, metadata={"axes": "ZYX", **metadata}, **options)
     ds = imload(tmp_path / "a.tif")
@@ -457,8 +463,13 @@ def test_an_edited_file_keeps_its_own_facts(tmp_path):
     imsave(labelled(noise(3, 8, 9), "zyx"), tmp_path / "a.tif")
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         record = tif.pages.first.tags[65100].value
-    tifffile.imwrite(tmp_path / "b.tif", noise(2, 8, 9), imagej=True, metadata={"axes": "ZYX"},
-                     extratags=[(65100, "s", 0, record, True)])  # fmt: skip
+    tifffile.imwrite(
+        tmp_path / "b.tif",
+        noise(2, 8, 9),
+        imagej=True,
+        metadata={"axes": "ZYX"},
+        extratags=[(65100, "s", 0, record, True)],
+    )
     assert imload(tmp_path / "b.tif").image.shape == (2, 8, 9)
 
 
@@ -728,8 +739,17 @@ def header(entries, next_ifd=0, data=b""):
 
 
 def page(width, height, compression=1, rows=None, offset=200, count=100, bits=8):
-    return [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, compression), (262, 3, 1, 1),
-            (273, 4, 1, offset), (277, 3, 1, 1), (278, 4, 1, rows or height), (279, 4, 1, count)]  # fmt: skip
+    return [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+        (273, 4, 1, offset),
+        (277, 3, 1, 1),
+        (278, 4, 1, rows or height),
+        (279, 4, 1, count),
+    ]
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])

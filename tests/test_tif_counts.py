@@ -178,9 +178,21 @@ def run(path, places, ending, index=False, summary=None, more=lambda *place: {})
         at = len(content)
         struct.pack_into("<I", content, link, at)
         entries += struct.pack("<5I", c, z, t, p, at)
-        tags = [(256, 4, 1, 33), (257, 4, 1, 21), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1),
-                (273, 4, 1, at + 162), (277, 3, 1, 1), (278, 4, 1, 21), (279, 4, 1, plane.nbytes), (296, 3, 1, 1),
-                (51123, 2, len(facts), at + 162 + plane.nbytes), (65001, 3, 1, 0), (65002, 3, 1, 0)]  # fmt: skip
+        tags = [
+            (256, 4, 1, 33),
+            (257, 4, 1, 21),
+            (258, 3, 1, 16),
+            (259, 3, 1, 1),
+            (262, 3, 1, 1),
+            (273, 4, 1, at + 162),
+            (277, 3, 1, 1),
+            (278, 4, 1, 21),
+            (279, 4, 1, plane.nbytes),
+            (296, 3, 1, 1),
+            (51123, 2, len(facts), at + 162 + plane.nbytes),
+            (65001, 3, 1, 0),
+            (65002, 3, 1, 0),
+        ]
         content += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
         link = len(content)
         content += bytes(4) + plane.tobytes() + facts + b"\0" * (len(facts) % 2)

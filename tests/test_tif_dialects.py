@@ -24,8 +24,15 @@ def written(path, planes, texts=(), tags=(), **options):
         for k, plane in enumerate(planes):
             extra = [(code, "s", 0, values[k], True) for code, values in tags]
             text = texts[k] if len(texts) > 1 else texts[0] if texts and not k else None
-            tif.write(plane, photometric="minisblack", metadata=None, description=text, contiguous=False,
-                      extratags=extra, **options)  # fmt: skip
+            tif.write(
+                plane,
+                photometric="minisblack",
+                metadata=None,
+                description=text,
+                contiguous=False,
+                extratags=extra,
+                **options,
+            )
     return path
 
 
@@ -90,18 +97,29 @@ def test_fei_without_a_scan_is_unknown(tmp_path):
 
 
 def plane_info(wave="DAPI", z=0.0, second=0, nm=447):
-    rows = [("spatial-calibration-state", "bool", "on"), ("spatial-calibration-x", "float", 0.325),
-            ("spatial-calibration-y", "float", 0.325), ("spatial-calibration-units", "string", "um"),
-            ("_IllumSetting_", "string", wave), ("wavelength", "float", nm), ("z-position", "float", z),
-            ("stage-position-x", "float", 22985), ("stage-position-y", "float", 11),
-            ("acquisition-time-local", "time", f"20160503 12:16:{second:02d}.500")]  # fmt: skip
+    rows = [
+        ("spatial-calibration-state", "bool", "on"),
+        ("spatial-calibration-x", "float", 0.325),
+        ("spatial-calibration-y", "float", 0.325),
+        ("spatial-calibration-units", "string", "um"),
+        ("_IllumSetting_", "string", wave),
+        ("wavelength", "float", nm),
+        ("z-position", "float", z),
+        ("stage-position-x", "float", 22985),
+        ("stage-position-y", "float", 11),
+        ("acquisition-time-local", "time", f"20160503 12:16:{second:02d}.500"),
+    ]
     xml = "".join(f'<prop id="{key}" type="{kind}" value="{value}"/>' for key, kind, value in rows)
     return f"<MetaData><PlaneInfo>{xml}</PlaneInfo></MetaData>"
 
 
 def test_metaseries_stack_of_channels_depths_and_times(tmp_path):
-    texts = [plane_info(wave, 100 + 1.5 * z, 10 * t + z, nm) for t in range(2) for z in range(3)
-             for wave, nm in (("DAPI", 447), ("FITC", 536))]  # fmt: skip
+    texts = [
+        plane_info(wave, 100 + 1.5 * z, 10 * t + z, nm)
+        for t in range(2)
+        for z in range(3)
+        for wave, nm in (("DAPI", 447), ("FITC", 536))
+    ]
     ds = imload(written(tmp_path / "a.tif", PLANES, texts, software="MetaSeries", **DPI), output_axis_order=None)
     assert ds.image.dims == ("t", "z", "c", "y", "x")
     assert spacing(ds) == {"t": (10, "s"), "z": (1.5, "µm"), "y": (0.325, "µm"), "x": (0.325, "µm")}
@@ -134,8 +152,14 @@ def test_olympus_sis(tmp_path):
     blank = bytes(68 + len(body))
     with tifffile.TiffWriter(path) as tif:
         for plane in PLANES[:6]:
-            tif.write(plane, photometric="minisblack", metadata=None, contiguous=False, **DPI,
-                      extratags=[(33560, 1, len(blank), blank, True), (33471, 2, 0, ini, True)])  # fmt: skip
+            tif.write(
+                plane,
+                photometric="minisblack",
+                metadata=None,
+                contiguous=False,
+                **DPI,
+                extratags=[(33560, 1, len(blank), blank, True), (33471, 2, 0, ini, True)],
+            )
     content = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as tif:
         at = tif.pages.first.tags[33560].valueoffset
@@ -166,8 +190,13 @@ def fluoview(path, planes, dims):
     return path
 
 
-FLUOVIEW = [(b"X", 32, 0.4, b"um"), (b"Y", 20, 0.5, b"um"), (b"Ch", 2, 1.0, b"ch"), (b"Z", 3, 1.25, b"um"),
-            (b"Time", 2, 0.75, b"s")]  # fmt: skip
+FLUOVIEW = [
+    (b"X", 32, 0.4, b"um"),
+    (b"Y", 20, 0.5, b"um"),
+    (b"Ch", 2, 1.0, b"ch"),
+    (b"Z", 3, 1.25, b"um"),
+    (b"Time", 2, 0.75, b"s"),
+]
 
 
 def test_fluoview(tmp_path):
@@ -244,8 +273,17 @@ def scanimage_bigtiff(path, planes, text):
     content, link = bytearray(start), 8
     for plane in planes:
         at = len(content)
-        tags = [(256, 4, 32), (257, 4, 20), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 16, at + 8 + 11 * 20 + 8),
-                (277, 3, 1), (278, 4, 20), (279, 4, plane.nbytes)]  # fmt: skip
+        tags = [
+            (256, 4, 32),
+            (257, 4, 20),
+            (258, 3, 16),
+            (259, 3, 1),
+            (262, 3, 1),
+            (273, 16, at + 8 + 11 * 20 + 8),
+            (277, 3, 1),
+            (278, 4, 20),
+            (279, 4, plane.nbytes),
+        ]
         rows = b"".join(struct.pack("<HHQQ", code, kind, 1, value) for code, kind, value in tags)
         rows += struct.pack("<HHQ8s", 305, 2, 3, b"SI.") + struct.pack("<HHQQ", 339, 3, 1, 1)
         struct.pack_into("<Q", content, link, at)
@@ -261,10 +299,20 @@ def scanimage_bigtiff(path, planes, text):
 def test_planes_of_micro_manager(tmp_path):
     path = tmp_path / "a_MMStack.tif"
     places = [(t, c, z) for t in range(3) for z in range(2) for c in range(2)]
-    facts = {"Channels": 2, "Frames": 3, "Slices": 2, "ChNames": ["DAPI", "Cy5"], "ChColors": [-16776961, 0xFF0000],
-             "PixelSize_um": 0.108, "z-step_um": 0.3, "MicroManagerVersion": "1.4", "Interval_ms": 0}  # fmt: skip
-    micromanager_run(path, places, "closed", index=True, summary=facts,
-                     more=lambda t, c, z: {"ElapsedTime-ms": 1000 * t * t + c})  # fmt: skip
+    facts = {
+        "Channels": 2,
+        "Frames": 3,
+        "Slices": 2,
+        "ChNames": ["DAPI", "Cy5"],
+        "ChColors": [-16776961, 0xFF0000],
+        "PixelSize_um": 0.108,
+        "z-step_um": 0.3,
+        "MicroManagerVersion": "1.4",
+        "Interval_ms": 0,
+    }
+    micromanager_run(
+        path, places, "closed", index=True, summary=facts, more=lambda t, c, z: {"ElapsedTime-ms": 1000 * t * t + c}
+    )
     ds = imload(path, output_axis_order=None)
     assert ds.image.dims == ("t", "z", "c", "y", "x")
     assert spacing(ds) == {"z": (0.3, "µm"), "y": (0.108, "µm"), "x": (0.108, "µm")}
@@ -279,8 +327,9 @@ def test_positions_of_micro_manager_are_images(tmp_path):
     path = tmp_path / "a_MMStack.tif"
     places = [(0, c, 0, p) for p in range(2) for c in range(2)]
     summary = {"Channels": 2, "Frames": 1, "Positions": 2, "MicroManagerVersion": "2.0"}
-    micromanager_run(path, places, "closed", index=True, summary=summary,
-                     more=lambda t, c, z, p: {"PositionName": f"Pos{p}"})  # fmt: skip
+    micromanager_run(
+        path, places, "closed", index=True, summary=summary, more=lambda t, c, z, p: {"PositionName": f"Pos{p}"}
+    )
     ds = imload(path)
     assert ds.image.dims == ("i", "c", "y", "x")
     assert ds.i.values.tolist() == ["Pos0", "Pos1"]
@@ -296,8 +345,16 @@ def test_page_names_are_channels(tmp_path, compression):
     with tifffile.TiffWriter(path) as tif:
         for plane, name in zip(PLANES, names, strict=False):
             tags = [(285, 2, 0, name.encode(), True)]
-            tif.write(plane, photometric="minisblack", metadata=None, contiguous=False, compression=compression,
-                      extratags=tags, resolution=(1e4, 1e4), resolutionunit=3)  # fmt: skip
+            tif.write(
+                plane,
+                photometric="minisblack",
+                metadata=None,
+                contiguous=False,
+                compression=compression,
+                extratags=tags,
+                resolution=(1e4, 1e4),
+                resolutionunit=3,
+            )
     ds = imload(path)
     assert (ds.image.dims, ds.img.channels) == (("c", "y", "x"), names)
     assert spacing(ds) == {"y": (1, "µm"), "x": (1, "µm")}
@@ -343,8 +400,14 @@ def test_nih_image(tmp_path):
         path = tmp_path / f"{version}-{unit}-{stack}.tif"
         with tifffile.TiffWriter(path) as tif:
             for plane in PLANES[:3].astype("u1"):
-                tif.write(plane, photometric="minisblack", metadata=None, contiguous=False, **DPI,
-                          extratags=[(43314, 7, record.nbytes, record.tobytes(), True)])  # fmt: skip
+                tif.write(
+                    plane,
+                    photometric="minisblack",
+                    metadata=None,
+                    contiguous=False,
+                    **DPI,
+                    extratags=[(43314, 7, record.nbytes, record.tobytes(), True)],
+                )
         with tifffile.TiffFile(path) as tif:
             assert (tif.nih_metadata["XScale"], tif.nih_metadata["Version"]) == (4.0, version)
         ds = imload(path)
@@ -358,8 +421,13 @@ def test_nih_image(tmp_path):
 
 def test_damaged_metadata_of_vendors_leave_the_pixels(tmp_path):
     """Whatever these tags hold, the planes are read: with a warning, or without the facts."""
-    texts = {34118: "AP_IMAGE_PIXEL_SIZE\nImage Pixel Size = x nm\n", 34682: "[Scan]\nPixelWidth=\nPixelHeight=nan\n",
-             33471: "[Dimension]\nBand=many\n[Band]\nBandName9=x\n", 285: "\xff", 37706: "short"}  # fmt: skip
+    texts = {
+        34118: "AP_IMAGE_PIXEL_SIZE\nImage Pixel Size = x nm\n",
+        34682: "[Scan]\nPixelWidth=\nPixelHeight=nan\n",
+        33471: "[Dimension]\nBand=many\n[Band]\nBandName9=x\n",
+        285: "\xff",
+        37706: "short",
+    }
     for code, text in texts.items():
         path = written(tmp_path / f"{code}.tif", PLANES[:1], tags=[(code, [text.encode("latin1")])])
         with warnings.catch_warnings():

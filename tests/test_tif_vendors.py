@@ -32,8 +32,12 @@ UNKNOWN = [("off", "um", None), ("on", "pixel", None), ("on", "", None)]
 
 @pytest.mark.parametrize(("state", "unit", "wanted"), CALIBRATED + UNKNOWN)
 def test_calibration_of_metaseries(tmp_path, state, unit, wanted):
-    rows = [("spatial-calibration-state", "bool", state), ("spatial-calibration-x", "float", "0.5"),
-            ("spatial-calibration-y", "float", "0.5"), ("spatial-calibration-units", "string", unit)]  # fmt: skip
+    rows = [
+        ("spatial-calibration-state", "bool", state),
+        ("spatial-calibration-x", "float", "0.5"),
+        ("spatial-calibration-y", "float", "0.5"),
+        ("spatial-calibration-units", "string", unit),
+    ]
     xml = "".join(f'<prop id="{key}" type="{kind}" value="{value}"/>' for key, kind, value in rows)
     text = f"<MetaData><PlaneInfo>{xml}</PlaneInfo></MetaData>"
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 6), "u2"), description=text, metadata=None, software="MetaSeries")
@@ -88,8 +92,17 @@ def subsampled(path, rgb, factors, codec, rows=16, tile=None):
     size = [(322, 3, 1, tile), (323, 3, 1, tile)] if tile else [(278, 3, 1, rows)]
     places_of = [(table, 4, count, tables), (325 if tile else 279, 4, count, tables + 4 * count)]
     bits = tables + 8 * count
-    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, bits), (259, 3, 1, codec), (262, 3, 1, 6),
-            (277, 3, 1, 3), (284, 3, 1, 1), (530, 3, 2, h | v << 16), (532, 5, 6, bits + 6)]  # fmt: skip
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, bits),
+        (259, 3, 1, codec),
+        (262, 3, 1, 6),
+        (277, 3, 1, 3),
+        (284, 3, 1, 1),
+        (530, 3, 2, h | v << 16),
+        (532, 5, 6, bits + 6),
+    ]
     tags = sorted([*tags, *size, *places_of])
     white = struct.pack("<12I", *(n for low, high in ((0, 255), (128, 255), (128, 255)) for n in (low, 1, high, 1)))
     body = b"".join(pieces) + struct.pack(f"<{2 * count}I", *places, *map(len, pieces)) + struct.pack("<3H", 8, 8, 8)

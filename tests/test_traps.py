@@ -32,8 +32,11 @@ def test_derivatives_of_bytes_wrap_as_in_scipy_unless_asked_otherwise():
 @pytest.mark.parametrize("chunks", CHUNKINGS)
 def test_images_smaller_than_the_kernel(chunks, mode):
     values = np.arange(48.0).reshape(2, 4, 6)
-    for name, options in (("gaussian_filter", {"sigma": 2}), ("uniform_filter", {"size": 5}),
-                          ("median_filter", {"size": 5})):  # fmt: skip
+    for name, options in (
+        ("gaussian_filter", {"sigma": 2}),
+        ("uniform_filter", {"size": 5}),
+        ("median_filter", {"size": 5}),
+    ):
         found = getattr(stack(values, chunks=chunks).img, name)(**options, mode=mode)
         wanted = np.stack([getattr(ndimage, name)(v, mode=mode, **options) for v in values])
         np.testing.assert_allclose(found, wanted, rtol=1e-13)
@@ -42,8 +45,12 @@ def test_images_smaller_than_the_kernel(chunks, mode):
 @pytest.mark.parametrize("n", [7, 20, 64])
 def test_wrap_across_chunks(n):
     values = np.random.default_rng(1).random((1, 40, 50))
-    for name, options in (("gaussian_filter", {"sigma": 2}), ("maximum_filter", {"size": 4}),
-                          ("grey_opening", {"size": 5}), ("correlate", {"weights": np.eye(3)})):  # fmt: skip
+    for name, options in (
+        ("gaussian_filter", {"sigma": 2}),
+        ("maximum_filter", {"size": 4}),
+        ("grey_opening", {"size": 5}),
+        ("correlate", {"weights": np.eye(3)}),
+    ):
         found = getattr(stack(values, chunks={"y": n, "x": n}).img, name)(**options, mode="wrap")
         np.testing.assert_array_equal(found[0], getattr(ndimage, name)(values[0], mode="wrap", **options))
 
@@ -135,13 +142,16 @@ def test_the_summary_tells_what_will_be_computed_and_reads_nothing():
     assert "→ percentile" in repr(image.img.normalize().img)
 
 
-@pytest.mark.parametrize(("call", "said"), [
-    (lambda i, p: i.filter(lambda one: True, progress=p), "filtering"),
-    (lambda i, p: i.foreach(lambda pair: None, progress=p), "visiting"),
-    (lambda i, p: i.first(compute=True, progress=p), "computing"),
-    (lambda i, p: i.to_local(progress=p), "computing"),
-    (lambda i, p: i.label().img.regionprops(progress=p), "measuring"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda i, p: i.filter(lambda one: True, progress=p), "filtering"),
+        (lambda i, p: i.foreach(lambda pair: None, progress=p), "visiting"),
+        (lambda i, p: i.first(compute=True, progress=p), "computing"),
+        (lambda i, p: i.to_local(progress=p), "computing"),
+        (lambda i, p: i.label().img.regionprops(progress=p), "measuring"),
+    ],
+)
 def test_what_computes_at_once_shows_a_bar_if_asked(call, said, capsys):
     pytest.importorskip("skimage")
     image = stack(np.ones((3, 8, 9)), chunks={"t": 1})

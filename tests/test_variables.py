@@ -64,10 +64,14 @@ SAME_GRID = {
     "series": lambda i: i.map_as_series(lambda s: s, value_size=3, dtype=float),
 }
 SMALLER = {
-    "max": lambda i: i.max("t"), "mean": lambda i: i.mean("t"), "std": lambda i: i.std("t"),
-    "reduce": lambda i: i.reduce(np.maximum, "t"), "projection": lambda i: i.max_projection("y"),
-    "max and min": lambda i: i.max_min_projection("x"), "localcorr": lambda i: i.localcorr(1),
-}  # fmt: skip
+    "max": lambda i: i.max("t"),
+    "mean": lambda i: i.mean("t"),
+    "std": lambda i: i.std("t"),
+    "reduce": lambda i: i.reduce(np.maximum, "t"),
+    "projection": lambda i: i.max_projection("y"),
+    "max and min": lambda i: i.max_min_projection("x"),
+    "localcorr": lambda i: i.localcorr(1),
+}
 
 
 @pytest.mark.parametrize("name", [*SAME_GRID, *SMALLER])
@@ -157,23 +161,39 @@ def test_a_dataset_without_an_image_says_what_it_has():
 
 # planes with other names
 
-FOREIGN = [("z", "row", "col"), ("time", "z", "lat", "lon"), ("row", "col"), ("t", "c", "z", "Y", "X"),
-           ("z", "y", "lon"), ("i", "height", "x")]  # fmt: skip
+FOREIGN = [
+    ("z", "row", "col"),
+    ("time", "z", "lat", "lon"),
+    ("row", "col"),
+    ("t", "c", "z", "Y", "X"),
+    ("z", "y", "lon"),
+    ("i", "height", "x"),
+]
 NEIGHBOURS = {
-    "gaussian": lambda i: i.gaussian_filter(1), "median": lambda i: i.median_filter(3),
-    "uniform": lambda i: i.uniform_filter(3), "laplace": lambda i: i.laplace(), "sobel": lambda i: i.sobel(),
+    "gaussian": lambda i: i.gaussian_filter(1),
+    "median": lambda i: i.median_filter(3),
+    "uniform": lambda i: i.uniform_filter(3),
+    "laplace": lambda i: i.laplace(),
+    "sobel": lambda i: i.sobel(),
     "gaussian physical": lambda i: i.gaussian_filter(1, units="physical"),
-    "threshold": lambda i: i.threshold_local(3), "contrast": lambda i: i.enhance_contrast(),
-    "ball": lambda i: i.rolling_ball(2), "background": lambda i: i.subtract_background(2),
+    "threshold": lambda i: i.threshold_local(3),
+    "contrast": lambda i: i.enhance_contrast(),
+    "ball": lambda i: i.rolling_ball(2),
+    "background": lambda i: i.subtract_background(2),
     "map": lambda i: i.map(np.negative),
-    "rescale": lambda i: i.rescale(0.5), "spacing": lambda i: i.rescale(spacing=1.0),
-    "pyramid": lambda i: i.pyramid([2]), "subsample": lambda i: i.subsample(2), "label": lambda i: i.label(),
-    "regions": lambda i: i._obj.astype(int).img.regionprops(), "patches": lambda i: i.patches(2),
-    "patches of two": lambda i: i.patches((2, 2)), "plot": lambda i: i.plot(),
+    "rescale": lambda i: i.rescale(0.5),
+    "spacing": lambda i: i.rescale(spacing=1.0),
+    "pyramid": lambda i: i.pyramid([2]),
+    "subsample": lambda i: i.subsample(2),
+    "label": lambda i: i.label(),
+    "regions": lambda i: i._obj.astype(int).img.regionprops(),
+    "patches": lambda i: i.patches(2),
+    "patches of two": lambda i: i.patches((2, 2)),
+    "plot": lambda i: i.plot(),
     "coloc": lambda i: i._obj.rename({i._obj.dims[0]: "c"}).img.coloc.pearson(),
     "blobs": lambda i: i.detect_blobs(min_radius=1, max_radius=2),
     "localcorr": lambda i: i._obj.expand_dims(n=4).img.localcorr(1, dim="n"),
-}  # fmt: skip
+}
 
 
 def foreign(dims: tuple[str, ...]) -> xr.DataArray:

@@ -61,8 +61,14 @@ def _properties(root: Path, *layers: dict[str, Any], scale: Any = (4.0, 5.0, 6.0
 
 def _layer(name: str, start: list[int], size: list[int], mags: list[Any], **more: Any) -> dict[str, Any]:
     box = dict(zip(("topLeft", "width", "height", "depth"), (start, *size), strict=True))
-    return {"name": name, "dataFormat": "wkw", "category": "color", "boundingBox": box,
-            "wkwResolutions": [{"resolution": m} for m in mags], **more}  # fmt: skip
+    return {
+        "name": name,
+        "dataFormat": "wkw",
+        "category": "color",
+        "boundingBox": box,
+        "wkwResolutions": [{"resolution": m} for m in mags],
+        **more,
+    }
 
 
 def _to_memory(path: Path) -> str:

@@ -54,8 +54,11 @@ def seen(array):
 
 
 @pytest.mark.parametrize("name", ["a.ome.zarr", "a.zarr.zip"])
-@pytest.mark.parametrize("options", [{}, {"pyramid": 2}, {"shards": True, "chunks": 16}, {"version": "0.4"}],
-                         ids=["plain", "pyramid", "shards", "0.4"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pyramid": 2}, {"shards": True, "chunks": 16}, {"version": "0.4"}],
+    ids=["plain", "pyramid", "shards", "0.4"],
+)
 @pytest.mark.parametrize("lazy", [None, (1, 1, 2, 17, 50), (2, 3, 3, 40, 13)], ids=["memory", "planes", "columns"])
 def test_windows_are_what_the_channels_hold(tmp_path, name, options, lazy):
     ds = image("u2")

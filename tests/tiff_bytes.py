@@ -46,8 +46,13 @@ def retyped(content: bytes, code: int, kind: int | None = None, count: int | Non
     """Return the file with another type or count of a tag."""
     found, order = find(content, code, page), "<" if content[:2] == b"II" else ">"
     changed = bytearray(content)
-    struct.pack_into(f"{order}HI", changed, found.at + 2, found.kind if kind is None else kind,
-                     found.count if count is None else count)  # fmt: skip
+    struct.pack_into(
+        f"{order}HI",
+        changed,
+        found.at + 2,
+        found.kind if kind is None else kind,
+        found.count if count is None else count,
+    )
     return bytes(changed)
 
 
@@ -64,8 +69,9 @@ def with_value(content: bytes, code: int, value: int, index: int = 0, page: int 
     """Return the file with another value of a tag."""
     found, order = find(content, code, page), "<" if content[:2] == b"II" else ">"
     changed = bytearray(content)
-    struct.pack_into(f"{order}{ {1: 'B', 3: 'H', 4: 'I'}[found.kind] }", changed,
-                     found.data + index * SIZES[found.kind], value)  # fmt: skip
+    struct.pack_into(
+        f"{order}{ {1: 'B', 3: 'H', 4: 'I'}[found.kind] }", changed, found.data + index * SIZES[found.kind], value
+    )
     return bytes(changed)
 
 

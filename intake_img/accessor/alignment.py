@@ -42,8 +42,9 @@ def inside(mask: Any) -> Any:
     return (mask != 0) & (mask == mask) if mask.dtype.kind in "fc" else mask != 0
 
 
-def aligned(name: str, array: xr.DataArray, reference: xr.DataArray, *, cover: bool = False,
-            other: str = "the image") -> xr.DataArray:  # fmt: skip
+def aligned(
+    name: str, array: xr.DataArray, reference: xr.DataArray, *, cover: bool = False, other: str = "the image"
+) -> xr.DataArray:
     """Return an array on the pixels of a reference.
 
     Parameters

@@ -20,8 +20,21 @@ from intake_img.accessor.variables import lacking_plane, spatial_axes
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 
-__all__ = ["Keys", "axis_names", "choice", "data_type", "flag", "integer", "mapping", "named", "neighbourhood",
-           "number", "per_axis", "space", "warn_of_negative"]  # fmt: skip
+__all__ = [
+    "Keys",
+    "axis_names",
+    "choice",
+    "data_type",
+    "flag",
+    "integer",
+    "mapping",
+    "named",
+    "neighbourhood",
+    "number",
+    "per_axis",
+    "space",
+    "warn_of_negative",
+]
 
 
 @dataclass(frozen=True)

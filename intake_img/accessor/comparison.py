@@ -176,8 +176,12 @@ def _metadata(a: xr.Dataset, b: xr.Dataset) -> Iterator[Difference]:
             yield from _attributes(str(name), a[name].attrs, b[name].attrs)
 
 
-def _attributes(where: str, a: Mapping[Any, Any], b: Mapping[Any, Any], ignored: set[str] = frozenset()  # type: ignore[assignment]
-                ) -> Iterator[Difference]:  # fmt: skip
+def _attributes(
+    where: str,
+    a: Mapping[Any, Any],
+    b: Mapping[Any, Any],
+    ignored: set[str] = frozenset(),  # type: ignore[assignment]
+) -> Iterator[Difference]:
     for key in sorted({*map(str, a), *map(str, b)} - ignored):
         pair = [side.get(key) for side in (a, b)]
         if not _same(*pair):

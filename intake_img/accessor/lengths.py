@@ -136,8 +136,17 @@ def position(name: str, value: Any, array: xr.DataArray | xr.Dataset, axis: str)
     return _converted(f"{name}={value!s}", found.value, found.unit, unit)
 
 
-def pixels(name: str, value: Any, array: xr.DataArray, axes: Sequence[str], *, units: str, absent: Any, whole: bool,
-           rounding: str = "nearest") -> dict[str, Any]:  # fmt: skip
+def pixels(
+    name: str,
+    value: Any,
+    array: xr.DataArray,
+    axes: Sequence[str],
+    *,
+    units: str,
+    absent: Any,
+    whole: bool,
+    rounding: str = "nearest",
+) -> dict[str, Any]:
     """Return lengths in pixels for each axis.
 
     Parameters
@@ -184,8 +193,11 @@ def _counted(name: str, found: Quantity, array: xr.DataArray, axis: str, rounded
             raise ValueError(f"{name}={found.value:g} px: expected a whole number of pixels")
         return int(found.value) if whole else found.value
     unit = common_unit(array) if axis in SPATIAL else unit_of(array, axis)
-    given = found.value if found.unit is None else _converted(
-        f"{name}={found.value:g} {found.unit}", found.value, found.unit, unit)  # fmt: skip
+    given = (
+        found.value
+        if found.unit is None
+        else _converted(f"{name}={found.value:g} {found.unit}", found.value, found.unit, unit)
+    )
     count = given / step_of(array, axis)
     if rounded is None:
         return count

@@ -52,8 +52,9 @@ def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
     return array.isel(c=[_position(array, "c", key) for key in wanted])
 
 
-def plane_of(array: xr.DataArray, projection: str | None, indexers: Mapping[str, Any],
-             side: int = _MAX_SIDE) -> tuple[xr.DataArray, list[str]]:  # fmt: skip
+def plane_of(
+    array: xr.DataArray, projection: str | None, indexers: Mapping[str, Any], side: int = _MAX_SIDE
+) -> tuple[xr.DataArray, list[str]]:
     """Return the part to show, with the axes (c,) y, x (, s), and words for its place on the other axes.
 
     Parameters

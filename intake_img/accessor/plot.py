@@ -158,8 +158,15 @@ def _axes(plt: Any, given: Any, count: int, frame: _Frame) -> list[Any]:
     return axes
 
 
-def _draw(ax: Any, picture: np.ndarray, frame: _Frame, title: list[tuple[str, Any]], over: np.ndarray | None,
-          scale_bar: bool, places: list[str]) -> None:  # fmt: skip
+def _draw(
+    ax: Any,
+    picture: np.ndarray,
+    frame: _Frame,
+    title: list[tuple[str, Any]],
+    over: np.ndarray | None,
+    scale_bar: bool,
+    places: list[str],
+) -> None:
     if picture.shape[-1] == 4:
         ax.set_facecolor("black")
     ax.imshow(picture, extent=frame.extent, aspect=frame.aspect, interpolation="nearest", origin="upper")
@@ -184,8 +191,18 @@ def _legend(ax: Any, title: list[tuple[str, Any]]) -> None:
 
     shown = title if len(title) <= _LISTED else [*title[:_LISTED], (f"... ({len(title)})", (1, 1, 1))]
     for n, (name, tint) in enumerate(shown):
-        text = ax.annotate(name, (0, 1), (6, -6 - 13 * n), xycoords="axes fraction", textcoords="offset points",
-                           va="top", color=legible(tint), fontsize=9, fontweight="bold", clip_on=True)  # fmt: skip
+        text = ax.annotate(
+            name,
+            (0, 1),
+            (6, -6 - 13 * n),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="top",
+            color=legible(tint),
+            fontsize=9,
+            fontweight="bold",
+            clip_on=True,
+        )
         text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
@@ -202,8 +219,18 @@ def _bar(ax: Any, picture: np.ndarray, frame: _Frame) -> None:
     bright = float((corner[..., :3] * opaque).mean()) > 0.6
     color, edge = ("black", "white") if bright else ("white", "black")
     thickness = abs(frame.extent[2] - frame.extent[3]) * 0.012
-    bar = AnchoredSizeBar(ax.transData, length, label, "lower right", pad=0.5, sep=4, frameon=False, color=color,
-                          size_vertical=thickness, fill_bar=True)  # fmt: skip
+    bar = AnchoredSizeBar(
+        ax.transData,
+        length,
+        label,
+        "lower right",
+        pad=0.5,
+        sep=4,
+        frameon=False,
+        color=color,
+        size_vertical=thickness,
+        fill_bar=True,
+    )
     bar.txt_label._text.set_path_effects([withStroke(linewidth=2, foreground=edge)])
     ax.add_artist(bar)
 

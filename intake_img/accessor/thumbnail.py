@@ -19,9 +19,13 @@ _READ = 4  # pixels that are read for each one that is drawn
 
 
 def thumbnail(
-    obj: xr.Dataset | xr.DataArray, size: int = 256, *, channel: Any = None, variable: str | None = None,
+    obj: xr.Dataset | xr.DataArray,
+    size: int = 256,
+    *,
+    channel: Any = None,
+    variable: str | None = None,
     projection: str | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Return a small picture of an image: the middle of ``z``, the first of all other axes, channels in their colours.
 
     Parameters

@@ -23,9 +23,24 @@ from intake_img.model.pixels import Pixels
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["XarrayObject", "batch_axes", "each_image", "first_image", "gridded", "image_axes", "images",
-           "is_categorical", "is_image", "joined", "lacking_plane", "lazy", "reduced", "sized",
-           "spatial_axes", "with_data"]  # fmt: skip
+__all__ = [
+    "XarrayObject",
+    "batch_axes",
+    "each_image",
+    "first_image",
+    "gridded",
+    "image_axes",
+    "images",
+    "is_categorical",
+    "is_image",
+    "joined",
+    "lacking_plane",
+    "lazy",
+    "reduced",
+    "sized",
+    "spatial_axes",
+    "with_data",
+]
 
 XarrayObject = TypeVar("XarrayObject", xr.Dataset, xr.DataArray)
 
@@ -135,9 +150,10 @@ def joined(ds: xr.Dataset, results: Mapping[str, xr.DataArray]) -> xr.Dataset:
     """
     sizes = {d: n for r in results.values() for d, n in r.sizes.items()}
     variables: dict[Hashable, xr.DataArray] = {
-        n: results.get(str(n), v) for n, v in ds.data_vars.items()
+        n: results.get(str(n), v)
+        for n, v in ds.data_vars.items()
         if n in results or is_image(v) or is_categorical(v) or all(sizes.get(d, k) == k for d, k in v.sizes.items())
-    } | dict(results)  # fmt: skip
+    } | dict(results)
     try:
         xr.align(*variables.values(), join="exact", copy=False)
         new = xr.Dataset({n: v.rename(None) for n, v in variables.items()}, attrs=ds.attrs)
@@ -148,9 +164,10 @@ def joined(ds: xr.Dataset, results: Mapping[str, xr.DataArray]) -> xr.Dataset:
             f"e.g. ds[{next(iter(results))!r}].img"
         ) from exc
     kept = {
-        n: c for n, c in ds.coords.items()
+        n: c
+        for n, c in ds.coords.items()
         if n not in new.variables and all(new.sizes.get(d) == s for d, s in c.sizes.items())
-    }  # fmt: skip
+    }
     return new.assign_coords({n: c.variable for n, c in kept.items()})
 
 
@@ -183,8 +200,12 @@ def sized(array: xr.DataArray) -> None:
         )
 
 
-def with_data(array: xr.DataArray, data: Any, dims: Sequence[str] | None = None,
-              coords: Mapping[str, xr.Variable | None] | None = None) -> xr.DataArray:  # fmt: skip
+def with_data(
+    array: xr.DataArray,
+    data: Any,
+    dims: Sequence[str] | None = None,
+    coords: Mapping[str, xr.Variable | None] | None = None,
+) -> xr.DataArray:
     """Return `data` with the name, attributes and fitting coordinates of `array`.
 
     Parameters
@@ -200,9 +221,10 @@ def with_data(array: xr.DataArray, data: Any, dims: Sequence[str] | None = None,
     sizes = dict(zip(dims, data.shape, strict=True))
     changed = dict(coords or {})
     kept: dict[Hashable, Any] = {
-        n: c.variable for n, c in array.coords.items()
+        n: c.variable
+        for n, c in array.coords.items()
         if n not in changed and all(sizes.get(str(d)) == s for d, s in c.sizes.items())
-    }  # fmt: skip
+    }
     kept.update({n: c for n, c in changed.items() if c is not None})
     return xr.DataArray(data, dims=dims, coords=kept, name=array.name, attrs=array.attrs)
 

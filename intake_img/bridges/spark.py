@@ -220,8 +220,9 @@ class Records:
                 )
 
 
-def _take(keys: frozenset[Key], all_of_it: bool, region: tuple[tuple[int, int], ...], records: Iterable[Any]
-          ) -> Iterator[tuple[Key, np.ndarray]]:  # fmt: skip
+def _take(
+    keys: frozenset[Key], all_of_it: bool, region: tuple[tuple[int, int], ...], records: Iterable[Any]
+) -> Iterator[tuple[Key, np.ndarray]]:
     left = set(keys)
     for k, value in records:
         key = _as_key(k)

@@ -47,8 +47,9 @@ def opened(file: File, table: str) -> Rows:
     return SqlRows.opened(file, table) if is_database(file) else ArrowRows.opened(file)
 
 
-def written(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], file: File, table: str,
-            overwrite: bool) -> None:  # fmt: skip
+def written(
+    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], file: File, table: str, overwrite: bool
+) -> None:
     """Write a table; a file is replaced when it is complete."""
     if is_database(file) and not file.local:
         return _write_sql(rows, kinds, file.path, table, overwrite)
@@ -76,8 +77,9 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type],
     pa = _pyarrow()
     types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
     schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
-    with pa.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=[c for c in kinds if c in REPEATED]
-                                  ) as writer:  # fmt: skip
+    with pa.parquet.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=[c for c in kinds if c in REPEATED]
+    ) as writer:
         for batch in _batches(rows, 2 * _BATCH):
             writer.write_table(pa.Table.from_pylist(batch, schema))
 
@@ -185,8 +187,14 @@ def _mask(column: Any, one: Condition) -> Any:
     elif one.operator == "in":
         mask = pa.compute.is_in(column, pa.array(one.value, column.type))
     else:
-        compare = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal", "==": "equal",
-                   "!=": "not_equal"}[one.operator]  # fmt: skip
+        compare = {
+            "<": "less",
+            "<=": "less_equal",
+            ">": "greater",
+            ">=": "greater_equal",
+            "==": "equal",
+            "!=": "not_equal",
+        }[one.operator]
         mask = pa.compute.call_function(compare, [column, pa.scalar(one.value, column.type)])
     return pa.compute.fill_null(mask, False)
 
@@ -202,8 +210,9 @@ def _sqlalchemy() -> Any:
     return sqlalchemy
 
 
-def _write_sql(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], url: str, name: str,
-               overwrite: bool) -> None:  # fmt: skip
+def _write_sql(
+    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], url: str, name: str, overwrite: bool
+) -> None:
     sa = _sqlalchemy()
     types = {str: sa.Text, float: sa.Float(53), int: sa.BigInteger}
     engine = sa.create_engine(url)
@@ -295,7 +304,11 @@ def _terms(column: Any, one: Condition) -> list[Any]:
     if one.operator == "in":
         return [column.in_(one.value)]
     compare: Mapping[str, Callable[[Any], Any]] = {
-        "<": column.__lt__, "<=": column.__le__, ">": column.__gt__, ">=": column.__ge__, "==": column.__eq__,
+        "<": column.__lt__,
+        "<=": column.__le__,
+        ">": column.__gt__,
+        ">=": column.__ge__,
+        "==": column.__eq__,
         "!=": column.__ne__,
-    }  # fmt: skip
+    }
     return [compare[one.operator](one.value)]

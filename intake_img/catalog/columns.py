@@ -22,9 +22,17 @@ JSON = ("options", "shape", "channels", "units")
 _SPACINGS = tuple(f"spacing_{a}" for a in "tzyx")
 COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("name", "uri", "driver", "scene", "options", "description", "axes", "shape", "dtype"), str),
-    **dict.fromkeys(_SPACINGS, float), "units": str, "channels": str, "size": int, "modified": str, "checksum": str,
-    "plate": str, "well": str, "field": str, "text": str,
-}  # fmt: skip
+    **dict.fromkeys(_SPACINGS, float),
+    "units": str,
+    "channels": str,
+    "size": int,
+    "modified": str,
+    "checksum": str,
+    "plate": str,
+    "well": str,
+    "field": str,
+    "text": str,
+}
 """The columns that every table has, beside free ones. Spacings are in µm and s; ``text`` is for searching by words."""
 REPEATED = ("driver", "scene", "options", "axes", "shape", "dtype", "units", "channels", "plate", "well", "field")
 """Columns of few different values."""
@@ -105,12 +113,22 @@ def row_of(name: str, entry: Mapping[str, Any], folder: str, free: Mapping[str, 
     facts = metadata.pop(SCANNED, None) or {}
     options = {**arguments, **({"metadata": metadata} if metadata else {})}
     row = dict.fromkeys(COLUMNS) | {
-        "name": name, "uri": uri, "driver": entry["driver"], "scene": None if scene is None else json.dumps(scene),
-        "options": _json(options), "description": entry.get("description"), "axes": facts.get("axes"),
-        "shape": _json(facts.get("shape")), "dtype": facts.get("dtype"), "units": _json(facts.get("units")),
-        "channels": _json(facts.get("channels")), **_spacings(facts), **_of_file(os.path.join(folder, uri)),
-        **_of_name(uri), **free,
-    }  # fmt: skip
+        "name": name,
+        "uri": uri,
+        "driver": entry["driver"],
+        "scene": None if scene is None else json.dumps(scene),
+        "options": _json(options),
+        "description": entry.get("description"),
+        "axes": facts.get("axes"),
+        "shape": _json(facts.get("shape")),
+        "dtype": facts.get("dtype"),
+        "units": _json(facts.get("units")),
+        "channels": _json(facts.get("channels")),
+        **_spacings(facts),
+        **_of_file(os.path.join(folder, uri)),
+        **_of_name(uri),
+        **free,
+    }
     said = [name, uri, row["description"], row["channels"], *(v for v in free.values() if isinstance(v, str))]
     row["text"] = "\n".join(str(s) for s in said if s).casefold()
     if isinstance(row["axes"], list):
@@ -177,8 +195,12 @@ def spec_of(row: Mapping[str, Any], escape: Any) -> dict[str, Any]:
     except (ValueError, TypeError, AttributeError, KeyError) as exc:
         raise CatalogError(f"the row {str(row.get('name'))[:80]!r} cannot be understood: {str(exc)[:200]}") from None
     arguments = escape({"uri": "", **scene, **options}) | {"uri": uris if many else uris[0]}
-    return {"driver": row["driver"], "description": row.get("description") or "", "args": arguments,
-            "metadata": {**metadata, "columns": _free(row)}}  # fmt: skip
+    return {
+        "driver": row["driver"],
+        "description": row.get("description") or "",
+        "args": arguments,
+        "metadata": {**metadata, "columns": _free(row)},
+    }
 
 
 def _placed(uri: str, escape: Any) -> str:

@@ -213,8 +213,14 @@ class SafeCatalog(Mapping[str, Any]):
     metadata : mapping
     """
 
-    def __init__(self, entries: Mapping[str, Entry], file: File, name: str = "", description: str = "",
-                 metadata: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        file: File,
+        name: str = "",
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         self.entries = dict(entries)
         self.file = file
         self.name = name or re.sub(r"\.ya?ml$", "", file.name, flags=re.I)

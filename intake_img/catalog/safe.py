@@ -20,8 +20,14 @@ from intake_img.storage.jail import Jail
 __all__ = ["open_catalog", "validate"]
 
 
-def open_catalog(path: Any, trusted: bool = False, *, roots: Iterable[Any] | None = None, schemes: Iterable[str] = (),
-                 storage_options: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
+def open_catalog(
+    path: Any,
+    trusted: bool = False,
+    *,
+    roots: Iterable[Any] | None = None,
+    schemes: Iterable[str] = (),
+    storage_options: Mapping[str, Any] | None = None,
+) -> Any:
     """Open a YAML catalog of version 1 without running anything that it says.
 
     Refused, with the reason, are: tags, aliases without measure, files of more than 32 MiB; ``cls``, ``plugins``,
@@ -79,9 +85,15 @@ def open_catalog(path: Any, trusted: bool = False, *, roots: Iterable[Any] | Non
     return load(file, jail, ())
 
 
-def validate(path: Any, *, roots: Iterable[Any] | None = None, schemes: Iterable[str] = (),
-             storage_options: Mapping[str, Any] | None = None, open_images: bool = False,
-             unopened: dict[str, str] | None = None) -> list[Problem]:  # fmt: skip
+def validate(
+    path: Any,
+    *,
+    roots: Iterable[Any] | None = None,
+    schemes: Iterable[str] = (),
+    storage_options: Mapping[str, Any] | None = None,
+    open_images: bool = False,
+    unopened: dict[str, str] | None = None,
+) -> list[Problem]:
     """Return why `open_catalog` would refuse a catalog, or one nested in it; an empty list if it would not.
 
     Parameters
@@ -137,7 +149,8 @@ def _plain_reason(exc: Exception) -> str:
     return f"there is no file {exc.filename or exc}" if isinstance(exc, FileNotFoundError) else str(exc)
 
 
-def _start(path: Any, roots: Iterable[Any] | None, schemes: Iterable[str],
-           storage_options: Mapping[str, Any] | None) -> tuple[File, Jail]:  # fmt: skip
+def _start(
+    path: Any, roots: Iterable[Any] | None, schemes: Iterable[str], storage_options: Mapping[str, Any] | None
+) -> tuple[File, Jail]:
     file = File.parse(path, storage_options)
     return file, jail_of([file.parent.path] if roots is None else roots, schemes, storage_options)

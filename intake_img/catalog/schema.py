@@ -172,8 +172,9 @@ class Reader:
                 self.valid.add(kind)
             return
         metadata = LazyFacts(block.facts) if block.facts else {}
-        entry = Entry(name, block.driver, block.description, {"uri": block.uri}, metadata, {}, self.file, self.jail,
-                      self.chain)  # fmt: skip
+        entry = Entry(
+            name, block.driver, block.description, {"uri": block.uri}, metadata, {}, self.file, self.jail, self.chain
+        )
         self.entries[name] = entry
         if self.file.local and self.plain_file(self.home + block.uri.removeprefix(_HERE)):
             return
@@ -209,8 +210,17 @@ class Reader:
         self.known({k: v for k, v in spec.items() if not (k in _NOTHING and _NOTHING[k](v))}, _ENTRY, where)
         driver = self.driver(spec.get("driver"), where)
         args = self.mapping(spec, "args", where)
-        entry = Entry(name, driver, self.text(spec, "description", where), args, self.mapping(spec, "metadata", where),
-                      {**shared, **self.parameters(spec, where)}, self.file, self.jail, self.chain)  # fmt: skip
+        entry = Entry(
+            name,
+            driver,
+            self.text(spec, "description", where),
+            args,
+            self.mapping(spec, "metadata", where),
+            {**shared, **self.parameters(spec, where)},
+            self.file,
+            self.jail,
+            self.chain,
+        )
         if driver:
             self.arguments(entry, where)
         if len(self.problems) == before:
@@ -221,8 +231,11 @@ class Reader:
         if isinstance(driver, str) and (driver in image_drivers() or driver == NESTED):
             return driver
         known = (*image_drivers(), NESTED)
-        why = "a driver given by its path imports code" if isinstance(driver, str) and re.search("[.:]", driver) else (
-            "missing or unknown" if driver is None or isinstance(driver, str) else "expected a name")  # fmt: skip
+        why = (
+            "a driver given by its path imports code"
+            if isinstance(driver, str) and re.search("[.:]", driver)
+            else ("missing or unknown" if driver is None or isinstance(driver, str) else "expected a name")
+        )
         self.problem((*where, "driver"), f"{str(driver)[:60]!r} is refused ({why}); expected one of {', '.join(known)}")
         return ""
 
@@ -237,8 +250,10 @@ class Reader:
             self.problem((*where, first), "expected a text")
         for key, value in args.items():
             if key not in options:
-                self.problem((*where, key), f"the driver {entry.driver!r} has no such option; it has "
-                                            f"{', '.join(sorted(options))}")  # fmt: skip
+                self.problem(
+                    (*where, key),
+                    f"the driver {entry.driver!r} has no such option; it has {', '.join(sorted(options))}",
+                )
             self.templates(value, entry, (*where, key))
         members = args.get("member_options") or {}
         if not isinstance(members, dict) or "storage_options" in members:

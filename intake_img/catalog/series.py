@@ -12,16 +12,21 @@ from typing import Any
 
 __all__ = ["kind", "literal", "numbered", "pattern_of", "plain_name", "series_of"]
 
-_CHANNELS = (r"dapi|hoechst\d*|e?gfp|rfp|yfp|cfp|bfp|mcherry|mkate2?|tdtomato|venus|fitc|tritc|texas[ \-]?red|"
-             r"cy[357](?:\.5)?|a(?:lexa|f)[ \-]?\d{3}|bf|brightfield|phase|dic|ph\d|trans|red|green|blue")  # fmt: skip
+_CHANNELS = (
+    r"dapi|hoechst\d*|e?gfp|rfp|yfp|cfp|bfp|mcherry|mkate2?|tdtomato|venus|fitc|tritc|texas[ \-]?red|"
+    r"cy[357](?:\.5)?|a(?:lexa|f)[ \-]?\d{3}|bf|brightfield|phase|dic|ph\d|trans|red|green|blue"
+)
 _FIELD = re.compile(rf"(?<![A-Za-z0-9])(?:{_CHANNELS})(?![A-Za-z0-9])|\d+", re.I)
 _HINTS = (  # what stands before a number, and the axis that it counts
     ("t", r"(?:^|[^a-z])(?:t|tp|time|timepoint|frame|frm)[ _\-=]*$"),
     ("z", r"(?:^|[^a-z])(?:z|slice|plane|section|depth|layer)[ _\-=]*$"),
     ("c", r"(?:^|[^a-z])(?:c|ch|chn|channel|w|wave|wavelength)[ _\-=]*$"),
-    ("i", r"(?:^|[^a-z])(?:i|im|img|image|s|p|pos|position|stage|scene|series|f|fov|xy|field|site|sample|well|point|n)"
-          r"[ _\-=]*$"),
-)  # fmt: skip
+    (
+        "i",
+        r"(?:^|[^a-z])(?:i|im|img|image|s|p|pos|position|stage|scene|series|f|fov|xy|field|site|sample|well|point|n)"
+        r"[ _\-=]*$",
+    ),
+)
 _OPERA = re.compile(
     r"((?:^|.*/)r\d+c\d+)f\d+p\d+-ch\d+sk\d+", re.I
 )  # Operetta, Opera Phenix: field, plane, channel, time
@@ -39,8 +44,9 @@ def kind(stem: str) -> str:
     return _FIELD.sub(lambda m: "\0" if m[0].isdecimal() else "\1", stem)
 
 
-def series_of(stems: Sequence[tuple[str, str]], names: Sequence[str]
-              ) -> Iterator[tuple[list[str], tuple[str, dict[str, Any]]]]:  # fmt: skip
+def series_of(
+    stems: Sequence[tuple[str, str]], names: Sequence[str]
+) -> Iterator[tuple[list[str], tuple[str, dict[str, Any]]]]:
     """Give the series that files of one kind make, each as its files, its pattern and options.
 
     Parameters

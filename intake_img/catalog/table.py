@@ -48,8 +48,14 @@ class ImageTable(DataSource):
     container = "dataframe"
     version = "1"
 
-    def __init__(self, uri: Any, *, table: str = "images", metadata: Mapping[str, Any] | None = None,
-                 storage_options: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        uri: Any,
+        *,
+        table: str = "images",
+        metadata: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(storage_options=dict(storage_options or {}), metadata=copy.deepcopy(dict(metadata or {})))
         self.file = File.parse(uri, storage_options)
         self.uri, self.table = self.file.path, table
@@ -146,8 +152,9 @@ class ImageTable(DataSource):
         KeyError
             If there is none.
         """
-        conditions = [condition(c, v if isinstance(v, (list, tuple)) else [v], self.images.kinds) for c, v in
-                      columns.items()]  # fmt: skip
+        conditions = [
+            condition(c, v if isinstance(v, (list, tuple)) else [v], self.images.kinds) for c, v in columns.items()
+        ]
         found = self._view(self.images.find(conditions))
         if not len(found):
             raise KeyError(f"no image of {self.file} has {', '.join(f'{c}={v!r}' for c, v in columns.items())}")
@@ -258,8 +265,14 @@ def _single_images() -> Any:
     return [name for name in image_drivers() if name != ImageTable.name]
 
 
-def open_table(path: Any, *, table: str = "images", roots: Iterable[Any] = (), schemes: Iterable[str] = (),
-               storage_options: Mapping[str, Any] | None = None) -> ImageTable:  # fmt: skip
+def open_table(
+    path: Any,
+    *,
+    table: str = "images",
+    roots: Iterable[Any] = (),
+    schemes: Iterable[str] = (),
+    storage_options: Mapping[str, Any] | None = None,
+) -> ImageTable:
     """Open a table of images, which is not trusted: as `open_catalog` does.
 
     Parameters
@@ -281,8 +294,15 @@ def open_table(path: Any, *, table: str = "images", roots: Iterable[Any] = (), s
     return ImageTable(File(file.path, file.storage_options, jail), table=table)
 
 
-def write_table(sources: Any, path: Any, *, overwrite: bool = False, table: str = "images", checksum: bool = False,
-                columns: Mapping[str, Mapping[str, Any]] | None = None) -> ImageTable:  # fmt: skip
+def write_table(
+    sources: Any,
+    path: Any,
+    *,
+    overwrite: bool = False,
+    table: str = "images",
+    checksum: bool = False,
+    columns: Mapping[str, Mapping[str, Any]] | None = None,
+) -> ImageTable:
     """Write a table of images.
 
     Parameters

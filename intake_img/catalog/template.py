@@ -25,8 +25,16 @@ _FORM = re.compile(
 )
 _KEYWORDS = {"true", "false", "none", "True", "False", "None"}
 _COMMAND = re.compile(r"\s*(client_)?(env|shell)\s*\(")
-_TYPES: Mapping[str, Any] = {"str": str, "unicode": str, "int": int, "float": float, "bool": bool, "datetime": str,
-                             "list": list, "mlist": list}  # fmt: skip
+_TYPES: Mapping[str, Any] = {
+    "str": str,
+    "unicode": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "datetime": str,
+    "list": list,
+    "mlist": list,
+}
 
 
 def _forms(text: str) -> list[tuple[int, int, re.Match[str]]]:
@@ -208,6 +216,12 @@ class Parameter:
 
     def describe(self) -> dict[str, Any]:
         """Return the parameter as a catalog has it."""
-        facts = {"description": self.description, "type": self.type, "default": self.default, "min": self.min,
-                 "max": self.max, "allowed": list(self.allowed) if self.allowed else None}  # fmt: skip
+        facts = {
+            "description": self.description,
+            "type": self.type,
+            "default": self.default,
+            "min": self.min,
+            "max": self.max,
+            "allowed": list(self.allowed) if self.allowed else None,
+        }
         return {k: v for k, v in facts.items() if v not in (None, "")}

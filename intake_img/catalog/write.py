@@ -336,8 +336,9 @@ def _refresh(old: Mapping[str, Any], places: _Places, name: str, new: Mapping[st
     return edits
 
 
-def _insertions(text: str, places: _Places, new: Iterable[tuple[str | None, str, dict[str, Any]]]
-                ) -> list[tuple[int, int, str]]:  # fmt: skip
+def _insertions(
+    text: str, places: _Places, new: Iterable[tuple[str | None, str, dict[str, Any]]]
+) -> list[tuple[int, int, str]]:
     if not places:
         return []
     offset, first, _ = places[next(iter(places))]

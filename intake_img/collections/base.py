@@ -146,9 +146,15 @@ class SequenceSource(ImageSource):
             self._add(whole, label, listings[label], fill_gaps)
         header = {**head.header, "files": sum(map(len, listings.values()))}
         image = replace(
-            head, variables=whole.variables, coords=whole.known_coords(), partition={}, scene="0", scenes=("0",),
-            header=header, **whole.even,
-        )  # fmt: skip
+            head,
+            variables=whole.variables,
+            coords=whole.known_coords(),
+            partition={},
+            scene="0",
+            scenes=("0",),
+            header=header,
+            **whole.even,
+        )
         self._check(image, fill_gaps)
         return image
 
@@ -167,8 +173,7 @@ class SequenceSource(ImageSource):
         """Return the name of the file with the given label of each field, if that can be told."""
         return None
 
-    def _variable(self, start: FormatSource, key: str, v: Variable, grid: Grid, paths: tuple[str, ...]
-                  ) -> Variable:  # fmt: skip
+    def _variable(self, start: FormatSource, key: str, v: Variable, grid: Grid, paths: tuple[str, ...]) -> Variable:
         axes = grid.axes
         files = Files(
             paths,

@@ -77,8 +77,9 @@ def find_numbers(regex: re.Pattern[str] | Matcher, names: Sequence[str]) -> tupl
     return places, groups
 
 
-def _alike(regex: re.Pattern[str] | Matcher, names: Sequence[str], places: np.ndarray, table: np.ndarray
-           ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]] | None:  # fmt: skip
+def _alike(
+    regex: re.Pattern[str] | Matcher, names: Sequence[str], places: np.ndarray, table: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]] | None:
     """Return which names of one length fit, their characters and the place of each group; None if digits do not tell.
 
     The first that matches stands for all that differ from it by the digits in its groups alone.

@@ -16,8 +16,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["format_label", "format_labels", "label_key", "member_name", "natural_key", "natural_sorted",
-           "parse_label", "parse_member", "split_extension"]  # fmt: skip
+__all__ = [
+    "format_label",
+    "format_labels",
+    "label_key",
+    "member_name",
+    "natural_key",
+    "natural_sorted",
+    "parse_label",
+    "parse_member",
+    "split_extension",
+]
 
 _INT = re.compile(r"-?\d+")
 _FLOAT = re.compile(r"-?(\d+(p\d+)?(e[+-]?\d+)?|inf)|nan")

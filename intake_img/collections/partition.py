@@ -113,9 +113,11 @@ def make_plan(image: Image, format: Format, stem: str, extension: str, partition
         held: Sequence[str] | None = wanted if partition is not None else None
         if partition is None:
             held = format.file_axes(v, image.channels, stem + extension)
-        kept[name] = tuple(a for a in held if a in v.axes) if partition is not None and held is not None else tuple(
-            a for a in v.axes if held is None or a in held
-        )  # fmt: skip
+        kept[name] = (
+            tuple(a for a in held if a in v.axes)
+            if partition is not None and held is not None
+            else tuple(a for a in v.axes if held is None or a in held)
+        )
         files[name] = canonical_order([a for a in v.axes if a not in kept[name]])
     several = len(image.variables) > 1 and (not format.many_variables(stem + extension) or any(files.values()))
     if not several and not any(files.values()):
@@ -393,11 +395,17 @@ def member_tasks(image: Image, plan: Plan, staging: Staging, make: Make) -> Task
         part = _unread_part(pixels, n)
         members = [m for m in plan.members if m.variable == name and m.name not in finished]
         rest = (0,) * (pixels.ndim - n)
-        tasks.add(f"write-{name}", {
-            m.place: (partial(_make_computed, make, shared, member_image(image, plan, m, part), m.name),
-                      (source.name, *m.place, *rest))
-            for m in members
-        }, source)  # fmt: skip
+        tasks.add(
+            f"write-{name}",
+            {
+                m.place: (
+                    partial(_make_computed, make, shared, member_image(image, plan, m, part), m.name),
+                    (source.name, *m.place, *rest),
+                )
+                for m in members
+            },
+            source,
+        )
     return tasks
 
 

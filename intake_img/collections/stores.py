@@ -17,8 +17,14 @@ __all__ = ["write_store"]
 Finish = Callable[[Sequence[Any]], None]
 
 
-def write_store(start: Callable[[File], tuple[Tasks, Finish]], target: File, *, overwrite: bool,
-                done: Callable[[int], None], compute: bool = True) -> Any:  # fmt: skip
+def write_store(
+    start: Callable[[File], tuple[Tasks, Finish]],
+    target: File,
+    *,
+    overwrite: bool,
+    done: Callable[[int], None],
+    compute: bool = True,
+) -> Any:
     """Write a store in tasks; it appears when its metadata are written, after all chunks.
 
     Parameters

@@ -128,8 +128,16 @@ def series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
     return replace(stack(parts), tiles=tiles, many_files=True)
 
 
-def files_of(path: Any, ext: str | None, start: int | None, stop: int | None, recursive: bool, axis: str,
-           storage_options: Mapping[str, Any] | None, options: Mapping[str, Any]) -> SequenceSource:  # fmt: skip
+def files_of(
+    path: Any,
+    ext: str | None,
+    start: int | None,
+    stop: int | None,
+    recursive: bool,
+    axis: str,
+    storage_options: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> SequenceSource:
     from intake_img.collections.options import sequence_options
 
     common = {"axis": axis, "storage_options": storage_options, **options}

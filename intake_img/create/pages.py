@@ -59,8 +59,10 @@ def _pages(image: Image) -> tuple[list[Pixels], tuple[str, ...]]:
     lead = [k for k in range(v.pixels.ndim) if k not in inner]
     pixels = v.pixels.transpose([*lead, *inner])
     whole = [slice(None)] * len(inner)
-    pages = [pixels.select([*place, *whole]).reshape(range(len(lead), pixels.ndim))
-             for place in np.ndindex(pixels.shape[: len(lead)])]  # fmt: skip
+    pages = [
+        pixels.select([*place, *whole]).reshape(range(len(lead), pixels.ndim))
+        for place in np.ndindex(pixels.shape[: len(lead)])
+    ]
     return pages, tuple(v.axes[k] for k in inner)
 
 

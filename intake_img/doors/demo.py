@@ -158,8 +158,10 @@ def _write_omezarr(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
     import zarr
 
     def multiscale(letters: str) -> dict[str, Any]:
-        axes = [{"name": a, "type": "channel"} if a == "c" else {"name": a, "type": "space", "unit": "micrometer"}
-                for a in letters]  # fmt: skip
+        axes = [
+            {"name": a, "type": "channel"} if a == "c" else {"name": a, "type": "space", "unit": "micrometer"}
+            for a in letters
+        ]
         scale = [_SPACING.get(a, 1.0) for a in letters]
         dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         return {"version": "0.5", "multiscales": [{"name": path.name, "axes": axes, "datasets": [dataset]}]}
@@ -170,8 +172,10 @@ def _write_omezarr(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
         group.create_array("0", data=array, chunks=chunks, dimension_names=list(letters))
 
     window = {"min": 0, "max": 65535, "start": 100, "end": 1000}
-    channels = [{"label": n, "color": c, "active": True, "window": window}
-                for n, c in zip(_CHANNELS, ("3366FF", "33FF66"), strict=True)]  # fmt: skip
+    channels = [
+        {"label": n, "color": c, "active": True, "window": window}
+        for n, c in zip(_CHANNELS, ("3366FF", "33FF66"), strict=True)
+    ]
     root = zarr.open_group(path, mode="w", zarr_format=3)
     write(root, image.swapaxes(0, 1), "czyx", omero={"channels": channels})
     folder = root.create_group("labels")

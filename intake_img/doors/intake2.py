@@ -118,9 +118,23 @@ class ImgReader(FileReader):
     """
 
     implements: ClassVar[set[type]] = {
-        datatypes.TIFF, datatypes.Zarr, datatypes.PNG, datatypes.JPEG, datatypes.NumpyFile,
-        CZI, LSM, STK, ZARRZIP, NPZ, GIF, BMP, WebP, PNM, MP4, AVI,
-    }  # fmt: skip
+        datatypes.TIFF,
+        datatypes.Zarr,
+        datatypes.PNG,
+        datatypes.JPEG,
+        datatypes.NumpyFile,
+        CZI,
+        LSM,
+        STK,
+        ZARRZIP,
+        NPZ,
+        GIF,
+        BMP,
+        WebP,
+        PNM,
+        MP4,
+        AVI,
+    }
     imports: ClassVar[set[str]] = {"intake_img", "xarray"}
     output_instance = "xarray:Dataset"
     func = "intake_img:imload"

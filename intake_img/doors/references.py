@@ -33,8 +33,9 @@ References = dict[str, Any]
 """Keys of a Zarr store: a text or ``base64:...`` for what is small; ``[url, offset, length]``, or ``[url]``."""
 
 
-def virtualize(uris: Any, target: Any, *, overwrite: bool = False,
-               storage_options: Mapping[str, Any] | None = None) -> str:  # fmt: skip
+def virtualize(
+    uris: Any, target: Any, *, overwrite: bool = False, storage_options: Mapping[str, Any] | None = None
+) -> str:
     """Write references to the pixels of image files; no pixel is copied.
 
     Parameters
@@ -166,8 +167,16 @@ def _described(source: ImageSource, name: str) -> References:
 
 
 def _array(shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype, order: str = "C") -> dict[str, Any]:
-    return {"zarr_format": 2, "shape": list(shape), "chunks": list(chunks), "dtype": dtype.str, "order": order,
-            "compressor": None, "filters": None, "fill_value": None}  # fmt: skip
+    return {
+        "zarr_format": 2,
+        "shape": list(shape),
+        "chunks": list(chunks),
+        "dtype": dtype.str,
+        "order": order,
+        "compressor": None,
+        "filters": None,
+        "fill_value": None,
+    }
 
 
 def _named(dims: Sequence[str], attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,25 @@ from intake_img.storage.files import File
 __all__ = ["CameraRaw", "CameraRawSource"]
 
 _TIFF = (b"II*\0", b"MM\0*")
-_TIFF_ENDINGS = (".dng", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".cr2", ".pef", ".srw", ".3fr", ".erf", ".kdc", ".dcr",
-                 ".mos", ".iiq", ".rwl", ".mef")  # fmt: skip
+_TIFF_ENDINGS = (
+    ".dng",
+    ".nef",
+    ".nrw",
+    ".arw",
+    ".sr2",
+    ".srf",
+    ".cr2",
+    ".pef",
+    ".srw",
+    ".3fr",
+    ".erf",
+    ".kdc",
+    ".dcr",
+    ".mos",
+    ".iiq",
+    ".rwl",
+    ".mef",
+)
 _MAGIC = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW")
 _DNG_VERSION = 50706
 _MOST = 64  # pages and previews
@@ -84,13 +101,21 @@ class CameraRaw(Format):
         path = os.path.join(folder, "sample.dng")
         with tifffile.TiffWriter(path) as tif:
             camera: list[Any] = [
-                (_DNG_VERSION, 1, 4, bytes([1, 4, 0, 0]), True), (50707, 1, 4, bytes([1, 1, 0, 0]), True),
-                (50708, 2, 0, "Test", True), (271, 2, 0, "Test", True), (272, 2, 0, "Test", True),
+                (_DNG_VERSION, 1, 4, bytes([1, 4, 0, 0]), True),
+                (50707, 1, 4, bytes([1, 1, 0, 0]), True),
+                (50708, 2, 0, "Test", True),
+                (271, 2, 0, "Test", True),
+                (272, 2, 0, "Test", True),
                 (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
-                (50728, 5, 3, (1, 2, 1, 1, 1, 2), True), (50778, 3, 1, 21, True),
-            ]  # fmt: skip
-            sensor: list[Any] = [(33421, 3, 2, (2, 2), True), (33422, 1, 4, bytes([0, 1, 1, 2]), True),
-                                 (50714, 4, 1, 512, True), (50717, 4, 1, 16383, True)]  # fmt: skip
+                (50728, 5, 3, (1, 2, 1, 1, 1, 2), True),
+                (50778, 3, 1, 21, True),
+            ]
+            sensor: list[Any] = [
+                (33421, 3, 2, (2, 2), True),
+                (33422, 1, 4, bytes([0, 1, 1, 2]), True),
+                (50714, 4, 1, 512, True),
+                (50717, 4, 1, 16383, True),
+            ]
             preview = np.full((5, 6, 3), 77, "u1")
             tif.write(preview, photometric="rgb", subfiletype=1, subifds=1, metadata=None, extratags=camera)
             tif.write(values, photometric="cfa", subfiletype=0, metadata=None, extratags=sensor)
@@ -130,8 +155,12 @@ class _RawHandle(Handle):
         raw, pattern = self.raw, self.raw.raw_pattern
         filters = raw.color_desc.decode("ascii", "replace")
         rows = ["".join(filters[k] for k in row) for row in pattern] if pattern is not None else []
-        header = {"format": "raw", "color_desc": filters, "sizes": dict(raw.sizes._asdict()),
-                  **{key: getattr(raw, key, None) for key in _SHOWN}}  # fmt: skip
+        header = {
+            "format": "raw",
+            "color_desc": filters,
+            "sizes": dict(raw.sizes._asdict()),
+            **{key: getattr(raw, key, None) for key in _SHOWN},
+        }
         return Image.single(self.pixels(), "yx", variable_attrs={"cfa": rows} if rows else {}, header=header)
 
     def close(self) -> None:

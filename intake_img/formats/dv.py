@@ -28,9 +28,32 @@ _MAGIC = {b"\xa0\xc0": "<", b"\xc0\xa0": ">"}  # -16224 at byte 96
 _ORDERS = {0: "ctz", 1: "tzc", 2: "tcz"}  # outermost first
 _TYPES = {0: "u1", 1: "i2", 2: "f4", 4: "c8", 5: "i2", 6: "u2", 7: "i4"}
 _HEADER = "10i6f3i3f2i2hi24s4h6f6h2f2h3f6h3fi"
-_FIELDS = {"nx": 0, "ny": 1, "sections": 2, "type": 3, "dx": 10, "dy": 11, "dz": 12, "extended": 23, "integers": 28,
-           "floats": 29, "image_type": 38, "lens": 39, "times": 46, "sequence": 47, "wavelengths": 51, "wave1": 52,
-           "wave2": 53, "wave3": 54, "wave4": 55, "wave5": 56, "z0": 57, "x0": 58, "y0": 59, "titles": 60}  # fmt: skip
+_FIELDS = {
+    "nx": 0,
+    "ny": 1,
+    "sections": 2,
+    "type": 3,
+    "dx": 10,
+    "dy": 11,
+    "dz": 12,
+    "extended": 23,
+    "integers": 28,
+    "floats": 29,
+    "image_type": 38,
+    "lens": 39,
+    "times": 46,
+    "sequence": 47,
+    "wavelengths": 51,
+    "wave1": 52,
+    "wave2": 53,
+    "wave3": 54,
+    "wave4": 55,
+    "wave5": 56,
+    "z0": 57,
+    "x0": 58,
+    "y0": 59,
+    "titles": 60,
+}
 
 
 @dataclass(frozen=True)
@@ -147,9 +170,14 @@ class Dv(Format):
         values = np.arange(2 * 2 * 3 * 4 * 5, dtype=">u2").reshape(2, 2, 3, 4, 5)  # t c z y x
         header = bytearray(1024)
         for at, code, *numbers in (
-            (0, "4i", 5, 4, 12, 6), (40, "3f", 0.25, 0.25, 0.5), (92, "i", 12 * 40), (96, "h", -16224),
-            (128, "2h", 8, 2), (180, "2h", 2, 2), (196, "3h", 2, 457, 528),
-        ):  # fmt: skip
+            (0, "4i", 5, 4, 12, 6),
+            (40, "3f", 0.25, 0.25, 0.5),
+            (92, "i", 12 * 40),
+            (96, "h", -16224),
+            (128, "2h", 8, 2),
+            (180, "2h", 2, 2),
+            (196, "3h", 2, 457, 528),
+        ):
             struct.pack_into(">" + code, header, at, *numbers)
         records = np.zeros((12, 10), ">f4")
         records[6:, 9] = 2.5  # seconds

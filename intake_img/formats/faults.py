@@ -33,8 +33,17 @@ def translated_errors(format: Any, file: File) -> Iterator[None]:
         if file.name in str(exc):
             raise
         raise type(exc)(f"{file}: {exc}") from exc
-    except (IntakeImgError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ConnectionError,
-            TimeoutError, ImportError, Warning):  # fmt: skip
+    except (
+        IntakeImgError,
+        FileNotFoundError,
+        PermissionError,
+        IsADirectoryError,
+        NotADirectoryError,
+        ConnectionError,
+        TimeoutError,
+        ImportError,
+        Warning,
+    ):
         raise
     except MemoryError as exc:
         raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc

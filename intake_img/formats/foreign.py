@@ -7,10 +7,20 @@ from collections.abc import Collection
 __all__ = ["unsupported"]
 
 _UNSUPPORTED = {
-    ".oir": "Olympus OIR", ".poir": "Olympus POIR", ".ets": "pixels of an Olympus cellSens VSI", ".zvi": "Zeiss ZVI",
-    ".sld": "SlideBook", ".sldyz": "SlideBook 7", ".nd": "MetaMorph ND", ".mat": "MATLAB",
-    ".c01": "Cellomics C01", ".flex": "Opera Flex", ".liff": "Openlab LIFF", ".ipl": "IPLab", ".gel": "Amersham GEL",
-}  # fmt: skip
+    ".oir": "Olympus OIR",
+    ".poir": "Olympus POIR",
+    ".ets": "pixels of an Olympus cellSens VSI",
+    ".zvi": "Zeiss ZVI",
+    ".sld": "SlideBook",
+    ".sldyz": "SlideBook 7",
+    ".nd": "MetaMorph ND",
+    ".mat": "MATLAB",
+    ".c01": "Cellomics C01",
+    ".flex": "Opera Flex",
+    ".liff": "Openlab LIFF",
+    ".ipl": "IPLab",
+    ".gel": "Amersham GEL",
+}
 
 
 def unsupported(name: str, known: Collection[str] = ()) -> str | None:

@@ -125,12 +125,19 @@ def source_of(format: Format) -> type[FormatSource]:
     """
     kind = type(format)
     options = joined(
-        format.options, f"{kind.__name__}Options", scene=format.has_scenes, level=format.has_levels,
+        format.options,
+        f"{kind.__name__}Options",
+        scene=format.has_scenes,
+        level=format.has_levels,
         docs=format.option_docs,
-    )  # fmt: skip
+    )
     body = {
-        "format": format, "name": format.name, "title": format.title, "Options": options,
-        "__module__": kind.__module__, "__doc__": kind.__doc__,
-    }  # fmt: skip
+        "format": format,
+        "name": format.name,
+        "title": format.title,
+        "Options": options,
+        "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+    }
     kind.source = type(f"{kind.__name__}Source", (FormatSource,), body)
     return kind.source

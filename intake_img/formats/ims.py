@@ -172,10 +172,24 @@ class Ims(Format):
         values = np.arange(2 * 2 * 3 * 12 * 20, dtype="u2").reshape(2, 2, 3, 12, 20)
         with h5py.File(path, "w") as f:
             note(f, ImarisVersion="5.5.0", DataSetDirectoryName="DataSet", DataSetInfoDirectoryName="DataSetInfo")
-            note(f.create_group("DataSetInfo/Image"), X=20, Y=12, Z=3, Unit="um", ExtMin0=5, ExtMax0=10, ExtMin1=0,
-                 ExtMax1=3, ExtMin2=-1, ExtMax2=5)  # fmt: skip
-            note(f.create_group("DataSetInfo/TimeInfo"), TimePoint1="2024-02-29 23:59:59.000",
-                 TimePoint2="2024-03-01 00:00:01.500")  # fmt: skip
+            note(
+                f.create_group("DataSetInfo/Image"),
+                X=20,
+                Y=12,
+                Z=3,
+                Unit="um",
+                ExtMin0=5,
+                ExtMax0=10,
+                ExtMin1=0,
+                ExtMax1=3,
+                ExtMin2=-1,
+                ExtMax2=5,
+            )
+            note(
+                f.create_group("DataSetInfo/TimeInfo"),
+                TimePoint1="2024-02-29 23:59:59.000",
+                TimePoint2="2024-03-01 00:00:01.500",
+            )
             for c, (name, color) in enumerate([("DAPI", "0 0 1"), ("GFP", "0.000 1.000 0.000")]):
                 note(f.create_group(f"DataSetInfo/Channel {c}"), Name=name, Color=color)
             for t, c, level in np.ndindex(2, 2, 2):
@@ -187,9 +201,13 @@ class Ims(Format):
                 group.create_dataset("Data", data=padded, chunks=(2, 8, 8), compression="gzip")
         coords = {
             a: xr.Variable(a, first + step * np.arange(n), {"units": unit, "spacing": step})
-            for a, n, first, step, unit in (("t", 2, 0, 2.5, "s"), ("z", 3, -1, 2.0, "µm"), ("y", 12, 0, 0.25, "µm"),
-                                            ("x", 20, 5, 0.25, "µm"))
-        }  # fmt: skip
+            for a, n, first, step, unit in (
+                ("t", 2, 0, 2.5, "s"),
+                ("z", 3, -1, 2.0, "µm"),
+                ("y", 12, 0, 0.25, "µm"),
+                ("x", 20, 5, 0.25, "µm"),
+            )
+        }
         return path, xr.Dataset({"image": (tuple("tczyx"), values)}, {**coords, "c": ["DAPI", "GFP"]})
 
 

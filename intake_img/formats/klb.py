@@ -108,8 +108,10 @@ class _KlbHandle(Handle):
         spacing = {a: float(f"{steps[a]:.7g}") for a in axes if a in "zyx"}
         compression = ("none", "bzip2", "zlib")[self.packing]
         header = {
-            "pixel_size_xyzct": list(self.steps), "block_xyzct": list(self.block[::-1]), "compression": compression,
-        }  # fmt: skip
+            "pixel_size_xyzct": list(self.steps),
+            "block_xyzct": list(self.block[::-1]),
+            "compression": compression,
+        }
         pixels = self.pixels().reshape(kept)
         return Image.single(pixels, axes, spacing=spacing, units=dict.fromkeys(spacing, "µm"), header=header)
 
@@ -133,8 +135,10 @@ class Klb(Format):
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         values = np.arange(3 * 10 * 13, dtype="<u2").reshape(3, 10, 13) % 50
-        blocks = [zlib.compress(values[z : z + 2, y : y + 6, x : x + 8].tobytes())
-                  for z, y, x in product((0, 2), (0, 6), (0, 8))]  # fmt: skip
+        blocks = [
+            zlib.compress(values[z : z + 2, y : y + 6, x : x + 8].tobytes())
+            for z, y, x in product((0, 2), (0, 6), (0, 8))
+        ]
         ends = np.cumsum([len(b) for b in blocks]).astype("<u8")
         head = _HEAD.pack(2, 13, 10, 3, 1, 1, 0.5, 0.5, 2.0, 1.0, 1.0, 1, _ZLIB, b"", 8, 6, 2, 1, 1)
         path = os.path.join(folder, "sample.klb")

@@ -225,8 +225,15 @@ class Npy(Format):
     def many_variables(self, name: str) -> bool:
         return not name.lower().endswith(".npy")
 
-    def write(self, image: Image, path: str, *, compress: bool | str | None = None,
-              progress: Callable[[int], None] | None = None, name: str = ".npz") -> None:  # fmt: skip
+    def write(
+        self,
+        image: Image,
+        path: str,
+        *,
+        compress: bool | str | None = None,
+        progress: Callable[[int], None] | None = None,
+        name: str = ".npz",
+    ) -> None:
         """Write ``.npz`` (any image, lossless) or ``.npy`` (one array; axes and coordinates have no place in it).
 
         Parameters

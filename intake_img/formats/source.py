@@ -157,10 +157,12 @@ class ImageSource(DataSource):
             "spacing": {str(a): c.attrs["spacing"] for a, c in ds.coords.items() if "spacing" in c.attrs},
             "spacing_units": {str(a): c.attrs["units"] for a, c in ds.coords.items() if "units" in c.attrs},
             "coords": {"c": ds["c"].values.tolist()} if "c" in ds.coords else {},
-            "variables": {str(n): {"dims": list(v.dims), "shape": list(v.shape), "dtype": str(v.dtype)}
-                          for n, v in ds.data_vars.items()},
+            "variables": {
+                str(n): {"dims": list(v.dims), "shape": list(v.shape), "dtype": str(v.dtype)}
+                for n, v in ds.data_vars.items()
+            },
             **ds.attrs,
-        }  # fmt: skip
+        }
         return Schema(
             dtype=str(first.dtype), shape=first.shape, npartitions=first.shape[0], extra_metadata=plain(facts)
         )

@@ -92,8 +92,10 @@ class _SpeHandle(Handle):
         if frame is None or frame.get("pixelFormat") not in _FORMATS:
             return
         self.dtype, self.frames, self.stride = (
-            np.dtype(_FORMATS[frame.get("pixelFormat")]), int(frame.get("count")), int(frame.get("stride")),
-        )  # fmt: skip
+            np.dtype(_FORMATS[frame.get("pixelFormat")]),
+            int(frame.get("count")),
+            int(frame.get("stride")),
+        )
         at, self.parts = 0, []
         for region in frame.findall("{*}DataBlock[@type='Region']"):
             part = _Part(at, (int(region.get("height")), int(region.get("width"))))
@@ -173,8 +175,13 @@ class Spe(Format):
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         values = np.arange(3 * 5 * 7, dtype="<u2").reshape(3, 5, 7)
         head = bytearray(_HEADER)
-        for layout, at, value in (("<H", _WIDTH, 7), ("<H", _KIND, 3), ("<H", _HEIGHT, 5), ("<i", _FRAMES, 3),
-                                  ("<f", _VERSION, 2.5)):  # fmt: skip
+        for layout, at, value in (
+            ("<H", _WIDTH, 7),
+            ("<H", _KIND, 3),
+            ("<H", _HEIGHT, 5),
+            ("<i", _FRAMES, 3),
+            ("<f", _VERSION, 2.5),
+        ):
             struct.pack_into(layout, head, at, value)
         path = os.path.join(folder, "sample.spe")
         with open(path, "wb") as stream:

@@ -122,8 +122,9 @@ def mean(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 
     """
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
-        return mean(shape, np.uint8, [p._replace(values=np.asarray(p.values).view(np.uint8)) for p in pieces],
-                    int(fill)).astype(bool)  # fmt: skip
+        return mean(
+            shape, np.uint8, [p._replace(values=np.asarray(p.values).view(np.uint8)) for p in pieces], int(fill)
+        ).astype(bool)
     first, covered = np.full(shape, fill, dtype), np.zeros(shape, bool)
     several = False
     for piece in pieces:

@@ -11,10 +11,27 @@ __all__ = ["ALL", "CHOICES", "DEFAULTS", "EXTRA", "FIELDS", "Conventions", "fiel
 FIELDS = ("n", "a", "b", "aa", "bb", "ab")
 """The sums of moments: number of pixels, sums, and sums of products."""
 ALL = (
-    "pearson", "pearson_above", "pearson_below", "spearman", "kendall_tau", "manders_m1", "manders_m2", "manders_tm1",
-    "manders_tm2", "overlap", "overlap_k1", "overlap_k2", "li_icq", "rwc1", "rwc2", "slope", "intercept", "threshold1",
-    "threshold2", "n",
-)  # fmt: skip
+    "pearson",
+    "pearson_above",
+    "pearson_below",
+    "spearman",
+    "kendall_tau",
+    "manders_m1",
+    "manders_m2",
+    "manders_tm1",
+    "manders_tm2",
+    "overlap",
+    "overlap_k1",
+    "overlap_k2",
+    "li_icq",
+    "rwc1",
+    "rwc2",
+    "slope",
+    "intercept",
+    "threshold1",
+    "threshold2",
+    "n",
+)
 """The measures of one call, by name."""
 EXTRA = ("spearman_t", "intersection1", "intersection2", "n_above", "fraction_above")
 """Measures that are computed when they are asked for."""
@@ -77,8 +94,18 @@ DEFAULTS = Conventions()
 
 def needs_thresholds(names: Iterable[str], rules: Conventions) -> bool:
     """True if a measure among `names` depends on thresholds."""
-    dependent = {"pearson_above", "pearson_below", "manders_tm1", "manders_tm2", "rwc1", "rwc2", "threshold1",
-                 "threshold2", "n_above", "fraction_above"}  # fmt: skip
+    dependent = {
+        "pearson_above",
+        "pearson_below",
+        "manders_tm1",
+        "manders_tm2",
+        "rwc1",
+        "rwc2",
+        "threshold1",
+        "threshold2",
+        "n_above",
+        "fraction_above",
+    }
     return bool(dependent & set(names)) or (rules.overlap_region == "above" and any(n[:7] == "overlap" for n in names))
 
 

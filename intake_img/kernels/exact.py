@@ -14,8 +14,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["LOWEST", "ExactSum", "add", "add_products", "count_totals", "counts", "exact_sums", "grouped_sum",
-           "products", "totals"]  # fmt: skip
+__all__ = [
+    "LOWEST",
+    "ExactSum",
+    "add",
+    "add_products",
+    "count_totals",
+    "counts",
+    "exact_sums",
+    "grouped_sum",
+    "products",
+    "totals",
+]
 
 LOWEST = -1130
 """Totals are in units of ``2**LOWEST``, below the last bit of the smallest float."""

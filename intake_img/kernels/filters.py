@@ -13,8 +13,16 @@ import numpy as np
 
 __all__ = ["LINEAR", "box_filter", "by_parts", "padded", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
 
-LINEAR = ("convolve", "correlate", "gaussian_filter", "gaussian_laplace", "laplace", "prewitt", "sobel",
-          "uniform_filter")  # fmt: skip
+LINEAR = (
+    "convolve",
+    "correlate",
+    "gaussian_filter",
+    "gaussian_laplace",
+    "laplace",
+    "prewitt",
+    "sobel",
+    "uniform_filter",
+)
 """Filters that act on real and imaginary parts alike."""
 
 PADS = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}
@@ -24,8 +32,15 @@ SLAB = 2**15
 """Pixels of a part that is filtered at once."""
 
 
-def box_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mode: str, cval: float = 0.0,
-               origin: Sequence[int] | int = 0) -> None:  # fmt: skip
+def box_filter(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    size: Sequence[int],
+    mode: str,
+    cval: float = 0.0,
+    origin: Sequence[int] | int = 0,
+) -> None:
     """Average floats over boxes, each window summed by itself.
 
     `scipy.ndimage.uniform_filter` carries one sum along the line [1]_: a NaN spoils all that follows it, and rounding
@@ -71,8 +86,15 @@ def slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
         yield (*whole[:across], slice(start, start + step), *whole[across + 1 :])
 
 
-def uniform_filter(image: np.ndarray, output: np.ndarray, *, size: Sequence[int], mode: str, cval: float = 0.0,
-                   origin: Sequence[int] | int = 0) -> None:  # fmt: skip
+def uniform_filter(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    size: Sequence[int],
+    mode: str,
+    cval: float = 0.0,
+    origin: Sequence[int] | int = 0,
+) -> None:
     """Average over boxes: as scipy does it for integers whose sums float64 holds, exactly for larger ones, and with
     `box_filter` for floats.
     """
@@ -93,8 +115,9 @@ def _sums_held(image: np.ndarray, n: int, cval: float) -> bool:
     return n * max(int(image.max()), -int(image.min()), abs(cval)) <= 2**53
 
 
-def _exact_box(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float,
-               origins: Sequence[int]) -> None:  # fmt: skip
+def _exact_box(
+    image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float, origins: Sequence[int]
+) -> None:
     """Average integers of 64 bits over boxes, axis by axis, each mean truncated towards zero as scipy's are."""
     info = np.iinfo(image.dtype)
     if mode == "constant" and not (float(cval).is_integer() and info.min <= cval <= info.max):
@@ -133,8 +156,17 @@ def scipy_filter(image: np.ndarray, output: np.ndarray, *, name: str, **options:
     getattr(ndimage, name)(image, output=output, **options)
 
 
-def threshold_local(image: np.ndarray, output: np.ndarray, *, method: str, size: Sequence[int], sigma: Sequence[float],
-                    offset: float, mode: str, cval: float) -> None:  # fmt: skip
+def threshold_local(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    method: str,
+    size: Sequence[int],
+    sigma: Sequence[float],
+    offset: float,
+    mode: str,
+    cval: float,
+) -> None:
     """Fill `output` (float64) with the local threshold of `skimage.filters.threshold_local` [1]_.
 
     References

@@ -55,8 +55,9 @@ class Counter:
         each channel: always few enough. Keys are those of 16 bits.
     """
 
-    def __init__(self, dtype: np.dtype, size: int, most: int | None = None, cells: int = 2**25,
-                 levels: int | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, dtype: np.dtype, size: int, most: int | None = None, cells: int = 2**25, levels: int | None = None
+    ) -> None:
         self.low, self.value_bits = code_of(dtype)
         self.bits = 16 if levels else self.value_bits
         self.size, self.most, self.most_cells, self.levels = size, most, cells, levels
@@ -209,8 +210,10 @@ class Counter:
                 shifts[k] += 1
         self._widen((shifts[0], shifts[1]))
         first, second = (np.uint16(s) for s in shifts)
-        return [(a.astype(np.uint16, copy=False) >> first, b.astype(np.uint16, copy=False) >> second, labels)
-                for a, b, labels in codes]  # fmt: skip
+        return [
+            (a.astype(np.uint16, copy=False) >> first, b.astype(np.uint16, copy=False) >> second, labels)
+            for a, b, labels in codes
+        ]
 
     def _widen(self, shifts: tuple[int, int]) -> None:
         if shifts != self.shifts:

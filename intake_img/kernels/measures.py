@@ -71,8 +71,16 @@ def conclude(
             out[name] = _over(sums[part], sums[total])
     lost = np.full(size, np.nan)
     if t1 is None or t2 is None:
-        dependent = ("pearson_above", "pearson_below", "manders_tm1", "manders_tm2", "n_above", "fraction_above",
-                     "threshold1", "threshold2")  # fmt: skip
+        dependent = (
+            "pearson_above",
+            "pearson_below",
+            "manders_tm1",
+            "manders_tm2",
+            "n_above",
+            "fraction_above",
+            "threshold1",
+            "threshold2",
+        )
         return out | dict.fromkeys(dependent, lost)
     late = _above_and_below(sums, wanted, size, scale, rules)
     if rules.overlap_region == "above":

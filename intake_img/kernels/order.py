@@ -86,8 +86,15 @@ def _origins(origin: int | Sequence[int], ndim: int) -> list[int]:
 # extrema
 
 
-def _extremum(compare: np.ufunc, image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float,
-              origins: Sequence[int]) -> None:  # fmt: skip
+def _extremum(
+    compare: np.ufunc,
+    image: np.ndarray,
+    output: np.ndarray,
+    size: Sequence[int],
+    mode: str,
+    cval: float,
+    origins: Sequence[int],
+) -> None:
     """Fill `output` with the extremum of a box, axis by axis."""
     current: Any = image
     for axis, (n, origin) in enumerate(zip(size, origins, strict=True)):
@@ -156,8 +163,9 @@ def network(n: int, rank: int) -> tuple[tuple[int, int, bool, bool], ...]:
     return tuple(reversed(kept))
 
 
-def ranked(image: np.ndarray, output: np.ndarray, window: np.ndarray, rank: int, mode: str, cval: float,
-           origins: Sequence[int]) -> None:  # fmt: skip
+def ranked(
+    image: np.ndarray, output: np.ndarray, window: np.ndarray, rank: int, mode: str, cval: float, origins: Sequence[int]
+) -> None:
     """Fill `output` with the value of a rank in the window around each pixel.
 
     Parameters
@@ -205,8 +213,17 @@ def _selected(values: list[np.ndarray], steps: Sequence[tuple[int, int, bool, bo
 # filters, by scipy's names
 
 
-def _ranking(image: np.ndarray, output: np.ndarray, name: str, argument: Any, size: Any, footprint: Any, mode: str,
-             cval: float, origin: Any) -> None:  # fmt: skip
+def _ranking(
+    image: np.ndarray,
+    output: np.ndarray,
+    name: str,
+    argument: Any,
+    size: Any,
+    footprint: Any,
+    mode: str,
+    cval: float,
+    origin: Any,
+) -> None:
     window = np.ones(size, bool) if footprint is None else footprint
     n = int(window.sum())
     rank = n // 2
@@ -225,34 +242,74 @@ def _ranking(image: np.ndarray, output: np.ndarray, name: str, argument: Any, si
     _by_scipy(name, image, output, *first, footprint=window, mode=mode, cval=cval, origin=origins)
 
 
-def median_filter(image: np.ndarray, output: np.ndarray, *, mode: str, cval: float, origin: Any, size: Any = None,
-                  footprint: Any = None) -> None:  # fmt: skip
+def median_filter(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    mode: str,
+    cval: float,
+    origin: Any,
+    size: Any = None,
+    footprint: Any = None,
+) -> None:
     """See `scipy.ndimage.median_filter`."""
     _ranking(image, output, "median_filter", None, size, footprint, mode, cval, origin)
 
 
-def rank_filter(image: np.ndarray, output: np.ndarray, *, rank: int, mode: str, cval: float, origin: Any,
-                size: Any = None, footprint: Any = None) -> None:  # fmt: skip
+def rank_filter(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    rank: int,
+    mode: str,
+    cval: float,
+    origin: Any,
+    size: Any = None,
+    footprint: Any = None,
+) -> None:
     """See `scipy.ndimage.rank_filter`."""
     _ranking(image, output, "rank_filter", rank, size, footprint, mode, cval, origin)
 
 
-def percentile_filter(image: np.ndarray, output: np.ndarray, *, percentile: float, mode: str, cval: float, origin: Any,
-                      size: Any = None, footprint: Any = None) -> None:  # fmt: skip
+def percentile_filter(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    percentile: float,
+    mode: str,
+    cval: float,
+    origin: Any,
+    size: Any = None,
+    footprint: Any = None,
+) -> None:
     """See `scipy.ndimage.percentile_filter`."""
     _ranking(image, output, "percentile_filter", percentile, size, footprint, mode, cval, origin)
 
 
 STAGES: dict[str, tuple[np.ufunc, ...]] = {
-    "minimum_filter": (np.minimum,), "maximum_filter": (np.maximum,), "grey_erosion": (np.minimum,),
-    "grey_dilation": (np.maximum,), "grey_opening": (np.minimum, np.maximum), "grey_closing": (np.maximum, np.minimum),
-    "white_tophat": (np.minimum, np.maximum), "black_tophat": (np.maximum, np.minimum),
-}  # fmt: skip
+    "minimum_filter": (np.minimum,),
+    "maximum_filter": (np.maximum,),
+    "grey_erosion": (np.minimum,),
+    "grey_dilation": (np.maximum,),
+    "grey_opening": (np.minimum, np.maximum),
+    "grey_closing": (np.maximum, np.minimum),
+    "white_tophat": (np.minimum, np.maximum),
+    "black_tophat": (np.maximum, np.minimum),
+}
 """The extrema that each filter takes, one after the other."""
 
 
-def extreme_filter(image: np.ndarray, output: np.ndarray, *, name: str, mode: str, cval: float, origin: Any,
-                   size: Any = None, footprint: Any = None) -> None:  # fmt: skip
+def extreme_filter(
+    image: np.ndarray,
+    output: np.ndarray,
+    *,
+    name: str,
+    mode: str,
+    cval: float,
+    origin: Any,
+    size: Any = None,
+    footprint: Any = None,
+) -> None:
     """See the filter of this name in `scipy.ndimage`, one of `STAGES`."""
     if size is None or not _simple(image, output, mode, cval) or (name.endswith("hat") and image.dtype != output.dtype):
         given = {"size": size} if footprint is None else {"footprint": footprint}

@@ -157,13 +157,15 @@ def count_dense(parts: Sequence[Pixels], box: Box, whole: bool, cells: np.ndarra
     return [part for part in outside if len(part[0])]
 
 
-def _increment_slowly(cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray,
-                      ones: np.ndarray) -> None:  # fmt: skip
+def _increment_slowly(
+    cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray, ones: np.ndarray
+) -> None:
     np.add.at(cells, row.astype(np.intp) * width + column, np.uint32(1))
 
 
-def _increment_by_scipy(cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray,
-                        ones: np.ndarray) -> None:  # fmt: skip
+def _increment_by_scipy(
+    cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray, ones: np.ndarray
+) -> None:
     coo_todense(height, width, len(row), row, column, ones, cells, 0)
 
 

@@ -14,8 +14,18 @@ from intake_img.kernels.regions import ICQ, TableRegions, masks, masks_around, m
 from intake_img.kernels.runs import region_sums
 from intake_img.kernels.tables import Table
 
-__all__ = ["Around", "Sums", "around", "around_rows", "as_integers", "moments", "moments_in", "moments_of_pixels",
-           "tally", "tally_pixels"]  # fmt: skip
+__all__ = [
+    "Around",
+    "Sums",
+    "around",
+    "around_rows",
+    "as_integers",
+    "moments",
+    "moments_in",
+    "moments_of_pixels",
+    "tally",
+    "tally_pixels",
+]
 
 Sums = dict[tuple[str, str], Any]
 """(region, sum) to Python integers of each group; products in the square of the unit of the channels."""
@@ -142,9 +152,14 @@ def tally_pixels(
 
 
 def _tally_small(
-    a: np.ndarray, b: np.ndarray, need: Mapping[str, tuple[str, ...]], t1: Any, t2: Any, rules: Conventions,
+    a: np.ndarray,
+    b: np.ndarray,
+    need: Mapping[str, tuple[str, ...]],
+    t1: Any,
+    t2: Any,
+    rules: Conventions,
     means: Any,
-) -> dict[tuple[str, str], exact.ExactSum]:  # fmt: skip
+) -> dict[tuple[str, str], exact.ExactSum]:
     """The same of integers of at most 16 bits, in one group."""
     lowest = int(np.iinfo(a.dtype).min) - 1
     t1, t2 = _whole(t1, lowest), _whole(t2, lowest)

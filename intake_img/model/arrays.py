@@ -64,8 +64,10 @@ def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sour
         part = pixels.select(region)
         return partial(_read, with_leaf(part.reader, None), part.shape, part.dtype), source
 
-    layers = {source: MaterializedLayer({source: leaf_of(pixels.reader)}),
-              name: BlockLayer(name, [len(c) for c in chunks], make)}  # fmt: skip
+    layers = {
+        source: MaterializedLayer({source: leaf_of(pixels.reader)}),
+        name: BlockLayer(name, [len(c) for c in chunks], make),
+    }
     return HighLevelGraph(layers, {source: set(), name: {source}})
 
 

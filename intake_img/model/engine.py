@@ -54,8 +54,13 @@ class Tasks:
     _layers: dict[str, Mapping[Key, Any]] = field(default_factory=dict)
     _needs: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, name: str, tasks: Mapping[Any, tuple[Callable[..., Any], Any]], source: Any = None,
-            after: Sequence[str] = ()) -> str:  # fmt: skip
+    def add(
+        self,
+        name: str,
+        tasks: Mapping[Any, tuple[Callable[..., Any], Any]],
+        source: Any = None,
+        after: Sequence[str] = (),
+    ) -> str:
         """Add a layer.
 
         Parameters

@@ -66,9 +66,16 @@ class Image:
     partition: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def single(cls, pixels: Pixels, axes: str | Sequence[str], *, channels: Sequence[Any] | None = None,
-               channel_attrs: Mapping[str, Any] | None = None, variable_attrs: Mapping[str, Any] | None = None,
-               **facts: Any) -> Image:  # fmt: skip
+    def single(
+        cls,
+        pixels: Pixels,
+        axes: str | Sequence[str],
+        *,
+        channels: Sequence[Any] | None = None,
+        channel_attrs: Mapping[str, Any] | None = None,
+        variable_attrs: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> Image:
         """Return an image of one variable, ``image``; `channels` are the names along ``c``."""
         variable = Variable(pixels, check_axes(axes, pixels.ndim), variable_attrs or {})
         if channels is not None and "c" in variable.axes:
@@ -105,9 +112,14 @@ class Image:
 
     # changes
 
-    def overruled(self, axes: str | Sequence[str] | None = None, spacing: Mapping[str, Any] | None = None,
-                  spacing_units: Mapping[str, Any] | str | None = None, origin: Mapping[str, Any] | None = None,
-                  coords: Mapping[str, Any] | None = None) -> Image:  # fmt: skip
+    def overruled(
+        self,
+        axes: str | Sequence[str] | None = None,
+        spacing: Mapping[str, Any] | None = None,
+        spacing_units: Mapping[str, Any] | str | None = None,
+        origin: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Any] | None = None,
+    ) -> Image:
         """Return the image with facts added to, or put in the place of, those of the file.
 
         Parameters
@@ -236,9 +248,16 @@ class Image:
 
     # to and from xarray
 
-    def to_xarray(self, *, uri: str = "", driver: str = "", order: str | Sequence[str] | None = CANONICAL,
-                  chunks: Any = "auto", original: Image | None = None,
-                  data: Callable[[Pixels], Any] | None = None) -> xr.Dataset:  # fmt: skip
+    def to_xarray(
+        self,
+        *,
+        uri: str = "",
+        driver: str = "",
+        order: str | Sequence[str] | None = CANONICAL,
+        chunks: Any = "auto",
+        original: Image | None = None,
+        data: Callable[[Pixels], Any] | None = None,
+    ) -> xr.Dataset:
         """Return a Dataset in canonical order.
 
         Parameters
@@ -402,8 +421,9 @@ class Image:
                 return self
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return self
-        image = replace(self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs,
-                        partition=partition)  # fmt: skip
+        image = replace(
+            self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs, partition=partition
+        )
         fits = all(
             sizes.get(a, n) == n for c in coords.values() for a, n in zip(c.axes, c.values.shape, strict=True)
         ) and all(sizes[a] == n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True))

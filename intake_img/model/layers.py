@@ -27,8 +27,7 @@ class BlockLayer(Layer):
         ``make(position)`` returns the task of a block: a function, and the key or list of keys whose values it gets.
     """
 
-    def __init__(self, name: str, numblocks: Sequence[int],
-                 make: Callable[[tuple[int, ...]], Task]) -> None:  # fmt: skip
+    def __init__(self, name: str, numblocks: Sequence[int], make: Callable[[tuple[int, ...]], Task]) -> None:
         super().__init__()
         self.name, self.numblocks, self.make = name, tuple(numblocks), make
 

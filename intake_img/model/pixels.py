@@ -198,8 +198,10 @@ class Pixels:
         if all(isinstance(i, range) and i == range(n) for i, n in zip(indices, self.shape, strict=True)):
             return self
         shape = tuple(len(i) for i in indices)
-        tiles = tuple(max(1, -(-t // abs(i.step))) if isinstance(i, range) else t
-                      for t, i in zip(self.tiles, indices, strict=True))  # fmt: skip
+        tiles = tuple(
+            max(1, -(-t // abs(i.step))) if isinstance(i, range) else t
+            for t, i in zip(self.tiles, indices, strict=True)
+        )
         cuts = tuple(_cuts_within(self, k, i, t) for k, (i, t) in enumerate(zip(indices, tiles, strict=True)))
         return replace(self, reader=selected(self.reader, indices), shape=shape, tiles=tiles, cuts=cuts)
 

@@ -52,8 +52,9 @@ def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[
     return replace(image, variables=variables, coords=explicit), dropped
 
 
-def _by_axis(indexers: Mapping[Hashable, Any], sizes: Mapping[str, int], coords: Mapping[str, xr.Variable]
-             ) -> dict[Hashable, Any]:  # fmt: skip
+def _by_axis(
+    indexers: Mapping[Hashable, Any], sizes: Mapping[str, int], coords: Mapping[str, xr.Variable]
+) -> dict[Hashable, Any]:
     """Return the indexers with those of coordinates replaced by the positions along their axes."""
     beside = [n for n in indexers if n not in sizes and n in coords and coords[str(n)].ndim == 1]
     masks: dict[Hashable, np.ndarray] = {}

@@ -13,8 +13,25 @@ from typing import Any, NamedTuple
 
 from intake_img.errors import UnitsError
 
-__all__ = ["LENGTH", "NGFF_NAMES", "PIXEL", "TIME", "Quantity", "Unit", "canonical", "convert", "differ",
-           "has_unit", "known_spacing", "parse_unit", "power", "quantity", "stated", "symbol", "unit_or"]  # fmt: skip
+__all__ = [
+    "LENGTH",
+    "NGFF_NAMES",
+    "PIXEL",
+    "TIME",
+    "Quantity",
+    "Unit",
+    "canonical",
+    "convert",
+    "differ",
+    "has_unit",
+    "known_spacing",
+    "parse_unit",
+    "power",
+    "quantity",
+    "stated",
+    "symbol",
+    "unit_or",
+]
 
 PIXEL = "px"
 """Symbol of a length that is counted in pixels."""
@@ -70,8 +87,24 @@ _SPELLINGS: dict[str, Unit] = {}
 for _symbol, _, *_names in _LENGTH + _TIME:
     for _name in _names:
         _SPELLINGS[_name.lower()] = _SPELLINGS[_name.lower() + "s"] = _EXACT[_symbol]
-_NOT_UNITS = {"", "pixel", "pixels", "px", "pixl", "voxel", "frame", "frames", "none", "null", "unknown", "slice", "au",
-              "reference frame", "gray value", "inch_undefined"}  # fmt: skip
+_NOT_UNITS = {
+    "",
+    "pixel",
+    "pixels",
+    "px",
+    "pixl",
+    "voxel",
+    "frame",
+    "frames",
+    "none",
+    "null",
+    "unknown",
+    "slice",
+    "au",
+    "reference frame",
+    "gray value",
+    "inch_undefined",
+}
 _PIXELS = {"pixel", "pixels", "px", "pix", "pixl", "voxel", "voxels"}
 _PADDING = "\0" + "".join(filter(str.isspace, map(chr, (*range(0xA1), 0x1680, *range(0x2000, 0x2060), 0x3000))))
 _NUMBER = re.compile(r"\s*((?>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([^\s\d.](?:.*\S)?)\s*", re.DOTALL)

@@ -50,8 +50,11 @@ def _catalog_yaml(site: Site, request: Request, folder: Folder) -> bytes:
     for name, place in folder.folders.items():
         if _open(site, request, place):
             path = f"{_DIRECTORY}/catalog.yml?in={place.replace('/', '%2F')}"
-            sources[name] = {"description": site.library.folders[place].description, "driver": "yaml_file_cat",
-                             "args": {"path": path}}  # fmt: skip
+            sources[name] = {
+                "description": site.library.folders[place].description,
+                "driver": "yaml_file_cat",
+                "args": {"path": path},
+            }
     document = {"metadata": {"version": 1}, "sources": sources}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode("utf-8", "replace")
 
@@ -66,8 +69,11 @@ async def entries(request: Request) -> Response:
     site: Site = request.app.state.site
     try:
         query = query_of(request)
-        found = await site.run(request, ("search", query, site.scope(request), site.generation),
-                               lambda: site.index.search(query, site.scope(request)))  # fmt: skip
+        found = await site.run(
+            request,
+            ("search", query, site.scope(request), site.generation),
+            lambda: site.index.search(query, site.scope(request)),
+        )
     except Exception as exc:
         return problem(exc)
     rows = [{**row, "links": _links(row["id"])} for row in found.rows]
@@ -79,8 +85,11 @@ async def facets(request: Request) -> Response:
     site: Site = request.app.state.site
     try:
         query = query_of(request)
-        counts = await site.run(request, ("facets", query, site.scope(request), site.generation),
-                                lambda: site.index.facets(query, site.scope(request)))  # fmt: skip
+        counts = await site.run(
+            request,
+            ("facets", query, site.scope(request), site.generation),
+            lambda: site.index.facets(query, site.scope(request)),
+        )
     except Exception as exc:
         return problem(exc)
     return JSONResponse(counts)
@@ -115,8 +124,11 @@ async def table(request: Request) -> Response:
     site: Site = request.app.state.site
     base = str(request.base_url).rstrip("/")
     query = query_of(request)
-    rows = await site.run(request, ("csv", query, site.scope(request), site.generation),
-                          lambda: site.index.everything(query, site.scope(request)))  # fmt: skip
+    rows = await site.run(
+        request,
+        ("csv", query, site.scope(request), site.generation),
+        lambda: site.index.everything(query, site.scope(request)),
+    )
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["File Path", "File Name", "Thumbnail", *ROW])
@@ -165,35 +177,51 @@ def _description() -> dict[str, Any]:
         "limit": parameter("limit", "Entries of a page", type="integer", minimum=1, maximum=500),
         "sort": parameter("sort", "Order", type="string", enum=list(Query.SORTS)),
     }
-    parameters = {**filters, **pages, "entry": parameter("entry", "Id of the entry", "path", type="string"),
-                  "key": parameter("key", "Key of the Zarr store", "path", type="string"),
-                  "in": parameter("in", "Id of a nested catalog", type="string")}  # fmt: skip
+    parameters = {
+        **filters,
+        **pages,
+        "entry": parameter("entry", "Id of the entry", "path", type="string"),
+        "key": parameter("key", "Key of the Zarr store", "path", type="string"),
+        "in": parameter("in", "Id of a nested catalog", type="string"),
+    }
     any_json = reply("found", "application/json", type="object")
     paths = {
         "/api/entries": route("Search the entries", any_json, *filters, *pages, absent=False),
         "/api/facets": route("Count values among the entries found", any_json, *filters, absent=False),
         "/api/entries/{entry}": route("Facts of an entry", any_json, "entry"),
-        "/data/{entry}.zarr/{key}": route("A key of the entry's OME-Zarr 0.5 store",
-                                          reply("a document or an encoded chunk", "application/octet-stream"),
-                                          "entry", "key"),
-        "/pixels/{entry}.zarr/{key}": route("The little-endian samples of a chunk, clipped at the edges",
-                                            reply("samples in C order", "application/octet-stream"), "entry", "key"),
+        "/data/{entry}.zarr/{key}": route(
+            "A key of the entry's OME-Zarr 0.5 store",
+            reply("a document or an encoded chunk", "application/octet-stream"),
+            "entry",
+            "key",
+        ),
+        "/pixels/{entry}.zarr/{key}": route(
+            "The little-endian samples of a chunk, clipped at the edges",
+            reply("samples in C order", "application/octet-stream"),
+            "entry",
+            "key",
+        ),
         "/thumb/{entry}.webp": route("A small picture", reply("a picture", "image/webp"), "entry"),
         "/catalog.yml": route("A catalog that Intake opens", reply("YAML", "application/yaml"), "in"),
         "/catalog.csv": route("The list as a table", reply("CSV", "text/csv"), *filters, absent=False),
         "/health": {"get": {"summary": "Is the server alive?", "responses": {"200": any_json}}},
         "/metrics": route("Counters for Prometheus", reply("text", "text/plain"), absent=False),
-    }  # fmt: skip
-    error = {"type": "object", "required": ["error", "detail"],
-             "properties": {"error": {"type": "string"}, "detail": {"type": "string"}}}  # fmt: skip
+    }
+    error = {
+        "type": "object",
+        "required": ["error", "detail"],
+        "properties": {"error": {"type": "string"}, "detail": {"type": "string"}},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "intake_img portal", "version": __version__},
         "paths": paths,
-        "components": {"responses": {"Error": reply("what went wrong", "application/json", **error)},
-                       "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "responses": {"Error": reply("what went wrong", "application/json", **error)},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
         "security": [{}, {"token": []}],
-    }  # fmt: skip
+    }
 
 
 async def health(request: Request) -> Response:
@@ -205,6 +233,11 @@ async def health(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """``GET /metrics``: counters in Prometheus' format."""
     site: Site = request.app.state.site
-    gauges = {"entries": len(site.library.items), "queued": site.workers.queued, "memory_cache_bytes": site.bodies.held,
-              "indexed": site.index.count(), "dropped_jobs": site.workers.cancelled}  # fmt: skip
+    gauges = {
+        "entries": len(site.library.items),
+        "queued": site.workers.queued,
+        "memory_cache_bytes": site.bodies.held,
+        "indexed": site.index.count(),
+        "dropped_jobs": site.workers.cancelled,
+    }
     return Response(site.metrics.text(**gauges), media_type="text/plain; version=0.0.4")

@@ -67,8 +67,7 @@ class Blockwise:
         return itertools.product(*spans)
 
     def region_of(self, index: Sequence[int]) -> Region:
-        return tuple(slice(i * b, min((i + 1) * b, n))
-                     for i, b, n in zip(index, self.block, self.shape, strict=True))  # fmt: skip
+        return tuple(slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(index, self.block, self.shape, strict=True))
 
     def price(self, region: Region, limit: int) -> int:
         """Return how many bytes of the source reading a region takes now; counting stops beyond `limit`."""
@@ -93,8 +92,10 @@ def price(pixels: Pixels, region: Region, limit: int) -> int:
 
 def _tiled_bytes(pixels: Pixels, region: Region) -> int:
     """Bytes of the native tiles that a region touches."""
-    spans = [min(n, -(-s.stop // t) * t) - s.start // t * t
-             for s, t, n in zip(region, pixels.tiles, pixels.shape, strict=True)]  # fmt: skip
+    spans = [
+        min(n, -(-s.stop // t) * t) - s.start // t * t
+        for s, t, n in zip(region, pixels.tiles, pixels.shape, strict=True)
+    ]
     return math.prod(spans) * pixels.dtype.itemsize
 
 
@@ -116,13 +117,20 @@ def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: Blocks) 
     block = tuple(t if t > c else c for t, c in zip(pixels.tiles, chunk, strict=True))
     if math.prod(block) * pixels.dtype.itemsize > _LARGEST_TILE:
         return pixels
-    reader = Blockwise(lambda region: _read(pixels, region), pixels.shape, block,
-                       lambda region, limit: _tiled_bytes(pixels, region), name, kept)  # fmt: skip
+    reader = Blockwise(
+        lambda region: _read(pixels, region),
+        pixels.shape,
+        block,
+        lambda region, limit: _tiled_bytes(pixels, region),
+        name,
+        kept,
+    )
     return Pixels(reader, pixels.shape, pixels.dtype, pixels.tiles, pixels.parallel)
 
 
-def halved(finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str, kept: Blocks, *,
-           labels: bool, budget: int) -> Pixels:  # fmt: skip
+def halved(
+    finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str, kept: Blocks, *, labels: bool, budget: int
+) -> Pixels:
     """Return the next coarser level, made block by block of the finer one when it is read.
 
     Each sample is the mean of four, of labels and masks the most frequent of the four. A last odd row or column counts
@@ -151,8 +159,9 @@ def halved(finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str
     block = tuple(max(1, min(c, n)) for c, n in zip(chunk, shape, strict=True))
 
     def wanted(region: Region) -> Region:
-        return tuple(slice(s.start * f, min(s.stop * f, n))
-                     for s, f, n in zip(region, factors, finer.shape, strict=True))  # fmt: skip
+        return tuple(
+            slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(region, factors, finer.shape, strict=True)
+        )
 
     def cost(region: Region, limit: int) -> int:
         return price(finer, wanted(region), limit)

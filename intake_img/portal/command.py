@@ -148,8 +148,14 @@ def _serve(arguments: argparse.Namespace, work: Path) -> int:
     _start_log(arguments.log)
     with _listening(arguments.host, arguments.port) as listening:
         _announce(arguments, settings, len(library.items), listening.getsockname()[1])
-        serve(make_app(library, settings), settings, arguments.host, arguments.port,
-              proxies=arguments.behind_proxy, socket=listening)  # fmt: skip
+        serve(
+            make_app(library, settings),
+            settings,
+            arguments.host,
+            arguments.port,
+            proxies=arguments.behind_proxy,
+            socket=listening,
+        )
     return 0
 
 

@@ -73,8 +73,11 @@ async def _served(site: Site, request: Request, item: Item, key: str, decoded: b
     found = await site.run(request, ("key", opened.stamp, item.id, key), lambda: opened.resolve(key))
     target, index = found
     if isinstance(target, bytes):
-        packed, encoding = compressed(target, request.headers.get("accept-encoding", "")) if "range" not in (
-            request.headers) else (target, None)  # fmt: skip
+        packed, encoding = (
+            compressed(target, request.headers.get("accept-encoding", ""))
+            if "range" not in (request.headers)
+            else (target, None)
+        )
         headers = {"Vary": "Accept-Encoding", **({"Content-Encoding": encoding} if encoding else {})}
         media = "application/xml" if key.endswith(".xml") else "application/json"
         return body(request, packed, media, etag(opened.stamp, key, target, encoding), headers=headers)
@@ -100,8 +103,16 @@ async def _served(site: Site, request: Request, item: Item, key: str, decoded: b
     return body(request, data, "application/octet-stream", tag, seconds=_CHUNK_SECONDS, headers=headers)
 
 
-async def _computed(site: Site, request: Request, opened: Opened, array: ServedArray, region: Any, name: str,
-                    accepted: str, decoded: bool) -> tuple[bytes, str | None]:  # fmt: skip
+async def _computed(
+    site: Site,
+    request: Request,
+    opened: Opened,
+    array: ServedArray,
+    region: Any,
+    name: str,
+    accepted: str,
+    decoded: bool,
+) -> tuple[bytes, str | None]:
     def work() -> tuple[bytes, str | None]:
         made = compressed(array.read(region).tobytes(), accepted) if decoded else (array.encoded(region), None)
         site.bodies.put(name, made, len(made[0]))

@@ -42,8 +42,12 @@ async def download(request: Request) -> Response:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         name = f"{item.id.rpartition('/')[2]}{kind}"
-        return FileResponse(written, filename=name, media_type="application/octet-stream",
-                            background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True))  # fmt: skip
+        return FileResponse(
+            written,
+            filename=name,
+            media_type="application/octet-stream",
+            background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
+        )
     except Exception as exc:
         site.metrics.failed(exc)
         return problem(exc)

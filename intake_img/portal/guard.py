@@ -75,8 +75,15 @@ class Guard:
         finally:
             seconds = time.perf_counter() - started
             self.site.metrics.request(_route(scope), told["status"], seconds, told["bytes"])
-            log("request", method=scope["method"], route=_route(scope), entry=scope.get("entry"),
-                status=told["status"], ms=round(seconds * 1000, 1), bytes=told["bytes"])  # fmt: skip
+            log(
+                "request",
+                method=scope["method"],
+                route=_route(scope),
+                entry=scope.get("entry"),
+                status=told["status"],
+                ms=round(seconds * 1000, 1),
+                bytes=told["bytes"],
+            )
 
     def _sender(self, scope: Any, asked: Headers, send: Any, told: dict[str, int]) -> Any:
         origin = self._allowed_origin(asked)
@@ -129,8 +136,11 @@ class Guard:
 
     def _host_allowed(self, headers: Headers) -> bool:
         hosts = self.site.settings.hosts
-        name = headers.get("host", "").rsplit(":", 1)[0] if "]" not in headers.get("host", "") else (
-            headers.get("host", "").rpartition("]")[0] + "]")  # fmt: skip
+        name = (
+            headers.get("host", "").rsplit(":", 1)[0]
+            if "]" not in headers.get("host", "")
+            else (headers.get("host", "").rpartition("]")[0] + "]")
+        )
         return not hosts or name.lower() in hosts
 
     def _foreign(self, headers: Headers) -> bool:
@@ -140,8 +150,11 @@ class Guard:
     def _preflight(self, scope: Any, headers: Headers) -> Response | None:
         if scope["method"] != "OPTIONS":
             return None
-        allow = {"Access-Control-Allow-Methods": "GET, HEAD", "Access-Control-Max-Age": "600",
-                 "Access-Control-Allow-Headers": "authorization, range, if-none-match"}  # fmt: skip
+        allow = {
+            "Access-Control-Allow-Methods": "GET, HEAD",
+            "Access-Control-Max-Age": "600",
+            "Access-Control-Allow-Headers": "authorization, range, if-none-match",
+        }
         return Response(status_code=204, headers=allow if self._allowed_origin(headers) else {})
 
     def _stranger(self, scope: Any, headers: Headers) -> Response | None:

@@ -221,14 +221,16 @@ def _pyramid(images: list[Image], name: str, kept: Blocks, budget: int) -> list[
     stack = [{k: _prepared(v, f"{name}/{k}/0", kept) for k, v in first.variables.items()}]
     while len(stack) < _MOST_LEVELS and (len(stack) < len(images) or _largest(stack[-1]) > CHUNK):
         native = images[len(stack)].variables if len(stack) < len(images) else {}
-        stack.append({k: _next(v, native.get(k), f"{name}/{k}/{len(stack)}", kept, budget)
-                      for k, v in stack[-1].items()})  # fmt: skip
+        stack.append(
+            {k: _next(v, native.get(k), f"{name}/{k}/{len(stack)}", kept, budget) for k, v in stack[-1].items()}
+        )
     return [_level(first, images[k] if k < len(images) else None, variables, k) for k, variables in enumerate(stack)]
 
 
 def _largest(variables: Mapping[str, Variable]) -> int:
-    return max((n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True) if a in "yx"),
-               default=0)  # fmt: skip
+    return max(
+        (n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True) if a in "yx"), default=0
+    )
 
 
 def _prepared(variable: Variable, name: str, kept: Blocks) -> Variable:

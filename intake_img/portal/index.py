@@ -24,8 +24,22 @@ from intake_img.portal.library import Item
 
 __all__ = ["ROW", "Found", "Index", "Query"]
 
-ROW = ("id", "name", "folder", "description", "format", "axes", "shape", "channels", "dtype", "bytes", "pixel_um",
-       "date", "plate", "error")  # fmt: skip
+ROW = (
+    "id",
+    "name",
+    "folder",
+    "description",
+    "format",
+    "axes",
+    "shape",
+    "channels",
+    "dtype",
+    "bytes",
+    "pixel_um",
+    "date",
+    "plate",
+    "error",
+)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT, folder TEXT, description TEXT, format TEXT, axes TEXT,
@@ -44,10 +58,22 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
 """
 _VERSION = 3
 _MOST_COUNTED = 50_000
-_COLUMNS = {"format": "format", "axes": "axes", "pixel": "pixel", "size": "size", "year": "year", "dtype": "dtype",
-            "plate": "plate"}  # fmt: skip
-_SORTS = {"catalog": "position", "name": "name COLLATE NOCASE", "size": "bytes DESC", "date": "date DESC",
-          "pixel": "pixel_um"}  # fmt: skip
+_COLUMNS = {
+    "format": "format",
+    "axes": "axes",
+    "pixel": "pixel",
+    "size": "size",
+    "year": "year",
+    "dtype": "dtype",
+    "plate": "plate",
+}
+_SORTS = {
+    "catalog": "position",
+    "name": "name COLLATE NOCASE",
+    "size": "bytes DESC",
+    "date": "date DESC",
+    "pixel": "pixel_um",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +95,14 @@ class Query:
         """Return the query of an address's parameters; what makes no sense there is left out."""
         facets = tuple((f, given[f][:200]) for f in cls.FACETS if given.get(f))
         sort = given.get("sort", "catalog")
-        return cls(tuple(tokens(given.get("q", "")[:200])[:12]), facets, given.get("folder", "")[:400],
-                   sort if sort in cls.SORTS else "catalog", _number(given.get("offset"), 0, 10**6),
-                   max(1, _number(given.get("limit"), 60, 500)))  # fmt: skip
+        return cls(
+            tuple(tokens(given.get("q", "")[:200])[:12]),
+            facets,
+            given.get("folder", "")[:400],
+            sort if sort in cls.SORTS else "catalog",
+            _number(given.get("offset"), 0, 10**6),
+            max(1, _number(given.get("limit"), 60, 500)),
+        )
 
 
 @dataclass(frozen=True)
@@ -157,17 +188,32 @@ class Index:
                 key = db.execute(
                     "INSERT INTO entries (id, name, folder, description, format, date, plate, year, stamp, position) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (item.id, item.name, item.folder, item.description, item.driver, told["date"], told["plate"],
-                     told["date"][:4], mark, position),
-                ).lastrowid  # fmt: skip
-                db.execute("INSERT INTO words (rowid, name, description, header) VALUES (?, ?, ?, ?)",
-                           (key, _split(item.name), _split(item.description), _split(told["text"])))  # fmt: skip
+                    (
+                        item.id,
+                        item.name,
+                        item.folder,
+                        item.description,
+                        item.driver,
+                        told["date"],
+                        told["plate"],
+                        told["date"][:4],
+                        mark,
+                        position,
+                    ),
+                ).lastrowid
+                db.execute(
+                    "INSERT INTO words (rowid, name, description, header) VALUES (?, ?, ?, ?)",
+                    (key, _split(item.name), _split(item.description), _split(told["text"])),
+                )
             db.commit()
             return wanted
 
     def _remove(self, db: sqlite3.Connection, keys: Sequence[int]) -> None:
-        for statement in ("DELETE FROM entries WHERE key = ?", "DELETE FROM words WHERE rowid = ?",
-                          "DELETE FROM channel WHERE entry = ?"):  # fmt: skip
+        for statement in (
+            "DELETE FROM entries WHERE key = ?",
+            "DELETE FROM words WHERE rowid = ?",
+            "DELETE FROM channel WHERE entry = ?",
+        ):
             db.executemany(statement, [(k,) for k in keys])
 
     def describe(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -191,7 +237,8 @@ class Index:
     def undescribed(self) -> list[str]:
         """Return the ids of the entries that were never opened, in the order of the list."""
         rows = self._connection().execute(
-            "SELECT id FROM entries WHERE axes IS NULL AND error IS NULL ORDER BY position")  # fmt: skip
+            "SELECT id FROM entries WHERE axes IS NULL AND error IS NULL ORDER BY position"
+        )
         return [row["id"] for row in rows]
 
     # asking
@@ -210,15 +257,18 @@ class Index:
         total = db.execute(f"SELECT count(*) FROM entries WHERE {where}", values).fetchone()[0]
         order = f"{_SORTS[query.sort]}, position"
         listed = ", ".join(ROW)
-        rows = db.execute(f"SELECT {listed} FROM entries WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
-                          (*values, query.limit, query.offset))  # fmt: skip
+        rows = db.execute(
+            f"SELECT {listed} FROM entries WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+            (*values, query.limit, query.offset),
+        )
         return Found([_row(r) for r in rows], total)
 
     def everything(self, query: Query, visible: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
         """Return all entries that a query finds, at most 100 000."""
         where, values = _where(query, visible)
         rows = self._connection().execute(
-            f"SELECT {', '.join(ROW)} FROM entries WHERE {where} ORDER BY position LIMIT 100000", values)  # fmt: skip
+            f"SELECT {', '.join(ROW)} FROM entries WHERE {where} ORDER BY position LIMIT 100000", values
+        )
         return [_row(r) for r in rows]
 
     def facets(self, query: Query, visible: tuple[str, ...] | None = None) -> dict[str, list[list[Any]]]:
@@ -228,11 +278,17 @@ class Index:
         found = f"SELECT key FROM entries WHERE {where} LIMIT {_MOST_COUNTED}"
         counts: dict[str, list[list[Any]]] = {}
         for facet, column in _COLUMNS.items():
-            rows = db.execute(f"SELECT {column}, count(*) AS n FROM entries WHERE key IN ({found}) AND {column} <> '' "
-                              f"GROUP BY {column} ORDER BY n DESC, {column} LIMIT 40", values)  # fmt: skip
+            rows = db.execute(
+                f"SELECT {column}, count(*) AS n FROM entries WHERE key IN ({found}) AND {column} <> '' "
+                f"GROUP BY {column} ORDER BY n DESC, {column} LIMIT 40",
+                values,
+            )
             counts[facet] = [list(r) for r in rows]
-        rows = db.execute(f"SELECT name, count(*) AS n FROM channel WHERE entry IN ({found}) GROUP BY name "
-                          "ORDER BY n DESC, name LIMIT 16", values)  # fmt: skip
+        rows = db.execute(
+            f"SELECT name, count(*) AS n FROM channel WHERE entry IN ({found}) GROUP BY name "
+            "ORDER BY n DESC, name LIMIT 16",
+            values,
+        )
         counts["channel"] = [list(r) for r in rows]
         return {f: counts[f] for f in Query.FACETS}
 
@@ -243,8 +299,11 @@ class Index:
 
     def count(self) -> int:
         """Return how many entries have been opened and described."""
-        return self._connection().execute(
-            "SELECT count(*) FROM entries WHERE axes IS NOT NULL OR error IS NOT NULL").fetchone()[0]  # fmt: skip
+        return (
+            self._connection()
+            .execute("SELECT count(*) FROM entries WHERE axes IS NOT NULL OR error IS NOT NULL")
+            .fetchone()[0]
+        )
 
 
 def _where(query: Query, visible: tuple[str, ...] | None) -> tuple[str, list[Any]]:
@@ -289,8 +348,11 @@ def _split(text: Any) -> str:
 
 
 def _mark(item: Item) -> str:
-    return json.dumps([item.name, item.description, item.driver, dict(item.entry.args), dict(item.entry.metadata)],
-                      default=str, sort_keys=True)  # fmt: skip
+    return json.dumps(
+        [item.name, item.description, item.driver, dict(item.entry.args), dict(item.entry.metadata)],
+        default=str,
+        sort_keys=True,
+    )
 
 
 def _told_by_catalog(item: Item) -> dict[str, str]:
@@ -298,8 +360,14 @@ def _told_by_catalog(item: Item) -> dict[str, str]:
 
     about = public(dict(item.entry.metadata))
     scanned = about.get("scanned") if isinstance(about.get("scanned"), Mapping) else {}
-    day = next((str(m.get("date") or m.get("acquired") or m.get("modified")) for m in (about, scanned)
-                if m.get("date") or m.get("acquired") or m.get("modified")), "")  # fmt: skip
+    day = next(
+        (
+            str(m.get("date") or m.get("acquired") or m.get("modified"))
+            for m in (about, scanned)
+            if m.get("date") or m.get("acquired") or m.get("modified")
+        ),
+        "",
+    )
     plate = str(about.get("plate") or "")
     return {"date": day[:10], "plate": plate, "text": json.dumps(about, ensure_ascii=False, default=str)}
 

@@ -16,8 +16,13 @@ from intake_img.portal.replies import sentence
 __all__ = ["index_facts"]
 
 _SIZES = ((10**6, "below 1 MB"), (10**8, "1 to 100 MB"), (10**9, "100 MB to 1 GB"), (10**10, "1 to 10 GB"))
-_PIXELS = ((0.1, "below 0.1 µm"), (0.2, "0.1 to 0.2 µm"), (0.5, "0.2 to 0.5 µm"), (1.0, "0.5 to 1 µm"),
-           (10.0, "1 to 10 µm"))  # fmt: skip
+_PIXELS = (
+    (0.1, "below 0.1 µm"),
+    (0.2, "0.1 to 0.2 µm"),
+    (0.5, "0.2 to 0.5 µm"),
+    (1.0, "0.5 to 1 µm"),
+    (10.0, "1 to 10 µm"),
+)
 _HEADER = 50_000
 _DATE = re.compile(r"(?:acquisition|creation)_?date(?:time|andtime)?\W{1,6}(\d{4}-\d\d-\d\d)", re.I)
 

@@ -96,8 +96,9 @@ class Library:
         As for `intake_img.catalog.open_catalog`.
     """
 
-    def __init__(self, places: Sequence[Any], work: Path, *, roots: Iterable[str] | None = None,
-                 schemes: Iterable[str] = ()) -> None:  # fmt: skip
+    def __init__(
+        self, places: Sequence[Any], work: Path, *, roots: Iterable[str] | None = None, schemes: Iterable[str] = ()
+    ) -> None:
         self._roots, self._schemes = None if roots is None else tuple(roots), tuple(schemes)
         self._work = work
         self._lock = threading.Lock()

@@ -54,15 +54,23 @@ class Metrics:
     def text(self, **gauges: float) -> str:
         """Return everything in the text format."""
         with self._lock:
-            lines = _counter("portal_requests_total", "Requests by route and status.",
-                             {f'route="{r}",status="{s}"': n for (r, s), n in self._requests.items()})  # fmt: skip
+            lines = _counter(
+                "portal_requests_total",
+                "Requests by route and status.",
+                {f'route="{r}",status="{s}"': n for (r, s), n in self._requests.items()},
+            )
             lines += self._histogram()
-            lines += _counter("portal_sent_bytes_total", "Bytes of bodies.",
-                              {f'route="{r}"': n for r, n in self._bytes.items()})  # fmt: skip
-        lines += _counter("portal_chunk_cache_total", "Chunks that were, and were not, kept in memory.",
-                          {f'result="{k}"': n for k, n in self._cache.items()})  # fmt: skip
-        lines += _counter("portal_errors_total", "Requests that failed, by kind.",
-                          {f'kind="{k}"': n for k, n in self._errors.items()})  # fmt: skip
+            lines += _counter(
+                "portal_sent_bytes_total", "Bytes of bodies.", {f'route="{r}"': n for r, n in self._bytes.items()}
+            )
+        lines += _counter(
+            "portal_chunk_cache_total",
+            "Chunks that were, and were not, kept in memory.",
+            {f'result="{k}"': n for k, n in self._cache.items()},
+        )
+        lines += _counter(
+            "portal_errors_total", "Requests that failed, by kind.", {f'kind="{k}"': n for k, n in self._errors.items()}
+        )
         gauges = {"uptime_seconds": round(time.time() - self.started, 1), **gauges}
         for name, value in gauges.items():
             lines += [f"# TYPE portal_{name} gauge", f"portal_{name} {value}"]

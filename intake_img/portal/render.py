@@ -118,8 +118,14 @@ def _channels(text: str) -> dict[int, tuple[Any, ...]]:
     return found
 
 
-def _tile(opened: Opened, level: int, at: tuple[int, int], kind: str, place: dict[str, int | None],
-          shown: dict[int, tuple[Any, ...]]) -> bytes:  # fmt: skip
+def _tile(
+    opened: Opened,
+    level: int,
+    at: tuple[int, int],
+    kind: str,
+    place: dict[str, int | None],
+    shown: dict[int, tuple[Any, ...]],
+) -> bytes:
     store = opened.store()
     levels = store.levels[next(iter(store.levels))]
     if level >= len(levels):
@@ -135,8 +141,13 @@ def _tile(opened: Opened, level: int, at: tuple[int, int], kind: str, place: dic
     return _encoded(_composite(store, array, region, place, shown), kind, None)
 
 
-def _composite(store: ImageStore, array: ServedArray, region: dict[str, slice], place: dict[str, int | None],
-               shown: dict[int, tuple[Any, ...]] | None = None) -> np.ndarray:  # fmt: skip
+def _composite(
+    store: ImageStore,
+    array: ServedArray,
+    region: dict[str, slice],
+    place: dict[str, int | None],
+    shown: dict[int, tuple[Any, ...]] | None = None,
+) -> np.ndarray:
     """Return the channels of a plane added up in their colours, as RGB bytes."""
     channels = store.channels()
     named = [k for k in shown or () if k < len(channels)]

@@ -30,8 +30,9 @@ def fresh(request: Request, tag: str) -> bool:
     return given.strip() == "*" or tag in [t.strip().removeprefix("W/") for t in given.split(",")]
 
 
-def body(request: Request, data: bytes, media: str, tag: str, *, seconds: int = 0,
-         headers: Mapping[str, str] | None = None) -> Response:  # fmt: skip
+def body(
+    request: Request, data: bytes, media: str, tag: str, *, seconds: int = 0, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a body, or the range of it that was asked for, or 304.
 
     Parameters

@@ -67,8 +67,9 @@ def protocol(seconds: float) -> type[asyncio.Protocol]:
     return Deadline
 
 
-def serve(app: Any, settings: Settings, host: str, port: int, *, proxies: str | None = None,
-          socket: Any = None) -> None:  # fmt: skip
+def serve(
+    app: Any, settings: Settings, host: str, port: int, *, proxies: str | None = None, socket: Any = None
+) -> None:
     """Serve until the process is told to end.
 
     Parameters

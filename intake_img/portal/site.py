@@ -125,8 +125,11 @@ class Site:
             if array.pixels.reader.name in self._building:  # type: ignore[attr-defined]
                 return
             served = next(s for store in opened.stores.values() for s in store.levels.values() if array in s)
-            lacking = [one for one in served[: served.index(array) + 1] if isinstance(one.pixels.reader, Blockwise)
-                       and one.pixels.reader.lasting]  # fmt: skip
+            lacking = [
+                one
+                for one in served[: served.index(array) + 1]
+                if isinstance(one.pixels.reader, Blockwise) and one.pixels.reader.lasting
+            ]
             self._building.update(one.pixels.reader.name for one in lacking)  # type: ignore[attr-defined]
         log("levels", entry=opened.item.id, levels=len(lacking))
         work = ((one, at) for one in lacking for at in itertools.product(*_counts(one)))

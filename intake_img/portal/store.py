@@ -71,8 +71,9 @@ class ServedArray:
         counts = [-(-n // c) for n, c in zip(self.pixels.shape, self.chunk, strict=True)]
         if len(index) != len(counts) or any(not 0 <= i < n for i, n in zip(index, counts, strict=True)):
             return None
-        return tuple(slice(i * c, min((i + 1) * c, n))
-                     for i, c, n in zip(index, self.chunk, self.pixels.shape, strict=True))  # fmt: skip
+        return tuple(
+            slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, self.chunk, self.pixels.shape, strict=True)
+        )
 
     def read(self, region: Region) -> np.ndarray:
         """Return the samples of a region, little-endian."""
@@ -89,8 +90,13 @@ class ServedArray:
             full = np.zeros(self.chunk, data.dtype)
             full[tuple(slice(0, n) for n in data.shape)] = data
             data = full
-        return blosc.compress(np.ascontiguousarray(data).view(np.uint8).reshape(-1), b"zstd", 1, blosc.SHUFFLE,
-                              typesize=data.dtype.itemsize)  # fmt: skip
+        return blosc.compress(
+            np.ascontiguousarray(data).view(np.uint8).reshape(-1),
+            b"zstd",
+            1,
+            blosc.SHUFFLE,
+            typesize=data.dtype.itemsize,
+        )
 
 
 class ImageStore:
@@ -119,8 +125,11 @@ class ImageStore:
     @cached_property
     def windows(self) -> dict[str, dict[str, list[float]]]:
         """For each variable with brightness the sampled ``window_*`` of its channels; reads some tiles."""
-        return {key: sampled_windows([(a.pixels, a.axes, a.chunk) for a in served], self._names(key))
-                for key, served in self.levels.items() if self._shown(key)}  # fmt: skip
+        return {
+            key: sampled_windows([(a.pixels, a.axes, a.chunk) for a in served], self._names(key))
+            for key, served in self.levels.items()
+            if self._shown(key)
+        }
 
     def _shown(self, key: str) -> bool:
         return self.image.variables[key].attrs.get("kind") != "labels"
@@ -147,16 +156,22 @@ class ImageStore:
         omero = ngff.omero_json(names, attrs, dtype, key, [None] * len(names))
         axes, shape = self.levels[key][0].axes, self.levels[key][0].pixels.shape
         middle = {f"default{a.upper()}": shape[axes.index(a)] // 2 if a == "z" else 0 for a in "tz" if a in axes}
-        return {**omero, "rdefs": {**omero["rdefs"], **middle, "model": "color" if is_rgb(names) else
-                                   omero["rdefs"]["model"]}}  # fmt: skip
+        return {
+            **omero,
+            "rdefs": {**omero["rdefs"], **middle, "model": "color" if is_rgb(names) else omero["rdefs"]["model"]},
+        }
 
     @cached_property
     def groups(self) -> dict[str, dict[str, Any]]:
         """Attributes of every group by its path; looks at some pixels."""
         shown = {key: [None] * len(self._names(key)) for key in self.levels}
         found = self._layout.groups(shown)
-        places = {path.rpartition("/")[0]: key for key, served in self.levels.items()
-                  for path, array in self.arrays.items() if array is served[0]}  # fmt: skip
+        places = {
+            path.rpartition("/")[0]: key
+            for key, served in self.levels.items()
+            for path, array in self.arrays.items()
+            if array is served[0]
+        }
         for folder, key in places.items():
             ome = found.get(folder, {}).get("ome", {})
             if "multiscales" in ome and "image-label" not in ome:

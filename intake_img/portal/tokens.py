@@ -161,8 +161,12 @@ class Doorkeeper:
 def _read(path: Path) -> list[_Token]:
     try:
         listed = (yaml.safe_load(path.read_text(encoding="utf-8")) or {})["tokens"]
-        return [_Token(str(t["name"]), _hex(t["sha256"]), tuple(map(str, t.get("catalogs") or ["*"])),
-                       _time(t.get("expires"))) for t in listed or []]  # fmt: skip
+        return [
+            _Token(
+                str(t["name"]), _hex(t["sha256"]), tuple(map(str, t.get("catalogs") or ["*"])), _time(t.get("expires"))
+            )
+            for t in listed or []
+        ]
     except (KeyError, TypeError, AttributeError, yaml.YAMLError) as exc:
         raise ValueError(
             f"{path.name}: expected 'tokens:', a list of 'name', 'sha256', and optionally 'catalogs' and 'expires'; "

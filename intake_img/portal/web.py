@@ -26,8 +26,16 @@ _HERE = Path(__file__).parent
 _TEMPLATES = Environment(
     loader=FileSystemLoader(_HERE / "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
-_TITLES = {"format": "Format", "channel": "Channel", "axes": "Axes", "pixel": "Pixel size", "size": "Size",
-           "dtype": "Type", "year": "Year", "plate": "Plate"}  # fmt: skip
+_TITLES = {
+    "format": "Format",
+    "channel": "Channel",
+    "axes": "Axes",
+    "pixel": "Pixel size",
+    "size": "Size",
+    "dtype": "Type",
+    "year": "Year",
+    "plate": "Plate",
+}
 _HTML = "text/html; charset=utf-8"
 
 
@@ -66,8 +74,13 @@ async def favicon(request: Request) -> Response:
 def _page(request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
     site: Site = request.app.state.site
     visitor = request.scope.get("visitor")
-    shared = {"title": site.settings.title, "mark": _STATIC.mark, "visitor": visitor.name if visitor else "",
-              "guarded": site.settings.guarded, "url": quote}  # fmt: skip
+    shared = {
+        "title": site.settings.title,
+        "mark": _STATIC.mark,
+        "visitor": visitor.name if visitor else "",
+        "guarded": site.settings.guarded,
+        "url": quote,
+    }
     text = _TEMPLATES.get_template(template).render(**shared, **values)
     data = text.encode("utf-8", "replace")
     return Response(data, status, media_type=_HTML, headers={"Cache-Control": "no-cache"})
@@ -92,23 +105,28 @@ async def list_page(request: Request) -> Response:
         "query": query,
         "words": " ".join(query.words),
         "chosen": [(_TITLES[f], v, _link(request, **{f: None})) for f, v in query.facets],
-        "facets": [(f, _TITLES[f], [(v, n, _link(request, **{f: str(v)})) for v, n in counts[f]])
-                   for f in Query.FACETS if f not in chosen and len(counts[f]) > (0 if f == "channel" else 1)],
+        "facets": [
+            (f, _TITLES[f], [(v, n, _link(request, **{f: str(v)})) for v, n in counts[f]])
+            for f in Query.FACETS
+            if f not in chosen and len(counts[f]) > (0 if f == "channel" else 1)
+        ],
         "view": "table" if request.query_params.get("view") == "table" else "cards",
-        "cards": _link(request, True, view=None), "table": _link(request, True, view="table"),
+        "cards": _link(request, True, view=None),
+        "table": _link(request, True, view="table"),
         "folders": [(n, _link(request, folder=p)) for n, p in folder.folders.items()],
         "trail": _trail(site, query.folder),
         "hidden": [(k, v) for k, v in request.query_params.items() if k in (*Query.FACETS, "folder", "view")],
         "before": _link(request, True, offset=max(0, query.offset - query.limit)) if query.offset else "",
         "after": _link(request, True, offset=query.offset + query.limit)
-        if query.offset + query.limit < found.total else "",
+        if query.offset + query.limit < found.total
+        else "",
         "csv": "/catalog.csv?"
         + urlencode({k: v for k, v in request.query_params.items() if k in ("q", "folder", *Query.FACETS)}),
         "waiting": len(site.library.items) - site.index.count(),
         "problems": len(site.library.problems),
         "base": str(request.base_url),
         "sorts": Query.SORTS,
-    }  # fmt: skip
+    }
     return _page(request, "list.html", **values)
 
 
@@ -140,15 +158,23 @@ async def entry_page(request: Request) -> Response:
     base = str(request.base_url).rstrip("/")
     url = f"{base}/data/{item.id}.zarr"
     values = {
-        "item": item, "facts": facts["facts"], "series": facts["series"], "trail": _trail(site, item.folder),
+        "item": item,
+        "facts": facts["facts"],
+        "series": facts["series"],
+        "trail": _trail(site, item.folder),
         "header": json.dumps(facts["header"], indent=2, ensure_ascii=False)[:60_000] if facts["header"] else "",
         "variables": [(n, v, byte_size(v["bytes"])) for n, v in facts["facts"]["variables"].items()],
         "snippets": _snippets(base, url, item.name),
-        "links": [("Neuroglancer", "https://neuroglancer-demo.appspot.com/#!" + quote(json.dumps(
-                      {"layers": [{"source": f"zarr://{url}", "name": item.name, "type": "image"}]}))),
-                  ("Avivator", "https://avivator.gehlenborglab.org/?image_url=" + quote(url, safe=""))],
+        "links": [
+            (
+                "Neuroglancer",
+                "https://neuroglancer-demo.appspot.com/#!"
+                + quote(json.dumps({"layers": [{"source": f"zarr://{url}", "name": item.name, "type": "image"}]})),
+            ),
+            ("Avivator", "https://avivator.gehlenborglab.org/?image_url=" + quote(url, safe="")),
+        ],
         "small": site.holdings.get(item).dataset.nbytes <= site.settings.download_bytes,
-    }  # fmt: skip
+    }
     return _page(request, "entry.html", **values)
 
 
@@ -174,8 +200,14 @@ async def login(request: Request) -> Response:
     if token is None:
         return _page(request, "login.html", 401, next=next_page, wrong=True)
     reply = RedirectResponse(next_page, 303, headers={"Cache-Control": "no-store"})
-    reply.set_cookie(COOKIE, keeper.session(token), httponly=True, samesite="lax", max_age=7 * 24 * 3600,
-                     secure=request.app.state.site.settings.secure)  # fmt: skip
+    reply.set_cookie(
+        COOKIE,
+        keeper.session(token),
+        httponly=True,
+        samesite="lax",
+        max_age=7 * 24 * 3600,
+        secure=request.app.state.site.settings.secure,
+    )
     return reply
 
 

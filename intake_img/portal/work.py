@@ -61,8 +61,9 @@ class Workers:
         self._jobs: dict[Hashable, _Job] = {}
         self._ready = threading.Condition()
         self._stopped = False
-        self._threads = [threading.Thread(target=self._serve, name=f"intake_img-portal-{k}", daemon=True)
-                         for k in range(threads)]  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"intake_img-portal-{k}", daemon=True) for k in range(threads)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -70,8 +71,9 @@ class Workers:
     def queued(self) -> int:
         return len(self._heap)
 
-    async def run(self, key: Hashable, work: Callable[[], T], priority: int = SEEN,
-                  gone: Awaitable[Any] | None = None) -> T:  # fmt: skip
+    async def run(
+        self, key: Hashable, work: Callable[[], T], priority: int = SEEN, gone: Awaitable[Any] | None = None
+    ) -> T:
         """Return what `work` returns, computed in a thread; jobs of the same key are computed once.
 
         Parameters
@@ -100,8 +102,9 @@ class Workers:
         job.waiters += 1
         watched = {asyncio.ensure_future(gone)} if gone is not None else set()
         try:
-            done, _ = await asyncio.wait({job.future, *watched}, timeout=self.seconds,
-                                         return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+            done, _ = await asyncio.wait(
+                {job.future, *watched}, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED
+            )
             if job.future in done:
                 return job.future.result()
             if done:

@@ -92,8 +92,9 @@ def replacing(target: File, *, overwrite: bool = False, folder: bool = False) ->
         staging.commit()
 
 
-def begin(target: File, *, overwrite: bool = False, resume: bool = False, token: str = "", claim: Claim | None = None
-          ) -> Staging:  # fmt: skip
+def begin(
+    target: File, *, overwrite: bool = False, resume: bool = False, token: str = "", claim: Claim | None = None
+) -> Staging:
     """Return a private staging folder for a write of `target`; see the module for how to use it.
 
     Parameters

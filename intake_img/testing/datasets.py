@@ -11,8 +11,22 @@ import xarray as xr
 
 __all__ = ["DTYPES", "all_axes", "image_of", "standard_dataset", "standard_datasets"]
 
-DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
-          "float16", "float32", "float64", "complex64", "complex128")  # fmt: skip
+DTYPES = (
+    "bool",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+)
 
 
 def standard_datasets() -> dict[str, xr.Dataset]:
@@ -116,8 +130,16 @@ def _with(ds: xr.Dataset, axis: str, values: Any, unit: str | None = None) -> xr
 
 
 def _hyperstack() -> xr.Dataset:
-    return image_of("tczyx", (2, 3, 4, 17, 23), "uint16", t=(0.5, "s"), c=["DAPI", "GFP", "mCherry"],
-                    z=(0.3, "µm"), y=(0.065, "µm"), x=(0.065, "µm"))  # fmt: skip
+    return image_of(
+        "tczyx",
+        (2, 3, 4, 17, 23),
+        "uint16",
+        t=(0.5, "s"),
+        c=["DAPI", "GFP", "mCherry"],
+        z=(0.3, "µm"),
+        y=(0.065, "µm"),
+        x=(0.065, "µm"),
+    )
 
 
 def _big_endian() -> xr.Dataset:

@@ -67,5 +67,8 @@ def _assert_within(expected: Mapping[Any, Any], found: Mapping[Any, Any], what: 
 
 
 def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(k): v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v
-            for k, v in attrs.items() if k not in FILE_ATTRS}  # fmt: skip
+    return {
+        str(k): v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v
+        for k, v in attrs.items()
+        if k not in FILE_ATTRS
+    }

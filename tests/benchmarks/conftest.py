@@ -36,8 +36,13 @@ def texture() -> np.ndarray:
 def versus(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., float]:
     """``versus(ours, raw, rounds=5)``: time both turn about; record and return the ratio of the best."""
 
-    def measure(ours: Callable[[], Any], raw: Callable[[], Any], rounds: int = 5, setup: Any = None,
-                clock: Callable[[], float] = time.perf_counter) -> float:  # fmt: skip
+    def measure(
+        ours: Callable[[], Any],
+        raw: Callable[[], Any],
+        rounds: int = 5,
+        setup: Any = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> float:
         times: dict[str, list[float]] = {"ours": [], "raw": []}
         for _ in range(rounds):
             for name, run in (("raw", raw), ("ours", ours)):

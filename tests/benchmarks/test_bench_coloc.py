@@ -183,9 +183,13 @@ def test_larger_than_memory(benchmark, tmp_path, kind):
     base[1] = base[0] / 2 + base[1] / 2
     codecs = {"raw": None, "gzip": zarr.codecs.GzipCodec(level=5)}.get(kind, zarr.codecs.ZstdCodec())
     store = zarr.create_array(
-        str(tmp_path / "a.zarr"), shape=(2, 64, 1024, 1024), chunks=(1, 4, 1024, 1024), dtype="u2",
-        dimension_names=list("czyx"), compressors=codecs,
-    )  # fmt: skip
+        str(tmp_path / "a.zarr"),
+        shape=(2, 64, 1024, 1024),
+        chunks=(1, 4, 1024, 1024),
+        dtype="u2",
+        dimension_names=list("czyx"),
+        compressors=codecs,
+    )
     for k in range(0, 64, 4):
         if "noise" in kind:
             store[:, k : k + 4] = rng.integers(0, 4096 if "12" in kind else 65536, (2, 4, 1024, 1024), dtype="u2")
@@ -201,8 +205,9 @@ def test_larger_than_memory(benchmark, tmp_path, kind):
         for what, found in times.items():
             if kind == "raw":
                 forget(copies)
-            out = subprocess.run([sys.executable, "-c", LARGE, what, *copies],
-                                 capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
+            out = subprocess.run(
+                [sys.executable, "-c", LARGE, what, *copies], capture_output=True, text=True, check=True
+            ).stdout.split()
             found.append(float(out[0]))
             processor[what].append(float(out[1]))
             share, size = float(out[2]), float(out[3])

@@ -126,8 +126,14 @@ def test_open(name: str, versus, benchmark, request) -> None:
 def test_open_20000_pages(big: Path, versus, benchmark) -> None:
     path = big / "pages.tif"
     if not path.exists():
-        tifffile.imwrite(path, shape=(20_000, 16, 16), dtype="uint16", photometric="minisblack",
-                         data=(np.full((16, 16), k % 7, "u2") for k in range(20_000)), compression="zlib")  # fmt: skip
+        tifffile.imwrite(
+            path,
+            shape=(20_000, 16, 16),
+            dtype="uint16",
+            photometric="minisblack",
+            data=(np.full((16, 16), k % 7, "u2") for k in range(20_000)),
+            compression="zlib",
+        )
 
     def raw() -> list[int]:
         with tifffile.TiffFile(path) as tif:
@@ -213,8 +219,9 @@ def test_streaming_write_2_gb(extension: str, big: Path, texture: np.ndarray, ve
 
     def raw() -> None:
         if extension == ".zarr":
-            store = zarr.create_array(str(big / "raw-out.zarr"), shape=shape, chunks=(1, 1024, 1024), dtype="u2",
-                                      overwrite=True)  # fmt: skip
+            store = zarr.create_array(
+                str(big / "raw-out.zarr"), shape=shape, chunks=(1, 1024, 1024), dtype="u2", overwrite=True
+            )
             planes.rechunk(chunks).store(store, lock=False)
         else:
             with tifffile.TiffWriter(big / "raw-out.tif", bigtiff=True) as tif:
@@ -251,7 +258,11 @@ def test_import(benchmark) -> None:
 
     empty = seconds("pass")
     ours, xarray_alone = seconds("import intake_img") - empty, seconds("import xarray, intake") - empty
-    benchmark.extra_info.update(what=f"import {intake_img.__name__}", figure=f"{ours * 1e3:.0f} ms", gate="400 ms",
-                                raw_figure=f"{xarray_alone * 1e3:.0f} ms (xarray and intake)")  # fmt: skip
+    benchmark.extra_info.update(
+        what=f"import {intake_img.__name__}",
+        figure=f"{ours * 1e3:.0f} ms",
+        gate="400 ms",
+        raw_figure=f"{xarray_alone * 1e3:.0f} ms (xarray and intake)",
+    )
     benchmark.pedantic(lambda: None, rounds=1)
     assert ours < 0.4

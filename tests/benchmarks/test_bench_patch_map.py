@@ -40,8 +40,9 @@ def copied(source: Path, target: Path, slab: int) -> None:
 
     shutil.rmtree(target, ignore_errors=True)
     given = zarr.open_array(source / "0", mode="r")
-    made = zarr.create_array(target, shape=given.shape, chunks=given.chunks, dtype=given.dtype, fill_value=0,
-                             compressors=given.compressors)  # fmt: skip
+    made = zarr.create_array(
+        target, shape=given.shape, chunks=given.chunks, dtype=given.dtype, fill_value=0, compressors=given.compressors
+    )
     for k in range(0, given.shape[0], slab):
         made[k : k + slab] = given[k : k + slab]
 
@@ -53,8 +54,11 @@ def mapped(source: Path, target: Path, size: dict[str, int], **options: Any) -> 
     patches.map(lambda batch: batch, blend=blend, store=target, chunks={"z": 1, "y": 1024, "x": 1024})
 
 
-@pytest.mark.parametrize("size", [{"y": 256, "x": 256}, {"y": 64, "x": 64}, {"z": 64, "y": 64, "x": 64}],
-                         ids=["256x256", "64x64", "64x64x64"])  # fmt: skip
+@pytest.mark.parametrize(
+    "size",
+    [{"y": 256, "x": 256}, {"y": 64, "x": 64}, {"z": 64, "y": 64, "x": 64}],
+    ids=["256x256", "64x64", "64x64x64"],
+)
 def test_map_of_an_identity(size, source, big, versus):
     ratio = versus(
         lambda: mapped(source, big / "ours.zarr", size), lambda: copied(source, big / "raw.zarr", 8), rounds=2
@@ -65,8 +69,11 @@ def test_map_of_an_identity(size, source, big, versus):
 def test_map_of_an_identity_with_overlap_and_window(source, big, versus):
     """Every pixel is read, and blended, four times."""
     size = {"y": 256, "x": 256}
-    versus(lambda: mapped(source, big / "ours.zarr", size, overlap=128, blend="hann"),
-           lambda: copied(source, big / "raw.zarr", 8), rounds=1)  # fmt: skip
+    versus(
+        lambda: mapped(source, big / "ours.zarr", size, overlap=128, blend="hann"),
+        lambda: copied(source, big / "raw.zarr", 8),
+        rounds=1,
+    )
 
 
 def test_memory_of_map(source, big, benchmark, peak_memory):
@@ -77,7 +84,10 @@ def test_memory_of_map(source, big, benchmark, peak_memory):
     p.map(lambda batch: batch, blend="hann", store={target!r}, overwrite=True, chunks={{"z": 1, "y": 1024, "x": 1024}})
     """
     held = peak_memory(code.format(source=str(source), target=str(big / "ours.zarr")))
-    benchmark.extra_info.update(what=f"map of {PLANES * SIDE * SIDE * 2 / 1e9:.1f} GB, peak memory of the process",
-                                figure=f"{held:.0f} MB", gate="1 GB")  # fmt: skip
+    benchmark.extra_info.update(
+        what=f"map of {PLANES * SIDE * SIDE * 2 / 1e9:.1f} GB, peak memory of the process",
+        figure=f"{held:.0f} MB",
+        gate="1 GB",
+    )
     benchmark.pedantic(lambda: None, rounds=1)
     assert held < 1000

@@ -68,9 +68,15 @@ def write(container: str, path: str, image: np.ndarray) -> None:
         zarr.open_group(Path(path).parent, mode="a")  # CAREamics asks for a group
         shards = {2: (2048, 2048), 3: (64, 512, 512)}[image.ndim] if container == "sharded Zarr" else None
         codec = zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-        array = zarr.create_array(path, shape=image.shape, dtype="u2", shards=shards, dimension_names=axes.lower(),
-                                  chunks=(256, 256) if image.ndim == 2 else (64, 64, 64),
-                                  compressors=codec)  # fmt: skip
+        array = zarr.create_array(
+            path,
+            shape=image.shape,
+            dtype="u2",
+            shards=shards,
+            dimension_names=axes.lower(),
+            chunks=(256, 256) if image.ndim == 2 else (64, 64, 64),
+            compressors=codec,
+        )
         array[...] = image
     else:
         from pylibCZIrw import czi
@@ -107,9 +113,12 @@ def raw_reader(
         opened.callback(reader.close)
         if ndim == 2:
             return lambda s: reader.read(roi=(s[1], s[0], size, size), plane={"C": 0})[..., 0]
-        return lambda s: np.stack([
-            reader.read(roi=(s[2], s[1], size, size), plane={"C": 0, "Z": z})[..., 0] for z in range(s[0], s[0] + size)
-        ])  # fmt: skip
+        return lambda s: np.stack(
+            [
+                reader.read(roi=(s[2], s[1], size, size), plane={"C": 0, "Z": z})[..., 0]
+                for z in range(s[0], s[0] + size)
+            ]
+        )
     store: Any = path
     if container == "zstd TIFF":
         store = opened.enter_context(tifffile.imread(path, aszarr=True))

@@ -60,8 +60,12 @@ def raw_filter(name: str) -> Any:
 
 def plane_by_plane(options: dict[str, Any]) -> dict[str, Any]:
     """Arguments for an array with a further axis, whose images are no neighbours."""
-    wide = {"sigma": lambda v: (0, v, v), "size": lambda v: (1, v, v), "block_size": lambda v: (1, v, v),
-            "weights": lambda v: v[None]}  # fmt: skip
+    wide = {
+        "sigma": lambda v: (0, v, v),
+        "size": lambda v: (1, v, v),
+        "block_size": lambda v: (1, v, v),
+        "weights": lambda v: v[None],
+    }
     return {k: wide[k](v) if k in wide else v for k, v in options.items()}
 
 
@@ -99,8 +103,9 @@ def consume(array: Any, scheduler: str = "threads") -> None:
         da.store(arrays, [Sink() for _ in arrays], lock=False)
 
 
-@pytest.mark.parametrize(("dtype", "chunks"), [("u2", (1, SIDE, SIDE)), ("f4", (1, 512, 512))],
-                         ids=["u2-planes", "f4-tiles"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "chunks"), [("u2", (1, SIDE, SIDE)), ("f4", (1, 512, 512))], ids=["u2-planes", "f4-tiles"]
+)
 @pytest.mark.parametrize("name", FILTERS)
 def test_filter_per_core_against_scipy(name, dtype, chunks, versus):
     n = max(4, FRAMES // 8 // SLOW.get(name, 1))
@@ -150,14 +155,25 @@ def peak(code: str) -> tuple[float, float]:
     after = "\nprint(time.perf_counter() - start, held() - before)"
     script = textwrap.dedent(setup) + textwrap.dedent(code) + after
     path = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     seconds, megabytes = done.stdout.split()
     return float(seconds), float(megabytes)
 
 
-GROWING = ["gaussian_filter(2)", "median_filter(3)", "maximum_filter(5)", "map(lambda b: b, depth=8)", "normalize()",
-           "localcorr()"]  # fmt: skip
+GROWING = [
+    "gaussian_filter(2)",
+    "median_filter(3)",
+    "maximum_filter(5)",
+    "map(lambda b: b, depth=8)",
+    "normalize()",
+    "localcorr()",
+]
 
 
 @pytest.mark.parametrize("what", GROWING)
@@ -296,8 +312,11 @@ def test_stack_in_a_file(name, benchmark, tmp_path):
         getattr(ndimage, name)(FRAME, **FILTERS[name])
     pure = (time.perf_counter() - start) / 8 * len(range(shape[0])) / (os.cpu_count() or 1)
     figure = f"{seconds:.1f} s, {megabytes:.0f} MB at most"
-    benchmark.extra_info.update(what=f"{name}, {GB:g} GB in a file", figure=figure,
-                                raw_figure=f"{pure:.1f} s (scipy's pure computing, shared by the cores)")  # fmt: skip
+    benchmark.extra_info.update(
+        what=f"{name}, {GB:g} GB in a file",
+        figure=figure,
+        raw_figure=f"{pure:.1f} s (scipy's pure computing, shared by the cores)",
+    )
     benchmark.pedantic(lambda: None, rounds=1)
     path.unlink()
     assert megabytes < 400

@@ -164,14 +164,22 @@ def _dataset(care: SimpleNamespace, config: Any, data: Any, loader: Any = None) 
         ("array", "STCYX", lambda f: [IMAGES], lambda f: [MemoryStack(IMAGES, "STCYX", dtype="float32")]),
         ("array", "CZYX", lambda f: [VOLUMES[0]], lambda f: [MemoryStack(VOLUMES[0], "CZYX", dtype="float32")]),
         ("tiff", "STCYX", lambda f: [f / "a.tif"], lambda f: [FileStack(f / "a.tif", "STCYX", dtype="float32")]),
-        ("zarr", "STCYX", lambda f: [f"file://{f}/a.zarr/im"],
-         lambda f: [ZarrStack(f / "a.zarr", "im", "STCYX", dtype="float32")]),
-        ("czi", "SCYX", lambda f: [f / "scenes.czi"],
-         lambda f: [imload(f / "scenes.czi", scene=k).img.stack(dtype="float32") for k in range(2)]),
+        (
+            "zarr",
+            "STCYX",
+            lambda f: [f"file://{f}/a.zarr/im"],
+            lambda f: [ZarrStack(f / "a.zarr", "im", "STCYX", dtype="float32")],
+        ),
+        (
+            "czi",
+            "SCYX",
+            lambda f: [f / "scenes.czi"],
+            lambda f: [imload(f / "scenes.czi", scene=k).img.stack(dtype="float32") for k in range(2)],
+        ),
         ("czi", "SCZYX", lambda f: [f / "a.czi"], lambda f: [CziStack(f / "a.czi", 0, "Z", dtype="float32")]),
     ],
     ids=["array", "volume", "tiff", "zarr", "czi scenes", "czi volume"],
-)  # fmt: skip
+)
 def test_their_data_set_with_its_default_configuration(care, files, data_type, axes, source, ours):
     theirs = _dataset(care, _config(care, data_type, axes), source(files))
     stacks = ours(files)

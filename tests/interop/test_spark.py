@@ -42,9 +42,14 @@ def _context():
                 pytest.skip("there is no Java")
             os.environ["PYSPARK_PYTHON"] = sys.executable  # not what the PATH names
             conf = pyspark.SparkConf().setMaster("local[1]").setAppName("intake_img")
-            settings = {"spark.ui.enabled": "false", "spark.driver.memory": "600m", "spark.driver.host": "127.0.0.1",
-                        "spark.driver.bindAddress": "127.0.0.1", "spark.ui.showConsoleProgress": "false",
-                        "spark.driver.maxResultSize": "8m"}  # fmt: skip
+            settings = {
+                "spark.ui.enabled": "false",
+                "spark.driver.memory": "600m",
+                "spark.driver.host": "127.0.0.1",
+                "spark.driver.bindAddress": "127.0.0.1",
+                "spark.ui.showConsoleProgress": "false",
+                "spark.driver.maxResultSize": "8m",
+            }
             for key, value in settings.items():
                 conf.set(key, value)
             sc = pyspark.SparkContext(conf=conf)

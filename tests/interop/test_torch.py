@@ -14,8 +14,9 @@ import xarray as xr
 
 import intake_img
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*pin_memory.*:UserWarning",
-                                        "ignore:This DataLoader will create:UserWarning")  # fmt: skip
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:.*pin_memory.*:UserWarning", "ignore:This DataLoader will create:UserWarning"
+)
 
 
 def image(shape=(3, 2, 40, 44)) -> xr.DataArray:
@@ -125,8 +126,15 @@ def test_two_processes_of_torch_distributed_with_spawned_workers(needs, tmp_path
     """)
     script = tmp_path / "rank.py"
     script.write_text(code)
-    started = [subprocess.Popen([sys.executable, str(script), str(r)], stdout=subprocess.PIPE, text=True,
-                                env={**os.environ, "OMP_NUM_THREADS": "1"}) for r in range(2)]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(r)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for r in range(2)
+    ]
     import json
 
     parts = [json.loads(s.communicate(timeout=120)[0].splitlines()[-1]) for s in started]

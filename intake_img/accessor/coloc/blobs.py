@@ -180,9 +180,15 @@ def _gather(
 
 
 def _by_voxel(
-    scene: Scene, place: np.ndarray, voxels: np.ndarray, rows: np.ndarray, channels: np.ndarray,
-    offsets: list[np.ndarray], means: np.ndarray | None, pooled: dict[int, list[np.ndarray]],
-) -> None:  # fmt: skip
+    scene: Scene,
+    place: np.ndarray,
+    voxels: np.ndarray,
+    rows: np.ndarray,
+    channels: np.ndarray,
+    offsets: list[np.ndarray],
+    means: np.ndarray | None,
+    pooled: dict[int, list[np.ndarray]],
+) -> None:
     """Values at the distinct voxels around the blobs of each channel: pooled, and with owners as magmap has them."""
     image = pixels_of(scene.image, (*scene.lead, "c", *scene.spatial))
     shape = tuple(scene.image.sizes[a] for a in scene.spatial)
@@ -227,9 +233,18 @@ def _limits(scene: Scene, threshold: Any, means: np.ndarray, channels: np.ndarra
 
 
 def detect(
-    obj: Any, *, channels: Any, min_radius: Any, max_radius: Any, units: str | None, threshold: float, method: str,
-    num_sigma: int, sigma_ratio: float, overlap: float,
-) -> pd.DataFrame:  # fmt: skip
+    obj: Any,
+    *,
+    channels: Any,
+    min_radius: Any,
+    max_radius: Any,
+    units: str | None,
+    threshold: float,
+    method: str,
+    num_sigma: int,
+    sigma_ratio: float,
+    overlap: float,
+) -> pd.DataFrame:
     """Find blobs; see `ImgAccessor.detect_blobs`."""
     import importlib.util
 
@@ -255,8 +270,10 @@ def detect(
     chosen = range(len(names)) if channels is None else [scene.channel(c) for c in checks.listed("channels", channels)]
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)
     spread = np.sqrt(len(spatial))
-    low, high = (_sigmas(scene, r, what, units, spatial) / spread
-                 for r, what in ((min_radius, "min_radius"), (max_radius, "max_radius")))  # fmt: skip
+    low, high = (
+        _sigmas(scene, r, what, units, spatial) / spread
+        for r, what in ((min_radius, "min_radius"), (max_radius, "max_radius"))
+    )
     if (low > high).any():
         raise ValueError(f"min_radius={min_radius!r} is larger than max_radius={max_radius!r}")
     options: dict[str, Any] = {"min_sigma": low.tolist(), "max_sigma": high.tolist(), "threshold": threshold}

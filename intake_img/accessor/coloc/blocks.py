@@ -109,9 +109,13 @@ def reduce_blocks(
 
 
 def _reduced(
-    yields: Any, scene: Scene, chunks: dict[str, tuple[int, ...]], merge: Callable[[list[Any]], Any],
-    finish: Callable[[Any, tuple[int, ...]], Any], collect: tuple[Callable[..., Any], ...] | None,
-) -> np.ndarray:  # fmt: skip
+    yields: Any,
+    scene: Scene,
+    chunks: dict[str, tuple[int, ...]],
+    merge: Callable[[list[Any]], Any],
+    finish: Callable[[Any, tuple[int, ...]], Any],
+    collect: tuple[Callable[..., Any], ...] | None,
+) -> np.ndarray:
     """Compute the yields of all chunks, and merge those at each place of the kept axes."""
     import dask
     from dask.delayed import Delayed
@@ -262,8 +266,14 @@ class _Fusion:
         return _Fused({key: self.tasks[key] for key in own}, wanted, needed), needed
 
 
-def _chain(graph: dict[Any, Any], name: str, fusion: _Fusion, blocks: Sequence[Any], chain: list[Bundle],
-           collect: tuple[Callable[..., Any], ...]) -> Any:  # fmt: skip
+def _chain(
+    graph: dict[Any, Any],
+    name: str,
+    fusion: _Fusion,
+    blocks: Sequence[Any],
+    chain: list[Bundle],
+    collect: tuple[Callable[..., Any], ...],
+) -> Any:
     """One yield of the chunks of a chain: a state that each task fills further and hands to the next."""
     begin, add, settle = collect
     size = sum(n for _, n in chain)
@@ -314,9 +324,13 @@ def _block(
 
 
 def _at(
-    array: Any, dims: tuple[str, ...], lead: tuple[str, ...], position: tuple[int, ...], space: tuple[int, ...],
+    array: Any,
+    dims: tuple[str, ...],
+    lead: tuple[str, ...],
+    position: tuple[int, ...],
+    space: tuple[int, ...],
     spatial: tuple[str, ...],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     part = array[tuple(position[lead.index(a)] if a in lead else slice(None) for a in dims)]
     part = part[tuple(slice(None) if a in dims else None for a in spatial)]
     return np.broadcast_to(part, space)
@@ -327,9 +341,13 @@ def _unboxed(box: np.ndarray) -> dict[tuple[int, ...], Any]:
 
 
 def _counted(
-    compute: Callable[[Any], Any], given: list[Any], size: int, begin: Callable[[int], Any],
-    add: Callable[[Any, list[Any]], None], settle: Callable[[Any], None],
-) -> dict[tuple[int, ...], Any]:  # fmt: skip
+    compute: Callable[[Any], Any],
+    given: list[Any],
+    size: int,
+    begin: Callable[[int], Any],
+    add: Callable[[Any, list[Any]], None],
+    settle: Callable[[Any], None],
+) -> dict[tuple[int, ...], Any]:
     """One position after the other: only one state is large."""
     parts = [_unboxed(box) for box in compute(given)]
     found = {}
@@ -342,8 +360,15 @@ def _counted(
     return found
 
 
-def _add(state: Any, compute: Callable[[Any], Any], given: list[Any], step: int, size: int, begin: Callable[[int], Any],
-         add: Callable[[Any, list[Any]], None]) -> list[Any]:  # fmt: skip
+def _add(
+    state: Any,
+    compute: Callable[[Any], Any],
+    given: list[Any],
+    step: int,
+    size: int,
+    begin: Callable[[int], Any],
+    add: Callable[[Any, list[Any]], None],
+) -> list[Any]:
     """Add chunks of one position to a state; the first item says how often that was done."""
     parts = [_unboxed(box) for box in compute(given)]
     ((position, _),) = parts[0].items()

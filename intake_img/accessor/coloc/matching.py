@@ -120,9 +120,17 @@ def matches_of(table: pd.DataFrame, source: pd.DataFrame, pairs: list[tuple[Any,
 
 
 def match(
-    obj: Any, blobs: pd.DataFrame, *, tol: Any, units: str | None, channels: Any, roi: Any, method: str,
-    inner_padding: Any, blocks: Any,
-) -> Matches:  # fmt: skip
+    obj: Any,
+    blobs: pd.DataFrame,
+    *,
+    tol: Any,
+    units: str | None,
+    channels: Any,
+    roi: Any,
+    method: str,
+    inner_padding: Any,
+    blocks: Any,
+) -> Matches:
     """Match blobs across channels; see `Coloc.match`."""
     scene = Scene(obj)
     if method not in kernel.METHODS:
@@ -144,8 +152,11 @@ def match(
     for key, group in _groups(blobs, kept):
         points = {c: group[group["channel"] == c] for c in names}
         for first, second in pairs:
-            parts.append(_pairs(points[first], points[second], scene, work) | dict(zip(kept, key, strict=True))
-                         | {"channel1": first, "channel2": second})  # fmt: skip
+            parts.append(
+                _pairs(points[first], points[second], scene, work)
+                | dict(zip(kept, key, strict=True))
+                | {"channel1": first, "channel2": second}
+            )
     table = _tidy(parts, kept, scene.spatial)
     own = {f"{a}{k}": scene.unit_of(a) for a in scene.spatial for k in ("", 1, 2)}
     table.attrs = {"units": scene.unit, "column_units": {**own, "distance": scene.unit}}
@@ -277,8 +288,18 @@ def _pairs(one: pd.DataFrame, two: pd.DataFrame, scene: Scene, work: _Work) -> d
 
 
 def _tidy(parts: list[dict[str, Any]], kept: list[str], spatial: tuple[str, ...]) -> pd.DataFrame:
-    columns = [*kept, "channel1", "channel2", "blob1_id", "blob2_id", *(f"{a}1" for a in spatial),
-               *(f"{a}2" for a in spatial), *spatial, "distance", "distance_scaled"]  # fmt: skip
+    columns = [
+        *kept,
+        "channel1",
+        "channel2",
+        "blob1_id",
+        "blob2_id",
+        *(f"{a}1" for a in spatial),
+        *(f"{a}2" for a in spatial),
+        *spatial,
+        "distance",
+        "distance_scaled",
+    ]
     if parts:
         tables = [pd.DataFrame({c: p[c] for c in columns}, index=range(len(p["distance"]))) for p in parts]
         filled = [t for t in tables if len(t)] or tables[:1]
@@ -329,8 +350,9 @@ def cross_k(
     low = np.array([scene.origin(a) - scene.spacing(a) / 2 for a in spatial])
     box = np.array([scene.image.sizes[a] * scene.spacing(a) for a in spatial])
     given = [radii] if np.ndim(radii) == 0 else list(radii)
-    radii = np.array([checks.number("radii", length("radii", r, scene.image) if has_unit(r) else r, 0, above=True)
-                      for r in given])  # fmt: skip
+    radii = np.array(
+        [checks.number("radii", length("radii", r, scene.image) if has_unit(r) else r, 0, above=True) for r in given]
+    )
     if not len(radii):
         raise ValueError("radii=[]: expected at least one length")
     checks.choice("edges", edges, ("translation", "none"))
@@ -347,11 +369,18 @@ def cross_k(
         quantiles = np.quantile(null, [0.025, 0.975], axis=0) if n else np.full((2, len(radii)), np.nan)
         ndim = len(spatial)
         expected = (2 * radii, np.pi * radii**2, 4 / 3 * np.pi * radii**3)[ndim - 1]
-        results.append(xr.Dataset(
-            {"k": ("radius", observed), "expected": ("radius", expected), "low": ("radius", quantiles[0]),
-             "high": ("radius", quantiles[1]), "p_value": ("radius", p_value)},
-            coords={"radius": ("radius", radii, {"units": scene.unit})},
-        ))  # fmt: skip
+        results.append(
+            xr.Dataset(
+                {
+                    "k": ("radius", observed),
+                    "expected": ("radius", expected),
+                    "low": ("radius", quantiles[0]),
+                    "high": ("radius", quantiles[1]),
+                    "p_value": ("radius", p_value),
+                },
+                coords={"radius": ("radius", radii, {"units": scene.unit})},
+            )
+        )
         keys.append(key)
     if not kept:
         out = results[0]
@@ -364,6 +393,11 @@ def cross_k(
         out = xr.concat(results, dim=index if len(kept) == 1 else xr.Variable("position", np.arange(len(keys))))
     for name in ("k", "expected", "low", "high") if scene.unit else ():
         out[name].attrs["units"] = power(scene.unit, len(spatial))
-    out.attrs = {"edges": edges, "null": "random labels", "permutations": n, "seed": seed,
-                 "low_high": "2.5 % and 97.5 % of the null"}  # fmt: skip
+    out.attrs = {
+        "edges": edges,
+        "null": "random labels",
+        "permutations": n,
+        "seed": seed,
+        "low_high": "2.5 % and 97.5 % of the null",
+    }
     return out

@@ -85,8 +85,18 @@ def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_
                 "edge_distance": distances[p, q],
             }
         )
-    columns = ["label1", "label2", "size1", "size2", "overlap", "fraction1", "fraction2", "iou", "centre_distance",
-               "edge_distance"]  # fmt: skip
+    columns = [
+        "label1",
+        "label2",
+        "size1",
+        "size2",
+        "overlap",
+        "fraction1",
+        "fraction2",
+        "iou",
+        "centre_distance",
+        "edge_distance",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     unit = common_unit(one) or PIXEL
     table.attrs = {
@@ -118,8 +128,10 @@ def _near(arrays: list[Any], scale: np.ndarray, limit: float) -> dict[tuple[int,
         lengths = [np.cumsum([0, *c]) for c in array.chunks]
         tasks = []
         for k in np.ndindex(blocks.shape):
-            trim = tuple((1 if n in depth and k[n] > 0 else 0, 1 if n in depth and k[n] < blocks.shape[n] - 1 else 0)
-                         for n in range(array.ndim))  # fmt: skip
+            trim = tuple(
+                (1 if n in depth and k[n] > 0 else 0, 1 if n in depth and k[n] < blocks.shape[n] - 1 else 0)
+                for n in range(array.ndim)
+            )
             start = tuple(int(e[n]) for e, n in zip(lengths, k, strict=True))
             tasks.append(dask.delayed(_surface_points, pure=False)(blocks[k], trim, start, scale))
         found = dask.compute(*tasks)

@@ -47,9 +47,18 @@ def table_at(obj: Any, a: Any, b: Any, mask: Any, at: Any) -> Table:
 
 
 def scatter(
-    obj: Any, a: Any, b: Any, *, mask: Any, thresholds: Any, fit: str | None, bins: int, ax: Any, at: Any,
+    obj: Any,
+    a: Any,
+    b: Any,
+    *,
+    mask: Any,
+    thresholds: Any,
+    fit: str | None,
+    bins: int,
+    ax: Any,
+    at: Any,
     **options: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     """Draw the joint histogram; see `Coloc.scatter`."""
     checks.whole("bins", bins, 1)
     checks.choice("fit", fit, ("orthogonal", "ols", None))
@@ -173,8 +182,13 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     companion = whole.companion(mask, "mask")
     if companion is not None:
         companion = companion.isel({k: at.get(k, 0) for k in whole.lead if k in companion.dims})
-    found = pixels.measure(_one_place(whole, at), (first, second), names=["threshold1", "threshold2"], mask=companion,
-                           thresholds=thresholds)  # fmt: skip
+    found = pixels.measure(
+        _one_place(whole, at),
+        (first, second),
+        names=["threshold1", "threshold2"],
+        mask=companion,
+        thresholds=thresholds,
+    )
     t1, t2 = (float(found[name].squeeze()) for name in ("threshold1", "threshold2"))
     image = scene.image
     both = (image.isel(c=first) > t1) & (image.isel(c=second) > t2)

@@ -74,8 +74,9 @@ def measure(
             f"labels are {labels.dtype}: expected integers, one number for each region; of floats with NaN outside, "
             "give labels.fillna(0).astype(int)"
         )
-    request = Request(tuple(chosen), wanted, limits, rules, labels is not None, scene.image.dtype,
-                      thresholds_from == "image", options)  # fmt: skip
+    request = Request(
+        tuple(chosen), wanted, limits, rules, labels is not None, scene.image.dtype, thresholds_from == "image", options
+    )
     results, method, uncounted = _run(scene, request, mask, labels)
     return _dataset(scene, request, results, method, uncounted)
 
@@ -130,9 +131,11 @@ def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.nda
         raise TypeError(f"the image is {request.dtype}: expected integers or floats")
     if np.prod([scene.image.sizes[a] for a in scene.spatial]) <= FEW_PIXELS:
         found, uncounted = Noting(
-            partial(_gather, request), partial(_concatenate, len(request.pairs)), partial(_finish_pixels, request),
+            partial(_gather, request),
+            partial(_concatenate, len(request.pairs)),
+            partial(_finish_pixels, request),
             every=request.dtype.kind == "f",
-        ).run(run)  # fmt: skip
+        ).run(run)
         return found, "all pixels: exact", uncounted
     method = f"exact sums; ranks and automatic thresholds from at most {LEVELS} equal bins of each channel"
     found, uncounted = stream(run, request)

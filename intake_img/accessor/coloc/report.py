@@ -32,9 +32,15 @@ _STYLE = (
 
 
 def report(
-    images: Mapping[str, Any], path: Any, *, pairs: Any = None, thresholds: Any = "costes", mask: Any = None,
-    overwrite: bool = False, **conventions: Any,
-) -> pd.DataFrame:  # fmt: skip
+    images: Mapping[str, Any],
+    path: Any,
+    *,
+    pairs: Any = None,
+    thresholds: Any = "costes",
+    mask: Any = None,
+    overwrite: bool = False,
+    **conventions: Any,
+) -> pd.DataFrame:
     """Measure a batch of images and write a table and a page of figures.
 
     Parameters

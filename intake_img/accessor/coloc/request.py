@@ -16,8 +16,12 @@ from intake_img.kernels.tables import Table
 
 __all__ = ["AUTOMATIC", "Request", "parse_thresholds", "sums_needed", "thresholds_of", "valid_pixels"]
 
-AUTOMATIC = {"costes": "simple", "costes_bisection": "bisection", "costes_cellprofiler_fast": "cellprofiler_fast",
-              "costes_cellprofiler_faster": "cellprofiler_faster"}  # fmt: skip
+AUTOMATIC = {
+    "costes": "simple",
+    "costes_bisection": "bisection",
+    "costes_cellprofiler_fast": "cellprofiler_fast",
+    "costes_cellprofiler_faster": "cellprofiler_faster",
+}
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,14 @@ def significance(
     return xr.Dataset(
         {name: (dims, values) for name, values in out.items()} | {"permuted": ((*dims, "permutation"), permuted)},
         coords=scene.lead_coords() | scene.pair_coords(chosen),
-        attrs={"block_pixels": list(size), "permutations": n, "seed": seed, "alternative": alternative,
-               "p_value_formula": "(1 + number of permuted r at least as extreme) / (1 + permutations)"},
-    )  # fmt: skip
+        attrs={
+            "block_pixels": list(size),
+            "permutations": n,
+            "seed": seed,
+            "alternative": alternative,
+            "p_value_formula": "(1 + number of permuted r at least as extreme) / (1 + permutations)",
+        },
+    )
 
 
 WHOLE_PIXELS = 2**25

@@ -41,15 +41,17 @@ def _tables() -> tuple[Any, Any, Any, Any]:
     sa = _sqlalchemy()
     meta = sa.MetaData()
     experiment = sa.Table(
-        "experiments", meta,
+        "experiments",
+        meta,
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", sa.String(255), nullable=False, unique=True),
         sa.Column("channels", sa.Text, nullable=False, default="[]"),
-    )  # fmt: skip
+    )
     own = [sa.ForeignKey("experiments.id", ondelete="CASCADE")]
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     blob = sa.Table(
-        "blobs", meta,
+        "blobs",
+        meta,
         sa.Column("id", number, primary_key=True),
         sa.Column("experiment_id", sa.Integer, *own, nullable=False),
         sa.Column("blob_id", number, nullable=False),
@@ -58,9 +60,10 @@ def _tables() -> tuple[Any, Any, Any, Any]:
         *(sa.Column(c, sa.Integer) for c in ("confirmed", "truth")),
         sa.UniqueConstraint("experiment_id", "blob_id"),
         sa.Index("blobs_by_place", "experiment_id", "x", "y", "z"),
-    )  # fmt: skip
+    )
     match = sa.Table(
-        "matches", meta,
+        "matches",
+        meta,
         sa.Column("id", number, primary_key=True),
         sa.Column("experiment_id", sa.Integer, sa.ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
         sa.Column("blob1_id", number, nullable=False),
@@ -70,13 +73,14 @@ def _tables() -> tuple[Any, Any, Any, Any]:
         *(sa.Column(c, sa.Float(53)) for c in ("t", "distance", "distance_scaled")),
         sa.UniqueConstraint("experiment_id", "blob1_id", "blob2_id"),
         *(
-            sa.ForeignKeyConstraint(["experiment_id", f"blob{k}_id"], ["blobs.experiment_id", "blobs.blob_id"],
-                                    ondelete="CASCADE")
+            sa.ForeignKeyConstraint(
+                ["experiment_id", f"blob{k}_id"], ["blobs.experiment_id", "blobs.blob_id"], ondelete="CASCADE"
+            )
             for k in (1, 2)
         ),
         sa.Index("matches_by_channels", "experiment_id", "channel1", "channel2"),
         sa.Index("matches_by_second", "experiment_id", "blob2_id"),
-    )  # fmt: skip
+    )
     return meta, experiment, blob, match
 
 
@@ -255,8 +259,25 @@ def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_matches(table: pd.DataFrame, blobs: pd.DataFrame) -> Matches:
-    order = ["match_id", "t", "channel1", "channel2", "blob1_id", "blob2_id", "z1", "y1", "x1", "z2", "y2", "x2", "z",
-             "y", "x", "distance", "distance_scaled"]  # fmt: skip
+    order = [
+        "match_id",
+        "t",
+        "channel1",
+        "channel2",
+        "blob1_id",
+        "blob2_id",
+        "z1",
+        "y1",
+        "x1",
+        "z2",
+        "y2",
+        "x2",
+        "z",
+        "y",
+        "x",
+        "distance",
+        "distance_scaled",
+    ]
     table = table[[c for c in order if c in table]]
     drop = [c for c in ("t", "z1", "z2", "z", "distance_scaled") if c in table and len(table) and table[c].isna().all()]
     table = table.drop(columns=drop)
@@ -321,16 +342,19 @@ def _magmap_experiment(connection: Any, number: int) -> tuple[pd.DataFrame, Matc
     columns = ["blob_id", "channel", "z", "y", "x", "radius", "confirmed", "truth"]
     rows = connection.execute(
         "SELECT blobs.id, channel, z, y, x, radius, confirmed, truth FROM blobs JOIN rois ON rois.id = blobs.roi_id "
-        "WHERE rois.experiment_id = ? ORDER BY blobs.id", (number,)
-    ).fetchall()  # fmt: skip
+        "WHERE rois.experiment_id = ? ORDER BY blobs.id",
+        (number,),
+    ).fetchall()
     blobs = pd.DataFrame([[_magmap_number(v) for v in row] for row in rows], columns=columns)
     blobs = blobs.astype({"channel": int, "z": float, "y": float, "x": float})
     rows = connection.execute(
         "SELECT blob_matches.id, blob1, blob2, dist FROM blob_matches JOIN rois ON rois.id = blob_matches.roi_id "
-        "WHERE rois.experiment_id = ? ORDER BY blob_matches.id", (number,)
-    ).fetchall()  # fmt: skip
-    table = pd.DataFrame([[_magmap_number(v) for v in row] for row in rows],
-                         columns=["match_id", "blob1_id", "blob2_id", "distance"])  # fmt: skip
+        "WHERE rois.experiment_id = ? ORDER BY blob_matches.id",
+        (number,),
+    ).fetchall()
+    table = pd.DataFrame(
+        [[_magmap_number(v) for v in row] for row in rows], columns=["match_id", "blob1_id", "blob2_id", "distance"]
+    )
     table = table.astype({"match_id": int, "blob1_id": int, "blob2_id": int, "distance": float})
     own = blobs.set_index("blob_id")
     for side in (1, 2):

@@ -78,18 +78,22 @@ def first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, 
     size = len(request.pairs)
     small = request.dtype.kind in "iu" and request.dtype.itemsize <= 2
     first, uncounted = Noting(
-        partial(_sums_first, request), _first_merge, _as_it_is,
+        partial(_sums_first, request),
+        _first_merge,
+        _as_it_is,
         collect=(partial(_first_state, request, small and binned), _first_add, _first_settle),
         every=request.dtype.kind == "f",
-    ).run(run)  # fmt: skip
+    ).run(run)
     bins = np.empty(first.shape, object)
     packed = None
     if binned and not small:
         ranges = {place: [part[1:3] for part in first[place]] for place in np.ndindex(first.shape)}
         packed = run(
-            partial(_binned, request, ranges), added, _as_it_is,
+            partial(_binned, request, ranges),
+            added,
+            _as_it_is,
             collect=(partial(counters_of, np.dtype(np.uint16), size, None), count_into, settle),
-        )  # fmt: skip
+        )
     for place in np.ndindex(first.shape):
         bins[place] = [None] * size
         for k, (_, low, high, counter) in enumerate(first[place]):

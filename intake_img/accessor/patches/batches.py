@@ -106,8 +106,18 @@ class Batches:
     labelled : bool
     """
 
-    def __init__(self, patches: Patches, size: int, shuffle: bool, lookahead: int | str, drop_last: bool, prefetch: int,
-                 seed: int, epoch: int, labelled: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        patches: Patches,
+        size: int,
+        shuffle: bool,
+        lookahead: int | str,
+        drop_last: bool,
+        prefetch: int,
+        seed: int,
+        epoch: int,
+        labelled: bool,
+    ) -> None:
         self.patches, self.size, self.shuffle, self.drop_last = patches, size, shuffle, drop_last
         self.prefetch, self.seed, self.epoch, self.labelled = prefetch, seed, epoch, labelled
         self.buffers = patches._buffers  # of all epochs

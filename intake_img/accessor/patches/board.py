@@ -34,8 +34,9 @@ class Board:
     def nbytes(self) -> int:
         return self.array.nbytes
 
-    def fill(self, numbers: np.ndarray, read: Callable[[Sequence[tuple[int, int]], np.ndarray], None],
-             workers: int) -> int:  # fmt: skip
+    def fill(
+        self, numbers: np.ndarray, read: Callable[[Sequence[tuple[int, int]], np.ndarray], None], workers: int
+    ) -> int:
         """Make sure that tiles are known, by their numbers in C order; return how many were read now.
 
         Parameters

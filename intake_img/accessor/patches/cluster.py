@@ -24,9 +24,20 @@ _AHEAD = 4
 """Batches under way for each thread of the cluster."""
 
 
-def spread(client: Any, job: Job, patches: Any, variables: Sequence[str], model: Any, order: np.ndarray, size: int,
-           check: Callable[[np.ndarray, np.ndarray], np.ndarray], known: Sequence[Batch], sink: Any,
-           progress: Callable[[int], None], input_dtype: Any = None) -> None:  # fmt: skip
+def spread(
+    client: Any,
+    job: Job,
+    patches: Any,
+    variables: Sequence[str],
+    model: Any,
+    order: np.ndarray,
+    size: int,
+    check: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    known: Sequence[Batch],
+    sink: Any,
+    progress: Callable[[int], None],
+    input_dtype: Any = None,
+) -> None:
     """Make all blocks of a job on a cluster.
 
     Parameters
@@ -112,8 +123,9 @@ class _Cluster:
         self.busy = still
 
 
-def _predict(patches: Any, model: Any, job: Job, variables: list[str], ids: np.ndarray, check: Any,
-             input_dtype: Any) -> Pieces:  # fmt: skip
+def _predict(
+    patches: Any, model: Any, job: Job, variables: list[str], ids: np.ndarray, check: Any, input_dtype: Any
+) -> Pieces:
     from intake_img.accessor.patches.run import of_one_shape
 
     found: Pieces = {}

@@ -62,8 +62,9 @@ def as_html(p: Patches) -> str:
     return f"<table class='intake-img'><tbody>{''.join(lines)}</tbody></table>"
 
 
-def plot(p: Patches, source: int, projection: str | None, most: int, image: bool, core: bool, ax: Any,
-         **indexers: Any) -> Any:  # fmt: skip
+def plot(
+    p: Patches, source: int, projection: str | None, most: int, image: bool, core: bool, ax: Any, **indexers: Any
+) -> Any:
     """Draw patches over a plane of their source; see `Patches.plot`."""
     try:
         import matplotlib.pyplot as plt

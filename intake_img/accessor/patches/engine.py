@@ -125,8 +125,9 @@ class Gatherer:
 
     # tiles
 
-    def _from_tiles(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray, at: np.ndarray,
-                    whole: np.ndarray) -> None:  # fmt: skip
+    def _from_tiles(
+        self, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray, at: np.ndarray, whole: np.ndarray
+    ) -> None:
         box, tile = _pairs(self.edges, low, high)
         order = np.argsort(tile, kind="stable")
         box, tile = box[order], tile[order]
@@ -300,8 +301,16 @@ def _copy_windows(windows: np.ndarray, first: np.ndarray, out: np.ndarray, rows:
         out[row] = windows[tuple(place)]
 
 
-def _from_window(view: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray,
-                 at: np.ndarray, whole: np.ndarray, workers: int) -> None:  # fmt: skip
+def _from_window(
+    view: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    out: np.ndarray,
+    rows: np.ndarray,
+    at: np.ndarray,
+    whole: np.ndarray,
+    workers: int,
+) -> None:
     inside = np.flatnonzero(whole)
     if inside.size:
         windows = _windows(view, out.shape[1:])
@@ -318,8 +327,16 @@ def _from_window(view: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.nd
         out[rows[k]][target] = view[source]
 
 
-def _scatter(tile: np.ndarray, origin: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.ndarray,
-             rows: np.ndarray, at: np.ndarray, whole: np.ndarray) -> None:  # fmt: skip
+def _scatter(
+    tile: np.ndarray,
+    origin: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    out: np.ndarray,
+    rows: np.ndarray,
+    at: np.ndarray,
+    whole: np.ndarray,
+) -> None:
     """Copy what boxes share with a tile into their rows."""
     first, last = low - origin, high - origin
     begin, end = np.maximum(first, 0), np.minimum(last, tile.shape)
@@ -333,6 +350,7 @@ def _scatter(tile: np.ndarray, origin: np.ndarray, low: np.ndarray, high: np.nda
         return
     target = at[left] + begin[left] - first[left]
     stop = target + end[left] - begin[left]
-    for row, a, b, c, d in zip(rows[left].tolist(), begin[left].tolist(), end[left].tolist(), target.tolist(),
-                               stop.tolist(), strict=True):  # fmt: skip
+    for row, a, b, c, d in zip(
+        rows[left].tolist(), begin[left].tolist(), end[left].tolist(), target.tolist(), stop.tolist(), strict=True
+    ):
         out[(row, *map(slice, c, d))] = tile[tuple(map(slice, a, b))]

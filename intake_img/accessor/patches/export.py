@@ -26,8 +26,15 @@ _CHUNK_BYTES = 2**20
 _WINDOW_BYTES = 2**25
 
 
-def write_zarr(patches: Any, path: Any, variables: Sequence[str], chunk: int | None, compress: Any, overwrite: bool,
-               progress: bool | None) -> str:  # fmt: skip
+def write_zarr(
+    patches: Any,
+    path: Any,
+    variables: Sequence[str],
+    chunk: int | None,
+    compress: Any,
+    overwrite: bool,
+    progress: bool | None,
+) -> str:
     """Write patches into a Zarr group; see `Loaders.to_zarr`."""
     from intake_img.formats.omezarr.target import Target
 
@@ -43,8 +50,16 @@ def write_zarr(patches: Any, path: Any, variables: Sequence[str], chunk: int | N
         for v in variables:
             shape, dtype = patches.shape(v), patches.dtype(v)
             lead = chunk or max(1, _CHUNK_BYTES // max(1, math.prod(shape) * dtype.itemsize))
-            arrays[v] = made.create(v, (n, *shape), dtype, patches.dims(v), (max(1, min(lead, n)), *shape), None,
-                                    compress, _plain_attrs(patches, v))  # fmt: skip
+            arrays[v] = made.create(
+                v,
+                (n, *shape),
+                dtype,
+                patches.dims(v),
+                (max(1, min(lead, n)), *shape),
+                None,
+                compress,
+                _plain_attrs(patches, v),
+            )
         for name, values in coords.items():
             _put(made, name, values, ("patch",), {})
         for name, c in beside.items():
@@ -100,8 +115,15 @@ def _fill(patches: Any, variable: str, array: Any, step: Any) -> None:
         step(stop - k)
 
 
-def write_shards(patches: Any, pattern: Any, samples: int, variables: Sequence[str], shuffle: bool, overwrite: bool,
-                 progress: bool | None) -> list[str]:  # fmt: skip
+def write_shards(
+    patches: Any,
+    pattern: Any,
+    samples: int,
+    variables: Sequence[str],
+    shuffle: bool,
+    overwrite: bool,
+    progress: bool | None,
+) -> list[str]:
     """Write patches into tar files; see `Loaders.to_webdataset`."""
     text = os.fspath(pattern)
     place = re.compile(r"%0?\d*d")

@@ -18,8 +18,9 @@ __all__ = ["Check", "Given", "Mapped"]
 class Mapped:
     """Predictions are made from the pixels of patches."""
 
-    def __init__(self, patches: Any, variables: list[str], model: Any, input_dtype: Any, size: int,
-                 lookahead: int | str) -> None:  # fmt: skip
+    def __init__(
+        self, patches: Any, variables: list[str], model: Any, input_dtype: Any, size: int, lookahead: int | str
+    ) -> None:
         from intake_img.accessor.patches.batches import window_length
 
         self.patches, self.variables, self.model, self.input_dtype = patches, variables, model, input_dtype

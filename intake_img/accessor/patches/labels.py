@@ -18,8 +18,9 @@ __all__ = ["as_dataset", "one"]
 PATCH = "patch"
 
 
-def as_dataset(arrays: Mapping[str, np.ndarray], plan: Plan, numbers: np.ndarray, sources: Sequence[Source],
-               valid: bool) -> xr.Dataset:  # fmt: skip
+def as_dataset(
+    arrays: Mapping[str, np.ndarray], plan: Plan, numbers: np.ndarray, sources: Sequence[Source], valid: bool
+) -> xr.Dataset:
     """Return patches with their coordinates.
 
     Parameters
@@ -63,9 +64,11 @@ def as_dataset(arrays: Mapping[str, np.ndarray], plan: Plan, numbers: np.ndarray
     for key, c in first.coords.coords.items():
         if c.dims and set(c.dims) <= kept and str(key) not in coords:
             coords[str(key)] = c.variable
-    attrs = dict(first.coords.attrs) if len(sources) == 1 else {
-        k: v for k, v in first.coords.attrs.items() if k not in FILE_ATTRS
-    }  # fmt: skip
+    attrs = (
+        dict(first.coords.attrs)
+        if len(sources) == 1
+        else {k: v for k, v in first.coords.attrs.items() if k not in FILE_ATTRS}
+    )
     return xr.Dataset(variables, {n: c for n, c in coords.items() if n not in variables}, attrs)
 
 

@@ -34,8 +34,9 @@ def chosen(patches: Any, variables: str | Sequence[str] | None) -> tuple[str, ..
         return tuple(patches.variables)
     names = (variables,) if isinstance(variables, str) else tuple(variables)
     if missing := [v for v in names if v not in patches.variables]:
-        raise ValueError(f"variables={variables!r}: there is no {missing[0]!r}; patches have "
-                         f"{', '.join(patches.variables)}")  # fmt: skip
+        raise ValueError(
+            f"variables={variables!r}: there is no {missing[0]!r}; patches have {', '.join(patches.variables)}"
+        )
     if not names:
         raise ValueError("variables=[]: name at least one")
     return names
@@ -54,10 +55,16 @@ class Arrays:
         See `Patches.batches`.
     """
 
-    def __init__(self, patches: Any, variables: Sequence[str], convert: Callable[[np.ndarray], Any], size: int,
-                 **options: Any) -> None:  # fmt: skip
+    def __init__(
+        self, patches: Any, variables: Sequence[str], convert: Callable[[np.ndarray], Any], size: int, **options: Any
+    ) -> None:
         self.patches, self.variables, self.convert, self.size, self.options = (
-            patches, tuple(variables), convert, size, options)  # fmt: skip
+            patches,
+            tuple(variables),
+            convert,
+            size,
+            options,
+        )
         self._batches()
 
     def _batches(self) -> Any:
@@ -85,9 +92,18 @@ class Loaders:
     sources: tuple[Source, ...]
     variables: Any
 
-    def to_numpy(self, batch_size: int, *, variables: str | Sequence[str] | None = None, dtype: Any = None,
-                 shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB", prefetch: int = 1,
-                 seed: int | None = None) -> Arrays:  # fmt: skip
+    def to_numpy(
+        self,
+        batch_size: int,
+        *,
+        variables: str | Sequence[str] | None = None,
+        dtype: Any = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        lookahead: int | str = "64MB",
+        prefetch: int = 1,
+        seed: int | None = None,
+    ) -> Arrays:
         """Return batches as dictionaries of numpy arrays, ``{variable: (n, kept axes, cut axes), "patch": (n,)}``.
 
         Parameters
@@ -105,13 +121,31 @@ class Loaders:
         Arrays
             An iterable with a length, of the epoch that `set_epoch` set last.
         """
-        return Arrays(self, chosen(self, variables), _caster(dtype), integer("batch_size", batch_size, 1),
-                      shuffle=shuffle, drop_last=drop_last, lookahead=lookahead, prefetch=prefetch,
-                      seed=seed)  # fmt: skip
+        return Arrays(
+            self,
+            chosen(self, variables),
+            _caster(dtype),
+            integer("batch_size", batch_size, 1),
+            shuffle=shuffle,
+            drop_last=drop_last,
+            lookahead=lookahead,
+            prefetch=prefetch,
+            seed=seed,
+        )
 
-    def to_jax(self, batch_size: int, *, variables: str | Sequence[str] | None = None, dtype: Any = None,
-               device: Any = None, shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB",
-               prefetch: int = 1, seed: int | None = None) -> Arrays:  # fmt: skip
+    def to_jax(
+        self,
+        batch_size: int,
+        *,
+        variables: str | Sequence[str] | None = None,
+        dtype: Any = None,
+        device: Any = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        lookahead: int | str = "64MB",
+        prefetch: int = 1,
+        seed: int | None = None,
+    ) -> Arrays:
         """Return batches as dictionaries of JAX arrays; ``"patch"``, the numbers, stays a numpy array.
 
         Parameters
@@ -127,13 +161,30 @@ class Loaders:
             If JAX is not installed.
         """
         jax, cast = imported("jax", "jax"), _caster(dtype)
-        return Arrays(self, chosen(self, variables), lambda array: jax.device_put(cast(array), device),
-                      integer("batch_size", batch_size, 1), shuffle=shuffle, drop_last=drop_last, lookahead=lookahead,
-                      prefetch=prefetch, seed=seed)  # fmt: skip
+        return Arrays(
+            self,
+            chosen(self, variables),
+            lambda array: jax.device_put(cast(array), device),
+            integer("batch_size", batch_size, 1),
+            shuffle=shuffle,
+            drop_last=drop_last,
+            lookahead=lookahead,
+            prefetch=prefetch,
+            seed=seed,
+        )
 
-    def to_tf(self, batch_size: int | None = None, *, variables: str | Sequence[str] | None = None, dtype: Any = None,
-              shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB", prefetch: int = 1,
-              seed: int | None = None) -> Any:  # fmt: skip
+    def to_tf(
+        self,
+        batch_size: int | None = None,
+        *,
+        variables: str | Sequence[str] | None = None,
+        dtype: Any = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        lookahead: int | str = "64MB",
+        prefetch: int = 1,
+        seed: int | None = None,
+    ) -> Any:
         """Return a `tf.data.Dataset` of dictionaries of tensors, ``"patch"`` the numbers of the patches.
 
         Parameters
@@ -150,8 +201,16 @@ class Loaders:
         """
         tf = imported("tensorflow", "tensorflow")
         names, size = chosen(self, variables), 64 if batch_size is None else integer("batch_size", batch_size, 1)
-        batches = self.to_numpy(size, variables=names, dtype=dtype, shuffle=shuffle, drop_last=drop_last,
-                                lookahead=lookahead, prefetch=prefetch, seed=seed)  # fmt: skip
+        batches = self.to_numpy(
+            size,
+            variables=names,
+            dtype=dtype,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            lookahead=lookahead,
+            prefetch=prefetch,
+            seed=seed,
+        )
         lead = () if batch_size is None else (batch_size if drop_last else None,)
         partial = not (self.plan.shape == np.asarray(self.plan.size)).all()
         signature = {"patch": tf.TensorSpec(lead, tf.int64)}
@@ -173,10 +232,21 @@ class Loaders:
             tf.data.experimental.assert_cardinality(count)
         )
 
-    def to_torch(self, style: str = "map", *, variables: str | Sequence[str] | None = None, dtype: Any = None,
-                 transform: Callable[[dict[str, Any]], Any] | None = None, batch_size: int | None = None,
-                 shuffle: bool = False, drop_last: bool = False, lookahead: int | str = "64MB",
-                 rank: int | None = None, world: int | None = None, even: bool = False) -> Any:  # fmt: skip
+    def to_torch(
+        self,
+        style: str = "map",
+        *,
+        variables: str | Sequence[str] | None = None,
+        dtype: Any = None,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        lookahead: int | str = "64MB",
+        rank: int | None = None,
+        world: int | None = None,
+        even: bool = False,
+    ) -> Any:
         """Return a `torch.utils.data.Dataset` of dictionaries of tensors, ``"patch"`` the number of the patch.
 
         Its method ``loader(batch_size=..., num_workers=..., ...)`` makes a `DataLoader` of it that collates without
@@ -214,8 +284,14 @@ class Loaders:
         from intake_img.accessor.patches import torch_data
 
         choice("style", style, ("map", "iterable"))
-        given = {"batch_size": batch_size, "shuffle": shuffle or None, "drop_last": drop_last or None, "rank": rank,
-                 "world": world, "even": even or None}  # fmt: skip
+        given = {
+            "batch_size": batch_size,
+            "shuffle": shuffle or None,
+            "drop_last": drop_last or None,
+            "rank": rank,
+            "world": world,
+            "even": even or None,
+        }
         if style == "map" and (extra := [k for k, v in given.items() if v is not None]):
             raise ValueError(
                 f"{extra[0]}={given[extra[0]]!r} is for style='iterable'; with style='map' it is the DataLoader's or "
@@ -233,12 +309,27 @@ class Loaders:
         if world is not None and not 0 <= integer("rank", rank) < integer("world", world, 1):
             raise ValueError(f"rank={rank}: expected a number below world={world}")
         size = None if batch_size is None else integer("batch_size", batch_size, 1)
-        return torch_data.iterable(self, **common, size=size, shuffle=bool(shuffle), drop_last=bool(drop_last),
-                                   lookahead=lookahead, place=None if rank is None or world is None else (rank, world),
-                                   even=bool(even))  # fmt: skip
+        return torch_data.iterable(
+            self,
+            **common,
+            size=size,
+            shuffle=bool(shuffle),
+            drop_last=bool(drop_last),
+            lookahead=lookahead,
+            place=None if rank is None or world is None else (rank, world),
+            even=bool(even),
+        )
 
-    def to_zarr(self, path: Any, *, variables: str | Sequence[str] | None = None, chunk: int | None = None,
-                compress: Any = None, overwrite: bool = False, progress: bool | None = None) -> str:  # fmt: skip
+    def to_zarr(
+        self,
+        path: Any,
+        *,
+        variables: str | Sequence[str] | None = None,
+        chunk: int | None = None,
+        compress: Any = None,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> str:
         """Write the patches into a Zarr group: an array (patch, kept axes, cut axes) for each variable, and the table.
 
         `xarray.open_zarr` and `intake_img.imload` open it, the columns of `table` as coordinates along ``patch``.
@@ -303,5 +394,6 @@ class Loaders:
         """
         from intake_img.accessor.patches.export import write_shards
 
-        return write_shards(self, pattern, integer("samples", samples, 1), chosen(self, variables), shuffle, overwrite,
-                            progress)  # fmt: skip
+        return write_shards(
+            self, pattern, integer("samples", samples, 1), chosen(self, variables), shuffle, overwrite, progress
+        )

@@ -50,8 +50,16 @@ class Made:
     channels: tuple[str, ...] | None = None
 
 
-def made_of(shape: Sequence[int], dtype: Any, plan: Plan, kept: Mapping[str, int], *, size: Sequence[int],
-            channels: Any = None, output_axes: str | Sequence[str] | None = None) -> Made:  # fmt: skip
+def made_of(
+    shape: Sequence[int],
+    dtype: Any,
+    plan: Plan,
+    kept: Mapping[str, int],
+    *,
+    size: Sequence[int],
+    channels: Any = None,
+    output_axes: str | Sequence[str] | None = None,
+) -> Made:
     """Return what a model makes, from one of its predictions and what was announced.
 
     Parameters
@@ -212,8 +220,14 @@ def name_of(source: Source, k: int, count: int) -> str:
     return f"{k:0{len(str(count - 1))}d}" + (f"_{text}" if text else "")
 
 
-def stored_as(output: Output, array: str, stored: Sequence[str], unit: Sequence[int], size: Sequence[int],
-              tiles: Mapping[str, int]) -> Output:  # fmt: skip
+def stored_as(
+    output: Output,
+    array: str,
+    stored: Sequence[str],
+    unit: Sequence[int],
+    size: Sequence[int],
+    tiles: Mapping[str, int],
+) -> Output:
     """Return a result whose blocks are whole write units, where it may be no smaller than patches and source tiles.
 
     Parameters
@@ -246,8 +260,9 @@ def chunks_for(asked: Any, sized: Sequence[str]) -> Any:
     return asked
 
 
-def template(source: Source, output: Output, made: Made, name: str, attrs: Mapping[str, Any],
-             kind: str | None) -> xr.Dataset:  # fmt: skip
+def template(
+    source: Source, output: Output, made: Made, name: str, attrs: Mapping[str, Any], kind: str | None
+) -> xr.Dataset:
     """Return the result as a Dataset with the source's coordinates and no pixels."""
     import dask.array as da
 

@@ -163,8 +163,9 @@ class Reading:
             wanted = (inner_high > inner_low).all(axis=1)
         gatherer.gather(inner_low[wanted], inner_high[wanted], view, rows[wanted], inner_low[wanted] - low[wanted])
 
-    def _pad(self, gatherer: Gatherer, layer: Layer, low: np.ndarray, high: np.ndarray, view: np.ndarray,
-             rows: np.ndarray) -> None:  # fmt: skip
+    def _pad(
+        self, gatherer: Gatherer, layer: Layer, low: np.ndarray, high: np.ndarray, view: np.ndarray, rows: np.ndarray
+    ) -> None:
         """Fill patches whose padding mirrors or repeats pixels of the image, which may lie outside the patch."""
         maps = [
             [
@@ -173,8 +174,13 @@ class Reading:
             ]
             for lows, highs in zip(low, high, strict=True)
         ]
-        span = [[(int(m[m >= 0].min(initial=0 if (m < 0).all() else np.iinfo(np.int64).max)),
-                  int(m.max()) + 1) for m in per] for per in maps]  # fmt: skip
+        span = [
+            [
+                (int(m[m >= 0].min(initial=0 if (m < 0).all() else np.iinfo(np.int64).max)), int(m.max()) + 1)
+                for m in per
+            ]
+            for per in maps
+        ]
         first = np.array([[a for a, _ in s] for s in span], np.int64)
         last = np.array([[b for _, b in s] for s in span], np.int64)
         seen: Any = (last > first).all(axis=1)  # others hold nothing but the constant

@@ -66,13 +66,19 @@ class Options:
     @property
     def facts(self) -> dict[str, Any]:
         return {
-            "blend": self.blend, "dtype": None if self.dtype is None else str(np.dtype(self.dtype)),
-            "channels": self.channels if self.channels is None or isinstance(self.channels, (int, np.integer))
+            "blend": self.blend,
+            "dtype": None if self.dtype is None else str(np.dtype(self.dtype)),
+            "channels": self.channels
+            if self.channels is None or isinstance(self.channels, (int, np.integer))
             else [str(c) for c in self.channels],
-            "output_axes": None if self.output_axes is None else list(self.output_axes), "name": self.name,
-            "kind": self.kind, "fill_value": str(self.fill), "chunks": _plain(self.chunks),
-            "shards": _plain(self.shards), "compress": self.compress,
-        }  # fmt: skip
+            "output_axes": None if self.output_axes is None else list(self.output_axes),
+            "name": self.name,
+            "kind": self.kind,
+            "fill_value": str(self.fill),
+            "chunks": _plain(self.chunks),
+            "shards": _plain(self.shards),
+            "compress": self.compress,
+        }
 
 
 def _plain(value: Any) -> Any:
@@ -104,8 +110,9 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
         made, first = _find_out(work, plan, options)
         outputs = outputs_of(sources, plan, made)
         sink = InMemory(outputs, _fill(options, made))
-        job = Job.of(plan, outputs, options.blend, options.fill, halo, Memory(_nbytes(options.memory)), None,
-                     work.which)  # fmt: skip
+        job = Job.of(
+            plan, outputs, options.blend, options.fill, halo, Memory(_nbytes(options.memory)), None, work.which
+        )
         _run(
             job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting"
         )
@@ -133,14 +140,32 @@ def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, clien
     memory = Memory(_nbytes(options.memory), ledger.folder)
     job = Job.of(plan, outputs, options.blend, options.fill, halo, memory, done, work.which)
     with _kept(ledger, outputs):
-        _run(job, work, first, made, InStore(ledger.folder, outputs), options, client, [~d for d in done],
-             ledger.target.name)  # fmt: skip
+        _run(
+            job,
+            work,
+            first,
+            made,
+            InStore(ledger.folder, outputs),
+            options,
+            client,
+            [~d for d in done],
+            ledger.target.name,
+        )
         _complete(ledger, layout["groups"])
     ledger.finish()
 
 
-def _run(job: Job, work: Any, first: Batch | None, made: Made, sink: Any, options: Options, client: Any,
-         wanted: Sequence[np.ndarray], what: str) -> None:  # fmt: skip
+def _run(
+    job: Job,
+    work: Any,
+    first: Batch | None,
+    made: Made,
+    sink: Any,
+    options: Options,
+    client: Any,
+    wanted: Sequence[np.ndarray],
+    what: str,
+) -> None:
     order = job.order
     check = Check(made, options.dtype is not None, options.blend, job.outputs[0].sized)
     known = [] if first is None else [(first[0], check(*first))]
@@ -156,8 +181,20 @@ def _run(job: Job, work: Any, first: Batch | None, made: Made, sink: Any, option
         if client is not None and isinstance(work, Mapped):
             from intake_img.accessor.patches.cluster import spread
 
-            spread(client, job, work.patches, work.variables, work.model, order, work.size, check, known, sink, step,
-                   work.input_dtype)  # fmt: skip
+            spread(
+                client,
+                job,
+                work.patches,
+                work.variables,
+                work.model,
+                order,
+                work.size,
+                check,
+                known,
+                sink,
+                step,
+                work.input_dtype,
+            )
         else:
             local(job, itertools.chain(known, work.stream(order, check)), sink, step)
 
@@ -173,8 +210,15 @@ def _find_out(work: Any, plan: Plan, options: Options) -> tuple[Made, Batch]:
     """Predict the first patches, which are not predicted again."""
     ids, values = work.first()
     size = tuple(int(n) for n in plan.shape[ids[0]]) if len(ids) else plan.size
-    made = made_of(values.shape[1:], options.dtype or values.dtype, plan, work.kept, size=size,
-                   channels=options.channels, output_axes=options.output_axes)  # fmt: skip
+    made = made_of(
+        values.shape[1:],
+        options.dtype or values.dtype,
+        plan,
+        work.kept,
+        size=size,
+        channels=options.channels,
+        output_axes=options.output_axes,
+    )
     _fill(options, made)
     return made, (ids, values)
 
@@ -257,8 +301,14 @@ def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, 
         os.makedirs(folder, exist_ok=True)
         image = Image.from_xarray(template(source, out, made, options.name, {}, kind))
         title = out.path or ledger.target.name
-        empty = lay_out(image, folder, compress=options.compress, name=title, shards=options.shards,
-                        chunks=chunks_for(options.chunks, plan.axes))  # fmt: skip
+        empty = lay_out(
+            image,
+            folder,
+            compress=options.compress,
+            name=title,
+            shards=options.shards,
+            chunks=chunks_for(options.chunks, plan.axes),
+        )
         array, stored = empty.arrays[options.name]
         outputs.append(stored_as(out, array, stored, _unit(os.path.join(folder, array)), plan.size, _tiles(source)))
         groups[out.path] = empty.groups
@@ -329,8 +379,14 @@ def _opened(target: str, sources: Sequence[Source]) -> Any:
     return [OmeZarrSource(target, scene=k).dataset() for k in range(len(sources))]
 
 
-def _in_memory(sources: Sequence[Source], outputs: Sequence[Output], made: Made, sink: InMemory, options: Options,
-               facts: Mapping[str, Any]) -> Any:  # fmt: skip
+def _in_memory(
+    sources: Sequence[Source],
+    outputs: Sequence[Output],
+    made: Made,
+    sink: InMemory,
+    options: Options,
+    facts: Mapping[str, Any],
+) -> Any:
     found = []
     for source, out, array in zip(sources, outputs, sink.arrays, strict=True):
         empty = template(source, out, made, options.name, {}, _kind(options, made))

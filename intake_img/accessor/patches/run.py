@@ -47,8 +47,17 @@ class Job:
     fill: Any
 
     @classmethod
-    def of(cls, plan: Plan, outputs: Sequence[Output], how: str, fill: Any, halo: Sequence[int], memory: Memory,
-           done: Sequence[np.ndarray] | None = None, which: np.ndarray | None = None) -> Job:  # fmt: skip
+    def of(
+        cls,
+        plan: Plan,
+        outputs: Sequence[Output],
+        how: str,
+        fill: Any,
+        halo: Sequence[int],
+        memory: Memory,
+        done: Sequence[np.ndarray] | None = None,
+        which: np.ndarray | None = None,
+    ) -> Job:
         """Return the job of making all blocks that are not `done`, of the patches `which`, or of all."""
         mine = np.ones(len(plan), bool) if which is None else np.isin(np.arange(len(plan)), which)
         numbers = [np.flatnonzero(mine & (plan.source == out.source)) for out in outputs]
@@ -89,8 +98,9 @@ class Job:
         return np.full([s.stop - s.start for s in out.key(number)], self.fill, out.dtype)
 
 
-def batches(patches: Any, variables: Sequence[str], order: np.ndarray, size: int,
-            window: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:  # fmt: skip
+def batches(
+    patches: Any, variables: Sequence[str], order: np.ndarray, size: int, window: int
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Read patches in `order`, a window ahead of what is used; yield batches of at most `size` of equal shape."""
     windows = [order[k : k + window] for k in range(0, len(order), window)]
 
@@ -119,8 +129,11 @@ def of_one_shape(plan: Plan, ids: np.ndarray) -> list[np.ndarray]:
     return [ids[group.ravel() == k] for k in range(int(group.max()) + 1)]
 
 
-def predicted(given: Iterator[tuple[np.ndarray, list[np.ndarray]]], predict: Callable[..., np.ndarray],
-              check: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Iterator[Batch]:  # fmt: skip
+def predicted(
+    given: Iterator[tuple[np.ndarray, list[np.ndarray]]],
+    predict: Callable[..., np.ndarray],
+    check: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Iterator[Batch]:
     """Call a model on every batch."""
     for ids, arrays in given:
         yield ids, check(ids, predict(*arrays))

@@ -180,8 +180,19 @@ def _finished(law: Law, lengths: np.ndarray, epoch: int, places: Places) -> tupl
             inside &= shape[:, k] > 0
     halo = np.array(law.halo, np.int64)
     core = (np.clip(start, 0, n), np.clip(start + shape, 0, n)) if places.core is None else places.core
-    plan = Plan(law.axes, law.full, law.over, places.source, places.index, start - halo, shape + 2 * halo,
-                core[0], core[1], epoch, places.weight)  # fmt: skip
+    plan = Plan(
+        law.axes,
+        law.full,
+        law.over,
+        places.source,
+        places.index,
+        start - halo,
+        shape + 2 * halo,
+        core[0],
+        core[1],
+        epoch,
+        places.weight,
+    )
     return plan, inside
 
 
@@ -191,9 +202,11 @@ def _finished(law: Law, lengths: np.ndarray, epoch: int, places: Places) -> tupl
 def _indices(law: Law, source: Source) -> np.ndarray:
     """All places along the axes that are iterated over, in C order."""
     lengths = [source.sizes[a] for a in law.over]
-    return np.stack(np.unravel_index(np.arange(int(np.prod(lengths))), lengths), 1).astype(np.int64) if lengths else (
-        np.zeros((1, 0), np.int64)
-    )  # fmt: skip
+    return (
+        np.stack(np.unravel_index(np.arange(int(np.prod(lengths))), lengths), 1).astype(np.int64)
+        if lengths
+        else (np.zeros((1, 0), np.int64))
+    )
 
 
 def _product(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -209,8 +222,10 @@ def _grid(law: Law, sources: Sequence[Source], epoch: int) -> Plan:
             try:
                 row = starts(s.sizes[a], size, step, edge)
             except ValueError as exc:
-                raise ValueError(f"edge='error', source {s.number}, axis {a!r}: {exc}; allow edge='shift', 'pad', "
-                                 "'drop', 'partial' or 'balanced'") from exc  # fmt: skip
+                raise ValueError(
+                    f"edge='error', source {s.number}, axis {a!r}: {exc}; allow edge='shift', 'pad', "
+                    "'drop', 'partial' or 'balanced'"
+                ) from exc
             first.append(row)
             b, e = cores(row, size, s.sizes[a]) if row.size else (row, row)
             begin.append(b)
@@ -320,8 +335,10 @@ def _weighted(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int]
     totals = np.cumsum([m.prepare() for m in maps])
     if not totals[-1] > 0:
         raise ValueError(f"nothing can be drawn: the map ({law.meaning}=) is 0 everywhere")
-    tiles = [len(_indices(law, s)) * np.prod([count(s.sizes[a], m, m) for a, m in zip(law.axes, law.size, strict=True)])
-             for s in sources]  # fmt: skip
+    tiles = [
+        len(_indices(law, s)) * np.prod([count(s.sizes[a], m, m) for a, m in zip(law.axes, law.size, strict=True)])
+        for s in sources
+    ]
     n = int(sum(tiles)) if law.n is None else law.n
 
     def make(attempt: int) -> Places:
@@ -356,9 +373,10 @@ class _Map:
         elif law.meaning == "labels":
             self.values = np.where(inside(self.values), self.values, self.values.dtype.type(0))
         self.ends = {
-            a: layer.fits[a].own_ends(n, source.sizes[a]) for a, n in zip(self.dims, self.values.shape, strict=True)
+            a: layer.fits[a].own_ends(n, source.sizes[a])
+            for a, n in zip(self.dims, self.values.shape, strict=True)
             if a in layer.fits and not (layer.fits[a].same and n == source.sizes[a])
-        }  # fmt: skip
+        }
 
     def share(self) -> Any:
         """Which part of each pixel of the map lies in the image."""

@@ -251,9 +251,14 @@ def checked(ds: xr.Dataset, variables: Sequence[str] | None) -> list[str]:
     return [first, *(n for n in names if n != first)]
 
 
-def make_sources(datasets: Sequence[xr.Dataset], size: Mapping[str, int], over: Sequence[str],
-                 variables: Sequence[str] | None, paired: Mapping[str, Any] | None,
-                 levels: Sequence[Any] | None) -> tuple[Source, ...]:  # fmt: skip
+def make_sources(
+    datasets: Sequence[xr.Dataset],
+    size: Mapping[str, int],
+    over: Sequence[str],
+    variables: Sequence[str] | None,
+    paired: Mapping[str, Any] | None,
+    levels: Sequence[Any] | None,
+) -> tuple[Source, ...]:
     """Return the sources of patches of `size` pixels, all of the same variables, axes and sizes.
 
     Raises
@@ -303,8 +308,9 @@ def _arrays(name: str, obj: Any) -> list[tuple[str, xr.DataArray]]:
     return [(name if len(names) == 1 else f"{name}_{n}", obj[n]) for n in names]
 
 
-def _layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int],
-           over: Sequence[str]) -> Layer:  # fmt: skip
+def _layer(
+    name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str]
+) -> Layer:
     dims = tuple(map(str, array.dims))
     fits = {a: Fit(1, 0, n) for a, n in size.items() if a in dims}
     if not fits:
@@ -313,8 +319,15 @@ def _layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mappin
     return Layer(name, pixels_of(array.variable), dims, fits, kept, {}, dict(array.attrs), {})
 
 
-def aligned_layer(name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str],
-             centred: bool, cover: bool = True) -> Layer:  # fmt: skip
+def aligned_layer(
+    name: str,
+    array: xr.DataArray,
+    reference: xr.DataArray,
+    size: Mapping[str, int],
+    over: Sequence[str],
+    centred: bool,
+    cover: bool = True,
+) -> Layer:
     """Return the layer of a variable on another grid; along axes that are iterated over it must cover the reference, or
     (`cover` False) is 0 elsewhere.
     """

@@ -53,12 +53,19 @@ class Canvas:
     def region(self, number: int) -> tuple[slice, ...]:
         """Return where a block lies; blocks are numbered in C order."""
         at = np.unravel_index(number, self.counts)
-        return tuple(slice(int(k) * b, min((int(k) + 1) * b, n))
-                     for k, b, n in zip(at, self.block, self.lengths, strict=True))  # fmt: skip
+        return tuple(
+            slice(int(k) * b, min((int(k) + 1) * b, n)) for k, b, n in zip(at, self.block, self.lengths, strict=True)
+        )
 
 
-def grown(unit: Sequence[int], lengths: Sequence[int], least: Sequence[int], itemsize: int,
-          nbytes: int = 2**23, most: int = 2**26) -> tuple[int, ...]:  # fmt: skip
+def grown(
+    unit: Sequence[int],
+    lengths: Sequence[int],
+    least: Sequence[int],
+    itemsize: int,
+    nbytes: int = 2**23,
+    most: int = 2**26,
+) -> tuple[int, ...]:
     """Return the shape of a block: whole units, at least `least` long if that holds no more than `most` bytes.
 
     Examples
@@ -208,8 +215,15 @@ class Assembly:
         Where what waits for other patches is kept.
     """
 
-    def __init__(self, canvas: Canvas, boxes: Boxes, how: str, wanted: np.ndarray | None = None, fill: Any = 0,
-                 memory: Memory | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        canvas: Canvas,
+        boxes: Boxes,
+        how: str,
+        wanted: np.ndarray | None = None,
+        fill: Any = 0,
+        memory: Memory | None = None,
+    ) -> None:
         self.canvas, self.boxes, self.how, self.fill = canvas, boxes, how, fill
         self.memory = memory or Memory(2**62)
         blocks, patches = boxes.touched(canvas)
@@ -301,6 +315,9 @@ def cast(block: np.ndarray, dtype: Any) -> np.ndarray:
         return np.clip(np.rint(np.nan_to_num(block.astype(np.float64))), float(info.min), top).astype(dtype)
     if dtype.kind in "iu" and block.dtype.kind in "iu":
         info = np.iinfo(dtype)
-        return np.clip(block, info.min, info.max).astype(dtype) if not np.can_cast(block.dtype, dtype) else \
-            block.astype(dtype)  # fmt: skip
+        return (
+            np.clip(block, info.min, info.max).astype(dtype)
+            if not np.can_cast(block.dtype, dtype)
+            else block.astype(dtype)
+        )
     return block.astype(dtype)

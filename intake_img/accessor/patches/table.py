@@ -98,8 +98,9 @@ def _common(table: pd.DataFrame, over: Sequence[str], sources: Sequence[Source])
     return source, index
 
 
-def places_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], size: Sequence[int],
-              sources: Sequence[Source]) -> Places:  # fmt: skip
+def places_of(
+    table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], size: Sequence[int], sources: Sequence[Source]
+) -> Places:
     """Return the places of patches whose first pixels a table holds."""
     source, index = _common(table, over, sources)
     start = np.stack(
@@ -112,8 +113,14 @@ def places_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], siz
     return Places(source, index, start, core, weight)  # type: ignore[arg-type]
 
 
-def centers_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], size: Sequence[int],
-               sources: Sequence[Source], units: str) -> Places:  # fmt: skip
+def centers_of(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    over: Sequence[str],
+    size: Sequence[int],
+    sources: Sequence[Source],
+    units: str,
+) -> Places:
     """Return the places of patches around points, given in pixels or in the units of the coordinates."""
     from intake_img.model.datasets import spacing_of
 

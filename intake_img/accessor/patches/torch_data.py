@@ -37,8 +37,14 @@ class Samples(list):
 class _Common:
     """What both kinds of datasets have in common."""
 
-    def __init__(self, patches: Any, variables: Sequence[str], dtype: np.dtype | None,
-                 transform: Callable[[dict[str, Any]], Any] | None, shared: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        patches: Any,
+        variables: Sequence[str],
+        dtype: np.dtype | None,
+        transform: Callable[[dict[str, Any]], Any] | None,
+        shared: Any = None,
+    ) -> None:
         import torch
 
         self.patches = copy.copy(patches)  # its epoch is its own
@@ -123,9 +129,20 @@ class _Mapped(_Common):
 class _Iterable(_Common):
     """Patches in the order of an epoch, divided between ranks and workers."""
 
-    def __init__(self, patches: Any, variables: Sequence[str], dtype: np.dtype | None, transform: Any, size: int | None,
-                 shuffle: bool, drop_last: bool, lookahead: int | str, place: tuple[int, int] | None, even: bool,
-                 shared: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        patches: Any,
+        variables: Sequence[str],
+        dtype: np.dtype | None,
+        transform: Any,
+        size: int | None,
+        shuffle: bool,
+        drop_last: bool,
+        lookahead: int | str,
+        place: tuple[int, int] | None,
+        even: bool,
+        shared: Any = None,
+    ) -> None:
         super().__init__(patches, variables, dtype, transform, shared)
         self.size, self.shuffle, self.drop_last, self.lookahead = size, shuffle, drop_last, lookahead
         self.place, self.even = place, even
@@ -175,8 +192,19 @@ class _Iterable(_Common):
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = self.place or (self.rank if self.rank != (0, 1) else None)  # a spawned worker has no process group
-        return iterable, (self.patches, self.variables, self.dtype, self.transform, self.size, self.shuffle,
-                          self.drop_last, self.lookahead, place, self.even, self.shared)  # fmt: skip
+        return iterable, (
+            self.patches,
+            self.variables,
+            self.dtype,
+            self.transform,
+            self.size,
+            self.shuffle,
+            self.drop_last,
+            self.lookahead,
+            place,
+            self.even,
+            self.shared,
+        )
 
     def loader(self, *, num_workers: int = 0, **options: Any) -> Any:
         """Return a `torch.utils.data.DataLoader`; options that concern batches are the dataset's own."""
@@ -210,9 +238,20 @@ def mapped(patches: Any, variables: Sequence[str], dtype: Any, transform: Any, s
     return _class(_Mapped, "Dataset")(patches, variables, dtype, transform, shared)
 
 
-def iterable(patches: Any, variables: Sequence[str], dtype: Any, transform: Any, size: int | None, shuffle: bool,
-             drop_last: bool, lookahead: int | str, place: tuple[int, int] | None, even: bool,
-             shared: Any = None) -> Any:  # fmt: skip
+def iterable(
+    patches: Any,
+    variables: Sequence[str],
+    dtype: Any,
+    transform: Any,
+    size: int | None,
+    shuffle: bool,
+    drop_last: bool,
+    lookahead: int | str,
+    place: tuple[int, int] | None,
+    even: bool,
+    shared: Any = None,
+) -> Any:
     """Return an iterable dataset of torch."""
-    return _class(_Iterable, "IterableDataset")(patches, variables, dtype, transform, size, shuffle, drop_last,
-                                                lookahead, place, even, shared)  # fmt: skip
+    return _class(_Iterable, "IterableDataset")(
+        patches, variables, dtype, transform, size, shuffle, drop_last, lookahead, place, even, shared
+    )

@@ -22,12 +22,32 @@ class WriteBack:
     plan: Any  # a property of what inherits it
     sources: tuple[Source, ...]
 
-    def map(self, model: Any, *, blend: str = "crop", store: Any = None, resume: bool = False, overwrite: bool = False,
-            variables: str | Sequence[str] | None = None, batch_size: int = 32, dtype: Any = None, channels: Any = None,
-            output_axes: str | Sequence[str] | None = None, input_dtype: Any = None, name: str = "image",
-            kind: str | None = None, fill_value: Any = 0, chunks: Any = None, shards: Any = None, compress: Any = None,
-            model_id: str | None = None, memory: int | str = "1GB", lookahead: int | str = "64MB",
-            progress: bool | None = None, client: Any = None) -> Any:  # fmt: skip
+    def map(
+        self,
+        model: Any,
+        *,
+        blend: str = "crop",
+        store: Any = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        variables: str | Sequence[str] | None = None,
+        batch_size: int = 32,
+        dtype: Any = None,
+        channels: Any = None,
+        output_axes: str | Sequence[str] | None = None,
+        input_dtype: Any = None,
+        name: str = "image",
+        kind: str | None = None,
+        fill_value: Any = 0,
+        chunks: Any = None,
+        shards: Any = None,
+        compress: Any = None,
+        model_id: str | None = None,
+        memory: int | str = "1GB",
+        lookahead: int | str = "64MB",
+        progress: bool | None = None,
+        client: Any = None,
+    ) -> Any:
         """Call a model on every patch and put what it makes back onto the grid of the image.
 
         Patches are read once, a window ahead, and predicted once, in batches; blocks of the result are written while it
@@ -112,8 +132,23 @@ class WriteBack:
         >>> bool((out["image"] == image + 1).all())
         True
         """
-        options = Options(blend, store, resume, overwrite, dtype, channels, output_axes, name, kind, fill_value,
-                          chunks, shards, compress, memory, progress).checked()  # fmt: skip
+        options = Options(
+            blend,
+            store,
+            resume,
+            overwrite,
+            dtype,
+            channels,
+            output_axes,
+            name,
+            kind,
+            fill_value,
+            chunks,
+            shards,
+            compress,
+            memory,
+            progress,
+        ).checked()
         names = self._mapped_variables(variables)
         size = integer("batch_size", batch_size, 1)
         work = Mapped(self, names, model, input_dtype, size, lookahead)
@@ -122,11 +157,26 @@ class WriteBack:
         with working(model):
             return written(self, options, facts, work, _client(client))
 
-    def stitch(self, arrays: Any, *, blend: str = "crop", patches: Any = None, store: Any = None,
-               overwrite: bool = False, dtype: Any = None, channels: Any = None,
-               output_axes: str | Sequence[str] | None = None, name: str = "image", kind: str | None = None,
-               fill_value: Any = 0, chunks: Any = None, shards: Any = None, compress: Any = None,
-               memory: int | str = "1GB", progress: bool | None = None) -> Any:  # fmt: skip
+    def stitch(
+        self,
+        arrays: Any,
+        *,
+        blend: str = "crop",
+        patches: Any = None,
+        store: Any = None,
+        overwrite: bool = False,
+        dtype: Any = None,
+        channels: Any = None,
+        output_axes: str | Sequence[str] | None = None,
+        name: str = "image",
+        kind: str | None = None,
+        fill_value: Any = 0,
+        chunks: Any = None,
+        shards: Any = None,
+        compress: Any = None,
+        memory: int | str = "1GB",
+        progress: bool | None = None,
+    ) -> Any:
         """Put predictions that were made elsewhere back onto the grid of the image.
 
         Parameters
@@ -155,8 +205,23 @@ class WriteBack:
         >>> bool((p.stitch(p.read(range(len(p))))["image"] == image).all())
         True
         """
-        options = Options(blend, store, False, overwrite, dtype, channels, output_axes, name, kind, fill_value, chunks,
-                           shards, compress, memory, progress).checked()  # fmt: skip
+        options = Options(
+            blend,
+            store,
+            False,
+            overwrite,
+            dtype,
+            channels,
+            output_axes,
+            name,
+            kind,
+            fill_value,
+            chunks,
+            shards,
+            compress,
+            memory,
+            progress,
+        ).checked()
         which = np.arange(len(self.plan)) if patches is None else np.asarray(patches)
         which = np.flatnonzero(which) if which.dtype.kind == "b" else which.astype(np.int64)
         if len(np.unique(which)) != len(which) or (len(which) and not 0 <= which.min() <= which.max() < len(self.plan)):

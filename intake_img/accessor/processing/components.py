@@ -48,8 +48,15 @@ def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     return parts.result(parts.looked_up(numbers, np.int64), "labels")
 
 
-def selected(array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, statistic: Statistic,
-             keep: Callable[[np.ndarray], np.ndarray], *, holes: bool = False) -> xr.DataArray:  # fmt: skip
+def selected(
+    array: xr.DataArray,
+    axes: Sequence[str],
+    structure: np.ndarray,
+    statistic: Statistic,
+    keep: Callable[[np.ndarray], np.ndarray],
+    *,
+    holes: bool = False,
+) -> xr.DataArray:
     """Return the mask of the components whose statistic, added up over chunks, is to be kept.
 
     With `holes`, the components are regions of background; the ones that are kept join the foreground.
@@ -74,8 +81,9 @@ def _overlap(block: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(labels[block > 1], minlength=n + 1)[1:]
 
 
-def _kept(keep: Callable[[np.ndarray], np.ndarray], holes: bool, statistic: np.ndarray, count: int,
-          component: np.ndarray) -> np.ndarray:  # fmt: skip
+def _kept(
+    keep: Callable[[np.ndarray], np.ndarray], holes: bool, statistic: np.ndarray, count: int, component: np.ndarray
+) -> np.ndarray:
     total = np.zeros(count, np.int64)
     np.add.at(total, component, statistic)
     return np.concatenate([[holes], np.asarray(keep(total), bool)[component]])
@@ -99,8 +107,9 @@ def image_blocks(array: xr.DataArray, axes: Sequence[str]) -> tuple[tuple[str, .
 class _Parts:
     """The labels of every chunk, and what becomes of them."""
 
-    def __init__(self, array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, name: str, *,
-                 holes: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, name: str, *, holes: bool = False
+    ) -> None:
         from dask.base import tokenize
 
         self.array, self.axes = array, tuple(axes)
@@ -177,8 +186,9 @@ class _Grid:
     chunks: tuple[tuple[int, ...], ...]
     structure: np.ndarray
 
-    def summary(self, k: tuple[int, ...], statistic: Any, lead: int, part: tuple[np.ndarray, int],
-                block: np.ndarray | None) -> tuple[np.ndarray, dict[Any, np.ndarray]]:  # fmt: skip
+    def summary(
+        self, k: tuple[int, ...], statistic: Any, lead: int, part: tuple[np.ndarray, int], block: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
         """Return what is needed of a chunk: a number for each label, and the planes at its cuts."""
         labels, n = part
         shape = [sum(c) for c in self.chunks]
@@ -192,8 +202,9 @@ class _Grid:
         found = statistic(labels, n, start, shape) if block is None else statistic(block[(0,) * lead], labels, n)
         return found, planes
 
-    def tables(self, finish: Callable[..., np.ndarray],
-               summaries: Sequence[tuple[np.ndarray, dict[Any, np.ndarray]]]) -> list[np.ndarray]:  # fmt: skip
+    def tables(
+        self, finish: Callable[..., np.ndarray], summaries: Sequence[tuple[np.ndarray, dict[Any, np.ndarray]]]
+    ) -> list[np.ndarray]:
         """Return a table of the labels of every chunk; its entry 0 is for the background."""
         places = list(np.ndindex(*[len(c) for c in self.chunks]))
         offsets = np.concatenate([[0], np.cumsum([len(s[0]) for s in summaries])]).astype(np.int64)

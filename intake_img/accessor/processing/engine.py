@@ -71,8 +71,7 @@ def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
     return tuple(joined) or (0,)
 
 
-def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool,
-           passes: int = 1) -> list[Piece]:  # fmt: skip
+def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1) -> list[Piece]:
     """Return what each chunk within `window` needs along one axis.
 
     Parameters
@@ -100,8 +99,7 @@ def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: 
     return [_piece(a, b, n, stops, depth, edge, padded, passes) for a, b in spans]
 
 
-def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str, padded: bool,
-           passes: int) -> Piece:  # fmt: skip
+def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str, padded: bool, passes: int) -> Piece:
     first, last = a - depth[0], b + depth[1]
     pad, cut = (0, 0), slice(None)
     if first >= 0 and last <= n:
@@ -224,8 +222,14 @@ def halo(
     return new_array(token, graph, grid, dtype, [array], meta)
 
 
-def new_array(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any,
-              sources: Sequence[Any], meta: Any = None) -> dask.array.Array:  # fmt: skip
+def new_array(
+    name: str,
+    graph: Mapping[Any, Any],
+    chunks: Sequence[Sequence[int]],
+    dtype: Any,
+    sources: Sequence[Any],
+    meta: Any = None,
+) -> dask.array.Array:
     """Return the dask array whose chunks are the tasks of `graph`."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
@@ -238,8 +242,9 @@ def new_array(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int
     return da.Array(layered, name, tuple(tuple(int(n) for n in c) for c in chunks), dtype=np.dtype(dtype), meta=meta)
 
 
-def _planned(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any,
-             sources: Sequence[Any], meta: Any) -> Any:  # fmt: skip
+def _planned(
+    name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any, sources: Sequence[Any], meta: Any
+) -> Any:
     """Return the array as an expression, for a dask that plans its graphs (``array.query-planning``)."""
     from dask.core import flatten
 
@@ -247,8 +252,11 @@ def _planned(name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]
     for source in sources:
         tasks |= dict(source.__dask_graph__())
         known = product(*[range(n) for n in source.numblocks])  # planning renames keys
-        tasks |= {(source.name, *k): key for k, key in zip(known, flatten(source.__dask_keys__()), strict=True)
-                  if (source.name, *k) != key}  # fmt: skip
+        tasks |= {
+            (source.name, *k): key
+            for k, key in zip(known, flatten(source.__dask_keys__()), strict=True)
+            if (source.name, *k) != key
+        }
     from_graph = next(s for s in sources if hasattr(s, "expr")).__dask_postpersist__()[0]
     whole = tuple(tuple(int(n) for n in c) for c in chunks)
     keys = [(name, *k) for k in product(*[range(len(c)) for c in whole])]
@@ -268,8 +276,13 @@ def _on_block(func: Callable[..., np.ndarray], block: np.ndarray) -> np.ndarray:
     return func(block, tuple(slice(0, n) for n in block.shape))
 
 
-def _run(func: Callable[..., Any], pad: dict[str, Any] | None, positions: bool, chosen: Sequence[Piece],
-         sources: Sequence[np.ndarray]) -> np.ndarray:  # fmt: skip
+def _run(
+    func: Callable[..., Any],
+    pad: dict[str, Any] | None,
+    positions: bool,
+    chosen: Sequence[Piece],
+    sources: Sequence[np.ndarray],
+) -> np.ndarray:
     piece = _gathered(chosen, sources)
     if pad is not None:
         if any(p.pad != (0, 0) for p in chosen):

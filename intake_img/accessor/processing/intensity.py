@@ -19,8 +19,9 @@ from intake_img.kernels import selection
 __all__ = ["equalize", "normalized", "rolling_ball"]
 
 
-def normalized(array: xr.DataArray, percentiles: tuple[float, float], by: Sequence[str], limits: Any, clip: bool,
-                dtype: np.dtype) -> xr.DataArray:  # fmt: skip
+def normalized(
+    array: xr.DataArray, percentiles: tuple[float, float], by: Sequence[str], limits: Any, clip: bool, dtype: np.dtype
+) -> xr.DataArray:
     import dask.array as da
     from dask.graph_manipulation import bind
 

@@ -102,14 +102,26 @@ def _all_mappings(tree: Mapping[Any, Any]) -> bool:
     return bool(tree) and all(isinstance(v, Mapping) for v in tree.values())
 
 
-def _spread(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None, axes: Sequence[str], name: str,
-            is_leaf: Callable[[Any], bool] | None) -> list[tuple[dict[str, int], Any]]:  # fmt: skip
+def _spread(
+    array: xr.DataArray,
+    tree: Any,
+    order: tuple[str, ...] | None,
+    axes: Sequence[str],
+    name: str,
+    is_leaf: Callable[[Any], bool] | None,
+) -> list[tuple[dict[str, int], Any]]:
     return list(_leaves(array, tree, order, tuple(axes), name, is_leaf, {}))
 
 
-def _leaves(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None, axes: tuple[str, ...], name: str,
-            is_leaf: Callable[[Any], bool] | None, place: dict[str, int],
-            ) -> Iterator[tuple[dict[str, int], Any]]:  # fmt: skip
+def _leaves(
+    array: xr.DataArray,
+    tree: Any,
+    order: tuple[str, ...] | None,
+    axes: tuple[str, ...],
+    name: str,
+    is_leaf: Callable[[Any], bool] | None,
+    place: dict[str, int],
+) -> Iterator[tuple[dict[str, int], Any]]:
     axis = _axis_of_keys(array, tree, order, axes, name, is_leaf)
     if axis is None:
         yield place, tree
@@ -122,8 +134,14 @@ def _leaves(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None, axes:
         yield from _leaves(array, value, order[1:] if order else order, rest, name, is_leaf, {**place, axis: position})
 
 
-def _axis_of_keys(array: xr.DataArray, tree: Any, order: tuple[str, ...] | None, axes: tuple[str, ...], name: str,
-                  is_leaf: Callable[[Any], bool] | None) -> str | None:  # fmt: skip
+def _axis_of_keys(
+    array: xr.DataArray,
+    tree: Any,
+    order: tuple[str, ...] | None,
+    axes: tuple[str, ...],
+    name: str,
+    is_leaf: Callable[[Any], bool] | None,
+) -> str | None:
     """The axis that the keys of a mapping speak of; None if it is a leaf."""
     if is_leaf is not None:
         if is_leaf(tree):

@@ -8,9 +8,19 @@ from intake_img.model.units import power
 
 __all__ = ["column_units"]
 
-_LENGTHS = ("axis_major_length", "axis_minor_length", "equivalent_diameter_area", "feret_diameter_max", "perimeter",
-            "perimeter_crofton", "major_axis_length", "minor_axis_length", "equivalent_diameter",
-            "centroid_local", "centroid_weighted_local")  # fmt: skip
+_LENGTHS = (
+    "axis_major_length",
+    "axis_minor_length",
+    "equivalent_diameter_area",
+    "feret_diameter_max",
+    "perimeter",
+    "perimeter_crofton",
+    "major_axis_length",
+    "minor_axis_length",
+    "equivalent_diameter",
+    "centroid_local",
+    "centroid_weighted_local",
+)
 _AREAS = ("area", "area_bbox", "area_convex", "area_filled", "bbox_area", "convex_area", "filled_area")
 _SQUARES = ("inertia_tensor", "inertia_tensor_eigvals")
 _MOMENTS = ("moments", "moments_central", "moments_weighted", "moments_weighted_central")

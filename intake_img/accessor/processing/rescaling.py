@@ -37,8 +37,11 @@ def coarser(ds: xr.Dataset, factors: Mapping[str, int], method: str) -> xr.Datas
         data = data[kept]
         made = data.map_blocks(coarsened, every, own, dtype=array.dtype, meta=data._meta, chunks=chunks, name=None)
         mine = {a: c for a, c in coords.items() if a in array.dims}
-        lost = {str(n): None for n, c in array.coords.items() if n not in mine and set(c.dims) & set(factors)
-                and any(factors.get(str(d), 1) > 1 for d in c.dims)}  # fmt: skip
+        lost = {
+            str(n): None
+            for n, c in array.coords.items()
+            if n not in mine and set(c.dims) & set(factors) and any(factors.get(str(d), 1) > 1 for d in c.dims)
+        }
         results[str(name)] = with_data(array, made, None, {**mine, **lost})
     return joined(ds.drop_vars([n for n, c in ds.coords.items() if set(c.dims) & set(factors)]), results)
 
@@ -57,8 +60,9 @@ def _block_centres(coord: xr.DataArray, factor: int, method: str) -> xr.Variable
     return xr.Variable(coord.dims, picked, attrs)
 
 
-def rescaled(array: xr.DataArray, scales: Mapping[str, float], order: int, anti_aliasing: bool | None,
-              output_dtype: Any) -> xr.DataArray:  # fmt: skip
+def rescaled(
+    array: xr.DataArray, scales: Mapping[str, float], order: int, anti_aliasing: bool | None, output_dtype: Any
+) -> xr.DataArray:
     axes = tuple(scales)
     sizes = {a: max(1, round(array.sizes[a] * s)) for a, s in scales.items()}
     places = [array.get_axis_num(a) for a in axes]
@@ -84,8 +88,9 @@ def rescaled(array: xr.DataArray, scales: Mapping[str, float], order: int, anti_
 class _Resize:
     """Resamples every image of a block."""
 
-    def __init__(self, places: tuple[int, ...], shape: tuple[int, ...], order: int, anti_aliasing: bool | None,
-                 dtype: np.dtype) -> None:  # fmt: skip
+    def __init__(
+        self, places: tuple[int, ...], shape: tuple[int, ...], order: int, anti_aliasing: bool | None, dtype: np.dtype
+    ) -> None:
         self.places, self.shape, self.order, self.anti_aliasing, self.dtype = places, shape, order, anti_aliasing, dtype
 
     def __dask_tokenize__(self) -> Any:

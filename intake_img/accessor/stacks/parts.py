@@ -41,8 +41,9 @@ class Parts:
         full = tuple(slice(None) if k in self._kept else None for k in range(len(order)))
         self._full = (*full[:count], *channel, *full[count:])
 
-    def region(self, samples: list[slice], channels: list[slice], windows: list[slice],
-               out: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:  # fmt: skip
+    def region(
+        self, samples: list[slice], channels: list[slice], windows: list[slice], out: np.ndarray
+    ) -> tuple[tuple[slice, ...], np.ndarray]:
         """Return the region of the pixels that a patch is, and `out` (channels and space) with their axes."""
         parts = [*samples, *channels, *windows, slice(0, 1)]
         region = tuple([parts[k] for k in self._of_axis])

@@ -201,8 +201,9 @@ class MemoryStack(ImageStack):
         Of the patches; that of the array by default.
     """
 
-    def __init__(self, array: Any, axes: str, *, depth_axis: str | None = None, dtype: Any = None,
-                 source: Path | str = "array") -> None:  # fmt: skip
+    def __init__(
+        self, array: Any, axes: str, *, depth_axis: str | None = None, dtype: Any = None, source: Path | str = "array"
+    ) -> None:
         pixels = Pixels.of(array)
         super().__init__(pixels, _array_merge(axes, pixels.shape, depth_axis, "the array"), dtype=dtype, source=source)
 

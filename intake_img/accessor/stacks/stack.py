@@ -156,8 +156,9 @@ class ImageStack:
 
     # patches
 
-    def extract_patch(self, sample_idx: int, channels: Sequence[int] | None, coords: Sequence[int],
-                      patch_size: Sequence[int]) -> np.ndarray:  # fmt: skip
+    def extract_patch(
+        self, sample_idx: int, channels: Sequence[int] | None, coords: Sequence[int], patch_size: Sequence[int]
+    ) -> np.ndarray:
         """Cut one patch; what lies outside of the image is zero.
 
         Only the tiles that the patch touches are read, without any dask graph unless the data were computed lazily.

@@ -24,8 +24,13 @@ def add_commands(commands: Any) -> None:
         metavar="CATALOG",
         help="the catalog (default: FOLDER/catalog.yml), or a table of images, .parquet or .sqlite",
     )
-    parser.add_argument("--exclude", metavar="PATH", action="append", default=[],
-                        help="leave out a path below FOLDER, such as 'old/*'; may be repeated")  # fmt: skip
+    parser.add_argument(
+        "--exclude",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="leave out a path below FOLDER, such as 'old/*'; may be repeated",
+    )
     parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
     parser.add_argument("--overwrite", action="store_true", help="begin the catalog anew instead of adding to it")
     for name, run, help_ in (
@@ -62,8 +67,11 @@ def _scan(arguments: argparse.Namespace) -> int:
     for name in changes.missing:
         print(f"intake-img: the file of {name!r} is not found any more; its entry stays", file=sys.stderr)
     if changes.roots:
-        print(f"intake-img: these images do not lie below the catalog's folder; open it with "
-              f"open_catalog({changes.path!r}, roots={changes.roots!r})", file=sys.stderr)  # fmt: skip
+        print(
+            f"intake-img: these images do not lie below the catalog's folder; open it with "
+            f"open_catalog({changes.path!r}, roots={changes.roots!r})",
+            file=sys.stderr,
+        )
     counts = {what: len(getattr(changes, what)) for what in ("added", "refreshed", "kept", "missing")}
     listed = ", ".join(f"{n} {what}" for what, n in {**counts, "skipped": len(found.skipped)}.items())
     print(f"{escaped(changes.path)}: {listed}")
@@ -80,12 +88,18 @@ def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
         raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
     print(f"{escaped(target)}: {len(table)} images")
     if any(row["uri"].startswith(("/", "..")) for row in table.images.rows()):
-        print(f"intake-img: these images do not lie below the table's folder; open it with "
-              f"open_table({target!r}, roots=[{found.folder!r}])", file=sys.stderr)  # fmt: skip
+        print(
+            f"intake-img: these images do not lie below the table's folder; open it with "
+            f"open_table({target!r}, roots=[{found.folder!r}])",
+            file=sys.stderr,
+        )
     stem, _ = os.path.splitext(target)
     name = os.path.basename(target)
-    entry = {"driver": "image_table", "description": f"{len(table)} images",
-             "args": {"uri": "{{ CATALOG_DIR }}/" + name}}  # fmt: skip
+    entry = {
+        "driver": "image_table",
+        "description": f"{len(table)} images",
+        "args": {"uri": "{{ CATALOG_DIR }}/" + name},
+    }
     return _Found({"images": entry}, found.skipped, found.notes), stem + ".yml"
 
 

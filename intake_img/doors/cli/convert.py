@@ -35,13 +35,21 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--pyramid", action="store_true", help=f"add halved levels, down to {_TOP} pixels")
     parser.add_argument("--overwrite", action="store_true", help="replace targets that exist")
     parser.add_argument(
-        "--option", metavar="KEY=VALUE", action="append", default=[], type=pair,
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=pair,
         help="option of the format's writer, see 'intake-img formats'; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--target-option", metavar="KEY=VALUE", action="append", default=[], type=pair,
+        "--target-option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=pair,
         help="option of the file system of the target; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
     parser.add_argument("--json", action="store_true", help="print JSON, an image a line")
 
@@ -50,12 +58,19 @@ def _add_batch(parser: Parser) -> None:
     parser.add_argument("--to", metavar="FOLDER", help="convert each image into this folder, under its own name")
     parser.add_argument("--format", metavar="EXTENSION", help="extension of the images in FOLDER (default: ome.zarr)")
     parser.add_argument("--together", action="store_true", help="with --to: read a folder or pattern as one image")
-    parser.add_argument("--jobs", metavar="N", type=count, help="convert so many images, or fields of a plate, at a "
-                        "time (default: one image; of a plate a field for each core)")  # fmt: skip
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=count,
+        help="convert so many images, or fields of a plate, at a "
+        "time (default: one image; of a plate a field for each core)",
+    )
     parser.add_argument("--skip-existing", action="store_true", help="leave targets that exist as they are")
-    parser.add_argument("--resume", action="store_true",
-                        help="go on with an interrupted run: what is complete, and not older than its source, "
-                        "stays")  # fmt: skip
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run: what is complete, and not older than its source, stays",
+    )
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -111,9 +126,15 @@ def _save(
         options.setdefault("pyramid", _depth(ds))
     try:
         written = imsave(
-            ds, target, _compress(arguments.compress), overwrite=arguments.overwrite, resume=arguments.resume,
-            progress=progress, storage_options=dict(arguments.target_option) or None, **options,
-        )  # fmt: skip
+            ds,
+            target,
+            _compress(arguments.compress),
+            overwrite=arguments.overwrite,
+            resume=arguments.resume,
+            progress=progress,
+            storage_options=dict(arguments.target_option) or None,
+            **options,
+        )
     except TargetExistsError as exc:
         raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
     finally:
@@ -156,8 +177,10 @@ def _check_targets(jobs: list[Job]) -> None:
     for job in jobs:
         other = seen.setdefault(job.target.casefold(), job)
         if other is not job:
-            raise UsageError(f"{other.item.name} and {job.item.name} would both become {job.target}: "
-                             "convert them into different folders")  # fmt: skip
+            raise UsageError(
+                f"{other.item.name} and {job.item.name} would both become {job.target}: "
+                "convert them into different folders"
+            )
 
 
 def _stays(job: Job, arguments: argparse.Namespace) -> bool:

@@ -166,8 +166,9 @@ def _open_window(item: Item, arguments: argparse.Namespace) -> None:
     except ImportError as exc:
         raise MissingExtraError("matplotlib", "plot", "opening a window") from exc
     if matplotlib.get_backend().lower() in ("agg", "pdf", "svg", "ps", "cairo", "template"):
-        raise OSError("there is no display to open a window on: leave out --window, or write a picture: "
-                      "intake-img thumbnail")  # fmt: skip
+        raise OSError(
+            "there is no display to open a window on: leave out --window, or write a picture: intake-img thumbnail"
+        )
     source = item.open()
     ax = source.dataset().img.plot(_channels(arguments), projection=arguments.projection)
     ax.figure.canvas.manager.set_window_title(item.name)

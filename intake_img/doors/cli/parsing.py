@@ -61,10 +61,12 @@ def command(commands: Any, name: str, run: Run, help_: str, **options: Any) -> P
 def add_sources(parser: Parser, metavar: str = "URI") -> None:
     """Add the positional arguments that name images, and the options by which they are opened."""
     parser.add_argument(
-        "sources", metavar=metavar, nargs="+",
+        "sources",
+        metavar=metavar,
+        nargs="+",
         help="path or URL, folder or pattern; FILE@SCENE names a scene, CATALOG.yml@ENTRY an entry of a catalog; "
         "- reads names from the standard input, one a line",
-    )  # fmt: skip
+    )
     add_source_options(parser)
     add_limits(parser)
 
@@ -74,17 +76,30 @@ def add_source_options(parser: Parser) -> None:
     parser.add_argument("--scene", metavar="SCENE", help="which image of the file, by number or name, or 'all'")
     parser.add_argument("--level", metavar="N", type=level, default=0, help="level of a pyramid; 0 is full resolution")
     parser.add_argument(
-        "--storage-option", metavar="KEY=VALUE", action="append", default=[], type=pair,
+        "--storage-option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=pair,
         help="option of the file system of the source, e.g. anon=true for s3://; may be repeated",
-    )  # fmt: skip
+    )
 
 
 def add_limits(parser: Parser) -> None:
     """Add the options that say what a catalog may name."""
-    parser.add_argument("--root", metavar="FOLDER", action="append",
-                        help="where images of a catalog may be (default: its folder); may be repeated")  # fmt: skip
-    parser.add_argument("--scheme", metavar="SCHEME", action="append", default=[],
-                        help="URLs that a catalog may name, such as https; may be repeated")  # fmt: skip
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        action="append",
+        help="where images of a catalog may be (default: its folder); may be repeated",
+    )
+    parser.add_argument(
+        "--scheme",
+        metavar="SCHEME",
+        action="append",
+        default=[],
+        help="URLs that a catalog may name, such as https; may be repeated",
+    )
 
 
 def level(text: str) -> int:

@@ -182,8 +182,9 @@ def _entries(path: str, name: str | None, arguments: argparse.Namespace) -> list
     from intake_img.catalog import open_catalog
     from intake_img.catalog.entries import NESTED
 
-    catalog = open_catalog(path, roots=arguments.root, schemes=arguments.scheme,
-                           storage_options=dict(arguments.storage_option) or None)  # fmt: skip
+    catalog = open_catalog(
+        path, roots=arguments.root, schemes=arguments.scheme, storage_options=dict(arguments.storage_option) or None
+    )
     if name is not None:
         return [_entry(f"{path}@{name}", name, lambda: _resolved(catalog, name), arguments)]
     found = {n: e for n, e in catalog.walk().items() if e.driver != NESTED}

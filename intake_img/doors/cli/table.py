@@ -54,8 +54,11 @@ def writer_options(format: Any) -> list[str]:
     """Names of the options that are the user's to give: not those that imsave fills."""
     import inspect
 
-    return [p for p in inspect.signature(format.write).parameters
-            if p not in ("image", "path", "compress", "progress", "name", "levels")]  # fmt: skip
+    return [
+        p
+        for p in inspect.signature(format.write).parameters
+        if p not in ("image", "path", "compress", "progress", "name", "levels")
+    ]
 
 
 def _formats(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from intake_img.errors import FormatError
 __all__ = ["decoded"]
 
 
-def decoded(data: bytes, compression: int, dtype: np.dtype, shape: tuple[int, ...],
-             out: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+def decoded(
+    data: bytes, compression: int, dtype: np.dtype, shape: tuple[int, ...], out: np.ndarray | None = None
+) -> np.ndarray:
     """Return the array that `data` hold; it is `out` where that could be filled at no cost."""
     count = math.prod(shape)
     if compression in (5, 6):

@@ -55,8 +55,9 @@ class Czi(Format):
         shape = variable.pixels.shape
         return [a for a, n in zip(variable.axes, shape, strict=True) if a in WRITTEN_AXES or n == 1]
 
-    def write(self, image: Image, path: str, *, compress: Any = None,
-              progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
+    def write(
+        self, image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None
+    ) -> None:
         """Write one variable with the axes ``t c z y x`` and ``i`` (scenes, side by side on the stage).
 
         Further axes are kept if they are of length 1, which libCZI does not write.

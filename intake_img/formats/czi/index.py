@@ -32,9 +32,18 @@ __all__ = [
 LETTERS = {"Z": "z", "C": "c", "T": "t", "R": "r", "I": "u", "H": "h", "V": "v", "B": "b"}
 """Dimensions of planes and our axes: rotation, illumination, phase, view and block keep a letter of their own."""
 PIXEL_TYPES = {
-    0: ("u1", 1), 1: ("<u2", 1), 2: ("<f4", 1), 3: ("u1", 3), 4: ("<u2", 3), 8: ("<f4", 3), 9: ("u1", 4),
-    10: ("<c8", 1), 11: ("<c8", 3), 12: ("<i4", 1), 13: ("<f8", 1),
-}  # fmt: skip
+    0: ("u1", 1),
+    1: ("<u2", 1),
+    2: ("<f4", 1),
+    3: ("u1", 3),
+    4: ("<u2", 3),
+    8: ("<f4", 3),
+    9: ("u1", 4),
+    10: ("<c8", 1),
+    11: ("<c8", 3),
+    12: ("<i4", 1),
+    13: ("<f8", 1),
+}
 """Code of a pixel type: dtype, and number of colour samples (in the order blue, green, red, alpha)."""
 COMPRESSIONS = {0: "uncompressed", 1: "JPEG", 2: "LZW", 4: "JPEG-XR", 5: "zstd0", 6: "zstd1"}
 ABSENT = -(2**31)
@@ -42,8 +51,16 @@ ABSENT = -(2**31)
 
 _KNOWN = frozenset(LETTERS) | {"X", "Y", "S", "M"}
 _SCHEMA = int.from_bytes(b"DV", "little")
-_FIXED = [("schema", "<u2"), ("pixel_type", "<i4"), ("position", "<i8"), ("part", "<i4"), ("compression", "<i4"),
-          ("pyramid", "u1"), ("spare", "V5"), ("dimensions", "<i4")]  # fmt: skip
+_FIXED = [
+    ("schema", "<u2"),
+    ("pixel_type", "<i4"),
+    ("position", "<i8"),
+    ("part", "<i4"),
+    ("compression", "<i4"),
+    ("pyramid", "u1"),
+    ("spare", "V5"),
+    ("dimensions", "<i4"),
+]
 _DIMENSION = np.dtype([("name", "<u4"), ("start", "<i4"), ("size", "<i4"), ("coordinate", "<f4"), ("stored", "<i4")])
 _MOST_DIMENSIONS = 32
 _MOST_PIXELS = 2**24  # of the side of a plane
@@ -243,9 +260,16 @@ class Mosaic:
         rank[np.lexsort((d.tile[chosen], d.scene[chosen]))] = np.arange(len(chosen))
         order = np.lexsort((left, top, plane))
         return cls(
-            d.dims, starts, shape, x, y, _side(high, factor, bottom), _side(wide, factor, right), factor,
+            d.dims,
+            starts,
+            shape,
+            x,
+            y,
+            _side(high, factor, bottom),
+            _side(wide, factor, right),
+            factor,
             *(column[order] for column in (chosen, plane, top, left, bottom, right, rank)),
-        )  # fmt: skip
+        )
 
     @property
     def planes(self) -> int:
@@ -369,9 +393,20 @@ def parse_directory(data: bytes, count: int) -> Directory:
     starts = {k: np.where(columns[k][0] == ABSENT, 0, columns[k][0]) for k in planar}
     absent = np.full(count, ABSENT, np.int64)
     return Directory(
-        planar, starts, columns["S"][0] if "S" in columns else absent, columns["M"][0] if "M" in columns else absent,
-        left, top, width, height, stored_width, stored_height, **fixed, raw=data, offsets=offsets,
-    )  # fmt: skip
+        planar,
+        starts,
+        columns["S"][0] if "S" in columns else absent,
+        columns["M"][0] if "M" in columns else absent,
+        left,
+        top,
+        width,
+        height,
+        stored_width,
+        stored_height,
+        **fixed,
+        raw=data,
+        offsets=offsets,
+    )
 
 
 def agree(entry: bytes, copy: bytes) -> bool:

@@ -124,8 +124,13 @@ class FileImages:
         coords = {**image.coords, letter: Coordinate((letter,), names)}
         return Image(
             {"image": Variable(first.pixels, axes, first.attrs), **_overlays(self.ds, first)},
-            image.spacing, image.units, image.origin, coords, header=image.header, attrs=image.attrs,
-        )  # fmt: skip
+            image.spacing,
+            image.units,
+            image.origin,
+            coords,
+            header=image.header,
+            attrs=image.attrs,
+        )
 
     def _frame_axes(self) -> str:
         if len(self.frames.shape) == 3:
@@ -144,15 +149,27 @@ class FileImages:
             pixels = pixels.reshape(range(1, pixels.ndim))
             pixels = valued(pixels, volume, self.scaled)
         axes = outer + self._frame_axes()
-        image = self._single(pixels, axes, coords=self._named(volume.coords), spacing=volume.spacing,
-                             units=dict.fromkeys("zyx", "mm"))  # fmt: skip
+        image = self._single(
+            pixels, axes, coords=self._named(volume.coords), spacing=volume.spacing, units=dict.fromkeys("zyx", "mm")
+        )
         image = image.placed(volume.affine) if volume.affine is not None else image
         return self._with_overlays(image)
 
     def _with_overlays(self, image: Image) -> Image:
         found = _overlays(self.ds, image.only)
-        return Image({**image.variables, **found}, image.spacing, image.units, image.origin, image.coords,
-                     header=image.header, attrs=image.attrs) if found else image  # fmt: skip
+        return (
+            Image(
+                {**image.variables, **found},
+                image.spacing,
+                image.units,
+                image.origin,
+                image.coords,
+                header=image.header,
+                attrs=image.attrs,
+            )
+            if found
+            else image
+        )
 
     def _film(self) -> Image:
         """Several frames without a position: times, dose planes, slices of a nuclear study, or just frames."""
@@ -253,16 +270,16 @@ class FileImages:
         sparse: list[tuple[int, Any]] | None = None
         if self.groups and text(self.ds, "DimensionOrganizationType") != "TILED_FULL":
             of = (lambda g: self._segment_of(g)) if self.kind else (lambda g: 0)
-            sparse = [(of(g), next((d for d in g if "ColumnPositionInTotalImagePixelMatrix" in d), {}))
-                      for g in self.groups]  # fmt: skip
+            sparse = [
+                (of(g), next((d for d in g if "ColumnPositionInTotalImagePixelMatrix" in d), {})) for g in self.groups
+            ]
             if not self.kind and outer > 1:
                 raise FormatError(f"{self.header.file}: sparse tiles of {outer} planes are not supported")
         return tile_table(self.header, outer, sparse)
 
     def _planes(self) -> tuple[int, int]:
         """Numbers of optical paths and of focal planes."""
-        return (int(self.ds.get("NumberOfOpticalPaths") or 1),
-                int(self.ds.get("TotalPixelMatrixFocalPlanes") or 1))  # fmt: skip
+        return (int(self.ds.get("NumberOfOpticalPaths") or 1), int(self.ds.get("TotalPixelMatrixFocalPlanes") or 1))
 
     def _slide(self) -> Image:
         pixels = self.handle.pixels("arranged")
@@ -276,8 +293,13 @@ class FileImages:
         spacing = {"y": near[0], "x": near[1]} if near else {}
         if self.kind:
             pixels = self._labels(pixels)
-        return self._single(pixels, lead + self._frame_axes(), spacing=spacing, units=dict.fromkeys(spacing, "mm"),
-                            coords=self._named({}))  # fmt: skip
+        return self._single(
+            pixels,
+            lead + self._frame_axes(),
+            spacing=spacing,
+            units=dict.fromkeys(spacing, "mm"),
+            coords=self._named({}),
+        )
 
 
 def valued(pixels: Pixels, volume: Volume, scaled: bool) -> Pixels:

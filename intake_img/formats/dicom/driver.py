@@ -162,8 +162,10 @@ class Dicom(Format):
             ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
             os.makedirs(f"{folder}/series", exist_ok=True)
             ds.save_as(f"{folder}/series/IM{3 - k}", enforce_file_format=True)
-        coords = {a: (a, s * np.arange(n), {"units": "mm", "spacing": s}) for a, s, n in
-                  (("z", 2.0, 3), ("y", 0.5, 4), ("x", 0.25, 5))}  # fmt: skip
+        coords = {
+            a: (a, s * np.arange(n), {"units": "mm", "spacing": s})
+            for a, s, n in (("z", 2.0, 3), ("y", 0.5, 4), ("x", 0.25, 5))
+        }
         return f"{folder}/series", xr.Dataset({"image": (tuple("zyx"), values)}, coords)
 
 

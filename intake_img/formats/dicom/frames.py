@@ -62,8 +62,15 @@ class PlainFrames(StoredArray):
 class DecodedFrames(PlaneArray):
     """Frames that are compressed, or whose bits are packed: (frame, y, x) or (frame, y, x, sample)."""
 
-    def __init__(self, handle: Handle, source: ByteReader, header: Header, dtype: np.dtype, shape: Sequence[int],
-                 address: Any = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        handle: Handle,
+        source: ByteReader,
+        header: Header,
+        dtype: np.dtype,
+        shape: Sequence[int],
+        address: Any = None,
+    ) -> None:
         super().__init__(shape, dtype, len(shape) - 1, handle=handle, address=address)
         self.source, self.header = source, header
         if math.prod(shape) * dtype.itemsize > _RATIO * source.size + 2**24:
@@ -143,8 +150,9 @@ class Arranged(StoredArray):
         Of a frame.
     """
 
-    def __init__(self, table: np.ndarray, arrays: Any, frame: Sequence[int], dtype: np.dtype, tiles: Sequence[int],
-                 decodes: bool) -> None:  # fmt: skip
+    def __init__(
+        self, table: np.ndarray, arrays: Any, frame: Sequence[int], dtype: np.dtype, tiles: Sequence[int], decodes: bool
+    ) -> None:
         self.table, self.arrays, self.dtype, self.decodes = table, arrays, dtype, decodes
         self.shape = (*table.shape, *frame)
         self.tiles = (*[1] * table.ndim, *tiles)

@@ -72,10 +72,19 @@ class Series:
             coords[letter] = Coordinate((letter,), np.asarray(RGB[: pixels.shape[-1]]))
         units = text(self.ds, "RescaleType")
         attrs = {"units": units} if units and units != "US" and self.scaled else {}
-        image = Image.single(pixels, volume.axes + "yx" + letter, coords=coords, spacing=volume.spacing,
-                             units=dict.fromkeys("zyx", "mm"), variable_attrs=attrs,
-                             header={"kind": self.headers[0].kind, "attributes": public(self.ds, self.patient),
-                                     "files": [h.file.name for h in self.headers]})  # fmt: skip
+        image = Image.single(
+            pixels,
+            volume.axes + "yx" + letter,
+            coords=coords,
+            spacing=volume.spacing,
+            units=dict.fromkeys("zyx", "mm"),
+            variable_attrs=attrs,
+            header={
+                "kind": self.headers[0].kind,
+                "attributes": public(self.ds, self.patient),
+                "files": [h.file.name for h in self.headers],
+            },
+        )
         return image.placed(volume.affine) if volume.affine is not None else image
 
     def array(self) -> StoredArray:

@@ -197,8 +197,9 @@ def _apart(stacks: Sequence[Sequence[Slice]], most: int) -> tuple[str, dict[str,
     return "t", {}, lambda s: (s.order, s.number)
 
 
-def _placed(grid: Sequence[Sequence[Slice | None]], axis: str, coords: dict[str, Coordinate],
-            places: Sequence[float]) -> Volume:  # fmt: skip
+def _placed(
+    grid: Sequence[Sequence[Slice | None]], axis: str, coords: dict[str, Coordinate], places: Sequence[float]
+) -> Volume:
     volume = _volume([list(row) for row in grid], axis + "z", coords)
     first, last = (next(r[k] for r in grid if r[k] is not None) for k in (0, -1))
     assert first is not None

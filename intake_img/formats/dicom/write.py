@@ -75,8 +75,18 @@ def _common(pydicom: Any, pixels: Pixels, colour: bool, signed: bool) -> Any:
     ds.SOPClassUID = _COLOUR if colour else _CLASSES[bits]
     for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         setattr(ds, name, pydicom.uid.generate_uid())
-    for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
-                 "ReferringPhysicianName", "Manufacturer", "PatientOrientation", "Laterality"):  # fmt: skip
+    for name in (
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+        "Manufacturer",
+        "PatientOrientation",
+        "Laterality",
+    ):
         setattr(ds, name, "" if name != "PatientOrientation" else None)
     ds.StudyDate = ds.ContentDate = now.strftime("%Y%m%d")
     ds.StudyTime = ds.ContentTime = now.strftime("%H%M%S")
@@ -152,8 +162,9 @@ def _decimal(value: Any) -> Any:
     return DSfloat(float(value), auto_format=True)
 
 
-def _write(pydicom: Any, ds: Any, pixels: Pixels, path: str, colour: bool, signed: bool,
-           progress: Callable[[int], None] | None) -> None:  # fmt: skip
+def _write(
+    pydicom: Any, ds: Any, pixels: Pixels, path: str, colour: bool, signed: bool, progress: Callable[[int], None] | None
+) -> None:
     """Write the header, then the pixels behind it plane by plane."""
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian

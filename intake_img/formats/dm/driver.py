@@ -22,8 +22,26 @@ from intake_img.storage.files import File
 
 __all__ = ["Dm", "DmSource"]
 
-_TYPES = {1: "i2", 2: "f4", 3: "c8", 5: "c8", 6: "u1", 7: "i4", 8: "u1", 9: "i1", 10: "u2", 11: "u4", 12: "f8",
-          13: "c16", 14: "u1", 23: "u1", 27: "c8", 28: "c16", 39: "i8", 40: "u8"}  # fmt: skip
+_TYPES = {
+    1: "i2",
+    2: "f4",
+    3: "c8",
+    5: "c8",
+    6: "u1",
+    7: "i4",
+    8: "u1",
+    9: "i1",
+    10: "u2",
+    11: "u4",
+    12: "f8",
+    13: "c16",
+    14: "u1",
+    23: "u1",
+    27: "c8",
+    28: "c16",
+    39: "i8",
+    40: "u8",
+}
 _RGBA, _BOOL = (8, 23), 14
 
 
@@ -55,8 +73,10 @@ class _DmHandle(Handle):
     @property
     def scene_names(self) -> Sequence[str]:
         often = Counter(found.name for found in self.images)
-        return [f.name if often[f.name] == 1 and f.name else f"{f.name} ({k})".strip() if f.name else str(k)
-                for k, f in enumerate(self.images)]  # fmt: skip
+        return [
+            f.name if often[f.name] == 1 and f.name else f"{f.name} ({k})".strip() if f.name else str(k)
+            for k, f in enumerate(self.images)
+        ]
 
     def array(self, address: int) -> RawArray:
         found = self.images[address]

@@ -72,8 +72,11 @@ class Exr(Format):
         library = _library()
         planes = np.ascontiguousarray(pixels.read())
         text = json.dumps({"record": image.record(stored_axes=axes), "channels": names})
-        header = {"compression": getattr(library, f"{_CODECS[compress]}_COMPRESSION"), "type": library.scanlineimage,
-                  _KEY: text}  # fmt: skip
+        header = {
+            "compression": getattr(library, f"{_CODECS[compress]}_COMPRESSION"),
+            "type": library.scanlineimage,
+            _KEY: text,
+        }
         library.File(header, dict(zip(names, planes, strict=True))).write(path)
         if progress is not None:
             progress(planes.nbytes)
@@ -97,8 +100,9 @@ class _ExrHandle(Handle):
             self.data = self.source.ranges([0], [self.source.size])[0]
         finally:
             self.source.close()
-        self.scenes = [(number, part, group) for number, part in enumerate(parts_of(self.data))
-                       for group in _groups(part)]  # fmt: skip
+        self.scenes = [
+            (number, part, group) for number, part in enumerate(parts_of(self.data)) for group in _groups(part)
+        ]
         for _, part, group in self.scenes:
             height, width = part.size(group[0])
             if height * width > _RATIO * len(self.data) + 2**20:
@@ -109,8 +113,10 @@ class _ExrHandle(Handle):
     @property
     def scene_names(self) -> Sequence[str]:
         several = {number for number, _, group in self.scenes if group is not _groups_of(self.scenes, number)[0]}
-        return [f"{part.name} {'+'.join(c.name for c in group)}" if number in several else part.name
-                for number, part, group in self.scenes]  # fmt: skip
+        return [
+            f"{part.name} {'+'.join(c.name for c in group)}" if number in several else part.name
+            for number, part, group in self.scenes
+        ]
 
     def describe(self, scene: int | str, level: int) -> Image:
         number = int(scene)
@@ -118,8 +124,9 @@ class _ExrHandle(Handle):
         stored = _stored(part)
         names = [c.name for c in _ordered(group, stored.get("channels"))]
         coords = {}
-        for axis, start, step, n in zip("yx", part.window[1::-1], (group[0].down, group[0].across),
-                                        part.size(group[0]), strict=True):  # fmt: skip
+        for axis, start, step, n in zip(
+            "yx", part.window[1::-1], (group[0].down, group[0].across), part.size(group[0]), strict=True
+        ):
             first = -(-start // step) * step
             if first or step > 1:
                 coords[axis] = Coordinate((axis,), np.arange(n) * step + first)
@@ -206,8 +213,10 @@ def _planes(image: Image) -> tuple[Pixels, tuple[str, ...]]:
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     spare = [a for a, n in sizes.items() if a not in "cyx" and n != 1]
     if spare or not {"y", "x"} <= set(sizes) or 0 in sizes.values():
-        raise CannotWriteError(f"OpenEXR holds channels of planes 'cyx', the image has {sizes}: select a plane of it, "
-                               "or save as .tif or .zarr")  # fmt: skip
+        raise CannotWriteError(
+            f"OpenEXR holds channels of planes 'cyx', the image has {sizes}: select a plane of it, "
+            "or save as .tif or .zarr"
+        )
     dtype = variable.pixels.dtype
     if f"{dtype.kind}{dtype.itemsize}" not in _DTYPES:
         raise CannotWriteError(

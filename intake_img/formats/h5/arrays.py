@@ -217,8 +217,9 @@ def _index_of(dataset: Any) -> tuple[tuple[Any, Any], dict[tuple[int, ...], tupl
     return (dataset.id.get_type().copy(), plist), index
 
 
-def _decode(kind: tuple[Any, Any], box: tuple[int, ...], chunks: Sequence[tuple[Any, int, bytes]], part: Region,
-            out: np.ndarray) -> None:  # fmt: skip
+def _decode(
+    kind: tuple[Any, Any], box: tuple[int, ...], chunks: Sequence[tuple[Any, int, bytes]], part: Region, out: np.ndarray
+) -> None:
     """Fill `out` with a part of a box of chunks as they are stored; those that are missing hold the fill value."""
     h5py = h5py_module()
     with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False) as f:
@@ -250,8 +251,13 @@ class Grid(StoredArray):
 
     parallel = False
 
-    def __init__(self, lookup: Callable[[str], StoredArray], paths: np.ndarray, shape: Sequence[int],
-                 dtype: np.dtype | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        lookup: Callable[[str], StoredArray],
+        paths: np.ndarray,
+        shape: Sequence[int],
+        dtype: np.dtype | None = None,
+    ) -> None:
         path = next((p for p in paths.ravel() if p is not None), None)
         if path is None:
             raise FormatError("it holds no pixels at all")

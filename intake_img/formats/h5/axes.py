@@ -16,9 +16,17 @@ from intake_img.model.units import canonical, known_spacing
 __all__ = ["AxisFacts", "letters_of", "scales_of"]
 
 _LETTERS = {
-    "time": "t", "frame": "t", "frames": "t", "channel": "c", "channels": "c", "depth": "z", "energy": "l",
-    "wavelength": "l", "emission": "l", "excitation": "e",
-}  # fmt: skip
+    "time": "t",
+    "frame": "t",
+    "frames": "t",
+    "channel": "c",
+    "channels": "c",
+    "depth": "z",
+    "energy": "l",
+    "wavelength": "l",
+    "emission": "l",
+    "excitation": "e",
+}
 _SCALE = 2**20  # values along an axis that are read before a pixel is asked for
 
 

@@ -45,8 +45,15 @@ class Hdf5(Format):
     def many_variables(self, name: str) -> bool:
         return True
 
-    def write(self, image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None,
-              name: str = ".h5") -> None:  # fmt: skip
+    def write(
+        self,
+        image: Image,
+        path: str,
+        *,
+        compress: Any = None,
+        progress: Callable[[int], None] | None = None,
+        name: str = ".h5",
+    ) -> None:
         """Write a dataset for each variable, with the axes as ilastik and Fiji read them. Any image is kept.
 
         Parameters

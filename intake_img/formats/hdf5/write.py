@@ -43,8 +43,9 @@ def write_hdf5(image: Image, path: str, compress: Any, progress: Callable[[int],
         write_record(f, record)
 
 
-def _write_pixels(f: Any, path: str, variable: Variable, codec: str | None,
-                  progress: Callable[[int], None] | None) -> Any:  # fmt: skip
+def _write_pixels(
+    f: Any, path: str, variable: Variable, codec: str | None, progress: Callable[[int], None] | None
+) -> Any:
     pixels = variable.pixels
     if pixels.dtype.kind not in "biufc":
         raise CannotWriteError(f"dtype {pixels.dtype} is no image: expected numbers")

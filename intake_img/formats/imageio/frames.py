@@ -283,8 +283,14 @@ def _mode(im: Any, facts: Facts, kind: str, rgb: bool) -> tuple[str, np.dtype, t
     return mode, np.dtype(dtypes.get(mode, np.uint8)), bands.get(mode, ())
 
 
-_ORDERS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "RGBX": (0, 1, 2), "BGRX": (2, 1, 0), "RGBA": (0, 1, 2, 3),
-           "BGRA": (2, 1, 0, 3)}  # fmt: skip
+_ORDERS = {
+    "RGB": (0, 1, 2),
+    "BGR": (2, 1, 0),
+    "RGBX": (0, 1, 2),
+    "BGRX": (2, 1, 0),
+    "RGBA": (0, 1, 2, 3),
+    "BGRA": (2, 1, 0, 3),
+}
 
 
 def _palette(im: Any) -> np.ndarray | None:

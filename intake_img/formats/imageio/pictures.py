@@ -167,8 +167,11 @@ def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
     sample = next((a for a in ("c", "s") if sizes.get(a, 1) > 1), None)
     if sizes.get("c", 1) > 1 and sizes.get("s", 1) > 1:
         sample = "s"
-    stored = tuple(a for a in ("t" if holds.frames else None, "y", "x", sample)
-                   if a is not None and (a in "yx" or sizes.get(a, 1) > 1))  # fmt: skip
+    stored = tuple(
+        a
+        for a in ("t" if holds.frames else None, "y", "x", sample)
+        if a is not None and (a in "yx" or sizes.get(a, 1) > 1)
+    )
     spare = [a for a, n in sizes.items() if n != 1 and a not in stored]
     advice = "select a plane of it (e.g. ds.isel(z=0)), or save as .tif or .zarr"
     if spare or not {"y", "x"} <= set(sizes):

@@ -66,8 +66,9 @@ class _LifHandle(Handle):
             kept = [k for k, a in enumerate(axes) if a != "c"]
             pixels, axes = pixels.reshape(kept), tuple(axes[k] for k in kept)
         names = self.scene_names
-        return Image.single(pixels, axes, scene=names[number], scenes=names, header=_header(image),
-                            **axis_facts(image, layout))  # fmt: skip
+        return Image.single(
+            pixels, axes, scene=names[number], scenes=names, header=_header(image), **axis_facts(image, layout)
+        )
 
     def close(self) -> None:
         self.tree.close()

@@ -78,8 +78,9 @@ class _Nd2Handle(Handle):
             named = named.replace("s", "c")
         facts = axis_facts(named, self.metadata, self.loops, self._times(position), self.pixel_size)
         names = self.scene_names
-        return Image.single(pixels.reshape(kept), named, header=self._header(), scene=names[position], scenes=names,
-                            **facts)  # fmt: skip
+        return Image.single(
+            pixels.reshape(kept), named, header=self._header(), scene=names[position], scenes=names, **facts
+        )
 
     def _times(self, position: int) -> np.ndarray:
         """Times of the first frame of each time point."""
@@ -94,8 +95,12 @@ class _Nd2Handle(Handle):
     def _header(self) -> dict[str, Any]:
         experiment = [asdict(loop) for loop in self.experiment]
         metadata = asdict(self.metadata) if self.metadata is not None else {}
-        return {"attributes": self.attributes._asdict(), "experiment": experiment, "metadata": metadata,
-                "text": self.text}  # fmt: skip
+        return {
+            "attributes": self.attributes._asdict(),
+            "experiment": experiment,
+            "metadata": metadata,
+            "text": self.text,
+        }
 
     def close(self) -> None:
         self.source.close()

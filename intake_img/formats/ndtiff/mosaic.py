@@ -43,8 +43,14 @@ class Mosaic(StoredArray):
         self.inset = tuple((n - s) // 2 for n, s in zip(dataset.shape, self.step, strict=False))
         spans = [_span(full.values[a], s, level) for a, s in zip(("row", "column"), self.step, strict=True)]
         self.start = tuple(start for start, _ in spans)
-        self.places = {(int(dataset.values["row"][k[self.grid[0]]]), int(dataset.values["column"][k[self.grid[1]]]),
-                        *[k[n] for n in self.others]): k for k in dataset.images}  # fmt: skip
+        self.places = {
+            (
+                int(dataset.values["row"][k[self.grid[0]]]),
+                int(dataset.values["column"][k[self.grid[1]]]),
+                *[k[n] for n in self.others],
+            ): k
+            for k in dataset.images
+        }
         lead = tuple(dataset.outer[k] for k in self.others)
         colour = () if mask else dataset.shape[2:]
         self.shape = (*lead, *(stop - start for start, stop in spans), *colour)

@@ -167,8 +167,7 @@ def _variable(header: _Header, dimensions: Sequence[tuple[str, int]]) -> tuple[s
     return name, ClassicVariable(names, attributes, dtype, shape, offset, -1 if shape and shape[0] == 0 else 0)
 
 
-def _recorded(variables: dict[str, ClassicVariable], records: int, size: int,
-              end: int) -> dict[str, ClassicVariable]:  # fmt: skip
+def _recorded(variables: dict[str, ClassicVariable], records: int, size: int, end: int) -> dict[str, ClassicVariable]:
     """The variables, those of records with their number and distance."""
     inner = {n: math.prod(v.shape[1:]) * v.dtype.itemsize for n, v in variables.items() if v.record}
     step = sum(n + -n % 4 for n in inner.values()) if len(inner) > 1 else sum(inner.values())

@@ -79,8 +79,9 @@ class PlaneFiles(PlaneArray):
     address : int
     """
 
-    def __init__(self, group: Group, store: Any, shape: tuple[int, ...], dtype: np.dtype, handle: Handle,
-                 address: int) -> None:  # fmt: skip
+    def __init__(
+        self, group: Group, store: Any, shape: tuple[int, ...], dtype: np.dtype, handle: Handle, address: int
+    ) -> None:
         super().__init__((*group.shape, *shape), dtype, handle=handle, address=address)
         self.group, self.store = group, store
 

@@ -77,8 +77,9 @@ class ChunkFiles:
         if memoryview(plain).nbytes < want:
             raise FormatError(f"the chunk {place} decodes to {memoryview(plain).nbytes} of {want} bytes: it is damaged")
         chunk = np.frombuffer(plain, self.stored, math.prod(self.chunk)).reshape(self.chunk)
-        out[...] = chunk[tuple(slice(s.start - k * n, s.stop - k * n) for s, k, n in
-                               zip(region, place, self.chunk, strict=True))]  # fmt: skip
+        out[...] = chunk[
+            tuple(slice(s.start - k * n, s.stop - k * n) for s, k, n in zip(region, place, self.chunk, strict=True))
+        ]
         return True
 
     def _bytes(self, place: tuple[int, ...]) -> bytes | None:
@@ -177,8 +178,9 @@ def _format_3(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles 
     inflate = _inflate(*codecs[1]) if len(codecs) == 2 else None
     if len(codecs) == 2 and inflate is None:
         return None
-    return ChunkFiles(folder, array.metadata.encode_chunk_key, array.shape, chunk, stored, inflate,
-                      array.fill_value, shard, first)  # fmt: skip
+    return ChunkFiles(
+        folder, array.metadata.encode_chunk_key, array.shape, chunk, stored, inflate, array.fill_value, shard, first
+    )
 
 
 def _format_2(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles | None:
@@ -192,8 +194,15 @@ def _format_2(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles 
         if inflate is None:
             return None
     fill = array.fill_value
-    return ChunkFiles(folder, array.metadata.encode_chunk_key, array.shape, tuple(array.chunks),
-                      np.dtype(facts["dtype"]), inflate, 0 if fill is None else fill)  # fmt: skip
+    return ChunkFiles(
+        folder,
+        array.metadata.encode_chunk_key,
+        array.shape,
+        tuple(array.chunks),
+        np.dtype(facts["dtype"]),
+        inflate,
+        0 if fill is None else fill,
+    )
 
 
 def _named(codec: Any) -> tuple[str, Mapping[str, Any]]:

@@ -118,8 +118,12 @@ class StoreHandle(Handle):
             found = [self._journal.look(join(path, name)) for name in self._names()]
             if not any(found):
                 return None
-        place: dict[str, Any] = {"store": self.store, "path": join(self.prefix, path), "mode": "r",
-                                 "zarr_format": self.zarr_format}  # fmt: skip
+        place: dict[str, Any] = {
+            "store": self.store,
+            "path": join(self.prefix, path),
+            "mode": "r",
+            "zarr_format": self.zarr_format,
+        }
         for wanted in (array, not array):
             try:
                 with opening():

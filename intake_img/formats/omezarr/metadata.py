@@ -382,8 +382,9 @@ def multiscale_json(name: str, axes: Sequence[str], levels: Sequence[Mapping[str
     return {**told, "type": method} if method and len(levels) > 1 else told
 
 
-def omero_json(names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, name: str,
-               shown: Sequence[Window | None]) -> dict[str, Any]:  # fmt: skip
+def omero_json(
+    names: Sequence[str], attrs: Mapping[str, Any], dtype: np.dtype, name: str, shown: Sequence[Window | None]
+) -> dict[str, Any]:
     """Return the ``omero`` metadata of channels.
 
     Parameters

@@ -43,6 +43,12 @@ def level_record(record: Mapping[str, Any], image: Image) -> dict[str, Any]:
         elif name in image.spacing and c["axes"] == [name]:
             spacing, start = float(image.spacing[name]), float(image.origin.get(name, 0.0))
             attrs = {**c["attrs"], **({"spacing": spacing} if "spacing" in c["attrs"] else {})}
-            coords[name] = {"axes": [name], "dtype": "<f8", "attrs": attrs, "start": start, "step": spacing,
-                            "size": sizes[name]}  # fmt: skip
+            coords[name] = {
+                "axes": [name],
+                "dtype": "<f8",
+                "attrs": attrs,
+                "start": start,
+                "step": spacing,
+                "size": sizes[name],
+            }
     return {**record, "variables": variables, "coords": coords}

@@ -62,9 +62,18 @@ class Target:
         elif kind is None:
             self._write_groups()
 
-    def create(self, path: str, shape: Sequence[int], dtype: Any, axes: Sequence[str], chunks: tuple[int, ...],
-               shards: tuple[int, ...] | None = None, compress: Any = None,
-               attributes: Mapping[str, Any] | None = None, fill: int | None = 0) -> Any:  # fmt: skip
+    def create(
+        self,
+        path: str,
+        shape: Sequence[int],
+        dtype: Any,
+        axes: Sequence[str],
+        chunks: tuple[int, ...],
+        shards: tuple[int, ...] | None = None,
+        compress: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        fill: int | None = 0,
+    ) -> Any:
         """Return a new array."""
         import zarr
 

@@ -107,17 +107,35 @@ class Plan:
         self._create(target, 0, self.variable.pixels, compress)
 
     def _create(self, target: Target, k: int, pixels: Pixels, compress: Any) -> Any:
-        chunks = tuple(max(1, min(c, n)) if self.shards is None else c
-                       for c, n in zip(self.chunks, pixels.shape, strict=True))  # fmt: skip
-        return target.create(self.paths[k], pixels.shape, pixels.dtype, self.variable.axes, chunks, self.shards,
-                             compress, self.attributes, self.fill)  # fmt: skip
+        chunks = tuple(
+            max(1, min(c, n)) if self.shards is None else c for c, n in zip(self.chunks, pixels.shape, strict=True)
+        )
+        return target.create(
+            self.paths[k],
+            pixels.shape,
+            pixels.dtype,
+            self.variable.axes,
+            chunks,
+            self.shards,
+            compress,
+            self.attributes,
+            self.fill,
+        )
 
 
 class Layout:
     """Where in a store everything of an image goes: arrays (`plans`), `coordinates`, and attributes of `groups`."""
 
-    def __init__(self, image: Image, name: str, version: str, chunks: Any, shards: Any, pyramid: bool | int,
-                 levels: tuple[Image, ...]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        image: Image,
+        name: str,
+        version: str,
+        chunks: Any,
+        shards: Any,
+        pyramid: bool | int,
+        levels: tuple[Image, ...],
+    ) -> None:
         self.version, self.chunks, self.shards, self.pyramid = version, chunks, shards, pyramid
         self.title = re.sub(r"(\.ome)?\.(zarr|ozx|zip)$", "", name.removesuffix(".zip"), flags=re.I) or "image"
         self.image = replace(image, variables={n: _stored(n, v) for n, v in image.variables.items()})
@@ -269,11 +287,15 @@ class Layout:
             step = self._step(axes, shape, factor)
             shape = tuple(n // f for n, f in zip(shape, step, strict=True))
             factor = {a: factor[a] * f for a, f in zip(axes, step, strict=True)}
-            described.append({
-                **self.facts, "factor": dict(factor), "step": step,
-                "spacing": {a: s * factor.get(a, 1) for a, s in spacing.items()},
-                "origin": {a: origin.get(a, 0.0) + s * (factor.get(a, 1) - 1) / 2 for a, s in spacing.items()},
-            })  # fmt: skip
+            described.append(
+                {
+                    **self.facts,
+                    "factor": dict(factor),
+                    "step": step,
+                    "spacing": {a: s * factor.get(a, 1) for a, s in spacing.items()},
+                    "origin": {a: origin.get(a, 0.0) + s * (factor.get(a, 1) - 1) / 2 for a, s in spacing.items()},
+                }
+            )
         return described
 
     def _another(self, made: int, sizes: Mapping[str, int]) -> bool:
@@ -325,8 +347,9 @@ class Empty:
             pass
 
 
-def lay_out(image: Image, path: str, *, compress: Any = None, name: str = ".zarr", chunks: Any = None,
-            shards: Any = None) -> Empty:  # fmt: skip
+def lay_out(
+    image: Image, path: str, *, compress: Any = None, name: str = ".zarr", chunks: Any = None, shards: Any = None
+) -> Empty:
     """Make the arrays of an image in an OME-Zarr 0.5 store, for others to fill; its pixels are not read.
 
     Parameters

@@ -38,8 +38,9 @@ class ScaleArray(ChunkedArray):
         place = folder
         for part in scale.key.split("/"):
             place = place / part
-        super().__init__(place, (volume.channels, *scale.size[::-1]), volume.dtype,
-                         (volume.channels, *scale.chunk[::-1]))  # fmt: skip
+        super().__init__(
+            place, (volume.channels, *scale.size[::-1]), volume.dtype, (volume.channels, *scale.chunk[::-1])
+        )
         sharding = scale.about.get("sharding")
         if sharding is None:
             self.chunks: ChunkFiles | Shards = ChunkFiles(place, scale.size, scale.chunk, scale.offset)

@@ -82,10 +82,19 @@ class _TiaHandle(Handle):
         letters = letters_of(series)
         facts = axis_facts(series, letters, pixels.shape, "diffraction" in said.get("Mode", "").lower())
         kept = [k for k, a in enumerate(letters) if a in "yxlzt" or pixels.shape[k] > 1]  # a series of one is none
-        header = {"version": f"{series.version:#x}", "dimensions": [d._asdict() for d in series.dimensions],
-                  "conditions": said}  # fmt: skip
-        return Image.single(pixels.reshape(kept), [letters[k] for k in kept], scene=self.names[number],
-                            scenes=self.names, header=header, **facts)  # fmt: skip
+        header = {
+            "version": f"{series.version:#x}",
+            "dimensions": [d._asdict() for d in series.dimensions],
+            "conditions": said,
+        }
+        return Image.single(
+            pixels.reshape(kept),
+            [letters[k] for k in kept],
+            scene=self.names[number],
+            scenes=self.names,
+            header=header,
+            **facts,
+        )
 
     def _conditions(self, number: int) -> dict[str, str]:
         try:

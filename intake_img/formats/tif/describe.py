@@ -114,8 +114,9 @@ def _fits(coord: Coordinate, axes: Sequence[str], shape: Sequence[int]) -> bool:
     return all(a in axes and shape[axes.index(a)] == n for a, n in zip(coord.axes, coord.values.shape, strict=True))
 
 
-def _restored_level(native: Image, image: Image, record: Mapping[str, Any], full: Sequence[int],
-                    ratios: Mapping[str, float]) -> Image:  # fmt: skip
+def _restored_level(
+    native: Image, image: Image, record: Mapping[str, Any], full: Sequence[int], ratios: Mapping[str, float]
+) -> Image:
     """Return a level with what the record says of full resolution, its coordinates made coarser.
 
     Parameters

@@ -43,9 +43,22 @@ class Tif(Format):
         'macro image of a slide); None for the first, ``"all"`` to stack equal ones on ``i``.',
     }
     extensions = (
-        ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".btf", ".tf2", ".tf8", ".ome.btf", ".ome.tf2", ".ome.tf8", ".lsm",
-        ".stk", ".svs", ".ndpi", ".companion.ome",
-    )  # fmt: skip
+        ".tif",
+        ".tiff",
+        ".ome.tif",
+        ".ome.tiff",
+        ".btf",
+        ".tf2",
+        ".tf8",
+        ".ome.btf",
+        ".ome.tf2",
+        ".ome.tf8",
+        ".lsm",
+        ".stk",
+        ".svs",
+        ".ndpi",
+        ".companion.ome",
+    )
     extras = {"codecs": "LZW, JPEG, JPEG 2000 and further compressions"}
     magic = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
 
@@ -100,8 +113,19 @@ class Tif(Format):
         byteorder : str, optional
             ``"<"`` or ``">"``.
         """
-        write_tiff(image, path, compress=compress, progress=progress, name=name, tile=tile, pyramid=pyramid,
-                   levels=levels, rgb=rgb, bigtiff=bigtiff, byteorder=byteorder)  # fmt: skip
+        write_tiff(
+            image,
+            path,
+            compress=compress,
+            progress=progress,
+            name=name,
+            tile=tile,
+            pyramid=pyramid,
+            levels=levels,
+            rgb=rgb,
+            bigtiff=bigtiff,
+            byteorder=byteorder,
+        )
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         import os
@@ -117,8 +141,9 @@ class Tif(Format):
             "PhysicalSizeY": 0.25,
             "PhysicalSizeZ": 2.0,
         }
-        tifffile.imwrite(path, values, ome=True, photometric="minisblack", metadata=metadata, compression="zlib",
-                         rowsperstrip=7)  # fmt: skip
+        tifffile.imwrite(
+            path, values, ome=True, photometric="minisblack", metadata=metadata, compression="zlib", rowsperstrip=7
+        )
         coords: dict[str, Any] = {"c": ("c", ["nuclei", "actin"])}
         for axis, spacing, n in (("z", 2.0, 3), ("y", 0.25, 20), ("x", 0.25, 30)):
             coords[axis] = (axis, spacing * np.arange(n), {"units": "µm", "spacing": spacing})

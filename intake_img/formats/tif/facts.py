@@ -33,8 +33,18 @@ YCBCR = ("Y", "Cb", "Cr")
 _PAPER = 10.0  # µm: pixels of plain TIFF larger than this are those of a print
 _RESOLUTION_UNITS = {2: "in", 3: "cm", 4: "mm", 5: "µm"}
 _LABEL_PLACE = re.compile(r"^([czt]:\d+/\d+\s*)+(-\s*)?")
-_TAGS = {270: "ImageDescription", 271: "Make", 272: "Model", 282: "XResolution", 283: "YResolution",
-         296: "ResolutionUnit", 305: "Software", 306: "DateTime", 315: "Artist", 316: "HostComputer"}  # fmt: skip
+_TAGS = {
+    270: "ImageDescription",
+    271: "Make",
+    272: "Model",
+    282: "XResolution",
+    283: "YResolution",
+    296: "ResolutionUnit",
+    305: "Software",
+    306: "DateTime",
+    315: "Artist",
+    316: "HostComputer",
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,9 @@ class Facts:
     coords: Mapping[str, Coordinate] = field(default_factory=dict)
 
 
-def facts_of(tif: tifffile.TiffFile, kind: str, axes: Sequence[str], shape: Sequence[int],
-             page: tifffile.TiffPage, first: bool) -> Facts:  # fmt: skip
+def facts_of(
+    tif: tifffile.TiffFile, kind: str, axes: Sequence[str], shape: Sequence[int], page: tifffile.TiffPage, first: bool
+) -> Facts:
     """Return what the file says of an image.
 
     Parameters

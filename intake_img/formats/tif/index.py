@@ -283,8 +283,10 @@ def _segments(
     offsets = _table([absent if p is None else p.dataoffsets for p in stored.pages], need, "offsets", name)
     counts = _table([absent if p is None else _counts_of(p, need) for p in stored.pages], need, "byte counts", name)
     if lost := int(((offsets == 0) & (counts > 0)).sum()):
-        _warn(f"{name}: the header places {lost} strips or tiles at byte 0, where none can be: they read as "
-              f"{stored.keyframe.nodata}")  # fmt: skip
+        _warn(
+            f"{name}: the header places {lost} strips or tiles at byte 0, where none can be: they read as "
+            f"{stored.keyframe.nodata}"
+        )
     return offsets, np.where(offsets == 0, 0, counts)
 
 
@@ -296,8 +298,9 @@ def _table(rows: Sequence[Any], need: int, what: str, name: object) -> np.ndarra
         rows = [row[:need] for row in rows]
     table = np.array(rows).reshape(len(rows), need)
     if table.dtype.kind not in "iu":
-        raise FormatError(f"{name}: the {what} of strips or tiles are {table.dtype} numbers, expected integers: the "
-                          "file is damaged")  # fmt: skip
+        raise FormatError(
+            f"{name}: the {what} of strips or tiles are {table.dtype} numbers, expected integers: the file is damaged"
+        )
     table = table.astype(np.int64)
     if (table < 0).any():
         raise FormatError(f"{name}: the place of a strip or tile is negative: the file is damaged")
@@ -340,8 +343,9 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=2)
 
 
-def _plain_counts(counts: np.ndarray, offsets: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...],
-                  tiled: bool, itemsize: int) -> np.ndarray:  # fmt: skip
+def _plain_counts(
+    counts: np.ndarray, offsets: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...], tiled: bool, itemsize: int
+) -> np.ndarray:
     """Byte counts as the geometry has them: headers are often wrong about them, and nobody minds."""
     sizes = np.full(grid_of(page, segment), math.prod(segment) * itemsize, dtype=np.int64)
     if not tiled and page[2] % segment[1]:
@@ -349,8 +353,9 @@ def _plain_counts(counts: np.ndarray, offsets: np.ndarray, page: tuple[int, ...]
     return np.where(offsets == 0, 0, sizes.reshape(1, -1))
 
 
-def _merged(offsets: np.ndarray, counts: np.ndarray, page: tuple[int, ...],
-            segment: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], bool]:  # fmt: skip
+def _merged(
+    offsets: np.ndarray, counts: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], bool]:
     """Take strips that follow each other without gaps as one segment for each planar sample of each page."""
     n = len(offsets)
     o, c = offsets.reshape(n, page[0], -1), counts.reshape(n, page[0], -1)

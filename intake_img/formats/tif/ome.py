@@ -26,8 +26,28 @@ _UNITS = {"x": "µm", "y": "µm", "z": "µm", "t": "s"}  # where the file names 
 _SIZES = {"x": "PhysicalSizeX", "y": "PhysicalSizeY", "z": "PhysicalSizeZ", "t": "TimeIncrement"}
 _PREFIXED_TAG = re.compile(r"<(/?)[A-Za-z_][\w.\-]*:")
 _PREFIXED_ATTRIBUTE = re.compile(r"""(\s)[A-Za-z_][\w.\-]*:([A-Za-z_][\w.\-]*\s*=\s*["'])""")
-_LEGAL_UNITS = {"pm", "nm", "µm", "mm", "cm", "dm", "m", "km", "Å", "in", "ft", "pt", "ps", "ns", "µs", "ms", "s",
-                "min", "h", "d"}  # fmt: skip
+_LEGAL_UNITS = {
+    "pm",
+    "nm",
+    "µm",
+    "mm",
+    "cm",
+    "dm",
+    "m",
+    "km",
+    "Å",
+    "in",
+    "ft",
+    "pt",
+    "ps",
+    "ns",
+    "µs",
+    "ms",
+    "s",
+    "min",
+    "h",
+    "d",
+}
 
 
 @dataclass(frozen=True)
@@ -239,8 +259,17 @@ def _image(element: ElementTree.Element, pixels: ElementTree.Element) -> OmeImag
     times = _times(planes, sizes["t"], units.get("t") if "t" in spacing else None)
     if times is not None:
         units["t"] = times[1]
-    return OmeImage(element.get("Name") or "", order, sizes, samples, spacing, units, tuple(channels),
-                    times[0] if times else None, tuple(data))  # fmt: skip
+    return OmeImage(
+        element.get("Name") or "",
+        order,
+        sizes,
+        samples,
+        spacing,
+        units,
+        tuple(channels),
+        times[0] if times else None,
+        tuple(data),
+    )
 
 
 def _tiffdata(element: ElementTree.Element) -> TiffData:

@@ -234,8 +234,17 @@ class _Parser:
         self.warn(f"its header counts {need} planes, the file holds {pages}: these are read")
         return replace(stored, axes=axes + stored.axes[own:], shape=shape + tuple(key.shape))
 
-    def scene(self, tif: tifffile.TiffFile, name: str, stored: list[Stored], kind: str, page: tifffile.TiffPage,
-              ome: OmeImage | None, document: OmeDocument | None, record: Any) -> Scene:  # fmt: skip
+    def scene(
+        self,
+        tif: tifffile.TiffFile,
+        name: str,
+        stored: list[Stored],
+        kind: str,
+        page: tifffile.TiffPage,
+        ome: OmeImage | None,
+        document: OmeDocument | None,
+        record: Any,
+    ) -> Scene:
         if missing := sum(p is None or tuple(p.dataoffsets) == (0,) for p in stored[0].pages):
             self.warn(f"{missing} of {len(stored[0].pages)} planes of {name!r} are missing; they read as {page.nodata}")
         for level in stored:
@@ -252,8 +261,16 @@ class _Parser:
             facts = replace(facts, channels=names, channel_attrs={})
         header = header_of(tif, kind, page, document.text if document and ome is not None else None) | more
         channels = levels[0].shape[axes.index("c")] if "c" in axes else 1
-        return Scene(name, axes, levels, facts, header, record, None if ome is None else ome.place,
-                     palette_attrs(palette_of(page, channels)))  # fmt: skip
+        return Scene(
+            name,
+            axes,
+            levels,
+            facts,
+            header,
+            record,
+            None if ome is None else ome.place,
+            palette_attrs(palette_of(page, channels)),
+        )
 
     def vendor(self, view: View) -> tuple[Facts | None, dict[str, Any]]:
         """Return the facts and the header of a vendor's dialect; damaged ones are left out with a warning."""
@@ -321,8 +338,9 @@ class _Parser:
             return []
         scenes = self.plain(tif, numbers, "pages {0} to {1}")
         names = ", ".join(repr(scene.name) for scene in scenes)
-        self.warn(f"its description counts fewer pages than there are: {len(numbers)} further pages are the "
-                  f"scenes {names}")  # fmt: skip
+        self.warn(
+            f"its description counts fewer pages than there are: {len(numbers)} further pages are the scenes {names}"
+        )
         return scenes
 
     def plain(self, tif: tifffile.TiffFile, numbers: Iterable[int], name: str = "") -> list[Scene]:

@@ -77,15 +77,24 @@ class Plan:
         return min(self.pixels.ndim, 3 if self.rgb else 2)
 
 
-def plan_of(image: Image, name: str, tile: tuple[int, int] | None, codec: int, rgb: bool | None, bigtiff: bool | None,
-          pyramid: bool) -> Plan:  # fmt: skip
+def plan_of(
+    image: Image,
+    name: str,
+    tile: tuple[int, int] | None,
+    codec: int,
+    rgb: bool | None,
+    bigtiff: bool | None,
+    pyramid: bool,
+) -> Plan:
     variable = image.only
     pixels = variable.pixels
     dtype = pixels.dtype
     stored = "u1" if dtype.kind == "b" else f"{dtype.kind}{dtype.itemsize}"
     if stored not in _DTYPES:
-        raise CannotWriteError(f"TIFF cannot hold the dtype {dtype}: expected integers, floats or complex numbers "
-                               "of at most 128 bits; cast with .astype")  # fmt: skip
+        raise CannotWriteError(
+            f"TIFF cannot hold the dtype {dtype}: expected integers, floats or complex numbers "
+            "of at most 128 bits; cast with .astype"
+        )
     if 0 in pixels.shape:
         raise CannotWriteError(f"TIFF cannot hold an image of shape {pixels.shape}: expected one that holds pixels")
     colour = _colour_axis(image, variable, stored, rgb)
@@ -141,8 +150,10 @@ def stored_as(image: Image, plan: Plan) -> Plan:
 
 def checked_level(level: Image, image: Image) -> Image:
     if set(level.only.axes) != set(image.only.axes):
-        raise CannotWriteError(f"the levels of a pyramid have axes {','.join(level.only.axes)} and "
-                               f"{','.join(image.only.axes)}: expected the same")  # fmt: skip
+        raise CannotWriteError(
+            f"the levels of a pyramid have axes {','.join(level.only.axes)} and "
+            f"{','.join(image.only.axes)}: expected the same"
+        )
     return level
 
 
@@ -208,8 +219,10 @@ def codec_of(compress: Any) -> int:
     key = _CODEC_NAMES.get(key, key).upper()
     names = {c.name: int(c) for c in tifffile.COMPRESSION}
     if key not in names:
-        raise CannotWriteError(f"compress={compress!r}: expected True, False, or a codec of TIFF: zlib, lzw, zstd, "
-                               "lzma, packbits, jpeg, webp, png, lerc, jpegxl, ...")  # fmt: skip
+        raise CannotWriteError(
+            f"compress={compress!r}: expected True, False, or a codec of TIFF: zlib, lzw, zstd, "
+            "lzma, packbits, jpeg, webp, png, lerc, jpegxl, ..."
+        )
     code = names[key]
     try:
         tifffile.TIFF.COMPRESSORS[code]

@@ -117,8 +117,9 @@ def _fill(layout: Layout, piece: _Piece) -> None:
     _paste(piece, empty, piece.start[1:])
 
 
-def _read_pieces(source: ByteReader, layout: Layout, pieces: Sequence[_Piece], offsets: np.ndarray,
-                 counts: np.ndarray) -> None:  # fmt: skip
+def _read_pieces(
+    source: ByteReader, layout: Layout, pieces: Sequence[_Piece], offsets: np.ndarray, counts: np.ndarray
+) -> None:
     if layout.whole:
         _read_whole(source, layout, pieces, offsets)
         return
@@ -178,8 +179,10 @@ def _decoder(layout: Layout) -> Callable[[bytes, _Piece], np.ndarray]:
             if isinstance(exc, ImportError) or "imagecodecs" in str(exc):
                 raise MissingExtraError("imagecodecs", "codecs", "decoding this TIFF file") from exc
             raise
-        need = [min(n, whole - at) for n, whole, at in zip(layout.segment, layout.page[1:], (*piece.start[1:], 0),
-                                                            strict=True)]  # fmt: skip
+        need = [
+            min(n, whole - at)
+            for n, whole, at in zip(layout.segment, layout.page[1:], (*piece.start[1:], 0), strict=True)
+        ]
         if any(n < m for n, m in zip(found.shape, need, strict=True)):
             raise FormatError(f"a strip or tile decodes to {found.shape}, expected {tuple(need)}: it is truncated")
         return found

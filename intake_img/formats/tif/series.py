@@ -19,8 +19,18 @@ from intake_img.storage.files import File
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["axis_names", "found_series", "full_first", "led", "matched", "one_named", "plain_pages", "pyramids",
-           "squeezed", "stored_series"]  # fmt: skip
+__all__ = [
+    "axis_names",
+    "found_series",
+    "full_first",
+    "led",
+    "matched",
+    "one_named",
+    "plain_pages",
+    "pyramids",
+    "squeezed",
+    "stored_series",
+]
 
 
 def found_series(tif: tifffile.TiffFile) -> list[tuple[Any, str]]:
@@ -71,8 +81,9 @@ def matched(series: Sequence[Any], images: Sequence[OmeImage]) -> list[OmeImage 
     found: list[OmeImage | None] = []
     for one in series:
         sizes = dict(zip(*_full(one), strict=True))
-        fits = [im for im in left if all(sizes.get(a.upper(), 1) == n for a, n in im.sizes.items())
-                and im.name == one.name]  # fmt: skip
+        fits = [
+            im for im in left if all(sizes.get(a.upper(), 1) == n for a, n in im.sizes.items()) and im.name == one.name
+        ]
         found.append(fits[0] if fits else None)
         if fits:
             left = left[left.index(fits[0]) + 1 :]

@@ -28,8 +28,9 @@ _MANY = 10**5  # planes that a document may promise, however few there are
 _SHARE = 100  # times the number of pages that it may promise
 
 
-def assembled(document: OmeDocument, file: File, tif: tifffile.TiffFile | None,
-              member: Callable[[File], tifffile.TiffFile]) -> list[tuple[OmeImage, Stored]]:  # fmt: skip
+def assembled(
+    document: OmeDocument, file: File, tif: tifffile.TiffFile | None, member: Callable[[File], tifffile.TiffFile]
+) -> list[tuple[OmeImage, Stored]]:
     """Return the images of a document that have planes, with the places of these in the files that it names.
 
     Parameters
@@ -56,8 +57,7 @@ def assembled(document: OmeDocument, file: File, tif: tifffile.TiffFile | None,
             empty.append(ome.name)
             continue
         if odd := next((p for p in pages if p is not None and p.hash != key.hash), None):
-            raise FormatError(f"{file}: pages of {ome.name!r} differ: {key.shape} {key.dtype}, {odd.shape} "
-                              f"{odd.dtype}")  # fmt: skip
+            raise FormatError(f"{file}: pages of {ome.name!r} differ: {key.shape} {key.dtype}, {odd.shape} {odd.dtype}")
         found.append((ome, _array(ome, pages, key, files)))
     planes.report()
     if found and empty:
@@ -90,8 +90,13 @@ def is_absurd(document: OmeDocument, pages: int) -> bool:
 class _Planes:
     """Finds the pages of planes, and keeps account of what is missing."""
 
-    def __init__(self, document: OmeDocument, file: File, tif: tifffile.TiffFile | None,
-                 member: Callable[[File], tifffile.TiffFile]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        document: OmeDocument,
+        file: File,
+        tif: tifffile.TiffFile | None,
+        member: Callable[[File], tifffile.TiffFile],
+    ) -> None:
         self.file, self.tif, self.open = file, tif, member
         self.others: Mapping[str, str] = document.members(file.name if tif is not None else "")
         self.members: dict[str, tifffile.TiffFile | None] = {}

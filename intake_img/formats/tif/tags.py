@@ -20,18 +20,50 @@ if TYPE_CHECKING:
 __all__ = ["VITAL", "check_chain", "check_tags", "metadata_name", "unfinished_run"]
 
 # geometry, place and coding of pixels: whole numbers, one of most
-_SCALARS = {256: "ImageWidth", 257: "ImageLength", 259: "Compression", 262: "PhotometricInterpretation",
-            266: "FillOrder", 277: "SamplesPerPixel", 284: "PlanarConfiguration", 317: "Predictor", 322: "TileWidth",
-            323: "TileLength", 32997: "ImageDepth", 32998: "TileDepth"}  # fmt: skip
-_ARRAYS = {258: "BitsPerSample", 273: "StripOffsets", 278: "RowsPerStrip", 279: "StripByteCounts", 324: "TileOffsets",
-           325: "TileByteCounts", 330: "SubIFDs", 338: "ExtraSamples", 339: "SampleFormat",
-           530: "YCbCrSubSampling"}  # fmt: skip
+_SCALARS = {
+    256: "ImageWidth",
+    257: "ImageLength",
+    259: "Compression",
+    262: "PhotometricInterpretation",
+    266: "FillOrder",
+    277: "SamplesPerPixel",
+    284: "PlanarConfiguration",
+    317: "Predictor",
+    322: "TileWidth",
+    323: "TileLength",
+    32997: "ImageDepth",
+    32998: "TileDepth",
+}
+_ARRAYS = {
+    258: "BitsPerSample",
+    273: "StripOffsets",
+    278: "RowsPerStrip",
+    279: "StripByteCounts",
+    324: "TileOffsets",
+    325: "TileByteCounts",
+    330: "SubIFDs",
+    338: "ExtraSamples",
+    339: "SampleFormat",
+    530: "YCbCrSubSampling",
+}
 _NAMES = {**_SCALARS, **_ARRAYS}
 VITAL = frozenset({*_NAMES, 347})
 """Tags without which the pixels are others."""
-_METADATA = {270: "ImageDescription", 282: "XResolution", 283: "YResolution", 296: "ResolutionUnit", 33628: "UIC1Tag",
-             33629: "UIC2Tag", 33630: "UIC3Tag", 33631: "UIC4Tag", 34412: "CZ_LSMINFO", 50838: "IJMetadataByteCounts",
-             50839: "IJMetadata", 51123: "MicroManagerMetadata", 65100: "the record of intake_img"}  # fmt: skip
+_METADATA = {
+    270: "ImageDescription",
+    282: "XResolution",
+    283: "YResolution",
+    296: "ResolutionUnit",
+    33628: "UIC1Tag",
+    33629: "UIC2Tag",
+    33630: "UIC3Tag",
+    33631: "UIC4Tag",
+    34412: "CZ_LSMINFO",
+    50838: "IJMetadataByteCounts",
+    50839: "IJMetadata",
+    51123: "MicroManagerMetadata",
+    65100: "the record of intake_img",
+}
 _PLACES = {273, 279, 324, 325, 330}
 _INTEGERS = {3: "SHORT", 4: "LONG", 8: "SSHORT", 9: "SLONG", 13: "IFD"}
 _WIDE = {16: "LONG8", 17: "SLONG8", 18: "IFD8"}  # of BigTIFF, but some classic files have them for places

@@ -37,10 +37,20 @@ __all__ = ["write_tiff"]
 _READ_ONLY = (".lsm", ".stk", ".svs", ".ndpi", ".companion.ome")
 
 
-def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Callable[[int], None] | None = None,
-               name: str = ".tif", tile: int | Sequence[int] | None = None, pyramid: int = 0,
-               levels: Sequence[Image] = (), rgb: bool | None = None, bigtiff: bool | None = None,
-               byteorder: str | None = None) -> None:  # fmt: skip
+def write_tiff(
+    image: Image,
+    path: str,
+    *,
+    compress: Any = None,
+    progress: Callable[[int], None] | None = None,
+    name: str = ".tif",
+    tile: int | Sequence[int] | None = None,
+    pyramid: int = 0,
+    levels: Sequence[Image] = (),
+    rgb: bool | None = None,
+    bigtiff: bool | None = None,
+    byteorder: str | None = None,
+) -> None:
     """Write an image; for the parameters see `intake_img.formats.tif.driver.Tif.write`.
 
     Raises
@@ -67,10 +77,16 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
     options = {**options_of(plan), "dtype": plan.pixels.dtype}
     try:
         with (
-            tifffile.TiffWriter(path, bigtiff=plan.bigtiff, byteorder=order, imagej=plan.kind == "imagej",
-                                ome=plan.kind == "ome", shaped=plan.kind == "shaped") as writer,
+            tifffile.TiffWriter(
+                path,
+                bigtiff=plan.bigtiff,
+                byteorder=order,
+                imagej=plan.kind == "imagej",
+                ome=plan.kind == "ome",
+                shaped=plan.kind == "shaped",
+            ) as writer,
             contextlib.ExitStack() as files,
-        ):  # fmt: skip
+        ):
             count = len(smaller) or _depth(plan, pyramid)
             halves = [files.enter_context(_spool(path)) for _ in range(0 if smaller else count)]
             labels = image.only.attrs.get("kind") == "labels" or image.only.pixels.dtype.kind == "b"
@@ -78,8 +94,15 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
             extratags = [(RECORD_TAG, "s", 0, record, True)]
             planes = source.planes(plan.pixels, plan.page, halves[0] if halves else None, labels)
             said = metadata_of(image, plan, name + record)
-            writer.write(_pieces(planes, plan), shape=plan.pixels.shape, subifds=count or None, extratags=extratags,
-                         metadata=said, **resolution_tags(image, plan), **options)  # fmt: skip
+            writer.write(
+                _pieces(planes, plan),
+                shape=plan.pixels.shape,
+                subifds=count or None,
+                extratags=extratags,
+                metadata=said,
+                **resolution_tags(image, plan),
+                **options,
+            )
             shape = plan.pixels.shape
             for n in range(count):
                 if smaller:
@@ -87,8 +110,9 @@ def write_tiff(image: Image, path: str, *, compress: Any = None, progress: Calla
                 else:
                     full, shape = shape, _half_shape(shape, plan)
                     planes = _spooled(halves[n], full, shape, plan, halves[n + 1] if n + 1 < count else None, labels)
-                writer.write(_pieces(planes, plan), shape=shape, subfiletype=1,
-                             metadata={"axes": letters(plan)}, **options)  # fmt: skip
+                writer.write(
+                    _pieces(planes, plan), shape=shape, subfiletype=1, metadata={"axes": letters(plan)}, **options
+                )
     except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError, ImportError) as exc:
         if source.failed or isinstance(exc, IntakeImgError):
             raise
@@ -180,8 +204,9 @@ def _spool(path: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _spooled(file: IO[bytes], full: Sequence[int], shape: Sequence[int], plan: Plan, spool: IO[bytes] | None,
-             labels: bool) -> Iterator[np.ndarray]:  # fmt: skip
+def _spooled(
+    file: IO[bytes], full: Sequence[int], shape: Sequence[int], plan: Plan, spool: IO[bytes] | None, labels: bool
+) -> Iterator[np.ndarray]:
     page = tuple(shape[len(shape) - plan.page :])
     size = math.prod(page)
     file.seek(0)

@@ -89,8 +89,9 @@ def rgb_tables(luma: tuple[float, ...] = _LUMA, black_white: tuple[float, ...] =
     cb = _scaled(code - 128, black_white[2] - 128, black_white[3] - 128, 127)
     cr = _scaled(code - 128, black_white[4] - 128, black_white[5] - 128, 127)
     half = 2**15
-    return np.stack([y, (of_red * cr + half) >> 16, -of_green * cr, -of_green_too * cb + half,
-                     (of_blue * cb + half) >> 16])  # fmt: skip
+    return np.stack(
+        [y, (of_red * cr + half) >> 16, -of_green * cr, -of_green_too * cb + half, (of_blue * cb + half) >> 16]
+    )
 
 
 def _scaled(code: np.ndarray, black: float, white: float, span: int) -> np.ndarray:

@@ -44,8 +44,17 @@ def write_sample(folder: str) -> tuple[str, xr.Dataset]:
 
 def _overview(at: int) -> list[tuple[int, int, int, int]]:
     """Return the tags of a TIFF page of one grey pixel."""
-    return [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, at),
-            (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1)]  # fmt: skip
+    return [
+        (256, 3, 1, 1),
+        (257, 3, 1, 1),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, at),
+        (277, 3, 1, 1),
+        (278, 3, 1, 1),
+        (279, 4, 1, 1),
+    ]
 
 
 def _tree() -> bytes:

@@ -86,8 +86,16 @@ def _stack(planes: Sequence[Mapping[str, str]], spacing: dict[str, float], units
         units["t"] = "s"
         if isinstance(times, float):
             spacing["t"] = times
-    return Facts(spacing, units, {}, names if all(names) else None, attrs,
-                 times if isinstance(times, Coordinate) else None, lead, coords)  # fmt: skip
+    return Facts(
+        spacing,
+        units,
+        {},
+        names if all(names) else None,
+        attrs,
+        times if isinstance(times, Coordinate) else None,
+        lead,
+        coords,
+    )
 
 
 def _channel(plane: Mapping[str, str]) -> str:

@@ -67,8 +67,16 @@ def mmstack(view: View) -> Facts:
         spacing["t"] = step / 1000
     names = summary.get("ChNames")
     known = isinstance(names, list) and len(names) == view.sizes.get("c", 1) and all(map(str, names))
-    return Facts(spacing, units, {}, [str(n) for n in names] if known and names else None, _colours(summary, view),
-                 times if isinstance(times, Coordinate) else None, _lead(view), _positions(view))  # fmt: skip
+    return Facts(
+        spacing,
+        units,
+        {},
+        [str(n) for n in names] if known and names else None,
+        _colours(summary, view),
+        times if isinstance(times, Coordinate) else None,
+        _lead(view),
+        _positions(view),
+    )
 
 
 def _lead(view: View) -> list[tuple[str, int]] | None:

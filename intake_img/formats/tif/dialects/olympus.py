@@ -29,8 +29,14 @@ def sis(view: View) -> Facts:
     bands = found.get("Band")
     names = [str(band.get("BandName") or "").strip() for band in bands] if isinstance(bands, list) else []
     count = view.sizes.get("c", 1)
-    return Facts(spacing, dict.fromkeys(spacing, "µm"), {},
-                 names if len(names) == count and all(names) else None, {}, _times(found, view))  # fmt: skip
+    return Facts(
+        spacing,
+        dict.fromkeys(spacing, "µm"),
+        {},
+        names if len(names) == count and all(names) else None,
+        {},
+        _times(found, view),
+    )
 
 
 def _times(found: Mapping[str, Any], view: View) -> Coordinate | None:

@@ -46,8 +46,11 @@ def scanimage(view: View) -> Facts:
     saved = [int(n) for n in np.ravel(settings.get("SI.hChannels.channelSave", ())) if _number(n)]
     pages = len(view.stored.pages)
     if len(saved) > 1 and pages % len(saved):
-        warnings.warn(f"{view.tif.filename}: its {pages} pages are no whole number of {len(saved)} channels: the pages "
-                      "are read one after the other", stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"{view.tif.filename}: its {pages} pages are no whole number of {len(saved)} channels: the pages "
+            "are read one after the other",
+            stacklevel=2,
+        )
     slices, frames, volumes = _counts(settings, pages, max(len(saved), 1))
     spacing = {} if settings.get("SI.hRoiManager.mroiEnable") else _pixels(settings, view)
     units = dict.fromkeys(spacing, "µm")
