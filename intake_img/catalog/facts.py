@@ -7,6 +7,7 @@ from typing import Any
 
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import spell
+from intake_img.model.privacy import public
 
 __all__ = ["facts_of", "sentence"]
 
@@ -14,7 +15,7 @@ _MAX_NAMES = 100
 
 
 def facts_of(source: ImageSource) -> dict[str, Any]:
-    """Return what a catalog says of an image beside where it is: plain data, from its header."""
+    """Return what a catalog says of an image beside where it is: plain data, from its header, fit for strangers."""
     from intake_img.model.record import plain
 
     ds = source.dataset(chunks=None)
@@ -33,7 +34,7 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
     if len(ds.attrs.get("scenes", ())) > 1:
         facts["scenes"] = [str(n) for n in ds.attrs["scenes"]][:_MAX_NAMES]
     facts = {k: v for k, v in facts.items() if v != {}}
-    return plain(facts, strict=True)
+    return public(plain(facts, strict=True))
 
 
 def sentence(facts: Mapping[str, Any]) -> str:

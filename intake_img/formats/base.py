@@ -20,6 +20,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.privacy import public
 from intake_img.model.wells import Place
 from intake_img.storage.cache import CACHE
 from intake_img.storage.files import ByteReader, File
@@ -279,6 +280,8 @@ class Format:
     """Extensions whose files, when written, keep the pixels alone: no axes, coordinates or attributes."""
     extras: ClassVar[Mapping[str, str]] = {}
     """The extras of intake_img that widen the format, and what each brings."""
+    private: ClassVar[str] = ""
+    """Regular expression of the keys of the header that name people, patients or places; see `public_header`."""
     source: ClassVar[type[FormatSource]]
     """The Intake source of the format; set by `source_of`."""
 
@@ -321,6 +324,24 @@ class Format:
             If the file is damaged. What a library raises becomes one by itself, and what `File.open` opened is closed.
         """
         raise NotImplementedError
+
+    def public_header(self, header: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a file's own header may be shown to strangers, as portals and catalogs do.
+
+        What every format leaves out (`intake_img.model.privacy`) and the keys that match `private` are taken away,
+        in XML and JSON too. A format whose header says more of people in other ways overrides this.
+
+        Parameters
+        ----------
+        header : mapping
+            As `Image.header` has it: plain data.
+
+        Returns
+        -------
+        dict
+            Without names of patients, users and operators, and without paths.
+        """
+        return public(header, self.private)
 
     @property
     def reads(self) -> bool:

@@ -74,6 +74,7 @@ class CameraRaw(Format):
 
     name = "cameraraw"
     title = "raw file of a camera"
+    private = "gps|serial_?number|maker_?note|user_?comment|^xp"  # where and by whom a photo was taken
     extensions = (*_TIFF_ENDINGS, ".cr3", ".orf", ".rw2", ".raf")
     extras = {"raw": "raw files of cameras"}
     magic = tuple((0, start) for start in _MAGIC)

@@ -151,6 +151,7 @@ class Ims(Format):
 
     name = "ims"
     title = "Imaris"
+    private = "^Log$|^Filename"
     extensions = (".ims",)
     has_levels = True
     extras = {"hdf5": "reading"}

@@ -23,6 +23,7 @@ from intake_img.formats.options import joined
 from intake_img.formats.probe import Probe
 from intake_img.formats.source import ImageSource
 from intake_img.model.image import Image
+from intake_img.model.privacy import public
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
 
@@ -38,6 +39,7 @@ __all__ = [
     "known_extensions",
     "open_any",
     "open_source",
+    "public_header",
     "writer_for",
 ]
 
@@ -105,6 +107,22 @@ def is_image_folder(file: File) -> bool:
     named = _by_extension(file.name, formats())  # asked first: of a server, each question is a request
     asked = sorted((f for f in formats().values() if f.folder or f.series), key=lambda f: f is not named)
     return any(f.claims(probe) for f in asked)
+
+
+def public_header(header: Mapping[str, Any], driver: str) -> dict[str, Any]:
+    """Return what of a header may be shown to strangers.
+
+    Parameters
+    ----------
+    header : mapping
+    driver : str
+        The name of the driver that read the image. Where it is that of many files, or unknown, all that any format
+        leaves out is left out.
+    """
+    found = formats().get(driver)
+    if found is not None:
+        return found.public_header(header)
+    return public(header, "|".join(f"(?:{f.private})" for f in formats().values() if f.private))
 
 
 def find_format(file: File) -> Format:

@@ -157,6 +157,7 @@ class Sdt(Format):
 
     name = "sdt"
     title = "Becker & Hickl SDT"
+    private = "^company$"
     extensions = (".sdt",)
     magic = (_VALID, _CHECKSUM)
     extras = {"flim": "needed"}

@@ -18,13 +18,13 @@ import xarray as xr
 
 from intake_img.accessor.display import summary
 from intake_img.errors import IntakeImgError
+from intake_img.formats.registry import public_header
 from intake_img.formats.source import ImageSource
 from intake_img.io import imload
 from intake_img.model.image import Image, Variable
 from intake_img.portal.blocks import halved, shared_tiles
 from intake_img.portal.caches import Blocks
 from intake_img.portal.library import Item
-from intake_img.portal.privacy import public
 from intake_img.portal.store import (
     CHUNK,
     ImageStore,
@@ -93,7 +93,7 @@ class Opened:
             header = json.loads(self.dataset.attrs.get("fileheader") or "{}")
         except ValueError:
             header = {}
-        return public(header)
+        return public_header(header, str(self.dataset.attrs.get("driver", "")))
 
     @cached_property
     def series(self) -> list[Series]:

@@ -356,7 +356,7 @@ def _mark(item: Item) -> str:
 
 
 def _told_by_catalog(item: Item) -> dict[str, str]:
-    from intake_img.portal.privacy import public
+    from intake_img.model.privacy import public
 
     about = public(dict(item.entry.metadata))
     scanned = about.get("scanned") if isinstance(about.get("scanned"), Mapping) else {}

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from intake_img.errors import IntakeImgError, MissingExtraError, RemoteError, SourceChangedError, TooLargeError
-from intake_img.portal.privacy import public
+from intake_img.model.privacy import public
 from intake_img.portal.work import BusyError, GoneError
 
 __all__ = ["body", "compressed", "etag", "fresh", "problem", "sentence"]

@@ -27,6 +27,7 @@ The laws, each a test of `DriverLaws`:
 - picklable: sources and Datasets, dask or not, compute in another process;
 - a part equals the part of the whole, for every chunking, partition, thread and order of axes;
 - plain: attributes are JSON, and go to NetCDF, Zarr and YAML as they are;
+- private: `Format.public_header` shows no names of people and no paths, wherever in the header they stand;
 - fails well: truncated, damaged, empty and foreign files raise an error of `intake_img.errors`, or read as they should;
 - streams: an image larger than the memory it may use is written, opened and read plane by plane (some seconds);
 - small graphs: not more tasks than chunks, and tasks that hold names and no data.

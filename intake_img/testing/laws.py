@@ -35,6 +35,7 @@ from intake_img.testing import process
 from intake_img.testing.damage import SECONDS
 from intake_img.testing.datasets import all_axes, standard_dataset, standard_datasets
 from intake_img.testing.equality import assert_holds, assert_same, values_of
+from intake_img.testing.people import PERSON, with_people
 from intake_img.testing.subjects import Subject, about, subjects_of, writing_extensions
 
 __all__ = ["DriverLaws"]
@@ -422,6 +423,19 @@ class DriverLaws:
         assert cost["tasks"] <= 2 * cost["chunks"] + 4
         assert cost["task_bytes"] < 4096
         return True
+
+    def test_shows_no_people(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
+        """What strangers may see of a header names neither people nor places on a disk, whatever the file says."""
+        show = driver.format.public_header
+        for subject in subjects:
+            with about(subject):
+                with driver(subject.path) as source:
+                    header = json.loads(source.dataset(chunks=None).attrs["fileheader"])
+                shown = show(header)
+                assert show(shown) == shown
+                assert str(Path(subject.path).parent) not in json.dumps(shown, allow_nan=False)
+                text = json.dumps(show(with_people(header)))
+                assert PERSON not in text, f"names of people are shown: {text[:2000]}"
 
     def test_graph_is_small(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """A chunk is a task or two, each of which holds names and no data."""

@@ -36,6 +36,7 @@ class Czi(Format):
 
     name = "czi"
     title = "Zeiss CZI"
+    private = "^User|^ImportedFrom"
     extensions = (".czi",)
     extras = {"codecs": "JPEG, LZW and faster JPEG XR"}
     magic = ((0, b"ZISRAWFILE"),)

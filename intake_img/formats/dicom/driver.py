@@ -13,7 +13,7 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.dicom.describe import FileImages
-from intake_img.formats.dicom.parsing import MAGIC, Header, is_bare, is_dicom, parsed
+from intake_img.formats.dicom.parsing import IDENTIFIABLE, MAGIC, Header, is_bare, is_dicom, parsed
 from intake_img.formats.dicom.series import Series, files_in, series_in, unique
 from intake_img.formats.dicom.write import write_dicom
 from intake_img.formats.format_source import source_of
@@ -108,6 +108,7 @@ class Dicom(Format):
 
     name = "dicom"
     title = "DICOM"
+    private = IDENTIFIABLE
     extensions = (".dcm", ".dicom")
     magic = ((128, MAGIC),)
     series = True

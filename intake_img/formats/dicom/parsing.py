@@ -16,7 +16,7 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
 
-__all__ = ["MAGIC", "Header", "is_bare", "is_dicom", "numbers", "parsed", "public", "text"]
+__all__ = ["IDENTIFIABLE", "MAGIC", "Header", "is_bare", "is_dicom", "numbers", "parsed", "public", "text"]
 
 MAGIC = b"DICM"  # at byte 128
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -178,6 +178,12 @@ def public(ds: Any, patient: bool = False) -> dict[str, Any]:
     return found
 
 
+IDENTIFIABLE = (  # by the basic profile of PS3.15, Annex E: dates, places, free texts, identifiers
+    r"^(?:\w*UIDs?|\w*(?:ID|IDs|Identifier|IdentificationMethod)|\w*Comments?|\w*Description|\w*Physician\w*|"
+    r"\w*(?:Study|Series|Acquisition|Content|Creation|Step\w*|Admitting|Calibration|Birth)(?:Date|Time|DateTime)|"
+    r"(?:Station|Institution\w*|Protocol)Name|RequestingService|\w*SerialNumber|ContentLabel|TimezoneOffsetFromUTC)$"
+)
+"""Keywords of attributes that may lead to a patient, as a regular expression."""
 _IDENTIFYING = {"AccessionNumber", "StudyID", "InstitutionAddress", "OtherPatientIDs", "DeviceSerialNumber"}
 
 

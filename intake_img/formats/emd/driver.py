@@ -67,6 +67,7 @@ class Emd(Format):
 
     name = "emd"
     title = "EMD (electron microscopy)"
+    private = "^Users?$"
     extensions = (".emd",)
     has_scenes = True
     extras = {"hdf5": "reading"}

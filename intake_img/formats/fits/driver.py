@@ -107,6 +107,7 @@ class Fits(Format):
 
     name = "fits"
     title = "FITS"
+    private = "^(?:PI_?NAME|PR_?INV|OBSERVER$|IRAFNAME$)"  # and principal investigators
     extensions = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
     has_scenes = True
     options = ScaledOption

@@ -45,6 +45,7 @@ class Imageio(Format):
 
     name = "imageio"
     title = "picture or video"
+    private = "gps|serial_?number|maker_?note|user_?comment|^xp"  # where and by whom a photo was taken
     extensions = tuple(_pictures.KINDS)
     pixels_only = (".bmp",)
     options = PaletteOption

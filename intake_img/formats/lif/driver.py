@@ -91,6 +91,7 @@ class Lif(Format):
 
     name = "lif"
     title = "Leica LIF"
+    private = "^(?:LAS)?User|^Login"
     extensions = (".lif", ".lof", ".xlif", ".xlef")
     magic = ((0, b"\x70\0\0\0"),)
     has_scenes = True

@@ -150,6 +150,7 @@ class Nd2(Format):
 
     name = "nd2"
     title = "Nikon ND2"
+    private = "^(?:group|location|conclusion|info[12])$"
     extensions = (".nd2",)
     magic = ((0, _MAGIC),)
     has_scenes = True

@@ -37,6 +37,7 @@ class Nifti(Format):
 
     name = "nifti"
     title = "NIfTI"
+    private = "^(?:db_name|aux_file|patient_id|generated|scannum)$"  # of Analyze: often the name of the patient
     extensions = (".nii", ".nii.gz", ".hdr")
     options = ScaledOption
 

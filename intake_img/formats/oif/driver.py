@@ -85,6 +85,7 @@ class Oif(Format):
 
     name = "oif"
     title = "Olympus FluoView"
+    private = "^(?:UserName|Path|DataName)$"
     extensions = (".oif", ".oib")
     has_scenes = True
 

@@ -119,6 +119,7 @@ class Slide(Format):
 
     name = "slide"
     title = "whole slide"
+    private = "barcode|comment"
     extensions = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
     extras = {"slide": "needed"}
     has_scenes = True

@@ -129,6 +129,7 @@ class Tia(Format):
 
     name = "tia"
     title = "FEI TIA"
+    private = "^User$"
     extensions = (".ser", ".emi")
     magic = ((0, MAGIC), (0, _EMI))
     has_scenes = True

@@ -35,6 +35,7 @@ class Tif(Format):
 
     name = "tif"
     title = "TIFF"
+    private = "barcode|slide_?label|^reference$"  # of slides, which hospitals label with their patients\' numbers
     has_scenes = True
     has_levels = True
     options = PaletteOption
