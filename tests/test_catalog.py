@@ -748,7 +748,9 @@ def test_a_scan_finds_files_series_parts_and_stores(many):
     assert found["scan"].dataset()["image"][:, 0, 0].values.tolist() == [1, 2, 10]
     assert list(found.skipped) == [str(many / "broken.tif")]
     assert "no page" in found.skipped[str(many / "broken.tif")]
-    assert "6 images, 1 skipped" in repr(found)
+    assert "6 images, 1 skipped, 2 other files" in repr(found)
+    assert f"no image {many}/notes.txt: no driver reads .txt files" in repr(found)
+    assert found.others.keys() == {str(many / "notes.txt"), str(many / "readme")}
     for source in found.values():
         source.close()
 
@@ -858,7 +860,8 @@ def test_a_catalog_of_a_scan(many):
     assert changes.added == list(found)
     text = path.read_text(encoding="utf-8")
     data = yaml.safe_load(text)
-    assert data["metadata"] == {"version": 1}
+    why = found.skipped[str(many / "broken.tif")]
+    assert data["metadata"] == {"skipped": {"count": 1, "files": {"broken.tif": why}}, "version": 1}
     assert str(many) not in text
     assert list(data["sources"]) == list(found)
     for name, source in data["sources"].items():
@@ -896,6 +899,35 @@ def test_scanning_again_changes_nothing(many):
         write_catalog(scan(many), path)
     write_catalog(scan(many), path, overwrite=True)
     assert path.read_bytes() == before
+
+
+def test_every_file_is_an_image_or_accounted_for(many, capsys):
+    """Also those that belong to an image beside them, are of no known kind, or are mended later."""
+    header = "ObjectType = Image\nNDims = 2\nDimSize = 3 2\nElementType = MET_UCHAR\nElementDataFile = brain.dat\n"
+    (many / "brain.mhd").write_text(header)
+    (many / "brain.dat").write_bytes(bytes(6))
+    (many / "évil\n.tif").write_bytes(b"II*\0")
+    found = scan(many)
+    files = {str(p) for p in many.rglob("*") if p.is_file() and ".zarr" not in str(p) and p.name[0] != "."}
+    named = {f for source in found.values() for f in getattr(source, "files", [source.uri])}
+    assert named - {str(many / "store.zarr")} | found.skipped.keys() | found.others.keys() == files
+    assert "it may belong to brain.mhd" in found.others[str(many / "brain.dat")]
+    path = many.parent / "catalog.yml"
+    assert main(["scan", str(many), "-o", str(path)]) == 0
+    told = capsys.readouterr()
+    assert "2 skipped, 3 other files" in told.out
+    assert told.err.count("intake-img: skipped") == 2
+    assert told.err.count("intake-img: no image") == 3
+    assert "2 skipped" in repr(open_catalog(path))
+    assert "2 skipped" in open_catalog(path)._repr_html_()
+    assert validate(path) == []
+    (many / "broken.tif").unlink()
+    assert main(["scan", str(many), "-o", str(path)]) == 0
+    assert "1 skipped" in repr(open_catalog(path))
+    assert f"data/{'évil'}" in path.read_text(encoding="utf-8")
+    (many / "évil\n.tif").unlink()
+    write_catalog(scan(many), path, update=True)
+    assert open_catalog(path).metadata == {"version": 1}
 
 
 def test_what_people_edited_stays(many):

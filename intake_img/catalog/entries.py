@@ -19,6 +19,7 @@ from urllib.parse import quote
 from intake_img.catalog.document import LazyFacts
 from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
+from intake_img.catalog.unused import counted
 from intake_img.collections.plates.source import PlateSource
 from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
 from intake_img.errors import CatalogError, IntakeImgError
@@ -277,7 +278,8 @@ class SafeCatalog(Mapping[str, Any]):
         ]
         more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
         count = f"{len(rows)} entr{'y' if len(rows) == 1 else 'ies'}"
-        return "\n".join([f"<catalog {self.name!r}: {count}>", *rows[:40], *more])
+        counts = ", ".join(filter(None, [count, counted(self.metadata)]))
+        return "\n".join([f"<catalog {self.name!r}: {counts}>", *rows[:40], *more])
 
     def _repr_html_(self) -> str:
         cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
@@ -287,6 +289,7 @@ class SafeCatalog(Mapping[str, Any]):
             for name, e in islice(self.entries.items(), 40)
         ]
         count = f"{len(self)} entr{'y' if len(self) == 1 else 'ies'}"
+        count = ", ".join(filter(None, [count, counted(self.metadata)]))
         more = f"<p>… and {len(self) - 40} more</p>" if len(self) > 40 else ""
         head = f"<p><b>{escape(escaped(self.name))}</b>: {count} {escape(printable(self.description))}</p>"
         return f"<div class='intake-img'>{head}<table><tbody>{''.join(rows)}</tbody></table>{more}</div>"

@@ -20,6 +20,7 @@ from intake_img.catalog.facts import facts_of, sentence
 from intake_img.catalog.names import unique_names
 from intake_img.catalog.plates import plates_in, without
 from intake_img.catalog.series import kind, literal, numbered, pattern_of, plain_name, series_of
+from intake_img.catalog.unused import Unused
 from intake_img.collections.listing import Column, Listing
 from intake_img.collections.names import natural_key, parse_member, split_extension
 from intake_img.collections.patterns import Pattern
@@ -51,6 +52,9 @@ class Scan(Mapping[str, ImageSource]):
     skipped : dict of str to str
         For each path that looks like an image and is left out, why: damaged, special and unreachable files, and
         formats that no driver reads.
+    others : dict of str to str
+        For each other file, why it is no image: by its name, or by its bytes if the name has no extension. Files whose
+        name begins with a dot are not counted, nor are those inside of an image that is a folder.
     notes : dict of str to str
         For each path, what else was seen: the index of a plate, which cannot be read.
     """
@@ -60,6 +64,7 @@ class Scan(Mapping[str, ImageSource]):
     skipped: dict[str, str]
     facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     notes: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> ImageSource:
         return self.sources[name]
@@ -72,11 +77,17 @@ class Scan(Mapping[str, ImageSource]):
 
     def __repr__(self) -> str:
         rows = [f"  {n}: {printable(s.description)}" for n, s in self.sources.items()]
-        rows += [f"  skipped {escaped(p)}: {printable(why)}" for p, why in self.skipped.items()]
+        rows += [f"  {row}" for row in self.unused.rows()]
         rows += [f"  note {escaped(p)}: {printable(what)}" for p, what in self.notes.items()]
         more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
-        head = f"<scan of {escaped(self.folder)}: {len(self.sources)} images, {len(self.skipped)} skipped>"
+        unused = f"{len(self.skipped)} skipped, {len(self.others)} other files"
+        head = f"<scan of {escaped(self.folder)}: {len(self.sources)} images, {unused}>"
         return "\n".join([head, *rows[:40], *more])
+
+    @property
+    def unused(self) -> Unused:
+        """`skipped` and `others` together."""
+        return Unused(self.skipped, self.others)
 
 
 def scan(
@@ -121,26 +132,26 @@ def scan(
     root = File.parse(folder)
     if not root.local or not os.path.isdir(root.path):
         raise NotADirectoryError(f"{folder} is no local folder: expected one that holds images")
-    skipped: dict[str, str] = {}
+    unused = Unused()
     found: list[tuple[str, ImageSource, dict[str, Any]]] = []
-    places = list(_folders(root.path, recursive, list(exclude), skipped))
+    places = list(_folders(root.path, recursive, list(exclude), unused))
     jail = Jail((os.path.realpath(root.path),))  # as when the catalog is opened
     plates = plates_in(places, root.path, jail)
     found += plates.images
     places = [replace(p, names=without(p.names, p.path, plates.taken)) for p in places]
-    across = _Across(places, root.path, skipped, progress, jail)
+    across = _Across(places, root.path, unused, progress, jail)
     found += across.images()
     for place in across.rest():
-        found += _Folder(place, skipped, progress, jail).images()
+        found += _Folder(place, unused, progress, jail).images()
     found.sort(key=lambda f: natural_key(os.path.relpath(f[0], root.path)))
     names = unique_names([os.path.relpath(path, root.path) for path, _, _ in found])
     sources: dict[str, ImageSource] = {}
     for name, (_, source, facts) in zip(names, found, strict=True):
         source.name, source.description = name, sentence(facts)  # type: ignore[misc]
         sources[name] = source
-    ordered = dict(sorted(skipped.items(), key=lambda kv: natural_key(kv[0])))
+    told = unused.told([path for path, _, _ in found], [source.uri for _, source, _ in plates.images])
     facts_by_name = {n: f[2] for n, f in zip(names, found, strict=True)}
-    return Scan(root.path, sources, ordered, facts_by_name, plates.notes)
+    return Scan(root.path, sources, told.skipped, facts_by_name, plates.notes, told.others)
 
 
 @dataclass(frozen=True)
@@ -152,7 +163,7 @@ class _Place:
     everything: frozenset[str]
 
 
-def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[str, str]) -> Iterator[_Place]:
+def _folders(root: str, recursive: bool, exclude: Sequence[str], unused: Unused) -> Iterator[_Place]:
     known = tuple(known_extensions())
     waiting = [root]
     while waiting:
@@ -161,7 +172,7 @@ def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[s
         try:
             listed = sorted(_entries(at), key=lambda e: natural_key(e.name))
         except OSError as exc:
-            skipped[at] = exc.strerror or str(exc)
+            unused.skipped[at] = exc.strerror or str(exc)
             continue
         for entry in listed:
             relative = os.path.relpath(os.path.join(at, entry.name), root)
@@ -170,11 +181,11 @@ def _folders(root: str, recursive: bool, exclude: Sequence[str], skipped: dict[s
             everything.add(entry.name)
             if entry.name.startswith("."):
                 if entry.name.endswith(".partial"):
-                    skipped[entry.path] = (
+                    unused.skipped[entry.path] = (
                         "a write was interrupted here: save it again with resume=True or overwrite=True"
                     )
                 continue
-            kind = _kind(entry, root, known, skipped)
+            kind = _kind(entry, root, known, unused)
             if kind == "folder":
                 below.append(entry.path)
             elif kind == "image":
@@ -201,7 +212,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     return [entry for entry in found if entry is not None]
 
 
-def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: dict[str, str]) -> str:
+def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Unused) -> str:
     """Return whether an entry of a folder is an "image" by its name, a "folder" to look into, or neither ("")."""
     lower = entry.name.lower()
     named = lower.endswith(known) or "." not in entry.name
@@ -209,33 +220,33 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], skipped: d
         mode = entry.stat().st_mode
     except OSError as exc:  # a link to nothing, or to itself
         if named or entry.is_symlink():
-            skipped[entry.path] = f"a symbolic link that leads nowhere: {exc.strerror}"
+            unused.skipped[entry.path] = f"a symbolic link that leads nowhere: {exc.strerror}"
         return ""
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        skipped[entry.path] = f"{special(mode)}, not a regular file"
+        unused.skipped[entry.path] = f"{special(mode)}, not a regular file"
         return ""
     if entry.is_symlink():
         real = os.path.realpath(entry.path)
         if not real.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
             if named:
-                skipped[entry.path] = f"a symbolic link out of the folder, to {real}"
+                unused.skipped[entry.path] = f"a symbolic link out of the folder, to {real}"
             return ""
         if os.path.isdir(real) and not is_image_folder(File(entry.path)):
             return ""  # what it leads to is found where it is
     if stat.S_ISDIR(mode):
         return "image" if is_image_folder(File(entry.path)) else "folder"
     if (what := unsupported(entry.name, known)) is not None:
-        skipped[entry.path] = f"{what}: no driver reads it"
+        unused.skipped[entry.path] = f"{what}: no driver reads it"
+    elif not named:
+        unused.other(entry.path)
     return "image" if named else ""
 
 
 class _Folder:
     """The images of one folder: parts, then series, then single files."""
 
-    def __init__(
-        self, place: _Place, skipped: dict[str, str], progress: Callable[[str], None] | None, jail: Jail
-    ) -> None:
-        self.place, self.skipped, self.progress, self.jail = place, skipped, progress, jail
+    def __init__(self, place: _Place, unused: Unused, progress: Callable[[str], None] | None, jail: Jail) -> None:
+        self.place, self.unused, self.progress, self.jail = place, unused, progress, jail
         self.left = dict.fromkeys(place.names)
 
     def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
@@ -254,11 +265,13 @@ class _Folder:
                 name.encode()
                 source = self.single(path)
             except UnicodeEncodeError:
-                self.skipped[path] = "its name is not UTF-8, a catalog cannot hold it: rename it"
+                self.unused.skipped[path] = "its name is not UTF-8, a catalog cannot hold it: rename it"
                 continue
             except Exception as exc:  # whatever one file does, the others are found
                 if "." in name or not isinstance(exc, FormatError):
-                    self.skipped[path] = _reason(exc, path)
+                    self.unused.skipped[path] = _reason(exc, path)
+                else:
+                    self.unused.other(path)
                 continue
             facts = self.described(source, path)
             if facts is not None:
@@ -276,7 +289,7 @@ class _Folder:
             return facts_of(source)
         except Exception as exc:  # as above
             if path is not None:
-                self.skipped[path] = _reason(exc, path)
+                self.unused.skipped[path] = _reason(exc, path)
             return None
         finally:
             source.close()
@@ -377,7 +390,7 @@ class _Across:
         self,
         places: Sequence[_Place],
         root: str,
-        skipped: dict[str, str],
+        unused: Unused,
         progress: Callable[[str], None] | None,
         jail: Jail,
     ) -> None:
@@ -386,7 +399,7 @@ class _Across:
         self.names = [
             name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True) for name in p.names
         ]
-        self.tools = _Folder(_Place(root, (), frozenset()), skipped, progress, jail)
+        self.tools = _Folder(_Place(root, (), frozenset()), unused, progress, jail)
         self.taken: set[str] = set()
 
     def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:

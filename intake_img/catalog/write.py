@@ -17,6 +17,7 @@ from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan
 from intake_img.catalog.spelling import SCANNED, dump, entry_block, one_line
 from intake_img.catalog.template import fill
+from intake_img.catalog.unused import with_skipped
 from intake_img.collections.sequence import FilePatternSource
 from intake_img.errors import CatalogError, TargetExistsError
 from intake_img.formats.arguments import driver_name, jinja_escaped
@@ -91,10 +92,12 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
             f"{target} exists: choose another name, pass update=True to add to it, or overwrite=True"
         )
     entries = entries_of(sources, target.parent)
+    skipped = sources.unused.facts(target.parent.path) if isinstance(sources, Scan) and target.local else None
     if exists and update:
         text, changes = _updated(entries, target)
+        text = with_skipped(text, skipped)
     else:
-        text, changes = _fresh(entries), Changes(str(target), added=list(entries))
+        text, changes = with_skipped(_fresh(entries), skipped), Changes(str(target), added=list(entries))
     if len(text.encode()) > MAX_BYTES:
         raise CatalogError(
             f"a catalog of {len(entries)} entries takes {len(text.encode()) / 2**20:.0f} MiB, and more than "

@@ -60,8 +60,8 @@ def _scan(arguments: argparse.Namespace) -> int:
         found, target = _with_table(found, target, arguments.overwrite)
     there = os.path.exists(target) and not arguments.overwrite
     changes = write_catalog(found, target, update=there, overwrite=not there)
-    for path, reason in found.skipped.items():
-        print(f"intake-img: skipped {escaped(path)}: {printable(reason)}", file=sys.stderr)
+    for row in found.unused.rows():
+        print(f"intake-img: {row}", file=sys.stderr)
     for path, note in found.notes.items():
         print(f"intake-img: note: {escaped(path)}: {note}", file=sys.stderr)
     for name in changes.missing:
@@ -74,7 +74,7 @@ def _scan(arguments: argparse.Namespace) -> int:
         )
     counts = {what: len(getattr(changes, what)) for what in ("added", "refreshed", "kept", "missing")}
     listed = ", ".join(f"{n} {what}" for what, n in {**counts, "skipped": len(found.skipped)}.items())
-    print(f"{escaped(changes.path)}: {listed}")
+    print(f"{escaped(changes.path)}: {listed}, {len(found.others)} other files")
     return 0
 
 
@@ -100,15 +100,15 @@ def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
         "description": f"{len(table)} images",
         "args": {"uri": "{{ CATALOG_DIR }}/" + name},
     }
-    return _Found({"images": entry}, found.skipped, found.notes), stem + ".yml"
+    return _Found({"images": entry}, found), stem + ".yml"
 
 
 class _Found(dict[str, Any]):
     """The only entry of the catalog of a table, with what the scan left out."""
 
-    def __init__(self, entries: Any, skipped: Any, notes: Any) -> None:
+    def __init__(self, entries: Any, found: Any) -> None:
         super().__init__(entries)
-        self.skipped, self.notes = skipped, notes
+        self.unused, self.skipped, self.others, self.notes = found.unused, found.skipped, found.others, found.notes
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
