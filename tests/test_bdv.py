@@ -119,7 +119,10 @@ def test_replaced_pixels_are_noticed(sample):
     ("changes", "message"),
     [
         ([("sample.h5", "lost.h5")], r"its pixels are in .*lost\.h5, which is not there"),
-        ([('"bdv.hdf5"', '"spimreconstruction.stack"')], "of the kind 'spimreconstruction.stack': expected 'bdv.hdf5'"),
+        (
+            [('"bdv.hdf5"', '"spimreconstruction.stack"')],
+            "of the kind 'spimreconstruction.stack': expected 'bdv.hdf5' or 'bdv.n5'",
+        ),
         ([("</SpimData>", "")], "it is no XML"),
         ([("<id>0</id><size>", "<id>none</id><size>")], "setups or time points cannot be read"),
         ([("<last>1</last>", "<last>99999999999</last>")], "setups or time points cannot be read"),
@@ -148,3 +151,85 @@ def test_time_points_are_ranges_patterns_or_lists():
         spim = parse_spim(xml.format(text).encode())
         assert list(spim.times) == times
         assert [s.title for s in spim.setups] == ["setup 3"]
+
+
+# pixels in N5
+
+
+@pytest.fixture
+def in_n5(tmp_path):
+    """A dataset of 3 time points and 2 setups, two levels, written by tensorstore, and what it holds."""
+    ts = pytest.importorskip("tensorstore")
+    Bdv().sample(str(tmp_path))
+    values = np.random.default_rng(0).integers(0, 2**16, (3, 2, 3, 12, 20)).astype("u2")
+    kinds = [{"type": "gzip"}, {"type": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1}]
+    for t, s in np.ndindex(3, 2):
+        for level in (0, 1):
+            step = 1 + level
+            data = values[t, s][:, ::step, ::step].T
+            about = {"dimensions": list(data.shape), "dataType": "uint16", "blockSize": [8, 5, 2]}
+            place = str(tmp_path / f"sample.n5/setup{s}/timepoint{t}/s{level}")
+            spec = {"driver": "n5", "kvstore": {"driver": "file", "path": place}}
+            ts.open({**spec, "metadata": {**about, "compression": kinds[s]}}, create=True).result().write(data).result()
+    for s in range(2):
+        text = json.dumps({"downsamplingFactors": [[1, 1, 1], [2, 2, 1]], "dataType": "uint16"})
+        (tmp_path / f"sample.n5/setup{s}/attributes.json").write_text(text)
+    path = edited(
+        tmp_path / "sample.xml",
+        ('"bdv.hdf5"', '"bdv.n5" version="1.0"'),
+        ('<hdf5 type="relative">sample.h5</hdf5>', '<n5 type="relative">sample.n5</n5>'),
+        ("<last>1</last>", "<last>2</last>"),
+    )
+    (tmp_path / "sample.h5").unlink()
+    return path, values
+
+
+def test_n5_holds_what_tensorstore_wrote(in_n5):
+    path, values = in_n5
+    for level in (0, 1):
+        expected = values[..., :: level + 1, :: level + 1]
+        for chunks in ("auto", None, {"z": 1, "y": 5, "x": 7}):
+            ds = imload(path, level=level, chunks=chunks)
+            assert (ds["image"].dtype, ds.attrs["driver"]) == ("u2", "bdv")
+            np.testing.assert_array_equal(ds["image"].values, expected)
+            part = (1, slice(None), 2, slice(2, 6), slice(1, 8))
+            np.testing.assert_array_equal(ds["image"][part].values, expected[part])
+    assert ds["c"].values.tolist() == ["GFP", "RFP"]
+    assert {a: ds[a].attrs["spacing"] for a in "zyx"} == {"z": 2.0, "y": 1.0, "x": 0.5}
+    assert [float(ds[a][0]) for a in "zyx"] == [0.0, 0.25, 0.125]
+
+
+def test_views_missing_from_n5_read_as_zero(in_n5):
+    path, values = in_n5
+    shutil.rmtree(path.parent / "sample.n5/setup0/timepoint1")
+    values[1, 0] = 0
+    with pytest.warns(UserWarning, match="1 views are missing"):
+        np.testing.assert_array_equal(imload(path)["image"].values, values)
+    (path.parent / "sample.n5/setup1/timepoint2/s0/attributes.json").unlink()
+    with (
+        pytest.warns(UserWarning, match="1 views"),
+        pytest.raises(FormatError, match="no N5 dataset 'setup1/timepoint2"),
+    ):
+        imload(path)["image"].values  # noqa: B018
+
+
+def test_n5_on_a_server(in_n5):
+    path, values = in_n5
+    fs = fsspec.filesystem("memory")
+    fs.put(str(path.parent) + "/", "/bdvn5/", recursive=True)
+    np.testing.assert_array_equal(imload("memory://bdvn5/sample.xml")["image"].values, values)
+    fs.rm("/bdvn5", recursive=True)
+
+
+def test_n5_that_lacks_or_contradicts(in_n5):
+    path, values = in_n5
+    (path.parent / "sample.n5/setup0/attributes.json").write_text('{"downsamplingFactors": [[1, 1]]}')
+    with pytest.raises(FormatError, match="expected triples"):
+        imload(path)
+    (path.parent / "sample.n5/setup0/attributes.json").unlink()
+    with pytest.raises(SceneError, match="has 1 level"):
+        imload(path, level=1)
+    np.testing.assert_array_equal(imload(path)["image"].values, values)
+    shutil.rmtree(path.parent / "sample.n5")
+    with pytest.raises(FormatError, match=r"sample\.n5, which is not there"):
+        imload(path)

@@ -1,7 +1,4 @@
-"""BigDataViewer: an XML of setups and time points, and an HDF5 file of their pixels, with pyramids.
-
-Arrays of int16 mean uint16. They may be links to further files, ``partitions``.
-"""
+"""BigDataViewer: an XML of setups and time points, and their pixels, with pyramids, in HDF5 or N5."""
 
 from __future__ import annotations
 
@@ -18,14 +15,15 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
+from intake_img.formats.bdv.hdf5 import H5Views
+from intake_img.formats.bdv.n5 import N5Views
 from intake_img.formats.bdv.spim import Setup, Spim, parse_spim
 from intake_img.formats.format_source import source_of
 from intake_img.formats.h5.arrays import Grid
 from intake_img.formats.h5.axes import AxisFacts
-from intake_img.formats.h5.file import SIGNATURE, H5File
-from intake_img.formats.h5.handle import H5Handle
+from intake_img.formats.h5.file import SIGNATURE
 from intake_img.formats.h5.sniff import names_in_root
-from intake_img.formats.h5.tree import numbered
+from intake_img.formats.n5blocks import ATTRIBUTES
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File
@@ -39,13 +37,13 @@ _SETUP, _TIME = re.compile(r"s\d{2,}"), re.compile(r"t\d{5,}")
 def _spim(xml: File, stamp: Any) -> Spim:
     """The parsed XML; `stamp` is what it looked like."""
     spim = parse_spim(xml.read())
-    if spim.loader != "bdv.hdf5":
-        raise FormatError(f"{xml}: its pixels are of the kind {spim.loader!r}: expected 'bdv.hdf5'")
+    if spim.loader not in ("bdv.hdf5", "bdv.n5"):
+        raise FormatError(f"{xml}: its pixels are of the kind {spim.loader!r}: expected 'bdv.hdf5' or 'bdv.n5'")
     return spim
 
 
 def _files(file: File) -> tuple[File, File | None]:
-    """The file of pixels, and the XML if there is one, of which `file` is either."""
+    """The file or folder of pixels, and the XML if there is one, of which `file` is either."""
     if file.head(8) == SIGNATURE:
         xml = file.sibling(f"{os.path.splitext(file.name)[0]}.xml")
         return file, xml if xml.exists() and b"<SpimData" in xml.head() else None
@@ -53,26 +51,31 @@ def _files(file: File) -> tuple[File, File | None]:
     return (file.sibling(spim.path) if spim.relative else file.at(spim.path)), file
 
 
-class _BdvHandle(H5Handle):
-    """An open file; an address is the numbers of setups and a level."""
+class _BdvHandle(Handle):
+    """An open image; an address is the numbers of setups and a level."""
 
     def __init__(self, file: File) -> None:
         pixels, xml = _files(file)
-        self.known = _spim(xml, xml.stamp()) if xml is not None else None
-        self.parts: dict[str, H5File] = {}
+        known = _spim(xml, xml.stamp()) if xml is not None else None
         if not pixels.exists():
             raise FormatError(f"{file}: its pixels are in {pixels}, which is not there")
-        super().__init__(pixels)
+        n5 = known is not None and known.loader == "bdv.n5"
+        self.views = N5Views(pixels, known) if n5 and known else H5Views(pixels)
+        try:
+            self._look(known)
+        except BaseException:
+            self.close()
+            raise
 
-    def look(self) -> None:
-        groups = self.h5.run(_groups)
-        if self.known is None:
-            warnings.warn(f"{self.h5.file}: no XML beside it: voxel sizes and channels are unknown", stacklevel=2)
-        self.spim, self.groups = self.known or _guessed(groups), groups
-        self.factors = self.h5.run(lambda f: {s.number: _factors(f, s.number) for s in self.spim.setups})
-        self.setups = [s for s in self.spim.setups if any((t, s.number) in groups for t in self.spim.times)]
+    def _look(self, known: Spim | None) -> None:
+        present = self.views.present
+        if known is None:
+            warnings.warn(f"{self.views.file}: no XML beside it: voxel sizes and channels are unknown", stacklevel=2)
+        self.spim = known or _guessed(present)
+        self.factors = {s.number: self.views.factors(s.number) for s in self.spim.setups}
+        self.setups = [s for s in self.spim.setups if any((t, s.number) in present for t in self.spim.times)]
         if not self.setups:
-            raise FormatError(f"{self.h5.file}: it holds pixels of none of the setups")
+            raise FormatError(f"{self.views.file}: it holds pixels of none of the setups")
         shapes = [self._first(s.number, 0).shape for s in self.setups]
         others = [{k: v for k, v in s.attributes.items() if k != "channel"} for s in self.setups]
         names = {s.attributes.get("channel") for s in self.setups}
@@ -85,33 +88,22 @@ class _BdvHandle(H5Handle):
 
     def array(self, address: tuple[tuple[int, ...], int]) -> StoredArray:
         numbers, level = address
-        places = [[self._place(t, s, level) for s in numbers] for t in self.spim.times]
-        paths = np.full((len(places), len(numbers)), None, object)
+        paths = np.full((len(self.spim.times), len(numbers)), None, object)
         for t, c in np.ndindex(paths.shape):
-            paths[t, c] = places[t][c]
+            paths[t, c] = self.views.path(self.spim.times[t], numbers[c], level)
         first = self._first(numbers[0], level)
-        return Grid(self.stored, paths, first.shape, np.dtype("u2") if first.dtype == "i2" else None)
-
-    def _place(self, time: int, setup: int, level: int) -> str | None:
-        """The path of an array, with the file it is in behind it; None where it is missing."""
-        found = self.groups.get((time, setup))
-        return None if found is None else f"{found[1]}/{level}/cells\0{found[0]}"
+        grid = Grid(self.views.stored, paths, first.shape, self.views.meaning(first.dtype))
+        grid.parallel = self.views.parallel
+        return grid
 
     def _first(self, setup: int, level: int) -> StoredArray:
-        return self.stored(next(p for t in self.spim.times if (p := self._place(t, setup, level)) is not None))
-
-    def stored(self, path: str) -> StoredArray:
-        inner, _, name = path.partition("\0")
-        with self._lock:
-            if name and name not in self.parts:
-                self.parts[name] = H5File(self.h5.file.sibling(name))
-            h5 = self.parts[name] if name else self.h5
-        return self.stored_in(h5, inner, path)
+        paths = (self.views.path(t, setup, level) for t in self.spim.times)
+        return self.views.stored(next(p for p in paths if p is not None))
 
     def describe(self, scene: int | str, level: int) -> Image:
         setups = self.scenes[int(scene)]
         factors = self.factors[setups[0].number]
-        level = check_level(level, len(factors), self.h5.file)
+        level = check_level(level, len(factors), self.views.file)
         numbers = tuple(s.number for s in setups)
         pixels = self.pixels((numbers, level))
         facts = AxisFacts(tuple("tczyx"))
@@ -127,9 +119,9 @@ class _BdvHandle(H5Handle):
 
     def _warn_of_missing(self, numbers: Sequence[int]) -> None:
         views = {(t, s) for t in self.spim.times for s in numbers}
-        lost = {v for v in views if v not in self.groups}
+        lost = {v for v in views if v not in self.views.present}
         if unsaid := lost - self.spim.missing:
-            warnings.warn(f"{self.h5.file}: {len(unsaid)} views are missing: they read as 0", stacklevel=2)
+            warnings.warn(f"{self.views.file}: {len(unsaid)} views are missing: they read as 0", stacklevel=2)
 
     def _header(self, setups: Sequence[Setup]) -> dict[str, Any]:
         registered = {
@@ -140,9 +132,15 @@ class _BdvHandle(H5Handle):
         return {"setups": [vars(s) for s in setups], "registrations": registered, "missing": sorted(self.spim.missing)}
 
     def close(self) -> None:
-        super().close()
-        for part in self.parts.values():
-            part.close()
+        self.views.close()
+
+
+def _stamp(file: File) -> tuple[Any, ...]:
+    """Return what changes when a file, or a container of N5, is replaced."""
+    if not file.local or not os.path.isdir(file.path):
+        return file.stamp() if file.exists() else ()
+    inside = file / ATTRIBUTES
+    return (os.stat(file.path).st_ino, *(inside.stamp() if inside.exists() else ()))
 
 
 def _guessed(groups: Any) -> Spim:
@@ -151,27 +149,8 @@ def _guessed(groups: Any) -> Spim:
     return Spim("bdv.hdf5", "", True, setups, sorted({t for t, _ in groups}))
 
 
-def _groups(f: Any) -> dict[tuple[int, int], tuple[str, str]]:
-    """File ("" for this one) and path of the group of each time point and setup."""
-    found = {}
-    for t, time in numbered(f, "t"):
-        for s, setup in numbered(f[time], "s") if hasattr(f.get(time), "keys") else []:
-            link = f[time].get(setup, getlink=True)
-            external = type(link).__name__ == "ExternalLink"
-            found[t, s] = (link.filename, link.path.strip("/")) if external else ("", f"{time}/{setup}")
-    return found
-
-
-def _factors(f: Any, setup: int) -> list[tuple[float, ...]]:
-    """Of each level how many voxels of the first one it averages, along x, y and z."""
-    stated = f.get(f"s{setup:02d}/resolutions")
-    if not hasattr(stated, "shape") or len(stated.shape) != 2 or stated.shape[1] != 3 or stated.shape[0] > 64:
-        return [(1.0, 1.0, 1.0)]
-    return [tuple(map(float, row)) for row in stated[()].tolist()]
-
-
 class Bdv(Format):
-    """Image of BigDataViewer: an XML, or its HDF5 file, opens.
+    """Image of BigDataViewer: an XML, or its HDF5 file, opens. Pixels may be in N5 as well.
 
     A setup (channel, angle, tile, ...) is a scene; setups that differ in nothing but the channel are one scene with the
     axis ``c``. Axes are ``t c z y x``. Registrations, 3 x 4 matrices from voxels to the world, are in the header.
@@ -182,7 +161,7 @@ class Bdv(Format):
     magic = ((0, b"<SpimData"),)
     has_scenes = True
     has_levels = True
-    extras = {"hdf5": "reading"}
+    extras = {"hdf5": "reading pixels in HDF5"}
 
     def claims(self, probe: Probe) -> int:
         if b"<SpimData" in probe.head:
@@ -192,7 +171,7 @@ class Bdv(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         file.stamp()  # it is there
-        return tuple(f.stamp() for f in _files(file) if f is not None and f.exists())
+        return tuple(_stamp(f) for f in _files(file) if f is not None)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return _BdvHandle(file)

@@ -15,7 +15,8 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.chunked import file_json
 from intake_img.formats.format_source import source_of
-from intake_img.formats.n5.handle import ATTRIBUTES, N5Handle
+from intake_img.formats.n5.handle import N5Handle
+from intake_img.formats.n5blocks import ATTRIBUTES
 from intake_img.formats.probe import Probe
 from intake_img.storage.files import File
 

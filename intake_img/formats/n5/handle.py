@@ -13,15 +13,13 @@ from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Handle
 from intake_img.formats.chunked import file_json
-from intake_img.formats.n5.blocks import Dataset, is_dataset
 from intake_img.formats.n5.metadata import channel_names, facts_of, is_labels, level_paths
+from intake_img.formats.n5blocks import ATTRIBUTES, Dataset, folders_in, is_dataset
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 
-__all__ = ["ATTRIBUTES", "N5Handle"]
+__all__ = ["N5Handle"]
 
-ATTRIBUTES = "attributes.json"
-"""Name of the file that says what a folder is."""
 _DEPTH, _MOST_GROUPS, _MOST_LEVELS = 6, 2000, 64
 
 
@@ -70,7 +68,7 @@ class N5Handle(Handle):
         elif levels := self._levels(path, attributes or {}):
             yield Scene(path, tuple(levels))
         elif depth < _DEPTH and len(self._attributes) < _MOST_GROUPS:
-            for name in _folders(self._at(path)):
+            for name in folders_in(self._at(path)):
                 yield from self._found(f"{path}/{name}".lstrip("/"), depth + 1)
 
     def _levels(self, path: str, attributes: Mapping[str, Any]) -> list[str]:
@@ -132,23 +130,3 @@ def _parent(path: str) -> str:
 
 def _digest(attributes: Mapping[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(attributes, sort_keys=True).encode()):08x}"
-
-
-def _folders(folder: File) -> list[str]:
-    """Return the names of the folders in a folder, in their order; none where it cannot be listed."""
-    folder.check()
-    try:
-        if folder.local:
-            with os.scandir(folder.path) as entries:
-                names = [e.name for e in entries if e.is_dir()]
-        else:
-            fs, path = folder.filesystem()
-            names = [str(e["name"]).rstrip("/").rpartition("/")[2] for e in fs.ls(path) if e["type"] == "directory"]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted((n for n in names if n and not n.startswith(".")), key=_natural)
-
-
-def _natural(name: str) -> tuple[str, int, str]:
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or -1), name

@@ -1,4 +1,4 @@
-"""Datasets of N5: their blocks are files, whose header says how large they are.
+"""Datasets of N5, of any format that keeps its pixels in them: their blocks are files, whose header says how large.
 
 Specification: https://github.com/saalfeldlab/n5#file-system-specification. Sizes and places are given with x first;
 arrays here have the axes reversed, as the bytes lie in C order then.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import math
+import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,8 +21,10 @@ from intake_img.errors import FormatError
 from intake_img.formats.chunked import ChunkedArray, Place, file_bytes, positive, values_in
 from intake_img.storage.files import File
 
-__all__ = ["Dataset", "is_dataset"]
+__all__ = ["ATTRIBUTES", "Dataset", "folders_in", "is_dataset"]
 
+ATTRIBUTES = "attributes.json"
+"""Name of the file that says what a folder is."""
 _DTYPES = {f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)} | {"float32", "float64"}
 _LZ4_BLOCK = struct.Struct("<8sBiii")  # of lz4-java: magic, method, size packed, size, checksum
 
@@ -91,6 +94,26 @@ class Dataset(ChunkedArray):
             if len(data) < start or struct.unpack_from(">I", data, start - 4)[0] != math.prod(shape):
                 raise FormatError(f"{file}: a block of varying length, which holds no image")
         return shape, start
+
+
+def folders_in(folder: File) -> list[str]:
+    """Return the names of the folders in a folder, in their order; none where it cannot be listed."""
+    folder.check()
+    try:
+        if folder.local:
+            with os.scandir(folder.path) as entries:
+                names = [e.name for e in entries if e.is_dir()]
+        else:
+            fs, path = folder.filesystem()
+            names = [str(e["name"]).rstrip("/").rpartition("/")[2] for e in fs.ls(path) if e["type"] == "directory"]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted((n for n in names if n and not n.startswith(".")), key=_natural)
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or -1), name
 
 
 Decode = Callable[[memoryview, int], Any]
