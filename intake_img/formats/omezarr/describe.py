@@ -40,10 +40,12 @@ class Address:
 class _ZarrArray(StoredArray):
     """One array; its metadata are looked at when they are asked for."""
 
-    parallel = False
-
     def __init__(self, handle: StoreHandle, address: Address) -> None:
         self.handle, self.address = handle, address
+
+    @property
+    def parallel(self) -> bool:  # type: ignore[override]
+        return self.handle.in_folder  # of others, zarr fetches many chunks together
 
     @property
     def _stored(self) -> Any:
@@ -68,16 +70,20 @@ class _ZarrArray(StoredArray):
         return None if shards is None else tuple(shards)
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        path = self.address.path
-        array = self.handle.unchanged_array(path, self.address.stamp)
+        array = self.handle.unchanged_array(self.address.path, self.address.stamp)
         if not self.address.packed:
-            chunks = self.handle.chunk_files(path)
-            if chunks is None or not chunks.read_into(region, out):
-                read_array(array, region, out)
+            self._read(array, region, out)
             return
         raw = np.empty(out.shape, array.dtype)
-        read_array(array, region, raw)
+        self._read(array, region, raw)
         out[...] = decoded(array, raw).values
+
+    def _read(self, array: Any, region: Region, out: np.ndarray) -> None:
+        chunks = self.handle.chunk_files(self.address.path)
+        if chunks is None:
+            read_array(array, region, out)
+        else:
+            chunks.read_into(region, out)
 
 
 def _empty(array: Any) -> Any:

@@ -11,8 +11,9 @@ from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.base import Handle
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import check_array, with_found_separator
-from intake_img.formats.omezarr.chunks import ChunkFiles, chunk_files
+from intake_img.formats.omezarr.chunks import ChunkFiles
 from intake_img.formats.omezarr.journal import Journal, document_digest
+from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.formats.omezarr.store import is_zip, open_store, read_member
 from intake_img.formats.omezarr.write import join
 from intake_img.storage.files import File
@@ -46,6 +47,11 @@ class StoreHandle(Handle):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the store is a local folder."""
+        return self._root is not None
 
     def close(self) -> None:
         self._nodes.clear()
