@@ -177,7 +177,7 @@ def test_every_argument_is_in_the_table():
 def test_wrong_values_are_named(name, argument):
     pytest.importorskip("skimage")
     (values,) = [v for n, a, v in cases() if (n, a) == (name, argument)]
-    array = stack(np.zeros((2, 5, 6), int if name == "regionprops" else float), chunks={})
+    array = stack(np.zeros((2, 5, 6), int if name in ("regionprops", "measure_objects") else float), chunks={})
     image = array if argument not in ("output", "overwrite") else xr.Dataset({"image": array})
     allowed = inspect.signature(METHODS[name]).parameters
     for value in values:

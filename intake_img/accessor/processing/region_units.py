@@ -22,7 +22,7 @@ _LENGTHS = (
     "centroid_weighted_local",
 )
 _AREAS = ("area", "area_bbox", "area_convex", "area_filled", "bbox_area", "convex_area", "filled_area")
-_SQUARES = ("inertia_tensor", "inertia_tensor_eigvals")
+_SQUARES = ("inertia_tensor", "inertia_tensor_eigvals", "surface_area")
 _MOMENTS = ("moments", "moments_central", "moments_weighted", "moments_weighted_central")
 """Of order (p, q, ...): powers p + q + ... of a length; scikit-image sums over pixels without their volume."""
 _POSITIONS = ("centroid", "centroid_weighted", "weighted_centroid")

@@ -1,0 +1,158 @@
+"""Properties of regions that do not add up over chunks: each region is read by itself and given to scikit-image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from intake_img.accessor.processing.checks import skimage_for
+from intake_img.kernels.runlengths import Sums
+
+__all__ = ["Scale", "SingleRegions"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Size and place of pixels.
+
+    Parameters
+    ----------
+    steps : tuple of float
+        In the common unit of lengths.
+    own_steps : tuple of float
+        In the unit of the coordinate of each axis.
+    origin : tuple of float
+        First value of each coordinate.
+    """
+
+    steps: tuple[float, ...]
+    own_steps: tuple[float, ...]
+    origin: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SingleRegions:
+    """What scikit-image measures of single regions.
+
+    Parameters
+    ----------
+    properties : tuple of str
+    scale : Scale
+    extra : tuple of callable
+    """
+
+    properties: tuple[str, ...]
+    scale: Scale
+    extra: tuple[Any, ...]
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.properties or self.extra)
+
+    def check(self, ndim: int, image: bool) -> None:
+        """Raise if scikit-image is not there, or does not know a property."""
+        if not self.wanted:
+            return
+        skimage_for("regionprops")
+        from skimage.measure import regionprops
+
+        ones = np.ones((3,) * ndim, int)
+        (region,) = regionprops(ones, ones if image else None)
+        for name in self.properties:
+            if not hasattr(type(region), name) and not hasattr(region, name):
+                raise ValueError(f"properties: scikit-image measures no {name!r}")
+            if name.startswith(("intensity_", "image_intensity", "mean_intensity")) and not image:
+                raise ValueError(f"properties: {name!r} needs intensity=")
+
+    def columns(self, labels: Any, image: Any, sums: Sums) -> dict[str, np.ndarray]:
+        """Return a column for each number, with a row for each of the regions `sums`.
+
+        Parameters
+        ----------
+        labels, image : dask.array.Array
+            Of one image, in the same chunks.
+        sums : Sums
+            With the bounding boxes.
+        """
+        import dask
+
+        tasks = []
+        for chosen in _groups(sums, labels.chunks):
+            low, high = sums.low[chosen].min(axis=0).tolist(), sums.high[chosen].max(axis=0).tolist()
+            around = tuple(map(slice, low, high))
+            job = dask.delayed(partial(self._rows, ids=sums.ids[chosen], start=tuple(low)), pure=False)
+            tasks.append(job(labels[around], None if image is None else image[around]))
+        rows: dict[int, dict[str, Any]] = {}
+        for found in dask.compute(*tasks):
+            rows |= found
+        ordered = [rows[label] for label in sums.ids.tolist()]
+        return {name: _column([row[name] for row in ordered]) for name in (ordered[0] if ordered else self.properties)}
+
+    def _rows(
+        self, labels: np.ndarray, image: np.ndarray | None, *, ids: np.ndarray, start: tuple[int, ...]
+    ) -> dict[int, dict[str, Any]]:
+        """Return a row for each of some labels of an array that lies at `start` in the image."""
+        from skimage.measure import regionprops
+
+        place = np.minimum(np.searchsorted(ids, labels), len(ids) - 1)
+        small = np.where(ids[place] == labels, place + 1, 0)  # without gaps: find_objects is slow with large numbers
+        spacing = None if set(self.scale.steps) == {1.0} else self.scale.steps
+        regions = regionprops(small, image, spacing=spacing, extra_properties=self.extra or None)
+        return {int(ids[r.label - 1]): self._row(r, int(ids[r.label - 1]), start) for r in regions}
+
+    def _row(self, region: Any, label: int, start: tuple[int, ...]) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for name in (*self.properties, *[f.__name__ for f in self.extra]):
+            try:
+                value = self._placed(name, region[name], start)
+            except (AttributeError, KeyError) as exc:
+                raise ValueError(f"properties: scikit-image measures no {name!r}, or it needs intensity=") from exc
+            array = np.asarray(value)
+            if array.ndim == 0:
+                row[name] = array.item()
+            elif array.dtype.kind in "biuf" and array.size <= 64:
+                row |= {"-".join([name, *map(str, k)]): v.item() for k, v in np.ndenumerate(array)}
+            else:
+                row[name] = value
+        return row
+
+    def _placed(self, name: str, value: Any, start: tuple[int, ...]) -> Any:
+        """Return a position within the whole image (scikit-image's own `offset` leaves some of them out)."""
+        scale = self.scale
+        if name == "coords":
+            return value + np.asarray(start)
+        if name in ("centroid_weighted", "coords_scaled", "weighted_centroid"):
+            own = (
+                np.asarray(value)
+                if scale.own_steps == scale.steps
+                else np.asarray(value) / scale.steps * scale.own_steps
+            )
+            return own + np.asarray(start) * scale.own_steps + scale.origin
+        return value
+
+
+def _column(values: list[Any]) -> np.ndarray:
+    """Return values as a column: of objects, where they are not numbers."""
+    if all(isinstance(v, (bool, int, float)) for v in values):
+        return np.array(values)
+    out = np.empty(len(values), object)
+    for k, value in enumerate(values):
+        out[k] = value
+    return out
+
+
+def _groups(sums: Sums, chunks: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Group regions by the chunks that they span, so that what they share is read and sent once."""
+    spans = []
+    for axis, sizes in enumerate(chunks):
+        stops = np.cumsum(sizes)
+        spans += [np.searchsorted(stops, sums.low[:, axis], "right"), np.searchsorted(stops, sums.high[:, axis])]
+    if not len(sums.ids):
+        return []
+    _, group = np.unique(np.stack(spans, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(group.reshape(-1), kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group.reshape(-1)[order])) + 1)

@@ -1,0 +1,51 @@
+"""From pixels to objects, against scikit-image and scipy on the whole image in memory."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import ndimage
+
+import intake_img  # noqa: F401
+
+measure = pytest.importorskip("skimage.measure")
+
+BASIC = ("label", "area", "centroid", "bbox", "intensity_mean", "intensity_max")
+SHAPES = (*BASIC, "perimeter", "eccentricity", "orientation", "axis_major_length", "moments_hu")
+
+
+@cache
+def cells() -> xr.Dataset:
+    """An image of 2 048² pixels with some 1 400 objects."""
+    rng = np.random.default_rng(0)
+    points = np.zeros((2048, 2048))
+    points[tuple(rng.integers(0, 2048, (2, 2600)))] = 1
+    smooth = ndimage.gaussian_filter(points, 6)
+    labels, _ = ndimage.label(smooth > np.quantile(smooth, 0.8))
+    image = (rng.random(labels.shape) * 4000).astype("u2")
+    return xr.Dataset({"image": (("y", "x"), image), "labels": (("y", "x"), labels, {"kind": "labels"})})
+
+
+@pytest.mark.parametrize(("names", "gate"), [(BASIC, 1.1), (SHAPES, 0.5)], ids=["basic", "shapes"])
+@pytest.mark.parametrize("chunks", [None, 512])
+def test_regionprops(chunks, names, gate, versus, benchmark):
+    ds = cells()
+    given = ds if chunks is None else ds.chunk(y=chunks, x=chunks)
+    labels, image = ds["labels"].values, ds["image"].values
+    ratio = versus(
+        lambda: given.img.regionprops(properties=names),
+        lambda: measure.regionprops_table(labels, image, properties=names),
+        clock=time.process_time,
+    )
+    assert ratio < gate
+
+
+def test_a_million_regions(benchmark):
+    labels = np.arange(10**6).reshape(1000, 1000).repeat(3, 0).repeat(3, 1) + 1
+    ds = xr.Dataset({"image": (("y", "x"), labels.astype("f4")), "labels": (("y", "x"), labels, {"kind": "labels"})})
+    table = benchmark.pedantic(lambda: ds.chunk(y=1000, x=1000).img.regionprops(), rounds=1)
+    assert len(table) == 10**6
