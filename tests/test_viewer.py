@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,26 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from browsers import CHROMIUM, launched, watched
 from PIL import Image
 from viewer_site import site
 
 from intake_img import imsave
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason="no chromium")]
 
-FLAGS = [
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<script>alert(1)</script>"
 SHAPE = {"t": 3, "c": 2, "z": 4, "y": 90, "x": 130}
 
@@ -76,10 +63,8 @@ def web(tmp_path_factory: pytest.TempPathFactory, image: xr.Dataset) -> Iterator
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=30_000)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 class Viewer:
@@ -88,9 +73,7 @@ class Viewer:
     def __init__(self, browser: Any, url: str, size: tuple[int, int] = (700, 420)) -> None:
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         self.page.set_default_timeout(8_000)
-        self.url, self.complaints = url, []
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.url, self.complaints = url, watched(self.page)
 
     def open(self, name: str, *, static: bool = False, link: str = "", more: str = "") -> Viewer:
         pixels = "" if static else f'pixels="/pixels/{name}"'

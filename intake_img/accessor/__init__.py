@@ -216,6 +216,54 @@ class ImgAccessor(Processing):
 
         return to_napari(self._obj, viewer)
 
+    def view(
+        self,
+        *,
+        levels: Sequence[xr.Dataset] = (),
+        height: int = 480,
+        memory: int = 256 * 2**20,
+        title: str | None = None,
+    ) -> Any:
+        """Look at the image in a notebook: pan, zoom, channels, contrast, ``z`` and ``t``, labels.
+
+        The viewer is that of the portal. What is looked at is computed chunk by chunk; nothing else is. Works without
+        open ports, in JupyterLab, VS Code, Colab and on hubs. Powered by anywidget; where that is not installed, or no
+        widget can run, a picture is shown.
+
+        Parameters
+        ----------
+        levels : sequence of xarray.Dataset, optional
+            Coarser levels of the same image, finest first, such as ``imload(uri, level=1)``. Without them, levels are
+            made of the image where one zooms out.
+        height : int
+            In pixels of the screen.
+        memory : int
+            Bytes of chunks and levels that are kept.
+        title : str, optional
+            By default the name of the file.
+
+        Returns
+        -------
+        ImageView
+            ``.channels``, ``.region`` (``ds.isel(view.region)`` is what is seen), ``.link``, ``.png()``, ``.widget``.
+
+        Raises
+        ------
+        AxesError
+            If a variable lacks ``y`` or ``x``, or the image is empty.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> view = xr.DataArray(np.eye(8), dims=["y", "x"]).img.view()
+        >>> view.region
+        {'y': slice(0, 8, None), 'x': slice(0, 8, None)}
+        """
+        from importlib import import_module
+
+        notebook = import_module("intake_img.portal.notebook")  # a room above this one: named, not imported
+        return notebook.view(self._obj, levels=levels, height=height, memory=memory, title=title)
+
     def plot(
         self,
         channel: int | str | Sequence[int | str] | None = None,

@@ -72,6 +72,11 @@ class DiskCache:
         self._added = limit  # look at what is there before anything is added
         self._lock = threading.Lock()
 
+    @classmethod
+    def none(cls) -> DiskCache:
+        """Return a cache that keeps nothing."""
+        return cls(Path(os.devnull), 0)
+
     def get(self, key: str) -> bytes | None:
         """Return the bytes, or None."""
         path = self._path(key)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from intake_img.errors import TooLargeError
 from intake_img.portal.blocks import price
 from intake_img.portal.holdings import Opened
+from intake_img.portal.picture import Light, added, plane
 from intake_img.portal.replies import body, etag, problem
 from intake_img.portal.site import Site
 from intake_img.portal.store import ImageStore, ServedArray
@@ -152,27 +153,14 @@ def _composite(
     channels = store.channels()
     named = [k for k in shown or () if k < len(channels)]
     chosen = (named or list(range(len(channels))))[:_MOST_CHANNELS]
-    total: Any = 0.0
+    lights = []
     for k in chosen:
         limits, color = (shown or {}).get(k, (None, None))
         window = channels[k]["window"]
         low, high = limits or (window["start"], window["end"])
-        tint = np.array([int((color or channels[k]["color"])[n : n + 2], 16) / 255 for n in (0, 2, 4)], np.float32)
-        data = _layer(array, region, {**place, "c": k})
-        scaled = np.clip((data.astype(np.float32) - low) / (high - low if high > low else 1.0), 0, 1)
-        total = total + np.nan_to_num(scaled)[..., np.newaxis] * tint
-    return (np.clip(total, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _layer(array: ServedArray, region: dict[str, slice], place: dict[str, int | None]) -> np.ndarray:
-    keys: list[Any] = []
-    for axis, n in zip(array.axes, array.pixels.shape, strict=True):
-        middle = n // 2 if axis == "z" else 0
-        given = place.get(axis)
-        keys.append(region[axis] if axis in region else min(middle if given is None else given, n - 1))
-    data = array.pixels[tuple(keys)]
-    data = np.abs(data) if data.dtype.kind == "c" else data
-    return data.reshape((1,) * (2 - data.ndim) + data.shape)
+        light = Light(low, high, ("000000", color or channels[k]["color"]))
+        lights.append((plane(array, region, {**place, "c": k}), light))
+    return added(lights)
 
 
 def _encoded(picture: np.ndarray, kind: str, side: int | None) -> bytes:

@@ -26,12 +26,15 @@ export function channelColors(channels) {
   return channels.map((c) => c.color ?? (channels.length === 1 ? "ffffff" : free.shift() ?? DEFAULTS[0]));
 }
 
+/** Return the colours "rrggbb" at even distances of a palette, or from black to a colour. */
+export const stopsOf = (color) => STOPS[color] ?? ["000000", color];
+
 const bytes = (hex) => [0, 2, 4].map((k) => parseInt(hex.slice(k, k + 2), 16));
 const ramps = new Map();
 
 /** Return 256 RGBA colours, from black to a colour "rrggbb", or of a palette. */
 export function ramp(color) {
-  if (!ramps.has(color)) ramps.set(color, mixed((STOPS[color] ?? ["000000", color]).map(bytes)));
+  if (!ramps.has(color)) ramps.set(color, mixed(stopsOf(color).map(bytes)));
   return ramps.get(color);
 }
 

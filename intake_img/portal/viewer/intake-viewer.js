@@ -15,7 +15,7 @@ const LINK_PAUSE = 200; // ms before the address follows
 const REST = 120; // ms that the pointer rests before exact values are loaded
 const ROOM = 160; // pixels for the scale bar
 
-/** The element; `source` may be set instead of the attribute src. Events: "statechange", "settled". */
+/** The element; `source` may be set instead of the attribute src. Events: "statechange" (or of the size), "settled". */
 export class IntakeViewer extends HTMLElement {
   static observedAttributes = ["src", "pixels"];
 
@@ -86,7 +86,7 @@ export class IntakeViewer extends HTMLElement {
     this.root.replaceChildren(this.frame());
     this.hands = hands(this.view, this.tools());
     this.listen();
-    this.watch = new ResizeObserver(() => this.view.resize());
+    this.watch = new ResizeObserver(() => (this.view.resize(), this.later()));
     this.watch.observe(this.canvas);
   }
 
@@ -160,8 +160,12 @@ export class IntakeViewer extends HTMLElement {
   changed() {
     this.panel.sync();
     this.axes.sync();
+    this.later();
+  }
+
+  later() {
     clearTimeout(this.linking);
-    this.linking = setTimeout(() => this.tell(), LINK_PAUSE);
+    this.linking = setTimeout(() => this.view.state && this.tell(), LINK_PAUSE);
   }
 
   tell() {

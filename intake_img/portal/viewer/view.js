@@ -2,7 +2,7 @@
 // changes the state, and hears of changes by events.
 
 import { fit, levelFor, sampleAt, seen, toScreen } from "./camera.js";
-import { channelColors, isRgb, ramp } from "./colors.js";
+import { channelColors, isRgb, ramp, stopsOf } from "./colors.js";
 import { GlDrawer } from "./gl.js";
 import { decode, encode } from "./link.js";
 import { limitsOf, sampleOf } from "./histogram.js";
@@ -93,6 +93,16 @@ export class View extends EventTarget {
   /** The link of the view. */
   get text() {
     return this.state ? encode(this.state, this.defaults) : "";
+  }
+
+  /** All that is needed to draw the view elsewhere, as plain values. */
+  get told() {
+    const { scene, image, index, channels, labels } = this.state;
+    return {
+      scene, image, index, camera: this.camera, aspect: this.aspect, screen: this.screen, level: this.shown[0]?.level ?? 0,
+      channels: channels.map((c, k) => ({ ...c, name: this.layer.channels[k].name, stops: stopsOf(c.color) })),
+      labels: labels.map((l, k) => ({ ...l, name: this.content.labels[k].name })),
+    };
   }
 
   /** Axes with a slider. */

@@ -54,7 +54,8 @@ export class ZarrSource {
     const first = await this.layer(key, document);
     const images = [first, ...(await this.variables(key, document))];
     const listed = await this.labelled(key, document);
-    const labels = await Promise.all(listed.map((name) => this.layerAt(joined(key, "labels", name), "labels", name)));
+    const named = new Map(Object.entries(document.attributes.intake_img?.arrays ?? {}).map(([name, [path]]) => [path.replace(/\/[^/]+$/, ""), name]));
+    const labels = await Promise.all(listed.map((name) => this.layerAt(joined(key, "labels", name), "labels", named.get(`labels/${name}`) ?? name)));
     return { name: first.name, images, labels: labels.filter((layer) => layer.levels.length) };
   }
 
@@ -136,11 +137,17 @@ export class ZarrSource {
   }
 
   async chunk(path, array, grid, signal) {
-    const response = await patient(`${this.pixels ?? this.src}/${path}/${chunkKey(array, grid)}`, signal);
-    if (response.status === 404) return filled(array, product(array.chunk_grid.configuration.chunk_shape));
-    if (!response.ok) throw new Error(`the server answered ${response.status} ${response.statusText}`);
-    const bytes = this.pixels ? await response.arrayBuffer() : await decoded(response, array.codecs);
+    const bytes = await this.bytes(`${path}/${chunkKey(array, grid)}`, array, signal);
+    if (bytes === null) return filled(array, product(array.chunk_grid.configuration.chunk_shape));
     return numbers(bytes, array.data_type, !this.pixels && isBig(array.codecs));
+  }
+
+  /** Return the samples of a chunk, or null if there is none. */
+  async bytes(key, array, signal) {
+    const response = await patient(`${this.pixels ?? this.src}/${key}`, signal);
+    if (response.status === 404) return null;
+    if (!response.ok) throw new Error(`the server answered ${response.status} ${response.statusText}`);
+    return this.pixels ? response.arrayBuffer() : decoded(response, array.codecs);
   }
 }
 
