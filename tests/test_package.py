@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -67,6 +68,15 @@ def test_the_front_door_is_narrow():
         assert getattr(intake_img, name) is not None
     public = {n for n, v in vars(intake_img).items() if not n.startswith("_") and not _is_module(v)}
     assert public == {n for n in intake_img.__all__ if not n.startswith("_")}
+
+
+def test_type_checkers_see_the_names_that_are_imported_late():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    seen = {alias.name: f"{node.module}.{alias.name}" for node in block.body for alias in node.names}
+    assert set(seen) == set(dir(intake_img)) - {"__version__"}
+    for name, place in seen.items():
+        assert getattr(importlib.import_module(place.rpartition(".")[0]), name) is getattr(intake_img, name)
 
 
 def _is_module(value):
@@ -148,6 +158,81 @@ def test_a_bare_import_loads_nothing_heavy():
     rooms = {m.split(".")[2] for m in loaded if m.startswith("intake_img.formats.")}
     assert rooms <= COMMON
     assert not [m for m in loaded if m.startswith("intake_img.testing")]
+
+
+def _imported(command):
+    """Return the modules that a command imports, by Python's own account."""
+    done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+@pytest.mark.thorough
+def test_importing_the_package_adds_a_handful_of_modules_to_xarray_and_intake():
+    code = "import sys, xarray, intake; before = set(sys.modules); import intake_img; print(*set(sys.modules) - before)"
+    ours = {"intake_img", "intake_img.doors", "intake_img.doors.registration", "intake_img.doors.intake2"}
+    assert set(_python(code)) == ours
+
+
+@pytest.fixture(params=["module", "script"])
+def command(request, tmp_path):
+    """Return how to start the command, as ``python -m`` and as pip's script."""
+    if request.param == "module":
+        return ["-m", "intake_img"]
+    script = tmp_path / "intake-img"
+    script.write_text("import sys\nfrom intake_img.doors.cli import main\nsys.exit(main())\n")
+    return [str(script)]
+
+
+@pytest.mark.parametrize(("words", "most"), [(["--version"], 130), (["--help"], 200), (["completion", "fish"], 220)])
+def test_the_command_parses_its_arguments_before_it_imports_libraries(command, words, most):
+    loaded = _imported([*command, *words])
+    assert not {m.partition(".")[0] for m in loaded} & (HEAVY | {"numpy", "pandas", "xarray", "intake", "yaml"})
+    assert "intake_img.doors.cli.main" in loaded
+    assert len(loaded) < most
+    if words == ["--version"]:
+        assert not [
+            m for m in loaded if m.startswith(("intake_img.formats", "intake_img.storage", "intake_img.portal"))
+        ]
+
+
+@pytest.mark.thorough
+def test_info_needs_neither_dask_nor_the_accessor(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.zeros((4, 5), "u1")).save(tmp_path / "a.png")
+    loaded = _imported(["-m", "intake_img", "info", str(tmp_path / "a.png")])
+    assert not loaded & {"dask.array", "scipy", "tifffile", "zarr", "matplotlib", "intake_img.accessor.img"}
+    assert not [m for m in loaded if m.startswith(("intake_img.accessor.patches", "intake_img.accessor.coloc"))]
+    assert "intake_img.formats.tif.write" not in loaded
+
+
+def test_the_accessor_is_registered_by_the_import_and_loaded_by_its_first_use(tmp_path):
+    script = tmp_path / "of_a_user.py"
+    script.write_text(
+        "import sys, threading, warnings\n"
+        "import xarray as xr, intake_img\n"
+        "warnings.simplefilter('error')\n"
+        "assert 'img' in dir(xr.Dataset) and 'img' in dir(xr.DataArray)\n"
+        "assert 'intake_img.accessor.img' not in sys.modules\n"
+        "found, start = [], threading.Barrier(4)\n"
+        "def first():\n"
+        "    start.wait(20)\n"
+        "    found.append(xr.DataArray([[1]], dims=['y', 'x']).img.axes)\n"
+        "threads = [threading.Thread(target=first) for _ in range(4)]\n"
+        "for t in threads: t.start()\n"
+        "for t in threads: t.join(40)\n"
+        "assert found == ['yx'] * 4, found\n"
+        "from intake_img.accessor import ImgAccessor\n"
+        "assert xr.Dataset.img is xr.DataArray.img is ImgAccessor\n"
+        "ds = xr.Dataset()\n"
+        "assert isinstance(ds.img, ImgAccessor) and ds.img is ds.img\n"
+        "import intake\n"
+        "assert 'ImgReader' in [r.__name__ for r in intake.readers.readers.recommend("
+        "intake.readers.datatypes.TIFF('a.tif'))['importable']]\n"
+    )
+    subprocess.run([sys.executable, script, "intake-img"], timeout=60, check=True)
 
 
 def test_drivers_load_their_libraries_when_they_are_used():

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intake_img.collections.base import SequenceSource
 from intake_img.collections.listing import (
@@ -22,7 +22,6 @@ from intake_img.collections.options import SequenceOptions, SliceOptions, flag, 
 from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.plates.indices import is_index
-from intake_img.collections.plates.source import PlateSource, find_plate
 from intake_img.collections.words import check_mapping, on_axes
 from intake_img.errors import FormatError, UnknownFormatError
 from intake_img.formats.options import option
@@ -30,6 +29,9 @@ from intake_img.formats.registry import find_format, finder, formats, known_exte
 from intake_img.storage.files import File
 from intake_img.storage.journal import located, resolve
 from intake_img.storage.staging import interrupted
+
+if TYPE_CHECKING:
+    from intake_img.collections.plates.source import PlateSource
 
 __all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
 
@@ -193,7 +195,11 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | Plat
 
 
 def _by_index(file: File, options: Mapping[str, Any]) -> PlateSource | None:
-    return find_plate(file, options) if is_index(file.name) else None
+    if not is_index(file.name):
+        return None
+    from intake_img.collections.plates.source import find_plate
+
+    return find_plate(file, options)
 
 
 def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
@@ -204,7 +210,7 @@ def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | Pla
     except UnknownFormatError as exc:
         if resolve(folder) != folder:
             return None
-        if not set(options) & _OF_SEQUENCES and (plate := find_plate(folder, options)) is not None:
+        if (plate := _plate(folder, options)) is not None:
             return plate
         source = DirectorySource(folder, **sequence_options(DirectorySource, options))
         try:
@@ -214,8 +220,12 @@ def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | Pla
         return source
 
 
-_OF_SEQUENCES = {f.name for f in fields(_FolderOptions)} - {f.name for f in fields(PlateSource.Options)}
-"""Options that only a sequence of files has: whoever gives one does not mean a plate."""
+def _plate(folder: File, options: Mapping[str, Any]) -> PlateSource | None:
+    """Return the source of the plate in a folder, unless an option is given that only a sequence of files has."""
+    from intake_img.collections.plates.source import PlateSource, find_plate
+
+    of_sequences = {f.name for f in fields(_FolderOptions)} - {f.name for f in fields(PlateSource.Options)}
+    return None if of_sequences & set(options) else find_plate(folder, options)
 
 
 def parts(file: File) -> list[Listing]:

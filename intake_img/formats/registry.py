@@ -87,13 +87,17 @@ def _candidates() -> list[importlib.metadata.EntryPoint]:
     """Entry points of drivers, without those of packages that cannot hold one of ours: they are slow to import."""
     points = []
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        if point.value.startswith("intake_img.catalog."):  # tables, which are many images
+        if point.value.startswith(("intake_img.catalog.", "intake_img.collections.")):  # of many files or images
             continue
-        needs = (point.dist.requires if point.dist else None) or []
-        ours = point.value.startswith("intake_img.")
-        if ours or not needs or any(re.match(r"intake[-_.]img\b", n, re.I) for n in needs):
+        if point.value.startswith("intake_img.") or _may_be_ours(point):
             points.append(point)
     return points
+
+
+def _may_be_ours(point: importlib.metadata.EntryPoint) -> bool:
+    """Return whether a distribution needs this package, or does not say what it needs."""
+    needs = (point.dist.requires if point.dist else None) or []
+    return not needs or any(re.match(r"intake[-_.]img\b", n, re.I) for n in needs)
 
 
 def known_extensions(folders: bool = False) -> frozenset[str]:

@@ -21,9 +21,8 @@ from intake_img.model.units import known_spacing
 from intake_img.model.wells import Place
 from intake_img.storage.files import File
 
-__all__ = ["NAMES", "read"]
+__all__ = ["read"]
 
-NAMES = ("measurementdata.mlf",)
 _DETAIL = "measurementdetail.mrf"
 
 

@@ -20,9 +20,8 @@ from intake_img.errors import FormatError
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
-__all__ = ["NAMES", "read"]
+__all__ = ["read"]
 
-NAMES = (".htd",)
 _FOLDER = re.compile(r"(TimePoint|ZStep)_(\d{1,6})", re.I)
 _NAME = re.compile(
     r".*?_(?P<well>(?-i:[A-Z]{1,2}\d{2}))(?:_s(?P<s>\d{1,6}))?(?:_w(?P<w>\d{1,3}))?(?:_t(?P<t>\d{1,6}))?(?:_z(?P<z>\d{1,6}))?"

@@ -14,9 +14,7 @@ from intake_img.model.units import known_spacing
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
-__all__ = ["NAMES", "read"]
-
-NAMES = (".xdce",)
+__all__ = ["read"]
 
 
 def read(file: File) -> PlateTable:

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from intake_img.collections.listing import list_folder
 from intake_img.collections.names import natural_sorted
-from intake_img.collections.plates import cellvoyager, imagexpress, incell, phenix, scanr
-from intake_img.collections.plates.micromanager import table_of_positions
-from intake_img.collections.plates.names import table_of_names
-from intake_img.collections.plates.table import PlateTable
 from intake_img.errors import CatalogError, FormatError
 from intake_img.formats.registry import known_extensions
 from intake_img.storage.files import File
 
+if TYPE_CHECKING:
+    from intake_img.collections.plates.table import PlateTable
+
 __all__ = ["best_index", "find_index", "is_index", "plate_of", "read_index"]
 
-Reader = Callable[[File], PlateTable]
-
-_READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
-    (phenix.NAMES, phenix.read),
-    (cellvoyager.NAMES, cellvoyager.read),
-    (imagexpress.NAMES, imagexpress.read),
-    (incell.NAMES, incell.read),
-    (scanr.NAMES, scanr.read),
+_READERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("index.idx.xml", "index.ref.xml", "index.xml"), "phenix"),
+    (("measurementdata.mlf",), "cellvoyager"),
+    ((".htd",), "imagexpress"),
+    ((".xdce",), "incell"),
+    (("metadata.ome.xml", "experiment_descriptor.xml"), "scanr"),
 )
-"""Names of indices in lower case, or how they end (``.htd``), and what reads them; the first that fits is taken."""
+"""Names of indices in lower case, or how they end (``.htd``), and the module that reads them; the first that fits is
+taken."""
 _BELOW = ("Images", "data")
 """Folders of images that lie beside an index, or hold it."""
 
 
-def _reader(name: str) -> tuple[int, Reader] | None:
+def _rank(name: str) -> int | None:
+    """Return the row of `_READERS` that a name fits."""
     lower = name.lower()
-    for rank, (names, read) in enumerate(_READERS):
+    for rank, (names, _) in enumerate(_READERS):
         for known in names:
             if lower == known or (known.startswith(".") and lower.endswith(known) and not lower.startswith(".")):
-                return rank, read
+                return rank
     return None
+
+
+def _reader(rank: int) -> Callable[[File], PlateTable]:
+    return importlib.import_module(f"intake_img.collections.plates.{_READERS[rank][1]}").read
 
 
 def is_index(name: str) -> bool:
     """Return whether a file of that name is the index of a plate."""
-    return _reader(name) is not None
+    return _rank(name) is not None
 
 
 def read_index(file: File) -> PlateTable:
@@ -53,10 +58,10 @@ def read_index(file: File) -> PlateTable:
     FormatError
         If it is damaged, or no index of a plate by its name.
     """
-    found = _reader(file.name)
+    found = _rank(file.name)
     if found is None:
         raise FormatError(f"{file} is no index of a plate: known are {', '.join(n for ns, _ in _READERS for n in ns)}")
-    return found[1](file)
+    return _reader(found)(file)
 
 
 def find_index(folder: File) -> File | None:
@@ -80,7 +85,7 @@ def _names(folder: File) -> Sequence[str]:
 
 def best_index(names: Sequence[str]) -> str | None:
     """Return the index among the names of a folder; of several that of the first instrument that is known."""
-    ranked = [(found[0], name) for name in natural_sorted(names) if (found := _reader(name)) is not None]
+    ranked = [(rank, name) for name in natural_sorted(names) if (rank := _rank(name)) is not None]
     return min(ranked, key=lambda r: r[0])[1] if ranked else None
 
 
@@ -104,6 +109,9 @@ def plate_of(file: File) -> PlateTable | None:
         return read_index(file)
     index = find_index(file)
     if index is None:
+        from intake_img.collections.plates.micromanager import table_of_positions
+        from intake_img.collections.plates.names import table_of_names
+
         names = list_folder(file)
         return table_of_positions(file, names) or table_of_names(file, _images(names))
     try:

@@ -16,9 +16,8 @@ from intake_img.model.units import known_spacing
 from intake_img.model.wells import Place
 from intake_img.storage.files import File
 
-__all__ = ["NAMES", "read"]
+__all__ = ["read"]
 
-NAMES = ("index.idx.xml", "index.ref.xml", "index.xml")
 _MICRO = 1e6  # µm in a metre
 _OF_PLATE = ("PlateID", "MeasurementID", "MeasurementStartTime", "Name", "PlateTypeName")
 _FACTS = ("ObjectiveMagnification", "ObjectiveNA", "BinningX", "BinningY", "ImageSizeX", "ImageSizeY")

@@ -16,16 +16,16 @@ from intake_img.model.units import canonical, convert, known_spacing
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
-__all__ = ["NAMES", "read"]
+__all__ = ["read"]
 
-NAMES = ("metadata.ome.xml", "experiment_descriptor.xml")
+_METADATA, _EXPERIMENT = "metadata.ome.xml", "experiment_descriptor.xml"
 _IMAGE = re.compile(r".*?(?:Position|Pos\.?)\s*(\d+).*?\(([A-Za-z]{1,2}\d{1,2})\)")
 
 
 def read(file: File) -> PlateTable:
     """Return the table of an index; of a descriptor of the experiment, that of the metadata in ``data``."""
-    if file.name.lower() == NAMES[1]:
-        file = file.parent / "data" / NAMES[0]
+    if file.name.lower() == _EXPERIMENT:
+        file = file.parent / "data" / _METADATA
         if not file.exists():
             raise FormatError(f"{file} does not exist: scanR writes it with the OME export, beside the images")
     root = parse(file)

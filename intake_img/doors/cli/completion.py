@@ -18,6 +18,7 @@ def add_commands(commands: Any) -> None:
     """Add ``completion``."""
     parser = command(commands, "completion", _completion, "print a script that completes commands in a shell")
     parser.add_argument("shell", choices=_SHELLS, help='for bash: eval "$(intake-img completion bash)"')
+    parser.set_defaults(registers=False)  # shells run it when they start
 
 
 def _completion(arguments: argparse.Namespace) -> int:

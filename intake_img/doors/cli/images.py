@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,10 @@ from intake_img.model.text import escaped, json_text
 
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
+
+    from intake_img.formats.source import ImageSource
+    from intake_img.model.pixels import Pixels
 
 __all__ = ["add_commands"]
 
@@ -57,10 +62,12 @@ def _tell(item: Item, arguments: argparse.Namespace) -> None:
     from intake_img.accessor.display import as_text, summary
 
     source = item.open()
-    ds = source.dataset(chunks="auto")
+    ds, plans = _planned(source)
     facts = summary(ds)
+    for variable, plan in zip(facts["variables"].values(), plans, strict=True):
+        variable.update(chunks=[max(c, default=0) for c in plan], tasks=math.prod(map(len, plan)))
     name = next(iter(ds.data_vars))
-    shapes = [list(level[name].shape) for _, level in levels(source) if name in level]
+    shapes = [list(level[name].shape) for _, level in levels(source, chunks=None) if name in level]
     if shapes:
         facts["levels"] = [list(ds[name].shape), *shapes]
     if arguments.header:
@@ -72,6 +79,19 @@ def _tell(item: Item, arguments: argparse.Namespace) -> None:
     print(as_text(facts, title=""))
     if shapes:
         print("  levels    " + ", ".join(" × ".join(map(str, shape)) for shape in facts["levels"]))
+
+
+def _planned(source: ImageSource) -> tuple[xr.Dataset, list[tuple[tuple[int, ...], ...]]]:
+    """Return a Dataset and the chunks that its variables would have as dask arrays, without importing dask's."""
+    from intake_img.model.datasets import indexed_lazily
+
+    plans = []
+
+    def planned(pixels: Pixels) -> Any:
+        plans.append(pixels.auto_chunks())
+        return indexed_lazily(pixels)
+
+    return source.dataset(data=planned), plans
 
 
 # thumbnail

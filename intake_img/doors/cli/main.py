@@ -1,9 +1,13 @@
-"""The program: its parser, one-line warnings and errors, exit codes, and clean-up when it is told to stop."""
+"""The program: its parser, one-line warnings and errors, exit codes, and clean-up when it is told to stop.
+
+The arguments are parsed before xarray, Intake and the modules of other commands are imported.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -12,14 +16,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from intake_img.doors.cli import catalogs, coloc, compare, completion, convert, images, table
 from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
-from intake_img.doors.cli.parsing import Parser, command, parse
+from intake_img.doors.cli.parsing import Parser, parse
 from intake_img.model.text import printable
 
 __all__ = ["main", "make_parser"]
 
-_GROUPS = (images, convert, compare, catalogs, table, coloc, completion)
+_GROUPS = {  # the commands of a module, in the order of the help
+    "intake_img.doors.cli.images": ("info", "thumbnail", "show"),
+    "intake_img.doors.cli.convert": ("convert",),
+    "intake_img.doors.cli.compare": ("diff",),
+    "intake_img.doors.cli.catalogs": ("scan", "validate", "list", "search"),
+    "intake_img.doors.cli.table": ("formats",),
+    "intake_img.doors.cli.coloc": ("coloc",),
+    "intake_img.doors.cli.completion": ("completion",),
+    "intake_img.doors.cli.portal": ("portal",),
+    "intake_img.doors.cli.demo": ("demo",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # names of files and units may lie beyond the terminal's character set
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    arguments = parse(make_parser(), argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = parse(make_parser(_needed(words[:1])), words)
     with _short_warnings(), _terminated():
         try:
+            _register(arguments)
             code: int = arguments.run(arguments)
             sys.stdout.flush()
             return code
@@ -48,20 +63,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             return complain("interrupted", 130)
 
 
-def make_parser() -> Parser:
-    """Return the parser of the whole command line."""
+def _needed(first: Sequence[str]) -> Sequence[str]:
+    """Return the modules that can parse a command line with this first word: one if it is a command, else all."""
+    if first == ["--version"]:
+        return ()
+    return [module for module, names in _GROUPS.items() if {*first} & {*names}] or list(_GROUPS)
+
+
+def _register(arguments: argparse.Namespace) -> None:
+    """Register ``ds.img`` for the commands that need more than their arguments."""
+    if getattr(arguments, "registers", True):
+        from intake_img.doors.registration import register
+
+        register()
+
+
+def make_parser(groups: Sequence[str] = tuple(_GROUPS)) -> Parser:
+    """Return the parser of the command line.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        Modules of the commands; all by default.
+    """
     parser = Parser(prog="intake-img", description="Open, inspect and convert microscopy images.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in _GROUPS:
-        group.add_commands(commands)
-    from intake_img.portal.command import add_command
-
-    add_command(commands, command)
-    demo = command(commands, "demo", _demo, "load, save and check sample images from a shipped catalog")
-    demo.add_argument(
-        "--output", metavar="FOLDER", default="demo-output", help="where to put the files (default: %(default)s)"
-    )
+    for group in groups:
+        importlib.import_module(group).add_commands(commands)
     return parser
 
 
@@ -71,12 +100,6 @@ class _Version(argparse.Action):
 
         print(f"intake-img {__version__}")
         parser.exit()
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from intake_img.doors.demo import run
-
-    return run(arguments.output)
 
 
 @contextlib.contextmanager

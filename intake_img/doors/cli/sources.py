@@ -218,7 +218,7 @@ def _resolved(catalog: Any, name: str) -> Any:
 # levels of a pyramid
 
 
-def levels(source: ImageSource) -> Iterator[tuple[ImageSource, Any]]:
+def levels(source: ImageSource, chunks: Any = "auto") -> Iterator[tuple[ImageSource, Any]]:
     """Give the source and the Dataset, unread, of each further level of a pyramid."""
     import inspect
 
@@ -227,7 +227,7 @@ def levels(source: ImageSource) -> Iterator[tuple[ImageSource, Any]]:
     for number in range(1, _MAX_LEVELS):
         try:
             one = source.renewed(level=number)
-            ds = one.dataset(chunks="auto")
+            ds = one.dataset(chunks=chunks)
         except (SceneError, KeyError):  # the level does not exist
             return
         yield one, ds

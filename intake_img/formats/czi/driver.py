@@ -15,7 +15,6 @@ import xarray as xr
 
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.czi.describe import CANVAS, CziImages
-from intake_img.formats.czi.write import WRITTEN_AXES, write_czi
 from intake_img.formats.format_source import source_of
 from intake_img.model.image import Image, Variable
 from intake_img.storage.files import File
@@ -53,6 +52,8 @@ class Czi(Format):
         return CziImages(file)
 
     def file_axes(self, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str]:
+        from intake_img.formats.czi.write import WRITTEN_AXES
+
         shape = variable.pixels.shape
         return [a for a, n in zip(variable.axes, shape, strict=True) if a in WRITTEN_AXES or n == 1]
 
@@ -72,6 +73,8 @@ class Czi(Format):
             None and False store plain pixels; True, ``"zstd1"`` and ``"zstd0"`` compress them without loss; or options
             that libCZI understands, e.g. ``"zstd1:ExplicitLevel=3"``.
         """
+        from intake_img.formats.czi.write import write_czi
+
         write_czi(image, path, compress, progress)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

@@ -15,7 +15,6 @@ from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.dicom.describe import FileImages
 from intake_img.formats.dicom.parsing import IDENTIFIABLE, MAGIC, Header, is_bare, is_dicom, parsed
 from intake_img.formats.dicom.series import Series, files_in, series_in, unique
-from intake_img.formats.dicom.write import write_dicom
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import ScaledOption, option
 from intake_img.formats.probe import Probe
@@ -145,6 +144,8 @@ class Dicom(Format):
         image, path, compress, progress
             See `Format.write`. Files are not compressed.
         """
+        from intake_img.formats.dicom.write import write_dicom
+
         write_dicom(image, path, compress, progress)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

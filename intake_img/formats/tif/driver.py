@@ -15,9 +15,6 @@ import xarray as xr
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.format_source import source_of
 from intake_img.formats.palettes import PaletteOption
-from intake_img.formats.tif.describe import TiffImages
-from intake_img.formats.tif.parser import open_tiff
-from intake_img.formats.tif.write import write_tiff
 from intake_img.model.image import Image, Variable
 from intake_img.storage.files import File
 
@@ -64,6 +61,9 @@ class Tif(Format):
     magic = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
 
     def open(self, file: File, options: PaletteOption) -> Handle:
+        from intake_img.formats.tif.describe import TiffImages
+        from intake_img.formats.tif.parser import open_tiff
+
         handle = open_tiff(file, TiffImages)
         handle.rgb = options.rgb
         return handle
@@ -114,6 +114,8 @@ class Tif(Format):
         byteorder : str, optional
             ``"<"`` or ``">"``.
         """
+        from intake_img.formats.tif.write import write_tiff
+
         write_tiff(
             image,
             path,

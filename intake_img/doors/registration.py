@@ -1,0 +1,37 @@
+"""What ``import intake_img`` registers elsewhere: ``ds.img`` in xarray, the readers in Intake 2.
+
+The accessor's own modules are imported when ``ds.img`` is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import xarray as xr
+
+__all__ = ["register"]
+
+_ACCESSOR = "intake_img.accessor.img"
+
+
+class _Door:
+    """``img`` of xarray's classes until it is first used: imports the accessor, which then registers in this place.
+
+    While it does so, xarray asks whether the name is taken, and gets an AttributeError: the module is not complete.
+    """
+
+    def __get__(self, instance: xr.Dataset | xr.DataArray | None, owner: type) -> Any:
+        accessor = importlib.import_module(_ACCESSOR).ImgAccessor
+        return accessor if instance is None else accessor(instance)
+
+
+def register() -> None:
+    """Register ``ds.img`` and the readers of Intake 2."""
+    from intake_img.doors import intake2  # noqa: F401  (registers itself)
+
+    if any(hasattr(kind, "img") for kind in (xr.Dataset, xr.DataArray)):
+        importlib.import_module(_ACCESSOR)  # xarray warns of a name that is taken
+        return
+    for kind in (xr.Dataset, xr.DataArray):
+        kind.img = _Door()  # type: ignore[union-attr]
