@@ -27,6 +27,7 @@ COMMON = {
     "foreign",
     "format_source",
     "h5",
+    "n5blocks",
     "options",
     "palettes",
     "probe",
