@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EachImage"]
+__all__ = ["EachImage", "roomy"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class EachImage:
         kept = tuple(inner[k] for k in self.axes)
         shape = source.shape[lead:]
         direct = shape == target.shape[lead:] and not (self.roomy and _aliased(target[(0,) * lead]))
-        image = _roomy(shape, source.dtype) if self.roomy and _aliased(source[(0,) * lead]) else None
-        scratch = None if direct else _roomy(shape, self.dtype)
+        image = roomy(shape, source.dtype) if self.roomy and _aliased(source[(0,) * lead]) else None
+        scratch = None if direct else roomy(shape, self.dtype)
         # the part of a single image is handed on as it lies in the whole, if that is not much larger
         single = math.prod(target.shape[:lead]) == 1 and out.size > 0.8 * math.prod(shape)
         for place in np.ndindex(target.shape[:lead]):
@@ -77,7 +77,7 @@ def _aliased(image: np.ndarray) -> bool:
     )
 
 
-def _roomy(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+def roomy(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """Return a new array, not contiguous if its lines would else meet in the same places of the cache."""
     image = np.empty(shape, dtype)
     if not _aliased(image):

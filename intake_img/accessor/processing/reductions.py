@@ -16,6 +16,7 @@ from intake_img.accessor.arguments import choice, data_type, flag, integer, per_
 from intake_img.accessor.processing.differences import difference
 from intake_img.accessor.processing.folding import folded
 from intake_img.accessor.processing.promotion import wider
+from intake_img.accessor.processing.totals import total
 from intake_img.accessor.progress import computed, counted
 from intake_img.accessor.variables import (
     batch_axes,
@@ -28,8 +29,9 @@ from intake_img.accessor.variables import (
 )
 from intake_img.errors import AxesError
 from intake_img.kernels.difference import checked_sum
+from intake_img.kernels.folds import fold_of
 from intake_img.model.axes import spell
-from intake_img.model.datasets import spacing_of
+from intake_img.model.datasets import data_of, spacing_of
 from intake_img.model.typed import Dims, DTypeLike, ImageLike, Numbers
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Reductions:
         result NaN, as numpy does.
 
     Types are those of numpy: ``sum`` of uint8 is uint64, ``mean`` of integers float64, of float32 float32. float16 is
-    computed in float32 and only the result rounded.
+    computed in float32 and only the result rounded. The result is lazy, unless the image is in memory already.
     """
 
     _obj: Any
@@ -300,11 +302,15 @@ def _reduced(
     skipna: bool | None,
     **options: Any,
 ) -> xr.DataArray:
-    chunked = array.copy(data=lazy(array))
+    fold = fold_of(name, array.dtype, math.prod(array.sizes[a] for a in axes), skipna)
+    held = isinstance(data_of(array.variable), np.ndarray)
+    if fold is not None and not held:
+        return total(array, fold, axes, keepdims)
+    source = array if held else array.copy(data=lazy(array))
     if array.dtype == np.float16:
-        chunked = chunked.astype(np.float32)
+        source = source.astype(np.float32)
     with xr.set_options(use_bottleneck=False):
-        made = getattr(chunked, name)(axes, keep_attrs=True, skipna=skipna, keepdims=keepdims, **options)
+        made = getattr(source, name)(axes, keep_attrs=True, skipna=skipna, keepdims=keepdims, **options)
     return made.astype(array.dtype) if array.dtype == np.float16 else made
 
 

@@ -16,7 +16,8 @@ from intake_img.accessor.variables import (
     lazy,
     with_data,
 )
-from intake_img.kernels.resample import coarsened, nearest, rounded
+from intake_img.kernels.resample import coarsened, nearest, resized, rounded
+from intake_img.kernels.wide import beyond_floats
 from intake_img.model.datasets import spacing_of
 
 __all__ = ["clipped", "coarser", "held", "rescaled"]
@@ -97,8 +98,6 @@ class _Resize:
         return ("resize", self.places, self.shape, self.order, self.anti_aliasing, str(self.dtype))
 
     def __call__(self, piece: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
-        from skimage.transform import resize
-
         last = range(-len(self.places), 0)
         source = np.moveaxis(piece, self.places, last)
         lead = source.shape[: -len(self.places)]
@@ -111,8 +110,8 @@ class _Resize:
             smooth = self.anti_aliasing
             if smooth is None:
                 smooth = any(n < m for n, m in zip(self.shape, image.shape, strict=True))
-            floats = image if image.dtype.kind == "f" else self._floats(image)
-            made = resize(floats, self.shape, order=self.order, preserve_range=True, anti_aliasing=smooth)
+            self._check(image)
+            made = resized(image, self.shape, self.order, smooth)
             if self.dtype.kind in "iu":
                 out[place] = rounded(made, self.dtype)
                 continue
@@ -120,13 +119,17 @@ class _Resize:
         return np.moveaxis(out, last, self.places)
 
     @staticmethod
-    def _floats(image: np.ndarray) -> np.ndarray:
-        if image.dtype.itemsize == 8 and image.size and max(int(image.max()), -int(image.min())) > 2**53:
+    def _check(image: np.ndarray) -> None:
+        if (
+            image.dtype.kind in "iu"
+            and image.dtype.itemsize == 8
+            and image.size
+            and max(int(image.max()), -int(image.min())) > 2**53
+        ):
             raise OverflowError(
                 f"rescale: the image has {image.dtype} beyond 2**53, which interpolation in float64 does not hold; "
                 "expected smaller numbers, order=0, or floats: image.astype(float)"
             )
-        return image.astype(np.float64)
 
 
 def held(value: int, info: Any) -> int:
