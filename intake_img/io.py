@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 from intake.source.base import DataSource
@@ -17,7 +17,7 @@ from intake.source.base import DataSource
 from intake_img.collections.names import split_extension
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource
-from intake_img.collections.stores import write_store
+from intake_img.collections.stores import extend_store, write_store
 from intake_img.errors import CannotWriteError
 from intake_img.formats.base import Format
 from intake_img.formats.registry import ImgSource, check_options, formats, known_extensions, open_any, writer_for
@@ -151,6 +151,8 @@ def imsave(
     storage_options: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
     compute: bool = True,
+    append_dim: str | None = None,
+    region: Mapping[str, int | slice] | Literal["auto"] | None = None,
     **driver_options: Any,
 ) -> Any:
     """Save an image; the format is that of the extension, ``.zarr`` without one.
@@ -190,6 +192,15 @@ def imsave(
     compute : bool
         False: return a `dask.delayed.Delayed` that writes, and commits the target at its end, when it is computed. The
         target is claimed now, as by an interrupted write. For Zarr folders and images of many files.
+    append_dim : str, optional
+        Add the image to a Zarr store at the end of this axis, ``"t"`` or ``"i"``; a store that is not there is made.
+        The axes, dtypes and other coordinates are those of the store, as are its chunks and levels. Readers see the
+        old image until the new one is complete, also if the write is killed; a Dataset that was opened before keeps
+        its length and stays readable. One process appends at a time.
+    region : mapping of str to (int or slice), or "auto", optional
+        Overwrite a part of a Zarr store, e.g. ``{"t": slice(2, 4)}``; ``"auto"`` finds it by the coordinates. Each
+        chunk is replaced atomically, the region is not: if the write is killed, `imload` warns until it was written
+        again. Datasets that were opened before raise `SourceChangedError`.
     **driver_options
         Options of the format's writer; ``intake-img formats`` lists them.
 
@@ -215,6 +226,11 @@ def imsave(
     """
     target = File.parse(uri, storage_options)
     format = writer_for(target)
+    if region is not None or (append_dim is not None and target.exists()):
+        layout = {"compress": compress, "partition": partition, **driver_options}
+        given = {"overwrite": overwrite or None, "resume": resume or None, "compute": compute and None, **layout}
+        _check_alone(given | ({"region": region} if append_dim is not None else {}), append_dim)
+        return _extend(image, format, target, append_dim, region, progress, in_tasks(engine))
     known = _writer_options(format, driver_options)
     models = _models(image, format, known)
     if isinstance(image, xr.DataTree):
@@ -250,6 +266,31 @@ def imsave(
             done=done,
             compute=compute,
         )
+
+
+def _check_alone(given: Mapping[str, Any], append_dim: str | None) -> None:
+    """Refuse options that do not go with writing into a store that is there."""
+    if refused := [name for name, value in given.items() if value is not None]:
+        raise TypeError(
+            f"{refused[0]}= does not go with {'region' if append_dim is None else 'append_dim'}=: what is there keeps "
+            "its layout and is not replaced"
+        )
+
+
+def _extend(
+    image: Any,
+    format: Format,
+    target: File,
+    append_dim: str | None,
+    region: Any,
+    progress: bool | Callable[[int], None] | None,
+    parallel: bool,
+) -> list[str]:
+    """Write into a store that is there."""
+    model = _models(image, format, ())[0]
+    total = sum(v.pixels.nbytes for v in model.variables.values())
+    with _no_space(target), _progress(progress, total, target.name) as step:
+        return extend_store(format, model, target, append_dim, region, step, parallel)
 
 
 def _writer_options(format: Format, given: Mapping[str, Any]) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from intake_img.errors import CannotWriteError
+from intake_img.formats.base import Format
 from intake_img.model.engine import Tasks
+from intake_img.model.image import Image
 from intake_img.storage.files import File
 from intake_img.storage.staging import begin
 
-__all__ = ["write_store"]
+__all__ = ["extend_store", "write_store"]
 
 Finish = Callable[[Sequence[Any]], None]
 
@@ -53,6 +56,38 @@ def write_store(
             return tasks.gathered(f"save-{target.name}", partial(_commit, target, overwrite, token, finish))
         finish(tasks.run(lambda block: done(block.nbytes)))
         return staging.commit([target.name])
+
+
+def extend_store(
+    format: Format,
+    image: Image,
+    target: File,
+    append_dim: str | None,
+    region: Any,
+    step: Callable[[int], None] | None,
+    parallel: bool,
+) -> list[str]:
+    """Write an image into a store that is there; see `Format.extend`.
+
+    Raises
+    ------
+    CannotWriteError
+        If the format cannot, or the image does not fit.
+    FileNotFoundError
+        If there is no store.
+    TargetExistsError
+        If another process of this machine is writing it.
+    """
+    if not (format.extends and format.folder) or target.name.lower().endswith((".zip", ".ozx")):
+        asked = f"append_dim={append_dim!r}" if append_dim is not None else f"region={region!r}"
+        raise CannotWriteError(
+            f"{target.name}: {asked} is for folders of OME-Zarr; {format.title} is written as a whole"
+        )
+    if not target.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is no store with this region; save one first", str(target))
+    with begin(target, claim=lambda _: ()):  # one writer at a time
+        format.extend(image, target, append_dim=append_dim, region=region, progress=step, parallel=parallel)
+    return [str(target)]
 
 
 def _commit(target: File, overwrite: bool, token: str, finish: Finish, written: Sequence[Any]) -> list[str]:

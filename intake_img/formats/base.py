@@ -309,6 +309,10 @@ class Format:
         """Return what changes when the file is replaced; formats that are folders know which of their files tell."""
         return file.stamp()
 
+    def same(self, file: File, stamp: tuple[Any, ...]) -> bool:
+        """Return whether a file that had this stamp still holds what it held then."""
+        return self.stamp(file) == stamp
+
     def open(self, file: File, options: Any) -> Handle:
         """Return an open file.
 
@@ -399,6 +403,43 @@ class Format:
         tasks : Tasks
         finish : callable
             Takes what the tasks returned, and completes the image. It pickles.
+        """
+        raise NotImplementedError
+
+    @property
+    def extends(self) -> bool:
+        """Whether images are written into what is there: see `extend`."""
+        return type(self).extend is not Format.extend
+
+    def extend(
+        self,
+        image: Image,
+        file: File,
+        *,
+        append_dim: str | None = None,
+        region: Any = None,
+        progress: Callable[[int], None] | None = None,
+        parallel: bool = False,
+    ) -> None:
+        """Write an image into one that is there.
+
+        Parameters
+        ----------
+        image : Image
+        file : File
+        append_dim : str, optional
+            The axis at whose end it is added; readers see all of it or nothing.
+        region : mapping of str to (int or slice) or "auto", optional
+            What it overwrites.
+        progress : callable, optional
+            See `write`.
+        parallel : bool
+            Whether tasks of dask write it.
+
+        Raises
+        ------
+        CannotWriteError
+            If it does not fit what is there.
         """
         raise NotImplementedError
 

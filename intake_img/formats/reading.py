@@ -85,7 +85,7 @@ class FileReader:
 
     def check(self) -> None:
         """Raise `SourceChangedError` if the file is not the one that was opened."""
-        if self.format.stamp(self.file) != self.stamp:
+        if not self.format.same(self.file, self.stamp):
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
     def decodes(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ def is_computed(pixels: Pixels) -> bool:
     return _computed(pixels.reader) is not None
 
 
-def blocks_of(pixels: Pixels, block: Sequence[int]) -> Any:
-    """Return a dask array of `pixels` whose chunks have the shape `block`.
+def blocks_of(pixels: Pixels, block: Sequence[int | tuple[int, ...]]) -> Any:
+    """Return a dask array of `pixels` whose chunks have the shape `block`, or along an axis these lengths.
 
     What is computed by dask stays so, nothing else travels than the chunks that other workers need. Of files, each
     chunk is read by a task of its own if it consists of whole tiles; tiles that blocks cut are read once and shared.
@@ -31,7 +32,7 @@ def blocks_of(pixels: Pixels, block: Sequence[int]) -> Any:
     chunks = cut(pixels.shape, block)
     array = _computed(pixels.reader)
     if array is None:
-        whole = all(b % t == 0 or b >= n for b, t, n in zip(block, pixels.tiles, pixels.shape, strict=True))
+        whole = all(k % t == 0 for c, t in zip(chunks, pixels.tiles, strict=True) for k in accumulate(c[:-1]))
         array = pixels.dask(chunks if whole and not any(c is not None for c in pixels.cuts) else None)
     array = array.astype(pixels.dtype) if array.dtype != pixels.dtype else array
     return dask.optimize(array.rechunk(chunks))[0]

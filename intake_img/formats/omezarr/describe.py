@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from intake_img.formats.base import StoredArray
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import decoded, dimensions, is_packed
 from intake_img.formats.omezarr.contents import axes_of, coordinates, data_arrays, fitting, labels_of
+from intake_img.formats.omezarr.growth import FILLING, growth_of
 from intake_img.formats.omezarr.handle import StoreHandle
 from intake_img.formats.omezarr.record import level_record, record_of
 from intake_img.formats.omezarr.scenes import Scene, scenes_of
@@ -185,6 +187,13 @@ class StoreImages(StoreHandle):
         if (ours := record_of(attributes)) is None:
             return None
         arrays, record = ours
+        if region := attributes[OURS].get(FILLING):
+            warnings.warn(
+                f"{self.file}: the region {region} is being written now, or its write was killed: it may hold old and "
+                "new pixels; write it again",
+                stacklevel=2,
+            )
+        growth = growth_of(attributes[OURS])
         image = self._native(entry, attributes, level) if level else Image({})
         try:
             variables = {}
@@ -195,7 +204,8 @@ class StoreImages(StoreHandle):
                     if dtype != array.dtype.newbyteorder("=") and not (dtype.kind in "mM" and array.dtype.kind == "i"):
                         return None
                     stored = tuple(facts.get("stored", facts["axes"]))
-                    variables[name] = Variable(self._pixels_of(place), stored)
+                    pixels = growth.counted(self._pixels_of(place), facts, stored)
+                    variables[name] = Variable(pixels, stored)
             image = replace(image, variables=variables, coords={}, attrs={})
             restored = image.restored(level_record(record, image) if level else record)
         except (KeyError, TypeError, ValueError, AttributeError):

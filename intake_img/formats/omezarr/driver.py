@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import xarray as xr
@@ -20,14 +20,18 @@ from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.describe import StoreImages
+from intake_img.formats.omezarr.extend import append, fill, stored
+from intake_img.formats.omezarr.growth import kept_stamps
 from intake_img.formats.omezarr.parallel import Written
 from intake_img.formats.omezarr.store import METADATA_FILES, is_zip
 from intake_img.formats.omezarr.target import Target
-from intake_img.formats.omezarr.write import Layout, write_coordinate
+from intake_img.formats.omezarr.write import OURS, Layout, write_coordinate
 from intake_img.formats.probe import Probe
+from intake_img.formats.reading import FileReader
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Image
 from intake_img.storage.files import File
+from intake_img.storage.handles import POOL
 
 __all__ = ["OmeZarr", "OmeZarrSource"]
 
@@ -170,6 +174,36 @@ class OmeZarr(Format):
         layout = _layout(image, **options)
         tasks = layout.tasks(Target(path, _zarr_format(layout.version), {}), compress, progress)
         return tasks, partial(_finish, layout.without_pixels(), path, compress)
+
+    def same(self, file: File, stamp: tuple[Any, ...]) -> bool:
+        """Return whether a store is the one that had this stamp: the same, or longer by appends since."""
+        now = self.stamp(file)
+        if now == stamp:
+            return True
+        name = ".zattrs" if any(part[0] == ".zattrs" for part in now if isinstance(part, tuple)) else "zarr.json"
+        return not is_zip(file) and stamp in kept_stamps(file, name, now, OURS)
+
+    def extend(
+        self,
+        image: Image,
+        file: File,
+        *,
+        append_dim: str | None = None,
+        region: Any = None,
+        progress: Callable[[int], None] | None = None,
+        parallel: bool = False,
+    ) -> None:
+        """Write an image into a store that is there, at the end of an axis or in a region; see `Format.extend`."""
+        reader = FileReader(self, file, self.stamp(file), options=self.options())
+        POOL.use(reader.key, reader)
+        with reader.lease() as handle:
+            handle.renew()
+            store = stored(cast(StoreImages, handle))
+        stamp = partial(self.stamp, file)
+        if append_dim is not None:
+            append(store, image, append_dim, stamp, progress, parallel)
+        else:
+            fill(store, image, region, stamp, progress, parallel)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         import zarr

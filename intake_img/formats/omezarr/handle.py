@@ -12,10 +12,11 @@ from intake_img.formats.base import Handle
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import check_array, with_found_separator
 from intake_img.formats.omezarr.chunks import ChunkFiles
+from intake_img.formats.omezarr.growth import Growth, growth_of
 from intake_img.formats.omezarr.journal import Journal, document_digest
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.formats.omezarr.store import is_zip, open_store, read_member
-from intake_img.formats.omezarr.write import join
+from intake_img.formats.omezarr.write import OURS, join
 from intake_img.storage.files import File
 
 __all__ = ["StoreHandle"]
@@ -35,6 +36,7 @@ class StoreHandle(Handle):
         self._remembered: dict[str, Any] = {}
         self._described = False
         self._stamps: dict[str, Hashable] = {}  # of the arrays that are open
+        self._grown: tuple[Hashable, Growth] | None = None
         self.zarr_format = 3
         try:
             if self._root is not None and self._journal.look("zarr.json") is None:
@@ -80,18 +82,30 @@ class StoreHandle(Handle):
         return document_digest(self.zarr_array(path))
 
     def opened_stamp(self, path: str) -> Hashable:
-        """Return the stamp that the array at `path` had when it was opened."""
+        """Return the stamp that the array at `path` had when it was opened, or before it first grew."""
         self.zarr_array(path)
-        return self._stamps[path] if self._root is not None else self.array_stamp(path)
+        now = self._stamps[path] if self._root is not None else self.array_stamp(path)
+        return growth_of(self.attributes("").get(OURS)).arrays.get(path, now)
 
     def unchanged_array(self, path: str, stamp: Hashable) -> Any:
         """Return the array at `path` if it is the one that had this stamp, else raise `SourceChangedError`."""
-        if self.array_stamp(path) != stamp:
+        now = self.array_stamp(path)
+        if now != stamp and self.growth().arrays.get(path) != stamp:
             raise SourceChangedError(f"{self.file}: the array {path!r} was changed since it was opened: load it again")
-        if self._root is not None and self._stamps.get(path) != stamp:
+        if self._root is not None and self._stamps.get(path) != now:
             self._nodes.pop(path, None)
             self._chunk_files.pop(path, None)
         return self.zarr_array(path)
+
+    def growth(self) -> Growth:
+        """Return how the store has grown, as its root tells now (of remote stores, when it was read)."""
+        if self._root is None:
+            return growth_of(self.attributes("").get(OURS))
+        name = "zarr.json" if self.zarr_format == 3 else ".zattrs"
+        now = self._journal.stat(name)
+        if self._grown is None or self._grown[0] != now:
+            self._grown = now, growth_of(self._read_attributes("").get(OURS))
+        return self._grown[1]
 
     def _names(self, array: bool = False) -> tuple[str, ...]:
         if self.zarr_format == 3:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.omezarr.store import Halved, block_shape
+from intake_img.formats.omezarr.store import Halved, block_shape, edges_of, rounded_up, shifted
 from intake_img.formats.omezarr.windows import Extremes
 from intake_img.model.blocks import blocks_of
 from intake_img.model.chunks import Region
@@ -40,20 +40,31 @@ class Written:
 
 @dataclass(frozen=True)
 class Layer:
-    """The tasks that fill one array, and the grid of their blocks."""
+    """The tasks that fill one array, or a part that begins at `offset`, and the grid of their blocks."""
 
     name: str
     array: Any
     block: tuple[int, ...]
+    offset: tuple[int, ...] = ()
 
     def keys(self, region: Region) -> list[tuple[Any, ...]]:
-        """Return the tasks that write a region."""
-        spans = [range(s.start // b, -(-s.stop // b)) for s, b in zip(region, self.block, strict=True)]
+        """Return the tasks that write a region of the array."""
+        first = [o // b for o, b in zip(self.offset, self.block, strict=True)] if self.offset else [0] * len(region)
+        spans = [
+            range(s.start // b - f, -(-s.stop // b) - f) for s, b, f in zip(region, self.block, first, strict=True)
+        ]
         return [(self.name, *position) for position in product(*spans)]
 
 
-def add_pixels(tasks: Tasks, name: str, array: Any, pixels: Pixels, extremes: Extremes | None = None) -> Layer:
-    """Add tasks that fill an empty array with pixels.
+def add_pixels(
+    tasks: Tasks,
+    name: str,
+    array: Any,
+    pixels: Pixels,
+    extremes: Extremes | None = None,
+    offset: tuple[int, ...] = (),
+) -> Layer:
+    """Add tasks that fill an array with pixels.
 
     Parameters
     ----------
@@ -64,31 +75,53 @@ def add_pixels(tasks: Tasks, name: str, array: Any, pixels: Pixels, extremes: Ex
     pixels : Pixels
     extremes : Extremes, optional
         What to look for in the pixels.
+    offset : tuple of int
+        Where in the array the pixels begin; at its beginning by default.
     """
-    unit = array.shards or array.chunks
-    block = block_shape(pixels.shape, pixels.tiles, unit, pixels.dtype.itemsize, _MOST, _LEAST)
-    source = blocks_of(pixels, block)
+    block, edges = _blocks(array, pixels, offset)
+    source = blocks_of(pixels, [tuple(s.stop - s.start for s in e) or (0,) for e in edges])
     made = {
-        position: (partial(_store, array, region, name, extremes), (source.name, *position))
-        for position, region in _grid(pixels.shape, block)
+        position: (partial(_store, array, shifted(region, offset), name, extremes), (source.name, *position))
+        for position, region in _grid(edges)
     }
-    return Layer(tasks.add(f"write-{name}", made, source), array, block)
+    return Layer(tasks.add(f"write-{name}", made, source), array, block, offset)
 
 
-def add_level(tasks: Tasks, name: str, array: Any, above: Layer, halved: Halved) -> Layer:
-    """Add tasks that make an array of the level above, as soon as the blocks of that which they read are there."""
+def add_level(
+    tasks: Tasks, name: str, array: Any, above: Layer, halved: Halved, part: Region = (), offset: tuple[int, ...] = ()
+) -> Layer:
+    """Add tasks that make an array of the level above, as soon as the blocks of that which they read are there.
+
+    Parameters
+    ----------
+    tasks, name, array
+        See `add_pixels`.
+    above : Layer
+    halved : Halved
+    part : tuple of slice
+        Which part of the array; by default all of it.
+    offset : tuple of int
+        Where this part begins.
+    """
     pixels = halved.pixels()
-    unit = array.shards or array.chunks
-    block = block_shape(pixels.shape, pixels.tiles, unit, pixels.dtype.itemsize, _MOST, _LEAST)
+    block, edges = _blocks(array, pixels.select(part) if part else pixels, offset)
+    regions = [(position, shifted(region, offset)) for position, region in _grid(edges)]
     made = {
         position: (partial(_store_halved, array, region, halved), above.keys(halved.wanted(region)))
-        for position, region in _grid(pixels.shape, block)
+        for position, region in regions
     }
-    return Layer(tasks.add(f"write-{name}", made, after=[above.name]), array, block)
+    return Layer(tasks.add(f"write-{name}", made, after=[above.name]), array, block, offset)
 
 
-def _grid(shape: Sequence[int], block: Sequence[int]) -> list[tuple[tuple[int, ...], Region]]:
-    edges = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(shape, block, strict=True)]
+def _blocks(array: Any, pixels: Pixels, offset: tuple[int, ...]) -> tuple[tuple[int, ...], list[list[slice]]]:
+    """Return the shape of the blocks in which pixels are written to an array, and where they lie in the pixels."""
+    unit = array.shards or array.chunks
+    block = block_shape(pixels.shape, pixels.tiles, unit, pixels.dtype.itemsize, _MOST, _LEAST)
+    whole = rounded_up(block, unit)
+    return whole, edges_of(pixels.shape, whole, offset)
+
+
+def _grid(edges: Sequence[Sequence[slice]]) -> list[tuple[tuple[int, ...], Region]]:
     positions = product(*(range(len(e)) for e in edges))
     return list(zip(positions, product(*edges), strict=True))
 

@@ -30,12 +30,15 @@ __all__ = [
     "Halved",
     "block_shape",
     "chunk_shape",
+    "edges_of",
     "is_document",
     "is_zip",
     "open_store",
     "read_array",
     "read_member",
+    "rounded_up",
     "shard_shape",
+    "shifted",
     "tiles_of",
     "write_pixels",
 ]
@@ -233,16 +236,41 @@ def block_shape(
     return tuple(max(1, b) for b in block)
 
 
+def rounded_up(block: Sequence[int], unit: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape of blocks, the last of which may lie at the end of an axis, as whole units."""
+    return tuple(-(-b // u) * u for b, u in zip(block, unit, strict=True))
+
+
+def edges_of(shape: Sequence[int], block: Sequence[int], offset: Sequence[int] = ()) -> list[list[slice]]:
+    """Return for each axis where blocks lie in `shape`, which itself begins at `offset` of the grid of the blocks.
+
+    Examples
+    --------
+    >>> edges_of((7,), (5,), (3,))
+    [[slice(0, 2, None), slice(2, 7, None)]]
+    """
+    return [
+        [slice(max(a - o, 0), min(a + b - o, n)) for a in range(o // b * b, o + n, b)]
+        for n, b, o in zip(shape, block, offset or (0,) * len(shape), strict=True)
+    ]
+
+
+def shifted(region: Region, offset: Sequence[int]) -> Region:
+    """Return a region moved by `offset`; none moves nothing."""
+    return tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, offset, strict=True)) if offset else region
+
+
 def write_pixels(
     array: Any,
     pixels: Pixels,
     progress: Callable[[int], None] | None = None,
     least: int = _BLOCK_BYTES,
     look: Callable[[Region, np.ndarray], None] | None = None,
+    offset: Sequence[int] = (),
 ) -> None:
-    """Fill a new Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead.
+    """Fill a Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead.
 
-    `look` is called with each region and its pixels.
+    `look` is called with each region of the array and its pixels. `offset` is where in the array the pixels begin.
     """
     if 0 in pixels.shape:
         return
@@ -254,7 +282,7 @@ def write_pixels(
     most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory at once anyhow
     block = block_shape(pixels.shape, pixels.tiles, unit, item, most, least)
     roomy = math.prod(block) * item <= _MOST_BYTES
-    edges = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(pixels.shape, block, strict=True)]
+    edges = edges_of(pixels.shape, rounded_up(block, unit), offset)
 
     root = getattr(array.store, "root", None)
     once = Once(pixels, None if root is None else str(root), _MOST_BYTES)
@@ -273,9 +301,9 @@ def write_pixels(
             data, more = ahead.result(), n + 1 < len(regions)
             if more and roomy:
                 ahead = pool.submit(read, regions[n + 1])
-            array[region] = data
+            array[shifted(region, offset)] = data
             if look is not None:
-                look(region, data)
+                look(shifted(region, offset), data)
             if progress is not None:
                 progress(data.nbytes)
             if more and not roomy:

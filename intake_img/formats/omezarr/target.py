@@ -16,7 +16,7 @@ from intake_img.formats.omezarr.zips import overwrite_document
 from intake_img.storage.files import File
 from intake_img.storage.uploads import upload
 
-__all__ = ["Target"]
+__all__ = ["Target", "array_config", "folder_store", "write_document"]
 
 _BLOSC_LIMIT = 2**31 - 17
 
@@ -73,8 +73,9 @@ class Target:
         compress: Any = None,
         attributes: Mapping[str, Any] | None = None,
         fill: int | None = 0,
+        overwrite: bool = False,
     ) -> Any:
-        """Return a new array."""
+        """Return a new array; with `overwrite` in place of one that is there."""
         import zarr
 
         attributes = dict(attributes or {})
@@ -86,7 +87,8 @@ class Target:
         kind = np.dtype(dtype).kind
         nbytes = math.prod(chunks) * np.dtype(dtype).itemsize
         # a store for each array: zarr would at once write the groups on the way down from the store's root
-        place: dict[str, Any] = {"store": self._zip, "name": path} if self._zip else {"store": _store(self.file / path)}
+        own = None if self._zip else folder_store(self.file / path)
+        place: dict[str, Any] = {"store": own or self._zip, **({} if own else {"name": path})}
         return zarr.create_array(
             **place,
             shape=tuple(shape),
@@ -97,7 +99,8 @@ class Target:
             zarr_format=self.zarr_format,  # type: ignore[arg-type]
             attributes=attributes,
             fill_value=_fill_value(kind, fill, self.zarr_format),
-            config={"write_empty_chunks": kind in "fc" or fill is None},  # -0.0 would count as empty
+            config=array_config(kind, fill),
+            overwrite=overwrite,
             **specific,
         )
 
@@ -120,11 +123,16 @@ class Target:
             else:
                 files = {".zattrs": attributes, ".zgroup": {"zarr_format": 2}}
             for name, content in files.items():
-                text = json.dumps(content, indent=2, ensure_ascii=False)
-                _write_document(self.file / path / name if path else self.file / name, text.encode())
+                write_document(self.file / path / name if path else self.file / name, content)
 
 
-def _store(folder: File) -> Any:
+def array_config(kind: str, fill: int | None) -> Any:
+    """Return how zarr writes an array of a kind of dtype."""
+    return {"write_empty_chunks": kind in "fc" or fill is None}  # -0.0 would count as empty
+
+
+def folder_store(folder: File) -> Any:
+    """Return zarr's store of a folder, for writing."""
     from zarr.storage import FsspecStore, LocalStore
 
     if folder.local:
@@ -132,13 +140,17 @@ def _store(folder: File) -> Any:
     return FsspecStore.from_url(folder.path, storage_options=folder.fsspec_options)
 
 
-def _write_document(file: File, content: bytes) -> None:
+def write_document(file: File, document: Any) -> None:
+    """Write JSON into a store, atomically."""
+    content = json.dumps(document, indent=2, ensure_ascii=False).encode()
     if not file.local:
         upload(file, content)
         return
     os.makedirs(file.parent.path, exist_ok=True)
-    with open(file.path, "wb") as stream:
+    temporary = f"{file.path}.partial"
+    with open(temporary, "wb") as stream:
         stream.write(content)
+    os.replace(temporary, file.path)
 
 
 def _fill_value(kind: str, fill: int | None, zarr_format: int) -> Any:

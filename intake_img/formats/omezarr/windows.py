@@ -54,6 +54,11 @@ class Extremes:
         for channel, found in enumerate(other._found):
             self._take(channel, found)
 
+    def seed(self, windows: Sequence[Window | None]) -> None:
+        """Take into account what was shown of pixels that were seen earlier."""
+        for channel, window in enumerate(windows):
+            self._take(channel, window)
+
     def _take(self, channel: int, found: tuple[Any, Any] | None) -> None:
         before = self._found[channel]
         if found is not None and before is not None:

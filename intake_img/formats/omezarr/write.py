@@ -451,10 +451,12 @@ def _encoded(c: Coordinate) -> tuple[np.ndarray, dict[str, Any]]:
     return np.asarray(variable.values), attrs
 
 
-def write_coordinate(target: Target, key: str, c: Coordinate, compress: Any) -> None:
+def write_coordinate(target: Target, key: str, c: Coordinate, compress: Any, overwrite: bool = False) -> None:
     data, attrs = _encoded(c)
     whole = tuple(max(1, n) for n in data.shape)
-    array = target.create(key, data.shape, data.dtype, c.axes, whole, None, compress, attrs, fill=None)
+    array = target.create(
+        key, data.shape, data.dtype, c.axes, whole, None, compress, attrs, fill=None, overwrite=overwrite
+    )
     if data.size:
         array[...] = data
 

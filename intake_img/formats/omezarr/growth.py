@@ -1,0 +1,107 @@
+"""What a store says of its own growth: which pixels of its arrays count, and which earlier stamps still hold.
+
+An append writes pixels beyond the end of the arrays, then the shapes of the arrays, and the root's metadata last.
+Between the last two the arrays are longer than the image: what counts is the length in the root's record. Pixels that
+were there are never changed by an append, so a Dataset that was opened before stays good: the root's metadata list the
+stamps that the store had, and the stamps of the arrays before they first grew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from intake_img.errors import FormatError
+from intake_img.model.pixels import Pixels
+from intake_img.storage.files import File
+
+__all__ = ["FILLING", "GROWTH", "Growth", "frozen", "growth_of", "kept_stamps"]
+
+GROWTH, FILLING = "growth", "filling"
+"""Keys beside the record of an image: how it grew; the region that is being overwritten."""
+_MOST_STAMPS = 256
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a store has grown.
+
+    Parameters
+    ----------
+    axis : str
+        Along which it grew last.
+    stamps : tuple
+        Of the root, the last 256 that it had before.
+    arrays : mapping of str to hashable
+        By the path of an array, the stamp of its metadata before it first grew.
+    """
+
+    axis: str = ""
+    stamps: tuple[Hashable, ...] = ()
+    arrays: Mapping[str, Hashable] = field(default_factory=dict)
+
+    def after(self, stamp: Hashable) -> Growth:
+        """Return the growth of a store whose root has this stamp, and gets another one now."""
+        return Growth(self.axis, (*self.stamps, frozen(stamp))[-_MOST_STAMPS:], self.arrays)
+
+    def document(self) -> dict[str, Any]:
+        """Return this as plain JSON."""
+        return {"axis": self.axis, "stamps": list(self.stamps), "arrays": dict(self.arrays)}
+
+    def counted(self, pixels: Pixels, facts: Mapping[str, Any], axes: tuple[str, ...]) -> Pixels:
+        """Return of the pixels of an array those that an image has by its record."""
+        if self.axis not in axes or self.axis not in facts["axes"]:
+            return pixels
+        n = int(facts["shape"][list(facts["axes"]).index(self.axis)])
+        return pixels.select([slice(0, n) if a == self.axis else slice(None) for a in axes])
+
+
+def growth_of(ours: Any) -> Growth:
+    """Return the growth that is told beside a record; none where there is nothing of the kind."""
+    told: Any = ours.get(GROWTH) if isinstance(ours, Mapping) else None
+    try:
+        arrays = {k: frozen(v) for k, v in told["arrays"].items()}
+        return Growth(str(told["axis"]), tuple(map(frozen, told["stamps"])), arrays)
+    except (KeyError, TypeError, AttributeError):
+        return Growth()
+
+
+def frozen(value: Any) -> Hashable:
+    """Return lists, as JSON has them, as tuples."""
+    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def kept_stamps(file: File, name: str, stamp: Hashable, key: str) -> frozenset[Hashable]:
+    """Return the earlier stamps that still hold for a store that has `stamp` now; they are read once.
+
+    Parameters
+    ----------
+    file : File
+        The store.
+    name : str
+        Of the document with the root's attributes.
+    stamp : hashable
+        Of the store.
+    key : str
+        Attribute that holds the record.
+    """
+    known = file.path, repr(file.storage_options), stamp
+    if known not in _STAMPS:
+        if len(_STAMPS) >= _MOST_STAMPS:
+            _STAMPS.clear()
+        _STAMPS[known] = _read_stamps(file / name, key)
+    return _STAMPS[known]
+
+
+_STAMPS: dict[Hashable, frozenset[Hashable]] = {}
+
+
+def _read_stamps(document: File, key: str) -> frozenset[Hashable]:
+    try:
+        found = json.loads(document.read())
+        attributes = found.get("attributes", {}) if document.name == "zarr.json" else found
+        return frozenset(growth_of(attributes.get(key)).stamps)
+    except (OSError, ValueError, AttributeError, FormatError):
+        return frozenset()

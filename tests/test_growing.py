@@ -1,0 +1,235 @@
+"""Stores that grow: an append is what one write of everything would have made, and readers see all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from thoroughness import examples
+
+from intake_img import imload, imsave
+from intake_img.errors import CannotWriteError, SourceChangedError, TargetExistsError
+from intake_img.formats.omezarr import extend
+from intake_img.storage.files import File
+from intake_img.storage.staging import begin
+
+VALUES = np.random.default_rng(0).integers(1, 4000, (9, 2, 2, 20, 17), "uint16")
+TIMES = np.array([0, 2, 4, 6, 8, 10, 12.5, 14, 16])
+"""Evenly spaced at first."""
+IMAGE = xr.Dataset(
+    {
+        "image": (tuple("tczyx"), VALUES),
+        "nuclei": (tuple("tzyx"), (VALUES[:, 0] % 7).astype("uint8"), {"kind": "labels"}),
+    },
+    coords={
+        "t": ("t", TIMES, {"units": "s"}),
+        "c": ["DAPI", "GFP"],
+        "z": ("z", np.arange(2) * 0.5, {"units": "µm", "spacing": 0.5}),
+        "taken": (("t", "c"), np.arange(18.0).reshape(9, 2)),
+    },
+)
+STORES = [
+    {"chunks": {"t": 4, "y": 16, "x": 16}, "pyramid": 1},
+    {"chunks": {"t": 2, "y": 16, "x": 16}, "shards": {"t": 4, "y": 32, "x": 32}},
+    {"version": "0.4", "pyramid": 2, "compress": False},
+]
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _same(found: xr.Dataset, expected: xr.Dataset) -> None:
+    xr.testing.assert_identical(found.drop_attrs(deep=False).compute(), expected.drop_attrs(deep=False).compute())
+
+
+@pytest.mark.parametrize(("options", "where"), [*((o, "disk") for o in STORES), (STORES[0], "memory")])
+def test_appends_make_what_one_write_makes_and_earlier_datasets_stay(options, where, tmp_path):
+    """In threads and in tasks, in steps that cut chunks and shards, with labels, levels and coordinates along t."""
+    root = f"memory://{tmp_path.name}" if where == "memory" else str(tmp_path)
+    imsave(IMAGE, f"{root}/whole.zarr", **options)
+    for engine, steps in (("threads", (1, 2, 9)), ("dask", (4, 9))):
+        target, before, opened = f"{root}/{engine}.zarr", 0, []
+        for end in steps:
+            part = IMAGE.isel(t=slice(before, end))
+            first = options if before == 0 else {}
+            imsave(part.chunk(t=2, y=15), target, append_dim="t", engine=engine, **first)
+            opened.append((end, imload(target, chunks=None)))
+            before = end
+        for end, ds in opened:  # at each length, also those from before the first append
+            _same(ds, IMAGE.isel(t=slice(0, end)))
+        for level in range(options.get("pyramid", 0) + 1):
+            _same(imload(target, level=level, chunks=None), imload(f"{root}/whole.zarr", level=level, chunks=None))
+
+
+def test_chunks_are_those_of_one_write(tmp_path):
+    """Byte for byte, where the length of the chunks does not depend on that of the image."""
+    for k, options in enumerate(STORES[:2]):
+        imsave(IMAGE, tmp_path / "whole" / f"{k}.zarr", **options)
+        imsave(IMAGE.isel(t=slice(0, 5)), tmp_path / "grown" / f"{k}.zarr", **options)
+        for part in (slice(5, 6), slice(6, 9)):
+            imsave(IMAGE.isel(t=part), tmp_path / "grown" / f"{k}.zarr", append_dim="t")
+    whole, grown = _bytes(tmp_path / "whole"), _bytes(tmp_path / "grown")
+    assert {n for n in whole if whole[n] != grown.get(n)} == {"0.zarr/zarr.json", "1.zarr/zarr.json"}
+    assert whole.keys() == grown.keys()
+
+
+class Killed(BaseException):
+    """Nothing cleans up after it."""
+
+
+@given(st.integers(0, 60), st.integers(1, 4), st.sampled_from(STORES))
+@examples(8)
+def test_a_killed_append_leaves_the_old_image_or_the_new(step, more, options):
+    """At any write of a chunk or document; the next append, of another length, goes on as if nothing had been."""
+    import tempfile
+
+    from zarr.storage import LocalStore
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        target = f"{folder}/a.zarr"
+        imsave(IMAGE.isel(t=slice(0, 3)), target, **options)
+        imsave(IMAGE.isel(t=[3]), target, append_dim="t")
+        earlier, left = imload(target), [step]
+
+        def counted(function):
+            def write(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return function(*args, **kwargs)
+
+            return write
+
+        patch.setattr(LocalStore, "set", counted(LocalStore.set))
+        patch.setattr(extend, "write_document", counted(extend.write_document))
+        try:
+            imsave(IMAGE.isel(t=slice(4, 4 + more)), target, append_dim="t")
+            length = 4 + more
+        except Killed:
+            length = 4
+        patch.undo()
+        _same(imload(target), IMAGE.isel(t=slice(0, length)))
+        _same(earlier, IMAGE.isel(t=slice(0, 4)))
+        imsave(IMAGE.isel(t=slice(length, 9)), target, append_dim="t")
+        _same(imload(target), IMAGE)
+
+
+def test_regions_replace_what_is_there(tmp_path):
+    """Slices, indices, and what the coordinates say; with levels. Earlier Datasets say that they are out of date."""
+    for k, (options, engine) in enumerate(zip(STORES, ("threads", "dask", "threads"), strict=True)):
+        target = tmp_path / f"{k}.zarr"
+        imsave(xr.zeros_like(IMAGE), target, **options)
+        before = imload(target, chunks=None)
+        imsave(IMAGE.isel(t=slice(3, 8)), target, region={"t": slice(3, 8)}, engine=engine)
+        imsave(IMAGE.isel(t=slice(0, 3)), target, region="auto", engine=engine)
+        imsave(IMAGE.isel(t=8), target, region={"t": -1}, engine=engine)
+        imsave(IMAGE, tmp_path / "whole" / f"{k}.zarr", **options)
+        for level in range(options.get("pyramid", 0) + 1):
+            _same(imload(target, level=level), imload(tmp_path / "whole" / f"{k}.zarr", level=level))
+        with pytest.raises(SourceChangedError, match="load it again"):
+            before.image.values.sum()
+    imsave(
+        IMAGE.image.isel(c=[1], z=[0], y=slice(3, 18)) + np.uint16(1),
+        tmp_path / "1.zarr",
+        region={"c": 1, "z": 0, "y": slice(3, 18)},
+    )
+    expected = VALUES.copy()
+    expected[:, 1, 0, 3:18] += 1
+    np.testing.assert_array_equal(imload(tmp_path / "1.zarr").image, expected)
+
+
+def test_a_killed_region_is_told(tmp_path, monkeypatch):
+    imsave(IMAGE, tmp_path / "a.zarr")
+    monkeypatch.setattr(extend, "_commit", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        imsave(IMAGE.isel(t=[2]), tmp_path / "a.zarr", region={"t": 2})
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="write it again"):
+        imload(tmp_path / "a.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        imsave(IMAGE.isel(t=[2]), tmp_path / "a.zarr", region={"t": 2})
+    _same(imload(tmp_path / "a.zarr"), IMAGE)
+
+
+def test_samples_along_i_are_read_by_xarray_alone(tmp_path):
+    """A store that NGFF has no axes for, which grows by single samples."""
+    many = xr.Dataset(
+        {"image": (tuple("itczyx"), VALUES[:, None])},
+        coords={"i": np.arange(9), "well": ("i", [f"A{k}" for k in range(9)])},
+    )
+    target = tmp_path / "a.zarr"
+    imsave(many.isel(i=slice(0, 2)), target)
+    for k in range(2, 9):
+        imsave(many.isel(i=k) if k % 2 else many.isel(i=[k]), target, append_dim="i")
+    _same(imload(target), many)
+    with xr.open_zarr(target, consolidated=False) as other:
+        np.testing.assert_array_equal(other.image, many.image)
+        assert other.well.values.tolist() == many.well.values.tolist()
+
+
+def test_a_store_that_is_replaced_is_another_one(tmp_path):
+    """However it has grown before, and though the new one has grown as well."""
+    target = tmp_path / "a.zarr"
+    for _ in range(2):
+        imsave(IMAGE.isel(t=slice(0, 2)), target, overwrite=True)
+        before = imload(target, chunks=None)
+        imsave(IMAGE.isel(t=slice(2, 4)), target, append_dim="t")
+        between = imload(target, chunks=None)
+        imsave(IMAGE.isel(t=slice(4, 6)), tmp_path / "b.zarr", append_dim="t")
+        os.rename(tmp_path / "b.zarr", tmp_path / "c.zarr")
+        imsave(IMAGE.isel(t=slice(0, 4)) + 1, target, overwrite=True)
+        imsave(IMAGE.isel(t=slice(4, 5)).map(lambda v: v), target, append_dim="t")
+        for ds in (before, between):
+            with pytest.raises(SourceChangedError):
+                ds.image.values.sum()
+        os.rename(tmp_path / "c.zarr", tmp_path / f"d{os.urandom(4).hex()}.zarr")
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "said"),
+    [
+        (IMAGE.isel(z=[0]), {"append_dim": "t"}, "z"),
+        (IMAGE.astype("uint32"), {"append_dim": "t"}, "astype"),
+        (IMAGE[["image"]], {"append_dim": "t"}, "'nuclei'.*missing"),
+        (IMAGE.drop_vars("t"), {"append_dim": "t"}, "coordinates along 't'"),
+        (IMAGE.assign_coords(c=["DAPI", "RFP"]), {"append_dim": "t"}, "coordinate 'c'"),
+        (IMAGE, {"append_dim": "z"}, "grows along t"),
+        (IMAGE, {"region": {"t": slice(5, 14)}}, "append_dim"),
+        (IMAGE.isel(t=[0]), {"region": {"t": 1}}, "drop_vars"),
+        (IMAGE.isel(t=[0]), {"region": {"q": 1}}, "'q'"),
+        (IMAGE.isel(y=slice(0, 8)), {"region": {"y": slice(0, 8)}}, "halved"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(part, options, said, tmp_path):
+    imsave(IMAGE, tmp_path / "a.zarr", pyramid=1)
+    before = _bytes(tmp_path)
+    with pytest.raises((CannotWriteError, ValueError), match=said):
+        imsave(part, tmp_path / "a.zarr", **options)
+    assert _bytes(tmp_path) == before
+
+
+def test_stores_that_cannot_grow(tmp_path):
+    import zarr
+
+    with pytest.raises(FileNotFoundError):
+        imsave(IMAGE, tmp_path / "none.zarr", region={"t": 0})
+    imsave(IMAGE.isel(t=0, z=0)[["image"]].drop_vars(["t", "z", "taken"]), tmp_path / "a.tif")
+    with pytest.raises(CannotWriteError, match="written as a whole"):
+        imsave(IMAGE, tmp_path / "a.tif", append_dim="t")
+    zarr.create_array(str(tmp_path / "b.zarr"), shape=(3, 3), dtype="u1")
+    with pytest.raises(CannotWriteError, match="not written by imsave"):
+        imsave(np.zeros((3, 3), "u1"), tmp_path / "b.zarr", append_dim="t")
+    imsave(IMAGE, tmp_path / "c.zarr")
+    with pytest.raises(TypeError, match="chunks="):
+        imsave(IMAGE, tmp_path / "c.zarr", append_dim="t", chunks=8)
+    with begin(File.parse(tmp_path / "c.zarr"), overwrite=True), pytest.raises(TargetExistsError, match="right now"):
+        imsave(IMAGE, tmp_path / "c.zarr", append_dim="t")
+    assert imload(tmp_path / "c.zarr").sizes["t"] == 9
