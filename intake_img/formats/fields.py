@@ -64,7 +64,7 @@ def beside(header: File, name: str) -> ByteReader:
     """Open a file that a header names."""
     try:
         return header.sibling(name).open()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FormatError(f"{header} says that its pixels are in {name}, which is missing") from None
 
 

@@ -67,6 +67,7 @@ class _PtuHandle(Handle):
             stream = stack.enter_context(self.source.stream())
             self.ptu = stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
             self._check(file)
+            self._check_markers(file)
             self.opened = stack.pop_all()
 
     def _check(self, file: File) -> None:
@@ -78,6 +79,13 @@ class _PtuHandle(Handle):
                 f"{file} holds photons and no image ({self.ptu.measurement_mode.name}, "
                 f"{self.ptu.measurement_submode.name}): read it with ptufile"
             )
+
+    def _check_markers(self, file: File) -> None:
+        """Refuse numbers of markers that are no bits of a photon record: ptufile would shift by them."""
+        for name in ("ImgHdr_LineStart", "ImgHdr_LineStop", "ImgHdr_Frame"):
+            number = self.ptu.tags.get(name, 0)
+            if not (isinstance(number, int) and 0 <= number <= 32):
+                raise FormatError(f"{file}: {name} is {number}: expected the number of a marker; the file is damaged")
 
     def array(self, address: None) -> StoredArray:
         return _Photons(self)

@@ -13,6 +13,7 @@ import faulthandler
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import IntakeImgError
+from intake_img.errors import IntakeImgError, TooLargeError
 from intake_img.formats.source import ImageSource
 from intake_img.testing.process import class_of
 
@@ -33,6 +34,9 @@ __all__ = ["FOREIGN", "SECONDS", "cases"]
 SECONDS = 20
 """A case that takes longer hangs."""
 _MEMORY = 3 * 2**30  # what the process may map beyond what it has when the cases begin
+_HEADER = 1024  # bytes in which numbers are set to extremes; of text, four times as many
+_TEXTS = tuple(b"0 -1 1 4099 2147483648 99999999999999999999 1e308 -1e-300 nan inf x".split())
+_SEALED = b"\x1f\x8b"  # gzip: length and checksum of what it holds stand at the end
 
 FOREIGN: dict[str, bytes] = {
     "nothing": b"",
@@ -59,7 +63,7 @@ def cases(original: Path, count: int, seed: int) -> Iterator[tuple[str, str, str
     Yields
     ------
     kind : str
-        ``"truncated"``, ``"flipped"`` or ``"foreign"``.
+        ``"truncated"``, ``"flipped"``, ``"extreme"`` or ``"foreign"``.
     about : str
     member : str
         Path of the damaged file in a folder; empty where the original is a file.
@@ -68,7 +72,7 @@ def cases(original: Path, count: int, seed: int) -> Iterator[tuple[str, str, str
     """
     rng = np.random.default_rng(seed)
     members = _members(original)
-    share = max(1, count // (2 * len(members)))
+    share = max(1, count // (3 * len(members)))
     for member in members:
         data = (original / member if member else original).read_bytes()
         steps = np.unique(np.linspace(0, max(len(data) - 1, 0), share + 1).astype(int))
@@ -76,6 +80,7 @@ def cases(original: Path, count: int, seed: int) -> Iterator[tuple[str, str, str
             yield "truncated", f"{member} cut at byte {stop} of {len(data)}", member, data[:stop]
         for _ in range(share if data else 0):
             yield "flipped", *_flipped(member, data, rng)
+            yield "extreme", *_extreme(member, data, rng)
         if not member:
             for about, content in FOREIGN.items():
                 yield "foreign", about, member, content
@@ -97,6 +102,30 @@ def _flipped(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, s
     return f"{member} with bytes changed at {places}", member, bytes(damaged)
 
 
+def _extreme(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, str, bytes]:
+    """Return a copy in which a number of the header, binary or in a text, is one that no sane file has."""
+    numbers = list(re.finditer(rb"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", data[: 4 * _HEADER]))
+    if numbers and rng.random() < (0.8 if _is_text(data) else 0.2):
+        found = numbers[int(rng.integers(len(numbers)))]
+        text = _TEXTS[int(rng.integers(len(_TEXTS)))]
+        return (
+            f"{member} with {text.decode()} for {found[0].decode()} at {found.start()}",
+            member,
+            data[: found.start()] + text + data[found.end() :],
+        )
+    width = 2 ** int(rng.integers(4))
+    at = int(rng.integers(max(min(len(data), _HEADER) // width, 1))) * width
+    high = 1 << (8 * width - 1)
+    value = (0, 1, high - 1, high, 2 * high - 1)[int(rng.integers(5))]
+    number = value.to_bytes(width, ("little", "big")[int(rng.integers(2))])
+    return f"{member} with {number.hex()} at {at}", member, data[:at] + number + data[at + width :]
+
+
+def _is_text(data: bytes) -> bool:
+    head = data[:64]
+    return sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head) > 0.9 * len(head)
+
+
 def main(spec: str, count: str, seed: str, *paths: str) -> None:
     """Try all cases, about `count` of them for each file, and print what became of each."""
     driver = class_of(spec)
@@ -109,7 +138,7 @@ def main(spec: str, count: str, seed: str, *paths: str) -> None:
                 with _copied(original, copy, member, content):
                     print(json.dumps({"case": f"{original.name}: {kind}: {about}"}), flush=True)
                     faulthandler.dump_traceback_later(SECONDS, exit=True)
-                    trouble = _trouble(driver, str(copy), kind, whole[str(original)])
+                    trouble = _trouble(driver, str(copy), kind, whole[str(original)], content.startswith(_SEALED))
                     faulthandler.cancel_dump_traceback_later()
                     print(json.dumps({"trouble": trouble}), flush=True)
 
@@ -127,14 +156,16 @@ def _copied(original: Path, copy: Path, member: str, content: bytes) -> Iterator
         shutil.rmtree(copy) if member else copy.unlink()
 
 
-def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset) -> str:
+def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset, sealed: bool) -> str:
     try:
         found, warned = _read(driver, path)
+    except TooLargeError:  # of stores whose missing blocks are zeros: how large they are, only their header says
+        return ""
     except IntakeImgError as exc:
         return "" if os.path.basename(path) in str(exc) else f"the message names no file: {exc}"
     except Exception as exc:
         return f"{type(exc).__module__}.{type(exc).__name__} instead of an error of intake_img: {exc}"[:500]
-    if kind == "flipped":
+    if kind in ("flipped", "extreme") and not sealed:
         return ""
     if kind == "foreign":
         return "reads as an image"

@@ -60,7 +60,7 @@ class DriverLaws:
     """
 
     driver_class: ClassVar[type[FormatSource] | None] = None
-    damages: ClassVar[int] = 240 if os.environ.get("INTAKE_IMG_SLOW") else 60
+    damages: ClassVar[int] = 1000 if os.environ.get("INTAKE_IMG_SLOW") else 60
     extra_memory: ClassVar[int] = 150 * _MIB
 
     @pytest.fixture(scope="class")

@@ -125,7 +125,7 @@ def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list
             header = parsed(file, source)
         finally:
             source.close()
-        if not header.holds_pixels and (not header.kind or "Image" in header.kind):
+        if not header.holds_pixels and _may_be_image(header):
             raise FormatError(f"{file} ends before its pixels: it is truncated; copy it again, or move it away")
         if header.holds_pixels and header.ds.get("Rows"):
             groups.setdefault(_group(header), []).append(header)
@@ -138,6 +138,12 @@ def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list
         else:
             found.append(Series(handle, headers, scaled, patient))
     return sorted(found, key=lambda s: _rank(s.ds if isinstance(s, Series) else s[1].ds))
+
+
+def _may_be_image(header: Header) -> bool:
+    """Return whether a file is an image by what it says before or behind the file meta information."""
+    stored = getattr(getattr(header.ds, "file_meta", None), "MediaStorageSOPClassUID", None)
+    return not header.kind or "Image" in header.kind or "Image" in getattr(stored, "name", "")
 
 
 def _refuse_cut(file: File, head: bytes) -> None:

@@ -89,7 +89,7 @@ def _type_of(dataset: Any) -> str:
 
 def numbered(group: Any, prefix: str) -> list[tuple[int, str]]:
     """Return number and name of what a group holds under names that are a prefix and a number, by number."""
-    ends = {name: name[len(prefix) :] for name in group if name.startswith(prefix)}
+    ends = {name: name[len(prefix) :] for name in group if isinstance(name, str) and name.startswith(prefix)}
     return sorted((int(end), name) for name, end in ends.items() if end.isascii() and end.isdigit() and len(end) < 10)
 
 

@@ -71,18 +71,31 @@ class Dataset:
             entries, complete = parse_index(index.read())
             if not complete:
                 self._warn("its index ends within an entry")
+                return entries
+            self._open(entries)
+            for name in self.sources:
+                self._check_all(name, [e for e in entries if e.name == name])
             return entries
         self._warn("it has no index; read from the pages of its TIFF files")
         for file in stacks:
             self.sources[file.name] = file.open()
         return rebuilt_index(self.sources.values())
 
-    def _present(self, entries: list[Entry]) -> list[Entry]:
-        """Return the entries whose pixels the files hold."""
+    def _open(self, entries: list[Entry]) -> None:
         for name in dict.fromkeys(e.name for e in entries):
             file = self.folder / name
             if name not in self.sources and file.exists():
                 self.sources[name] = file.open()
+
+    def _check_all(self, name: str, entries: list[Entry]) -> None:
+        """Warn of a file that is longer, by an image at least, than what the index names of it."""
+        end = max(max(e.end, sum(e.metadata)) for e in entries)
+        last = max(entries, key=lambda e: e.offset)
+        if self.sources[name].size - end >= last.end - last.offset:
+            self._warn(f"{name} holds more images than its index names")
+
+    def _present(self, entries: list[Entry]) -> list[Entry]:
+        """Return the entries whose pixels the files hold."""
         held = [e for e in entries if e.name in self.sources and e.end <= self.sources[e.name].size]
         if not held:
             raise FormatError(f"{self.folder}: of the {len(entries)} images in its index the TIFF files hold none")

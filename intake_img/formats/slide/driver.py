@@ -21,6 +21,7 @@ from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
 from intake_img.formats.probe import Probe
 from intake_img.formats.slide.claims import claimed
+from intake_img.formats.slide.guard import check_tiff
 from intake_img.formats.slide.levels import Level
 from intake_img.model.image import Image
 from intake_img.storage.files import File
@@ -64,6 +65,7 @@ class _SlideHandle(Handle):
         except ImportError as exc:
             raise MissingExtraError("openslide-python", "slide", "reading whole slides") from exc
         path = file.local_path()
+        check_tiff(file)
         if (vendor := openslide.OpenSlide.detect_format(path)) is None:
             raise FormatError(
                 f"{file} is no slide that OpenSlide reads; of a MIRAX slide the folder of the same name, and of a "
