@@ -69,10 +69,10 @@ class Dataset:
         index = self.folder / INDEX
         if index.exists():
             entries, complete = parse_index(index.read())
+            self._open(entries)
             if not complete:
                 self._warn("its index ends within an entry")
                 return entries
-            self._open(entries)
             for name in self.sources:
                 self._check_all(name, [e for e in entries if e.name == name])
             return entries
