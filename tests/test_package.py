@@ -236,6 +236,18 @@ def test_the_accessor_is_registered_by_the_import_and_loaded_by_its_first_use(tm
     subprocess.run([sys.executable, script, "intake-img"], timeout=60, check=True)
 
 
+def test_folders_are_found_whatever_was_imported_first(command, tmp_path):
+    import numpy as np
+
+    for n in range(2):
+        np.save(tmp_path / f"t_{n}.npy", np.full((4, 5), n, "u1"))
+    done = subprocess.run([sys.executable, *command, "info", tmp_path], capture_output=True, text=True, timeout=60)
+    assert "yx 2 × 4 × 5" in done.stdout, done.stderr
+    code = "import sys, intake, intake_img; print(*intake.open_img(sys.argv[1]).read().sizes.values())"
+    opened = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert opened.stdout.split() == ["2", "4", "5"], opened.stderr
+
+
 def test_drivers_load_their_libraries_when_they_are_used():
     loaded = set(_python("import sys, intake_img.formats.registry as d; d.formats(); print(*sys.modules)"))
     assert {f"intake_img.formats.{n}" for n in ("npy", "tif.driver", "omezarr.driver", "czi.driver")} <= loaded

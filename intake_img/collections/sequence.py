@@ -25,7 +25,7 @@ from intake_img.collections.plates.indices import is_index
 from intake_img.collections.words import check_mapping, on_axes
 from intake_img.errors import FormatError, UnknownFormatError
 from intake_img.formats.options import option
-from intake_img.formats.registry import find_format, finder, formats, known_extensions
+from intake_img.formats.registry import find_format, formats, known_extensions
 from intake_img.storage.files import File
 from intake_img.storage.journal import located, resolve
 from intake_img.storage.staging import interrupted
@@ -169,7 +169,6 @@ class ImageListSource(SequenceSource):
         return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
 
 
-@finder
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
     """Return the source of many files that a list, folder, plate, pattern or name of parts stands for, or None.
 

@@ -6,11 +6,12 @@ the table by the same line. Here alone it is known how one is chosen.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -33,7 +34,6 @@ __all__ = [
     "bridges",
     "check_options",
     "find_format",
-    "finder",
     "formats",
     "is_image_folder",
     "known_extensions",
@@ -286,21 +286,11 @@ def autodetect(uri: Any, **options: Any) -> FormatSource:
     return open_source(found, file, **options)
 
 
-_FINDERS: list[Callable[[Any, Mapping[str, Any]], ImageSource | None]] = []
-
-
-def finder(function: Callable[[Any, Mapping[str, Any]], Any]) -> Callable[[Any, Mapping[str, Any]], Any]:
-    """Let `open_any` ask a function for sources of what is not one file; it returns None where it knows none."""
-    _FINDERS.append(function)
-    return function
-
-
 def open_any(uri: Any, **options: Any) -> ImageSource:
     """Return the source for whatever `imload` takes: also a list, a folder, a pattern, or the name of parts."""
-    for find in _FINDERS:
-        if (source := find(uri, options)) is not None:
-            return source
-    return autodetect(uri, **options)
+    above = importlib.import_module("intake_img.collections.sequence")  # named: it is a room above this one
+    found: ImageSource | None = above.find_sequence(uri, options)
+    return autodetect(uri, **options) if found is None else found
 
 
 class ImgSource(ImageSource):
