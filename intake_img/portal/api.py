@@ -115,7 +115,9 @@ def described(site: Site, item: Item) -> dict[str, Any]:
     """Return the facts of an entry, as plain data; opens its file."""
     opened = site.holdings.get(item)
     series = [{"path": s.path, "name": s.name} for s in opened.series]
-    about = {"id": item.id, "name": item.name, "description": item.description, "driver": item.driver}
+    about: dict[str, Any] = {"id": item.id, "name": item.name, "description": item.description, "driver": item.driver}
+    if opened.wells:
+        about["plate"] = opened.wells
     return plain({**about, "facts": opened.facts, "series": series, "header": opened.header, "version": opened.stamp})
 
 

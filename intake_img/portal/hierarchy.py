@@ -1,34 +1,45 @@
-"""The images of an entry or a Dataset as groups of OME-Zarr 0.5: a single one, or one for each scene and place."""
+"""The images of an entry or a Dataset as groups of OME-Zarr 0.5: one, or one for each scene and place, or a plate."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import xarray as xr
 
+from intake_img.collections.plates.hcs import field_paths, groups
+from intake_img.collections.plates.plate import plate_source
+from intake_img.collections.plates.source import PlateSource
+from intake_img.errors import TooLargeError
+from intake_img.formats.omezarr.write import join
+from intake_img.formats.registry import ImgSource
+from intake_img.formats.source import ImageSource
 from intake_img.io import imload
 from intake_img.model.image import Image
+from intake_img.model.wells import Place
 from intake_img.portal.caches import Blocks
 from intake_img.portal.levels import native_levels, pyramid
 from intake_img.portal.store import ImageStore, ServedArray, at_position, encoded_json, group_document, node, positions
 
 __all__ = ["Hierarchy", "Series"]
 
-_MOST_SERIES = 2000
+_MOST_SERIES = 20_000
 
 
 @dataclass(frozen=True)
 class Series:
-    """One image of an entry: which scene of the file, and where along axes that OME-Zarr lacks."""
+    """One image of an entry: which scene of the file, and where along axes that OME-Zarr lacks, or on a plate."""
 
     path: str
     name: str
     scene: int
     place: Mapping[str, int]
+    well: Place | None = None
 
 
 @dataclass(eq=False)
@@ -63,24 +74,50 @@ class Hierarchy:
     lock: Any = field(default_factory=threading.RLock)
 
     @cached_property
+    def plate(self) -> PlateSource | None:
+        """The plate that the entry is as a whole; None if it is none, or one that OME-Zarr has no room for."""
+        if not isinstance(self.source, ImageSource) or getattr(self.source, "scene", None) is not None:
+            return None
+        found = plate_source(self.source)
+        if found is None or found.layout is not None or any(p.row < 0 for p in found.table.fields):
+            return None
+        return found if len(positions(Image.from_xarray(self.dataset))) == 1 else None
+
+    @cached_property
     def series(self) -> list[Series]:
-        """All images of the entry; one with the path ``""`` where the group itself is the image."""
+        """All images of the entry; one with the path ``""`` where the group itself is the image.
+
+        Raises
+        ------
+        TooLargeError
+            If there are very many.
+        """
+        found = self._fields() if self.plate is not None else list(self._scenes())
+        if len(found) > _MOST_SERIES:
+            raise TooLargeError(f"more than {_MOST_SERIES} images in one entry: choose some with scene= or axes")
+        return found
+
+    def _fields(self) -> list[Series]:
+        assert self.plate is not None
+        table = self.plate.table
+        return [
+            Series(path, place.scene, table.fields[place][0].scene or 0, {}, place)
+            for place, path in field_paths(table).items()
+        ]
+
+    def _scenes(self) -> Iterator[Series]:
         scenes = [str(s) for s in self.dataset.attrs.get("scenes", ["0"])] if self.source is not None else ["0"]
         fixed = self.source is None or getattr(self.source, "scene", None) is not None or len(scenes) < 2
         numbers = [scenes.index(scene) if (scene := self.dataset.attrs.get("scene")) in scenes else 0]
         numbers = numbers if fixed else list(range(len(scenes)))
         places = positions(Image.from_xarray(self.dataset))
         if len(numbers) == len(places) == 1:
-            return [Series("", scenes[numbers[0]] if scenes else "0", -1, {})]
-        found: list[Series] = []
-        for number in numbers:
-            for place in places:
-                at = ", ".join(f"{a}={k}" for a, k in place.items())
-                name = " ".join(filter(None, (scenes[number] if len(numbers) > 1 else "", at)))
-                found.append(Series(str(len(found)), name, -1 if fixed else number, place))
-                if len(found) > _MOST_SERIES:
-                    raise ValueError(f"more than {_MOST_SERIES} images in one entry: choose some with scene= or axes")
-        return found
+            yield Series("", scenes[numbers[0]] if scenes else "0", -1, {})
+            return
+        for k, (number, place) in enumerate(itertools.islice(itertools.product(numbers, places), _MOST_SERIES + 1)):
+            at = ", ".join(f"{a}={n}" for a, n in place.items())
+            name = " ".join(filter(None, (scenes[number] if len(numbers) > 1 else "", at)))
+            yield Series(str(k), name, -1 if fixed else number, place)
 
     def store(self, path: str = "") -> ImageStore:
         """Return the store of one image; the first for ``""``.
@@ -100,13 +137,25 @@ class Hierarchy:
 
     def _store(self, one: Series) -> ImageStore:
         options: dict[str, Any] = {} if one.scene < 0 else {"scene": one.scene}
-        ds = self.dataset if one.scene < 0 else imload(self.source, chunks=-1, **options)
+        ds = self._dataset(one, options)
         coarser = self.coarser if self.source is None else native_levels(self.source, ds, options)
         images = [Image.from_xarray(d) for d in (ds, *coarser)]
         name = f"{self.stamp}/{one.path}"
         images = pyramid([at_position(im, one.place) for im in images], name, self.kept, self.budget)
         title = one.name if one.path else self.name
         return ImageStore(images[0], images[1:], title)
+
+    def _dataset(self, one: Series, options: Mapping[str, Any]) -> xr.Dataset:
+        if one.scene < 0:
+            return self.dataset
+        if one.well is not None and isinstance(self._found, PlateSource):  # whose index was read once
+            source = self._found
+            return source.field(one.well).to_xarray(order=source.output_axis_order, chunks=None)
+        return imload(self.source, chunks=-1, **options)
+
+    @property
+    def _found(self) -> Any:
+        return self.source.found if isinstance(self.source, ImgSource) else self.source
 
     def resolve(self, key: str) -> tuple[ServedArray | bytes, tuple[int, ...] | None]:
         """Return the document of a key, or the array and index of a chunk.
@@ -118,28 +167,31 @@ class Hierarchy:
         """
         if self.series[0].path == "":
             return _within(self.store(), key)
-        if key == "zarr.json":
-            return self._root, None
-        if key in ("OME/zarr.json", "OME/METADATA.ome.xml"):
-            return (self._listed if key.endswith("json") else self._names), None
-        path, _, rest = key.partition("/")
-        return _within(self.store(path), rest)
+        if key in self._documents:
+            return self._documents[key], None
+        parts = self.series[0].path.count("/") + 1
+        names = key.split("/")
+        return _within(self.store("/".join(names[:parts])), "/".join(names[parts:]))
 
     @cached_property
-    def _root(self) -> bytes:
-        named = [{"path": s.path, "name": s.name} for s in self.series]
-        attributes = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}, "intake_img": {"series": named}}
-        return encoded_json(group_document(attributes))
+    def _documents(self) -> dict[str, bytes]:
+        """What is above the images of a collection, by its key."""
+        named: dict[str, Any] = {"intake_img": {"series": [{"path": s.path, "name": s.name} for s in self.series]}}
+        if self.plate is None:
+            collected = {"version": "0.5", "bioformats2raw.layout": 3}
+            listed = {"ome": {"version": "0.5", "series": [s.path for s in self.series]}}
+            documents: dict[str, dict[str, Any]] = {"": {"ome": collected, **named}, "OME": listed}
+        else:
+            paths = {s.well: s.path for s in self.series if s.well is not None}
+            above = groups(self.plate.table, self.name, paths, "0.5")
+            documents = {p: {"ome": {"version": "0.5", **facts}} if facts else {} for p, facts in above.items()}
+            documents[""] |= named
+        found = {join(p, "zarr.json"): encoded_json(group_document(a)) for p, a in documents.items()}
+        return found if self.plate is not None else {**found, "OME/METADATA.ome.xml": self._names}
 
-    @cached_property
-    def _listed(self) -> bytes:
-        return encoded_json(group_document({"ome": {"version": "0.5", "series": [s.path for s in self.series]}}))
-
-    @cached_property
+    @property
     def _names(self) -> bytes:
         """The names of the images, as OME-XML."""
-        from xml.sax.saxutils import quoteattr
-
         images = [f"<Image ID={quoteattr(f'Image:{k}')} Name={quoteattr(s.name)}/>" for k, s in enumerate(self.series)]
         return ('<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">' + "".join(images) + "</OME>").encode()
 

@@ -23,6 +23,8 @@ from intake_img.portal.library import Item
 
 __all__ = ["Holdings", "Opened"]
 
+_LOOKED = 8  # fields of a plate that limits are taken from
+
 
 @dataclass(eq=False, kw_only=True)
 class Opened(Hierarchy):
@@ -49,6 +51,30 @@ class Opened(Hierarchy):
         except ValueError:
             header = {}
         return public_header(header, str(self.dataset.attrs.get("driver", "")))
+
+    @cached_property
+    def wells(self) -> dict[str, Any]:
+        """Of a plate its ``shape`` and ``wells``: name, row and column from 0, the number and path of the first field.
+
+        Empty for what is no plate.
+        """
+        if self.plate is None:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        for number, one in enumerate(self.series):
+            assert one.well is not None
+            first = {"well": one.well.well, "row": one.well.row, "column": one.well.column}
+            well = found.setdefault(one.well.well, {**first, "scene": number, "path": one.path, "fields": 0})
+            well["fields"] += 1
+        return {"shape": list(self.plate.table.shape), "wells": list(found.values())}
+
+    @cached_property
+    def limits(self) -> dict[int, tuple[float, float]]:
+        """Black and full colour of each channel for pictures of all fields of a plate, so that wells compare."""
+        chosen = self.series[:: max(1, len(self.series) // _LOOKED)]
+        windows = [[c["window"] for c in self.store(one.path).channels()] for one in chosen]
+        of_channels = zip(*windows, strict=False)
+        return {k: (min(w["start"] for w in ws), max(w["end"] for w in ws)) for k, ws in enumerate(of_channels)}
 
     def close(self) -> None:
         self.dataset.close()

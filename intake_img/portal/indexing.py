@@ -55,6 +55,8 @@ def _facts(opened: Opened) -> dict[str, Any]:
     }
     if pixel is not None:
         facts |= {"pixel_um": pixel, "pixel": _class(pixel, _PIXELS, "above 10 µm")}
+    if opened.plate is not None:
+        facts["plate"] = str(ds.attrs.get("plate") or opened.plate.table.facts.name or opened.name)
     if found:
         facts |= {"date": found[1], "year": found[1][:4]}
     return facts

@@ -28,18 +28,22 @@ _PLANE = re.compile(r"(?P<id>.+)/(?P<level>\d{1,2})/(?P<y>\d{1,7})/(?P<x>\d{1,7}
 
 
 async def thumbnail(request: Request) -> Response:
-    """``GET /thumb/{entry}.webp``: a small picture of the middle plane, kept on disk."""
+    """``GET /thumb/{entry}.webp``: a small picture of the middle plane, kept on disk; ``scene`` in the query.
+
+    ``scene`` is the path of one of several images. All fields of a plate have the same limits.
+    """
     site: Site = request.app.state.site
     try:
         name, _, kind = request.path_params["path"].rpartition(".")
         item = site.item(request, name)
         media = _KINDS[kind]
         opened = await site.opened(item, request, THUMBNAIL)
-        key = f"thumbnail/{opened.stamp}/{kind}"
+        scene = request.query_params.get("scene", "")
+        key = f"thumbnail/{opened.stamp}/{scene}/{kind}"
         tag = etag(key)
         data = site.disk.get(key)
         if data is None:
-            data = await site.run(request, key, lambda: _small(opened, kind), THUMBNAIL)
+            data = await site.run(request, key, lambda: _small(opened, kind, scene), THUMBNAIL)
             site.disk.put(key, data)
         return body(request, data, media, tag, seconds=300)
     except Exception as exc:
@@ -47,8 +51,8 @@ async def thumbnail(request: Request) -> Response:
         return problem(exc)
 
 
-def _small(opened: Opened, kind: str) -> bytes:
-    store = opened.store()
+def _small(opened: Opened, kind: str, scene: str) -> bytes:
+    store = opened.store(scene)
     key = next(iter(store.levels))
     levels = [a for a in store.levels[key] if _affordable(a, opened.budget)]
     if not levels:
@@ -57,7 +61,8 @@ def _small(opened: Opened, kind: str) -> bytes:
     array = (fits or levels[:1])[-1]
     rows, columns = _plane(array)
     region = {"y": slice(0, rows), "x": slice(0, columns)}
-    picture = _composite(store, array, region, {})
+    limits: dict[int, tuple[Any, ...]] = {k: (v, None) for k, v in opened.limits.items()} if opened.plate else {}
+    picture = _composite(store, array, region, {}, limits)
     return _encoded(picture, kind, _SIDE)
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from intake_img.accessor.display import byte_size
+from intake_img.model.wells import row_letters
 from intake_img.portal.api import described
 from intake_img.portal.index import Query
 from intake_img.portal.replies import body, etag, problem, refusal, sentence
@@ -161,6 +162,7 @@ async def entry_page(request: Request) -> Response:
         "item": item,
         "facts": facts["facts"],
         "series": facts["series"],
+        "plate": _plate(facts.get("plate")),
         "trail": _trail(site, item.folder),
         "header": json.dumps(facts["header"], indent=2, ensure_ascii=False)[:60_000] if facts["header"] else "",
         "variables": [(n, v, byte_size(v["bytes"])) for n, v in facts["facts"]["variables"].items()],
@@ -176,6 +178,16 @@ async def entry_page(request: Request) -> Response:
         "small": site.holdings.get(item).dataset.nbytes <= site.settings.download_bytes,
     }
     return _page(request, "entry.html", **values)
+
+
+def _plate(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a plate as rows of wells, None where there is no image."""
+    if told is None:
+        return None
+    rows, columns = told["shape"]
+    there = {(w["row"], w["column"]): w for w in told["wells"]}
+    lines = [(row_letters(r), [there.get((r, c)) for c in range(columns)]) for r in range(rows)]
+    return {**told, "columns": columns, "rows": lines}
 
 
 def _snippets(base: str, url: str, name: str) -> list[tuple[str, str]]:

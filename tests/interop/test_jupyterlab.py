@@ -1,4 +1,4 @@
-"""The viewer in a real JupyterLab, driven by a browser: the cell is run, the picture appears, the kernel hears of it."""
+"""The viewer in a real JupyterLab, driven by a browser: a cell is run, a picture appears, the kernel hears of it."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from intake_img.collections.plates.hcs import field_paths, groups
 from intake_img.collections.plates.source import PlateSource
 from intake_img.collections.plates.table import PlateTable
 from intake_img.errors import CannotWriteError
@@ -23,7 +23,7 @@ from intake_img.formats.registry import formats
 from intake_img.model.engine import Engine, Tasks, in_tasks
 from intake_img.model.image import Image
 from intake_img.model.machine import cpus
-from intake_img.model.wells import Place, row_letters
+from intake_img.model.wells import Place
 from intake_img.storage.files import File
 from intake_img.storage.renames import remove_tree
 from intake_img.storage.shared import SharedFolder
@@ -55,7 +55,7 @@ def write_plate(
         )
     if lost := next((p.scene for p in table.fields if p.row < 0), None):
         raise CannotWriteError(f"{lost!r} is in no well: only plates are written, save such positions one by one")
-    paths = _paths(table)
+    paths = field_paths(table)
     settings = {"compress": compress, **options}
     with begin(target, overwrite=overwrite, resume=resume, token=_token(source, paths, settings)) as staging:
         if not staging.completed:
@@ -71,16 +71,6 @@ def write_plate(
             _finish(root, table, name, paths, version)
             staging.commit([target.name])
     return [str(target)]
-
-
-def _paths(table: PlateTable) -> dict[Place, str]:
-    """Return the path of each field in the store; fields whose names are not letters and digits are numbered."""
-    plain = all(re.fullmatch(r"[A-Za-z0-9]+", p.field) for p in table.fields)
-    found = {}
-    for places in table.wells.values():
-        for n, p in enumerate(places):
-            found[p] = f"{row_letters(p.row)}/{p.column + 1}/{p.field if plain else n}"
-    return found
 
 
 def _token(source: PlateSource, paths: Mapping[Place, str], settings: Mapping[str, Any]) -> str:
@@ -144,36 +134,16 @@ def _silent(_: int) -> None:
 
 def _finish(root: File, table: PlateTable, name: str, paths: Mapping[Place, str], version: str) -> None:
     """Write the metadata of wells, rows and, last, of the plate, and remove what killed writers left."""
-    for path in {path.rpartition("/")[0]: None for path in paths.values()}:
-        fields = [p.rpartition("/")[2] for p in paths.values() if p.rpartition("/")[0] == path]
-        images = [{"path": field, "acquisition": 0} for field in fields]
-        _sweep(root / path)
-        _group(root / path, {"well": {"version": version, "images": images}}, version)
-    for row in {path.partition("/")[0]: None for path in paths.values()}:
-        _group(root / row, {}, version)
-    _group(root, {"plate": _plate(table, name, paths, version)}, version)
+    for path, facts in groups(table, name, paths, version).items():
+        if "well" in facts:
+            _sweep(root / path)
+        _group(root / path if path else root, facts, version)
 
 
 def _sweep(folder: File) -> None:
     for name in os.listdir(folder.path) if folder.local else ():
         if name.startswith(".~"):
             remove_tree(os.path.join(folder.path, name))
-
-
-def _plate(table: PlateTable, name: str, paths: Mapping[Place, str], version: str) -> dict[str, Any]:
-    rows, columns = table.shape
-    wells = {path.rpartition("/")[0]: p for p, path in paths.items()}
-    listed = [{"path": path, "rowIndex": p.row, "columnIndex": p.column} for path, p in wells.items()]
-    most = max(map(len, table.wells.values()))
-    return {
-        "version": version,
-        "name": name,
-        "acquisitions": [{"id": 0, "maximumfieldcount": most}],
-        "columns": [{"name": str(c + 1)} for c in range(columns)],
-        "rows": [{"name": row_letters(r)} for r in range(rows)],
-        "wells": listed,
-        "field_count": most,
-    }
 
 
 def _group(folder: File, facts: Mapping[str, Mapping[str, Any]], version: str) -> None:

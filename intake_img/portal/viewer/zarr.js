@@ -34,12 +34,22 @@ export class ZarrSource {
     if (!ome) throw new Error(`the Zarr group at ${this.src} has no OME metadata (version 0.5)`);
     const title = decodeURIComponent(this.src.split("/").pop().replace(/(\.ome)?\.zarr$/, ""));
     if (ome.multiscales) return { name: ome.multiscales[0].name || title, scenes: [{ key: "", name: title }] };
-    if (ome.plate || ome.well) throw new Error("this is a plate or a well: open one of its fields");
     const ours = root.attributes?.intake_img?.series ?? [];
+    if (ome.plate || ome.well) return { name: ome.plate?.name || title, scenes: await this.fields(ome, ours) };
     const series = (await this.group("OME"))?.attributes?.ome?.series ?? (await this.numbered());
     if (!series.length) throw new Error(`the group at ${this.src} lists no image`);
     const named = (key, k) => ours.find((each) => each.path === key)?.name || `Image ${k + 1}`;
     return { name: title, scenes: series.map((key, k) => ({ key: String(key), name: named(key, k) })) };
+  }
+
+  /** Return the fields of a plate or a well; what our portal lists need not be asked for, well by well. */
+  async fields({ plate, well }, ours) {
+    if (ours.length) return ours.map(({ path, name }) => ({ key: path, name }));
+    const wells = plate ? plate.wells.map(({ path }) => path) : [""];
+    const documents = await Promise.all(wells.map((path) => (path ? this.group(path) : { attributes: { ome: { well } } })));
+    const found = documents.flatMap((document, k) => (document?.attributes?.ome?.well?.images ?? []).map(({ path }) => joined(wells[k], path)));
+    if (!found.length) throw new Error(`the plate at ${this.src} lists no field`);
+    return found.map((key) => ({ key, name: key }));
   }
 
   async numbered() {
