@@ -185,7 +185,7 @@ def test_errors_of_data_give_1(tmp_path, capsys):
     assert "no driver reads it" in fails(capsys, 1, "info", text)
     imsave(np.zeros((5, 6), "uint8"), tmp_path / "a.tif")
     assert "scene" in fails(capsys, 1, "info", tmp_path / "a.tif", "--scene", "7")
-    assert "a.docx" in fails(capsys, 1, "convert", tmp_path / "a.tif", tmp_path / "a.docx")
+    assert "a.docx" in fails(capsys, 2, "convert", tmp_path / "a.tif", tmp_path / "a.docx")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

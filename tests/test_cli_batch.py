@@ -96,6 +96,9 @@ def test_what_fails_is_reported_and_the_rest_goes_on(pictures, capsys):
         (["convert", "a.png", "--to", "out", "--jobs", "0"], "positive number"),
         (["convert", "a.png", "b.tif", "--formt", "x"], "did you mean --format?; see 'intake-img convert --help'"),
         (["--json", "info", "a.png"], "intake-img info --json"),
+        (["--versio"], "unknown option --versio; did you mean --version?; see 'intake-img --help'"),
+        (["convert", "a.png", "b.nothing"], "no driver writes 'b.nothing'"),
+        (["convert", "a.png", "--to", "out", "--format", "lif"], "--format lif: "),
         (["thumbnail", "a.png", "b.png", "-o", "x.png"], "--to FOLDER"),
         (["info", "c.yml@none"], "no entry 'none'"),
     ],
@@ -211,7 +214,7 @@ def test_a_killed_run_is_resumed_with_the_same_bytes(tmp_path, number):
     sources.mkdir()
     for n in range(40):
         np.save(sources / f"s{n}.npy", RNG.integers(0, 999, (4, 64, 64), "uint16"))
-    command = ["convert", str(sources), "--format", "ome.tif", "--compress", "zlib", "--to"]
+    command = ["convert", str(sources), "--jobs", "2", "--format", "ome.tif", "--compress", "zlib", "--to"]
     assert main([*command, str(tmp_path / "whole")]) == 0
     out = tmp_path / "out"
     process = subprocess.Popen(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +161,44 @@ def test_write_parts(compress: str | None, texture: np.ndarray, tmp_path: Path, 
     benchmark.extra_info["gate"] = "1"
     assert versus(ours, raw, rounds=3) <= 1
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "ours" / "f.t_199.tif"), corner)
+
+
+# the command line
+
+
+@pytest.fixture(scope="module")
+def hundred_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("hundred-pictures")
+    rng = np.random.default_rng(0)
+    for k in range(100):
+        Image.fromarray(rng.integers(0, 255, (256, 256), "u1")).save(root / f"p{k:03d}.png")
+    return root
+
+
+def _python(*words: object) -> None:
+    subprocess.run([sys.executable, *map(str, words)], check=True, capture_output=True, timeout=120)
+
+
+def test_convert_100_pictures_by_one_command(hundred_pictures: Path, tmp_path: Path, versus, benchmark) -> None:
+    loop = "import sys, glob, os; from intake_img import imload, imsave\n"
+    loop += "for f in sorted(glob.glob(sys.argv[1] + '/*.png')):\n"
+    loop += "    imsave(imload(f), f'{sys.argv[2]}/{os.path.basename(f)[:-4]}.ome.tif', overwrite=True)"
+
+    def ours() -> None:
+        command = ["convert", hundred_pictures, "--to", tmp_path / "ours", "--format", "ome.tif", "--overwrite"]
+        _python("-m", "intake_img", *command)
+
+    benchmark.extra_info["gate"] = "1.5"
+    (tmp_path / "raw").mkdir()
+    assert versus(ours, lambda: _python("-c", loop, hundred_pictures, tmp_path / "raw"), rounds=3) <= 1.5
+    assert len(list((tmp_path / "ours").iterdir())) == 100
+
+
+def test_info_of_20_pictures(hundred_pictures: Path, versus, benchmark) -> None:
+    pictures = sorted(hundred_pictures.iterdir())[:20]
+    benchmark.extra_info["gate"] = "2"
+
+    def raw() -> None:  # the imports that the command cannot avoid
+        _python("-c", "import xarray, intake, PIL.Image, PIL.PngImagePlugin")
+
+    assert versus(lambda: _python("-m", "intake_img", "info", *pictures), raw, rounds=3) <= 2

@@ -13,7 +13,7 @@ from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pa
 from intake_img.doors.cli.plates import save_plate, whole_plate
 from intake_img.doors.cli.sources import Item, items
 from intake_img.doors.cli.table import writer_options
-from intake_img.errors import TargetExistsError
+from intake_img.errors import CannotWriteError, TargetExistsError, UnknownFormatError
 from intake_img.model.text import escaped, json_text
 
 __all__ = ["add_commands"]
@@ -101,7 +101,10 @@ def _writer(target: str, arguments: argparse.Namespace) -> Any:
     from intake_img.formats.registry import writer_for
     from intake_img.storage.files import File
 
-    writer = writer_for(File.parse(target, dict(arguments.target_option)))
+    try:
+        writer = writer_for(File.parse(target, dict(arguments.target_option)))
+    except (CannotWriteError, UnknownFormatError) as exc:  # of the name alone: nothing was opened
+        raise UsageError(f"--format {arguments.format}: {exc}" if arguments.to else exc) from exc
     known = writer_options(writer)
     if unknown := [key for key, _ in arguments.option if key not in known]:
         listed = ", ".join(known) or "none of its own"

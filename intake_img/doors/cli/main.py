@@ -88,7 +88,7 @@ def make_parser(groups: Sequence[str] = tuple(_GROUPS)) -> Parser:
     """
     parser = Parser(prog="intake-img", description="Open, inspect and convert microscopy images.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for group in groups:
         importlib.import_module(group).add_commands(commands)
     return parser

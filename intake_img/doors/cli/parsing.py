@@ -23,6 +23,8 @@ class Parser(argparse.ArgumentParser):
 def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the arguments; what the command does not know is an error of that command, not of the whole program."""
     arguments, rest = parser.parse_known_args(argv)
+    if not hasattr(arguments, "run"):
+        parser.error(_unknown(rest[0], parser) if rest else "the following arguments are required: COMMAND")
     if rest:
         arguments.parser.error(_unknown(rest[0], arguments.parser))
     return arguments
