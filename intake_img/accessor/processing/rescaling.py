@@ -120,12 +120,7 @@ class _Resize:
 
     @staticmethod
     def _check(image: np.ndarray) -> None:
-        if (
-            image.dtype.kind in "iu"
-            and image.dtype.itemsize == 8
-            and image.size
-            and max(int(image.max()), -int(image.min())) > 2**53
-        ):
+        if beyond_floats(image):
             raise OverflowError(
                 f"rescale: the image has {image.dtype} beyond 2**53, which interpolation in float64 does not hold; "
                 "expected smaller numbers, order=0, or floats: image.astype(float)"
