@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.kernels import compiled
+
 __all__ = ["LINEAR", "box_filter", "by_parts", "padded", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
 
 LINEAR = (
@@ -102,10 +104,14 @@ def uniform_filter(
 
     if image.dtype.kind not in "iub" or output.dtype.kind not in "iub":
         box_filter(image, output, size=size, mode=mode, cval=cval, origin=origin)
-    elif _sums_held(image, max(size, default=1), cval if mode == "constant" else 0):
+        return
+    origins = [origin] * image.ndim if isinstance(origin, int) else origin
+    if image.size and compiled.box_means(image, output, size, mode, cval, origins):
+        return
+    if _sums_held(image, max(size, default=1), cval if mode == "constant" else 0):
         ndimage.uniform_filter(image, size, output, mode, cval, origin)
     else:
-        _exact_box(image, output, size, mode, cval, [origin] * image.ndim if isinstance(origin, int) else origin)
+        _exact_box(image, output, size, mode, cval, origins)
 
 
 def _sums_held(image: np.ndarray, n: int, cval: float) -> bool:

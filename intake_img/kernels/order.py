@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.kernels import compiled
 from intake_img.kernels.filters import padded, slabs
 
 __all__ = ["FILTERS", "network", "ranked"]
@@ -48,7 +49,10 @@ def _simple(image: np.ndarray, output: np.ndarray, mode: str, cval: float) -> bo
             return False
     if dtype.kind != "f":
         return True
-    return not (np.isnan(np.min(image)) or bool(np.any((image == 0) & np.signbit(image))))
+    if np.isnan(np.min(image)):
+        return False
+    bits = image.view(f"{image.dtype.byteorder}i{image.dtype.itemsize}")  # negative zero is the least integer
+    return bool(np.min(bits) > np.iinfo(bits.dtype).min)
 
 
 def _rounded(image: np.ndarray) -> bool:
@@ -98,6 +102,8 @@ def _extremum(
     """Fill `output` with the extremum of a box, axis by axis."""
     current: Any = image
     for axis, (n, origin) in enumerate(zip(size, origins, strict=True)):
+        if axis == image.ndim - 2 and compiled.extremum(compare, current, output, size[-2:], mode, cval, origins[-2:]):
+            return
         if n > 1:
             before = n // 2 + origin
             reach = [(0, 0)] * image.ndim
@@ -232,7 +238,11 @@ def _ranking(
     elif name == "percentile_filter":
         percent = argument + 100.0 if argument < 0 else argument
         rank = n - 1 if percent == 100.0 else int(float(n) * percent / 100.0)  # as scipy counts
-    if n <= LARGEST and _simple(image, output, mode, cval):
+    centred = footprint is None and name == "median_filter" and not any(_origins(origin, image.ndim))
+    simple = (n <= LARGEST or centred) and _simple(image, output, mode, cval)
+    if simple and centred and compiled.median(image, output, size, mode, cval):
+        return
+    if simple and n <= LARGEST:
         ranked(image, output, window, rank, mode, cval, _origins(origin, image.ndim))
         return
     first = () if name == "median_filter" else (argument,)

@@ -43,6 +43,8 @@ class Filters:
 
     What scipy computes in float64 does not hold integers beyond 2**53. Filters that pick values (medians, ranks,
     extrema) and means of boxes of integers are exact there nevertheless; others agree with scipy, which rounds.
+    With the extra ``fast`` OpenCV finds medians, extrema and means of boxes of planes of 8 and 16 bits, and medians and
+    extrema of float32, wherever its results are the same to the last bit.
     Results that the dtype does not hold wrap around as in scipy: give `output_dtype`. Complex images are filtered in
     their real and imaginary parts, by the filters that are linear.
     """

@@ -1,0 +1,207 @@
+"""Filters of planes by OpenCV, where its results are those of scipy to the last bit.
+
+These are medians, extrema, and means of boxes of integers. What lies beyond the edge is added before OpenCV sees a
+plane, so that its own rules for edges do not count. Small windows are run over parts of planes that OpenCV does not
+spread over threads of its own: the threads are those of dask, and no setting of OpenCV is changed.
+
+Every function returns whether it has filled `output`; if not, the caller goes its own way. Callers see to NaN and
+negative zeros, for which the order of comparisons matters.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["box_means", "extremum", "median", "opencv"]
+
+PART = 3 * 2**15
+"""Pixels of a part: less than what OpenCV divides among threads."""
+LEVELS = 4
+"""A median of 8 bits takes scipy's time for so many pixels of a window."""
+FEW = 121
+"""Pixels of windows whose medians a network finds, in half of scipy's time."""
+LARGEST = 63
+"""Pixels along an axis of the largest box whose extrema OpenCV finds sooner than comparisons of whole arrays."""
+TYPES = (np.dtype("u1"), np.dtype("u2"), np.dtype("i2"), np.dtype("f4"))
+"""What the filters of OpenCV take, and scipy as well."""
+BORDERS = {"reflect": 2, "mirror": 4, "nearest": 1, "wrap": 3, "constant": 0}
+"""Modes of scipy as ``cv2.BORDER_REFLECT``, ``_REFLECT_101``, ``_REPLICATE``, ``_WRAP`` and ``_CONSTANT``."""
+
+Span = tuple[int, int]
+
+
+@functools.cache
+def opencv() -> ModuleType | None:
+    """Return the module ``cv2``; None if it is not installed."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    return cv2
+
+
+def median(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float) -> bool:
+    """Take medians of square boxes of planes, centred; of 7 and more pixels along an axis for 8 and 16 bits alone."""
+    cv2, side = opencv(), size[-1]
+    square = len(size) > 1 and list(size) == [1] * (len(size) - 2) + [side, side]
+    if cv2 is None or not square or image.dtype not in TYPES or math.isnan(cval):
+        return False
+    reach = (side // 2, side // 2)
+    if side in (3, 5):
+        _planes(image, output, lambda part: cv2.medianBlur(part, side), (reach, reach), mode, cval, PART)
+    elif image.dtype.kind == "u" and side % 2 and 5 < side < 256:
+        if image.dtype == np.uint16 and side**2 <= FEW and np.ptp(image) >> 8 > side**2 // (2 * LEVELS):
+            return False
+        large = cv2.medianBlur if image.dtype == np.uint8 else _wide_median
+        _planes(image, output, lambda part: large(part, side), (reach, reach), mode, cval, None)
+    else:
+        return False
+    return True
+
+
+def _wide_median(image: np.ndarray, side: int) -> np.ndarray:
+    """Return medians of 16 bits from those of 8 bits.
+
+    A median keeps its place when values are changed by a function that does not decrease. The upper byte of the median
+    is the median of the upper bytes; where that is h, the lower byte is the median of the values less ``256 h``,
+    clipped to a byte. Where there are too many such h for this to pay, scipy sorts.
+    """
+    from scipy import ndimage
+
+    cv2: Any = opencv()
+    upper = cv2.medianBlur((image >> 8).astype(np.uint8), side)
+    levels = np.flatnonzero(np.bincount(upper.ravel(), minlength=256))
+    if len(levels) > side**2 // LEVELS:
+        return ndimage.median_filter(image, side)
+    found = upper.astype(np.uint16) << 8
+    for level in levels.tolist():
+        here = upper == level
+        box = _around(here, side // 2)
+        values = image[box]
+        low = np.uint16(level << 8)
+        clipped = np.clip(values, low, low + np.uint16(255)) - low
+        found[box] += np.where(here[box], cv2.medianBlur(clipped.astype(np.uint8), side), 0).astype(np.uint16)
+    return found
+
+
+def _around(mask: np.ndarray, reach: int) -> tuple[slice, ...]:
+    """Return the box that holds all that is true, and `reach` pixels more on all sides."""
+    lines = [np.flatnonzero(mask.any(axis=1 - axis)) for axis in (0, 1)]
+    return tuple(slice(max(0, int(k[0]) - reach), int(k[-1]) + reach + 1) for k in lines)
+
+
+def extremum(
+    compare: np.ufunc,
+    image: np.ndarray,
+    output: np.ndarray,
+    size: Sequence[int],
+    mode: str,
+    cval: float,
+    origins: Sequence[int],
+) -> bool:
+    """Take the extremum (`numpy.minimum` or `numpy.maximum`) of boxes of planes, given by their two last axes."""
+    cv2 = opencv()
+    if cv2 is None or max(size) > LARGEST or image.dtype not in TYPES or math.isnan(cval):
+        return False
+    reach = [_reach(n, o) for n, o in zip(size, origins, strict=True)]
+    window, anchor = np.ones(size, np.uint8), (reach[1][0], reach[0][0])
+    func = cv2.erode if compare is np.minimum else cv2.dilate
+    _planes(image, output, lambda part: func(part, window, anchor=anchor), reach, mode, cval, PART)
+    return True
+
+
+def box_means(
+    image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float, origins: Sequence[int]
+) -> bool:
+    """Average integers over boxes of planes, axis by axis, each mean truncated as scipy's are."""
+    cv2 = opencv()
+    flat = len(size) > 1 and all(n == 1 for n in size[:-2])
+    if cv2 is None or not flat or image.dtype not in TYPES[:3] or image.dtype != output.dtype:
+        return False
+    info = np.iinfo(image.dtype)
+    if mode == "constant" and not (float(cval).is_integer() and info.min <= cval <= info.max):
+        return False
+    current = image
+    for axis in (-2, -1):
+        n = size[axis]
+        if n > 1:
+            spans = [(0, 0), (0, 0)]
+            spans[axis] = _reach(n, origins[axis])
+            func = functools.partial(_line_means, cv2, n, axis, spans[axis][0], info.max + 1)
+            made = output if axis == -1 else np.empty(image.shape, image.dtype)
+            _planes(current, made, func, spans, mode, cval, PART)
+            current = made
+    if current is not output:
+        output[...] = current
+    return True
+
+
+def _line_means(cv2: Any, n: int, axis: int, before: int, beyond: int, part: np.ndarray) -> np.ndarray:
+    """Return the mean of n neighbours along an axis, not yet truncated: never rounded up to the next integer."""
+    depth = cv2.CV_32F if n * beyond <= 2**24 else cv2.CV_64F
+    along = (1, n) if axis == -2 else (n, 1)
+    anchor = (0, before) if axis == -2 else (before, 0)
+    sums = cv2.boxFilter(part, depth, along, anchor=anchor, normalize=False)
+    return np.divide(sums, n, out=sums)
+
+
+def _reach(n: int, origin: int) -> Span:
+    before = n // 2 + origin
+    return before, n - 1 - before
+
+
+def _planes(
+    image: np.ndarray,
+    output: np.ndarray,
+    func: Callable[[np.ndarray], np.ndarray],
+    reach: Sequence[Span],
+    mode: str,
+    cval: float,
+    part: int | None,
+) -> None:
+    """Filter each plane, surrounded by what lies beyond its edges, in parts of so many pixels."""
+    height, width = image.shape[-2:]
+    around = sum(reach[0])
+    rows = height if part is None else max(around + 8, part // (width + sum(reach[1])) - around)
+    for place in np.ndindex(image.shape[:-2]):
+        surrounded = _surrounded(_readable(image[place]), reach, mode, float(cval))
+        target, left = output[place], reach[1][0]
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            wide, first = surrounded(start, stop)
+            target[start:stop] = func(wide)[first : first + stop - start, left : left + width]
+
+
+def _surrounded(
+    plane: np.ndarray, reach: Sequence[Span], mode: str, cval: float
+) -> Callable[[int, int], tuple[np.ndarray, int]]:
+    """Return a function that gives some lines of a plane with what lies around them, and where among it they begin."""
+    cv2: Any = opencv()
+    (above, below), sides, height = reach[0], reach[1], len(plane)
+    more = max(above, below) + 1  # at an edge that is reflected, as many lines are seen inside as outside
+
+    def periodic(start: int, stop: int) -> tuple[np.ndarray, int]:
+        return whole[start : stop + above + below], above
+
+    def other(start: int, stop: int) -> tuple[np.ndarray, int]:
+        first, last = max(0, start - more), min(height, stop + more)
+        top, bottom = max(0, above - start), max(0, stop + below - height)
+        lines = cv2.copyMakeBorder(plane[first:last], top, bottom, *sides, BORDERS[mode], value=cval)
+        return lines, start - first + top
+
+    if mode != "wrap":
+        return other
+    whole = cv2.copyMakeBorder(plane, above, below, *sides, BORDERS[mode])
+    return periodic
+
+
+def _readable(plane: np.ndarray) -> np.ndarray:
+    """Return a plane whose lines OpenCV can walk along."""
+    step, unit = plane.strides
+    return plane if unit == plane.itemsize and step >= plane.shape[1] * unit else np.ascontiguousarray(plane)
