@@ -40,6 +40,7 @@ COMMON = {
 HEAVY = {
     "PIL",
     "aiohttp",
+    "cv2",
     "czifile",
     "dask",
     "distributed",
