@@ -159,7 +159,7 @@ def test_a_run_that_is_killed_again_and_again_makes_the_same_bytes(blend, tmp_pa
         assert set(run["called"]) <= needed | first
     whole = [k for k, r in enumerate(runs) if r["finished"]]
     assert not [n for k in whole[1:] for n in runs[k]["called"]]
-    assert len(runs[whole[0]]["called"]) < patches
+    assert len(runs[whole[0]]["called"]) < patches or not runs[whole[0]]["before"]
     assert {n for n in os.listdir(tmp_path / f"{blend}-6") if not n.endswith(".log")} == {"o.zarr"}
 
 

@@ -350,7 +350,7 @@ def test_iterating_gives_all_patches():
         ({"size": 8, "sample": "weighted"}, ValueError, "needs a map"),
         ({"size": 8, "sample": "centers"}, ValueError, "needs centers="),
         ({"size": 8, "sample": "fixed"}, ValueError, "needs table="),
-        ({"size": 8, "min_coverage": 0.5}, ValueError, "give mask="),
+        ({"size": 8, "min_coverage": 0.5}, ValueError, "needs mask="),
         ({"size": 8, "balance": {1: 1}, "sample": "weighted", "mask": "image"}, ValueError, "which labels"),
         ({"size": 8, "mask": "nothing"}, ValueError, "mask='nothing'"),
         ({"size": 8, "mask": np.zeros((3, 3))}, ValueError, r"shape \(3, 3\)"),

@@ -5,6 +5,7 @@ Whatever the values of the parameters, an entry leads nowhere but into the jail.
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import os
 import re
@@ -23,16 +24,19 @@ from intake_img.catalog.unused import counted
 from intake_img.collections.plates.source import PlateSource
 from intake_img.collections.sequence import DirectorySource, FilePatternSource, ImageListSource
 from intake_img.errors import CatalogError, IntakeImgError
+from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.registry import ImgSource, formats
 from intake_img.formats.source import ImageSource
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 
-__all__ = ["MAX_LOADS", "NESTED", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
+__all__ = ["MAX_LOADS", "NESTED", "TABLE", "Entry", "SafeCatalog", "image_drivers", "options_of", "parameters_in"]
 
 NESTED = "yaml_file_cat"
 """Intake's name of the driver of a nested catalog."""
+TABLE = "image_table"
+"""Name of the driver of a table of images, which is declared as an entry point."""
 MAX_LOADS = 1000
 """How many files of nested catalogs are read in one walk."""
 
@@ -40,9 +44,9 @@ MAX_LOADS = 1000
 @cache
 def image_drivers() -> Mapping[str, Any]:
     """Return the drivers that a catalog may name: those of formats, and of many files."""
-    from intake_img.catalog.table import ImageTable  # which makes entries
-
-    several: tuple[Any, ...] = (ImgSource, *_SEQUENCES, ImageTable)
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS, name=TABLE)
+    tables = [point.load() for point in points if point.value.startswith("intake_img.")]
+    several: tuple[Any, ...] = (ImgSource, *_SEQUENCES, *tables)
     return {**{name: f.source for name, f in formats().items()}, **{cls.name: cls for cls in several}}
 
 
@@ -60,6 +64,8 @@ class Entry:
     jail : Jail
     chain : tuple of str
         The catalogs that led here.
+    load : callable, optional
+        Opens a nested catalog, given its file, the jail and the chain.
     """
 
     name: str
@@ -71,6 +77,7 @@ class Entry:
     file: File = field(default_factory=lambda: File(""))
     jail: Jail = field(default_factory=lambda: Jail(()))
     chain: tuple[str, ...] = ()
+    load: Callable[[File, Jail, tuple[str, ...]], Any] | None = None
 
     def __call__(self, **given: Any) -> Any:
         """Return the source, or the nested catalog.
@@ -87,9 +94,9 @@ class Entry:
         """
         source = self.resolved(given)
         if isinstance(source, File):
-            from intake_img.catalog.schema import load  # which makes entries
-
-            return load(source, self.jail, self.chain)
+            if self.load is None:
+                raise CatalogError(f"the nested catalog {self.name!r} was not read from a file: open {source} itself")
+            return self.load(source, self.jail, self.chain)
         source.name, source.description = self.name, self.description  # type: ignore[misc]
         source._entry, source._passed_kwargs = self, list(given)
         return source

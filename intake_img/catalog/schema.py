@@ -173,7 +173,16 @@ class Reader:
             return
         metadata = LazyFacts(block.facts) if block.facts else {}
         entry = Entry(
-            name, block.driver, block.description, {"uri": block.uri}, metadata, {}, self.file, self.jail, self.chain
+            name,
+            block.driver,
+            block.description,
+            {"uri": block.uri},
+            metadata,
+            {},
+            self.file,
+            self.jail,
+            self.chain,
+            load,
         )
         self.entries[name] = entry
         if self.file.local and self.plain_file(self.home + block.uri.removeprefix(_HERE)):
@@ -220,6 +229,7 @@ class Reader:
             self.file,
             self.jail,
             self.chain,
+            load,
         )
         if driver:
             self.arguments(entry, where)

@@ -19,6 +19,7 @@ from intake_img.accessor.patches.labels import as_dataset, one
 from intake_img.accessor.patches.loaders import Loaders
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.reading import Padding, Reading
+from intake_img.accessor.patches.request import Recipe, Request
 from intake_img.accessor.patches.sampling import Law, draw
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.accessor.patches.split import Region, split_blocks, split_places
@@ -71,6 +72,14 @@ class Patches(Loaders, WriteBack):
         self._shard: tuple[int, int] | None = None
         self._rows: np.ndarray | None = None
         self._renew()
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Patches:
+        """Return the patches of a recipe, which is checked already."""
+        made = cls(recipe.sources, recipe.law, recipe.padding, recipe.where, recipe.cover, recipe.min_coverage)
+        for f in made.where:
+            made._layer(f.variable)
+        return made
 
     def _renew(self) -> None:
         self._plan: Plan | None = None
@@ -282,11 +291,10 @@ class Patches(Loaders, WriteBack):
         **options
             See `intake_img.patches`.
         """
-        from intake_img.accessor.patches.build import patches
-
         frame = read_table(table)
         options.setdefault("edge", "pad")
-        return patches(source, sizes_of(frame) if size is None else size, sample="fixed", table=frame, **options)
+        size = sizes_of(frame) if size is None else size
+        return cls.of(Request(source, size, sample="fixed", table=frame, **options).recipe())
 
     @property
     def plan_id(self) -> str:

@@ -22,8 +22,9 @@ from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.describe import StoreImages
 from intake_img.formats.omezarr.extend import append, fill, stored
 from intake_img.formats.omezarr.growth import kept_stamps
+from intake_img.formats.omezarr.keys import METADATA_FILES
 from intake_img.formats.omezarr.parallel import Written
-from intake_img.formats.omezarr.store import METADATA_FILES, is_zip
+from intake_img.formats.omezarr.store import is_zip
 from intake_img.formats.omezarr.target import Target
 from intake_img.formats.omezarr.write import OURS, Layout, write_coordinate
 from intake_img.formats.probe import Probe

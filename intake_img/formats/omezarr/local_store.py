@@ -10,7 +10,7 @@ from typing import Any
 
 from zarr.storage import LocalStore
 
-from intake_img.formats.omezarr.store import is_document
+from intake_img.formats.omezarr.keys import is_document
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 

@@ -15,7 +15,7 @@ from fsspec.implementations.zip import ZipFileSystem
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore
 
-from intake_img.formats.omezarr.store import is_document
+from intake_img.formats.omezarr.keys import is_document
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.remote import retried_async

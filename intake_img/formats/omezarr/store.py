@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
+from intake_img.formats.omezarr.keys import is_document
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
@@ -26,12 +27,10 @@ from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.streams import Once
 
 __all__ = [
-    "METADATA_FILES",
     "Halved",
     "block_shape",
     "chunk_shape",
     "edges_of",
-    "is_document",
     "is_zip",
     "open_store",
     "read_array",
@@ -43,8 +42,6 @@ __all__ = [
     "write_pixels",
 ]
 
-METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-"""Names of the files that make a folder a Zarr group or array."""
 _CHUNK_BYTES = 2**20
 _SHARD_BYTES = 2**26
 _BLOCK_BYTES = 2**24
@@ -83,11 +80,6 @@ def open_store(file: File) -> tuple[Any, str]:
         return GuardedStore(file), ""
     file.filesystem()  # a missing package is said in our words
     return RemoteStore.from_url(file.path, storage_options=file.fsspec_options, read_only=True), ""
-
-
-def is_document(key: str) -> bool:
-    """True for the key of a metadata document."""
-    return key.rpartition("/")[2] in METADATA_FILES
 
 
 def _zip_prefix(file: File) -> str:

@@ -1,0 +1,129 @@
+"""The house rules that no linter knows: no circles of imports, no private names across modules."""
+
+from __future__ import annotations
+
+import ast
+import gc
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import intake_img
+
+ROOT = Path(intake_img.__file__).parent
+SOURCES = {
+    ".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in ROOT.rglob("*.py")
+}
+
+
+def is_typing_only(node: ast.AST) -> bool:
+    test = node.test if isinstance(node, ast.If) else None
+    return getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements that are ever run, those of functions included; not what only type checkers read."""
+    left = [tree]
+    while left:
+        node = left.pop()
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, ())
+            found = [n for n in (inner if isinstance(inner, list) else ()) if not is_typing_only(n)]
+            yield from found
+            left += found
+
+
+def imported(module: str, tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Modules of the package that a module imports, at any time, each with the name taken from it, if any."""
+    for node in statements(tree):
+        if isinstance(node, ast.Import):
+            yield from ((a.name, None) for a in node.names if a.name.split(".")[0] == "intake_img")
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "intake_img":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (inner, None) if inner in SOURCES else (node.module, alias.name)
+
+
+def private_uses(module: str, tree: ast.AST) -> Iterator[str]:
+    """Names of other modules that begin with an underscore: imported, or reached through the module."""
+    aliases = set()
+    for node in statements(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            base = getattr(node, "module", None) or ""
+            for alias in node.names:
+                name = f"{base}.{alias.name}".strip(".")
+                if name in SOURCES:
+                    aliases.add(alias.asname or alias.name.split(".")[0])
+    for target, name in imported(module, tree):
+        if is_private(name or target.rpartition(".")[2]):
+            yield f"{module} imports {name or target} of {target}"
+    for node in ast.walk(tree) if aliases else ():
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and getattr(node.value, "id", "") in aliases:
+            yield f"{module} uses {node.value.id}.{node.attr}"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+@cache
+def read() -> tuple[dict[str, set[str]], list[str]]:
+    """What each module imports, and all uses of private names."""
+    arrows, private = {}, []
+    gc.disable()  # it would walk through the trees again and again, three times as long as the test itself
+    try:
+        for module, path in SOURCES.items():
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            arrows[module] = {target for target, _ in imported(module, tree)} - {module}
+            private += private_uses(module, tree)
+    finally:
+        gc.enable()
+    return arrows, private
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one module (Tarjan's algorithm)."""
+    numbers: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(v: str) -> None:
+        numbers[v] = lowest[v] = len(numbers)
+        path.append(v)
+        for w in sorted(arrows.get(v, ())):
+            if w not in numbers:
+                visit(w)
+                lowest[v] = min(lowest[v], lowest[w])
+            elif w in path:
+                lowest[v] = min(lowest[v], numbers[w])
+        if lowest[v] == numbers[v]:
+            at = path.index(v)
+            if len(path) - at > 1:
+                found.append(sorted(path[at:]))
+            del path[at:]
+
+    for v in sorted(arrows):
+        if v not in numbers:
+            visit(v)
+    return found
+
+
+def test_imports_make_no_circle():
+    arrows, _ = read()
+    assert len(arrows) > 300
+    assert circles(arrows) == []
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
+    tree = ast.parse("if TYPE_CHECKING:\n  import intake_img.io\ndef f():\n  from intake_img import io, imload\n")
+    assert list(imported("x", tree)) == [("intake_img.io", None), ("intake_img", "imload")]
+
+
+def test_no_module_uses_private_names_of_others():
+    assert read()[1] == []
+    tree = ast.parse(
+        "from intake_img.model import units\nfrom intake_img.io import _b\nunits._c\nimport numpy as np\nnp._d"
+    )
+    assert len(list(private_uses("x", tree))) == 2
