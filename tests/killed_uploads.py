@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,25 @@ from staging_laws import MODULES, image, in_fork
 
 from intake_img import imload, imsave
 
-CASES: dict[str, dict[str, Any]] = {"p.npy": {"partition": "yx"}, "a.zarr": {"chunks": {"t": 1}}, "a.npy": {}}
+CASES: dict[str, dict[str, Any]] = {
+    "p.npy": {"partition": "yx"},
+    "a.zarr": {"chunks": {"t": 1}},
+    "a.npy": {},
+    "patches.zarr": {"chunks": {"t": 1, "y": 4, "x": 4}},
+}
 OLD, NEW = 9, 8  # planes
 OUTCOMES = {10: "old", 11: "new"}
+
+
+def save(planes: int, url: str, storage: dict[str, Any]) -> None:
+    """Write an image, or what a model makes of it; an interrupted run of the same model is gone on with."""
+    name = url.rpartition("/")[2]
+    common = {**CASES[name], "overwrite": True, "storage_options": storage}
+    if name == "patches.zarr":
+        patches = image(planes).image.img.patches({"y": 4, "x": 4})
+        patches.map(lambda batch: batch, store=url, batch_size=2, model_id=str(planes), resume=True, **common)
+    else:
+        imsave(image(planes), url, **common)
 
 
 def read(url: str, storage: dict[str, Any]) -> int:
@@ -57,20 +74,17 @@ def main(storage: dict[str, Any], kills: int, seed: int) -> None:
     rng, found = random.Random(seed), Counter[str]()
     durations: dict[str, float] = {}
     for k in range(kills):
-        name, options = list(CASES.items())[k % len(CASES)]
+        name = list(CASES)[k % len(CASES)]
         url = f"s3://images/{k}/{name}"
-
-        def save(planes: int, url: str = url, options: dict[str, Any] = options) -> None:
-            imsave(image(planes), url, **options, overwrite=True, storage_options=storage)
-
+        old, new = (partial(save, planes, url, storage) for planes in (OLD, NEW))
         start = time.perf_counter()
-        assert in_fork(lambda save=save: save(OLD)) == 0
+        assert in_fork(old) == 0
         durations[name] = time.perf_counter() - start
-        killed(lambda save=save: save(NEW), rng.uniform(0.2, 1.2) * durations[name])
+        killed(new, rng.uniform(0.2, 1.2) * durations[name])
         code = in_fork(lambda url=url: read(url, storage))
         assert code in OUTCOMES, f"{url}: neither old nor new"
         found[f"{name} {OUTCOMES[code]}"] += 1
-        assert in_fork(lambda save=save: save(NEW)) == 0, f"{url} cannot be written again"
+        assert in_fork(new) == 0, f"{url} cannot be written again"
         assert in_fork(lambda url=url: read(url, storage)) == 11
         assert in_fork(lambda url=url: left(url, storage)) == 0, f"{url}: something is left after writing again"
     print(dict(sorted(found.items())), durations)

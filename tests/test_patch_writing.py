@@ -8,6 +8,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,7 +22,7 @@ from intake_img import imload
 from intake_img.accessor.patches import output, sinks
 from intake_img.accessor.patches.output import name_of
 from intake_img.accessor.patches.stitch import cast
-from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.errors import CannotWriteError, FormatError, TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.spill import Memory
 from intake_img.storage.staging import staging_folder
@@ -468,8 +469,8 @@ def test_what_is_wrong_is_said(tmp_path):
         p.map(lambda b: b, channels=2)
     with pytest.raises(TypeError, match="dict of 1"):
         p.map(lambda b: {"a": b})
-    with pytest.raises(CannotWriteError, match="local folder"):
-        p.map(lambda b: b, store="s3://bucket/o.zarr")
+    with pytest.raises(CannotWriteError, match="read-only"):
+        p.map(lambda b: b, store="https://example.org/o.zarr")
     with pytest.raises(CannotWriteError, match="zip"):
         p.map(lambda b: b, store=tmp_path / "o.zarr.zip")
     with pytest.raises(ValueError, match="there is no 'mask'"):
@@ -564,3 +565,39 @@ def test_nothing_is_left_of_an_unfinished_run_without_a_record(tmp_path):
     assert json.loads((target / "zarr.json").read_text())["node_type"] == "group"
     assert not list(target.rglob("junk"))
     shutil.rmtree(target)
+
+
+def test_a_store_on_a_server_grows_there(tmp_path):
+    """An interrupted run shows nothing; the next one predicts what is missing, and makes the bytes of a local store."""
+    files, url = fsspec.filesystem("memory"), f"memory://{tmp_path.name}/o.zarr"
+    images = [image((2, 40, 33), "tyx"), image((1, 20, 30), "tyx", seed=1)]
+    p = intake_img.patches(images, {"y": 12, "x": 12}, overlap=4)
+    options = {"chunks": 16, "batch_size": 3, "model_id": "same"}
+    calls = []
+
+    def model(batch: np.ndarray) -> np.ndarray:
+        calls.append(len(batch))
+        if len(calls) in (4, 8):
+            raise KeyboardInterrupt
+        return batch * np.uint16(2)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt) as met:
+            p.map(model, store=url, resume=bool(len(calls)), **options)
+        assert "resume=True" in met.value.__notes__[0]
+        with pytest.raises(FormatError, match="resume=True"):
+            imload(url)
+    with pytest.raises(ValueError, match="model"):
+        p.map(model, store=url, resume=True, **{**options, "model_id": "another"})
+    found = p.map(model, store=url, resume=True, **options)
+    assert sum(calls[8:]) < len(p)
+    for ds, source in zip(found, images, strict=True):
+        np.testing.assert_array_equal(ds.image, source * 2)
+    p.map(model, store=tmp_path / "o.zarr", **options)
+    local = {str(f.relative_to(tmp_path)): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    assert {n.partition(f"{tmp_path.name}/")[2]: files.cat(n) for n in files.find(f"/{tmp_path.name}")} == local
+    before = len(calls)
+    p.map(model, store=url, resume=True, **options)
+    assert len(calls) == before
+    with pytest.raises(TargetExistsError):
+        p.map(model, store=url, **options)

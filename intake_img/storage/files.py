@@ -115,6 +115,11 @@ class File:
         before, own, behind = _link(self.path)
         return self.at(f"{before}{own.rstrip('/')}/{name}{behind}")
 
+    def within(self, *parts: str) -> File:
+        """Return what lies below this folder, at paths with slashes; empty ones are left out."""
+        path = "/".join(p for p in parts if p)
+        return self / path if path else self
+
     def at(self, path: str) -> File:
         """Return the file at another path or URL, with the same options and in the same jail."""
         return File(path, self.storage_options, self.jail)

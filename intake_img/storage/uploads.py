@@ -31,7 +31,7 @@ from intake_img.storage.journal import COMMITS, Journal, journal_file, read_jour
 from intake_img.storage.remote import retried
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
 
-__all__ = ["RemoteStaging", "find_plans", "put", "settle_remote", "upload"]
+__all__ = ["RemoteStaging", "find_plans", "names_in", "put", "settle_remote", "upload"]
 
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 _ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -95,7 +95,7 @@ class RemoteStaging(Staging):
         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
     def finished(self) -> set[str]:
-        return {n for n in _names(self.folder) if not n.startswith(".~")}
+        return {n for n in names_in(self.folder) if not n.startswith(".~")}
 
     def note(self, facts: Mapping[str, Any]) -> None:
         upload(self.folder / PLAN, json.dumps({"token": self.token, "facts": facts}).encode())
@@ -167,7 +167,7 @@ def find_plans(target: File) -> dict[str, dict[str, Any]]:
 
 def _left(target: File) -> list[str]:
     fits = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.partial").fullmatch
-    return [name for name in _names(target.parent) if fits(name)]
+    return [name for name in names_in(target.parent) if fits(name)]
 
 
 def settle_remote(target: File) -> Journal | None:
@@ -182,7 +182,7 @@ def settle_remote(target: File) -> Journal | None:
 def _finish(target: File, journal: Journal) -> None:
     staging = target.sibling(journal.staging)
     try:
-        there = set(_names(staging))
+        there = set(names_in(staging))
         for name in journal.names:
             if name in there:
                 _place(staging / name, target.sibling(name))
@@ -268,7 +268,8 @@ def upload(file: File, content: bytes) -> None:
     fs.invalidate_cache()
 
 
-def _names(folder: File) -> list[str]:
+def names_in(folder: File) -> list[str]:
+    """Return the names of what is right inside a folder on a server, asked anew; none if there is no such folder."""
     if folder.web:  # nothing is written there
         return []
     fs, path = folder.filesystem()
@@ -290,7 +291,7 @@ def _remove(file: File) -> None:
 def _remove_empty(folder: File) -> None:
     fs, path = folder.filesystem()
     with contextlib.suppress(OSError, NotImplementedError):
-        if not _names(folder):
+        if not names_in(folder):
             fs.rmdir(path)
 
 

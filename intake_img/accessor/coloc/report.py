@@ -39,6 +39,7 @@ def report(
     thresholds: Any = "costes",
     mask: Any = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     **conventions: Any,
 ) -> pd.DataFrame:
     """Measure a batch of images and write a table and a page of figures.
@@ -47,11 +48,13 @@ def report(
     ----------
     images : mapping of str to Dataset or DataArray
         Images by name.
-    path : path
+    path : path or URL
         ``.html`` or ``.pdf``.
     pairs, thresholds, mask, **conventions
         See `Coloc.measure`; `mask` names a variable that each image has.
     overwrite : bool
+    storage_options : mapping, optional
+        Options of the fsspec file system of a URL.
 
     Returns
     -------
@@ -63,15 +66,16 @@ def report(
             raise TypeError(f"images[{name!r}] is {type(image).__name__}: expected a Dataset or DataArray")
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path={path!r}: expected the name of a .html or .pdf file, not {type(path).__name__}")
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
-    if path.suffix.lower() not in (".html", ".pdf"):
-        raise CannotWriteError(f"{path.name}: a report is .html or .pdf")
-    if path.exists() and not overwrite:
+    file = File.parse(path, storage_options)
+    if file.local and not os.path.isdir(file.parent.path):
+        raise FileNotFoundError(f"there is no folder {file.parent.path!r}")
+    suffix = os.path.splitext(file.name)[1].lower()
+    if suffix not in (".html", ".pdf"):
+        raise CannotWriteError(f"{file.name}: a report is .html or .pdf")
+    if file.exists() and not overwrite:
         from intake_img.errors import TargetExistsError
 
-        raise TargetExistsError(f"{path} exists: give overwrite=True to replace it")
+        raise TargetExistsError(f"{file} exists: give overwrite=True to replace it")
     _need_matplotlib()
     tables, pages = [], []
     attrs: dict[str, Any] = {}
@@ -87,9 +91,9 @@ def report(
         for pair in Scene(obj).pairs(pairs)
         if Scene(obj).image.size
     )
-    with replacing(File.parse(path), overwrite=overwrite) as temporary:
+    with replacing(file, overwrite=overwrite) as temporary:
         shown = table.drop(columns=["channel1", "channel2"])
-        (_html if path.suffix.lower() == ".html" else _pdf)(Path(temporary), shown, figures)
+        (_html if suffix == ".html" else _pdf)(Path(temporary), shown, figures)
     return table
 
 

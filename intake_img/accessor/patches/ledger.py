@@ -5,6 +5,9 @@ The staging folder beside the target (see `intake_img.storage.staging`) holds th
 how many bytes the block has on the disk: where these are not there, the block is made again. The store becomes the
 target in one step when all of it is there; what was the target until then is complete up to that moment. The plan is
 the first thing that is removed, so that nothing goes on with what is half removed.
+
+On a server the staging folder is a hidden prefix, and the store in it has the name of the target. Objects are there
+completely or not at all, so that marks tell no sizes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from intake_img.errors import CannotWriteError
 from intake_img.storage.files import File
 from intake_img.storage.renames import flush, remove_tree
 from intake_img.storage.staging import Staging, UnfinishedCommitError, begin, staging_folder
+from intake_img.storage.uploads import names_in, upload
 
 __all__ = ["DONE", "FACTS", "STORE", "Ledger", "facts_of", "mark", "sweep"]
 
@@ -35,18 +39,21 @@ FACTS = "prediction"
 _TOKEN = "patches"
 
 
-def mark(folder: str, output: Output, block: int) -> None:
+def mark(folder: File, output: Output, block: int) -> None:
     """Note that a block is written, completely.
 
     Parameters
     ----------
-    folder : str
+    folder : File
         The staging folder.
     output : Output
     block : int
     """
-    nbytes = _nbytes(folder, output, block)
-    with open(os.path.join(folder, DONE, f"{output.source}.{block}.{nbytes}"), "wb"):
+    if not folder.local:
+        upload(folder / DONE / f"{output.source}.{block}.", b"")
+        return
+    nbytes = _nbytes(folder.path, output, block)
+    with open(os.path.join(folder.path, DONE, f"{output.source}.{block}.{nbytes}"), "wb"):
         pass
 
 
@@ -59,11 +66,10 @@ def _nbytes(folder: str, output: Output, block: int) -> int:
     return found
 
 
-def facts_of(store: str) -> dict[str, Any]:
+def facts_of(store: File) -> dict[str, Any]:
     """Return what a complete store says of how it was made; nothing if it is no such store."""
     try:
-        with open(os.path.join(store, "zarr.json"), encoding="utf-8") as stream:
-            found = json.load(stream)["attributes"]["intake_img"][FACTS]
+        found = json.loads((store / "zarr.json").read())["attributes"]["intake_img"][FACTS]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -93,12 +99,12 @@ class Ledger:
         self.staging: Staging
 
     @property
-    def folder(self) -> str:
-        return self.staging.folder.path
+    def folder(self) -> File:
+        return self.staging.folder
 
     @property
-    def store(self) -> str:
-        return os.path.join(self.folder, STORE)
+    def store(self) -> File:
+        return self.folder / (STORE if self.folder.local else self.target.name)
 
     def begin(self, resume: bool, overwrite: bool) -> Ledger:
         """Take up an interrupted run (then `layout` is what was recorded), or make room for a new one.
@@ -117,8 +123,8 @@ class Ledger:
                 return self
             self.staging.discard()
             self.staging = self._begin(False, overwrite)
-        for name in (STORE, DONE):
-            os.mkdir(os.path.join(self.folder, name))
+        for name in (STORE, DONE) if self.folder.local else ():
+            os.mkdir(os.path.join(self.folder.path, name))
         return self
 
     def _begin(self, resume: bool, overwrite: bool) -> Staging:
@@ -129,15 +135,17 @@ class Ledger:
         """Return whether the interrupted run left what can be gone on with; it may have been stopped at its end."""
         noted = self.staging.noted or {}
         try:
-            self._same(noted.get("facts"), self.folder)
+            self._same(noted.get("facts"), str(self.folder))
         except ValueError:
             self.staging.keep()
             raise
         self.layout = noted.get("layout")
-        complete = self.staging.local(self.target.name)
-        if not os.path.isdir(self.store) and facts_of(complete) == self.facts:  # else it is what has been replaced
-            os.rename(complete, self.store)
-        if os.path.isdir(self.store):
+        if not self.folder.local:
+            return self.layout is not None
+        complete = self.folder / self.target.name
+        if not self.store.is_folder() and facts_of(complete) == self.facts:  # else it is what has been replaced
+            os.rename(complete.path, self.store.path)
+        if self.store.is_folder():
             return True
         self.layout = None
         return False
@@ -154,7 +162,7 @@ class Ledger:
 
     def same_as_target(self) -> None:
         """Raise `ValueError` if the finished target is another result."""
-        self._same(facts_of(self.target.path), self.target.path)
+        self._same(facts_of(self.target), self.target.path)
 
     def record(self, layout: Any) -> None:
         """Write down what is made; from now on the run can be taken up again."""
@@ -165,24 +173,28 @@ class Ledger:
     def done(self, output: Output) -> np.ndarray:
         """Return which blocks of an output are written: those with a mark whose bytes are there."""
         found = np.zeros(len(output.canvas), bool)
-        with os.scandir(os.path.join(self.folder, DONE)) as entries:
-            for entry in entries:
-                source, block, nbytes = [*entry.name.split("."), "", ""][:3]
-                if source == str(output.source) and block.isdigit() and int(block) < len(found):
-                    found[int(block)] |= nbytes == str(_nbytes(self.folder, output, int(block)))
+        marks = self.folder / DONE
+        for name in os.listdir(marks.path) if marks.local else names_in(marks):
+            source, block, nbytes = [*name.split("."), "", ""][:3]
+            if source == str(output.source) and block.isdigit() and int(block) < len(found):
+                found[int(block)] |= not marks.local or nbytes == str(_nbytes(self.folder.path, output, int(block)))
         return found
 
     def finish(self) -> None:
         """Make the store the target."""
-        for folder, _, names in os.walk(self.store):  # what a killed write of a chunk left behind
+        if not self.folder.local:
+            self.staging.commit([self.target.name])
+            return
+        store = self.store.path
+        for folder, _, names in os.walk(store):  # what a killed write of a chunk left behind
             for name in names:
                 if name.endswith(".partial"):
                     os.unlink(os.path.join(folder, name))
-        flush(self.store)
+        flush(store)
         complete = self.staging.local(self.target.name)
         if os.path.lexists(complete):
             remove_tree(complete)
-        os.rename(self.store, complete)
+        os.rename(store, complete)
         self.staging.commit([self.target.name])
         flush(self.target.parent.path, only=True)
 
@@ -199,7 +211,7 @@ class Ledger:
 
 def sweep(target: File) -> None:
     """Remove what a run that was killed after its last step has left of its folder."""
-    if not os.path.isdir(staging_folder(target)):
+    if not target.local or not os.path.isdir(staging_folder(target)):
         return
     with contextlib.suppress(CannotWriteError):  # somebody else's
         staging = begin(target, overwrite=True, resume=True, token=_TOKEN)

@@ -52,6 +52,7 @@ class Options:
     compress: Any
     memory: Any
     progress: bool | None
+    storage_options: Mapping[str, Any] | None = None
 
     def checked(self) -> Options:
         choice("blend", self.blend, BLENDS)
@@ -117,13 +118,13 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
             job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting"
         )
         return _in_memory(sources, outputs, made, sink, options, facts)
-    target = _target(options.store)
+    target = _target(options.store, options.storage_options)
     facts = {"plan": plan.id, "halo": [int(h) for h in halo], "sources": [_identity(s) for s in sources], **facts}
     ledger = Ledger(target, facts, keeps=isinstance(work, Mapped))
     if not _finished(ledger, options):
         with ledger.begin(options.resume, options.overwrite):
             _into_store(patches, options, ledger, work, client, halo)
-    return _opened(target.path, sources)
+    return _opened(target, sources)
 
 
 def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, client: Any, halo: Sequence[int]) -> None:
@@ -137,7 +138,7 @@ def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, clien
     made = Made(**given)
     outputs = [Output.of_json(o) for o in layout["outputs"]]
     done = [ledger.done(o) for o in outputs]
-    memory = Memory(_nbytes(options.memory), ledger.folder)
+    memory = Memory(_nbytes(options.memory), ledger.folder.path if ledger.folder.local else None)
     job = Job.of(plan, outputs, options.blend, options.fill, halo, memory, done, work.which)
     with _kept(ledger, outputs):
         _run(
@@ -145,7 +146,7 @@ def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, clien
             work,
             first,
             made,
-            InStore(ledger.folder, outputs),
+            InStore(ledger.folder, ledger.store, outputs),
             options,
             client,
             [~d for d in done],
@@ -244,12 +245,10 @@ def _nbytes(value: Any) -> int:
 # the store
 
 
-def _target(store: Any) -> File:
-    file = File.parse(store)
-    if not file.local:
-        raise CannotWriteError(
-            f"store={str(store)!r}: results grow in a local folder; write there, then copy the store to {file.path}"
-        )
+def _target(store: Any, storage_options: Mapping[str, Any] | None) -> File:
+    file = File.parse(store, storage_options)
+    if file.web:
+        raise CannotWriteError(f"store={str(store)!r}: web servers are read-only: name a folder or an s3:// URL")
     if file.name.lower().endswith((".zip", ".ozx")):
         raise CannotWriteError(
             f"store={str(store)!r}: a zip file cannot be filled piece by piece; name a folder (.zarr)"
@@ -275,9 +274,10 @@ def _identity(source: Source) -> dict[str, Any]:
 def _finished(ledger: Ledger, options: Options) -> bool:
     """Return whether the target is the result already; refuse one that is in the way."""
     settle(ledger.target)
-    if not os.path.lexists(ledger.target.path):
+    target = ledger.target
+    if not (os.path.lexists(target.path) if target.local else target.exists()):
         return False
-    if options.resume and (not options.overwrite or facts_of(ledger.target.path) == ledger.facts):
+    if options.resume and (not options.overwrite or facts_of(target) == ledger.facts):
         ledger.same_as_target()
         sweep(ledger.target)
         return True
@@ -297,8 +297,9 @@ def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, 
     kind = _kind(options, made)
     outputs, groups = [], {}
     for out, source in zip(outputs_of(sources, plan, made), sources, strict=True):
-        folder = os.path.join(ledger.store, out.path)
-        os.makedirs(folder, exist_ok=True)
+        folder = ledger.store.within(out.path)
+        if folder.local:
+            os.makedirs(folder.path, exist_ok=True)
         image = Image.from_xarray(template(source, out, made, options.name, {}, kind))
         title = out.path or ledger.target.name
         empty = lay_out(
@@ -310,15 +311,17 @@ def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, 
             chunks=chunks_for(options.chunks, plan.axes),
         )
         array, stored = empty.arrays[options.name]
-        outputs.append(stored_as(out, array, stored, _unit(os.path.join(folder, array)), plan.size, _tiles(source)))
+        outputs.append(stored_as(out, array, stored, _unit(folder / array), plan.size, _tiles(source)))
         groups[out.path] = empty.groups
     ledger.record({"made": vars(made), "outputs": [o.json() for o in outputs], "groups": groups})
 
 
-def _unit(path: str) -> tuple[int, ...]:
+def _unit(array_folder: File) -> tuple[int, ...]:
     import zarr
 
-    array = zarr.open_array(path, mode="r")
+    from intake_img.formats.omezarr.target import folder_store
+
+    array = zarr.open_array(folder_store(array_folder), mode="r")
     return tuple(array.shards or array.chunks)
 
 
@@ -335,7 +338,7 @@ def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
     for path, members in groups.items():
         root = {k: dict(v) for k, v in members.items()}
         root[""] = {**root[""], "intake_img": {**root[""].get("intake_img", {}), **facts}}
-        Empty({}, root).finish(os.path.join(ledger.store, path))
+        Empty({}, root).finish(ledger.store.within(path))
     if list(groups) != [""]:
         ome = {"version": "0.5", "bioformats2raw.layout": 3}
         series = {"ome": {"version": "0.5", "series": list(groups)}}
@@ -371,12 +374,13 @@ def _kind(options: Options, made: Made) -> str | None:
     return "labels" if labels and np.dtype(made.dtype).kind in "iu" else None
 
 
-def _opened(target: str, sources: Sequence[Source]) -> Any:
+def _opened(target: File, sources: Sequence[Source]) -> Any:
     from intake_img.formats.omezarr.driver import OmeZarrSource
 
+    options: dict[str, Any] = {"storage_options": dict(target.storage_options)} if target.storage_options else {}
     if len(sources) == 1:
-        return OmeZarrSource(target).dataset()
-    return [OmeZarrSource(target, scene=k).dataset() for k in range(len(sources))]
+        return OmeZarrSource(target.path, **options).dataset()
+    return [OmeZarrSource(target.path, scene=k, **options).dataset() for k in range(len(sources))]
 
 
 def _in_memory(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from intake_img.accessor.patches.ledger import STORE, mark
+from intake_img.accessor.patches.ledger import mark
 from intake_img.accessor.patches.output import Output
 from intake_img.accessor.patches.stitch import cast
+from intake_img.storage.files import File
 
 __all__ = ["InMemory", "InStore"]
 
@@ -45,27 +45,31 @@ class InStore:
 
     Parameters
     ----------
-    folder : str
-        The staging folder of the ledger, with the store in it.
+    folder : File
+        The staging folder of the ledger.
+    store : File
+        The store in it.
     outputs : sequence of Output
     """
 
-    def __init__(self, folder: str, outputs: Sequence[Output]) -> None:
-        self.folder, self.outputs = folder, tuple(outputs)
+    def __init__(self, folder: File, store: File, outputs: Sequence[Output]) -> None:
+        self.folder, self.store, self.outputs = folder, store, tuple(outputs)
         self._arrays: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "outputs": self.outputs, "_arrays": {}}
+        return {"folder": self.folder, "store": self.store, "outputs": self.outputs, "_arrays": {}}
 
     def _array(self, source: int) -> Any:
         if source not in self._arrays:
             import zarr
 
+            from intake_img.formats.omezarr.target import folder_store
+
             out = self.outputs[source]
             keep = np.dtype(out.dtype).kind in "fc"  # -0.0 would count as empty
-            path = os.path.join(self.folder, STORE, out.path, out.array)
+            place = self.store.within(out.path, out.array)
             with zarr.config.set({"array.write_empty_chunks": keep}):  # which the array remembers
-                self._arrays[source] = zarr.open_array(path, mode="r+")
+                self._arrays[source] = zarr.open_array(folder_store(place), mode="r+")
         return self._arrays[source]
 
     def put(self, source: int, number: int, block: np.ndarray) -> None:

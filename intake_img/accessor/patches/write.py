@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class WriteBack:
         lookahead: int | str = "64MB",
         progress: bool | None = None,
         client: Any = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call a model on every patch and put what it makes back onto the grid of the image.
 
@@ -69,8 +70,10 @@ class WriteBack:
             frequent ones the smallest. Where patches agree, the result is their value, bit for bit. A `halo` is cut off
             first.
         store : str or os.PathLike, optional
-            Local folder to write an OME-Zarr 0.5 store into; in memory by default. Several sources become its images,
-            named by their number, file and scene. Until all is there it grows in ``.<name>.partial`` beside it.
+            Folder or URL (``s3://...``) to write an OME-Zarr 0.5 store into; in memory by default. Several sources
+            become its images, named by their number, file and scene. Until all is there it grows in
+            ``.<name>.partial`` beside it, on servers under a hidden prefix, from where it is copied on the server.
+            Servers have no locks: one process at a time writes a result there.
         resume : bool
             Go on with an unfinished store of the same patches, model and options; if it is finished, return it.
         overwrite : bool
@@ -110,6 +113,8 @@ class WriteBack:
         client : distributed.Client, optional
             Cluster to work on; the current one if there is one, else the threads of this process. Its workers must see
             the store at the same path.
+        storage_options : mapping, optional
+            Options of the fsspec file system of a `store` on a server.
 
         Returns
         -------
@@ -148,6 +153,7 @@ class WriteBack:
             compress,
             memory,
             progress,
+            storage_options,
         ).checked()
         names = self._mapped_variables(variables)
         size = integer("batch_size", batch_size, 1)
@@ -176,6 +182,7 @@ class WriteBack:
         compress: Any = None,
         memory: int | str = "1GB",
         progress: bool | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Put predictions that were made elsewhere back onto the grid of the image.
 
@@ -189,7 +196,7 @@ class WriteBack:
             `fill_value`.
         blend, store, overwrite, dtype, channels, output_axes, name, kind, fill_value
             As for `map`.
-        chunks, shards, compress, memory, progress
+        chunks, shards, compress, memory, progress, storage_options
             As for `map`.
 
         Returns
@@ -221,6 +228,7 @@ class WriteBack:
             compress,
             memory,
             progress,
+            storage_options,
         ).checked()
         which = np.arange(len(self.plan)) if patches is None else np.asarray(patches)
         which = np.flatnonzero(which) if which.dtype.kind == "b" else which.astype(np.int64)

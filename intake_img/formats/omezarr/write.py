@@ -34,6 +34,7 @@ from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.units import parse_unit
+from intake_img.storage.files import File
 
 __all__ = ["OURS", "PACKED", "Empty", "Layout", "join", "lay_out", "write_coordinate"]
 
@@ -341,22 +342,22 @@ class Empty:
     arrays: Mapping[str, tuple[str, tuple[str, ...]]]
     groups: Mapping[str, Mapping[str, Any]]
 
-    def finish(self, path: str) -> None:
+    def finish(self, path: str | File) -> None:
         """Write the metadata into the store at `path`: it is an image from now on."""
         with Target(path, 3, self.groups):
             pass
 
 
 def lay_out(
-    image: Image, path: str, *, compress: Any = None, name: str = ".zarr", chunks: Any = None, shards: Any = None
+    image: Image, path: str | File, *, compress: Any = None, name: str = ".zarr", chunks: Any = None, shards: Any = None
 ) -> Empty:
     """Make the arrays of an image in an OME-Zarr 0.5 store, for others to fill; its pixels are not read.
 
     Parameters
     ----------
     image : Image
-    path : str
-        An existing folder.
+    path : str or File
+        An existing folder, or one on a server.
     compress, name, chunks, shards
         As for `OmeZarr.write`.
     """

@@ -1,0 +1,52 @@
+"""What is written to servers goes there directly: little memory, no local files, for every kind of result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+from thoroughness import THOROUGH
+
+from intake_img import imload, imsave
+
+pytestmark = pytest.mark.thorough
+
+MIB = 2048 if THOROUGH else 64
+
+
+def test_a_large_lazy_image_needs_little_memory_and_no_disk(s3: dict[str, Any], tmp_path: Path) -> None:
+    """An image of 2 GB in a thorough run; the limit holds for any size."""
+    script = str(Path(__file__).with_name("bounded_upload.py"))
+    command = [sys.executable, "-W", "ignore", script, json.dumps(s3), str(MIB)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = json.loads(run.stdout)
+    assert found["blocks"] >= MIB / 64
+    assert found["disk"] < 1
+    assert found["memory"] < min(300, MIB)
+
+
+def test_reports_and_series_on_a_server(tmp_path: Path) -> None:
+    """Their bytes are those of local ones."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 99, (1, 2, 16, 16)).astype("u2")
+    image = xr.DataArray(values, dims=list("tcyx"), name="image", coords={"c": ["A", "B"]})
+    url, files = f"memory://{tmp_path.name}", fsspec.filesystem("memory")
+    for root in (url, str(tmp_path)):
+        image.img.coloc.report(f"{root}/report.html")
+        image.isel(c=0).img.to_tif(f"{root}/series")
+        imsave(image, f"{root}/members/f.tif", partition="yx", resume=True)
+    local = {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    remote = {n.partition(f"{tmp_path.name}/")[2]: files.cat(n) for n in files.find(f"/{tmp_path.name}")}
+    assert remote.keys() == local.keys()
+    assert [n for n in local if local[n] != remote[n]] == []
+    assert imload(f"{url}/members/f.tif").image.equals(image)
