@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import dask.callbacks
 import numpy as np
 import pytest
 import tifffile
@@ -171,3 +172,47 @@ def test_chains_fetch_from_s3_no_more_than_one_slice(served):
             assert sum(fetched) <= once, (name, chain)
             assert len(fetched) <= requests, (name, chain)
         assert 0 < once < VALUES.nbytes / 20
+
+
+@pytest.mark.parametrize("kind", ["map", "tiles", "pages"])
+def test_strides_of_files_touch_what_they_select(tmp_path, kind, monkeypatch):
+    """Every tile is decoded once, and only those that hold a selected pixel; of plain bytes nothing is copied twice."""
+    from intake_img.formats.tif import read
+
+    values = np.random.default_rng(1).integers(0, 999, (9, 192, 192), dtype="uint16")
+    how = {"map": {}, "tiles": {"tile": (64, 64), "compression": "zlib"}, "pages": {"compression": "zlib"}}[kind]
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata={"axes": "ZYX"}, **how)
+    pasted, paste = [], read._paste
+    monkeypatch.setattr(read, "_paste", lambda p, *a: pasted.append((p.page, p.index)) or paste(p, *a))
+    keys = [
+        ((slice(None, None, 4), slice(None, None, 8), slice(1, None, 8)), 3 * 9),
+        ((slice(8, None, -4), slice(140, 60, -3), slice(None)), 3 * 9),
+        (([0, 7, 3], slice(0, 128, 80), slice(80, 100)), 3 * 2),
+        ((5, slice(0, 60), slice(0, 192, 128)), 3),
+    ]
+    for key, tiles in keys:
+        for chunks in ("auto", None):
+            pasted.clear()
+            image = imload(tmp_path / "a.tif", chunks=chunks).image
+            np.testing.assert_array_equal(image[key].values, values[key])
+            assert len(set(pasted)) == len(pasted)
+            assert len(pasted) == (0 if kind == "map" else tiles) or kind == "pages"
+            assert kind != "pages" or len({p for p, _ in pasted}) == len(np.atleast_1d(np.arange(9)[key[0]]))
+            np.testing.assert_array_equal(image.T[tuple(reversed(key))].values, values.T[tuple(reversed(key))])
+
+
+def test_values_come_without_a_graph_unless_somebody_follows_dask():
+    reader = Counting(np.arange(64, dtype="u2").reshape(8, 8))
+    array = Pixels(reader, (8, 8), np.dtype("u2"), (1, 8)).dask(((2,) * 4, (8,)))
+    ran = []
+    with dask.callbacks.Callback(pretask=lambda key, *_: ran.append(key)):
+        np.testing.assert_array_equal(np.asarray(array), reader.array)
+    followed = len(ran)
+    assert followed >= 4
+    np.testing.assert_array_equal(np.asarray(array[1:, 2:5]), reader.array[1:, 2:5])
+    assert np.asarray(array, "f4").dtype == "f4"
+    assert len(ran) == followed
+    kept = array.persist()
+    reader.regions.clear()
+    np.testing.assert_array_equal(np.asarray(kept), reader.array)
+    assert not reader.regions

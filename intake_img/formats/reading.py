@@ -78,6 +78,15 @@ class FileReader:
         with translated_errors(self.format, self.file), self.lease() as handle:
             return handle.array(self.address).mapped()
 
+    def view(self) -> np.ndarray | None:
+        """Return the array as `mapped` does, after a check of the file, for immediate use."""
+        if not self.file.local:
+            return None
+        with translated_errors(self.format, self.file):
+            self.check()
+            with self.lease() as handle:
+                return handle.array(self.address).mapped()
+
     def shards(self) -> tuple[int, ...] | None:
         """Return the shape of the shards that the array is stored in, if it is."""
         with translated_errors(self.format, self.file), self.lease() as handle:

@@ -10,7 +10,7 @@ import numpy as np
 
 from intake_img.errors import TooLargeError
 
-__all__ = ["cpus", "empty", "memory", "on_this_machine", "overlapping", "threads"]
+__all__ = ["cpus", "empty", "memory", "on_this_machine", "overlapping", "threads", "unguided"]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -62,6 +62,16 @@ def on_this_machine() -> bool:
     from dask.threaded import get
 
     return dask.base.get_scheduler() in (None, get, dask.get)
+
+
+def unguided() -> bool:
+    """True if dask would compute in its own threads, and nobody chose their number or follows what they do."""
+    import dask
+    from dask.callbacks import Callback
+    from dask.threaded import get
+
+    chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
+    return chosen == (None, None) and dask.base.get_scheduler() in (None, get) and not Callback.active
 
 
 def overlapping() -> dict[str, int]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from intake_img.errors import AxesError, TooLargeError
 from intake_img.model.chunks import CHUNK_BYTES, MOST_CHUNKS, Region, axis_chunks, cut, inner_ends, regions_of
+from intake_img.model.indices import index_of, taken
 from intake_img.model.machine import cpus, empty
 from intake_img.model.readers import (
     Cast,
@@ -28,9 +29,10 @@ from intake_img.model.readers import (
     Stacked,
     Transposed,
     Unscaled,
-    index_of,
     leaf_of,
+    mapped,
     selected,
+    stretch_of,
     usual_dtype,
 )
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["Pixels", "chunk_of", "stack"]
+
+_SMALL = 2**20  # bytes of a part that one thread copies from a map sooner than several read it
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +144,7 @@ class Pixels:
             If the array is larger than the memory of this machine.
         """
         out = empty(self.shape, self.dtype)
-        regions = list(regions_of(self.auto_chunks(4 * CHUNK_BYTES)))
+        regions = list(regions_of(self.auto_chunks(self._block_bytes())))
         if not self.parallel and progress is None:
             regions = [tuple(slice(0, n) for n in self.shape)]
 
@@ -161,6 +165,14 @@ class Pixels:
                     pass
         return out
 
+    def _block_bytes(self) -> int:
+        """Return how much a thread reads at a time: so little that all have work, and of strides what is decoded."""
+        if not self.parallel:
+            return 4 * CHUNK_BYTES
+        stretch = stretch_of(self.reader)
+        share = min(4 * CHUNK_BYTES, max(CHUNK_BYTES // 4, self.nbytes * stretch // (2 * cpus())))
+        return max(1, share // stretch)
+
     def __getitem__(self, key: Any) -> np.ndarray:
         """Read a part: integers, slices (any step), and lists of integers or booleans that act per axis (outer)."""
         part, dropped = self._part(key)
@@ -170,19 +182,39 @@ class Pixels:
 
     def read_part(self, key: Any) -> np.ndarray:
         """Read a part as ``pixels[key]`` does, but a large one block by block in several threads, as `read` does."""
-        part, dropped = self._part(key)
-        out = part.read()
+        out = self._mapped_part(key)
+        if out is None:
+            part, dropped = self._part(key)
+            out = part.read()
+            out = out.squeeze(axis=dropped) if dropped else out
+        return out
+
+    def _mapped_part(self, key: Any) -> np.ndarray | None:
+        """Read a small part of what need not be decoded without more ado; None if it is no such part."""
+        view = mapped(self.reader)
+        if view is None:
+            return None
+        keys, dropped = self._keys(key)
+        indices = [index_of(k, n) for k, n in zip(keys, self.shape, strict=True)]
+        if math.prod(map(len, indices)) * self.dtype.itemsize > _SMALL:
+            return None
+        out = np.array(taken(view, indices), self.dtype, order="C")
         return out.squeeze(axis=dropped) if dropped else out
 
     def _part(self, key: Any) -> tuple[Pixels, tuple[int, ...]]:
         """Return the selected pixels, and which of their axes are left out as an integer selected them."""
+        keys, dropped = self._keys(key)
+        return self.select(keys), dropped
+
+    def _keys(self, key: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+        """Return a key for each axis, and which axes are left out as an integer selects them."""
         key = key if isinstance(key, tuple) else (key,)
         if any(k is Ellipsis for k in key):
             at = next(n for n, k in enumerate(key) if k is Ellipsis)
             fill = self.ndim - (len(key) - 1)
             key = key[:at] + (slice(None),) * fill + key[at + 1 :]
         key += (slice(None),) * (self.ndim - len(key))
-        return self.select(key), tuple(n for n, k in enumerate(key) if isinstance(k, (int, np.integer)))
+        return key, tuple(n for n, k in enumerate(key) if isinstance(k, (int, np.integer)))
 
     # views
 
@@ -203,7 +235,7 @@ class Pixels:
             for t, i in zip(self.tiles, indices, strict=True)
         )
         cuts = tuple(_cuts_within(self, k, i, t) for k, (i, t) in enumerate(zip(indices, tiles, strict=True)))
-        return replace(self, reader=selected(self.reader, indices), shape=shape, tiles=tiles, cuts=cuts)
+        return replace(self, reader=selected(self.reader, indices, self.tiles), shape=shape, tiles=tiles, cuts=cuts)
 
     def transpose(self, order: Sequence[int]) -> Pixels:
         """Return the pixels with axis ``order[k]`` at place k."""

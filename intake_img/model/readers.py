@@ -5,7 +5,9 @@ They are small, picklable and stateless.
 
 from __future__ import annotations
 
+import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Protocol
@@ -14,6 +16,7 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError
 from intake_img.model.chunks import Region
+from intake_img.model.indices import Index, Indices, Run, composed, runs_of, span, taken
 from intake_img.model.machine import empty
 
 __all__ = [
@@ -27,9 +30,10 @@ __all__ = [
     "Stacked",
     "Transposed",
     "Unscaled",
-    "index_of",
     "leaf_of",
+    "mapped",
     "selected",
+    "stretch_of",
     "usual_dtype",
     "with_leaf",
 ]
@@ -155,14 +159,14 @@ class Scaled:
         chosen = np.asarray(values[region[self.axis]], out.dtype)
         return chosen.reshape([-1 if k == self.axis else 1 for k in range(out.ndim)])
 
-    def select(self, indices: tuple[range | tuple[int, ...], ...]) -> Scaled:
+    def select(self, indices: Indices, tiles: tuple[int, ...]) -> Scaled:
         """Return the reader of a part."""
         chosen: dict[str, Any] = {}
         if self.axis is not None:
             for name in ("slopes", "offsets"):
                 values = getattr(self, name)
                 chosen[name] = values if len(values) == 1 else tuple(values[k] for k in indices[self.axis])
-        return replace(self, reader=selected(self.reader, indices), **chosen)
+        return replace(self, reader=selected(self.reader, indices, tiles), **chosen)
 
 
 @dataclass(frozen=True)
@@ -230,44 +234,93 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Selected:
+    """A part of what `reader` reads.
+
+    Parameters
+    ----------
+    reader : Reader
+    indices : tuple of (range or tuple of int)
+        For each axis.
+    tiles : tuple of int
+        Shape of the blocks in which `reader` finds its pixels: those between two samples are not read.
+    """
+
     reader: Reader
-    indices: tuple[range | tuple[int, ...], ...]
+    indices: Indices
+    tiles: tuple[int, ...]
+
+    @property
+    def stretch(self) -> int:
+        """How many pixels are read for each one that is selected, in whole tiles."""
+        steps = [abs(i.step) if isinstance(i, range) and len(i) > 1 else 1 for i in self.indices]
+        return math.prod(min(step, tile) for step, tile in zip(steps, self.tiles, strict=True))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         if 0 in out.shape:
             return
-        runs = [_runs(i[r]) for i, r in zip(self.indices, region, strict=True)]
-        for combination in product(*runs):
-            base = tuple(source for source, _, _ in combination)
-            target = out[tuple(place for _, place, _ in combination)]
-            steps = tuple(step for _, _, step in combination)
-            if all(step == 1 for step in steps):
+        parts = [i[r] for i, r in zip(self.indices, region, strict=True)]
+        if _skips(parts) and (view := mapped(self.reader)) is not None:
+            out[...] = taken(view, parts)
+            return
+        for combination in product(*self._runs(parts, out.itemsize)):
+            base = tuple(run.source for run in combination)
+            target = out[tuple(run.target for run in combination)]
+            within = [run.within for run in combination]
+            if not _skips(within):
                 self.reader.read_into(base, target)
-            else:
-                whole = empty(tuple(s.stop - s.start for s in base), out.dtype)
-                self.reader.read_into(base, whole)
-                target[...] = whole[tuple(slice(None, None, step) for step in steps)]
+                continue
+            whole = empty(tuple(s.stop - s.start for s in base), out.dtype)
+            self.reader.read_into(base, whole)
+            target[...] = taken(whole, within)
+
+    def _runs(self, parts: list[Index], nbytes: int) -> list[list[Run]]:
+        """Cut the indices of each axis into runs that are read together."""
+        found = []
+        for index, tile in zip(reversed(parts), reversed(self.tiles), strict=True):
+            found.append(runs_of(index, tile, _MOST_SPARED // nbytes))
+            whole = span(index)
+            nbytes *= whole.stop - whole.start
+        return found[::-1]
 
 
-def selected(reader: Reader, indices: tuple[range | tuple[int, ...], ...]) -> Reader:
-    """Return a reader of a part. The selection is made beneath what transposes, reshapes, casts or selects already."""
+def _skips(indices: Sequence[Index]) -> bool:
+    """Whether samples are left out, or turned around."""
+    return any(isinstance(i, tuple) or (i.step != 1 and len(i) > 1) for i in indices)
+
+
+_MOST_SPARED = 2**16  # bytes that are read in vain rather than read around
+
+
+def selected(reader: Reader, indices: Indices, tiles: tuple[int, ...]) -> Reader:
+    """Return a reader of a part. The selection is made beneath what transposes, reshapes, casts or selects already.
+
+    Parameters
+    ----------
+    reader : Reader
+    indices : tuple of (range or tuple of int)
+        For each axis.
+    tiles : tuple of int
+        Shape of the blocks in which `reader` finds its pixels.
+    """
     if isinstance(reader, Selected):
         pairs = zip(reader.indices, indices, strict=True)
-        return Selected(reader.reader, tuple(_composed(outer, inner) for outer, inner in pairs))
+        return Selected(reader.reader, tuple(composed(outer, inner) for outer, inner in pairs), reader.tiles)
     if isinstance(reader, Transposed):
-        inner = tuple(indices[k] for k in np.argsort(reader.order).tolist())
-        return Transposed(selected(reader.reader, inner), reader.order)
+        inverse = np.argsort(reader.order).tolist()
+        inner, blocks = tuple(indices[k] for k in inverse), tuple(tiles[k] for k in inverse)
+        return Transposed(selected(reader.reader, inner, blocks), reader.order)
     if isinstance(reader, Cast):
-        return Cast(selected(reader.reader, indices), reader.source)
+        return Cast(selected(reader.reader, indices, tiles), reader.source)
     if isinstance(reader, Scaled):
-        return reader.select(indices)
+        return reader.select(indices, tiles)
     if isinstance(reader, Reshaped) and all(
         len(i) == 1 for k, i in zip(reader.axes, indices, strict=True) if k is None
     ):
-        of_axis = dict(zip(reader.axes, indices, strict=True))
+        of_axis, of_tile = dict(zip(reader.axes, indices, strict=True)), dict(zip(reader.axes, tiles, strict=True))
         inner = tuple(of_axis.get(k, range(1)) for k in range(reader.ndim))
-        return Reshaped(selected(reader.reader, inner), reader.axes, reader.ndim)
-    return Selected(reader, indices)
+        blocks = tuple(of_tile.get(k, 1) for k in range(reader.ndim))
+        return Reshaped(selected(reader.reader, inner, blocks), reader.axes, reader.ndim)
+    return Selected(reader, indices, tiles)
 
 
 _WRAPPERS = (Cast, Scaled, Transposed, Reshaped, Selected)
@@ -287,42 +340,33 @@ def with_leaf(reader: Any, leaf: Any) -> Any:
     return leaf
 
 
-def _composed(first: range | tuple[int, ...], then: range | tuple[int, ...]) -> range | tuple[int, ...]:
-    """Return the indices that a selection of a selection stands for."""
-    if isinstance(first, range) and isinstance(then, range):
-        start = first.start + then.start * first.step
-        return range(start, start + len(then) * first.step * then.step, first.step * then.step)
-    return tuple(first[k] for k in then)
+def stretch_of(reader: Any) -> int:
+    """Return how many pixels of tiles are read for each one that is wanted, as a selection leaves others out."""
+    while isinstance(reader, _WRAPPERS):
+        if isinstance(reader, Selected):
+            return reader.stretch
+        reader = reader.reader
+    return 1
 
 
-def _runs(index: range | tuple[int, ...]) -> list[tuple[slice, slice, int]]:
-    """Cut indices into runs: (slice of the source, slice of the target, step within the source's slice)."""
-    if isinstance(index, range):
-        low, high = min(index[0], index[-1]), max(index[0], index[-1]) + 1
-        return [(slice(low, high), slice(0, len(index)), index.step if len(index) > 1 else 1)]
-    runs, start = [], 0
-    for n in range(1, len(index) + 1):
-        if n == len(index) or index[n] != index[n - 1] + 1:
-            runs.append((slice(index[start], index[n - 1] + 1), slice(start, n), 1))
-            start = n
-    return runs
+def mapped(reader: Any) -> np.ndarray | None:
+    """Return what a reader reads as a view of an array in memory or of a memory-mapped file; None where it is neither.
 
-
-def index_of(key: Any, n: int) -> range | tuple[int, ...]:
-    if isinstance(key, slice):
-        return range(n)[key]
-    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-        k = int(key)
-        if not -n <= k < n:
-            raise IndexError(f"index {k} is out of range for an axis of length {n}")
-        return range(k % n, k % n + 1)
-    array = np.asarray(key)
-    if array.ndim != 1 or (array.dtype.kind not in "iub" and array.size):
-        raise IndexError(f"expected an integer, a slice or a list of integers or booleans, got {key!r}")
-    if array.dtype.kind == "b":
-        if len(array) != n:
-            raise IndexError(f"a mask of length {len(array)} does not fit an axis of length {n}")
-        array = np.flatnonzero(array)
-    if array.size and (array.min() < -n or array.max() >= n):
-        raise IndexError(f"indices {key!r} are out of range for an axis of length {n}")
-    return tuple(int(k) % n for k in array)
+    The file has been checked to be the one that was opened; the view is for immediate use.
+    """
+    if isinstance(reader, Memory):
+        return reader.array
+    if not isinstance(reader, (Transposed, Reshaped, Selected)):
+        look = getattr(reader, "view", None)
+        return None if look is None else look()
+    view = mapped(reader.reader)
+    if view is None:
+        return None
+    if isinstance(reader, Transposed):
+        return view.transpose(reader.order)
+    if isinstance(reader, Selected):
+        return taken(view, reader.indices) if all(isinstance(i, range) for i in reader.indices) else None
+    kept = [k for k in reader.axes if k is not None]
+    view = view[(*(slice(None) if k in kept else 0 for k in range(reader.ndim)), ...)]
+    view = view.transpose(np.argsort(np.argsort(kept)))
+    return view[(*(None if k is None else slice(None) for k in reader.axes), ...)]

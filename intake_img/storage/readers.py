@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ByteReader", "LocalBytes", "closed_on_error", "noted"]
 
+_KEPT: dict[int, mmap.mmap] = {}
+"""The maps that were made last, by the descriptors of their files: a new map meets all its pages anew."""
+_MOST_KEPT = 4  # each holds a descriptor of its own
 _OPENED: ContextVar[list[ByteReader] | None] = ContextVar("readers opened", default=None)
 
 
@@ -106,6 +109,13 @@ class ByteReader:
             )
 
 
+def _keep(fd: int, found: mmap.mmap) -> None:
+    _KEPT[fd] = found
+    while len(_KEPT) > _MOST_KEPT:
+        with contextlib.suppress(RuntimeError, StopIteration):  # another thread was quicker
+            _KEPT.pop(next(iter(_KEPT)), None)
+
+
 class LocalBytes(ByteReader):
     """The bytes of a local file."""
 
@@ -122,6 +132,7 @@ class LocalBytes(ByteReader):
         if found is None and self.size:
             found = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
             self._map = weakref.ref(found)
+            _keep(self._fd, found)
         return found
 
     def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
@@ -166,6 +177,7 @@ class LocalBytes(ByteReader):
         return open(self.file.path, "rb", opener=lambda *_: self.file.descriptor())
 
     def close(self) -> None:
+        _KEPT.pop(self._fd, None)  # who has a view of the map may go on
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

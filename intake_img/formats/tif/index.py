@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class Layout:
     header: bytes | None = field(default=None, repr=False)
     files: Sequence[File] | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def tiles(self) -> tuple[int, ...]:
         """Shape of what is read at once, in the axes of `shape`."""
         if self.offset is not None or self.whole:
