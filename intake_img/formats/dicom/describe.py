@@ -13,6 +13,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
+from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.parsing import Header, numbers, public, text
 from intake_img.formats.dicom.tiles import Tiled, tile_table
 from intake_img.formats.dicom.volumes import Slice, Volume, pixel_spacing, slice_of, volume_of
@@ -46,6 +47,9 @@ class FileImages:
         self.handle, self.header, self.scaled, self.patient = handle, header, scaled, patient
         self.frames, self.planar = frames_of(handle, source, header)
         self.ds = header.ds
+        count = tiles_in(header)
+        if count > 1:
+            self.frames = Unfolded(self.frames, count)
         self.record = _record(self.ds)
         self.kind = text(self.ds, "SegmentationType") if "SegmentSequence" in self.ds else ""
         self.tiled = "TotalPixelMatrixColumns" in self.ds
@@ -63,7 +67,7 @@ class FileImages:
         elif self.groups:
             self.volume = volume_of(self._slices(), header.file.name)
         elif header.frames == 1:
-            self.volume = volume_of([slice_of(0, [self.ds])], header.file.name)
+            self.volume = volume_of(slices_in_mosaic(0, header, count), header.file.name)
 
     # arrays
 

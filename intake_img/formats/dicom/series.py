@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.describe import valued
 from intake_img.formats.dicom.frames import Arranged, frames_of
+from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.parsing import Header, is_dicom, numbers, parsed, public, text
-from intake_img.formats.dicom.volumes import Volume, series_name, slice_of, volume_of
+from intake_img.formats.dicom.volumes import Volume, series_name, volume_of
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File
@@ -53,12 +55,15 @@ class Series:
         self.handle, self.headers, self.scaled, self.patient = handle, headers, scaled, patient
         self.ds = headers[0].ds
         self.name = series_name(self.ds)
+        self.count = tiles_in(headers[0])
         self._volume: Volume | None = None
 
     @property
     def volume(self) -> Volume:
         if self._volume is None:
-            self._volume = volume_of([slice_of(k, [h.ds]) for k, h in enumerate(self.headers)], self.name)
+            count = self.count
+            slices = [slices_in_mosaic(k * count, h, count) for k, h in enumerate(self.headers)]
+            self._volume = volume_of(list(chain.from_iterable(slices)), self.name)
         return self._volume
 
     def image(self, address: Any) -> Image:
@@ -95,13 +100,14 @@ class Series:
 
     @contextlib.contextmanager
     def _opened(self, number: int) -> Iterator[tuple[StoredArray, int]]:
-        header = self.headers[number]
+        which, tile = divmod(number, self.count)
+        header = self.headers[which]
         source = header.file.open()
         try:
             frames, planar = frames_of(self.handle, source, header)
             if planar:
                 raise FormatError(f"{header.file}: colours plane by plane are not supported in series")
-            yield frames, 0
+            yield (Unfolded(frames, self.count), tile) if self.count > 1 else (frames, 0)
         finally:
             source.close()
 
@@ -161,7 +167,7 @@ def _group(header: Header) -> tuple[Any, ...]:
     """What the slices of a volume have in common."""
     ds = header.ds
     direction = numbers(ds.get("ImageOrientationPatient"), 6)
-    several = header.file.path if header.frames > 1 else ""
+    several = header.file.path if header.frames > 1 else tiles_in(header)
     facts = [ds.get(n) for n in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation")]
     spacing = numbers(ds.get("PixelSpacing"), 2)
     return (
