@@ -38,8 +38,8 @@ def tiles_in(header: Header) -> int:
     sizes = [int(header.ds.get(name) or 0) for name in ("Rows", "Columns")]
     if not 1 <= count <= _MOST or any(n % side or n < side for n in sizes) or header.ds.get("SamplesPerPixel") != 1:
         warnings.warn(
-            f"{header.file}: a mosaic of {count} slices does not fit its plane of {sizes[0]} x {sizes[1]} (0: no private "
-            "header counts them): it opens as one plane",
+            f"{header.file}: a mosaic of {count} slices (0: no private header counts them) does not fit its plane of "
+            f"{sizes[0]} x {sizes[1]}: it opens as one plane",
             stacklevel=2,
         )
         return 1
