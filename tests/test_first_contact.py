@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import io
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
 
 import intake_img
+from intake_img import imload, imsave, open_catalog, scan, write_catalog
 from intake_img.catalog import Entry, SafeCatalog
 from intake_img.storage.files import File
 
@@ -28,3 +37,104 @@ def test_a_catalog_is_a_table_in_notebooks():
     assert "<script" not in html
     assert "\x1b" not in html
     assert "a &lt;b&gt;" in html
+
+
+# what notebooks show
+
+
+class _Page(HTMLParser):
+    """The tags, texts and pictures of a page, which has to be well-formed."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.pictures, self.text = [], set(), [], ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "img":
+            source = dict(attrs)["src"]
+            assert set(dict(attrs)) == {"alt", "width", "height", "src"}
+            self.pictures.append(
+                Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
+            )
+        else:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+EVIL = "<img src=x onerror=alert(1)>\x1b[2J\N{RIGHT-TO-LEFT OVERRIDE}"
+
+
+@pytest.fixture
+def evil(tmp_path):
+    """Return an image whose names are an attack; each half is bright in a channel of its own."""
+    values = np.zeros((2, 40, 60), "u2")
+    values[0, :, :30], values[1, :, 30:] = 900, 700
+    array = xr.DataArray(values, dims=["c", "y", "x"], coords={"c": [EVIL, "b & c"]}, name="image")
+    path = tmp_path / "a&<b>.zarr"
+    imsave(array, path)
+    return path
+
+
+def _cards(path):
+    ds = imload(path)
+    write_catalog(scan(path.parent), path.parent / "c.yml")
+    opened = open_catalog(path.parent / "c.yml")
+    catalog = SafeCatalog({**opened.entries, EVIL: Entry(EVIL, "tif", EVIL)}, opened.file)
+    yield "coloc", ds.img.coloc
+    yield "source", intake_img.autodetect(path)
+    yield "patches", ds.img.patches(8)
+    yield "catalog", catalog
+
+
+def test_cards_have_facts_and_a_picture_and_escape_all_names(evil):
+    for name, shown in _cards(evil):
+        page = _Page(shown._repr_html_())
+        assert page.tags <= {"div", "table", "tbody", "tr", "th", "td", "p", "b", "img"}, name
+        assert "\x1b" not in page.text
+        assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in page.text
+        assert "onerror" in page.text or name == "patches"
+        (picture,) = page.pictures
+        left, right = (
+            np.asarray(picture)[:, k].reshape(-1, 3).max(axis=0) for k in (picture.width // 6, picture.width * 5 // 6)
+        )
+        assert left.any(), name
+        assert right.any(), name
+        assert (left != right).any(), name  # the channels in two colours
+
+
+def test_a_card_reads_no_server_and_computes_nothing(evil, monkeypatch):
+    ds = imload(evil)
+    assert "<img" in ds.img.coloc._repr_html_()
+    assert "<img" not in ds.img.gaussian_filter(1).img.coloc._repr_html_()
+    assert "<img" not in ds.assign_attrs(uri="https://example.org/a.zarr").img.coloc._repr_html_()
+    assert "<img" not in imload(evil, chunks=None).assign_attrs(uri="s3://b/a.zarr").img.patches(8)._repr_html_()
+    remote = intake_img.autodetect(evil)
+    monkeypatch.setattr(type(remote), "uri", "https://example.org/a.zarr", raising=False)
+    remote.__dict__.pop("uri", None)
+    monkeypatch.setattr(type(remote), "dataset", None)
+    assert "https://example.org/a.zarr" in remote._repr_html_()
+
+
+def test_the_card_of_a_source_that_cannot_be_opened_says_why(tmp_path):
+    (tmp_path / "broken.tif").write_bytes(b"II*\0\x08\0\0\0")
+    page = _Page(intake_img.autodetect(tmp_path / "broken.tif")._repr_html_())
+    assert "FormatError" in page.text
+    assert page.pictures == []
+    assert intake_img.autodetect(tmp_path / "broken.tif")._ipython_display_ is None
+
+
+def test_coloc_says_what_it_measures(evil):
+    text = repr(imload(evil).img.coloc)
+    assert "pairs        " in text
+    assert "pooled over" in text
+    assert "y, x" in text
+    assert "measure" in text

@@ -5,10 +5,12 @@ Whatever the values of the parameters, an entry leads nowhere but into the jail.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import inspect
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,6 +41,7 @@ TABLE = "image_table"
 """Name of the driver of a table of images, which is declared as an entry point."""
 MAX_LOADS = 1000
 """How many files of nested catalogs are read in one walk."""
+_SECONDS = 1.0  # for the pictures of a catalog in a notebook
 
 
 @cache
@@ -291,15 +294,27 @@ class SafeCatalog(Mapping[str, Any]):
     def _repr_html_(self) -> str:
         cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
         rows = [
-            f"<tr><th {cell}>{escape(escaped(name))}</th><td {cell}>{escape(escaped(e.driver))}</td>"
-            f"<td {cell}>{escape(printable(e.description))}</td></tr>"
-            for name, e in islice(self.entries.items(), 40)
+            f"<tr><td {cell}>{picture}</td><th {cell}>{escape(escaped(name))}</th>"
+            f"<td {cell}>{escape(escaped(e.driver))}</td><td {cell}>{escape(printable(e.description))}</td></tr>"
+            for (name, e), picture in zip(self.entries.items(), self._pictures(40), strict=False)
         ]
         count = f"{len(self)} entr{'y' if len(self) == 1 else 'ies'}"
         count = ", ".join(filter(None, [count, counted(self.metadata)]))
         more = f"<p>… and {len(self) - 40} more</p>" if len(self) > 40 else ""
         head = f"<p><b>{escape(escaped(self.name))}</b>: {count} {escape(printable(self.description))}</p>"
         return f"<div class='intake-img'>{head}<table><tbody>{''.join(rows)}</tbody></table>{more}</div>"
+
+    def _pictures(self, count: int) -> Iterator[str]:
+        """Give the small pictures of the first entries, as HTML, until they have taken a second together."""
+        from intake_img.accessor.cards import picture_of_source
+
+        end = time.monotonic() + _SECONDS
+        for entry in islice(self.entries.values(), count):
+            drawn = ""
+            if entry.driver != NESTED and time.monotonic() < end:
+                with contextlib.suppress(Exception):  # what the entry asks for may be refused
+                    drawn = picture_of_source(entry())
+            yield drawn
 
     def walk(self, depth: int = 5) -> dict[str, Entry]:
         """Return all entries, those of nested catalogs by dotted names.

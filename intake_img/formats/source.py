@@ -7,6 +7,7 @@ Lazy arrays, partitions, overrides, pickling, equality and YAML are here, once, 
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -296,8 +297,11 @@ class ImageSource(DataSource):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.uri!r}>" if self.uri else super().__repr__()
 
-    def _ipython_display_(self) -> None:
-        print(repr(self))
+    _ipython_display_: Any = None  # Intake's own prints YAML; notebooks show the card
+
+    def _repr_html_(self) -> str:
+        cards = importlib.import_module("intake_img.accessor.cards")  # named: it is a room above this one
+        return str(cards.of_source(self))
 
 
 def _rebuilt(cls: type[ImageSource], arguments: dict[str, Any], extra: dict[str, Any]) -> ImageSource:

@@ -14,6 +14,8 @@ import xarray as xr
 from intake_img.accessor.coloc.drawn import ColocPictures
 from intake_img.accessor.coloc.of_objects import ObjectColoc
 from intake_img.accessor.coloc.of_pixels import PixelColoc
+from intake_img.accessor.planes import names_of, variable_of
+from intake_img.model.text import escaped
 from intake_img.model.typed import Channel, Lengths
 
 if TYPE_CHECKING:
@@ -45,6 +47,30 @@ class Coloc(PixelColoc, ObjectColoc, ColocPictures):
 
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
         self._obj = obj
+
+    def _rows(self) -> list[tuple[str, str]]:
+        array = variable_of(self._obj, None)
+        names = names_of(array, array.sizes.get("c", 1))
+        space = [str(a) for a in array.dims if a in ("z", "y", "x")]
+        apart = [f"{a} ({n})" for a, n in array.sizes.items() if a not in ("c", *space)]
+        count = len(names) * (len(names) - 1) // 2
+        return [
+            ("channels", f"{len(names)}: {', '.join(names)}"),
+            ("pairs", f"{count}" + (f", such as {names[0]} with {names[1]}" if count else ": two channels are needed")),
+            ("pooled over", ", ".join(space)),
+            *([("one result for each", ", ".join(apart))] if apart else []),
+            ("methods", ", ".join(name for name in dir(type(self)) if not name.startswith("_"))),
+        ]
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        widest = max(len(key) for key, _ in rows)
+        return "\n".join(["<Coloc>", *(f"  {key:<{widest}}  {escaped(text)}" for key, text in rows)])
+
+    def _repr_html_(self) -> str:
+        from intake_img.accessor.cards import card, picture_of, table
+
+        return card(table(self._rows()), picture_of(self._obj))
 
 
 def detect_blobs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +55,10 @@ def as_text(p: Patches) -> str:
 
 
 def as_html(p: Patches) -> str:
-    """Return patches as an HTML table for notebooks; everything in it is escaped."""
-    cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
-    lines = [f"<tr><th {cell}>{escape(k)}</th><td {cell}>{escape(t)}</td></tr>" for k, t in rows(p)]
-    return f"<table class='intake-img'><tbody>{''.join(lines)}</tbody></table>"
+    """Return patches as HTML for notebooks, beside a picture of the first image; everything in it is escaped."""
+    from intake_img.accessor.cards import card, picture_of, table
+
+    return card(table(rows(p)), picture_of(p.sources[0].original))
 
 
 def plot(
