@@ -132,6 +132,57 @@ def compound(streams: dict[str, bytes], inner: dict[str, bytes]) -> bytes:
     return head + struct.pack("<109I", *range(first, first + pages), *[FREE] * (109 - pages)) + b"".join(sectors) + data
 
 
+def shuffled(data: bytes, seed: int) -> bytes:
+    """The same compound file with all sectors in another order, those of its tables and of short streams too."""
+    rng = np.random.default_rng(seed)
+    head = bytearray(data[:SECTOR])
+    sectors = np.frombuffer(data[SECTOR:], "u1").reshape(-1, SECTOR)
+    listed = np.frombuffer(head, "<u4", 109, 76).copy()
+    pages = [int(k) for k in listed if k != FREE]
+    fat = sectors[pages].view("<u4").ravel()[: len(sectors)]
+    directory, _, _, short_start = struct.unpack_from("<4I", head, 48)
+    new = rng.permutation(len(sectors)).astype("<u4")  # where each sector goes
+
+    def moved(numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
+        return np.where(numbers < len(places), places[np.minimum(numbers, len(places) - 1)], numbers).astype("<u4")
+
+    def chain(start: int) -> list[int]:
+        found = []
+        while start < len(fat):
+            found.append(start)
+            start = int(fat[start])
+        return found
+
+    content = sectors.copy()
+    entries = content[chain(directory)].reshape(-1, 128)
+    starts, kinds = entries[:, 116:120].view("<u4"), entries[:, 66]
+    sizes = entries[:, 120:128].view("<u8")
+    mini, root = chain(short_start), chain(int(starts[0, 0]))
+    short_fat = content[mini].view("<u4").ravel()
+    pieces = content[root].reshape(-1, SHORT)
+    count = min(len(pieces), len(short_fat))
+    short_new = rng.permutation(count).astype("<u4")
+    placed, table = pieces.copy(), short_fat.copy()
+    placed[short_new] = pieces[:count]
+    table[short_new] = moved(short_fat[:count], short_new)
+    content[root], content[mini] = placed.reshape(-1, SECTOR), table.view("u1").reshape(-1, SECTOR)
+    for k in range(len(entries)):
+        long = kinds[k] == 5 or (kinds[k] == 2 and sizes[k, 0] >= 4096)
+        if long or kinds[k] == 2:
+            starts[k] = moved(starts[k], new if long else short_new)
+    sizes[0] = placed.size  # pieces may lie anywhere in it
+    content[chain(directory)] = entries.reshape(-1, SECTOR)
+    full = np.full(len(pages) * 128, FREE, "<u4")
+    full[new] = moved(fat, new)
+    content[pages] = full.view("u1").reshape(-1, SECTOR)
+    out = np.empty_like(content)
+    out[new] = content
+    struct.pack_into("<I", head, 48, int(new[directory]))
+    struct.pack_into("<I", head, 60, int(new[short_start]))
+    head[76:512] = moved(listed, new).tobytes()
+    return bytes(head) + out.tobytes()
+
+
 def _entry(
     name: str, kind: int, *, left: int = FREE, right: int = FREE, child: int = FREE, start: int, size: int
 ) -> bytes:

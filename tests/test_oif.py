@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 
 import fsspec
 import numpy as np
 import pytest
-from olympus import compound, main_file, oib, oif, planes, settings, tiff
+from olympus import compound, main_file, oib, oif, planes, settings, shuffled, tiff
 
 from intake_img import imload
 from intake_img.errors import FormatError, UnknownFormatError
@@ -170,3 +171,27 @@ def test_settings_may_be_plain_text(tmp_path):
     ds = imload(path)
     assert ds.sizes == {"c": 2, "y": 4, "x": 5}
     assert ds["image"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sectors_in_any_order(seed, tmp_path):
+    """Sectors, those of the tables and pieces of short streams shuffled: oiffile and we read the same streams."""
+    oiffile = pytest.importorskip("oiffile")
+    values = np.random.default_rng(seed).integers(0, 4096, (2, 5, 40, 60)).astype("u2")
+    sizes = {"X": 60, "Y": 40, "C": 2, "Z": 5}
+    path = oib(tmp_path / "a.oib", main_file("XYCZ", sizes, {"Z": (0.0, 4.0, "um")}), planes(values, "CZ"))
+    rng = np.random.default_rng(seed)
+    streams = {f"S{n}": rng.bytes(n) for n in (1, 63, 64, 65, 700, 4095, 4096, 4097, 20000)}
+    plain = tmp_path / "plain.oib"
+    plain.write_bytes(shuffled(compound(streams, {f"T{n}": data for n, data in streams.items()}), seed))
+    with oiffile.CompoundFile(plain) as theirs, contextlib.closing(File.parse(plain).open()) as source:
+        ours = Compound(source)
+        for name, data in streams.items():
+            assert ours.read(name) == ours.read(f"Storage00001/T{name}") == data
+            assert theirs.open_file(name).read() == data
+    ordered = path.read_bytes()
+    path.write_bytes(shuffled(ordered, seed))
+    assert path.read_bytes() != ordered
+    np.testing.assert_array_equal(oiffile.imread(path).squeeze(), values)
+    np.testing.assert_array_equal(imload(path)["image"].values, values)
+    np.testing.assert_array_equal(imload(path, chunks=None)["image"][1, 3, 5:9, 7:30].values, values[1, 3, 5:9, 7:30])

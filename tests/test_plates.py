@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pickle
 import re
 import shutil
@@ -9,6 +10,7 @@ import time
 import uuid
 import warnings
 from pathlib import Path
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import fsspec
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from fsspec.implementations.memory import MemoryFileSystem
 from make_plates import CHANNELS, MAKERS, SECONDS, STEP, WELLS, phenix, position, values
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -303,3 +306,44 @@ def test_real_scanr(data: Path, tmp_path: Path) -> None:
     assert (ds.img.scenes, ds.img.channels) == (["B02/1"], ["405 nm #1"])
     assert ds.img.spacing == {"y": 0.325, "x": 0.325}
     assert ds.attrs["position"] == [100090.0, 61827.0]
+
+
+class _Counting(MemoryFileSystem):
+    """A store in memory that notes each request."""
+
+    protocol = "counted"
+    asked: ClassVar[list[str]] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.partition("://")[2].strip("/") if "://" in path else "/" + path.strip("/")
+
+    def info(self, path: str, **options: Any) -> Any:
+        self.asked.append(path)
+        return super().info(path, **options)
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        self.asked.append(path)
+        return super().ls(path, detail=detail, **options)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> Any:
+        self.asked.append(path)
+        return fsspec.filesystem("memory").cat_file(path, start, end)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
+def test_a_field_on_a_server_costs_three_requests_a_file(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    """Its size, its header and its pixels; of the first file of all a few more, as the format is found by it."""
+    fsspec.register_implementation("counted", _Counting, clobber=True)
+    phenix(tmp_path, values(*shape))
+    place = f"/{uuid.uuid4().hex}"
+    fsspec.filesystem("memory").put(f"{tmp_path}/Images", place, recursive=True)
+    ds = imload(f"counted:/{place}", scene="all")
+    _Counting.asked.clear()
+    assert_array_equal(ds.image.values, values(*shape).reshape(4, *ds.image.shape[1:]))
+    counts = collections.Counter(path for path in _Counting.asked if path.endswith(".tiff"))
+    assert len(counts) == 4 * np.prod(shape)
+    assert sorted(counts.values())[:-1] == [3] * (len(counts) - 1)
+    assert max(counts.values()) <= 6
+    assert sum(counts.values()) == len(_Counting.asked)
+    fsspec.filesystem("memory").rm(place, recursive=True)
