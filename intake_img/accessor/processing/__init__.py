@@ -10,13 +10,14 @@ from intake_img.accessor.processing.masks import Masks
 from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import Series
+from intake_img.accessor.processing.splitting import Splits
 from intake_img.accessor.processing.thresholds import Thresholds
 from intake_img.accessor.progress import Pending
 
 __all__ = ["Processing"]
 
 
-class Processing(Maps, Filters, Reductions, Series, Geometry, Thresholds, Masks, Measures, Exports):
+class Processing(Maps, Filters, Reductions, Series, Geometry, Thresholds, Masks, Splits, Measures, Exports):
     """Map, filters, reductions, series, geometry, masks, measurements and exports."""
 
     def pending(self) -> Pending:

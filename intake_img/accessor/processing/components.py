@@ -22,7 +22,7 @@ from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
 
-__all__ = ["image_blocks", "labelled", "reached", "selected", "structure_of"]
+__all__ = ["Grid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
 Statistic = Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray]
 """Of the labels of a chunk, their number, where it begins and the shape of the image: a whole number for each label."""
@@ -116,7 +116,7 @@ class _Parts:
         self.outer, self.data = image_blocks(array, axes)
         self.lead = len(self.outer)
         self.structure, self.holes = structure, holes
-        self.grid = _Grid(self.data.chunks[self.lead :], structure)
+        self.grid = Grid(self.data.chunks[self.lead :], structure)
         self.name = f"{name}-{tokenize(self.data.name, structure, holes, axes)}"
         self.graph: dict[Any, Any] = {}
 
@@ -180,7 +180,7 @@ def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """The chunks of one image, and how components of all of them are joined."""
 
     chunks: tuple[tuple[int, ...], ...]
@@ -191,32 +191,53 @@ class _Grid:
     ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
         """Return what is needed of a chunk: a number for each label, and the planes at its cuts."""
         labels, n = part
-        shape = [sum(c) for c in self.chunks]
-        start = [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
+        shape, start = [sum(c) for c in self.chunks], self.start(k)
+        found = statistic(labels, n, start, shape) if block is None else statistic(block[(0,) * lead], labels, n)
+        return found, self.planes(k, labels)
+
+    def start(self, k: tuple[int, ...]) -> list[int]:
+        """Return the place of a chunk in the image."""
+        return [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
+
+    def planes(self, k: tuple[int, ...], labels: np.ndarray) -> dict[Any, np.ndarray]:
+        """Return the planes of the labels of a chunk that lie at cuts."""
         planes = {}
         for axis, i in enumerate(k):
             if i > 0:
                 planes[(axis, 0)] = np.take(labels, 0, axis).copy()
             if i < len(self.chunks[axis]) - 1:
                 planes[(axis, 1)] = np.take(labels, -1, axis).copy()
-        found = statistic(labels, n, start, shape) if block is None else statistic(block[(0,) * lead], labels, n)
-        return found, planes
+        return planes
 
     def tables(
         self, finish: Callable[..., np.ndarray], summaries: Sequence[tuple[np.ndarray, dict[Any, np.ndarray]]]
     ) -> list[np.ndarray]:
         """Return a table of the labels of every chunk; its entry 0 is for the background."""
+        offsets, joined = self.joined([len(s[0]) for s in summaries], [s[1] for s in summaries])
+        final = finish(np.concatenate([s[0] for s in summaries]), *joined)
+        return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
+
+    def joined(
+        self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]]
+    ) -> tuple[np.ndarray, tuple[int, np.ndarray]]:
+        """Return where the labels of each chunk begin in the image, and the components that they are of.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Of labels of each chunk, in C order.
+        planes_of : sequence of dict
+            See `planes`.
+        """
         places = list(np.ndindex(*[len(c) for c in self.chunks]))
-        offsets = np.concatenate([[0], np.cumsum([len(s[0]) for s in summaries])]).astype(np.int64)
-        planes = {k: (s[1], offset) for k, s, offset in zip(places, summaries, offsets[:-1], strict=True)}
+        offsets = np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
+        planes = {k: (p, offset) for k, p, offset in zip(places, planes_of, offsets[:-1], strict=True)}
         pairs = [np.empty((0, 2), np.int64)]
         for axis, chunks in enumerate(self.chunks):
             for cut in range(len(chunks) - 1):
                 before, after = self._plane(planes, axis, cut, 1), self._plane(planes, axis, cut + 1, 0)
                 pairs.append(labelling.touching(before, after, self.structure, axis))
-        joined = labelling.components(int(offsets[-1]), np.concatenate(pairs))
-        final = finish(np.concatenate([s[0] for s in summaries]), *joined)
-        return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
+        return offsets, labelling.components(int(offsets[-1]), np.concatenate(pairs))
 
     def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
         """Return a whole plane of the image at a cut, in labels that are unique in the image."""

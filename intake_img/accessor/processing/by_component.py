@@ -1,0 +1,174 @@
+"""Functions of single connected components of a mask, exact for every chunking.
+
+Components that lie within a chunk are treated with it. Those that reach a cut are gathered from all chunks, joined, and
+treated each in its own bounding box. Nothing else leaves its chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.processing.components import Grid, image_blocks, structure_of
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.variables import with_data
+from intake_img.kernels import labelling
+
+__all__ = ["by_component"]
+
+Box = tuple[slice, ...]
+OfComponent = Callable[[np.ndarray, Sequence[np.ndarray], Sequence[int], Sequence[int]], np.ndarray]
+"""Of a mask, further images, their place in the whole image and its shape: values of the pixels of the mask."""
+Found = tuple[np.ndarray, int, dict[Any, np.ndarray], list[tuple[int, Box, list[np.ndarray]]]]
+"""The values of the components within a chunk, its number of labels, planes at cuts, and what reaches a cut."""
+
+
+def by_component(
+    mask: xr.DataArray,
+    others: Sequence[xr.DataArray],
+    axes: Sequence[str],
+    func: OfComponent,
+    dtype: Any,
+    *,
+    alone: bool,
+    name: str,
+) -> xr.DataArray:
+    """Return what a function makes of the components of a mask; 0 elsewhere.
+
+    Parameters
+    ----------
+    mask : xarray.DataArray of bool
+    others : sequence of xarray.DataArray
+        Images with the axes of the mask that the function sees too.
+    axes : sequence of str
+        Of an image.
+    func : callable
+        It sees components with a margin of one pixel, where the image has one.
+    dtype : dtype
+    alone : bool
+        Whether components must come one by one; else all of a chunk may come in one mask.
+    name : str
+        Of the step.
+    """
+    from dask.base import tokenize
+
+    outer, data = image_blocks(mask, axes)
+    lead = len(outer)
+    more = [image_blocks(o.transpose(*mask.dims), axes)[1].rechunk(data.chunks) for o in others]
+    grid = Grid(data.chunks[lead:], structure_of(len(axes), axes))
+    work = _Work(grid, lead, func, np.dtype(dtype), alone)
+    token = f"{name}-{tokenize(data.name, [m.name for m in more], func, str(dtype), alone)}"
+    graph: dict[Any, Any] = {}
+    places = list(np.ndindex(*data.numblocks[lead:]))
+    for image in np.ndindex(*data.numblocks[:lead]):
+        parts = [("part-" + token, *image, *k) for k in places]
+        joined = ("joined-" + token, *image)
+        graph[joined] = (work.joined, parts)
+        for n, (k, part) in enumerate(zip(places, parts, strict=True)):
+            graph[part] = (partial(work.part, k), (data.name, *image, *k), [(m.name, *image, *k) for m in more])
+            graph[(token, *image, *k)] = (partial(work.pasted, n), part, joined)
+    made = new_array(token, graph, data.chunks, dtype, [data, *more])
+    return with_data(mask, made, (*outer, *axes)).transpose(*mask.dims)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The tasks of one image."""
+
+    grid: Grid
+    lead: int
+    func: OfComponent
+    dtype: np.dtype
+    alone: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(map(sum, self.grid.chunks))
+
+    def part(self, k: tuple[int, ...], block: np.ndarray, others: Sequence[np.ndarray]) -> Found:
+        """Treat the components within a chunk, and cut out those that reach a cut."""
+        mask, images = block[(0,) * self.lead], [o[(0,) * self.lead] for o in others]
+        labels, n = labelling.label_chunk(mask, self.grid.structure)
+        planes, start = self.grid.planes(k, labels), self.grid.start(k)
+        cut = np.zeros(n + 1, bool)
+        for plane in planes.values():
+            cut[plane.ravel()] = True
+        cut[0] = False
+        boxes = _boxes(labels) if self.alone or cut.any() else []
+        values = np.zeros(mask.shape, self.dtype)
+        if self.alone:
+            for label in np.flatnonzero(~cut[1:]) + 1:
+                self._fill(values, labels, int(label), boxes[label - 1], images, start)
+        elif n:
+            inside = (labels > 0) & ~cut[labels]
+            values[inside] = self.func(inside, images, start, self.shape)[inside]
+        pieces = []
+        for label in np.flatnonzero(cut):
+            box = boxes[label - 1]
+            own = [labels[box] == label, *[i[box].copy() for i in images]]
+            pieces.append(
+                (int(label), tuple(slice(b.start + s, b.stop + s) for b, s in zip(box, start, strict=True)), own)
+            )
+        return values, n, planes, pieces
+
+    def _fill(
+        self, values: np.ndarray, labels: np.ndarray, label: int, box: Box, images: Sequence[np.ndarray], start: Any
+    ) -> None:
+        around = _grown(box, values.shape)
+        mask = labels[around] == label
+        place = [a.start + s for a, s in zip(around, start, strict=True)]
+        values[around][mask] = self.func(mask, [i[around] for i in images], place, self.shape)[mask]
+
+    def joined(self, parts: Sequence[Found]) -> list[list[tuple[Box, np.ndarray, np.ndarray]]]:
+        """Treat the components that reach cuts; return, for each chunk, what to put where."""
+        offsets, (_, component) = self.grid.joined([p[1] for p in parts], [p[2] for p in parts])
+        groups: dict[int, list[tuple[int, Box, list[np.ndarray]]]] = {}
+        for n, part in enumerate(parts):
+            for label, box, images in part[3]:
+                groups.setdefault(int(component[offsets[n] + label - 1]), []).append((n, box, images))
+        found: list[list[tuple[Box, np.ndarray, np.ndarray]]] = [[] for _ in parts]
+        starts = [self.grid.start(k) for k in np.ndindex(*map(len, self.grid.chunks))]
+        for pieces in groups.values():
+            around, values = self._together(pieces)
+            for n, box, images in pieces:
+                here = tuple(slice(b.start - a.start, b.stop - a.start) for b, a in zip(box, around, strict=True))
+                local = tuple(slice(b.start - s, b.stop - s) for b, s in zip(box, starts[n], strict=True))
+                found[n].append((local, images[0], values[here][images[0]]))
+        return found
+
+    def _together(self, pieces: Sequence[tuple[int, Box, list[np.ndarray]]]) -> tuple[Box, np.ndarray]:
+        """Treat one component, of pieces from several chunks."""
+        around = _grown(
+            tuple(
+                slice(min(s.start for s in axis), max(s.stop for s in axis))
+                for axis in zip(*(p[1] for p in pieces), strict=True)
+            ),
+            self.shape,
+        )
+        whole = [np.zeros([s.stop - s.start for s in around], i.dtype) for i in pieces[0][2]]
+        for _, box, images in pieces:
+            here = tuple(slice(b.start - a.start, b.stop - a.start) for b, a in zip(box, around, strict=True))
+            for target, image in zip(whole, images, strict=True):
+                target[here][images[0]] = image[images[0]]
+        return around, self.func(whole[0], whole[1:], [s.start for s in around], self.shape)
+
+    def pasted(self, n: int, part: Found, joined: Sequence[Sequence[tuple[Box, np.ndarray, np.ndarray]]]) -> np.ndarray:
+        values = part[0].copy() if joined[n] else part[0]
+        for box, mask, own in joined[n]:
+            values[box][mask] = own
+        return values[(None,) * self.lead]
+
+
+def _boxes(labels: np.ndarray) -> list[Box]:
+    from scipy import ndimage
+
+    return ndimage.find_objects(labels)
+
+
+def _grown(box: Box, shape: Sequence[int]) -> Box:
+    return tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))

@@ -1,0 +1,102 @@
+"""Peaks of chunked images: candidates are found in each chunk with a halo, and thinned out in the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice
+from intake_img.accessor.lengths import unit_of
+from intake_img.accessor.processing.checks import real
+from intake_img.accessor.processing.components import image_blocks
+from intake_img.accessor.processing.engine import halo, merged
+from intake_img.accessor.progress import bar
+from intake_img.kernels import splitting
+from intake_img.kernels.images import EachImage
+from intake_img.model.units import PIXEL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["table_of_peaks"]
+
+
+def table_of_peaks(
+    array: xr.DataArray,
+    axes: Sequence[str],
+    radii: Sequence[int],
+    threshold: float | None,
+    border: bool,
+    physical: bool,
+    progress: Any,
+) -> pd.DataFrame:
+    """Return the table of `Splits.peaks`."""
+    import dask
+    import pandas as pd
+
+    real("peaks", array)
+    choice("progress", progress, (None, True, False))
+    outer, data = image_blocks(array, axes)
+    lead = len(outer)
+    data = data.rechunk({lead + k: merged(data.chunks[lead + k], r) for k, r in enumerate(radii)})
+    high = _candidates(data, lead, radii)
+    gather = partial(_gathered, lead)
+    tasks = {}
+    for k in np.ndindex(*data.numblocks):
+        start = [sum(c[:i]) for c, i in zip(data.chunks, k, strict=True)]
+        tasks[k] = dask.delayed(partial(gather, start[lead:]), pure=False)(data.blocks[k], high.blocks[k])
+    with bar(progress, "finding peaks"):
+        found, lowest = dask.compute(tasks, data.min(axis=tuple(range(lead, data.ndim))) if threshold is None else None)
+    rows = []
+    for image in np.ndindex(*data.shape[:lead]):
+        parts = [v for k, v in found.items() if k[:lead] == image]
+        least = threshold if threshold is not None else np.asarray(lowest)[image]
+        places, values = _peaks(parts, radii, least, data.shape[lead:], border)
+        where = {d: array[d].values[k] if d in array.coords else k for d, k in zip(outer, image, strict=True)}
+        rows.append(pd.DataFrame({**where, **_positions(array, axes, places, physical), "value": values}))
+    rows = [r for r in rows if len(r)] or rows[:1]
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*outer, *axes, "value"])
+    units = {a: unit_of(array, a) if physical else PIXEL for a in axes}
+    table.attrs = {"column_units": {a: u for a, u in units.items() if u}}
+    return table
+
+
+def _candidates(data: Any, lead: int, radii: Sequence[int]) -> Any:
+    places = list(range(lead, data.ndim))
+    func = partial(splitting.candidates, radii=radii, threshold=-np.inf)
+    depth = {k: (r, r) for k, r in zip(places, radii, strict=True)}
+    each = EachImage(func, places, np.dtype(bool), roomy=False)
+    return halo(data, each, depth, dtype=np.dtype(bool), name="peaks")
+
+
+def _gathered(lead: int, start: Sequence[int], block: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mask = high[(0,) * lead]
+    return np.argwhere(mask) + np.asarray(start), block[(0,) * lead][mask]
+
+
+def _peaks(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]], radii: Sequence[int], least: Any, shape: Sequence[int], border: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return places and values of the peaks of one image, the highest first."""
+    places, values = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    kept = values > least
+    if len(values) == np.prod(shape):  # all are equal
+        kept[:] = False
+    if border:
+        kept &= ((places >= radii) & (places < np.subtract(shape, radii))).all(axis=1)
+    places, values = places[kept], values[kept]
+    order = np.lexsort(places.T[::-1])
+    places, values = places[order], values[order]
+    chosen = splitting.spaced(places, values, radii)
+    flat = np.ravel_multi_index(tuple(places.T), tuple(shape))
+    return chosen, values[np.searchsorted(flat, np.ravel_multi_index(tuple(chosen.T), tuple(shape)))]
+
+
+def _positions(array: xr.DataArray, axes: Sequence[str], places: np.ndarray, physical: bool) -> dict[str, np.ndarray]:
+    if not physical:
+        return {a: places[:, k] for k, a in enumerate(axes)}
+    return {a: array[a].values[places[:, k]] for k, a in enumerate(axes)}

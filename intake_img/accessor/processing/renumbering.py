@@ -1,0 +1,67 @@
+"""Consecutive numbers for labels: each chunk tells its labels and their first pixels, one table serves all chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.processing.components import image_blocks
+from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.variables import with_data
+from intake_img.kernels import labelling
+
+__all__ = ["renumbered"]
+
+Firsts = tuple[np.ndarray, np.ndarray]
+"""Labels, and the place of the first pixel of each."""
+
+
+def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
+    """Return labels 1, 2, ... in the order of their first pixels in each image."""
+    from dask.base import tokenize
+
+    outer, data = image_blocks(array, axes)
+    lead = len(outer)
+    chunks = data.chunks[lead:]
+    shape = tuple(map(sum, chunks))
+    token = f"relabel-{tokenize(data.name, axes)}"
+    graph: dict[Any, Any] = {}
+    for image in np.ndindex(*data.numblocks[:lead]):
+        parts, table = [], ("table-" + token, *image)
+        for k in np.ndindex(*data.numblocks[lead:]):
+            start = tuple(sum(c[:i]) for c, i in zip(chunks, k, strict=True))
+            key = ("firsts-" + token, *image, *k)
+            graph[key] = (partial(_firsts, lead, start, shape), (data.name, *image, *k))
+            graph[(token, *image, *k)] = (_looked_up, (data.name, *image, *k), table)
+            parts.append(key)
+        graph[table] = (_table, parts)
+    made = new_array(token, graph, data.chunks, np.int64, [data])
+    found = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
+    found.attrs = {"kind": "labels"}
+    return found
+
+
+def _firsts(lead: int, start: Sequence[int], shape: Sequence[int], block: np.ndarray) -> Firsts:
+    labels = block[(0,) * lead]
+    ids, index = np.unique(labels, return_inverse=True)
+    if len(ids) and ids[0] < 0:
+        raise ValueError(f"relabel: expected labels of 0 and more, but there is {ids[0]}")
+    return ids, labelling.first_places(index.reshape(labels.shape) + 1, len(ids), start, shape)
+
+
+def _table(parts: Sequence[Firsts]) -> Firsts:
+    ids, index = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
+    first = np.full(len(ids), np.iinfo(np.int64).max)
+    np.minimum.at(first, index, np.concatenate([p[1] for p in parts]))
+    first[ids == 0] = -1
+    rank = np.empty(len(ids), np.int64)
+    rank[np.argsort(first)] = np.arange(len(ids)) + (0 if (ids == 0).any() else 1)
+    return ids, rank
+
+
+def _looked_up(block: np.ndarray, table: Firsts) -> np.ndarray:
+    return table[1][np.searchsorted(table[0], block)] if block.size else block.astype(np.int64)

@@ -1,0 +1,300 @@
+"""Distances, peaks, watersheds, touching objects: methods that look at whole objects, the same for every chunking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import choice, flag, neighbourhood, number
+from intake_img.accessor.lengths import common_unit, pixels, step_of
+from intake_img.accessor.processing.by_component import by_component
+from intake_img.accessor.processing.checks import skimage_for
+from intake_img.accessor.processing.components import structure_of
+from intake_img.accessor.processing.local_maxima import table_of_peaks
+from intake_img.accessor.processing.renumbering import renumbered
+from intake_img.accessor.processing.results import derived, replaced
+from intake_img.kernels import splitting
+from intake_img.model.axes import spell
+from intake_img.model.typed import LayerLike, Lengths, Units
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Splits"]
+
+Dims = str | Sequence[str] | None
+
+
+class Splits:
+    """Methods on whole objects; see each of them.
+
+    Objects are connected components of a mask, pixels that share a corner included. One that lies within a chunk is
+    treated with it; those that reach a cut are gathered, joined, and treated each in its own bounding box. So results
+    are those of the whole image for every chunking. While one image is computed, the objects that cuts separate are
+    in memory (of a mask that is one single object: all of it); other pixels stay in their chunks.
+    """
+
+    _obj: Any
+
+    def distance_transform(
+        self,
+        *,
+        units: Units = "pixel",
+        dims: Dims = None,
+        output: str = "distance",
+        overwrite: bool = False,
+    ) -> Any:
+        """Return the Euclidean distance of each pixel of a mask to the nearest background, lazily.
+
+        As `scipy.ndimage.distance_transform_edt` for each whole image, object by object (see `Splits` for what is in
+        memory): the nearest background of an object lies in its bounding box and one pixel around it.
+
+        Parameters
+        ----------
+        units : {"pixel", "physical"}
+            With ``"physical"`` pixels may have sides of different lengths, and distances are in the common unit.
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+        output : str
+            Name of the new variable of a Dataset.
+        overwrite : bool
+            Allow `output` to replace a variable.
+
+        Returns
+        -------
+        xarray.Dataset with a further variable, or xarray.DataArray
+            float64; infinite in an image without background.
+        """
+        choice("units", units, ("pixel", "physical"))
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(_mask(array), dims)
+            func = partial(splitting.distances, steps=_steps(array, axes, units))
+            found = by_component(array, (), axes, func, float, alone=False, name="distance_transform")
+            unit = common_unit(array) if units == "physical" else None
+            found.attrs = {"units": unit} if unit else {}
+            return found
+
+        return derived(self._obj, make, output, overwrite, of="mask")
+
+    def split(
+        self,
+        min_distance: Lengths = 5,
+        *,
+        units: Units = "pixel",
+        dims: Dims = None,
+        output: str = "labels",
+        overwrite: bool = False,
+    ) -> Any:
+        """Number the objects of a mask, touching ones apart, lazily.
+
+        Each object is cut at the watersheds of its distance to the background, between the peaks of that distance.
+        Powered by `skimage.segmentation.watershed`. Numbers follow the first pixels of the parts. See `Splits` for what
+        is in memory.
+
+        Parameters
+        ----------
+        min_distance : int, length, sequence or mapping
+            Peaks that are closer than this along every axis are one: about the radius of the smallest objects.
+        units : {"pixel", "physical"}
+            What bare numbers are; with ``"physical"`` distances to the background are physical too.
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+        output : str
+            Name of the new variable of a Dataset.
+        overwrite : bool
+            Allow `output` to replace a variable.
+
+        Returns
+        -------
+        xarray.Dataset with a further variable, or xarray.DataArray
+            int64, with ``attrs["kind"] == "labels"``.
+        """
+        skimage_for("split")
+        choice("units", units, ("pixel", "physical"))
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(_mask(array), dims)
+            radii = _radii(min_distance, array, axes, units)
+            func = partial(splitting.split, radii=radii, steps=_steps(array, axes, units))
+            return renumbered(by_component(array, (), axes, func, np.int64, alone=True, name="split"), axes)
+
+        return derived(self._obj, make, output, overwrite, of="mask")
+
+    def watershed(
+        self,
+        markers: LayerLike,
+        mask: LayerLike,
+        connectivity: int = 1,
+        *,
+        dims: Dims = None,
+        output: str = "labels",
+        overwrite: bool = False,
+    ) -> Any:
+        """Flood an image from markers, within a mask, lazily. Powered by `skimage.segmentation.watershed`.
+
+        The same labels as for the whole image: floods do not leave an object of the mask. Without a mask all of the
+        image would be one object, therefore it has to be given. See `Splits` for what is in memory.
+
+        Parameters
+        ----------
+        markers : str or DataArray of integers
+            Where the floods begin, by the labels that they get; an object without a marker stays 0.
+        mask : str or DataArray of bool
+            Both have the axes of the image.
+        connectivity : int
+            How many axes neighbours may differ in.
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+        output : str
+            Name of the new variable of a Dataset.
+        overwrite : bool
+            Allow `output` to replace a variable.
+
+        Returns
+        -------
+        xarray.Dataset with a further variable, or xarray.DataArray
+            int64, with ``attrs["kind"] == "labels"``.
+        """
+        skimage_for("watershed")
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(array, dims)
+            structure_of(connectivity, axes)
+            seeds, area = (_layer(self._obj, n, v, array) for n, v in (("markers", markers), ("mask", mask)))
+            if seeds.dtype.kind not in "iu":
+                raise TypeError(f"markers are integers, but these are {seeds.dtype}; number a mask with .img.label()")
+            func = partial(splitting.flooded, connectivity=connectivity)
+            found = by_component(_mask(area), (array, seeds), axes, func, np.int64, alone=False, name="watershed")
+            found.attrs = {"kind": "labels"}
+            return found
+
+        return derived(self._obj, make, output, overwrite)
+
+    def skeletonize(self, *, dims: Dims = None) -> Any:
+        """Thin the objects of a mask to lines, each by itself. Powered by `skimage.morphology.skeletonize`.
+
+        See `Splits` for what is in memory.
+
+        Parameters
+        ----------
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+        """
+        skimage_for("skeletonize")
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            axes = neighbourhood(_mask(array), dims)
+            found = by_component(array, (), axes, splitting.skeleton, bool, alone=True, name="skeletonize")
+            found.attrs = {"kind": "mask"}
+            return found
+
+        return replaced(self._obj, make, "mask")
+
+    def relabel(self, *, dims: Dims = None) -> Any:
+        """Number labels anew, without gaps, in the order of their first pixels; lazily.
+
+        Labels of every image by itself; regions keep their pixels, and 0 stays 0.
+
+        Parameters
+        ----------
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> labels = xr.DataArray([[0, 9, 9], [4, 4, 9]], dims=["y", "x"])
+        >>> labels.img.relabel().values.tolist()
+        [[0, 1, 1], [2, 2, 1]]
+        """
+
+        def make(array: xr.DataArray) -> xr.DataArray:
+            if array.dtype.kind not in "iu":
+                raise TypeError(f"relabel: expected labels, which are integers, not {array.dtype}")
+            return renumbered(array, neighbourhood(array, dims))
+
+        return replaced(self._obj, make, "labels")
+
+    def peaks(
+        self,
+        min_distance: Lengths = 1,
+        threshold: float | None = None,
+        *,
+        exclude_border: bool = True,
+        units: Units = "pixel",
+        dims: Dims = None,
+        progress: bool | None = None,
+    ) -> pd.DataFrame:
+        """Find local maxima of every image, as `skimage.feature.peak_local_max` does of the whole image.
+
+        Parameters
+        ----------
+        min_distance : int, length, sequence or mapping
+            A peak is the highest pixel in a box that reaches so far on both sides. Of peaks of equal height (a plateau)
+            that are closer than this along every axis, the first in C order stays.
+        threshold : float, optional
+            Peaks are above it; by default above the lowest value of their image.
+        exclude_border : bool
+            Leave out what is closer to an edge of the image than `min_distance`.
+        units : {"pixel", "physical"}
+            What bare numbers are, and whether positions are pixels or values of the coordinates.
+        dims : str, optional
+            The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
+        progress : bool, optional
+            Show a progress bar; by default only in a terminal.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of each image the highest peak first: a column for each axis that is not space, ``z``, ``y``, ``x``, and
+            ``value``. ``attrs["column_units"]`` has the units of positions.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> image = xr.DataArray(np.array([[0, 0, 0, 0], [0, 5, 1, 7], [0, 0, 0, 0]]), dims=["y", "x"])
+        >>> image.img.peaks(exclude_border=False)
+           y  x  value
+        0  1  3      7
+        1  1  1      5
+        """
+        array = self._obj.img._first
+        choice("units", units, ("pixel", "physical"))
+        axes = neighbourhood(array, dims)
+        radii = _radii(min_distance, array, axes, units)
+        lowest = None if threshold is None else number("threshold", threshold)
+        border = flag("exclude_border", exclude_border)
+        return table_of_peaks(array, axes, radii, lowest, border, units == "physical", progress)
+
+
+def _mask(array: xr.DataArray) -> xr.DataArray:
+    if array.dtype != bool:
+        raise TypeError(f"expected a mask, which is bool, not {array.dtype}: compare an image, or labels > 0")
+    return array
+
+
+def _layer(obj: Any, name: str, given: Any, array: xr.DataArray) -> xr.DataArray:
+    found = obj[given] if isinstance(given, str) and isinstance(obj, xr.Dataset) and given in obj else given
+    if not isinstance(found, xr.DataArray):
+        raise TypeError(f"{name}={given!r}: expected the name of a variable, or a DataArray")
+    if dict(found.sizes) != dict(array.sizes):
+        raise ValueError(f"{name}: its axes are {_spelt(found)}, those of the image {_spelt(array)}; expected the same")
+    return found
+
+
+def _spelt(array: xr.DataArray) -> str:
+    return f"{spell(tuple(map(str, array.dims)))!r} of {' x '.join(map(str, array.shape))}"
+
+
+def _steps(array: xr.DataArray, axes: Sequence[str], units: str) -> tuple[float, ...]:
+    return tuple(step_of(array, a) if units == "physical" else 1.0 for a in axes)
+
+
+def _radii(value: Any, array: xr.DataArray, axes: Sequence[str], units: str) -> tuple[int, ...]:
+    found = pixels("min_distance", value, array, axes, units=units, absent=1, whole=True)
+    return tuple(max(1, found[a]) for a in axes)

@@ -1,0 +1,114 @@
+"""Functions of one component of a mask: distances to the background, watersheds, and local maxima of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["candidates", "distances", "flooded", "skeleton", "spaced", "split"]
+
+
+def distances(
+    mask: np.ndarray,
+    images: Sequence[np.ndarray],
+    start: Sequence[int],
+    shape: Sequence[int],
+    *,
+    steps: Sequence[float],
+) -> np.ndarray:
+    """Return the Euclidean distance of each pixel to the nearest background; infinite if there is none."""
+    from scipy import ndimage
+
+    if mask.all():
+        return np.full(mask.shape, np.inf)
+    return ndimage.distance_transform_edt(mask, sampling=steps)
+
+
+def flooded(
+    mask: np.ndarray, images: Sequence[np.ndarray], start: Sequence[int], shape: Sequence[int], *, connectivity: int
+) -> np.ndarray:
+    """Return the watershed of an image from markers: ``images`` are these two."""
+    from skimage.segmentation import watershed
+
+    image, markers = images
+    return watershed(image, np.where(mask, markers, 0), connectivity=connectivity, mask=mask)
+
+
+def skeleton(mask: np.ndarray, images: Sequence[np.ndarray], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return the skeleton of one component."""
+    from skimage.morphology import skeletonize
+
+    return skeletonize(mask)
+
+
+def split(
+    mask: np.ndarray,
+    images: Sequence[np.ndarray],
+    start: Sequence[int],
+    shape: Sequence[int],
+    *,
+    radii: Sequence[int],
+    steps: Sequence[float],
+) -> np.ndarray:
+    """Split one component at the watersheds between the maxima of its distance to the background.
+
+    Returns
+    -------
+    ndarray of int64
+        Of each part the place of its first pixel in the whole image, from 1.
+    """
+    from skimage.segmentation import watershed
+
+    away = distances(mask, images, start, shape, steps=steps)
+    high = np.zeros(mask.shape, bool)
+    candidates(away, high, radii=radii, threshold=0.0)
+    places = np.argwhere(high)
+    places = spaced(places, away[high], radii)
+    markers = np.zeros(mask.shape, np.int64)
+    markers[tuple(places.T)] = np.arange(1, len(places) + 1)
+    parts = watershed(-away, markers, mask=mask) if len(places) > 1 else mask.astype(np.int64)
+    return _first_places(parts, start, shape)
+
+
+def _first_places(parts: np.ndarray, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    flat = np.flatnonzero(parts)
+    numbers = parts.ravel()[flat]
+    first = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
+    places = np.stack(np.unravel_index(flat[::-1], parts.shape)) + np.reshape(start, (-1, 1))
+    first[numbers[::-1]] = np.ravel_multi_index(tuple(places), tuple(shape)) + 1
+    return first[parts]
+
+
+def candidates(image: np.ndarray, output: np.ndarray, *, radii: Sequence[int], threshold: float) -> None:
+    """Mark pixels above a threshold that none in a box around them exceeds."""
+    from scipy import ndimage
+
+    highest = ndimage.maximum_filter(image, [2 * r + 1 for r in radii], mode="nearest")
+    output[...] = (image == highest) & (image > threshold)
+
+
+def spaced(places: np.ndarray, values: np.ndarray, radii: Sequence[int]) -> np.ndarray:
+    """Return places, the highest first, without those that lie closer than `radii` to a higher or earlier one.
+
+    Parameters
+    ----------
+    places : ndarray of shape (N, n), int64
+        In C order.
+    values : ndarray of shape (N,)
+    radii : sequence of int
+        A place is too close if it is closer than these along every axis.
+    """
+    from scipy.spatial import cKDTree
+
+    order = len(values) - 1 - np.argsort(values[::-1], kind="stable")[::-1]
+    places = places[order]
+    if max(radii) <= 1 or len(places) < 2:
+        return places
+    tree = cKDTree(places / np.maximum(radii, 1))
+    kept = np.ones(len(places), bool)
+    pairs = tree.query_pairs(1 - 1e-9, p=np.inf, output_type="ndarray")
+    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
+        if kept[first]:
+            kept[second] = False
+    return places[kept]

@@ -1,0 +1,154 @@
+"""Laws of methods on whole objects: scipy and scikit-image on whole images say what is right, for every chunking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from processing_laws import cuts, stack
+from scipy import ndimage
+from thoroughness import examples
+
+import intake_img  # noqa: F401
+from intake_img.kernels import splitting
+
+pytestmark = pytest.mark.thorough
+feature = pytest.importorskip("skimage.feature")
+morphology = pytest.importorskip("skimage.morphology")
+segmentation = pytest.importorskip("skimage.segmentation")
+
+
+def drawn(data):
+    dims = data.draw(st.sampled_from(["yx", "yx", "zyx"]))
+    shape = data.draw(st.tuples(*[st.integers(3, 20 if len(dims) == 2 else 9) for _ in dims]))
+    chunks = {d: data.draw(cuts(n).filter(lambda c, n=n: n / c < 5)) for d, n in zip(dims, shape, strict=True)}
+    return dims, shape, chunks, np.random.default_rng(data.draw(st.integers(0, 999)))
+
+
+def mask_of(rng, shape, share=0.4):
+    values = ndimage.gaussian_filter(rng.random(shape), 1.2)
+    return values > np.quantile(values, share)
+
+
+def parts_of(mask, radii, steps):
+    """Split each object of a whole image by itself, with scikit-image alone; number parts by their first pixels."""
+    found = np.zeros(mask.shape, int)
+    labels, n = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    for k in range(1, n + 1):
+        away = ndimage.distance_transform_edt(labels == k, sampling=steps)
+        places = feature.peak_local_max(away, min_distance=radii[0], threshold_abs=0, exclude_border=False)
+        markers = np.zeros(mask.shape, int)
+        markers[tuple(places.T)] = np.arange(1, len(places) + 1)
+        parts = segmentation.watershed(-away, markers, mask=labels == k)
+        found[labels == k] = parts[labels == k] + found.max()
+    return in_order(found)
+
+
+def in_order(labels):
+    ids, first = np.unique(labels[labels > 0], return_index=True)
+    out = np.zeros_like(labels)
+    for number, k in enumerate(ids[np.argsort(first)], 1):
+        out[labels == k] = number
+    return out
+
+
+@examples(60)
+@given(data=st.data())
+def test_distances_equal_scipy(data):
+    dims, shape, chunks, rng = drawn(data)
+    mask = mask_of(rng, shape, data.draw(st.sampled_from([0.05, 0.4, 0.7])))
+    steps = data.draw(st.sampled_from([(1.0, 1.0, 1.0), (2.0, 0.5, 0.7)]))[-len(dims) :]
+    coords = {
+        a: (a, np.arange(n) * s, {"units": "µm", "spacing": s}) for a, n, s in zip(dims, shape, steps, strict=True)
+    }
+    found = stack(mask, dims, chunks).assign_coords(coords).img.distance_transform(units="physical")
+    np.testing.assert_array_equal(found.compute(scheduler="sync"), ndimage.distance_transform_edt(mask, sampling=steps))
+    assert found.attrs == {"units": "µm"}
+
+
+@examples(60)
+@given(data=st.data())
+def test_touching_objects_are_split_as_in_the_whole_image(data):
+    dims, shape, chunks, rng = drawn(data)
+    mask = mask_of(rng, shape)
+    radius = data.draw(st.integers(1, 3))
+    found = stack(mask, dims, chunks).img.split(radius)
+    wanted = parts_of(mask, [radius] * len(dims), (1.0,) * len(dims))
+    np.testing.assert_array_equal(found.compute(scheduler="sync"), wanted)
+    assert found.attrs == {"kind": "labels"}
+
+
+@examples(60)
+@given(data=st.data())
+def test_watershed_skeleton_and_numbers_equal_the_whole_image(data):
+    dims, shape, chunks, rng = drawn(data)
+    mask, image = mask_of(rng, shape), rng.integers(0, 9, shape)
+    markers = np.where(rng.random(shape) < 0.05, rng.integers(1, 900, shape), 0)
+    rank = data.draw(st.integers(1, len(dims)))
+    ds = xr.Dataset({n: stack(v, dims, chunks) for n, v in [("image", image), ("mask", mask), ("seeds", markers)]})
+    found = ds["image"].img.watershed(ds["seeds"], ds["mask"], rank)
+    wanted = segmentation.watershed(image, markers, connectivity=rank, mask=mask)
+    np.testing.assert_array_equal(found.compute(scheduler="sync"), wanted)
+    np.testing.assert_array_equal(found.img.relabel().compute(scheduler="sync"), in_order(wanted))
+    thin = ds["mask"].img.skeletonize().compute(scheduler="sync").values
+    np.testing.assert_array_equal(thin, ds["mask"].compute().img.skeletonize().values)
+    labels, n = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    alone = [morphology.skeletonize(np.pad(labels == k, 1))[(slice(1, -1),) * mask.ndim] for k in range(1, n + 1)]
+    np.testing.assert_array_equal(thin, np.any([np.zeros(shape, bool), *alone], axis=0))
+
+
+@examples(80)
+@given(data=st.data())
+def test_peaks_equal_scikit_image(data):
+    dims, shape, chunks, rng = drawn(data)
+    dtype = data.draw(st.sampled_from(["u1", "i2", "f8"]))
+    image = (ndimage.gaussian_filter(rng.random(shape), 0.8) * data.draw(st.sampled_from([8, 200]))).astype(dtype)
+    radius, border = data.draw(st.integers(1, 4)), data.draw(st.booleans())
+    threshold = data.draw(st.sampled_from([None, 4]))
+    table = stack(image, dims, chunks).img.peaks(radius, threshold, exclude_border=border)
+    wanted = feature.peak_local_max(
+        image.astype(float), min_distance=radius, threshold_abs=threshold, exclude_border=border
+    )
+    np.testing.assert_array_equal(table[list(dims)].to_numpy(), wanted)
+    np.testing.assert_array_equal(table["value"], image[tuple(wanted.T)])
+
+
+def test_axes_that_are_not_space_and_datasets():
+    rng = np.random.default_rng(1)
+    mask = np.stack([mask_of(rng, (12, 14)) for _ in range(4)]).reshape(2, 2, 12, 14)
+    ds = xr.Dataset({"mask": stack(mask, "tcyx", {"t": 1, "y": 5, "x": 6}).assign_attrs(kind="mask")})
+    found = ds.img.split(2).img.distance_transform().compute(scheduler="sync")
+    for t in range(2):
+        for c in range(2):
+            np.testing.assert_array_equal(found["labels"][t, c], parts_of(mask[t, c], [2, 2], (1, 1)))
+            np.testing.assert_array_equal(found["distance"][t, c], ndimage.distance_transform_edt(mask[t, c]))
+    assert found["labels"].attrs == {"kind": "labels"}
+    table = found["distance"].img.peaks(units="pixel")
+    assert list(table.columns) == ["t", "c", "y", "x", "value"]
+    assert np.isinf(stack(np.ones((3, 4), bool), "yx", {"y": 2}).img.distance_transform().values).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda a: a.img.distance_transform(), TypeError, "expected a mask"),
+        (lambda a: (a > 0).img.split(1.5), TypeError, "min_distance"),
+        (lambda a: (a > 0).img.split(units="physical"), ValueError, "spacing"),
+        (lambda a: a.img.watershed("seeds", a > 0), TypeError, "markers='seeds'"),
+        (lambda a: a.img.watershed(a.astype(int), (a > 0)[:2]), ValueError, "mask: its axes"),
+        (lambda a: a.img.watershed(a, a > 0), TypeError, "markers are integers"),
+        (lambda a: a.img.relabel(), TypeError, "labels, which are integers"),
+        (lambda a: a.img.peaks(exclude_border=3), TypeError, "exclude_border"),
+        (lambda a: (a.astype(int) - 1).img.relabel().compute(), ValueError, "there is -1"),
+    ],
+)
+def test_wrong_arguments_are_named(call, error, says):
+    with pytest.raises(error, match=says):
+        call(xr.DataArray(np.zeros((4, 5)), dims=["y", "x"]))
+
+
+def test_spacing_is_by_axis():
+    places = np.array([[0, 0], [0, 2], [1, 0]])
+    assert splitting.spaced(places, np.array([3, 2, 1]), (1, 3)).tolist() == [[0, 0], [1, 0]]
