@@ -41,7 +41,7 @@ def parts_of(mask, radii, steps):
         places = feature.peak_local_max(away, min_distance=radii[0], threshold_abs=0, exclude_border=False)
         markers = np.zeros(mask.shape, int)
         markers[tuple(places.T)] = np.arange(1, len(places) + 1)
-        parts = segmentation.watershed(-away, markers, mask=labels == k)
+        parts = segmentation.watershed(-away, markers, connectivity=mask.ndim, mask=labels == k)
         found[labels == k] = parts[labels == k] + found.max()
     return in_order(found)
 

@@ -67,7 +67,7 @@ def split(
     places = spaced(places, away[high], radii)
     markers = np.zeros(mask.shape, np.int64)
     markers[tuple(places.T)] = np.arange(1, len(places) + 1)
-    parts = watershed(-away, markers, mask=mask) if len(places) > 1 else mask.astype(np.int64)
+    parts = watershed(-away, markers, connectivity=mask.ndim, mask=mask) if len(places) > 1 else mask.astype(np.int64)
     return _first_places(parts, start, shape)
 
 
