@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from thoroughness import THOROUGH, trials
 
 from intake_img.storage.handles import POOL
 
-# no deadline: how long an example takes says nothing of its result
-settings.register_profile("thorough", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=trials(settings.default.max_examples))
+# how long an example takes says nothing of its result
+settings.register_profile("thorough", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
+settings.register_profile("quick", settings.get_profile("thorough"), max_examples=trials(settings.default.max_examples))
 settings.load_profile("thorough" if THOROUGH else "quick")
 
 

@@ -75,15 +75,17 @@ def plates_in(places: Sequence[Place], root: str, jail: Jail) -> Plates:
     found = Plates()
     for place in places:
         name = best_index(list(place.everything))
+        if name is None:
+            continue
         images = {os.path.join(place.path, n) for n in place.names}
-        if name is not None and not (images and images <= found.taken):
+        if not images or not images <= found.taken:
             found.add(place, name, root, jail)
     return found
 
 
 def without(names: Sequence[str], folder: str, taken: set[str]) -> tuple[str, ...]:
     """Return the names in a folder that are not taken."""
-    return tuple(n for n in names if os.path.join(folder, n) not in taken)
+    return tuple(n for n in names if os.path.join(folder, n) not in taken) if taken else tuple(names)
 
 
 def _head(folder: str, root: str) -> str:

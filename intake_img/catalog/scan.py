@@ -10,7 +10,6 @@ import contextlib
 import fnmatch
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -175,8 +174,7 @@ def _folders(root: str, recursive: bool, exclude: Sequence[str], unused: Unused)
             unused.skipped[at] = exc.strerror or str(exc)
             continue
         for entry in listed:
-            relative = os.path.relpath(os.path.join(at, entry.name), root)
-            if any(fnmatch.fnmatchcase(relative, pattern) for pattern in exclude):
+            if exclude and _excluded(os.path.relpath(os.path.join(at, entry.name), root), exclude):
                 continue
             everything.add(entry.name)
             if entry.name.startswith("."):
@@ -193,6 +191,10 @@ def _folders(root: str, recursive: bool, exclude: Sequence[str], unused: Unused)
         yield _Place(at, tuple(names), frozenset(everything))
         if recursive:
             waiting += below
+
+
+def _excluded(relative: str, exclude: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in exclude)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -216,14 +218,9 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Un
     """Return whether an entry of a folder is an "image" by its name, a "folder" to look into, or neither ("")."""
     lower = entry.name.lower()
     named = lower.endswith(known) or "." not in entry.name
-    try:
-        mode = entry.stat().st_mode
-    except OSError as exc:  # a link to nothing, or to itself
-        if named or entry.is_symlink():
-            unused.skipped[entry.path] = f"a symbolic link that leads nowhere: {exc.strerror}"
-        return ""
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        unused.skipped[entry.path] = f"{special(mode)}, not a regular file"
+    if (fault := _no_file(entry, named)) is not None:
+        if fault:
+            unused.skipped[entry.path] = fault
         return ""
     if entry.is_symlink():
         real = os.path.realpath(entry.path)
@@ -233,13 +230,24 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Un
             return ""
         if os.path.isdir(real) and not is_image_folder(File(entry.path)):
             return ""  # what it leads to is found where it is
-    if stat.S_ISDIR(mode):
+    if entry.is_dir():
         return "image" if is_image_folder(File(entry.path)) else "folder"
     if (what := unsupported(entry.name, known)) is not None:
         unused.skipped[entry.path] = f"{what}: no driver reads it"
     elif not named:
         unused.other(entry.path)
     return "image" if named else ""
+
+
+def _no_file(entry: os.DirEntry[str], named: bool) -> str | None:
+    """Return why an entry is neither a file nor a folder, None if it is one; "" if nobody takes it for an image."""
+    try:
+        if entry.is_file() or entry.is_dir():
+            return None
+        return f"{special(entry.stat().st_mode)}, not a regular file"
+    except OSError as exc:  # a link to nothing, or to itself
+        leads = f"a symbolic link that leads nowhere: {exc.strerror}"
+        return leads if named or entry.is_symlink() else ""
 
 
 class _Folder:

@@ -90,8 +90,9 @@ def pattern_of(stems: Sequence[tuple[str, str]]) -> tuple[str, dict[str, Any]] |
         return None
     if given and len(axes) != len({*axes} & {*given.values()}):
         return None
-    grid = prod(len({_label(n) for n in columns[k]}) for k in free)
-    if len({tuple(_label(columns[k][m]) for k in free) for m in range(len(stems))}) < len(stems):
+    labels = [[_label(n) for n in columns[k]] for k in free]
+    grid = prod(len(set(column)) for column in labels)
+    if len(set(zip(*labels, strict=True))) < len(stems):
         return None  # a1.tif and a01.tif
     if grid > 2 * len(stems):
         return None

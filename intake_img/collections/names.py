@@ -132,19 +132,19 @@ def parse_member(name: str, stem: str, extension: str) -> dict[str, str] | None:
 
 def split_extension(name: str, extensions: Iterable[str]) -> tuple[str, str]:
     """Return stem and extension, the longest one known: ``a.ome.tif`` is ``a`` and ``.ome.tif``."""
-    known = extensions if isinstance(extensions, frozenset) else frozenset(extensions)
-    match = _extension_regex(known).search(name)
-    if match is not None:
-        return name[: match.start()], match[0]
+    known = _lower(extensions if isinstance(extensions, frozenset) else frozenset(extensions))
+    dot = name.find(".", 1)
+    while dot > 0:  # the longest ending first
+        if name[dot:].lower() in known:
+            return name[:dot], name[dot:]
+        dot = name.find(".", dot + 1)
     dot = name.rfind(".")
     return (name[:dot], name[dot:]) if dot > 0 else (name, "")
 
 
 @lru_cache(maxsize=16)
-def _extension_regex(extensions: frozenset[str]) -> re.Pattern[str]:
-    """A regex that finds the longest of some extensions at the end of a name, and not the whole name."""
-    tails = "|".join(re.escape(e) for e in sorted(extensions, key=len, reverse=True))
-    return re.compile(rf"(?<=.)(?:{tails})\Z" if tails else r"(?!)", re.I | re.S)
+def _lower(extensions: frozenset[str]) -> frozenset[str]:
+    return frozenset(e.lower() for e in extensions)
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:

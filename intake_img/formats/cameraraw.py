@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from typing import Any
 
 import numpy as np
@@ -48,22 +47,6 @@ _MOST = 64  # pages and previews
 _SHOWN = ("black_level_per_channel", "white_level", "camera_whitebalance", "daylight_whitebalance", "num_colors")
 
 
-def _is_dng(probe: Probe) -> bool:
-    """Whether the first directory of a TIFF file has the tag DNGVersion."""
-    order = "<" if probe.head[:2] == b"II" else ">"
-    head = probe.head
-    (at,) = struct.unpack_from(f"{order}I", head, 4) if len(head) >= 8 else (0,)
-    if not 8 <= at < 2**16:  # cameras write it first
-        return False
-    if at + 2 > len(head):
-        head = probe.file.head(at + 2 + 12 * 256)
-    count = struct.unpack_from(f"{order}H", head, at)[0] if at + 2 <= len(head) else 0
-    if at + 2 + 12 * count > len(head) and count <= 256:
-        head = probe.file.head(at + 2 + 12 * count)
-    places = range(at + 2, min(at + 2 + 12 * count, len(head) - 1), 12)
-    return any(struct.unpack_from(f"{order}H", head, k)[0] == _DNG_VERSION for k in places)
-
-
 class CameraRaw(Format):
     """Raw file of a camera, with the extra ``raw``: the visible pixels of the sensor as they were recorded.
 
@@ -84,7 +67,7 @@ class CameraRaw(Format):
         head = probe.head
         if head.startswith(_TIFF):
             named = probe.name.lower().endswith(_TIFF_ENDINGS)
-            return 2 * (named or head[8:10] == b"CR" or _is_dng(probe))
+            return 2 * (named or head[8:10] == b"CR" or _DNG_VERSION in probe.tiff_tags)
         return 2 * (head.startswith(_MAGIC) or head[4:12] == b"ftypcrx ")
 
     def open(self, file: File, options: NoOptions) -> Handle:

@@ -21,6 +21,7 @@ _UNSUPPORTED = {
     ".ipl": "IPLab",
     ".gel": "Amersham GEL",
 }
+_ENDINGS = tuple(_UNSUPPORTED)
 
 
 def unsupported(name: str, known: Collection[str] = ()) -> str | None:
@@ -38,7 +39,6 @@ def unsupported(name: str, known: Collection[str] = ()) -> str | None:
     ('SlideBook', None)
     """
     lower = name.lower()
-    fits = [e for e in _UNSUPPORTED if lower.endswith(e)]
-    if not fits or lower.endswith(tuple(known)):
+    if not lower.endswith(_ENDINGS) or lower.endswith(tuple(known)):
         return None
-    return _UNSUPPORTED[max(fits, key=len)]
+    return _UNSUPPORTED[max((e for e in _ENDINGS if lower.endswith(e)), key=len)]

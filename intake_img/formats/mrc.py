@@ -62,7 +62,8 @@ class Mrc(Format):
 
     def claims(self, probe: Probe) -> int:
         head = probe.inner or probe.head
-        if len(head) < 216 or _parsed(head.ljust(1024, b"\0")[:1024]) is None:
+        small = not head[12:15].strip(b"\0") or not head[13:16].strip(b"\0")  # the mode, in either byte order
+        if len(head) < 216 or not small or _parsed(head.ljust(1024, b"\0")[:1024]) is None:
             return 0
         return 2 if head[208:212] == b"MAP " else int(probe.name.lower().endswith(_BARE))
 

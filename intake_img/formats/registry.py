@@ -159,8 +159,8 @@ def find_format(file: File) -> Format:
 def _surest(probe: Probe) -> dict[str, Format]:
     """Return the formats whose claim to the bytes is the most specific one; none if no format claims them."""
     named = _by_extension(probe.name, formats())
-    if probe.folder and not probe.file.local and named is not None and named.claims(probe):
-        return {named.name: named}  # each further question is a request
+    if probe.folder and named is not None and named.claims(probe):
+        return {named.name: named}  # each further question is a request, or a look for a file
     claims = {name: int(f.claims(probe)) for name, f in formats().items()}
     most = max(claims.values(), default=0)
     return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}
@@ -185,8 +185,8 @@ def _probe(file: File) -> Probe:
 
 def _by_extension(name: str, table: Mapping[str, Format]) -> Format | None:
     lower = name.lower()
-    fits = [(len(e), f) for f in table.values() for e in f.extensions if lower.endswith(e)]
-    return max(fits, key=lambda fit: fit[0])[1] if fits else None
+    fits = [f for f in table.values() if lower.endswith(f.extensions)]
+    return max(fits, key=lambda f: max(len(e) for e in f.extensions if lower.endswith(e)), default=None)
 
 
 def _unknown(probe: Probe) -> str:

@@ -31,9 +31,14 @@ _BELOW = ("Images", "data")
 """Folders of images that lie beside an index, or hold it."""
 
 
+_EVERY = tuple(name for names, _ in _READERS for name in names)
+
+
 def _rank(name: str) -> int | None:
     """Return the row of `_READERS` that a name fits."""
     lower = name.lower()
+    if not lower.endswith(_EVERY):
+        return None
     for rank, (names, _) in enumerate(_READERS):
         for known in names:
             if lower == known or (known.startswith(".") and lower.endswith(known) and not lower.startswith(".")):

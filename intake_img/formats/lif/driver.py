@@ -101,8 +101,10 @@ class Lif(Format):
         head = probe.head
         if head.startswith(b"\x70\0\0\0"):
             return 2 * (head[8:9] == b"\x2a")
+        if not probe.name.lower().endswith(_TEXTS):
+            return 0
         text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore")
-        return 2 * ("<LMSDataContainerHeader" in text.replace("\0", "") and probe.name.lower().endswith(_TEXTS))
+        return 2 * ("<LMSDataContainerHeader" in text.replace("\0", ""))
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return _LifHandle(file)

@@ -50,6 +50,8 @@ class Nifti(Format):
                 beside = _partner(probe.file)
                 return self.claims(Probe(beside, beside.head(), False))
         head = probe.inner or probe.head
+        if int.from_bytes(head[:4], "little") not in LAYOUTS and int.from_bytes(head[:4]) not in LAYOUTS:
+            return 0
         try:
             kind = parsed(head.ljust(540, b"\0") if len(head) >= 348 else head, probe.file)[1]
         except FormatError:

@@ -125,7 +125,7 @@ def _walk(tif: tifffile.TiffFile, name: object, check: bool) -> tuple[list[int],
         if len(data) != tags * tiff.tagsize + link.size:
             return list(seen), f"the file ends within page {len(seen)}: it is truncated"
         if check:
-            _check_entries(data[: tags * tiff.tagsize], tiff, sound, f"{name}: page {len(seen)}")
+            _check_entries(data[: tags * tiff.tagsize], tiff, sound, name, len(seen))
         seen[offset] = None
         offset = link.unpack(data[-link.size :])[0]
     return list(seen), ""
@@ -133,25 +133,25 @@ def _walk(tif: tifffile.TiffFile, name: object, check: bool) -> tuple[list[int],
 
 def check_tags(page: tifffile.TiffPage, name: object) -> None:
     """Raise `FormatError` if a tag of a page that tells where or how pixels are stored cannot do so."""
+    bigtiff = page.parent.is_bigtiff
     for tag in page.tags:
-        _check(tag.code, int(tag.dtype), tag.count, page.parent.is_bigtiff, f"{name}: page {page.index}")
+        if tag.code in _NAMES:
+            _check(tag.code, int(tag.dtype), tag.count, bigtiff, name, page.index)
 
 
-def _check_entries(entries: bytes, tiff: Any, sound: set[bytes], page: str) -> None:
+def _check_entries(entries: bytes, tiff: Any, sound: set[bytes], name: object, page: int) -> None:
     """Do the same for the entries of a directory; `sound` holds those that were checked, without their values."""
-    plain = np.frombuffer(entries, np.uint8).reshape(-1, tiff.tagsize)[:, : 12 if tiff.is_bigtiff else 8].tobytes()
+    bigtiff = tiff.is_bigtiff
+    plain = np.frombuffer(entries, np.uint8).reshape(-1, tiff.tagsize)[:, : 12 if bigtiff else 8].tobytes()
     if plain in sound:
         return
-    count = "u8" if tiff.is_bigtiff else "u4"
-    fields = np.dtype([("code", "u2"), ("type", "u2"), ("count", count)]).newbyteorder(tiff.byteorder)
-    for code, kind, number in np.frombuffer(plain, fields).tolist():
-        _check(code, kind, number, tiff.is_bigtiff, page)
+    for code, kind, count in struct.iter_unpack(f"{tiff.byteorder}HH{'Q' if bigtiff else 'I'}", plain):
+        if code in _NAMES:
+            _check(code, kind, count, bigtiff, name, page)
     sound.add(plain)
 
 
-def _check(code: int, kind: int, count: int, bigtiff: bool, page: str) -> None:
-    if code not in _NAMES:
-        return
+def _check(code: int, kind: int, count: int, bigtiff: bool, name: object, page: int) -> None:
     if kind not in _INTEGERS and not (kind in _WIDE and (bigtiff or code in _PLACES)):
         expected = ", ".join({**_INTEGERS, **(_WIDE if bigtiff else {})}.values())
         problem = f"has the type {kind}: expected an integer type ({expected})"
@@ -159,7 +159,7 @@ def _check(code: int, kind: int, count: int, bigtiff: bool, page: str) -> None:
         problem = f"has {count} values: expected 1"
     else:
         return
-    raise FormatError(f"{page}: the tag {_NAMES[code]} ({code}) {problem}; the file is damaged")
+    raise FormatError(f"{name}: page {page}: the tag {_NAMES[code]} ({code}) {problem}; the file is damaged")
 
 
 def _imagej_piece(tif: tifffile.TiffFile) -> bool:
