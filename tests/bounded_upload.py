@@ -23,7 +23,7 @@ CHUNK = (1, 1024, 1024)
 def image(count: int) -> xr.DataArray:
     """Planes of 2 MiB that are made when they are asked for."""
     return xr.DataArray(
-        da.map_blocks(_plane, chunks=((1,) * planes, *CHUNK[1:]), dtype="u2"), dims=list("tyx"), name="image"
+        da.map_blocks(_plane, chunks=((1,) * count, *CHUNK[1:]), dtype="u2"), dims=list("tyx"), name="image"
     )
 
 

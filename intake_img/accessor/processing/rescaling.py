@@ -17,6 +17,7 @@ from intake_img.accessor.variables import (
     with_data,
 )
 from intake_img.kernels.resample import coarsened, nearest, resized, rounded
+from intake_img.kernels.wide import beyond_floats
 from intake_img.model.datasets import spacing_of
 
 __all__ = ["clipped", "coarser", "held", "rescaled"]
