@@ -25,7 +25,12 @@ _MIB = 2**20
 def add_command(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add ``portal`` to the commands of a parser."""
     parser = command(commands, "portal", _run, "serve images as web pages and as OME-Zarr, read-only")
-    parser.add_argument("places", metavar="CATALOG", nargs="*", help="catalog (.yml), folder of images, or image")
+    parser.add_argument(
+        "places",
+        metavar="CATALOG",
+        nargs="*",
+        help="catalog (.yml), table (.parquet, .sqlite), folder of images, or image",
+    )
     parser.add_argument(
         "--demo", action="store_true", help="serve sample images, and open the browser where there is one"
     )

@@ -15,12 +15,16 @@ import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from intake_img.portal.library import Item
+import numpy as np
+
+from intake_img.catalog.columns import COLUMNS
+from intake_img.portal.facets import FacetColumns
+from intake_img.portal.library import Item, RowEntry
 
 __all__ = ["ROW", "Found", "Index", "Query"]
 
@@ -48,6 +52,12 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 CREATE INDEX IF NOT EXISTS by_position ON entries (position);
 CREATE INDEX IF NOT EXISTS by_folder ON entries (folder);
+CREATE INDEX IF NOT EXISTS by_name ON entries (name COLLATE NOCASE, position);
+CREATE INDEX IF NOT EXISTS by_size ON entries (bytes DESC, position);
+CREATE INDEX IF NOT EXISTS by_date ON entries (date DESC, position);
+CREATE INDEX IF NOT EXISTS by_pixel ON entries (pixel_um, position);
+CREATE INDEX IF NOT EXISTS by_plate ON entries (plate);
+CREATE INDEX IF NOT EXISTS by_format ON entries (format);
 CREATE TABLE IF NOT EXISTS channel (
     name TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (name, entry)
 ) WITHOUT ROWID;
@@ -56,8 +66,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     name, description, header, tokenize = "unicode61 remove_diacritics 2", prefix = '2 3'
 );
 """
-_VERSION = 3
-_MOST_COUNTED = 50_000
+_VERSION = 4
 _COLUMNS = {
     "format": "format",
     "axes": "axes",
@@ -74,6 +83,10 @@ _SORTS = {
     "date": "date DESC",
     "pixel": "pixel_um",
 }
+
+
+def _nothing(_: Item) -> Mapping[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,9 @@ class Index:
                 self._memory = self._connected(":memory:")
                 self._prepare(self._memory)
 
+        beside = self._connected(self.path) if self._memory is None else self._memory
+        self._columns = FacetColumns(beside, {**_COLUMNS, "folder": "folder"})
+
     def _connection(self) -> sqlite3.Connection:
         if self._memory is not None:
             return self._memory
@@ -167,8 +183,15 @@ class Index:
 
     # filling
 
-    def list_entries(self, items: Iterable[Item]) -> list[str]:
-        """Make the index hold exactly these entries; return the ids of those that are new or were changed."""
+    def list_entries(self, items: Iterable[Item], told_by: Callable[[Item], Mapping[str, Any]] = _nothing) -> list[str]:
+        """Make the index hold exactly these entries; return the ids of those that are new or were changed.
+
+        Parameters
+        ----------
+        items : iterable of Item
+        told_by : callable
+            Returns what is known of an entry without opening it, as for `describe`.
+        """
         with self._writing:
             db = self._connection()
             there = {row["id"]: (row["key"], row["stamp"]) for row in db.execute("SELECT id, key, stamp FROM entries")}
@@ -205,6 +228,8 @@ class Index:
                     "INSERT INTO words (rowid, name, description, header) VALUES (?, ?, ?, ?)",
                     (key, _split(item.name), _split(item.description), _split(told["text"])),
                 )
+                if key is not None and (facts := told_by(item)):
+                    self._write_facts(db, key, facts)
             db.commit()
             return wanted
 
@@ -218,21 +243,24 @@ class Index:
 
     def describe(self, name: str, facts: Mapping[str, Any]) -> None:
         """Add what opening an entry told: its axes, shape, channels, pixel size, header; or its ``error``."""
-        columns = [c for c in facts if c not in ("header", "channels")]
         with self._writing:
             db = self._connection()
             row = db.execute("SELECT key FROM entries WHERE id = ?", (name,)).fetchone()
             if row is None:
                 return
-            names = [str(c)[:100] for c in facts.get("channels", ())][:256]
-            settings = ", ".join([*(f"{c} = ?" for c in columns), "channels = ?"])
-            values = [*(facts[c] for c in columns), json.dumps(names)]
-            db.execute(f"UPDATE entries SET {settings} WHERE key = ?", (*values, row["key"]))
-            db.execute("DELETE FROM channel WHERE entry = ?", (row["key"],))
-            db.executemany("INSERT OR IGNORE INTO channel VALUES (?, ?)", [(n, row["key"]) for n in names])
-            if "header" in facts:
-                db.execute("UPDATE words SET header = ? WHERE rowid = ?", (_split(facts["header"]), row["key"]))
+            self._write_facts(db, row["key"], facts)
             db.commit()
+
+    def _write_facts(self, db: sqlite3.Connection, key: int, facts: Mapping[str, Any]) -> None:
+        columns = [c for c in facts if c not in ("header", "channels")]
+        names = [str(c)[:100] for c in facts.get("channels", ())][:256]
+        settings = ", ".join([*(f"{c} = ?" for c in columns), "channels = ?"])
+        values = [*(facts[c] for c in columns), json.dumps(names)]
+        db.execute(f"UPDATE entries SET {settings} WHERE key = ?", (*values, key))
+        db.execute("DELETE FROM channel WHERE entry = ?", (key,))
+        db.executemany("INSERT OR IGNORE INTO channel VALUES (?, ?)", [(n, key) for n in names])
+        if "header" in facts:
+            db.execute("UPDATE words SET header = ? WHERE rowid = ?", (_split(facts["header"]), key))
 
     def undescribed(self) -> list[str]:
         """Return the ids of the entries that were never opened, in the order of the list."""
@@ -252,45 +280,50 @@ class Index:
         visible : tuple of str, optional
             Patterns of the ids that may be seen, as in `tokens.Visitor`; all by default.
         """
-        where, values = _where(query, visible)
-        db = self._connection()
-        total = db.execute(f"SELECT count(*) FROM entries WHERE {where}", values).fetchone()[0]
-        order = f"{_SORTS[query.sort]}, position"
-        listed = ", ".join(ROW)
-        rows = db.execute(
-            f"SELECT {listed} FROM entries WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
-            (*values, query.limit, query.offset),
-        )
-        return Found([_row(r) for r in rows], total)
+        keys = self._columns.ordered(self._chosen(query, visible), f"{_SORTS[query.sort]}, position")
+        page = keys[query.offset : query.offset + query.limit].tolist()
+        listed = ", ".join(("key", *ROW))
+        marks = ", ".join("?" * len(page))
+        rows = self._connection().execute(f"SELECT {listed} FROM entries WHERE key IN ({marks})", page)
+        found = {row["key"]: _row(row) for row in rows}
+        return Found([found[k] for k in page if k in found], len(keys))
+
+    def _chosen(self, query: Query, visible: tuple[str, ...] | None) -> np.ndarray:
+        """Return the entries that a query finds."""
+        size = self._columns.refreshed()
+        chosen = self._columns.everything().copy()
+        for facet, value in query.facets:
+            chosen &= self._columns.having(facet, lambda v, value=value: str(v) == value)  # type: ignore[misc]
+        if query.folder:
+            chosen &= self._columns.having("folder", lambda v: _below(str(v), query.folder))
+        if query.words:
+            chosen &= self._keys("SELECT rowid FROM words WHERE words MATCH ?", [_match(query.words)], size)
+        if visible is not None:
+            clause, values = _seen(visible)
+            chosen &= self._keys(f"SELECT key FROM entries WHERE {clause}", values, size)
+        return chosen
+
+    def _keys(self, statement: str, values: Sequence[Any], size: int) -> np.ndarray:
+        rows = self._connection().execute(statement, values).fetchall()
+        keys = np.fromiter((r[0] for r in rows), int, len(rows))
+        found = np.zeros(size, bool)
+        found[keys[keys < size]] = True
+        return found
 
     def everything(self, query: Query, visible: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
         """Return all entries that a query finds, at most 100 000."""
-        where, values = _where(query, visible)
-        rows = self._connection().execute(
-            f"SELECT {', '.join(ROW)} FROM entries WHERE {where} ORDER BY position LIMIT 100000", values
-        )
-        return [_row(r) for r in rows]
+        keys = self._columns.ordered(self._chosen(query, visible), "position")[:100_000].tolist()
+        found: list[dict[str, Any]] = []
+        for k in range(0, len(keys), 500):
+            some = keys[k : k + 500]
+            marks = ", ".join("?" * len(some))
+            statement = f"SELECT {', '.join(ROW)} FROM entries WHERE key IN ({marks}) ORDER BY position"
+            found += map(_row, self._connection().execute(statement, some))
+        return found
 
     def facets(self, query: Query, visible: tuple[str, ...] | None = None) -> dict[str, list[list[Any]]]:
-        """Return for each facet its most frequent values and their counts, among at most 50 000 entries found."""
-        where, values = _where(query, visible)
-        db = self._connection()
-        found = f"SELECT key FROM entries WHERE {where} LIMIT {_MOST_COUNTED}"
-        counts: dict[str, list[list[Any]]] = {}
-        for facet, column in _COLUMNS.items():
-            rows = db.execute(
-                f"SELECT {column}, count(*) AS n FROM entries WHERE key IN ({found}) AND {column} <> '' "
-                f"GROUP BY {column} ORDER BY n DESC, {column} LIMIT 40",
-                values,
-            )
-            counts[facet] = [list(r) for r in rows]
-        rows = db.execute(
-            f"SELECT name, count(*) AS n FROM channel WHERE entry IN ({found}) GROUP BY name "
-            "ORDER BY n DESC, name LIMIT 16",
-            values,
-        )
-        counts["channel"] = [list(r) for r in rows]
-        return {f: counts[f] for f in Query.FACETS}
+        """Return for each facet its most frequent values and their counts."""
+        return self._columns.counts(self._chosen(query, visible), Query.FACETS)
 
     def row(self, name: str) -> dict[str, Any] | None:
         """Return one entry."""
@@ -306,27 +339,19 @@ class Index:
         )
 
 
-def _where(query: Query, visible: tuple[str, ...] | None) -> tuple[str, list[Any]]:
-    clauses: list[str] = ["1"]
-    values: list[Any] = []
-    if query.words:
-        quoted = ['"' + w.replace('"', '""') + '"' for w in query.words]
-        clauses.append("key IN (SELECT rowid FROM words WHERE words MATCH ?)")
-        values.append(" ".join(quoted) + "*")
-    for facet, value in query.facets:
-        if facet == "channel":
-            clauses.append("key IN (SELECT entry FROM channel WHERE name = ?)")
-        else:
-            clauses.append(f"{_COLUMNS[facet]} = ?")
-        values.append(value)
-    if query.folder:
-        clauses.append("(folder = ? OR substr(folder, 1, ?) = ?)")
-        values += [query.folder, len(query.folder) + 1, query.folder + "/"]
-    if visible is not None:
-        patterns = [p for v in visible for p in (v, f"{v}/*")]
-        clauses.append("(" + " OR ".join(["id GLOB ?"] * len(patterns) or ["0"]) + ")")
-        values += patterns
-    return " AND ".join(clauses), values
+def _match(words: Sequence[str]) -> str:
+    """Return words as FTS5 reads them: all occur, the last may be a beginning."""
+    return " ".join('"' + w.replace('"', '""') + '"' for w in words) + "*"
+
+
+def _below(folder: str, place: str) -> bool:
+    return folder == place or folder.startswith(place + "/")
+
+
+def _seen(visible: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the condition that an entry's id fits a pattern."""
+    patterns = [p for v in visible for p in (v, f"{v}/*")]
+    return " OR ".join(["id GLOB ?"] * len(patterns)) or "0", patterns
 
 
 def _row(row: sqlite3.Row) -> dict[str, Any]:
@@ -348,6 +373,8 @@ def _split(text: Any) -> str:
 
 
 def _mark(item: Item) -> str:
+    if isinstance(item.entry, RowEntry):
+        return json.dumps(dict(item.entry.row), default=str)
     return json.dumps(
         [item.name, item.description, item.driver, dict(item.entry.args), dict(item.entry.metadata)],
         default=str,
@@ -358,6 +385,11 @@ def _mark(item: Item) -> str:
 def _told_by_catalog(item: Item) -> dict[str, str]:
     from intake_img.model.privacy import public
 
+    if isinstance(item.entry, RowEntry):
+        row = item.entry.row
+        free = {k: v for k, v in row.items() if k not in COLUMNS}
+        words = f"{row.get('well') or ''} {json.dumps(public(free), ensure_ascii=False) if free else ''}"
+        return {"date": str(row.get("modified") or "")[:10], "plate": str(row.get("plate") or ""), "text": words}
     about = public(dict(item.entry.metadata))
     scanned = about.get("scanned") if isinstance(about.get("scanned"), Mapping) else {}
     day = next(

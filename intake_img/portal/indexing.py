@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from intake_img.accessor.colors import is_rgb
 from intake_img.model.axes import spell
 from intake_img.model.units import parse_unit
 from intake_img.portal.holdings import Holdings, Opened
-from intake_img.portal.library import Item
+from intake_img.portal.library import Item, RowEntry
 from intake_img.portal.replies import sentence
 
-__all__ = ["index_facts"]
+__all__ = ["index_facts", "told_by_row"]
 
 _SIZES = ((10**6, "below 1 MB"), (10**8, "1 to 100 MB"), (10**9, "100 MB to 1 GB"), (10**10, "1 to 10 GB"))
 _PIXELS = (
@@ -59,6 +63,30 @@ def _facts(opened: Opened) -> dict[str, Any]:
         facts["plate"] = str(ds.attrs.get("plate") or opened.plate.table.facts.name or opened.name)
     if found:
         facts |= {"date": found[1], "year": found[1][:4]}
+    return facts
+
+
+def told_by_row(item: Item) -> dict[str, Any]:
+    """Return what the row of a table tells the index; nothing of other entries, and if the row tells no shape."""
+    row: Mapping[str, Any] = item.entry.row if isinstance(item.entry, RowEntry) else {}
+    try:
+        shape, channels = (json.loads(row.get(c) or "[]") for c in ("shape", "channels"))
+        dtype = np.dtype(row.get("dtype") or "")
+        total = int(math.prod(shape)) * dtype.itemsize
+    except (TypeError, ValueError):
+        return {}
+    if not shape or not row.get("axes"):
+        return {}
+    facts: dict[str, Any] = {
+        "axes": str(row["axes"]),
+        "shape": " × ".join(map(str, shape)),
+        "dtype": str(dtype),
+        "bytes": total,
+        "size": _class(total, _SIZES, "above 10 GB"),
+        "channels": [] if is_rgb(channels) else channels,
+    }
+    if isinstance(pixel := row.get("spacing_x"), float):
+        facts |= {"pixel_um": pixel, "pixel": _class(pixel, _PIXELS, "above 10 µm")}
     return facts
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from intake_img.catalog import Entry, open_catalog, scan, write_catalog
+from intake_img.catalog import Entry, ImageTable, open_catalog, open_table, scan, write_catalog
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.storage.files import File
 
-__all__ = ["Folder", "Item", "Library", "slug"]
+__all__ = ["Folder", "Item", "Library", "RowEntry", "slug"]
 
-_NESTED = "yaml_file_cat"
+_NESTED, _TABLE = "yaml_file_cat", "image_table"
+_TABLES = r"\.(parquet|sqlite3?|db)$"
 _DEPTH = 6
 _MOST = 1_000_000
 
@@ -37,13 +38,13 @@ class Item:
         As the catalog says it.
     folder : str
         The id of the catalog that holds it.
-    entry : Entry
+    entry : Entry or RowEntry
     """
 
     id: str
     name: str
     folder: str
-    entry: Entry
+    entry: Entry | RowEntry
 
     @property
     def description(self) -> str:
@@ -52,6 +53,49 @@ class Item:
     @property
     def driver(self) -> str:
         return self.entry.driver
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RowEntry:
+    """The row of a table of images, as far as lists need it; it is checked and opened when it is called.
+
+    Parameters
+    ----------
+    table : ImageTable
+    name : str
+    row : mapping
+        Its cells that are not empty.
+    """
+
+    table: ImageTable
+    name: str
+    row: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:
+        return str(self.row.get("description") or "")
+
+    @property
+    def driver(self) -> str:
+        return str(self.row.get("driver") or "")
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        return {k: self.row[k] for k in ("uri", "scene", "options") if k in self.row}
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return {k: v for k, v in self.row.items() if k not in ("name", "description", "driver", *self.args)}
+
+    def __call__(self) -> Any:
+        """Return the source of the image.
+
+        Raises
+        ------
+        CatalogError
+            If the row is refused.
+        """
+        return self.table[self.name]
 
 
 @dataclass(frozen=True)
@@ -89,7 +133,7 @@ class Library:
     Parameters
     ----------
     places : sequence of str or os.PathLike
-        Catalogs (YAML), folders of images, or single images.
+        Catalogs (YAML), tables of images (Parquet, SQLite), folders of images, or single images.
     work : Path
         A folder for the catalogs that are made of folders.
     roots, schemes
@@ -109,7 +153,7 @@ class Library:
         self.items: dict[str, Item] = {}
         made = [self._catalog(p) for p in places]
         used: set[str] = set()
-        prefixes = [_unused(slug(re.sub(r"\.ya?ml$", "", os.path.basename(p), flags=re.I)), used) for p, _ in made]
+        prefixes = [_unused(slug(_title(p)), used) for p, _ in made]
         self._catalogs = [(prefix if len(made) > 1 else "", *one) for prefix, one in zip(prefixes, made, strict=True)]
         self._stamps: dict[str, Any] = {}
         self.places = tuple(path for _, path, _ in self._catalogs)
@@ -151,11 +195,12 @@ class Library:
     def _catalog(self, place: Any) -> tuple[str, list[str] | None]:
         """Return a catalog and the roots that it may name; one is written for a folder or an image."""
         text = os.fspath(place)
-        if re.search(r"\.ya?ml$", text, re.I):
+        if re.search(r"\.ya?ml$|" + _TABLES, text, re.I):
             return File.parse(text).path, None
         path = os.path.abspath(os.path.expanduser(text))
         if not os.path.exists(path):
-            raise FileNotFoundError(f"{text}: expected a catalog (.yml), a folder of images, or an image")
+            known = "a catalog (.yml), a table (.parquet, .sqlite), a folder of images, or an image"
+            raise FileNotFoundError(f"{text}: expected {known}")
         self._work.mkdir(parents=True, exist_ok=True)
         target = self._work / f"{slug(os.path.basename(path.rstrip('/')) or 'images')}.yml"
         if os.path.isdir(path) and not path.endswith(".zarr"):
@@ -179,8 +224,28 @@ class _Reading:
         self.files: list[str] = []
 
     def catalog(self, prefix: str, path: str, roots: Sequence[str] | None) -> None:
+        if re.search(_TABLES, path, re.I):
+            table = open_table(path, roots=roots or self.roots or (), schemes=self.schemes)
+            return self._rows(prefix, _title(path), table)
         catalog = open_catalog(path, roots=roots or self.roots, schemes=self.schemes)
         self._add(prefix, catalog, _DEPTH)
+
+    def _rows(self, prefix: str, title: str, table: ImageTable) -> None:
+        self.files.append(table.file.path)
+        items: dict[str, Item] = {}
+        used: set[str] = set()
+        for row in table.images.rows():
+            name = str(row["name"])
+            told = {k: v for k, v in row.items() if v is not None and v == v and k != "text"}
+            own = _unused(slug(name), used)
+            place = f"{prefix}/{own}" if prefix else own
+            items[name] = self.items[place] = Item(place, name, prefix, RowEntry(table, name, told))
+        self._bounded()
+        self.folders[prefix] = Folder(prefix, title, "", {}, items)
+
+    def _bounded(self) -> None:
+        if len(self.items) > _MOST:
+            raise CatalogError(f"more than {_MOST} entries in all: serve fewer catalogs at once")
 
     def _add(self, prefix: str, catalog: Any, depth: int) -> None:
         self.files.append(catalog.file.path)
@@ -190,14 +255,21 @@ class _Reading:
         for name, entry in catalog.entries.items():
             own = _unused(slug(name), used)
             place = f"{prefix}/{own}" if prefix else own
-            if entry.driver != _NESTED:
+            if entry.driver == _TABLE:
+                self._rows(place, name, entry())
+                folders[name] = place
+            elif entry.driver != _NESTED:
                 items[name] = self.items[place] = Item(place, name, prefix, entry)
             elif depth > 1 and entry.resolved({}).identity not in entry.chain:
                 self._add(place, entry(), depth - 1)
                 folders[name] = place
-            if len(self.items) > _MOST:
-                raise CatalogError(f"more than {_MOST} entries in all: serve fewer catalogs at once")
+            self._bounded()
         self.folders[prefix] = Folder(prefix, catalog.name, catalog.description, folders, items)
+
+
+def _title(path: str) -> str:
+    """Return the name of a file without what tells its kind."""
+    return re.sub(r"\.ya?ml$|" + _TABLES, "", os.path.basename(path), flags=re.I)
 
 
 def _unused(name: str, used: set[str]) -> str:

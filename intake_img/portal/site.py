@@ -16,7 +16,7 @@ from intake_img.portal.blocks import Blockwise
 from intake_img.portal.caches import Blocks, DiskCache, MemoryCache
 from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.index import Index
-from intake_img.portal.indexing import index_facts
+from intake_img.portal.indexing import index_facts, told_by_row
 from intake_img.portal.library import Item, Library
 from intake_img.portal.metrics import Metrics, log
 from intake_img.portal.settings import Settings
@@ -69,13 +69,13 @@ class Site:
     def start_indexing(self) -> None:
         """List the entries (few of them now), and open them one by one when nothing else is to be done."""
         if len(self.library.items) <= _LISTED_NOW:
-            self.index.list_entries(self.library.items.values())
+            self.index.list_entries(self.library.items.values(), told_by_row)
             self._describe_all()
         else:
             self.workers.later(self._list_and_describe)
 
     def _list_and_describe(self) -> None:
-        self.index.list_entries(self.library.items.values())
+        self.index.list_entries(self.library.items.values(), told_by_row)
         self._describe_all()
 
     def _describe_all(self) -> None:
