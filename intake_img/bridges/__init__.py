@@ -1,1 +1,1 @@
-"""Other frameworks, imported when they are asked for."""
+"""Other frameworks, a module each, imported when they are asked for; `accessor` and what is above may use them."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from intake_img.accessor.patches.core import Patches
-from intake_img.accessor.patches.request import Request
+from intake_img.accessor.patches.specification import Specification
 from intake_img.model.typed import LayerLike, Lengths, Units
 
 __all__ = ["patches"]
@@ -124,7 +124,7 @@ def patches(
     >>> len(p), p[8].image.values[0, 0]
     (9, np.float64(66.0))
     """
-    request = Request(
+    specification = Specification(
         sources,
         size,
         sample=sample,
@@ -151,4 +151,4 @@ def patches(
         centers=centers,
         table=table,
     )
-    return Patches.of(request.recipe())
+    return Patches.of(specification.recipe())

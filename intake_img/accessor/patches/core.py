@@ -19,9 +19,9 @@ from intake_img.accessor.patches.labels import as_dataset, one
 from intake_img.accessor.patches.loaders import Loaders
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.reading import Padding, Reading
-from intake_img.accessor.patches.request import Recipe, Request
 from intake_img.accessor.patches.sampling import Law, draw
 from intake_img.accessor.patches.sources import Layer, Source
+from intake_img.accessor.patches.specification import Recipe, Specification
 from intake_img.accessor.patches.split import Region, split_blocks, split_places
 from intake_img.accessor.patches.table import as_table, read_table, sizes_of
 from intake_img.accessor.patches.write import WriteBack
@@ -294,7 +294,7 @@ class Patches(Loaders, WriteBack):
         frame = read_table(table)
         options.setdefault("edge", "pad")
         size = sizes_of(frame) if size is None else size
-        return cls.of(Request(source, size, sample="fixed", table=frame, **options).recipe())
+        return cls.of(Specification(source, size, sample="fixed", table=frame, **options).recipe())
 
     @property
     def plan_id(self) -> str:

@@ -6,6 +6,7 @@ worker or rank takes a part of its numbers, never draws its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,19 +14,10 @@ import numpy as np
 
 from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.patches.sources import Source
-from intake_img.errors import MissingExtraError
+from intake_img.accessor.progress import meter
+from intake_img.bridges.packages import imported
 
-__all__ = ["Arrays", "Loaders", "chosen", "imported"]
-
-
-def imported(package: str, extra: str) -> Any:
-    """Import an optional package, or say how to install it."""
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise MissingExtraError(package, extra, f"patches for {package}") from None
+__all__ = ["Arrays", "Loaders", "chosen"]
 
 
 def chosen(patches: Any, variables: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -160,11 +152,13 @@ class Loaders:
         MissingExtraError
             If JAX is not installed.
         """
-        jax, cast = imported("jax", "jax"), _caster(dtype)
+        from intake_img.bridges.jax import putter
+
+        put, cast = putter(device), _caster(dtype)
         return Arrays(
             self,
             chosen(self, variables),
-            lambda array: jax.device_put(cast(array), device),
+            lambda array: put(cast(array)),
             integer("batch_size", batch_size, 1),
             shuffle=shuffle,
             drop_last=drop_last,
@@ -199,7 +193,9 @@ class Loaders:
         MissingExtraError
             If TensorFlow is not installed.
         """
-        tf = imported("tensorflow", "tensorflow")
+        from intake_img.bridges.tensorflow import dataset
+
+        imported("tensorflow", "tensorflow")
         names, size = chosen(self, variables), 64 if batch_size is None else integer("batch_size", batch_size, 1)
         batches = self.to_numpy(
             size,
@@ -212,25 +208,19 @@ class Loaders:
             seed=seed,
         )
         lead = () if batch_size is None else (batch_size if drop_last else None,)
+        specs = {v: ((*lead, *self._varying_shape(v)), self._handed_dtype(v, dtype)) for v in names}
+        count = len(self.plan) if batch_size is None else None
+        return dataset(batches, {"patch": (lead, np.dtype("int64")), **specs}, count)
+
+    def _varying_shape(self, variable: str) -> tuple[int | None, ...]:
+        """Shape of a patch of a variable; None for lengths that differ between patches."""
+        layer = self.sources[0].layers[variable]
         partial = not (self.plan.shape == np.asarray(self.plan.size)).all()
-        signature = {"patch": tf.TensorSpec(lead, tf.int64)}
-        for v in names:
-            layer = self.sources[0].layers[v]
-            kept = len(layer.kept)
-            shape = (*layer.patch_shape[:kept], *([None] * len(layer.cut) if partial else layer.patch_shape[kept:]))
-            signature[v] = tf.TensorSpec((*lead, *shape), tf.as_dtype(np.dtype(dtype or layer.pixels.dtype)))
+        kept = len(layer.kept)
+        return (*layer.patch_shape[:kept], *([None] * len(layer.cut) if partial else layer.patch_shape[kept:]))
 
-        def elements() -> Iterator[dict[str, np.ndarray]]:
-            for batch in batches:
-                if batch_size is not None:
-                    yield batch
-                else:
-                    yield from ({k: a[n] for k, a in batch.items()} for n in range(len(batch["patch"])))
-
-        count = len(batches) if batch_size is not None else len(self.plan)
-        return tf.data.Dataset.from_generator(elements, output_signature=signature).apply(
-            tf.data.experimental.assert_cardinality(count)
-        )
+    def _handed_dtype(self, variable: str, dtype: Any) -> np.dtype:
+        return np.dtype(dtype or self.sources[0].layers[variable].pixels.dtype)
 
     def to_torch(
         self,
@@ -281,7 +271,7 @@ class Loaders:
             If torch is not installed.
         """
         imported("torch", "torch")
-        from intake_img.accessor.patches import torch_data
+        from intake_img.bridges import torch as torch_data
 
         choice("style", style, ("map", "iterable"))
         given = {
@@ -392,8 +382,8 @@ class Loaders:
         list of str
             The files.
         """
-        from intake_img.accessor.patches.export import write_shards
+        from intake_img.bridges.webdataset import write_shards
 
-        return write_shards(
-            self, pattern, integer("samples", samples, 1), chosen(self, variables), shuffle, overwrite, progress
-        )
+        many, names = integer("samples", samples, 1), chosen(self, variables)
+        with meter(progress, len(self.plan), f"saving {os.path.basename(os.fspath(pattern))}", "patch") as step:
+            return write_shards(self, pattern, many, names, shuffle, overwrite, step)

@@ -14,13 +14,13 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number, per_axis
 from intake_img.accessor.patches.filters import Filter, as_filter
-from intake_img.accessor.patches.geometry import Geometry, geometry
+from intake_img.accessor.patches.lattice import Lattice, lattice
 from intake_img.accessor.patches.reading import MODES, Padding
 from intake_img.accessor.patches.sampling import SAMPLES, Law
 from intake_img.accessor.patches.sources import Layer, Source, aligned_layer, as_datasets, checked, make_sources
 from intake_img.accessor.patches.table import centers_of, places_of, read_table
 
-__all__ = ["Recipe", "Request"]
+__all__ = ["Recipe", "Specification"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Request:
+class Specification:
     """The arguments of `intake_img.patches`, where they are described."""
 
     sources: Any
@@ -76,7 +76,7 @@ class Request:
         datasets, coarser = as_datasets(self.sources, self.levels)
         images = [ds[checked(ds, self.variables)[0]] for ds in datasets]
         choice("sample", self.sample, SAMPLES)
-        shape = self._geometry(images)
+        shape = self._lattice(images)
         made = make_sources(datasets, shape.full, shape.over, self.variables, self.paired, coarser)
         self._refuse_unused()
         maps = _Maps(datasets, made, shape)
@@ -87,8 +87,8 @@ class Request:
         filters = [as_filter(f) for f in ((self.where,) if callable(self.where) else tuple(self.where))]
         return Recipe(made, law, padding, filters, cover, share)
 
-    def _geometry(self, images: Sequence[xr.DataArray]) -> Geometry:
-        return geometry(
+    def _lattice(self, images: Sequence[xr.DataArray]) -> Lattice:
+        return lattice(
             images,
             sample=self.sample,
             size=self.size,
@@ -100,7 +100,7 @@ class Request:
             over=self.over,
         )
 
-    def _law(self, shape: Geometry, weights: tuple[Layer, ...] | None, meaning: str, sources: Sequence[Source]) -> Law:
+    def _law(self, shape: Lattice, weights: tuple[Layer, ...] | None, meaning: str, sources: Sequence[Source]) -> Law:
         return Law(
             self.sample,
             shape.axes,
@@ -118,7 +118,7 @@ class Request:
             1 if self.locality is None else integer("locality", self.locality, 1),
         )
 
-    def _padding(self, shape: Geometry, further: bool) -> Padding:
+    def _padding(self, shape: Lattice, further: bool) -> Padding:
         """Return how pixels beyond the image are filled; `further` images may have some in any case."""
         modes = per_axis("pad_mode", self.pad_mode, shape.axes, "constant", lambda name, v: choice(name, v, MODES))
         fill = _fill(self.fill_value)
@@ -168,7 +168,7 @@ class Request:
         share = number("min_coverage", 0.25 if self.min_coverage is None else self.min_coverage, 0, 1)
         return share, maps.layers("mask", self.mask)
 
-    def _places(self, shape: Geometry, sources: Sequence[Source]) -> Any:
+    def _places(self, shape: Lattice, sources: Sequence[Source]) -> Any:
         """Return the places that a table or a list of centres names; None for other ways of sampling."""
         size = tuple(shape.lengths[a] for a in shape.axes)
         if self.sample == "fixed":
@@ -197,7 +197,7 @@ class _Maps:
 
     datasets: Sequence[xr.Dataset]
     sources: Sequence[Source]
-    shape: Geometry
+    shape: Lattice
 
     def layers(self, what: str, value: Any) -> tuple[Layer, ...]:
         """Return a map for each source, aligned with its pixels."""

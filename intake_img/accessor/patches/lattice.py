@@ -1,4 +1,4 @@
-"""The geometry of patches, from arguments: sizes, steps, halos and edges along axes, in pixels."""
+"""The lattice of patches, from arguments: sizes, steps, halos and edges along axes, in pixels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from intake_img.model.axes import SPATIAL, spell
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import PIXEL, convert, differ, has_unit, quantity
 
-__all__ = ["Geometry", "geometry"]
+__all__ = ["Lattice", "lattice"]
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Lattice:
     """How patches lie along the axes.
 
     Parameters
@@ -54,7 +54,7 @@ class Geometry:
         return any(self.margin.values()) or "pad" in self.edges.values()
 
 
-def geometry(
+def lattice(
     images: Sequence[xr.DataArray],
     *,
     sample: str,
@@ -65,8 +65,8 @@ def geometry(
     units: str,
     edge: Any,
     over: Sequence[str] | None,
-) -> Geometry:
-    """Return the geometry that arguments of `intake_img.patches` ask for.
+) -> Lattice:
+    """Return the lattice that arguments of `intake_img.patches` ask for.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def geometry(
     edges = per_axis("edge", edge, axes, "shift", lambda name, v: choice(name, v, EDGES))
     if sample != "grid" and (bad := [a for a in axes if edges[a] == "balanced"]):
         raise ValueError(f"edge='balanced' (axis {bad[0]!r}) spreads the patches of a grid; sample={sample!r} has none")
-    return Geometry(lengths, _step(step, overlap, lengths, first, axes, units, sample), margin, edges, axes, iterated)
+    return Lattice(lengths, _step(step, overlap, lengths, first, axes, units, sample), margin, edges, axes, iterated)
 
 
 def _is_physical(value: Any, axis: str, units: str) -> bool:

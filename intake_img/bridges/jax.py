@@ -1,0 +1,24 @@
+"""Arrays of JAX, on its devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from intake_img.bridges.packages import imported
+
+__all__ = ["putter"]
+
+
+def putter(device: Any) -> Callable[[np.ndarray], Any]:
+    """Return a function that puts an array on a device, or as a sharding says; on the default device for None.
+
+    Raises
+    ------
+    MissingExtraError
+        If JAX is not installed.
+    """
+    jax = imported("jax", "jax")
+    return lambda array: jax.device_put(array, device)
