@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import statistics
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -127,3 +128,55 @@ def test_no_module_uses_private_names_of_others():
         "from intake_img.model import units\nfrom intake_img.io import _b\nunits._c\nimport numpy as np\nnp._d"
     )
     assert len(list(private_uses("x", tree))) == 2
+
+
+@cache
+def sizes() -> tuple[list[int], list[int], dict[str, int]]:
+    """Lines of each function, without its signature and docstring; its cyclomatic complexity; lines of each module."""
+    lines, branches, modules = [], [], {}
+    gc.disable()
+    try:
+        for module, path in SOURCES.items():
+            text = path.read_text(encoding="utf-8")
+            modules[module] = text.count("\n")
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    lines.append(body_lines(node))
+                    branches.append(complexity(node))
+    finally:
+        gc.enable()
+    return lines, branches, modules
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[ast.get_docstring(function) is not None :]
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def complexity(function: ast.AST) -> int:
+    """One more than the branches, as mccabe counts them (conditional expressions not); inner functions apart."""
+    count, left = 1, list(ast.iter_child_nodes(function))
+    while left:
+        node = left.pop()
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            count += isinstance(node, BRANCHES)
+            left += ast.iter_child_nodes(node)
+    return count
+
+
+BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case, ast.comprehension, ast.Lambda)
+
+
+def test_modules_and_functions_are_small():
+    lines, branches, modules = sizes()
+    assert len(lines) > 3000
+    assert {m: n for m, n in modules.items() if n > 505} == {}
+    assert statistics.median(modules.values()) < 200
+    assert statistics.median(lines) < 10
+    assert statistics.quantiles(lines, n=10)[-1] <= 25
+    assert statistics.quantiles(branches, n=10)[-1] <= 8
+
+
+def test_branches_are_counted():
+    tree = ast.parse("def f(a):\n  '''Doc.'''\n  if a:\n    return [b for b in a]\n  for c in a:\n    pass\n  return 1")
+    assert (complexity(tree.body[0]), body_lines(tree.body[0])) == (4, 5)

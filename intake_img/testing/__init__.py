@@ -49,7 +49,7 @@ __all__ = ["DriverLaws", "assert_same", "standard_datasets"]
 _HOMES = {"DriverLaws": "laws", "assert_same": "equality", "standard_datasets": "datasets"}
 
 if "pytest" in sys.modules:
-    sys.modules["pytest"].register_assert_rewrite("intake_img.testing.equality", "intake_img.testing.laws")
+    sys.modules["pytest"].register_assert_rewrite(*(f"intake_img.testing.{m}" for m in ("equality", "laws", "trials")))
 
 
 def __getattr__(name: str) -> Any:  # late: the laws that start a Python of their own need neither pytest nor the laws

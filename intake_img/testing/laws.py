@@ -12,7 +12,6 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +23,6 @@ import xarray as xr
 from intake_img.errors import CannotWriteError, IntakeImgError
 from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.format_source import FormatSource
-from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import find_format
 from intake_img.io import imload, imsave
 from intake_img.model.datasets import FILE_ATTRS
@@ -37,11 +35,28 @@ from intake_img.testing.datasets import all_axes, standard_dataset, standard_dat
 from intake_img.testing.equality import assert_holds, assert_same, values_of
 from intake_img.testing.people import PERSON, with_people
 from intake_img.testing.subjects import Subject, about, subjects_of, writing_extensions
+from intake_img.testing.trials import (
+    assert_attributes_survive,
+    assert_image,
+    assert_same_pixels,
+    assert_spelled_out,
+    assert_values,
+    assert_yaml,
+    chained,
+    chunkings,
+    expected_of,
+    kinds,
+    name_in,
+    outer_part,
+    random_parts,
+    record_regions,
+    remove,
+    size_of,
+)
 
 __all__ = ["DriverLaws"]
 
 _COMMON = ("chunks", "output_axis_order", "metadata", "storage_options")  # options that every driver has
-_GENERAL = ("image", "path", "compress", "progress")  # of writing; documented by `Format.write`
 _MIB = 2**20
 
 
@@ -98,11 +113,11 @@ class DriverLaws:
 
     def test_spells_out_its_options(self, driver: type[FormatSource]) -> None:
         """Every option of the constructor and of the writer has a name, a default and a line in the docstring."""
-        _assert_spelled_out(driver, driver.__doc__, ("uri",))
+        assert_spelled_out(driver, driver.__doc__, ("uri",))
         parameters = inspect.signature(driver).parameters
         assert not (missing := [o for o in _COMMON if o not in parameters]), f"the constructor lacks {missing}"
         if driver.format.writes:
-            _assert_spelled_out(driver.format.write, None, ("image", "path"))
+            assert_spelled_out(driver.format.write, None, ("image", "path"))
 
     def test_is_made_without_a_file(self, driver: type[FormatSource], tmp_path: Path) -> None:
         """To make a source touches nothing; to use it says what is missing."""
@@ -140,13 +155,13 @@ class DriverLaws:
             assert files[0] == str(path)
             try:
                 found = driver(path).dataset()
-                (_assert_same_pixels if extension in driver.format.pixels_only else assert_same)(found, given)
+                (assert_same_pixels if extension in driver.format.pixels_only else assert_same)(found, given)
             except Exception as exc:
                 exc.add_note(f"{what!r} saved as {extension}")
                 raise
             found.close()
             for file in files:
-                _remove(Path(file))
+                remove(Path(file))
 
     @pytest.mark.parametrize("what", list(standard_datasets()))
     def test_splits_what_one_file_cannot_hold(self, driver: type[FormatSource], what: str, tmp_path: Path) -> None:
@@ -169,12 +184,12 @@ class DriverLaws:
                     raise
                 found.close()
             for file in files:
-                _remove(Path(file))
+                remove(Path(file))
 
     def test_keeps_something(self, driver: type[FormatSource], tmp_path: Path) -> None:
         """A driver that writes keeps at least one standard Dataset."""
         kept = 0
-        for (n, given), extension in itertools.product(enumerate(standard_datasets().values()), _kinds(driver)):
+        for (n, given), extension in itertools.product(enumerate(standard_datasets().values()), kinds(driver)):
             try:
                 imsave(given, tmp_path / f"image{n}{extension}")
                 kept += 1
@@ -186,7 +201,7 @@ class DriverLaws:
 
     def test_is_lazy(self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any) -> None:
         """No pixel is read before one is asked for."""
-        regions = _record_regions(driver, monkeypatch)
+        regions = record_regions(driver, monkeypatch)
         for subject in subjects:
             with about(subject):
                 source = driver(subject.path)
@@ -202,7 +217,7 @@ class DriverLaws:
 
     def test_reads_only_the_part(self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any) -> None:
         """Of a part, no more than the part is read."""
-        regions = _record_regions(driver, monkeypatch)
+        regions = record_regions(driver, monkeypatch)
         for subject in subjects:
             with about(subject):
                 source = driver(subject.path)
@@ -210,24 +225,24 @@ class DriverLaws:
                     part = next(iter(ds.isel(dict.fromkeys(ds.dims, slice(1, 3))).data_vars.values()))
                     regions.clear()
                     values_of(part)
-                    assert 0 < sum(_size(r) for r in regions) <= 3 * part.size
+                    assert 0 < sum(size_of(r) for r in regions) <= 3 * part.size
                     ds.close()
 
     def test_reads_only_the_last_step(
         self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any
     ) -> None:
         """Of a chain of selections, as of one, the driver is asked for the pixels that are left, each once."""
-        regions = _record_regions(driver, monkeypatch)
+        regions = record_regions(driver, monkeypatch)
         for subject in subjects:
             with about(subject):
                 source = driver(subject.path)
                 whole = source.read()
                 for ds in (source.to_dask(), source.dataset(chunks=None), driver(subject.path, chunks=2).dataset()):
-                    found, expected = _chained(ds), _chained(whole)
+                    found, expected = chained(ds), chained(whole)
                     regions.clear()
                     values = values_of(found)
                     np.testing.assert_array_equal(values, values_of(expected))
-                    assert sum(_size(r) for r in regions) == values.size
+                    assert sum(size_of(r) for r in regions) == values.size
                     ds.close()
 
     def test_closes(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
@@ -237,10 +252,10 @@ class DriverLaws:
             for chunks in ("auto", None):
                 with about(subject):
                     ds = driver(subject.path, chunks=chunks).dataset()
-                    _assert_image(ds.copy(), subject)
+                    assert_image(ds.copy(), subject)
                     ds.close()
                     assert process.open_files(folder) == []
-                    _assert_image(ds.copy(), subject)
+                    assert_image(ds.copy(), subject)
                     assert process.open_files(folder) == []
                     with driver(subject.path, chunks=chunks) as source:
                         source.discover()
@@ -267,7 +282,7 @@ class DriverLaws:
         for subject in subjects:
             with about(subject):
                 ds = driver(subject.path).dataset()
-                _assert_image(ds.copy(), subject)
+                assert_image(ds.copy(), subject)
                 del ds
                 gc.collect()
                 assert process.open_files(str(Path(subject.path).parent)) == []
@@ -285,13 +300,13 @@ class DriverLaws:
                 assert again.yaml() == source.yaml()
                 given += [source, source.to_dask(), source.dataset(chunks=None)]
                 for ds in map(pickle.loads, map(pickle.dumps, given[-2:])):
-                    _assert_image(ds, subject)
+                    assert_image(ds, subject)
         (tmp_path / "given").write_bytes(pickle.dumps(given))
         _, trouble = process.run_module("elsewhere", str(tmp_path / "given"), str(tmp_path / "result"))
         assert not trouble
         for n, values in enumerate(pickle.loads((tmp_path / "result").read_bytes())):
-            for name, variable in _expected(subjects[n // 3]).data_vars.items():
-                np.testing.assert_array_equal(values[_name_in(values, name)], variable.values)
+            for name, variable in expected_of(subjects[n // 3]).data_vars.items():
+                np.testing.assert_array_equal(values[name_in(values, name)], variable.values)
 
     # parts
 
@@ -300,15 +315,15 @@ class DriverLaws:
         for subject in subjects:
             with about(subject):
                 whole = driver(subject.path).read()
-                for chunks, key in zip(_chunkings(whole), _random_parts(whole, 24), strict=False):
+                for chunks, key in zip(chunkings(whole), random_parts(whole, 24), strict=False):
                     lazy = driver(subject.path, chunks=chunks).dataset()
                     xr.testing.assert_identical(lazy.isel(key).compute(scheduler="synchronous"), whole.isel(key))
-                for key in _random_parts(whole, 8):
+                for key in random_parts(whole, 8):
                     part = driver(subject.path).read_partition(key)
                     xr.testing.assert_identical(part, whole.isel(key))
                 swapped = "".join(reversed(whole.img.axes))
                 turned = driver(subject.path, output_axis_order=swapped).read()
-                _assert_values(turned, whole)
+                assert_values(turned, whole)
                 first = whole.img.axes[0]
                 parts = list(driver(subject.path).read_chunked())
                 assert [p.sizes.get(first) for p in parts] == [None] * whole.sizes[first]
@@ -321,7 +336,7 @@ class DriverLaws:
                 variable = next(iter(driver(subject.path).image().variables.values()))
                 pixels: Pixels = variable.pixels
                 expected = next(iter(whole.data_vars.values())).transpose(*variable.axes).values
-                keys = [tuple(k.get(a, slice(None)) for a in variable.axes) for k in _random_parts(whole, 40)]
+                keys = [tuple(k.get(a, slice(None)) for a in variable.axes) for k in random_parts(whole, 40)]
 
                 def read(key: tuple[Any, ...], pixels: Pixels = pixels) -> np.ndarray:
                     part = pixels.select(key)
@@ -333,7 +348,7 @@ class DriverLaws:
 
                 with ThreadPoolExecutor(8) as pool:
                     for key, found in zip(keys, pool.map(read, keys), strict=True):
-                        np.testing.assert_array_equal(found, _outer(expected, key))
+                        np.testing.assert_array_equal(found, outer_part(expected, key))
 
     # plain
 
@@ -348,8 +363,8 @@ class DriverLaws:
                 assert (ds.attrs["uri"], ds.attrs["driver"]) == (subject.path, driver.name)
                 assert ds.attrs["scene"] in ds.attrs["scenes"]
                 assert sorted(ds.attrs["original_axes"]) == sorted(ds.img.axes)
-                _assert_yaml(driver, subject, tmp_path / f"{n}.yaml")
-                _assert_attributes_survive(ds, tmp_path / str(n))
+                assert_yaml(driver, subject, tmp_path / f"{n}.yaml")
+                assert_attributes_survive(ds, tmp_path / str(n))
 
     def test_scenes(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
         """Each scene opens by its number and, where names differ, by its name."""
@@ -363,7 +378,7 @@ class DriverLaws:
                     by_number = driver(subject.path, scene=n).dataset()  # type: ignore[call-arg]
                     assert by_number.attrs["scene"] == name
                     if names.count(name) == 1 and name != "all":
-                        _assert_values(driver(subject.path, scene=name).read(), by_number)
+                        assert_values(driver(subject.path, scene=name).read(), by_number)
                 with pytest.raises(LookupError, match="no scene"):
                     driver(subject.path, scene="no such scene").dataset()
 
@@ -447,152 +462,3 @@ class DriverLaws:
                     graph = dict(first.__dask_graph__())
                     assert len(graph) <= 2 * first.data.npartitions + 2
                     assert max(len(pickle.dumps(task)) for task in graph.values()) < 4096
-
-
-# helpers of the laws
-
-
-def _assert_spelled_out(function: Any, doc: str | None, first: tuple[str, ...]) -> None:
-    parameters = inspect.signature(function).parameters.values()
-    open_ended = [p.name for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    assert not open_ended, f"{function.__qualname__} does not spell out its options: {open_ended}"
-    documented = _documented(doc or function.__doc__ or "")
-    for p in parameters:
-        if p.name in ("self", "cls", *_GENERAL):
-            continue
-        assert p.name in first or p.kind is p.KEYWORD_ONLY, f"{function.__qualname__}: {p.name!r} is not keyword-only"
-        assert p.name in documented, f"{function.__qualname__}: the docstring has no line on {p.name!r}"
-
-
-def _documented(doc: str) -> set[str]:
-    """Names in the section "Parameters" of a docstring, as numpydoc writes it."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n-+$|\Z)", inspect.cleandoc(doc), re.S | re.M)
-    lines = re.findall(r"^([*\w][^\n:]*)", section[1] if section else "", re.M)
-    return {name.strip().lstrip("*") for line in lines for name in line.split(",")}
-
-
-def _record_regions(driver: type[FormatSource], monkeypatch: Any) -> list[Any]:
-    regions: list[Any] = []
-    original = FileReader.read_into
-
-    def read_into(self: FileReader, region: Any, out: np.ndarray) -> None:
-        if self.format == driver.format:
-            regions.append(region)
-        original(self, region, out)
-
-    monkeypatch.setattr(FileReader, "read_into", read_into)
-    return regions
-
-
-def _chained(ds: xr.Dataset) -> xr.DataArray:
-    """Select a part in as many steps as can be: integers, squeeze, crops, exchanged axes."""
-    lead, *others = ds.img.axes
-    part = ds.isel({lead: ds.sizes[lead] // 2}) if len(others) > 2 else ds
-    part = part.squeeze()
-    part = part.transpose(*list(part.dims)[::-1])
-    part = part.isel({d: slice(1, None) if n > 3 else slice(None) for d, n in part.sizes.items()})
-    image = next(iter(part.data_vars.values()))
-    for d in image.dims[:-2]:
-        image = image.isel({d: -1})
-    wanted = {str(d): (1, n - 1) for d, n in image.sizes.items() if n > 3}
-    return image.img.crop(wanted) if wanted and set("yx") <= set(image.dims) else image
-
-
-def _size(region: tuple[slice, ...]) -> int:
-    return int(np.prod([s.stop - s.start for s in region]))
-
-
-def _expected(subject: Subject) -> xr.Dataset:
-    ds = subject.expected
-    return ds.transpose(*[a for a in imload(subject.path, metadata_only=True).dims if a in ds.dims])
-
-
-def _name_in(names: Any, name: Any) -> Any:
-    return name if name in names else "image"
-
-
-def _assert_image(found: xr.Dataset, subject: Subject) -> None:
-    for name, variable in subject.expected.data_vars.items():
-        values = values_of(found[_name_in(found, name)].transpose(*variable.dims))
-        np.testing.assert_array_equal(values, variable.values)
-
-
-def _assert_same_pixels(found: xr.Dataset, given: xr.Dataset) -> None:
-    for a, b in zip(found.data_vars.values(), given.data_vars.values(), strict=True):
-        assert a.dtype == b.dtype.newbyteorder("=")
-        np.testing.assert_array_equal(values_of(a.squeeze()), values_of(b.squeeze()))
-
-
-def _assert_values(found: xr.Dataset, expected: xr.Dataset) -> None:
-    for name, variable in expected.data_vars.items():
-        np.testing.assert_array_equal(values_of(found[name].transpose(*variable.dims)), values_of(variable))
-
-
-def _chunkings(ds: xr.Dataset) -> Iterator[Any]:
-    axes = list(ds.img.axes)
-    known = ["auto", None, 1, 2, -1, {axes[0]: 1}, {axes[-1]: 7, axes[-2]: 5}, dict.fromkeys(axes, -1)]
-    return itertools.cycle(known)
-
-
-def _random_parts(ds: xr.Dataset, count: int) -> Iterator[dict[str, Any]]:
-    rng = np.random.default_rng(count)
-    for _ in range(count):
-        yield {str(a): _random_key(rng, n) for a, n in ds.sizes.items() if rng.random() < 0.8}
-
-
-def _random_key(rng: np.random.Generator, n: int) -> Any:
-    kind = int(rng.integers(5))
-    if kind == 0:
-        return int(rng.integers(n))
-    if kind == 1:
-        return sorted(set(rng.integers(n, size=3).tolist()))
-    start, stop = sorted(rng.integers(n + 1, size=2).tolist())
-    return slice(start, max(stop, start + 1) if start < n else n, int(rng.integers(1, 3)))
-
-
-def _outer(array: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
-    for axis, k in enumerate(key):
-        array = np.take(array, [k] if isinstance(k, int) else np.arange(array.shape[axis])[k], axis)
-    return array
-
-
-def _assert_yaml(driver: type[FormatSource], subject: Subject, path: Path) -> None:
-    import intake
-    import yaml
-
-    source = driver(subject.path)
-    text = source.yaml()
-    assert yaml.safe_load(text)["sources"]
-    path.write_text(text, encoding="utf-8")
-    entry = intake.open_catalog(str(path))[source.name]
-    xr.testing.assert_identical(entry.read(), source.read())
-
-
-def _assert_attributes_survive(ds: xr.Dataset, path: Path) -> None:
-    flat = ds.isel(dict.fromkeys(ds.dims, slice(0, 1))).map(lambda v: v.real.astype("float32"), keep_attrs=True)
-    flat.attrs = ds.attrs
-    flat.to_zarr(f"{path}.zarr", zarr_format=2, consolidated=False)
-    kept = xr.open_zarr(f"{path}.zarr", consolidated=False)
-    assert kept.attrs == ds.attrs
-    try:
-        import netCDF4  # noqa: F401
-    except ImportError:
-        return
-    flat.to_netcdf(f"{path}.nc", engine="netcdf4")
-    with xr.open_dataset(f"{path}.nc", engine="netcdf4") as kept:
-        back = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in kept.attrs.items()}
-        assert back["fileheader"] == ds.attrs["fileheader"]
-        assert np.atleast_1d(back["scenes"]).tolist() == ds.attrs["scenes"]
-
-
-def _kinds(driver: type[FormatSource]) -> list[str]:
-    return writing_extensions(driver)[:4]
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.alignment import inside
 from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.patches import display
 from intake_img.accessor.patches.batches import Batches, Buffers
+from intake_img.accessor.patches.choosing import covered, foreground, passing
 from intake_img.accessor.patches.filters import Filter
 from intake_img.accessor.patches.labels import as_dataset, one
 from intake_img.accessor.patches.loaders import Loaders
@@ -25,15 +25,13 @@ from intake_img.accessor.patches.specification import Recipe, Specification
 from intake_img.accessor.patches.split import Region, split_blocks, split_places
 from intake_img.accessor.patches.table import as_table, read_table, sizes_of
 from intake_img.accessor.patches.write import WriteBack
-from intake_img.kernels.sampling import box_sums, running_sums
+from intake_img.kernels.sampling import running_sums
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 __all__ = ["Patches"]
-
-_FILTER_BYTES = 2**26
 
 
 class Patches(Loaders, WriteBack):
@@ -229,6 +227,7 @@ class Patches(Loaders, WriteBack):
         return np.array([[s.sizes[a] for a in self.axes] for s in self.sources], np.int64)
 
     def _accept(self, plan: Plan) -> np.ndarray:
+        """Whether each patch lies in the region, on the mask, and passes the filters."""
         good = np.ones(len(plan), bool)
         if self._region is not None:
             good = self._region.accept(plan, self._lengths)
@@ -236,40 +235,13 @@ class Patches(Loaders, WriteBack):
             rows = np.flatnonzero(good)
             good[rows] = self._covered(plan.take(rows))
         for f in self.where:
-            rows = np.flatnonzero(good)
-            reading = self._reading(f.variable)
-            step = max(1, _FILTER_BYTES // max(1, math.prod(self.shape(f.variable)) * reading.dtype.itemsize))
-            order = rows[np.lexsort(plan.shape[rows].T)]  # partial patches of equal shape together
-            kinds = np.flatnonzero((np.diff(plan.shape[order], axis=0) != 0).any(axis=1)) + 1
-            for lot in np.split(order, kinds):
-                for k in range(0, len(lot), step):
-                    part = lot[k : k + step]
-                    good[part] = f(reading.read(plan.take(part)))
+            good = passing(f, plan, good, self._reading(f.variable))
         return good
 
     def _covered(self, plan: Plan) -> np.ndarray:
-        """Whether enough of each patch, of what of it lies in the image, is foreground: none of it is none."""
         if self._tables is None:
-            self._tables = [running_sums(_mask(layer, self.law)) for layer in self.cover or ()]
-        good = np.zeros(len(plan), bool)
-        for k, (layer, table) in enumerate(zip(self.cover or (), self._tables, strict=True)):
-            rows = np.flatnonzero(plan.source == k)
-            low, high, sizes = [], [], dict(zip(layer.dims, layer.pixels.shape, strict=True))
-            for d in [d for d in (*self.over, *self.axes) if d in layer.dims]:
-                if d in self.axes:
-                    place, n = self.axes.index(d), self.sources[k].sizes[d]
-                    ends = (e[rows, place].clip(0, n) for e in (plan.start, plan.stop))
-                    a, b = layer.fits[d].box(*ends)
-                else:
-                    a = plan.index[rows, self.over.index(d)]
-                    b = a + 1
-                low.append(a)
-                high.append(b)
-            a, b = np.stack(low, 1), np.stack(high, 1)
-            shape = np.array([sizes[d] for d in (*self.over, *self.axes) if d in layer.dims])
-            found = box_sums(table, a.clip(0, shape), b.clip(0, shape))  # beyond its extent a mask is 0
-            good[rows] = found >= np.maximum(self.min_coverage * (b - a).prod(axis=1), 1e-9 * (self.min_coverage > 0))
-        return good
+            self._tables = [running_sums(foreground(layer, self.law)) for layer in self.cover or ()]
+        return covered(plan, self.law, self.sources, self.cover or (), self._tables, self.min_coverage)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -509,12 +481,3 @@ class Patches(Loaders, WriteBack):
             epoch,
             bool(labelled),
         )
-
-
-def _mask(layer: Layer, law: Law) -> np.ndarray:
-    order = [d for d in (*law.over, *law.axes) if d in layer.dims]
-    if lost := [d for d in layer.dims if d not in order]:
-        raise ValueError(
-            f"the mask {layer.name!r} has an axis {lost[0]!r} that is neither cut nor iterated over: select one of it"
-        )
-    return inside(layer.pixels.read().transpose([layer.dims.index(d) for d in order]))

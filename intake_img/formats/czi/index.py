@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.formats.czi.entries import ABSENT, agree, column, dimension_names, entry_size, gathered, records
 
 __all__ = [
     "ABSENT",
@@ -46,23 +47,7 @@ PIXEL_TYPES = {
 }
 """Code of a pixel type: dtype, and number of colour samples (in the order blue, green, red, alpha)."""
 COMPRESSIONS = {0: "uncompressed", 1: "JPEG", 2: "LZW", 4: "JPEG-XR", 5: "zstd0", 6: "zstd1"}
-ABSENT = -(2**31)
-"""Stands for the number of a scene or tile that an entry does not give; it sorts first."""
-
 _KNOWN = frozenset(LETTERS) | {"X", "Y", "S", "M"}
-_SCHEMA = int.from_bytes(b"DV", "little")
-_FIXED = [
-    ("schema", "<u2"),
-    ("pixel_type", "<i4"),
-    ("position", "<i8"),
-    ("part", "<i4"),
-    ("compression", "<i4"),
-    ("pyramid", "u1"),
-    ("spare", "V5"),
-    ("dimensions", "<i4"),
-]
-_DIMENSION = np.dtype([("name", "<u4"), ("start", "<i4"), ("size", "<i4"), ("coordinate", "<f4"), ("stored", "<i4")])
-_MOST_DIMENSIONS = 32
 _MOST_PIXELS = 2**24  # of the side of a plane
 _COVERAGE_CELLS = 2**23
 
@@ -72,11 +57,6 @@ def distinct(column: np.ndarray) -> list[int]:
     if len(column) and (column == column[0]).all():
         return [int(column[0])]
     return [int(v) for v in np.unique(column)]
-
-
-def entry_size(dimensions: int) -> int:
-    """Return the length in bytes of an entry of so many dimensions."""
-    return 32 + _DIMENSION.itemsize * dimensions
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,15 +358,15 @@ def parse_directory(data: bytes, count: int) -> Directory:
     """
     if count <= 0 or count * entry_size(2) > len(data):
         raise FormatError(f"the directory promises {count} subblocks in {len(data)} bytes: it is empty or damaged")
-    groups, offsets = _records(data, count)
-    names: list[int] = list(dict.fromkeys(n for _, r in groups for n in _names(r)))
+    groups, offsets = records(data, count)
+    names: list[int] = list(dict.fromkeys(n for _, r in groups for n in dimension_names(r)))
     table = groups[0][1]["entries"]["name"]
     alike = len(groups) == 1 and table.shape[1] == len(names) and bool((table == names).all())
     letters = {n: n.to_bytes(4, "little").rstrip(b"\0").decode("latin-1") for n in names}
     if unknown := [v for v in letters.values() if v not in _KNOWN]:
         raise FormatError(f"the directory names the dimension {unknown[0]!r}: it is damaged, or of a newer kind")
-    columns = {letters[n]: _column(groups, n, count, k if alike else None) for k, n in enumerate(names)}
-    fixed = {k: _gathered(groups, k, count) for k in ("pixel_type", "compression", "position", "pyramid")}
+    columns = {letters[n]: column(groups, n, count, k if alike else None) for k, n in enumerate(names)}
+    fixed = {k: gathered(groups, k, count) for k in ("pixel_type", "compression", "position", "pyramid")}
     planar = tuple(reversed([k for k in columns if k in LETTERS]))
     _check(columns, fixed, planar)
     (left, width, stored_width), (top, height, stored_height) = columns["X"], columns["Y"]
@@ -407,84 +387,6 @@ def parse_directory(data: bytes, count: int) -> Directory:
         raw=data,
         offsets=offsets,
     )
-
-
-def agree(entry: bytes, copy: bytes) -> bool:
-    """True if two entries describe the same pixels: that of the directory, and the copy in its subblock."""
-    if entry == copy:
-        return True
-    if len(copy) < len(entry) or copy[:2] != b"DV" or copy[2:6] != entry[2:6] or copy[18:22] != entry[18:22]:
-        return False
-    return _extent(entry) == _extent(copy[: len(entry)])
-
-
-def _extent(entry: bytes) -> dict[int, tuple[int, int, int]]:
-    n = int.from_bytes(entry[28:32], "little", signed=True)
-    if not 0 < n <= _MOST_DIMENSIONS or entry_size(n) != len(entry):
-        return {}
-    dimensions = np.frombuffer(entry, _DIMENSION, n, 32).tolist()
-    return {name: (start, size, stored or size) for name, start, size, _, stored in dimensions}
-
-
-def _records(data: bytes, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Return records of equal layout with the numbers of their entries (nearly always all at once), and all offsets."""
-    first = int.from_bytes(data[28:32], "little", signed=True)
-    if 0 < first <= _MOST_DIMENSIONS and count * entry_size(first) <= len(data):
-        records = np.frombuffer(data, _record_type(first), count)
-        if (records["schema"] == _SCHEMA).all() and (records["dimensions"] == first).all():
-            return [(np.arange(count), records)], np.arange(count) * entry_size(first)
-    offsets, kinds = np.empty(count, np.int64), np.empty(count, np.int64)
-    at = 0
-    for k in range(count):
-        n = int.from_bytes(data[at + 28 : at + 32], "little", signed=True)
-        if data[at : at + 2] != b"DV" or not 0 < n <= _MOST_DIMENSIONS or at + entry_size(n) > len(data):
-            raise FormatError(f"entry {k} of the directory is damaged")
-        offsets[k], kinds[k] = at, n
-        at += entry_size(n)
-    raw = np.frombuffer(data, np.uint8)
-    groups = []
-    for n in np.unique(kinds).tolist():
-        which = np.flatnonzero(kinds == n)
-        rows = raw[offsets[which, None] + np.arange(entry_size(n))]
-        groups.append((which, rows.view(_record_type(n))[:, 0]))
-    return sorted(groups, key=lambda g: int(g[0][0])), offsets
-
-
-def _record_type(dimensions: int) -> np.dtype:
-    return np.dtype([*_FIXED, ("entries", _DIMENSION, (dimensions,))])
-
-
-def _names(records: np.ndarray) -> list[int]:
-    names = records["entries"]["name"]
-    if (names == names[0]).all():
-        return [int(n) for n in names[0]]
-    return list(dict.fromkeys([*names[0].tolist(), *np.unique(names).tolist()]))
-
-
-def _column(
-    groups: list[tuple[np.ndarray, np.ndarray]], name: int, count: int, place: int | None
-) -> tuple[np.ndarray, ...]:
-    """Return start (`ABSENT` where an entry lacks the dimension), size and stored size; `place`, if always the same."""
-    if place is not None:
-        entries = groups[0][1]["entries"]
-        start, size, stored = (entries[field][:, place].astype(np.int64) for field in ("start", "size", "stored"))
-        return start, size, stored
-    columns = np.full(count, ABSENT, np.int64), np.ones(count, np.int64), np.ones(count, np.int64)
-    for which, records in groups:
-        entries = records["entries"]
-        match = entries["name"] == name
-        rows = np.flatnonzero(match.any(axis=1))
-        places = match.argmax(axis=1)[rows]
-        for column, field in zip(columns, ("start", "size", "stored"), strict=True):
-            column[which[rows]] = entries[field][rows, places]
-    return columns
-
-
-def _gathered(groups: list[tuple[np.ndarray, np.ndarray]], field: str, count: int) -> np.ndarray:
-    column = np.empty(count, np.int64)
-    for which, records in groups:
-        column[which] = records[field]
-    return column
 
 
 def _check(columns: dict[str, tuple[np.ndarray, ...]], fixed: dict[str, np.ndarray], planar: Sequence[str]) -> None:
