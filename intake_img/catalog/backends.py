@@ -122,13 +122,19 @@ class ArrowRows:
 
     def column(self, name: str) -> Any:
         """Return a column of the rows that are chosen."""
-        if name not in self.columns:
-            self.columns[name] = self.reader.read([name]).column(0).combine_chunks()
+        self._load([name])
         column = self.columns[name]
         return column if self.chosen is None else column.take(self.chosen)
 
+    def _load(self, names: Sequence[str]) -> None:
+        """Read columns that are new together, for each of them is read in a thread of its own."""
+        if new := [n for n in dict.fromkeys(names) if n not in self.columns]:
+            table = self.reader.read(new)
+            self.columns |= {n: table.column(n).combine_chunks() for n in new}
+
     def find(self, conditions: Sequence[Condition]) -> ArrowRows:
         pa = _pyarrow()
+        self._load([one.column for one in conditions])
         found = self
         for one in sorted(conditions, key=_cost):
             chosen = pa.compute.indices_nonzero(_mask(found.column(one.column), one))
