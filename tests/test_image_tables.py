@@ -210,3 +210,38 @@ def test_many_rows_are_quick(tmp_path):
     start = time.process_time()
     table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")
     assert time.process_time() - start < 0.2
+
+
+def test_items_of_stac_open_as_the_images_do(table, plate):
+    pystac = pytest.importorskip("pystac")
+    from datetime import UTC, datetime
+
+    from intake_img import imload
+
+    items = table.to_stac(datetime(2024, 5, 1, tzinfo=UTC))
+    again = pystac.ItemCollection.from_dict(items.to_dict())  # as others read it
+    assert sorted(item.id for item in again) == sorted(table)
+    for item in again:
+        ds, dimensions = imload(item.assets["image"].href, metadata_only=True), item.properties["cube:dimensions"]
+        assert dict(ds.sizes) == {a: len(d["values"]) if a == "c" else ds.sizes[a] for a, d in dimensions.items()}
+        assert dimensions.get("c", {}).get("values", []) == (ds.img.channels or [])
+        for axis, spacing in ds.img.spacing.items():
+            assert dimensions[axis]["step"] == pytest.approx(spacing)
+            assert dimensions[axis]["extent"][1] == pytest.approx(spacing * (ds.sizes[axis] - 1))
+    well = next(item for item in again if item.properties.get("intake_img:well") == "B01")
+    assert well.assets["image"].media_type == "image/tiff"
+    assert well.properties["intake_img:drug"] == "Taxol mitosis"
+
+
+def test_validating_opens_what_the_rows_name(plate):
+    write_table(scan(plate), plate / "images.parquet")
+    entry = {"driver": "image_table", "args": {"uri": "{{ CATALOG_DIR }}/images.parquet"}}
+    write_catalog({"images": entry}, plate / "all.yml")
+    assert validate(plate / "all.yml", open_images=True) == []
+    (plate / "plate_7" / "A02" / "A02_x.ome.tif").unlink()
+    (plate / "loose.npy").write_bytes(b"none")
+    assert validate(plate / "all.yml") == []
+    problems = sorted(str(p) for p in validate(plate / "all.yml", open_images=True))
+    assert len(problems) == 2
+    assert "A02" in problems[0] + problems[1]
+    assert "'loose' does not open" in problems[0] + problems[1]

@@ -311,6 +311,8 @@ class Reader:
         try:
             source = entry()
             source.discover()
+            for name, why in getattr(source, "unreadable", tuple)():
+                self.problem(where, f"{name!r} does not open: {why}")
         except Exception as exc:  # whatever one file does, the others are looked at
             self.problem(where, f"it does not open: {str(exc) or type(exc).__name__}")
         finally:

@@ -6,6 +6,7 @@ A row is checked as an entry of a YAML catalog is, and when it is opened: its pa
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -228,6 +229,46 @@ class ImageTable(DataSource):
             groups = [str(row[c]).replace("/", "_") for c in levels if row.get(c) not in (None, "")]
             nodes["/".join([*groups, row["name"].replace("/", "_")])] = self._checked(row)().to_dask()
         return xr.DataTree.from_dict(nodes)
+
+    def to_stac(self, datetime: dt.datetime | None = None) -> Any:
+        """Return all images as items of STAC: their files are the assets, their axes dimensions of a datacube.
+
+        Parameters
+        ----------
+        datetime : datetime.datetime, optional
+            When images were taken of which the table does not know the time of the file; STAC wants one for each.
+
+        Returns
+        -------
+        pystac.ItemCollection
+            Paths are absolute. Needs the extra ``stac``.
+
+        Raises
+        ------
+        CatalogError
+            If a row is refused, consists of several files, or has no time.
+        """
+        from intake_img.catalog.stac import items_of
+
+        return items_of(((row, self._place(row)) for row in self.images.rows()), datetime)
+
+    def _place(self, row: Mapping[str, Any]) -> str:
+        source = self._checked(row)()
+        if hasattr(source, "files"):
+            raise CatalogError(f"{row['name']!r} consists of several files: an item of STAC names one")
+        return str(source.uri)
+
+    def unreadable(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each image that is refused or does not open, and why; no pixels are read."""
+        for row in self.images.rows():
+            try:
+                source = self._checked(row)()
+                try:
+                    source.discover()
+                finally:
+                    source.close()
+            except Exception as exc:  # whatever one file does, the others are looked at
+                yield str(row["name"]), str(exc) or type(exc).__name__
 
     # Intake
 
