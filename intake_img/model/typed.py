@@ -17,6 +17,7 @@ __all__ = [
     "Chunks",
     "DTypeLike",
     "Dims",
+    "Engine",
     "Footprint",
     "ImageLike",
     "LayerLike",
@@ -77,6 +78,8 @@ Border: TypeAlias = Literal[
     "reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap"
 ]
 """How an image goes on beyond its border, as in scipy.ndimage."""
+Engine: TypeAlias = Literal["scipy", "opencv"]
+"""Whose filter it is: that of float64, or a quicker one of float32."""
 Units: TypeAlias = Literal["pixel", "physical"]
 """Whether numbers without a unit are pixels, or in the unit of the axis."""
 Channel: TypeAlias = str | int

@@ -14,7 +14,10 @@ from intake_img.accessor.arguments import choice, data_type, integer, named, nei
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.engine import halo, merged
 from intake_img.accessor.variables import each_image, lazy, with_data
+from intake_img.errors import MissingExtraError
+from intake_img.kernels import approximate
 from intake_img.kernels import filters as kernels
+from intake_img.kernels.compiled import opencv
 from intake_img.kernels.images import EachImage
 from intake_img.kernels.order import FILTERS as ORDERED
 
@@ -104,6 +107,7 @@ def windowed(
     units: str,
     dims: Any,
     output_dtype: Any,
+    engine: str = "scipy",
     **options: Any,
 ) -> Any:
     """A filter over a box or footprint."""
@@ -133,7 +137,7 @@ def windowed(
             return func, {a: window_of(sizes[a], origins[a])[::-1] for a in axes}
         return func, {a: window_of(sizes[a], origins[a]) for a in axes}
 
-    return filtered(obj, name, build, mode, cval, named(dims, "size", size), output_dtype)
+    return filtered(obj, name, build, mode, cval, named(dims, "size", size), output_dtype, engine)
 
 
 def derivatives(
@@ -148,15 +152,17 @@ def derivatives(
     return filtered(obj, name, build, mode, cval, named(dims, "sigma", sigma), output_dtype)
 
 
-def edges_along(obj: Any, name: str, axis: str, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
+def edges_along(
+    obj: Any, name: str, axis: str, mode: str, cval: float, dims: Any, output_dtype: Any, engine: str = "scipy"
+) -> Any:
     def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
         return call(name, axis=axes.index(choice("axis", axis, axes))), dict.fromkeys(axes, (1, 1))
 
-    return filtered(obj, name, build, mode, cval, dims, output_dtype)
+    return filtered(obj, name, build, mode, cval, dims, output_dtype, engine)
 
 
 def weighted(
-    obj: Any, name: str, weights: Any, mode: str, cval: float, origin: Any, dims: Any, output_dtype: Any
+    obj: Any, name: str, weights: Any, mode: str, cval: float, origin: Any, dims: Any, output_dtype: Any, engine: str
 ) -> Any:
     def build(array: xr.DataArray, axes: tuple[str, ...]) -> tuple[Filter, Depth]:
         kernel = _shaped("weights", weights, axes, np.float64)
@@ -170,7 +176,7 @@ def weighted(
         func = call(name, weights=kernel, origin=[origins[a] for a in axes])
         return func, {a: window_of(sizes[a], placed[a]) for a in axes}
 
-    return filtered(obj, name, build, mode, cval, dims, output_dtype)
+    return filtered(obj, name, build, mode, cval, dims, output_dtype, engine)
 
 
 def _shaped(name: str, values: Any, axes: Sequence[str], dtype: Any) -> np.ndarray:
@@ -218,7 +224,24 @@ def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     return {}
 
 
-def filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: Any, output_dtype: Any) -> Any:
+def _by_engine(
+    func: Filter, engine: str, name: str, array: xr.DataArray, dtype: np.dtype, axes: Sequence[str], cval: float
+) -> Filter:
+    """Return the filter of the engine that was asked for."""
+    if engine == "scipy":
+        return partial(kernels.by_parts, func=func) if array.dtype.kind == "c" else func
+    if opencv() is None:
+        raise MissingExtraError("opencv-python-headless", "fast", f"{name}(engine='opencv')")
+    options = {k: v for k, v in getattr(func, "keywords", {}).items() if k != "name"}
+    if reason := approximate.unsupported(name, array.dtype, dtype, axes, cval, options):
+        raise ValueError(f"{name}(engine='opencv'): {reason}; or leave engine out, for scipy")
+    return partial(approximate.opencv_filter, name=name, **options)
+
+
+def filtered(
+    obj: Any, name: str, build: Build, mode: str, cval: float, dims: Any, output_dtype: Any, engine: str = "scipy"
+) -> Any:
+    choice("engine", engine, ("scipy", "opencv"))
     known = MODES[choice("mode", mode, tuple(MODES))]
     value = number("cval", cval)
     if value and known != "constant":
@@ -234,10 +257,11 @@ def filtered(obj: Any, name: str, build: Build, mode: str, cval: float, dims: An
             dtype = data_type("output_dtype", output_dtype, "biufc")
         _checked(name, array.dtype, dtype)
         func, depth = build(array, axes)
-        if array.dtype.kind == "c":
-            func = partial(kernels.by_parts, func=func)
+        func = _by_engine(func, engine, name, array, dtype, axes, value)
         places = [array.get_axis_num(a) for a in axes]
-        each = EachImage(partial(func, mode=known, cval=value), places, dtype, roomy=name not in PIXELWISE)
+        each = EachImage(
+            partial(func, mode=known, cval=value), places, dtype, roomy=engine == "scipy" and name not in PIXELWISE
+        )
         edge = "wrap" if known == "wrap" else "own"
         far = {array.get_axis_num(a): d for a, d in depth.items()}
         data: Any = lazy(array)
