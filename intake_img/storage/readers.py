@@ -18,6 +18,7 @@ from intake_img.errors import FormatError
 
 if TYPE_CHECKING:
     from intake_img.storage.files import File
+from intake_img.storage.positioned import read_at, read_into_at
 
 __all__ = ["ByteReader", "LocalBytes", "closed_on_error", "noted"]
 
@@ -139,7 +140,7 @@ class LocalBytes(ByteReader):
         found = []
         for offset, count in zip(offsets, counts, strict=True):
             self._check(offset, count)
-            data = os.pread(self._fd, count, offset)
+            data = read_at(self._fd, count, offset)
             if len(data) != count:
                 raise FormatError(f"{self.file}: only {len(data)} of {count} bytes at {offset}: it was truncated")
             found.append(data)
@@ -150,7 +151,7 @@ class LocalBytes(ByteReader):
         out = out.cast("B")
         done = 0
         while done < out.nbytes:
-            n = os.preadv(self._fd, [out[done:]], offset + done)
+            n = read_into_at(self._fd, out[done:], offset + done)
             if n == 0:
                 raise FormatError(f"{self.file}: ends within the pixels, at byte {offset + done}: it was truncated")
             done += n

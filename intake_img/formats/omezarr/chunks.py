@@ -20,6 +20,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.model.chunks import Region
 from intake_img.storage.files import File
+from intake_img.storage.positioned import read_at
 
 __all__ = ["ChunkFiles", "Inflate", "checksum"]
 
@@ -127,7 +128,7 @@ class ChunkFiles:
         if kept is not None and kept[0] == stamp:
             return kept[1]
         length = 16 * chunks + 4
-        data = os.pread(fd, length, 0 if self.index_first else max(0, stamp[0] - length))
+        data = read_at(fd, length, 0 if self.index_first else max(0, stamp[0] - length))
         if len(data) < length:
             raise FormatError(f"shard {key}: {stamp[0]} bytes are too few for its index; it is truncated")
         if checksum(data[:-4]) != data[-4:]:
@@ -163,9 +164,9 @@ def _view(array: np.ndarray, region: Region) -> np.ndarray:
 
 def _bytes_at(fd: int, offset: int, count: int) -> bytes:
     """Read `count` bytes, also where they are more than one call returns."""
-    data = os.pread(fd, count, offset)
+    data = read_at(fd, count, offset)
     while len(data) < count:
-        if not (more := os.pread(fd, count - len(data), offset + len(data))):
+        if not (more := read_at(fd, count - len(data), offset + len(data))):
             raise FormatError(f"a chunk ends after {len(data)} of {count} bytes: it was truncated while it was read")
         data += more
     return data
