@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import dask.array as da
@@ -64,3 +65,31 @@ def test_manifest_names_what_is_there():
         assert callable(getattr(importlib.import_module(module), function))
     used = {each["command"] for key in ("readers", "writers", "sample_data") for each in parts[key]}
     assert used == set(commands)
+
+
+def test_command_opens_all_levels(tmp_path, monkeypatch, capsys):
+    """``intake-img napari`` gives a window the layers of each image, and waits for it; without napari it says so."""
+    from types import ModuleType, SimpleNamespace
+
+    from intake_img.doors.cli import main
+
+    imsave(from_example("cells"), tmp_path / "cells.zarr", pyramid=1)
+    imsave(from_example("cells")["image"].isel(t=0, z=0, c=0), tmp_path / "one.tif")
+    shown, windows = [], []
+    fake, layers = ModuleType("napari"), ModuleType("napari.layers")
+    layers.Layer = SimpleNamespace(create=lambda *layer: layer)
+    fake.Viewer = lambda: SimpleNamespace(add_layer=shown.append)
+    fake.run = lambda: windows.append(len(shown))
+    monkeypatch.setitem(sys.modules, "napari", fake)
+    monkeypatch.setitem(sys.modules, "napari.layers", layers)
+    assert main(["napari", str(tmp_path / "cells.zarr"), str(tmp_path / "one.tif")]) == 0
+    assert windows == [4]
+    assert [kind for *_, kind in shown] == ["image", "image", "labels", "image"]
+    assert [meta["name"] for _, meta, _ in shown[:3]] == ["DAPI", "GFP", "labels"]
+    assert [len(data) for data, *_ in shown[:3]] == [2, 2, 2]
+    np.testing.assert_array_equal(shown[0][0][0].compute(), from_example("cells")["image"].isel(c=0).values)
+    assert main(["napari", str(tmp_path / "absent.tif")]) != 0
+    assert windows == [4]
+    monkeypatch.setitem(sys.modules, "napari", None)
+    assert main(["napari", str(tmp_path / "one.tif")]) != 0
+    assert "pip install 'intake_img[napari]'" in capsys.readouterr().err

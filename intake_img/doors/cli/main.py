@@ -30,6 +30,7 @@ _GROUPS = {  # the commands of a module, in the order of the help
     "intake_img.doors.cli.table": ("formats",),
     "intake_img.doors.cli.coloc": ("coloc",),
     "intake_img.doors.cli.completion": ("completion",),
+    "intake_img.doors.cli.napari": ("napari",),
     "intake_img.doors.cli.portal": ("portal",),
     "intake_img.doors.cli.demo": ("demo",),
 }
