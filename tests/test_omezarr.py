@@ -29,6 +29,7 @@ from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, SceneError, SourceChangedError
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.store import block_shape, chunk_shape, shard_shape
+from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import autodetect
 from intake_img.testing import assert_same
 
@@ -733,6 +734,36 @@ def test_means_of_infinite_values(tmp_path, dtype):
     half = imload(tmp_path / "a.zarr", level=1)["image"].values
     assert half[1].tolist() == [1, 1]
     assert not np.isfinite(half[0]).any()
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": True, "chunks": 16}, {"version": "0.4", "compress": False}])
+def test_levels_of_a_pyramid_share_what_they_are_computed_from(tmp_path, monkeypatch, options):
+    """Each chunk of the source is computed, or read, once for all levels; what is written is what each level computes."""
+    made = []
+
+    def chunk(block_info=None):
+        z, y, x = (slice(*s) for s in block_info[None]["array-location"])
+        made.append((z.start, y.start, x.start))
+        return np.add.outer(
+            np.arange(z.start, z.stop), np.add.outer(np.arange(y.start, y.stop) * 7, np.arange(x.start, x.stop))
+        ).astype("u2")
+
+    computed = da.map_blocks(chunk, chunks=((1, 1), (32, 32), (40, 24)), dtype="u2", meta=np.empty((0, 0, 0), "u2"))
+    tree = xr.Dataset({"image": (tuple("zyx"), computed)}).img.pyramid([2, 2])
+    told = []
+    imsave(tree, tmp_path / "a.zarr", progress=told.append, **options)
+    assert len(made) == len(set(made)) == 8
+    assert told
+    for level in range(3):
+        wanted = [node["image"] for _, node in tree.subtree_with_keys if "image" in node][level]
+        np.testing.assert_array_equal(imload(tmp_path / "a.zarr", level=level).image, wanted)
+    read, read_into = [], FileReader.read_into
+    monkeypatch.setattr(FileReader, "read_into", lambda self, r, out: read.append(out.size) or read_into(self, r, out))
+    imsave(imload(tmp_path / "a.zarr").img.pyramid([2, 2]), tmp_path / "b.zarr", **options)
+    assert sum(read) == computed.size
+    np.testing.assert_array_equal(
+        imload(tmp_path / "b.zarr", level=2).image, imload(tmp_path / "a.zarr", level=2).image
+    )
 
 
 def test_datatree(tmp_path):

@@ -391,7 +391,7 @@ def member_tasks(image: Image, plan: Plan, staging: Staging, make: Make) -> Task
             tasks.add(f"write-{name}", {k: (run, []) for k, run in runs.items()})
             continue
         n = len(plan.file_axes[name])
-        source = blocks_of(pixels, [1] * n + [max(1, k) for k in pixels.shape[n:]])
+        (source,) = blocks_of([(pixels, [1] * n + [max(1, k) for k in pixels.shape[n:]])])
         part = _unread_part(pixels, n)
         members = [m for m in plan.members if m.variable == name and m.name not in finished]
         rest = (0,) * (pixels.ndim - n)

@@ -21,21 +21,33 @@ def is_computed(pixels: Pixels) -> bool:
     return _computed(pixels.reader) is not None
 
 
-def blocks_of(pixels: Pixels, block: Sequence[int | tuple[int, ...]]) -> Any:
-    """Return a dask array of `pixels` whose chunks have the shape `block`, or along an axis these lengths.
+def blocks_of(parts: Sequence[tuple[Pixels, Sequence[int | tuple[int, ...]]]]) -> list[Any]:
+    """Return dask arrays of pixels whose chunks have the shape of a block, or along an axis the lengths that it lists.
 
     What is computed by dask stays so, nothing else travels than the chunks that other workers need. Of files, each
     chunk is read by a task of its own if it consists of whole tiles; tiles that blocks cut are read once and shared.
+    What several of the arrays are made of is computed once, if they are computed together.
+
+    Parameters
+    ----------
+    parts : sequence of (Pixels, block)
     """
     import dask
 
+    shared = any(is_computed(pixels) for pixels, _ in parts[1:])
+    arrays = [_blocks(pixels, block, shared) for pixels, block in parts]
+    return arrays if shared else list(dask.optimize(*arrays))  # which would fuse what is shared into several tasks
+
+
+def _blocks(pixels: Pixels, block: Sequence[int | tuple[int, ...]], shared: bool) -> Any:
     chunks = cut(pixels.shape, block)
     array = _computed(pixels.reader)
     if array is None:
         whole = all(k % t == 0 for c, t in zip(chunks, pixels.tiles, strict=True) for k in accumulate(c[:-1]))
-        array = pixels.dask(chunks if whole and not any(c is not None for c in pixels.cuts) else None)
+        # in its usual chunks it has the name of the array that other parts are most likely computed from
+        array = pixels.dask(chunks if whole and not shared and not any(c is not None for c in pixels.cuts) else None)
     array = array.astype(pixels.dtype) if array.dtype != pixels.dtype else array
-    return dask.optimize(array.rechunk(chunks))[0]
+    return array.rechunk(chunks)
 
 
 def _computed(reader: Reader) -> Any:

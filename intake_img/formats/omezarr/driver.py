@@ -143,8 +143,7 @@ class OmeZarr(Format):
         """
         layout = _layout(image, name, version, chunks, shards, pyramid, levels)
         with Target(path, _zarr_format(version), layout.room()) as target:
-            for plan in layout.plans:
-                plan.write(target, compress, progress)
+            layout.fill(target, compress, progress)
             for key, c in layout.coordinates.items():
                 write_coordinate(target, key, c, compress)
             target.groups = layout.groups()

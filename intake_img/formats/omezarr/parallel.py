@@ -23,7 +23,7 @@ from intake_img.model.engine import Tasks
 from intake_img.model.pixels import Pixels
 from intake_img.storage.shared import check_shared
 
-__all__ = ["Written", "add_level", "add_pixels"]
+__all__ = ["Filling", "Written", "add_level", "add_pixels", "add_together"]
 
 _LEAST = 2**22  # smaller blocks would make more tasks than are useful
 _MOST = 2**26
@@ -56,6 +56,26 @@ class Layer:
         return [(self.name, *position) for position in product(*spans)]
 
 
+@dataclass(frozen=True)
+class Filling:
+    """An array that is to be filled with pixels.
+
+    Parameters
+    ----------
+    name : str
+        Of the variable, for the dashboard.
+    array : zarr.Array
+    pixels : Pixels
+    extremes : Extremes, optional
+        What to look for in the pixels.
+    """
+
+    name: str
+    array: Any
+    pixels: Pixels
+    extremes: Extremes | None = None
+
+
 def add_pixels(
     tasks: Tasks,
     name: str,
@@ -69,22 +89,27 @@ def add_pixels(
     Parameters
     ----------
     tasks : Tasks
-    name : str
-        Of the variable, for the dashboard.
-    array : zarr.Array
-    pixels : Pixels
-    extremes : Extremes, optional
-        What to look for in the pixels.
+    name, array, pixels, extremes
+        See `Filling`.
     offset : tuple of int
         Where in the array the pixels begin; at its beginning by default.
     """
-    block, edges = _blocks(array, pixels, offset)
-    source = blocks_of(pixels, [tuple(s.stop - s.start for s in e) or (0,) for e in edges])
-    made = {
-        position: (partial(_store, array, shifted(region, offset), name, extremes), (source.name, *position))
-        for position, region in _grid(edges)
-    }
-    return Layer(tasks.add(f"write-{name}", made, source), array, block, offset)
+    return add_together(tasks, [Filling(name, array, pixels, extremes)], offset)[0]
+
+
+def add_together(tasks: Tasks, fillings: Sequence[Filling], offset: tuple[int, ...] = ()) -> list[Layer]:
+    """Add tasks that fill several arrays with pixels; what these are computed from is computed once for all."""
+    cuts = [_blocks(f.array, f.pixels, offset) for f in fillings]
+    blocks = [[tuple(s.stop - s.start for s in e) or (0,) for e in edges] for _, edges in cuts]
+    sources = blocks_of([(f.pixels, block) for f, block in zip(fillings, blocks, strict=True)])
+    layers = []
+    for f, (block, edges), source in zip(fillings, cuts, sources, strict=True):
+        made = {
+            position: (partial(_store, f.array, shifted(region, offset), f.name, f.extremes), (source.name, *position))
+            for position, region in _grid(edges)
+        }
+        layers.append(Layer(tasks.add(f"write-{f.name}", made, source), f.array, block, offset))
+    return layers
 
 
 def add_level(

@@ -46,6 +46,11 @@ class Target:
         in_place = not self.file.local or os.path.isdir(self.file.path)
         self._zip = None if in_place else ZipStore(self.file.path, mode="w")
 
+    @property
+    def in_folder(self) -> bool:
+        """Whether several threads may write at once: into a folder, not into a zip file."""
+        return self._zip is None
+
     def __enter__(self) -> Target:
         import zarr
 

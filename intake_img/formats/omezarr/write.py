@@ -19,7 +19,7 @@ import xarray as xr
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.parallel import Written, add_level, add_pixels
+from intake_img.formats.omezarr.parallel import Filling, Written, add_level, add_together
 from intake_img.formats.omezarr.store import (
     Halved,
     chunk_shape,
@@ -28,6 +28,7 @@ from intake_img.formats.omezarr.store import (
 )
 from intake_img.formats.omezarr.target import Target
 from intake_img.formats.omezarr.windows import LONGEST, Extremes, Window
+from intake_img.model.blocks import is_computed
 from intake_img.model.datasets import spacing_of
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Coordinate, Image, Variable
@@ -77,17 +78,21 @@ class Plan:
 
     def add_to(self, tasks: Tasks, name: str, target: Target, compress: Any) -> None:
         """Make the empty arrays, and add the tasks that fill them."""
-        layer = None
-        for k, path in enumerate(self.paths):
-            if layer is None or k <= len(self.given):
-                pixels = self._stored(k)
-                extremes = self.extremes if k == 0 else None
-                array = self._create(target, k, pixels, compress)
-                layer = add_pixels(tasks, join(name, path) if k else name, array, pixels, extremes)
-            else:
-                halved = Halved(layer.array, self.factors[k], self.labels)
-                array = self._create(target, k, halved.pixels(), compress)
-                layer = add_level(tasks, f"{name}/{path}", array, layer, halved)
+        fillings = []
+        for k, path in enumerate(self.paths[: 1 + len(self.given)]):
+            pixels = self._stored(k)
+            array = self._create(target, k, pixels, compress)
+            fillings.append(Filling(join(name, path) if k else name, array, pixels, None if k else self.extremes))
+        layer = add_together(tasks, fillings)[-1]
+        for k, path in enumerate(self.paths[len(fillings) :], len(fillings)):
+            halved = Halved(layer.array, self.factors[k], self.labels)
+            array = self._create(target, k, halved.pixels(), compress)
+            layer = add_level(tasks, f"{name}/{path}", array, layer, halved)
+
+    @property
+    def related(self) -> bool:
+        """Whether dask computes further levels, most likely from the same pixels as the first."""
+        return any(is_computed(pixels) for pixels in self.given)
 
     @property
     def in_memory(self) -> bool:
@@ -184,6 +189,15 @@ class Layout:
         attributes = found.get("", self._plain)
         ours = {"version": 1, "arrays": self._places, "of": ngff.digest(attributes), "record": self._recorded}
         return {**found, "": {**attributes, OURS: ours}}
+
+    def fill(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> None:
+        """Make the arrays and fill them."""
+        if not target.in_folder or not any(plan.related for plan in self.plans):
+            for plan in self.plans:
+                plan.write(target, compress, progress)
+            return
+        tasks = self.tasks(target, compress, progress)
+        self.look_back(tasks.run(None if progress is None else lambda written: progress(written.nbytes)))
 
     def tasks(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> Tasks:
         """Make the arrays; fill those whose pixels are in memory, and return the tasks that fill the others."""
