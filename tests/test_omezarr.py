@@ -738,7 +738,7 @@ def test_means_of_infinite_values(tmp_path, dtype):
 
 @pytest.mark.parametrize("options", [{}, {"shards": True, "chunks": 16}, {"version": "0.4", "compress": False}])
 def test_levels_of_a_pyramid_share_what_they_are_computed_from(tmp_path, monkeypatch, options):
-    """Each chunk of the source is computed, or read, once for all levels; what is written is what each level computes."""
+    """Each chunk of the source is computed, or read, once for all levels, and each level holds its own values."""
     made = []
 
     def chunk(block_info=None):

@@ -801,3 +801,22 @@ def test_tables_of_slides_are_closed(data):
     with tifffile.TiffFile(source.uri) as tif:
         wanted = tif.series[0].asarray()[1000:1100, 500:700]
     np.testing.assert_array_equal(part.transpose("y", "x", "c"), wanted)
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 128}, {"pyramid": 1, "tile": 128}])
+def test_tiles_are_compressed_in_all_threads_to_the_same_file(tmp_path, monkeypatch, options):
+    from intake_img.formats.tif import write
+
+    values = np.random.default_rng(3).integers(0, 99, (3, 512, 512), dtype="uint16")
+    asked, pool = set(), tifffile.tifffile.ThreadPoolExecutor
+    monkeypatch.setattr(tifffile.tifffile, "ThreadPoolExecutor", lambda n: asked.add(n) or pool(n))
+    for workers in (1, 3):
+        monkeypatch.setattr(write, "cpus", lambda n=workers: n)
+        imsave(values, tmp_path / f"{workers}.ome.tif", compress="zlib", **options)
+        assert (3 in asked) == (workers == 3)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"{workers}.ome.tif", level=0), values)
+    one, many = (tifffile.TiffFile(tmp_path / f"{n}.ome.tif") for n in (1, 3))
+    with one, many:
+        for a, b in zip(one.pages, many.pages, strict=True):
+            assert a.dataoffsets == b.dataoffsets
+            assert a.databytecounts == b.databytecounts

@@ -29,11 +29,14 @@ from intake_img.formats.tif.plan import (
 )
 from intake_img.model.axes import spell
 from intake_img.model.image import Image
+from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
 from intake_img.storage.streams import iter_planes
 
 __all__ = ["write_tiff"]
 
+_LEAST_SHARED = 2**15  # bytes of a strip or tile that are worth the way to another thread
+_BUFFER = 2**25  # bytes
 _READ_ONLY = (".lsm", ".stk", ".svs", ".ndpi", ".companion.ome")
 
 
@@ -74,7 +77,7 @@ def write_tiff(
     plan = plan_of(image, name.lower(), checked_tile(tile), codec_of(compress), rgb, bigtiff, bool(pyramid or levels))
     smaller = [stored_as(checked_level(level, image), plan).pixels for level in levels]
     source = _Source(progress, os.path.dirname(os.path.abspath(path)))
-    options = {**options_of(plan), "dtype": plan.pixels.dtype}
+    options = {**options_of(plan), "dtype": plan.pixels.dtype, **_threads(plan)}
     try:
         with (
             tifffile.TiffWriter(
@@ -122,6 +125,12 @@ def write_tiff(
             f"an image of axes {spell(plan.axes)}, shape {plan.pixels.shape} and dtype {plan.pixels.dtype} cannot "
             f"be written as {plan.kind} TIFF with compress={compress!r}: {exc}"
         ) from exc
+
+
+def _threads(plan: Plan) -> dict[str, int]:
+    """Return in how many threads strips or tiles are compressed, and how many bytes of them are held for that."""
+    segment = math.prod(plan.tile) * plan.pixels.dtype.itemsize if plan.tile else _LEAST_SHARED
+    return {"maxworkers": cpus() if plan.codec != 1 and segment >= _LEAST_SHARED else 1, "buffersize": _BUFFER}
 
 
 class _Source:
