@@ -181,6 +181,7 @@ def words(ax):
 def bar(ax):
     """Length and label of the scale bar."""
     (box,) = [a for a in ax.artists if type(a).__name__ == "AnchoredSizeBar"]
+    assert all(part.get_path_effects() for part in box.size_bar.get_children())  # outlined
     (rectangle,) = box.size_bar.get_children()
     return rectangle.get_width(), box.txt_label.get_text()
 

@@ -231,7 +231,8 @@ def _bar(ax: Any, picture: np.ndarray, frame: _Frame) -> None:
         size_vertical=thickness,
         fill_bar=True,
     )
-    bar.txt_label._text.set_path_effects([withStroke(linewidth=2, foreground=edge)])
+    for part in (bar.txt_label._text, *bar.size_bar.get_children()):  # outlined: seen on any ground
+        part.set_path_effects([withStroke(linewidth=2, foreground=edge)])
     ax.add_artist(bar)
 
 
