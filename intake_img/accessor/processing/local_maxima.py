@@ -14,6 +14,7 @@ from intake_img.accessor.lengths import unit_of
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.processing.components import image_blocks
 from intake_img.accessor.processing.engine import halo, merged
+from intake_img.accessor.processing.regions import blocks_of
 from intake_img.accessor.progress import bar
 from intake_img.kernels import splitting
 from intake_img.kernels.images import EachImage
@@ -45,10 +46,11 @@ def table_of_peaks(
     data = data.rechunk({lead + k: merged(data.chunks[lead + k], r) for k, r in enumerate(radii)})
     high = _candidates(data, lead, radii)
     gather = partial(_gathered, lead)
+    pixels, marks = blocks_of(data, fused=False), blocks_of(high, fused=False)
     tasks = {}
     for k in np.ndindex(*data.numblocks):
         start = [sum(c[:i]) for c, i in zip(data.chunks, k, strict=True)]
-        tasks[k] = dask.delayed(partial(gather, start[lead:]), pure=False)(data.blocks[k], high.blocks[k])
+        tasks[k] = dask.delayed(partial(gather, start[lead:]), pure=False)(pixels[k], marks[k])
     with bar(progress, "finding peaks"):
         found, lowest = dask.compute(tasks, data.min(axis=tuple(range(lead, data.ndim))) if threshold is None else None)
     rows = []

@@ -31,7 +31,7 @@ from intake_img.model.units import PIXEL
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["by_channel", "measured"]
+__all__ = ["blocks_of", "by_channel", "measured"]
 
 VALUES = {f"intensity_{name}": name for name in ("min", "max", "sum", "mean", "std")}
 NEEDS = {"min": ("min",), "max": ("max",), "sum": ("sum",), "mean": ("sum",), "std": ("sum", "square")}
@@ -297,10 +297,10 @@ def _stacked(rows: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([r[name] for r in rows]) for name in rows[0]} if rows else {}
 
 
-def blocks_of(array: Any) -> np.ndarray:
-    """Return the chunks of a dask array, one by one."""
+def blocks_of(array: Any, fused: bool = True) -> np.ndarray:
+    """Return the chunks of a dask array, one by one; not fused, arrays share the tasks that they have in common."""
     if hasattr(array, "to_delayed"):
-        return array.to_delayed()
+        return array.to_delayed(optimize_graph=fused)
     starts = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in array.chunks]  # planned as an expression
     out = np.empty(array.numblocks, object)
     for k in np.ndindex(*array.numblocks):
