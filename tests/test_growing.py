@@ -19,6 +19,8 @@ from intake_img.formats.omezarr import extend
 from intake_img.storage.files import File
 from intake_img.storage.staging import begin
 
+pytestmark = pytest.mark.thorough
+
 VALUES = np.random.default_rng(0).integers(1, 4000, (9, 2, 2, 20, 17), "uint16")
 TIMES = np.array([0, 2, 4, 6, 8, 10, 12.5, 14, 16])
 """Evenly spaced at first."""

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import intake_img
+
+pytestmark = pytest.mark.thorough
 
 ROOT = Path(intake_img.__file__).parent
 SOURCES = {

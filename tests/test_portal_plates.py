@@ -17,6 +17,8 @@ from portal_server import Portal, serving
 import intake_img
 from intake_img import imload, imsave
 
+pytestmark = pytest.mark.thorough
+
 pytest.importorskip("uvicorn")
 AXES = ("hyx", "hzyx", "icyx", "hicyx", "tlzyx", "bhtczyx")
 SIZES = {"b": 2, "h": 3, "i": 2, "l": 4, "t": 2, "c": 2, "z": 2, "y": 5, "x": 6}

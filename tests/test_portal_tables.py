@@ -21,6 +21,8 @@ from intake_img.portal.index import Index, Query
 from intake_img.portal.indexing import told_by_row
 from intake_img.portal.library import Library
 
+pytestmark = pytest.mark.thorough
+
 pytest.importorskip("uvicorn")
 pa = pytest.importorskip("pyarrow")
 

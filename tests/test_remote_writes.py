@@ -19,7 +19,7 @@ from intake_img import imload, imsave
 
 pytestmark = pytest.mark.thorough
 
-MIB = 2048 if THOROUGH else 64
+MIB = 2048 if THOROUGH else 48
 
 
 def test_a_large_lazy_image_needs_little_memory_and_no_disk(s3: dict[str, Any], tmp_path: Path) -> None:

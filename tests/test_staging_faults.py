@@ -220,6 +220,6 @@ def test_a_kill_on_systems_without_links_or_locks(without: str, tmp_path: Path) 
 def test_uploads_killed_at_random_moments(s3: dict[str, Any]) -> None:
     """Some kills of `killed_uploads`; it fails by itself if the law is broken."""
     script = str(Path(__file__).with_name("killed_uploads.py"))
-    command = [sys.executable, "-W", "ignore", script, json.dumps(s3), str(trials(12, 4)), "3"]
+    command = [sys.executable, "-W", "ignore", script, json.dumps(s3), str(trials(12, 3)), "3"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout + run.stderr
