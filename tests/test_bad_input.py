@@ -49,6 +49,7 @@ WRONG = {
     "dim": ["q", 3.5, ["t", "q"], {"t": 1}],
     "dims": DIMS,
     "dtype": ["nonsense", 3.5, object, "M8[s]"],
+    "engine": ["cv2", None, 3, True, ["opencv"]],
     "extra_properties": [3, [3], ["area"]],
     "factor": [0, -1, 1.5, "a", True, None, [1, 2, 3], {"t": 2}],
     "factors": [2, [0], ["a"], [{"q": 2}], None, [1.5], "22"],

@@ -62,6 +62,10 @@ def documented(doc: str) -> set[str]:
 
 
 def record_regions(driver: type[FormatSource], monkeypatch: Any) -> list[Any]:
+    """Return the list to which the regions that are read from now on are added.
+
+    Small parts of memory-mapped files are else taken from the map by NumPy; here they are read as those of other files.
+    """
     regions: list[Any] = []
     original = FileReader.read_into
 
@@ -71,6 +75,7 @@ def record_regions(driver: type[FormatSource], monkeypatch: Any) -> list[Any]:
         original(self, region, out)
 
     monkeypatch.setattr(FileReader, "read_into", read_into)
+    monkeypatch.setattr(FileReader, "view", lambda self: None)
     return regions
 
 
