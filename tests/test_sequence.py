@@ -468,7 +468,7 @@ def test_a_slice_of_a_pattern_is_in_order(planes: Path) -> None:
 
 
 def test_files_laid_out_alike_are_not_parsed_again(planes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import intake_img.formats.tif.driver as driver
+    import intake_img.formats.tif.parser as driver
 
     parsed = []
     real = driver.open_tiff
@@ -501,7 +501,7 @@ def test_coordinates_of_axes_that_one_variable_lacks(tmp_path: Path) -> None:
 def test_compressed_files_with_the_same_header_are_not_parsed_again(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import intake_img.formats.tif.driver as driver
+    import intake_img.formats.tif.parser as driver
 
     planes = np.random.default_rng(0).poisson(40, (7, 60, 50)).astype("u2")
     planes[3] //= 20  # compresses to another length
