@@ -97,13 +97,13 @@ def test_a_sequence_found_amid_a_commit_is_read_after_it(tmp_path: Path, monkeyp
 
 
 TERMINATED = """
-import sys, time
+import os, sys, time
 import dask.array as da, numpy as np, xarray as xr
 import intake_img.formats.npy as npy
 from intake_img.doors.cli import main
 read = npy._Stored.read_into
 def slow(self, *arguments):
-    print("reading", flush=True)
+    os.write(1, b"reading\\n")  # as one piece, whatever other threads write
     time.sleep(0.05)
     return read(self, *arguments)
 npy._Stored.read_into = slow
