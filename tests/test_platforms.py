@@ -15,6 +15,8 @@ for name in ("pread preadv pwrite pwritev fork forkpty register_at_fork link get
              "sched_getaffinity sysconf statvfs fstatvfs posix_fadvise mkfifo sendfile sync uname killpg").split():
     if hasattr(os, name):
         delattr(os, name)
+if hasattr(os, "process_cpu_count"):  # which calls one of them
+    os.process_cpu_count = os.cpu_count
 for name in "SIGKILL SIGHUP SIGALRM SIGCHLD SIGUSR1".split():
     delattr(signal, name)
 original = builtins.__import__
