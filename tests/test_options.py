@@ -24,7 +24,7 @@ from intake_img.kernels.conventions import ALL, Conventions
 pytestmark = pytest.mark.thorough
 
 REFUSED = (ValueError, TypeError)
-NO_RESULT = {"progress", "overwrite", "compute", "ax"}
+NO_RESULT = {"progress", "overwrite", "compute", "ax", "storage_options", "engine"}
 """Options that do not act on the values of a result; they have tests of their own."""
 
 
