@@ -19,10 +19,11 @@ from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import Series
+from intake_img.accessor.processing.splitting import Splits
 
 pytestmark = pytest.mark.thorough
 
-GROUPS = (Maps, Filters, Reductions, Series, Geometry, Measures)
+GROUPS = (Maps, Filters, Reductions, Series, Geometry, Splits, Measures)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
 LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]
 BOOLS = ["yes", 2, None]
@@ -49,6 +50,7 @@ WRONG = {
     "dim": ["q", 3.5, ["t", "q"], {"t": 1}],
     "dims": DIMS,
     "dtype": ["nonsense", 3.5, object, "M8[s]"],
+    "exclude_border": [3, "yes", None],
     "engine": ["cv2", None, 3, True, ["opencv"]],
     "extra_properties": [3, [3], ["area"]],
     "factor": [0, -1, 1.5, "a", True, None, [1, 2, 3], {"t": 2}],
@@ -62,9 +64,12 @@ WRONG = {
     "kernel_size": [0, -1, 1.5, "a", [1, 2, 3], {"t": 1}],
     "labels": ["nothing", 3, np.ones((2, 5, 6), int)],
     "limits": [(2, 1), 3, "ab", (1, 2, 3), (np.nan, 1), ("a", "b"), (1, None)],
+    "markers": ["nothing", 3, xr.DataArray(np.ones((5, 6)), dims=["y", "x"])],
+    "mask": ["nothing", 3, np.ones((5, 6), bool), xr.DataArray(np.ones(5, bool), dims="y")],
     "max": ["a", np.nan, [1], True],
     "meta": [3, "f4", np.float32],
     "method": ["otsu", 3, None],
+    "min_distance": [-1, 1.5, "a", None, [1, 2, 3], {"t": 1}, True],
     "min": ["a", np.nan, [1], True],
     "missing": ["skip", 3, None],
     "mode": ["reflct", None, 3, ["reflect"]],
@@ -96,6 +101,7 @@ WRONG = {
     "size": [-1, "3x", True, [1, 2, 3], {"t": 1}, {"q": 1}, 2.5],
     "skipna": ["yes", 2],
     "spacing": [0, -1, "a", np.nan, [1, 2, 3], {"t": 1}],
+    "threshold": ["a", np.nan, [1], True],
     "truncate": [-1, "a", None, np.nan],
     "units": ["um", 3, None, "physical"],
     "val": [
@@ -129,8 +135,16 @@ NEEDED = {
     "rescale": {"scale": 2},
     "pyramid": {"factors": [2]},
     "crop": {"region": {"x": (0, 2)}},
+    "watershed": {
+        "markers": xr.DataArray(np.ones((2, 5, 6), int), dims=["t", "y", "x"]),
+        "mask": xr.DataArray(np.ones((2, 5, 6), bool), dims=["t", "y", "x"]),
+    },
 }
 """Arguments without which a method cannot be called."""
+DTYPES = {
+    **dict.fromkeys(("regionprops", "measure_objects", "relabel"), int),
+    **dict.fromkeys(("distance_transform", "split", "skeletonize"), bool),
+}
 BESIDE = {
     "boundary": {"depth": 1},
     "spacing": {"scale": None},
@@ -178,7 +192,7 @@ def test_every_argument_is_in_the_table():
 def test_wrong_values_are_named(name, argument):
     pytest.importorskip("skimage")
     (values,) = [v for n, a, v in cases() if (n, a) == (name, argument)]
-    array = stack(np.zeros((2, 5, 6), int if name in ("regionprops", "measure_objects") else float), chunks={})
+    array = stack(np.zeros((2, 5, 6), DTYPES.get(name, float)), chunks={})
     image = array if argument not in ("output", "overwrite") else xr.Dataset({"image": array})
     allowed = inspect.signature(METHODS[name]).parameters
     for value in values:

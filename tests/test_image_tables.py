@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import time
 
 import intake
 import numpy as np
@@ -167,6 +166,19 @@ def test_what_is_no_table(tmp_path):
         write_table({}, tmp_path / "c.parquet", columns={"uri": {}})
 
 
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_a_table_of_three_columns_that_others_wrote(plate, where):
+    pa, pq, fsspec = (pytest.importorskip(m) for m in ("pyarrow", "pyarrow.parquet", "fsspec"))
+    path = plate / "own.parquet"
+    pq.write_table(pa.table({"driver": ["npy"], "uri": [str(plate / "loose.npy")], "name": ["mine"]}), path)
+    if where == "memory":
+        fsspec.filesystem("memory").pipe("/own.parquet", path.read_bytes())
+        path = "memory://own.parquet"
+    found = open_table(path, roots=[plate]).search(driver="npy")
+    assert list(found) == ["mine"]
+    assert found["mine"].to_dask().image.shape == (4, 5)
+
+
 def test_a_table_by_the_command(plate, capsys):
     from intake_img.doors.cli import main
 
@@ -183,7 +195,7 @@ def test_a_table_by_the_command(plate, capsys):
     assert table["A01_x"].read().image.shape == (2, 6, 5)
 
 
-def test_many_rows_are_quick(tmp_path):
+def test_of_many_rows_only_the_columns_that_a_search_names_are_read(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -202,14 +214,11 @@ def test_many_rows_are_quick(tmp_path):
     }
     pq.write_table(pa.table(columns), tmp_path / "many.parquet")
     table = ImageTable(tmp_path / "many.parquet")
-    start = time.process_time()
     assert len(table) == n
-    assert time.process_time() - start < 0.5
+    assert not table.images.columns
     expected = sum(1 for k in range(n) if k % 7 == 0 and k % 10 / 10 < 0.5 and k % 2 == 0)
     assert len(table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")) == expected
-    start = time.process_time()
-    table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")
-    assert time.process_time() - start < 0.2
+    assert set(table.images.columns) == {"channels", "spacing_x", "text"}
 
 
 def test_items_of_stac_open_as_the_images_do(table, plate):

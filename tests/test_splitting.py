@@ -12,6 +12,7 @@ from scipy import ndimage
 from thoroughness import examples
 
 import intake_img  # noqa: F401
+from intake_img.errors import AxesError
 from intake_img.kernels import splitting
 
 pytestmark = pytest.mark.thorough
@@ -137,7 +138,7 @@ def test_axes_that_are_not_space_and_datasets():
         (lambda a: (a > 0).img.split(1.5), TypeError, "min_distance"),
         (lambda a: (a > 0).img.split(units="physical"), ValueError, "spacing"),
         (lambda a: a.img.watershed("seeds", a > 0), TypeError, "markers='seeds'"),
-        (lambda a: a.img.watershed(a.astype(int), (a > 0)[:2]), ValueError, "mask: its axes"),
+        (lambda a: a.img.watershed(a.astype(int), (a > 0)[:2]), ValueError, "mask has length 2"),
         (lambda a: a.img.watershed(a, a > 0), TypeError, "markers are integers"),
         (lambda a: a.img.relabel(), TypeError, "labels, which are integers"),
         (lambda a: a.img.peaks(exclude_border=3), TypeError, "exclude_border"),
@@ -147,6 +148,25 @@ def test_axes_that_are_not_space_and_datasets():
 def test_wrong_arguments_are_named(call, error, says):
     with pytest.raises(error, match=says):
         call(xr.DataArray(np.zeros((4, 5)), dims=["y", "x"]))
+
+
+@pytest.mark.parametrize("outside", [False, 0, np.nan])
+def test_markers_and_mask_of_watershed_lie_where_their_coordinates_are(outside):
+    rng = np.random.default_rng(4)
+    mask, image = mask_of(rng, (20, 24)), rng.integers(0, 9, (20, 24))
+    markers = np.where(rng.random(mask.shape) < 0.1, rng.integers(1, 90, mask.shape), 0)
+    coords = {"y": ("y", 0.5 * np.arange(20), {"units": "µm"}), "x": ("x", 0.5 * np.arange(24), {"units": "µm"})}
+    whole = stack(image, "yx", {"y": 7}).assign_coords(coords)
+    area = whole.copy(data=np.where(mask, True, outside)).isel(y=slice(3, None))
+    seeds = whole.copy(data=markers).isel(x=slice(None, 20))
+    area = area.assign_coords(y=("y", area.y.values * 1000, {"units": "nm"}))
+    found = whole.img.watershed(seeds, area.transpose("x", "y"))
+    mask[:3], markers[:, 20:] = False, 0
+    np.testing.assert_array_equal(found, segmentation.watershed(image, markers, mask=mask))
+    with pytest.raises(AxesError, match="mask"):
+        whole.img.watershed(seeds, area.assign_coords(x=("x", 0.2 + 0.5 * np.arange(24), {"units": "µm"})))
+    with pytest.raises(AxesError, match="mask has the axes 'y', the image 'yx'"):
+        whole.img.watershed(seeds, area.isel(x=0, drop=True))
 
 
 def test_spacing_is_by_axis():

@@ -112,7 +112,9 @@ class ArrowRows:
             fs, path = file.filesystem()
             source = fs.open(path)
         try:
-            reader = pa.parquet.ParquetFile(source, read_dictionary=list(REPEATED), memory_map=file.local)
+            footer = pa.parquet.read_metadata(source)
+            repeated = [c for c in footer.schema.names if c in REPEATED]
+            reader = pa.parquet.ParquetFile(source, metadata=footer, read_dictionary=repeated, memory_map=file.local)
         except (pa.ArrowException, OSError) as exc:
             raise CatalogError(f"{file} cannot be read as Parquet: {str(exc)[:200]}") from exc
         found = cls(reader, {})

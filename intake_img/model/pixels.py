@@ -182,14 +182,14 @@ class Pixels:
 
     def read_part(self, key: Any) -> np.ndarray:
         """Read a part as ``pixels[key]`` does, but a large one block by block in several threads, as `read` does."""
-        out = self._mapped_part(key)
+        out = self.mapped_part(key)
         if out is None:
             part, dropped = self._part(key)
             out = part.read()
             out = out.squeeze(axis=dropped) if dropped else out
         return out
 
-    def _mapped_part(self, key: Any) -> np.ndarray | None:
+    def mapped_part(self, key: Any) -> np.ndarray | None:
         """Read a small part of what need not be decoded without more ado; None if it is no such part."""
         view = mapped(self.reader)
         if view is None:

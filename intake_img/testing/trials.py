@@ -15,6 +15,8 @@ import xarray as xr
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.reading import FileReader
 from intake_img.io import imload
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import leaf_of
 from intake_img.testing.equality import values_of
 from intake_img.testing.subjects import Subject, writing_extensions
 
@@ -64,18 +66,24 @@ def documented(doc: str) -> set[str]:
 def record_regions(driver: type[FormatSource], monkeypatch: Any) -> list[Any]:
     """Return the list to which the regions that are read from now on are added.
 
-    Small parts of memory-mapped files are else taken from the map by NumPy; here they are read as those of other files.
+    Of small parts of a memory-mapped file, which NumPy takes from the map, only their lengths are known.
     """
     regions: list[Any] = []
-    original = FileReader.read_into
+    read, taken = FileReader.read_into, Pixels.mapped_part
 
     def read_into(self: FileReader, region: Any, out: np.ndarray) -> None:
         if self.format == driver.format:
             regions.append(region)
-        original(self, region, out)
+        read(self, region, out)
+
+    def mapped_part(self: Pixels, key: Any) -> np.ndarray | None:
+        out = taken(self, key)
+        if out is not None and getattr(leaf_of(self.reader), "format", None) == driver.format:
+            regions.append(tuple(slice(0, n) for n in out.shape))
+        return out
 
     monkeypatch.setattr(FileReader, "read_into", read_into)
-    monkeypatch.setattr(FileReader, "view", lambda self: None)
+    monkeypatch.setattr(Pixels, "mapped_part", mapped_part)
     return regions
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.alignment import aligned, inside
 from intake_img.accessor.arguments import choice, flag, neighbourhood, number
 from intake_img.accessor.lengths import common_unit, pixels, step_of
 from intake_img.accessor.processing.by_component import by_component
@@ -17,6 +18,7 @@ from intake_img.accessor.processing.components import structure_of
 from intake_img.accessor.processing.local_maxima import table_of_peaks
 from intake_img.accessor.processing.renumbering import renumbered
 from intake_img.accessor.processing.results import derived, replaced
+from intake_img.errors import AxesError
 from intake_img.kernels import splitting
 from intake_img.model.axes import spell
 from intake_img.model.typed import LayerLike, Lengths, Units
@@ -144,8 +146,9 @@ class Splits:
         ----------
         markers : str or DataArray of integers
             Where the floods begin, by the labels that they get; an object without a marker stays 0.
-        mask : str or DataArray of bool
-            Both have the axes of the image.
+        mask : str or DataArray
+            What is not 0 or NaN is inside. Both have the axes of the image and are aligned with it by their
+            coordinates, where both have them; what they do not cover is 0.
         connectivity : int
             How many axes neighbours may differ in.
         dims : str, optional
@@ -169,7 +172,7 @@ class Splits:
             if seeds.dtype.kind not in "iu":
                 raise TypeError(f"markers are integers, but these are {seeds.dtype}; number a mask with .img.label()")
             func = partial(splitting.flooded, connectivity=connectivity)
-            found = by_component(_mask(area), (array, seeds), axes, func, np.int64, alone=False, name="watershed")
+            found = by_component(inside(area), (array, seeds), axes, func, np.int64, alone=False, name="watershed")
             found.attrs = {"kind": "labels"}
             return found
 
@@ -282,13 +285,13 @@ def _layer(obj: Any, name: str, given: Any, array: xr.DataArray) -> xr.DataArray
     found = obj[given] if isinstance(given, str) and isinstance(obj, xr.Dataset) and given in obj else given
     if not isinstance(found, xr.DataArray):
         raise TypeError(f"{name}={given!r}: expected the name of a variable, or a DataArray")
-    if dict(found.sizes) != dict(array.sizes):
-        raise ValueError(f"{name}: its axes are {_spelt(found)}, those of the image {_spelt(array)}; expected the same")
-    return found
+    if set(found.dims) != set(array.dims):
+        raise AxesError(f"{name} has the axes {_axes(found)}, the image {_axes(array)}; expected the same")
+    return aligned(name, found, array).transpose(*array.dims)
 
 
-def _spelt(array: xr.DataArray) -> str:
-    return f"{spell(tuple(map(str, array.dims)))!r} of {' x '.join(map(str, array.shape))}"
+def _axes(array: xr.DataArray) -> str:
+    return repr(spell(tuple(map(str, array.dims))))
 
 
 def _steps(array: xr.DataArray, axes: Sequence[str], units: str) -> tuple[float, ...]:
