@@ -14,6 +14,7 @@ from intake_img.errors import CannotWriteError, FormatError
 from intake_img.testing import assert_same
 
 mrcfile = pytest.importorskip("mrcfile")
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # of NumPy 2.5, at mrcfile
 VALUES = (np.arange(3 * 4 * 5).reshape(3, 4, 5) * 37 % 251).astype("i2")
 
 

@@ -221,6 +221,7 @@ def test_what_is_written_is_judged_by_others(tmp_path, compress):
     assert imload(path).image.dtype == "c8"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:nrrd")
 @pytest.mark.parametrize("space", ["RAS+", "LPS+"])
 def test_positions_stay(tmp_path, space):
     from intake_img.plugin import Affine, Image, Pixels
