@@ -13,6 +13,7 @@ from processing_laws import CHUNKINGS, Source, cuts, stack
 from thoroughness import examples
 
 import intake_img  # noqa: F401
+from intake_img.errors import AxesError
 
 NAMES = ["max", "min", "mean", "sum", "std", "var"]
 
@@ -375,3 +376,11 @@ def test_several_batch_axes_need_a_name():
     assert image.img.sample(1, dim="i").sizes["i"] == 1
     with pytest.raises(ValueError, match="no batch axis"):
         stack(np.zeros((2, 3)), "yx").img.mean()
+
+
+def test_several_axes_in_one_word_are_explained():
+    image = xr.Dataset({"image": (("z", "y", "x"), np.zeros((2, 3, 4)))})
+    with pytest.raises(AxesError, match=r"no axis 'zy'.*as a list, dim=\['z', 'y'\]"):
+        image.img.mean("zy")
+    with pytest.raises(AxesError, match=r"no axis 't', it has 'zyx'$"):
+        image.img.mean(["z", "t"])

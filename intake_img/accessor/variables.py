@@ -248,7 +248,9 @@ def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]
     if not axes or not all(isinstance(a, str) for a in axes):
         raise TypeError(f"{name}={dim!r} ({type(dim).__name__}): expected the name of an axis, or several")
     if missing := [a for a in axes if a not in array.dims]:
+        letters = len(missing[0]) > 1 and set(missing[0]) <= set(array.dims)
+        hint = f"; several axes are given as a list, {name}={list(missing[0])}" if letters else ""
         raise AxesError(
-            f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}"
+            f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}{hint}"
         )
     return axes
