@@ -18,12 +18,12 @@ from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
-from intake_img.accessor.processing.series import Series
+from intake_img.accessor.processing.series import SeriesMethods
 from intake_img.accessor.processing.splitting import Splits
 
 pytestmark = pytest.mark.thorough
 
-GROUPS = (Maps, Filters, Reductions, Series, Geometry, Splits, Measures)
+GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
 LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]
 BOOLS = ["yes", 2, None]

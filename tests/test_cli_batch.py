@@ -20,7 +20,7 @@ from PIL import Image
 from intake_img import imload, imsave, scan, write_catalog
 from intake_img.doors.cli import main
 from intake_img.doors.cli.batch import Job, run_batch
-from intake_img.doors.cli.sources import Item
+from intake_img.doors.cli.sources import NamedImage
 
 pytestmark = pytest.mark.thorough
 
@@ -187,7 +187,7 @@ def test_a_stop_ends_the_threads():
             ended.append(time.monotonic() < deadline)
         return [job.target]
 
-    jobs = [Job(Item(str(n), str(n), lambda: None), str(n)) for n in range(9)]
+    jobs = [Job(NamedImage(str(n), str(n), lambda: None), str(n)) for n in range(9)]
     with pytest.raises(KeyboardInterrupt):
         run_batch(jobs, work, 3, None, False)
     assert ended

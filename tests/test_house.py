@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import re
 import statistics
 from collections.abc import Iterator
 from functools import cache
@@ -184,3 +185,27 @@ def test_modules_and_functions_are_small():
 def test_branches_are_counted():
     tree = ast.parse("def f(a):\n  '''Doc.'''\n  if a:\n    return [b for b in a]\n  for c in a:\n    pass\n  return 1")
     assert (complexity(tree.body[0]), body_lines(tree.body[0])) == (4, 5)
+
+
+@cache
+def classes() -> dict[str, list[str]]:
+    """The modules that define each public class, also in private modules."""
+    found: dict[str, list[str]] = {}
+    for module, path in SOURCES.items():
+        for name in public_classes(path.read_text(encoding="utf-8")):
+            found.setdefault(name, []).append(module)
+    return found
+
+
+def public_classes(text: str) -> list[str]:
+    return re.findall(r"^ *class ([^\W_]\w*)(?=[:(\[])", text, re.MULTILINE)
+
+
+def test_the_name_of_a_class_means_one_thing():
+    assert len(classes()) > 400
+    assert {name: modules for name, modules in classes().items() if len(modules) > 1} == {}
+
+
+def test_public_classes_are_found():
+    text = "class A: pass\nclass _B: pass\nif True:\n  class C[T]: pass\n# class D:\ndef f():\n  class E(A): pass\n"
+    assert public_classes(text) == ["A", "C", "E"]

@@ -24,7 +24,7 @@ from intake_img.accessor.patches.output import name_of
 from intake_img.accessor.patches.stitch import cast
 from intake_img.errors import CannotWriteError, FormatError, TargetExistsError
 from intake_img.storage.files import File
-from intake_img.storage.spill import Memory
+from intake_img.storage.spill import SpillingMemory
 from intake_img.storage.staging import staging_folder
 
 pytestmark = pytest.mark.thorough
@@ -259,7 +259,7 @@ def test_memory_is_bounded_by_files(tmp_path):
     p = im.img.patches({"y": 32, "x": 32}, overlap=16)
     out = p.map(lambda b: b, blend="hann", memory=5000, store=tmp_path / "a.zarr", chunks=32)
     np.testing.assert_array_equal(out.image.values, im.values)
-    memory = Memory(100, str(tmp_path))
+    memory = SpillingMemory(100, str(tmp_path))
     kept = [memory.empty((5, 5), "u2") for _ in range(6)]
     assert memory.held == 100
     assert memory.spilled == 200

@@ -20,7 +20,7 @@ from intake_img.errors import FormatError
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 
-__all__ = ["Found", "Records", "find_records", "read_block", "spread"]
+__all__ = ["Records", "find_records", "read_block", "spread"]
 
 _MOST_PARTITIONS = 10_000
 
@@ -83,7 +83,7 @@ def _records_of_block(pixels: Pixels | None, lead: int, block: Block) -> Iterato
 
 
 @dataclass(frozen=True)
-class Found:
+class _Records:
     """Which records an RDD has: their labels along each axis, in order, and the partition that holds each key."""
 
     labels: tuple[tuple[Any, ...], ...]
@@ -108,7 +108,7 @@ class Found:
         return [*((1,) * len(axis) for axis in lead), runs]
 
 
-def find_records(rdd: Any) -> Found:
+def find_records(rdd: Any) -> _Records:
     """Return which records an RDD has: one job makes them on the executors and brings back keys, shapes and dtypes.
 
     Raises
@@ -136,7 +136,7 @@ def find_records(rdd: Any) -> Found:
     lost = [key for key in product(*labels) if key not in partitions]
     if lost:
         raise FormatError(f"the keys fill no grid: {len(lost)} are missing, e.g. {lost[0]}")
-    return Found(labels, partitions, tuple(shape), np.dtype(dtype))
+    return _Records(labels, partitions, tuple(shape), np.dtype(dtype))
 
 
 def _facts(number: int, records: Iterable[Any]) -> Iterator[tuple[int, Key, tuple[int, ...], str]]:
@@ -160,7 +160,7 @@ class Records:
         Number of records along each axis.
     shape, dtype
         Of one image.
-    known : Found, optional
+    known : _Records, optional
         Which records there are; found out with the first pixels if absent.
     """
 
@@ -168,7 +168,7 @@ class Records:
     grid: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: np.dtype
-    known: Found | None = None
+    known: _Records | None = None
     lock: Any = field(default_factory=threading.Lock)
 
     def __dask_tokenize__(self) -> Any:
@@ -180,7 +180,7 @@ class Records:
             "(dask's default), or save them to files first"
         )
 
-    def found(self) -> Found:
+    def found(self) -> _Records:
         """Return which records there are."""
         with self.lock:
             if self.known is None:

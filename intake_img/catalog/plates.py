@@ -20,7 +20,7 @@ __all__ = ["Plates", "plates_in", "without"]
 _BELOW = ("images", "data")
 
 
-class Place(Protocol):
+class ImageFolder(Protocol):
     """A folder, the names of the images in it, and all names."""
 
     @property
@@ -49,7 +49,7 @@ class Plates:
     taken: set[str] = field(default_factory=set)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def add(self, place: Place, name: str, root: str, jail: Jail) -> None:
+    def add(self, place: ImageFolder, name: str, root: str, jail: Jail) -> None:
         """Add the plate of an index, or note why there is none."""
         path = os.path.join(place.path, name)
         source = PlateSource(File(path, jail=jail))
@@ -70,7 +70,7 @@ class Plates:
         self.images.append((_head(place.path, root), source, facts | {"files": len(files)}))
 
 
-def plates_in(places: Sequence[Place], root: str, jail: Jail) -> Plates:
+def plates_in(places: Sequence[ImageFolder], root: str, jail: Jail) -> Plates:
     """Return the plates whose indices lie in some folders; a copy of an index, whose images are taken, is none."""
     found = Plates()
     for place in places:

@@ -12,7 +12,7 @@ from typing import Any
 
 from intake_img.catalog.entries import MAX_LOADS, NESTED
 from intake_img.catalog.jail import jail_of
-from intake_img.catalog.schema import Problem, Reader, load, read
+from intake_img.catalog.schema import CatalogReader, Problem, load, read
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
@@ -110,7 +110,7 @@ def validate(
     file, jail = _start(path, roots, schemes, storage_options)
     problems: list[Problem] = []
     seen: set[str] = set()
-    waiting: list[tuple[File, tuple[str, ...], tuple[Reader, str] | None]] = [(file, (), None)]
+    waiting: list[tuple[File, tuple[str, ...], tuple[CatalogReader, str] | None]] = [(file, (), None)]
     while waiting:
         at, chain, origin = waiting.pop(0)
         key = at.identity

@@ -20,7 +20,7 @@ from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 
-__all__ = ["Problem", "Reader", "load", "read"]
+__all__ = ["CatalogReader", "Problem", "load", "read"]
 
 _TOP = ("metadata", "sources", "name", "description", "version")
 _ENTRY = ("description", "driver", "args", "metadata", "parameters", "direct_access")
@@ -65,16 +65,16 @@ def load(file: File, jail: Jail, chain: tuple[str, ...]) -> SafeCatalog:
     return SafeCatalog(reader.entries, file, reader.name, reader.description, reader.metadata)
 
 
-def read(file: File, jail: Jail, chain: tuple[str, ...]) -> Reader:
+def read(file: File, jail: Jail, chain: tuple[str, ...]) -> CatalogReader:
     key = file.identity
     if key in chain:
         raise CatalogError(f"{file} contains itself, through nested catalogs")
     if len(chain) >= _MAX_CHAIN:
         raise CatalogError(f"{file}: catalogs are nested more than {_MAX_CHAIN} deep")
-    return Reader(read_document(file), file, jail, (*chain, key))
+    return CatalogReader(read_document(file), file, jail, (*chain, key))
 
 
-class Reader:
+class CatalogReader:
     """Checks the data of a catalog and makes its entries; collects all problems."""
 
     def __init__(self, document: Document, file: File, jail: Jail, chain: tuple[str, ...]) -> None:

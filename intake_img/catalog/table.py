@@ -111,11 +111,11 @@ class ImageTable(DataSource):
 
     def _checked(self, row: Mapping[str, Any]) -> Entry:
         from intake_img.catalog.document import Document
-        from intake_img.catalog.schema import Reader  # whose catalogs have tables in them
+        from intake_img.catalog.schema import CatalogReader  # whose catalogs have tables in them
 
         name = str(row["name"])
         data = {"sources": {name: spec_of(row, jinja_escaped)}}
-        reader = Reader(Document(data, ""), self.file, self.jail, (self.file.identity,))
+        reader = CatalogReader(Document(data, ""), self.file, self.jail, (self.file.identity,))
         if reader.problems:
             raise CatalogError("; ".join(str(p) for p in reader.problems[:5]))
         if reader.entries[name].driver not in _single_images():

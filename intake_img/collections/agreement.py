@@ -13,7 +13,7 @@ from intake_img.errors import UnitsError
 from intake_img.model.image import Coordinate, Image
 from intake_img.model.units import canonical, convert, known_spacing
 
-__all__ = ["Facts", "Spaced", "disagreement", "facts_of", "silent_on"]
+__all__ = ["CommonFacts", "Spaced", "disagreement", "facts_of", "silent_on"]
 
 _TOLERANCE = 1e-6  # relative, of the spacing
 
@@ -28,7 +28,7 @@ class Spaced:
 
 
 @dataclass(frozen=True)
-class Facts:
+class CommonFacts:
     """What files of one image must have in common, beside axes, shape and dtype.
 
     Parameters
@@ -43,7 +43,7 @@ class Facts:
     channels: tuple[str, ...] | None = None
 
 
-def facts_of(image: Image, axes: Collection[str]) -> Facts:
+def facts_of(image: Image, axes: Collection[str]) -> CommonFacts:
     """Return the facts of an image along some of its axes.
 
     The start of a time axis is not among them: it differs from file to file.
@@ -51,7 +51,7 @@ def facts_of(image: Image, axes: Collection[str]) -> Facts:
     known = {a: found for a in axes if a not in "ics" and (found := _spaced(image, a)) is not None}
     c = image.coords.get("c")
     named = c is not None and "c" in axes and c.axes == ("c",)
-    return Facts(known, tuple(map(str, c.values.tolist())) if c is not None and named else None)
+    return CommonFacts(known, tuple(map(str, c.values.tolist())) if c is not None and named else None)
 
 
 def _spaced(image: Image, axis: str) -> Spaced | None:
@@ -73,12 +73,14 @@ def _step(c: Coordinate, axis: str) -> Any:
     return abs(float(c.values[-1]) - float(c.values[0])) / (c.values.size - 1)
 
 
-def disagreement(mine: Facts, theirs: Facts, overruled: Mapping[str, Collection[str]]) -> tuple[str, str, str] | None:
+def disagreement(
+    mine: CommonFacts, theirs: CommonFacts, overruled: Mapping[str, Collection[str]]
+) -> tuple[str, str, str] | None:
     """Return the first fact that two files state differently, and what each of them says.
 
     Parameters
     ----------
-    mine, theirs : Facts
+    mine, theirs : CommonFacts
     overruled : mapping
         Axes for which ``"spacing"``, ``"spacing_units"``, ``"origin"`` or ``"coords"`` do not matter.
     """
@@ -95,7 +97,7 @@ def disagreement(mine: Facts, theirs: Facts, overruled: Mapping[str, Collection[
     return None
 
 
-def silent_on(mine: Facts, theirs: Facts, overruled: Mapping[str, Collection[str]]) -> Sequence[str]:
+def silent_on(mine: CommonFacts, theirs: CommonFacts, overruled: Mapping[str, Collection[str]]) -> Sequence[str]:
     """Return what one of two files tells and the other does not."""
     given = {*overruled["spacing"], *overruled["coords"]}
     spaced = sorted((set(mine.axes) ^ set(theirs.axes)) - given)

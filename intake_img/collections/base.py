@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.collections.agreement import Facts, disagreement, facts_of
-from intake_img.collections.grid import Grid, first_path, grid_of
+from intake_img.collections.agreement import CommonFacts, disagreement, facts_of
+from intake_img.collections.grid import FileGrid, first_path, grid_of
 from intake_img.collections.listing import Listing
 from intake_img.collections.members import Files, Members
 from intake_img.collections.names import format_labels, parse_label
@@ -96,7 +96,7 @@ class SequenceSource(ImageSource):
         They are called ``"<shape>-<dtype>"``; of several with the same name, the further ones end in ``-2``, ``-3``...
         """
         alike: dict[str, dict[int, list[int]]] = {}
-        kinds: dict[tuple[Any, ...], list[tuple[str, Facts]]] = {}
+        kinds: dict[tuple[Any, ...], list[tuple[str, CommonFacts]]] = {}
         for n, listing in enumerate(self.found):
             for k, path in enumerate(listing.paths):
                 image = self.member(path).image()
@@ -173,7 +173,7 @@ class SequenceSource(ImageSource):
         """Return the name of the file with the given label of each field, if that can be told."""
         return None
 
-    def _variable(self, start: FormatSource, key: str, v: Variable, grid: Grid, paths: tuple[str, ...]) -> Variable:
+    def _variable(self, start: FormatSource, key: str, v: Variable, grid: FileGrid, paths: tuple[str, ...]) -> Variable:
         axes = grid.axes
         files = Files(
             paths,
@@ -232,13 +232,13 @@ class _Gathered:
         self._spread: dict[str, Coordinate] = {}  # recorded, of axes in the names
         self._coords: dict[str, Coordinate] = {}
 
-    def grid(self, listing: Listing, image: Image) -> Grid:
+    def grid(self, listing: Listing, image: Image) -> FileGrid:
         """Return the grid of a listing; each first file knows the coordinates of the axes of its own variable."""
         recorded = {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
         self._spread |= {k: c for k, c in recorded.items() if not set(c.axes) & set(listing.joint)}
         return grid_of(listing, self._spread, image)
 
-    def add_coords(self, grid: Grid, image: Image) -> None:
+    def add_coords(self, grid: FileGrid, image: Image) -> None:
         """Add the coordinates that a first file and the names tell."""
         listing, axes = grid.listing, grid.axes
         words = {w for fields in listing.joint.values() for w in fields}

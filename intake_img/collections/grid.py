@@ -14,13 +14,13 @@ from intake_img.errors import AxesError
 from intake_img.model.axes import canonical_order
 from intake_img.model.image import Coordinate, Image
 
-__all__ = ["Grid", "first_path", "grid_of"]
+__all__ = ["FileGrid", "first_path", "grid_of"]
 
 _SHOWN = 10  # places of missing files in a message
 
 
 @dataclass(frozen=True)
-class Grid:
+class FileGrid:
     """The places of files.
 
     Parameters
@@ -87,7 +87,7 @@ class Grid:
         return f"{told} ({path})" if (path := name(fields)) else told
 
 
-def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> Grid:
+def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> FileGrid:
     """Return the grid of a listing: labels in the order that was recorded, else in natural order.
 
     Parameters
@@ -112,7 +112,7 @@ def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> 
         elif axis in recorded.get("axes", []):
             known = format_labels(range(recorded["shape"][recorded["axes"].index(axis)]))
         labels[axis] = known if known and set(seen) <= set(known) else seen
-    return Grid(listing, labels)
+    return FileGrid(listing, labels)
 
 
 def first_path(listing: Listing) -> str:

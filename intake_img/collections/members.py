@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.collections.agreement import Facts, disagreement, facts_of, silent_on
+from intake_img.collections.agreement import CommonFacts, disagreement, facts_of, silent_on
 from intake_img.errors import AxesError, FormatError, SourceChangedError
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
@@ -60,7 +60,7 @@ class Files:
     options: tuple[tuple[str, Any], ...]
     storage_options: tuple[tuple[str, Any], ...]
     spread: tuple[str, ...]  # axes in the names
-    facts: Facts
+    facts: CommonFacts
     overruled: Mapping[str, Collection[str]]  # what the user says: the files may differ in it
     jail: Jail | None = None
 
@@ -128,7 +128,7 @@ class Files:
         """The axes along which all files are alike: those that no name tells."""
         return frozenset(a for a in self.axes if a not in self.spread)
 
-    def _compare(self, path: str, theirs: Facts) -> None:
+    def _compare(self, path: str, theirs: CommonFacts) -> None:
         """Refuse a file that contradicts the first one, and warn of one that tells less or more."""
         if (found := disagreement(self.facts, theirs, self.overruled)) is not None:
             what, mine, other = found

@@ -39,8 +39,8 @@ from intake_img.storage.staging import Staging, begin
 from intake_img.storage.streams import Once
 
 __all__ = [
+    "FilePlan",
     "Member",
-    "Plan",
     "file_blocks",
     "make_members",
     "make_plan",
@@ -63,7 +63,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """What goes into which file.
 
     Parameters
@@ -80,7 +80,7 @@ class Plan:
     kept_axes: Mapping[str, tuple[str, ...]]
 
 
-def make_plan(image: Image, format: Format, stem: str, extension: str, partition: Any = None) -> Plan | None:
+def make_plan(image: Image, format: Format, stem: str, extension: str, partition: Any = None) -> FilePlan | None:
     """Return which files an image needs; None if it is one file.
 
     Parameters
@@ -134,7 +134,7 @@ def make_plan(image: Image, format: Format, stem: str, extension: str, partition
         return None
     if longest := next((m.name for m in members if len(os.fsencode(m.name)) > 240), None):
         raise CannotWriteError(f"the file name {longest!r} is too long: choose a shorter name or fewer axes of files")
-    return Plan(members, files, kept)
+    return FilePlan(members, files, kept)
 
 
 def _labels(image: Image, axis: str) -> list[str]:
@@ -149,7 +149,7 @@ def _labels(image: Image, axis: str) -> list[str]:
     return labels
 
 
-def member_image(image: Image, plan: Plan, member: Member, pixels: Pixels) -> Image:
+def member_image(image: Image, plan: FilePlan, member: Member, pixels: Pixels) -> Image:
     """Return what one file holds: its pixels, with the kept axes, and what it knows of them and of the whole."""
     axes = plan.file_axes[member.variable]
     kept = plan.kept_axes[member.variable]
@@ -189,7 +189,7 @@ Make = Callable[[Image, Staging | SharedFolder, str], None]
 
 def write_members(
     image: Image,
-    plan: Plan,
+    plan: FilePlan,
     target: File,
     make: Make,
     *,
@@ -205,7 +205,7 @@ def write_members(
     Parameters
     ----------
     image : Image
-    plan : Plan
+    plan : FilePlan
     target : File
         The name of the image as a whole.
     make : callable
@@ -304,7 +304,7 @@ _SERIES = re.compile(r"\..+-NNNNN\..*\.partial")
 
 
 @dataclass(frozen=True)
-class Job:
+class _FileGroup:
     """Files that are made together, as they share chunks of the source."""
 
     pixels: Pixels
@@ -322,29 +322,31 @@ class Job:
                 make_one(m, Pixels.of(part))
 
 
-def _turned(image: Image, plan: Plan, name: str) -> Pixels:
+def _turned(image: Image, plan: FilePlan, name: str) -> Pixels:
     """Return the pixels of a variable with the axes of files first, then those that each file holds."""
     v = image.variables[name]
     return v.pixels.transpose([v.axes.index(a) for a in (*plan.file_axes[name], *plan.kept_axes[name])])
 
 
-def _jobs(image: Image, plan: Plan, name: str, finished: Container[str]) -> Iterator[Job]:
+def _jobs(image: Image, plan: FilePlan, name: str, finished: Container[str]) -> Iterator[_FileGroup]:
     """Yield what is to be made of a variable."""
     pixels, n = _turned(image, plan, name), len(plan.file_axes[name])
     members = {m.place: m for m in plan.members if m.variable == name}
     for region in regions_of(file_blocks(pixels, n, min(_SLAB_BYTES, pixels.nbytes // (4 * cpus())))):
         inside = [members[p] for p in product(*(range(s.start, s.stop) for s in region))]
         if left := [m for m in inside if m.name not in finished]:
-            yield Job(pixels, left, region)
+            yield _FileGroup(pixels, left, region)
 
 
-def make_members(image: Image, plan: Plan, staging: Staging, make: Make, names: Sequence[str] | None = None) -> None:
+def make_members(
+    image: Image, plan: FilePlan, staging: Staging, make: Make, names: Sequence[str] | None = None
+) -> None:
     """Make the members of a plan that are not made yet, several at a time; each chunk of the source is read once.
 
     Parameters
     ----------
     image : Image
-    plan : Plan
+    plan : FilePlan
     staging : Staging
     make : callable
         See `write_members`.
@@ -358,7 +360,7 @@ def make_members(image: Image, plan: Plan, staging: Staging, make: Make, names: 
     def make_one(m: Member, pixels: Pixels) -> None:
         make(member_image(image, plan, m, pixels), staging, m.name)
 
-    def run(job: Job) -> None:
+    def run(job: _FileGroup) -> None:
         if failed.is_set():
             return
         try:
@@ -372,7 +374,7 @@ def make_members(image: Image, plan: Plan, staging: Staging, make: Make, names: 
             pass
 
 
-def member_tasks(image: Image, plan: Plan, staging: Staging, make: Make) -> Tasks:
+def member_tasks(image: Image, plan: FilePlan, staging: Staging, make: Make) -> Tasks:
     """Return the tasks that make the members of a plan, one file a task; those in memory are made now.
 
     Files of which several share a chunk of a source file are made by one task, so that the chunk is read once. What
@@ -418,7 +420,7 @@ class _Maker:
     shared: SharedFolder
 
     @classmethod
-    def of(cls, image: Image, plan: Plan, job: Job, make: Make, shared: SharedFolder) -> _Maker:
+    def of(cls, image: Image, plan: FilePlan, job: _FileGroup, make: Make, shared: SharedFolder) -> _Maker:
         part = _unread_part(job.pixels, len(job.region))
         return cls({m.name: member_image(image, plan, m, part) for m in job.members}, make, shared)
 
@@ -437,7 +439,7 @@ def _with_pixels(image: Image, pixels: Pixels) -> Image:
     return replace(image, variables={n: replace(v, pixels=pixels) for n, v in image.variables.items()})
 
 
-def _run_job(job: Job, maker: _Maker, _: Any) -> int:
+def _run_job(job: _FileGroup, maker: _Maker, _: Any) -> int:
     job.run(maker, maker.shared.folder.path if maker.shared.folder.local else None)
     return job.pixels.nbytes // max(1, math.prod(job.pixels.shape[: len(job.region)])) * len(job.members)
 
@@ -477,7 +479,7 @@ def file_blocks(pixels: Pixels, n: int, least: int = 0) -> tuple[tuple[int, ...]
     return tuple(split(pixels.edges(k), length) or (0,) for k, length in enumerate(lengths))
 
 
-def _token(image: Image, plan: Plan, settings: Mapping[str, Any]) -> str:
+def _token(image: Image, plan: FilePlan, settings: Mapping[str, Any]) -> str:
     facts = [
         {n: [v.axes, v.pixels.shape, v.pixels.dtype.str] for n, v in image.variables.items()},
         {n: coordinate_record(c) for n, c in image.coords.items()},

@@ -20,7 +20,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
-from intake_img.formats.h5.arrays import Grid
+from intake_img.formats.h5.arrays import ArrayGrid
 from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
@@ -39,7 +39,7 @@ class _ImsHandle(H5Handle):
         self.paths, self.sizes, self.info, self.header = self.h5.run(_contents)
 
     def array(self, address: int) -> StoredArray:
-        return Grid(self.stored, self.paths[address], self.sizes[address])
+        return ArrayGrid(self.stored, self.paths[address], self.sizes[address])
 
     def describe(self, scene: int | str, level: int) -> Image:
         level = check_level(level, len(self.paths), self.h5.file)

@@ -21,7 +21,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.chunked import ChunkedArray, Place, file_bytes, positive, values_in
 from intake_img.storage.files import File
 
-__all__ = ["ATTRIBUTES", "Dataset", "folders_in", "is_dataset"]
+__all__ = ["ATTRIBUTES", "N5Dataset", "folders_in", "is_dataset"]
 
 ATTRIBUTES = "attributes.json"
 """Name of the file that says what a folder is."""
@@ -34,7 +34,7 @@ def is_dataset(attributes: Mapping[str, Any]) -> bool:
     return "dimensions" in attributes and "dataType" in attributes
 
 
-class Dataset(ChunkedArray):
+class N5Dataset(ChunkedArray):
     """The array in a dataset.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.kernels.conventions import Conventions
-from intake_img.kernels.runs import Rows, Run
+from intake_img.kernels.runs import RowRuns, Rows
 from intake_img.kernels.wide import above, at_least, below
 
 __all__ = ["ICQ", "TableRegions", "masks", "masks_around", "masks_with_signs", "without_icq"]
@@ -80,7 +80,7 @@ class TableRegions:
         self.t1, self.t2, self.rules, self.means = t1, t2, rules, means
         self.inclusive = _inclusive(rules)
 
-    def __call__(self, run: Run, name: str) -> Rows:
+    def __call__(self, run: RowRuns, name: str) -> Rows:
         t1, t2 = self.t1[run.group], self.t2[run.group]
         zero = np.zeros(len(run.a), np.int64)
         high = (run.at_least if self.inclusive else run.above)(t2) if "high" in name else zero
@@ -109,7 +109,7 @@ class TableRegions:
             return rows if name == "b_at_least" else run.where(run.a >= t1, rows, none)
         return self._around_means(run, name)
 
-    def _around_means(self, run: Run, name: str) -> Rows:
+    def _around_means(self, run: RowRuns, name: str) -> Rows:
         (low_a, high_a), (low_b, high_b) = ((m[run.group] for m in pair) for pair in self.means)
         upper, lower = run.above(low_b), run.below(high_b)
         more, less = run.a > low_a, run.a < high_a

@@ -15,7 +15,7 @@ import numpy as np
 from intake_img.kernels.exact import add_products
 from intake_img.kernels.tables import Table
 
-__all__ = ["Rows", "Run", "region_sums", "strips"]
+__all__ = ["RowRuns", "Rows", "region_sums", "strips"]
 
 _STRIP = 2**20
 """Rows that are gone through at once."""
@@ -25,7 +25,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Run:
+class RowRuns:
     """Runs of rows with equal (group, a).
 
     Parameters
@@ -82,7 +82,7 @@ class Run:
         return low
 
 
-def strips(table: Table) -> Iterator[Run]:
+def strips(table: Table) -> Iterator[RowRuns]:
     """Iterate over the runs of a table of integers, some rows at a time."""
     first = 0
     while first < len(table):
@@ -92,7 +92,7 @@ def strips(table: Table) -> Iterator[Run]:
         rows = table.select(slice(first, stop))
         change = (rows.a[1:] != rows.a[:-1]) | (rows.group[1:] != rows.group[:-1])
         starts = np.concatenate([[0], np.flatnonzero(change) + 1])
-        yield Run(rows, starts, np.append(starts[1:], len(rows)))
+        yield RowRuns(rows, starts, np.append(starts[1:], len(rows)))
         first = stop
 
 
@@ -104,7 +104,7 @@ def _same(table: Table, row: int) -> int:
 
 
 def region_sums(
-    table: Table, need: Mapping[str, tuple[str, ...]], region: Callable[[Run, str], Rows]
+    table: Table, need: Mapping[str, tuple[str, ...]], region: Callable[[RowRuns, str], Rows]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Return sums over regions, exact.
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from intake_img import __version__
 from intake_img.model.record import plain
 from intake_img.portal.index import ROW, Query
-from intake_img.portal.library import Folder, Item
+from intake_img.portal.library import Folder, LibraryItem
 from intake_img.portal.replies import body, etag, problem, refusal
 from intake_img.portal.site import Site
 
@@ -111,7 +111,7 @@ async def entry(request: Request) -> Response:
     return JSONResponse({**facts, "links": _links(item.id)})
 
 
-def described(site: Site, item: Item) -> dict[str, Any]:
+def described(site: Site, item: LibraryItem) -> dict[str, Any]:
     """Return the facts of an entry, as plain data; opens its file."""
     opened = site.holdings.get(item)
     series = [{"path": s.path, "name": s.name} for s in opened.series]

@@ -17,7 +17,7 @@ from intake_img.errors import TooLargeError
 from intake_img.kernels.resample import coarsened
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
-from intake_img.portal.caches import Blocks
+from intake_img.portal.caches import BlockCache
 
 __all__ = ["Blockwise", "halved", "shared_tiles"]
 
@@ -39,7 +39,7 @@ class Blockwise:
         beyond the limit that is given.
     name : str
         Identifies the array in `kept`.
-    kept : Blocks
+    kept : BlockCache
     lasting : bool
         Keep blocks on disk too.
     """
@@ -49,7 +49,7 @@ class Blockwise:
     block: tuple[int, ...]
     cost: Callable[[Region, int], int]
     name: str
-    kept: Blocks
+    kept: BlockCache
     lasting: bool = False
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
@@ -99,7 +99,7 @@ def _tiled_bytes(pixels: Pixels, region: Region) -> int:
     return math.prod(spans) * pixels.dtype.itemsize
 
 
-def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: Blocks) -> Pixels:
+def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: BlockCache) -> Pixels:
     """Return pixels that read each native tile once, where several chunks share a tile; else `pixels` as they are.
 
     Parameters
@@ -108,7 +108,7 @@ def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: Blocks) 
     chunk : sequence of int
         Shape of the chunks in which they will be read.
     name : str
-    kept : Blocks
+    kept : BlockCache
     """
     shares = any(t > c for t, c in zip(pixels.tiles, chunk, strict=True))
     regular = all(c is None for c in pixels.cuts)
@@ -129,7 +129,14 @@ def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: Blocks) 
 
 
 def halved(
-    finer: Pixels, planar: Sequence[int], chunk: Sequence[int], name: str, kept: Blocks, *, labels: bool, budget: int
+    finer: Pixels,
+    planar: Sequence[int],
+    chunk: Sequence[int],
+    name: str,
+    kept: BlockCache,
+    *,
+    labels: bool,
+    budget: int,
 ) -> Pixels:
     """Return the next coarser level, made block by block of the finer one when it is read.
 
@@ -144,7 +151,7 @@ def halved(
     chunk : sequence of int
         Shape of the blocks.
     name : str
-    kept : Blocks
+    kept : BlockCache
     labels : bool
     budget : int
         The most bytes of the source that one block may need.

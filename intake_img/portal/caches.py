@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Blocks", "DiskCache", "MemoryCache"]
+__all__ = ["BlockCache", "DiskCache", "MemoryCache"]
 
 
 class MemoryCache:
@@ -130,7 +130,7 @@ class DiskCache:
         return self.folder / name[:2] / name[2:40]
 
 
-class Blocks:
+class BlockCache:
     """Arrays by key, in memory and, where they should last, on disk. Each is made once, however many ask for it."""
 
     def __init__(self, memory: MemoryCache, disk: DiskCache) -> None:

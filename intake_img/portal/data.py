@@ -12,7 +12,7 @@ from starlette.responses import Response
 from intake_img.errors import SourceChangedError, TooLargeError
 from intake_img.portal.blocks import Blockwise
 from intake_img.portal.holdings import Opened
-from intake_img.portal.library import Item
+from intake_img.portal.library import LibraryItem
 from intake_img.portal.replies import body, compressed, etag, fresh, problem, refusal
 from intake_img.portal.site import Site
 from intake_img.portal.store import ServedArray, nbytes
@@ -68,7 +68,7 @@ async def _answer(request: Request, decoded: bool) -> Response:
         return problem(exc)
 
 
-async def _served(site: Site, request: Request, item: Item, key: str, decoded: bool) -> Response:
+async def _served(site: Site, request: Request, item: LibraryItem, key: str, decoded: bool) -> Response:
     opened = await site.opened(item, request)
     found = await site.run(request, ("key", opened.stamp, item.id, key), lambda: opened.resolve(key))
     target, index = found

@@ -22,17 +22,17 @@ from intake_img.formats.source import ImageSource
 from intake_img.io import imload
 from intake_img.model.image import Image
 from intake_img.model.wells import Place
-from intake_img.portal.caches import Blocks
+from intake_img.portal.caches import BlockCache
 from intake_img.portal.levels import native_levels, pyramid
 from intake_img.portal.store import ImageStore, ServedArray, at_position, encoded_json, group_document, node, positions
 
-__all__ = ["Hierarchy", "Series"]
+__all__ = ["Hierarchy", "ServedImage"]
 
 _MOST_SERIES = 20_000
 
 
 @dataclass(frozen=True)
-class Series:
+class ServedImage:
     """One image of an entry: which scene of the file, and where along axes that OME-Zarr lacks, or on a plate."""
 
     path: str
@@ -54,7 +54,7 @@ class Hierarchy:
         Title of the images.
     stamp : str
         Changes when the pixels do.
-    kept : Blocks
+    kept : BlockCache
     budget : int
         The most bytes of the file that one block of a computed level may need.
     source : object, optional
@@ -66,7 +66,7 @@ class Hierarchy:
     dataset: xr.Dataset
     name: str
     stamp: str
-    kept: Blocks
+    kept: BlockCache
     budget: int
     source: Any = None
     coarser: Sequence[xr.Dataset] = ()
@@ -84,7 +84,7 @@ class Hierarchy:
         return found if len(positions(Image.from_xarray(self.dataset))) == 1 else None
 
     @cached_property
-    def series(self) -> list[Series]:
+    def series(self) -> list[ServedImage]:
         """All images of the entry; one with the path ``""`` where the group itself is the image.
 
         Raises
@@ -97,27 +97,27 @@ class Hierarchy:
             raise TooLargeError(f"more than {_MOST_SERIES} images in one entry: choose some with scene= or axes")
         return found
 
-    def _fields(self) -> list[Series]:
+    def _fields(self) -> list[ServedImage]:
         assert self.plate is not None
         table = self.plate.table
         return [
-            Series(path, place.scene, table.fields[place][0].scene or 0, {}, place)
+            ServedImage(path, place.scene, table.fields[place][0].scene or 0, {}, place)
             for place, path in field_paths(table).items()
         ]
 
-    def _scenes(self) -> Iterator[Series]:
+    def _scenes(self) -> Iterator[ServedImage]:
         scenes = [str(s) for s in self.dataset.attrs.get("scenes", ["0"])] if self.source is not None else ["0"]
         fixed = self.source is None or getattr(self.source, "scene", None) is not None or len(scenes) < 2
         numbers = [scenes.index(scene) if (scene := self.dataset.attrs.get("scene")) in scenes else 0]
         numbers = numbers if fixed else list(range(len(scenes)))
         places = positions(Image.from_xarray(self.dataset))
         if len(numbers) == len(places) == 1:
-            yield Series("", scenes[numbers[0]] if scenes else "0", -1, {})
+            yield ServedImage("", scenes[numbers[0]] if scenes else "0", -1, {})
             return
         for k, (number, place) in enumerate(itertools.islice(itertools.product(numbers, places), _MOST_SERIES + 1)):
             at = ", ".join(f"{a}={n}" for a, n in place.items())
             name = " ".join(filter(None, (scenes[number] if len(numbers) > 1 else "", at)))
-            yield Series(str(k), name, -1 if fixed else number, place)
+            yield ServedImage(str(k), name, -1 if fixed else number, place)
 
     def store(self, path: str = "") -> ImageStore:
         """Return the store of one image; the first for ``""``.
@@ -135,7 +135,7 @@ class Hierarchy:
                 self.stores[one.path] = self._store(one)
             return self.stores[one.path]
 
-    def _store(self, one: Series) -> ImageStore:
+    def _store(self, one: ServedImage) -> ImageStore:
         options: dict[str, Any] = {} if one.scene < 0 else {"scene": one.scene}
         ds = self._dataset(one, options)
         coarser = self.coarser if self.source is None else native_levels(self.source, ds, options)
@@ -145,7 +145,7 @@ class Hierarchy:
         title = one.name if one.path else self.name
         return ImageStore(images[0], images[1:], title)
 
-    def _dataset(self, one: Series, options: Mapping[str, Any]) -> xr.Dataset:
+    def _dataset(self, one: ServedImage, options: Mapping[str, Any]) -> xr.Dataset:
         if one.scene < 0:
             return self.dataset
         if one.well is not None and isinstance(self._found, PlateSource):  # whose index was read once

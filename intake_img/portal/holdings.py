@@ -17,9 +17,9 @@ from intake_img.errors import IntakeImgError
 from intake_img.formats.registry import public_header
 from intake_img.formats.source import ImageSource
 from intake_img.io import imload
-from intake_img.portal.caches import Blocks
+from intake_img.portal.caches import BlockCache
 from intake_img.portal.hierarchy import Hierarchy
-from intake_img.portal.library import Item
+from intake_img.portal.library import LibraryItem
 
 __all__ = ["Holdings", "Opened"]
 
@@ -32,10 +32,10 @@ class Opened(Hierarchy):
 
     Parameters
     ----------
-    item : Item
+    item : LibraryItem
     """
 
-    item: Item
+    item: LibraryItem
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -96,21 +96,21 @@ class Holdings:
 
     Parameters
     ----------
-    kept : Blocks
+    kept : BlockCache
     most : int
         Entries that are held open.
     budget : int
         See `Hierarchy`.
     """
 
-    def __init__(self, kept: Blocks, most: int, budget: int) -> None:
+    def __init__(self, kept: BlockCache, most: int, budget: int) -> None:
         self.kept, self.most, self.budget = kept, most, budget
         self._open: OrderedDict[str, tuple[float, Opened]] = OrderedDict()
         self._opening: dict[str, Future[Opened]] = {}
         self._failed: dict[str, tuple[float, Exception]] = {}
         self._lock = threading.Lock()
 
-    def get(self, item: Item) -> Opened:
+    def get(self, item: LibraryItem) -> Opened:
         """Return an entry, opened; called in a thread.
 
         Raises
@@ -150,7 +150,7 @@ class Holdings:
             with self._lock:
                 self._opening.pop(item.id, None)
 
-    def _renewed(self, item: Item, held: Opened | None) -> Opened:
+    def _renewed(self, item: LibraryItem, held: Opened | None) -> Opened:
         source = item.entry()
         stamp = stamp_of(source)
         if held is not None and held.stamp == stamp and held.item.entry is item.entry:
@@ -158,7 +158,7 @@ class Holdings:
         ds = imload(source, chunks=-1)
         return Opened(ds, item.name, stamp, self.kept, self.budget, source, item=item)
 
-    def forget(self, item: Item) -> None:
+    def forget(self, item: LibraryItem) -> None:
         """Open an entry anew when it is wanted again: its file changed."""
         with self._lock:
             self._open.pop(item.id, None)

@@ -24,9 +24,9 @@ import numpy as np
 
 from intake_img.catalog.columns import COLUMNS
 from intake_img.portal.facets import FacetColumns
-from intake_img.portal.library import Item, RowEntry
+from intake_img.portal.library import LibraryItem, RowEntry
 
-__all__ = ["ROW", "Found", "Index", "Query"]
+__all__ = ["ROW", "Hits", "Index", "Query"]
 
 ROW = (
     "id",
@@ -85,7 +85,7 @@ _SORTS = {
 }
 
 
-def _nothing(_: Item) -> Mapping[str, Any]:
+def _nothing(_: LibraryItem) -> Mapping[str, Any]:
     return {}
 
 
@@ -119,7 +119,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Found:
+class Hits:
     """A page of entries, and how many there are in all."""
 
     rows: list[dict[str, Any]]
@@ -183,12 +183,14 @@ class Index:
 
     # filling
 
-    def list_entries(self, items: Iterable[Item], told_by: Callable[[Item], Mapping[str, Any]] = _nothing) -> list[str]:
+    def list_entries(
+        self, items: Iterable[LibraryItem], told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing
+    ) -> list[str]:
         """Make the index hold exactly these entries; return the ids of those that are new or were changed.
 
         Parameters
         ----------
-        items : iterable of Item
+        items : iterable of LibraryItem
         told_by : callable
             Returns what is known of an entry without opening it, as for `describe`.
         """
@@ -271,7 +273,7 @@ class Index:
 
     # asking
 
-    def search(self, query: Query, visible: tuple[str, ...] | None = None) -> Found:
+    def search(self, query: Query, visible: tuple[str, ...] | None = None) -> Hits:
         """Return a page of the entries that a query finds.
 
         Parameters
@@ -286,7 +288,7 @@ class Index:
         marks = ", ".join("?" * len(page))
         rows = self._connection().execute(f"SELECT {listed} FROM entries WHERE key IN ({marks})", page)
         found = {row["key"]: _row(row) for row in rows}
-        return Found([found[k] for k in page if k in found], len(keys))
+        return Hits([found[k] for k in page if k in found], len(keys))
 
     def _chosen(self, query: Query, visible: tuple[str, ...] | None) -> np.ndarray:
         """Return the entries that a query finds."""
@@ -372,7 +374,7 @@ def _split(text: Any) -> str:
     return text if apart == text else f"{text} {apart}"
 
 
-def _mark(item: Item) -> str:
+def _mark(item: LibraryItem) -> str:
     if isinstance(item.entry, RowEntry):
         return json.dumps(dict(item.entry.row), default=str)
     return json.dumps(
@@ -382,7 +384,7 @@ def _mark(item: Item) -> str:
     )
 
 
-def _told_by_catalog(item: Item) -> dict[str, str]:
+def _told_by_catalog(item: LibraryItem) -> dict[str, str]:
     from intake_img.model.privacy import public
 
     if isinstance(item.entry, RowEntry):

@@ -14,7 +14,7 @@ from intake_img.accessor.colors import is_rgb
 from intake_img.model.axes import spell
 from intake_img.model.units import parse_unit
 from intake_img.portal.holdings import Holdings, Opened
-from intake_img.portal.library import Item, RowEntry
+from intake_img.portal.library import LibraryItem, RowEntry
 from intake_img.portal.replies import sentence
 
 __all__ = ["index_facts", "told_by_row"]
@@ -31,7 +31,7 @@ _HEADER = 50_000
 _DATE = re.compile(r"(?:acquisition|creation)_?date(?:time|andtime)?\W{1,6}(\d{4}-\d\d-\d\d)", re.I)
 
 
-def index_facts(holdings: Holdings, item: Item) -> dict[str, Any]:
+def index_facts(holdings: Holdings, item: LibraryItem) -> dict[str, Any]:
     """Return what the index keeps of an entry; of one that does not open, its ``error``."""
     try:
         return _facts(holdings.get(item))
@@ -66,7 +66,7 @@ def _facts(opened: Opened) -> dict[str, Any]:
     return facts
 
 
-def told_by_row(item: Item) -> dict[str, Any]:
+def told_by_row(item: LibraryItem) -> dict[str, Any]:
     """Return what the row of a table tells the index; nothing of other entries, and if the row tells no shape."""
     row: Mapping[str, Any] = item.entry.row if isinstance(item.entry, RowEntry) else {}
     try:

@@ -14,7 +14,7 @@ from intake_img.errors import IntakeImgError
 from intake_img.io import imload
 from intake_img.model.image import Image, Variable
 from intake_img.portal.blocks import halved, shared_tiles
-from intake_img.portal.caches import Blocks
+from intake_img.portal.caches import BlockCache
 from intake_img.portal.store import CHUNK, chunk_lengths
 
 __all__ = ["native_levels", "pyramid", "ratio"]
@@ -45,7 +45,7 @@ def _options(source: Any) -> Sequence[str]:
     return list(inspect.signature(type(source)).parameters)
 
 
-def pyramid(images: list[Image], name: str, kept: Blocks, budget: int) -> list[Image]:
+def pyramid(images: list[Image], name: str, kept: BlockCache, budget: int) -> list[Image]:
     """Return an image and its levels: native ones, then halved ones until a plane is a single chunk.
 
     Variables that native levels lack (labels) are halved beside them.
@@ -66,12 +66,12 @@ def _largest(variables: Mapping[str, Variable]) -> int:
     )
 
 
-def _prepared(variable: Variable, name: str, kept: Blocks) -> Variable:
+def _prepared(variable: Variable, name: str, kept: BlockCache) -> Variable:
     chunk = chunk_lengths(variable.axes, variable.pixels)
     return replace(variable, pixels=shared_tiles(variable.pixels, chunk, name, kept))
 
 
-def _next(finer: Variable, native: Variable | None, name: str, kept: Blocks, budget: int) -> Variable:
+def _next(finer: Variable, native: Variable | None, name: str, kept: BlockCache, budget: int) -> Variable:
     if native is not None and native.axes == finer.axes:
         return _prepared(native, name, kept)
     planar = [k for k, a in enumerate(finer.axes) if a in "yx"]

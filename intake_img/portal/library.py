@@ -18,7 +18,7 @@ from intake_img.catalog import Entry, ImageTable, open_catalog, open_table, scan
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.storage.files import File
 
-__all__ = ["Folder", "Item", "Library", "RowEntry", "slug"]
+__all__ = ["Folder", "Library", "LibraryItem", "RowEntry", "slug"]
 
 _NESTED, _TABLE = "yaml_file_cat", "image_table"
 _TABLES = r"\.(parquet|sqlite3?|db)$"
@@ -27,7 +27,7 @@ _MOST = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class LibraryItem:
     """An entry that is an image.
 
     Parameters
@@ -106,7 +106,7 @@ class Folder:
     name: str
     description: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
-    items: Mapping[str, Item] = field(default_factory=dict)
+    items: Mapping[str, LibraryItem] = field(default_factory=dict)
 
 
 def slug(name: str) -> str:
@@ -150,7 +150,7 @@ class Library:
         self.generation = 0
         self.problems: dict[str, str] = {}
         self.folders: dict[str, Folder] = {}
-        self.items: dict[str, Item] = {}
+        self.items: dict[str, LibraryItem] = {}
         made = [self._catalog(p) for p in places]
         used: set[str] = set()
         prefixes = [_unused(slug(_title(p)), used) for p, _ in made]
@@ -220,7 +220,7 @@ class _Reading:
     def __init__(self, roots: Sequence[str] | None, schemes: Sequence[str]) -> None:
         self.roots, self.schemes = roots, schemes
         self.folders: dict[str, Folder] = {}
-        self.items: dict[str, Item] = {}
+        self.items: dict[str, LibraryItem] = {}
         self.files: list[str] = []
 
     def catalog(self, prefix: str, path: str, roots: Sequence[str] | None) -> None:
@@ -232,14 +232,14 @@ class _Reading:
 
     def _rows(self, prefix: str, title: str, table: ImageTable) -> None:
         self.files.append(table.file.path)
-        items: dict[str, Item] = {}
+        items: dict[str, LibraryItem] = {}
         used: set[str] = set()
         for row in table.images.rows():
             name = str(row["name"])
             told = {k: v for k, v in row.items() if v is not None and v == v and k != "text"}
             own = _unused(slug(name), used)
             place = f"{prefix}/{own}" if prefix else own
-            items[name] = self.items[place] = Item(place, name, prefix, RowEntry(table, name, told))
+            items[name] = self.items[place] = LibraryItem(place, name, prefix, RowEntry(table, name, told))
         self._bounded()
         self.folders[prefix] = Folder(prefix, title, "", {}, items)
 
@@ -250,7 +250,7 @@ class _Reading:
     def _add(self, prefix: str, catalog: Any, depth: int) -> None:
         self.files.append(catalog.file.path)
         folders: dict[str, str] = {}
-        items: dict[str, Item] = {}
+        items: dict[str, LibraryItem] = {}
         used: set[str] = set()
         for name, entry in catalog.entries.items():
             own = _unused(slug(name), used)
@@ -259,7 +259,7 @@ class _Reading:
                 self._rows(place, name, entry())
                 folders[name] = place
             elif entry.driver != _NESTED:
-                items[name] = self.items[place] = Item(place, name, prefix, entry)
+                items[name] = self.items[place] = LibraryItem(place, name, prefix, entry)
             elif depth > 1 and entry.resolved({}).identity not in entry.chain:
                 self._add(place, entry(), depth - 1)
                 folders[name] = place

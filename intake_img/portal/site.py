@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from intake_img.portal.blocks import Blockwise
-from intake_img.portal.caches import Blocks, DiskCache, MemoryCache
+from intake_img.portal.caches import BlockCache, DiskCache, MemoryCache
 from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.index import Index
 from intake_img.portal.indexing import index_facts, told_by_row
-from intake_img.portal.library import Item, Library
+from intake_img.portal.library import Library, LibraryItem
 from intake_img.portal.metrics import Metrics, log
 from intake_img.portal.settings import Settings
 from intake_img.portal.store import ServedArray
@@ -43,7 +43,7 @@ class Site:
         self.metrics = Metrics()
         self.bodies = MemoryCache(settings.memory_bytes // 2)
         self.disk = DiskCache(settings.cache / "blocks", settings.disk_bytes)
-        self.blocks = Blocks(MemoryCache(settings.memory_bytes // 2), self.disk)
+        self.blocks = BlockCache(MemoryCache(settings.memory_bytes // 2), self.disk)
         self.holdings = Holdings(self.blocks, settings.open_entries, settings.request_bytes)
         self.workers = Workers(settings.threads, settings.waiting, settings.seconds)
         self.index = Index(settings.cache / f"index-{_name(library)}.sqlite")
@@ -96,7 +96,7 @@ class Site:
         visitor = request.scope.get("visitor")
         return visitor is None or visitor.sees(name)
 
-    def item(self, request: Request, name: str) -> Item:
+    def item(self, request: Request, name: str) -> LibraryItem:
         """Return an entry by its id.
 
         Raises
@@ -110,7 +110,7 @@ class Site:
         request.scope["entry"] = item.id
         return item
 
-    async def opened(self, item: Item, request: Request | None = None, priority: int = SEEN) -> Opened:
+    async def opened(self, item: LibraryItem, request: Request | None = None, priority: int = SEEN) -> Opened:
         """Return an entry, opened in a thread."""
         return await self.run(request, ("open", item.id), lambda: self.holdings.get(item), priority)
 

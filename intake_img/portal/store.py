@@ -22,7 +22,7 @@ import numpy as np
 
 from intake_img.accessor.colors import default_colors, is_rgb
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.write import OURS, Layout, join
+from intake_img.formats.omezarr.write import OURS, StoreLayout, join
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
@@ -113,7 +113,7 @@ class ImageStore:
 
     def __init__(self, image: Image, levels: Sequence[Image], name: str) -> None:
         image, levels = cleaned_image(image), tuple(map(cleaned_image, levels))
-        layout = Layout(image, name, "0.5", None, None, False, levels)
+        layout = StoreLayout(image, name, "0.5", None, None, False, levels)
         self.image, self._layout, self._name = image, layout, name
         self.arrays: dict[str, ServedArray] = {}
         self.levels: dict[str, list[ServedArray]] = {}

@@ -23,7 +23,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.storage.cache import CACHE
 from intake_img.storage.readers import ByteReader
-from intake_img.storage.spill import Memory
+from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["Inflated"]
 
@@ -81,7 +81,7 @@ class Inflated(ByteReader):
         self._states: list[_State | None] = [_State(offset, self._decoder())]  # at the beginning of each block
         self._length = 0  # inflated so far, from the beginning
         self._held: list[np.ndarray] = []  # of bzip2
-        self._memory = Memory(_HELD)
+        self._memory = SpillingMemory(_HELD)
 
     @property
     def size(self) -> int:  # type: ignore[override]

@@ -11,12 +11,12 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Memory"]
+__all__ = ["SpillingMemory"]
 
 _ARENA = 2**26
 
 
-class Memory:
+class SpillingMemory:
     """Arrays that are held for a while: in memory up to a limit, beyond it in files that have no name any more.
 
     Parameters

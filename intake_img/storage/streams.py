@@ -16,7 +16,7 @@ from intake_img.errors import CannotWriteError
 from intake_img.model.chunks import Region, regions_of, split
 from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels, chunk_of
-from intake_img.storage.spill import Memory
+from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["Once", "iter_planes", "write_planes"]
 
@@ -47,7 +47,7 @@ class Once:
         self._known = [frozenset(e.tolist()) for e in self.edges]
         self._lock = threading.Lock()
         self._kept: dict[tuple[int, ...], _Kept] = {}
-        self._memory = Memory(budget, folder)
+        self._memory = SpillingMemory(budget, folder)
 
     def aligned(self, region: Region) -> bool:
         """Whether a region consists of whole chunks, so that nothing of it need be kept."""

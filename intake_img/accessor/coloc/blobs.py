@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from intake_img.accessor.coloc import checks
-from intake_img.accessor.coloc.inputs import Scene, pixels_of
+from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import blobs as kernel
 
@@ -41,18 +41,18 @@ def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, .
     return blobs
 
 
-def lead_of(scene: Scene) -> tuple[str, ...]:
+def lead_of(scene: ChannelImage) -> tuple[str, ...]:
     """Axes by which blobs are told apart: those of the image that are longer than 1."""
     return tuple(a for a in scene.lead if scene.image.sizes[a] > 1)
 
 
-def voxels_of(scene: Scene, blobs: pd.DataFrame) -> np.ndarray:
+def voxels_of(scene: ChannelImage, blobs: pd.DataFrame) -> np.ndarray:
     """Return the voxel of each blob, shape (n, d): positions cut to whole voxels, as magmap does."""
     low, scale = ([f(a) for a in scene.spatial] for f in (scene.origin, scene.spacing))
     return np.floor((scene.positions(blobs) - low) / scale + 1e-6).astype(np.int64)
 
 
-def positions_of(scene: Scene, blobs: pd.DataFrame, axis: str) -> np.ndarray:
+def positions_of(scene: ChannelImage, blobs: pd.DataFrame, axis: str) -> np.ndarray:
     """Return the index of each blob on a kept axis, found by its coordinate; -1 where there is none."""
     values = blobs[axis].to_numpy()
     if axis not in scene.image.coords:
@@ -70,7 +70,7 @@ def colocalize(obj: Any, blobs: pd.DataFrame, *, threshold: Any, footprint: Any,
     """Judge blobs by the intensity around them; see `Coloc.blobs`."""
     if overlap not in ("share", "last"):
         raise ValueError(f"overlap={overlap!r}: expected 'share' or 'last'")
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     lead = lead_of(scene)
     blobs = check(blobs, scene.spatial, lead)
     channels = np.array([scene.channel(c) for c in blobs["channel"]], dtype=int)
@@ -106,7 +106,7 @@ def colocalize(obj: Any, blobs: pd.DataFrame, *, threshold: Any, footprint: Any,
     return out
 
 
-def _offsets(scene: Scene, blobs: pd.DataFrame, footprint: Any) -> list[np.ndarray]:
+def _offsets(scene: ChannelImage, blobs: pd.DataFrame, footprint: Any) -> list[np.ndarray]:
     if isinstance(footprint, str):
         if footprint != "radius":
             raise ValueError(f"footprint={footprint!r}: expected a number of voxels, 'radius', or lengths by axis")
@@ -125,7 +125,7 @@ def _offsets(scene: Scene, blobs: pd.DataFrame, footprint: Any) -> list[np.ndarr
 
 
 def _measure(
-    scene: Scene, place: np.ndarray, voxels: np.ndarray, rows: np.ndarray, offsets: list[np.ndarray]
+    scene: ChannelImage, place: np.ndarray, voxels: np.ndarray, rows: np.ndarray, offsets: list[np.ndarray]
 ) -> np.ndarray:
     """Mean of each channel around each blob: each chunk is read once, with a halo as wide as the widest footprint."""
     import dask
@@ -180,7 +180,7 @@ def _gather(
 
 
 def _by_voxel(
-    scene: Scene,
+    scene: ChannelImage,
     place: np.ndarray,
     voxels: np.ndarray,
     rows: np.ndarray,
@@ -210,7 +210,7 @@ def _by_voxel(
                         means[own, channel] = np.bincount(owner, weights=values, minlength=len(own)) / count
 
 
-def _limits(scene: Scene, threshold: Any, means: np.ndarray, channels: np.ndarray, pooled: Any) -> np.ndarray:
+def _limits(scene: ChannelImage, threshold: Any, means: np.ndarray, channels: np.ndarray, pooled: Any) -> np.ndarray:
     """Threshold of each channel; NaN for a channel without blobs."""
     size = len(scene.channels)
     limits = np.full(size, np.nan)
@@ -263,7 +263,7 @@ def detect(
     image = obj.img._first
     if "c" not in image.dims:
         obj = image.expand_dims("c")
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     if "c" not in image.dims and channels is not None:
         raise AxesError("the image has no channel axis: leave channels out")
     names = scene.channels
@@ -297,7 +297,7 @@ def detect(
     return table
 
 
-def _sigmas(scene: Scene, radius: Any, what: str, units: str | None, spatial: tuple[str, ...]) -> np.ndarray:
+def _sigmas(scene: ChannelImage, radius: Any, what: str, units: str | None, spatial: tuple[str, ...]) -> np.ndarray:
     if isinstance(radius, Mapping):
         radius = {a: radius.get(a, 1.0) for a in scene.spatial} if set(spatial) <= set(radius) else radius
     values = scene.in_pixels(radius, what, units)
@@ -340,7 +340,7 @@ def _core_peaks(
 
 
 def _table(
-    scene: Scene, found: np.ndarray, at: Any, channel: Any, spatial: tuple[str, ...], spread: float
+    scene: ChannelImage, found: np.ndarray, at: Any, channel: Any, spatial: tuple[str, ...], spread: float
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {"channel": [channel] * len(found)}
     for a, k in at.items():

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import inside
-from intake_img.accessor.coloc.inputs import Scene, pixels_of
+from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.model.machine import on_this_machine, overlapping, threads
 
 __all__ = ["reduce_blocks"]
@@ -27,7 +27,7 @@ _BUNDLE = 2**22
 
 
 def reduce_blocks(
-    scene: Scene,
+    scene: ChannelImage,
     channels: Sequence[int],
     per_block: Callable[[dict[int, np.ndarray], np.ndarray | None, np.ndarray | None, tuple[int, ...]], Any],
     merge: Callable[[list[Any]], Any],
@@ -41,7 +41,7 @@ def reduce_blocks(
 
     Parameters
     ----------
-    scene : Scene
+    scene : ChannelImage
     channels : sequence of int
         Channels to read; no other is.
     per_block : callable
@@ -110,7 +110,7 @@ def reduce_blocks(
 
 def _reduced(
     yields: Any,
-    scene: Scene,
+    scene: ChannelImage,
     chunks: dict[str, tuple[int, ...]],
     merge: Callable[[list[Any]], Any],
     finish: Callable[[Any, tuple[int, ...]], Any],

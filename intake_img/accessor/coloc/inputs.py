@@ -20,10 +20,10 @@ from intake_img.model.axes import SPATIAL
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import PIXEL, has_unit
 
-__all__ = ["Scene", "pixels_of"]
+__all__ = ["ChannelImage", "pixels_of"]
 
 
-class Scene:
+class ChannelImage:
     """An image with channels: its axes by role, its channels by name.
 
     Parameters

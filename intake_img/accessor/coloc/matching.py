@@ -16,7 +16,7 @@ import xarray as xr
 
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blobs import check
-from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.lengths import in_common, length
 from intake_img.kernels import matching as kernel
 from intake_img.kernels import spatial as statistics
@@ -132,7 +132,7 @@ def match(
     blocks: Any,
 ) -> Matches:
     """Match blobs across channels; see `Coloc.match`."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     if method not in kernel.METHODS:
         raise ValueError(f"method={method!r}: expected one of {', '.join(kernel.METHODS)}")
     blobs = check(blobs, scene.spatial)
@@ -220,7 +220,7 @@ def _padded(
     return np.concatenate([i, rows_a[i2]]), np.concatenate([rows_b[j], outer[j2]]), np.concatenate([d, d2])
 
 
-def _present(scene: Scene, blobs: pd.DataFrame, channels: Any) -> list[Any]:
+def _present(scene: ChannelImage, blobs: pd.DataFrame, channels: Any) -> list[Any]:
     """Channels to match, with blobs or without, as the blobs name them, else as the image does; in its order."""
     found: dict[int, Any] = {}
     for name in blobs["channel"].unique():
@@ -231,7 +231,7 @@ def _present(scene: Scene, blobs: pd.DataFrame, channels: Any) -> list[Any]:
     return [found.get(k, k if numbered else scene.channels[k]) for k in sorted(set(wanted))]
 
 
-def within(blobs: pd.DataFrame, roi: Any, scene: Scene | None = None) -> pd.DataFrame:
+def within(blobs: pd.DataFrame, roi: Any, scene: ChannelImage | None = None) -> pd.DataFrame:
     """Return the blobs in a region: ``{axis: (low, high)}`` or slices, half open."""
     if roi is None:
         return blobs
@@ -246,7 +246,7 @@ def within(blobs: pd.DataFrame, roi: Any, scene: Scene | None = None) -> pd.Data
     return blobs[keep]
 
 
-def _box(scene: Scene, roi: Any) -> np.ndarray:
+def _box(scene: ChannelImage, roi: Any) -> np.ndarray:
     """Lower and upper corner of the region in the common unit, shape (2, d)."""
     low = np.array([scene.origin(a) for a in scene.spatial])
     high = low + [scene.image.sizes[a] * scene.spacing(a) for a in scene.spatial]
@@ -271,7 +271,7 @@ def _finite(blobs: pd.DataFrame, spatial: tuple[str, ...]) -> None:
         raise ValueError("blobs hold positions that are not finite: leave them out first")
 
 
-def _pairs(one: pd.DataFrame, two: pd.DataFrame, scene: Scene, work: _Work) -> dict[str, Any]:
+def _pairs(one: pd.DataFrame, two: pd.DataFrame, scene: ChannelImage, work: _Work) -> dict[str, Any]:
     spatial = scene.spatial
     for table in (one, two):
         _finite(table, spatial)
@@ -315,7 +315,7 @@ def _tidy(parts: list[dict[str, Any]], kept: list[str], spatial: tuple[str, ...]
 
 def nearest(obj: Any, blobs: pd.DataFrame, channel1: Any, channel2: Any) -> pd.DataFrame:
     """Nearest neighbour of each blob of one channel in another; see `Coloc.nearest`."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     blobs = check(blobs, scene.spatial)
     kept = [a for a in scene.lead if a in blobs.columns]
     parts = []
@@ -333,7 +333,7 @@ def nearest(obj: Any, blobs: pd.DataFrame, channel1: Any, channel2: Any) -> pd.D
     return table
 
 
-def _of_channel(scene: Scene, blobs: pd.DataFrame, channel: Any) -> pd.DataFrame:
+def _of_channel(scene: ChannelImage, blobs: pd.DataFrame, channel: Any) -> pd.DataFrame:
     number = scene.channel(channel)
     own = {c: scene.channel(c.item() if isinstance(c, np.generic) else c) == number for c in blobs["channel"].unique()}
     return blobs[blobs["channel"].map(own).astype(bool)]
@@ -343,7 +343,7 @@ def cross_k(
     obj: Any, blobs: pd.DataFrame, channel1: Any, channel2: Any, *, radii: Any, edges: str, n: int, seed: int
 ) -> xr.Dataset:
     """Ripley's cross-K with a random-label null; see `Coloc.cross_k`."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     blobs = check(blobs, scene.spatial)
     kept = [a for a in scene.lead if a in blobs.columns]
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)

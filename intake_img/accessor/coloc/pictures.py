@@ -9,7 +9,7 @@ import pandas as pd
 
 from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc import checks, pixels
-from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.request import Request, thresholds_of
 from intake_img.accessor.lengths import in_common
 from intake_img.errors import MissingExtraError
@@ -28,7 +28,7 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
-def _one_place(scene: Scene, at: Any) -> Any:
+def _one_place(scene: ChannelImage, at: Any) -> Any:
     """The object at one position on the axes that are kept; the first where none is named."""
     at = checks.at_places(at, {a: scene.image.sizes[a] for a in scene.lead})
     obj = scene.obj.isel(at)
@@ -38,7 +38,7 @@ def _one_place(scene: Scene, at: Any) -> Any:
 
 def table_at(obj: Any, a: Any, b: Any, mask: Any, at: Any) -> Table:
     """Return the table of a pair at one position."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     companion = scene.companion(mask, "mask")
     at = checks.at_places(at, {a: scene.image.sizes[a] for a in scene.lead})
     if companion is not None:
@@ -65,7 +65,7 @@ def scatter(
     ax = _axes(ax)
     from matplotlib.colors import LogNorm
 
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     table = table_at(obj, a, b, mask, at)
     edges = [_edges(x, bins) for x in (table.a, table.b)]
     counts = np.histogram2d(table.a, table.b, bins=edges, weights=table.count)[0]
@@ -121,7 +121,7 @@ def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: Any) -> 
         ax = plt.subplots(1, 2, layout="constrained", figsize=(9, 4), sharex=True)[1]
     from matplotlib.colors import LogNorm
 
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     table = table_at(obj, a, b, mask, at)
     mean_a, mean_b = (float(m[0]) for m in moments(table).means())
     product = (table.a - mean_a) * (table.b - mean_b)
@@ -140,9 +140,9 @@ def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: Any) -> 
     return ax
 
 
-def _planes(obj: Any, names: Any, at: Any) -> tuple[Scene, list[np.ndarray]]:
+def _planes(obj: Any, names: Any, at: Any) -> tuple[ChannelImage, list[np.ndarray]]:
     """Maximum projections along z of channels at one position."""
-    scene = Scene(_one_place(Scene(obj), at))
+    scene = ChannelImage(_one_place(ChannelImage(obj), at))
     image = scene.image
     found = []
     for name in names:
@@ -156,7 +156,7 @@ def _stretch(plane: np.ndarray) -> np.ndarray:
     return np.clip((plane.astype(float) - low) / (high - low if high > low else 1), 0, 1)
 
 
-def _extent(scene: Scene) -> list[float]:
+def _extent(scene: ChannelImage) -> list[float]:
     """Edges of the outer pixels in the common unit, for a picture with its first row on top."""
     edges = []
     for axis in ("x", "y"):
@@ -165,7 +165,7 @@ def _extent(scene: Scene) -> list[float]:
     return [*edges[0], edges[1][1], edges[1][0]]
 
 
-def _label(ax: Any, scene: Scene) -> None:
+def _label(ax: Any, scene: ChannelImage) -> None:
     ax.set_xlabel(f"x ({scene.unit})")
     ax.set_ylabel(f"y ({scene.unit})")
 
@@ -175,7 +175,7 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     if thresholds is None:
         raise ValueError("thresholds=None: expected thresholds, pixels above both of which are white; see measure")
     ax = _axes(ax)
-    whole = Scene(obj)
+    whole = ChannelImage(obj)
     at = checks.at_places(at, {a: whole.image.sizes[a] for a in whole.lead})
     first, second = whole.channel(a), whole.channel(b)
     scene, planes = _planes(obj, (first, second), at)
@@ -213,14 +213,14 @@ def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: Any) ->
     if missing := [c for c in ("channel1", "channel2", "y1", "x1", "y2", "x2") if c not in table]:
         raise ValueError(f"matches lack the column {missing[0]!r}")
     ax = _axes(ax)
-    kept = Scene(obj)
+    kept = ChannelImage(obj)
     at = checks.at_places(at, {a: kept.image.sizes[a] for a in kept.lead})
     scene, planes = _planes(obj, [0 if channel is None else channel], at)
     ax.imshow(_stretch(planes[0]), cmap="gray", extent=_extent(scene))
     for axis in scene.lead:
         if axis in table:
             index = at.get(axis, 0)
-            value = Scene(obj).image[axis].values[index] if axis in Scene(obj).image.coords else index
+            value = ChannelImage(obj).image[axis].values[index] if axis in ChannelImage(obj).image.coords else index
             table = table[table[axis] == value]
     table = table.assign(**{f"{a}{k}": in_common(scene.image, a, table[f"{a}{k}"]) for a in "yx" for k in (1, 2)})
     for pair, part in table.groupby(["channel1", "channel2"], sort=False):

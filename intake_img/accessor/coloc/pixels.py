@@ -21,7 +21,7 @@ import xarray as xr
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.counting import TooManyPairs, added, count_into, counters_of, packed_of, settle
-from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.regions import Noting
 from intake_img.accessor.coloc.request import Request, parse_thresholds, thresholds_of, valid_pixels
 from intake_img.accessor.coloc.streaming import LEVELS, first_passes, stream
@@ -51,7 +51,7 @@ def measure(
     **rules_by_name: Any,
 ) -> xr.Dataset:
     """Measure pairs of channels; see `Coloc.measure`."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     chosen = scene.pairs(pairs)
     names_of = [f.name for f in fields(conventions.Conventions)]
     rules = conventions.Conventions(**checks.known("the call", rules_by_name, names_of))
@@ -114,7 +114,7 @@ def _costes_options(given: Any) -> dict[str, Any]:
     return options
 
 
-def _run(scene: Scene, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str, np.ndarray]:
+def _run(scene: ChannelImage, request: Request, mask: Any, labels: Any) -> tuple[np.ndarray, str, np.ndarray]:
     """One result at each position, a list over pairs of (labels, measures); the method; labels without results."""
     channels = sorted({c for pair in request.pairs for c in pair})
     run = partial(reduce_blocks, scene, channels, mask=mask, labels=labels)
@@ -196,7 +196,9 @@ def _finish_pixels(request: Request, pixels: list[Any], _: Any) -> list[Any]:
 # the result
 
 
-def _dataset(scene: Scene, request: Request, results: np.ndarray, method: str, uncounted: np.ndarray) -> xr.Dataset:
+def _dataset(
+    scene: ChannelImage, request: Request, results: np.ndarray, method: str, uncounted: np.ndarray
+) -> xr.Dataset:
     pairs, names = request.pairs, request.names
     dims: tuple[str, ...] = (*scene.lead, "pair")
     coords = scene.lead_coords() | scene.pair_coords(pairs)
@@ -234,7 +236,7 @@ def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
     """Return the `Table` of a pair at every position, an object array of the shape of the kept axes: of grey values,
     of pixels where they are few, or of bins.
     """
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     pair = (scene.channel(a), scene.channel(b))
     request = Request((pair,), ("n",), None, conventions.Conventions(), False, scene.image.dtype)
     run = partial(reduce_blocks, scene, sorted(set(pair)), mask=scene.companion(mask, "mask"))

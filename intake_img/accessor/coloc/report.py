@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from intake_img.accessor.coloc import pictures, pixels
-from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.errors import CannotWriteError, MissingExtraError
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
@@ -88,8 +88,8 @@ def report(
     figures = (
         _figure(name, obj, pair, thresholds, mask)
         for name, obj in pages
-        for pair in Scene(obj).pairs(pairs)
-        if Scene(obj).image.size
+        for pair in ChannelImage(obj).pairs(pairs)
+        if ChannelImage(obj).image.size
     )
     with replacing(file, overwrite=overwrite) as temporary:
         shown = table.drop(columns=["channel1", "channel2"])
@@ -129,7 +129,7 @@ def _figure(name: str, obj: Any, pair: Sequence[int], thresholds: Any, mask: Any
     axes = figure.subplots(2, 2)
     a, b = pair
     pictures.scatter(obj, a, b, mask=mask, thresholds=thresholds, fit="orthogonal", bins=256, ax=axes[0, 0], at={})
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     if {"y", "x"} <= set(scene.spatial):
         limits = 0 if thresholds is None else thresholds
         pictures.overlay(obj, a, b, thresholds=limits, mask=mask, ax=axes[0, 1], at={})
@@ -140,7 +140,7 @@ def _figure(name: str, obj: Any, pair: Sequence[int], thresholds: Any, mask: Any
     return figure
 
 
-def _place(scene: Scene, axis: str) -> str:
+def _place(scene: ChannelImage, axis: str) -> str:
     """Coordinate of the position that is drawn, the first."""
     if axis not in scene.image.coords:
         return f"0 of {scene.image.sizes[axis]}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.coloc import checks
-from intake_img.accessor.coloc.inputs import Scene
+from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.kernels import conventions, packing, tables
 from intake_img.kernels.costes import costes, otsu
 from intake_img.kernels.tables import Table
@@ -63,7 +63,7 @@ class Request:
         return float(info.min), float(info.max)
 
 
-def parse_thresholds(given: Any, scene: Scene, pairs: list[tuple[int, int]]) -> Any:
+def parse_thresholds(given: Any, scene: ChannelImage, pairs: list[tuple[int, int]]) -> Any:
     """Return thresholds as `Request` holds them."""
     if given is None or (isinstance(given, str) and given in (*AUTOMATIC, "otsu")):
         return given

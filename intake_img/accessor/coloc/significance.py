@@ -13,13 +13,13 @@ import xarray as xr
 from intake_img.accessor.alignment import aligned, inside
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blocks import reduce_blocks
-from intake_img.accessor.coloc.inputs import Scene, pixels_of
+from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.accessor.lengths import length
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.kernels import significance as kernel
 from intake_img.kernels.wide import offsets
 from intake_img.model.units import PIXEL, convert, has_unit
-from intake_img.storage.spill import Memory
+from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["ccf", "chromatic_shift", "correct_shift", "significance"]
 
@@ -32,7 +32,7 @@ def significance(
         raise ValueError(f"alternative={alternative!r}: expected 'greater', 'less' or 'two-sided'")
     checks.whole("n", n, 0)
     checks.whole("seed", seed, 0)
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     chosen = scene.pairs(pairs)
     companion = scene.companion(mask, "mask")
     lengths = np.maximum(1, np.rint(scene.in_pixels(block, "block", units))).astype(int)
@@ -69,13 +69,13 @@ HELD = 2**28
 
 
 def _gather_blocks(
-    scene: Scene, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any
+    scene: ChannelImage, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blocks of a pair that lie whole within the image and the mask and are finite, read slab by slab."""
     axis, count = scene.spatial[0], [scene.image.sizes[a] // s for a, s in zip(scene.spatial, size, strict=True)]
     pixels, dtype = int(np.prod(size)), scene.image.dtype
     shape = (2, int(np.prod(count)), pixels)
-    rows = Memory(HELD).empty(shape, dtype)
+    rows = SpillingMemory(HELD).empty(shape, dtype)
     slab = max(1, HELD // 8 // max(1, shape[2] * int(np.prod(count[1:])) * dtype.itemsize)) * size[0]
     filled = 0
     for first in range(0, count[0] * size[0], slab):
@@ -95,7 +95,7 @@ def _gather_blocks(
     return rows[0, :filled], rows[1, :filled]
 
 
-def _values(array: xr.DataArray, scene: Scene) -> np.ndarray:
+def _values(array: xr.DataArray, scene: ChannelImage) -> np.ndarray:
     dims = tuple(a for a in scene.spatial if a in array.dims)
     values = array.transpose(*dims).values
     return values[tuple(slice(None) if a in dims else None for a in scene.spatial)]
@@ -120,7 +120,7 @@ def _judge(r: float, null: np.ndarray, alternative: str) -> dict[str, float]:
 
 def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask: Any) -> xr.DataArray:
     """Van Steensel's cross-correlation function; see `Coloc.ccf`."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     if axis not in scene.spatial:
         raise AxesError(f"axis={axis!r}: expected an axis of space of the image, {', '.join(scene.spatial)}")
     chosen = scene.pairs(pairs)
@@ -153,7 +153,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     )
 
 
-def _reach(scene: Scene, axis: str, limit: Any, spacing: float) -> int:
+def _reach(scene: ChannelImage, axis: str, limit: Any, spacing: float) -> int:
     """A length along an axis in whole pixels, rounded down."""
     known = length("limit", limit, scene.image, axis) / scene.spacing(axis) if has_unit(limit) else None
     return int(np.floor((checks.number("limit", limit, 0) / spacing if known is None else known) + 1e-9))
@@ -179,7 +179,7 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
         raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift")
     checks.whole("upsample", upsample, 1)
     checks.choice("normalization", normalization, (None, "phase"))
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     fixed = scene.channel(reference)
     sizes = [scene.image.sizes[a] for a in scene.lead]
     channels = len(scene.channels)
@@ -220,7 +220,7 @@ def _floats(values: np.ndarray) -> np.ndarray:
     return offsets(values, int(values.min())).astype(float) if wide else values.astype(float)
 
 
-def _scale(scene: Scene) -> tuple[np.ndarray, str]:
+def _scale(scene: ChannelImage) -> tuple[np.ndarray, str]:
     """What a pixel along each axis is in the common unit, and that unit; pixels where an axis does not convert."""
     try:
         return np.array([scene.spacing(a) for a in scene.spatial]), scene.unit
@@ -263,7 +263,7 @@ def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normaliza
 
 def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) -> Any:
     """Move each channel back by its shift; see `Coloc.correct_shift`."""
-    scene = Scene(obj)
+    scene = ChannelImage(obj)
     order_of = (*scene.lead, "c", *scene.spatial)
     checks.number("fill", fill)
     if not isinstance(shifts, xr.DataArray):
@@ -285,7 +285,7 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     return obj.assign({scene.image.name: result})
 
 
-def _voxel(scene: Scene, unit: str) -> np.ndarray:
+def _voxel(scene: ChannelImage, unit: str) -> np.ndarray:
     """What a pixel along each axis is in a unit."""
     if unit == PIXEL:
         return np.ones(len(scene.spatial))

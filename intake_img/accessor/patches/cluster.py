@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.patches.models import predictor, working
-from intake_img.accessor.patches.run import Batch, Job
+from intake_img.accessor.patches.run import Batch, PatchJob
 from intake_img.kernels.blending import Piece, blend
 
 __all__ = ["spread"]
@@ -26,7 +26,7 @@ _AHEAD = 4
 
 def spread(
     client: Any,
-    job: Job,
+    job: PatchJob,
     patches: Any,
     variables: Sequence[str],
     model: Any,
@@ -72,7 +72,7 @@ def spread(
 class _Cluster:
     """What is under way."""
 
-    def __init__(self, client: Any, job: Job, sink: Any, progress: Callable[[int], None], shared: Any) -> None:
+    def __init__(self, client: Any, job: PatchJob, sink: Any, progress: Callable[[int], None], shared: Any) -> None:
         self.client, self.job, self.sink, self.progress, self.shared = client, job, sink, progress, shared
         self.busy: list[Any] = []
         self.parts: dict[tuple[int, int], list[Any]] = {}
@@ -124,7 +124,7 @@ class _Cluster:
 
 
 def _predict(
-    patches: Any, model: Any, job: Job, variables: list[str], ids: np.ndarray, check: Any, input_dtype: Any
+    patches: Any, model: Any, job: PatchJob, variables: list[str], ids: np.ndarray, check: Any, input_dtype: Any
 ) -> Pieces:
     from intake_img.accessor.patches.run import of_one_shape
 
@@ -138,7 +138,7 @@ def _predict(
     return found
 
 
-def _cut(job: Job, ids: np.ndarray, values: np.ndarray) -> Pieces:
+def _cut(job: PatchJob, ids: np.ndarray, values: np.ndarray) -> Pieces:
     """Cut predictions into what each block needs."""
     found: Pieces = {}
     for k, own, mine in job.parts(ids, values):
@@ -155,7 +155,7 @@ def _take(pieces: Pieces, key: tuple[int, int]) -> Pieces:
     return {key: pieces[key]}
 
 
-def _block(job: Job, k: int, number: int, parts: list[Pieces], sink: Any) -> Any:
+def _block(job: PatchJob, k: int, number: int, parts: list[Pieces], sink: Any) -> Any:
     """Put a block together and write it; without a store, return it."""
     pieces = sorted((pair for part in parts for pair in part[k, number]), key=lambda pair: pair[0])
     out = job.outputs[k]

@@ -18,14 +18,14 @@ from intake_img.accessor.patches.feeds import Check, Mapped
 from intake_img.accessor.patches.ledger import FACTS, Ledger, facts_of, sweep
 from intake_img.accessor.patches.output import Made, Output, chunks_for, made_of, outputs_of, stored_as, template
 from intake_img.accessor.patches.plan import Plan
-from intake_img.accessor.patches.run import Batch, Job, local, untouched
+from intake_img.accessor.patches.run import Batch, PatchJob, local, untouched
 from intake_img.accessor.patches.sinks import InMemory, InStore
 from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.patches.stitch import BLENDS
 from intake_img.accessor.progress import meter
 from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.storage.files import File
-from intake_img.storage.spill import Memory
+from intake_img.storage.spill import SpillingMemory
 from intake_img.storage.staging import settle
 
 __all__ = ["Options", "written"]
@@ -111,8 +111,8 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
         made, first = _find_out(work, plan, options)
         outputs = outputs_of(sources, plan, made)
         sink = InMemory(outputs, _fill(options, made))
-        job = Job.of(
-            plan, outputs, options.blend, options.fill, halo, Memory(_nbytes(options.memory)), None, work.which
+        job = PatchJob.of(
+            plan, outputs, options.blend, options.fill, halo, SpillingMemory(_nbytes(options.memory)), None, work.which
         )
         _run(
             job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting"
@@ -138,8 +138,8 @@ def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, clien
     made = Made(**given)
     outputs = [Output.of_json(o) for o in layout["outputs"]]
     done = [ledger.done(o) for o in outputs]
-    memory = Memory(_nbytes(options.memory), ledger.folder.path if ledger.folder.local else None)
-    job = Job.of(plan, outputs, options.blend, options.fill, halo, memory, done, work.which)
+    memory = SpillingMemory(_nbytes(options.memory), ledger.folder.path if ledger.folder.local else None)
+    job = PatchJob.of(plan, outputs, options.blend, options.fill, halo, memory, done, work.which)
     with _kept(ledger, outputs):
         _run(
             job,
@@ -157,7 +157,7 @@ def _into_store(patches: Any, options: Options, ledger: Ledger, work: Any, clien
 
 
 def _run(
-    job: Job,
+    job: PatchJob,
     work: Any,
     first: Batch | None,
     made: Made,
@@ -200,7 +200,7 @@ def _run(
             local(job, itertools.chain(known, work.stream(order, check)), sink, step)
 
 
-def _pixels(job: Job, k: int, mask: np.ndarray) -> int:
+def _pixels(job: PatchJob, k: int, mask: np.ndarray) -> int:
     out = job.outputs[k]
     if mask.all():
         return int(np.prod(list(out.sizes.values()), dtype=object))

@@ -17,17 +17,18 @@ import numpy as np
 
 from intake_img.accessor.patches.output import Output
 from intake_img.accessor.patches.plan import Plan
-from intake_img.accessor.patches.stitch import Assembly, Boxes, Memory
+from intake_img.accessor.patches.stitch import Assembly, Boxes
 from intake_img.model.machine import cpus
+from intake_img.storage.spill import SpillingMemory
 
-__all__ = ["Batch", "Job", "batches", "local", "of_one_shape", "predicted", "untouched"]
+__all__ = ["Batch", "PatchJob", "batches", "local", "of_one_shape", "predicted", "untouched"]
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Numbers of patches, and what was predicted for them."""
 
 
 @dataclass(frozen=True)
-class Job:
+class PatchJob:
     """What is to be made.
 
     Parameters
@@ -54,10 +55,10 @@ class Job:
         how: str,
         fill: Any,
         halo: Sequence[int],
-        memory: Memory,
+        memory: SpillingMemory,
         done: Sequence[np.ndarray] | None = None,
         which: np.ndarray | None = None,
-    ) -> Job:
+    ) -> PatchJob:
         """Return the job of making all blocks that are not `done`, of the patches `which`, or of all."""
         mine = np.ones(len(plan), bool) if which is None else np.isin(np.arange(len(plan)), which)
         numbers = [np.flatnonzero(mine & (plan.source == out.source)) for out in outputs]
@@ -139,12 +140,12 @@ def predicted(
         yield ids, check(ids, predict(*arrays))
 
 
-def local(job: Job, stream: Iterator[Batch], sink: Any, progress: Callable[[int], None]) -> None:
+def local(job: PatchJob, stream: Iterator[Batch], sink: Any, progress: Callable[[int], None]) -> None:
     """Put predictions together and write blocks, in the threads of this process.
 
     Parameters
     ----------
-    job : Job
+    job : PatchJob
     stream : iterator of Batch
     sink : InMemory or InStore
     progress : callable
@@ -180,7 +181,7 @@ def local(job: Job, stream: Iterator[Batch], sink: Any, progress: Callable[[int]
             raise
 
 
-def untouched(job: Job, wanted: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+def untouched(job: PatchJob, wanted: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
     """Return the blocks that are wanted though no patch touches them: they hold the fill value."""
     for k, mask in wanted.items():
         rest = mask.copy()

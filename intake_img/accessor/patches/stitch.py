@@ -20,7 +20,7 @@ import numpy as np
 from intake_img.accessor.patches.plan import Plan
 from intake_img.kernels.blending import Piece, blend
 from intake_img.kernels.windows import WINDOWS, window_nd
-from intake_img.storage.spill import Memory
+from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["BLENDS", "Assembly", "Boxes", "Canvas", "cast", "grown"]
 
@@ -211,7 +211,7 @@ class Assembly:
         Which blocks are to be made; all by default.
     fill : scalar
         Value of pixels that no patch covers.
-    memory : Memory, optional
+    memory : SpillingMemory, optional
         Where what waits for other patches is kept.
     """
 
@@ -222,10 +222,10 @@ class Assembly:
         how: str,
         wanted: np.ndarray | None = None,
         fill: Any = 0,
-        memory: Memory | None = None,
+        memory: SpillingMemory | None = None,
     ) -> None:
         self.canvas, self.boxes, self.how, self.fill = canvas, boxes, how, fill
-        self.memory = memory or Memory(2**62)
+        self.memory = memory or SpillingMemory(2**62)
         blocks, patches = boxes.touched(canvas)
         if wanted is not None:
             chosen = wanted[blocks]

@@ -9,7 +9,7 @@ from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.masks import Masks
 from intake_img.accessor.processing.measure import Measures
 from intake_img.accessor.processing.reductions import Reductions
-from intake_img.accessor.processing.series import Series
+from intake_img.accessor.processing.series import SeriesMethods
 from intake_img.accessor.processing.splitting import Splits
 from intake_img.accessor.processing.thresholds import Thresholds
 from intake_img.accessor.progress import Pending
@@ -17,7 +17,7 @@ from intake_img.accessor.progress import Pending
 __all__ = ["Processing"]
 
 
-class Processing(Maps, Filters, Reductions, Series, Geometry, Thresholds, Masks, Splits, Measures, Exports):
+class Processing(Maps, Filters, Reductions, SeriesMethods, Geometry, Thresholds, Masks, Splits, Measures, Exports):
     """Map, filters, reductions, series, geometry, masks, measurements and exports."""
 
     def pending(self) -> Pending:

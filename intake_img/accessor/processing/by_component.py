@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.components import Grid, image_blocks, structure_of
+from intake_img.accessor.processing.components import ChunkGrid, image_blocks, structure_of
 from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
@@ -60,7 +60,7 @@ def by_component(
     outer, data = image_blocks(mask, axes)
     lead = len(outer)
     more = [image_blocks(o.transpose(*mask.dims), axes)[1].rechunk(data.chunks) for o in others]
-    grid = Grid(data.chunks[lead:], structure_of(len(axes), axes))
+    grid = ChunkGrid(data.chunks[lead:], structure_of(len(axes), axes))
     work = _Work(grid, lead, func, np.dtype(dtype), alone)
     token = f"{name}-{tokenize(data.name, [m.name for m in more], func, str(dtype), alone)}"
     graph: dict[Any, Any] = {}
@@ -80,7 +80,7 @@ def by_component(
 class _Work:
     """The tasks of one image."""
 
-    grid: Grid
+    grid: ChunkGrid
     lead: int
     func: OfComponent
     dtype: np.dtype

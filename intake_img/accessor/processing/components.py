@@ -22,7 +22,7 @@ from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
 
-__all__ = ["Grid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
+__all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
 Statistic = Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray]
 """Of the labels of a chunk, their number, where it begins and the shape of the image: a whole number for each label."""
@@ -116,7 +116,7 @@ class _Parts:
         self.outer, self.data = image_blocks(array, axes)
         self.lead = len(self.outer)
         self.structure, self.holes = structure, holes
-        self.grid = Grid(self.data.chunks[self.lead :], structure)
+        self.grid = ChunkGrid(self.data.chunks[self.lead :], structure)
         self.name = f"{name}-{tokenize(self.data.name, structure, holes, axes)}"
         self.graph: dict[Any, Any] = {}
 
@@ -180,7 +180,7 @@ def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence
 
 
 @dataclass(frozen=True)
-class Grid:
+class ChunkGrid:
     """The chunks of one image, and how components of all of them are joined."""
 
     chunks: tuple[tuple[int, ...], ...]

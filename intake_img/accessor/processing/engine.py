@@ -21,13 +21,13 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["Piece", "blocks", "bytes_of", "halo", "merged", "new_array", "regrouped"]
+__all__ = ["blocks", "bytes_of", "halo", "merged", "new_array", "regrouped"]
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Piece:
+class _Piece:
     """What one chunk of a result needs along one axis.
 
     Parameters
@@ -71,7 +71,7 @@ def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
     return tuple(joined) or (0,)
 
 
-def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1) -> list[Piece]:
+def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1) -> list[_Piece]:
     """Return what each chunk within `window` needs along one axis.
 
     Parameters
@@ -99,7 +99,7 @@ def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: 
     return [_piece(a, b, n, stops, depth, edge, padded, passes) for a, b in spans]
 
 
-def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str, padded: bool, passes: int) -> Piece:
+def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str, padded: bool, passes: int) -> _Piece:
     first, last = a - depth[0], b + depth[1]
     pad, cut = (0, 0), slice(None)
     if first >= 0 and last <= n:
@@ -120,7 +120,7 @@ def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str,
             pad = (before, after)
             cut = slice(max(0, first - low), before + high - low + after - max(0, high - last))
             inner = slice(depth[0], depth[0] + b - a)
-    return Piece(tuple(_parts(runs, stops)), pad, cut, inner, a)
+    return _Piece(tuple(_parts(runs, stops)), pad, cut, inner, a)
 
 
 def _periodic(first: int, last: int, n: int) -> list[Span]:
@@ -264,7 +264,7 @@ def _planned(
     return from_graph(tasks, meta, whole, keys, name)
 
 
-def _plain(axis: Sequence[Piece], chunks: Sequence[int]) -> bool:
+def _plain(axis: Sequence[_Piece], chunks: Sequence[int]) -> bool:
     """Whether each chunk needs itself and nothing else."""
     return len(axis) == len(chunks) and all(
         p.parts == ((k, slice(0, n)),) and p.inner == slice(0, n) and p.pad == (0, 0)
@@ -280,7 +280,7 @@ def _run(
     func: Callable[..., Any],
     pad: dict[str, Any] | None,
     positions: bool,
-    chosen: Sequence[Piece],
+    chosen: Sequence[_Piece],
     sources: Sequence[np.ndarray],
 ) -> np.ndarray:
     piece = _gathered(chosen, sources)
@@ -294,7 +294,7 @@ def _run(
     return func(piece, inner)
 
 
-def _gathered(chosen: Sequence[Piece], sources: Sequence[np.ndarray]) -> np.ndarray:
+def _gathered(chosen: Sequence[_Piece], sources: Sequence[np.ndarray]) -> np.ndarray:
     if len(sources) == 1:
         return sources[0][tuple(p.parts[0][1] for p in chosen)]
     lengths = [[s.stop - s.start for _, s in p.parts] for p in chosen]

@@ -23,7 +23,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.variables import batch_axes, image_axes, images, lazy
 from intake_img.collections.listing import list_folder
-from intake_img.collections.partition import Member, Plan, file_blocks, make_members, series_target
+from intake_img.collections.partition import FilePlan, Member, file_blocks, make_members, series_target
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
 from intake_img.formats.base import Format
 from intake_img.model.chunks import Region, regions_of
@@ -273,14 +273,14 @@ class _Series:
         variable = replace(self.variable, pixels=pixels, attrs={**self.variable.attrs, **attrs})
         return replace(self, image=replace(self.image, variables={self.name: variable}))
 
-    def plan(self, prefix: str, extension: str) -> Plan:
+    def plan(self, prefix: str, extension: str) -> FilePlan:
         sizes = self.image.sizes
         places = list(product(*(range(sizes[a]) for a in self.batch)))
         if not places or 0 in sizes.values():
             raise CannotWriteError(f"there is no image to write: the sizes are {sizes}")
         digits = max(5, len(str(len(places) - 1)))
         members = [Member(f"{prefix}-{k:0{digits}d}{extension}", self.name, p) for k, p in enumerate(places)]
-        return Plan(members, {self.name: self.batch}, {self.name: self.kept})
+        return FilePlan(members, {self.name: self.batch}, {self.name: self.kept})
 
 
 @dataclass(frozen=True)

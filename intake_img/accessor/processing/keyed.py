@@ -16,7 +16,7 @@ import xarray as xr
 from intake_img.accessor.arguments import axis_names
 from intake_img.errors import AxesError
 
-__all__ = ["Call", "Table", "table"]
+__all__ = ["Call", "CallTable", "table"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Table:
+class CallTable:
     """Which call is for which place along some axes.
 
     Parameters
@@ -42,7 +42,9 @@ class Table:
     calls: Mapping[tuple[int, ...], Call]
 
 
-def table(array: xr.DataArray, func: Any, fn_kwargs: Mapping[Any, Any] | None, by: Any, axes: Sequence[str]) -> Table:
+def table(
+    array: xr.DataArray, func: Any, fn_kwargs: Mapping[Any, Any] | None, by: Any, axes: Sequence[str]
+) -> CallTable:
     """Return the call for each place along those axes by which functions or arguments are keyed.
 
     Parameters
@@ -91,7 +93,7 @@ def table(array: xr.DataArray, func: Any, fn_kwargs: Mapping[Any, Any] | None, b
         k = _at(options, here)
         if f is not None and k is not None:
             calls[place] = Call(f, dict(k))
-    return Table(used, calls)
+    return CallTable(used, calls)
 
 
 def _at(entries: Sequence[tuple[dict[str, int], Any]], here: Mapping[str, int]) -> Any:

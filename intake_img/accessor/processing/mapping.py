@@ -14,7 +14,7 @@ from intake_img.accessor.arguments import axis_names, choice, data_type, flag, i
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.engine import halo
-from intake_img.accessor.processing.keyed import Table, table
+from intake_img.accessor.processing.keyed import CallTable, table
 from intake_img.accessor.variables import images, joined, lacking_plane, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
@@ -300,7 +300,7 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)
 
 
-def _without_missing(array: xr.DataArray, calls: Table, missing: str) -> tuple[xr.DataArray, Table]:
+def _without_missing(array: xr.DataArray, calls: CallTable, missing: str) -> tuple[xr.DataArray, CallTable]:
     if missing != "error" and not calls.axes:
         raise ValueError(f"missing={missing!r}, but neither func nor fn_kwargs is keyed by labels: leave it out")
     places = list(np.ndindex(*[array.sizes[a] for a in calls.axes]))
@@ -317,7 +317,7 @@ def _without_missing(array: xr.DataArray, calls: Table, missing: str) -> tuple[x
             f"missing='drop': {said} cannot be dropped alone, since no whole {' or '.join(calls.axes)} is missing"
         )
     renumbered = {tuple(kept[k].index(n) for k, n in enumerate(p)): c for p, c in calls.calls.items()}
-    return array.isel(dict(zip(calls.axes, kept, strict=True))), Table(calls.axes, renumbered)
+    return array.isel(dict(zip(calls.axes, kept, strict=True))), CallTable(calls.axes, renumbered)
 
 
 def _depth(array: xr.DataArray, request: _Request) -> dict[str, int]:
@@ -406,7 +406,7 @@ class _ChunksOut:
 class _Planes:
     """Calls the functions of a table on every plane of a block."""
 
-    calls: Table
+    calls: CallTable
     outer: tuple[str, ...]
     ncore: int
     unit_dims: bool
@@ -464,7 +464,7 @@ class _Planes:
         return array
 
 
-def _dtype(array: xr.DataArray, request: _Request, calls: Table, kernel: _Planes, data: Any) -> np.dtype:
+def _dtype(array: xr.DataArray, request: _Request, calls: CallTable, kernel: _Planes, data: Any) -> np.dtype:
     if request.meta is not None:
         if isinstance(request.meta, type) or not isinstance(getattr(request.meta, "dtype", None), np.dtype):
             raise TypeError(f"meta={request.meta!r}: expected an empty array")
@@ -485,7 +485,7 @@ def _dtype(array: xr.DataArray, request: _Request, calls: Table, kernel: _Planes
     return array.dtype
 
 
-def _inferred(array: xr.DataArray, calls: Table, kernel: _Planes, data: Any) -> np.dtype:
+def _inferred(array: xr.DataArray, calls: CallTable, kernel: _Planes, data: Any) -> np.dtype:
     """Call each function on one real block."""
     found = [] if len(calls.calls) == math.prod(array.sizes[a] for a in calls.axes) else [array.dtype]
     seen = set()

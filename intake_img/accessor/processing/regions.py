@@ -19,7 +19,7 @@ from intake_img.accessor.lengths import common_unit, step_of, unit_of
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.processing.engine import halo, merged
 from intake_img.accessor.processing.region_units import column_units
-from intake_img.accessor.processing.single_regions import Scale, SingleRegions
+from intake_img.accessor.processing.single_regions import PixelScale, SingleRegions
 from intake_img.accessor.progress import bar
 from intake_img.accessor.variables import lazy
 from intake_img.errors import AxesError
@@ -87,10 +87,10 @@ def by_channel(table: pd.DataFrame, extra: Sequence[str]) -> pd.DataFrame:
     return out
 
 
-def _scale(labels: xr.DataArray, axes: Sequence[str], physical: bool) -> Scale:
+def _scale(labels: xr.DataArray, axes: Sequence[str], physical: bool) -> PixelScale:
     if not physical:
-        return Scale((1.0,) * len(axes), (1.0,) * len(axes), (0.0,) * len(axes))
-    return Scale(
+        return PixelScale((1.0,) * len(axes), (1.0,) * len(axes), (0.0,) * len(axes))
+    return PixelScale(
         tuple(step_of(labels, a) for a in axes),
         tuple(spacing_of(labels[a]) or 1.0 for a in axes),
         tuple(float(labels[a].values[0]) for a in axes),
@@ -124,7 +124,7 @@ class _Chunks:
     image: xr.DataArray | None
     axes: Sequence[str]
     names: tuple[str, ...]
-    scale: Scale
+    scale: PixelScale
     single: SingleRegions
 
     def __post_init__(self) -> None:

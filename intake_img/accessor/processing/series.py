@@ -26,7 +26,7 @@ from intake_img.model.text import escaped
 from intake_img.model.typed import DTypeLike, Lengths, Numbers
 from intake_img.model.units import has_unit
 
-__all__ = ["Blocks", "Series"]
+__all__ = ["Blocks", "SeriesMethods"]
 
 GROUP = 2**24
 """Bytes of float64 that are centred at once in a correlation."""
@@ -36,7 +36,7 @@ LARGEST = 2**25
 """Bytes of the blocks to which short chunks along the series are joined."""
 
 
-class Series:
+class SeriesMethods:
     """Methods along series; see each of them."""
 
     _obj: Any

@@ -12,11 +12,11 @@ import numpy as np
 from intake_img.accessor.processing.checks import skimage_for
 from intake_img.kernels.runlengths import Sums
 
-__all__ = ["Scale", "SingleRegions"]
+__all__ = ["PixelScale", "SingleRegions"]
 
 
 @dataclass(frozen=True)
-class Scale:
+class PixelScale:
     """Size and place of pixels.
 
     Parameters
@@ -41,12 +41,12 @@ class SingleRegions:
     Parameters
     ----------
     properties : tuple of str
-    scale : Scale
+    scale : PixelScale
     extra : tuple of callable
     """
 
     properties: tuple[str, ...]
-    scale: Scale
+    scale: PixelScale
     extra: tuple[Any, ...]
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
-from intake_img.doors.cli.sources import Item
+from intake_img.doors.cli.sources import NamedImage
 from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["Job", "Outcome", "run_batch"]
@@ -26,7 +26,7 @@ Work = Callable[["Job", Progress], "list[str] | None"]
 class Job:
     """An image and the target that is made of it."""
 
-    item: Item
+    item: NamedImage
     target: str
 
 

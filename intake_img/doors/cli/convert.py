@@ -11,7 +11,7 @@ from intake_img.doors.cli.batch import Job, run_batch
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pair
 from intake_img.doors.cli.plates import save_plate, whole_plate
-from intake_img.doors.cli.sources import Item, items
+from intake_img.doors.cli.sources import NamedImage, items
 from intake_img.doors.cli.table import writer_options
 from intake_img.errors import CannotWriteError, TargetExistsError, UnknownFormatError
 from intake_img.model.text import escaped, json_text
@@ -115,7 +115,11 @@ def _writer(target: str, arguments: argparse.Namespace) -> Any:
 
 
 def _save(
-    item: Item, target: str, writer: Any, arguments: argparse.Namespace, progress: bool | Callable[[int], None] | None
+    item: NamedImage,
+    target: str,
+    writer: Any,
+    arguments: argparse.Namespace,
+    progress: bool | Callable[[int], None] | None,
 ) -> tuple[list[str], int]:
     """Convert an image; return the files that were written and the size of the pixels."""
     from intake_img.io import imsave

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count
-from intake_img.doors.cli.sources import Item, for_each, items, levels
+from intake_img.doors.cli.sources import NamedImage, for_each, items, levels
 from intake_img.model.text import escaped, json_text
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _info(arguments: argparse.Namespace) -> int:
     return for_each(items(arguments, arguments.each), lambda item: _tell(item, arguments), arguments.json)
 
 
-def _tell(item: Item, arguments: argparse.Namespace) -> None:
+def _tell(item: NamedImage, arguments: argparse.Namespace) -> None:
     from intake_img.accessor.display import as_text, summary
 
     source = item.open()
@@ -107,11 +107,11 @@ def _thumbnail(arguments: argparse.Namespace) -> int:
     return for_each(wanted, lambda item: _write(item, targets[item.place], arguments))
 
 
-def _picture_of(item: Item, arguments: argparse.Namespace) -> str:
+def _picture_of(item: NamedImage, arguments: argparse.Namespace) -> str:
     return arguments.output or os.path.join(arguments.to or ".", *f"{item.place}.png".split("/"))
 
 
-def _write(item: Item, path: str, arguments: argparse.Namespace) -> None:
+def _write(item: NamedImage, path: str, arguments: argparse.Namespace) -> None:
     from intake_img.accessor.thumbnail import png
     from intake_img.errors import TargetExistsError
     from intake_img.storage.files import File
@@ -125,7 +125,7 @@ def _write(item: Item, path: str, arguments: argparse.Namespace) -> None:
     print(f"{escaped(path)}: {picture.shape[1]} × {picture.shape[0]}")
 
 
-def _drawn(item: Item, arguments: argparse.Namespace, size: int) -> np.ndarray:
+def _drawn(item: NamedImage, arguments: argparse.Namespace, size: int) -> np.ndarray:
     """Return the small picture, made of the smallest level of a pyramid that is large enough."""
     from intake_img.accessor.thumbnail import thumbnail
 
@@ -155,7 +155,7 @@ def _show(arguments: argparse.Namespace) -> int:
     return for_each(items(arguments, arguments.each), lambda item: draw(item, arguments))
 
 
-def _print(item: Item, arguments: argparse.Namespace) -> None:
+def _print(item: NamedImage, arguments: argparse.Namespace) -> None:
     """Draw in the terminal: a character is two pixels, one above the other, in 24-bit colour."""
     import shutil
 
@@ -177,7 +177,7 @@ def _blocks(picture: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def _open_window(item: Item, arguments: argparse.Namespace) -> None:
+def _open_window(item: NamedImage, arguments: argparse.Namespace) -> None:
     from intake_img.errors import MissingExtraError
 
     try:

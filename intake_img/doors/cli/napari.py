@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from intake_img.doors.cli.parsing import add_sources, command
-from intake_img.doors.cli.sources import Item, for_each, items, levels
+from intake_img.doors.cli.sources import NamedImage, for_each, items, levels
 
 __all__ = ["add_commands"]
 
@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _add(viewer: Any, item: Item) -> None:
+def _add(viewer: Any, item: NamedImage) -> None:
     from napari.layers import Layer
 
     from intake_img.accessor.napari_layers import layers_of

@@ -17,14 +17,14 @@ from intake_img.model.text import escaped, json_text
 if TYPE_CHECKING:
     from intake_img.formats.source import ImageSource
 
-__all__ = ["Item", "for_each", "items", "levels"]
+__all__ = ["NamedImage", "for_each", "items", "levels"]
 
 _CATALOG = re.compile(r"(.+\.ya?ml)(?:@([^/\\]+))?", re.I | re.S)
 _MAX_LEVELS = 32
 
 
 @dataclass(frozen=True)
-class Item:
+class NamedImage:
     """An image that the command line names.
 
     Parameters
@@ -42,12 +42,12 @@ class Item:
     open: Callable[[], ImageSource] = field(repr=False)
 
 
-def for_each(found: Sequence[Item], show: Callable[[Item], None], as_json: bool = False) -> int:
+def for_each(found: Sequence[NamedImage], show: Callable[[NamedImage], None], as_json: bool = False) -> int:
     """Call a function for all images; those that fail are reported, and the others go on.
 
     Parameters
     ----------
-    found : sequence of Item
+    found : sequence of NamedImage
     show : callable
     as_json : bool
         Report failures among several images as lines of JSON, too.
@@ -70,7 +70,7 @@ def for_each(found: Sequence[Item], show: Callable[[Item], None], as_json: bool 
     return code
 
 
-def items(arguments: argparse.Namespace, each: bool) -> list[Item]:
+def items(arguments: argparse.Namespace, each: bool) -> list[NamedImage]:
     """Return the images that the positional arguments name.
 
     Parameters
@@ -95,7 +95,7 @@ def _named(texts: list[str]) -> Iterator[str]:
         yield from filter(None, given.split("\0") if "\0" in given else given.splitlines())
 
 
-def _items(text: str, arguments: argparse.Namespace, each: bool) -> list[Item]:
+def _items(text: str, arguments: argparse.Namespace, each: bool) -> list[NamedImage]:
     if catalog := _CATALOG.fullmatch(text):
         return _entries(catalog[1], catalog[2], arguments)
     if each and (paths := _inside(text, arguments)) is not None:
@@ -106,8 +106,8 @@ def _items(text: str, arguments: argparse.Namespace, each: bool) -> list[Item]:
     return [_item(text, arguments)]
 
 
-def _item(text: str, arguments: argparse.Namespace, place: str | None = None) -> Item:
-    return Item(text, _stem(place or re.split(r"[/\\]", text.rstrip("/\\"))[-1]), lambda: _open(text, arguments))
+def _item(text: str, arguments: argparse.Namespace, place: str | None = None) -> NamedImage:
+    return NamedImage(text, _stem(place or re.split(r"[/\\]", text.rstrip("/\\"))[-1]), lambda: _open(text, arguments))
 
 
 def _stem(path: str) -> str:
@@ -178,7 +178,7 @@ def _base(text: str) -> str:
 # entries of catalogs
 
 
-def _entries(path: str, name: str | None, arguments: argparse.Namespace) -> list[Item]:
+def _entries(path: str, name: str | None, arguments: argparse.Namespace) -> list[NamedImage]:
     from intake_img.catalog import open_catalog
     from intake_img.catalog.entries import NESTED
 
@@ -191,7 +191,7 @@ def _entries(path: str, name: str | None, arguments: argparse.Namespace) -> list
     return [_entry(f"{path}@{n}", n, e, arguments) for n, e in found.items()]
 
 
-def _entry(shown: str, name: str, make: Callable[[], Any], arguments: argparse.Namespace) -> Item:
+def _entry(shown: str, name: str, make: Callable[[], Any], arguments: argparse.Namespace) -> NamedImage:
     def opened() -> Any:
         from intake_img.formats.source import ImageSource
 
@@ -205,7 +205,7 @@ def _entry(shown: str, name: str, make: Callable[[], Any], arguments: argparse.N
         except TypeError as exc:
             raise UsageError(exc) from exc
 
-    return Item(shown, re.sub(r"[^\w.,;=@+() -]+", "_", name).lstrip(".") or "image", opened)
+    return NamedImage(shown, re.sub(r"[^\w.,;=@+() -]+", "_", name).lstrip(".") or "image", opened)
 
 
 def _resolved(catalog: Any, name: str) -> Any:

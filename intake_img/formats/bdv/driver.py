@@ -19,7 +19,7 @@ from intake_img.formats.bdv.hdf5 import H5Views
 from intake_img.formats.bdv.n5 import N5Views
 from intake_img.formats.bdv.spim import Setup, Spim, parse_spim
 from intake_img.formats.format_source import source_of
-from intake_img.formats.h5.arrays import Grid
+from intake_img.formats.h5.arrays import ArrayGrid
 from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.file import SIGNATURE
 from intake_img.formats.h5.sniff import names_in_root
@@ -92,7 +92,7 @@ class _BdvHandle(Handle):
         for t, c in np.ndindex(paths.shape):
             paths[t, c] = self.views.path(self.spim.times[t], numbers[c], level)
         first = self._first(numbers[0], level)
-        grid = Grid(self.views.stored, paths, first.shape, self.views.meaning(first.dtype))
+        grid = ArrayGrid(self.views.stored, paths, first.shape, self.views.meaning(first.dtype))
         grid.parallel = self.views.parallel
         return grid
 

@@ -12,7 +12,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
 from intake_img.formats.bdv.spim import Spim
 from intake_img.formats.chunked import file_json
-from intake_img.formats.n5blocks import ATTRIBUTES, Dataset, folders_in, is_dataset
+from intake_img.formats.n5blocks import ATTRIBUTES, N5Dataset, folders_in, is_dataset
 from intake_img.storage.files import File
 
 __all__ = ["N5Views"]
@@ -70,7 +70,7 @@ class N5Views:
         attributes = self.attributes(path)
         if not is_dataset(attributes):
             raise FormatError(f"{self.file} holds no N5 dataset {path!r}: its attributes are missing or damaged")
-        return Dataset(self._at(path), attributes)
+        return N5Dataset(self._at(path), attributes)
 
     def attributes(self, path: str) -> dict[str, Any]:
         """Return the attributes of a group or dataset, read once."""

@@ -12,7 +12,7 @@ from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
 from intake_img.formats.czi.draw import draw, draw_mask
 from intake_img.formats.czi.facts import axis_facts, check_canvas, header, stacked_names
-from intake_img.formats.czi.handle import CziHandle, Layout, about, layout_of
+from intake_img.formats.czi.handle import CziHandle, CziLayout, about, layout_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
 
@@ -27,7 +27,7 @@ _MASK = "valid_mask"
 class _CziArray(StoredArray):
     """The pixels of one scene and level, or the mask of those that the file holds."""
 
-    def __init__(self, handle: CziHandle, layout: Layout, mask: bool) -> None:
+    def __init__(self, handle: CziHandle, layout: CziLayout, mask: bool) -> None:
         self.handle, self.layout, self.mask = handle, layout, mask
         mosaic, lead = layout.mosaic, layout.plane_shape
         colour = () if mask or layout.samples == 1 else (layout.samples,)

@@ -10,7 +10,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.czi.codecs import decoded
-from intake_img.formats.czi.handle import CziHandle, Layout
+from intake_img.formats.czi.handle import CziHandle, CziLayout
 from intake_img.formats.czi.index import (
     ABSENT,
     COMPRESSIONS,
@@ -22,7 +22,7 @@ from intake_img.storage.raw import read_raw
 __all__ = ["draw", "draw_mask"]
 
 
-def draw_mask(handle: CziHandle, layout: Layout, plane: int, region: Region, view: np.ndarray) -> None:
+def draw_mask(handle: CziHandle, layout: CziLayout, plane: int, region: Region, view: np.ndarray) -> None:
     m = layout.mosaic
     ys, xs = region[:2]
     view[...] = False
@@ -32,7 +32,7 @@ def draw_mask(handle: CziHandle, layout: Layout, plane: int, region: Region, vie
         ] = True
 
 
-def draw(handle: CziHandle, layout: Layout, plane: int, region: Region, view: np.ndarray) -> None:
+def draw(handle: CziHandle, layout: CziLayout, plane: int, region: Region, view: np.ndarray) -> None:
     """Fill `view` (y, x and samples) with a region of a plane: background, then tiles, the lower ones first."""
     m = layout.mosaic
     ys, xs = region[:2]
@@ -144,7 +144,7 @@ def _undecodable(handle: CziHandle, blocks: Sequence[int]) -> str | None:
 
 
 def _read_by_libczi(
-    handle: CziHandle, layout: Layout, plane: int, region: Region, view: np.ndarray, compression: str
+    handle: CziHandle, layout: CziLayout, plane: int, region: Region, view: np.ndarray, compression: str
 ) -> bool:
     """Read a region with libCZI, which knows JPEG-XR; its subblocks have been checked. False where it cannot."""
     from pylibCZIrw import czi

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import SceneError
-from intake_img.formats.czi.handle import CziHandle, Layout
+from intake_img.formats.czi.handle import CziHandle, CziLayout
 from intake_img.formats.czi.index import (
     COMPRESSIONS,
     Mosaic,
@@ -34,7 +34,7 @@ def header(handle: CziHandle) -> dict[str, Any]:
     }
 
 
-def axis_facts(handle: CziHandle, layout: Layout, scenes: int) -> dict[str, Any]:
+def axis_facts(handle: CziHandle, layout: CziLayout, scenes: int) -> dict[str, Any]:
     mosaic, facts = layout.mosaic, handle.facts
     starts = dict(zip(mosaic.dims, mosaic.starts, strict=True))
     sizes = dict(zip(mosaic.dims, mosaic.shape, strict=True))

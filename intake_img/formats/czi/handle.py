@@ -26,12 +26,12 @@ from intake_img.formats.czi.index import (
     distinct,
     parse_directory,
 )
-from intake_img.formats.czi.metadata import Facts, parse_metadata
+from intake_img.formats.czi.metadata import CziFacts, parse_metadata
 from intake_img.model.chunks import CHUNK_BYTES
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.jail import METADATA_BYTES
 
-__all__ = ["CziHandle", "Layout", "about", "layout_of"]
+__all__ = ["CziHandle", "CziLayout", "about", "layout_of"]
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
 _CACHE_BYTES = 64 * 2**20
 _FILE = struct.Struct("<iiii16s16siqqiq")
@@ -45,7 +45,7 @@ class CziHandle(Handle):
         self.source: ByteReader = file.open()
         self.lock = threading.Lock()
         self.mosaics: dict[tuple[int | None, int], Mosaic] = {}
-        self.layouts: dict[tuple[int | None, int], Layout] = {}
+        self.layouts: dict[tuple[int | None, int], CziLayout] = {}
         self.cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self.cached = 0
         self.libczi: Any = None
@@ -101,15 +101,15 @@ class CziHandle(Handle):
             self.locate(self.index.doubtful[:_DOUBTFUL])
 
     @cached_property
-    def facts(self) -> Facts:
+    def facts(self) -> CziFacts:
         try:
-            return parse_metadata(self.xml) if self.xml else Facts()
+            return parse_metadata(self.xml) if self.xml else CziFacts()
         except ET.ParseError as exc:
             warnings.warn(
                 f"{self.source.file}: its XML is damaged ({exc}); names of channels and spacing are unknown",
                 stacklevel=2,
             )
-            return Facts()
+            return CziFacts()
 
     def mosaic(self, scene: int | None, level: int) -> Mosaic:
         with self.lock:
@@ -206,7 +206,7 @@ def _attachments(entries: bytes) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CziLayout:
     """How an image lies in the file's planes: its mosaic, its colour samples, its axes in the file's order."""
 
     mosaic: Mosaic
@@ -230,13 +230,13 @@ class Layout:
         return ("s",) if "c" in self.plane_axes else ("c",)
 
 
-def layout_of(handle: CziHandle, scene: int | None, level: int) -> Layout:
+def layout_of(handle: CziHandle, scene: int | None, level: int) -> CziLayout:
     if (known := handle.layouts.get((scene, level))) is None:
         known = handle.layouts[scene, level] = _find_layout(handle, scene, level)
     return known
 
 
-def _find_layout(handle: CziHandle, scene: int | None, level: int) -> Layout:
+def _find_layout(handle: CziHandle, scene: int | None, level: int) -> CziLayout:
     mosaic = handle.mosaic(scene, level)
     blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
     kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
@@ -249,4 +249,4 @@ def _find_layout(handle: CziHandle, scene: int | None, level: int) -> Layout:
     row = width * samples * dtype.itemsize
     if not handle.index.compression[blocks].any():  # any rows can be read by themselves
         height = min(height, max(1, CHUNK_BYTES // row))
-    return Layout(mosaic, dtype, samples, merged, (height, width))
+    return CziLayout(mosaic, dtype, samples, merged, (height, width))

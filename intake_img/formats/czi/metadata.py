@@ -16,7 +16,7 @@ from typing import Any
 
 from intake_img.model.units import known_spacing
 
-__all__ = ["RECORD", "Facts", "parse_metadata", "without_record"]
+__all__ = ["RECORD", "CziFacts", "parse_metadata", "without_record"]
 
 RECORD = "intake_img"
 """Name of the custom attribute that holds `Image.record`."""
@@ -26,7 +26,7 @@ _ARGB = re.compile(r"#(?:[0-9a-fA-F]{2})?([0-9a-fA-F]{6})$")
 
 
 @dataclass(frozen=True)
-class Facts:
+class CziFacts:
     """What the XML says.
 
     Parameters
@@ -56,7 +56,7 @@ class Facts:
     record: Any = None
 
 
-def parse_metadata(text: str) -> Facts:
+def parse_metadata(text: str) -> CziFacts:
     """Return what the XML in `text` says.
 
     Raises
@@ -67,10 +67,10 @@ def parse_metadata(text: str) -> Facts:
     root = _parsed(text)
     metadata = root.find("Metadata")
     if metadata is None:
-        return Facts()
+        return CziFacts()
     names, colors = _channels(metadata)
     times, interval = _times(metadata)
-    return Facts(_spacing(metadata), names, colors, _scenes(metadata), times, interval, _record(metadata))
+    return CziFacts(_spacing(metadata), names, colors, _scenes(metadata), times, interval, _record(metadata))
 
 
 def without_record(text: str) -> str:

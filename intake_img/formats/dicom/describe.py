@@ -14,9 +14,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
-from intake_img.formats.dicom.parsing import Header, numbers, public, text
+from intake_img.formats.dicom.parsing import DicomHeader, numbers, public, text
 from intake_img.formats.dicom.tiles import Tiled, tile_table
-from intake_img.formats.dicom.volumes import Slice, Volume, pixel_spacing, slice_of, volume_of
+from intake_img.formats.dicom.volumes import Slice, SlicedVolume, pixel_spacing, slice_of, volume_of
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels, stack
@@ -38,12 +38,12 @@ class FileImages:
     handle : Handle
         Whose `pixels` are used.
     source : ByteReader
-    header : Header
+    header : DicomHeader
     scaled, patient : bool
         The options of the format.
     """
 
-    def __init__(self, handle: Handle, source: ByteReader, header: Header, scaled: bool, patient: bool) -> None:
+    def __init__(self, handle: Handle, source: ByteReader, header: DicomHeader, scaled: bool, patient: bool) -> None:
         self.handle, self.header, self.scaled, self.patient = handle, header, scaled, patient
         self.frames, self.planar = frames_of(handle, source, header)
         self.ds = header.ds
@@ -54,7 +54,7 @@ class FileImages:
         self.kind = text(self.ds, "SegmentationType") if "SegmentSequence" in self.ds else ""
         self.tiled = "TotalPixelMatrixColumns" in self.ds
         self.groups = self._groups()
-        self.volume: Volume | None = None
+        self.volume: SlicedVolume | None = None
         self.table: np.ndarray | None = None
         self.plane = (0, 0)
         self.outer = None if self.record is None else _outer(self.record, self.frames.shape)
@@ -141,7 +141,7 @@ class FileImages:
             return "yx"
         return "syx" if self.planar else "yxs"
 
-    def _of_volume(self, volume: Volume) -> Image:
+    def _of_volume(self, volume: SlicedVolume) -> Image:
         if self.kind:
             pixels, outer = self.handle.pixels("arranged"), self._segment_axes() + volume.axes
             pixels = self._labels(pixels)
@@ -237,7 +237,7 @@ class FileImages:
             raise FormatError(f"{self.header.file}: a frame belongs to segment {number}, which is none of {known}")
         return known.index(number)
 
-    def _segments(self) -> tuple[np.ndarray, Volume]:
+    def _segments(self) -> tuple[np.ndarray, SlicedVolume]:
         """Return the frame of each segment at each position, and the positions."""
         slices = self._slices()
         places = [(s.position, s.orientation) for s in slices]
@@ -306,7 +306,7 @@ class FileImages:
         )
 
 
-def valued(pixels: Pixels, volume: Volume, scaled: bool) -> Pixels:
+def valued(pixels: Pixels, volume: SlicedVolume, scaled: bool) -> Pixels:
     """Return the values of stored numbers, whose slopes may differ from slice to slice."""
     if not scaled:
         return pixels

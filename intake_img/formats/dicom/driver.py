@@ -13,8 +13,8 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.dicom.describe import FileImages
-from intake_img.formats.dicom.parsing import IDENTIFIABLE, MAGIC, Header, is_bare, is_dicom, parsed
-from intake_img.formats.dicom.series import Series, files_in, series_in, unique
+from intake_img.formats.dicom.parsing import IDENTIFIABLE, MAGIC, DicomHeader, is_bare, is_dicom, parsed
+from intake_img.formats.dicom.series import DicomSeries, files_in, series_in, unique
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import ScaledOption, option
 from intake_img.formats.probe import Probe
@@ -63,15 +63,15 @@ class _FolderHandle(Handle):
 
     @property
     def scene_names(self) -> Sequence[str]:
-        return unique([s.name if isinstance(s, Series) else s[0] for s in self.found])
+        return unique([s.name if isinstance(s, DicomSeries) else s[0] for s in self.found])
 
     def describe(self, scene: int | str, level: int) -> Image:
         found = self.found[int(scene)]
-        if isinstance(found, Series):
+        if isinstance(found, DicomSeries):
             return found.image(int(scene))
         return self._of(int(scene), found[1]).describe(0, level)
 
-    def _of(self, scene: int, header: Header) -> _FileHandle:
+    def _of(self, scene: int, header: DicomHeader) -> _FileHandle:
         """Return the handle of a file that is a scene by itself; its arrays are read through this folder."""
         if scene not in self.several:
             handle = _FileHandle(header.file, self.options)
@@ -83,10 +83,10 @@ class _FolderHandle(Handle):
         if isinstance(address, tuple):
             scene, what = address
             found = self.found[scene]
-            assert not isinstance(found, Series)
+            assert not isinstance(found, DicomSeries)
             return self._of(scene, found[1]).array(what)
         series = self.found[address]
-        assert isinstance(series, Series)
+        assert isinstance(series, DicomSeries)
         return series.array()
 
     def close(self) -> None:

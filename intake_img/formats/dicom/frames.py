@@ -16,24 +16,24 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
-from intake_img.formats.dicom.parsing import Header
+from intake_img.formats.dicom.parsing import DicomHeader
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw, read_raw
 
-__all__ = ["Arranged", "DecodedFrames", "PlainFrames", "frames_of", "lent"]
+__all__ = ["Arranged", "DecodedFrames", "NativeFrames", "frames_of", "lent"]
 
 _JPEG = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}  # extended, lossless
 _BIG = "1.2.840.10008.1.2.2"
 _RATIO = 2000  # no codec here packs tighter
 
 
-class PlainFrames(StoredArray):
+class NativeFrames(StoredArray):
     """Frames that lie in the file as they are: (frame, y, x), and sample before or behind y and x for colours."""
 
     decodes = False
 
-    def __init__(self, source: ByteReader, header: Header, dtype: np.dtype, shape: Sequence[int]) -> None:
+    def __init__(self, source: ByteReader, header: DicomHeader, dtype: np.dtype, shape: Sequence[int]) -> None:
         ds, (self.offset, length) = header.ds, header.place or (0, 0)
         self.source, self.stored, self.shape = source, dtype, tuple(shape)
         self.dtype = dtype.newbyteorder("=")
@@ -66,7 +66,7 @@ class DecodedFrames(PlaneArray):
         self,
         handle: Handle,
         source: ByteReader,
-        header: Header,
+        header: DicomHeader,
         dtype: np.dtype,
         shape: Sequence[int],
         address: Any = None,
@@ -175,7 +175,7 @@ def lent(array: StoredArray, number: int) -> Iterator[tuple[StoredArray, int]]:
     yield array, number
 
 
-def frames_of(handle: Handle, source: ByteReader, header: Header) -> tuple[StoredArray, bool]:
+def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[StoredArray, bool]:
     """Return the frames of a file, and whether the samples of colours come before y and x.
 
     Raises
@@ -198,12 +198,12 @@ def frames_of(handle: Handle, source: ByteReader, header: Header) -> tuple[Store
     swapped = bits == 8 and not ds.is_little_endian  # two by two
     if header.place is not None and bits % 8 == 0 and not tone.startswith("YBR") and not swapped:
         shape = (frames, *(colours if planar else ()), rows, columns, *(() if planar else colours))
-        return PlainFrames(source, header, dtype, shape), planar
+        return NativeFrames(source, header, dtype, shape), planar
     whole = (frames, rows, columns, *colours)
     return DecodedFrames(handle, source, header, dtype.newbyteorder("="), whole, header.file.path), False
 
 
-def _dtype(header: Header) -> np.dtype:
+def _dtype(header: DicomHeader) -> np.dtype:
     ds, order = header.ds, ">" if header.syntax == _BIG else "<"
     bits = int(ds.get("BitsAllocated") or 0)
     if bits == 1:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.base import StoredArray
-from intake_img.formats.dicom.parsing import Header, numbers
+from intake_img.formats.dicom.parsing import DicomHeader, numbers
 from intake_img.formats.dicom.volumes import Slice, slice_of
 from intake_img.model.chunks import Region
 
@@ -28,7 +28,7 @@ _ITEM = struct.Struct("<4i")
 _MOST = 1000  # tags, and items of a tag
 
 
-def tiles_in(header: Header) -> int:
+def tiles_in(header: DicomHeader) -> int:
     """Return how many slices the plane of a file holds; 1 where it is no mosaic, or says too little."""
     if "MOSAIC" not in header.image_type or header.frames > 1:
         return 1
@@ -46,7 +46,7 @@ def tiles_in(header: Header) -> int:
     return count
 
 
-def slices_in_mosaic(number: int, header: Header, count: int) -> list[Slice]:
+def slices_in_mosaic(number: int, header: DicomHeader, count: int) -> list[Slice]:
     """Return the slices of a file, which are numbered from `number` on."""
     whole = slice_of(number, [header.ds])
     normal, step = whole.normal, numbers(header.ds.get("SpacingBetweenSlices"))

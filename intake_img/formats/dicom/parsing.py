@@ -16,7 +16,7 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
 
-__all__ = ["IDENTIFIABLE", "MAGIC", "Header", "is_bare", "is_dicom", "numbers", "parsed", "public", "text"]
+__all__ = ["IDENTIFIABLE", "MAGIC", "DicomHeader", "is_bare", "is_dicom", "numbers", "parsed", "public", "text"]
 
 MAGIC = b"DICM"  # at byte 128
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -26,7 +26,7 @@ _SHOWN = 2000  # letters of a value in the header
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """What a file says before its pixels.
 
     Parameters
@@ -78,7 +78,7 @@ def is_bare(head: bytes) -> bool:
     return head[:2] in tags and any(head[k] == 0 for k in (2, 3)) and len(head) > 8
 
 
-def parsed(file: File, source: ByteReader) -> Header:
+def parsed(file: File, source: ByteReader) -> DicomHeader:
     """Return the header of an open file.
 
     Raises
@@ -102,11 +102,11 @@ def parsed(file: File, source: ByteReader) -> Header:
         if not len(ds) or not ("SOPClassUID" in ds or "Rows" in ds or "FileSetID" in ds):
             raise FormatError(f"{file} is no DICOM file: it has no attributes of one")
         if meta is not None and getattr(meta, "TransferSyntaxUID", "") == _DEFLATED:
-            return Header(file, ds, None, "Rows" in ds)
+            return DicomHeader(file, ds, None, "Rows" in ds)
         place = _place(source, stream.tell(), ds)
     if place is None:
-        return Header(file, ds, None, False)
-    return Header(file, ds, None if place[1] is None else cast(Any, place), True)
+        return DicomHeader(file, ds, None, False)
+    return DicomHeader(file, ds, None if place[1] is None else cast(Any, place), True)
 
 
 def _pydicom() -> Any:

@@ -15,13 +15,13 @@ from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.describe import valued
 from intake_img.formats.dicom.frames import Arranged, frames_of
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
-from intake_img.formats.dicom.parsing import Header, is_dicom, numbers, parsed, public, text
-from intake_img.formats.dicom.volumes import Volume, series_name, volume_of
+from intake_img.formats.dicom.parsing import DicomHeader, is_dicom, numbers, parsed, public, text
+from intake_img.formats.dicom.volumes import SlicedVolume, series_name, volume_of
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File
 
-__all__ = ["Series", "files_in", "series_in", "unique"]
+__all__ = ["DicomSeries", "files_in", "series_in", "unique"]
 
 _MOST = 200_000  # files of a folder
 
@@ -41,25 +41,25 @@ def files_in(folder: File) -> list[File]:
     return found
 
 
-class Series:
+class DicomSeries:
     """The slices of one series, each a file.
 
     Parameters
     ----------
     handle : Handle
-    headers : sequence of Header
+    headers : sequence of DicomHeader
     scaled, patient : bool
     """
 
-    def __init__(self, handle: Handle, headers: Sequence[Header], scaled: bool, patient: bool) -> None:
+    def __init__(self, handle: Handle, headers: Sequence[DicomHeader], scaled: bool, patient: bool) -> None:
         self.handle, self.headers, self.scaled, self.patient = handle, headers, scaled, patient
         self.ds = headers[0].ds
         self.name = series_name(self.ds)
         self.count = tiles_in(headers[0])
-        self._volume: Volume | None = None
+        self._volume: SlicedVolume | None = None
 
     @property
-    def volume(self) -> Volume:
+    def volume(self) -> SlicedVolume:
         if self._volume is None:
             count = self.count
             slices = [slices_in_mosaic(k * count, h, count) for k, h in enumerate(self.headers)]
@@ -112,7 +112,7 @@ class Series:
             source.close()
 
 
-def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list[Series | tuple[str, Header]]:
+def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list[DicomSeries | tuple[str, DicomHeader]]:
     """Return the series of a folder, and the files that hold several frames, by name.
 
     Raises
@@ -120,7 +120,7 @@ def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list
     FormatError
         If no file holds an image.
     """
-    groups: dict[Any, list[Header]] = {}
+    groups: dict[Any, list[DicomHeader]] = {}
     for file in files_in(folder):
         head = file.head(132)
         if not is_dicom(head):
@@ -137,16 +137,16 @@ def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list
             groups.setdefault(_group(header), []).append(header)
     if not groups:
         raise FormatError(f"{folder}: none of its DICOM files holds an image")
-    found: list[Series | tuple[str, Header]] = []
+    found: list[DicomSeries | tuple[str, DicomHeader]] = []
     for headers in groups.values():
         if headers[0].frames > 1:
             found += [(series_name(h.ds) or h.file.name, h) for h in headers]
         else:
-            found.append(Series(handle, headers, scaled, patient))
-    return sorted(found, key=lambda s: _rank(s.ds if isinstance(s, Series) else s[1].ds))
+            found.append(DicomSeries(handle, headers, scaled, patient))
+    return sorted(found, key=lambda s: _rank(s.ds if isinstance(s, DicomSeries) else s[1].ds))
 
 
-def _may_be_image(header: Header) -> bool:
+def _may_be_image(header: DicomHeader) -> bool:
     """Return whether a file is an image by what it says before or behind the file meta information."""
     stored = getattr(getattr(header.ds, "file_meta", None), "MediaStorageSOPClassUID", None)
     return not header.kind or "Image" in header.kind or "Image" in getattr(stored, "name", "")
@@ -163,7 +163,7 @@ def _rank(ds: Any) -> tuple[float, str]:
     return (number[0] if number else np.inf, text(ds, "SeriesInstanceUID"))
 
 
-def _group(header: Header) -> tuple[Any, ...]:
+def _group(header: DicomHeader) -> tuple[Any, ...]:
     """What the slices of a volume have in common."""
     ds = header.ds
     direction = numbers(ds.get("ImageOrientationPatient"), 6)

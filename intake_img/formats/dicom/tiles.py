@@ -14,7 +14,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
-from intake_img.formats.dicom.parsing import Header
+from intake_img.formats.dicom.parsing import DicomHeader
 from intake_img.model.chunks import Region
 
 __all__ = ["Tiled", "tile_table"]
@@ -65,12 +65,12 @@ class Tiled(StoredArray):
             self.frames.read_into((slice(number, number + 1), *inner, *rest), out[target][None])
 
 
-def tile_table(header: Header, outer: int, groups: Any) -> tuple[np.ndarray, tuple[int, int]]:
+def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the table of tiles (outer, row, column) and the size of the plane.
 
     Parameters
     ----------
-    header : Header
+    header : DicomHeader
     outer : int
         Number of planes.
     groups : sequence

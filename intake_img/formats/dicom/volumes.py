@@ -18,7 +18,7 @@ from intake_img.formats.dicom.parsing import numbers, text
 from intake_img.model.affine import Affine
 from intake_img.model.image import Coordinate
 
-__all__ = ["Slice", "Volume", "pixel_spacing", "series_name", "slice_of", "volume_of"]
+__all__ = ["Slice", "SlicedVolume", "pixel_spacing", "series_name", "slice_of", "volume_of"]
 
 _SAME = 1e-3  # mm: positions that differ by less are one
 _EVEN = 0.01  # relative: steps that differ by less are even
@@ -61,7 +61,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Volume:
+class SlicedVolume:
     """Slices in order.
 
     Parameters
@@ -139,7 +139,7 @@ def pixel_spacing(groups: Sequence[Any]) -> tuple[float, float] | None:
     return None
 
 
-def volume_of(slices: Sequence[Slice], name: str, spare: str = "i") -> Volume:
+def volume_of(slices: Sequence[Slice], name: str, spare: str = "i") -> SlicedVolume:
     """Arrange slices.
 
     Parameters
@@ -199,7 +199,7 @@ def _apart(stacks: Sequence[Sequence[Slice]], most: int) -> tuple[str, dict[str,
 
 def _placed(
     grid: Sequence[Sequence[Slice | None]], axis: str, coords: dict[str, Coordinate], places: Sequence[float]
-) -> Volume:
+) -> SlicedVolume:
     volume = _volume([list(row) for row in grid], axis + "z", coords)
     first, last = (next(r[k] for r in grid if r[k] is not None) for k in (0, -1))
     assert first is not None
@@ -227,7 +227,7 @@ def _placed(
     return replace(volume, affine=Affine(matrix, "LPS+", "mm", exact))
 
 
-def _volume(rows: Sequence[Sequence[Slice | None]], axes: str, coords: dict[str, Coordinate]) -> Volume:
+def _volume(rows: Sequence[Sequence[Slice | None]], axes: str, coords: dict[str, Coordinate]) -> SlicedVolume:
     """Return the table of rows of slices, without the axes of length 1 that no letter names."""
     table = np.array([[-1 if s is None else s.number for s in row] for row in rows])
     slopes = np.array([[1.0 if s is None else s.slope for s in row] for row in rows])
@@ -237,7 +237,9 @@ def _volume(rows: Sequence[Sequence[Slice | None]], axes: str, coords: dict[str,
         axes, shape = axes[:-1], shape[:-1]
     known = next(s for row in rows for s in row if s is not None)
     spacing = {"y": known.spacing[0], "x": known.spacing[1]} if known.spacing else {}
-    return Volume(table.reshape(shape), axes, slopes.reshape(shape), intercepts.reshape(shape), coords, None, spacing)
+    return SlicedVolume(
+        table.reshape(shape), axes, slopes.reshape(shape), intercepts.reshape(shape), coords, None, spacing
+    )
 
 
 def series_name(ds: Any) -> str:

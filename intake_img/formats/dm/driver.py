@@ -13,7 +13,7 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray
 from intake_img.formats.dm.axes import axis_facts, letters
-from intake_img.formats.dm.tags import ORDER, Short, Stored, members, plain, read_tags
+from intake_img.formats.dm.tags import ORDER, Short, StoredValues, members, plain, read_tags
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
@@ -51,7 +51,7 @@ class _Found(NamedTuple):
     tags: dict[str, Any]
     kind: int
     sizes: tuple[int, ...]
-    stored: Stored
+    stored: StoredValues
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ def _images(root: dict[str, Any]) -> list[_Found]:
 def _image(tags: dict[str, Any]) -> _Found | None:
     data = dict(tags["ImageData"]) if isinstance(tags.get("ImageData"), list) else {}
     sizes = [n for _, n in data.get("Dimensions") or () if isinstance(n, int)]
-    if not isinstance(data.get("Data"), Stored) or not sizes or data.get("DataType") not in _TYPES:
+    if not isinstance(data.get("Data"), StoredValues) or not sizes or data.get("DataType") not in _TYPES:
         return None
     return _Found(tags, data["DataType"], tuple(sizes), data["Data"])
 

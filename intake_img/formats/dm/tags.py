@@ -13,7 +13,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 
-__all__ = ["ORDER", "Short", "Stored", "Tags", "members", "plain", "read_tags"]
+__all__ = ["ORDER", "Short", "StoredValues", "Tags", "members", "plain", "read_tags"]
 
 Tags = list[tuple[str, Any]]
 """Names and values of a group; those without a name are the members of a list."""
@@ -28,7 +28,7 @@ _DEEP = 64  # groups within groups
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredValues:
     """Values that are left in the file: `count` elements of `dtype` from `offset` on."""
 
     offset: int
@@ -112,7 +112,7 @@ class _Reader:
             raise FormatError(f"an array of {count} elements reaches beyond the end of the file: truncated or damaged")
         if count > _SHORT:
             self.stream.seek(place + count * dtype.itemsize)
-            return Stored(place, dtype, count)
+            return StoredValues(place, dtype, count)
         data = self.take(count * dtype.itemsize)
         return Short(place, dtype, count, data)
 
@@ -127,7 +127,7 @@ class _Reader:
 
 
 @dataclass(frozen=True)
-class Short(Stored):
+class Short(StoredValues):
     """Values that were read with the tree."""
 
     data: bytes
@@ -160,4 +160,4 @@ def plain(value: Any) -> Any:
         return [plain(v) for _, v in value]
     if isinstance(value, Short):
         return value.text if value.dtype.str[1:] == "u2" else value.values
-    return f"{value.count} values of {value.dtype}" if isinstance(value, Stored) else value
+    return f"{value.count} values of {value.dtype}" if isinstance(value, StoredValues) else value

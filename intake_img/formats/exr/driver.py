@@ -13,7 +13,7 @@ import xarray as xr
 
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
-from intake_img.formats.exr.header import Channel, Part, parts_of
+from intake_img.formats.exr.header import ExrChannel, Part, parts_of
 from intake_img.formats.format_source import source_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable
@@ -179,17 +179,17 @@ def _library() -> Any:
     return OpenEXR
 
 
-def _groups(part: Part) -> list[list[Channel]]:
+def _groups(part: Part) -> list[list[ExrChannel]]:
     """Return the channels of a part, those of one sampling together, the densest first."""
     samplings = sorted({(c.down, c.across) for c in part.channels})
     return [[c for c in part.channels if (c.down, c.across) == sampling] for sampling in samplings]
 
 
-def _groups_of(scenes: Sequence[tuple[int, Part, list[Channel]]], number: int) -> list[list[Channel]]:
+def _groups_of(scenes: Sequence[tuple[int, Part, list[ExrChannel]]], number: int) -> list[list[ExrChannel]]:
     return [group for own, _, group in scenes if own == number]
 
 
-def _ordered(group: Sequence[Channel], names: Any) -> list[Channel]:
+def _ordered(group: Sequence[ExrChannel], names: Any) -> list[ExrChannel]:
     """Return channels in the order in which they were written, or colours as R, G, B, A, else in that of the file."""
     own = [c.name for c in group]
     if isinstance(names, list) and sorted(map(str, names)) == sorted(own):

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from intake_img.errors import FormatError
 
-__all__ = ["Channel", "Part", "parts_of"]
+__all__ = ["ExrChannel", "Part", "parts_of"]
 
 _MULTIPART, _DEEP = 0x1000, 0x800
 _TYPES = {0: "u4", 1: "f2", 2: "f4"}
 _LONGEST = 2**24  # bytes of a header
 
 
-class Channel(NamedTuple):
+class ExrChannel(NamedTuple):
     """A channel: its type, and of how many columns and rows it stores one."""
 
     name: str
@@ -41,10 +41,10 @@ class Part:
 
     name: str
     window: tuple[int, int, int, int]
-    channels: tuple[Channel, ...]
+    channels: tuple[ExrChannel, ...]
     texts: dict[str, bytes]
 
-    def size(self, channel: Channel) -> tuple[int, int]:
+    def size(self, channel: ExrChannel) -> tuple[int, int]:
         """Rows and columns of a channel: those of the window whose number is a multiple of the sampling."""
         left, top, right, bottom = self.window
         spans = ((top, bottom, channel.down), (left, right, channel.across))
@@ -107,11 +107,11 @@ def _part(attributes: dict[str, tuple[str, bytes]], number: int) -> Part:
     return part
 
 
-def _channels(data: bytes) -> list[Channel]:
+def _channels(data: bytes) -> list[ExrChannel]:
     found, at = [], 0
     while data[at] != 0:
         name, at = _word(data, at)
         kind, _, across, down = struct.unpack_from("<iIii", data, at)
-        found.append(Channel(name, _TYPES[kind], across, down))
+        found.append(ExrChannel(name, _TYPES[kind], across, down))
         at += 16
     return found

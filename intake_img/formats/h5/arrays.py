@@ -24,7 +24,7 @@ from intake_img.formats.base import RawArray, StoredArray
 from intake_img.formats.h5.file import H5File, h5py_module
 from intake_img.model.chunks import Region
 
-__all__ = ["Grid", "dtype_of", "stored_array"]
+__all__ = ["ArrayGrid", "dtype_of", "stored_array"]
 
 _SMALL = 2**18  # bytes that are copied in less time than h5py takes to read into an array that is there
 
@@ -229,7 +229,7 @@ def _decode(
         _read(h5py.Dataset(made), part, out)
 
 
-class Grid(StoredArray):
+class ArrayGrid(StoredArray):
     """Equal arrays in a grid, as one array with the axes of the grid in front.
 
     Parameters

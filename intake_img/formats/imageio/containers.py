@@ -22,7 +22,7 @@ from intake_img.storage.limits import inflate
 
 __all__ = [
     "KEY",
-    "Facts",
+    "ContainerFacts",
     "Pages",
     "Raw",
     "check_png",
@@ -43,7 +43,7 @@ _PAGE = 2**20
 
 
 @dataclass
-class Facts:
+class ContainerFacts:
     """What is known of a file without decoding it.
 
     Parameters
@@ -165,9 +165,9 @@ def check_png(view: memoryview) -> None:
             raise FormatError(f"the checksum of the PNG's chunk {name!r} at byte {at} is wrong: the file is damaged")
 
 
-def png(view: memoryview) -> Facts:
+def png(view: memoryview) -> ContainerFacts:
     """Return the facts of a PNG or APNG."""
-    facts, animated = Facts(), False
+    facts, animated = ContainerFacts(), False
     for name, at, count in png_chunks(view):
         if name == b"IHDR" and count == 13:
             facts.depth, facts.colour = view[at + 8], view[at + 9]
@@ -198,9 +198,9 @@ def _itxt(data: bytes) -> bytes:
     return inflate(text, "the record in the PNG's iTXt chunk") if rest[:1] == b"\1" else text
 
 
-def gif(view: Pages) -> Facts:
+def gif(view: Pages) -> ContainerFacts:
     """Return the facts of a GIF."""
-    facts, clear, disposed = Facts(frames=0, gray=True), [], False
+    facts, clear, disposed = ContainerFacts(frames=0, gray=True), [], False
     comments: list[bytes] = []
     delay: float = 0
     see_through = False
@@ -231,7 +231,7 @@ def gif(view: Pages) -> Facts:
     return facts
 
 
-def _table(view: Pages, at: int, flags: int, facts: Facts) -> int:
+def _table(view: Pages, at: int, flags: int, facts: ContainerFacts) -> int:
     """Length of the colour table at a place, if there is one; notes whether it is a ramp of grey."""
     if not flags & 0x80:
         return 0
@@ -249,12 +249,12 @@ def _sub_blocks(view: Pages, at: int, keep: bool) -> tuple[int, bytes]:
     return at + 1, b"".join(parts)
 
 
-def webp(view: memoryview) -> Facts:
+def webp(view: memoryview) -> ContainerFacts:
     """Return the facts of a WebP."""
     size = struct.unpack_from("<I", view, 4)[0] + 8
     if size > len(view):
         raise FormatError(f"the WebP promises {size} bytes and has {len(view)}: it is truncated")
-    facts, at = Facts(), 12
+    facts, at = ContainerFacts(), 12
     while at + 8 <= size:
         name, count = struct.unpack_from("<4sI", view, at)
         if name == b"VP8X":
@@ -271,9 +271,9 @@ def webp(view: memoryview) -> Facts:
 _MARK_ONLY = {0x01, 0xD8, *range(0xD0, 0xD8)}
 
 
-def jpeg(view: memoryview) -> Facts:
+def jpeg(view: memoryview) -> ContainerFacts:
     """Return the facts of a JPEG."""
-    facts, at = Facts(), 2
+    facts, at = ContainerFacts(), 2
     try:
         while True:
             if view[at] != 0xFF:

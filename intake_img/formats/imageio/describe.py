@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
-from intake_img.formats.imageio.containers import Facts
+from intake_img.formats.imageio.containers import ContainerFacts
 from intake_img.formats.imageio.frames import Film, Frames, Plain
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image
@@ -101,7 +101,7 @@ def _pitch(handle: Any) -> tuple[float, float] | None:
     return pitch if pitch and all(0 < p < _MICROSCOPE for p in pitch) else None
 
 
-def _times(facts: Facts) -> np.ndarray | None:
+def _times(facts: ContainerFacts) -> np.ndarray | None:
     """When each frame is shown, in seconds; None where the file does not say so for every one."""
     steps = facts.durations[: facts.frames - 1]
     if len(steps) < facts.frames - 1 or not all(step > 0 for step in steps):

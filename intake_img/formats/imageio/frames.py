@@ -20,7 +20,7 @@ import numpy as np
 from intake_img.errors import FormatError, MissingExtraError, TooLargeError
 from intake_img.formats.imageio import containers as _containers
 from intake_img.formats.imageio.boxes import kind_of_boxes
-from intake_img.formats.imageio.containers import Facts
+from intake_img.formats.imageio.containers import ContainerFacts
 from intake_img.formats.imageio.video import Video
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.machine import memory
@@ -91,13 +91,13 @@ class Frames:
             self.close()
             raise
 
-    def _walk(self) -> Facts:
+    def _walk(self) -> ContainerFacts:
         if self.kind == "gif":  # its frames are found by walking the whole file, which is not mapped at once for that
             return _containers.gif(_containers.Pages(self._range, self.source.size))
         if self.kind == "netpbm":
             self._tell_of_others()
         if self.kind not in _WALKS:
-            return Facts()
+            return ContainerFacts()
         with self._view() as view:
             facts = _WALKS[self.kind](view)
         if facts.pictures > 1:
@@ -259,7 +259,7 @@ def _imagecodecs() -> Any:
     return imagecodecs
 
 
-def _mode(im: Any, facts: Facts, kind: str, rgb: bool) -> tuple[str, np.dtype, tuple[str, ...]]:
+def _mode(im: Any, facts: ContainerFacts, kind: str, rgb: bool) -> tuple[str, np.dtype, tuple[str, ...]]:
     """Return the mode to convert frames to, the dtype of their samples, and the names of these if there are several."""
     mode = im.mode
     if kind == "gif" and facts.frames > 1:
@@ -311,7 +311,7 @@ def _palette(im: Any) -> np.ndarray | None:
     return np.concatenate([table[:, :3], alpha], axis=1)
 
 
-def _header(im: Any, kind: str, facts: Facts) -> dict[str, Any]:
+def _header(im: Any, kind: str, facts: ContainerFacts) -> dict[str, Any]:
     """What a picture says of itself, without what is long and binary."""
     long = ("icc_profile", "exif", "xmp", "photoshop", "comment", "transparency")
     header = {
@@ -342,7 +342,7 @@ class Film:
         self.shape: tuple[int, ...] = self.video.shape
         self.dtype, self.header = self.video.dtype, self.video.header
         self.bands = tuple("RGB") if len(self.shape) == 4 else ()
-        self.facts = Facts(frames=self.shape[0], durations=self.video.durations)
+        self.facts = ContainerFacts(frames=self.shape[0], durations=self.video.durations)
         try:
             self.facts.record = _containers.keyed_record(self.video.record)
         except BaseException:
@@ -369,7 +369,7 @@ class Plain:
         self.bands = tuple("RGB") if len(self.shape) == 3 else ()
         if len(self.raws) > 1:
             self.shape = (len(self.raws), *self.shape)
-        self.facts = Facts(record=first.record)
+        self.facts = ContainerFacts(record=first.record)
         self.header = {"format": first.magic, "maxval": first.maxval, "images": len(self.raws)}
 
     def _images(self) -> list[_containers.Raw]:

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from intake_img.formats.lif.layout import Dimension, Layout
+from intake_img.formats.lif.layout import Dimension, LifLayout
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
 
@@ -19,7 +19,7 @@ __all__ = ["axis_facts"]
 _UNITS = {"l": ("nm", 9), "e": ("nm", 9), "m": ("", 0)}  # those of axes in metres, by powers of ten
 
 
-def axis_facts(image: Element, layout: Layout) -> dict[str, Any]:
+def axis_facts(image: Element, layout: LifLayout) -> dict[str, Any]:
     """Return spacing, units, origin and coordinates for `Image.single`."""
     facts: dict[str, Any] = {"spacing": {}, "units": {}, "origin": {}, "coords": {}}
     for d in layout.dimensions:
@@ -46,7 +46,7 @@ def _scaled(value: float, power: int) -> float:
     return float(Decimal(repr(value)).scaleb(power))  # a product of floats would not be 0.1
 
 
-def _channels(image: Element, layout: Layout) -> dict[str, Coordinate]:
+def _channels(image: Element, layout: LifLayout) -> dict[str, Coordinate]:
     """Names of dyes, else of the colours in which the channels are shown, if these differ."""
     if layout.colours:
         return {"c": Coordinate(("c",), np.asarray(RGB[:3]))}

@@ -19,7 +19,7 @@ from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.lif.blocks import FileBlock, PictureBlock
 from intake_img.formats.lif.describe import axis_facts
-from intake_img.formats.lif.layout import Layout, StridedArray, fitted, layout_of
+from intake_img.formats.lif.layout import LifLayout, StridedArray, fitted, layout_of
 from intake_img.formats.lif.tree import Tree
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Image
@@ -38,7 +38,7 @@ class _LifHandle(Handle):
         self.tree = Tree(file, self.kept)
         if not self.tree.images:
             raise FormatError(f"{file} holds no image")
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, LifLayout] = {}
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -46,7 +46,7 @@ class _LifHandle(Handle):
         often = Counter(names)
         return [f"{name} ({k})" if often[name] > 1 else name for k, name in enumerate(names)]
 
-    def found(self, number: int) -> tuple[ET.Element, Layout, FileBlock | PictureBlock]:
+    def found(self, number: int) -> tuple[ET.Element, LifLayout, FileBlock | PictureBlock]:
         """Return the XML of an image, its layout and its block."""
         image, block = self.tree.images[number].pixels(self.file)
         if number not in self._layouts:

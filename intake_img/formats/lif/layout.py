@@ -20,7 +20,7 @@ from intake_img.formats.base import StoredArray
 from intake_img.formats.lif.blocks import FileBlock, PictureBlock
 from intake_img.model.chunks import Region
 
-__all__ = ["Dimension", "Layout", "StridedArray", "fitted", "layout_of"]
+__all__ = ["Dimension", "LifLayout", "StridedArray", "fitted", "layout_of"]
 
 _LETTERS = {1: "x", 2: "y", 3: "z", 4: "t", 5: "l", 6: "r", 7: "n", 8: "q", 9: "e", 10: "m", 11: "i"}
 _SMALL = 2**18  # bytes
@@ -40,7 +40,7 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Layout:
+class LifLayout:
     """Axes of an image in the order of the file, and where the first element of each channel lies."""
 
     dimensions: tuple[Dimension, ...]
@@ -66,7 +66,7 @@ class Layout:
         return last + sum((d.size - 1) * d.stride for d in self.dimensions)
 
 
-def fitted(layout: Layout, size: int, what: str) -> Layout:
+def fitted(layout: LifLayout, size: int, what: str) -> LifLayout:
     """Return a layout shortened to what a block of `size` bytes holds, with a warning if that is less.
 
     Raises
@@ -89,7 +89,7 @@ def fitted(layout: Layout, size: int, what: str) -> Layout:
     return replace(layout, dimensions=(replace(outer, size=held), *layout.dimensions[1:]))
 
 
-def layout_of(image: Element) -> Layout:
+def layout_of(image: Element) -> LifLayout:
     """Return the layout that the XML element ``Image`` describes."""
     dimensions = [_dimension(d) for d in image.findall("./ImageDescription/Dimensions/DimensionDescription")]
     channels = image.findall("./ImageDescription/Channels/ChannelDescription")
@@ -108,7 +108,7 @@ def layout_of(image: Element) -> Layout:
         raise FormatError(f"channels at the bytes {offsets} of the image: its description is damaged")
     step = min((b - a for a, b in zip(sorted(offsets), sorted(offsets)[1:], strict=False)), default=0)
     place = sum(d.stride > step for d in dimensions) if len(offsets) > 1 else 0
-    return Layout(tuple(dimensions), offsets, tuple(_dtype(c) for c in channels), colours, place)
+    return LifLayout(tuple(dimensions), offsets, tuple(_dtype(c) for c in channels), colours, place)
 
 
 def _dimension(element: Element) -> Dimension:
@@ -136,7 +136,7 @@ class StridedArray(StoredArray):
 
     decodes = False
 
-    def __init__(self, layout: Layout, block: FileBlock | PictureBlock) -> None:
+    def __init__(self, layout: LifLayout, block: FileBlock | PictureBlock) -> None:
         self.layout, self.block = layout, block
         self.shape, self.dtype = layout.shape, np.result_type(*layout.dtypes)
         strides = [d.stride for d in layout.dimensions]

@@ -13,13 +13,13 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.lif.blocks import FileBlock, Picture, PictureBlock, neighbour
 from intake_img.storage.files import ByteReader, File
 
-__all__ = ["Found", "Tree"]
+__all__ = ["LifImage", "Tree"]
 
 _DEEP = 20  # files that name each other
 
 
 @dataclass(frozen=True)
-class Found:
+class LifImage:
     """An image: its path in the project, its XML, and its block (None if the file lacks it)."""
 
     name: str
@@ -62,7 +62,7 @@ class Tree:
         self.readers: dict[str, ByteReader] = {}
         self.images = list(self._images(file, "", ()))
 
-    def _images(self, file: File, path: str, above: tuple[str, ...]) -> Iterator[Found]:
+    def _images(self, file: File, path: str, above: tuple[str, ...]) -> Iterator[LifImage]:
         if file.path in above or len(above) > _DEEP:
             raise FormatError(f"{file} names itself, by way of {len(above)} files: its references are damaged")
         root, blocks, kind = self._parsed(file)
@@ -74,7 +74,7 @@ class Tree:
             start = root.findall("./Element")
             outside = kind == "LIF" and len(start) == 1 and not _is_image(start[0])
             for name, element in _elements(start[0].findall("./Children/Element") if outside else start, path):
-                yield Found(name, element, self._block(file, kind, element, blocks))
+                yield LifImage(name, element, self._block(file, kind, element, blocks))
 
     def _parsed(self, file: File) -> tuple[Element, Mapping[str, Any], str]:
         try:

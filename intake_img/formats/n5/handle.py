@@ -14,7 +14,7 @@ from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Handle
 from intake_img.formats.chunked import file_json
 from intake_img.formats.n5.metadata import channel_names, facts_of, is_labels, level_paths
-from intake_img.formats.n5blocks import ATTRIBUTES, Dataset, folders_in, is_dataset
+from intake_img.formats.n5blocks import ATTRIBUTES, N5Dataset, folders_in, is_dataset
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 
@@ -24,7 +24,7 @@ _DEPTH, _MOST_GROUPS, _MOST_LEVELS = 6, 2000, 64
 
 
 @dataclass(frozen=True)
-class Scene:
+class N5Image:
     """An image in a container: the group of its levels, or a dataset by itself, and the paths of the levels in it."""
 
     path: str
@@ -37,8 +37,8 @@ class N5Handle(Handle):
     def __init__(self, file: File) -> None:
         self.file = file
         self._attributes: dict[str, dict[str, Any] | None] = {}
-        self._scenes: list[Scene] | None = None
-        self._arrays: dict[tuple[str, str], Dataset] = {}
+        self._scenes: list[N5Image] | None = None
+        self._arrays: dict[tuple[str, str], N5Dataset] = {}
         if file.local and not os.path.isdir(file.path):
             raise FormatError(f"{file} is a file, but N5 is a folder: give the folder of its attributes.json")
 
@@ -52,7 +52,7 @@ class N5Handle(Handle):
     def scene_names(self) -> Sequence[str]:
         return [s.path or "0" for s in self.scenes()]
 
-    def scenes(self) -> list[Scene]:
+    def scenes(self) -> list[N5Image]:
         """Return the images in the container, each named by its path."""
         if self._scenes is None:
             found = list(self._found("", 0))
@@ -61,12 +61,12 @@ class N5Handle(Handle):
             self._scenes = found
         return self._scenes
 
-    def _found(self, path: str, depth: int) -> Iterator[Scene]:
+    def _found(self, path: str, depth: int) -> Iterator[N5Image]:
         attributes = self.attributes(path)
         if attributes is not None and is_dataset(attributes):
-            yield Scene(path, ("",))
+            yield N5Image(path, ("",))
         elif levels := self._levels(path, attributes or {}):
-            yield Scene(path, tuple(levels))
+            yield N5Image(path, tuple(levels))
         elif depth < _DEPTH and len(self._attributes) < _MOST_GROUPS:
             for name in folders_in(self._at(path)):
                 yield from self._found(f"{path}/{name}".lstrip("/"), depth + 1)
@@ -102,13 +102,13 @@ class N5Handle(Handle):
             header={"path": entry.path, "attributes": group, "dataset": own},
         )
 
-    def array(self, address: tuple[str, str]) -> Dataset:
+    def array(self, address: tuple[str, str]) -> N5Dataset:
         if address not in self._arrays:
             path, digest = address
             attributes = self.attributes(path)
             if attributes is None or _digest(attributes) != digest:
                 raise SourceChangedError(f"{self.file}: the dataset {path!r} was changed since it was opened")
-            self._arrays[address] = Dataset(self._at(path), attributes)
+            self._arrays[address] = N5Dataset(self._at(path), attributes)
         return self._arrays[address]
 
     def attributes(self, path: str) -> dict[str, Any] | None:

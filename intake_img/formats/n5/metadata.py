@@ -17,14 +17,14 @@ from typing import Any
 
 from intake_img.model.axes import default_axes
 
-__all__ = ["Facts", "channel_names", "factors_in", "facts_of", "is_labels", "level_paths"]
+__all__ = ["N5Facts", "channel_names", "factors_in", "facts_of", "is_labels", "level_paths"]
 
 _NAMES = {"channel": "c", "channels": "c", "time": "t"}
 _IMAGEJ = {"x": "pixelWidth", "y": "pixelHeight", "z": "pixelDepth", "t": "frameInterval"}
 
 
 @dataclass(frozen=True)
-class Facts:
+class N5Facts:
     """Axes in C order, and what is known of them."""
 
     axes: tuple[str, ...]
@@ -42,7 +42,7 @@ def level_paths(group: Mapping[str, Any]) -> list[str] | None:
     return [f"s{k}" for k in range(len(scales))] if isinstance(scales, list) and scales else None
 
 
-def facts_of(group: Mapping[str, Any], own: Mapping[str, Any], path: str, ndim: int) -> Facts:
+def facts_of(group: Mapping[str, Any], own: Mapping[str, Any], path: str, ndim: int) -> N5Facts:
     """Return what is known of a dataset.
 
     Parameters
@@ -100,7 +100,7 @@ def _transform(group: Mapping[str, Any], own: Mapping[str, Any], path: str) -> A
     return own.get("transform") or next(listed, None)
 
 
-def _cosem(transform: Any, ndim: int) -> Facts | None:
+def _cosem(transform: Any, ndim: int) -> N5Facts | None:
     if not isinstance(transform, dict):
         return None
     return _named(
@@ -108,7 +108,7 @@ def _cosem(transform: Any, ndim: int) -> Facts | None:
     )
 
 
-def _ngff(group: Mapping[str, Any], path: str, ndim: int) -> Facts | None:
+def _ngff(group: Mapping[str, Any], path: str, ndim: int) -> N5Facts | None:
     found = [d for d in _datasets(group) if str(d.get("path")).strip("/") == path]
     axes = group["multiscales"][0].get("axes") if found else None
     steps = found[0].get("coordinateTransformations") if found else None
@@ -119,17 +119,17 @@ def _ngff(group: Mapping[str, Any], path: str, ndim: int) -> Facts | None:
     return _named([a.get("name") for a in axes], scale, shift, [a.get("unit") for a in axes], ndim)
 
 
-def _named(names: Any, scale: Any, shift: Any, units: Any, ndim: int) -> Facts | None:
+def _named(names: Any, scale: Any, shift: Any, units: Any, ndim: int) -> N5Facts | None:
     """Return facts that are listed by the names of axes, in either order: the names alone tell which is x."""
     axes = _letters(names, ndim)
     if axes is None:
         return None
     facts = _facts(axes, _numbers(scale), units if isinstance(units, list) else [], _numbers(shift))
     first = [a for a in axes if a in "zyx"][:1] == ["x"]
-    return Facts(axes[::-1] if first else axes, facts.spacing, facts.units, facts.origin)
+    return N5Facts(axes[::-1] if first else axes, facts.spacing, facts.units, facts.origin)
 
 
-def _n5_viewer(about: Mapping[str, Any], factors: Sequence[float], ndim: int) -> Facts:
+def _n5_viewer(about: Mapping[str, Any], factors: Sequence[float], ndim: int) -> N5Facts:
     pixel, units = about.get("pixelResolution"), about.get("units")
     steps = _numbers(about.get("resolution"))
     if isinstance(pixel, dict):
@@ -144,10 +144,10 @@ def _n5_viewer(about: Mapping[str, Any], factors: Sequence[float], ndim: int) ->
         shift = [o + s * (f - 1) / 2 for o, s, f in zip(shift, steps, factors, strict=True)]
         steps = [s * f for s, f in zip(steps, factors, strict=True)]
     facts = _facts(axes, steps, units if isinstance(units, list) else [], shift)
-    return Facts(axes[::-1], facts.spacing, facts.units, facts.origin)
+    return N5Facts(axes[::-1], facts.spacing, facts.units, facts.origin)
 
 
-def _imagej(about: Mapping[str, Any], ndim: int) -> Facts | None:
+def _imagej(about: Mapping[str, Any], ndim: int) -> N5Facts | None:
     if "pixelWidth" not in about:
         return None
     counts = {"c": "numChannels", "z": "numSlices", "t": "numFrames"}
@@ -158,14 +158,14 @@ def _imagej(about: Mapping[str, Any], ndim: int) -> Facts | None:
     unit = about.get("pixelUnit")
     units = ["s" if a == "t" else unit for a in axes]
     facts = _facts(axes, _numbers([about.get(_IMAGEJ.get(a, ""), 0) for a in axes]), units, [])
-    return Facts(axes[::-1], facts.spacing, facts.units)
+    return N5Facts(axes[::-1], facts.spacing, facts.units)
 
 
-def _facts(axes: Sequence[str], steps: Sequence[float], units: Sequence[Any], shift: Sequence[float]) -> Facts:
+def _facts(axes: Sequence[str], steps: Sequence[float], units: Sequence[Any], shift: Sequence[float]) -> N5Facts:
     known = {a: s for a, s in zip(axes, steps, strict=False) if s > 0} if len(steps) == len(axes) else {}
     named = {a: u for a, u in zip(axes, units, strict=False) if isinstance(u, str) and u}
     places = dict(zip(axes, shift, strict=False)) if len(shift) == len(axes) else {}
-    return Facts(tuple(axes), known, named, {a: o for a, o in places.items() if a in known})
+    return N5Facts(tuple(axes), known, named, {a: o for a, o in places.items() if a in known})
 
 
 def _numbers(value: Any) -> list[float]:

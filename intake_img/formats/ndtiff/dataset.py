@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.ndtiff.index import Entry, parse_index, rebuilt_index, summary_of
+from intake_img.formats.ndtiff.index import IndexEntry, parse_index, rebuilt_index, summary_of
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import read_raw
 
-__all__ = ["INDEX", "Dataset", "Key"]
+__all__ = ["INDEX", "Key", "Resolution"]
 
 INDEX = "NDTiff.index"
 
@@ -29,7 +29,7 @@ _ORDER = ("row", "column", "position", "time", "channel", "z")  # after axes of 
 _METADATA_LIMIT = 2**22  # bytes
 
 
-class Dataset:
+class Resolution:
     """One resolution of a dataset.
 
     Parameters
@@ -42,7 +42,7 @@ class Dataset:
     ----------
     values : dict of str to list
         For each axis by its name in the file, the values along it, sorted.
-    images : dict of Key to Entry
+    images : dict of Key to IndexEntry
     shape : tuple of int
         Of an image: height, width, and 3 for colour.
     dtype : numpy.dtype
@@ -65,7 +65,7 @@ class Dataset:
                 "common array"
             )
 
-    def _entries(self, stacks: Sequence[File]) -> list[Entry]:
+    def _entries(self, stacks: Sequence[File]) -> list[IndexEntry]:
         index = self.folder / INDEX
         if index.exists():
             entries, complete = parse_index(index.read())
@@ -81,20 +81,20 @@ class Dataset:
             self.sources[file.name] = file.open()
         return rebuilt_index(self.sources.values())
 
-    def _open(self, entries: list[Entry]) -> None:
+    def _open(self, entries: list[IndexEntry]) -> None:
         for name in dict.fromkeys(e.name for e in entries):
             file = self.folder / name
             if name not in self.sources and file.exists():
                 self.sources[name] = file.open()
 
-    def _check_all(self, name: str, entries: list[Entry]) -> None:
+    def _check_all(self, name: str, entries: list[IndexEntry]) -> None:
         """Warn of a file that is longer, by an image at least, than what the index names of it."""
         end = max(max(e.end, sum(e.metadata)) for e in entries)
         last = max(entries, key=lambda e: e.offset)
         if self.sources[name].size - end >= last.end - last.offset:
             self._warn(f"{name} holds more images than its index names")
 
-    def _present(self, entries: list[Entry]) -> list[Entry]:
+    def _present(self, entries: list[IndexEntry]) -> list[IndexEntry]:
         """Return the entries whose pixels the files hold."""
         held = [e for e in entries if e.name in self.sources and e.end <= self.sources[e.name].size]
         if not held:
@@ -144,7 +144,7 @@ class Dataset:
             source.close()
 
 
-def _values(entries: Sequence[Entry]) -> dict[str, list[int | str]]:
+def _values(entries: Sequence[IndexEntry]) -> dict[str, list[int | str]]:
     found: Mapping[str, set[int | str]] = {name: {e.axes[name] for e in entries} for name in entries[0].axes}
     rank = {name: k + 1 for k, name in enumerate(_ORDER)}
     return {name: sorted(found[name], key=_natural) for name in sorted(found, key=lambda n: rank.get(n, 0))}

@@ -19,9 +19,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.format_source import source_of
-from intake_img.formats.ndtiff.dataset import INDEX, Dataset
+from intake_img.formats.ndtiff.dataset import INDEX, Resolution
 from intake_img.formats.ndtiff.index import MAGIC
-from intake_img.formats.ndtiff.mosaic import Mosaic
+from intake_img.formats.ndtiff.mosaic import StitchedLevel
 from intake_img.formats.options import option
 from intake_img.formats.probe import Probe
 from intake_img.model.chunks import Region
@@ -48,7 +48,7 @@ class _Images(StoredArray):
 
     decodes = False
 
-    def __init__(self, dataset: Dataset, mask: bool) -> None:
+    def __init__(self, dataset: Resolution, mask: bool) -> None:
         self.dataset, self.mask = dataset, mask
         plane = dataset.shape[:2] if mask else dataset.shape
         self.shape, self.dtype = (*dataset.outer, *plane), np.dtype(bool) if mask else dataset.dtype
@@ -67,14 +67,14 @@ class _Images(StoredArray):
 class _NdtiffHandle(Handle):
     def __init__(self, folder: File, stacks: Sequence[File], stitched: bool) -> None:
         self.folder, self.stitched = folder, stitched
-        self.levels = [Dataset(place, stacks) for place in _levels(folder)]
+        self.levels = [Resolution(place, stacks) for place in _levels(folder)]
         if stitched and not {"row", "column"} <= self.levels[0].values.keys():
             raise FormatError(f"{folder} has no tiles (axes 'row' and 'column') to be stitched: leave out stitched=")
 
     def array(self, address: tuple[int, bool]) -> StoredArray:
         level, mask = address
         return (
-            Mosaic(self.levels[0], self.levels[level], level, mask)
+            StitchedLevel(self.levels[0], self.levels[level], level, mask)
             if self.stitched
             else _Images(self.levels[level], mask)
         )
@@ -109,7 +109,7 @@ def _levels(folder: File) -> list[File]:
     return found
 
 
-def _coordinate(dataset: Dataset, name: str) -> Coordinate | None:
+def _coordinate(dataset: Resolution, name: str) -> Coordinate | None:
     """Return labels, names of channels, or numbers that are not 0, 1, 2, ...; None where there is nothing to say."""
     values, axis = dataset.values[name], dataset.axes[name]
     numbers = all(isinstance(v, int) for v in values)
@@ -121,7 +121,7 @@ def _coordinate(dataset: Dataset, name: str) -> Coordinate | None:
     return Coordinate((axis,), np.array(values if numbers else [str(v) for v in values]))
 
 
-def _channel_names(dataset: Dataset) -> list[str]:
+def _channel_names(dataset: Resolution) -> list[str]:
     """Return the names of numbered channels, as datasets before version 3.2 give them."""
     given = dataset.summary.get("ChNames")
     numbers = [int(v) for v in dataset.values["channel"]]
@@ -130,7 +130,7 @@ def _channel_names(dataset: Dataset) -> list[str]:
     return [str(dataset.about(channel=k).get("Channel", "")) for k in range(len(numbers))]
 
 
-def _spacing(dataset: Dataset, level: int) -> dict[str, float]:
+def _spacing(dataset: Resolution, level: int) -> dict[str, float]:
     first = dataset.about()
     pixel = _number(first.get("PixelSizeUm", dataset.summary.get("PixelSize_um"))) * 2**level
     step = _number(dataset.summary.get("z-step_um"))

@@ -19,7 +19,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.storage.files import ByteReader
 
-__all__ = ["MAGIC", "Entry", "parse_index", "rebuilt_index", "summary_of"]
+__all__ = ["MAGIC", "IndexEntry", "parse_index", "rebuilt_index", "summary_of"]
 
 MAGIC = struct.pack("<I", 483729)
 """Bytes 8 to 12 of the TIFF files."""
@@ -33,7 +33,7 @@ _HEADER_LIMIT = 2**24  # bytes
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """One image.
 
     Parameters
@@ -69,7 +69,7 @@ class Entry:
         return self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
 
-def parse_index(data: bytes) -> tuple[list[Entry], bool]:
+def parse_index(data: bytes) -> tuple[list[IndexEntry], bool]:
     """Return the entries of an index, and whether it ends with a complete one.
 
     A writer that was interrupted leaves zeros at the end, which are no entry.
@@ -79,7 +79,7 @@ def parse_index(data: bytes) -> tuple[list[Entry], bool]:
     FormatError
         If an entry is not one.
     """
-    entries: list[Entry] = []
+    entries: list[IndexEntry] = []
     at = 0
     while at < len(data) and any(data[at : at + 4]):
         try:
@@ -100,7 +100,7 @@ def _text(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at + 4 : at + 4 + length], at + 4 + length
 
 
-def _entry(axes: bytes, name: bytes, numbers: tuple[int, ...]) -> Entry:
+def _entry(axes: bytes, name: bytes, numbers: tuple[int, ...]) -> IndexEntry:
     offset, width, height, kind, packed, about, length, about_packed = numbers
     text = name.decode()
     if packed or about_packed or kind not in _DTYPES or not width or not height or "/" in text or "\\" in text:
@@ -109,7 +109,7 @@ def _entry(axes: bytes, name: bytes, numbers: tuple[int, ...]) -> Entry:
             f"size {height} x {width}: expected uncompressed pixels of type 0 to 6; the index is damaged"
         )
     shape = (height, width, 3) if kind == _RGB else (height, width)
-    return Entry(_checked(json.loads(axes)), text, offset, shape, kind, (about, length))
+    return IndexEntry(_checked(json.loads(axes)), text, offset, shape, kind, (about, length))
 
 
 def _checked(axes: Any) -> dict[str, int | str]:
@@ -134,12 +134,12 @@ def summary_of(source: ByteReader) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def rebuilt_index(files: Iterable[ByteReader]) -> list[Entry]:
+def rebuilt_index(files: Iterable[ByteReader]) -> list[IndexEntry]:
     """Return the entries for all pages of TIFF files, from what each page says of itself."""
     return [entry for source in files for entry in _pages(source)]
 
 
-def _pages(source: ByteReader) -> Iterator[Entry]:
+def _pages(source: ByteReader) -> Iterator[IndexEntry]:
     at, seen = int.from_bytes(source.ranges([4], [4])[0], "little"), set()
     while at and at not in seen and at + 2 < source.size:
         seen.add(at)
@@ -154,10 +154,10 @@ def _pages(source: ByteReader) -> Iterator[Entry]:
         at = int.from_bytes(data[-4:], "little")
 
 
-def _of_page(source: ByteReader, tags: Mapping[int, tuple[int, int]]) -> Entry:
+def _of_page(source: ByteReader, tags: Mapping[int, tuple[int, int]]) -> IndexEntry:
     length, about = tags[_METADATA]
     facts = json.loads(source.ranges([about], [length])[0].rstrip(b"\0"))
     colour = tags.get(_SAMPLES, (1, 1))[1] == 3
     kind = _RGB if colour else 0 if tags.get(_BITS, (1, 16))[1] == 8 else 1
     shape = (tags[_HEIGHT][1], tags[_WIDTH][1], 3)[: 3 if colour else 2]
-    return Entry(_checked(facts.get("Axes")), source.file.name, tags[_OFFSET][1], shape, kind, (about, length))
+    return IndexEntry(_checked(facts.get("Axes")), source.file.name, tags[_OFFSET][1], shape, kind, (about, length))

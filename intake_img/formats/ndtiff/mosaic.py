@@ -12,18 +12,18 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
-from intake_img.formats.ndtiff.dataset import Dataset
+from intake_img.formats.ndtiff.dataset import Resolution
 from intake_img.model.chunks import Region
 
-__all__ = ["Mosaic"]
+__all__ = ["StitchedLevel"]
 
 
-class Mosaic(StoredArray):
+class StitchedLevel(StoredArray):
     """Stitched tiles of one level, or where there are any.
 
     Parameters
     ----------
-    full, dataset : Dataset
+    full, dataset : Resolution
         The full resolution, which gives the extent, and that of `level`.
     level : int
     mask : bool
@@ -31,7 +31,7 @@ class Mosaic(StoredArray):
 
     decodes = False
 
-    def __init__(self, full: Dataset, dataset: Dataset, level: int, mask: bool) -> None:
+    def __init__(self, full: Resolution, dataset: Resolution, level: int, mask: bool) -> None:
         self.dataset, self.mask = dataset, mask
         names = list(dataset.values)
         self.grid = names.index("row"), names.index("column")

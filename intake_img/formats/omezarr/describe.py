@@ -18,7 +18,7 @@ from intake_img.formats.omezarr.contents import axes_of, coordinates, data_array
 from intake_img.formats.omezarr.growth import FILLING, growth_of
 from intake_img.formats.omezarr.handle import StoreHandle
 from intake_img.formats.omezarr.record import level_record, record_of
-from intake_img.formats.omezarr.scenes import Scene, scenes_of
+from intake_img.formats.omezarr.scenes import StoreScene, scenes_of
 from intake_img.formats.omezarr.store import read_array, tiles_of
 from intake_img.formats.omezarr.write import OURS, join
 from intake_img.model.chunks import Region
@@ -124,7 +124,7 @@ class StoreImages(StoreHandle):
         told = {k: v for k, v in attributes.items() if k != OURS}
         return replace(image, header={"zarr_format": self.zarr_format, "path": entry.path, "attributes": told})
 
-    def _native(self, entry: Scene, attributes: Mapping[str, Any], level: int) -> Image:
+    def _native(self, entry: StoreScene, attributes: Mapping[str, Any], level: int) -> Image:
         """Return the image as the store's own metadata describe it."""
         if entry.number is None:
             bare = hasattr(self.node(entry.path), "dtype")
@@ -163,7 +163,7 @@ class StoreImages(StoreHandle):
         array = self.zarr_array(path)
         return Image.single(self._pixels_of(path, is_packed(array)), dimensions(array))
 
-    def _plain(self, entry: Scene, level: int) -> Image:
+    def _plain(self, entry: StoreScene, level: int) -> Image:
         check_level(level, 1, self.file)
         data = data_arrays(self, entry.path)
         if entry.only is not None:
@@ -182,7 +182,7 @@ class StoreImages(StoreHandle):
         image = Image(variables, attrs=attrs)
         return replace(image, coords=coordinates(self, entry.path, arrays, image.sizes))
 
-    def _recorded(self, entry: Scene, attributes: Mapping[str, Any], level: int) -> Image | None:
+    def _recorded(self, entry: StoreScene, attributes: Mapping[str, Any], level: int) -> Image | None:
         """Return the image as it was saved; None where there is no record, or one that does not fit the arrays."""
         if (ours := record_of(attributes)) is None:
             return None

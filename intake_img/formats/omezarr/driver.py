@@ -26,7 +26,7 @@ from intake_img.formats.omezarr.keys import METADATA_FILES
 from intake_img.formats.omezarr.parallel import Written
 from intake_img.formats.omezarr.store import is_zip
 from intake_img.formats.omezarr.target import Target
-from intake_img.formats.omezarr.write import OURS, Layout, write_coordinate
+from intake_img.formats.omezarr.write import OURS, StoreLayout, write_coordinate
 from intake_img.formats.probe import Probe
 from intake_img.formats.reading import FileReader
 from intake_img.model.engine import Tasks
@@ -241,17 +241,17 @@ def _layout(
     shards: Any = None,
     pyramid: bool | int = False,
     levels: Sequence[Image] = (),
-) -> Layout:
+) -> StoreLayout:
     if version not in ngff.VERSIONS:
         raise CannotWriteError(f"version={version!r}: OME-Zarr is written in {' or '.join(ngff.VERSIONS)}")
     if shards and version == "0.4":
         raise CannotWriteError("shards= needs version='0.5': Zarr format 2, which 0.4 uses, has no shards")
     if levels and pyramid:
         raise CannotWriteError("pyramid= makes levels, but the DataTree brings its own: give one of them")
-    return Layout(image, name, version, chunks, shards, pyramid, tuple(levels))
+    return StoreLayout(image, name, version, chunks, shards, pyramid, tuple(levels))
 
 
-def _finish(layout: Layout, path: str | File, compress: Any, written: Sequence[Written]) -> None:
+def _finish(layout: StoreLayout, path: str | File, compress: Any, written: Sequence[Written]) -> None:
     _remove_unfinished(File.parse(path))
     layout.look_back(written)
     with Target(path, _zarr_format(layout.version), {}) as target:

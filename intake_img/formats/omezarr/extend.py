@@ -20,21 +20,21 @@ from intake_img.formats.omezarr.parallel import add_level, add_pixels
 from intake_img.formats.omezarr.record import record_of
 from intake_img.formats.omezarr.store import Halved, write_pixels
 from intake_img.formats.omezarr.target import Target, array_config, folder_store, write_document
-from intake_img.formats.omezarr.write import OURS, Layout, Plan, join, write_coordinate
+from intake_img.formats.omezarr.write import OURS, PyramidPlan, StoreLayout, join, write_coordinate
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Image
 from intake_img.model.joined import check_part, fitted, joined, region_of
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 
-__all__ = ["Stored", "append", "fill", "stored"]
+__all__ = ["StoredImage", "append", "fill", "stored"]
 
 Stamp = Callable[[], Any]
 Progress = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredImage:
     """A store that was written by us, and the image in it.
 
     Parameters
@@ -62,7 +62,7 @@ class Stored:
     def growth(self) -> Growth:
         return growth_of(self.attributes[""][OURS])
 
-    def layout(self, image: Image) -> Layout:
+    def layout(self, image: Image) -> StoreLayout:
         """Return how a longer image lies in the store; what was shown of its channels is known already.
 
         Raises
@@ -72,7 +72,7 @@ class Stored:
         """
         version = "0.5" if self.zarr_format == 3 else "0.4"
         further = max(len(p) for p in self.paths.values()) - 1
-        layout = Layout(image, f"{self._title}.zarr", version, None, None, further, ())
+        layout = StoreLayout(image, f"{self._title}.zarr", version, None, None, further, ())
         for name, plan in zip(layout.names, layout.plans, strict=True):
             if plan.paths != self.paths[name] or len(plan.variable.axes) != len(self._axes(name)):
                 raise CannotWriteError(
@@ -93,7 +93,7 @@ class Stored:
         facts = (json.loads(facts) if isinstance(facts, str) else facts)["variables"][name]
         return tuple(facts.get("stored", facts["axes"]))
 
-    def array(self, plan: Plan, level: int, shape: tuple[int, ...]) -> Any:
+    def array(self, plan: PyramidPlan, level: int, shape: tuple[int, ...]) -> Any:
         """Return an array for writing, as if it had another shape; its metadata stay."""
         import zarr
 
@@ -104,7 +104,7 @@ class Stored:
         return zarr.Array(zarr.AsyncArray(metadata, store_path=array.store_path, config=config))
 
 
-def stored(handle: StoreImages) -> Stored:
+def stored(handle: StoreImages) -> StoredImage:
     """Return the image in an open store.
 
     Raises
@@ -128,7 +128,7 @@ def stored(handle: StoreImages) -> Stored:
     stamps = {p: handle.opened_stamp(p) for ps in paths.values() for p in ps}
     about = {g: handle.attributes(g) for g in groups}
     image = replace(image, header=record.get("source", {}))
-    return Stored(handle.file, 2 if handle.zarr_format == 2 else 3, image, paths, about, stamps)
+    return StoredImage(handle.file, 2 if handle.zarr_format == 2 else 3, image, paths, about, stamps)
 
 
 def _folders(path: str) -> list[str]:
@@ -142,12 +142,12 @@ def _windows(attributes: Mapping[str, Any]) -> list[tuple[float, float] | None]:
     return [(float(c["window"]["start"]), float(c["window"]["end"])) for c in channels]
 
 
-def append(store: Stored, part: Image, axis: str, stamp: Stamp, progress: Progress, parallel: bool) -> None:
+def append(store: StoredImage, part: Image, axis: str, stamp: Stamp, progress: Progress, parallel: bool) -> None:
     """Add an image at the end of an axis.
 
     Parameters
     ----------
-    store : Stored
+    store : StoredImage
     part : Image
     axis : str
     stamp : callable
@@ -175,7 +175,7 @@ def append(store: Stored, part: Image, axis: str, stamp: Stamp, progress: Progre
     _commit(store, layout, {GROWTH: growth.after(stamp()).document()}, axis)
 
 
-def fill(store: Stored, part: Image, region: Any, stamp: Stamp, progress: Progress, parallel: bool) -> None:
+def fill(store: StoredImage, part: Image, region: Any, stamp: Stamp, progress: Progress, parallel: bool) -> None:
     """Overwrite a region; parameters as for `append`.
 
     Parameters
@@ -199,7 +199,7 @@ def fill(store: Stored, part: Image, region: Any, stamp: Stamp, progress: Progre
 
 
 def _write(
-    store: Stored, layout: Layout, part: Image, start: Mapping[str, int], progress: Progress, parallel: bool
+    store: StoredImage, layout: StoreLayout, part: Image, start: Mapping[str, int], progress: Progress, parallel: bool
 ) -> None:
     tasks = Tasks()
     for name, plan in zip(layout.names, layout.plans, strict=True):
@@ -211,7 +211,7 @@ def _write(
         layout.look_back(written)
 
 
-def _stored_pixels(plan: Plan, part: Image, name: str) -> Pixels:
+def _stored_pixels(plan: PyramidPlan, part: Image, name: str) -> Pixels:
     """Return the pixels of a variable with the axes, in the order, in which they are stored."""
     v = part.variables[name]
     pixels = v.pixels.astype("i8") if v.pixels.dtype.kind in "mM" else v.pixels
@@ -220,7 +220,7 @@ def _stored_pixels(plan: Plan, part: Image, name: str) -> Pixels:
     return pixels.transpose([kept.index(a) for a in plan.variable.axes])
 
 
-def _level_shape(plan: Plan, level: int) -> tuple[int, ...]:
+def _level_shape(plan: PyramidPlan, level: int) -> tuple[int, ...]:
     shape = plan.variable.pixels.shape
     for factors in plan.factors[1 : level + 1]:
         shape = tuple(n // f for n, f in zip(shape, factors, strict=True))
@@ -231,8 +231,8 @@ def _level_shape(plan: Plan, level: int) -> tuple[int, ...]:
 class _Filling:
     """The pixels of a variable, and where in its arrays they go."""
 
-    store: Stored
-    plan: Plan
+    store: StoredImage
+    plan: PyramidPlan
     pixels: Pixels
     start: Mapping[str, int]
 
@@ -267,7 +267,7 @@ class _Filling:
 # metadata
 
 
-def _commit(store: Stored, layout: Layout, beside: Mapping[str, Any], axis: str | None) -> None:
+def _commit(store: StoredImage, layout: StoreLayout, beside: Mapping[str, Any], axis: str | None) -> None:
     """Write what has changed of the metadata, the root's last."""
     with_coordinates = Target(store.file, store.zarr_format, {})
     for key, c in layout.coordinates.items():
@@ -281,11 +281,11 @@ def _commit(store: Stored, layout: Layout, beside: Mapping[str, Any], axis: str 
     _write_root(store, {**store.attributes[""], **root, OURS: {**root[OURS], **beside}})
 
 
-def _write_root(store: Stored, attributes: Mapping[str, Any]) -> None:
+def _write_root(store: StoredImage, attributes: Mapping[str, Any]) -> None:
     _write_attributes(store, "", attributes)
 
 
-def _write_attributes(store: Stored, path: str, attributes: Mapping[str, Any]) -> None:
+def _write_attributes(store: StoredImage, path: str, attributes: Mapping[str, Any]) -> None:
     group = store.file / path if path else store.file
     if store.zarr_format == 2:
         write_document(group / ".zattrs", attributes)
@@ -293,6 +293,6 @@ def _write_attributes(store: Stored, path: str, attributes: Mapping[str, Any]) -
         write_document(group / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def _write_shape(store: Stored, path: str, shape: tuple[int, ...]) -> None:
+def _write_shape(store: StoredImage, path: str, shape: tuple[int, ...]) -> None:
     file = store.file / join(path, "zarr.json" if store.zarr_format == 3 else ".zarray")
     write_document(file, {**json.loads(file.read()), "shape": list(shape)})

@@ -13,7 +13,7 @@ from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.arrays import check_array, with_found_separator
 from intake_img.formats.omezarr.chunks import ChunkFiles
 from intake_img.formats.omezarr.growth import Growth, growth_of
-from intake_img.formats.omezarr.journal import Journal, document_digest
+from intake_img.formats.omezarr.journal import MetadataStamps, document_digest
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.formats.omezarr.store import is_zip, open_store, read_member
 from intake_img.formats.omezarr.write import OURS, join
@@ -32,7 +32,7 @@ class StoreHandle(Handle):
         self._nodes: dict[str, Any] = {}
         self._attributes: dict[str, dict[str, Any]] = {}
         self._chunk_files: dict[str, ChunkFiles | None] = {}
-        self._journal = Journal(self._root)
+        self._journal = MetadataStamps(self._root)
         self._remembered: dict[str, Any] = {}
         self._described = False
         self._stamps: dict[str, Hashable] = {}  # of the arrays that are open

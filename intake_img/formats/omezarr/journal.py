@@ -11,12 +11,12 @@ import os
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["Journal", "document_digest"]
+__all__ = ["MetadataStamps", "document_digest"]
 
 _Stat = tuple[int, int, int] | None
 
 
-class Journal:
+class MetadataStamps:
     """The metadata files of a local store that were looked at, present or absent, and what they looked like then.
 
     Parameters

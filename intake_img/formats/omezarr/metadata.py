@@ -30,8 +30,8 @@ from intake_img.model.wells import parse_well
 __all__ = [
     "VERSIONS",
     "Axis",
-    "Level",
     "Multiscale",
+    "MultiscaleLevel",
     "channels",
     "check_path",
     "digest",
@@ -69,7 +69,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Level:
+class MultiscaleLevel:
     """One resolution of a multiscale image: where its array is, and where its samples are (None where not told)."""
 
     path: str
@@ -83,7 +83,7 @@ class Multiscale:
 
     name: str
     axes: tuple[Axis, ...] | None
-    levels: tuple[Level, ...]
+    levels: tuple[MultiscaleLevel, ...]
     transformations: Mapping[str, Any] = field(default_factory=dict)  # to further coordinate systems, by their names
 
     def axis_names(self, ndim: int) -> tuple[str, ...] | None:
@@ -157,7 +157,7 @@ def _multiscale(entry: Mapping[str, Any]) -> Multiscale:
     levels = []
     for dataset in datasets:
         scale, translation = _transformed([dataset.get("coordinateTransformations"), common], len(axes or ()))
-        levels.append(Level(check_path(dataset.get("path")), scale, translation))
+        levels.append(MultiscaleLevel(check_path(dataset.get("path")), scale, translation))
     name = entry.get("name")
     return Multiscale(name if isinstance(name, str) else "", axes, tuple(levels), others)
 

@@ -39,7 +39,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Layer:
+class _WriteTasks:
     """The tasks that fill one array, or a part that begins at `offset`, and the grid of their blocks."""
 
     name: str
@@ -83,7 +83,7 @@ def add_pixels(
     pixels: Pixels,
     extremes: Extremes | None = None,
     offset: tuple[int, ...] = (),
-) -> Layer:
+) -> _WriteTasks:
     """Add tasks that fill an array with pixels.
 
     Parameters
@@ -97,7 +97,7 @@ def add_pixels(
     return add_together(tasks, [Filling(name, array, pixels, extremes)], offset)[0]
 
 
-def add_together(tasks: Tasks, fillings: Sequence[Filling], offset: tuple[int, ...] = ()) -> list[Layer]:
+def add_together(tasks: Tasks, fillings: Sequence[Filling], offset: tuple[int, ...] = ()) -> list[_WriteTasks]:
     """Add tasks that fill several arrays with pixels; what these are computed from is computed once for all."""
     cuts = [_blocks(f.array, f.pixels, offset) for f in fillings]
     blocks = [[tuple(s.stop - s.start for s in e) or (0,) for e in edges] for _, edges in cuts]
@@ -108,20 +108,26 @@ def add_together(tasks: Tasks, fillings: Sequence[Filling], offset: tuple[int, .
             position: (partial(_store, f.array, shifted(region, offset), f.name, f.extremes), (source.name, *position))
             for position, region in _grid(edges)
         }
-        layers.append(Layer(tasks.add(f"write-{f.name}", made, source), f.array, block, offset))
+        layers.append(_WriteTasks(tasks.add(f"write-{f.name}", made, source), f.array, block, offset))
     return layers
 
 
 def add_level(
-    tasks: Tasks, name: str, array: Any, above: Layer, halved: Halved, part: Region = (), offset: tuple[int, ...] = ()
-) -> Layer:
+    tasks: Tasks,
+    name: str,
+    array: Any,
+    above: _WriteTasks,
+    halved: Halved,
+    part: Region = (),
+    offset: tuple[int, ...] = (),
+) -> _WriteTasks:
     """Add tasks that make an array of the level above, as soon as the blocks of that which they read are there.
 
     Parameters
     ----------
     tasks, name, array
         See `add_pixels`.
-    above : Layer
+    above : _WriteTasks
     halved : Halved
     part : tuple of slice
         Which part of the array; by default all of it.
@@ -135,7 +141,7 @@ def add_level(
         position: (partial(_store_halved, array, region, halved), above.keys(halved.wanted(region)))
         for position, region in regions
     }
-    return Layer(tasks.add(f"write-{name}", made, after=[above.name]), array, block, offset)
+    return _WriteTasks(tasks.add(f"write-{name}", made, after=[above.name]), array, block, offset)
 
 
 def _blocks(array: Any, pixels: Pixels, offset: tuple[int, ...]) -> tuple[tuple[int, ...], list[list[slice]]]:

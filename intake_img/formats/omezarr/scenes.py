@@ -18,14 +18,14 @@ from intake_img.formats.omezarr.record import record_of
 from intake_img.formats.omezarr.spatial import elements, is_spatial
 from intake_img.formats.omezarr.write import OURS, join
 
-__all__ = ["Scene", "scenes_of"]
+__all__ = ["StoreScene", "scenes_of"]
 
 
 _DEPTH, _MOST_GROUPS = 4, 1000
 
 
 @dataclass(frozen=True)
-class Scene:
+class StoreScene:
     """An image in a store: its name, its node, and which of the node's multiscales it is (None: plain arrays)."""
 
     name: str
@@ -34,32 +34,32 @@ class Scene:
     only: str | None = None
 
 
-def scenes_of(handle: StoreHandle) -> list[Scene]:
+def scenes_of(handle: StoreHandle) -> list[StoreScene]:
     """Return all images in a store."""
     return handle.remembered("scenes", lambda: _unique(_scenes(handle)))
 
 
-def _scenes(handle: StoreHandle) -> list[Scene]:
+def _scenes(handle: StoreHandle) -> list[StoreScene]:
     root = handle.node("")
     if hasattr(root, "dtype"):
-        return [Scene("0", "", None)]
+        return [StoreScene("0", "", None)]
     attributes = handle.attributes("")
     ome = ngff.ome_of(attributes)
     if (wells := ngff.well_paths(ome)) is not None:
         return _fields(handle, wells)
     if (fields := ngff.image_paths(ome)) is not None:
-        return _present(handle, [Scene(f, f) for f in fields])
+        return _present(handle, [StoreScene(f, f) for f in fields])
     images = ngff.multiscales(ome)
     if record_of(attributes) is not None:
-        return [Scene(images[0].name or "0", "", 0) if images else Scene("0", "", None)]
+        return [StoreScene(images[0].name or "0", "", 0) if images else StoreScene("0", "", None)]
     if images:
         return _multiscales(handle, images)
     if is_spatial(attributes) and (paths := elements(handle)):
-        return _present(handle, [Scene(p, p) for p in paths])
+        return _present(handle, [StoreScene(p, p) for p in paths])
     if "bioformats2raw.layout" in ome:
         return _series(handle)
     if labels := ngff.label_paths(ome):
-        return [Scene(p, p) for p in labels]
+        return [StoreScene(p, p) for p in labels]
     if plain_ones := _plain_scenes(handle, ""):
         return plain_ones
     if nested := _nested(handle):
@@ -75,21 +75,21 @@ def _met(handle: StoreHandle) -> str:
     return f" (it holds {', '.join(shown[:8])})" if shown else ""
 
 
-def _fields(handle: StoreHandle, wells: Sequence[str]) -> list[Scene]:
+def _fields(handle: StoreHandle, wells: Sequence[str]) -> list[StoreScene]:
     """The fields of all wells of a plate that are there, each named by its path."""
     with ThreadPoolExecutor(8, thread_name_prefix="intake_img-wells") as pool:
         fields = dict(zip(wells, pool.map(lambda well: ngff.image_paths(handle.ome(well)), wells), strict=True))
-    scenes = [Scene(join(w, f), join(w, f)) for w, found in fields.items() for f in found or ()]
+    scenes = [StoreScene(join(w, f), join(w, f)) for w, found in fields.items() for f in found or ()]
     return _present(handle, scenes, [w for w, found in fields.items() if found is None])
 
 
-def _present(handle: StoreHandle, named: Sequence[Scene], lost: Sequence[str] = ()) -> list[Scene]:
+def _present(handle: StoreHandle, named: Sequence[StoreScene], lost: Sequence[str] = ()) -> list[StoreScene]:
     """Return the images that exist, of those that the metadata name, and warn of the others.
 
     Of a remote store, where each look is a request, only those before the first that exists are left out.
     """
     missing = [*lost]
-    scenes: list[Scene] = []
+    scenes: list[StoreScene] = []
     for scene in named:
         if (scenes and not handle.file.local) or handle.holds(scene.path):
             scenes.append(scene)
@@ -110,26 +110,26 @@ def _present(handle: StoreHandle, named: Sequence[Scene], lost: Sequence[str] = 
     return scenes
 
 
-def _multiscales(handle: StoreHandle, images: Sequence[ngff.Multiscale]) -> list[Scene]:
-    scenes = [Scene(m.name or str(k), "", k) for k, m in enumerate(images)] + _further(handle)
+def _multiscales(handle: StoreHandle, images: Sequence[ngff.Multiscale]) -> list[StoreScene]:
+    scenes = [StoreScene(m.name or str(k), "", k) for k, m in enumerate(images)] + _further(handle)
     beside = labels_of(handle, "")
     if not beside:
         return scenes
     sizes = sizes_of(handle, "", images[0], 0)
     unfit = [n for n in beside if fitting(handle, join("labels", n), sizes) is None]
-    return scenes + [Scene(f"labels/{n}", f"labels/{n}") for n in unfit]
+    return scenes + [StoreScene(f"labels/{n}", f"labels/{n}") for n in unfit]
 
 
-def _further(handle: StoreHandle) -> list[Scene]:
+def _further(handle: StoreHandle) -> list[StoreScene]:
     """Images in groups of their own, in a store that we wrote and somebody edited."""
     ours = handle.attributes("").get(OURS)
     arrays = ours.get("arrays") if isinstance(ours, Mapping) else None
     firsts = [p[0] for p in arrays.values() if isinstance(p, list) and p] if isinstance(arrays, Mapping) else []
     groups = [ngff.check_path(p).rpartition("/")[0] for p in firsts]
-    return [Scene(g, g) for g in groups if g and not g.startswith("labels/") and ngff.multiscales(handle.ome(g))]
+    return [StoreScene(g, g) for g in groups if g and not g.startswith("labels/") and ngff.multiscales(handle.ome(g))]
 
 
-def _series(handle: StoreHandle) -> list[Scene]:
+def _series(handle: StoreHandle) -> list[StoreScene]:
     """The series of a bioformats2raw layout, by the names that OME/METADATA.ome.xml gives them."""
     xml = handle.text("OME/METADATA.ome.xml")
     names: list[str] = []
@@ -149,10 +149,10 @@ def _series(handle: StoreHandle) -> list[Scene]:
     if not paths:
         raise FormatError(f"{handle.file}: the bioformats2raw layout holds no series (no group '0')")
     names = names if len(names) == len(paths) else [""] * len(paths)
-    return _present(handle, [Scene(name or path, path) for name, path in zip(names, paths, strict=True)])
+    return _present(handle, [StoreScene(name or path, path) for name, path in zip(names, paths, strict=True)])
 
 
-def _plain_scenes(handle: StoreHandle, path: str) -> list[Scene]:
+def _plain_scenes(handle: StoreHandle, path: str) -> list[StoreScene]:
     """Arrays of a group as one scene where their axes agree, else as one scene each."""
     arrays = data_arrays(handle, path)
     if not arrays:
@@ -161,12 +161,12 @@ def _plain_scenes(handle: StoreHandle, path: str) -> list[Scene]:
     for name, array in arrays.items():
         for axis, n in zip(dimensions(array), array.shape, strict=True):
             if sizes.setdefault(axis, n) != n:
-                return [Scene(other, path, None, only=other) for other in arrays]
+                return [StoreScene(other, path, None, only=other) for other in arrays]
         del name
-    return [Scene("0", path, None)]
+    return [StoreScene("0", path, None)]
 
 
-def _nested(handle: StoreHandle) -> list[Scene]:
+def _nested(handle: StoreHandle) -> list[StoreScene]:
     """Multiscale images in groups further down, by their paths."""
     found, level, seen = [], [""], 0
     for _ in range(_DEPTH):
@@ -178,14 +178,14 @@ def _nested(handle: StoreHandle) -> list[Scene]:
                 seen += 1
                 inner = join(path, name)
                 count = len(ngff.multiscales(handle.ome(inner)))
-                found += [Scene(inner if count == 1 else f"{inner}:{k}", inner, k) for k in range(count)]
+                found += [StoreScene(inner if count == 1 else f"{inner}:{k}", inner, k) for k in range(count)]
                 if not count:
                     below.append(inner)
         level = below
     return found
 
 
-def _unique(scenes: list[Scene]) -> list[Scene]:
+def _unique(scenes: list[StoreScene]) -> list[StoreScene]:
     """Tell scenes of one node that share a name apart."""
     names = [s.name for s in scenes]
     return [

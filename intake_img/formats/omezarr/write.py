@@ -37,7 +37,7 @@ from intake_img.model.record import plain
 from intake_img.model.units import parse_unit
 from intake_img.storage.files import File
 
-__all__ = ["OURS", "PACKED", "Empty", "Layout", "join", "lay_out", "write_coordinate"]
+__all__ = ["OURS", "PACKED", "Empty", "StoreLayout", "join", "lay_out", "write_coordinate"]
 
 OURS = "intake_img"
 """Attribute of the root group under which the record is kept."""
@@ -52,7 +52,7 @@ def join(*parts: str) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PyramidPlan:
     """The arrays of one variable: one for each level."""
 
     variable: Variable
@@ -129,7 +129,7 @@ class Plan:
         )
 
 
-class Layout:
+class StoreLayout:
     """Where in a store everything of an image goes: arrays (`plans`), `coordinates`, and attributes of `groups`."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Layout:
         self._omes: dict[str, dict[str, Any]] = {}  # NGFF metadata of groups, without windows
         self._titles: dict[str, str] = {}
         self._shown: dict[str, str] = {}  # variables with channels, by their groups
-        self.plans: list[Plan] = []
+        self.plans: list[PyramidPlan] = []
         self.names: list[str] = []
         self.coordinates: dict[str, Coordinate] = {}
         self._places: dict[str, list[str]] = {}
@@ -216,7 +216,7 @@ class Layout:
             if block.extremes is not None and (of_all := extremes[block.array]) is not None:
                 of_all.add(block.extremes)
 
-    def without_pixels(self) -> Layout:
+    def without_pixels(self) -> StoreLayout:
         """Return a layout that knows all but the pixels, to be sent elsewhere."""
         lean = copy(self)
         lean.image = replace(self.image, variables={n: _unread(v) for n, v in self.image.variables.items()})
@@ -270,7 +270,9 @@ class Layout:
         self.names.append(key)
         shown = key in self._shown.values()
         extremes = Extremes(variable.axes, variable.pixels.shape, variable.pixels.dtype) if shown else None
-        self.plans.append(Plan(variable, tuple(paths), tuple(steps), given, chunks, shards, attrs, fill, extremes))
+        self.plans.append(
+            PyramidPlan(variable, tuple(paths), tuple(steps), given, chunks, shards, attrs, fill, extremes)
+        )
 
     def _described_levels(self, key: str, variable: Variable) -> list[dict[str, Any]]:
         """What is known of each level: factor relative to the first and to the one before, spacing, units, origin."""
@@ -375,7 +377,7 @@ def lay_out(
     compress, name, chunks, shards
         As for `OmeZarr.write`.
     """
-    layout = Layout(image, name, "0.5", chunks, shards, False, ())
+    layout = StoreLayout(image, name, "0.5", chunks, shards, False, ())
     target = Target(path, 3, layout.groups())
     for plan in layout.plans:
         plan.create(target, compress)

@@ -15,8 +15,8 @@ from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Handle
 from intake_img.formats.chunked import ChunkedArray, Place, file_json
 from intake_img.formats.precomputed.codecs import decoded
-from intake_img.formats.precomputed.info import Scale, Volume, is_info
-from intake_img.formats.precomputed.shards import ChunkFiles, Shards
+from intake_img.formats.precomputed.info import Scale, VolumeInfo, is_info
+from intake_img.formats.precomputed.shards import Shards, UnshardedChunks
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 
@@ -33,7 +33,7 @@ _BESIDE = (".json", ".md", ".txt", "provenance")
 class ScaleArray(ChunkedArray):
     """The array of a scale, in the order c, z, y, x."""
 
-    def __init__(self, folder: File, volume: Volume, scale: Scale) -> None:
+    def __init__(self, folder: File, volume: VolumeInfo, scale: Scale) -> None:
         self.scale, self.channels = scale, volume.channels
         place = folder
         for part in scale.key.split("/"):
@@ -43,7 +43,7 @@ class ScaleArray(ChunkedArray):
         )
         sharding = scale.about.get("sharding")
         if sharding is None:
-            self.chunks: ChunkFiles | Shards = ChunkFiles(place, scale.size, scale.chunk, scale.offset)
+            self.chunks: UnshardedChunks | Shards = UnshardedChunks(place, scale.size, scale.chunk, scale.offset)
         else:
             grid = [-(-n // m) for n, m in zip(scale.size, scale.chunk, strict=True)]
             self.chunks = Shards(place, grid, sharding)
@@ -88,7 +88,7 @@ class PrecomputedHandle(Handle):
     def describe(self, scene: int | str, level: int) -> Image:
         name = self.names[int(scene)]
         info = self.info(name)
-        volume = Volume.of(info)
+        volume = VolumeInfo.of(info)
         check_level(level, len(volume.scales), self.file)
         scale = volume.scales[level]
         known = {a: s for a, s in zip("xyz", scale.resolution, strict=True) if s}
@@ -109,7 +109,7 @@ class PrecomputedHandle(Handle):
             name, level, digest = address
             if _digest(info := self.info(name)) != digest:
                 raise SourceChangedError(f"{self.file}: the info was changed since it was opened: load it again")
-            volume = Volume.of(info)
+            volume = VolumeInfo.of(info)
             folder = self.file / name if name else self.file
             self._arrays[address] = ScaleArray(folder, volume, volume.scales[level])
         return self._arrays[address]

@@ -16,7 +16,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.chunked import positive
 from intake_img.formats.precomputed.codecs import ENCODINGS
 
-__all__ = ["DTYPES", "Scale", "Volume", "is_info"]
+__all__ = ["DTYPES", "Scale", "VolumeInfo", "is_info"]
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
 
@@ -39,7 +39,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Volume:
+class VolumeInfo:
     """What the info of a volume says."""
 
     labels: bool
@@ -48,7 +48,7 @@ class Volume:
     scales: tuple[Scale, ...]
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> Volume:
+    def of(cls, info: Mapping[str, Any]) -> VolumeInfo:
         """Return what an info says, or raise `FormatError`."""
         if info.get("data_type") not in DTYPES:
             raise FormatError(f"data_type is {info.get('data_type')!r:.80}: expected {', '.join(DTYPES)}")

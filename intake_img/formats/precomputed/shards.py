@@ -20,13 +20,13 @@ from intake_img.errors import FormatError
 from intake_img.formats.chunked import Place, Readers, file_bytes, morton
 from intake_img.storage.files import ByteReader, File
 
-__all__ = ["ChunkFiles", "Shards"]
+__all__ = ["Shards", "UnshardedChunks"]
 
 _MOST_INDICES, _MOST_INDEX = 256, 2**28
 _MASK = 0xFFFFFFFF
 
 
-class ChunkFiles:
+class UnshardedChunks:
     """Chunks in files of their own, named by where they lie; some programs compress the files themselves.
 
     Parameters

@@ -22,7 +22,7 @@ from intake_img.formats.options import option
 from intake_img.formats.probe import Probe
 from intake_img.formats.slide.claims import claimed
 from intake_img.formats.slide.guard import check_tiff
-from intake_img.formats.slide.levels import Level
+from intake_img.formats.slide.levels import SlideLevel
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 
@@ -82,7 +82,7 @@ class _SlideHandle(Handle):
         name, level = address
         if name != _SLIDE:
             return _Associated(self, name)
-        return Level(self, level, self.options.bounds)
+        return SlideLevel(self, level, self.options.bounds)
 
     def describe(self, scene: int | str, level: int) -> Image:
         assert isinstance(scene, int)

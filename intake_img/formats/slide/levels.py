@@ -16,12 +16,12 @@ import numpy as np
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.model.chunks import Region
 
-__all__ = ["Level"]
+__all__ = ["SlideLevel"]
 
 _TILE, _LEAST_TILE, _MOST_TILE = 512, 128, 2048  # strips of a few rows, as of NDPI, are no tiles to read by
 
 
-class Level(StoredArray):
+class SlideLevel(StoredArray):
     """One level, in the order y, x, colour.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.tia.series import Calibration, Series
+from intake_img.formats.tia.series import Calibration, TiaSeries
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
 
@@ -33,7 +33,7 @@ def conditions(data: bytes, number: int) -> dict[str, str]:
     }
 
 
-def letters_of(series: Series) -> list[str]:
+def letters_of(series: TiaSeries) -> list[str]:
     """Return a letter for each axis of the array, outermost first."""
     own = ["y", "x"] if series.images else ["l"]
     spatial, spare = iter([] if series.images else ["x", "y", "z"]), iter("ijkn")
@@ -47,12 +47,12 @@ def letters_of(series: Series) -> list[str]:
     return outer[::-1] + own
 
 
-def axis_facts(series: Series, letters: list[str], shape: tuple[int, ...], diffraction: bool) -> dict[str, Any]:
+def axis_facts(series: TiaSeries, letters: list[str], shape: tuple[int, ...], diffraction: bool) -> dict[str, Any]:
     """Return spacing, units, origin and coordinates for `Image.single`.
 
     Parameters
     ----------
-    series : Series
+    series : TiaSeries
     letters : list of str
     shape : tuple of int
     diffraction : bool

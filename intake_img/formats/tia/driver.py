@@ -16,7 +16,7 @@ from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.tia.describe import axis_facts, conditions, letters_of
-from intake_img.formats.tia.series import MAGIC, Elements, Series
+from intake_img.formats.tia.series import MAGIC, Elements, TiaSeries
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 
@@ -40,7 +40,7 @@ class _TiaHandle(Handle):
             files = _series_of(file)
             self.names = [f.name.removesuffix(".ser") for f in files]
             self.numbers, described = list(range(len(files))), file
-        self.series = [Series(f.open()) for f in files]
+        self.series = [TiaSeries(f.open()) for f in files]
         self.described = described
         self.renew()
 

@@ -19,7 +19,7 @@ from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import read_raw
 
-__all__ = ["MAGIC", "Calibration", "Dimension", "Elements", "Series"]
+__all__ = ["MAGIC", "Calibration", "Elements", "TiaDimension", "TiaSeries"]
 
 MAGIC = b"II\x97\x01"
 _TYPES = {1: "u1", 2: "u2", 3: "u4", 4: "i1", 5: "i2", 6: "i4", 7: "f4", 8: "f8", 9: "c8", 10: "c16"}
@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
         return self.offset - self.element * self.delta
 
 
-class Dimension(NamedTuple):
+class TiaDimension(NamedTuple):
     """An axis along which the elements were taken."""
 
     size: int
@@ -47,14 +47,14 @@ class Dimension(NamedTuple):
     unit: str
 
 
-class Series:
+class TiaSeries:
     """The header of an open file.
 
     Attributes
     ----------
     images : bool
         Whether the elements are images, not spectra.
-    dimensions : list of Dimension
+    dimensions : list of TiaDimension
         The one that runs fastest first.
     offsets : ndarray of int
         Where each recorded element begins.
@@ -87,13 +87,13 @@ class Series:
         self.offsets = np.frombuffer(data, "<u8" if wide else "<u4").astype(np.int64)
         self.calibrations, self.shape, self.dtype = self._element(int(self.offsets[0]))
 
-    def _dimensions(self, at: int, count: int) -> list[Dimension]:
+    def _dimensions(self, at: int, count: int) -> list[TiaDimension]:
         found = []
         for _ in range(count):
             size, offset, delta, element, length = struct.unpack("<IddiI", self._take(at, 28))
             description, at = self._text(at + 28, length)
             unit, at = self._text(at + 4, int.from_bytes(self._take(at, 4), "little"))
-            found.append(Dimension(size, Calibration(offset, delta, element), description, unit))
+            found.append(TiaDimension(size, Calibration(offset, delta, element), description, unit))
             if len(found) > 8:
                 raise FormatError(f"{self.source.file}: {count} dimensions: the header is damaged")
         return found
@@ -144,7 +144,7 @@ class Elements(StoredArray):
 
     decodes = False
 
-    def __init__(self, series: Series, outer: tuple[int, ...]) -> None:
+    def __init__(self, series: TiaSeries, outer: tuple[int, ...]) -> None:
         self.series, self.outer = series, outer
         self.shape, self.dtype = (*outer, *series.shape), series.dtype
         self.tiles = (*[1] * (len(self.shape) - 1), self.shape[-1])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_img.formats.tif.index import Stored
+from intake_img.formats.tif.index import StoredPages
 
 if TYPE_CHECKING:
     import tifffile
@@ -99,11 +99,11 @@ def planes_held(tif: tifffile.TiffFile, page: tifffile.TiffPage, need: int, page
     return pages, False
 
 
-def stack_of(tif: tifffile.TiffFile, page: tifffile.TiffPage, count: Count, planes: int, piece: bool) -> Stored:
+def stack_of(tif: tifffile.TiffFile, page: tifffile.TiffPage, count: Count, planes: int, piece: bool) -> StoredPages:
     """Return the first `planes` planes of a stack that begins at `page`: fewer where further pages are unlike it."""
     if piece:
         axes, shape = shortened(count.axes, count.shape, planes)
-        return Stored(axes + page.axes, shape + tuple(page.shape), [page], page, offset=int(page.dataoffsets[0]))
+        return StoredPages(axes + page.axes, shape + tuple(page.shape), [page], page, offset=int(page.dataoffsets[0]))
     pages: list[Any] = [page]
     for number in range(page.index + 1, page.index + planes):
         further: Any = tif.pages.get(number)
@@ -111,7 +111,7 @@ def stack_of(tif: tifffile.TiffFile, page: tifffile.TiffPage, count: Count, plan
             break
         pages.append(further)
     axes, shape = shortened(count.axes, count.shape, len(pages))
-    return Stored(axes + page.axes, shape + tuple(page.shape), pages, page)
+    return StoredPages(axes + page.axes, shape + tuple(page.shape), pages, page)
 
 
 def shortened(axes: str, shape: Sequence[int], planes: int) -> tuple[str, tuple[int, ...]]:
@@ -131,7 +131,7 @@ def shortened(axes: str, shape: Sequence[int], planes: int) -> tuple[str, tuple[
     return axes, (*shape[:slowest], planes // each, *shape[slowest + 1 :])
 
 
-def interrupted(tif: tifffile.TiffFile, pages: int) -> Stored | None:
+def interrupted(tif: tifffile.TiffFile, pages: int) -> StoredPages | None:
     """Return what an interrupted run of Micro-Manager wrote, from what each of its first `pages` pages says of itself.
 
     None if they do not tell. A plane that is missing in between is None among the pages.
@@ -151,7 +151,7 @@ def interrupted(tif: tifffile.TiffFile, pages: int) -> Stored | None:
         return None
     planes = [found.get(place) for place in np.ndindex(shape)]
     key = tif.pages.first
-    return Stored("TRZC" + key.axes, shape + tuple(key.shape), planes, key)
+    return StoredPages("TRZC" + key.axes, shape + tuple(key.shape), planes, key)
 
 
 def whole_pages(tif: tifffile.TiffFile, pages: int) -> int:

@@ -12,8 +12,8 @@ import xarray as xr
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
 from intake_img.formats.palettes import Expanded, colours_of
-from intake_img.formats.tif.file import Scene, TiffHandle
-from intake_img.formats.tif.index import Layout
+from intake_img.formats.tif.file import TiffHandle, TiffScene
+from intake_img.formats.tif.index import SegmentLayout
 from intake_img.formats.tif.levels import factors
 from intake_img.formats.tif.plan import MINISWHITE
 from intake_img.formats.tif.read import read_layout
@@ -31,7 +31,7 @@ __all__ = ["TiffImages"]
 class _TiffArray(StoredArray):
     """One level of one image."""
 
-    def __init__(self, source: ByteReader, layout: Layout) -> None:
+    def __init__(self, source: ByteReader, layout: SegmentLayout) -> None:
         self.source, self.layout = source, layout
         self.shape, self.dtype, self.tiles = tuple(layout.shape), layout.dtype, tuple(layout.tiles)
         self.decodes = layout.raw is None
@@ -64,7 +64,7 @@ class TiffImages(TiffHandle):
         colours = self._expanded(self.scenes[number])
         return found if colours is None else Expanded(found, colours)
 
-    def _expanded(self, scene: Scene) -> np.ndarray | None:
+    def _expanded(self, scene: TiffScene) -> np.ndarray | None:
         """Return the colours in which the values of an image are wanted, if they are."""
         return colours_of(scene.attrs) if self.rgb and "c" not in scene.axes else None
 
@@ -82,7 +82,7 @@ class TiffImages(TiffHandle):
             return replace(small, spacing={a: v * ratios[a] for a, v in small.spacing.items()})
         return _restored_level(small, image, found.record, shapes[0], ratios)
 
-    def _native(self, scene: Scene, number: int, level: int) -> Image:
+    def _native(self, scene: TiffScene, number: int, level: int) -> Image:
         layout, facts = scene.levels[level], scene.facts
         pixels = self.pixels((number, level))
         known = set(scene.axes)

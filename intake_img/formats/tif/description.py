@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.tif.ome import channel_metadata, unit_name
-from intake_img.formats.tif.plan import Plan
+from intake_img.formats.tif.plan import TiffEncoding
 from intake_img.model.image import Image
 from intake_img.model.units import canonical, convert, known_spacing, parse_unit
 
 __all__ = ["letters", "metadata_of", "resolution_tags"]
 
 
-def letters(plan: Plan) -> str:
+def letters(plan: TiffEncoding) -> str:
     letters: list[str] = []
     for axis in plan.axes:
         letter = axis.upper() if len(axis) == 1 and axis.isascii() and axis.isalpha() else ""
@@ -29,7 +29,7 @@ def letters(plan: Plan) -> str:
     return "".join(letters)
 
 
-def metadata_of(image: Image, plan: Plan, identity: str) -> dict[str, Any]:
+def metadata_of(image: Image, plan: TiffEncoding, identity: str) -> dict[str, Any]:
     if plan.kind == "ome":  # the same image under the same name gives the same bytes: a write that is resumed as well
         return {**_ome_metadata(image, plan), "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))}
     found: dict[str, Any] = {"axes": letters(plan), **_calibration(image)}
@@ -71,7 +71,7 @@ def _ascii(text: str) -> str:
     return "".join(c if ord(c) < 128 else f"\\u{ord(c):04X}" for c in text)
 
 
-def resolution_tags(image: Image, plan: Plan) -> dict[str, Any]:
+def resolution_tags(image: Image, plan: TiffEncoding) -> dict[str, Any]:
     sizes = [known_spacing(image.spacing.get(a)) for a in "xy"]
     if None in sizes:
         return {}
@@ -97,7 +97,7 @@ def _xml_text(text: str) -> str:
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def _ome_metadata(image: Image, plan: Plan) -> dict[str, Any]:
+def _ome_metadata(image: Image, plan: TiffEncoding) -> dict[str, Any]:
     sizes = dict(zip(plan.axes, plan.pixels.shape, strict=True))
     found: dict[str, Any] = {"axes": letters(plan), "Creator": "intake_img"}
     if image.scene and not image.scene.isdigit():

@@ -26,7 +26,16 @@ from intake_img.model.units import canonical, convert, known_spacing, parse_unit
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Facts", "facts_of", "header_of", "ome_facts", "palette_of", "resolution_of", "samples_named", "stamps_of"]
+__all__ = [
+    "TiffFacts",
+    "facts_of",
+    "header_of",
+    "ome_facts",
+    "palette_of",
+    "resolution_of",
+    "samples_named",
+    "stamps_of",
+]
 
 _JPEG = (6, 7, 34892, 33007)
 YCBCR = ("Y", "Cb", "Cr")
@@ -48,7 +57,7 @@ _TAGS = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class TiffFacts:
     """What a file says of one image.
 
     Attributes
@@ -71,7 +80,7 @@ class Facts:
 
 def facts_of(
     tif: tifffile.TiffFile, kind: str, axes: Sequence[str], shape: Sequence[int], page: tifffile.TiffPage, first: bool
-) -> Facts:
+) -> TiffFacts:
     """Return what the file says of an image.
 
     Parameters
@@ -98,15 +107,15 @@ def facts_of(
     if kind == "shaped" and page.shaped_description and "unit" in (facts := _shaped(tif)):
         return _imagej(facts, page, sizes)
     spacing, units = resolution_of(page)
-    return Facts(spacing, units)
+    return TiffFacts(spacing, units)
 
 
-def ome_facts(ome: OmeImage) -> Facts:
+def ome_facts(ome: OmeImage) -> TiffFacts:
     """Return what OME-XML says of an image."""
     times, step, origin = ome.time()
     spacing = {a: v for a, v in ome.spacing.items() if a != "t"} | ({"t": step} if step else {})
     start = {"t": origin} if origin else {}
-    return Facts(spacing, ome.units, start, ome.channel_names, ome.channel_attrs(), times)
+    return TiffFacts(spacing, ome.units, start, ome.channel_names, ome.channel_attrs(), times)
 
 
 def samples_named(count: int, page: tifffile.TiffPage) -> Sequence[str] | None:
@@ -191,7 +200,7 @@ def _number(value: Any) -> float | None:
 # dialects
 
 
-def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[str, int]) -> Facts:
+def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[str, int]) -> TiffFacts:
     """ImageJ's description, see ij.io.FileInfo and ij.io.TiffEncoder of ImageJ."""
     unit = canonical(facts.get("unit"))
     spacing: dict[str, float] = {}
@@ -221,7 +230,7 @@ def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[st
         step = 1 / rate
     if step and (symbol := unit_or(facts.get("tunit"), "s")) is not None:
         spacing["t"], units["t"] = step, symbol
-    return Facts(spacing, units, origin, _labels(facts.get("Labels"), sizes))
+    return TiffFacts(spacing, units, origin, _labels(facts.get("Labels"), sizes))
 
 
 def _labels(labels: Any, sizes: Mapping[str, int]) -> list[str] | None:
@@ -234,7 +243,7 @@ def _labels(labels: Any, sizes: Mapping[str, int]) -> list[str] | None:
     return names[:n] if same and all(names[:n]) and len(set(names[:n])) == n else None
 
 
-def _lsm(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Facts:
+def _lsm(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> TiffFacts:
     """Zeiss LSM: lengths in metres, times in seconds."""
     spacing = {a: v * 1e6 for a in "xyz" if (v := known_spacing(facts.get(f"VoxelSize{a.upper()}")))}
     if spacing.get("z", 1) < 1e-9:  # what LSM writes where there is no stack
@@ -253,10 +262,10 @@ def _lsm(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Facts:
     colours = facts.get("ChannelColors") or {}
     names = [str(n) for n in colours.get("ColorNames", ())] if isinstance(colours, Mapping) else []
     names = names if len(names) == sizes.get("c", 1) and all(names) else []
-    return Facts(spacing, units, {}, names or None, {}, times if isinstance(times, Coordinate) else None)
+    return TiffFacts(spacing, units, {}, names or None, {}, times if isinstance(times, Coordinate) else None)
 
 
-def _stk(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Facts:
+def _stk(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> TiffFacts:
     """MetaMorph stack."""
     spacing: dict[str, float] = {}
     units: dict[str, str] = {}
@@ -276,7 +285,7 @@ def _stk(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> Facts:
         if isinstance(times, float):
             spacing["t"] = times
     units["t"] = "s"
-    return Facts(spacing, units, {}, None, {}, times if isinstance(times, Coordinate) else None)
+    return TiffFacts(spacing, units, {}, None, {}, times if isinstance(times, Coordinate) else None)
 
 
 def stamps_of(stamps: Any, n: int) -> Coordinate | float | None:
@@ -291,10 +300,10 @@ def stamps_of(stamps: Any, n: int) -> Coordinate | float | None:
     return Coordinate(("t",), values, {"units": "s"})
 
 
-def _svs(page: tifffile.TiffPage) -> Facts:
+def _svs(page: tifffile.TiffPage) -> TiffFacts:
     """Aperio: micrometres per pixel stand in the description."""
     found = re.search(r"\bMPP\s*=\s*([\d.]+)", page.description or "")
     size = known_spacing(found[1]) if found else None
     if size is None:
-        return Facts(*resolution_of(page))
-    return Facts({"x": size, "y": size}, {"x": "µm", "y": "µm"})
+        return TiffFacts(*resolution_of(page))
+    return TiffFacts({"x": size, "y": size}, {"x": "µm", "y": "µm"})

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from intake_img.formats.base import Handle
-from intake_img.formats.tif.facts import Facts
-from intake_img.formats.tif.index import Layout
+from intake_img.formats.tif.facts import TiffFacts
+from intake_img.formats.tif.index import SegmentLayout
 from intake_img.model.wells import Place
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["RECORD_TAG", "Scene", "Tables", "TiffHandle", "tables_of"]
+__all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "tables_of"]
 
 _FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
 _UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that hold offsets and counts
@@ -32,14 +32,14 @@ RECORD_TAG = 65100
 
 
 @dataclass(frozen=True)
-class Scene:
+class TiffScene:
     """One image of a file.
 
     Attributes
     ----------
     axes : tuple of str
         Names of the axes of every level.
-    levels : sequence of Layout
+    levels : sequence of SegmentLayout
         Full resolution first.
     attrs : mapping
         Attributes of the variable: the palette of its values.
@@ -47,8 +47,8 @@ class Scene:
 
     name: str
     axes: tuple[str, ...]
-    levels: Sequence[Layout]
-    facts: Facts
+    levels: Sequence[SegmentLayout]
+    facts: TiffFacts
     header: Mapping[str, Any] = field(repr=False)
     record: Any = field(default=None, repr=False)
     place: Place | None = None
@@ -76,7 +76,7 @@ class TiffHandle(Handle):
 
     rgb = False  # colours are wanted in place of the values that stand for them
 
-    def __init__(self, source: ByteReader, scenes: Sequence[Scene], tables: Tables | None = None) -> None:
+    def __init__(self, source: ByteReader, scenes: Sequence[TiffScene], tables: Tables | None = None) -> None:
         self.source, self.scenes, self.tables = source, scenes, tables
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ class TiffHandle(Handle):
         source.close()
         return None
 
-    def _moved(self, source: ByteReader) -> Sequence[Scene] | None:
+    def _moved(self, source: ByteReader) -> Sequence[TiffScene] | None:
         """Return the one scene as it lies in a file with the same header but for its tables of strips or tiles."""
         mine, tables = self.head, self.tables
         if mine is None or tables is None or source.size < len(mine):
@@ -151,7 +151,7 @@ class TiffHandle(Handle):
         return [replace(scene, levels=[replace(layout, offsets=offsets[None], counts=counts[None])])]
 
 
-def _spans(layout: Layout) -> list[tuple[int, int]]:
+def _spans(layout: SegmentLayout) -> list[tuple[int, int]]:
     """First and last byte of each piece of pixels."""
     if layout.offset is not None:
         size = math.prod(layout.shape) * (layout.raw or layout.dtype).itemsize
@@ -162,7 +162,7 @@ def _spans(layout: Layout) -> list[tuple[int, int]]:
     return list(zip(starts.tolist(), (starts + layout.counts.ravel()).tolist(), strict=True))
 
 
-def tables_of(page: tifffile.TiffPage, layout: Layout) -> Tables | None:
+def tables_of(page: tifffile.TiffPage, layout: SegmentLayout) -> Tables | None:
     """Return where the header of a file of one page holds its tables; None where they cannot be swapped."""
     if layout.offsets is None or layout.raw is not None:
         return None

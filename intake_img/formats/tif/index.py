@@ -25,7 +25,7 @@ from intake_img.storage.files import ByteReader, File
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Layout", "Stored", "grid_of", "layout_of", "listening"]
+__all__ = ["SegmentLayout", "StoredPages", "grid_of", "layout_of", "listening"]
 
 _PLAIN_BITS = (8, 16, 32, 64, 128)
 # a strip or tile of so many bytes that inflates by so much is no image; the simple codecs cannot do it at all
@@ -33,7 +33,7 @@ _BOMB, _SIMPLE_BOMB, _SIMPLE = (2**28, 50_000), (2**24, 4_000), {5, 8, 32773, 32
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPages:
     """An array in the file as tifffile's series describe it: axes, shape, and the pages that hold it.
 
     Attributes
@@ -57,7 +57,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SegmentLayout:
     """Where the pixels of an array lie.
 
     A page is an array of five axes (planar sample, depth, row, column, interleaved sample), cut into segments: strips
@@ -155,7 +155,7 @@ def listening() -> Iterator[list[str]]:
 # layouts
 
 
-def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
+def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentLayout:
     """Return where the pixels of an array lie.
 
     Raises
@@ -176,7 +176,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         if raw is None:
             raise FormatError(f"{name}: a stack in one piece that is compressed: its planes cannot be told apart")
         _check_fits(stored.offset, nbytes, source, name)
-        return Layout(shape, dtype, raw, stored.offset)
+        return SegmentLayout(shape, dtype, raw, stored.offset)
     page, segment, tiled = _geometry(key, name)
     lead, places = _places(shape, page, len(stored.pages), name)
     listed = _segments(stored, page, segment, name)
@@ -190,7 +190,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         if not tiled:
             offsets, counts, segment, whole = _merged(offsets, counts, page, segment)
         if whole and stored.files is None and _one_piece(offsets, math.prod(page) * dtype.itemsize, page):
-            return Layout(shape, dtype, raw, int(offsets[0, 0]))
+            return SegmentLayout(shape, dtype, raw, int(offsets[0, 0]))
     else:
         if guessed := int((counts != listed[1]).sum()):
             _warn(
@@ -200,7 +200,7 @@ def layout_of(stored: Stored, source: ByteReader, name: object) -> Layout:
         _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
         decode = colour_decoder(key, name)
     jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
-    return Layout(
+    return SegmentLayout(
         shape,
         dtype,
         raw,
@@ -274,7 +274,7 @@ def _places(
 
 
 def _segments(
-    stored: Stored, page: tuple[int, ...], segment: tuple[int, ...], name: object
+    stored: StoredPages, page: tuple[int, ...], segment: tuple[int, ...], name: object
 ) -> tuple[np.ndarray, np.ndarray]:
     need = math.prod(grid_of(page, segment))
     known = next(p for p in stored.pages if p is not None)
@@ -317,7 +317,9 @@ def _counts_of(page: Any, need: int) -> Sequence[int]:
     return counts if len(counts) >= need else (*counts, *(0,) * (need - len(counts)))
 
 
-def _completed(offsets: np.ndarray, counts: np.ndarray, stored: Stored, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _completed(
+    offsets: np.ndarray, counts: np.ndarray, stored: StoredPages, most: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Complete byte counts that the header lacks: a strip or tile ends where the next thing in the file begins.
 
     One that begins where another thing does has no bytes: slide scanners leave out empty tiles in this way.

@@ -22,9 +22,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.palettes import palette_attrs
 from intake_img.formats.tif.counted import counted, interrupted, planes_held, shortened, stack_of, whole_pages
 from intake_img.formats.tif.dialects.view import View
-from intake_img.formats.tif.facts import Facts, facts_of, header_of, ome_facts, palette_of, samples_named
-from intake_img.formats.tif.file import RECORD_TAG, Scene, Tables, TiffHandle, tables_of
-from intake_img.formats.tif.index import Stored, layout_of, listening
+from intake_img.formats.tif.facts import TiffFacts, facts_of, header_of, ome_facts, palette_of, samples_named
+from intake_img.formats.tif.file import RECORD_TAG, Tables, TiffHandle, TiffScene, tables_of
+from intake_img.formats.tif.index import StoredPages, layout_of, listening
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, parse_ome
 from intake_img.formats.tif.series import (
     axis_names,
@@ -119,7 +119,7 @@ class _Parser:
     def warn(self, text: str) -> None:
         warnings.warn(f"{self.file}: {text}", stacklevel=2)
 
-    def scenes(self) -> list[Scene]:
+    def scenes(self) -> list[TiffScene]:
         with listening() as self.errors:
             if self.is_companion():
                 document = parse_ome(_text(self.file))
@@ -145,7 +145,7 @@ class _Parser:
             elif name := metadata_name(error):
                 self.warn(f"the tag {name} cannot be read and is left out: {error.split('>', 1)[-1].strip()}")
 
-    def of_tiff(self, tif: tifffile.TiffFile, chain: list[int]) -> list[Scene]:
+    def of_tiff(self, tif: tifffile.TiffFile, chain: list[int]) -> list[TiffScene]:
         """Return the scenes of a file; `chain` are the places of its pages."""
         if unfinished_run(tif):
             return self.interrupted(tif, len(chain))
@@ -164,7 +164,7 @@ class _Parser:
             return self.of_counts(tif, len(chain))
         return scenes
 
-    def of_ome(self, tif: tifffile.TiffFile, document: OmeDocument, chain: list[int]) -> list[Scene]:
+    def of_ome(self, tif: tifffile.TiffFile, document: OmeDocument, chain: list[int]) -> list[TiffScene]:
         if document.metadata_file:
             found = self.companion(document.metadata_file)
             if found is None:
@@ -181,7 +181,7 @@ class _Parser:
             self.errors[:] = [e for e in self.errors if "OME series" not in e]  # tifffile is less tolerant
         return self.assembled(as_colours, tif, chain)
 
-    def of_series(self, tif: tifffile.TiffFile, document: OmeDocument | None, chain: list[int]) -> list[Scene]:
+    def of_series(self, tif: tifffile.TiffFile, document: OmeDocument | None, chain: list[int]) -> list[TiffScene]:
         """Return the scenes that tifffile finds; none if it does not understand the images of `document`."""
         if self.file.local:
             missing = []
@@ -223,7 +223,7 @@ class _Parser:
             scenes += self.left_over(tif, [k for k, offset in enumerate(chain) if offset not in seen])
         return scenes
 
-    def whole(self, stored: Stored) -> Stored:
+    def whole(self, stored: StoredPages) -> StoredPages:
         """Return an array whose axes count the pages there are: a vendor's header may count others."""
         key, pages = stored.keyframe, len(stored.pages)
         need = math.prod(stored.shape) // max(math.prod(key.shape), 1)
@@ -238,13 +238,13 @@ class _Parser:
         self,
         tif: tifffile.TiffFile,
         name: str,
-        stored: list[Stored],
+        stored: list[StoredPages],
         kind: str,
         page: tifffile.TiffPage,
         ome: OmeImage | None,
         document: OmeDocument | None,
         record: Any,
-    ) -> Scene:
+    ) -> TiffScene:
         if missing := sum(p is None or tuple(p.dataoffsets) == (0,) for p in stored[0].pages):
             self.warn(f"{missing} of {len(stored[0].pages)} planes of {name!r} are missing; they read as {page.nodata}")
         for level in stored:
@@ -261,7 +261,7 @@ class _Parser:
             facts = replace(facts, channels=names, channel_attrs={})
         header = header_of(tif, kind, page, document.text if document and ome is not None else None) | more
         channels = levels[0].shape[axes.index("c")] if "c" in axes else 1
-        return Scene(
+        return TiffScene(
             name,
             axes,
             levels,
@@ -272,7 +272,7 @@ class _Parser:
             palette_attrs(palette_of(page, channels)),
         )
 
-    def vendor(self, view: View) -> tuple[Facts | None, dict[str, Any]]:
+    def vendor(self, view: View) -> tuple[TiffFacts | None, dict[str, Any]]:
         """Return the facts and the header of a vendor's dialect; damaged ones are left out with a warning."""
         try:
             return vendor_facts(view), vendor_header(view)
@@ -291,7 +291,7 @@ class _Parser:
 
     # descriptions that count other planes than there are
 
-    def of_count(self, tif: tifffile.TiffFile, pages: int) -> list[Scene]:
+    def of_count(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
         """Return the scenes of a file whose first page counts other planes than there are; none if it counts right."""
         count = counted(tif, tif.pages.first)
         if count is None or (need := math.prod(count.shape)) == pages or (count.kind == "shaped" and need < pages):
@@ -302,9 +302,9 @@ class _Parser:
         self.open_chain = piece and held < need  # the further pages of such stacks hold no pixels
         return self.of_counts(tif, pages)
 
-    def of_counts(self, tif: tifffile.TiffFile, pages: int) -> list[Scene]:
+    def of_counts(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
         """Return the stacks that descriptions of pages count, as far as there are planes, and the pages left over."""
-        scenes: list[Scene] = []
+        scenes: list[TiffScene] = []
         number, record = 0, _record(tif)
         while number < pages:
             page: Any = tif.pages.get(number) if number else tif.pages.first
@@ -322,7 +322,7 @@ class _Parser:
             number = self.after(tif, number, stored, page, pages)
         return scenes + self.left_over(tif, range(number, pages))
 
-    def after(self, tif: tifffile.TiffFile, number: int, stored: Stored, page: Any, pages: int) -> int:
+    def after(self, tif: tifffile.TiffFile, number: int, stored: StoredPages, page: Any, pages: int) -> int:
         """Return the number of the first page whose pixels are not in the stack that begins at page `number`."""
         if stored.offset is None:
             return number + len(stored.pages)
@@ -332,7 +332,7 @@ class _Parser:
             number += 1
         return number
 
-    def left_over(self, tif: tifffile.TiffFile, numbers: Sequence[int]) -> list[Scene]:
+    def left_over(self, tif: tifffile.TiffFile, numbers: Sequence[int]) -> list[TiffScene]:
         """Return pages that no description accounts for, as further scenes."""
         if not numbers:
             return []
@@ -343,7 +343,7 @@ class _Parser:
         )
         return scenes
 
-    def plain(self, tif: tifffile.TiffFile, numbers: Iterable[int], name: str = "") -> list[Scene]:
+    def plain(self, tif: tifffile.TiffFile, numbers: Iterable[int], name: str = "") -> list[TiffScene]:
         """Return pages without what a description says of them."""
         scenes = []
         for k, (found, stored) in enumerate(plain_pages(tif, numbers)):
@@ -352,7 +352,7 @@ class _Parser:
             scenes.append(self.scene(tif, title, [stored], "generic", stored.keyframe, None, None, None))
         return scenes
 
-    def interrupted(self, tif: tifffile.TiffFile, pages: int) -> list[Scene]:
+    def interrupted(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
         """Return the scene of a stack of Micro-Manager that was not finished."""
         self.open_chain = True
         pages = whole_pages(tif, pages)
@@ -393,7 +393,9 @@ class _Parser:
         self.warn(f"{name}, which describes it, cannot be used ({problem}): the pages are read as they are")
         return None
 
-    def assembled(self, document: OmeDocument, tif: tifffile.TiffFile | None, chain: Sequence[int] = ()) -> list[Scene]:
+    def assembled(
+        self, document: OmeDocument, tif: tifffile.TiffFile | None, chain: Sequence[int] = ()
+    ) -> list[TiffScene]:
         """Return the images of a document, with planes from the files that it names."""
         scenes, seen = [], set()
         for n, (ome, whole) in enumerate(assembled(document, self.file, tif, self.member)):
@@ -407,7 +409,7 @@ class _Parser:
         return scenes + self.left_over(tif, [k for k, offset in enumerate(chain) if offset not in seen])
 
 
-def _longer(stored: Stored) -> str:
+def _longer(stored: StoredPages) -> str:
     """Axes that are kept: y, x and those longer than 1."""
     return "".join(a for a, n in zip(stored.axes, stored.shape, strict=True) if n > 1 or a in "YX")
 

@@ -19,7 +19,16 @@ from intake_img.model.axes import RGB
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
 
-__all__ = ["MINISWHITE", "Plan", "checked_level", "checked_tile", "codec_of", "options_of", "plan_of", "stored_as"]
+__all__ = [
+    "MINISWHITE",
+    "TiffEncoding",
+    "checked_level",
+    "checked_tile",
+    "codec_of",
+    "options_of",
+    "plan_of",
+    "stored_as",
+]
 
 MINISWHITE = "miniswhite"
 """The attribute ``photometric`` of a variable in which 0 is white."""
@@ -39,7 +48,7 @@ _CODEC_NAMES = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class TiffEncoding:
     """How an image is stored.
 
     Attributes
@@ -85,7 +94,7 @@ def plan_of(
     rgb: bool | None,
     bigtiff: bool | None,
     pyramid: bool,
-) -> Plan:
+) -> TiffEncoding:
     variable = image.only
     pixels = variable.pixels
     dtype = pixels.dtype
@@ -124,7 +133,7 @@ def plan_of(
     order = tuple(a for a in variable.axes if a not in axes) + axes
     inverted = variable.attrs.get("photometric") == MINISWHITE
     palette = _palette(variable) if stored == "u1" and sizes.get("c", 1) == 1 and not inverted else None
-    plan = Plan(kind, pixels, axes, order, colour is not None, tile, codec, large, inverted, palette)
+    plan = TiffEncoding(kind, pixels, axes, order, colour is not None, tile, codec, large, inverted, palette)
     return stored_as(image, replace(plan, pixels=pixels.astype(stored)))
 
 
@@ -137,7 +146,7 @@ def _palette(variable: Variable) -> np.ndarray | None:
     return table * np.uint16(257)
 
 
-def stored_as(image: Image, plan: Plan) -> Plan:
+def stored_as(image: Image, plan: TiffEncoding) -> TiffEncoding:
     """Return the plan with the pixels of an image in the order of its axes."""
     own = image.only.axes
     pixels = image.only.pixels.astype(plan.pixels.dtype).transpose([own.index(a) for a in plan.order])
@@ -233,7 +242,7 @@ def codec_of(compress: Any) -> int:
     return code
 
 
-def options_of(plan: Plan) -> dict[str, Any]:
+def options_of(plan: TiffEncoding) -> dict[str, Any]:
     predictor = (
         plan.codec in _PREDICTED
         and plan.pixels.dtype.kind in "iu"

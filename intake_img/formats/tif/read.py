@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
-from intake_img.formats.tif.index import Layout, grid_of
+from intake_img.formats.tif.index import SegmentLayout, grid_of
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import read_raw
@@ -35,13 +35,13 @@ class _Piece:
     region: Region
 
 
-def read_layout(source: ByteReader, layout: Layout, region: Region, out: np.ndarray) -> None:
+def read_layout(source: ByteReader, layout: SegmentLayout, region: Region, out: np.ndarray) -> None:
     """Fill `out` with a region of the array.
 
     Parameters
     ----------
     source : ByteReader
-    layout : Layout
+    layout : SegmentLayout
     region : tuple of slice
     out : ndarray
         Of the shape of `region`.
@@ -77,7 +77,7 @@ def _opened(file: File) -> Iterator[ByteReader]:
         yield reader
 
 
-def _pieces(layout: Layout, region: Region, out: np.ndarray) -> Iterator[_Piece]:
+def _pieces(layout: SegmentLayout, region: Region, out: np.ndarray) -> Iterator[_Piece]:
     lead, shape = layout.lead, layout.shape
     inner = tuple(slice(0, 1) if k is None else region[k] for k in layout.places)
     grid = grid_of(layout.page, layout.segment)
@@ -112,13 +112,13 @@ def _paste(piece: _Piece, data: np.ndarray, start: Sequence[int]) -> None:
     piece.out[tuple(target)] = data[(*source, piece.region[4])]
 
 
-def _fill(layout: Layout, piece: _Piece) -> None:
+def _fill(layout: SegmentLayout, piece: _Piece) -> None:
     empty = np.broadcast_to(np.asarray(layout.fill).astype(layout.dtype), layout.segment)
     _paste(piece, empty, piece.start[1:])
 
 
 def _read_pieces(
-    source: ByteReader, layout: Layout, pieces: Sequence[_Piece], offsets: np.ndarray, counts: np.ndarray
+    source: ByteReader, layout: SegmentLayout, pieces: Sequence[_Piece], offsets: np.ndarray, counts: np.ndarray
 ) -> None:
     if layout.whole:
         _read_whole(source, layout, pieces, offsets)
@@ -139,7 +139,7 @@ def _read_pieces(
         batch, size = [], 0
 
 
-def _read_whole(source: ByteReader, layout: Layout, pieces: Sequence[_Piece], offsets: np.ndarray) -> None:
+def _read_whole(source: ByteReader, layout: SegmentLayout, pieces: Sequence[_Piece], offsets: np.ndarray) -> None:
     """Read from pages that lie in one piece each: only the rows that are needed."""
     raw = layout.raw
     depth, _, columns, samples = layout.segment
@@ -158,7 +158,7 @@ def _read_whole(source: ByteReader, layout: Layout, pieces: Sequence[_Piece], of
         _paste(p, np.frombuffer(data, raw).reshape(1, -1, columns, samples), (0, rows.start, 0))
 
 
-def _plain(layout: Layout) -> Callable[[bytes, _Piece], np.ndarray]:
+def _plain(layout: SegmentLayout) -> Callable[[bytes, _Piece], np.ndarray]:
     def decode(data: bytes, piece: _Piece) -> np.ndarray:
         shape = list(layout.segment)
         if not layout.tiled:  # the last strip ends with the page
@@ -168,7 +168,7 @@ def _plain(layout: Layout) -> Callable[[bytes, _Piece], np.ndarray]:
     return decode
 
 
-def _decoder(layout: Layout) -> Callable[[bytes, _Piece], np.ndarray]:
+def _decoder(layout: SegmentLayout) -> Callable[[bytes, _Piece], np.ndarray]:
     def decode(data: bytes, piece: _Piece) -> np.ndarray:
         tables = {"jpegtables": layout.tables[piece.page], "jpegheader": layout.header} if layout.tables else {}
         if layout.decode is None:

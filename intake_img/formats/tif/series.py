@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from intake_img.errors import FormatError
-from intake_img.formats.tif.index import Stored
+from intake_img.formats.tif.index import StoredPages
 from intake_img.formats.tif.ome import OmeImage
 from intake_img.storage.files import File
 
@@ -90,7 +90,7 @@ def matched(series: Sequence[Any], images: Sequence[OmeImage]) -> list[OmeImage 
     return found
 
 
-def stored_series(series: Any, file: File) -> Stored:
+def stored_series(series: Any, file: File) -> StoredPages:
     """Return what tifffile says of a series, without reading further pages."""
     if getattr(series, "transform", None) is not None:
         raise FormatError(f"{file}: TIFF of the kind {series.kind!r} is not known")
@@ -104,10 +104,10 @@ def stored_series(series: Any, file: File) -> Stored:
     files = None
     if any(p is not None and p.parent is not key.parent for p in pages):
         files = [file if p is None else file.at(p.parent.filehandle.path) for p in pages]
-    return Stored(axes, shape, pages, key, files, offset)
+    return StoredPages(axes, shape, pages, key, files, offset)
 
 
-def squeezed(levels: Sequence[Stored], wanted: str) -> list[Stored]:
+def squeezed(levels: Sequence[StoredPages], wanted: str) -> list[StoredPages]:
     """Keep the axes `wanted` of every level; the others have length 1."""
     found = []
     for level in levels:
@@ -119,7 +119,7 @@ def squeezed(levels: Sequence[Stored], wanted: str) -> list[Stored]:
     return found
 
 
-def led(level: Stored, lead: Sequence[tuple[str, int]] | None) -> Stored:
+def led(level: StoredPages, lead: Sequence[tuple[str, int]] | None) -> StoredPages:
     """Return an array with other axes of planes; itself where these do not count its pages."""
     count = len(level.pages)
     own = next((k for k in range(len(level.shape)) if math.prod(level.shape[:k]) == count), 0)
@@ -151,12 +151,12 @@ def full_first(series: Sequence[tuple[Any, str]]) -> list[tuple[Any, str]]:
     return sorted(series, key=lambda pair: bool(pair[0].keyframe.is_reduced))
 
 
-def plain_pages(tif: tifffile.TiffFile, numbers: Iterable[int]) -> list[tuple[list[int], Stored]]:
+def plain_pages(tif: tifffile.TiffFile, numbers: Iterable[int]) -> list[tuple[list[int], StoredPages]]:
     """Return pages as they are, those of one shape and dtype as one array; images of full resolution first.
 
     Returns
     -------
-    list of (list of int, Stored)
+    list of (list of int, StoredPages)
         Numbers of the pages, and their array: the leading axis, if there are several, is ``"I"``.
     """
     groups: dict[int, list[tuple[int, tifffile.TiffPage]]] = {}
@@ -170,5 +170,5 @@ def plain_pages(tif: tifffile.TiffFile, numbers: Iterable[int]) -> list[tuple[li
         axes, shape = pages[0].axes, tuple(pages[0].shape)
         if len(pages) > 1:
             axes, shape = "I" + axes, (len(pages), *shape)
-        found.append(([number for number, _ in group], Stored(axes, shape, pages, pages[0])))
+        found.append(([number for number, _ in group], StoredPages(axes, shape, pages, pages[0])))
     return sorted(found, key=lambda pair: bool(pair[1].keyframe.is_reduced))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.tif.index import Stored
+from intake_img.formats.tif.index import StoredPages
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, TiffData
 from intake_img.storage.files import File
 
@@ -30,7 +30,7 @@ _SHARE = 100  # times the number of pages that it may promise
 
 def assembled(
     document: OmeDocument, file: File, tif: tifffile.TiffFile | None, member: Callable[[File], tifffile.TiffFile]
-) -> list[tuple[OmeImage, Stored]]:
+) -> list[tuple[OmeImage, StoredPages]]:
     """Return the images of a document that have planes, with the places of these in the files that it names.
 
     Parameters
@@ -143,8 +143,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _array(ome: OmeImage, pages: list[Any], key: Any, files: list[File]) -> Stored:
+def _array(ome: OmeImage, pages: list[Any], key: Any, files: list[File]) -> StoredPages:
     axes = ome.order[:-2].upper()
     shape = tuple(ome.sizes[a] for a in ome.order[:-2])
     several = any(f is not files[0] for f in files) or any(p is not None and p.parent is not key.parent for p in pages)
-    return Stored(axes + key.axes, shape + tuple(key.shape), pages, key, files if several else None)
+    return StoredPages(axes + key.axes, shape + tuple(key.shape), pages, key, files if several else None)

@@ -17,7 +17,7 @@ from intake_img.formats.tif.dialects.names import page_names
 from intake_img.formats.tif.dialects.olympus import fluoview, sis
 from intake_img.formats.tif.dialects.scanimage import scanimage, settings_of
 from intake_img.formats.tif.dialects.view import View
-from intake_img.formats.tif.facts import Facts, resolution_of
+from intake_img.formats.tif.facts import TiffFacts, resolution_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -43,7 +43,7 @@ class _Dialect(NamedTuple):
     name: str
     kinds: Collection[str]
     is_one: Callable[[tifffile.TiffPage], bool]
-    facts: Callable[[View], Facts]
+    facts: Callable[[View], TiffFacts]
     header: Callable[[tifffile.TiffFile], Mapping[str, Any] | None]
     resolution: bool = True
 
@@ -74,7 +74,7 @@ def _dialect(view: View) -> _Dialect | None:
     return next((d for d in _DIALECTS if view.kind in d.kinds and d.is_one(page)), None)
 
 
-def vendor_facts(view: View) -> Facts | None:
+def vendor_facts(view: View) -> TiffFacts | None:
     """Return what the dialect of a series says of it; None if it is not a dialect of the table."""
     dialect = _dialect(view)
     if dialect is None:

@@ -19,7 +19,7 @@ from intake_img.errors import CannotWriteError, IntakeImgError, MissingExtraErro
 from intake_img.formats.tif.description import letters, metadata_of, resolution_tags
 from intake_img.formats.tif.file import RECORD_TAG
 from intake_img.formats.tif.plan import (
-    Plan,
+    TiffEncoding,
     checked_level,
     checked_tile,
     codec_of,
@@ -127,7 +127,7 @@ def write_tiff(
         ) from exc
 
 
-def _threads(plan: Plan) -> dict[str, int]:
+def _threads(plan: TiffEncoding) -> dict[str, int]:
     """Return in how many threads strips or tiles are compressed, and how many bytes of them are held for that."""
     segment = math.prod(plan.tile) * plan.pixels.dtype.itemsize if plan.tile else _LEAST_SHARED
     return {"maxworkers": cpus() if plan.codec != 1 and segment >= _LEAST_SHARED else 1, "buffersize": _BUFFER}
@@ -156,7 +156,7 @@ class _Source:
             yield plane
 
 
-def _pieces(planes: Iterator[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
+def _pieces(planes: Iterator[np.ndarray], plan: TiffEncoding) -> Iterator[np.ndarray]:
     """Cut planes into tiles, where tiles are written."""
     if plan.tile is None:
         yield from planes
@@ -169,7 +169,7 @@ def _pieces(planes: Iterator[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
                 yield plane[y : y + height, x : x + width]
 
 
-def _depth(plan: Plan, pyramid: int) -> int:
+def _depth(plan: TiffEncoding, pyramid: int) -> int:
     """Number of levels that can be made: down to a single pixel."""
     if plan.axes[plan.pixels.ndim - plan.page :][:2] != ("y", "x"):
         if pyramid:
@@ -179,7 +179,7 @@ def _depth(plan: Plan, pyramid: int) -> int:
     return min(pyramid, math.ceil(math.log2(max(y, x))) if max(y, x) > 1 else 0)
 
 
-def _half_shape(shape: Sequence[int], plan: Plan) -> tuple[int, ...]:
+def _half_shape(shape: Sequence[int], plan: TiffEncoding) -> tuple[int, ...]:
     at = len(shape) - plan.page
     return (*shape[:at], -(-shape[at] // 2), -(-shape[at + 1] // 2), *shape[at + 2 :])
 
@@ -214,7 +214,12 @@ def _spool(path: str) -> Iterator[IO[bytes]]:
 
 
 def _spooled(
-    file: IO[bytes], full: Sequence[int], shape: Sequence[int], plan: Plan, spool: IO[bytes] | None, labels: bool
+    file: IO[bytes],
+    full: Sequence[int],
+    shape: Sequence[int],
+    plan: TiffEncoding,
+    spool: IO[bytes] | None,
+    labels: bool,
 ) -> Iterator[np.ndarray]:
     page = tuple(shape[len(shape) - plan.page :])
     size = math.prod(page)

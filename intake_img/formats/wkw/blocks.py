@@ -17,7 +17,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.chunked import ChunkedArray, Place, Readers, file_bytes, morton, values_in
 from intake_img.storage.files import ByteReader, File
 
-__all__ = ["HEADER", "CubeArray", "Header", "header_of"]
+__all__ = ["HEADER", "CubeArray", "CubeHeader", "header_of"]
 
 HEADER = "header.wkw"
 """Name of the file whose header all cubes of a folder share."""
@@ -27,7 +27,7 @@ _BYTES = 16
 
 
 @dataclass(frozen=True)
-class Header:
+class CubeHeader:
     """What the header of a cube says.
 
     Parameters
@@ -50,7 +50,7 @@ class Header:
     offset: int
 
     @classmethod
-    def of(cls, data: bytes, file: File) -> Header:
+    def of(cls, data: bytes, file: File) -> CubeHeader:
         """Return what the first bytes of a file say, or raise `FormatError`."""
         if len(data) < _BYTES or data[:4] != b"WKW\x01":
             raise FormatError(f"{file} begins with {data[:4]!r}, not like a WKW file of version 1")
@@ -63,12 +63,12 @@ class Header:
         return cls(1 << (lengths & 15), 1 << (lengths >> 4), kind != _RAW, dtype, size // dtype.itemsize, offset)
 
 
-def header_of(folder: File) -> Header:
+def header_of(folder: File) -> CubeHeader:
     """Return the header that the cubes in a folder share."""
     file = folder / HEADER
     if (data := file_bytes(file)) is None:
         raise FormatError(f"{folder} holds no {HEADER}: it is no magnification of a WKW layer")
-    return Header.of(data, file)
+    return CubeHeader.of(data, file)
 
 
 class CubeArray(ChunkedArray):
@@ -109,9 +109,9 @@ class CubeArray(ChunkedArray):
             raise FormatError(f"{reader.file}: block {number} ends before it begins, or beyond the file: it is damaged")
         return _unpacked(reader.ranges([start], [end - start])[0], want)
 
-    def _own(self, reader: ByteReader) -> Header:
+    def _own(self, reader: ByteReader) -> CubeHeader:
         """Return the header of a cube, which agrees with the one that all share."""
-        own, shared = Header.of(reader.ranges([0], [min(_BYTES, reader.size)])[0], reader.file), self.header
+        own, shared = CubeHeader.of(reader.ranges([0], [min(_BYTES, reader.size)])[0], reader.file), self.header
         agrees = all(getattr(own, f) == getattr(shared, f) for f in ("block", "blocks", "dtype", "channels"))
         if not agrees:
             raise FormatError(f"{reader.file}: its header differs from {HEADER}: one of the two is damaged")

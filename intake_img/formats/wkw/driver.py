@@ -18,7 +18,7 @@ from intake_img.formats.chunked import file_json, morton
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.wkw.blocks import HEADER, CubeArray
-from intake_img.formats.wkw.layers import PROPERTIES, Layer, layers_in
+from intake_img.formats.wkw.layers import PROPERTIES, WkwLayer, layers_in
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image
 from intake_img.storage.files import File
@@ -49,7 +49,7 @@ class WkwHandle(Handle):
         return [layer.name for layer in self.layers]
 
     def describe(self, scene: int | str, level: int) -> Image:
-        layer: Layer = self.layers[int(scene)]
+        layer: WkwLayer = self.layers[int(scene)]
         mag = layer.mags[check_level(level, len(layer.mags), self.file)]
         first, end = layer.span(mag)
         whole = self.pixels((mag.folder.path, end))

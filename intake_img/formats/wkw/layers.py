@@ -14,7 +14,7 @@ from intake_img.formats.chunked import file_json
 from intake_img.formats.wkw.blocks import HEADER, header_of
 from intake_img.storage.files import File
 
-__all__ = ["PROPERTIES", "Layer", "Mag", "layers_in"]
+__all__ = ["PROPERTIES", "Mag", "WkwLayer", "layers_in"]
 
 PROPERTIES = "datasource-properties.json"
 """Name of the file that describes a dataset."""
@@ -30,7 +30,7 @@ class Mag:
 
 
 @dataclass(frozen=True)
-class Layer:
+class WkwLayer:
     """An image in a dataset; lengths in the order x, y, z, the box in voxels of full resolution."""
 
     name: str
@@ -52,7 +52,7 @@ class Layer:
         return first, end
 
 
-def layers_in(file: File) -> list[Layer]:
+def layers_in(file: File) -> list[WkwLayer]:
     """Return the layers of a dataset; of the folder of a layer or a magnification, that one."""
     if (about := file_json(file / PROPERTIES)) is not None:
         return _described(file, about)
@@ -65,7 +65,7 @@ def layers_in(file: File) -> list[Layer]:
     return [_bare(file.name, tuple(mags))] if mags else []
 
 
-def _named(dataset: File, name: str) -> Layer | None:
+def _named(dataset: File, name: str) -> WkwLayer | None:
     try:
         about = file_json(dataset / PROPERTIES)
     except PermissionError:
@@ -73,16 +73,16 @@ def _named(dataset: File, name: str) -> Layer | None:
     return next((layer for layer in _described(dataset, about) if layer.name == name), None) if about else None
 
 
-def _only(layer: Layer, folder: File) -> Layer:
+def _only(layer: WkwLayer, folder: File) -> WkwLayer:
     mags = tuple(m for m in layer.mags if m.folder.path.rstrip("/") == folder.path.rstrip("/"))
-    return Layer(**{**layer.__dict__, "mags": mags or (Mag(_factors(folder.name), folder),)})
+    return WkwLayer(**{**layer.__dict__, "mags": mags or (Mag(_factors(folder.name), folder),)})
 
 
-def _bare(name: str, mags: tuple[Mag, ...]) -> Layer:
-    return Layer(name, False, False, None, (), "", mags, {})
+def _bare(name: str, mags: tuple[Mag, ...]) -> WkwLayer:
+    return WkwLayer(name, False, False, None, (), "", mags, {})
 
 
-def _described(dataset: File, about: Mapping[str, Any]) -> list[Layer]:
+def _described(dataset: File, about: Mapping[str, Any]) -> list[WkwLayer]:
     found, others = [], []
     listed = about.get("dataLayers")
     scale, unit = _scale(about.get("scale"))
@@ -95,7 +95,7 @@ def _described(dataset: File, about: Mapping[str, Any]) -> list[Layer]:
         mags = tuple(_mags(dataset / entry["name"], entry))
         if mags:
             labels, colour = entry.get("category") == "segmentation", entry.get("elementClass") == "uint24"
-            found.append(Layer(entry["name"], labels, colour, _box(entry), scale, unit, mags, entry))
+            found.append(WkwLayer(entry["name"], labels, colour, _box(entry), scale, unit, mags, entry))
     if others and found:
         left_out = ", ".join(others)
         warnings.warn(f"{dataset}: layers of other formats are left out: {left_out}; open their folders", stacklevel=2)

@@ -11,7 +11,7 @@ from typing import Any
 
 from intake_img.errors import UnitsError
 from intake_img.formats.tif.dialects.view import View
-from intake_img.formats.tif.facts import Facts
+from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.units import convert, known_spacing
 
 __all__ = ["fei", "tvips", "zeiss"]
@@ -20,13 +20,13 @@ _UNIT = "nm"
 _SCREEN = 1024  # the unnamed size of a pixel is that of an image of so many columns
 
 
-def _square(sizes: Mapping[str, float | None]) -> Facts:
+def _square(sizes: Mapping[str, float | None]) -> TiffFacts:
     """Return the facts of an image of which the sizes of pixels may be known, in nm."""
     spacing = {a: v for a, v in sizes.items() if v is not None}
-    return Facts(spacing, dict.fromkeys(spacing, _UNIT))
+    return TiffFacts(spacing, dict.fromkeys(spacing, _UNIT))
 
 
-def zeiss(view: View) -> Facts:
+def zeiss(view: View) -> TiffFacts:
     """Zeiss SmartSEM: a rounded size with its unit, and an exact one without a name.
 
     The exact one is used where it agrees with the rounded one: a cropped image has another number of columns.
@@ -53,7 +53,7 @@ def _zeiss_size(entry: Any) -> float | None:
         return None
 
 
-def fei(view: View) -> Facts:
+def fei(view: View) -> TiffFacts:
     """FEI and Thermo Fisher: metres, in the section of the scan or, in newer files, of the beam that was used."""
     found = view.tif.fei_metadata or {}
     beam = _section(found, "Beam")
@@ -82,7 +82,7 @@ def _ratio(width: Any, count: Any) -> float | None:
     return whole / n if whole and n else None
 
 
-def tvips(view: View) -> Facts:
+def tvips(view: View) -> TiffFacts:
     """TVIPS EM-MENU: nanometres, in headers of version 2."""
     found = view.tif.tvips_metadata or {}
     return _square({axis: known_spacing(found.get(f"PixelSize{axis.upper()}")) for axis in "xy"})

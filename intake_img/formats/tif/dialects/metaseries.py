@@ -16,7 +16,7 @@ import numpy as np
 
 from intake_img.formats.tif.dialects.view import View
 from intake_img.formats.tif.directories import page_texts
-from intake_img.formats.tif.facts import Facts, stamps_of
+from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate
 from intake_img.model.units import canonical, known_spacing
 
@@ -46,7 +46,7 @@ def _properties(text: str) -> Mapping[str, str]:
     return {p.get("id", ""): p.get("value", "") for info in root.iter("PlaneInfo") for p in info.iter("prop")}
 
 
-def metaseries(view: View) -> Facts:
+def metaseries(view: View) -> TiffFacts:
     """Size of a pixel, where it is calibrated, and what the planes of a stack say of channels, depth and times."""
     plane = metaseries_plane(view.tif)
     unit = canonical(str(plane.get("spatial-calibration-units", "")))
@@ -57,15 +57,15 @@ def metaseries(view: View) -> Facts:
     units = {axis: unit for axis in spacing if unit is not None}
     texts = page_texts(view.tif, view.places, 270) if view.stack > 1 else None
     if texts is None:
-        return Facts(spacing, units)
+        return TiffFacts(spacing, units)
     return _stack([_properties(text) for text in texts], spacing, units)
 
 
-def _stack(planes: Sequence[Mapping[str, str]], spacing: dict[str, float], units: dict[str, str]) -> Facts:
+def _stack(planes: Sequence[Mapping[str, str]], spacing: dict[str, float], units: dict[str, str]) -> TiffFacts:
     channels, depths = [_channel(p) for p in planes], [_number(p.get("z-position")) for p in planes]
     lead = order_of(channels, depths)
     if lead is None:
-        return Facts(spacing, units)
+        return TiffFacts(spacing, units)
     sizes = dict(lead)
     first = np.arange(len(planes)).reshape([n for _, n in lead])  # of the other axes
     attrs, coords = {}, {}
@@ -86,7 +86,7 @@ def _stack(planes: Sequence[Mapping[str, str]], spacing: dict[str, float], units
         units["t"] = "s"
         if isinstance(times, float):
             spacing["t"] = times
-    return Facts(
+    return TiffFacts(
         spacing,
         units,
         {},

@@ -11,7 +11,7 @@ import numpy as np
 
 from intake_img.formats.tif.dialects.view import View
 from intake_img.formats.tif.directories import page_texts
-from intake_img.formats.tif.facts import Facts, stamps_of
+from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing
 
@@ -34,10 +34,10 @@ def _spacing(facts: Mapping[str, Any], **keys: str) -> dict[str, float]:
     return {axis: size for axis, size in sizes.items() if size is not None}
 
 
-def ndtiff(view: View) -> Facts:
+def ndtiff(view: View) -> TiffFacts:
     """NDTiff, with the index of its folder."""
     spacing = _spacing(summary_of(view.tif), x="PixelSize_um", y="PixelSize_um", z="z-step_um")
-    return Facts(spacing, dict.fromkeys(spacing, "µm"), {}, _index_labels(view.tif) or None)
+    return TiffFacts(spacing, dict.fromkeys(spacing, "µm"), {}, _index_labels(view.tif) or None)
 
 
 def _index_labels(tif: tifffile.TiffFile) -> list[str]:
@@ -51,7 +51,7 @@ def _index_labels(tif: tifffile.TiffFile) -> list[str]:
     return [str(name) for name in names] if all(isinstance(name, str) for name in names) else []
 
 
-def mmstack(view: View) -> Facts:
+def mmstack(view: View) -> TiffFacts:
     """A stack without OME-XML: names and spacing of the summary, times and positions of the planes."""
     summary, first = summary_of(view.tif), _plane(view.tif, view.page.offset)
     spacing = _spacing(first, x="PixelSizeUm", y="PixelSizeUm") | _spacing(
@@ -67,7 +67,7 @@ def mmstack(view: View) -> Facts:
         spacing["t"] = step / 1000
     names = summary.get("ChNames")
     known = isinstance(names, list) and len(names) == view.sizes.get("c", 1) and all(map(str, names))
-    return Facts(
+    return TiffFacts(
         spacing,
         units,
         {},

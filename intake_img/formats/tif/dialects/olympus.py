@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.tif.dialects.view import View
-from intake_img.formats.tif.facts import Facts
+from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
 
@@ -21,7 +21,7 @@ __all__ = ["fluoview", "sis"]
 _DIMENSIONS = {"length": {"X": "x", "Y": "y", "Z": "z"}, "time": {"T": "t", "TIME": "t"}}
 
 
-def sis(view: View) -> Facts:
+def sis(view: View) -> TiffFacts:
     """Sizes of pixels are in metres; times have no unit."""
     found = view.tif.sis_metadata or {}
     sizes = {axis: known_spacing(found.get(f"pixelsize{axis}")) for axis in "xy"}
@@ -29,7 +29,7 @@ def sis(view: View) -> Facts:
     bands = found.get("Band")
     names = [str(band.get("BandName") or "").strip() for band in bands] if isinstance(bands, list) else []
     count = view.sizes.get("c", 1)
-    return Facts(
+    return TiffFacts(
         spacing,
         dict.fromkeys(spacing, "µm"),
         {},
@@ -47,7 +47,7 @@ def _times(found: Mapping[str, Any], view: View) -> Coordinate | None:
     return Coordinate(("t",), values - values[0]) if rising else None
 
 
-def fluoview(view: View) -> Facts:
+def fluoview(view: View) -> TiffFacts:
     """Fluoview's header: for each dimension its name, size, origin, resolution and unit."""
     spacing: dict[str, float] = {}
     units: dict[str, str] = {}
@@ -60,4 +60,4 @@ def fluoview(view: View) -> Facts:
         spacing[axis], units[axis] = length, known.symbol
         if np.isfinite(start) and start:
             origin[axis] = float(start)
-    return Facts(spacing, units, origin)
+    return TiffFacts(spacing, units, origin)

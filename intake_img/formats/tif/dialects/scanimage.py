@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.formats.tif.dialects.view import View
-from intake_img.formats.tif.facts import Facts
+from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.units import known_spacing
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def settings_of(tif: tifffile.TiffFile) -> Mapping[str, Any]:
     return {}
 
 
-def scanimage(view: View) -> Facts:
+def scanimage(view: View) -> TiffFacts:
     """Field of view in µm, steps of the stack, rates of frames and volumes, names of the channels that were saved."""
     settings = settings_of(view.tif)
     saved = [int(n) for n in np.ravel(settings.get("SI.hChannels.channelSave", ())) if _number(n)]
@@ -67,7 +67,7 @@ def scanimage(view: View) -> Facts:
         order = (("T", volumes), ("Z", slices), ("T", frames), ("C", max(len(saved), 1)))
         lead = tuple((a, n) for a, n in order if n > 1)
         lead = lead if len({a for a, _ in lead}) == len(lead) else None
-    return Facts(spacing, units, {}, _names(settings, saved), lead=lead)
+    return TiffFacts(spacing, units, {}, _names(settings, saved), lead=lead)
 
 
 def _number(value: Any) -> bool:

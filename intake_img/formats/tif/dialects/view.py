@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from intake_img.formats.tif.index import Stored
+from intake_img.formats.tif.index import StoredPages
 
 if TYPE_CHECKING:
     import tifffile
@@ -21,13 +21,13 @@ class View:
     ----------
     kind : str
         tifffile's name for the kind of series.
-    stored : Stored
+    stored : StoredPages
         Full resolution.
     """
 
     tif: tifffile.TiffFile
     kind: str
-    stored: Stored
+    stored: StoredPages
 
     @property
     def page(self) -> tifffile.TiffPage:
