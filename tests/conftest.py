@@ -24,6 +24,31 @@ settings.register_profile("quick", settings.get_profile("thorough"), max_example
 settings.load_profile("thorough" if THOROUGH else "quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases", type=int, help="cases to run of each parametrized test, but all of those marked every_case"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep ``--cases`` cases of each parametrized test: the first, the last, and some between, evenly spread."""
+    if not (most := config.getoption("--cases")):
+        return
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {item for cases in tests.values() for item in thinned(cases, most)}
+    kept |= {item for item in items if item.get_closest_marker("every_case")}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def thinned(cases: list[pytest.Item], most: int) -> list[pytest.Item]:
+    """Return at most so many of the cases, evenly spread."""
+    count = min(most, len(cases))
+    return [cases[k * (len(cases) - 1) // max(count - 1, 1)] for k in range(count)]
+
+
 def _shared(part: str) -> Path:
     root = os.environ.get("INTAKE_IMG_DATA")
     if not root:

@@ -345,6 +345,7 @@ def cluster():
         yield client
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("driver", list(formats()))
 def test_workers_of_a_cluster_compute(driver, cluster, subjects):
     assert subjects[driver]

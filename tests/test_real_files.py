@@ -40,6 +40,8 @@ FOLDERS = (
     "tiff_pyramid",
     "tiff_rgb",
 )
+
+pytestmark = pytest.mark.every_case
 UM = "µm"
 RGB = ["R", "G", "B"]
 FITC = ["Maximum-Projection_FITC_05", "Best-Focus-Projection_FITC_05", "Maximum-Projection_FITC_05"]

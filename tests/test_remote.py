@@ -118,6 +118,7 @@ def same(url: str, path: Path) -> None:
     xr.testing.assert_identical(far, near)
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_format_from_every_server(name: str, mode: str, samples: Path, request: pytest.FixtureRequest) -> None:

@@ -17,6 +17,8 @@ from intake_img.create.examples import catalog_path
 from intake_img.doors.cli import main
 from intake_img.formats.registry import formats
 
+pytestmark = pytest.mark.every_case
+
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = make_samples.own_drivers()
 
