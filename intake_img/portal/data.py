@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from intake_img.errors import SourceChangedError, TooLargeError
+from intake_img.model.chunks import Region
 from intake_img.portal.blocks import Blockwise
 from intake_img.portal.holdings import Opened
 from intake_img.portal.library import LibraryItem
-from intake_img.portal.replies import body, compressed, etag, fresh, problem, refusal
+from intake_img.portal.ready import Kept, form_of, name_of
+from intake_img.portal.replies import compressed, etag, problem
 from intake_img.portal.site import Site
 from intake_img.portal.store import ServedArray, nbytes
 from intake_img.portal.work import SEEN
@@ -70,62 +73,77 @@ async def _answer(request: Request, decoded: bool) -> Response:
 
 async def _served(site: Site, request: Request, item: LibraryItem, key: str, decoded: bool) -> Response:
     opened = await site.opened(item, request)
-    found = await site.run(request, ("key", opened.stamp, item.id, key), lambda: opened.resolve(key))
+    accepted = "" if "range" in request.headers else request.headers.get("accept-encoding", "")
+    path = request.scope["path"]
+    form = form_of(path, accepted)
+    kept = site.bodies.get(name_of(path, form))
+    if kept is not None and kept.stamp == opened.stamp and kept.item is item:
+        site.metrics.cached(True)
+        return kept.answer(request)
+    found = opened.at_hand(key)
+    if found is None:
+        found = await site.run(request, ("key", opened.stamp, item.id, key), lambda: opened.resolve(key))
     target, index = found
-    if isinstance(target, bytes):
-        packed, encoding = (
-            compressed(target, request.headers.get("accept-encoding", ""))
-            if "range" not in (request.headers)
-            else (target, None)
-        )
-        headers = {"Vary": "Accept-Encoding", **({"Content-Encoding": encoding} if encoding else {})}
-        media = "application/xml" if key.endswith(".xml") else "application/json"
-        return body(request, packed, media, etag(opened.stamp, key, target, encoding), headers=headers)
-    region = target.region(index or ())
-    if region is None:
-        raise KeyError(key)
-    accepted = request.headers.get("accept-encoding", "") if decoded else ""
-    form = next((e for e in ("zstd", "gzip") if e in accepted), "plain") if decoded else "blosc"
-    tag = etag(opened.stamp, item.id, key, form)
-    name = f"{opened.stamp}/{key}/{form}"
-    if fresh(request, tag):
-        return Response(status_code=304, headers={"ETag": tag})
-    cached = site.bodies.get(name)
-    site.metrics.cached(cached is not None)
-    if cached is None:
-        if nbytes(target) > site.settings.request_bytes:
+    wanted = _Wanted(site, request, opened, key, form, decoded)
+    kept = await (wanted.document(target) if isinstance(target, bytes) else wanted.chunk(target, index or ()))
+    return kept.answer(request)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a request asks for, and is not kept."""
+
+    site: Site
+    request: Request
+    opened: Opened
+    key: str
+    form: str
+    decoded: bool
+
+    async def document(self, data: bytes) -> Kept:
+        packed, encoding = compressed(data, self.form)
+        tag = etag(self.opened.stamp, self.key, data, encoding)
+        media = "application/xml" if self.key.endswith(".xml") else "application/json"
+        return self._keep(packed, media, tag, 0, {"Vary": "Accept-Encoding", **_encoded(encoding)})
+
+    async def chunk(self, array: ServedArray, index: Sequence[int]) -> Kept:
+        region, site = array.region(index), self.site
+        if region is None:
+            raise KeyError(self.key)
+        site.metrics.cached(False)
+        if nbytes(array) > site.settings.request_bytes:
             raise TooLargeError("a chunk of this image is larger than one request may read")
-        cached = await _computed(site, request, opened, target, region, name, accepted, decoded)
-    data, encoding = cached
-    headers = {"Content-Encoding": encoding} if encoding else {}
-    if decoded:
-        headers["Vary"] = "Accept-Encoding"
-    return body(request, data, "application/octet-stream", tag, seconds=_CHUNK_SECONDS, headers=headers)
+        name = ("chunk", self.opened.stamp, self.opened.item.id, self.key, self.form)
+        try:
+            return await site.run(self.request, name, lambda: self._read(array, region), SEEN)
+        except TooLargeError:
+            if isinstance(array.pixels.reader, Blockwise):
+                site.build_levels(self.opened, array)
+            raise
+
+    def _read(self, array: ServedArray, region: Region) -> Kept:
+        """Read and encode a chunk; in a thread."""
+        if self.decoded:
+            data, encoding = compressed(array.read(region).tobytes(), self.form)
+        else:
+            data, encoding = array.encoded(region), None
+        tag = etag(self.opened.stamp, self.opened.item.id, self.key, self.form)
+        vary = {"Vary": "Accept-Encoding"} if self.decoded else {}
+        return self._keep(data, "application/octet-stream", tag, _CHUNK_SECONDS, {**vary, **_encoded(encoding)})
+
+    def _keep(self, data: bytes, media: str, tag: str, seconds: int, headers: Mapping[str, str]) -> Kept:
+        kept = Kept(
+            item=self.opened.item,
+            stamp=self.opened.stamp,
+            data=data,
+            media=media,
+            tag=tag,
+            seconds=seconds,
+            headers=headers,
+        )
+        self.site.bodies.put(name_of(self.request.scope["path"], self.form), kept, kept.nbytes)
+        return kept
 
 
-async def _computed(
-    site: Site,
-    request: Request,
-    opened: Opened,
-    array: ServedArray,
-    region: Any,
-    name: str,
-    accepted: str,
-    decoded: bool,
-) -> tuple[bytes, str | None]:
-    def work() -> tuple[bytes, str | None]:
-        made = compressed(array.read(region).tobytes(), accepted) if decoded else (array.encoded(region), None)
-        site.bodies.put(name, made, len(made[0]))
-        return made
-
-    try:
-        return await site.run(request, ("chunk", name), work, SEEN)
-    except TooLargeError:
-        if isinstance(array.pixels.reader, Blockwise):
-            site.build_levels(opened, array)
-        raise
-
-
-def not_found() -> Response:
-    """Return the answer where there is nothing."""
-    return refusal(404, "not-found", "there is nothing of this name")
+def _encoded(encoding: str | None) -> dict[str, str]:
+    return {"Content-Encoding": encoding} if encoding else {}

@@ -6,15 +6,19 @@ Plain ASGI, so that a client's going away is noticed behind it.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse, Response
 
 from intake_img.portal.metrics import log
+from intake_img.portal.ready import Kept
 from intake_img.portal.replies import refusal
 from intake_img.portal.site import Site
 from intake_img.portal.tokens import Doorkeeper, Visitor
@@ -36,6 +40,21 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+_RAW = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+_SAME_ORIGIN = [*_RAW, (b"cross-origin-resource-policy", b"same-origin")]
+_ANY_ORIGIN = [*_RAW, (b"cross-origin-resource-policy", b"cross-origin")]
+_ROUTES = frozenset(("e", "logout", *(p.strip("/") for p in (*_OPEN, *_PROGRAMS))))
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ABORTED = 499
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is known of an answer; an aborted one has the status 499."""
+
+    status: int = _ABORTED
+    bytes: int = 0
+    started: float = field(default_factory=time.perf_counter)
 
 
 class Guard:
@@ -56,66 +75,78 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        started, told = time.perf_counter(), {"status": 499, "bytes": 0}
-        headers = Headers(scope=scope)
-        sender = self._sender(scope, headers, send, told)
+        told = _Told()
+        headers = _headers(scope)
         try:
             refused = self._refused(scope, headers)
-            app = self.app if refused is None else refused
+            if refused is None and (kept := self.site.kept(scope, headers)) is not None:
+                await self._hand_over(kept, scope, send, told)
+            else:
+                await self._answer(refused or self.app, scope, receive, self._sender(headers, send, told), told)
+        finally:
+            self._account(scope, told)
+
+    async def _hand_over(self, kept: Kept, scope: Any, send: Any, told: _Told) -> None:
+        self.site.metrics.cached(True)
+        scope["entry"] = kept.item.id
+        async with asyncio.timeout(self.site.settings.seconds):
+            await kept(send, _SAME_ORIGIN)
+        told.status, told.bytes = 200, len(kept.data)
+
+    async def _answer(self, app: Any, scope: Any, receive: Any, sender: Any, told: _Told) -> None:
+        try:
             await app(scope, receive, sender)
         except (TimeoutError, asyncio.CancelledError, ConnectionError):
             raise
         except Exception as exc:  # nothing of it reaches the client
             self.site.metrics.failed(exc)
             log("error", kind=type(exc).__name__, route=_route(scope))
-            if told["status"] == 499:
-                await refusal(500, "error", "something went wrong here; the log tells more")(scope, receive, sender)
-            else:
+            if told.status != _ABORTED:
                 raise ConnectionAbortedError("the answer was broken off") from None
-        finally:
-            seconds = time.perf_counter() - started
-            self.site.metrics.request(_route(scope), told["status"], seconds, told["bytes"])
-            log(
-                "request",
-                method=scope["method"],
-                route=_route(scope),
-                entry=scope.get("entry"),
-                status=told["status"],
-                ms=round(seconds * 1000, 1),
-                bytes=told["bytes"],
-            )
+            await refusal(500, "error", "something went wrong here; the log tells more")(scope, receive, sender)
 
-    def _sender(self, scope: Any, asked: Headers, send: Any, told: dict[str, int]) -> Any:
+    def _account(self, scope: Any, told: _Told) -> None:
+        seconds, route = time.perf_counter() - told.started, _route(scope)
+        self.site.metrics.request(route, told.status, seconds, told.bytes)
+        log(
+            "request",
+            method=scope["method"],
+            route=route,
+            entry=scope.get("entry"),
+            status=told.status,
+            ms=round(seconds * 1000, 1),
+            bytes=told.bytes,
+        )
+
+    def _sender(self, asked: Mapping[str, str], send: Any, told: _Told) -> Any:
         origin = self._allowed_origin(asked)
 
         async def sender(message: Any) -> None:
             if message["type"] == "http.response.start":
-                told["status"] = message["status"]
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if origin else "same-origin")
+                told.status = message["status"]
+                headers = message.setdefault("headers", [])
+                there = {name.lower() for name, _ in headers}
+                headers += [(n, v) for n, v in (_SAME_ORIGIN if origin is None else _ANY_ORIGIN) if n not in there]
                 if origin:
-                    headers["Access-Control-Allow-Origin"] = origin
-                    headers["Access-Control-Expose-Headers"] = "ETag, Content-Range, Accept-Ranges, Content-Length"
-                    headers.add_vary_header("Origin")
+                    _allow(MutableHeaders(raw=headers), origin)
             else:
-                told["bytes"] += len(message.get("body", b""))
-            await asyncio.wait_for(send(message), self.site.settings.seconds)
+                told.bytes += len(message.get("body", b""))
+            async with asyncio.timeout(self.site.settings.seconds):
+                await send(message)
 
         return sender
 
-    def _allowed_origin(self, headers: Headers) -> str | None:
+    def _allowed_origin(self, headers: Mapping[str, str]) -> str | None:
         origin, allowed = headers.get("origin"), self.site.settings.origins
         if not origin or not allowed:
             return None
         return "*" if "*" in allowed else (origin if origin in allowed else None)
 
-    def _refused(self, scope: Any, headers: Headers) -> Response | None:
+    def _refused(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         """Return the answer to a request that may not pass; None for one that may."""
         return self._wrong(scope, headers) or self._preflight(scope, headers) or self._stranger(scope, headers)
 
-    def _wrong(self, scope: Any, headers: Headers) -> Response | None:
+    def _wrong(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         method, path = scope["method"], scope["path"]
         if len(scope.get("raw_path", b"")) > _PATH or len(scope["query_string"]) > _QUERY:
             return refusal(414, "too-long", "the address is too long")
@@ -130,11 +161,11 @@ class Guard:
             return refusal(405, "method", "nothing can be written here", Allow="GET, HEAD, OPTIONS")
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             return refusal(413, "body", "a request has no body here")
-        if any(ord(ch) < 32 or ord(ch) == 127 for ch in path):
+        if _CONTROL.search(path):
             return refusal(404, "not-found", "there is nothing of this name")
         return None
 
-    def _host_allowed(self, headers: Headers) -> bool:
+    def _host_allowed(self, headers: Mapping[str, str]) -> bool:
         hosts = self.site.settings.hosts
         name = (
             headers.get("host", "").rsplit(":", 1)[0]
@@ -143,11 +174,11 @@ class Guard:
         )
         return not hosts or name.lower() in hosts
 
-    def _foreign(self, headers: Headers) -> bool:
+    def _foreign(self, headers: Mapping[str, str]) -> bool:
         origin = headers.get("origin")
         return bool(origin) and urlsplit(origin).netloc != headers.get("host")
 
-    def _preflight(self, scope: Any, headers: Headers) -> Response | None:
+    def _preflight(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         if scope["method"] != "OPTIONS":
             return None
         allow = {
@@ -157,7 +188,7 @@ class Guard:
         }
         return Response(status_code=204, headers=allow if self._allowed_origin(headers) else {})
 
-    def _stranger(self, scope: Any, headers: Headers) -> Response | None:
+    def _stranger(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         if not self.site.settings.guarded:
             return None
         visitor = self.doorkeeper.visitor(headers, _cookies(headers))
@@ -170,7 +201,19 @@ class Guard:
         return RedirectResponse("/login?next=" + quote(path), 303, headers={"Cache-Control": "no-store"})
 
 
-def _cookies(headers: Headers) -> dict[str, str]:
+def _headers(scope: Any) -> dict[str, str]:
+    """Return the headers of a request; of those that are repeated the first counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+def _allow(headers: MutableHeaders, origin: str) -> None:
+    """Let pages of an origin read an answer."""
+    headers["Access-Control-Allow-Origin"] = origin
+    headers["Access-Control-Expose-Headers"] = "ETag, Content-Range, Accept-Ranges, Content-Length"
+    headers.add_vary_header("Origin")
+
+
+def _cookies(headers: Mapping[str, str]) -> dict[str, str]:
     try:
         return {k: m.value for k, m in SimpleCookie(headers.get("cookie", "")[:8192]).items()}
     except CookieError:
@@ -179,5 +222,4 @@ def _cookies(headers: Headers) -> dict[str, str]:
 
 def _route(scope: Any) -> str:
     first = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
-    known = {p.strip("/") for p in (*_OPEN, *_PROGRAMS)} | {"e", "logout"}
-    return "/" + (first if first in known else ("" if not first else "other"))
+    return "/" + (first if first in _ROUTES else ("" if not first else "other"))

@@ -72,6 +72,7 @@ class Hierarchy:
     coarser: Sequence[xr.Dataset] = ()
     stores: dict[str, ImageStore] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
+    _arrays: dict[str, ServedArray] = field(default_factory=dict)  # those that were asked for, by their paths
 
     @cached_property
     def plate(self) -> PlateSource | None:
@@ -165,6 +166,12 @@ class Hierarchy:
         KeyError
             If the store has no such key.
         """
+        found, index = self._resolved(key)
+        if isinstance(found, ServedArray):
+            self._arrays[node(key)[0]] = found
+        return found, index
+
+    def _resolved(self, key: str) -> tuple[ServedArray | bytes, tuple[int, ...] | None]:
         if self.series[0].path == "":
             return _within(self.store(), key)
         if key in self._documents:
@@ -172,6 +179,17 @@ class Hierarchy:
         parts = self.series[0].path.count("/") + 1
         names = key.split("/")
         return _within(self.store("/".join(names[:parts])), "/".join(names[parts:]))
+
+    def at_hand(self, key: str) -> tuple[ServedArray | bytes, tuple[int, ...] | None] | None:
+        """Return what `resolve` does of a chunk whose array was resolved before; None if it takes work.
+
+        Raises
+        ------
+        KeyError
+            If an array has no such chunk.
+        """
+        array = self._arrays.get(key.rpartition("/c/")[0])
+        return None if array is None else (array, node(key)[1])
 
     @cached_property
     def _documents(self) -> dict[str, bytes]:

@@ -24,6 +24,7 @@ from intake_img.portal.library import LibraryItem
 __all__ = ["Holdings", "Opened"]
 
 _LOOKED = 8  # fields of a plate that limits are taken from
+_LATELY = 2.0  # seconds for which an entry is taken to be as it was
 
 
 @dataclass(eq=False, kw_only=True)
@@ -123,7 +124,7 @@ class Holdings:
             if item.id in self._failed and now - self._failed[item.id][0] < 10:
                 raise self._failed[item.id][1]
             checked, held = self._open.get(item.id, (0.0, None))
-            if held is not None and held.item.entry is item.entry and now - checked < 2:
+            if held is not None and held.item.entry is item.entry and now - checked < _LATELY:
                 self._open.move_to_end(item.id)
                 return held
             mine = item.id not in self._opening
@@ -149,6 +150,12 @@ class Holdings:
         finally:
             with self._lock:
                 self._opening.pop(item.id, None)
+
+    def current(self, item: LibraryItem) -> Opened | None:
+        """Return an entry that is open and was looked at lately; None if that takes work. Does not wait."""
+        checked, held = self._open.get(item.id, (0.0, None))
+        lately = time.monotonic() - checked < _LATELY
+        return held if held is not None and held.item.entry is item.entry and lately else None
 
     def _renewed(self, item: LibraryItem, held: Opened | None) -> Opened:
         source = item.entry()

@@ -21,7 +21,8 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 def log(event: str, **facts: object) -> None:
     """Write one event as a line of JSON; never a token, a query or a path."""
-    LOG.info("%s", json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str))
+    if LOG.isEnabledFor(logging.INFO):
+        LOG.info("%s", json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str))
 
 
 class Metrics:

@@ -14,8 +14,9 @@ from intake_img.errors import IntakeImgError, MissingExtraError, RemoteError, So
 from intake_img.model.privacy import public
 from intake_img.portal.work import BusyError, GoneError
 
-__all__ = ["body", "compressed", "etag", "fresh", "problem", "sentence"]
+__all__ = ["body", "body_headers", "compressed", "encoding_of", "etag", "fresh", "problem", "refusal", "sentence"]
 
+_REFUSED = re.compile(r"q=0(\.0*)?\s*$")
 _SINGLE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
@@ -46,15 +47,19 @@ def body(
         How long it may be used without asking again.
     headers : mapping, optional
     """
-    about = {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": f"private, max-age={seconds}", **(headers or {})}
-    if seconds == 0:
-        about["Cache-Control"] = "no-cache"
+    about = body_headers(tag, seconds, headers or {})
     if fresh(request, tag):
         return Response(status_code=304, headers=about)
     asked = request.headers.get("range")
     if asked and request.headers.get("if-range", tag) == tag and "Content-Encoding" not in about:
         return _range(data, asked, media, about)
     return Response(data, media_type=media, headers=about)
+
+
+def body_headers(tag: str, seconds: int, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a body, see `body`."""
+    kept = f"private, max-age={seconds}" if seconds else "no-cache"
+    return {"ETag": tag, "Accept-Ranges": "bytes", **headers, "Cache-Control": kept}
 
 
 def _range(data: bytes, asked: str, media: str, headers: dict[str, str]) -> Response:
@@ -72,23 +77,30 @@ def _range(data: bytes, asked: str, media: str, headers: dict[str, str]) -> Resp
     return Response(data[start:stop], 206, media_type=media, headers=headers)
 
 
-def compressed(data: bytes, accepted: str) -> tuple[bytes, str | None]:
-    """Return bytes in the best encoding of the ones that a client accepts, and its name."""
-    offered = {
-        part.split(";")[0].strip().lower() for part in accepted.split(",") if not re.search(r"q=0(\.0*)?\s*$", part)
-    }
-    if len(data) < 256:
+def encoding_of(accepted: str) -> str:
+    """Return the best encoding of those that a client accepts: ``zstd``, ``gzip``, or ``plain`` for none.
+
+    Examples
+    --------
+    >>> encoding_of("gzip, deflate, zstd"), encoding_of("gzip;q=0.5, zstd;q=0"), encoding_of("br")
+    ('zstd', 'gzip', 'plain')
+    """
+    offered = {part.split(";")[0].strip().lower() for part in accepted.split(",") if not _REFUSED.search(part)}
+    return next((e for e in ("zstd", "gzip") if e in offered), "plain")
+
+
+def compressed(data: bytes, encoding: str) -> tuple[bytes, str | None]:
+    """Return bytes in an encoding that `encoding_of` names, and the ``Content-Encoding``; few bytes stay."""
+    if len(data) < 256 or encoding == "plain":
         return data, None
-    if "zstd" in offered:
+    if encoding == "zstd":
         from numcodecs.zstd import compress
 
         return bytes(compress(data, 1)), "zstd"
-    if "gzip" in offered:
-        import zlib
+    import zlib
 
-        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-        return packer.compress(data) + packer.flush(), "gzip"
-    return data, None
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush(), "gzip"
 
 
 _STATUS: tuple[tuple[type[Exception], int, str], ...] = (

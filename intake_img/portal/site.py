@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from intake_img.portal.index import Index
 from intake_img.portal.indexing import index_facts, told_by_row
 from intake_img.portal.library import Library, LibraryItem
 from intake_img.portal.metrics import Metrics, log
+from intake_img.portal.ready import Kept, form_of, name_of, wants_whole
 from intake_img.portal.settings import Settings
 from intake_img.portal.store import ServedArray
 from intake_img.portal.work import SEEN, Workers
@@ -96,6 +97,18 @@ class Site:
         visitor = request.scope.get("visitor")
         return visitor is None or visitor.sees(name)
 
+    def kept(self, scope: Any, headers: Mapping[str, str]) -> Kept | None:
+        """Return the answer to a request, if it is in memory and all of it is wanted, and its entry is as it was."""
+        if not wants_whole(scope, headers):
+            return None
+        path, visitor = scope["path"], scope.get("visitor")
+        kept: Kept | None = self.bodies.get(name_of(path, form_of(path, headers.get("accept-encoding", ""))))
+        if kept is None or self.library.items.get(kept.item.id) is not kept.item:
+            return None
+        opened = self.holdings.current(kept.item)
+        same = opened is not None and opened.stamp == kept.stamp
+        return kept if same and (visitor is None or visitor.sees(kept.item.id)) else None
+
     def item(self, request: Request, name: str) -> LibraryItem:
         """Return an entry by its id.
 
@@ -111,7 +124,10 @@ class Site:
         return item
 
     async def opened(self, item: LibraryItem, request: Request | None = None, priority: int = SEEN) -> Opened:
-        """Return an entry, opened in a thread."""
+        """Return an entry, opened in a thread unless it is open."""
+        current = self.holdings.current(item)
+        if current is not None:
+            return current
         return await self.run(request, ("open", item.id), lambda: self.holdings.get(item), priority)
 
     async def run(self, request: Request | None, key: Hashable, work: Callable[[], T], priority: int = SEEN) -> T:

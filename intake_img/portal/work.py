@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import threading
@@ -29,7 +30,6 @@ class _Job:
         self.key, self.work, self.loop = key, work, loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.waiters = 0
-        self.started = False
 
     def finish(self, result: Any, error: BaseException | None) -> None:
         if self.future.done():
@@ -114,8 +114,8 @@ class Workers:
             for one in watched:
                 one.cancel()
             job.waiters -= 1
-            if not job.waiters and not job.started and self._jobs.get(key) is job:
-                del self._jobs[key]
+            if not job.waiters and self._withdrawn(job):
+                self._forget(job)
 
     def later(self, work: Callable[[], Any]) -> None:
         """Do something when nothing else is to be done; nobody waits for it."""
@@ -127,6 +127,21 @@ class Workers:
             heapq.heappush(self._heap, (priority, -next(self._count), job))
             self._ready.notify()
 
+    def _withdrawn(self, job: _Job) -> bool:
+        """Take a job out of those that wait, and return whether it was among them."""
+        with self._ready:
+            rest = [one for one in self._heap if one[2] is not job]
+            found = len(rest) < len(self._heap)
+            if found:
+                heapq.heapify(rest)
+                self._heap = rest
+            return found
+
+    def _forget(self, job: _Job) -> None:
+        self.cancelled += 1
+        if self._jobs.get(job.key) is job:
+            del self._jobs[job.key]
+
     def _serve(self) -> None:
         while True:
             with self._ready:
@@ -135,13 +150,27 @@ class Workers:
                 if self._stopped:
                     return
                 _, _, job = heapq.heappop(self._heap)
-                job.started = True
             if isinstance(job, _Background):
                 job.run()
             elif job.waiters:
                 self._do(job)
             else:
-                self.cancelled += 1
+                self._drop(job)
+
+    def _drop(self, job: _Job) -> None:
+        """Forget a job that nobody waits for; one that somebody came for meanwhile waits its turn again."""
+
+        def finish() -> None:
+            if job.waiters:
+                self._push(job, SEEN)
+            else:
+                self._forget(job)
+
+        self._in_loop(job, finish)
+
+    def _in_loop(self, job: _Job, finish: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            job.loop.call_soon_threadsafe(finish)
 
     def _do(self, job: _Job) -> None:
         result, error = None, None
@@ -155,10 +184,7 @@ class Workers:
                 del self._jobs[job.key]
             job.finish(result, error)
 
-        try:
-            job.loop.call_soon_threadsafe(finish)
-        except RuntimeError:  # the loop was closed meanwhile
-            return
+        self._in_loop(job, finish)
 
     def stop(self, seconds: float = 5.0) -> None:
         """Let running jobs end, for some seconds, and start no others."""
@@ -171,8 +197,6 @@ class Workers:
 
 
 class _Background:
-    waiters, started = 1, False
-
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
 

@@ -1,0 +1,88 @@
+"""Answers that are kept in memory, and sent before any route is looked up.
+
+Most requests are for chunks that were read before: what is left of their cost is that of the server, and of copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from intake_img.portal.library import LibraryItem
+from intake_img.portal.replies import body, body_headers, encoding_of
+
+__all__ = ["Kept", "form_of", "name_of", "wants_whole"]
+
+_OVERHEAD = 1000  # bytes of an answer beside its body
+_UNUSUAL = ("range", "if-range", "if-none-match", "origin")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kept:
+    """A chunk or a document as it is sent.
+
+    Parameters
+    ----------
+    item : LibraryItem
+        The entry that it belongs to.
+    stamp : str
+        Version of the entry's file.
+    data : bytes
+    media : str
+    tag : str
+        The ETag.
+    seconds : int
+        How long clients may use it without asking again.
+    headers : mapping
+        Further headers.
+    """
+
+    item: LibraryItem
+    stamp: str
+    data: bytes
+    media: str
+    tag: str
+    seconds: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data) + _OVERHEAD
+
+    @cached_property
+    def _raw(self) -> list[tuple[bytes, bytes]]:
+        about = body_headers(self.tag, self.seconds, self.headers)
+        return Response(self.data, media_type=self.media, headers=about).raw_headers
+
+    def answer(self, request: Request) -> Response:
+        """Return the answer to a request, also to one for a part of it."""
+        return body(request, self.data, self.media, self.tag, seconds=self.seconds, headers=self.headers)
+
+    async def __call__(self, send: Any, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send all of it, with more headers."""
+        await send({"type": "http.response.start", "status": 200, "headers": [*self._raw, *headers]})
+        await send({"type": "http.response.body", "body": self.data})
+
+
+def form_of(path: str, accepted: str) -> str:
+    """Return how the answer to a path is encoded: as the store has its chunks, else as the client accepts."""
+    return "blosc" if path.startswith("/data/") and not path.endswith((".json", ".xml")) else encoding_of(accepted)
+
+
+def name_of(path: str, form: str) -> str:
+    """Return the name under which the answer to a path is kept."""
+    return f"{form} {path}"
+
+
+def wants_whole(scope: Any, headers: Mapping[str, str]) -> bool:
+    """Whether a request asks for the whole of something of a store, and for nothing besides."""
+    return (
+        scope["method"] == "GET"
+        and scope["path"].startswith(("/data/", "/pixels/"))
+        and not any(name in headers for name in _UNUSUAL)
+    )
