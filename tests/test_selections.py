@@ -115,6 +115,15 @@ def test_tasks_of_listed_samples_name_their_own():
     np.testing.assert_array_equal(part.compute(), chosen[::2])
 
 
+def test_neighbours_are_read_in_one_go_however_large_a_plane_is():
+    reader = Counting(np.zeros((12, 300, 300), "u1"))
+    planes = Pixels(reader, (12, 300, 300), np.dtype("u1"), (1, 300, 300))
+    planes.select([slice(2, 9), slice(None), slice(None)]).reader.read_into(
+        (slice(0, 7), slice(0, 300), slice(0, 300)), np.empty((7, 300, 300), "u1")
+    )
+    assert reader.regions == [(slice(2, 9), slice(0, 300), slice(0, 300))]
+
+
 def test_persisted_arrays_are_not_read_again():
     reader = Counting(np.arange(12).reshape(3, 4))
     kept = Pixels(reader, (3, 4), np.dtype("i8"), (1, 4)).dask().persist()

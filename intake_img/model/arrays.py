@@ -16,6 +16,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from intake_img.model.chunks import Region
 from intake_img.model.layers import BlockLayer, Task
 from intake_img.model.machine import empty, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
@@ -58,11 +59,14 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
 def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
     """Return a graph whose tasks name the part that they read, and share the reader."""
     starts = [np.cumsum((0, *c)).tolist() for c in chunks]
+    bare, listed = with_leaf(pixels.reader, None), _listed(pixels.reader)
 
     def make(position: tuple[int, ...]) -> Task:
-        region = tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, position, strict=True))
+        region = tuple([slice(s[k], s[k + 1]) for s, k in zip(starts, position, strict=True)])
+        if not listed:
+            return partial(_read, bare, region, pixels.dtype), source
         part = pixels.select(region)
-        return partial(_read, with_leaf(part.reader, None), part.shape, part.dtype), source
+        return partial(_read, with_leaf(part.reader, None), tuple(slice(0, n) for n in part.shape), part.dtype), source
 
     layers = {
         source: MaterializedLayer({source: leaf_of(pixels.reader)}),
@@ -71,9 +75,9 @@ def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sour
     return HighLevelGraph(layers, {source: set(), name: {source}})
 
 
-def _read(reader: Any, shape: tuple[int, ...], dtype: np.dtype, leaf: Any) -> np.ndarray:
-    out = empty(shape, dtype)
-    with_leaf(reader, leaf).read_into(tuple(slice(0, n) for n in shape), out)
+def _read(reader: Any, region: Region, dtype: np.dtype, leaf: Any) -> np.ndarray:
+    out = empty(tuple([s.stop - s.start for s in region]), dtype)
+    with_leaf(reader, leaf).read_into(region, out)
     return out
 
 

@@ -47,7 +47,7 @@ def runs_of(index: Index, tile: int, spared: int) -> list[Run]:
         How many samples may be read in vain between two that are selected at a regular step.
     """
     if isinstance(index, range):
-        if abs(index.step) < max(tile, spared + 1) or len(index) == 1:
+        if index.step == 1 or abs(index.step) < max(tile, spared + 1) or len(index) == 1:
             return [_run(index, 0)]
         return [_run(index[n : n + 1], n) for n in range(len(index))]
     runs: list[list[int]] = []
