@@ -142,3 +142,118 @@ def test_what_cannot_be_expressed_is_refused(image, tmp_path):
     virtualize(tmp_path / "a.npy", tmp_path / "refs.json")
     with pytest.raises(TargetExistsError):
         virtualize(tmp_path / "a.npy", tmp_path / "refs.json")
+
+
+@contextlib.contextmanager
+def lazy_group(refs):
+    """As `group`, through fsspec's own reader of Parquet references."""
+    import fsspec
+    from fsspec.implementations.reference import LazyReferenceMapper
+
+    protocol = {"remote_protocol": "file", "asynchronous": True, "skip_instance_cache": True}
+    mapper = LazyReferenceMapper(str(refs), engine="pyarrow")
+    yield zarr.open_group(
+        zarr.storage.FsspecStore(fsspec.filesystem("reference", fo=mapper, **protocol), path=""), mode="r"
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parquet_holds_what_json_holds(data, tmp_path):
+    """Real TIFF files and stores: equal pixels, or refused because of shards."""
+    pytest.importorskip("pyarrow")
+    tiffs = [p for p in sorted(data.rglob("*.tif")) if p.stat().st_size < 60_000][:12]
+    counts = {"read": 0, "refused": 0}
+    for path in [*tiffs, *sorted(data.rglob("*.zarr"))]:
+        try:
+            virtualize(path, tmp_path / "refs.json", overwrite=True)
+        except IntakeImgError:
+            continue
+        try:
+            refs = virtualize(path, tmp_path / "refs.parquet", overwrite=True)
+        except CannotWriteError as exc:
+            counts["refused"] += "has shards" in str(exc) or "codec" in str(exc)
+            continue
+        with group(tmp_path / "refs.json") as one, lazy_group(refs) as two:
+            for name, array in one.members(max_depth=None):
+                if isinstance(array, zarr.Array) and array.nbytes < 2e6:
+                    assert equal(two[name][...], array[...]), (path, name)
+                    counts["read"] += 1
+    assert counts["read"] > 20
+    assert counts["read"] > 5 * counts["refused"]
+
+
+def test_parquet_of_many_chunks_and_of_missing_ones(image, tmp_path, monkeypatch):
+    """Several files of rows; a chunk that is not there has the fill value; shards are refused, JSON has them."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    from intake_img.doors import references_parquet
+
+    monkeypatch.setattr(references_parquet, "RECORD", 7)
+    image[1, 0, :32] = 0
+    imsave(image, tmp_path / "a.zarr", chunks={"t": 1, "c": 1, "y": 16, "x": 16})
+    chunks = sorted((tmp_path / "a.zarr").rglob("c/*/*/*/*"))
+    assert 60 < len(chunks) < 72
+    refs = virtualize(tmp_path / "a.zarr", tmp_path / "refs.parquet")
+    assert len(list((tmp_path / "refs.parquet").rglob("*.parq"))) > 72 / 7
+    with lazy_group(refs) as found:
+        (array,) = (a for n, a in found.members(max_depth=None) if isinstance(a, zarr.Array) and a.ndim == 4)
+        assert equal(array[[0, 2]], image.values[[0, 2]])  # of missing chunks, pandas 3 makes NaN, fastparquet None
+        assert found.attrs["ome"]["version"] == "0.5"
+    tables = [pq.read_table(p) for p in (tmp_path / "refs.parquet").rglob("0/refs.*.parq")]
+    assert sum(len(t) - t["path"].null_count for t in tables) == len(chunks)
+    assert sum(map(len, tables)) == 72
+    imsave(image, tmp_path / "s.zarr", chunks=16, shards=True)
+    with pytest.raises(CannotWriteError, match=r"has shards.*\.json"):
+        virtualize(tmp_path / "s.zarr", tmp_path / "s.parquet")
+    assert not (tmp_path / "s.parquet").exists()
+    with group(virtualize(tmp_path / "s.zarr", tmp_path / "s.json")) as found:
+        (array,) = (a for n, a in found.members(max_depth=None) if isinstance(a, zarr.Array) and a.ndim == 4)
+        assert equal(array[...], image.values)
+    with pytest.raises(TargetExistsError):
+        virtualize(tmp_path / "a.zarr", tmp_path / "refs.parquet")
+    with lazy_group(virtualize({"one": tmp_path / "a.zarr"}, tmp_path / "many.parq")) as found:
+        assert "one" in found
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"compressors": "crc"}, "crc32c"),
+        ({"filters": "turned"}, "transposed"),
+        ({"compressors": "gzip"}, None),
+        ({"compressors": "zstd"}, None),
+        ({"compressors": None}, None),
+        ({"order": "F"}, None),
+        ({"serializer": "big"}, None),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["u1", "i4", "f8", "c16", "?"])
+def test_arrays_of_version_3_as_version_2(options, words, dtype):
+    """Law: the chunks of an array, read under the metadata of format 2, are the same pixels."""
+    from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
+
+    from intake_img.formats.omezarr.version2 import array_of_version_3
+
+    codecs = {
+        "crc": Crc32cCodec(),
+        "gzip": GzipCodec(),
+        "zstd": ZstdCodec(checksum=True),
+        "big": BytesCodec(endian="big"),
+    }
+    turned = {"turned": [TransposeCodec(order=(1, 2, 0))], "F": [TransposeCodec(order=(2, 1, 0))]}
+    given = {k: codecs.get(v) for k, v in options.items() if k in ("compressors", "serializer")}
+    if how := options.get("filters", options.get("order")):
+        given["filters"] = turned[how]
+    three = zarr.storage.MemoryStore()
+    values = (np.random.default_rng(0).random((5, 4, 3)) * 100).astype(dtype)
+    three_array = zarr.create_array(three, shape=values.shape, chunks=(2, 4, 2), dtype=dtype, **given)
+    three_array[...] = values
+    document = json.loads(three._store_dict["zarr.json"].to_bytes())
+    if words:
+        with pytest.raises(CannotWriteError, match=words):
+            array_of_version_3(document)
+        return
+    two = zarr.storage.MemoryStore()
+    buffers = zarr.core.buffer.default_buffer_prototype().buffer
+    two._store_dict[".zarray"] = buffers.from_bytes(json.dumps(array_of_version_3(document)).encode())
+    two._store_dict |= {k[2:].replace("/", "."): v for k, v in three._store_dict.items() if k.startswith("c/")}
+    assert equal(zarr.open_array(two, mode="r", zarr_format=2)[...], values)

@@ -11,11 +11,12 @@ import io
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from intake_img.doors.references_parquet import write_parquet
 from intake_img.errors import CannotWriteError
 from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import autodetect
@@ -44,7 +45,7 @@ def virtualize(
         Images: TIFF, OME-Zarr, NumPy and raw files. Several become groups of one store, named by the keys of the
         mapping, or by their files.
     target : str or os.PathLike
-        A ``.json`` file.
+        A ``.json`` file; or ``.parquet``, a folder that readers load piece by piece, for very many chunks.
     overwrite : bool
         Replace an existing target.
     storage_options : mapping, optional
@@ -58,7 +59,8 @@ def virtualize(
     Raises
     ------
     CannotWriteError
-        If an image cannot be expressed; the message says why.
+        If an image cannot be expressed; the message says why. Parquet holds arrays of Zarr format 2: shards of format
+        3, for example, can be expressed in JSON alone.
     TargetExistsError
         If the target exists and `overwrite` is not given.
 
@@ -79,8 +81,11 @@ def virtualize(
     19
     """
     file = File.parse(target)
-    if not file.name.lower().endswith(".json"):
-        raise CannotWriteError(f"{file}: references are written as JSON: expected a name such as refs.json")
+    kind = os.path.splitext(file.name.lower())[1]
+    if kind not in _WRITERS:
+        raise CannotWriteError(
+            f"{file}: references are written as JSON or Parquet: expected a name such as refs.json or refs.parquet"
+        )
     images = _images(uris, storage_options)
     references: References = {}
     if "" not in images:
@@ -93,9 +98,22 @@ def virtualize(
         references |= {f"{name}/{key}" if name else key: value for key, value in found.items()}
     if "" not in images and not any(os.path.basename(key) == "zarr.json" for key in references):
         references = _consolidated(references)
-    with replacing(file, overwrite=overwrite) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        json.dump({"version": 1, "refs": references}, stream, ensure_ascii=False)
+    writer = _WRITERS[kind]
+    with replacing(file, overwrite=overwrite, folder=writer is write_parquet) as temporary:
+        writer(references, temporary)
     return str(file)
+
+
+def _write_json(references: Mapping[str, Any], path: str) -> None:
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump({"version": 1, "refs": references}, stream, ensure_ascii=False)
+
+
+_WRITERS: Mapping[str, Callable[[Mapping[str, Any], str], None]] = {
+    ".json": _write_json,
+    ".parquet": write_parquet,
+    ".parq": write_parquet,
+}
 
 
 def _images(uris: Any, storage_options: Mapping[str, Any] | None) -> dict[str, ImageSource]:
