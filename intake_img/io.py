@@ -14,7 +14,7 @@ from typing import Any, Literal
 import xarray as xr
 from intake.source.base import DataSource
 
-from intake_img.collections.names import split_extension
+from intake_img.collections.file_names import split_extension
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource
 from intake_img.collections.stores import extend_store, write_store

@@ -27,7 +27,7 @@ import xarray as xr
 from staging_laws import in_fork, stopped
 
 from intake_img import imload
-from intake_img.accessor.coloc import store as tables
+from intake_img.accessor.coloc import database as tables
 from intake_img.accessor.patches import output
 from intake_img.collections.listing import list_folder
 from intake_img.errors import FormatError

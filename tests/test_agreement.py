@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from intake_img import imload, imsave
-from intake_img.collections import base
+from intake_img.collections import many_files
 from intake_img.errors import FormatError
 
 pytestmark = pytest.mark.thorough
@@ -78,8 +78,8 @@ def test_every_way_to_a_sequence_compares(driver: str, tmp_path: Path) -> None:
 
 
 def test_of_many_files_a_chunk_compares_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "CHECKED", 3)
-    monkeypatch.setattr(base, "SAMPLED", 2)
+    monkeypatch.setattr(many_files, "CHECKED", 3)
+    monkeypatch.setattr(many_files, "SAMPLED", 2)
     for k in range(9):
         ome(tmp_path / f"m_{k}.ome.tif", k, PhysicalSizeX=0.11 if k == 3 else 0.1)
     ds = imload(f"{tmp_path}/m_{{t}}.ome.tif")

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 from processing_laws import stack
 
-from intake_img.accessor.processing.filters import Filters
+from intake_img.accessor.processing.filter_methods import Filters
 from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.measure import Measures

@@ -32,8 +32,8 @@ import intake_img
 from intake_img import imload, imsave, open_catalog, scan, write_catalog
 from intake_img.catalog import SafeCatalog, validate
 from intake_img.catalog.document import read_document
+from intake_img.catalog.entry_names import unique_names
 from intake_img.catalog.facts import sentence
-from intake_img.catalog.names import unique_names
 from intake_img.catalog.template import Parameter, fill
 from intake_img.doors.cli import main
 from intake_img.errors import AxesError, CatalogError, TargetExistsError

@@ -11,8 +11,8 @@ from thoroughness import examples
 
 from intake_img.catalog import open_catalog, write_catalog
 from intake_img.catalog import spelling as s
-from intake_img.catalog.blocks import Block, cut
 from intake_img.catalog.document import read_document, spelled_out
+from intake_img.catalog.text_blocks import Block, cut
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 

@@ -14,7 +14,7 @@ import tifffile
 import xarray as xr
 from PIL import Image
 
-import intake_img.doors.cli.table
+import intake_img.doors.cli.formats_table
 from intake_img import autodetect, imload, imsave
 from intake_img.create.examples import catalog_path, simulate_cells
 from intake_img.doors.cli import formats, main
@@ -221,7 +221,7 @@ def test_errors_of_ours_are_not_hidden(monkeypatch):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(intake_img.doors.cli.table, "formats", broken)
+    monkeypatch.setattr(intake_img.doors.cli.formats_table, "formats", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["formats"])
 
@@ -230,7 +230,7 @@ def test_interrupted(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(intake_img.doors.cli.table, "formats", interrupted)
+    monkeypatch.setattr(intake_img.doors.cli.formats_table, "formats", interrupted)
     assert "interrupted" in fails(capsys, 130, "formats")
 
 

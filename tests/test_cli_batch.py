@@ -20,7 +20,7 @@ from PIL import Image
 from intake_img import imload, imsave, scan, write_catalog
 from intake_img.doors.cli import main
 from intake_img.doors.cli.batch import Job, run_batch
-from intake_img.doors.cli.sources import NamedImage
+from intake_img.doors.cli.named_images import NamedImage
 
 pytestmark = pytest.mark.thorough
 

@@ -399,11 +399,11 @@ def test_a_killed_import_leaves_the_database_as_it_was(matched, tmp_path):
 
 
 def test_parquet(matched, tmp_path):
-    from intake_img.accessor.coloc import store
+    from intake_img.accessor.coloc import database
 
     _, found = matched
-    store.write_parquet(tmp_path / "m.parquet", found)
-    pd.testing.assert_frame_equal(store.read_parquet(tmp_path / "m.parquet"), pd.DataFrame(found), check_dtype=False)
+    database.write_parquet(tmp_path / "m.parquet", found)
+    pd.testing.assert_frame_equal(database.read_parquet(tmp_path / "m.parquet"), pd.DataFrame(found), check_dtype=False)
 
 
 MAGMAP = """

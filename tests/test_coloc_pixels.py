@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 from thoroughness import examples
 
 import intake_img  # noqa: F401
-from intake_img.accessor.coloc import blocks, counting, pixels
+from intake_img.accessor.coloc import counting, one_pass, pixel_measures
 from intake_img.kernels import (
     conventions,
     costes,
@@ -32,8 +32,8 @@ from intake_img.kernels import (
     measures,
     moments,
     packing,
-    regions,
     runs,
+    scatter_regions,
     tables,
     tally,
 )
@@ -321,7 +321,7 @@ def test_sums_of_floats_are_exact_in_any_order(values, random):
 def test_many_floats_are_streamed(arrays, monkeypatch, dtype):
     a, b = (x[::4].astype(dtype) / 7 + 0.1 for x in arrays["pos"])
     few = measured(image(a, b), (3.0, 2.0))
-    monkeypatch.setattr(pixels, "FEW_PIXELS", 10)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", 10)
     many = measured(image(a, b), (3.0, 2.0))
     cut = measured(image(a, b, (1, 5, 50, 61)), (3.0, 2.0))
     assert many == cut
@@ -664,7 +664,7 @@ def test_sums_over_regions_equal_those_of_pixels(seed):
         runs._STRIP = before
     for g in range(groups):
         x, y = a[group == g], b[group == g]
-        chosen = regions.masks(x, y, t1[g], t2[g], rules)
+        chosen = scatter_regions.masks(x, y, t1[g], t2[g], rules)
         sign = np.sign(len(x) * x - x.sum()) * np.sign(len(y) * y - y.sum())
         chosen |= {"icq_positive": lambda sign=sign: sign > 0, "icq_zero": lambda sign=sign: sign == 0}
         for region, sums in need.items():
@@ -707,12 +707,12 @@ def test_grey_levels_that_lie_together_are_counted_however_many_pairs_they_form(
     rng = np.random.default_rng(3)
     a, b = rng.integers(0, 4000, (2, 6, 100, 100)).astype("u2")
     want = repr(measured(image(a, b), "costes"))
-    monkeypatch.setattr(pixels, "MOST_PAIRS", 1000)
+    monkeypatch.setattr(pixel_measures, "MOST_PAIRS", 1000)
     for chunks in (None, (1, 1, 60, 60), (1, 6, 10, 10)):
         ds = image(a, b, chunks)
         assert ds.img.coloc.measure(measures=["n"]).attrs["method"] == "joint histogram of grey levels: exact"
         assert repr(measured(ds, "costes")) == want
-    monkeypatch.setattr(pixels, "FEW_PIXELS", 1000)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", 1000)
     a[0, 0, 0], b[0, 0, 1] = 65535, 65535  # now it is not
     for chunks in (None, (1, 1, 60, 60)):
         assert "equal bins" in image(a, b, chunks).img.coloc.measure(measures=["n"]).attrs["method"]
@@ -741,7 +741,7 @@ def test_no_chunk_is_read_twice_and_few_ahead(options, monkeypatch):
         counted[0] += len(parts)
 
     monkeypatch.setattr(joint.Counter, "add", slow)
-    monkeypatch.setattr(blocks, "_BUNDLE", 1)
+    monkeypatch.setattr(one_pass, "_BUNDLE", 1)
     data = da.map_blocks(block, chunks=((1,) * 2, (1,) * 60, (64,), (64,)), dtype=np.uint16)
     want = np.add.outer(np.arange(2), np.arange(60))
     with dask.config.set(options):
@@ -759,10 +759,10 @@ def test_no_chunk_is_read_twice_and_few_ahead(options, monkeypatch):
 
 def test_a_task_that_runs_twice_is_not_counted_twice():
     counters = [0, (), []]
-    state = blocks._add(None, list, [_box([1])], 0, 10, lambda n: counters[2], lambda s, parts: s.extend(parts))
-    blocks._add(state, list, [_box([2])], 1, 10, lambda n: [], lambda s, parts: s.extend(parts))
+    state = one_pass._add(None, list, [_box([1])], 0, 10, lambda n: counters[2], lambda s, parts: s.extend(parts))
+    one_pass._add(state, list, [_box([2])], 1, 10, lambda n: [], lambda s, parts: s.extend(parts))
     with pytest.raises(RuntimeError, match="ran twice"):
-        blocks._add(state, list, [_box([2])], 1, 10, lambda n: [], lambda s, parts: s.extend(parts))
+        one_pass._add(state, list, [_box([2])], 1, 10, lambda n: [], lambda s, parts: s.extend(parts))
 
 
 def _box(value):
@@ -797,8 +797,8 @@ def test_more_pairs_than_a_histogram_holds(monkeypatch, dtype):
     b = (a // 2 + rng.integers(0, 20000, a.shape)).astype(dtype)
     a = a.astype(dtype)
     exact_values = measured(image(a, b), (3000, 20000))
-    monkeypatch.setattr(pixels, "MOST_PAIRS", 1000)
-    monkeypatch.setattr(pixels, "FEW_PIXELS", 1000)
+    monkeypatch.setattr(pixel_measures, "MOST_PAIRS", 1000)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", 1000)
     whole, cut = (image(a, b, chunks).img.coloc for chunks in (None, (1, 3, 60, 60)))
     found = cut.measure(measures=EVERY, thresholds=(3000, 20000))
     xr.testing.assert_identical(found, whole.measure(measures=EVERY, thresholds=(3000, 20000)))

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import intake_img  # noqa: F401
-from intake_img.accessor.coloc import pixels
+from intake_img.accessor.coloc import pixel_measures
 from intake_img.accessor.coloc.report import table_of
 
 pytestmark = pytest.mark.thorough
@@ -32,7 +32,7 @@ def labels(dtype):
 @pytest.mark.parametrize("of", ["u1", "i2", "i8"])
 @pytest.mark.parametrize("chunks", [None, 7])
 def test_labels_without_pixels(dtype, of, few, chunks, monkeypatch):
-    monkeypatch.setattr(pixels, "FEW_PIXELS", few)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", few)
     ds = image(dtype, top=10**5 if dtype in ("i4", "i8") else 100)
     ds = ds if chunks is None else ds.chunk(y=chunks, x=chunks)
     mask = np.zeros((20, 20), bool)
@@ -102,7 +102,7 @@ def test_a_report_with_an_empty_image(tmp_path):
 @pytest.mark.parametrize("dtype", ["u2", "i4", "f4", "i8", "u8"])
 @pytest.mark.parametrize("few", [2**23, 10])
 def test_the_method_says_exact(dtype, few, monkeypatch):
-    monkeypatch.setattr(pixels, "FEW_PIXELS", few)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", few)
     ds = image(dtype, top=50 if dtype == "u2" else 10**6)
     said = ds.img.coloc.measure(("A", "B"), measures="pearson").attrs["method"]
     assert "exact" in said

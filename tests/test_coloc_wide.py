@@ -12,7 +12,7 @@ import scipy.stats
 import xarray as xr
 
 import intake_img  # noqa: F401
-from intake_img.accessor.coloc import pixels
+from intake_img.accessor.coloc import pixel_measures
 from intake_img.kernels import wide
 from intake_img.kernels.costes import costes, otsu
 from intake_img.kernels.tables import table_of
@@ -116,7 +116,7 @@ def compare(found, wanted, names):
 @pytest.mark.parametrize("few", [2**23, 10])
 @pytest.mark.parametrize(("dtype", "offset"), OFFSETS)
 def test_measures_at_any_offset(dtype, offset, few, chunks, monkeypatch):
-    monkeypatch.setattr(pixels, "FEW_PIXELS", few)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", few)
     a, b, values = pair(dtype, offset)
     ds = xr.Dataset({"image": (("c", "y", "x"), da.from_array(values, chunks=(1, *chunks)))})
     t1, t2 = sorted(a)[60], sorted(b)[50]
@@ -130,7 +130,7 @@ def test_measures_at_any_offset(dtype, offset, few, chunks, monkeypatch):
 @pytest.mark.parametrize("few", [2**23, 10])
 @pytest.mark.parametrize("dtype", ["i8", "u8"])
 def test_measures_over_all_of_the_range(dtype, few, monkeypatch):
-    monkeypatch.setattr(pixels, "FEW_PIXELS", few)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", few)
     a, b, values = pair(dtype, 0, step=2**32 + 1)
     ds = xr.Dataset({"image": (("c", "y", "x"), da.from_array(values, chunks=(1, 4, 7)))})
     t1, t2 = sorted(a)[60], sorted(b)[50]
@@ -142,7 +142,7 @@ def test_measures_over_all_of_the_range(dtype, few, monkeypatch):
 @pytest.mark.parametrize("few", [2**23, 10])
 @pytest.mark.parametrize(("dtype", "offset"), [("i8", 2**62), ("u8", 2**63 + 7)])
 def test_labels(dtype, offset, few, monkeypatch):
-    monkeypatch.setattr(pixels, "FEW_PIXELS", few)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", few)
     a, b, values = pair(dtype, offset)
     labels = np.repeat([1, 0, 4], 40).reshape(6, 20)
     ds = xr.Dataset({"image": (("c", "y", "x"), da.from_array(values, chunks=(2, 4, 9)))})
@@ -159,7 +159,7 @@ def test_labels(dtype, offset, few, monkeypatch):
 @pytest.mark.parametrize(("dtype", "offset"), [("i8", 2**62), ("i8", -(2**63)), ("u8", 2**63 + 7), ("u8", 2**63 - 100)])
 @pytest.mark.parametrize("few", [2**23, 10])
 def test_automatic_thresholds_move_with_the_offset(dtype, offset, thresholds, few, monkeypatch):
-    monkeypatch.setattr(pixels, "FEW_PIXELS", few)
+    monkeypatch.setattr(pixel_measures, "FEW_PIXELS", few)
     rng = np.random.default_rng(3)
     a = rng.integers(0, 70000, (20, 20))
     low = np.stack([a, a // 2 + rng.integers(0, 9000, a.shape)])

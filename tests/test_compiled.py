@@ -10,7 +10,7 @@ from scipy import ndimage
 from thoroughness import examples
 
 from intake_img.kernels import compiled, order
-from intake_img.kernels.filters import uniform_filter
+from intake_img.kernels.local_filters import uniform_filter
 
 pytestmark = pytest.mark.thorough
 cv2 = pytest.importorskip("cv2")

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from intake_img import imload
 from intake_img.accessor.patches.sources import Fit
-from intake_img.collections.names import format_label, format_labels, parse_label
+from intake_img.collections.file_names import format_label, format_labels, parse_label
 from intake_img.errors import FormatError
 from intake_img.formats.czi.index import Mosaic
 from intake_img.model.datasets import spacing_of

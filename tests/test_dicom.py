@@ -16,7 +16,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.dicom import parsing
+from intake_img.formats.dicom import header
 from intake_img.model.affine import Affine
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
@@ -275,7 +275,7 @@ def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path, monkeyp
     start = 144 + int.from_bytes(content[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     (tmp_path / "a.dcm").write_bytes(content[:start] + packer.compress(bytes(2**24)) + packer.flush())
-    monkeypatch.setattr(parsing, "_MOST_INFLATED", 2**23)
+    monkeypatch.setattr(header, "_MOST_INFLATED", 2**23)
     fsspec.filesystem("memory").pipe("/dicom/bomb.dcm", (tmp_path / "a.dcm").read_bytes())
     for place in (tmp_path / "a.dcm", "memory://dicom/bomb.dcm"):
         with pytest.raises(FormatError, match="more than 8 MiB"):

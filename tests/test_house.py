@@ -6,7 +6,7 @@ import ast
 import gc
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -204,6 +204,81 @@ def public_classes(text: str) -> list[str]:
 def test_the_name_of_a_class_means_one_thing():
     assert len(classes()) > 400
     assert {name: modules for name, modules in classes().items() if len(modules) > 1} == {}
+
+
+# Files that formats share by their role: each stands in the folder of a format and holds that format's part.
+CONTRACT = {"describe", "driver", "handle", "header", "index", "metadata"}
+# Names that several rooms share because they speak of one thing: what it is.
+SAME = {
+    "__main__": "what python -m runs",
+    "arguments": "how arguments are read",
+    "axes": "letters of axes, and what is known of axes",
+    "blobs": "round spots: found by the accessor with the kernels",
+    "checks": "arguments checked",
+    "codecs": "encodings of chunks",
+    "coloc": "colocalization, and its command",
+    "datasets": "xarray Datasets",
+    "demo": "the demonstration, and its command",
+    "display": "what an object says of itself",
+    "export": "results written to files",
+    "facts": "what is known of an image beside its pixels",
+    "file": "an open file of a format that several modules read",
+    "frames": "images of a film or series that are decoded one by one",
+    "hdf5": "the file format of The HDF Group",
+    "jail": "what a catalog may open",
+    "layout": "where pixels lie in files",
+    "levels": "levels of a pyramid",
+    "matching": "pairing of points: by the accessor with the kernels",
+    "micromanager": "the microscopy software",
+    "mosaic": "tiles side by side as one image",
+    "n5": "the file format of Saalfeld's group",
+    "napari": "the viewer, and its command",
+    "objects": "overlap of two label images: by the accessor with the kernels",
+    "options": "options of sources",
+    "plate": "a multi-well plate",
+    "plates": "multi-well plates",
+    "portal": "the web portal, and its command",
+    "privacy": "what strangers may see",
+    "record": "what a format cannot say by itself, as JSON",
+    "sample": "a tiny file for the conformance suite",
+    "sampling": "random places of patches: by the accessor with the kernels",
+    "scenes": "the images of a file",
+    "significance": "chance of a correlation: by the accessor with the kernels",
+    "source": "an Intake source",
+    "sources": "the images that patches and stacks are made of",
+    "splitting": "touching objects parted: by the accessor with the kernels",
+    "tags": "tagged values of a file",
+    "tree": "what a file holds, as a tree",
+    "variables": "the variables of an image",
+    "windows": "windows of brightness",
+    "write": "how the images of a room are written",
+}
+
+
+def modules_of_one_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """Modules by their last name, where several have it."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.rpartition(".")[2], []).append(name)
+    return {short: modules for short, modules in found.items() if len(modules) > 1}
+
+
+def is_part_of_a_format(module: str) -> bool:
+    return re.fullmatch(r"intake_img\.formats\.[^.]+\.[^.]+", module) is not None
+
+
+def test_the_name_of_a_module_means_one_thing():
+    several = {k: v for k, v in modules_of_one_name(SOURCES).items() if not is_private(k)}
+    assert set(SAME) <= set(several)  # names that are shared no more leave the table
+    strange = {k: v for k, v in several.items() if k not in SAME}
+    assert {k: v for k, v in strange.items() if k not in CONTRACT or not all(map(is_part_of_a_format, v))} == {}
+    assert set(strange) == CONTRACT
+
+
+def test_modules_of_one_name_are_found():
+    assert modules_of_one_name(["a.b", "c.b", "a.d", "b"]) == {"b": ["a.b", "c.b", "b"]}
+    assert is_part_of_a_format("intake_img.formats.tif.index")
+    assert not is_part_of_a_format("intake_img.portal.index")
 
 
 def test_public_classes_are_found():

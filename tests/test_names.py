@@ -13,8 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from thoroughness import examples
 
-from intake_img.collections.matching import Matcher
-from intake_img.collections.names import (
+from intake_img.collections.file_names import (
     format_label,
     format_labels,
     member_name,
@@ -24,6 +23,7 @@ from intake_img.collections.names import (
     split_extension,
 )
 from intake_img.collections.patterns import Pattern
+from intake_img.collections.token_matching import Matcher
 from intake_img.errors import AxesError
 
 pytestmark = pytest.mark.thorough

@@ -80,12 +80,12 @@ def test_kinds_of_scans(tmp_path):
 
 @KINDS
 def test_a_region_costs_the_planes_that_it_meets(tmp_path, make, ending, monkeypatch):
-    from intake_img.formats.oif import store
+    from intake_img.formats.oif import acquisition_files
 
     path, _ = stack(tmp_path / f"a.{ending}", make, compression="zlib")
     ds = imload(path, output_axis_order=None)
     read = []
-    for cls in (store.StreamStore, store.FolderStore):
+    for cls in (acquisition_files.StreamStore, acquisition_files.FolderStore):
         original = cls.read
         monkeypatch.setattr(
             cls, "read", lambda self, name, original=original: read.append(name) or original(self, name)

@@ -12,7 +12,7 @@ from scipy.signal import windows as scipy_windows
 from thoroughness import examples
 
 from intake_img.kernels.blending import Piece, blend
-from intake_img.kernels.windows import WINDOWS, window, window_nd
+from intake_img.kernels.patch_weights import WINDOWS, window, window_nd
 
 pytestmark = pytest.mark.thorough
 

@@ -160,7 +160,7 @@ def test_shards_are_written_whole(tmp_path):
 
 def test_a_blend_is_the_weighted_mean(tmp_path):
     """Against plain numpy: each patch is given its own value."""
-    from intake_img.kernels.windows import window_nd
+    from intake_img.kernels.patch_weights import window_nd
 
     im = image((1, 1, 40, 44), dtype="f4")
     p = im.img.patches({"y": 16, "x": 12}, overlap=6)

@@ -21,7 +21,7 @@ from thoroughness import examples
 
 import intake_img
 from intake_img.accessor.patches import CACHE, Patches
-from intake_img.accessor.patches.engine import Gatherer
+from intake_img.accessor.patches.box_reading import Gatherer
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Dask

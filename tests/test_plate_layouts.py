@@ -20,7 +20,7 @@ from numpy.testing import assert_array_equal
 
 import intake_img
 from intake_img import imload, scan
-from intake_img.collections.plates.names import table_of_names
+from intake_img.collections.plates.unindexed import table_of_names
 from intake_img.errors import AxesError, FormatError, SceneError
 from intake_img.storage.files import File
 

@@ -25,8 +25,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import intake_img
 from intake_img import imload
-from intake_img.collections.plates.images import present
-from intake_img.collections.plates.indices import plate_of
+from intake_img.collections.plates.index_files import plate_of
+from intake_img.collections.plates.plate_images import present
 from intake_img.errors import CatalogError, FormatError, SceneError
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail

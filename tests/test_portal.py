@@ -22,7 +22,7 @@ from intake_img import imload, imsave
 from intake_img.create.examples import catalog_path
 from intake_img.doors.demo import make_samples
 from intake_img.portal.library import slug
-from intake_img.portal.store import node
+from intake_img.portal.virtual_store import node
 from intake_img.storage.handles import POOL
 
 pytest.importorskip("uvicorn")

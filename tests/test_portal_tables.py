@@ -17,9 +17,9 @@ from portal_server import Portal, serving
 
 from intake_img import imload
 from intake_img.catalog.columns import COLUMNS
-from intake_img.portal.index import Index, Query
 from intake_img.portal.indexing import told_by_row
 from intake_img.portal.library import Library
+from intake_img.portal.search_index import Index, Query
 
 pytestmark = pytest.mark.thorough
 

@@ -581,7 +581,7 @@ def test_errors_of_the_data_are_theirs(tmp_path):
 
 
 def test_bigtiff_when_needed():
-    from intake_img.formats.tif.plan import plan_of
+    from intake_img.formats.tif.encoding import plan_of
     from intake_img.model.image import Image, Variable
     from intake_img.model.pixels import Pixels
 

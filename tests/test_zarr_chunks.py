@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Sharding
 
 from intake_img import imload
 from intake_img.errors import FormatError
-from intake_img.formats.omezarr.chunks import ChunkFiles
+from intake_img.formats.omezarr.chunk_files import ChunkFiles
 
 RNG = np.random.default_rng(5)
 PLAIN = {

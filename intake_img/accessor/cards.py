@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.display import as_html, summary
-from intake_img.accessor.planes import variable_of
+from intake_img.accessor.picture_planes import variable_of
 from intake_img.accessor.thumbnail import data_url, thumbnail
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.colors import limits_of, overlaid, stated_colors, tinted, tints
-from intake_img.accessor.planes import layers_of, names_of, pick_channels, plane_of, variable_of
+from intake_img.accessor.picture_planes import layers_of, names_of, pick_channels, plane_of, variable_of
 from intake_img.accessor.plot import matplotlib_pyplot
 from intake_img.errors import AxesError
 from intake_img.model.wells import row_letters

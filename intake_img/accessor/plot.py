@@ -24,7 +24,7 @@ from intake_img.accessor.colors import (
     tinted,
     tints,
 )
-from intake_img.accessor.planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
+from intake_img.accessor.picture_planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
 from intake_img.errors import MissingExtraError, UnitsError
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import LENGTH, convert

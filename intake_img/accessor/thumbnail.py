@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.colors import label_colors, limits_of, overlaid, stated_colors, tinted, tints
-from intake_img.accessor.planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
+from intake_img.accessor.picture_planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
 
 __all__ = ["data_url", "png", "thumbnail"]
 

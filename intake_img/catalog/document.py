@@ -18,7 +18,7 @@ from yaml.constructor import SafeConstructor
 from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 from yaml.resolver import Resolver
 
-from intake_img.catalog.blocks import Block, Cut, cut, recognised
+from intake_img.catalog.text_blocks import Block, Cut, cut, recognised
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.remote import retried

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from intake_img.catalog.facts import facts_of
-from intake_img.collections.plates.indices import best_index
+from intake_img.collections.plates.index_files import best_index
 from intake_img.collections.plates.source import PlateSource
 from intake_img.model.text import printable
 from intake_img.storage.files import File

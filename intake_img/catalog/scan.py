@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from intake_img.catalog.entry_names import unique_names
 from intake_img.catalog.facts import facts_of, sentence
-from intake_img.catalog.names import unique_names
+from intake_img.catalog.numbering import kind, literal, numbered, pattern_of, plain_name, series_of
 from intake_img.catalog.plates import plates_in, without
-from intake_img.catalog.series import kind, literal, numbered, pattern_of, plain_name, series_of
 from intake_img.catalog.unused import Unused
+from intake_img.collections.file_names import natural_key, parse_member, split_extension
 from intake_img.collections.listing import Column, Listing
-from intake_img.collections.names import natural_key, parse_member, split_extension
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
 from intake_img.errors import FormatError, IntakeImgError

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from intake_img.catalog.blocks import Block
 from intake_img.catalog.document import Document, LazyFacts, Where, read_document, spelled_out
 from intake_img.catalog.entries import NESTED, Entry, SafeCatalog, image_drivers, options_of, parameters_in
+from intake_img.catalog.intake2_yaml import as_version_1
 from intake_img.catalog.template import Parameter
-from intake_img.catalog.version2 import as_version_1
+from intake_img.catalog.text_blocks import Block
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.model.text import escaped, printable
 from intake_img.storage.files import File

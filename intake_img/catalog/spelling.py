@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from intake_img.catalog.blocks import WORDS
+from intake_img.catalog.text_blocks import WORDS
 
 __all__ = ["SCANNED", "dump", "entry_block", "one_line"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_img.catalog.spelling import one_line
-from intake_img.collections.names import natural_key
+from intake_img.collections.file_names import natural_key
 from intake_img.model.text import escaped, printable
 
 __all__ = ["SKIPPED", "Unused", "counted", "with_skipped"]

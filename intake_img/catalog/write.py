@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from intake_img.catalog.document import MAX_BYTES, Document, LazyFacts, read_document, spelled_out
+from intake_img.catalog.entry_names import unique_names
 from intake_img.catalog.facts import sentence
-from intake_img.catalog.names import unique_names
 from intake_img.catalog.scan import Scan
 from intake_img.catalog.spelling import SCANNED, dump, entry_block, one_line
 from intake_img.catalog.template import fill

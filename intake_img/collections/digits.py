@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from intake_img.collections.matching import Matcher
+from intake_img.collections.token_matching import Matcher
 
 __all__ = ["Numbers", "find_numbers"]
 

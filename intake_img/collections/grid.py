@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from intake_img.collections.file_names import format_labels
 from intake_img.collections.listing import Listing
-from intake_img.collections.names import format_labels
 from intake_img.collections.words import split_label
 from intake_img.errors import AxesError
 from intake_img.model.axes import canonical_order

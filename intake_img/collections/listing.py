@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.collections.digits import Numbers, find_numbers
-from intake_img.collections.matching import Matcher
-from intake_img.collections.names import (
+from intake_img.collections.file_names import (
     format_labels,
     label_key,
     natural_sorted,
@@ -25,6 +24,7 @@ from intake_img.collections.names import (
     split_extension,
 )
 from intake_img.collections.patterns import Pattern
+from intake_img.collections.token_matching import Matcher
 from intake_img.errors import FormatError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names

@@ -27,10 +27,10 @@ from intake_img.model.axes import spell
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
+from intake_img.storage.byte_readers import closed_on_error
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 from intake_img.storage.journal import moved
-from intake_img.storage.readers import closed_on_error
 
 __all__ = ["Files", "Members"]
 

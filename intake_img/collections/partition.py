@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.collections.file_names import format_labels, member_name
 from intake_img.collections.listing import find_parts, list_folder
-from intake_img.collections.names import format_labels, member_name
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.formats.base import Format
 from intake_img.model.axes import canonical_order, check_axes, spell

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from intake_img.collections.matching import Matcher, Token
+from intake_img.collections.token_matching import Matcher, Token
 from intake_img.errors import AxesError
 
 __all__ = ["Pattern", "Step"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from intake_img.collections.base import SequenceSource
+from intake_img.collections.file_names import member_name, split_extension
 from intake_img.collections.listing import (
     Listing,
     find_in_folder,
@@ -17,11 +17,11 @@ from intake_img.collections.listing import (
     numbered,
     parts_of_one,
 )
-from intake_img.collections.names import member_name, split_extension
+from intake_img.collections.many_files import SequenceSource
 from intake_img.collections.options import SequenceOptions, SliceOptions, flag, sequence_options, whole_number
 from intake_img.collections.partition import series_interrupted
 from intake_img.collections.patterns import Pattern
-from intake_img.collections.plates.indices import is_index
+from intake_img.collections.plates.index_files import is_index
 from intake_img.collections.words import check_mapping, on_axes
 from intake_img.errors import FormatError, UnknownFormatError
 from intake_img.formats.options import option

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.collections.file_names import parse_label
 from intake_img.collections.listing import Column, Listing
-from intake_img.collections.names import parse_label
 from intake_img.errors import AxesError
 
 __all__ = ["check_mapping", "label_values", "on_axes", "split_label", "word_values"]

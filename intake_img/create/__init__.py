@@ -15,8 +15,8 @@ import xarray as xr
 
 from intake_img.bridges.spark import Records, find_records
 from intake_img.collections.sequence import DirectorySource
-from intake_img.create.batches import Items, alike, files_of, lazy_dataset, recounted, series_axes
 from intake_img.create.examples import example_image, example_names
+from intake_img.create.lists import Items, alike, files_of, lazy_dataset, recounted, series_axes
 from intake_img.create.pages import cut
 from intake_img.errors import AxesError, FormatError
 from intake_img.model.axes import CANONICAL, check_axes

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.collections.sequence import SequenceSource
-from intake_img.create.batches import lazy_dataset, series
+from intake_img.create.lists import lazy_dataset, series
 from intake_img.model.axes import CANONICAL
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels, stack

@@ -123,7 +123,7 @@ def _images(uris: Any, storage_options: Mapping[str, Any] | None) -> dict[str, I
         return {"": _source(uris, storage_options)}
     if isinstance(uris, Mapping):
         return {str(name): _source(uri, storage_options) for name, uri in uris.items()}
-    from intake_img.catalog.names import unique_names
+    from intake_img.catalog.entry_names import unique_names
 
     sources = [_source(uri, storage_options) for uri in uris]
     return dict(zip(unique_names([s.uri.lstrip("/") for s in sources]), sources, strict=True))

@@ -15,9 +15,9 @@ from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.faults import translated_errors
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
+from intake_img.storage.byte_readers import closed_on_error
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
-from intake_img.storage.readers import closed_on_error
 from intake_img.storage.remote import noted_failures
 
 __all__ = ["FileReader"]

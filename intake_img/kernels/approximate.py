@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.kernels.compiled import BORDERS, opencv
-from intake_img.kernels.filters import box_filter
+from intake_img.kernels.local_filters import box_filter
 
 __all__ = ["FILTERS", "opencv_filter", "unsupported"]
 

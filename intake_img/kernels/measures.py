@@ -13,8 +13,8 @@ import numpy as np
 
 from intake_img.kernels import exact, ranks, wide
 from intake_img.kernels.conventions import ALL, DEFAULTS, EXTRA, Conventions, fields
-from intake_img.kernels.regions import TableRegions
 from intake_img.kernels.runs import region_sums
+from intake_img.kernels.scatter_regions import TableRegions
 from intake_img.kernels.tables import Table
 from intake_img.kernels.tally import Sums, moments_in, tally
 

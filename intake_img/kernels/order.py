@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.kernels import compiled
-from intake_img.kernels.filters import padded, slabs
+from intake_img.kernels.local_filters import padded, slabs
 
 __all__ = ["FILTERS", "network", "ranked"]
 

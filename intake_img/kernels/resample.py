@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.kernels.images import roomy
+from intake_img.kernels.each_image import roomy
 
 __all__ = ["coarsened", "exact_means", "nearest", "resized", "rounded"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from intake_img.kernels import exact, wide
 from intake_img.kernels.conventions import FIELDS, Conventions
 from intake_img.kernels.moments import Moments
-from intake_img.kernels.regions import ICQ, TableRegions, masks, masks_around, masks_with_signs, without_icq
 from intake_img.kernels.runs import region_sums
+from intake_img.kernels.scatter_regions import ICQ, TableRegions, masks, masks_around, masks_with_signs, without_icq
 from intake_img.kernels.tables import Table
 
 __all__ = [

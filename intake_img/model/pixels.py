@@ -416,7 +416,7 @@ class Pixels:
         """
         from dask.base import tokenize
 
-        from intake_img.model.arrays import array_of
+        from intake_img.model.lazy_arrays import array_of
 
         chunks = self.auto_chunks() if chunks is None else chunks
         return array_of(self, chunks, f"pixels-{tokenize(self, chunks)}")

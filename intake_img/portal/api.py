@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from intake_img import __version__
 from intake_img.model.record import plain
-from intake_img.portal.index import ROW, Query
 from intake_img.portal.library import Folder, LibraryItem
 from intake_img.portal.replies import body, etag, problem, refusal
+from intake_img.portal.search_index import ROW, Query
 from intake_img.portal.site import Site
 
 __all__ = ["catalog", "described", "entries", "entry", "facets", "openapi", "table"]

@@ -239,7 +239,7 @@ def _start_log(target: str | None) -> None:
 
 def _demo(work: Path) -> Path:
     """Make sample images, and return the folder of their catalog."""
-    from intake_img.portal.samples import make_demo
+    from intake_img.portal.demo_images import make_demo
 
     folder = work / "samples"
     folder.mkdir()

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from intake_img.errors import SourceChangedError, TooLargeError
 from intake_img.model.chunks import Region
-from intake_img.portal.blocks import Blockwise
+from intake_img.portal.costly_blocks import Blockwise
 from intake_img.portal.holdings import Opened
 from intake_img.portal.library import LibraryItem
 from intake_img.portal.ready import Kept, form_of, name_of
 from intake_img.portal.replies import compressed, etag, problem
 from intake_img.portal.site import Site
-from intake_img.portal.store import ServedArray, nbytes
+from intake_img.portal.virtual_store import ServedArray, nbytes
 from intake_img.portal.work import SEEN
 
 __all__ = ["chunks", "pixels", "split_path"]

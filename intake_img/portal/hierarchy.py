@@ -24,7 +24,15 @@ from intake_img.model.image import Image
 from intake_img.model.wells import Place
 from intake_img.portal.caches import BlockCache
 from intake_img.portal.levels import native_levels, pyramid
-from intake_img.portal.store import ImageStore, ServedArray, at_position, encoded_json, group_document, node, positions
+from intake_img.portal.virtual_store import (
+    ImageStore,
+    ServedArray,
+    at_position,
+    encoded_json,
+    group_document,
+    node,
+    positions,
+)
 
 __all__ = ["Hierarchy", "ServedImage"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intake_img.portal.store import ServedArray
+from intake_img.portal.virtual_store import ServedArray
 
 __all__ = ["Light", "added", "label_colors", "overlaid", "plane"]
 

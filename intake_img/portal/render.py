@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from intake_img.errors import TooLargeError
-from intake_img.portal.blocks import price
+from intake_img.portal.costly_blocks import price
 from intake_img.portal.holdings import Opened
 from intake_img.portal.picture import Light, added, plane
 from intake_img.portal.replies import body, etag, problem
 from intake_img.portal.site import Site
-from intake_img.portal.store import ImageStore, ServedArray
+from intake_img.portal.virtual_store import ImageStore, ServedArray
 from intake_img.portal.work import SEEN, THUMBNAIL
 
 __all__ = ["thumbnail", "tile"]

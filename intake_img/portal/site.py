@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from intake_img.portal.blocks import Blockwise
 from intake_img.portal.caches import BlockCache, DiskCache, MemoryCache
+from intake_img.portal.costly_blocks import Blockwise
 from intake_img.portal.holdings import Holdings, Opened
-from intake_img.portal.index import Index
 from intake_img.portal.indexing import index_facts, told_by_row
 from intake_img.portal.library import Library, LibraryItem
 from intake_img.portal.metrics import Metrics, log
 from intake_img.portal.ready import Kept, form_of, name_of, wants_whole
+from intake_img.portal.search_index import Index
 from intake_img.portal.settings import Settings
-from intake_img.portal.store import ServedArray
+from intake_img.portal.virtual_store import ServedArray
 from intake_img.portal.work import SEEN, Workers
 
 __all__ = ["Site"]

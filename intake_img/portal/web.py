@@ -16,8 +16,8 @@ from starlette.responses import RedirectResponse, Response
 from intake_img.accessor.display import byte_size
 from intake_img.model.wells import row_letters
 from intake_img.portal.api import described
-from intake_img.portal.index import Query
 from intake_img.portal.replies import body, etag, problem, refusal, sentence
+from intake_img.portal.search_index import Query
 from intake_img.portal.site import Site
 from intake_img.portal.tokens import COOKIE
 

@@ -51,7 +51,7 @@ def _cheapest(
     levels: Sequence[tuple[Pixels, tuple[str, ...], tuple[int, ...]]],
 ) -> tuple[Pixels, tuple[str, ...], tuple[int, ...]]:
     """The finest level whose plane is small, among those that the file has; else the finest."""
-    from intake_img.portal.blocks import Blockwise
+    from intake_img.portal.costly_blocks import Blockwise
 
     native = [one for one in levels if not (isinstance(one[0].reader, Blockwise) and one[0].reader.lasting)]
     return next((one for one in native if _plane(one[0], one[1]) <= _SMALL), levels[0])

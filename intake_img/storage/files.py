@@ -1,6 +1,6 @@
 """Where bytes live: what a path or URL names.
 
-How the bytes are read is in `intake_img.storage.readers` for local files, in `intake_img.storage.remote` for others.
+`intake_img.storage.byte_readers` reads the bytes of local files, `intake_img.storage.remote` those of others.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from intake_img.errors import FormatError, MissingExtraError
+from intake_img.storage.byte_readers import ByteReader, LocalBytes, noted
 from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
-from intake_img.storage.readers import ByteReader, LocalBytes, noted
 from intake_img.storage.redirects import checked_options
 from intake_img.storage.remote import RemoteBytes, first_bytes, retried
 

@@ -21,8 +21,8 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.storage.byte_readers import ByteReader
 from intake_img.storage.cache import CACHE
-from intake_img.storage.readers import ByteReader
 from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["Inflated"]

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from intake_img.errors import IntakeImgError, RemoteError
-from intake_img.storage.readers import ByteReader, LocalBytes
+from intake_img.storage.byte_readers import ByteReader, LocalBytes
 
 if TYPE_CHECKING:
     from intake_img.storage.files import File

@@ -14,7 +14,7 @@ import xarray as xr
 from intake_img.accessor.coloc.drawn import ColocPictures
 from intake_img.accessor.coloc.of_objects import ObjectColoc
 from intake_img.accessor.coloc.of_pixels import PixelColoc
-from intake_img.accessor.planes import names_of, variable_of
+from intake_img.accessor.picture_planes import names_of, variable_of
 from intake_img.model.text import escaped
 from intake_img.model.typed import Channel, Lengths
 

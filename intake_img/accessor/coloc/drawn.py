@@ -53,9 +53,9 @@ class ColocPictures:
         -------
         matplotlib axes
         """
-        from intake_img.accessor.coloc import pictures
+        from intake_img.accessor.coloc import figures
 
-        return pictures.scatter(
+        return figures.scatter(
             self._obj, a, b, mask=mask, thresholds=thresholds, fit=fit, bins=bins, ax=ax, at=at, **options
         )
 
@@ -70,9 +70,9 @@ class ColocPictures:
         at: Mapping[str, int] | None = None,
     ) -> Any:
         """Draw Li's intensity correlation analysis: each channel over (A - mean A)(B - mean B); returns two axes."""
-        from intake_img.accessor.coloc import pictures
+        from intake_img.accessor.coloc import figures
 
-        return pictures.ica(self._obj, a, b, mask=mask, bins=bins, ax=ax, at=at)
+        return figures.ica(self._obj, a, b, mask=mask, bins=bins, ax=ax, at=at)
 
     def overlay(
         self,
@@ -85,9 +85,9 @@ class ColocPictures:
         at: Mapping[str, int] | None = None,
     ) -> Any:
         """Draw two channels (maximum along z) in magenta and green, and pixels above both thresholds in white."""
-        from intake_img.accessor.coloc import pictures
+        from intake_img.accessor.coloc import figures
 
-        return pictures.overlay(self._obj, a, b, thresholds=thresholds, mask=mask, ax=ax, at=at)
+        return figures.overlay(self._obj, a, b, thresholds=thresholds, mask=mask, ax=ax, at=at)
 
     def plot_matches(
         self,
@@ -98,9 +98,9 @@ class ColocPictures:
         at: Mapping[str, int] | None = None,
     ) -> Any:
         """Draw matched blobs, joined by lines, over the maximum along z of a channel (the first by default)."""
-        from intake_img.accessor.coloc import pictures
+        from intake_img.accessor.coloc import figures
 
-        return pictures.matches(self._obj, matches, channel=channel, ax=ax, at=at)
+        return figures.matches(self._obj, matches, channel=channel, ax=ax, at=at)
 
     def report(
         self, path: Uri, pairs: Pairs = None, *, images: Mapping[str, Any] | None = None, **options: Any

@@ -197,7 +197,7 @@ class ObjectColoc:
         """
         import pandas
 
-        from intake_img.accessor.coloc import store
+        from intake_img.accessor.coloc import database
 
         if matches is not None and not isinstance(matches, pandas.DataFrame):
             raise TypeError(f"matches are {type(matches).__name__}: expected a DataFrame")
@@ -205,7 +205,7 @@ class ObjectColoc:
             blobs = getattr(matches, "source", None)
             if blobs is None:
                 raise ValueError("blobs are needed: give the DataFrame that the matches were made of")
-        store.insert(target, blobs, matches, experiment=experiment)
+        database.insert(target, blobs, matches, experiment=experiment)
 
     def select_matches(
         self,
@@ -225,9 +225,9 @@ class ObjectColoc:
         roi : mapping, optional
             ``{axis: (low, high)}``, half open; both blobs of a match must lie inside.
         """
-        from intake_img.accessor.coloc import store
+        from intake_img.accessor.coloc import database
 
-        return store.select(target, experiment=experiment, channels=channels, roi=roi)
+        return database.select(target, experiment=experiment, channels=channels, roi=roi)
 
     def from_magmap(self, path: Uri, target: Any = None) -> dict[str, tuple[pd.DataFrame, Matches]]:
         """Read a database of MagellanMapper (schema version 4).
@@ -243,6 +243,6 @@ class ObjectColoc:
         dict of str to (DataFrame, Matches)
             Blobs (positions in voxels) and matches of each experiment.
         """
-        from intake_img.accessor.coloc import store
+        from intake_img.accessor.coloc import database
 
-        return store.from_magmap(path, target)
+        return database.from_magmap(path, target)

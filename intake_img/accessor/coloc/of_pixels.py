@@ -72,7 +72,7 @@ class PixelColoc:
         >>> round(float(found.pearson[0]), 3), int(found.n[0])
         (1.0, 100)
         """
-        from intake_img.accessor.coloc.pixels import measure
+        from intake_img.accessor.coloc.pixel_measures import measure
 
         return measure(
             self._obj,
@@ -189,7 +189,7 @@ class PixelColoc:
         """
         import numpy as np
 
-        from intake_img.accessor.coloc.pictures import table_at
+        from intake_img.accessor.coloc.figures import table_at
 
         table = table_at(self._obj, a, b, mask, {})
         if table.a.dtype.kind == "f" or not len(table):

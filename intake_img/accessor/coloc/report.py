@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from intake_img.accessor.coloc import pictures, pixels
+from intake_img.accessor.coloc import figures, pixel_measures
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.errors import CannotWriteError, MissingExtraError
 from intake_img.storage.files import File
@@ -100,7 +100,7 @@ def report(
 def table_of(name: str, obj: Any, pairs: Any, **options: Any) -> pd.DataFrame:
     """Measure one image of a batch; errors say which."""
     try:
-        found = pixels.measure(obj, pairs, **options)
+        found = pixel_measures.measure(obj, pairs, **options)
     except (ValueError, TypeError) as error:
         error.args = (f"{name}: {error}",)
         raise
@@ -128,12 +128,12 @@ def _figure(name: str, obj: Any, pair: Sequence[int], thresholds: Any, mask: Any
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     a, b = pair
-    pictures.scatter(obj, a, b, mask=mask, thresholds=thresholds, fit="orthogonal", bins=256, ax=axes[0, 0], at={})
+    figures.scatter(obj, a, b, mask=mask, thresholds=thresholds, fit="orthogonal", bins=256, ax=axes[0, 0], at={})
     scene = ChannelImage(obj)
     if {"y", "x"} <= set(scene.spatial):
         limits = 0 if thresholds is None else thresholds
-        pictures.overlay(obj, a, b, thresholds=limits, mask=mask, ax=axes[0, 1], at={})
-    pictures.ica(obj, a, b, mask=mask, bins=128, ax=axes[1], at={})
+        figures.overlay(obj, a, b, thresholds=limits, mask=mask, ax=axes[0, 1], at={})
+    figures.ica(obj, a, b, mask=mask, bins=128, ax=axes[1], at={})
     names = scene.channels
     several = [f"{axis} = {_place(scene, axis)}" for axis in scene.lead if scene.image.sizes[axis] > 1]
     figure.suptitle(", ".join([f"{name}: {names[a]} and {names[b]}", *several]))

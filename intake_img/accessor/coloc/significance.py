@@ -12,8 +12,8 @@ import xarray as xr
 
 from intake_img.accessor.alignment import aligned, inside
 from intake_img.accessor.coloc import checks
-from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
+from intake_img.accessor.coloc.one_pass import reduce_blocks
 from intake_img.accessor.lengths import length
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.kernels import significance as kernel

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from intake_img.accessor.alignment import inside
+from intake_img.accessor.patches.cutting import Reading
 from intake_img.accessor.patches.filters import Filter
 from intake_img.accessor.patches.plan import Plan
-from intake_img.accessor.patches.reading import Reading
 from intake_img.accessor.patches.sampling import Law
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.kernels.sampling import box_sums

@@ -14,16 +14,16 @@ from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.patches import display
 from intake_img.accessor.patches.batches import Batches, Buffers
 from intake_img.accessor.patches.choosing import covered, foreground, passing
+from intake_img.accessor.patches.cutting import Padding, Reading
 from intake_img.accessor.patches.filters import Filter
 from intake_img.accessor.patches.labels import as_dataset, one
 from intake_img.accessor.patches.loaders import Loaders
 from intake_img.accessor.patches.plan import Plan
-from intake_img.accessor.patches.reading import Padding, Reading
+from intake_img.accessor.patches.plan_table import as_table, read_table, sizes_of
 from intake_img.accessor.patches.sampling import Law, draw
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.accessor.patches.specification import Recipe, Specification
 from intake_img.accessor.patches.split import Region, split_blocks, split_places
-from intake_img.accessor.patches.table import as_table, read_table, sizes_of
 from intake_img.accessor.patches.write import WriteBack
 from intake_img.kernels.sampling import running_sums
 

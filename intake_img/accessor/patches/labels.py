@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.patches.cutting import own_boxes
 from intake_img.accessor.patches.plan import Plan
-from intake_img.accessor.patches.reading import own_boxes
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.model.datasets import FILE_ATTRS, spacing_of
 

@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number, per_axis
+from intake_img.accessor.patches.cutting import MODES, Padding
 from intake_img.accessor.patches.filters import Filter, as_filter
 from intake_img.accessor.patches.lattice import Lattice, lattice
-from intake_img.accessor.patches.reading import MODES, Padding
+from intake_img.accessor.patches.plan_table import centers_of, places_of, read_table
 from intake_img.accessor.patches.sampling import SAMPLES, Law
 from intake_img.accessor.patches.sources import Layer, Source, aligned_layer, as_datasets, checked, make_sources
-from intake_img.accessor.patches.table import centers_of, places_of, read_table
 
 __all__ = ["Recipe", "Specification"]
 

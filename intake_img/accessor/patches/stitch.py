@@ -19,7 +19,7 @@ import numpy as np
 
 from intake_img.accessor.patches.plan import Plan
 from intake_img.kernels.blending import Piece, blend
-from intake_img.kernels.windows import WINDOWS, window_nd
+from intake_img.kernels.patch_weights import WINDOWS, window_nd
 from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["BLENDS", "Assembly", "Boxes", "Canvas", "cast", "grown"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from intake_img.accessor.processing.export import Exports
-from intake_img.accessor.processing.filters import Filters
+from intake_img.accessor.processing.filter_methods import Filters
 from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.masks import Masks

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.components import ChunkGrid, image_blocks, structure_of
-from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
 

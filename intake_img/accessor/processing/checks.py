@@ -11,13 +11,13 @@ import xarray as xr
 from intake_img.accessor.arguments import (
     number,
 )
-from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.variables import (
     lazy,
     with_data,
 )
 from intake_img.errors import MissingExtraError
-from intake_img.kernels.images import EachImage
+from intake_img.kernels.each_image import EachImage
 
 __all__ = ["positive", "real", "skimage_for", "whole_images"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import integer, neighbourhood
-from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell

@@ -12,13 +12,13 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis
 from intake_img.accessor.lengths import pixels
-from intake_img.accessor.processing.engine import halo, merged
+from intake_img.accessor.processing.halo import halo, merged
 from intake_img.accessor.variables import each_image, lazy, with_data
 from intake_img.errors import MissingExtraError
 from intake_img.kernels import approximate
-from intake_img.kernels import filters as kernels
+from intake_img.kernels import local_filters as kernels
 from intake_img.kernels.compiled import opencv
-from intake_img.kernels.images import EachImage
+from intake_img.kernels.each_image import EachImage
 from intake_img.kernels.order import FILTERS as ORDERED
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.variables import (
     lazy,
     with_data,

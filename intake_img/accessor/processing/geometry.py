@@ -25,7 +25,7 @@ from intake_img.accessor.arguments import (
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.checks import positive, real, skimage_for, whole_images
 from intake_img.accessor.processing.crop import as_region, window
-from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.intensity import equalize, normalized, rolling_ball
 from intake_img.accessor.processing.rescaling import clipped, coarser, held, rescaled
 from intake_img.accessor.variables import (
@@ -39,7 +39,7 @@ from intake_img.accessor.variables import (
     with_data,
 )
 from intake_img.errors import AxesError
-from intake_img.kernels.images import EachImage
+from intake_img.kernels.each_image import EachImage
 from intake_img.model.axes import spell
 from intake_img.model.typed import DTypeLike, Lengths, Numbers, Units
 

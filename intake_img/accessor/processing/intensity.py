@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.engine import new_array
+from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.variables import (
     lazy,
     with_data,
 )
-from intake_img.kernels import selection
+from intake_img.kernels import exact_percentiles
 
 __all__ = ["equalize", "normalized", "rolling_ball"]
 
@@ -58,13 +58,13 @@ def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, flo
 
 
 def _percentile_pair(part: Any, percentiles: tuple[float, float]) -> Any:
-    """Two percentiles of an array, which is read once for each level of `intake_img.kernels.selection`."""
+    """Two percentiles of an array, which is read once for each level of `intake_img.kernels.exact_percentiles`."""
     from dask.base import tokenize
     from dask.graph_manipulation import bind
 
     state: Any = None
     shape = (2 * len(percentiles) + 1, 2)
-    for level in range(selection.levels(part.dtype)):
+    for level in range(exact_percentiles.levels(part.dtype)):
         seen = part if state is None else bind(part, state)  # read anew: only counts are held between two levels
         name = f"percentile-{tokenize(part.name, percentiles, level)}"
         known = None if state is None else (state.name, 0, 0)
@@ -78,15 +78,15 @@ def _percentile_pair(part: Any, percentiles: tuple[float, float]) -> Any:
             groups = [sums[k : k + 16] for k in range(0, len(sums), 16)]
             sums, step = [(f"sum{step}-{name}", k) for k in range(len(groups))], step + 1
             graph.update({key: (sum, group) for key, group in zip(sums, groups, strict=True)})
-        graph[(name, 0, 0)] = (selection.refined, sums[0], known, list(percentiles))
+        graph[(name, 0, 0)] = (exact_percentiles.refined, sums[0], known, list(percentiles))
         state = new_array(name, graph, [(n,) for n in shape], np.uint64, [seen] if state is None else [seen, state])
     name = f"percentiles-{tokenize(state.name)}"
-    last = {(name, 0): (selection.interpolated, (state.name, 0, 0), part.dtype, list(percentiles))}
+    last = {(name, 0): (exact_percentiles.interpolated, (state.name, 0, 0), part.dtype, list(percentiles))}
     return new_array(name, last, [(len(percentiles),)], np.float64, [state])
 
 
 def _counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:
-    return selection.counted(state, level, np.asarray(values))
+    return exact_percentiles.counted(state, level, np.asarray(values))
 
 
 def _stretch(block: np.ndarray, limits: np.ndarray, clip: bool, dtype: np.dtype) -> np.ndarray:

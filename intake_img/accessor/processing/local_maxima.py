@@ -13,11 +13,11 @@ from intake_img.accessor.arguments import choice
 from intake_img.accessor.lengths import unit_of
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.processing.components import image_blocks
-from intake_img.accessor.processing.engine import halo, merged
+from intake_img.accessor.processing.halo import halo, merged
 from intake_img.accessor.processing.regions import blocks_of
 from intake_img.accessor.progress import bar
 from intake_img.kernels import splitting
-from intake_img.kernels.images import EachImage
+from intake_img.kernels.each_image import EachImage
 from intake_img.model.units import PIXEL
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import xarray as xr
 from intake_img.accessor.arguments import axis_names, choice, data_type, flag, integer
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
-from intake_img.accessor.processing.engine import halo
+from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.keyed import CallTable, table
 from intake_img.accessor.variables import images, joined, lacking_plane, lazy, with_data
 from intake_img.errors import AxesError

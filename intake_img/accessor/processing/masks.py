@@ -13,11 +13,11 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, named, neighbourhood, number
 from intake_img.accessor.lengths import length, pixels, step_of
 from intake_img.accessor.processing.components import selected, structure_of
-from intake_img.accessor.processing.engine import halo
-from intake_img.accessor.processing.results import replaced
+from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.object_results import replaced
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling, morphology
-from intake_img.kernels.images import EachImage
+from intake_img.kernels.each_image import EachImage
 
 __all__ = ["Masks"]
 

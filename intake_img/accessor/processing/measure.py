@@ -10,8 +10,8 @@ import xarray as xr
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice
 from intake_img.accessor.processing.components import labelled
+from intake_img.accessor.processing.object_results import derived
 from intake_img.accessor.processing.regions import by_channel, measured
-from intake_img.accessor.processing.results import derived
 from intake_img.accessor.variables import images
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell

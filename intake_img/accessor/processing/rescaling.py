@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.engine import halo, regrouped
+from intake_img.accessor.processing.halo import halo, regrouped
 from intake_img.accessor.variables import (
     gridded,
     is_categorical,

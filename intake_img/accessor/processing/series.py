@@ -13,14 +13,14 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
 from intake_img.accessor.lengths import pixels
-from intake_img.accessor.processing.engine import bytes_of, halo, merged, new_array
 from intake_img.accessor.processing.filtering import MODES, window_of
+from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_array
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.kernels.correlation import ROWS, correlation, merge, moments
-from intake_img.kernels.filters import box_filter
+from intake_img.kernels.local_filters import box_filter
 from intake_img.model.axes import spell
 from intake_img.model.text import escaped
 from intake_img.model.typed import DTypeLike, Lengths, Numbers

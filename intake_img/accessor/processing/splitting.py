@@ -16,8 +16,8 @@ from intake_img.accessor.processing.by_component import by_component
 from intake_img.accessor.processing.checks import skimage_for
 from intake_img.accessor.processing.components import structure_of
 from intake_img.accessor.processing.local_maxima import table_of_peaks
+from intake_img.accessor.processing.object_results import derived, replaced
 from intake_img.accessor.processing.renumbering import renumbered
-from intake_img.accessor.processing.results import derived, replaced
 from intake_img.errors import AxesError
 from intake_img.kernels import splitting
 from intake_img.model.axes import spell

@@ -13,12 +13,12 @@ from intake_img.accessor.arguments import axis_names, choice, integer, named, ne
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import reached
-from intake_img.accessor.processing.engine import new_array
 from intake_img.accessor.processing.filtering import Depth, Filter, filtered, gaussian_depth, window_of
-from intake_img.accessor.processing.results import derived
+from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.object_results import derived
 from intake_img.accessor.variables import images, lazy, with_data
 from intake_img.errors import AxesError
-from intake_img.kernels import filters as kernels
+from intake_img.kernels import local_filters as kernels
 from intake_img.kernels import thresholding
 from intake_img.kernels.thresholding import Counting
 from intake_img.model.axes import spell

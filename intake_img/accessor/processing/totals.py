@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from intake_img.accessor.processing.engine import bytes_of, new_array
+from intake_img.accessor.processing.halo import bytes_of, new_array
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels.folds import Fold
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from intake_img.collections.listing import list_folder
-from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.collections.plates.xml import Element, number, parse, scan, whole
 from intake_img.errors import FormatError
 from intake_img.model.units import known_spacing

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from intake_img.collections.plates.table import PlateTable
+from intake_img.collections.plates.plate_table import PlateTable
 from intake_img.model.wells import Place, row_letters
 
 __all__ = ["field_paths", "groups"]

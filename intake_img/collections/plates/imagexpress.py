@@ -12,9 +12,9 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
+from intake_img.collections.file_names import natural_sorted
 from intake_img.collections.listing import list_folder
-from intake_img.collections.names import natural_sorted
-from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.collections.plates.xml import whole
 from intake_img.errors import FormatError
 from intake_img.model.wells import Place, parse_well

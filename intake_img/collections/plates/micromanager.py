@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from intake_img.collections.file_names import natural_sorted
 from intake_img.collections.listing import list_folder
-from intake_img.collections.names import natural_sorted
-from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.errors import FormatError
 from intake_img.formats.registry import autodetect
 from intake_img.model.units import known_spacing

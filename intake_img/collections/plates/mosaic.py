@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.collections.plates.table import PlateTable
+from intake_img.collections.plates.plate_table import PlateTable
 from intake_img.errors import AxesError, FormatError, UnitsError
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable, folder_of
+from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable, folder_of
 from intake_img.collections.plates.xml import number, scan, whole
 from intake_img.errors import FormatError
 from intake_img.model.units import known_spacing

@@ -11,7 +11,7 @@ import numpy as np
 
 from intake_img.collections.agreement import facts_of
 from intake_img.collections.members import Files, Members
-from intake_img.collections.plates.table import Plane
+from intake_img.collections.plates.plate_table import Plane
 from intake_img.errors import AxesError, FormatError
 from intake_img.formats.format_source import FormatSource
 from intake_img.model.chunks import Region

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from intake_img.collections.plates.frames import table_from
-from intake_img.collections.plates.images import present
+from intake_img.collections.plates.dataframes import table_from
+from intake_img.collections.plates.plate_images import present
+from intake_img.collections.plates.plate_table import PlateTable
 from intake_img.collections.plates.scenes import table_of
 from intake_img.collections.plates.source import PlateSource
-from intake_img.collections.plates.table import PlateTable
 from intake_img.collections.plates.write import write_plate
 from intake_img.errors import FormatError, SceneError
 from intake_img.formats.format_source import FormatSource

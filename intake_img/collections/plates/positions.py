@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from intake_img.collections.plates.table import Plane, PlateTable
+from intake_img.collections.plates.plate_table import Plane, PlateTable
 from intake_img.formats.format_source import FormatSource
 from intake_img.model.image import Image
 from intake_img.model.wells import Place

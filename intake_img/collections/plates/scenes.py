@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from intake_img.collections.plates.table import Plane, PlateFacts, PlateTable
+from intake_img.collections.plates.plate_table import Plane, PlateFacts, PlateTable
 from intake_img.formats.format_source import FormatSource
 
 __all__ = ["table_of"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from intake_img.collections.plates.images import composed
-from intake_img.collections.plates.indices import plate_of
+from intake_img.collections.plates.index_files import plate_of
 from intake_img.collections.plates.mosaic import mosaics
+from intake_img.collections.plates.plate_images import composed
+from intake_img.collections.plates.plate_table import PlateTable
 from intake_img.collections.plates.positions import located
-from intake_img.collections.plates.table import PlateTable
 from intake_img.errors import FormatError
 from intake_img.formats.arguments import scene_number
 from intake_img.formats.format_source import FormatSource

@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from intake_img.collections.plates.hcs import field_paths, groups
+from intake_img.collections.plates.plate_table import PlateTable
 from intake_img.collections.plates.source import PlateSource
-from intake_img.collections.plates.table import PlateTable
 from intake_img.errors import CannotWriteError
 from intake_img.formats.registry import formats
 from intake_img.model.engine import Engine, Tasks, in_tasks

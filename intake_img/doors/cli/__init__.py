@@ -4,7 +4,7 @@ A module a group of commands, each a few lines over the functions of the package
 disk are at fault, 2 the command line is. Heavy modules are imported by the commands that need them.
 """
 
+from intake_img.doors.cli.formats_table import format_markdown, formats, formats_markdown
 from intake_img.doors.cli.main import main
-from intake_img.doors.cli.table import format_markdown, formats, formats_markdown
 
 __all__ = ["format_markdown", "formats", "formats_markdown", "main"]

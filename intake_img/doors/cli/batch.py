@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
-from intake_img.doors.cli.sources import NamedImage
+from intake_img.doors.cli.named_images import NamedImage
 from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["Job", "Outcome", "run_batch"]

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from intake_img.doors.cli.failures import UsageError
+from intake_img.doors.cli.named_images import items
 from intake_img.doors.cli.parsing import add_limits, add_source_options, command
-from intake_img.doors.cli.sources import items
 from intake_img.model.text import escaped, json_text
 
 __all__ = ["add_commands"]

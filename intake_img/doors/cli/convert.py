@@ -9,10 +9,10 @@ from typing import Any
 
 from intake_img.doors.cli.batch import Job, run_batch
 from intake_img.doors.cli.failures import UsageError
+from intake_img.doors.cli.formats_table import writer_options
+from intake_img.doors.cli.named_images import NamedImage, items
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pair
 from intake_img.doors.cli.plates import save_plate, whole_plate
-from intake_img.doors.cli.sources import NamedImage, items
-from intake_img.doors.cli.table import writer_options
 from intake_img.errors import CannotWriteError, TargetExistsError, UnknownFormatError
 from intake_img.model.text import escaped, json_text
 

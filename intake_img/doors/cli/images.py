@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from intake_img.doors.cli.failures import UsageError
+from intake_img.doors.cli.named_images import NamedImage, for_each, items, levels
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count
-from intake_img.doors.cli.sources import NamedImage, for_each, items, levels
 from intake_img.model.text import escaped, json_text
 
 if TYPE_CHECKING:

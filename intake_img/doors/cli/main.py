@@ -27,7 +27,7 @@ _GROUPS = {  # the commands of a module, in the order of the help
     "intake_img.doors.cli.convert": ("convert",),
     "intake_img.doors.cli.compare": ("diff",),
     "intake_img.doors.cli.catalogs": ("scan", "validate", "list", "search"),
-    "intake_img.doors.cli.table": ("formats",),
+    "intake_img.doors.cli.formats_table": ("formats",),
     "intake_img.doors.cli.coloc": ("coloc",),
     "intake_img.doors.cli.completion": ("completion",),
     "intake_img.doors.cli.napari": ("napari",),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from intake_img.doors.cli.named_images import NamedImage, for_each, items, levels
 from intake_img.doors.cli.parsing import add_sources, command
-from intake_img.doors.cli.sources import NamedImage, for_each, items, levels
 
 __all__ = ["add_commands"]
 

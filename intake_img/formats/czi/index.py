@@ -16,7 +16,15 @@ from functools import cached_property
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.czi.entries import ABSENT, agree, column, dimension_names, entry_size, gathered, records
+from intake_img.formats.czi.directory_entries import (
+    ABSENT,
+    agree,
+    column,
+    dimension_names,
+    entry_size,
+    gathered,
+    records,
+)
 
 __all__ = [
     "ABSENT",

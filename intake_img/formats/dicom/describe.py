@@ -13,10 +13,10 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
+from intake_img.formats.dicom.header import DicomHeader, numbers, public, text
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
-from intake_img.formats.dicom.parsing import DicomHeader, numbers, public, text
+from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, slice_of, volume_of
 from intake_img.formats.dicom.tiles import Tiled, tile_table
-from intake_img.formats.dicom.volumes import Slice, SlicedVolume, pixel_spacing, slice_of, volume_of
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels, stack

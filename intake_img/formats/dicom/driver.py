@@ -13,8 +13,8 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.dicom.describe import FileImages
-from intake_img.formats.dicom.parsing import IDENTIFIABLE, MAGIC, DicomHeader, is_bare, is_dicom, parsed
-from intake_img.formats.dicom.series import DicomSeries, files_in, series_in, unique
+from intake_img.formats.dicom.folder import DicomSeries, files_in, series_in, unique
+from intake_img.formats.dicom.header import IDENTIFIABLE, MAGIC, DicomHeader, is_bare, is_dicom, parsed
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import ScaledOption, option
 from intake_img.formats.probe import Probe

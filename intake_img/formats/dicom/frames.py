@@ -16,7 +16,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
-from intake_img.formats.dicom.parsing import DicomHeader
+from intake_img.formats.dicom.header import DicomHeader
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw, read_raw

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.base import StoredArray
-from intake_img.formats.dicom.parsing import DicomHeader, numbers
-from intake_img.formats.dicom.volumes import Slice, slice_of
+from intake_img.formats.dicom.header import DicomHeader, numbers
+from intake_img.formats.dicom.slices import Slice, slice_of
 from intake_img.model.chunks import Region
 
 __all__ = ["Unfolded", "slices_in_mosaic", "tiles_in"]

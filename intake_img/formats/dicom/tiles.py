@@ -14,7 +14,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
-from intake_img.formats.dicom.parsing import DicomHeader
+from intake_img.formats.dicom.header import DicomHeader
 from intake_img.model.chunks import Region
 
 __all__ = ["Tiled", "tile_table"]

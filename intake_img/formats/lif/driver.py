@@ -17,9 +17,9 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
-from intake_img.formats.lif.blocks import FileBlock, PictureBlock
 from intake_img.formats.lif.describe import axis_facts
 from intake_img.formats.lif.layout import LifLayout, StridedArray, fitted, layout_of
+from intake_img.formats.lif.memory_blocks import FileBlock, PictureBlock
 from intake_img.formats.lif.tree import Tree
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Image

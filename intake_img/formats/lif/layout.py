@@ -17,7 +17,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
-from intake_img.formats.lif.blocks import FileBlock, PictureBlock
+from intake_img.formats.lif.memory_blocks import FileBlock, PictureBlock
 from intake_img.model.chunks import Region
 
 __all__ = ["Dimension", "LifLayout", "StridedArray", "fitted", "layout_of"]

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
-from intake_img.formats.lif.blocks import FileBlock, Picture, PictureBlock, neighbour
+from intake_img.formats.lif.memory_blocks import FileBlock, Picture, PictureBlock, neighbour
 from intake_img.storage.files import ByteReader, File
 
 __all__ = ["LifImage", "Tree"]

@@ -16,8 +16,8 @@ import xarray as xr
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
-from intake_img.formats.nd2.chunks import Chunks, Frame, PackedFrames, PlainFrames
 from intake_img.formats.nd2.describe import axis_facts, loops_of
+from intake_img.formats.nd2.file_chunks import Chunks, Frame, PackedFrames, PlainFrames
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
 from intake_img.model.image import Image

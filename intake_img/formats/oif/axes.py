@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.oif.planes import Group
-from intake_img.formats.oif.settings import Settings, number
+from intake_img.formats.oif.fluoview import Settings, number
+from intake_img.formats.oif.plane_files import Group
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
 

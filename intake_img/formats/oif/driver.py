@@ -12,10 +12,10 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
+from intake_img.formats.oif.acquisition_files import FolderStore, StreamStore
 from intake_img.formats.oif.axes import axis_facts, letter_of
 from intake_img.formats.oif.compound import MAGIC
-from intake_img.formats.oif.planes import PlaneFiles, described, groups_of
-from intake_img.formats.oif.store import FolderStore, StreamStore
+from intake_img.formats.oif.plane_files import PlaneFiles, described, groups_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
 from intake_img.model.image import Image

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.arrays import coordinate_names, decoded, dimensions
 from intake_img.formats.omezarr.handle import StoreHandle
+from intake_img.formats.omezarr.plain_arrays import coordinate_names, decoded, dimensions
 from intake_img.formats.omezarr.write import join
 from intake_img.model.image import Coordinate
 

@@ -13,10 +13,10 @@ from intake_img.errors import FormatError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.arrays import decoded, dimensions, is_packed
 from intake_img.formats.omezarr.contents import axes_of, coordinates, data_arrays, fitting, labels_of
 from intake_img.formats.omezarr.growth import FILLING, growth_of
 from intake_img.formats.omezarr.handle import StoreHandle
+from intake_img.formats.omezarr.plain_arrays import decoded, dimensions, is_packed
 from intake_img.formats.omezarr.record import level_record, record_of
 from intake_img.formats.omezarr.scenes import StoreScene, scenes_of
 from intake_img.formats.omezarr.store import read_array, tiles_of

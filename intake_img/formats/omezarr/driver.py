@@ -1,8 +1,8 @@
 """OME-Zarr 0.1 to 0.5, and any other Zarr group or array: folders, zip files and remote stores.
 
-The contract of the format alone: `handle` keeps a store open, `scenes`, `contents` and `arrays` know what it holds,
-`describe` makes images of that; `write` lays out an image in a store, `metadata` spells the metadata, `store` reads and
-writes chunks.
+The contract of the format alone: `handle` keeps a store open; `scenes`, `contents` and `plain_arrays` know what it
+holds; `describe` makes images of that; `write` lays out an image in a store; `metadata` spells the metadata; `store`
+reads and writes chunks.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from typing import Any
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.base import Handle
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.arrays import check_array, with_found_separator
-from intake_img.formats.omezarr.chunks import ChunkFiles
+from intake_img.formats.omezarr.chunk_files import ChunkFiles
 from intake_img.formats.omezarr.growth import Growth, growth_of
-from intake_img.formats.omezarr.journal import MetadataStamps, document_digest
 from intake_img.formats.omezarr.layout import chunk_files
+from intake_img.formats.omezarr.plain_arrays import check_array, with_found_separator
+from intake_img.formats.omezarr.stamps import MetadataStamps, document_digest
 from intake_img.formats.omezarr.store import is_zip, open_store, read_member
 from intake_img.formats.omezarr.write import OURS, join
 from intake_img.storage.files import File

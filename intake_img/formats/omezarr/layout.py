@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.omezarr.chunks import ChunkFiles, Inflate, checksum
+from intake_img.formats.omezarr.chunk_files import ChunkFiles, Inflate, checksum
 from intake_img.storage.files import File
 
 __all__ = ["chunk_files"]

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from intake_img.errors import FormatError
 from intake_img.formats.omezarr import metadata as ngff
-from intake_img.formats.omezarr.arrays import dimensions
 from intake_img.formats.omezarr.contents import data_arrays, fitting, labels_of, sizes_of
 from intake_img.formats.omezarr.handle import StoreHandle
+from intake_img.formats.omezarr.plain_arrays import dimensions
 from intake_img.formats.omezarr.record import record_of
-from intake_img.formats.omezarr.spatial import elements, is_spatial
+from intake_img.formats.omezarr.spatialdata import elements, is_spatial
 from intake_img.formats.omezarr.write import OURS, join
 
 __all__ = ["StoreScene", "scenes_of"]

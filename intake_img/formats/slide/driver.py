@@ -21,8 +21,8 @@ from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
 from intake_img.formats.probe import Probe
 from intake_img.formats.slide.claims import claimed
-from intake_img.formats.slide.guard import check_tiff
 from intake_img.formats.slide.levels import SlideLevel
+from intake_img.formats.slide.tiff_guard import check_tiff
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.tia.series import Calibration, TiaSeries
+from intake_img.formats.tia.ser import Calibration, TiaSeries
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
 

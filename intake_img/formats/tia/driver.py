@@ -16,7 +16,7 @@ from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.tia.describe import axis_facts, conditions, letters_of
-from intake_img.formats.tia.series import MAGIC, Elements, TiaSeries
+from intake_img.formats.tia.ser import MAGIC, Elements, TiaSeries
 from intake_img.model.image import Image
 from intake_img.storage.files import File
 

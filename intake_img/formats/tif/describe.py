@@ -12,10 +12,10 @@ import xarray as xr
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
 from intake_img.formats.palettes import Expanded, colours_of
+from intake_img.formats.tif.encoding import MINISWHITE
 from intake_img.formats.tif.file import TiffHandle, TiffScene
 from intake_img.formats.tif.index import SegmentLayout
 from intake_img.formats.tif.levels import factors
-from intake_img.formats.tif.plan import MINISWHITE
 from intake_img.formats.tif.read import read_layout
 from intake_img.model.axes import RGB
 from intake_img.model.chunks import Region

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.formats.tif.encoding import TiffEncoding
 from intake_img.formats.tif.ome import channel_metadata, unit_name
-from intake_img.formats.tif.plan import TiffEncoding
 from intake_img.model.image import Image
 from intake_img.model.units import canonical, convert, known_spacing, parse_unit
 

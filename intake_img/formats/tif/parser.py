@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from intake_img.errors import FormatError
 from intake_img.formats.palettes import palette_attrs
 from intake_img.formats.tif.counted import counted, interrupted, planes_held, shortened, stack_of, whole_pages
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts, facts_of, header_of, ome_facts, palette_of, samples_named
 from intake_img.formats.tif.file import RECORD_TAG, Tables, TiffHandle, TiffScene, tables_of
 from intake_img.formats.tif.index import StoredPages, layout_of, listening
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, parse_ome
-from intake_img.formats.tif.series import (
+from intake_img.formats.tif.page_series import (
     axis_names,
     found_series,
     full_first,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from intake_img.formats.tif.dialects.detectors import andor, nih, pilatus
 from intake_img.formats.tif.dialects.electron import fei, tvips, zeiss
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.dialects.metaseries import metaseries, metaseries_plane
 from intake_img.formats.tif.dialects.micromanager import mmstack, ndtiff, summary_of
-from intake_img.formats.tif.dialects.names import page_names
 from intake_img.formats.tif.dialects.olympus import fluoview, sis
+from intake_img.formats.tif.dialects.page_names import page_names
 from intake_img.formats.tif.dialects.scanimage import scanimage, settings_of
-from intake_img.formats.tif.dialects.view import View
 from intake_img.formats.tif.facts import TiffFacts, resolution_of
 
 if TYPE_CHECKING:

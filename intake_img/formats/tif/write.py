@@ -17,8 +17,7 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, IntakeImgError, MissingExtraError
 from intake_img.formats.tif.description import letters, metadata_of, resolution_tags
-from intake_img.formats.tif.file import RECORD_TAG
-from intake_img.formats.tif.plan import (
+from intake_img.formats.tif.encoding import (
     TiffEncoding,
     checked_level,
     checked_tile,
@@ -27,6 +26,7 @@ from intake_img.formats.tif.plan import (
     plan_of,
     stored_as,
 )
+from intake_img.formats.tif.file import RECORD_TAG
 from intake_img.model.axes import spell
 from intake_img.model.image import Image
 from intake_img.model.machine import cpus

@@ -1,4 +1,4 @@
-"""WKW datasets of WEBKNOSSOS: the contract of the format. `layers` knows what a dataset holds, `blocks` reads it."""
+"""WKW datasets of WEBKNOSSOS: the contract of the format. `layers` knows what a dataset holds, `cubes` reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.chunked import file_json, morton
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
-from intake_img.formats.wkw.blocks import HEADER, CubeArray
+from intake_img.formats.wkw.cubes import HEADER, CubeArray
 from intake_img.formats.wkw.layers import PROPERTIES, WkwLayer, layers_in
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image

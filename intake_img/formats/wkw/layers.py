@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intake_img.formats.chunked import file_json
-from intake_img.formats.wkw.blocks import HEADER, header_of
+from intake_img.formats.wkw.cubes import HEADER, header_of
 from intake_img.storage.files import File
 
 __all__ = ["PROPERTIES", "Mag", "WkwLayer", "layers_in"]

@@ -15,7 +15,7 @@ from typing import Any
 from intake_img.accessor.display import byte_size
 from intake_img.errors import TooLargeError
 from intake_img.portal.hierarchy import Hierarchy
-from intake_img.portal.store import nbytes
+from intake_img.portal.virtual_store import nbytes
 
 __all__ = ["Answers"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from intake_img.portal.levels import ratio
 from intake_img.portal.picture import Light, added, overlaid, plane
-from intake_img.portal.store import ImageStore, ServedArray
+from intake_img.portal.virtual_store import ImageStore, ServedArray
 
 __all__ = ["Camera", "drawn"]
 

@@ -18,7 +18,7 @@ from intake_img.model.units import parse_unit
 from intake_img.portal.caches import BlockCache, DiskCache, MemoryCache
 from intake_img.portal.hierarchy import Hierarchy
 from intake_img.portal.notebook.drawing import Camera, drawn
-from intake_img.portal.store import ImageStore
+from intake_img.portal.virtual_store import ImageStore
 
 __all__ = ["ImageView", "view"]
 

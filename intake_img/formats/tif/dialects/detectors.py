@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.units import known_spacing
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from intake_img.errors import UnitsError
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.units import convert, known_spacing
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.directories import page_texts
 from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.units import known_spacing
 

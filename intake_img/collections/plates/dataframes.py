@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.errors import FormatError
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File

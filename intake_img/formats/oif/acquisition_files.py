@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from intake_img.errors import FormatError
 from intake_img.formats.oif.compound import Compound
-from intake_img.formats.oif.settings import parse_settings
+from intake_img.formats.oif.fluoview import parse_settings
 from intake_img.storage.files import ByteReader, File
 
 __all__ = ["FolderStore", "StreamStore"]

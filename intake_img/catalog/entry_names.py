@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from intake_img.collections.names import split_extension
+from intake_img.collections.file_names import split_extension
 
 __all__ = ["unique_names"]
 

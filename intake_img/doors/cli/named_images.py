@@ -112,7 +112,7 @@ def _item(text: str, arguments: argparse.Namespace, place: str | None = None) ->
 
 def _stem(path: str) -> str:
     """Return a relative path without the extension of an image; a scene stays in the name."""
-    from intake_img.collections.names import split_extension
+    from intake_img.collections.file_names import split_extension
 
     folder, _, name = path.replace(os.sep, "/").rpartition("/")
     name, at, scene = name.partition("@")

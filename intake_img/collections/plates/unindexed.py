@@ -6,8 +6,8 @@ import re
 import warnings
 from collections.abc import Sequence
 
-from intake_img.collections.names import natural_key, natural_sorted
-from intake_img.collections.plates.table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.collections.file_names import natural_key, natural_sorted
+from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 

@@ -1,6 +1,6 @@
 """Filters of ``ds.img``: those of `scipy.ndimage`, lazy, by axis name, and the same for every chunking.
 
-How far each filter looks is known here; `intake_img.accessor.processing.engine` makes an exact halo of it.
+How far each filter looks is known here; `intake_img.accessor.processing.halo` makes an exact halo of it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from intake_img.collections.names import natural_key
+from intake_img.collections.file_names import natural_key
 from intake_img.errors import FormatError
 from intake_img.model.wells import Place, parse_field, parse_well
 from intake_img.storage.files import File

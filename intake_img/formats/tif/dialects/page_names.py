@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from intake_img.formats.tif.dialects.view import View
+from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.directories import page_texts
 from intake_img.formats.tif.facts import TiffFacts
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from intake_img.accessor.alignment import inside
-from intake_img.accessor.coloc import checks, pixels
+from intake_img.accessor.coloc import checks, pixel_measures
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.request import Request, thresholds_of
 from intake_img.accessor.lengths import in_common
@@ -43,7 +43,7 @@ def table_at(obj: Any, a: Any, b: Any, mask: Any, at: Any) -> Table:
     at = checks.at_places(at, {a: scene.image.sizes[a] for a in scene.lead})
     if companion is not None:
         companion = companion.isel({k: at.get(k, 0) for k in scene.lead if k in companion.dims})
-    return pixels.histogram(_one_place(scene, at), a, b, mask=companion).item()
+    return pixel_measures.histogram(_one_place(scene, at), a, b, mask=companion).item()
 
 
 def scatter(
@@ -83,7 +83,7 @@ def scatter(
             ax.axline((0, intercept), slope=slope, color="tab:red", lw=1, label=f"{fit} fit, slope {slope:.3g}")
     if thresholds is not None:
         pair = (scene.channel(a), scene.channel(b))
-        limits = pixels.parse_thresholds(thresholds, scene, [pair])
+        limits = pixel_measures.parse_thresholds(thresholds, scene, [pair])
         request = Request((pair,), ("n",), limits, Conventions(), False, scene.image.dtype)
         t1, t2 = thresholds_of(request, 0, table)
         if t1 is not None and t2 is not None and np.isfinite([t1[0], t2[0]]).all():
@@ -182,7 +182,7 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     companion = whole.companion(mask, "mask")
     if companion is not None:
         companion = companion.isel({k: at.get(k, 0) for k in whole.lead if k in companion.dims})
-    found = pixels.measure(
+    found = pixel_measures.measure(
         _one_place(whole, at),
         (first, second),
         names=["threshold1", "threshold2"],

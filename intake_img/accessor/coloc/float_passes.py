@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.coloc.counting import added, count_into, counters_of, packed_of, settle
-from intake_img.accessor.coloc.regions import Noting
 from intake_img.accessor.coloc.request import Request, sums_needed, thresholds_of, valid_pixels
+from intake_img.accessor.coloc.uncounted import Noting
 from intake_img.kernels import exact, joint, measures, packing, tables, tally
 from intake_img.kernels.tables import Table
 from intake_img.kernels.wide import bound, offsets

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.accessor.patches.engine import CHECK_SECONDS, Gatherer
+from intake_img.accessor.patches.box_reading import CHECK_SECONDS, Gatherer
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.storage.cache import CACHE

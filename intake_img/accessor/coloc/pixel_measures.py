@@ -19,12 +19,12 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.coloc import checks
-from intake_img.accessor.coloc.blocks import reduce_blocks
 from intake_img.accessor.coloc.counting import TooManyPairs, added, count_into, counters_of, packed_of, settle
+from intake_img.accessor.coloc.float_passes import LEVELS, first_passes, stream
 from intake_img.accessor.coloc.inputs import ChannelImage
-from intake_img.accessor.coloc.regions import Noting
+from intake_img.accessor.coloc.one_pass import reduce_blocks
 from intake_img.accessor.coloc.request import Request, parse_thresholds, thresholds_of, valid_pixels
-from intake_img.accessor.coloc.streaming import LEVELS, first_passes, stream
+from intake_img.accessor.coloc.uncounted import Noting
 from intake_img.kernels import conventions, joint, measures, packing, tables
 from intake_img.kernels.costes import METHODS
 from intake_img.kernels.tables import Table

@@ -14,9 +14,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.describe import valued
 from intake_img.formats.dicom.frames import Arranged, frames_of
+from intake_img.formats.dicom.header import DicomHeader, is_dicom, numbers, parsed, public, text
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
-from intake_img.formats.dicom.parsing import DicomHeader, is_dicom, numbers, parsed, public, text
-from intake_img.formats.dicom.volumes import SlicedVolume, series_name, volume_of
+from intake_img.formats.dicom.slices import SlicedVolume, series_name, volume_of
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File

@@ -13,7 +13,7 @@ import numpy as np
 
 from intake_img.collections.listing import list_folder
 from intake_img.collections.plates.planes import gathered
-from intake_img.collections.plates.table import Plane, PlateTable
+from intake_img.collections.plates.plate_table import Plane, PlateTable
 from intake_img.errors import FormatError
 from intake_img.formats.format_source import FormatSource
 from intake_img.model.image import Coordinate, Image

@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from intake_img.collections.file_names import natural_sorted
 from intake_img.collections.listing import list_folder
-from intake_img.collections.names import natural_sorted
 from intake_img.errors import CatalogError, FormatError
 from intake_img.formats.registry import known_extensions
 from intake_img.storage.files import File
 
 if TYPE_CHECKING:
-    from intake_img.collections.plates.table import PlateTable
+    from intake_img.collections.plates.plate_table import PlateTable
 
 __all__ = ["best_index", "find_index", "is_index", "plate_of", "read_index"]
 
@@ -115,7 +115,7 @@ def plate_of(file: File) -> PlateTable | None:
     index = find_index(file)
     if index is None:
         from intake_img.collections.plates.micromanager import table_of_positions
-        from intake_img.collections.plates.names import table_of_names
+        from intake_img.collections.plates.unindexed import table_of_names
 
         names = list_folder(file)
         return table_of_positions(file, names) or table_of_names(file, _images(names))

@@ -17,7 +17,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from intake_img.model.chunks import Region
-from intake_img.model.layers import BlockLayer, Task
+from intake_img.model.graph_layers import BlockLayer, Task
 from intake_img.model.machine import empty, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
 

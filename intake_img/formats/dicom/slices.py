@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.dicom.parsing import numbers, text
+from intake_img.formats.dicom.header import numbers, text
 from intake_img.model.affine import Affine
 from intake_img.model.image import Coordinate
 

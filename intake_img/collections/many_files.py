@@ -15,10 +15,10 @@ import numpy as np
 import xarray as xr
 
 from intake_img.collections.agreement import CommonFacts, disagreement, facts_of
+from intake_img.collections.file_names import format_labels, parse_label
 from intake_img.collections.grid import FileGrid, first_path, grid_of
 from intake_img.collections.listing import Listing
 from intake_img.collections.members import Files, Members
-from intake_img.collections.names import format_labels, parse_label
 from intake_img.collections.options import SequenceOptions, flag
 from intake_img.collections.words import label_values, word_values
 from intake_img.errors import AxesError
