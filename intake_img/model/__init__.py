@@ -1,4 +1,4 @@
-"""What an image is: axes, units, the `Image`, unread pixels. Knows no files.
+"""The model of an image: axes, units, the `Image`, unread pixels. It does not access files.
 
-May import nothing of the package but its errors.
+It may import only the errors of the package.
 """

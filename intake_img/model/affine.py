@@ -1,8 +1,8 @@
-"""Where the pixels of a volume lie in the space of a patient, a scanner or a stage.
+"""The position of a volume in the space of a patient, a scanner or a stage.
 
-A file states a matrix from its indices to that space. Here it is kept together with the coordinates that these indices
-have, as the attribute ``affine`` of a Dataset. What happens to the coordinates afterwards (a crop, a stride, a new
-spacing) moves the indices, and the matrix of what is left follows from both; where a coordinate is gone, there is none.
+A file states a matrix from its indices to that space. The attribute ``affine`` of a Dataset keeps it together with the
+coordinates of these indices. Later changes of the coordinates (a crop, a stride, a new spacing) change the indices, and
+the new matrix follows from both; if a coordinate is missing, there is no matrix.
 
 Conventions: indices and space are ordered x, y, z, as in NIfTI-1 (https://nifti.nimh.nih.gov/nifti-1) and ITK.
 ``"RAS+"`` means that x grows to the right, y to the front and z to the head of a patient; ``"LPS+"`` (DICOM PS3.3
@@ -38,10 +38,10 @@ class Affine:
         Maps ``(index of x, of y, of z, 1)`` to ``(x, y, z, 1)`` in the space.
     space : {"RAS+", "LPS+"}
     unit : str
-        Of the space; "" where it is unknown.
+        The unit of the space; "" if unknown.
     grid : mapping of str to (float, float)
-        For each axis the coordinate of index 0, and the distance of neighbours, that the image has where the matrix
-        holds; by default 0 and the length of the column of the matrix.
+        For each axis the coordinate of index 0 and the spacing of the image to which the matrix applies; by default 0
+        and the length of the column of the matrix.
     """
 
     matrix: Any
@@ -74,13 +74,13 @@ class Affine:
         return {a: start for a, (start, _) in self.grid.items()}
 
     def to(self, space: Space) -> np.ndarray:
-        """Return the matrix with another orientation of the space; exactly, as only signs change."""
+        """Return the matrix with another orientation of the space; it is exact, since only signs change."""
         if space not in ("RAS+", "LPS+"):
             raise ValueError(f"space {space!r}: expected 'RAS+' or 'LPS+'")
         return self.matrix.copy() if space == self.space else _FLIP @ self.matrix + 0.0
 
     def at(self, coords: Mapping[str, ArrayLike]) -> Affine:
-        """Return the map from the indices of an image that has other coordinates.
+        """Return the map from the indices of an image with other coordinates.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Affine:
             start, spacing = self.grid[axis]
             step[k, k] = grid[axis][1] / spacing
             step[k, 3] = (grid[axis][0] - start) / spacing
-        near = np.rint(step)  # a crop or a stride moves by whole pixels
+        near = np.rint(step)  # a crop or a stride moves by an integer number of pixels
         step = np.where(np.abs(step - near) < 1e-6, near, step)
         return Affine(self.matrix @ step, self.space, self.unit, grid)
 
@@ -115,18 +115,18 @@ class Affine:
         found = float(values[-1] - values[0]) / (values.size - 1)
         if np.abs(np.diff(values) - found).max() > 1e-6 * abs(found) or found == 0:
             raise AxesError(f"the coordinates of {axis!r} are not evenly spaced: no affine map has them")
-        whole = np.abs(values - even).max() <= 1e-6 * step  # the numbers are those of the grid, but for rounding
+        whole = np.abs(values - even).max() <= 1e-6 * step  # the numbers equal those of the grid, except for rounding
         times = round(found / step)
         return (float(even[0]), step * times) if whole and times else (float(values[0]), found)
 
     def attribute(self) -> str:
-        """Return the attribute ``affine``: JSON, which every file can keep."""
+        """Return the attribute ``affine`` as JSON, which every format can keep."""
         facts = {"matrix": self.matrix.tolist(), "space": self.space, "unit": self.unit}
         return json.dumps({**facts, "grid": {a: list(g) for a, g in self.grid.items()}})
 
     @classmethod
     def of(cls, attrs: Mapping[str, Any]) -> Affine | None:
-        """Return what the attribute ``affine`` says; None if there is none, or it is no affine map."""
+        """Return the map in the attribute ``affine``; None if it is missing or not an affine map."""
         try:
             found = json.loads(attrs["affine"])
             grid = {a: (g[0], g[1]) for a, g in found["grid"].items()}

@@ -1,8 +1,8 @@
-"""The letters of axes: their canonical order, their kinds, and how an order given by a user is checked.
+"""The letters of axes: their canonical order, their kinds, and the validation of an order given by a user.
 
 An axis is one lower-case letter: ``i`` image or sample, ``t`` time, ``c`` channel, ``z y x`` space (canonical order
-``itczyx``), after the vocabulary of OME and OME-NGFF. Axes beyond these keep their own name and lead; ``s`` (colour
-samples beside channels) comes last. Names longer than a letter occur only where a file names its dimensions freely.
+``itczyx``), after the vocabulary of OME and OME-NGFF. Further axes keep their own name and come first; ``s`` (colour
+samples beside channels) comes last. Names longer than a letter occur only in formats with free dimension names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["CANONICAL", "KINDS", "RGB", "SPATIAL", "canonical_order", "check_axe
 CANONICAL = "itczyx"
 SPATIAL = "zyx"
 KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-"""Kind of each axis as OME-NGFF names it; any other axis is of no kind."""
+"""Kind of each axis as OME-NGFF names it; other axes have no kind."""
 RGB = ("R", "G", "B", "A")
 """Names of colour samples when they become the channel axis."""
 
@@ -30,12 +30,12 @@ def check_axes(axes: Iterable[str], ndim: int | None = None) -> tuple[str, ...]:
     axes : str or iterable of str
         A string of one-letter axes (``"tyx"``), or a sequence of names.
     ndim : int, optional
-        Number of axes that are expected.
+        The expected number of axes.
 
     Raises
     ------
     AxesError
-        If they are no names, a name is empty or repeated, or the number does not fit `ndim`.
+        If they are not names, a name is empty or repeated, or their number differs from `ndim`.
     """
     if not isinstance(axes, Iterable):
         raise AxesError(f"axes are {axes!r}: expected a text of letters such as 'tzyx', or a list of names")
@@ -61,8 +61,8 @@ def canonical_order(axes: Sequence[str], order: str | Sequence[str] | None = CAN
     axes : sequence of str
         The axes that the data have.
     order : str or None
-        The order wanted. It may name axes that the data lack; axes beyond `CANONICAL` that it does not name lead
-        (``s``: ends) the result. None keeps `axes` as they are.
+        The requested order. It may name axes that the data lack; axes beyond `CANONICAL` that it does not name come
+        first (``s``: last). None keeps the order of `axes`.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def canonical_order(axes: Sequence[str], order: str | Sequence[str] | None = CAN
 
 
 def default_axes(ndim: int) -> tuple[str, ...]:
-    """Return the axes of an array without names for them: the last of the canonical ones, spare letters in front.
+    """Return axes for an array without axis names: the last canonical axes, preceded by spare letters.
 
     Examples
     --------
@@ -104,5 +104,5 @@ def default_axes(ndim: int) -> tuple[str, ...]:
 
 
 def spell(axes: Sequence[str]) -> str:
-    """Return axes as one word where each is a letter (``"tyx"``), else separated by commas."""
+    """Return axes as one word if each is a letter (``"tyx"``), else separated by commas."""
     return ("" if all(len(a) == 1 for a in axes) else ",").join(axes)

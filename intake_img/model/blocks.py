@@ -1,4 +1,4 @@
-"""Pixels as dask arrays of given blocks: what a write in tasks takes, each chunk of a source computed once."""
+"""Pixels as dask arrays of given blocks, for a write in dask tasks; each chunk of a source is computed once."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["blocks_of", "is_computed"]
 
 
 def is_computed(pixels: Pixels) -> bool:
-    """Return whether dask computes the pixels; else they are read from a file, or are in memory."""
+    """Return whether dask computes the pixels; otherwise they are read from a file, or are in memory."""
     return _computed(pixels.reader) is not None
 
 
 def blocks_of(parts: Sequence[tuple[Pixels, Sequence[int | tuple[int, ...]]]]) -> list[Any]:
-    """Return dask arrays of pixels whose chunks have the shape of a block, or along an axis the lengths that it lists.
+    """Return dask arrays of pixels whose chunks have the shape of a block, or the listed lengths along an axis.
 
-    What is computed by dask stays so, nothing else travels than the chunks that other workers need. Of files, each
-    chunk is read by a task of its own if it consists of whole tiles; tiles that blocks cut are read once and shared.
-    What several of the arrays are made of is computed once, if they are computed together.
+    Arrays that dask computes stay dask arrays; only chunks that other workers need are transferred. A chunk of a file
+    is read by its own task if it consists of complete tiles; tiles that blocks cut are read once and shared. Common
+    inputs of several arrays are computed once, if the arrays are computed together.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def blocks_of(parts: Sequence[tuple[Pixels, Sequence[int | tuple[int, ...]]]]) -
 
     shared = any(is_computed(pixels) for pixels, _ in parts[1:])
     arrays = [_blocks(pixels, block, shared) for pixels, block in parts]
-    return arrays if shared else list(dask.optimize(*arrays))  # which would fuse what is shared into several tasks
+    return arrays if shared else list(dask.optimize(*arrays))  # fusing would copy shared reads into several tasks
 
 
 def _blocks(pixels: Pixels, block: Sequence[int | tuple[int, ...]], shared: bool) -> Any:
@@ -44,14 +44,14 @@ def _blocks(pixels: Pixels, block: Sequence[int | tuple[int, ...]], shared: bool
     array = _computed(pixels.reader)
     if array is None:
         whole = all(k % t == 0 for c, t in zip(chunks, pixels.tiles, strict=True) for k in accumulate(c[:-1]))
-        # in its usual chunks it has the name of the array that other parts are most likely computed from
+        # with its usual chunks it has the name of the array from which other arrays are most likely computed
         array = pixels.dask(chunks if whole and not shared and not any(c is not None for c in pixels.cuts) else None)
     array = array.astype(pixels.dtype) if array.dtype != pixels.dtype else array
     return array.rechunk(chunks)
 
 
 def _computed(reader: Reader) -> Any:
-    """Return the dask array beneath, with what was done to it since; None if there is none."""
+    """Return the underlying dask array, with later operations applied; None if there is none."""
     if isinstance(reader, Dask):
         return reader.array
     if not isinstance(reader, (Cast, Transposed, Reshaped, Selected)):

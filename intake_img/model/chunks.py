@@ -1,4 +1,4 @@
-"""Chunks and regions: where the blocks of an axis end, and what parts of an array are read at once.
+"""Chunks and regions: block boundaries along an axis, and the regions of an array that are read together.
 
 Chunks are lengths along each axis, as dask writes them.
 """
@@ -20,13 +20,13 @@ __all__ = ["CHUNK_BYTES", "MOST_CHUNKS", "Region", "axis_chunks", "cut", "inner_
 Region = tuple[slice, ...]
 """One slice per axis, with ``0 <= start <= stop <= length`` and no step."""
 MOST_CHUNKS = 10**7
-"""The most chunks of which a dask array is made: its graph takes about a kilobyte for each when it is computed."""
+"""The largest number of chunks of a dask array: its graph takes about a kilobyte for each when it is computed."""
 CHUNK_BYTES = 4 * 2**20
-"""What an automatic chunk holds: whole native tiles, grouped up to about this many bytes."""
+"""Size of an automatic chunk: native tiles are grouped up to about this many bytes."""
 
 
 def regions_of(chunks: tuple[tuple[int, ...], ...]) -> Iterator[Region]:
-    """Iterate over the blocks that `chunks` (as dask writes them) cut, in C order."""
+    """Iterate over the blocks of `chunks` (as dask writes them), in C order."""
     edges = []
     for lengths in chunks:
         stops = np.cumsum(lengths).tolist()
@@ -35,7 +35,7 @@ def regions_of(chunks: tuple[tuple[int, ...], ...]) -> Iterator[Region]:
 
 
 def split(edges: np.ndarray, most: int) -> tuple[int, ...]:
-    """Return the lengths of parts of an axis of at most `most` pixels that cut as few chunks as can be.
+    """Return lengths of at most `most` pixels that divide an axis and cut as few chunks as possible.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def inner_ends(ends: np.ndarray, tile: int) -> np.ndarray | None:
 
 
 def axis_chunks(wanted: Any, n: int, automatic: int) -> int | tuple[int, ...]:
-    """Return the length of the chunks of an axis, or all lengths where they are listed."""
+    """Return the length of the chunks of an axis, or all lengths if they are listed."""
     if wanted == "auto" or wanted is None:
         return automatic
     if isinstance(wanted, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Between pixels and xarray: arrays that are indexed lazily, either way, and what coordinates say of spacing."""
+"""Conversion between `Pixels` and xarray's lazily indexed arrays, and the spacing of coordinates."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_sha
 def spacing_of(coord: xr.DataArray) -> float | None:
     """Return the spacing of an axis from its coordinate, or None if it is unknown or not even.
 
-    The differences of the values count; ``attrs["spacing"]`` says it where there is one value, and says it exactly
-    where both agree.
+    It is the difference of the values. ``attrs["spacing"]`` is used if there is only one value, or if it agrees with
+    the difference, since it is exact.
     """
     stated = known_spacing(coord.attrs.get("spacing"))
     if coord.ndim != 1 or coord.dtype.kind not in "iuf" or coord.name in ("i", "c"):
@@ -45,7 +45,7 @@ def spacing_of(coord: xr.DataArray) -> float | None:
 
 
 def data_of(variable: xr.Variable) -> Any:
-    """Return the array of a variable without loading it, where xarray indexes lazily."""
+    """Return the array of a variable without loading it, if xarray indexes it lazily."""
     wrapped = variable._data
     if isinstance(wrapped, np.ndarray) or hasattr(wrapped, "dask"):
         return wrapped
@@ -81,14 +81,14 @@ class _LazyPixels(BackendArray):
 
 
 class _LazyArray(indexing.LazilyIndexedArray):
-    """xarray's lazy indexing, which stays a selection of pixels when axes are exchanged."""
+    """xarray's lazy indexing, which remains a selection of pixels after a transposition."""
 
     __slots__ = ()
     array: _LazyPixels
 
     @property
     def part(self) -> Pixels:
-        """The pixels that are selected, unread."""
+        """The selected pixels, unread."""
         key = self.key.tuple
         kept = [k for k, index in enumerate(key) if not isinstance(index, (int, np.integer))]
         return self.array.pixels.select(key).reshape(kept)
@@ -98,5 +98,5 @@ class _LazyArray(indexing.LazilyIndexedArray):
 
 
 def indexed_lazily(pixels: Pixels) -> _LazyArray:
-    """Return pixels as xarray's own lazy indexing wraps them."""
+    """Return pixels wrapped in xarray's lazy indexing."""
     return _LazyArray(_LazyPixels(pixels))

@@ -1,6 +1,6 @@
-"""Where a write is done: in threads of this process, or in tasks of dask, on a cluster if there is a client.
+"""The engine of a write: threads of this process, or dask tasks, on a cluster if there is a client.
 
-A task is a function and the key, or keys, of what it needs. What a task returns is small: it travels to the client.
+A task is a function and the key or keys of its inputs. Results of tasks are small, since they are sent to the client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Key = tuple[Any, ...]
 
 
 def current_client() -> Any:
-    """Return the client of the cluster on which dask computes now, None if it computes in this process."""
+    """Return the client of the cluster on which dask currently computes, None if it computes in this process."""
     if "distributed" not in sys.modules:
         return None
     from dask.base import get_scheduler
@@ -28,7 +28,7 @@ def current_client() -> Any:
 
 
 def in_tasks(engine: Engine | None) -> bool:
-    """Return whether work is done in tasks of dask: if asked for, else if there is a client.
+    """Return whether to work in dask tasks: if requested, else if there is a client.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def in_tasks(engine: Engine | None) -> bool:
 
 @dataclass
 class Tasks:
-    """Tasks that are made now and run later, in layers of which each may need what an earlier one returns.
+    """Tasks that are made now and run later, in layers; each layer may use the results of earlier layers.
 
     Attributes
     ----------
     keys : list
-        Of all tasks, in the order in which they were added.
+        The keys of all tasks, in the order in which they were added.
     """
 
     keys: list[Key] = field(default_factory=list)
@@ -66,13 +66,13 @@ class Tasks:
         Parameters
         ----------
         name : str
-            What dask's dashboard shows.
+            The name in dask's dashboard.
         tasks : mapping of tuple of int to (callable, key or list of keys)
             By position.
         source : dask.array.Array, optional
-            An array whose chunks the tasks take.
+            An array whose chunks are inputs of the tasks.
         after : sequence of str
-            Layers whose results the tasks take.
+            Layers whose results are inputs of the tasks.
 
         Returns
         -------
@@ -90,18 +90,18 @@ class Tasks:
         return unique
 
     def gathered(self, name: str, function: Callable[[list[Any]], Any]) -> Any:
-        """Return a `dask.delayed.Delayed`: `function` of what all tasks return."""
+        """Return a `dask.delayed.Delayed`: `function` applied to the results of all tasks."""
         unique = f"{name}-{uuid.uuid4().hex}"
         layers = {**self._layers, unique: {unique: (function, list(self.keys))}}
         return _delayed(unique, layers, {**self._needs, unique: {key[0] for key in self.keys}})
 
     def run(self, done: Callable[[Any], None] | None = None) -> list[Any]:
-        """Run all tasks and return what they return, in order.
+        """Run all tasks and return their results, in order.
 
         Parameters
         ----------
         done : callable, optional
-            Called with what each task returns, when it does.
+            Called with the result of each task when it finishes.
         """
         if not self.keys:
             return []

@@ -1,4 +1,4 @@
-"""Layers of dask graphs whose tasks are made when they are wanted: of a small part of an array, only its own tasks."""
+"""Lazy layers of dask graphs: a task is made only when its block is requested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dask.highlevelgraph import Layer, MaterializedLayer
 __all__ = ["BlockLayer", "Task"]
 
 Task = tuple[Callable[..., Any], Any]
-"""A function, and the key or the list of keys whose values it gets."""
+"""A function, and the key or list of keys whose values it receives."""
 
 
 class BlockLayer(Layer):
@@ -24,7 +24,8 @@ class BlockLayer(Layer):
     numblocks : sequence of int
         How many blocks there are along each axis.
     make : callable
-        ``make(position)`` returns the task of a block: a function, and the key or list of keys whose values it gets.
+        ``make(position)`` returns the task of a block: a function, and the key or list of keys whose values it
+        receives.
     """
 
     def __init__(self, name: str, numblocks: Sequence[int], make: Callable[[tuple[int, ...]], Task]) -> None:
@@ -60,7 +61,7 @@ class BlockLayer(Layer):
         return set(self)
 
     def cull(self, keys: Collection[Any], all_hlg_keys: Collection[Any]) -> tuple[Layer, dict[Any, set[Any]]]:
-        """Return the layer of the tasks of `keys` alone, and what they depend on."""
+        """Return the layer with only the tasks of `keys`, and their dependencies."""
         tasks = {key: self.make(key[1:]) for key in keys if key in self}
         return MaterializedLayer(tasks), {key: _needed(keys) for key, (_, keys) in tasks.items()}
 

@@ -1,8 +1,8 @@
-"""The one model between formats and xarray: unread pixels, and what is known of their axes.
+"""The model between formats and xarray: unread pixels and the metadata of their axes.
 
-A driver makes an `Image` from a file and a file from an `Image`; `to_xarray` and `from_xarray` do the rest. What a
-format cannot say by itself goes into a *record*, plain JSON that drivers store with the file, so that a round trip
-loses nothing.
+A driver makes an `Image` from a file and a file from an `Image`; `to_xarray` and `from_xarray` do the rest. Metadata
+that a format cannot express go into a *record*, plain JSON that drivers store with the file, so that a round trip loses
+nothing.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["Coordinate", "Image", "Variable"]
 
 @dataclass(frozen=True)
 class Image:
-    """Unread pixels and what is known of their axes.
+    """Unread pixels and the metadata of their axes.
 
     Parameters
     ----------
     variables : mapping of str to Variable
-        ``"image"``, and what the file holds beside it (labels, masks). The first one gives `original_axes`.
+        ``"image"``, and further variables of the file (labels, masks). The first one gives `original_axes`.
     spacing : mapping of str to float
-        Distance of neighbours along an axis, for axes where it is known.
+        Distance of neighbouring samples, for axes where it is known.
     units : mapping of str to str
         Unit of `spacing` and `origin`, in any spelling.
     origin : mapping of str to float
         Position of the first sample; 0 where absent.
     coords : mapping of str to Coordinate
-        Explicit coordinates; they take the place of spacing and origin.
+        Explicit coordinates; they replace spacing and origin.
     scene, scenes : str, sequence of str
         Name of this image in the file, and names of all of them.
     header : mapping
@@ -51,7 +51,7 @@ class Image:
     attrs : mapping
         Further attributes of the Dataset.
     partition : mapping
-        If the file is one of many that hold an image together: what it knows of the whole, plain JSON.
+        If the file is one of several files of an image: what it states about the complete image, as plain JSON.
     """
 
     variables: Mapping[str, Variable]
@@ -85,7 +85,7 @@ class Image:
 
     @property
     def only(self) -> Variable:
-        """The variable of an image that has one.
+        """The only variable of the image.
 
         Raises
         ------
@@ -120,18 +120,18 @@ class Image:
         origin: Mapping[str, Any] | None = None,
         coords: Mapping[str, Any] | None = None,
     ) -> Image:
-        """Return the image with facts added to, or put in the place of, those of the file.
+        """Return the image with metadata that add to, or replace, the metadata of the file.
 
         Parameters
         ----------
         axes : str, optional
-            New names of the axes, in the file's order. What was known of a renamed axis is forgotten.
+            New names of the axes, in the file's order. Metadata of a renamed axis are dropped.
         spacing : mapping of str to float, optional
             Numbers in `spacing_units`, or in the unit that the file gives; or lengths with a unit (``"300 nm"``).
         spacing_units : mapping of str to str, or str, optional
             A unit for each axis, or one for all spatial axes.
         origin : mapping of str to float, optional
-            Position of the first sample, in the unit of the axis; coordinates that are known are shifted to it.
+            Position of the first sample, in the unit of the axis; existing coordinates are shifted to it.
         coords : mapping of str to sequence, optional
             Explicit coordinates, e.g. channel names.
         """
@@ -182,7 +182,7 @@ class Image:
                 )
             explicit[axis] = Coordinate((axis,), array, image.coords[axis].attrs if axis in image.coords else {})
         moved = {*spacing, *spacing_units, *(origin or {}), *(coords or {})}
-        if axes is not None or moved & set(AFFINE_AXES):  # the file's own position in space holds no longer
+        if axes is not None or moved & set(AFFINE_AXES):  # the stated affine is no longer valid
             image = replace(image, attrs={k: v for k, v in image.attrs.items() if k != "affine"})
         return replace(
             image,
@@ -213,7 +213,7 @@ class Image:
             pixels = stack([im.variables[name].pixels.astype(np.result_type(*dtypes)) for im in images])
             variables[name] = Variable(pixels, ("i", *v.axes), v.attrs)
         coords = {**first.coords, "i": Coordinate(("i",), np.asarray([im.scene for im in images]))}
-        # positions of a scene on the stage differ: they cannot be coordinates of the stack
+        # stage positions differ between scenes, so they cannot be coordinates of the stack
         origin = {a: o for a, o in first.origin.items() if all(im.origin.get(a) == o for im in images)}
         attrs = first.attrs
         if any(im.attrs.get("affine") != attrs.get("affine") for im in images):
@@ -222,7 +222,7 @@ class Image:
 
     @property
     def affine(self) -> Affine | None:
-        """Where the pixels lie in space, from the attribute ``affine`` and the coordinates; None where unknown."""
+        """The position of the pixels in space, from the attribute ``affine`` and the coordinates; None if unknown."""
         found = Affine.of(self.attrs)
         if found is None:
             return None
@@ -234,7 +234,7 @@ class Image:
     def placed(self, affine: Affine) -> Image:
         """Return the image with spacing, origin and the attribute ``affine`` of an affine map.
 
-        Axes x, y and z that the image lacks stay without.
+        Axes x, y and z that the image lacks are ignored.
         """
         known = {a: n for a, n in affine.spacing.items() if a in self.sizes}
         units = dict.fromkeys(known, affine.unit) if affine.unit else {}
@@ -269,9 +269,9 @@ class Image:
         chunks : "auto", None, int or mapping
             Chunks of the dask arrays; None for xarray's own lazy indexing.
         original : Image, optional
-            The image as the file describes it, where `self` is that image overruled.
+            The image as the file describes it, if `self` has overruled metadata.
         data : callable, optional
-            Makes arrays of pixels, in place of `chunks`.
+            Makes arrays of pixels, instead of `chunks`.
         """
         if isinstance(chunks, Mapping) and (unknown := [a for a in chunks if a not in self.sizes]):
             raise AxesError(f"chunks name the axis {unknown[0]!r}, but the image has {spell(tuple(self.sizes))!r}")
@@ -303,7 +303,7 @@ class Image:
         return ds
 
     def coordinates(self) -> dict[str, xr.Variable]:
-        """Return the coordinates as xarray holds them, those from spacing and origin included."""
+        """Return the coordinates for xarray, including the coordinates computed from spacing and origin."""
         coords = {}
         sizes = self.sizes
         for name, c in self.coords.items():
@@ -376,12 +376,12 @@ class Image:
     # the record
 
     def record(self, stored_axes: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return, as plain JSON, all that `restored` needs to bring the image back from a file that holds its pixels.
+        """Return, as plain JSON, everything that `restored` needs to rebuild the image from a file with its pixels.
 
         Parameters
         ----------
         stored_axes : sequence of str, optional
-            The order of the axes in which the pixels are stored, where it is not the image's own.
+            The order of the axes in which the pixels are stored, if it differs from the image's order.
         """
         variables = {}
         for name, v in self.variables.items():
@@ -402,10 +402,10 @@ class Image:
         }
 
     def restored(self, record: Any) -> Image:
-        """Return the image, as a file's own facts describe it, completed by the `record` that was stored with it.
+        """Return the image, as described by the metadata of the file, completed by the `record` stored with it.
 
-        A file that has one variable need not know its name; of several, each is known by name. A record that does not
-        fit the pixels (because the file was edited since) is ignored.
+        The name of a single variable need not match; several variables are matched by name. A record that does not fit
+        the pixels (because the file was edited since) is ignored.
         """
         try:
             facts = dict(record["variables"])

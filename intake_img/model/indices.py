@@ -1,4 +1,4 @@
-"""Indices of axes: what keys select, selections of selections, and the runs of samples that are read together."""
+"""Indices of axes: the samples that keys select, selections of selections, and runs that are read together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["Index", "Indices", "Run", "composed", "index_of", "runs_of", "span", "taken"]
 
 Index = range | tuple[int, ...]
-"""The samples that are selected of an axis, in order."""
+"""The selected samples of an axis, in order."""
 Indices = tuple[Index, ...]
 
 
@@ -22,11 +22,11 @@ class Run:
     Parameters
     ----------
     source : slice
-        What is read.
+        The slice to read.
     target : slice
-        Their places among the selected samples.
+        Their indices among the selected samples.
     within : range or tuple of int
-        Their places in what is read.
+        Their indices in the slice that is read.
     """
 
     source: slice
@@ -42,9 +42,9 @@ def runs_of(index: Index, tile: int, spared: int) -> list[Run]:
     index : range or tuple of int
         Not empty.
     tile : int
-        Samples that are found together: those of one tile are read together.
+        Length of a tile: samples of one tile are read together.
     spared : int
-        How many samples may be read in vain between two that are selected at a regular step.
+        How many unneeded samples may be read between two selected samples at a regular step.
     """
     if isinstance(index, range):
         if index.step == 1 or abs(index.step) < max(tile, spared + 1) or len(index) == 1:
@@ -72,7 +72,7 @@ def _run(index: Index, start: int) -> Run:
 
 
 def span(index: Index) -> slice:
-    """Return the part of an axis from the first to the last of selected samples, in the order of the axis."""
+    """Return the range of an axis from the first to the last selected sample, in the order of the axis."""
     low, high = (min(index[0], index[-1]), max(index[0], index[-1])) if isinstance(index, range) else _ends(index)
     return slice(low, high + 1)
 
@@ -82,7 +82,7 @@ def _ends(index: tuple[int, ...]) -> tuple[int, int]:
 
 
 def taken(array: np.ndarray, indices: Sequence[Index]) -> np.ndarray:
-    """Return the selected samples of an array: a view where all indices are ranges."""
+    """Return the selected samples of an array: a view if all indices are ranges."""
     key: Any = (*(_slice(i) if isinstance(i, range) else slice(None) for i in indices), ...)
     found = array[key]
     for axis, index in enumerate(indices):
@@ -99,7 +99,7 @@ def _slice(index: range) -> slice:
 
 
 def composed(first: Index, then: Index) -> Index:
-    """Return the indices that a selection of a selection stands for."""
+    """Return the indices of a selection of a selection."""
     if isinstance(first, range) and isinstance(then, range):
         start = first.start + then.start * first.step
         return range(start, start + len(then) * first.step * then.step, first.step * then.step)

@@ -1,4 +1,4 @@
-"""Which part of an image another one is, and an image that another one continues: shapes and coordinates, no pixels."""
+"""An image that is a region of another one, or that another one extends: shapes and coordinates, no pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fitted(part: Image, whole: Image, axes: Mapping[str, Any]) -> Image:
     ----------
     part, whole : Image
     axes : mapping of str to object
-        Axes along which `part` continues `whole` or lies in it; where `part` lacks one, it gets length 1.
+        Axes along which `part` extends `whole` or lies in it; an axis that `part` lacks is added with length 1.
 
     Raises
     ------
@@ -57,20 +57,20 @@ def fitted(part: Image, whole: Image, axes: Mapping[str, Any]) -> Image:
 
 
 def _with_axes(c: Coordinate, wanted: Sequence[str]) -> Coordinate:
-    """Return a coordinate with axes of length 1 where it lacks one."""
+    """Return a coordinate with the axes that it lacks, of length 1."""
     lacking = [a for a in wanted if a not in c.axes]
     values = np.asarray(c.values)
     return replace(c, axes=(*lacking, *c.axes), values=values.reshape((1,) * len(lacking) + values.shape))
 
 
 def check_part(part: Image, whole: Image, at: Mapping[str, slice]) -> None:
-    """Raise `CannotWriteError` if an image does not fit into another one at a place.
+    """Raise `CannotWriteError` if an image does not fit into another one at a position.
 
     Parameters
     ----------
     part, whole : Image
     at : mapping of str to slice
-        Where `part` lies in `whole`; all of the other axes.
+        Where `part` lies in `whole`; other axes are covered completely.
     """
     for name, v in part.variables.items():
         for axis, n in zip(v.axes, v.pixels.shape, strict=True):
@@ -90,7 +90,7 @@ def check_part(part: Image, whole: Image, at: Mapping[str, slice]) -> None:
 
 
 def joined(whole: Image, part: Image, axis: str) -> Image:
-    """Return an image that `part` continues along an axis: its pixels cannot be read.
+    """Return `whole` extended by `part` along an axis: its pixels cannot be read.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def region_of(part: Image, whole: Image, region: Any) -> dict[str, slice]:
 
 
 def _found(part: Image, whole: Image, axis: str) -> slice | None:
-    """Return where the samples of an axis are among those of another image, by its coordinate; None for all."""
+    """Return the indices of an axis's samples in another image, by its coordinate; None for all samples."""
     have, new = whole.coordinates().get(axis), part.coordinates().get(axis)
     n, size = part.sizes[axis], whole.sizes[axis]
     if have is None or new is None:

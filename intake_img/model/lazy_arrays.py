@@ -1,8 +1,8 @@
-"""Dask arrays of unread pixels, of which a selection is a selection of the pixels, however long the chain.
+"""Dask arrays of unread pixels: a chain of selections of any length becomes one selection of the pixels.
 
-Dask fuses one slice into the task that reads a chunk. A second one, an integer followed by a slice, or an exchange of
-axes, makes it read whole chunks. Here slicing and transposing make a new array of selected `Pixels` with a graph of its
-own, which reads what was selected.
+Dask fuses one slice into the task that reads a chunk. With a second slice, an integer followed by a slice, or a
+transposition, it reads complete chunks. Here slicing and transposing make a new array of selected `Pixels` with its own
+graph, which reads only the selection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Key = tuple[Any, ...]
 
 
 def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str = "") -> da.Array:
-    """Return a dask array of one task per chunk; each task opens the file by itself.
+    """Return a dask array of one task per chunk; each task opens the file itself.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
     """
     meta = np.empty((0,) * pixels.ndim, pixels.dtype)
     graph: Any = None
-    if getattr(da.Array, "__module__", "") != "dask.array.core":  # a dask that plans its graphs
+    if getattr(da.Array, "__module__", "") != "dask.array.core":  # a dask that optimises array expressions
         return da.from_array(pixels, chunks, name, asarray=False, inline_array=not pixels.many_files, meta=meta)
     if pixels.many_files or _listed(pixels.reader):
         source = source or f"source-{name}"
@@ -57,7 +57,7 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
 
 
 def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
-    """Return a graph whose tasks name the part that they read, and share the reader."""
+    """Return a graph whose tasks hold the region that they read, and share the reader."""
     starts = [np.cumsum((0, *c)).tolist() for c in chunks]
     bare, listed = with_leaf(pixels.reader, None), _listed(pixels.reader)
 
@@ -82,7 +82,7 @@ def _read(reader: Any, region: Region, dtype: np.dtype, leaf: Any) -> np.ndarray
 
 
 def _listed(reader: Any) -> bool:
-    """Whether a reader names so many indices that tasks are not to repeat them."""
+    """Whether a reader holds so many indices that tasks should not repeat them."""
     while hasattr(reader, "reader"):
         if isinstance(reader, Selected) and any(len(i) > _MOST_LISTED for i in reader.indices if isinstance(i, tuple)):
             return True
@@ -99,7 +99,7 @@ class PixelsArray(da.Array):
     Attributes
     ----------
     pixels : Pixels
-        What the array reads, chunk by chunk.
+        The pixels that the array reads, chunk by chunk.
     source : str
         See `array_of`.
     """
@@ -114,7 +114,7 @@ class PixelsArray(da.Array):
         return array_of(self.pixels, self.chunks, self.name, self.source)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None, **options: Any) -> np.ndarray:
-        """Read the pixels without a graph, if nobody chose where or how dask computes."""
+        """Read the pixels without a graph, if the user did not choose where or how dask computes."""
         if copy is False or options or not unguided():
             return super().__array__(dtype, copy=copy, **options)
         found = self.pixels.read_part(())
@@ -127,7 +127,7 @@ class PixelsArray(da.Array):
         axes = [k for k in key if k is not None]
         selected = self.pixels.select(axes)
         chunks = [_chunks_of(c, k) for c, k in zip(self.chunks, axes, strict=True)]
-        if None in chunks:  # so scattered that blocks gather from all chunks
+        if None in chunks:  # so scattered that blocks would gather from all chunks
             return super().__getitem__(index)
         places = _places(key)
         if selected is self.pixels and places == list(range(self.ndim)):
@@ -151,7 +151,7 @@ class PixelsArray(da.Array):
 
 
 def _understood(index: Key, shape: Sequence[int]) -> Key | None:
-    """Return an index in full, or None if it is to be left to dask: what numpy refuses, several lists, dask arrays."""
+    """Return a complete index, or None to leave it to dask: invalid indices, several lists, dask arrays."""
     if not all(map(_is_plain, index)):
         return None
     used = sum(k is not None and k is not Ellipsis for k in index)
@@ -174,7 +174,7 @@ def _is_plain(k: Any) -> bool:
 
 
 def _of_axis(k: Any, n: int) -> Any:
-    """Return the index of one axis as dask's tokens like it; False where it is out of range."""
+    """Return the index of one axis in a form for dask's tokens; False if it is out of range."""
     if isinstance(k, slice):
         return k
     if isinstance(k, (int, np.integer)):
@@ -186,7 +186,7 @@ def _of_axis(k: Any, n: int) -> Any:
 
 
 def _places(key: Key) -> list[int | None]:
-    """Return the axes of the selected pixels that are left, None for a new one, as `Pixels.reshape` takes them."""
+    """Return the remaining axes of the selected pixels, None for a new axis, for `Pixels.reshape`."""
     places: list[int | None] = []
     axis = 0
     for k in key:
@@ -200,7 +200,7 @@ def _places(key: Key) -> list[int | None]:
 
 
 def _chunks_of(chunks: tuple[int, ...], k: Any) -> tuple[int, ...] | None:
-    """Return the chunks of a selection: its parts that lie in one chunk each; None if they are too many."""
+    """Return the chunks of a selection, each within one chunk of the source; None if they are too many."""
     if isinstance(k, int):
         return (1,)
     if isinstance(k, slice) and k == slice(None):

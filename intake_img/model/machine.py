@@ -1,4 +1,4 @@
-"""This machine: its memory, its processors, and the threads in which dask computes."""
+"""The memory and processors of this machine, and the threads in which dask computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["cpus", "empty", "memory", "on_this_machine", "overlapping", "threads
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return a new array, its values undefined, or raise `TooLargeError` if this machine cannot hold it."""
+    """Return a new uninitialised array, or raise `TooLargeError` if this machine cannot hold it."""
     nbytes = math.prod(shape) * dtype.itemsize
     too_large = TooLargeError(
         f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
@@ -24,7 +24,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         raise too_large
     try:
         return np.empty(shape, dtype)
-    except MemoryError as exc:  # a limit of the process, or an address space that is full
+    except MemoryError as exc:  # a memory limit of the process, or a full address space
         raise too_large from exc
 
 
@@ -57,7 +57,7 @@ def threads() -> int:
 
 
 def on_this_machine() -> bool:
-    """True if dask computes in threads of this process, or in none."""
+    """True if dask computes in threads of this process, or synchronously."""
     import dask
     from dask.threaded import get
 
@@ -65,7 +65,7 @@ def on_this_machine() -> bool:
 
 
 def unguided() -> bool:
-    """True if dask would compute in its own threads, and nobody chose their number or follows what they do."""
+    """True if dask would compute in its default threads, and the user set no number of threads and no callbacks."""
     import dask
     from dask.callbacks import Callback
     from dask.threaded import get
@@ -76,7 +76,7 @@ def unguided() -> bool:
 
 def overlapping() -> dict[str, int]:
     """Return options of `dask.compute` for tasks that both read and compute: half as many threads again as processors,
-    where these are few, so that some wait for the disk while others compute. None where the user chose.
+    if these are few, so that some wait for the disk while others compute. None if the user chose.
     """
     import dask
     from dask.threaded import get

@@ -1,7 +1,7 @@
 """Unread pixels: a shape, a dtype, native tiles, and one function that reads a region into an array.
 
-Dask arrays, xarray's lazy indexing, whole reads and writers are all users of that one function. `Pixels` is what
-drivers hand upwards; `intake_img.model.readers` wrap each other to transpose, select or cast.
+Dask arrays, xarray's lazy indexing, full reads and writers all use that function. Drivers return `Pixels`;
+`intake_img.model.readers` wrap each other to transpose, select or cast.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pixels", "chunk_of", "stack"]
 
-_SMALL = 2**20  # bytes of a part that one thread copies from a map sooner than several read it
+_SMALL = 2**20  # up to so many bytes, one thread copies from a memory map faster than several threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +54,16 @@ class Pixels:
         Reads regions.
     shape : tuple of int
     dtype : numpy.dtype
-        Of native byte order.
+        In native byte order.
     tiles : tuple of int
         Shape of the blocks in which the file stores the pixels.
     parallel : bool
-        Whether several threads reading at once are faster. False where the reader itself uses all cores.
+        Whether several reading threads are faster. False if the reader itself uses all cores.
     many_files : bool
-        Whether the reader names many files: it is then not copied into every task, and each file is a chunk of its own.
+        Whether the reader refers to many files: it is then not copied into every task, and each file is a separate
+        chunk.
     cuts : tuple of (ndarray or None)
-        For each axis where blocks end within it, if that is not at the multiples of `tiles`.
+        For each axis the block boundaries, if they are not multiples of `tiles`.
     """
 
     reader: Reader
@@ -88,7 +89,7 @@ class Pixels:
             return array
         if hasattr(array, "dask"):
             if isinstance(unread := getattr(array, "pixels", None), Pixels):
-                return unread  # nothing but a part of a file: it is read without a detour through a graph
+                return unread  # only a selection of a file: it is read without a graph
             cuts = tuple(inner_ends(np.cumsum(c), t) for c, t in zip(array.chunks, array.chunksize, strict=True))
             return cls(Dask(array), array.shape, array.dtype, array.chunksize, parallel=False, cuts=cuts)
         array = np.asarray(array)
@@ -107,7 +108,7 @@ class Pixels:
         return self.size * self.dtype.itemsize
 
     def edges(self, axis: int) -> np.ndarray:
-        """Return where blocks begin along an axis, and the end of the last."""
+        """Return the starts of the blocks along an axis, and the end of the last block."""
         n, cuts = self.shape[axis], self.cuts[axis]
         if cuts is None:
             if n // self.tiles[axis] > MOST_CHUNKS:
@@ -117,7 +118,7 @@ class Pixels:
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading is no more than copying from an array."""
+        """Whether reading is only copying from an array."""
         return isinstance(leaf_of(self.reader), Memory)
 
     def __dask_tokenize__(self) -> Any:
@@ -131,7 +132,7 @@ class Pixels:
         self.reader.read_into(region, out)
 
     def read(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Read everything into one new array, block by block, in several threads where that helps.
+        """Read all pixels into one new array, block by block, in several threads if that is faster.
 
         Parameters
         ----------
@@ -166,7 +167,7 @@ class Pixels:
         return out
 
     def _block_bytes(self) -> int:
-        """Return how much a thread reads at a time: so little that all have work, and of strides what is decoded."""
+        """Return how much a thread reads at a time: all threads have work; strides count all bytes that they decode."""
         if not self.parallel:
             return 4 * CHUNK_BYTES
         stretch = stretch_of(self.reader)
@@ -174,14 +175,14 @@ class Pixels:
         return max(1, share // stretch)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Read a part: integers, slices (any step), and lists of integers or booleans that act per axis (outer)."""
+        """Read a selection: integers, slices (any step), and lists of integers or booleans for each axis (outer)."""
         part, dropped = self._part(key)
         out = empty(part.shape, part.dtype)
         part.read_into(tuple(slice(0, n) for n in part.shape), out)
         return out.squeeze(axis=dropped) if dropped else out
 
     def read_part(self, key: Any) -> np.ndarray:
-        """Read a part as ``pixels[key]`` does, but a large one block by block in several threads, as `read` does."""
+        """Read a selection like ``pixels[key]``, but a large one block by block in several threads, like `read`."""
         out = self.mapped_part(key)
         if out is None:
             part, dropped = self._part(key)
@@ -190,7 +191,7 @@ class Pixels:
         return out
 
     def mapped_part(self, key: Any) -> np.ndarray | None:
-        """Read a small part of what need not be decoded without more ado; None if it is no such part."""
+        """Read a small selection that needs no decoding on the fast path; None for other selections."""
         view = mapped(self.reader)
         if view is None:
             return None
@@ -202,12 +203,12 @@ class Pixels:
         return out.squeeze(axis=dropped) if dropped else out
 
     def _part(self, key: Any) -> tuple[Pixels, tuple[int, ...]]:
-        """Return the selected pixels, and which of their axes are left out as an integer selected them."""
+        """Return the selected pixels, and which of their axes an integer index drops."""
         keys, dropped = self._keys(key)
         return self.select(keys), dropped
 
     def _keys(self, key: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-        """Return a key for each axis, and which axes are left out as an integer selects them."""
+        """Return a key for each axis, and which axes an integer index drops."""
         key = key if isinstance(key, tuple) else (key,)
         if any(k is Ellipsis for k in key):
             at = next(n for n, k in enumerate(key) if k is Ellipsis)
@@ -219,7 +220,7 @@ class Pixels:
     # views
 
     def select(self, keys: Sequence[Any]) -> Pixels:
-        """Return a part of the pixels, still unread; an integer keeps its axis, with length 1.
+        """Return a selection of the pixels, still unread; an integer keeps its axis, with length 1.
 
         Parameters
         ----------
@@ -238,7 +239,7 @@ class Pixels:
         return replace(self, reader=selected(self.reader, indices, self.tiles), shape=shape, tiles=tiles, cuts=cuts)
 
     def transpose(self, order: Sequence[int]) -> Pixels:
-        """Return the pixels with axis ``order[k]`` at place k."""
+        """Return the pixels with axis ``order[k]`` at position k."""
         order = tuple(order)
         if order == tuple(range(self.ndim)):
             return self
@@ -247,13 +248,14 @@ class Pixels:
         return replace(self, reader=Transposed(self.reader, order), shape=shape, tiles=tiles, cuts=cuts)
 
     def plain(self) -> tuple[Pixels, tuple[int | None, ...]]:
-        """Return the pixels without the transposing and reshaping around their reader, which costs time at each read.
+        """Return the pixels without the transposing and reshaping readers around their reader, which slow down each
+        read.
 
         Returns
         -------
         pixels : Pixels
         places : tuple of (int or None)
-            Which axis of `self` each axis of the result is; None for one of length 1 that `self` leaves out.
+            The axis of `self` for each axis of the result; None for an axis of length 1 that `self` drops.
         """
         pixels = self
         places: tuple[int | None, ...] = tuple(range(self.ndim))
@@ -273,7 +275,7 @@ class Pixels:
         return pixels, places
 
     def reshape(self, axes: Sequence[int | None]) -> Pixels:
-        """Return the pixels with axes of length 1 added (None) or left out (not named in `axes`)."""
+        """Return the pixels with axes of length 1 added (None) or dropped (not named in `axes`)."""
         if lost := [n for k, n in enumerate(self.shape) if k not in axes and n != 1]:
             raise AxesError(f"an axis of length {lost[0]} cannot be left out")
         shape = tuple(1 if k is None else self.shape[k] for k in axes)
@@ -302,7 +304,7 @@ class Pixels:
         slope, offset : float or sequence of float
             One for all, or one for each index along `axis`.
         dtype : numpy.dtype
-            Of the values: a floating-point type.
+            The dtype of the values: a floating-point type.
         axis : int, optional
             The axis along which slopes and offsets differ.
         missing : int or float, optional
@@ -311,7 +313,7 @@ class Pixels:
         Returns
         -------
         Pixels
-            The same where slope is 1, offset 0, and no number is missing.
+            Unchanged if slope is 1, offset 0, and no number is missing.
 
         Raises
         ------
@@ -338,7 +340,7 @@ class Pixels:
         dtype : numpy.dtype
             An integer type.
         missing : int, optional
-            What NaN becomes.
+            The number that replaces NaN.
 
         Raises
         ------
@@ -355,7 +357,7 @@ class Pixels:
     # chunks
 
     def auto_chunks(self, nbytes: int = CHUNK_BYTES) -> tuple[tuple[int, ...], ...]:
-        """Return chunks of whole native tiles, grouped until they hold about `nbytes`, as dask writes chunks.
+        """Return chunks of complete native tiles, grouped until they hold about `nbytes`, as dask writes chunks.
 
         Raises
         ------
@@ -365,11 +367,11 @@ class Pixels:
         return cut(self.shape, self.auto_block(nbytes))
 
     def auto_block(self, nbytes: int = CHUNK_BYTES) -> tuple[int, ...]:
-        """Return the shape of an automatic chunk: whole native tiles, about `nbytes` together."""
+        """Return the shape of an automatic chunk: complete native tiles, about `nbytes` together."""
         block = list(self.tiles)
         budget = max(1, nbytes // max(1, self.dtype.itemsize))
         tiled = [k for k in range(self.ndim) if self.tiles[k] > 1] or list(range(self.ndim))[-2:]
-        # first square blocks from the axes that make a tile, then whole further planes
+        # first square blocks along the axes of a tile, then further complete planes
         while growing := [k for k in tiled if block[k] < self.shape[k]]:
             k = min(growing, key=lambda k: (block[k], -k))
             if math.prod(block) * 2 > budget:
@@ -391,8 +393,8 @@ class Pixels:
         Parameters
         ----------
         wanted : "auto", int, or mapping
-            ``"auto"``; or a chunk length for each axis by name (``-1`` the whole axis, ``"auto"`` or absent: as many
-            whole tiles as an automatic chunk has); or one length for all axes.
+            ``"auto"``; or a chunk length for each axis by name (``-1``: the full length of the axis; ``"auto"`` or
+            absent: as in an automatic chunk); or one length for all axes.
         axes : sequence of str, optional
             Names of the axes, for a mapping.
         """
@@ -410,9 +412,9 @@ class Pixels:
         return cut(self.shape, found)
 
     def dask(self, chunks: tuple[tuple[int, ...], ...] | None = None) -> dask.array.Array:
-        """Return a dask array of one task per chunk; each task opens the file by itself.
+        """Return a dask array of one task per chunk; each task opens the file itself.
 
-        Slices and transposes of it are views of the pixels too: only what is selected in the end is read.
+        Slices and transposes of it are views of the pixels, too: only the final selection is read.
         """
         from dask.base import tokenize
 
@@ -437,18 +439,18 @@ def stack(parts: Sequence[Pixels]) -> Pixels:
 
 
 def chunk_of(pixels: Pixels, region: Region) -> np.ndarray | None:
-    """Return a region that need not be copied, as it is in memory or one chunk of a dask array; else None."""
+    """Return a region that need not be copied, since it is in memory or in one chunk of a dask array; else None."""
     return pixels.reader.chunk(region) if isinstance(pixels.reader, (Dask, Memory)) else None
 
 
 def _cuts_within(pixels: Pixels, axis: int, index: range | tuple[int, ...], tile: int) -> np.ndarray | None:
-    """Where blocks end within a selection of an axis."""
+    """The block boundaries within a selection of an axis."""
     cuts = pixels.cuts[axis]
     if isinstance(index, range) and index.step == 1:
         length = pixels.tiles[axis]
         if cuts is None and (index.start % length == 0 or len(index) // length > MOST_CHUNKS):
             return None
-        if cuts is None:  # in steps within the selection alone, however long the axis
+        if cuts is None:  # only within the selection, so that a long axis costs nothing
             return inner_ends(np.append(np.arange(-index.start % length, len(index), length), len(index)), tile)
         inner = pixels.edges(axis)[1:-1] - index.start
         inner = inner[(inner > 0) & (inner < len(index))]

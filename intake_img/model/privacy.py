@@ -1,6 +1,6 @@
-"""What of a file's header may be shown to strangers: no names of people, no patients, no paths.
+"""The part of a file's header that may be published: without names of people, patients and paths.
 
-`Format.public_header` applies these rules, and those of its format, to the headers that portals and catalogs show.
+`Format.public_header` applies these rules, and those of the format, to headers that portals and catalogs show.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _DEEPEST = 24
 
 
 def public(value: Any, private: str = "") -> Any:
-    """Return plain data without what names people or places on a disk; long texts are cut.
+    """Return plain data without names of people and local paths; long texts are truncated.
 
     Parameters
     ----------
     value : object
-        Mappings, lists, texts and numbers, as in JSON. XML and JSON in texts are looked into.
+        Mappings, lists, texts and numbers, as in JSON. XML and JSON within texts are parsed, too.
     private : str
-        A regular expression of further keys that are left out, in any case.
+        A regular expression of further keys to leave out; case is ignored.
 
     Examples
     --------
@@ -60,13 +60,13 @@ def public(value: Any, private: str = "") -> Any:
 
 
 def names_people(key: str, private: re.Pattern[str] | None = None) -> bool:
-    """Whether what stands under a key of a header names people, or places on a disk."""
+    """Whether the value of a key of a header names people or local paths."""
     words = _words(key)
     return bool(_PRIVATE.search(words) or _PLACE_KEY.search(words) or (private and private.search(key)))
 
 
 def _words(key: str) -> str:
-    """Separate the words of a name in camel case, so that complete words can be matched."""
+    """Split a camel-case name into words, so that complete words can be matched."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key.strip())
 
 
@@ -87,7 +87,7 @@ def _public(value: Any, private: re.Pattern[str] | None, depth: int) -> Any:
 
 
 def _is_private_entry(key: str, value: Any, private: re.Pattern[str] | None) -> bool:
-    """Whether an entry of a mapping is private; the header of a file, under the key ``file``, need not be."""
+    """Whether an entry of a mapping is private; a nested header under the key ``file`` is not private by its key."""
     if isinstance(value, Mapping) and _PLACE_KEY.search(_words(key)):
         return bool(private and private.search(key))
     return names_people(key, private)
@@ -139,7 +139,7 @@ def _public_json(text: str, private: re.Pattern[str] | None, depth: int) -> str:
 
 
 def _public_xml(text: str, private: re.Pattern[str] | None) -> str:
-    """Return XML without the elements and attributes whose names are private; as it is if it cannot be parsed."""
+    """Return XML without the elements and attributes whose names are private; unchanged if it cannot be parsed."""
     if "<!ENTITY" in text:
         return text
     try:
@@ -167,7 +167,7 @@ def _is_private_element(element: ElementTree.Element, private: re.Pattern[str] |
 
 
 def _titles(element: ElementTree.Element) -> Iterator[str]:
-    """Names that an element gives to its value in an attribute: ``<M K="Operator">Ada</M>``."""
+    """Attributes in which an element names its value: ``<M K="Operator">Ada</M>``."""
     for key, value in element.attrib.items():
         if _local(key).lower() in _NAME_KEYS and not len(element):
             yield value

@@ -40,14 +40,14 @@ __all__ = [
 
 
 class Reader(Protocol):
-    """What `Pixels` reads through; it must pickle, and may be called from many threads at once."""
+    """The reader of `Pixels`. It must be picklable, and may be called from many threads concurrently."""
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        """Fill `out`, whose shape is that of `region`, with the pixels of the region."""
+        """Fill `out`, which has the shape of `region`, with the pixels of the region."""
 
 
 def usual_dtype(dtype: np.dtype) -> np.dtype:
-    """Return a dtype in native byte order, by its usual character: C has several names for one size of integer."""
+    """Return a dtype in native byte order, with its usual character: C has several names for one integer size."""
     native = dtype.newbyteorder("=")
     return np.dtype(native.str) if native.kind in "iu" else native
 
@@ -57,7 +57,7 @@ class Memory:
     array: np.ndarray
 
     def chunk(self, region: Region) -> np.ndarray:
-        """Return a region, without a copy of it where there need be none."""
+        """Return a region, without a copy if possible."""
         found = np.ascontiguousarray(self.array[region], self.array.dtype.newbyteorder("=")).view(
             usual_dtype(self.array.dtype)
         )
@@ -73,7 +73,7 @@ class Dask:
     array: Any
 
     def chunk(self, region: Region) -> np.ndarray | None:
-        """Return a region that lies in one chunk, without a copy of it where there need be none; else None."""
+        """Return a region that lies in one chunk, without a copy if possible; None if it spans several chunks."""
         part = self.array[region]
         if part.npartitions != 1:
             return None
@@ -92,19 +92,19 @@ class Dask:
         part = self.array[region]
         if part.npartitions > 1 and get_scheduler(collections=[part]) in (get_threaded, get_sync):
             target: Any = _Target(out)
-            da.store(part, target, lock=False)  # chunk by chunk: there is no second copy of the region
-        else:  # one chunk needs no more memory so; and other processes cannot fill `out`
+            da.store(part, target, lock=False)  # chunk by chunk, without a second copy of the region
+        else:  # for one chunk this needs no more memory; and other processes cannot fill `out`
             out[...] = part.compute()
 
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """An array to store into, that dask does not take for data of its own."""
+    """An array to store into, which dask does not treat as its own data."""
 
     array: np.ndarray
 
     def __dask_tokenize__(self) -> object:
-        return uuid.uuid4().hex  # what the array holds is of no interest: it need not be looked at
+        return uuid.uuid4().hex  # the contents of the array are irrelevant: they need not be hashed
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.array[key] = value
@@ -129,7 +129,7 @@ class Scaled:
     ----------
     reader : Reader
     source : numpy.dtype
-        Of the stored numbers.
+        The dtype of the stored numbers.
     slopes, offsets : tuple of float
         One for all, or one for each index along `axis`.
     axis : int, optional
@@ -160,7 +160,7 @@ class Scaled:
         return chosen.reshape([-1 if k == self.axis else 1 for k in range(out.ndim)])
 
     def select(self, indices: Indices, tiles: tuple[int, ...]) -> Scaled:
-        """Return the reader of a part."""
+        """Return the reader of a selection."""
         chosen: dict[str, Any] = {}
         if self.axis is not None:
             for name in ("slopes", "offsets"):
@@ -171,7 +171,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Unscaled:
-    """The reverse of `Scaled`: numbers to store, rounded half to even; what does not fit the dtype is an error."""
+    """The inverse of `Scaled`: numbers to store, rounded half to even; values outside of the dtype are an error."""
 
     reader: Reader
     source: np.dtype
@@ -234,7 +234,7 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Selected:
-    """A part of what `reader` reads.
+    """A selection of the pixels of `reader`.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ class Selected:
     indices : tuple of (range or tuple of int)
         For each axis.
     tiles : tuple of int
-        Shape of the blocks in which `reader` finds its pixels: those between two samples are not read.
+        Shape of the blocks in which `reader` finds its pixels: blocks between two selected samples are not read.
     """
 
     reader: Reader
@@ -251,7 +251,7 @@ class Selected:
 
     @property
     def stretch(self) -> int:
-        """How many pixels are read for each one that is selected, in whole tiles."""
+        """How many pixels are read for each selected pixel, since complete tiles are read."""
         steps = [abs(i.step) if isinstance(i, range) and len(i) > 1 else 1 for i in self.indices]
         return math.prod(min(step, tile) for step, tile in zip(steps, self.tiles, strict=True))
 
@@ -284,15 +284,15 @@ class Selected:
 
 
 def _skips(indices: Sequence[Index]) -> bool:
-    """Whether samples are left out, or turned around."""
+    """Whether samples are skipped or reversed."""
     return any(isinstance(i, tuple) or (i.step != 1 and len(i) > 1) for i in indices)
 
 
-_MOST_SPARED = 2**16  # bytes that are read in vain rather than read around
+_MOST_SPARED = 2**16  # a gap of up to so many bytes is read and discarded instead of skipped
 
 
 def selected(reader: Reader, indices: Indices, tiles: tuple[int, ...]) -> Reader:
-    """Return a reader of a part. The selection is made beneath what transposes, reshapes, casts or selects already.
+    """Return a reader of a selection. It is applied beneath readers that transpose, reshape, cast or select already.
 
     Parameters
     ----------
@@ -327,21 +327,21 @@ _WRAPPERS = (Cast, Scaled, Transposed, Reshaped, Selected)
 
 
 def leaf_of(reader: Any) -> Any:
-    """Return the reader beneath all that transpose, reshape, cast, scale or select."""
+    """Return the innermost reader, beneath all readers that transpose, reshape, cast, scale or select."""
     while isinstance(reader, _WRAPPERS):
         reader = reader.reader
     return reader
 
 
 def with_leaf(reader: Any, leaf: Any) -> Any:
-    """Return a reader with another one beneath all that transpose, reshape, cast, scale or select."""
+    """Return a reader with its innermost reader replaced (see `leaf_of`)."""
     if isinstance(reader, _WRAPPERS):
         return replace(reader, reader=with_leaf(reader.reader, leaf))
     return leaf
 
 
 def stretch_of(reader: Any) -> int:
-    """Return how many pixels of tiles are read for each one that is wanted, as a selection leaves others out."""
+    """Return how many pixels of tiles are read for each requested pixel, since a selection discards others."""
     while isinstance(reader, _WRAPPERS):
         if isinstance(reader, Selected):
             return reader.stretch
@@ -350,9 +350,9 @@ def stretch_of(reader: Any) -> int:
 
 
 def mapped(reader: Any) -> np.ndarray | None:
-    """Return what a reader reads as a view of an array in memory or of a memory-mapped file; None where it is neither.
+    """Return the pixels of a reader as a view of an array in memory or of a memory-mapped file, else None.
 
-    The file has been checked to be the one that was opened; the view is for immediate use.
+    The file has been checked for changes since it was opened; use the view immediately.
     """
     if isinstance(reader, Memory):
         return reader.array

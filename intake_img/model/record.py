@@ -1,4 +1,4 @@
-"""The record: what a format cannot say by itself, as plain JSON that drivers store with the file.
+"""The record: metadata that a format cannot express, as plain JSON that drivers store with the file.
 
 `Image.record` writes it and `Image.restored` reads it back.
 """
@@ -39,7 +39,7 @@ def plain(value: Any, *, strict: bool = False) -> Any:
     value : object
         Numpy scalars and arrays, tuples, sets, dates, enumerations, bytes and paths are translated.
     strict : bool
-        Raise `CannotWriteError` for objects that JSON cannot express, instead of writing their text.
+        Raise `CannotWriteError` for objects that JSON cannot express, instead of writing their string form.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value if type(value) in (type(None), bool, int, str) else _builtin(value)
@@ -77,7 +77,7 @@ def _builtin(value: Any) -> Any:
 
 
 def _places(own: Sequence[int], wanted: Sequence[int]) -> list[int | None] | None:
-    """Return where each wanted axis is found among one's own, if they differ only by axes of length 1."""
+    """Return the index of each wanted axis among the own axes, if they differ only by axes of length 1."""
     if [n for n in own if n != 1] != [n for n in wanted if n != 1]:
         return None
     left = [k for k, n in enumerate(own) if n != 1]
@@ -104,14 +104,14 @@ def coordinate_record(c: Coordinate) -> dict[str, Any]:
 
 
 def _texts(values: Any) -> Any:
-    """Nested lists with the numbers that JSON lacks (NaN, infinite, complex) as text that numpy reads back."""
+    """Nested lists; numbers that JSON lacks (NaN, infinite, complex) become text that numpy reads back."""
     if isinstance(values, list):
         return [_texts(v) for v in values]
     return values if isinstance(values, float) and math.isfinite(values) else str(values)
 
 
 def recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> Coordinate:
-    """Return the coordinate that `coordinate_record` wrote; `sizes` are those that it must fit."""
+    """Return the coordinate that `coordinate_record` wrote; it must fit `sizes`."""
     sizes = sizes or {}
     if "start" in facts:
         size = int(facts["size"])

@@ -1,4 +1,4 @@
-"""Parts of an image by index or label, still unread."""
+"""Lazy selection of a region of an image by index or label."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["select"]
 
 
 def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[str, int]]:
-    """Return the part of an image, still unread, and the axes that an index of one sample leaves out.
+    """Return the selected region of an image, still unread, and the axes that an integer index drops.
 
     Parameters
     ----------
     image : Image
     indexers : mapping
         For each axis an index (int), a label (text or float), a slice of either, or a list of either. Or, for a
-        coordinate along an axis, a label or a list of labels: all samples that have them are selected.
+        coordinate along an axis, a label or a list of labels: all samples with these labels are selected.
 
     Raises
     ------
     AxesError
-        If the image lacks an axis, or an axis is named beside a coordinate along it.
+        If the image lacks an axis, or if an axis and a coordinate along it are both named.
     LookupError
         If there is no such index or label.
     """
@@ -45,7 +45,7 @@ def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[
         for n, v in image.variables.items()
     }
     explicit = {}
-    for name, c in coords.items():  # evenly spaced ones too: a part of them need not start at the origin
+    for name, c in coords.items():  # also if evenly spaced: a selection need not start at the origin
         picked = c[tuple(_kept(keys.get(str(a), slice(None))) for a in c.dims)]
         explicit[name] = Coordinate(tuple(map(str, c.dims)), np.asarray(picked.values), dict(c.attrs))
     dropped = {a: 0 for a, key in keys.items() if isinstance(key, int)}
@@ -55,7 +55,7 @@ def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[
 def _by_axis(
     indexers: Mapping[Hashable, Any], sizes: Mapping[str, int], coords: Mapping[str, xr.Variable]
 ) -> dict[Hashable, Any]:
-    """Return the indexers with those of coordinates replaced by the positions along their axes."""
+    """Return the indexers; indexers of coordinates are replaced by indices along their axes."""
     beside = [n for n in indexers if n not in sizes and n in coords and coords[str(n)].ndim == 1]
     masks: dict[Hashable, np.ndarray] = {}
     for name in beside:
@@ -73,7 +73,7 @@ def _by_axis(
 
 
 def _having(name: str, key: Any, values: np.ndarray) -> np.ndarray:
-    """Return which samples have one of the labels in `key`."""
+    """Return a mask of the samples that have one of the labels in `key`."""
     if isinstance(key, slice):
         raise TypeError(f"partition of {name!r}: expected a label or a list of labels, got {key!r}")
     mask = np.zeros(len(values), bool)
@@ -116,7 +116,7 @@ def _positions(axis: str, key: Any, n: int, coord: xr.Variable | None) -> int | 
     if isinstance(key, slice):
         if all(k is None or isinstance(k, (int, np.integer)) for k in (key.start, key.stop)):
             return key
-        if coord is not None and coord.dtype.kind in "iuf":  # a range of positions, ends included as in xarray
+        if coord is not None and coord.dtype.kind in "iuf":  # positions, with both ends, as in xarray
             values = coord.values
             slack = 1e-6 * np.abs(np.diff(values)).min() if n > 1 else 0.0  # 3 * 0.2 is a little more than 0.6
             low = -np.inf if key.start is None else key.start - slack

@@ -1,4 +1,4 @@
-"""Text of somebody else, made fit for a terminal: nothing in it moves the cursor, hides or reverses what follows."""
+"""Untrusted text, escaped for a terminal: it cannot move the cursor, or hide or reverse the text that follows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["escaped", "json_text", "printable"]
 
 
 def escaped(text: object) -> str:
-    r"""Return a text with everything that does not print as a Python escape: control characters, ends of lines, bidi.
+    r"""Return a text with all unprintable characters as Python escapes: control characters, line ends, bidi controls.
 
     Examples
     --------
@@ -24,12 +24,12 @@ def escaped(text: object) -> str:
 
 
 def printable(text: object, limit: int = 300) -> str:
-    """Return a text in one line of at most `limit` characters: ends of lines become spaces, the rest is `escaped`."""
+    """Return a text as one line of at most `limit` characters: line ends become spaces, the rest is `escaped`."""
     line = escaped(re.sub(r"[ \t\r\n]+", " ", str(text)).strip())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def json_text(data: Any, indent: int | None = 2) -> str:
-    """Return plain data as JSON, readable in every script, with what does not print escaped; None: in one line."""
+    """Return plain data as JSON in Unicode, with unprintable characters escaped; `indent` None gives one line."""
     text = json.dumps(data, ensure_ascii=False, indent=indent)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

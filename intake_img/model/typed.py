@@ -1,4 +1,4 @@
-"""Types of public parameters, named once: what an editor shows and a type checker knows."""
+"""Types of public parameters, for editors and type checkers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class PintQuantity(Protocol):
-    """A number with a unit, as the library pint has it."""
+    """A quantity of the library pint."""
 
     @property
     def magnitude(self) -> Any: ...
@@ -46,7 +46,7 @@ class PintQuantity(Protocol):
 
 
 class AstropyQuantity(Protocol):
-    """A number with a unit, as the library astropy has it."""
+    """A quantity of the library astropy."""
 
     @property
     def value(self) -> Any: ...
@@ -61,25 +61,25 @@ Length: TypeAlias = float | str | PintQuantity | AstropyQuantity
 Lengths: TypeAlias = Length | Sequence[Length] | Mapping[str, Length]
 """One length for all axes, one for each, or lengths by the name of the axis."""
 Numbers: TypeAlias = int | Sequence[int] | Mapping[str, int]
-"""A whole number for all axes, one for each, or numbers by the name of the axis."""
+"""An integer for all axes, one for each, or integers by the name of the axis."""
 Offsets: TypeAlias = int | Sequence[int] | Mapping[str, int]
 """Shift of the window of a filter, in pixels."""
 Dims: TypeAlias = str | Sequence[str] | None
 """Names of axes."""
 Chunks: TypeAlias = int | Literal["auto"] | Mapping[str, int | Literal["auto"]] | None
-"""Chunks of the dask arrays: whole native tiles, one length for all axes, lengths by axis; None for no dask."""
+"""Chunks of dask arrays: "auto" (native tiles), one length for all axes, or lengths by axis; None for no dask."""
 Places: TypeAlias = int | float | str | slice | Sequence[int] | Sequence[str] | Sequence[float]
 Selection: TypeAlias = Places | Mapping[str, Places] | None
 """What to load: an index or label on the first axis, a list of them, or these by the name of the axis."""
 ImageLike: TypeAlias = xr.Dataset | xr.DataArray | np.ndarray
 Footprint: TypeAlias = ArrayLike | None
-"""Which neighbours count: an array of booleans."""
+"""The neighbourhood of a pixel: an array of booleans."""
 Border: TypeAlias = Literal[
     "reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap"
 ]
-"""How an image goes on beyond its border, as in scipy.ndimage."""
+"""How an image is extended beyond its border, as in scipy.ndimage."""
 Engine: TypeAlias = Literal["scipy", "opencv"]
-"""Whose filter it is: that of float64, or a quicker one of float32."""
+"""The implementation of a filter: scipy's in float64, or a faster one in float32."""
 Units: TypeAlias = Literal["pixel", "physical"]
 """Whether numbers without a unit are pixels, or in the unit of the axis."""
 Channel: TypeAlias = str | int
@@ -87,7 +87,7 @@ Channel: TypeAlias = str | int
 Pairs: TypeAlias = tuple[Channel, Channel] | Sequence[tuple[Channel, Channel]] | None
 """A pair of channels, or several; None for all."""
 Mask: TypeAlias = xr.DataArray | ArrayLike | str | None
-"""Which pixels count: an array of booleans, or the name of a variable."""
+"""The pixels to include: an array of booleans, or the name of a variable."""
 LayerLike: TypeAlias = xr.DataArray | ArrayLike | str
 """An image of labels or intensities: an array, or the name of a variable."""
 Thresholds: TypeAlias = str | tuple[str, float] | Sequence[float] | Mapping[Any, Any] | Callable[..., Any] | None

@@ -1,7 +1,7 @@
-"""Spellings of units of length and time, and what they are worth.
+"""Spellings and conversion of units of length and time.
 
-Files write the same unit in many ways (``micron``, ``um``, ``\\u00B5m``, U+03BC). Here alone it is known that they all
-mean ``µm`` (with U+00B5, the symbol that UDUNITS-2 and pint read) and how units convert into each other.
+Files spell the same unit in many ways (``micron``, ``um``, ``\\u00B5m``, U+03BC). This module maps them to one symbol,
+``µm`` (with U+00B5, the symbol that UDUNITS-2 and pint read), and converts units.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PIXEL = "px"
 
 
 class Unit(NamedTuple):
-    """A unit: its canonical symbol, its dimension (``"length"`` or ``"time"``), its worth in metres or seconds."""
+    """A unit: its canonical symbol, its dimension (``"length"`` or ``"time"``), its size in metres or seconds."""
 
     symbol: str
     dimension: str
@@ -52,7 +52,7 @@ class Quantity(NamedTuple):
     unit: str | None
 
 
-# symbol, worth, NGFF/UDUNITS name, further spellings (compared in lower case where no case distinguishes units)
+# symbol, size, NGFF/UDUNITS name, further spellings (compared in lower case unless the case distinguishes units)
 _LENGTH: list[tuple[Any, ...]] = [
     ("pm", 1e-12, "picometer", "picometre"),
     ("Å", 1e-10, "angstrom", "ångström", "ångstrom", "angstroms", "\u212b", "a"),
@@ -112,12 +112,12 @@ _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
 def parse_unit(text: object) -> Unit | None:
-    """Return the unit that `text` spells, or None if it spells none.
+    """Return the unit that `text` spells, or None if it is not a known unit.
 
     Parameters
     ----------
     text : object
-        Anything that a file may hold in the place of a unit. ``"pixel"``, an empty string and None mean no unit.
+        Anything that a file may state as a unit. ``"pixel"``, an empty string and None mean no unit.
 
     Returns
     -------
@@ -142,12 +142,12 @@ def parse_unit(text: object) -> Unit | None:
 
 
 def _stripped(text: object) -> str:
-    """Return text without white space and zero bytes at its ends, which headers pad it with."""
+    """Return text without the white space and zero bytes with which headers pad it."""
     return str(text if text is not None else "").strip(_PADDING)
 
 
 def canonical(text: object) -> str | None:
-    """Return the canonical symbol of a unit, the stripped text itself if it is no unit known, None for no unit.
+    """Return the canonical symbol of a unit, the stripped text itself if the unit is unknown, None for no unit.
 
     Examples
     --------
@@ -161,10 +161,10 @@ def canonical(text: object) -> str | None:
 
 
 def unit_or(text: object, default: str) -> str | None:
-    """Return the canonical symbol of a unit as a file spells it, `default` where it names none.
+    """Return the canonical symbol of a unit as a file spells it, `default` if the file states no unit.
 
-    None where it names something that is no unit (``"pixel"``, ``"reference frame"``): a number with it says nothing of
-    lengths or times.
+    None if the text is not a unit of length or time (``"pixel"``, ``"reference frame"``): a number with it is not a
+    length or time.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def convert(value: float, unit: str, to: str) -> float:
         raise UnitsError(f"unknown unit {unknown!r}: expected one of {', '.join([*LENGTH, *TIME])}")
     if given.dimension != wanted.dimension:
         raise UnitsError(f"cannot convert {unit!r} ({given.dimension}) to {to!r} ({wanted.dimension})")
-    if given.factor >= wanted.factor:  # a ratio above one is (nearly) a whole number: exact where division is not
+    if given.factor >= wanted.factor:  # the ratio is (nearly) an integer, so this is exact
         return value * round(given.factor / wanted.factor, 9)
     return value / round(wanted.factor / given.factor, 9)
 
@@ -213,12 +213,12 @@ def symbol(text: object) -> str | None:
 def differ(unit: object, other: object) -> bool:
     """Return whether values in one unit have to be converted to be compared with values in another.
 
-    False where they are spellings of one unit, or where one is not stated.
+    False if they are spellings of one unit, or if one is not stated.
 
     Raises
     ------
     UnitsError
-        If they do not convert: pixels and lengths, lengths and times, a unit that is not known.
+        If they do not convert: pixels and lengths, lengths and times, an unknown unit.
 
     Examples
     --------
@@ -248,14 +248,15 @@ def power(unit: str | None, exponent: int) -> str | None:
 
 
 def has_unit(value: object) -> bool:
-    """Whether `value` says its own unit: text, or an object such as pint's and astropy's quantities."""
+    """Whether `value` has a unit: text, or a quantity such as pint's and astropy's."""
     return isinstance(value, str) or _parts(value) is not None
 
 
 def quantity(value: Any) -> Quantity:
     """Return a number with its unit, from text such as ``"3 µm"`` or from a quantity of pint or astropy.
 
-    Any object with ``magnitude`` and ``units``, or ``value`` and ``unit``, is such a quantity; numbers have no unit.
+    Any object with ``magnitude`` and ``units``, or ``value`` and ``unit``, is taken as a quantity; numbers have no
+    unit.
 
     Raises
     ------
@@ -285,9 +286,9 @@ def quantity(value: Any) -> Quantity:
 
 
 def stated(spacing: Mapping[str, Any], units: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return spacing as numbers, and units, by axis: what ``{"z": "300 nm"}`` states is a number and a unit.
+    """Return spacing as numbers, and units, by axis: ``{"z": "300 nm"}`` states both a number and a unit.
 
-    A unit that is given as well is the one to convert to.
+    If a unit is given in addition, the spacing is converted to it.
 
     Examples
     --------
@@ -298,7 +299,7 @@ def stated(spacing: Mapping[str, Any], units: Mapping[str, Any]) -> tuple[dict[s
     for axis, value in spacing.items():
         try:
             found = quantity(value)
-        except TypeError:  # text without a unit is judged as a number is
+        except TypeError:  # text without a unit is checked like a number
             continue
         if value is found.value:
             continue
@@ -311,7 +312,7 @@ def stated(spacing: Mapping[str, Any], units: Mapping[str, Any]) -> tuple[dict[s
 
 
 def _parts(value: Any) -> tuple[Any, str] | None:
-    """Number and unit of a quantity of pint or astropy; None of all else."""
+    """Number and unit of a quantity of pint or astropy; None for other objects."""
     for number, unit in (("magnitude", "units"), ("value", "unit")):
         if hasattr(value, number) and hasattr(value, unit):
             return getattr(value, number), str(getattr(value, unit))
@@ -324,13 +325,13 @@ def _in_base_units(value: Any) -> Quantity:
         try:
             number, _ = _parts(value.to(base)) or (None, None)
             return Quantity(float(number), base)  # type: ignore[arg-type]
-        except Exception:  # pint and astropy have errors of their own for this
+        except Exception:  # pint and astropy raise their own errors for this
             continue
     raise UnitsError(f"{value}: expected a length (such as 3 µm) or a time")
 
 
 def known_spacing(value: object) -> float | None:
-    """Return a spacing as a positive float, or None for zero, NaN, infinite, negative or no number: unknown."""
+    """Return a spacing as a positive float, or None (unknown): zero, NaN, infinite, negative, not a number."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The parts of an image: pixels with named axes, and explicit coordinates along them."""
+"""The components of an image: pixels with named axes, and explicit coordinates along them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _LETTERS = 26
 
 
 class Place(NamedTuple):
-    """Where an image was taken: row and column of the well from 0, -1 for a position on no plate, and its field."""
+    """The position of an image: row and column of the well from 0 (-1 outside of a plate), and its field."""
 
     row: int
     column: int
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
     @property
     def well(self) -> str:
-        """Name of the well, ``"B03"``; empty for a position on no plate."""
+        """Name of the well, ``"B03"``; empty for a position outside of a plate."""
         return well_name(self.row, self.column) if self.row >= 0 else ""
 
     @property
@@ -63,7 +63,7 @@ def well_name(row: int, column: int) -> str:
 
 
 def parse_well(text: str) -> tuple[int, int] | None:
-    """Return row and column, from 0, of a well that is written in any usual way; None if it is no well.
+    """Return row and column, from 0, of a well name in any usual form; None if it is not a well name.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def parse_well(text: str) -> tuple[int, int] | None:
 
 
 def parse_field(text: str) -> Place | None:
-    """Return the place that a name such as ``"B03/2"`` means; None if it names no field of a well.
+    """Return the position that a name such as ``"B03/2"`` means; None if it is not the name of a field.
 
     Examples
     --------
@@ -93,9 +93,9 @@ def parse_field(text: str) -> Place | None:
 
 
 def named(name: str, places: Sequence[Place]) -> list[int] | None:
-    """Return the numbers of the places that the name of a well (``"B03"``) means, however it is written.
+    """Return the indices of the positions in a well (``"B03"``), in any spelling of its name.
 
-    None if it is the name of no well that is there.
+    None if there is no such well.
     """
     well = parse_well(name)
     found = [k for k, p in enumerate(places) if (p.row, p.column) == well]
@@ -103,12 +103,12 @@ def named(name: str, places: Sequence[Place]) -> list[int] | None:
 
 
 def attrs_of(place: Place) -> dict[str, Any]:
-    """Return the attributes of an image that was taken at a place: ``well`` and ``field``."""
+    """Return the attributes of an image at a position: ``well`` and ``field``."""
     return {**({"well": place.well} if place.row >= 0 else {}), "field": place.field}
 
 
 def coordinates_of(places: Sequence[Place]) -> dict[str, Coordinate]:
-    """Return the coordinates along ``i`` of images at several places."""
+    """Return the coordinates along ``i`` of images at several positions."""
     values: dict[str, list[Any]] = {"field": [p.field for p in places]}
     if all(p.row >= 0 for p in places):
         values |= {"well": [p.well for p in places], "row": [p.row for p in places]}
