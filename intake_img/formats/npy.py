@@ -198,7 +198,7 @@ def _header(stream: Any, base: int) -> _Place:
     with _PARSING:
         shape, fortran, dtype = read(stream)
     if dtype.hasobject or dtype.kind not in "biufc" or any(n < 0 for n in shape):
-        raise FormatError(f"an array of dtype {dtype} and shape {shape} is no image: expected numbers")
+        raise FormatError(f"an array of dtype {dtype} and shape {shape} is not supported: expected numbers")
     return _Place(dtype, tuple(reversed(shape)) if fortran else shape, fortran, base + stream.tell())
 
 

@@ -1,4 +1,4 @@
-"""Where bytes live: files and URLs, open handles, replacement of targets, temporary space.
+"""Access to bytes: files and URLs, open handles, atomic replacement of targets, temporary space.
 
-May import the model.
+It may import the model.
 """

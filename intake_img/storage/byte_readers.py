@@ -1,4 +1,4 @@
-"""Random access to the bytes of an open file, and how local files give it.
+"""Random access to the bytes of an open file, and its implementation for local files.
 
 Local files are read with positional reads and windows of a memory map, so that one descriptor serves many threads and
 forked processes.
@@ -23,14 +23,14 @@ from intake_img.storage.positioned import read_at, read_into_at
 __all__ = ["ByteReader", "LocalBytes", "closed_on_error", "noted"]
 
 _KEPT: dict[int, mmap.mmap] = {}
-"""The maps that were made last, by the descriptors of their files: a new map meets all its pages anew."""
+"""The latest memory maps, by the descriptors of their files: a new map would fault all its pages again."""
 _MOST_KEPT = 4  # each holds a descriptor of its own
 _OPENED: ContextVar[list[ByteReader] | None] = ContextVar("readers opened", default=None)
 
 
 @contextlib.contextmanager
 def closed_on_error() -> Iterator[None]:
-    """Close what `File.open` opens within a ``with``, if that fails."""
+    """Close everything that `File.open` opens within a ``with``, if the block fails."""
     opened: list[ByteReader] = []
     token = _OPENED.set(opened)
     try:
@@ -44,7 +44,7 @@ def closed_on_error() -> Iterator[None]:
 
 
 def noted(reader: ByteReader) -> ByteReader:
-    """Return a reader, after `closed_on_error` took note of it."""
+    """Return a reader, registered with `closed_on_error`."""
     if (opened := _OPENED.get()) is not None:
         opened.append(reader)
     return reader
@@ -58,9 +58,9 @@ class ByteReader:
     size : int
         Length of the file in bytes.
     maps : bool
-        Whether a `window` is a memory map, so that it costs nothing but what is read of it.
+        Whether a `window` is a memory map, so that only the used pages are read.
     slack : int
-        Bytes that a `window` may have to spare where others would be many small ones.
+        Unneeded bytes that a `window` may include to avoid many small reads.
     """
 
     size: int
@@ -85,18 +85,18 @@ class ByteReader:
         raise NotImplementedError
 
     def window(self, offset: int, count: int) -> contextlib.AbstractContextManager[memoryview]:
-        """Lend `count` bytes from `offset` on, memory-mapped where the file is local, for the time of a ``with``."""
+        """Yield `count` bytes from `offset` on, memory-mapped if the file is local; valid within the ``with``."""
         raise NotImplementedError
 
     def mapped(self) -> mmap.mmap | None:
-        """Return the whole file as a read-only memory map, the same one while somebody holds it; None of remote ones.
+        """Return the complete file as a read-only memory map, shared while in use; None for remote files.
 
-        Whoever reads from it makes sure before that the file is still as long as it was.
+        Before reading from it, the caller must check that the file still has the same length.
         """
         return None
 
     def stream(self) -> IO[bytes]:
-        """Return a new seekable binary file, for libraries that parse headers. To be closed by the caller."""
+        """Return a new seekable binary file, for libraries that parse headers. The caller closes it."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class LocalBytes(ByteReader):
         if count == 0:
             yield memoryview(b"")
             return
-        if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end would kill the process
+        if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end kills the process
             raise FormatError(f"{self.file}: was truncated while in use")
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         with mmap.mmap(self._fd, offset + count - start, access=mmap.ACCESS_READ, offset=start) as mapped:
@@ -178,7 +178,7 @@ class LocalBytes(ByteReader):
         return open(self.file.path, "rb", opener=lambda *_: self.file.descriptor())
 
     def close(self) -> None:
-        _KEPT.pop(self._fd, None)  # who has a view of the map may go on
+        _KEPT.pop(self._fd, None)  # existing views of the map remain valid
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,4 +1,4 @@
-"""Decoded tiles and planes of files, inflated bytes and small images, kept up to a number of bytes in each process."""
+"""A cache of decoded tiles, planes, decompressed bytes and small images, limited in bytes, for each process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["CACHE", "TileCache"]
 
 
 class TileCache:
-    """Tiles (anything that has ``nbytes``) by key; the least recently used are forgotten first.
+    """Tiles (anything that has ``nbytes``) by key; the least recently used are dropped first.
 
     Parameters
     ----------
     limit : int
-        Bytes that are kept at most; 0 keeps none.
+        The largest number of bytes to keep; 0 disables the cache.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,7 +32,7 @@ class TileCache:
         self.nbytes = 0
 
     def get(self, key: Hashable) -> Any:
-        """Return a tile, None if it is not kept."""
+        """Return a tile, None if it is not in the cache."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -40,7 +40,7 @@ class TileCache:
             return tile
 
     def put(self, key: Hashable, tile: Any, share: float = 0.25) -> None:
-        """Keep a tile, unless it alone would take more than its share of what there is."""
+        """Keep a tile, unless it is too large for the limit of the cache."""
         if tile.nbytes > self.limit * share:
             return
         with self._lock:
@@ -51,13 +51,13 @@ class TileCache:
                 self.nbytes -= self._tiles.popitem(last=False)[1].nbytes
 
     def forget(self, owner: object) -> None:
-        """Forget the tiles whose key is a tuple that begins with `owner`."""
+        """Drop the tiles whose key is a tuple that begins with `owner`."""
         with self._lock:
             for key in [k for k in self._tiles if isinstance(k, tuple) and k[0] is owner]:
                 self.nbytes -= self._tiles.pop(key).nbytes
 
     def clear(self) -> None:
-        """Forget all tiles."""
+        """Drop all tiles."""
         with self._lock:
             self._tiles.clear()
             self.nbytes = 0
@@ -67,4 +67,4 @@ class TileCache:
 
 
 CACHE = TileCache(128 * 2**20)
-"""The cache of this process; set ``CACHE.limit`` to change its bytes."""
+"""The cache of this process; set ``CACHE.limit`` to change its size in bytes."""

@@ -1,6 +1,6 @@
-"""Where bytes live: what a path or URL names.
+"""Files, folders and objects named by a path or URL.
 
-`intake_img.storage.byte_readers` reads the bytes of local files, `intake_img.storage.remote` those of others.
+`intake_img.storage.byte_readers` reads the bytes of local files, `intake_img.storage.remote` those of remote files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ByteReader", "File"]
 
 _CACHES = r"(?:simplecache|filecache|blockcache|cached)::"  # fsspec chains that begin without "://"
 _SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
-_INFO_SECONDS = 5  # for so long a remote file is taken to be the one that was just looked at
+_INFO_SECONDS = 5  # how long the last check of a remote file is valid
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
@@ -36,12 +36,12 @@ class File:
     Parameters
     ----------
     path : str
-        An absolute local path, or a URL that fsspec knows.
+        An absolute local path, or a URL that fsspec supports.
     storage_options : mapping
         Options of the fsspec file system; empty for local paths.
     jail : Jail, optional
-        What may be opened on behalf of a catalog. Files made from this one (`sibling`, `parent`, `at`, ``/``) keep it,
-        and whatever looks at the bytes checks it.
+        Restricts what a catalog may open. Files derived from this one (`sibling`, `parent`, `at`, ``/``) keep it, and
+        every access to the bytes checks it.
     """
 
     path: str
@@ -55,9 +55,9 @@ class File:
         Parameters
         ----------
         uri : str, os.PathLike or File
-            A local path (any characters; ``~`` is expanded; relative ones are resolved now, so that a later ``chdir``
-            does not matter), a ``file://`` URL (percent-decoded as RFC 8089 says), or another URL, also a chain of them
-            (``simplecache::https://...``, ``zip://a.tif::s3://...``), which is fsspec's to open.
+            A local path (any characters; ``~`` is expanded; relative paths are resolved now, so that a later ``chdir``
+            does not matter), a ``file://`` URL (percent-decoded as in RFC 8089), or another URL, also a chain
+            (``simplecache::https://...``, ``zip://a.tif::s3://...``), which fsspec opens.
         storage_options : mapping, optional
             Options of the fsspec file system.
         """
@@ -82,7 +82,7 @@ class File:
 
     @property
     def name(self) -> str:
-        """Last part of the path: the name by which formats are told apart (a URL's query is left out)."""
+        """Last component of the path, without the query of a URL; its extension is used to choose the format."""
         if self.local:
             return os.path.basename(self.path)
         path = _link(self.path)[1]
@@ -92,7 +92,7 @@ class File:
 
     @property
     def identity(self) -> str:
-        """What two names of one local file share: its real path; of others, the URL."""
+        """Identity of the file: the real path of a local file, the URL of a remote one."""
         return os.path.realpath(self.path) if self.local else self.path
 
     def __str__(self) -> str:
@@ -116,7 +116,7 @@ class File:
         return self.at(f"{before}{own.rstrip('/')}/{name}{behind}")
 
     def within(self, *parts: str) -> File:
-        """Return what lies below this folder, at paths with slashes; empty ones are left out."""
+        """Return the file at a path below this folder, with slashes; empty components are ignored."""
         path = "/".join(p for p in parts if p)
         return self / path if path else self
 
@@ -125,14 +125,14 @@ class File:
         return File(path, self.storage_options, self.jail)
 
     def check(self, most: int | None = None, above: bool = False) -> None:
-        """Refuse what must not be opened. Needed before a path is given to a library that opens it by itself.
+        """Raise an error if the file must not be opened. Call this before passing a path to a library that opens it.
 
         Parameters
         ----------
         most : int, optional
-            The largest size in bytes; only of local files.
+            The largest size in bytes; checked only for local files.
         above : bool
-            Whether it is a folder to look for others in, which may lie above the roots of the jail.
+            Whether it is a folder to search in, which may lie above the roots of the jail.
 
         Raises
         ------
@@ -155,14 +155,14 @@ class File:
         return open_regular(self.path)
 
     def check_size(self, nbytes: int, most: int, member: str = "") -> None:
-        """Raise `FormatError` if this file, or a member of it, has more than `most` bytes."""
+        """Raise `FormatError` if this file, or a file in this archive, has more than `most` bytes."""
         if nbytes > most:
             place = f"{self}: {member}" if member else f"{self}"
             raise FormatError(f"{place} has {nbytes} bytes: metadata of more than {most / 2**20:.4g} MiB are not read")
 
     @property
     def fsspec_options(self) -> dict[str, Any]:
-        """Options for the fsspec file system; with them, web servers cannot lead out of the jail."""
+        """Options for the fsspec file system; they include the check of redirects against the jail."""
         return checked_options(self.storage_options, self.jail if self.web else None)
 
     def filesystem(self) -> tuple[Any, str]:
@@ -171,7 +171,7 @@ class File:
         Raises
         ------
         MissingExtraError
-            If the package that knows the protocol is not installed.
+            If the package for the protocol is not installed.
         """
         import fsspec
 
@@ -192,18 +192,18 @@ class File:
         if self.web:  # fsspec would begin to download it
             try:
                 return bool(self.remote_info())
-            except (FileNotFoundError, PermissionError):  # stores that list nothing say 403 of what is not there
+            except (FileNotFoundError, PermissionError):  # S3 without listing permission: 403 for missing keys
                 return False
         fs, path = self.filesystem()
         return bool(fs.exists(path))
 
     def is_folder(self) -> bool:
-        """True for a directory; for a URL, for a prefix that holds something."""
+        """True for a directory; for a URL, for a prefix that is not empty."""
         if self.jail is not None:
             self.jail.check(self.path)
         if self.local:
             return os.path.isdir(self.path)
-        if self.web:  # fsspec would download what could be a listing
+        if self.web:  # fsspec would download a page that could be a listing
             try:
                 info = self.remote_info()
             except (FileNotFoundError, PermissionError):
@@ -221,7 +221,7 @@ class File:
         return self.path.startswith(("http://", "https://"))
 
     def local_path(self) -> str:
-        """Return the path of this file on this machine, for libraries that open files by their path.
+        """Return the local path of this file, for libraries that open files by path.
 
         Raises
         ------
@@ -242,7 +242,7 @@ class File:
         return path
 
     def stamp(self) -> tuple[Any, ...]:
-        """Return what changes when the file is replaced: modification time, size and inode, or an ETag.
+        """Return a stamp that changes when the file is replaced: modification time, size and inode, or an ETag.
 
         Raises
         ------
@@ -257,7 +257,7 @@ class File:
         return tuple(str(info[k]) for k in keys if info.get(k) is not None)
 
     def remote_info(self) -> Mapping[str, Any]:
-        """Return what the file system knows of a remote file, asked at most once in a few seconds."""
+        """Return the file system's information on a remote file, requested at most once in a few seconds."""
         seen = self.__dict__.get("_seen")
         if seen is None or time.monotonic() - seen[0] > _INFO_SECONDS:
             fs, path = self.filesystem()
@@ -287,12 +287,12 @@ class File:
         return noted(RemoteBytes(self))
 
     def read(self, most: int | None = METADATA_BYTES) -> bytes:
-        """Return the whole content of a small file, such as one of metadata.
+        """Return all bytes of a small file, such as a metadata file.
 
         Parameters
         ----------
         most : int or None
-            The largest size in bytes that is read; None for no limit.
+            The largest allowed size in bytes; None for no limit.
 
         Raises
         ------
@@ -314,7 +314,7 @@ class File:
 
 
 def _link(url: str) -> tuple[str, str, str]:
-    """Split a URL at the link of a chain that names the file: ``zip://a.tif`` of ``simplecache::zip://a.tif::s3://b``."""
+    """Split a URL chain at the link that names the file: ``zip://a.tif`` of ``simplecache::zip://a.tif::s3://b``."""
     links = url.split("::")
     k = next((k for k, link in enumerate(links) if "://" in link), len(links) - 1)
     return "".join(f"{link}::" for link in links[:k]), links[k], "".join(f"::{link}" for link in links[k + 1 :])

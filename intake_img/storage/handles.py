@@ -1,8 +1,8 @@
-"""A small pool of open files per process, so that chunk tasks carry names and not descriptors.
+"""A small pool of open files per process, so that chunk tasks hold names and not descriptors.
 
-A handle is whatever a driver's ``open`` returns. Tasks lease it by key; the pool opens it on first use, shares it
-between threads, closes the least recently used ones, starts anew in a forked child, and forgets a handle when the last
-image that was opened with it in this process is gone, or at once when it is told to `close`.
+A handle is the object that a driver's ``open`` returns. Tasks lease it by key. The pool opens it on first use, shares
+it between threads, closes the least recently used handles, and is empty in a forked child. It drops a handle when the
+last image of this process that uses it is gone, or immediately on `close`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class HandlePool:
     def _forget(self) -> None:
         self._lock = threading.RLock()  # a finalizer may run `release` while this thread holds it
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._users: dict[Hashable, int] = {}  # images of this process that read through the key
-        self._closed: set[Hashable] = set()  # keys whose handles do not outlive a lease
+        self._users: dict[Hashable, int] = {}  # images of this process that use the key
+        self._closed: set[Hashable] = set()  # keys whose handles are closed after each lease
 
     def _after_fork(self) -> None:
         # The parent's handles are kept alive but never touched: their destructors might wait for the parent's threads.
@@ -54,7 +54,7 @@ class HandlePool:
 
     @contextlib.contextmanager
     def lease(self, key: Hashable, opener: Callable[[], Any]) -> Iterator[Any]:
-        """Lend the handle of `key`, opened with `opener` if it is not open yet."""
+        """Lease the handle of `key`; open it with `opener` if it is not open yet."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.doomed:
@@ -106,13 +106,13 @@ class HandlePool:
                 self._shut(key)
 
     def close(self, key: Hashable) -> None:
-        """Close the handle of `key` now, or when its running leases end; later leases open and close by themselves."""
+        """Close the handle of `key` now, or when its running leases end; each later lease opens and closes its own."""
         with self._lock:
             self._closed.add(key)
             self._shut(key)
 
     def shut(self, key: Hashable) -> None:
-        """Close the handle of `key` now, or when its running leases end; the next lease opens it anew."""
+        """Close the handle of `key` now, or when its running leases end; the next lease opens it again."""
         with self._lock:
             self._shut(key)
 

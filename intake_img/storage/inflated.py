@@ -1,8 +1,9 @@
 """Random access into a compressed stream: gzip, zlib, deflate (members of zip archives) and bzip2.
 
-A stream is inflated once from its beginning, as far as it is asked for. Every few MiB the state of the decoder is kept
-(RFC 1951: a window of 32 KiB), so that a later read begins there; what was inflated lately is kept in the cache that
-all files share. bzip2 gives no such states: what it gave is held, in memory and beyond some MiB in a nameless file.
+A stream is decompressed once from its beginning, up to the requested offset. Every few MiB the state of the decoder is
+kept (RFC 1951: a window of 32 KiB), so that a later read can begin there; recently decompressed blocks are in the cache
+that all files share. A bzip2 decoder has no such states: its output is kept in memory, and beyond some MiB in an
+unnamed temporary file.
 
 Mark Adler's zran (https://github.com/madler/zlib/blob/develop/examples/zran.c) describes the idea.
 """
@@ -30,32 +31,32 @@ __all__ = ["Inflated"]
 _BLOCK = 2**22  # bytes between two states
 _PIECE = (
     2**18
-)  # compressed bytes that are read at a time; of local files a quarter: each state keeps what it has not used
+)  # compressed bytes that are read at a time; a quarter for local files, since each state keeps its unused input
 _WBITS = {"gzip": zlib.MAX_WBITS | 16, "zlib": zlib.MAX_WBITS, "deflate": -zlib.MAX_WBITS}
 _HELD = 2**26  # bytes of a bzip2 stream held in memory
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a decoder stands: the next compressed byte that it wants, and the decoder, which nobody else uses."""
+    """The state of a decoder: the offset of the next compressed byte, and the decoder, which is not shared."""
 
     at: int
     decoder: Any
 
 
 class Inflated(ByteReader):
-    """The bytes that a compressed stream in a file holds.
+    """The decompressed bytes of a stream in a file.
 
     Parameters
     ----------
     source : ByteReader
         The file.
     kind : {"gzip", "zlib", "deflate", "bzip2"}
-        Several gzip or bzip2 streams may follow each other; what follows the last one is ignored.
+        Several gzip or bzip2 streams may follow each other; bytes after the last one are ignored.
     offset, count : int, optional
-        Where the stream lies in the file; by default from `offset` to the end.
+        Position of the stream in the file; by default from `offset` to the end.
     size : int, optional
-        How many bytes it holds, where that is known; else it is found by inflating all, once it is asked for.
+        Number of decompressed bytes, if known; else it is found by decompressing everything when it is first requested.
     checksum : int, optional
         The CRC-32 of these bytes (zip keeps it outside of the stream; gzip's own is verified anyway).
     """
@@ -80,7 +81,7 @@ class Inflated(ByteReader):
         self._token = object()
         self._states: list[_State | None] = [_State(offset, self._decoder())]  # at the beginning of each block
         self._length = 0  # inflated so far, from the beginning
-        self._held: list[np.ndarray] = []  # of bzip2
+        self._held: list[np.ndarray] = []  # for bzip2
         self._memory = SpillingMemory(_HELD)
 
     @property
@@ -94,7 +95,7 @@ class Inflated(ByteReader):
             return self._known
 
     def reaches(self, offset: int) -> bool:
-        """Return whether there are bytes at `offset` and beyond, inflating no more than up to there."""
+        """Return whether there are bytes at `offset` or beyond; decompresses only up to there."""
         try:
             return bool(self._block(offset // _BLOCK).size > offset % _BLOCK)
         except FormatError:
@@ -106,7 +107,7 @@ class Inflated(ByteReader):
     # blocks
 
     def _block(self, number: int) -> np.ndarray:
-        """Return an inflated block, of uint8; shorter than `_BLOCK` where the stream ends."""
+        """Return an inflated block, of uint8; the last one may be shorter than `_BLOCK`."""
         found = self._kept(number)
         if found is not None:
             return found
@@ -131,7 +132,7 @@ class Inflated(ByteReader):
         return CACHE.get((self._token, number))
 
     def _advance(self) -> np.ndarray:
-        """Inflate the first block that was not inflated yet; the lock is held."""
+        """Inflate the next block; the lock is held."""
         state = self._states[-1]
         assert state is not None
         copies = self.kind != "bzip2"
@@ -168,7 +169,7 @@ class Inflated(ByteReader):
         )
 
     def _step(self, state: _State) -> tuple[np.ndarray, _State | None]:
-        """Return the next block, and where the decoder stands then; None at the end of the data."""
+        """Return the next block and the state of the decoder after it; None at the end of the data."""
         decoder, at, parts, missing = state.decoder, state.at, [], _BLOCK
         fed = b""
         while missing:
@@ -210,7 +211,7 @@ class Inflated(ByteReader):
     def _joined(parts: Sequence[bytes]) -> np.ndarray:
         return np.frombuffer(b"".join(parts), np.uint8)
 
-    # the contract of a ByteReader
+    # the interface of a ByteReader
 
     def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
         return [self._bytes(offset, count) for offset, count in zip(offsets, counts, strict=True)]

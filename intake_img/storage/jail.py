@@ -1,8 +1,8 @@
-"""What may be opened: regular files only and, on behalf of a catalog, only below its roots.
+"""Restrictions on opening files: only regular files and, for a catalog, only files below its roots.
 
-Every local file that is read is opened by `open_regular`, so that a named pipe or a device cannot hang the process. A
-`Jail` travels with `intake_img.storage.files.File`: whatever else a driver opens (members of a set, companions,
-metadata, chunks) is compared with its roots too, after all symbolic links are resolved.
+Every local file is opened by `open_regular`, so that a named pipe or a device cannot block the process. A `Jail`
+belongs to an `intake_img.storage.files.File`: all further files that a driver opens (files of a set, companions,
+metadata, chunks) are checked against its roots too, after symbolic links are resolved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from intake_img.errors import CatalogError, FormatError
 __all__ = ["METADATA_BYTES", "Jail", "check_regular", "open_regular", "special"]
 
 METADATA_BYTES = 2**28
-"""The size of the largest file of metadata that is read (OME-XML, JSON, an index)."""
+"""The largest size of a metadata file (OME-XML, JSON, an index)."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -37,11 +37,11 @@ class Jail:
     Parameters
     ----------
     roots : tuple of str
-        Local folders, by their real paths, and beginnings of URLs.
+        Local folders, as real paths, and URL prefixes.
     schemes : frozenset of str
-        Schemes of URLs that may be opened wherever they point, e.g. ``{"https"}``.
+        Schemes of which all URLs may be opened, e.g. ``{"https"}``.
     storage_options : mapping
-        Options of the file systems of URLs: those of the caller, never of the catalog.
+        Options of the file systems of URLs, from the caller, never from the catalog.
     """
 
     roots: tuple[str, ...]
@@ -49,21 +49,21 @@ class Jail:
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     def check(self, path: str, above: bool = False, folder: Callable[[str], str] = os.path.realpath) -> None:
-        """Refuse a local path or a URL that is not allowed.
+        """Raise an error for a local path or a URL that is not allowed.
 
         Parameters
         ----------
         path : str
         above : bool
-            Whether the folders above the roots are allowed too: they are passed through on the way down.
+            Whether the folders above the roots are allowed too, since a search descends through them.
         folder : callable
-            Returns the real path of a folder. One that remembers is quick for many files; it is for a first look, not
-            for the check before a file is opened.
+            Returns the real path of a folder. A cached function is fast for many files; use it only for a first check,
+            not for the check before a file is opened.
 
         Raises
         ------
         CatalogError
-            If it is not; the message says why.
+            If it is not allowed; the message gives the reason.
         """
         if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+(?:://|::)", path):
             self._check_url(path)
@@ -113,7 +113,7 @@ def _below(path: str, root: str, separator: str = os.sep) -> bool:
 
 
 def _mode(path: str) -> int:
-    """Return the mode of a file, or of a link itself; 0 where there is nothing."""
+    """Return the mode of a file, or of a link itself; 0 if it does not exist."""
     try:
         return os.lstat(path).st_mode
     except (OSError, ValueError):
@@ -121,7 +121,7 @@ def _mode(path: str) -> int:
 
 
 def check_regular(path: str) -> int | None:
-    """Return the size of a regular file; None for a folder, and where there is nothing.
+    """Return the size of a regular file; None for a folder, and if it does not exist.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def check_regular(path: str) -> int | None:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
-        return None  # opening it will say so
+        return None  # opening it raises the error
     if stat.S_ISREG(found.st_mode):
         return found.st_size
     if not stat.S_ISDIR(found.st_mode):
@@ -145,11 +145,11 @@ def open_regular(path: str) -> int:
     Raises
     ------
     FormatError
-        If it is a named pipe, a socket or a device: reading these may never end.
+        If it is a named pipe, a socket or a device: reading it may never end.
     IsADirectoryError, FileNotFoundError, PermissionError, OSError
         As from ``os.open``.
     """
-    check_regular(path)  # opening a device may already do something
+    check_regular(path)  # opening a device can have side effects
     descriptor = os.open(path, _FLAGS)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -161,7 +161,7 @@ def open_regular(path: str) -> int:
 
 
 def special(mode: int) -> str:
-    """Return what a file is that is neither regular nor a folder."""
+    """Return the kind of a file that is neither regular nor a folder."""
     return next((name for test, name in _KINDS if test(mode)), "something else")
 
 

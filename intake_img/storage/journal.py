@@ -1,10 +1,11 @@
-"""Commits under way: which files of a folder a write is replacing, for readers and for the writer that finishes.
+"""Journals of running commits: which files of a folder a write is replacing.
 
-Several files cannot be renamed atomically. A write that has all of them ready in its staging folder puts a journal into
-the hidden folder ``.intake_img.commit`` beside the target; from that moment on they are the image. Then it moves each
-to its name and removes the journal. A reader that meets a journal, because the writer is at work or was killed, takes
-the files that are still staged from the staging folder, the others from their names, and passes over the files that the
-write supersedes: it sees the complete new image. Readers change nothing, so they need no permission to write.
+Several files cannot be renamed atomically. When a write has completed all of them in its staging folder, it puts a
+journal into the hidden folder ``.intake_img.commit`` beside the target; from that moment on they are the image. Then it
+renames each file to its target and removes the journal. A reader that finds a journal, because the writer is running or
+was killed, reads files that are still staged from the staging folder, the others from their final names, and ignores
+the files that the write supersedes: it sees the complete new image. Readers change nothing, so they need no write
+permission.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 COMMITS = ".intake_img.commit"
-"""Name of the folder of journals; it exists only while something is being committed."""
+"""Name of the folder of journals; it exists only during a commit."""
 
 _MOST_BYTES = 2**27
 _STAGING = re.compile(r"\..+\.partial", re.S)
@@ -42,12 +43,12 @@ _STAGING = re.compile(r"\..+\.partial", re.S)
 
 @dataclass(frozen=True)
 class Journal:
-    """What a commit moves.
+    """The files that a commit moves.
 
     Parameters
     ----------
     target : str
-        Name of what was saved.
+        Name of the target.
     staging : str
         Name of the staging folder, in the same folder.
     names : tuple of str
@@ -55,7 +56,7 @@ class Journal:
     superseded : tuple of str
         Files of an earlier write that are removed.
     token : str
-        What was written, for a write that is resumed.
+        Identifies the contents, for a write that can be resumed.
     """
 
     target: str
@@ -69,7 +70,7 @@ class Journal:
 
     @classmethod
     def loads(cls, content: bytes) -> Journal | None:
-        """Return the journal; None if it is none, or names something outside of its folder."""
+        """Return the journal; None if it is invalid, or names something outside of its folder."""
         try:
             found: Any = json.loads(content)
             facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
@@ -87,7 +88,7 @@ def _is_plain(name: object) -> bool:
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Return whether a name in a folder is one that writes leave while they are at work, or were killed."""
+    """Return whether a name in a folder belongs to a running or killed write."""
     return name == COMMITS or _STAGING.fullmatch(name) is not None
 
 
@@ -103,12 +104,12 @@ def read_journal(target: File) -> Journal | None:
 
 
 def find_journals(folder: File) -> list[Journal]:
-    """Return the journals in a folder; nearly always none."""
+    """Return the journals in a folder; usually there are none."""
     commits = folder / COMMITS
     try:
         if folder.local:
             names = os.listdir(commits.path) if os.path.isdir(commits.path) else []
-        elif folder.path.startswith(("http://", "https://")):  # nothing is written there
+        elif folder.path.startswith(("http://", "https://")):  # no commit can run there
             return []
         else:
             fs, path = commits.filesystem()
@@ -129,13 +130,14 @@ def _read(file: File) -> Journal | None:
 
 
 def current_names(folder: File, names: list[str]) -> list[str]:
-    """Return the names in a folder as readers shall see them: those of a commit under way, without superseded ones.
+    """Return the names in a folder as readers should see them: with the files of running commits, without superseded
+    ones.
 
     Parameters
     ----------
     folder : File
     names : list of str
-        All names that are there.
+        All names in the folder.
     """
     if COMMITS not in names:
         return names
@@ -148,7 +150,7 @@ def current_names(folder: File, names: list[str]) -> list[str]:
 
 
 def located(paths: Iterable[str], base: File) -> list[str]:
-    """Return where the bytes of files are: the paths themselves, but for files that are still staged.
+    """Return the paths of the bytes of files: the paths themselves, or staged paths for files that are still staged.
 
     Parameters
     ----------
@@ -160,7 +162,7 @@ def located(paths: Iterable[str], base: File) -> list[str]:
     Raises
     ------
     FileNotFoundError
-        If a file belongs to an image that a commit under way supersedes.
+        If a file belongs to an image that a running commit supersedes.
     """
     paths = list(paths)
     staged: dict[str, str] = {}
@@ -186,7 +188,7 @@ def _list(folder: File) -> list[str]:
 
 
 def resolve(file: File) -> File:
-    """Return where the data called `file` are: there, or still in the staging folder of a commit under way."""
+    """Return the location of `file`: its own path, or the staging folder of a running commit."""
     for journal in find_journals(file.parent):
         if file.name in journal.names:
             staged = file.sibling(journal.staging) / file.name
@@ -196,7 +198,7 @@ def resolve(file: File) -> File:
 
 
 def moved(file: File) -> File:
-    """Return where a file is that was staged when it was found: there, or since the end of that commit at its name."""
+    """Return the path of a file that was found staged: the staged path or, after the commit, the final one."""
     if _STAGING.fullmatch(file.parent.name) and not file.exists():
         return file.parent.sibling(file.name)
     return file

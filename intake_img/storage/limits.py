@@ -1,4 +1,4 @@
-"""How much may be inflated before a pixel is asked for: small files must not take gigabytes to open."""
+"""Limits for decompressing metadata: opening a small file must not take gigabytes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from intake_img.errors import FormatError
 __all__ = ["inflate", "record_limit", "record_of_stream"]
 
 _RECORD_BYTES = 2**25
-_RATIO = 20  # texts of numbers pack to a third; those that pack tighter are short, or made to do harm
+_RATIO = 20  # texts of numbers compress to a third; texts that compress better are short, or malicious
 
 
 def record_limit(packed: int) -> int:
-    """Return the size to which a text of `packed` bytes may inflate."""
+    """Return the largest decompressed size that is allowed for `packed` bytes of text."""
     return _RECORD_BYTES + _RATIO * packed
 
 
 def inflate(data: bytes, what: str) -> bytes:
-    """Return zlib-compressed data, inflated.
+    """Decompress zlib-compressed data.
 
     Parameters
     ----------
     data : bytes
     what : str
-        What they are, for the message.
+        Description of the data, for the message.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def inflate(data: bytes, what: str) -> bytes:
 
 
 def record_of_stream(stream: IO[bytes], packed: int, what: str) -> bytes:
-    """Return what is left of a stream that inflates `packed` bytes as it is read; raises as `inflate` does."""
+    """Read the rest of a stream that decompresses `packed` bytes; raises the errors of `inflate`."""
     most = record_limit(packed)
     found = stream.read(most + 1)
     if len(found) > most:

@@ -1,4 +1,4 @@
-"""Local targets: staging folders with locks, commits by one rename where that is possible, else by a journal."""
+"""Local targets: staging folders with locks, commits by one rename if possible, else by a journal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LocalStaging(Staging):
 
     @classmethod
     def begin(cls, target: File, overwrite: bool, resume: bool, token: str, claim: Claim | None) -> LocalStaging:
-        """Return a staging folder of which this writer holds the lock; see `begin`."""
+        """Return a staging folder that this writer has locked; see `begin`."""
         os.makedirs(target.parent.path, exist_ok=True)
         finished = settle_local(target)
         self = cls(target, target, overwrite, token, claim)
@@ -50,7 +50,7 @@ class LocalStaging(Staging):
         return self
 
     def _adopt(self) -> bool:
-        """Take the folder of a dead writer with the same token."""
+        """Take over the folder of a dead writer with the same token."""
         other = False
         for path in _stagings(self.target):
             lock = _taken(path)
@@ -84,7 +84,7 @@ class LocalStaging(Staging):
                 )
 
     def _occupy(self) -> None:
-        """Take the first folder that no living writer has, and remove what dead ones left in the others."""
+        """Take the first folder that no living writer holds, and empty the folders of other dead writers."""
         slot = 0
         while self._lock is None:
             path = staging_folder(self.target, slot)
@@ -95,7 +95,7 @@ class LocalStaging(Staging):
                 continue
             if lock is None or not (fresh or abandoned(lock, path)):
                 slot += 1
-            elif _journaled(self.target, path):  # its writer has died since we looked
+            elif _journaled(self.target, path):  # its writer has died since the check
                 lock.release()
                 settle_local(self.target)
             else:
@@ -155,7 +155,7 @@ class LocalStaging(Staging):
             self._journaled(names)
 
     def _rename(self) -> bool:
-        """Commit the one member by one step; return False where the system cannot."""
+        """Commit the only member in one step; return False if the system cannot."""
         source, target = self.path(self.target.name), self.target.path
         if not self.overwrite:
             try:
@@ -184,7 +184,7 @@ class LocalStaging(Staging):
             self._journal_written = True
             os.replace(self.path(COMMIT), file.path)
             _finish(self.target, journal, self._lock)
-        self._lock = None  # the folder is gone, its name is free for others
+        self._lock = None  # the folder is gone, so its name is free for other writers
 
     def discard(self) -> None:
         if self._lock is not None:
@@ -204,7 +204,7 @@ def staging_folder(target: File, slot: int = 0) -> str:
     """Return the path of a staging folder of a local target."""
     end = f"~{slot}.partial" if slot else ".partial"
     name = f".{target.name}"
-    if len(os.fsencode(name + end)) > 255:  # the limit of nearly all file systems
+    if len(os.fsencode(name + end)) > 255:  # the limit of most file systems
         digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
         while len(os.fsencode(f"{name}-{digest}{end}")) > 255:
             name = name[:-1]
@@ -218,7 +218,7 @@ def _stagings(target: File) -> Iterator[str]:
         path = staging_folder(target, slot)
         if os.path.isdir(path):
             yield path
-        elif slot >= _GAP:  # writers that came first may be gone
+        elif slot >= _GAP:  # earlier writers may be gone
             return
 
 
@@ -234,7 +234,7 @@ def _made(path: str) -> bool:
 
 
 def _taken(path: str) -> Lock | None:
-    """Take the lock of a staging folder; return None if a writer holds it.
+    """Lock a staging folder; return None if a writer holds the lock.
 
     Raises
     ------
@@ -260,12 +260,12 @@ def _plan(path: str) -> dict[str, Any] | None:
 
 
 def has_plan(target: File) -> bool:
-    """Return whether a write of a local `target` that could be resumed lies unfinished, or is at work."""
+    """Return whether there is an unfinished or running write of a local `target` that could be resumed."""
     return any(_plan(path) is not None for path in _stagings(target))
 
 
 def _clear(path: str) -> None:
-    """Empty a staging folder; its plan goes first, so that nothing takes up what is half removed."""
+    """Empty a staging folder; its plan is removed first, so that no writer resumes a partly removed folder."""
     names = os.listdir(path)
     for name in sorted(names, key=lambda n: n != PLAN):
         if name != LOCK:
@@ -274,7 +274,7 @@ def _clear(path: str) -> None:
 
 def _remove(path: str, lock: Lock) -> None:
     """Remove a staging folder whose lock is held."""
-    with contextlib.suppress(OSError):  # the next write to the target removes what is left
+    with contextlib.suppress(OSError):  # the next write to the target removes the rest
         _clear(path)
         lock.release(remove=True)
         os.rmdir(path)
@@ -285,7 +285,7 @@ def _remove(path: str, lock: Lock) -> None:
 
 
 def settle_local(target: File) -> Journal | None:
-    """Finish the commit that a killed writer of `target` has begun, and return its journal; None if there is none."""
+    """Finish the commit of a killed writer of `target`, and return its journal; None if there is none."""
     file = journal_file(target)
     if not os.path.isdir(file.parent.path):
         return None
@@ -301,10 +301,10 @@ def _finish_left(target: File) -> Journal | None:
 
 
 def _finish(target: File, journal: Journal, lock: Lock | None = None) -> None:
-    """Give the members of a journal their names; may be called again after any interruption."""
+    """Rename the members of a journal to their targets; can be repeated after any interruption."""
     staging = target.sibling(journal.staging).path
     try:
-        if len(journal.names) > 1:  # what says "complete" to other programs
+        if len(journal.names) > 1:  # the file that marks completeness for other programs
             last = target.sibling(journal.names[-1]).path
             if os.path.lexists(os.path.join(staging, journal.names[-1])) and os.path.lexists(last):
                 os.rename(last, os.path.join(staging, ".~last"))
@@ -330,7 +330,7 @@ def _finish(target: File, journal: Journal, lock: Lock | None = None) -> None:
 def _place(source: str, target: str, aside: str) -> None:
     if not os.path.lexists(source):
         return
-    if os.path.isdir(source) or os.path.isdir(target):  # a reader takes the staged one as long as it is there
+    if os.path.isdir(source) or os.path.isdir(target):  # readers use the staged file as long as it exists
         with contextlib.suppress(FileNotFoundError):
             os.rename(target, aside)
         os.rename(source, target)

@@ -1,6 +1,6 @@
-"""Reading at a place in an open file, from several threads at once, on every platform.
+"""Positional reads of an open file, from several threads concurrently, on every platform.
 
-Where the system has no ``pread`` (Windows), threads take turns to seek and read.
+On systems without ``pread`` (Windows), threads take turns to seek and read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 
 __all__ = ["read_at", "read_into_at"]
 
-_TURN = threading.Lock()  # descriptors share their position with copies of themselves: one lock for all
+_TURN = threading.Lock()  # duplicated descriptors share their position: one lock for all
 
 
 def _renew() -> None:
@@ -35,6 +35,6 @@ def read_into_at(fd: int, out: memoryview, offset: int) -> int:
     """Fill a buffer with bytes of a file from `offset` on, and return how many were read, as ``os.preadv`` does."""
     if hasattr(os, "preadv"):
         return os.preadv(fd, [out], offset)
-    data = read_at(fd, min(out.nbytes, 2**24), offset)  # a copy: of some MiB at a time
+    data = read_at(fd, min(out.nbytes, 2**24), offset)  # this copies, so some MiB at a time
     out[: len(data)] = data
     return len(data)

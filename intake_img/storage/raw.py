@@ -1,7 +1,7 @@
-"""Arrays that lie in a file as plain bytes: a region of one is read without reading the rest.
+"""Uncompressed arrays in files: a region is read without reading the rest.
 
-Contiguous regions go straight into the result; others are gathered from a window of a memory map, or, of remote files,
-from merged byte ranges.
+Contiguous regions are read directly into the result; others are gathered from a window of a memory map or, for remote
+files, from merged byte ranges.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def read_raw(
     ----------
     source : ByteReader
     offset : int
-        Where the array begins, in bytes.
+        Start of the array, in bytes.
     dtype : numpy.dtype
-        Of the bytes in the file, with their byte order.
+        The dtype in the file, with its byte order.
     shape : sequence of int
-        Shape of the whole array.
+        Shape of the complete array.
     region : tuple of slice
-        What to read.
+        The region to read.
     out : ndarray
-        Of the shape of `region`; filled in place, values converted to its dtype.
+        An array of the shape of `region`; it is filled in place, and values are converted to its dtype.
 
     Raises
     ------
@@ -72,14 +72,14 @@ def read_raw(
 
 
 def map_raw(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray | None:
-    """Return a C-ordered array as it lies in a local file, memory-mapped and read-only; None where it cannot be."""
+    """Return a C-ordered array of a local file, memory-mapped and read-only; None if that is not possible."""
     if (mapped := source.mapped()) is None or offset < 0 or offset + dtype.itemsize * math.prod(shape) > source.size:
         return None
     return np.ndarray(tuple(shape), dtype, mapped, offset)
 
 
 def _gather(source: ByteReader, first: int, dtype: np.dtype, strides: list[int], out: np.ndarray) -> None:
-    run = len(strides)  # axes from `run` on are one contiguous piece of the file
+    run = len(strides)  # axes from `run` on are contiguous in the file
     while run > 0 and strides[run - 1] == dtype.itemsize * math.prod(out.shape[run:]):
         run -= 1
     lead = out.shape[:run]

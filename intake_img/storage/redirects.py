@@ -1,7 +1,7 @@
-"""Web servers that send a reader elsewhere: for a catalog, each redirect is checked as a URL of the catalog is.
+"""HTTP redirects: for a catalog, each redirect is checked like a URL of the catalog.
 
-fsspec's file system of the web makes its sessions by a function that it is given; here that function adds a look at
-every redirect before it is followed.
+fsspec's HTTP file system creates its sessions with a given function; the function here checks every redirect before it
+is followed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["GuardedSessions", "checked_options"]
 
 @dataclass(frozen=True)
 class GuardedSessions:
-    """Makes the sessions of a file system of the web for a catalog.
+    """Creates the sessions of an HTTP file system for a catalog.
 
     Parameters
     ----------
     jail : Jail
         What may be opened.
     inner : callable, optional
-        The caller's own function that makes sessions, called as ``await inner(**options)``.
+        The caller's own function that creates sessions, called as ``await inner(**options)``.
     """
 
     jail: Jail
@@ -55,7 +55,7 @@ class GuardedSessions:
             raise
 
     async def check(self, origin: Any, target: Any) -> None:
-        """Refuse a redirect that the jail does not allow, or that leads from the internet into a private network.
+        """Raise an error for a redirect that the jail does not allow, or from the internet into a private network.
 
         Parameters
         ----------
@@ -75,16 +75,16 @@ class GuardedSessions:
 
 
 async def _private(host: str | None) -> bool:
-    """Whether a name or address, or one of the addresses of a name, is not on the internet."""
+    """Whether an address, or one of the addresses of a host name, is not a public internet address."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return False  # then nothing is fetched from there either
+        return False  # then nothing can be fetched from there either
     return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
 
 
 def checked_options(options: Mapping[str, Any], jail: Jail | None) -> dict[str, Any]:
-    """Return options of fsspec's file system of the web with which it obeys a jail."""
+    """Return options with which fsspec's HTTP file system obeys a jail."""
     if jail is None:
         return dict(options)
     return {**options, "get_client": GuardedSessions(jail, options.get("get_client"))}

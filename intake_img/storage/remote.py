@@ -1,7 +1,7 @@
-"""The bytes of files on servers, through fsspec: merged ranges, blocks, and further tries after passing failures.
+"""The bytes of files on servers, through fsspec: merged ranges, blocks, and retries after transient failures.
 
-A server that ignores ranges, or tells no size, is asked once for the complete file, which is kept in memory or, if it
-is large, in a temporary file; ranges and streams are served from that.
+From a server that ignores ranges, or gives no size, the complete file is fetched once and kept in memory or, if it is
+large, in a temporary file; ranges and streams are served from that copy.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["RemoteBytes", "first_bytes", "noted_failures", "retried", "retried_async"]
 
 _DELAYS = (0.3, 1.2)  # seconds before the second and the third try
-_BLOCK = 2**16  # headers of TIFF and CZI hop about: small blocks fetch least (reference figures: 22 requests)
-_BLOCKS = 32  # kept of each file
-_GAP = 2**16  # ranges nearer than this are fetched as one
+_BLOCK = 2**16  # headers of TIFF and CZI are scattered: small blocks fetch least (reference figures: 22 requests)
+_BLOCKS = 32  # kept for each file
+_GAP = 2**16  # ranges closer than this are fetched together
 _IN_MEMORY = 2**26  # complete files up to this size are kept in memory
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _FAILURES: ContextVar[list[str] | None] = ContextVar("failures", default=None)
@@ -43,21 +43,21 @@ _T = TypeVar("_T")
 
 
 def retried(place: str, call: Callable[[], _T]) -> _T:
-    """Return what `call` returns; after a failure that may pass, such as status 503 or a reset, call it again.
+    """Return the result of `call`; after a transient failure, such as status 503 or a connection reset, call it again.
 
     Parameters
     ----------
     place : str
         URL, for messages.
     call : callable
-        Asks a server.
+        Sends a request to a server.
 
     Raises
     ------
     RemoteError
         If the third call fails too, or the server refuses the request.
     PermissionError
-        If the server asks for credentials, or does not accept those given.
+        If the server requires credentials, or rejects the given ones.
     """
     for delay in (*_DELAYS, None):
         try:
@@ -70,11 +70,11 @@ def retried(place: str, call: Callable[[], _T]) -> _T:
     try:
         raise _explained(place, failure)
     finally:
-        del failure  # whose traceback refers to this frame
+        del failure  # its traceback refers to this frame
 
 
 async def retried_async(place: str, call: Callable[[], Awaitable[_T]]) -> _T:
-    """Do the same as `retried` with a function that is awaited."""
+    """Do the same as `retried` with a coroutine function."""
     for delay in (*_DELAYS, None):
         try:
             return await call()
@@ -91,10 +91,10 @@ async def retried_async(place: str, call: Callable[[], Awaitable[_T]]) -> _T:
 
 @contextlib.contextmanager
 def noted_failures() -> Iterator[list[str]]:
-    """Yield a list of what servers failed with within a ``with``, also where a library catches and ignores it.
+    """Yield a list of the server failures within a ``with``, also of failures that a library catches and ignores.
 
     These are the messages of each `RemoteError`; timers of asyncio keep the list alive, and would keep tracebacks.
-    Within another such ``with`` it is the same list, so that the outer one learns of them too.
+    Nested blocks share the same list, so that the outer block gets all failures.
     """
     met = _FAILURES.get()
     met = [] if met is None else met
@@ -120,7 +120,7 @@ def _passes(exc: BaseException) -> bool:
 
 
 def _cause(exc: Exception) -> BaseException:
-    """Return what is behind an error: fsspec says of every failure of a web server that there is no such file."""
+    """Return the cause of an error: fsspec reports every failure of a web server as a missing file."""
     cause = exc.__cause__
     if not isinstance(exc, FileNotFoundError) or cause is None:
         return exc
@@ -150,7 +150,7 @@ def _explained(place: str, raised: Exception) -> BaseException:
 
 
 def first_bytes(file: File, n: int | None, ranged: bool = True) -> bytes:
-    """Return the first `n` bytes of a remote file, and never hold more of it.
+    """Return the first `n` bytes of a remote file, and never more than these in memory.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def first_bytes(file: File, n: int | None, ranged: bool = True) -> bytes:
     n : int or None
         None for all bytes.
     ranged : bool
-        Whether to ask for a range: not useful where most of the file is wanted.
+        Whether to request a range: not useful if most of the file is needed.
     """
     fs, path = file.filesystem()
 
@@ -167,7 +167,7 @@ def first_bytes(file: File, n: int | None, ranged: bool = True) -> bytes:
             return bytes(fs.cat_file(path, start=0, end=n)[:n])
         if n is None:
             return bytes(fs.cat_file(path))
-        # fsspec's files of web servers stop reading at n bytes, also where a server ignores the range
+        # fsspec's HTTP files stop reading at n bytes, even if a server ignores the range
         size = file.remote_info().get("size") if ranged else None
         known = {"block_size": n, "size": size, "cache_type": "none"} if size else {"block_size": 0, "size": 1}
         with fs.open(path, "rb", **known) as stream:
@@ -193,20 +193,20 @@ class RemoteBytes(ByteReader):
         self._lock = threading.RLock()
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._whole: bytes | ByteReader | None = None
-        self._ranged = not file.web  # known to answer ranges
-        self.size = int(file.remote_info().get("size") or (-1 if file.web else 0))  # HEAD is answered carelessly
+        self._ranged = not file.web  # known to support ranges
+        self.size = int(file.remote_info().get("size") or (-1 if file.web else 0))  # answers to HEAD are unreliable
         if self.size < 0 or not self._knows_ranges():
             self._fetch_whole()
 
     def _knows_ranges(self) -> bool:
-        """False if the server says that it knows no ranges; of large files it is asked for a byte to find out."""
+        """False if the server does not support ranges; for large files a request for one byte finds this out."""
         if not self._ranged and self.file.remote_info().get("partial") is False:
             return False
-        if self._ranged or self.size <= _IN_MEMORY:  # the first range will tell
+        if self._ranged or self.size <= _IN_MEMORY:  # the first range request will show it
             return True
         try:
             retried(self.file.path, self._second_byte)
-        except ValueError:  # so fsspec says that a server ignores ranges
+        except ValueError:  # fsspec's way to report a server that ignores ranges
             return False
         self._ranged = True
         return True
@@ -224,7 +224,7 @@ class RemoteBytes(ByteReader):
             copy = Path(folder, "copy")
             retried(self.file.path, lambda: self._download(copy))
             whole = LocalBytes(type(self.file)(str(copy)))
-        whole.file = self.file  # for messages; the name of the copy is gone
+        whole.file = self.file  # for messages; the copy has no name any more
         self._whole, self.size = whole, whole.size
 
     def _whole_in_memory(self) -> bytes:
@@ -255,10 +255,10 @@ class RemoteBytes(ByteReader):
         return found
 
     def _fetch_merged(self, merged: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of ranges; none, and the complete file is there, if the server answers with that."""
+        """Return the bytes of ranges; none, and the complete file is kept, if the server answers with it."""
         if self._ranged or not merged:
             return retried(self.file.path, lambda: self._cat(merged)) if merged else []
-        with self._lock:  # one range alone, as each answer may be the complete file
+        with self._lock:  # only one range, since each answer may be the complete file
             start, stop = merged[0]
             if self._whole is not None or self._ranged:
                 return [] if self._whole is not None else self._fetch_merged(merged)
@@ -273,7 +273,7 @@ class RemoteBytes(ByteReader):
         starts, stops = [a for a, _ in ranges], [b for _, b in ranges]
         found = self._fs.cat_ranges([self._path] * len(ranges), starts, stops, on_error="raise")
         if failure := next((block for block in found if isinstance(block, Exception)), None):
-            raise failure  # before 2025, fsspec returns what it should raise
+            raise failure  # before 2025, fsspec returns errors that it should raise
         blocks = [bytes(block) for block in found]
         for (start, stop), block in zip(ranges, blocks, strict=True):
             if self._ranged or len(block) != self.size:
@@ -291,7 +291,7 @@ class RemoteBytes(ByteReader):
         return _Stream(self)  # type: ignore[return-value]
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes, fewer at the end of the file, from blocks that are kept for the next reads."""
+        """Return `count` bytes, fewer at the end of the file, from blocks that are cached for later reads."""
         stop = min(offset + count, self.size)
         if stop <= offset:
             return b""
@@ -339,7 +339,7 @@ class _Stream(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        target = np.frombuffer(buffer, np.uint8)  # bytes of anything, such as an array of records
+        target = np.frombuffer(buffer, np.uint8)  # a buffer of any item type, such as an array of records
         data = self._source.read_at(self._at, target.size)
         target[: len(data)] = np.frombuffer(data, np.uint8)
         self._at += len(data)
@@ -352,7 +352,7 @@ class _Stream(io.RawIOBase):
 
 
 def _merged(offsets: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return first and last byte of what is fetched for ranges, near ones as one, in ascending order."""
+    """Return the first and last byte of each fetch for ranges, in ascending order; near ranges are merged."""
     spans = sorted((o, o + n) for o, n in zip(offsets, counts, strict=True))
     merged: list[list[int]] = []
     for start, stop in spans:

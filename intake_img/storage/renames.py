@@ -1,7 +1,7 @@
-"""Names in a local file system: atomic exchange, exclusive renaming and locks, each with a portable form.
+"""Atomic exchange, exclusive renaming and locks in a local file system, each with a portable fallback.
 
-Linux and macOS have system calls for what POSIX lacks; where a call is missing (other systems, some network file
-systems), the functions here fall back to what every system has. What a fallback cannot do is said at each function.
+Linux and macOS have system calls that POSIX lacks; where a call is missing (other systems, some network file systems),
+the functions here fall back to portable calls. Each function documents the limits of its fallback.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _HERE = -100  # AT_FDCWD
 _FLAGS = {"linux": {"new": 1, "swap": 2}, "darwin": {"new": 4, "swap": 2}}
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 _DEAD_AFTER = 86_400.0
-"""Seconds after which a folder is abandoned, on file systems that have no locks to tell."""
+"""Seconds after which a folder counts as abandoned, on file systems without locks."""
 
 
 def exchange(one: str, other: str) -> bool:
-    """Swap two names atomically; return False where the system cannot, and nothing has happened then."""
+    """Swap two names atomically; return False, without any change, if the system cannot."""
     return rename_flagged(one, other, "swap") == 0
 
 
 def rename_new(source: str, target: str) -> None:
-    """Rename atomically, but never over something that exists.
+    """Rename atomically, but never replace an existing target.
 
-    Without system calls for it, files are linked to the new name first (POSIX, NTFS); on file systems without links an
-    empty file reserves the name, which a killed process can leave behind.
+    Without a system call for this, files are linked to the new name first (POSIX, NTFS); on file systems without links
+    an empty file reserves the name, and a killed process can leave it behind.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def _rename_new_folder(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     try:
-        os.rename(source, target)  # over a folder that holds something, or a file, this fails on every system
+        os.rename(source, target)  # this fails on every system if the target is a file or a folder that is not empty
     except OSError as exc:
         if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from exc
@@ -104,14 +104,14 @@ def rename_flagged(source: str, target: str, flag: str) -> int:
 
 
 def remove_tree(path: str, patience: float = 2.0) -> None:
-    """Remove a file or a folder with all in it; what is gone already is no error.
+    """Remove a file or a folder with its contents; missing files are not an error.
 
     Parameters
     ----------
     path : str
     patience : float
-        Seconds for which a folder that does not become empty is tried again: threads of a write that has failed may
-        still be making files in it.
+        Seconds for which removing a folder is retried if it is not empty: threads of a failed write may still create
+        files in it.
 
     Raises
     ------
@@ -134,13 +134,13 @@ def remove_tree(path: str, patience: float = 2.0) -> None:
 
 
 def flush(path: str, only: bool = False) -> None:
-    """Wait until a file, or a folder with all in it, is on the disk.
+    """Wait until a file, or a folder with its contents, is on the disk.
 
     Parameters
     ----------
     path : str
     only : bool
-        Of a folder only the names in it.
+        For a folder, flush only its entries.
     """
     whole = not only and os.path.isdir(path)
     if whole and sys.platform == "linux" and _flushed_at_once(path):
@@ -153,7 +153,7 @@ def flush(path: str, only: bool = False) -> None:
 
 
 def _flushed_at_once(path: str) -> bool:
-    """Flush the file system that a folder is on; return False where there is no such call."""
+    """Flush the file system of a folder; return False if there is no such call."""
     with contextlib.suppress(OSError, AttributeError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -166,12 +166,12 @@ def _flushed_at_once(path: str) -> bool:
 def _flush_one(path: str) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
+    except PermissionError:  # Windows cannot open folders
         return
     try:
         os.fsync(descriptor)
     except OSError as exc:
-        if exc.errno not in (*_UNSUPPORTED, errno.EBADF):  # some file systems flush no folders, Windows no readers
+        if exc.errno not in (*_UNSUPPORTED, errno.EBADF):  # folders; on Windows, readers
             raise
     finally:
         os.close(descriptor)
@@ -186,21 +186,21 @@ def synced(path: str, content: bytes) -> None:
 
 
 class Lock:
-    """An advisory lock on a file, which the system releases when the process ends, however it ends.
+    """An advisory lock on a file, which the system releases whenever the process ends.
 
-    Where neither ``fcntl`` nor ``msvcrt`` is there, or the file system has no locks, every lock is granted.
+    Without ``fcntl`` and ``msvcrt``, or on a file system without locks, every lock is granted.
 
     Parameters
     ----------
     path : str
-        The file; it is made if it does not exist.
+        The file; it is created if it does not exist.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._descriptor: int | None = None
         self.certain = True
-        """False if the lock was granted because there are no locks."""
+        """False if the lock was granted because locks are not supported."""
 
     def take(self, wait: bool = False) -> bool:
         """Take the lock; return False if another process (or another `Lock` of this one) holds it.
@@ -214,7 +214,7 @@ class Lock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             try:
                 granted = self._granted(descriptor)
-                if granted and _same_file(descriptor, self.path):  # else its last holder removed it meanwhile
+                if granted and _same_file(descriptor, self.path):  # else its last holder has removed it
                     self._descriptor, descriptor = descriptor, -1
                     return True
             finally:
@@ -240,14 +240,14 @@ class Lock:
         return True
 
     def release(self, remove: bool = False) -> None:
-        """Let go of the lock, and remove its file if asked to."""
+        """Release the lock, and remove its file if requested."""
         if self._descriptor is None:
             return
-        if remove and msvcrt is None:  # before others can have it; Windows removes no open file
+        if remove and msvcrt is None:  # before others can take it; Windows cannot remove open files
             self._unlink()
         if fcntl is not None:
             with contextlib.suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a forked process may have the descriptor too
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a forked process may share the descriptor
         os.close(self._descriptor)
         self._descriptor = None
         if remove and msvcrt is not None:
@@ -266,7 +266,7 @@ class Lock:
 
 @contextlib.contextmanager
 def held(path: str) -> Iterator[None]:
-    """Hold the lock on `path` for the time of a ``with``; wait for it. Its folder and file are removed afterwards."""
+    """Wait for the lock on `path` and hold it within the ``with``. Its folder and file are removed afterwards."""
     lock = Lock(path)
     while True:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -279,7 +279,7 @@ def held(path: str) -> Iterator[None]:
         yield
     finally:
         lock.release(remove=True)
-        with contextlib.suppress(OSError):  # somebody else uses it
+        with contextlib.suppress(OSError):  # another process uses it
             os.rmdir(os.path.dirname(path))
 
 

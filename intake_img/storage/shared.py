@@ -1,4 +1,4 @@
-"""A staging folder that several processes fill: tasks make members in it, the one writer that began it commits them."""
+"""A staging folder that several processes fill: tasks write members, and the writer that began it commits them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["SharedFolder", "check_shared"]
 
 
 def check_shared(folder: str) -> None:
-    """Raise `CannotWriteError` if this process, such as the worker of a cluster, does not see a folder that is there.
+    """Raise `CannotWriteError` if this process, such as the worker of a cluster, does not see an existing folder.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def check_shared(folder: str) -> None:
 
 @dataclass(frozen=True)
 class SharedFolder:
-    """Makes members as a `Staging` does, from any process.
+    """Writes members like a `Staging`, from any process.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ class SharedFolder:
     folder: File
 
     def put(self, name: str, content: bytes) -> None:
-        """Make a small member."""
+        """Write a small member."""
         with self.member(name) as path, open(path, "wb") as stream:
             stream.write(content)
 
     @contextlib.contextmanager
     def member(self, name: str, folder: bool = False) -> Iterator[str]:
-        """Yield a local path to write a member to; it gets its name when the block ends well."""
+        """Yield a local path to write a member to; it is renamed to the member on success."""
         if self.folder.local:
             check_shared(self.folder.path)
         parent = self.folder.path if self.folder.local else tempfile.mkdtemp(prefix="intake_img-")

@@ -1,4 +1,4 @@
-"""Arrays for which there may be no room in memory."""
+"""Temporary arrays in memory or, beyond a limit, in files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ARENA = 2**26
 
 
 class SpillingMemory:
-    """Arrays that are held for a while: in memory up to a limit, beyond it in files that have no name any more.
+    """Temporary arrays: in memory up to a limit, beyond it in unnamed files.
 
     Parameters
     ----------
     limit : int
-        Bytes to hold in memory.
+        Bytes to keep in memory.
     folder : str, optional
-        Where the files are; by default where temporary files are.
+        Folder of the files; by default the folder for temporary files.
     """
 
     def __init__(self, limit: int, folder: str | None = None) -> None:
@@ -41,25 +41,25 @@ class SpillingMemory:
             return np.empty(shape, dtype)
         if self._arena is None or self._used + nbytes > len(self._arena):
             if self._arena is not None and hasattr(mmap, "MADV_DONTNEED"):
-                self._arena.madvise(mmap.MADV_DONTNEED)  # its pages stay in the file, and need not be in memory
+                self._arena.madvise(mmap.MADV_DONTNEED)  # its pages are in the file, and need not be in memory
             self._arena, self._used = self._file(max(nbytes, _ARENA)), 0
         at, self._used = self._used, -(-(self._used + nbytes) // 64) * 64
         self.spilled += nbytes
         return np.frombuffer(self._arena, dtype, math.prod(shape), at).reshape(shape)
 
     def _file(self, nbytes: int) -> mmap.mmap:
-        with tempfile.TemporaryFile(dir=self.folder) as stream:  # the map keeps it alive
+        with tempfile.TemporaryFile(dir=self.folder) as stream:  # the memory map keeps it alive
             _allocate(stream, nbytes)
             return mmap.mmap(stream.fileno(), nbytes)
 
     def release(self, array: np.ndarray) -> None:
-        """Take back the bytes of an array that is no longer needed."""
-        if array.base is None:  # no view: neither of a file nor of predictions that were never copied
+        """Release the bytes of an array that is no longer needed."""
+        if array.base is None:  # not a view of a file, or of predictions that were never copied
             self.held -= array.nbytes
 
 
 def _allocate(file: IO[bytes], nbytes: int) -> None:
-    """Make a file as long as that on the disk: when it is full, writing to a map of a hole would kill the process."""
+    """Allocate the bytes of a file: on a full disk, writing to a memory map of a hole would kill the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, nbytes)
         return

@@ -1,4 +1,4 @@
-"""What all staging folders have in common: members, what they supersede, and what becomes of them after an error."""
+"""Base of local and remote staging folders: members, superseded files, and the clean-up after an error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from intake_img.storage.files import File
 __all__ = ["COMMIT", "LOCK", "PLAN", "Claim", "Staging", "UnfinishedCommitError", "exists_already", "other_write"]
 
 LOCK, PLAN, COMMIT = ".~lock", ".~plan.json", ".~commit.json"
-"""Names in a staging folder that are no members; all begin with ``.~``."""
+"""Names in a staging folder that are not members; all begin with ``.~``."""
 
 Claim = Callable[[Sequence[str]], Iterable[str]]
 
 
 class UnfinishedCommitError(OSError):
-    """The new data are complete and are what readers see, but not all files have their names yet."""
+    """The new data are complete and readers see them, but not all files are renamed to their targets yet."""
 
 
 class Staging:
@@ -30,10 +30,10 @@ class Staging:
     ----------
     target : File
     noted : dict or None
-        What an interrupted write that is resumed noted with `note`.
+        What the interrupted write that is resumed stored with `note`.
     completed : tuple of str
-        The members of a write with the same token that was killed in its last steps, now finished: there is nothing
-        left to do. Empty otherwise.
+        The members of a write with the same token that was killed in its last steps and is now finished: there is
+        nothing left to do. Empty otherwise.
     """
 
     def __init__(self, target: File, folder: File, overwrite: bool, token: str, claim: Claim | None) -> None:
@@ -41,7 +41,7 @@ class Staging:
         self.noted: dict[str, Any] | None = None
         self.completed: tuple[str, ...] = ()
         self.simple = claim is None
-        self._journal_written = False  # or being written: from now on readers may take what is staged for the target
+        self._journal_written = False  # or being written: from now on readers may use staged files as the target
         self._claim = claim or self._refuse_existing
         self._made: dict[str, None] = {}
         self._numbers = itertools.count()
@@ -57,34 +57,34 @@ class Staging:
         return [n for n in dict.fromkeys(self._claim(names)) if n not in set(names)]
 
     def member(self, name: str, folder: bool = False) -> contextlib.AbstractContextManager[str]:
-        """Yield a local path to write a member to; it counts as made when the block ends well.
+        """Yield a local path to write a member to; the member is complete when the block succeeds.
 
         Parameters
         ----------
         name : str
-            The name that it will have, in the folder of the target.
+            Its final name, in the folder of the target.
         folder : bool
             The member is a folder; it is yielded empty.
         """
         raise NotImplementedError
 
     def put(self, name: str, content: bytes) -> None:
-        """Make a small member."""
+        """Write a small member."""
         if self.simple:
             self.superseded([name])
         with self.member(name) as path, open(path, "wb") as stream:
             stream.write(content)
 
     def finished(self) -> set[str]:
-        """Return the names of the members that are made, by this run or by the one that is resumed."""
+        """Return the names of the complete members, of this run and of the run that is resumed."""
         raise NotImplementedError
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Write down plain JSON, atomically; from now on the write can be resumed."""
+        """Store plain JSON, atomically; from now on the write can be resumed."""
         raise NotImplementedError
 
     def local(self, name: str) -> str:
-        """Return the path of a member that grows over several runs; it is the caller's to make and to fill.
+        """Return the path of a member that grows over several runs; the caller creates and fills it.
 
         Raises
         ------
@@ -94,17 +94,17 @@ class Staging:
         raise NotImplementedError
 
     def place(self, name: str) -> File:
-        """Make an empty folder for a member that is filled where it is, also on a server, and return it."""
+        """Create and return an empty folder for a member that is filled in place, also on a server."""
         raise NotImplementedError
 
     def commit(self, names: Sequence[str] | None = None) -> list[str]:
-        """Make the members appear under their names, and what they supersede disappear.
+        """Rename the members to their targets, and remove the files that they supersede.
 
         Parameters
         ----------
         names : sequence of str, optional
-            The members, in the order in which they get their names: what says "complete" to other programs comes last.
-            By default all that this run made, in the order of making.
+            The members, in the order of renaming: the file that marks completeness for other programs comes last. By
+            default all members of this run, in the order in which they were written.
 
         Returns
         -------
@@ -114,9 +114,9 @@ class Staging:
         Raises
         ------
         TargetExistsError
-            If something is there now that may not be replaced. Nothing has changed then.
+            If a target exists now that may not be replaced. Nothing is changed then.
         UnfinishedCommitError
-            If an error came between; the message says how to go on.
+            If an error interrupted the commit; the message says how to continue.
         """
         names = list(self._made if names is None else names)
         self._commit(names)
@@ -150,7 +150,7 @@ def exists_already(target: File) -> TargetExistsError:
 
 
 def other_write(target: File) -> CannotWriteError:
-    """Return the error for an interrupted write that is another one than the present."""
+    """Return the error for an interrupted write that differs from the present one."""
     return CannotWriteError(
         f"the interrupted write of {target} was of another image or had other settings: pass overwrite=True, without "
         "resume, to start anew"

@@ -1,43 +1,43 @@
-"""Replacing files: everything that is written goes through here and appears under its name complete, or not at all.
+"""Atomic replacement of targets: every write goes through this module.
 
 One file or folder::
 
     with replacing(target, overwrite=overwrite, folder=False) as path:
-        ...                                  # write to the local path; on success it becomes `target`
+        ...                                  # write to the local path; on success it is renamed to `target`
 
-Several files that belong together (parts of an image, a file and its description)::
+Several files that belong together (files of one image, a file and its description)::
 
     with begin(target, overwrite=overwrite) as staging:
         staging.put("a.bin.json", description)          # a small file
         with staging.member("a.bin") as path:           # a large file, or (folder=True) a folder
             ...
-        staging.commit()                                # both appear, or neither
+        staging.commit()                                # both appear, or none
 
-A long run that can be taken up again gives a token that says what is made. An exception or a kill then leaves the
-staging folder, and ``resume=True`` with the same token goes on with it::
+A long run that can be resumed passes a token that identifies its result. An exception or a kill then leaves the staging
+folder, and ``resume=True`` with the same token continues it::
 
     with begin(target, overwrite=overwrite, resume=resume, token=token) as staging:
-        if staging.completed: return                    # the earlier run had been killed in its last steps
+        if staging.completed: return                    # the earlier run was killed in its last steps
         facts = staging.noted or {...}; staging.note(facts)     # plain JSON beside the token
         store = staging.local("a.zarr")                 # a path that stays across runs, here for a store that grows
         ...
         staging.commit(["a.zarr"])
 
 How it works. Each writer has a private staging folder beside the target, ``.<name>.partial`` (``.<name>~1.partial`` for
-a second one), and holds a lock on it, so that others can tell a writer at work from a dead one: the next write to the
-same target removes what dead writers left. One file is committed by one rename, which is exclusive
-(`renames.rename_new`) unless `overwrite` is true; a folder takes the place of an older one by an atomic exchange. Where
-that takes more than one step (several files; systems that cannot exchange folders) a journal is committed first, see
-`journal`: readers go by it, and the next write to the target finishes what a killed one began. Two writers commit one
-after the other: the last one wins, complete. Remote targets: see `uploads`.
+a second one), and holds a lock on it, which distinguishes running writers from dead ones: the next write to the same
+target removes the folders of dead writers. One file is committed by one rename, which is exclusive
+(`renames.rename_new`) unless `overwrite` is true; a folder replaces an older one by an atomic exchange. If a commit
+takes more than one step (several files; systems that cannot exchange folders) a journal is written first, see
+`journal`: readers follow it, and the next write to the target finishes the commit of a killed writer. Two writers
+commit one after the other: the last one wins, with all of its files. Remote targets: see `uploads`.
 
 A signal that ends the process without Python's clean-up (SIGKILL, and SIGTERM by default) leaves the staging folder
 until the next write to the target. Programs that want SIGTERM to clean up turn it into an exception, as the command
 line does: ``signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))``.
 
-Small files of bookkeeping are flushed to the disk (fsync), and so is, once for each commit, what replaces older local
-data, before these are removed. Other pixels are not: after a power failure, as opposed to a killed process, a file
-system may show a new file without its last seconds.
+Small bookkeeping files are flushed to the disk (fsync). New data that replace older local data are flushed once for
+each commit, before the old data are removed. Other pixels are not flushed: after a power failure, as opposed to a
+killed process, a file system may show a new file without the data of its last seconds.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def replacing(target: File, *, overwrite: bool = False, folder: bool = False) ->
     Parameters
     ----------
     target : File
-        What is to be written: a local path or a URL.
+        The file or folder to write: a local path or a URL.
     overwrite : bool
-        Replace an existing target. Its data stay as they are until the new ones are complete.
+        Replace an existing target. Its data are not changed until the new data are complete.
     folder : bool
         The target is a folder (a Zarr store), not a file; an empty one is yielded.
 
@@ -84,7 +84,7 @@ def replacing(target: File, *, overwrite: bool = False, folder: bool = False) ->
     Raises
     ------
     TargetExistsError
-        If the target exists and `overwrite` is False, also if another process has made it meanwhile.
+        If the target exists and `overwrite` is False, also if another process has created it meanwhile.
     """
     with begin(target, overwrite=overwrite) as staging:
         with staging.member(target.name, folder=folder) as path:
@@ -100,22 +100,23 @@ def begin(
     Parameters
     ----------
     target : File
-        The name of what is written. Members are staged beside it.
+        The name of the target. Members are staged beside it.
     overwrite : bool
-        Replace what is there.
+        Replace existing files.
     resume : bool
-        Go on with an interrupted write that had the same token.
+        Continue an interrupted write that had the same token.
     token : str
-        What is written, for a write that can be resumed. Without one nothing is kept.
+        Identifies the contents, for a write that can be resumed. Without a token nothing is kept.
     claim : callable, optional
         ``claim(names)`` returns the names beside the target that the new members supersede, or raises
-        `TargetExistsError`. It is called now, with no names, and with those of all members when no other writer can
-        commit. By default nothing is superseded, and a target or member that exists is refused without `overwrite`.
+        `TargetExistsError`. It is called now, without names, and again with the names of all members while no other
+        writer can commit. By default nothing is superseded, and an existing target or member is refused without
+        `overwrite`.
 
     Raises
     ------
     TargetExistsError
-        If there is something that may not be replaced, or, without `overwrite`, another process is writing it.
+        If a file exists that may not be replaced, or, without `overwrite`, if another process is writing it.
     CannotWriteError
         If the interrupted write has another token.
     """
@@ -124,12 +125,12 @@ def begin(
 
 
 def interrupted(target: File) -> bool:
-    """Return whether a write of `target` that could be resumed lies incomplete: unfinished, or at work."""
-    if read_journal(target) is not None:  # they are complete, though not all have their names
+    """Return whether there is an unfinished or running write of `target` that could be resumed."""
+    if read_journal(target) is not None:  # they are complete, though not all are renamed yet
         return False
     return has_plan(target) if target.local else bool(find_plans(target))
 
 
 def settle(target: File) -> Journal | None:
-    """Finish the commit that a killed writer of `target` has begun, and return its journal; None if there is none."""
+    """Finish the commit of a killed writer of `target`, and return its journal; None if there is none."""
     return settle_local(target) if target.local else settle_remote(target)

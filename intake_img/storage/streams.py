@@ -1,4 +1,4 @@
-"""Pixels in the order in which a writer wants them, each chunk of their source computed or decoded once."""
+"""Pixels in the order that a writer needs; each chunk of their source is computed or decoded once."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from intake_img.storage.spill import SpillingMemory
 __all__ = ["Once", "iter_planes", "write_planes"]
 
 _RUN_BYTES = 2**25
-"""Chunks side by side that are always asked for together are read by so many bytes."""
+"""Adjacent chunks that are always requested together are read in groups of so many bytes."""
 
 
 class Once:
     """Reads regions of pixels, each pixel once, so that no chunk of the source is read twice.
 
-    Chunks that a region cuts are kept until the rest of them was asked for: up to `budget` bytes in memory, others in a
-    nameless file. Pixels that are asked for again are read again.
+    Chunks that a region cuts are kept until the rest of them was requested: up to `budget` bytes in memory, others in
+    an unnamed temporary file. Pixels that are requested a second time are read again.
 
     Parameters
     ----------
     pixels : Pixels
     folder : str, optional
-        Where the file is made, if there need be one; by default where temporary files are.
+        Folder of the temporary file, if one is needed; by default the folder for temporary files.
     budget : int
         Bytes.
     whole : int
-        Number of the last axes along which regions extend from end to end.
+        Number of last axes along which regions always have the full length.
     """
 
     def __init__(self, pixels: Pixels, folder: str | None = None, budget: int = 2**27, whole: int = 0) -> None:
@@ -50,7 +50,7 @@ class Once:
         self._memory = SpillingMemory(budget, folder)
 
     def aligned(self, region: Region) -> bool:
-        """Whether a region consists of whole chunks, so that nothing of it need be kept."""
+        """Whether a region consists of complete chunks, so that nothing need be kept."""
         return all(s.start in known and s.stop in known for s, known in zip(region, self._known, strict=True))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
@@ -72,7 +72,7 @@ class Once:
                 self._deliver(place, region, out)
 
     def close(self) -> None:
-        """Forget what is kept."""
+        """Drop all kept chunks."""
         with self._lock:
             for place in list(self._kept):
                 self._forget(place)
@@ -107,7 +107,7 @@ class _Kept:
 
 
 def _grouped(edges: Sequence[np.ndarray], whole: int, itemsize: int) -> list[np.ndarray]:
-    """Edges of chunks, those along the last axes in groups."""
+    """Edges of chunks, grouped along the last axes."""
     longest = [int(np.diff(e).max(initial=1)) for e in edges]
     found = list(edges)
     for k in reversed(range(len(edges) - whole, len(edges))):
@@ -125,10 +125,10 @@ def _grouped(edges: Sequence[np.ndarray], whole: int, itemsize: int) -> list[np.
 def iter_planes(
     pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**24, folder: str | None = None
 ) -> Iterator[np.ndarray]:
-    """Iterate over the last `ndim` axes of `pixels`, in C order of the axes before, reading one slab ahead.
+    """Iterate over the last `ndim` axes of `pixels`, in C order of the preceding axes, reading one slab ahead.
 
-    A slab is as many planes as one row of native tiles (or dask chunks) spans, unless that would hold more than
-    `budget` bytes; of small planes it holds up to `slab_bytes`. Each tile is read once, see `Once`.
+    A slab has as many planes as one row of native tiles (or dask chunks) spans, unless that is more than `budget`
+    bytes; for small planes it has up to `slab_bytes`. Each tile is read once, see `Once`.
 
     Parameters
     ----------
@@ -137,18 +137,18 @@ def iter_planes(
         Number of axes of a plane.
     budget, slab_bytes : int
     folder : str, optional
-        Where there may be a temporary file, for tiles of which more planes are wanted later than fit into memory.
+        Folder for a temporary file, for tiles whose remaining planes do not fit into memory.
 
     Yields
     ------
     ndarray
-        Arrays of ``pixels.shape[-ndim:]``, C-contiguous; not to be changed, they may be the caller's own data.
+        C-contiguous arrays of ``pixels.shape[-ndim:]``. Do not change them: they may be the caller's own data.
     """
     lead = pixels.ndim - ndim
     plane = math.prod(pixels.shape[lead:]) * pixels.dtype.itemsize
     if pixels.size == 0:
         return
-    # innermost axis first: an axis inside one that is grouped must be whole, or planes would come out of order
+    # innermost axis first: axes inside a grouped axis need their full length, to keep the order of planes
     slab = [1] * lead
     for k in reversed(range(lead)):
         inner_whole = all(slab[j] == pixels.shape[j] for j in range(k + 1, lead))
@@ -187,7 +187,7 @@ def iter_planes(
 
 
 def write_planes(stream: BinaryIO, pixels: Pixels, progress: Callable[[int], None] | None = None) -> None:
-    """Write numbers as plain bytes, in C order and native byte order, plane by plane.
+    """Write uncompressed pixels, in C order and native byte order, plane by plane.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def write_planes(stream: BinaryIO, pixels: Pixels, progress: Callable[[int], Non
         If the pixels are not numbers.
     """
     if pixels.dtype.kind not in "biufc":
-        raise CannotWriteError(f"dtype {pixels.dtype} is no image: expected numbers")
+        raise CannotWriteError(f"dtype {pixels.dtype} is not supported: expected numbers")
     for plane in iter_planes(pixels, min(2, pixels.ndim)):
         stream.write(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data)
         if progress is not None:

@@ -1,14 +1,15 @@
-"""Remote targets: files are made locally, uploaded to a hidden prefix beside the target, and then given their names.
-Stores of chunks are not made locally: their chunks go to the hidden prefix one by one.
+"""Remote targets: files are written locally, uploaded to a hidden prefix beside the target, and then renamed.
+Zarr stores are not written locally: their chunks are uploaded to the hidden prefix one by one.
 
-One file is one upload, which object stores show when it is complete, and refuse if the name must be new and is not
-(where they can: S3 and its kin). Folders and groups of files have a journal as local ones do (see `journal`); from the
-moment it is there, readers of this package see the new data, in the staging folder. Object stores rename nothing: the
-journal's members are copied on the server, a Zarr store's root metadata last, after the old ones were removed first,
-so that other programs meet no store rather than half of one. If that fails, staged data and journal stay: readers go on
-reading them, and the next save to the target (``resume=True`` or ``overwrite=True``) finishes.
+One file is one upload: object stores show it when it is complete, and (S3 and compatible ones) refuse it if the name
+must be new and exists. Folders and groups of files have a journal, as local ones do (see `journal`). As soon as it
+exists, readers of this package see the new data, in the staging folder. Object stores cannot rename: the members of the
+journal are copied on the server. The old root metadata of a Zarr store are removed first and the new ones copied last,
+so that other programs see no store rather than an incomplete one. If this fails, staged data and journal are kept:
+readers use them, and the next save to the target (``resume=True`` or ``overwrite=True``) finishes the commit.
 
-Servers have no locks. Of two writers of one remote target the later one removes what the earlier one staged.
+Servers have no locks. If two writers write one remote target, the later one removes the staged files of the earlier
+one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
 class RemoteStaging(Staging):
-    """A staging folder on a server, and a local one in which members are made."""
+    """A staging folder on a server, and a local folder in which members are written."""
 
     _scratch: str | None = None
     _direct: str | None = None
@@ -77,7 +78,7 @@ class RemoteStaging(Staging):
 
     @contextlib.contextmanager
     def member(self, name: str, folder: bool = False) -> Iterator[str]:
-        with self._making:  # members are made in several threads
+        with self._making:  # members are written in several threads
             if self._scratch is None:
                 self._scratch = tempfile.mkdtemp(prefix="intake_img-")
         path = os.path.join(self._scratch, f".~{next(self._numbers)}")
@@ -85,7 +86,7 @@ class RemoteStaging(Staging):
             os.mkdir(path)
         yield path
         if self.simple and name == self.target.name and not folder and not self._made:
-            self._direct = path  # perhaps the only one: then it needs no staging folder
+            self._direct = path  # a single member needs no staging folder
         else:
             self._upload(path, name)
         self._made[name] = None
@@ -132,7 +133,7 @@ class RemoteStaging(Staging):
         old = self.superseded(names)
         left = read_journal(self.target)
         journal = Journal(self.target.name, self.folder.name, tuple(names), tuple(old), self.token)
-        self._journal_written = True  # an error does not tell whether the server has it
+        self._journal_written = True  # after an error it is unknown whether the server has it
         upload(journal_file(self.target), journal.dumps())
         _finish(self.target, journal)
         for folder in {*([left.staging] if left else []), *(_left(self.target) if self.overwrite else [])}:
@@ -155,7 +156,7 @@ class RemoteStaging(Staging):
 
 
 def find_plans(target: File) -> dict[str, dict[str, Any]]:
-    """Return the plans of interrupted writes of a remote target, by the name of the staging folder."""
+    """Return the plans of interrupted writes of a remote target, by staging folder."""
     found = {}
     for folder in _left(target):
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -171,7 +172,7 @@ def _left(target: File) -> list[str]:
 
 
 def settle_remote(target: File) -> Journal | None:
-    """Finish the commit that a killed writer of `target` has begun, and return its journal."""
+    """Finish the commit of a killed writer of `target`, and return its journal."""
     journal = read_journal(target)
     if journal is not None:
         _finish(target, journal)
@@ -188,7 +189,7 @@ def _finish(target: File, journal: Journal) -> None:
                 _place(staging / name, target.sibling(name))
         for name in journal.superseded:
             _remove(target.sibling(name))
-        _remove(staging / PLAN)  # nobody shall take it up
+        _remove(staging / PLAN)  # nobody may resume it
         _remove(journal_file(target))
         _remove(staging)
         _remove_empty(target.sibling(COMMITS))
@@ -203,7 +204,7 @@ def _finish(target: File, journal: Journal) -> None:
 
 
 def _place(source: File, target: File) -> None:
-    """Give a staged member its name: copied where the server cannot rename."""
+    """Rename a staged member to its target; copy it if the server cannot rename."""
     fs, staged = source.filesystem()
     path = target.filesystem()[1].rstrip("/")
     if not _is_object_store(fs):
@@ -236,7 +237,7 @@ def _below(fs: Any, path: str) -> list[str]:
 
 
 def put(local: str, file: File) -> None:
-    """Upload a file, or a folder with all in it."""
+    """Upload a file, or a folder with its contents."""
     fs, path = file.filesystem()
     if not os.path.isdir(local):
         fs.makedirs(fs._parent(path), exist_ok=True)
@@ -252,7 +253,7 @@ def put(local: str, file: File) -> None:
 
 
 def _put_object(fs: Any, local: str, path: str, overwrite: bool, target: File) -> None:
-    """Upload one object; without `overwrite` the server refuses a name that exists, if it can."""
+    """Upload one object; without `overwrite` the server refuses an existing name, if it supports this."""
     exclusive = not overwrite and "mode" in inspect.signature(fs._put_file if fs.async_impl else fs.put_file).parameters
     try:
         fs.put_file(local, path, **({"mode": "create"} if exclusive else {}))
@@ -261,7 +262,7 @@ def _put_object(fs: Any, local: str, path: str, overwrite: bool, target: File) -
 
 
 def upload(file: File, content: bytes) -> None:
-    """Write a small object."""
+    """Upload a small object."""
     fs, path = file.filesystem()
     fs.makedirs(fs._parent(path), exist_ok=True)
     fs.pipe_file(path, content)
@@ -269,8 +270,8 @@ def upload(file: File, content: bytes) -> None:
 
 
 def names_in(folder: File) -> list[str]:
-    """Return the names of what is right inside a folder on a server, asked anew; none if there is no such folder."""
-    if folder.web:  # nothing is written there
+    """Return the names directly inside a folder on a server, without caches; none if there is no such folder."""
+    if folder.web:  # no such folder
         return []
     fs, path = folder.filesystem()
     fs.invalidate_cache()

@@ -48,7 +48,7 @@ def _write_pixels(
 ) -> Any:
     pixels = variable.pixels
     if pixels.dtype.kind not in "biufc":
-        raise CannotWriteError(f"dtype {pixels.dtype} is no image: expected numbers")
+        raise CannotWriteError(f"dtype {pixels.dtype} is not supported: expected numbers")
     plane = min(2, pixels.ndim)
     if "y" in variable.axes and "x" in variable.axes:  # a plane is whole, with what lies within its pixels
         plane = pixels.ndim - min(variable.axes.index(a) for a in "yx")
