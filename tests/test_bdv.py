@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from intake_img import imload
-from intake_img.errors import FormatError, SceneError, SourceChangedError
+from intake_img.errors import AxesError, FormatError, SceneError, SourceChangedError
 from intake_img.formats.bdv.driver import Bdv
 from intake_img.formats.bdv.spim import parse_spim
 
@@ -72,7 +72,9 @@ def test_setups_that_differ_in_more_than_the_channel_are_scenes(sample):
     ds = imload(path, scene=1)
     assert ds.attrs["scenes"] == ["angle 0, channel GFP", "angle 45, channel RFP"]
     np.testing.assert_array_equal(ds["image"].values, values[:, 1:])
-    assert imload(path, scene="all").sizes["i"] == 2
+    with pytest.raises(AxesError, match="channel names"):
+        imload(path, scene="all")
+    assert imload(path, scene="all", metadata={"coords": {"c": ["any"]}}).sizes["i"] == 2
 
 
 def test_missing_views_read_as_zero(sample):

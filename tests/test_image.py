@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from thoroughness import examples
 
+from intake_img import imload, imsave
 from intake_img.errors import AxesError, CannotWriteError
+from intake_img.model.agreement import overruled_axes
 from intake_img.model.datasets import spacing_of
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.selection import select
+from intake_img.model.stacking import stacked
 from intake_img.testing import assert_same, standard_datasets
 from intake_img.testing.datasets import image_of, standard_dataset
 
@@ -262,7 +266,7 @@ def test_stacks_of_scenes():
         Image.single(Pixels.of(d["image"].values), "yx", spacing={"y": 0.1}, origin={"y": o}, scene=s)
         for d, o, s in ((a, 3.0, "A1"), (b, 9.0, "A2"))
     )
-    ds = Image.stacked([one, two]).to_xarray()
+    ds = stacked([one, two]).to_xarray()
     assert ds["image"].dims == ("i", "y", "x")
     assert ds["image"].dtype == "uint16"
     assert ds["i"].values.tolist() == ["A1", "A2"]
@@ -270,7 +274,84 @@ def test_stacks_of_scenes():
     assert float(ds["y"][0]) == 0.0
     other = Image.single(Pixels.of(np.zeros((4, 5))), "yx", scene="A3")
     with pytest.raises(AxesError, match=r"'A3' yx \(4, 5\); load them one by one"):
-        Image.stacked([one, other])
+        stacked([one, other])
+
+
+def scene_of(name, *, spacing=0.1, unit="µm", channels=("DAPI",), times=(0.0, 1.0), exposure=(5.0,), **attrs):
+    return Image(
+        {"image": Variable(Pixels.of(np.zeros((2, 1, 4, 5), "u2")), tuple("tcyx"), {"gain": 2})},
+        spacing={"y": spacing, "x": spacing},
+        units={"y": unit, "x": unit},
+        coords={
+            "t": Coordinate(("t",), np.asarray(times), {"units": "s"}),
+            "c": Coordinate(("c",), np.asarray(channels), {"color": attrs.pop("color", "red")}),
+            "exposure": Coordinate(("c",), np.asarray(exposure), {"units": "ms"}),
+        },
+        scene=name,
+        attrs=attrs,
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"spacing": 0.5}, r"spacing of y is 0.1 µm in 'a', but 0.5 µm in 'b'.*metadata=\{'spacing'"),
+        ({"unit": "mm"}, r"spacing_units|unit of y|spacing of y"),
+        ({"channels": ("GFP",)}, r"channel names is \['DAPI'\] in 'a', but \['GFP'\] in 'b'.*'coords': \{'c'"),
+    ],
+)
+def test_scenes_that_disagree_are_not_stacked(other, words):
+    images = [scene_of("a"), scene_of("b", **other)]
+    with pytest.raises(AxesError, match=words):
+        stacked(images)
+    known = {"spacing": {"y": 0.1, "x": 0.1}, "spacing_units": "µm", "coords": {"c": ["any"]}}
+    whole = stacked(images, overruled_axes(known, "itcyx")).overruled(**known)
+    assert (whole.channels, whole.spacing["y"]) == (["any"], 0.1)
+
+
+def test_scenes_of_other_variables_are_not_stacked():
+    plain = scene_of("a")
+    labelled = replace(plain, scene="b", variables={**plain.variables, "labels": plain.only})
+    for images in ([plain, labelled], [labelled, plain]):
+        with pytest.raises(AxesError, match=r"'labels' of '[ab]' is .*; load them one by one"):
+            stacked(images)
+
+
+def test_what_differs_between_scenes_lies_along_i(tmp_path):
+    """Times, exposures and attributes of each scene are kept; what all share stays as it is."""
+    a = scene_of("a", taken="9:00", nested={"a": 1}, objective=20.0)
+    b = scene_of("b", taken="9:05", nested={"a": 2}, objective=20.0, times=(2.0, 3.5), exposure=(7.0,), color="blue")
+    ds = stacked([a, b]).to_xarray()
+    assert ds["time"].dims == ("i", "t")
+    assert ds["time"].values.tolist() == [[0.0, 1.0], [2.0, 3.5]]
+    assert ds["time"].attrs["units"] == "s"
+    assert ds["t"].values.tolist() == [0.0, 1.0]
+    assert ds["exposure"].dims == ("i", "c")
+    assert ds["exposure"].values.tolist() == [[5.0], [7.0]]
+    assert ds["taken"].values.tolist() == ["9:00", "9:05"]
+    assert "taken" not in ds.attrs
+    assert "nested" not in ds.attrs
+    assert ds.attrs["objective"] == 20.0
+    assert ds["image"].attrs["gain"] == 2
+    assert "color" not in ds["c"].attrs
+    alike = stacked([a, replace(a, scene="b")]).to_xarray()
+    assert "time" not in alike.coords
+    assert alike.attrs["taken"] == "9:00"
+    assert alike["exposure"].dims == ("c",)
+    for name in ("a.zarr", "a.ome.tif", "a.npz"):
+        imsave(ds, tmp_path / name)
+        assert_same(imload(tmp_path / name), ds)
+
+
+def test_positions_that_differ_leave_the_spacing():
+    z = np.arange(3) * 0.5
+    one, two = (
+        Image.single(Pixels.of(np.zeros((3, 4, 5))), "zyx", scene=s, coords={"z": Coordinate(("z",), z + o, about)})
+        for s, o, about in (("a", 0.0, {"units": "µm"}), ("b", 10.0, {"units": "µm"}))
+    )
+    ds = stacked([one, two]).to_xarray()
+    assert ds["z"].values.tolist() == [0.0, 0.5, 1.0]
+    assert (ds.img.spacing["z"], ds.img.units["z"]) == (0.5, "µm")
 
 
 labelled = image_of(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from intake_img import imload
-from intake_img.errors import FormatError
+from intake_img.errors import AxesError, FormatError
 
 CODES = {"u1": 1, "u2": 2, "u4": 3, "i1": 4, "i2": 5, "i4": 6, "f4": 7, "f8": 8, "c8": 9, "c16": 10}
 
@@ -105,7 +105,9 @@ def test_series_are_scenes(tmp_path):
     for k in range(3):
         ser(tmp_path / f"a_{k + 1}.ser", np.full((4, 5), k, "u2"))
     path = emi(tmp_path / "a.emi", "Image", "Diffraction", "Image")
-    ds = imload(path, scene="all")
+    with pytest.raises(AxesError, match=r"unit of y is nm in 'a_1', but 1/nm in 'a_2'"):
+        imload(path, scene="all")
+    ds = imload(path, scene="all", metadata={"spacing": {"y": 1, "x": 1}, "spacing_units": "nm"})
     assert ds.attrs["scenes"] == ["a_1", "a_2", "a_3"]
     assert ds["image"][:, 0, 0].values.tolist() == [0, 1, 2]
     assert [imload(path, scene=k).img.units["x"] for k in range(3)] == ["nm", "1/nm", "nm"]

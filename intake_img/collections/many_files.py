@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.collections.agreement import CommonFacts, disagreement, facts_of
 from intake_img.collections.file_names import format_labels, parse_label
 from intake_img.collections.grid import FileGrid, first_path, grid_of
 from intake_img.collections.listing import Listing
@@ -24,7 +23,8 @@ from intake_img.collections.words import label_values, word_values
 from intake_img.errors import AxesError
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import autodetect
-from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.formats.source import ImageSource
+from intake_img.model.agreement import CommonFacts, disagreement, facts_of, overruled_axes
 from intake_img.model.axes import check_axes
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
@@ -75,20 +75,8 @@ class SequenceSource(ImageSource):
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
             original = self._compose(self.found)
-            self._image = original.overruled(**self._overrides()), original
+            self._image = original.overruled(**self.overrides), original
         return self._image
-
-    def _overrides(self) -> dict[str, Any]:
-        return {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
-
-    def _overruled(self, axes: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Return for each override the axes, as the files call them, whose facts it replaces."""
-        given = self._overrides()
-        named = dict(zip(check_axes(given["axes"]), axes, strict=False)) if "axes" in given else {}
-        if isinstance(given.get("spacing_units"), str):
-            given["spacing_units"] = "zyx"
-        keys = ("spacing", "spacing_units", "origin", "coords")
-        return {k: frozenset(named.get(a, a) for a in given.get(k, ())) for k in keys}
 
     def groups(self) -> dict[str, Image]:
         """Return an image for each kind of file: of one shape, dtype, spacing, unit, origin and channel names.
@@ -104,7 +92,7 @@ class SequenceSource(ImageSource):
                 name = f"{'x'.join(map(str, v.pixels.shape))}-{v.pixels.dtype.name}"
                 facts = facts_of(image, [a for a in v.axes if a not in listing.fields])
                 known = kinds.setdefault((v.axes, name), [])
-                overruled = self._overruled([*listing.fields, *v.axes])
+                overruled = overruled_axes(self.overrides, [*listing.fields, *v.axes])
                 group = next((g for g, f in known if disagreement(f, facts, overruled) is None), None)
                 if group is None:
                     taken = sum(len(groups) for (_, same), groups in kinds.items() if same == name)
@@ -121,7 +109,7 @@ class SequenceSource(ImageSource):
         nodes = {}
         for name, image in self.groups().items():
             chunks = options.get("chunks", self.chunks)
-            nodes[name] = image.overruled(**self._overrides()).to_xarray(
+            nodes[name] = image.overruled(**self.overrides).to_xarray(
                 uri=self.uri, driver=self.name_of_driver(), order=self.output_axis_order, chunks=chunks, original=image
             )
         return xr.DataTree.from_dict(nodes)
@@ -187,7 +175,7 @@ class SequenceSource(ImageSource):
             tuple(sorted(self.storage_options.items())),
             axes,
             facts_of(start.image(), [a for a in v.axes if a not in axes]),
-            self._overruled(v.axes),
+            overruled_axes(self.overrides, v.axes),
             self.file.jail,
         )
         if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:

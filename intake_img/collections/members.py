@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.collections.agreement import CommonFacts, disagreement, facts_of, silent_on
 from intake_img.errors import AxesError, FormatError, SourceChangedError
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import find_format, open_source
+from intake_img.model.agreement import REMEDY, CommonFacts, disagreement, facts_of, silent_on
 from intake_img.model.axes import spell
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
@@ -33,13 +33,6 @@ from intake_img.storage.jail import Jail
 from intake_img.storage.journal import moved
 
 __all__ = ["Files", "Members"]
-
-_REMEDY = {
-    "spacing": "{'spacing': {...}}",
-    "unit": "{'spacing_units': {...}}",
-    "origin": "{'origin': {...}}",
-    "channel": "{'coords': {'c': [...]}}",
-}
 
 
 class _Disagreement(FormatError):
@@ -134,7 +127,7 @@ class Files:
             what, mine, other = found
             raise _Disagreement(
                 f"the {what} is {mine} in {self.first}, but {other} in {path}: the files of one image must agree; load "
-                f"them in groups with group=True, or say what holds with metadata={_REMEDY[what.split()[0]]}"
+                f"them in groups with group=True, or say what holds with metadata={REMEDY[what.split()[0]]}"
             )
         if path != self.first and not self._warned and (lost := silent_on(self.facts, theirs, self.overruled)):
             self._warned.append(path)

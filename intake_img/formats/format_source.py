@@ -12,8 +12,10 @@ from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
 from intake_img.formats.options import joined
 from intake_img.formats.reading import FileReader
-from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.formats.source import ImageSource
+from intake_img.model.agreement import overruled_axes
 from intake_img.model.image import Image
+from intake_img.model.stacking import stacked
 from intake_img.model.wells import Place, attrs_of, coordinates_of, named, parse_field
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
@@ -61,8 +63,7 @@ class FormatSource(ImageSource):
             with self.opened() as handle:
                 handle.renew()
                 original = self._described(handle)
-            overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
-            self._image = original.overruled(**overrides), original
+            self._image = original.overruled(**self.overrides), original
         return self._image
 
     def _described(self, handle: Handle) -> Image:
@@ -74,21 +75,23 @@ class FormatSource(ImageSource):
 
         places = handle.places
 
-        def stacked(numbers: Sequence[int]) -> Image:
-            image = replace(Image.stacked([one(n) for n in numbers]), scene=str(self.scene), scenes=names)
+        def several(numbers: Sequence[int]) -> Image:
+            images = [one(n) for n in numbers]
+            overruled = overruled_axes(self.overrides, ("i", *next(iter(images[0].variables.values())).axes))
+            image = replace(stacked(images, overruled), scene=str(self.scene), scenes=names)
             return _along(image, [places[n] for n in numbers]) if places else image
 
         if self.scene is None and (whole := handle.unasked(self.level)) is not None:
             return replace(whole, scenes=names)
         if self.scene == "all" and "all" not in names:
-            return stacked(range(len(names)))
+            return several(range(len(names)))
         if self.scene in self.format.special_scenes and self.scene not in names:
             return one(str(self.scene))
         if places and isinstance(self.scene, str) and self.scene not in names:
             if (place := parse_field(self.scene)) in places:
                 return _at(one(places.index(place)), place)
             if (numbers := named(self.scene, places)) is not None:
-                return stacked(numbers)
+                return several(numbers)
         number = scene_number(self.scene, names, self.file)
         return _at(one(number), places[number] if places else None)
 

@@ -101,6 +101,11 @@ class ImageSource(DataSource):
         """Return the image, unread, as the file describes it and `metadata` overrules it."""
         return self._images()[0]
 
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What `metadata` says of the axes in place of the file: arguments of `Image.overruled`."""
+        return {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
+
     def _images(self) -> tuple[Image, Image]:
         """Return the image with what `metadata` overrules, and without."""
         raise NotImplementedError

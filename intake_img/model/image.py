@@ -20,7 +20,7 @@ from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.model.datasets import FILE_ATTRS, data_of, indexed_lazily, spacing_of
-from intake_img.model.pixels import Pixels, stack
+from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
 from intake_img.model.units import canonical, known_spacing, stated
 from intake_img.model.variables import Coordinate, Variable
@@ -191,34 +191,6 @@ class Image:
             origin={**image.origin, **{a: _position(a, v) for a, v in (origin or {}).items()}},
             coords=explicit,
         )
-
-    @classmethod
-    def stacked(cls, images: Sequence[Image]) -> Image:
-        """Return images of equal axes and shapes as one, with the names of their scenes along ``i``."""
-        first = images[0]
-        for other in images[1:]:
-            for name, v in first.variables.items():
-                w = other.variables.get(name)
-                if w is None or w.axes != v.axes or w.pixels.shape != v.pixels.shape:
-                    found = f"{spell(w.axes)} {w.pixels.shape}" if w else "nothing"
-                    raise AxesError(
-                        f"scenes cannot be stacked: {name!r} of {first.scene!r} is {spell(v.axes)} {v.pixels.shape}, "
-                        f"of {other.scene!r} {found}; load them one by one with scene="
-                    )
-        if "i" in first.sizes:
-            raise AxesError("scenes cannot be stacked on 'i': the images have an axis 'i' already")
-        variables = {}
-        for name, v in first.variables.items():
-            dtypes = {im.variables[name].pixels.dtype for im in images}
-            pixels = stack([im.variables[name].pixels.astype(np.result_type(*dtypes)) for im in images])
-            variables[name] = Variable(pixels, ("i", *v.axes), v.attrs)
-        coords = {**first.coords, "i": Coordinate(("i",), np.asarray([im.scene for im in images]))}
-        # stage positions differ between scenes, so they cannot be coordinates of the stack
-        origin = {a: o for a, o in first.origin.items() if all(im.origin.get(a) == o for im in images)}
-        attrs = first.attrs
-        if any(im.attrs.get("affine") != attrs.get("affine") for im in images):
-            attrs = {k: v for k, v in attrs.items() if k != "affine"}
-        return replace(first, variables=variables, coords=coords, origin=origin, attrs=attrs, scene="all")
 
     @property
     def affine(self) -> Affine | None:

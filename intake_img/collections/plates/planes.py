@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intake_img.collections.agreement import facts_of
 from intake_img.collections.members import Files, Members
 from intake_img.collections.plates.plate_table import Plane
 from intake_img.errors import AxesError, FormatError
 from intake_img.formats.format_source import FormatSource
+from intake_img.model.agreement import facts_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Variable
 from intake_img.model.pixels import Pixels

@@ -16,6 +16,8 @@ from intake_img.collections.plates.planes import gathered
 from intake_img.collections.plates.plate_table import Plane, PlateTable
 from intake_img.errors import FormatError
 from intake_img.formats.format_source import FormatSource
+from intake_img.model import stacking
+from intake_img.model.agreement import overruled_axes
 from intake_img.model.image import Coordinate, Image
 from intake_img.model.wells import Place, attrs_of, coordinates_of
 from intake_img.storage.files import File
@@ -44,7 +46,15 @@ def present(folder: File, names: Sequence[str]) -> list[bool]:
     return found
 
 
-def composed(table: PlateTable, places: Sequence[Place], opener: Opener, *, stacked: bool, fill: bool) -> Image:
+def composed(
+    table: PlateTable,
+    places: Sequence[Place],
+    opener: Opener,
+    *,
+    stacked: bool,
+    fill: bool,
+    overrides: Mapping[str, Any] | None = None,
+) -> Image:
     """Return fields as one image.
 
     Parameters
@@ -57,6 +67,8 @@ def composed(table: PlateTable, places: Sequence[Place], opener: Opener, *, stac
         Put the fields on ``i``; else there is one.
     fill : bool
         Fill planes that are missing, with a warning; else they are an error.
+    overrides : mapping, optional
+        What the user states of the axes: fields may differ in it.
 
     Raises
     ------
@@ -67,7 +79,7 @@ def composed(table: PlateTable, places: Sequence[Place], opener: Opener, *, stac
     """
     planes = [table.fields[place] for place in places]
     if all(p.scene is not None for some in planes for p in some):
-        image = _of_scenes(table, planes, opener, stacked)
+        image = _of_scenes(table, planes, opener, stacked, overrides or {})
     else:
         image = _of_planes(table, places, opener, stacked, fill)
     own = {k: v for k, v in image.attrs.items() if not stacked or k not in ("well", "field", "position")}
@@ -78,9 +90,17 @@ def composed(table: PlateTable, places: Sequence[Place], opener: Opener, *, stac
     )
 
 
-def _of_scenes(table: PlateTable, planes: Sequence[Sequence[Plane]], opener: Opener, stacked: bool) -> Image:
+def _of_scenes(
+    table: PlateTable,
+    planes: Sequence[Sequence[Plane]],
+    opener: Opener,
+    stacked: bool,
+    overrides: Mapping[str, Any],
+) -> Image:
     images = [opener(table.folder / some[0].file, {"scene": some[0].scene}).image() for some in planes]
-    return Image.stacked(images) if stacked else images[0]
+    if not stacked:
+        return images[0]
+    return stacking.stacked(images, overruled_axes(overrides, ("i", *next(iter(images[0].variables.values())).axes)))
 
 
 def _of_planes(table: PlateTable, places: Sequence[Place], opener: Opener, stacked: bool, fill: bool) -> Image:

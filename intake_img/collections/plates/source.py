@@ -17,7 +17,7 @@ from intake_img.formats.arguments import scene_number
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.options import ReadOptions, option
 from intake_img.formats.registry import autodetect
-from intake_img.formats.source import OVERRIDES, ImageSource
+from intake_img.formats.source import ImageSource
 from intake_img.model.image import Image
 from intake_img.model.wells import Place
 from intake_img.storage.files import File
@@ -99,21 +99,20 @@ class PlateSource(ImageSource):
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
             original = self._composed()
-            overrides = {k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None}
-            self._image = original.overruled(**overrides), original
+            self._image = original.overruled(**self.overrides), original
         return self._image
 
     def field(self, place: Place) -> Image:
         """Return one field, whatever the option `scene` says; it does not list the other scenes."""
         image = composed(self.table, [place], self.member, stacked=False, fill=self.fill)
         image = replace(image, scene=place.scene, scenes=(place.scene,))
-        return image.overruled(**{k: self.metadata[k] for k in OVERRIDES if self.metadata.get(k) is not None})
+        return image.overruled(**self.overrides)
 
     def _composed(self) -> Image:
         if self.layout is not None:
             return self._mosaics()
         places, stacked = self._chosen()
-        image = composed(self.table, places, self.member, stacked=stacked, fill=self.fill)
+        image = composed(self.table, places, self.member, stacked=stacked, fill=self.fill, overrides=self.overrides)
         scene = str(self.scene) if stacked else places[0].scene
         return replace(image, scene=scene, scenes=tuple(self.table.scenes))
 
@@ -128,7 +127,7 @@ class PlateSource(ImageSource):
         chosen = wells if stacked else {name: wells[name]}
         places = [p for fields in chosen.values() for p in fields]
         table = located(table, places, self.member)
-        image = composed(table, places, self.member, stacked=True, fill=self.fill)
+        image = composed(table, places, self.member, stacked=True, fill=self.fill, overrides=self.overrides)
         scene = "all" if stacked else name
         return replace(mosaics(table, chosen, image, stacked), scene=scene, scenes=tuple(wells))
 

@@ -15,6 +15,7 @@ from intake_img.formats.czi.facts import axis_facts, check_canvas, header, stack
 from intake_img.formats.czi.handle import CziHandle, CziLayout, about, layout_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
+from intake_img.model.stacking import stacked
 
 __all__ = ["CANVAS", "CziImages"]
 
@@ -60,9 +61,8 @@ class CziImages(CziHandle):
 
     @property
     def scene_names(self) -> Sequence[str]:
-        stacked = stacked_names(self)
-        if stacked is not None:
-            return stacked
+        if (names := stacked_names(self)) is not None:
+            return names
         return [self.facts.scenes.get(s, str(s)) for s in self.index.scenes] or ["0"]
 
     def unasked(self, level: int) -> Image | None:
@@ -71,7 +71,7 @@ class CziImages(CziHandle):
         if level or names is None:
             return None
         images = [replace(self.describe(k, 0), scene=name) for k, name in enumerate(names)]
-        return replace(Image.stacked(images).restored(self.facts.record), scene="all")
+        return replace(stacked(images).restored(self.facts.record), scene="all")
 
     def array(self, address: tuple[int | None, int, str]) -> _CziArray:
         scene, level, what = address

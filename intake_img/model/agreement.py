@@ -1,19 +1,31 @@
-"""Whether two files of a sequence have the same spacing, units, origin and channel names."""
+"""Whether two images, of two files or scenes, have the same spacing, units, origin and channel names."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_img.errors import UnitsError
-from intake_img.model.image import Coordinate, Image
+from intake_img.model.axes import check_axes
 from intake_img.model.units import canonical, convert, known_spacing
 
-__all__ = ["CommonFacts", "Spaced", "disagreement", "facts_of", "silent_on"]
+if TYPE_CHECKING:
+    from intake_img.model.image import Image
+    from intake_img.model.variables import Coordinate
+
+__all__ = ["OVERRULED", "REMEDY", "CommonFacts", "Spaced", "disagreement", "facts_of", "overruled_axes", "silent_on"]
+
+OVERRULED = ("spacing", "spacing_units", "origin", "coords")
+REMEDY = {
+    "spacing": "{'spacing': {...}}",
+    "unit": "{'spacing_units': {...}}",
+    "origin": "{'origin': {...}}",
+    "channel": "{'coords': {'c': [...]}}",
+}
 
 _TOLERANCE = 1e-6  # relative, of the spacing
 
@@ -71,6 +83,23 @@ def _step(c: Coordinate, axis: str) -> Any:
     if stated is not None or axis == "t" or c.values.size < 2:  # times that were measured are never quite even
         return stated
     return abs(float(c.values[-1]) - float(c.values[0])) / (c.values.size - 1)
+
+
+def overruled_axes(overrides: Mapping[str, Any], axes: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return for each kind of fact the axes, as files call them, for which the user's metadata replace it.
+
+    Parameters
+    ----------
+    overrides : mapping
+        The option ``metadata``: ``axes``, ``spacing``, ``spacing_units``, ``origin``, ``coords``.
+    axes : sequence of str
+        The file's own names of the axes.
+    """
+    given = dict(overrides)
+    named = dict(zip(check_axes(given["axes"]), axes, strict=False)) if "axes" in given else {}
+    if isinstance(given.get("spacing_units"), str):
+        given["spacing_units"] = "zyx"
+    return {k: frozenset(named.get(a, a) for a in given.get(k, ())) for k in OVERRULED}
 
 
 def disagreement(
