@@ -261,6 +261,28 @@ def test_a_driver_elsewhere_joins_with_one_entry_point(foreign):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_driver_elsewhere_has_a_datatype_of_intake_2(foreign):
+    use = """
+    import sys, intake, intake_img
+    from intake.readers import datatypes
+    assert "intake_img.formats.registry" not in sys.modules
+    import acme_images
+    path, expected = acme_images.Acme().sample(".")
+    kinds = [datatypes.recommend(p, head=h) for p, h in ((path, True), ("/nowhere/a.acme", False))]
+    assert [[k.__name__ for k in found] for found in kinds] == [["acme_file"]] * 2, kinds
+    for reader in (intake.auto_pipeline(path, "xarray"), kinds[0][0](path).to_reader("xarray")):
+        assert type(reader).__name__ == "ImgReader" and reader.read().attrs["driver"] == "acme"
+    catalog = intake.Catalog()
+    catalog["img"] = reader
+    catalog.to_yaml_file("v2.yml")
+    """
+    done = foreign("-c", textwrap.dedent(use))
+    assert done.returncode == 0, done.stderr
+    again = "import intake; print(intake.open_catalog('v2.yml')['img'].read().image.shape)"
+    done = foreign("-c", again)  # without an import of ours
+    assert done.stdout.strip() == "(7, 9)", done.stderr
+
+
 def test_a_driver_elsewhere_without_a_sample_fails(foreign):
     code = foreign.module.read_text()
     foreign.module.write_text(code[: code.index("    def sample")] + code[code.index("AcmeSource = ") :])

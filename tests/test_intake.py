@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from intake.readers import datatypes
+from intake.readers import datatypes, readers
 
 from intake_img import ImageSource, imload, imsave
+from intake_img.doors.intake2 import ImgReader, datatypes_of_formats
 from intake_img.formats.registry import ImgSource, autodetect, formats
 from intake_img.storage.handles import POOL
 
@@ -453,21 +454,26 @@ def test_auto_pipeline_is_ours_whatever_the_order_of_sets(tmp_path):
     [
         ("x.tif", "TIFF"),
         ("x.ome.tiff", "TIFF"),
-        ("x.czi", "CZI"),
+        ("x.czi", "czi_file"),
         ("x.png", "PNG"),
         ("x.jpg", "JPEG"),
         ("x.ome.zarr", "Zarr"),
-        ("x.lsm", "LSM"),
-        ("x.stk", "STK"),
-        ("x.zarr.zip", "ZARRZIP"),
-        ("x.npz", "NPZ"),
+        ("x.lsm", "tif_file"),
+        ("x.stk", "tif_file"),
+        ("x.zarr.zip", "omezarr_file"),
+        ("x.npz", "npy_file"),
         ("x.npy", "NumpyFile"),
-        ("x.gif", "GIF"),
-        ("x.bmp", "BMP"),
-        ("x.webp", "WebP"),
-        ("x.pgm", "PNM"),
-        ("x.mp4", "MP4"),
-        ("x.avi", "AVI"),
+        ("x.gif", "imageio_file"),
+        ("x.bmp", "imageio_file"),
+        ("x.webp", "imageio_file"),
+        ("x.pgm", "imageio_file"),
+        ("x.mp4", "imageio_file"),
+        ("x.avi", "imageio_file"),
+        ("x.mrc", "mrc_file"),
+        ("x.nii.gz", "Nifti"),
+        ("x.dcm", "DICOM"),
+        ("x.n5", "n5_file"),
+        ("x.ims", "ims_file"),
     ],
 )
 def test_recommend_by_name(name, datatype):
@@ -479,13 +485,54 @@ def test_recommend_by_name(name, datatype):
 
 def test_recommend_by_bytes(data, tmp_path):
     for path, datatype in (
-        (next((data / "czi").glob("*.czi")), "CZI"),
+        (next((data / "czi").glob("*.czi")), "czi_file"),
         (next((data / "lsm").glob("*.lsm")), "TIFF"),
-        (data / "png_jpg_gif" / "dispose_bgnd.gif", "GIF"),
-        (data / "png_jpg_gif" / "hopper_16bit.pgm", "PNM"),
+        (data / "png_jpg_gif" / "dispose_bgnd.gif", "imageio_file"),
+        (data / "png_jpg_gif" / "hopper_16bit.pgm", "imageio_file"),
     ):
         assert datatypes.recommend(str(path))[0].__name__ == datatype
         xr.testing.assert_equal(intake.auto_pipeline(str(path), "xarray").read(), imload(path))
+
+
+def test_every_format_has_a_datatype_or_is_known_to_intake():
+    known = datatypes_of_formats()
+    for name, format in formats().items():
+        for extension in format.extensions:
+            kind = datatypes.recommend(f"/nowhere/x{extension}", head=False)[0]
+            assert kind in ImgReader.implements
+            assert kind is known.get(name) or kind.__module__ == datatypes.__name__
+    assert known["dm"].filepattern == r"(\.dm3|\.dm4)$"
+    assert (0, b"ZISRAWFILE") in known["czi"].magic
+    assert not {m for kind in known.values() for _, m in kind.magic if len(m) < 4}
+
+
+def test_folders_are_told_by_their_names(tmp_path):
+    path, expected = formats()["n5"].sample(str(tmp_path))
+    assert [c.__name__ for c in datatypes.recommend(path)] == ["n5_file"]
+    assert intake.auto_pipeline(path, "xarray").read().image.shape == expected.image.shape
+
+
+def test_containers_of_anything_are_left_to_other_readers(tmp_path):
+    for kind in (datatypes.HDF5, datatypes.NetCDF3):
+        names = [r.__name__ for r in readers.recommend(kind("/nowhere/a"))["importable"]]
+        assert names.index("XArrayDatasetReader") < names.index("ImgReader")
+    names = [r.__name__ for r in readers.recommend(datatypes.Zarr("/nowhere/a"))["importable"]]
+    assert names.index("XArrayDatasetReader") > names.index("ImgReader")
+
+
+def test_the_path_in_an_hdf5_file_is_the_scene(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f["one"], f["two"] = np.zeros((3, 4), "u1"), np.ones((5, 6), "u1")
+    reader = datatypes.HDF5(str(tmp_path / "a.h5"), path="two").to_reader(reader="ImgReader")
+    assert reader.read().image.shape == (5, 6)
+
+
+@pytest.mark.parametrize("name", ["CZI", "czi_file"])
+def test_catalogs_name_datatypes_of_this_and_earlier_versions(name):
+    assert intake.import_name(f"intake_img.doors.intake2:{name}") is datatypes_of_formats()["czi"]
+    with pytest.raises(AttributeError, match="no installed format"):
+        intake.import_name("intake_img.doors.intake2:czi")
 
 
 def test_readers_take_options_and_discover_without_reading(stack):

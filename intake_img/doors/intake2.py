@@ -1,114 +1,120 @@
-"""Intake 2: one reader, hung on the datatypes that Intake knows and on those that it does not.
+"""Intake 2: one reader, hung on the datatypes that Intake knows and on those that the table of formats adds.
 
 To be defined is to be registered, so importing `intake_img` is what makes ``intake.auto_pipeline(url, "xarray")``,
-``intake.datatypes.recommend`` and version-2 catalogs know these formats; a bare ``import intake`` knows nothing of us.
-Only Intake's own light modules are imported here.
+``intake.datatypes.recommend`` and version-2 catalogs know these formats, those of other packages included; a bare
+``import intake`` knows nothing of us. Only Intake's own light modules are imported here: the table of formats is asked
+when Intake is first asked for datatypes.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ClassVar
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from intake.readers import datatypes, readers
+from intake.readers import datatypes, readers, utils
 from intake.readers.datatypes import FileData
 from intake.readers.readers import FileReader
 
-__all__ = ["AVI", "BMP", "CZI", "GIF", "LSM", "MP4", "NPZ", "PNM", "STK", "ZARRZIP", "ImgReader", "WebP"]
+if TYPE_CHECKING:
+    from intake_img.formats.base import Format
+
+__all__ = ["ImgReader", "datatypes_of_formats"]
+
+_STRUCTURE = {"array", "image"}
+_MIMETYPES = {"imageio": r"image/(gif|bmp|webp|x-portable-\w+)|video/(mp4|quicktime|x-msvideo|avi)"}
+_SURE = 4  # bytes that tell a format; fewer are left to the name, and to `imload`, which looks closer
+_FORMER = {  # names in catalogs of earlier versions, and the formats that hold these files
+    "AVI": "imageio",
+    "BMP": "imageio",
+    "CZI": "czi",
+    "GIF": "imageio",
+    "LSM": "tif",
+    "MP4": "imageio",
+    "NPZ": "npy",
+    "PNM": "imageio",
+    "STK": "tif",
+    "WebP": "imageio",
+    "ZARRZIP": "omezarr",
+}
+_GENERAL = {datatypes.HDF5, datatypes.NetCDF3}  # of any content: other readers go first
+_LOCK = threading.RLock()
 
 
-class CZI(FileData):
-    """Zeiss CZI."""
+def datatypes_of_formats() -> Mapping[str, type[FileData]]:
+    """Return a datatype for each installed format, by the name of its driver, as far as Intake has none of its own.
 
-    filepattern = r"\.czi$"
-    magic: ClassVar[set[Any]] = {b"ZISRAWFILE"}
-    structure: ClassVar[set[str]] = {"array", "image"}
-
-
-class LSM(datatypes.TIFF):
-    """Zeiss LSM, a kind of TIFF."""
-
-    filepattern = r"\.lsm$"
-    magic: ClassVar[set[Any]] = set()  # its bytes are those of TIFF
-    mimetypes = ""
+    What is told of a file by a datatype of Intake, by name or bytes, is left to that; formats of which nothing is left
+    have no datatype here. Those of other packages are among them. `ImgReader` reads all of these, and Intake's own.
+    """
+    with _LOCK:
+        return _made()
 
 
-class STK(datatypes.TIFF):
-    """MetaMorph stack, a kind of TIFF."""
+@cache
+def _made() -> Mapping[str, type[FileData]]:
+    from intake_img.formats.registry import formats
 
-    filepattern = r"\.stk$"
-    magic: ClassVar[set[Any]] = set()
-    mimetypes = ""
-
-
-class ZARRZIP(FileData):
-    """Zarr store in a zip file."""
-
-    filepattern = r"\.zarr\.zip$"
-    structure: ClassVar[set[str]] = {"array", "hierarchy"}
-
-
-class NPZ(FileData):
-    """Archive of NumPy arrays."""
-
-    filepattern = r"\.npz$"
-    structure: ClassVar[set[str]] = {"array"}
+    known = [c for c in vars(datatypes).values() if _is_file(c) and c.__module__ == datatypes.__name__]
+    made, taken = {}, set()
+    for name, format in formats().items():
+        twins = {e: [c for c in known if _names(c, e)] for e in format.extensions if e not in taken}
+        bytes_of = {m: [c for c in known if _tells(c, *m)] for m in format.magic}
+        ImgReader.implements.update(*twins.values(), *bytes_of.values())
+        taken |= set(twins)
+        endings = [e for e, found in twins.items() if not found]
+        magic = {m for m, found in bytes_of.items() if not found and len(m[1]) >= _SURE}
+        if endings or magic:
+            kin = {c for found in bytes_of.values() for c in found}
+            made[name] = _datatype(format, endings, magic, kin.pop() if len(kin) == 1 else FileData)
+    ImgReader.implements.update(made.values())
+    return made
 
 
-class GIF(FileData):
-    """Graphics Interchange Format."""
-
-    filepattern = r"\.gif$"
-    magic: ClassVar[set[Any]] = {b"GIF87a", b"GIF89a"}
-    mimetypes = "image/gif"
-    structure: ClassVar[set[str]] = {"array", "image"}
+def _is_file(kind: Any) -> bool:
+    """Whether a datatype is a file of which `ImgReader` understands all that is told beside its place."""
+    if not (isinstance(kind, type) and issubclass(kind, FileData) and kind is not FileData):
+        return False
+    return set(inspect.signature(kind).parameters) <= {"url", "storage_options", "metadata", "root", "path"}
 
 
-class BMP(FileData):
-    """Windows bitmap."""
-
-    filepattern = r"\.bmp$"
-    magic: ClassVar[set[Any]] = {(None, rb"\ABM[\s\S]{4}\0{4}")}  # None: a pattern to be searched for
-    mimetypes = "image/bmp"
-    structure: ClassVar[set[str]] = {"array", "image"}
+def _names(kind: type[FileData], extension: str) -> bool:
+    """Whether a datatype is told by an extension, as a whole or by its last part."""
+    found = re.search(kind.filepattern, f"x{extension}") if kind.filepattern else None
+    return found is not None and f"x{extension}"[: found.start()].endswith(".")
 
 
-class WebP(FileData):
-    """WebP picture."""
-
-    filepattern = r"\.webp$"
-    magic: ClassVar[set[Any]] = {(8, b"WEBP")}
-    mimetypes = "image/webp"
-    structure: ClassVar[set[str]] = {"array", "image"}
+def _tells(kind: type[FileData], offset: int, magic: bytes) -> bool:
+    pairs = [m if isinstance(m, tuple) else (0, m) for m in kind.magic]
+    return any(at == offset and magic.startswith(start) for at, start in pairs)
 
 
-class PNM(FileData):
-    """Netpbm picture: PBM, PGM, PPM."""
-
-    filepattern = r"\.p[bgpn]m$"
-    magic: ClassVar[set[Any]] = {(None, rb"\AP[1-6]\s")}
-    mimetypes = "image/x-portable-"
-    structure: ClassVar[set[str]] = {"array", "image"}
-
-
-class MP4(FileData):
-    """MPEG-4 or QuickTime video."""
-
-    filepattern = r"\.(mp4|m4v|mov)$"
-    magic: ClassVar[set[Any]] = {(4, b"ftyp")}
-    mimetypes = "video/(mp4|quicktime)"
-    structure: ClassVar[set[str]] = {"array", "image", "timeseries"}
+def _datatype(format: Format, endings: Sequence[str], magic: set[Any], base: type[FileData]) -> type[FileData]:
+    """Make the datatype of a format; an ending tells its name from those that begin alike: Intake searches."""
+    pattern = "|".join(map(re.escape, sorted(endings)))
+    about = {
+        "__doc__": f"{format.title[0].upper()}{format.title[1:]}.",
+        "__module__": __name__,
+        "filepattern": rf"({pattern})$" if endings else "",
+        "magic": magic,
+        "mimetypes": _MIMETYPES.get(format.name, ""),
+        "structure": _STRUCTURE,
+        "contains": {rf"({pattern})/[^/]+/?$"} if format.folder and endings else set(),
+    }
+    return type(f"{format.name}_file", (base,), about)
 
 
-class AVI(FileData):
-    """AVI video."""
-
-    filepattern = r"\.avi$"
-    magic: ClassVar[set[Any]] = {(8, b"AVI ")}
-    mimetypes = "video/(x-msvideo|avi)"
-    structure: ClassVar[set[str]] = {"array", "image", "timeseries"}
+def __getattr__(name: str) -> type[FileData]:
+    """Return a datatype by its name, which catalogs of version 2 hold."""
+    found = {} if name.startswith("_") else datatypes_of_formats()
+    driver = _FORMER.get(name, name.removesuffix("_file"))
+    if driver not in found or driver == name:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}: no installed format has this datatype")
+    return found[driver]
 
 
 class ImgReader(FileReader):
@@ -117,24 +123,7 @@ class ImgReader(FileReader):
     ``axes``, ``spacing``, ``spacing_units`` and ``coords`` in the metadata of the entry overrule the file.
     """
 
-    implements: ClassVar[set[type]] = {
-        datatypes.TIFF,
-        datatypes.Zarr,
-        datatypes.PNG,
-        datatypes.JPEG,
-        datatypes.NumpyFile,
-        CZI,
-        LSM,
-        STK,
-        ZARRZIP,
-        NPZ,
-        GIF,
-        BMP,
-        WebP,
-        PNM,
-        MP4,
-        AVI,
-    }
+    implements: ClassVar[set[type]] = set()  # filled by `datatypes_of_formats`
     imports: ClassVar[set[str]] = {"intake_img", "xarray"}
     output_instance = "xarray:Dataset"
     func = "intake_img:imload"
@@ -152,29 +141,58 @@ class ImgReader(FileReader):
         if root := getattr(data, "root", ""):
             url = f"{url.rstrip('/')}/{root}"
         overrides = {k: v for k, v in self.metadata.items() if k in OVERRIDES}
+        if path := getattr(data, "path", ""):  # of the array in an HDF5 file
+            options.setdefault("scene", path)
         if data.storage_options:
             options.setdefault("storage_options", data.storage_options)
         return self._func(url, metadata=overrides or None, **options)
 
 
 def _ours_first(recommend: Callable[[Any], dict[str, list[type]]]) -> Callable[[Any], dict[str, list[type]]]:
-    """Give the order of readers that yield equal things a rule: Intake takes it from a set, by chance."""
+    """Give the order of readers that yield equal things a rule: Intake takes it from a set, by chance.
+
+    Ours go first, but for containers of anything, `_GENERAL`.
+    """
 
     @wraps(recommend)
     def ordered(data: Any) -> dict[str, list[type]]:
         found = recommend(data)
+        kind = data if isinstance(data, type) else type(data)
         for listed in found.values():
             if ImgReader in listed:
                 rivals = [k for k, r in enumerate(listed) if r.output_instance == ImgReader.output_instance]  # type: ignore[attr-defined]
                 listed.remove(ImgReader)
-                listed.insert(rivals[0], ImgReader)
+                listed.insert(rivals[-1 if kind in _GENERAL else 0], ImgReader)
         return found
 
     ordered.ours_first = True  # type: ignore[attr-defined]
     return ordered
 
 
-if not hasattr(readers.recommend, "ours_first"):
-    readers.recommend = _ours_first(readers.recommend)
-if "intake.readers.convert" in sys.modules:  # what it found before it knew of us
-    sys.modules["intake.readers.convert"].path.cache_clear()
+def _completed(subclasses: Callable[[type], set[type]]) -> Callable[[type], set[type]]:
+    """Make the datatypes of formats when Intake first asks which datatypes or readers there are."""
+
+    @wraps(subclasses)
+    def completed(cls: type) -> set[type]:
+        if cls in (datatypes.BaseData, FileData, readers.BaseReader):
+            datatypes_of_formats()
+        return subclasses(cls)
+
+    completed.ours_too = True  # type: ignore[attr-defined]
+    return completed
+
+
+def _register() -> None:
+    """Hang the rule and the datatypes on Intake's own functions, which its modules hold by name."""
+    if not hasattr(readers.recommend, "ours_first"):
+        readers.recommend = _ours_first(readers.recommend)
+    if not hasattr(utils.subclasses, "ours_too"):
+        plain, completed = utils.subclasses, _completed(utils.subclasses)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("intake.readers.") and getattr(module, "subclasses", None) is plain:
+                module.subclasses = completed  # type: ignore[attr-defined]
+    if "intake.readers.convert" in sys.modules:  # what it found before it knew of us
+        sys.modules["intake.readers.convert"].path.cache_clear()
+
+
+_register()
