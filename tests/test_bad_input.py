@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from processing_laws import stack
 
+from intake_img.accessor.processing.drift import Registrations
 from intake_img.accessor.processing.filter_methods import Filters
 from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
@@ -23,12 +24,13 @@ from intake_img.accessor.processing.splitting import Splits
 
 pytestmark = pytest.mark.thorough
 
-GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures)
+GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures, Registrations)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
 LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]
 BOOLS = ["yes", 2, None]
 DIMS = ["t", "q", "", "yy", 3, [1], 2.5]
 WRONG = {
+    "along": ["x", "q", 3, None, ["t"]],
     "anti_aliasing": ["yes", 2],
     "associative": BOOLS,
     "axis": ["z", "t", 3, None, ["x"]],
@@ -55,6 +57,7 @@ WRONG = {
     "extra_properties": [3, [3], ["area"]],
     "factor": [0, -1, 1.5, "a", True, None, [1, 2, 3], {"t": 2}],
     "factors": [2, [0], ["a"], [{"q": 2}], None, [1.5], "22"],
+    "fill": ["a", [1], 1j, True, np.inf],
     "fn_kwargs": [[1], 3, "a"],
     "footprint": [np.ones((2, 2, 2)), np.zeros((2, 2)), np.ones(2), 3, np.ones((0, 2)), "ab"],
     "func": [None, 3, "mean"],
@@ -75,6 +78,7 @@ WRONG = {
     "mode": ["reflct", None, 3, ["reflect"]],
     "nbins": [1, 1.5, "a", None],
     "neighborhood": [-1, 1.5, "a", None, [1, 2, 3], {"t": 1}, True],
+    "normalization": ["faze", 3, True],
     "nsamples": [0, -1, 1.5, "a", None, True],
     "offset": ["a", None, np.nan],
     "order": [-1, 1.5, "a", None, True],
@@ -92,11 +96,22 @@ WRONG = {
     "properties": [["beauty"], 3, [3], "area"],
     "radius": [-1, "a", np.nan],
     "rank": [99, -99, 1.5, "a", None],
+    "reference": ["before", 2, -3, None, True, [0], 0.5],
     "region": [3, {"q": (0, 1)}, {"x": 3}, {"x": (9, 1)}, {"x": ("a", 1)}, {"x": (90, 99)}, {"x": "ab"}],
     "replace": BOOLS,
     "scale": [0, -1, "a", None, np.nan, [1, 2, 3], {"t": 1}],
     "scale_factors": [2, [0], ["a"], [{"q": 2}], "22"],
     "seed": [-1, 1.5, "a"],
+    "shifts": [
+        3,
+        {"x": 1},
+        xr.DataArray([1.0], dims="axis"),
+        xr.DataArray([1.0], dims="axis", coords={"axis": ["x"]}),
+        xr.DataArray([1.0], dims="axis", coords={"axis": ["z"]}, attrs={"units": "px"}),
+        xr.DataArray([np.nan], dims="axis", coords={"axis": ["x"]}, attrs={"units": "px"}),
+        xr.DataArray([[1.0]] * 3, dims=["t", "axis"], coords={"axis": ["x"]}, attrs={"units": "px"}),
+        xr.DataArray([[1.0]] * 3, dims=["q", "axis"], coords={"axis": ["x"]}, attrs={"units": "px"}),
+    ],
     "sigma": [-1, "2", True, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j],
     "size": [-1, "3x", True, [1, 2, 3], {"t": 1}, {"q": 1}, 2.5],
     "skipna": ["yes", 2],
@@ -104,6 +119,7 @@ WRONG = {
     "threshold": ["a", np.nan, [1], True],
     "truncate": [-1, "a", None, np.nan],
     "units": ["um", 3, None, "physical"],
+    "upsample": [0, -1, 1.5, "a", None, True],
     "val": [
         "a",
         None,
@@ -117,9 +133,13 @@ WRONG = {
     ],
     "value_size": [-1, 1.5, "a", True],
     "weights": [np.ones(3), 3, "a", np.ones((2, 2, 2)), np.ones((0, 2)), None, np.ones((2, 2), "M8[s]")],
+    "window": BOOLS,
     "with_keys": BOOLS,
 }
 NEEDED = {
+    "apply_shifts": {
+        "shifts": xr.DataArray([0.5], dims="axis", coords={"axis": ["x"]}, attrs={"units": "px"}),
+    },
     "map": {"func": np.negative},
     "percentile_filter": {"percentile": 30},
     "rank_filter": {"rank": 1},
@@ -155,7 +175,7 @@ BESIDE = {
 OWN = {
     ("rolling_ball", "radius"): [0, -1, "a", None, np.nan, [1]],
     ("subtract_background", "radius"): [0, -1, "a", None, np.nan, [1]],
-    ("rescale", "order"): [-1, 6, 1.5, "a", None],
+    **{(m, "order"): [-1, 6, 1.5, "a", None] for m in ("rescale", "apply_shifts", "register")},
     ("localcorr", "size"): [-1, 1.5, "a", [1, 2, 3], {"t": 1}, True],
     ("to_blocks", "size"): [0, -1, 2.5, "much", [2, 2, 2], 99, None, {"q": 1}],
     ("threshold_local", "sigma"): [-1, "2", [1, 2, 3], {"t": 1}, np.nan],

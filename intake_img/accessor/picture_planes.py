@@ -16,7 +16,7 @@ from intake_img.accessor.variables import first_image
 from intake_img.errors import AxesError
 from intake_img.model.axes import RGB, spell
 
-__all__ = ["is_labels", "layers_of", "names_of", "pick_channels", "plane_of", "variable_of"]
+__all__ = ["is_labels", "layers_of", "names_of", "pick_channels", "plane_of", "position_on", "variable_of"]
 
 _PROJECTIONS = ("max", "min", "mean", "sum")
 _MAX_SIDE = 2048  # pixels: more than a figure shows
@@ -49,7 +49,7 @@ def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
             f"channel={channel!r}: the image has no channels, its axes are {spell(tuple(map(str, array.dims)))!r}"
         )
     wanted = [channel] if isinstance(channel, (int, np.integer, str)) else list(channel)
-    return array.isel(c=[_position(array, "c", key) for key in wanted])
+    return array.isel(c=[position_on(array, "c", key) for key in wanted])
 
 
 def plane_of(
@@ -75,7 +75,7 @@ def plane_of(
         if axis in ("c", "y", "x", colour) or (axis == "z" and projection):
             continue
         default = array.sizes["z"] // 2 if axis == "z" else 0
-        picked[axis] = _position(array, axis, indexers.get(axis, default))
+        picked[axis] = position_on(array, axis, indexers.get(axis, default))
         if array.sizes[axis] > 1 or axis in indexers:
             words.append(_word(array, axis, picked[axis]))
     step = {a: slice(None, None, -(-array.sizes[a] // side)) for a in "yx" if array.sizes[a] > side}
@@ -108,7 +108,7 @@ def _colour_axis(array: xr.DataArray) -> str | None:
     return "s" if "s" in array.dims and array.sizes["s"] in (3, 4) else None
 
 
-def _position(array: xr.DataArray, axis: str, key: Any) -> int:
+def position_on(array: xr.DataArray, axis: str, key: Any) -> int:
     """Return the index of a place given by index (int), or by coordinate (float: the nearest; str: the same)."""
     n = array.sizes[axis]
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):

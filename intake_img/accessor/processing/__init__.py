@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from intake_img.accessor.processing.drift import Registrations
 from intake_img.accessor.processing.export import Exports
 from intake_img.accessor.processing.filter_methods import Filters
 from intake_img.accessor.processing.geometry import Geometry
@@ -17,8 +18,10 @@ from intake_img.accessor.progress import Pending
 __all__ = ["Processing"]
 
 
-class Processing(Maps, Filters, Reductions, SeriesMethods, Geometry, Thresholds, Masks, Splits, Measures, Exports):
-    """Map, filters, reductions, series, geometry, masks, measurements and exports."""
+class Processing(
+    Maps, Filters, Reductions, SeriesMethods, Geometry, Registrations, Thresholds, Masks, Splits, Measures, Exports
+):
+    """Map, filters, reductions, series, geometry, registration, masks, measurements and exports."""
 
     def pending(self) -> Pending:
         """Return what computing would do: for each variable its steps, tasks, chunks and sizes.

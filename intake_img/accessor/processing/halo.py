@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["blocks", "bytes_of", "halo", "merged", "new_array", "regrouped"]
+__all__ = ["blocks", "bytes_of", "gathered", "halo", "merged", "new_array", "parts_of", "regrouped"]
 
 Span = tuple[int, int]
 
@@ -120,7 +120,7 @@ def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str,
             pad = (before, after)
             cut = slice(max(0, first - low), before + high - low + after - max(0, high - last))
             inner = slice(depth[0], depth[0] + b - a)
-    return _Piece(tuple(_parts(runs, stops)), pad, cut, inner, a)
+    return _Piece(tuple(parts_of(runs, stops)), pad, cut, inner, a)
 
 
 def _periodic(first: int, last: int, n: int) -> list[Span]:
@@ -133,7 +133,8 @@ def _periodic(first: int, last: int, n: int) -> list[Span]:
     return runs
 
 
-def _parts(runs: Sequence[Span], stops: Sequence[int]) -> Iterator[tuple[int, slice]]:
+def parts_of(runs: Sequence[Span], stops: Sequence[int]) -> Iterator[tuple[int, slice]]:
+    """Give the chunks of an axis in which runs of samples lie, and what of each; `stops` is where chunks end."""
     for low, high in runs:
         start = 0
         for k, stop in enumerate(stops):
@@ -283,7 +284,7 @@ def _run(
     chosen: Sequence[_Piece],
     sources: Sequence[np.ndarray],
 ) -> np.ndarray:
-    piece = _gathered(chosen, sources)
+    piece = gathered([p.parts for p in chosen], sources)
     if pad is not None:
         if any(p.pad != (0, 0) for p in chosen):
             piece = np.pad(piece, [p.pad for p in chosen], **pad)
@@ -294,15 +295,16 @@ def _run(
     return func(piece, inner)
 
 
-def _gathered(chosen: Sequence[_Piece], sources: Sequence[np.ndarray]) -> np.ndarray:
+def gathered(cuts: Sequence[Sequence[tuple[int, slice]]], sources: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one array of what `cuts`, one for each axis, take of chunks; of a single chunk a view."""
     if len(sources) == 1:
-        return sources[0][tuple(p.parts[0][1] for p in chosen)]
-    lengths = [[s.stop - s.start for _, s in p.parts] for p in chosen]
+        return sources[0][tuple(parts[0][1] for parts in cuts)]
+    lengths = [[s.stop - s.start for _, s in parts] for parts in cuts]
     out = np.empty_like(sources[0], shape=tuple(map(sum, lengths)))
     starts = [np.concatenate([[0], np.cumsum(n)]).tolist() for n in lengths]
     for source, place in zip(sources, product(*[range(len(n)) for n in lengths]), strict=True):
         target = tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, place, strict=True))
-        out[target] = source[tuple(p.parts[k][1] for p, k in zip(chosen, place, strict=True))]
+        out[target] = source[tuple(parts[k][1] for parts, k in zip(cuts, place, strict=True))]
     return out
 
 

@@ -1,0 +1,99 @@
+"""Chunked images drawn anew from parts of others: each chunk of a result takes the parts of the source that it shows.
+
+One task for each chunk. It gathers the parts from the chunks they lie in and hands them, as they are, to a function
+that draws the chunk of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_img.accessor.processing.halo import gathered, new_array, parts_of
+
+if TYPE_CHECKING:
+    import dask.array
+
+__all__ = ["Cutout", "Spans", "drawn", "overlap"]
+
+Spans = tuple[tuple[int, int], ...]
+"""First and last, exclusive, along each axis."""
+_Cuts = Sequence[Sequence[tuple[int, slice]]]
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A part of the source, and what the function that draws needs to know of it.
+
+    Parameters
+    ----------
+    source : Spans
+        What is taken of the source.
+    told : object
+    """
+
+    source: Spans
+    told: Any
+
+
+def overlap(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
+    """Return what two spans have in common; empty if the first is not less than the second."""
+    return max(one[0], two[0]), min(one[1], two[1])
+
+
+def drawn(
+    array: dask.array.Array,
+    chunks: Sequence[Sequence[int]],
+    plan: Callable[[Spans], Sequence[Cutout]],
+    draw: Callable[[tuple[int, ...], Sequence[tuple[Any, np.ndarray]]], np.ndarray],
+    name: str,
+    *told: Any,
+) -> dask.array.Array:
+    """Return an array whose chunks are drawn from parts of another one, of the same dtype.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        The source.
+    chunks : sequence of sequence of int
+        Of the result.
+    plan : callable
+        ``plan(spans)`` returns the parts that the chunk at `spans` of the result shows.
+    draw : callable
+        ``draw(shape, parts)`` returns a chunk; a part is what was told of it, and its pixels.
+    name : str
+        Of the step.
+    *told : object
+        What the result depends on beside the source and the chunks: names the result.
+    """
+    from dask.base import tokenize
+
+    token = f"{name}-{tokenize(array.name, chunks, told)}"
+    stops = [np.cumsum([0, *c]).tolist() for c in chunks]
+    own = [np.cumsum(c).tolist() for c in array.chunks]
+    graph = {}
+    for place in product(*[range(len(c)) for c in chunks]):
+        spans = tuple((s[k], s[k + 1]) for s, k in zip(stops, place, strict=True))
+        parts = plan(spans)
+        cuts = [[list(parts_of([span], ends)) for span, ends in zip(p.source, own, strict=True)] for p in parts]
+        keys = [[(array.name, *ks) for ks in product(*[[k for k, _ in axis] for axis in cut])] for cut in cuts]
+        shape = tuple(b - a for a, b in spans)
+        work = partial(_draw, draw, shape, [p.told for p in parts], cuts)
+        graph[(token, *place)] = (work, keys)
+    return new_array(token, graph, chunks, array.dtype, [array])
+
+
+def _draw(
+    draw: Callable[..., np.ndarray],
+    shape: tuple[int, ...],
+    told: Sequence[Any],
+    cuts: Sequence[_Cuts],
+    blocks: Sequence[Sequence[np.ndarray]],
+) -> np.ndarray:
+    parts = [(t, gathered(c, b)) for t, c, b in zip(told, cuts, blocks, strict=True)]
+    return draw(shape, parts)

@@ -1,0 +1,127 @@
+"""How far the images along an axis are shifted: one pair of whole images a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.arguments import neighbourhood
+from intake_img.accessor.lengths import common_unit, step_of
+from intake_img.accessor.picture_planes import position_on
+from intake_img.accessor.processing.regions import blocks_of
+from intake_img.accessor.progress import bar
+from intake_img.accessor.variables import lazy
+from intake_img.errors import AxesError
+from intake_img.kernels.translation import translation
+from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.units import PIXEL
+
+__all__ = ["Images", "chosen_images", "measured_shifts"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to compare.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        With the axes `outer`, `along` and `axes`, in this order.
+    outer : tuple of str
+        Axes along which each place has shifts of its own.
+    along : str
+    axes : tuple of str
+        Of an image.
+    reference : int, optional
+        Index along the axis; None for the image before.
+    """
+
+    array: xr.DataArray
+    outer: tuple[str, ...]
+    along: str
+    axes: tuple[str, ...]
+    reference: int | None
+
+
+def chosen_images(array: xr.DataArray, along: Any, reference: Any, dims: Any, place: Mapping[str, Any]) -> Images:
+    """Return the images that `Registrations.measure_shifts` compares."""
+    every = tuple(map(str, array.dims))
+    if not isinstance(along, str) or along not in every or along in SPATIAL:
+        raise AxesError(f"along={along!r}: expected an axis of {spell(every)!r} that is not space")
+    for axis, key in place.items():
+        if axis not in every or axis == along or axis in SPATIAL:
+            raise AxesError(f"{axis}={key!r} is no place to measure at; the axes are {spell(every)!r}, along={along!r}")
+        array = array.isel({axis: _index(axis, array, axis, key)}, drop=True)
+    for axis in ("c", "s"):
+        if axis in array.dims and axis != along:
+            if array.sizes[axis] > 1:
+                raise AxesError(
+                    f"the image has {array.sizes[axis]} samples along {axis!r}: name the one whose shifts count for "
+                    f"all, such as {axis}=0"
+                )
+            array = array.isel({axis: 0}, drop=True)
+    if not array.size:
+        raise AxesError(f"along={along!r}: the image is empty")
+    previous = isinstance(reference, str) and reference == "previous"
+    index = None if previous else _index("reference", array, along, reference)
+    axes = neighbourhood(array, dims)
+    outer = tuple(str(d) for d in array.dims if d != along and d not in axes)
+    return Images(array.transpose(*outer, along, *axes), outer, along, axes, index)
+
+
+def _index(name: str, array: xr.DataArray, axis: str, key: Any) -> int:
+    if isinstance(key, bool) or not isinstance(key, (int, float, str, np.number)):
+        raise TypeError(f"{name}={key!r}: expected an index or a coordinate along {axis!r}")
+    try:
+        return position_on(array, axis, key)
+    except (KeyError, IndexError) as exc:
+        raise AxesError(f"{name}={key!r}: {exc.args[0]}") from exc
+
+
+def measured_shifts(images: Images, options: Sequence[Any], physical: bool, progress: Any) -> xr.DataArray:
+    """Return the shifts of images, as `Registrations.measure_shifts` describes them."""
+    import dask
+
+    steps = [step_of(images.array, a) if physical else 1.0 for a in images.axes]
+    lead = len(images.outer) + 1
+    data = lazy(images.array)
+    blocks = blocks_of(data.rechunk({k: 1 if k < lead else -1 for k in range(data.ndim)}))
+    blocks = blocks.reshape(blocks.shape[:lead])
+    job = dask.delayed(partial(_compared, lead, tuple(options)), pure=False)
+    jobs = {
+        (*outer, k): job(blocks[(*outer, before)], blocks[(*outer, k)])
+        for *outer, k in np.ndindex(*blocks.shape)
+        if (before := _before(images.reference, k)) is not None
+    }
+    with bar(progress, "measuring shifts"):
+        (found,) = dask.compute(jobs)
+    shifts, alike = np.zeros((*blocks.shape, len(images.axes))), np.ones(blocks.shape)
+    for place, (shift, correlation) in found.items():
+        shifts[place], alike[place] = shift, correlation
+    if images.reference is None:
+        shifts = np.cumsum(shifts, axis=lead - 1)
+    return _told(images, shifts * steps, alike, common_unit(images.array) if physical else PIXEL)
+
+
+def _before(reference: int | None, k: int) -> int | None:
+    """Return the image that another is compared with; None for one that stays where it is."""
+    if reference is None:
+        return k - 1 if k else None
+    return reference if k != reference else None
+
+
+def _compared(lead: int, options: Sequence[Any], one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, float]:
+    return translation(one[(0,) * lead], two[(0,) * lead], *options)
+
+
+def _told(images: Images, shifts: np.ndarray, alike: np.ndarray, unit: str | None) -> xr.DataArray:
+    dims = (*images.outer, images.along)
+    kept = {a: images.array[a].variable for a in dims if a in images.array.coords}
+    coords = {**kept, "axis": list(images.axes), "correlation": (dims, alike)}
+    attrs = {"units": unit or "1"}
+    return xr.DataArray(shifts, dims=(*dims, "axis"), coords=coords, name="shift", attrs=attrs)
