@@ -235,3 +235,15 @@ def test_stores_that_cannot_grow(tmp_path):
     with begin(File.parse(tmp_path / "c.zarr"), overwrite=True), pytest.raises(TargetExistsError, match="right now"):
         imsave(IMAGE, tmp_path / "c.zarr", append_dim="t")
     assert imload(tmp_path / "c.zarr").sizes["t"] == 9
+
+
+@pytest.mark.parametrize(("times", "stated"), [([4.0, 6.0], 2.0), ([4.0, 9.0], None)])
+def test_a_spacing_that_no_longer_holds_is_forgotten(times, stated, tmp_path):
+    attrs = {"units": "s", "spacing": 2.0}
+    first = IMAGE.isel(t=slice(0, 2)).assign_coords(t=("t", [0.0, 2.0], attrs))
+    imsave(first, tmp_path / "a.zarr")
+    imsave(first.assign_coords(t=("t", times, attrs)), tmp_path / "a.zarr", append_dim="t")
+    found = imload(tmp_path / "a.zarr")
+    assert found["t"].values.tolist() == [0.0, 2.0, *times]
+    assert found["t"].attrs.get("spacing") == stated
+    assert found.img.spacing.get("t") == stated

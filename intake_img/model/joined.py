@@ -11,7 +11,9 @@ import xarray as xr
 
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.axes import spell
+from intake_img.model.datasets import spacing_of
 from intake_img.model.image import Coordinate, Image, Variable
+from intake_img.model.units import known_spacing
 
 __all__ = ["check_part", "fitted", "joined", "region_of"]
 
@@ -137,8 +139,18 @@ def _joined_coordinates(whole: Image, part: Image, axis: str) -> dict[str, xr.Va
             raise CannotWriteError(
                 f"the coordinate {key!r} is in {other.attrs.get('units')}, in the store in {c.attrs.get('units')}"
             )
-        found[key] = xr.Variable.concat([c, other], axis)
+        found[key] = _truly_spaced(xr.Variable.concat([c, other], axis), key)
     return found
+
+
+def _truly_spaced(c: xr.Variable, name: str) -> xr.Variable:
+    """Return a coordinate without the attribute ``spacing`` if its values are not evenly spaced by it."""
+    if (
+        known_spacing(c.attrs.get("spacing")) is not None
+        and spacing_of(xr.DataArray(c, name=name)) != c.attrs["spacing"]
+    ):
+        return xr.Variable(c.dims, c.values, {k: v for k, v in c.attrs.items() if k != "spacing"})
+    return c
 
 
 def _equal(one: xr.Variable, other: xr.Variable) -> bool:
