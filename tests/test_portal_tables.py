@@ -18,7 +18,7 @@ from portal_server import Portal, serving
 from intake_img import imload
 from intake_img.catalog.columns import COLUMNS
 from intake_img.portal.indexing import told_by_row
-from intake_img.portal.library import Library
+from intake_img.portal.library import Library, LibraryItem, RowEntry
 from intake_img.portal.search_index import Index, Query
 
 pytestmark = pytest.mark.thorough
@@ -147,6 +147,32 @@ def test_counts_follow_changes(tmp_path: Path, folder: Path) -> None:
         index.list_entries(items[5:8], told_by_row)
         assert index.search(Query()).total == sum(n for _, n in index.facets(Query())["plate"]) == 3
         index.close()
+
+
+def _listed(index: Index) -> list[tuple[str, str]]:
+    return [(row["id"], row["description"]) for row in index.everything(Query())]
+
+
+def test_a_list_in_steps_is_the_list(tmp_path: Path, folder: Path) -> None:
+    items = list(Library([folder / "screen.parquet"], tmp_path / "made").items.values())[:60]
+    changed = [
+        LibraryItem(i.id, i.name, i.folder, RowEntry(i.entry.table, i.name, {**i.entry.cells, "description": "new"}))
+        for i in items[:48:3]
+    ]
+    index = Index(tmp_path / "index.sqlite")
+    steps = [len(some) for some in index.listing(items[:40], told_by_row, step=15)]
+    assert steps == [15, 15, 10]
+    before, columns = _listed(index), index._columns.current()
+    assert before == [(i.id, i.description) for i in items[:40]]
+    wanted = [*items[50:], *changed, *items[1:30:3]]  # others, those that changed, and a part of the old, in this order
+    listing = index.listing(wanted, told_by_row, step=7)
+    assert len(next(listing)) == 7
+    assert {i for i, _ in before} < {i for i, _ in _listed(index)}  # the old ones are there until all is done
+    assert sum(map(len, listing)) == 3 + len(changed)
+    assert _listed(index) == [(i.id, i.description) for i in wanted]
+    assert index.list_entries(wanted, told_by_row) == []
+    assert len(columns.ordered(columns.everything, "position, position")) == 40  # as it was when it was asked for
+    index.close()
 
 
 def test_a_table_is_served(folder: Path) -> None:

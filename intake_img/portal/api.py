@@ -25,7 +25,7 @@ _DIRECTORY = "{{ CATALOG_DIR }}"
 async def catalog(request: Request) -> Response:
     """``GET /catalog.yml``: a catalog of the stores for ``intake.open_catalog(url)``; ``?in=`` a nested one."""
     site: Site = request.app.state.site
-    site.refresh()
+    await site.refresh()
     place = request.query_params.get("in", "")
     folder = site.library.folders.get(place)
     if folder is None or (place and not _open(site, request, place)):

@@ -203,6 +203,7 @@ def _listening(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(2048)  # who comes before all is ready waits
     except OSError as exc:
         listening.close()
         raise OSError(

@@ -9,19 +9,93 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FacetColumns"]
+__all__ = ["Columns", "FacetColumns"]
 
-_SMALL = 5000  # entries whose columns are read again after every change
+_SMALL = 5000  # entries whose columns are read again whenever they are asked for, if something changed
 _PAUSE = 20  # of more, the columns are read again after this many times the time that it took
+_MOST = 40  # values of a facet that are counted
+
+
+class Columns:
+    """The columns of the facets at one moment.
+
+    Parameters
+    ----------
+    keys : ndarray
+        The entries.
+    values : mapping of str to sequence
+        For each facet, and for others to ask for, a value of each entry.
+    channels : sequence of (int, str)
+        The key of an entry, and the name of a channel of it.
+    order_of : callable
+        Returns all keys in the order that SQL says.
+    """
+
+    def __init__(
+        self,
+        keys: np.ndarray,
+        values: Mapping[str, Sequence[Any]],
+        channels: Sequence[tuple[int, str]],
+        order_of: Callable[[str], np.ndarray],
+    ) -> None:
+        self.size = int(keys.max(initial=-1)) + 1
+        self.everything = np.zeros(self.size, bool)
+        self.everything[keys] = True
+        self.everything.flags.writeable = False
+        self._codes = {facet: self._coded(keys, column) for facet, column in values.items()}
+        entries = np.fromiter((entry for entry, _ in channels), int, len(channels))
+        codes, names = _numbered([name for _, name in channels])
+        inside = entries < self.size
+        self._channels = entries[inside], codes[inside], names
+        self._order_of = order_of
+        self.orders: dict[str, np.ndarray] = {}
+
+    def _coded(self, keys: np.ndarray, values: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+        codes, distinct = _numbered(values, "")
+        out = np.zeros(self.size, np.int32)  # 0: nothing is said
+        out[keys] = codes
+        return out, distinct
+
+    def having(self, facet: str, values: Callable[[Any], bool]) -> np.ndarray:
+        """Return the entries of which a value of a facet, or a column that was named, fulfils a condition."""
+        if facet == "channel":
+            entries, codes, names = self._channels
+            found = np.zeros(self.size, bool)
+            found[entries[np.array([values(n) for n in names], bool)[codes]]] = True
+            return found
+        codes, distinct = self._codes[facet]
+        return np.array([values(v) for v in distinct], bool)[codes] & self.everything
+
+    def ordered(self, chosen: np.ndarray, order: str) -> np.ndarray:
+        """Return the keys of some entries in the order that SQL says."""
+        if order not in self.orders:
+            keys = self._order_of(order)
+            self.orders[order] = keys[keys < self.size]  # others came later
+        keys = self.orders[order]
+        return keys[chosen[keys]]
+
+    def counts(self, chosen: np.ndarray, facets: Iterable[str]) -> dict[str, list[list[Any]]]:
+        """Return for each facet its most frequent values and their counts among some entries."""
+        return {facet: self._counted(chosen, facet) for facet in facets}
+
+    def _counted(self, chosen: np.ndarray, facet: str) -> list[list[Any]]:
+        entries, names, named = self._channels
+        if facet == "channel":
+            codes, values = names[chosen[entries]], named
+        else:
+            codes, values = self._codes[facet][0][chosen], self._codes[facet][1]
+        counts = np.bincount(codes, minlength=len(values))
+        there = [(-int(n), v) for n, v in zip(counts, values, strict=True) if n and v not in ("", None)]
+        return [[v, -n] for n, v in sorted(there)[:_MOST]]
 
 
 class FacetColumns:
-    """The columns of the facets, read again when the database changes.
+    """The columns of the facets as they are now: read again when the database changes.
 
     Parameters
     ----------
@@ -29,96 +103,81 @@ class FacetColumns:
         One of its own: used under a lock.
     columns : mapping of str to str
         The column of each facet, beside ``channel``, and others to ask for.
-    most : int
-        Values of a facet that are returned.
+    later : callable, optional
+        Does something soon; by default it is done at once.
     """
 
-    def __init__(self, connection: sqlite3.Connection, columns: Mapping[str, str], most: int = 40) -> None:
-        self._db, self._columns, self._most = connection, dict(columns), most
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        columns: Mapping[str, str],
+        later: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> None:
+        self._db, self._columns = connection, dict(columns)
+        self._lock = threading.RLock()
         self._version: Any = None
-        self._next = 0.0
-        self._size = 0
-        self._orders: dict[str, np.ndarray] = {}
-        self._there = np.zeros(0, bool)
-        self._codes: dict[str, tuple[np.ndarray, list[Any]]] = {}
-        self._channels: tuple[np.ndarray, np.ndarray, list[str]] = (np.empty(0, int), np.empty(0, int), [])
+        self._next, self._later, self._awaited = 0.0, later, False
+        self._held = Columns(np.empty(0, int), {f: [] for f in columns}, [], self._order)
 
-    def refreshed(self) -> int:
-        """Read what changed, and return the number of keys; call it first."""
+    def current(self) -> Columns:
+        """Return the columns; of many entries those of some seconds ago."""
+        if self._held.size <= _SMALL:
+            self.refresh()
+        elif time.monotonic() >= self._next and not self._awaited:
+            self._awaited = True
+            (self._later or _now)(self._catch_up)
+        return self._held
+
+    def _catch_up(self) -> None:
+        try:
+            self.refresh()
+        finally:
+            self._awaited = False
+
+    def refresh(self, orders: Iterable[str] = ()) -> None:
+        """Read what changed, and prepare some orders, and those that were asked for before.
+
+        Parameters
+        ----------
+        orders : iterable of str
+            As for `Columns.ordered`.
+        """
         with self._lock:
-            self._refresh()
-        return self._size
+            begun = time.monotonic()
+            version = (self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes)
+            if version != self._version:
+                fresh = self._read()
+                for order in self._held.orders if fresh.size > _SMALL else ():
+                    fresh.ordered(fresh.everything, order)
+                self._held, self._version = fresh, version
+                self._next = time.monotonic() + _PAUSE * (time.monotonic() - begun)
+            for order in orders:
+                self._held.ordered(self._held.everything, order)
 
-    def having(self, facet: str, values: Callable[[Any], bool]) -> np.ndarray:
-        """Return the entries of which a value of a facet, or a column that was named, fulfils a condition."""
-        if facet == "channel":
-            entries, codes, names = self._channels
-            found = np.zeros(self._size, bool)
-            found[entries[np.array([values(n) for n in names], bool)[codes]]] = True
-            return found
-        codes, distinct = self._codes[facet]
-        return np.array([values(v) for v in distinct], bool)[codes] & self._there
+    def _read(self) -> Columns:
+        rows = self._rows(f"SELECT key, {', '.join(self._columns.values())} FROM entries")
+        keys, *values = zip(*rows, strict=True) if rows else [()] * (1 + len(self._columns))
+        channels = self._rows("SELECT entry, name FROM channel")
+        named = dict(zip(self._columns, values, strict=True))
+        return Columns(np.fromiter(keys, int, len(keys)), named, channels, self._order)
 
-    def everything(self) -> np.ndarray:
-        """Return all entries."""
-        return self._there
+    def _order(self, order: str) -> np.ndarray:
+        rows = self._rows(f"SELECT key FROM entries ORDER BY {order}")
+        return np.fromiter((key for (key,) in rows), int, len(rows))
 
-    def ordered(self, chosen: np.ndarray, order: str) -> np.ndarray:
-        """Return the keys of some entries in the order that SQL says."""
+    def _rows(self, statement: str) -> list[Any]:
         with self._lock:
-            if order not in self._orders:
-                rows = self._db.execute(f"SELECT key FROM entries ORDER BY {order}").fetchall()
-                self._orders[order] = np.fromiter((r[0] for r in rows), int, len(rows))
-            keys = self._orders[order]
-        keys = keys[keys < len(chosen)]
-        return keys[chosen[keys]]
-
-    def counts(self, chosen: np.ndarray, facets: Iterable[str]) -> dict[str, list[list[Any]]]:
-        """Return for each facet its most frequent values and their counts among some entries."""
-        entries, names, named = self._channels
-        found = {}
-        for facet in facets:
-            code, values = (names[chosen[entries]], named) if facet == "channel" else self._of(chosen, facet)
-            found[facet] = self._listed(np.bincount(code, minlength=len(values)), values)
-        return found
-
-    def _of(self, chosen: np.ndarray, facet: str) -> tuple[np.ndarray, list[Any]]:
-        codes, values = self._codes[facet]
-        return codes[chosen], values
-
-    def _listed(self, counts: np.ndarray, values: list[Any]) -> list[list[Any]]:
-        there = [(-int(n), v) for n, v in zip(counts, values, strict=True) if n and v not in ("", None)]
-        return [[v, -n] for n, v in sorted(there)[: self._most]]
-
-    def _refresh(self) -> None:
-        version = (self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes)
-        if version == self._version or (self._size > _SMALL and time.monotonic() < self._next):
-            return
-        begun = time.monotonic()
-        rows = self._db.execute(f"SELECT key, {', '.join(self._columns.values())} FROM entries").fetchall()
-        keys = np.fromiter((r[0] for r in rows), int, len(rows))
-        self._size, self._orders = int(keys.max(initial=-1)) + 1, {}
-        self._there = np.zeros(self._size, bool)
-        self._there[keys] = True
-        self._codes = {f: self._coded(keys, [r[k] for r in rows]) for k, f in enumerate(self._columns, 1)}
-        pairs = self._db.execute("SELECT entry, name FROM channel").fetchall()
-        entries = np.fromiter((p[0] for p in pairs), int, len(pairs))
-        codes, names = _numbered([p[1] for p in pairs])
-        inside = entries < self._size
-        self._channels = entries[inside], codes[inside], names
-        self._version = version
-        self._next = time.monotonic() + _PAUSE * (time.monotonic() - begun)
-
-    def _coded(self, keys: np.ndarray, values: list[Any]) -> tuple[np.ndarray, list[Any]]:
-        codes, distinct = _numbered(values, [""])
-        out = np.zeros(self._size, np.int32)  # 0: nothing is said
-        out[keys] = codes
-        return out, distinct
+            cursor = self._db.cursor()
+            cursor.row_factory = None  # type: ignore[assignment]
+            return cursor.execute(statement).fetchall()
 
 
-def _numbered(values: list[Any], first: list[Any] | None = None) -> tuple[np.ndarray, list[Any]]:
+def _now(work: Callable[[], None]) -> None:
+    work()
+
+
+def _numbered(values: Sequence[Any], *first: Any) -> tuple[np.ndarray, list[Any]]:
     """Return the number of each value, and the distinct values by their number."""
-    numbers: dict[Any, int] = {v: k for k, v in enumerate(first or [])}
-    codes = np.fromiter((numbers.setdefault(v, len(numbers)) for v in values), int, len(values))
-    return codes, list(numbers)
+    distinct = list(dict.fromkeys((*first, *dict.fromkeys(values))))
+    numbers = {v: k for k, v in enumerate(distinct)}
+    return np.fromiter(map(numbers.__getitem__, values), int, len(values)), distinct

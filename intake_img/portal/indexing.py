@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -69,25 +70,31 @@ def _facts(opened: Opened) -> dict[str, Any]:
 def told_by_row(item: LibraryItem) -> dict[str, Any]:
     """Return what the row of a table tells the index; nothing of other entries, and if the row tells no shape."""
     row: Mapping[str, Any] = item.entry.row if isinstance(item.entry, RowEntry) else {}
+    facts = _told(*(str(row.get(c) or "") for c in ("axes", "shape", "dtype", "channels")))
+    if facts and isinstance(pixel := row.get("spacing_x"), float):
+        return {**facts, "pixel_um": pixel, "pixel": _class(pixel, _PIXELS, "above 10 µm")}
+    return facts
+
+
+@functools.lru_cache(1024)
+def _told(axes: str, shape: str, dtype: str, channels: str) -> dict[str, Any]:
+    """Return the facts that follow from some cells, not to be changed; nothing if they tell no shape."""
     try:
-        shape, channels = (json.loads(row.get(c) or "[]") for c in ("shape", "channels"))
-        dtype = np.dtype(row.get("dtype") or "")
-        total = int(math.prod(shape)) * dtype.itemsize
+        sizes, names = (json.loads(text or "[]") for text in (shape, channels))
+        kind = np.dtype(dtype)
+        total = int(math.prod(sizes)) * kind.itemsize
     except (TypeError, ValueError):
         return {}
-    if not shape or not row.get("axes"):
+    if not sizes or not axes or not dtype:
         return {}
-    facts: dict[str, Any] = {
-        "axes": str(row["axes"]),
-        "shape": " × ".join(map(str, shape)),
-        "dtype": str(dtype),
+    return {
+        "axes": axes,
+        "shape": " × ".join(map(str, sizes)),
+        "dtype": str(kind),
         "bytes": total,
         "size": _class(total, _SIZES, "above 10 GB"),
-        "channels": [] if is_rgb(channels) else channels,
+        "channels": [] if is_rgb(names) else names,
     }
-    if isinstance(pixel := row.get("spacing_x"), float):
-        facts |= {"pixel_um": pixel, "pixel": _class(pixel, _PIXELS, "above 10 µm")}
-    return facts
 
 
 def _micrometres(axis: dict[str, Any]) -> float | None:

@@ -22,13 +22,15 @@ __all__ = ["Folder", "Library", "LibraryItem", "RowEntry", "slug"]
 
 _NESTED, _TABLE = "yaml_file_cat", "image_table"
 _TABLES = r"\.(parquet|sqlite3?|db)$"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+_DOTS = re.compile(r"^\.+|\.{2,}|\.(?=zarr\b|$)")
 _DEPTH = 6
 _MOST = 1_000_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: there may be very many, and those take twice the time to make
 class LibraryItem:
-    """An entry that is an image.
+    """An entry that is an image; not to be changed.
 
     Parameters
     ----------
@@ -55,33 +57,41 @@ class LibraryItem:
         return self.entry.driver
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class RowEntry:
     """The row of a table of images, as far as lists need it; it is checked and opened when it is called.
+
+    Not to be changed.
 
     Parameters
     ----------
     table : ImageTable
     name : str
-    row : mapping
-        Its cells that are not empty.
+    cells : mapping
+        Of all columns.
     """
 
     table: ImageTable
     name: str
-    row: Mapping[str, Any]
+    cells: Mapping[str, Any]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The cells that are not empty."""
+        return {k: v for k, v in self.cells.items() if v is not None and v == v and k != "text"}
 
     @property
     def description(self) -> str:
-        return str(self.row.get("description") or "")
+        return _text(self.cells.get("description"))
 
     @property
     def driver(self) -> str:
-        return str(self.row.get("driver") or "")
+        return _text(self.cells.get("driver"))
 
     @property
     def args(self) -> Mapping[str, Any]:
-        return {k: self.row[k] for k in ("uri", "scene", "options") if k in self.row}
+        row = self.row
+        return {k: row[k] for k in ("uri", "scene", "options") if k in row}
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -117,9 +127,8 @@ def slug(name: str) -> str:
     >>> slug("cells 1.tif"), slug("../a.zarr"), slug("µ")
     ('cells~201.tif', '~2e~2e~2fa~2ezarr', '~c2~b5')
     """
-    safe = re.compile(r"[A-Za-z0-9_.-]")
-    text = "".join(ch if safe.fullmatch(ch) else _escaped(ch) for ch in name)
-    text = re.sub(r"^\.+|\.{2,}|\.(?=zarr\b|$)", lambda m: "~2e" * len(m[0]), text)
+    text = _UNSAFE.sub(lambda m: _escaped(m[0]), name)
+    text = _DOTS.sub(lambda m: "~2e" * len(m[0]), text)
     return text[:200] or "~"
 
 
@@ -236,10 +245,9 @@ class _Reading:
         used: set[str] = set()
         for row in table.images.rows():
             name = str(row["name"])
-            told = {k: v for k, v in row.items() if v is not None and v == v and k != "text"}
             own = _unused(slug(name), used)
             place = f"{prefix}/{own}" if prefix else own
-            items[name] = self.items[place] = LibraryItem(place, name, prefix, RowEntry(table, name, told))
+            items[name] = self.items[place] = LibraryItem(place, name, prefix, RowEntry(table, name, row))
         self._bounded()
         self.folders[prefix] = Folder(prefix, title, "", {}, items)
 
@@ -265,6 +273,10 @@ class _Reading:
                 folders[name] = place
             self._bounded()
         self.folders[prefix] = Folder(prefix, catalog.name, catalog.description, folders, items)
+
+
+def _text(cell: Any) -> str:
+    return str(cell) if cell and cell == cell else ""
 
 
 def _title(path: str) -> str:

@@ -10,21 +10,22 @@ References
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from intake_img.catalog.columns import COLUMNS
-from intake_img.portal.facets import FacetColumns
-from intake_img.portal.library import LibraryItem, RowEntry
+from intake_img.portal.facets import Columns, FacetColumns
+from intake_img.portal.filling import channel_names, mark_of, row_of, with_parts, words_of
+from intake_img.portal.library import LibraryItem
 
 __all__ = ["ROW", "Hits", "Index", "Query"]
 
@@ -56,6 +57,7 @@ CREATE INDEX IF NOT EXISTS by_name ON entries (name COLLATE NOCASE, position);
 CREATE INDEX IF NOT EXISTS by_size ON entries (bytes DESC, position);
 CREATE INDEX IF NOT EXISTS by_date ON entries (date DESC, position);
 CREATE INDEX IF NOT EXISTS by_pixel ON entries (pixel_um, position);
+CREATE INDEX IF NOT EXISTS unopened ON entries (position) WHERE axes IS NULL AND error IS NULL;
 CREATE INDEX IF NOT EXISTS by_plate ON entries (plate);
 CREATE INDEX IF NOT EXISTS by_format ON entries (format);
 CREATE TABLE IF NOT EXISTS channel (
@@ -66,7 +68,11 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     name, description, header, tokenize = "unicode61 remove_diacritics 2", prefix = '2 3'
 );
 """
-_VERSION = 4
+_VERSION = 5
+_FILLED = (
+    *("key", "id", "name", "folder", "description", "format", "axes", "shape", "dtype", "bytes", "pixel_um", "date"),
+    *("plate", "size", "pixel", "year", "stamp", "position"),
+)
 _COLUMNS = {
     "format": "format",
     "axes": "axes",
@@ -133,9 +139,11 @@ class Index:
     ----------
     path : Path
         File of the database; one that cannot be used is made anew, in memory where the folder cannot be written.
+    later : callable, optional
+        Does something soon, for what would keep a search waiting; by default it is done at once.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, later: Callable[[Callable[[], None]], Any] | None = None) -> None:
         self.path = path
         self._local = threading.local()
         self._writing = threading.Lock()
@@ -156,7 +164,7 @@ class Index:
                 self._prepare(self._memory)
 
         beside = self._connected(self.path) if self._memory is None else self._memory
-        self._columns = FacetColumns(beside, {**_COLUMNS, "folder": "folder"})
+        self._columns = FacetColumns(beside, {**_COLUMNS, "folder": "folder"}, later)
 
     def _connection(self) -> sqlite3.Connection:
         if self._memory is not None:
@@ -194,46 +202,59 @@ class Index:
         told_by : callable
             Returns what is known of an entry without opening it, as for `describe`.
         """
-        with self._writing:
-            db = self._connection()
-            there = {row["id"]: (row["key"], row["stamp"]) for row in db.execute("SELECT id, key, stamp FROM entries")}
-            wanted, rows, moved = [], [], []
-            for position, item in enumerate(items):
-                mark = _mark(item)
-                if item.id in there and there[item.id][1] == mark:
-                    moved.append((position, there[item.id][0]))
-                    del there[item.id]
-                    continue
-                wanted.append(item.id)
-                rows.append((item, position, mark))
-            self._remove(db, [key for key, _ in there.values()])
-            db.executemany("UPDATE entries SET position = ? WHERE key = ?", moved)
-            for item, position, mark in rows:
-                told = _told_by_catalog(item)
-                key = db.execute(
-                    "INSERT INTO entries (id, name, folder, description, format, date, plate, year, stamp, position) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        item.id,
-                        item.name,
-                        item.folder,
-                        item.description,
-                        item.driver,
-                        told["date"],
-                        told["plate"],
-                        told["date"][:4],
-                        mark,
-                        position,
-                    ),
-                ).lastrowid
-                db.execute(
-                    "INSERT INTO words (rowid, name, description, header) VALUES (?, ?, ?, ?)",
-                    (key, _split(item.name), _split(item.description), _split(told["text"])),
-                )
-                if key is not None and (facts := told_by(item)):
-                    self._write_facts(db, key, facts)
-            db.commit()
-            return wanted
+        return [name for some in self.listing(items, told_by) for name in some]
+
+    def listing(
+        self,
+        items: Iterable[LibraryItem],
+        told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing,
+        step: int = 2000,
+    ) -> Iterator[list[str]]:
+        """Do the work of `list_entries` in steps, each of which is seen at once; the last removes what is gone.
+
+        Yields
+        ------
+        list of str
+            The ids of those of the next `step` entries that are new or were changed.
+        """
+        rows = self._connection().execute("SELECT id, key, stamp, position FROM entries")
+        there = {row["id"]: (row["stamp"], row["key"], row["position"]) for row in rows}
+        numbered = enumerate(items)
+        while some := list(itertools.islice(numbered, step)):
+            with self._writing, self._connection() as db:
+                wanted = self._moved(db, there, some)
+                self._insert(db, wanted, told_by)
+            yield [item.id for _, _, item in wanted]
+        with self._writing, self._connection() as db:
+            self._remove(db, [key for _, key, _ in there.values()])
+
+    def _moved(self, db: sqlite3.Connection, there: dict[str, Any], some: Sequence[tuple[int, Any]]) -> list[Any]:
+        """Take some entries out of `there`; return those that are to be inserted, where changed ones are no more."""
+        wanted, gone, moved = [], [], []
+        for position, item in some:
+            mark, (stamp, key, before) = mark_of(item), there.pop(item.id, ("", None, position))
+            if stamp != mark:
+                wanted.append((position, mark, item))
+                gone += [] if key is None else [key]
+            elif position != before:
+                moved.append((position, key))
+        self._remove(db, gone)
+        db.executemany("UPDATE entries SET position = ? WHERE key = ?", moved)
+        return wanted
+
+    def _insert(self, db: sqlite3.Connection, some: Sequence[Any], told_by: Callable[[Any], Mapping[str, Any]]) -> None:
+        first = 1 + (db.execute("SELECT max(key) FROM entries").fetchone()[0] or 0)
+        rows, words, channels = [], [], []
+        for key, (position, mark, item) in enumerate(some, first):
+            row = {**row_of(item), **(told := told_by(item)), "key": key, "stamp": mark, "position": position}
+            names = channel_names(told) if told else None
+            rows.append([*(row.get(c) for c in _FILLED), None if names is None else json.dumps(names)])
+            words.append((key, *words_of(item)))
+            channels += [(n, key) for n in names or ()]
+        marks = ", ".join("?" * (len(_FILLED) + 1))
+        db.executemany(f"INSERT INTO entries ({', '.join(_FILLED)}, channels) VALUES ({marks})", rows)
+        db.executemany("INSERT INTO words (rowid, name, description, header) VALUES (?, ?, ?, ?)", words)
+        db.executemany("INSERT OR IGNORE INTO channel VALUES (?, ?)", channels)
 
     def _remove(self, db: sqlite3.Connection, keys: Sequence[int]) -> None:
         for statement in (
@@ -255,14 +276,14 @@ class Index:
 
     def _write_facts(self, db: sqlite3.Connection, key: int, facts: Mapping[str, Any]) -> None:
         columns = [c for c in facts if c not in ("header", "channels")]
-        names = [str(c)[:100] for c in facts.get("channels", ())][:256]
+        names = channel_names(facts)
         settings = ", ".join([*(f"{c} = ?" for c in columns), "channels = ?"])
         values = [*(facts[c] for c in columns), json.dumps(names)]
         db.execute(f"UPDATE entries SET {settings} WHERE key = ?", (*values, key))
         db.execute("DELETE FROM channel WHERE entry = ?", (key,))
         db.executemany("INSERT OR IGNORE INTO channel VALUES (?, ?)", [(n, key) for n in names])
         if "header" in facts:
-            db.execute("UPDATE words SET header = ? WHERE rowid = ?", (_split(facts["header"]), key))
+            db.execute("UPDATE words SET header = ? WHERE rowid = ?", (with_parts(facts["header"]), key))
 
     def undescribed(self) -> list[str]:
         """Return the ids of the entries that were never opened, in the order of the list."""
@@ -282,7 +303,8 @@ class Index:
         visible : tuple of str, optional
             Patterns of the ids that may be seen, as in `tokens.Visitor`; all by default.
         """
-        keys = self._columns.ordered(self._chosen(query, visible), f"{_SORTS[query.sort]}, position")
+        columns, chosen = self._chosen(query, visible)
+        keys = columns.ordered(chosen, f"{_SORTS[query.sort]}, position")
         page = keys[query.offset : query.offset + query.limit].tolist()
         listed = ", ".join(("key", *ROW))
         marks = ", ".join("?" * len(page))
@@ -290,31 +312,38 @@ class Index:
         found = {row["key"]: _row(row) for row in rows}
         return Hits([found[k] for k in page if k in found], len(keys))
 
-    def _chosen(self, query: Query, visible: tuple[str, ...] | None) -> np.ndarray:
-        """Return the entries that a query finds."""
-        size = self._columns.refreshed()
-        chosen = self._columns.everything().copy()
+    def _chosen(self, query: Query, visible: tuple[str, ...] | None) -> tuple[Columns, np.ndarray]:
+        """Return the columns as they are now, and the entries that a query finds in them."""
+        columns = self._columns.current()
+        chosen = columns.everything.copy()
         for facet, value in query.facets:
-            chosen &= self._columns.having(facet, lambda v, value=value: str(v) == value)  # type: ignore[misc]
+            chosen &= columns.having(facet, lambda v, value=value: str(v) == value)  # type: ignore[misc]
         if query.folder:
-            chosen &= self._columns.having("folder", lambda v: _below(str(v), query.folder))
+            chosen &= columns.having("folder", lambda v: _below(str(v), query.folder))
         if query.words:
-            chosen &= self._keys("SELECT rowid FROM words WHERE words MATCH ?", [_match(query.words)], size)
+            chosen &= self._keys("SELECT rowid FROM words WHERE words MATCH ?", [_match(query.words)], columns.size)
         if visible is not None:
             clause, values = _seen(visible)
-            chosen &= self._keys(f"SELECT key FROM entries WHERE {clause}", values, size)
-        return chosen
+            chosen &= self._keys(f"SELECT key FROM entries WHERE {clause}", values, columns.size)
+        return columns, chosen
 
     def _keys(self, statement: str, values: Sequence[Any], size: int) -> np.ndarray:
-        rows = self._connection().execute(statement, values).fetchall()
+        cursor = self._connection().cursor()
+        cursor.row_factory = None  # type: ignore[assignment]
+        rows = cursor.execute(statement, values).fetchall()
         keys = np.fromiter((r[0] for r in rows), int, len(rows))
         found = np.zeros(size, bool)
         found[keys[keys < size]] = True
         return found
 
+    def refresh(self, complete: bool = False) -> None:
+        """Look at what was written; `complete` prepares all orders too. Takes time for many entries."""
+        self._columns.refresh([f"{order}, position" for order in _SORTS.values()] if complete else [])
+
     def everything(self, query: Query, visible: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
         """Return all entries that a query finds, at most 100 000."""
-        keys = self._columns.ordered(self._chosen(query, visible), "position")[:100_000].tolist()
+        columns, chosen = self._chosen(query, visible)
+        keys = columns.ordered(chosen, "position, position")[:100_000].tolist()
         found: list[dict[str, Any]] = []
         for k in range(0, len(keys), 500):
             some = keys[k : k + 500]
@@ -325,7 +354,8 @@ class Index:
 
     def facets(self, query: Query, visible: tuple[str, ...] | None = None) -> dict[str, list[list[Any]]]:
         """Return for each facet its most frequent values and their counts."""
-        return self._columns.counts(self._chosen(query, visible), Query.FACETS)
+        columns, chosen = self._chosen(query, visible)
+        return columns.counts(chosen, Query.FACETS)
 
     def row(self, name: str) -> dict[str, Any] | None:
         """Return one entry."""
@@ -334,11 +364,11 @@ class Index:
 
     def count(self) -> int:
         """Return how many entries have been opened and described."""
-        return (
-            self._connection()
-            .execute("SELECT count(*) FROM entries WHERE axes IS NOT NULL OR error IS NOT NULL")
-            .fetchone()[0]
+        all_, rest = (
+            self._connection().execute(f"SELECT count(*) FROM entries {only}").fetchone()[0]
+            for only in ("", "WHERE axes IS NULL AND error IS NULL")
         )
+        return all_ - rest
 
 
 def _match(words: Sequence[str]) -> str:
@@ -365,45 +395,6 @@ def _row(row: sqlite3.Row) -> dict[str, Any]:
 def tokens(text: str) -> list[str]:
     """Return the words of a text; names in camel case and with ``_`` are taken apart too."""
     return re.findall(r"\w+", text.replace("_", " "))
-
-
-def _split(text: Any) -> str:
-    """Return a text with the parts of its compound words beside them."""
-    text = str(text or "")[:100_000]
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|_|(?<=\d)(?=[A-Za-z])", " ", text)
-    return text if apart == text else f"{text} {apart}"
-
-
-def _mark(item: LibraryItem) -> str:
-    if isinstance(item.entry, RowEntry):
-        return json.dumps(dict(item.entry.row), default=str)
-    return json.dumps(
-        [item.name, item.description, item.driver, dict(item.entry.args), dict(item.entry.metadata)],
-        default=str,
-        sort_keys=True,
-    )
-
-
-def _told_by_catalog(item: LibraryItem) -> dict[str, str]:
-    from intake_img.model.privacy import public
-
-    if isinstance(item.entry, RowEntry):
-        row = item.entry.row
-        free = {k: v for k, v in row.items() if k not in COLUMNS}
-        words = f"{row.get('well') or ''} {json.dumps(public(free), ensure_ascii=False) if free else ''}"
-        return {"date": str(row.get("modified") or "")[:10], "plate": str(row.get("plate") or ""), "text": words}
-    about = public(dict(item.entry.metadata))
-    scanned = about.get("scanned") if isinstance(about.get("scanned"), Mapping) else {}
-    day = next(
-        (
-            str(m.get("date") or m.get("acquired") or m.get("modified"))
-            for m in (about, scanned)
-            if m.get("date") or m.get("acquired") or m.get("modified")
-        ),
-        "",
-    )
-    plate = str(about.get("plate") or "")
-    return {"date": day[:10], "plate": plate, "text": json.dumps(about, ensure_ascii=False, default=str)}
 
 
 def _number(text: str | None, default: int, most: int) -> int:

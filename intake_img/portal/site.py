@@ -47,7 +47,8 @@ class Site:
         self.blocks = BlockCache(MemoryCache(settings.memory_bytes // 2), self.disk)
         self.holdings = Holdings(self.blocks, settings.open_entries, settings.request_bytes)
         self.workers = Workers(settings.threads, settings.waiting, settings.seconds)
-        self.index = Index(settings.cache / f"index-{_name(library)}.sqlite")
+        self.index = Index(settings.cache / f"index-{_name(library)}.sqlite", self.workers.later)
+        self._listing: Any = None
         self._building: set[str] = set()
         self._lock = threading.Lock()
 
@@ -61,23 +62,40 @@ class Site:
         visitor = request.scope.get("visitor")
         return None if visitor is None or visitor.catalogs == ("*",) else visitor.catalogs
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Read changed catalogs again, and bring the index up to date in the background."""
-        if self.library.refresh():
+        if await self.run(None, "refresh", self.library.refresh):
             log("catalogs", entries=len(self.library.items), problems=len(self.library.problems))
-            self.start_indexing()
+            self.start_indexing(some_now=False)
 
-    def start_indexing(self) -> None:
-        """List the entries (few of them now), and open them one by one when nothing else is to be done."""
+    def start_indexing(self, some_now: bool = True) -> None:
+        """List the entries, and open them one by one when nothing else is to be done.
+
+        Parameters
+        ----------
+        some_now : bool
+            List some of very many before anything is answered, the others in the background. Few are all listed now.
+        """
+        listing = self.index.listing(self.library.items.values(), told_by_row)
+        self._listing = listing
         if len(self.library.items) <= _LISTED_NOW:
-            self.index.list_entries(self.library.items.values(), told_by_row)
+            for _ in listing:
+                pass
             self._describe_all()
-        else:
-            self.workers.later(self._list_and_describe)
+            return
 
-    def _list_and_describe(self) -> None:
-        self.index.list_entries(self.library.items.values(), told_by_row)
-        self._describe_all()
+        def step() -> None:
+            if self._listing is not listing:  # the catalogs were read again
+                return
+            if next(listing, None) is not None:
+                return self.workers.later(step)
+            self.index.refresh(complete=True)
+            self._describe_all()
+
+        if some_now:
+            next(listing, None)
+            self.index.refresh()
+        self.workers.later(step)
 
     def _describe_all(self) -> None:
         waiting = iter(self.index.undescribed())

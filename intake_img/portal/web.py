@@ -90,7 +90,7 @@ def _page(request: Request, template: str, status: int = 200, /, **values: Any) 
 async def list_page(request: Request) -> Response:
     """``GET /``: the list, as cards or as a table, with search and facets."""
     site: Site = request.app.state.site
-    site.refresh()
+    await site.refresh()
     query, scope = Query.parse(request.query_params), site.scope(request)
     try:
         key = (query, scope, site.generation)
