@@ -53,6 +53,8 @@ class SequenceSource(ImageSource):
         self.missing = given.missing
         self.verify, self.group = flag(given.verify, "verify"), flag(given.group, "group")
         self.member_options = dict(given.member_options or {})
+        self.unread: list[str] = []  # of the files that were compared, those that cannot be, or hold several scenes
+        self._compares = False  # files on servers too
 
     def find(self) -> list[Listing]:
         """Return the files with the labels that their names carry, a listing for each set of fields."""
@@ -67,6 +69,22 @@ class SequenceSource(ImageSource):
     def files(self) -> list[str]:
         """The files that make the image."""
         return [path for listing in self.found for path in listing.in_order().paths]
+
+    def agrees(self) -> bool:
+        """Return whether the files whose headers are compared, also on servers, can be read and hold one scene each.
+
+        Raises
+        ------
+        FormatError
+            If two files differ in shape, dtype, axes, spacing, units, origin or channel names.
+        """
+        self._compares, self.unread = True, []
+        try:
+            self._image = None
+            self._images()
+        finally:
+            self._compares = False
+        return not self.unread
 
     def stamp(self) -> tuple[Any, ...]:
         """Return the names of the files, and of local ones what changes when they are replaced."""
@@ -125,13 +143,16 @@ class SequenceSource(ImageSource):
         listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
         if not any(map(len, listings.values())):
             raise FileNotFoundError(f"no image file fits {self.uri}")
-        head = self.member(first_path(next(iter(listings.values())))).image()
+        first = self.member(first_path(next(iter(listings.values()))))
+        head = first.image()
+        if len(head.scenes) > 1:
+            self.unread.append(first.uri)
         order = format_labels(head.partition.get("variables", []))
         if lost := [n for n in order if n not in listings and len(order) > 1]:
             raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
         whole = _Gathered()
         for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
-            self._add(whole, label, listings[label], fill_gaps)
+            self._add(whole, first, label, listings[label], fill_gaps)
         header = {**head.header, "files": sum(map(len, listings.values()))}
         image = replace(
             head,
@@ -146,9 +167,10 @@ class SequenceSource(ImageSource):
         self._check(image, fill_gaps)
         return image
 
-    def _add(self, whole: _Gathered, label: str, listing: Listing, fill_gaps: bool) -> None:
+    def _add(self, whole: _Gathered, first: FormatSource, label: str, listing: Listing, fill_gaps: bool) -> None:
         """Add the variables of one listing, and what its first file knows."""
-        start = self.member(first_path(listing))
+        path = first_path(listing)
+        start = first if first.uri == path else self.member(path)
         image = start.image()
         grid = whole.grid(listing, image)
         paths = grid.paths(self.uri, fill_gaps or self.missing == "fill", self.expected)
@@ -177,7 +199,7 @@ class SequenceSource(ImageSource):
             facts_of(start.image(), [a for a in v.axes if a not in axes]),
             overruled_axes(self.overrides, v.axes),
             self.file.jail,
-        )
+        ).begin(v.pixels if start.file.local else None)
         if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
             raise AxesError(
                 f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
@@ -202,9 +224,9 @@ class SequenceSource(ImageSource):
             if self.verify:
                 for path in paths:
                     reader.files.pixels(path)
-            elif self.file.local and not fill_gaps:
+            elif (self.file.local or self._compares) and not fill_gaps:
                 step = 1 if len(paths) <= CHECKED else len(paths) // SAMPLED
-                reader.files.check(dict.fromkeys([*paths[1::step], paths[-1]]))
+                self.unread += reader.files.check(dict.fromkeys([*paths[1::step], paths[-1]]))
 
     def _close(self) -> None:
         self.__dict__.pop("found", None)

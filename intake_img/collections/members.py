@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
@@ -25,9 +25,9 @@ from intake_img.formats.registry import find_format, open_source
 from intake_img.model.agreement import REMEDY, CommonFacts, disagreement, facts_of, silent_on
 from intake_img.model.axes import spell
 from intake_img.model.chunks import Region
+from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
-from intake_img.storage.byte_readers import closed_on_error
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 from intake_img.storage.journal import moved
@@ -71,7 +71,11 @@ class Files:
         return open_source(find_format(file), file, **self._options)
 
     def named_alike(self, path: str) -> bool:
-        return os.path.splitext(path)[1].lower() == os.path.splitext(self.first)[1].lower()
+        return os.path.splitext(path)[1].lower() == self._extension
+
+    @cached_property
+    def _extension(self) -> str:
+        return os.path.splitext(self.first)[1].lower()
 
     @cached_property
     def _options(self) -> dict[str, Any]:
@@ -86,26 +90,36 @@ class Files:
     def _model(self) -> tuple[Reader, Handle] | None:
         """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
         try:
-            reader = self.pixels(self.first).reader
+            reader = self._first.reader
             leaf = _leaf(reader)
             if leaf is None:
                 return None
-            with closed_on_error():
-                opened = leaf.format.open(leaf.file, leaf.options)
-            with contextlib.closing(opened) as handle:
+            with leaf.lease() as handle:
                 if type(handle).twin is Handle.twin:
                     return None
                 alike = handle.twin(leaf.file)  # what is compared is read now
                 if alike is None:
                     return None
                 alike.close()
-            return reader, handle
+                return reader, handle  # the pool may close it: what is compared is kept
         except (OSError, FormatError):
             return None
 
+    @cached_property
+    def _first(self) -> Pixels:
+        return self.pixels(self.first)
+
+    def begin(self, pixels: Pixels | None) -> Files:
+        """Return the same files; the pixels of the first one may be known, as its header is parsed."""
+        if pixels is not None:
+            self.__dict__["_first"] = pixels
+        return self
+
     def pixels(self, path: str) -> Pixels:
         """Return the pixels of one file, its header checked against the first one's."""
-        image = self.source(path).image()
+        return self._matched(path, self.source(path).image())
+
+    def _matched(self, path: str, image: Image) -> Pixels:
         v = image.variables.get(self.variable) or next(iter(image.variables.values()))
         if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
             raise _Disagreement(
@@ -141,16 +155,25 @@ class Files:
     def _warned(self) -> list[str]:
         return []
 
-    def check(self, paths: Iterable[str]) -> None:
-        """Read the headers of some files and compare them with the first one; leave those that cannot be read."""
-        for path in paths:
-            try:
-                if not self._is_twin(path):
-                    self.pixels(path)
-            except _Disagreement:
-                raise
-            except (OSError, FormatError, AxesError):  # whoever reads it will be told
-                continue
+    def check(self, paths: Iterable[str]) -> list[str]:
+        """Read the headers of some files and compare them with the first one.
+
+        Returns
+        -------
+        list of str
+            Those that cannot be read, or hold several scenes.
+        """
+        return [path for path in paths if not (self._is_twin(path) or self._is_alike(path))]
+
+    def _is_alike(self, path: str) -> bool:
+        try:
+            image = self.source(path).image()
+            self._matched(path, image)
+        except _Disagreement:
+            raise
+        except (OSError, FormatError, AxesError):  # whoever reads it will be told
+            return False
+        return len(image.scenes) <= 1
 
     def _is_twin(self, path: str) -> bool:
         if self._model is None or not self.named_alike(path):
@@ -234,8 +257,7 @@ class Members:
     """What the files looked like when the image was loaded, a row for each; zeros for remote ones."""
 
     def __post_init__(self) -> None:
-        stamps = np.array([self._stamp(p) for p in self.files.paths], np.int64)
-        object.__setattr__(self, "stamps", stamps.reshape(-1, 3))
+        object.__setattr__(self, "stamps", np.array(list(self._stamps()), np.int64).reshape(-1, 3))
 
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token
@@ -264,6 +286,17 @@ class Members:
                 now = self._stamp(path)
                 if any(now) and now != stamp:
                     raise SourceChangedError(f"{path} was changed or replaced since it was found: load the image again")
+
+    def _stamps(self) -> Iterator[tuple[int, int, int]]:
+        look, regular, staged = os.stat, stat.S_ISREG, ".partial/"
+        for path in self.files.paths:
+            try:
+                info = look(path)
+            except (OSError, ValueError):
+                yield self._stamp(path)
+                continue
+            plain = regular(info.st_mode) and staged not in path
+            yield (info.st_mtime_ns, info.st_size, info.st_ino) if plain else self._stamp(path)
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
         try:

@@ -94,6 +94,8 @@ def split_label(listing: Listing, axis: str, label: str) -> dict[str, str]:
 
 def label_values(labels: Sequence[str]) -> np.ndarray:
     """Return what labels mean: numbers, or texts if one of them is no number."""
+    if (text := "".join(labels)).isascii() and text.isdecimal() and all(labels):
+        return np.asarray(list(map(int, labels)))
     values = [parse_label(text) for text in labels]
     if any(isinstance(v, str) for v in values):
         values = [v if isinstance(v, str) else text for v, text in zip(values, labels, strict=True)]

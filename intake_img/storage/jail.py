@@ -48,7 +48,7 @@ class Jail:
     schemes: frozenset[str] = frozenset()
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
-    def check(self, path: str, above: bool = False, folder: Callable[[str], str] = os.path.realpath) -> None:
+    def check(self, path: str, above: bool = False, folder: Callable[[str], str] | None = None) -> None:
         """Raise an error for a local path or a URL that is not allowed.
 
         Parameters
@@ -56,7 +56,7 @@ class Jail:
         path : str
         above : bool
             Whether the folders above the roots are allowed too, since a search descends through them.
-        folder : callable
+        folder : callable, optional
             Returns the real path of a folder. A cached function is fast for many files; use it only for a first check,
             not for the check before a file is opened.
 
@@ -68,7 +68,7 @@ class Jail:
         if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+(?:://|::)", path):
             self._check_url(path)
         else:
-            self._check_local(path, above, folder)
+            self._check_local(path, above, folder or _real_folder)
 
     def _check_local(self, path: str, above: bool, folder: Callable[[str], str]) -> None:
         within, name = os.path.split(path)
@@ -106,6 +106,32 @@ class Jail:
 
     def _described(self) -> str:
         return ", ".join(self.roots) or "any root: none was given"
+
+
+_RESOLVED: dict[str, tuple[int, int, str]] = {}
+_MOST_RESOLVED = 1024
+
+
+def _real_folder(path: str) -> str:
+    """Return the real path of a folder: links are resolved anew only if it is not the one that it was."""
+    try:
+        now = os.stat(path)
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    known = _RESOLVED.get(path)
+    if known is not None and known[:2] == (now.st_dev, now.st_ino) and now.st_ino:
+        return known[2]
+    real = os.path.realpath(path)
+    try:
+        found = os.stat(real)
+    except OSError:
+        return real
+    if (found.st_dev, found.st_ino) != (now.st_dev, now.st_ino):  # it is being replaced
+        return real
+    if len(_RESOLVED) >= _MOST_RESOLVED:
+        _RESOLVED.clear()
+    _RESOLVED[path] = now.st_dev, now.st_ino, real
+    return real
 
 
 def _below(path: str, root: str, separator: str = os.sep) -> bool:

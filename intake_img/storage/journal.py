@@ -173,7 +173,7 @@ def located(paths: Iterable[str], base: File) -> list[str]:
                 raise FileNotFoundError(f"{min(gone)} is gone: the image {path}/{journal.target} was written anew")
             there = set(_list(folder / journal.staging))
             staged |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
-    return [staged.get(p, p) for p in paths]
+    return [staged.get(p, p) for p in paths] if staged else paths
 
 
 def _list(folder: File) -> list[str]:

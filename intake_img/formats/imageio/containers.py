@@ -158,6 +158,17 @@ def png_chunks(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
         at += 12 + count
 
 
+def around_pixels(view: memoryview) -> tuple[bytes, ...]:
+    """Return all chunks of a PNG but those of pixels, with their checksums; one is left empty for those."""
+    found: list[bytes] = [bytes(view[:8])]
+    for name, at, count in png_chunks(view):
+        if name != b"IDAT":
+            found.append(bytes(view[at - 8 : at + count + 4]))
+        elif found[-1]:
+            found.append(b"")
+    return tuple(found)
+
+
 def check_png(view: memoryview) -> None:
     """Raise `FormatError` if the checksum of a chunk is wrong, which decoders do not look at in pixels."""
     for name, at, count in png_chunks(view):

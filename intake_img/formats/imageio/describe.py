@@ -13,6 +13,7 @@ from intake_img.formats.imageio.containers import ContainerFacts
 from intake_img.formats.imageio.frames import Film, Frames, Plain
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image
+from intake_img.storage.files import File
 from intake_img.storage.raw import read_raw
 
 __all__ = ["PictureHandle"]
@@ -87,6 +88,10 @@ class PictureHandle(Handle):
             header=picture.header,
         )
         return image.restored(facts.record)
+
+    def twin(self, file: File) -> PictureHandle | None:
+        found = self.picture.twin(file) if isinstance(self.picture, Frames) else None
+        return None if found is None else PictureHandle(found)
 
     def close(self) -> None:
         self.picture.close()

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -150,14 +150,45 @@ class Frames:
         )
         self.dtype = dtype
         self.plane = (im.height, im.width, len(self.bands)) if self.bands else (im.height, im.width)
-        need = math.prod(self.plane) * dtype.itemsize
-        if need > _RATIO * self.source.size + 2**20 or 0 in self.plane:
+        if not self._fits() or 0 in self.plane:
+            need = math.prod(self.plane) * dtype.itemsize
             raise FormatError(
                 f"the header promises frames of {im.width} x {im.height} pixels, {need} bytes each, in a file of "
                 f"{self.source.size}: it is damaged"
             )
         self.shape = (self.facts.frames, *self.plane) if self.facts.frames > 1 else self.plane
         self.header = _header(im, self.kind, self.facts)
+
+    @cached_property
+    def frame_of_file(self) -> tuple[bytes, ...] | None:
+        """What is no pixels in a PNG of one picture; None for others."""
+        if self.kind != "png" or self.facts.frames != 1 or self.facts.first or self._bytes is not None:
+            return None
+        with self._view() as view:
+            found = _containers.around_pixels(view)
+        return found if sum(map(len, found)) <= _HEAD else None
+
+    def twin(self, file: File) -> Frames | None:
+        """Return an open PNG that differs in its pixels alone; None if it is none."""
+        if (mine := self.frame_of_file) is None:
+            return None
+        new = object.__new__(Frames)
+        new.__dict__.update(self.__dict__, source=file.open(), lock=threading.RLock(), _decoder=None, _checked=False)
+        new._kept = OrderedDict()
+        try:
+            with new._view() as view:
+                same = _containers.around_pixels(view) == mine
+            if same and new._fits():
+                return new
+        except BaseException:
+            new.close()
+            raise
+        new.close()
+        return None
+
+    def _fits(self) -> bool:
+        """Whether the pixels may be in so small a file."""
+        return math.prod(self.plane) * self.dtype.itemsize <= _RATIO * self.source.size + 2**20
 
     # decoding
 

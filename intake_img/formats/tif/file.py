@@ -7,6 +7,8 @@ made by `intake_img.formats.tif.parser`.
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +29,7 @@ __all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "tables_of"]
 
 _FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
 _UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that hold offsets and counts
+_OWN_UUID = re.compile(rb'<OME [^<>]*?UUID="(urn:uuid:[0-9A-Fa-f\-]{36})"')
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
 
@@ -124,7 +127,7 @@ class TiffHandle(Handle):
                 scenes = self._moved(source)
             else:
                 offsets, counts, content = self.frame
-                same = source.size == self.source.size and source.ranges(offsets, counts) == content
+                same = source.size == self.source.size and self._same(source, source.ranges(offsets, counts), content)
                 scenes = self.scenes if same else None
             if scenes is not None:
                 twin = type(self)(source, scenes, self.tables)
@@ -136,19 +139,37 @@ class TiffHandle(Handle):
         source.close()
         return None
 
+    def _same(self, source: ByteReader, theirs: list[bytes], mine: list[bytes]) -> bool:
+        """Whether structures are the same, but for the name of the file and the UUID that OME-XML gives it."""
+        if theirs == mine:
+            return True
+        if list(map(len, theirs)) != list(map(len, mine)):
+            return False
+        return _nameless(theirs, source.file) == _nameless(mine, self.source.file)
+
     def _moved(self, source: ByteReader) -> Sequence[TiffScene] | None:
         """Return the one scene as it lies in a file with the same header but for its tables of strips or tiles."""
         mine, tables = self.head, self.tables
         if mine is None or tables is None or source.size < len(mine):
             return None
         head = source.ranges([0], [len(mine)])[0]
-        if tables.others(head) != tables.others(mine):
+        if not self._same(source, tables.others(head), tables.others(mine)):
             return None
         scene, (offsets, counts) = self.scenes[0], tables.read(head)
         layout = scene.levels[0]
         if offsets.min() < 1 or counts.min() < 1 or 64 * counts.max() < layout.counts.max():  # type: ignore[union-attr]
             return None  # missing pieces, or pixels that would inflate far more: for the parser
         return [replace(scene, levels=[replace(layout, offsets=offsets[None], counts=counts[None])])]
+
+
+def _nameless(structure: list[bytes], file: File) -> list[bytes]:
+    """Return bytes without the UUID of an OME-XML, and without the name of the file where that UUID is said of it."""
+    found = next((m for part in structure if (m := _OWN_UUID.search(part))), None)
+    if found is None:
+        return structure
+    own = re.compile(rb'FileName="' + re.escape(os.fsencode(file.name)) + rb'"(?=>' + re.escape(found[1]) + rb"<)")
+    bare = [own.sub(lambda m: b"\0" * len(m[0]), part) for part in structure]
+    return [part.replace(found[1], b"\0" * len(found[1])) for part in bare]
 
 
 def _spans(layout: SegmentLayout) -> list[tuple[int, int]]:

@@ -1,0 +1,116 @@
+"""The folders that a scan looks into, and what in them may be images by its name."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from intake_img.catalog.unused import Unused
+from intake_img.collections.file_names import natural_sorted
+from intake_img.formats.foreign import unsupported
+from intake_img.formats.registry import is_image_folder, known_extensions
+from intake_img.storage.files import File
+from intake_img.storage.jail import special
+from intake_img.storage.journal import COMMITS, current_names, located
+
+__all__ = ["ScannedFolder", "places_in"]
+
+
+@dataclass(frozen=True)
+class ScannedFolder:
+    """A folder, and what in it may be images."""
+
+    path: str
+    names: tuple[str, ...]
+    everything: frozenset[str]
+
+
+def places_in(root: str, recursive: bool, exclude: Sequence[str], unused: Unused) -> Iterator[ScannedFolder]:
+    known = tuple(known_extensions())
+    waiting = [root]
+    while waiting:
+        at = waiting.pop(0)
+        names, below, everything = [], [], set()
+        try:
+            here = {e.name: e for e in _entries(at)}
+        except OSError as exc:
+            unused.skipped[at] = exc.strerror or str(exc)
+            continue
+        for entry in map(here.__getitem__, natural_sorted(here)):
+            if exclude and _excluded(os.path.relpath(os.path.join(at, entry.name), root), exclude):
+                continue
+            everything.add(entry.name)
+            if entry.name.startswith("."):
+                if entry.name.endswith(".partial"):
+                    unused.skipped[entry.path] = (
+                        "a write was interrupted here: save it again with resume=True or overwrite=True"
+                    )
+                continue
+            kind = _kind(entry, root, known, unused)
+            if kind == "folder":
+                below.append(entry.path)
+            elif kind == "image":
+                names.append(entry.name)
+        yield ScannedFolder(at, tuple(names), frozenset(everything))
+        if recursive:
+            waiting += below
+
+
+def _excluded(relative: str, exclude: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in exclude)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """List a folder; during a commit the new files, wherever they are, and not those that it supersedes."""
+    with os.scandir(folder) as entries:
+        here = {e.name: e for e in entries}
+    if COMMITS not in here:
+        return list(here.values())
+    base = File(folder)
+    names = current_names(base, list(here))
+    places = located([os.path.join(folder, n) for n in names], base)
+    staged: dict[str, os.DirEntry[str]] = {}
+    for place in {os.path.dirname(p) for p in places} - {folder}:
+        with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
+            staged |= {e.path: e for e in entries}
+    found = [staged.get(p) or here.get(n) for n, p in zip(names, places, strict=True)]
+    return [entry for entry in found if entry is not None]
+
+
+def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Unused) -> str:
+    """Return whether an entry of a folder is an "image" by its name, a "folder" to look into, or neither ("")."""
+    lower = entry.name.lower()
+    named = lower.endswith(known) or "." not in entry.name
+    if (fault := _no_file(entry, named)) is not None:
+        if fault:
+            unused.skipped[entry.path] = fault
+        return ""
+    if entry.is_symlink():
+        real = os.path.realpath(entry.path)
+        if not real.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+            if named:
+                unused.skipped[entry.path] = f"a symbolic link out of the folder, to {real}"
+            return ""
+        if os.path.isdir(real) and not is_image_folder(File(entry.path)):
+            return ""  # what it leads to is found where it is
+    if entry.is_dir():
+        return "image" if is_image_folder(File(entry.path)) else "folder"
+    if (what := unsupported(entry.name, known)) is not None:
+        unused.skipped[entry.path] = f"{what}: no driver reads it"
+    elif not named:
+        unused.other(entry.path)
+    return "image" if named else ""
+
+
+def _no_file(entry: os.DirEntry[str], named: bool) -> str | None:
+    """Return why an entry is neither a file nor a folder, None if it is one; "" if nobody takes it for an image."""
+    try:
+        if entry.is_file() or entry.is_dir():
+            return None
+        return f"{special(entry.stat().st_mode)}, not a regular file"
+    except OSError as exc:  # a link to nothing, or to itself
+        leads = f"a symbolic link that leads nowhere: {exc.strerror}"
+        return leads if named or entry.is_symlink() else ""
