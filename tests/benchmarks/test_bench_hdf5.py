@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def test_open(stored: Path, versus, benchmark) -> None:
             return f["volume"].shape
 
     def ours() -> Any:
-        with Hdf5Source(str(stored)) as source:
+        with contextlib.closing(Hdf5Source(str(stored))) as source:
             return source.image().sizes
 
     versus(ours, raw, rounds=40)

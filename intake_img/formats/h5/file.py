@@ -16,8 +16,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-import numpy as np
-
 from intake_img.errors import MissingExtraError
 from intake_img.storage.files import ByteReader, File
 
@@ -25,6 +23,7 @@ __all__ = ["SIGNATURE", "H5File", "h5py_module"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 2**16  # bytes that are fetched of a remote file
+_NEAR = 2**14  # bytes of a local file that are read where HDF5 asks for a few
 _CHUNK_CACHE = 2**24  # bytes of decoded chunks that HDF5 keeps of each open dataset
 
 _T = TypeVar("_T")
@@ -67,7 +66,7 @@ class H5File:
         self.local: Any = None
         try:
             if file.local:
-                self.local = self._h5py.File(_Stream(self.source), "r", rdcc_nbytes=_CHUNK_CACHE)
+                self.local = self._h5py.File(_Local(self.source), "r", rdcc_nbytes=_CHUNK_CACHE)
                 _OPEN.add(self)
         except BaseException:
             self.source.close()
@@ -140,15 +139,33 @@ class _Stream(io.RawIOBase):
         return self.at
 
     def readinto(self, buffer: Any) -> int:
-        target = np.frombuffer(buffer, np.uint8)
-        count = max(0, min(target.size, self.source.size - self.at))
+        target = memoryview(buffer).cast("B")
+        count = max(0, min(target.nbytes, self.source.size - self.at))
         self.fill(target[:count])
-        target[count:] = 0
+        if count < target.nbytes:
+            target[count:] = bytes(target.nbytes - count)
         self.at += count
         return count
 
-    def fill(self, target: np.ndarray) -> None:
-        self.source.read_into(self.at, target.data)
+    def fill(self, target: memoryview) -> None:
+        self.source.read_into(self.at, target)
+
+
+class _Local(_Stream):
+    """The bytes of a local file; metadata, which HDF5 reads in many small pieces, are read with what lies around."""
+
+    def __init__(self, source: ByteReader) -> None:
+        super().__init__(source)
+        self.first, self.near = 0, b""
+
+    def fill(self, target: memoryview) -> None:
+        if target.nbytes > _NEAR // 4:
+            return super().fill(target)
+        skip = self.at - self.first
+        if not 0 <= skip <= len(self.near) - target.nbytes:
+            self.first, skip = self.at, 0
+            self.near = self.source.ranges([self.at], [min(_NEAR, self.source.size - self.at)])[0]
+        target[:] = self.near[skip : skip + target.nbytes]
 
 
 class _Blocks(_Stream):
@@ -159,14 +176,13 @@ class _Blocks(_Stream):
         self.blocks = blocks
         self.missing: set[int] = set()
 
-    def fill(self, target: np.ndarray) -> None:
-        numbers = range(self.at // _BLOCK, -(-(self.at + target.size) // _BLOCK))
+    def fill(self, target: memoryview) -> None:
+        numbers = range(self.at // _BLOCK, -(-(self.at + target.nbytes) // _BLOCK))
         if missing := [k for k in numbers if k not in self.blocks]:
             self.missing.update(missing)
             raise _NotFetchedError(f"{len(missing)} blocks are not fetched yet")
         skip = self.at - numbers.start * _BLOCK
-        data = b"".join(self.blocks[k] for k in numbers)
-        target[:] = np.frombuffer(data, np.uint8)[skip : skip + target.size]
+        target[:] = b"".join(self.blocks[k] for k in numbers)[skip : skip + target.nbytes]
 
 
 _OPEN: weakref.WeakSet[H5File] = weakref.WeakSet()

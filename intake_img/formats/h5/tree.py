@@ -63,12 +63,13 @@ def _note(skipped: dict[str, str], path: str, reason: str) -> None:
 
 def _inner(group: Any, path: str, skipped: dict[str, str]) -> Iterator[str]:
     """Names in a group, but for links to other files, which are not followed, and names of what is elsewhere."""
+    h5l = h5py_module().h5l
     for name in group:
-        link = group.get(name, getlink=True)
-        kind = type(link).__name__
-        if kind == "ExternalLink":
+        kind = group.id.links.get_info(name if isinstance(name, bytes) else name.encode("utf8", "surrogateescape")).type
+        if kind == h5l.TYPE_EXTERNAL:
+            link = group.get(name, getlink=True)
             _note(skipped, f"{path}/{name}".lstrip("/"), f"a link to {link.path} of {link.filename}: open that file")
-        elif kind == "HardLink":
+        elif kind == h5l.TYPE_HARD:
             yield name
 
 
@@ -100,18 +101,38 @@ def children(group: Any, prefix: str) -> list[str]:
 
 def attributes_of(item: Any) -> dict[str, Any]:
     """Return the attributes of a group or dataset as plain JSON; of large or unreadable ones, what they are."""
-    return {name: value for name in item.attrs if (value := _attribute(item, name)) is not None}
+    attrs = item.attrs  # each time a new object
+    return {name: value for name in attrs if (value := _attribute(attrs, name)) is not None}
 
 
-def _attribute(item: Any, name: str) -> Any:
+def _attribute(attrs: Any, name: str) -> Any:
     try:
-        nbytes = item.attrs.get_id(name).get_storage_size()
+        found = attrs.get_id(name)
+        nbytes = found.get_storage_size()
         if nbytes > _ATTRIBUTE_BYTES:
             return f"{nbytes} bytes, not shown"
-        value = item.attrs[name]
+        value = _value(attrs, name, found)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as exc:
         return f"unreadable: {exc}"
     return _plain(value)
+
+
+def _value(attrs: Any, name: str, found: Any) -> Any:
+    """The value as h5py gives it; numbers and text of fixed length are read without opening the attribute again."""
+    h5t = h5py_module().h5t
+    stored = found.get_type()
+    kind = stored.get_class()
+    if kind == h5t.STRING and not stored.is_variable_str():
+        dtype = np.dtype(f"S{stored.get_size()}")
+    elif kind in (h5t.INTEGER, h5t.FLOAT):
+        dtype, stored = stored.dtype, None
+    else:
+        return attrs[name]
+    if (shape := found.shape) is None:
+        return attrs[name]
+    value = np.zeros(shape, dtype)
+    found.read(value, stored)
+    return value if shape else value[()]
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,8 @@ from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import read_raw
 
+_PIECE = 2**19  # bytes of rows that are reversed while they are in the cache of the processor
+
 __all__ = ["MAGIC", "Calibration", "Elements", "TiaDimension", "TiaSeries"]
 
 MAGIC = b"II\x97\x01"
@@ -148,6 +150,7 @@ class Elements(StoredArray):
         self.series, self.outer = series, outer
         self.shape, self.dtype = (*outer, *series.shape), series.dtype
         self.tiles = (*[1] * (len(self.shape) - 1), self.shape[-1])
+        self.rows = max(1, _PIECE // (self.shape[-1] * self.dtype.itemsize))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         n = len(self.outer)
@@ -157,11 +160,16 @@ class Elements(StoredArray):
             if number >= len(self.series.offsets):
                 view[...] = 0
                 continue
-            place = self.series.values_of(number)
-            inner = region[n:]
-            if self.series.images:  # stored from the lowest row on
-                inner, view = (_mirrored(inner[0], self.series.shape[0]), inner[1]), view[::-1]
-            read_raw(self.series.source, place, self.dtype, self.series.shape, inner, view)
+            place, inner = self.series.values_of(number), region[n:]
+            if not self.series.images:
+                read_raw(self.series.source, place, self.dtype, self.series.shape, inner, view)
+                continue
+            for top in range(inner[0].start, inner[0].stop, self.rows):
+                rows = slice(top, min(top + self.rows, inner[0].stop))
+                part = np.empty((rows.stop - rows.start, *view.shape[1:]), self.dtype)
+                below = _mirrored(rows, self.series.shape[0])  # stored from the lowest row on
+                read_raw(self.series.source, place, self.dtype, self.series.shape, (below, inner[1]), part)
+                view[rows.start - inner[0].start : rows.stop - inner[0].start] = part[::-1]
 
 
 def _mirrored(rows: slice, height: int) -> slice:
