@@ -77,17 +77,18 @@ class MissingExtraError(IntakeImgError, ImportError):
     ----------
     package : str
         Name of the missing distribution.
-    extra : str
-        The extra of intake_img that brings it.
+    extra : str or None
+        The extra of intake_img that brings it; None if no extra does.
     purpose : str
         What needs it, e.g. ``"reading LZW compression"``.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package!r}, which is not installed: pip install 'intake_img[{extra}]'")
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        install = f"'intake_img[{extra}]'" if extra else package
+        super().__init__(f"{purpose} needs {package!r}, which is not installed: pip install {install}")
         self.package, self.extra, self.purpose = package, extra, purpose
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type, tuple[str, str | None, str]]:
         return type(self), (self.package, self.extra, self.purpose)
 
 

@@ -278,6 +278,11 @@ def test_missing_extras_are_named(tmp_path, monkeypatch):
         monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, protocol, raising=False)
     with pytest.raises(MissingExtraError, match=r"opening s3:// URLs needs 's3fs'.*pip install 'intake_img\[s3\]'"):
         imload("s3://bucket/a.tif")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(MissingExtraError, match=r"opening gs:// URLs needs 'gcsfs'.*: pip install gcsfs$"):
+        imload("gs://bucket/a.tif")
+    with pytest.raises(ValueError, match=r"foo://a\.tif: fsspec knows no protocol 'foo'"):
+        imload("foo://a.tif")
 
 
 def test_img_source_is_the_driver_that_it_finds(array):

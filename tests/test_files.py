@@ -144,6 +144,12 @@ def test_what_is_no_name(uri, error):
         File.parse(uri)
 
 
+def test_what_is_no_name_is_shown_in_short():
+    with pytest.raises(TypeError, match="of type bytes") as found:
+        File.parse(b"many bytes" * 1000)
+    assert len(str(found.value)) < 120
+
+
 def test_names_at_the_limit(tmp_path):
     for stem in ("a" * 251, "µ" * 125 + "a", "細" * 83 + "aa"):
         name = f"{stem}.npz"

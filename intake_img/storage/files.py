@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 import stat
 import time
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class File:
         if isinstance(uri, File):
             return uri
         if not isinstance(uri, (str, os.PathLike)):
-            raise TypeError(f"expected a path or URL, got {uri!r} of type {type(uri).__name__}")
+            raise TypeError(f"expected a path or URL, got {reprlib.repr(uri)} of type {type(uri).__name__}")
         text = os.fspath(uri)
         if isinstance(text, bytes):
             text = os.fsdecode(text)
@@ -172,16 +173,22 @@ class File:
         ------
         MissingExtraError
             If the package for the protocol is not installed.
+        ValueError
+            If fsspec knows no such protocol.
         """
         import fsspec
 
         if self.local:
             return fsspec.filesystem("file"), self.path
+        protocol = _link(self.path)[1].split("://", 1)[0]
+        if protocol not in fsspec.available_protocols():
+            raise ValueError(
+                f"{self.path}: fsspec knows no protocol {protocol!r}; paths and e.g. s3:// and https:// open"
+            )
         try:
             return fsspec.core.url_to_fs(self.path, **self.fsspec_options)
         except ImportError as exc:
-            protocol = _link(self.path)[1].split("://", 1)[0]
-            package, extra = _EXTRAS.get(protocol, (str(getattr(exc, "name", None) or protocol), "all"))
+            package, extra = _EXTRAS.get(protocol) or (_package_of(protocol, exc), None)
             raise MissingExtraError(package, extra, f"opening {protocol}:// URLs") from exc
 
     def exists(self) -> bool:
@@ -334,3 +341,11 @@ def _path_of_file_url(url: str) -> str:
         rest = rest[rest.index("/") :]
     path = unquote(rest)
     return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path
+
+
+def _package_of(protocol: str, failure: ImportError) -> str:
+    """Return the distribution that a protocol of fsspec needs."""
+    from fsspec.registry import known_implementations
+
+    module = str(known_implementations.get(protocol, {}).get("class", "")).partition(".")[0]
+    return module if module and module != "fsspec" else str(failure.name or protocol)
