@@ -180,8 +180,8 @@ class File:
 
         if self.local:
             return fsspec.filesystem("file"), self.path
-        protocol = _link(self.path)[1].split("://", 1)[0]
-        if protocol not in fsspec.available_protocols():
+        protocol, url, _ = _link(self.path)[1].partition("://")
+        if url and protocol not in fsspec.available_protocols():
             raise ValueError(
                 f"{self.path}: fsspec knows no protocol {protocol!r}; paths and e.g. s3:// and https:// open"
             )
