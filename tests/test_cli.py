@@ -357,3 +357,47 @@ def test_starts_without_what_it_does_not_need():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# wrong values: the command line is at fault
+
+
+@pytest.mark.parametrize("target", ["a.tif", "a.zarr", "a.png", "a.npy", "a.nrrd", "a.nii"])
+def test_an_unknown_codec_is_a_fault_of_the_command_line(tmp_path, capsys, target):
+    np.save(tmp_path / "in.npy", np.zeros((8, 8), "u1"))
+    said = fails(capsys, 2, "convert", tmp_path / "in.npy", tmp_path / target, "--compress", "nonsense")
+    assert "compress='nonsense'" in said
+    assert not (tmp_path / target).exists()
+    command = ["convert", tmp_path / "in.npy", "--to", tmp_path / "out", "--format", target[2:]]
+    assert main([str(a) for a in [*command, "--compress", "nonsense"]]) == 2
+    assert main([str(a) for a in command]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("convert", "in.npy", "a.tif", "--option", "tile=abc"),
+        ("convert", "in.npy", "a.zarr", "--option", "chunks=abc"),
+        ("convert", "in.npy", "a.zarr", "--option", "version=0.9"),
+        ("show", "in.npy", "--channel", "7"),
+        ("diff", "in.npy", "in.npy", "--rtol", "-1"),
+        ("diff", "in.npy", "in.npy", "--atol", "nan"),
+        ("coloc", "two.tif", "--thresholds", "nonsense"),
+        ("coloc", "two.tif", "--mask", "nothing"),
+        ("coloc", "two.tif", "--out", "a.docx"),
+    ],
+)
+def test_wrong_values_of_options_are_faults_of_the_command_line(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    np.save("in.npy", np.zeros((8, 8), "u1"))
+    tifffile.imwrite("two.tif", np.arange(3 * 64, dtype="u1").reshape(8, 8, 3), photometric="rgb")
+    option, value = words[-2:]
+    name = value.partition("=")[0] if option == "--option" else option.strip("-")
+    assert name in fails(capsys, 2, *words)
+
+
+def test_what_the_data_lack_is_no_fault_of_the_command_line(tmp_path, capsys):
+    np.save(tmp_path / "in.npy", np.zeros((8, 8), "c16"))
+    fails(capsys, 1, "convert", tmp_path / "in.npy", tmp_path / "a.png", "--compress", "yes")
+    (tmp_path / "bad.tif").write_bytes(b"II*\0junk")
+    fails(capsys, 1, "convert", tmp_path / "bad.tif", tmp_path / "a.png", "--compress", "yes")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from typing import Any
 
+from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.parsing import command
 from intake_img.model.text import escaped
 
@@ -29,6 +30,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from intake_img.accessor.coloc.report import report, table_of
     from intake_img.io import imload
 
+    if arguments.out is not None and not arguments.out.lower().endswith((".html", ".pdf")):
+        raise UsageError(f"--out {arguments.out}: a report is .html or .pdf")
     images = {uri: imload(uri) for uri in arguments.uri}
     limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
     with contextlib.suppress(TypeError, ValueError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.named_images import items
-from intake_img.doors.cli.parsing import add_limits, add_source_options, command
+from intake_img.doors.cli.parsing import add_limits, add_source_options, command, tolerance
 from intake_img.model.text import escaped, json_text
 
 __all__ = ["add_commands"]
@@ -21,10 +21,10 @@ def add_commands(commands: Any) -> None:
     add_source_options(parser)
     add_limits(parser)
     parser.add_argument(
-        "--rtol", metavar="R", type=float, default=0.0, help="relative tolerance of values (default: 0)"
+        "--rtol", metavar="R", type=tolerance, default=0.0, help="relative tolerance of values (default: 0)"
     )
     parser.add_argument(
-        "--atol", metavar="A", type=float, default=0.0, help="absolute tolerance of values (default: 0)"
+        "--atol", metavar="A", type=tolerance, default=0.0, help="absolute tolerance of values (default: 0)"
     )
     parser.add_argument("--pixels", action="store_true", help="compare axes and values alone, no metadata")
     parser.add_argument("--json", action="store_true", help="print JSON, a difference a line")

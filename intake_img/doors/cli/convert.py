@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from intake_img.doors.cli.batch import Job, run_batch
-from intake_img.doors.cli.failures import UsageError
+from intake_img.doors.cli.failures import UsageError, usage_of
 from intake_img.doors.cli.formats_table import writer_options
 from intake_img.doors.cli.named_images import NamedImage, items
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pair
@@ -173,7 +173,8 @@ def _many(arguments: argparse.Namespace) -> int:
     def work(job: Job, progress: Callable[[int], None]) -> list[str] | None:
         if (arguments.skip_existing or arguments.resume) and _stays(job, arguments):
             return None
-        return _save(job.item, job.target, writer, arguments, progress)[0]
+        with usage_of(arguments):
+            return _save(job.item, job.target, writer, arguments, progress)[0]
 
     return run_batch(jobs, work, arguments.jobs or 1, arguments.progress, arguments.json)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import re
 import sys
+from collections.abc import Iterator, Sequence
 
 from intake_img.errors import IntakeImgError
 from intake_img.model.text import printable
 
-__all__ = ["FAULTS", "UsageError", "code_of", "complain", "message_of"]
+__all__ = ["FAULTS", "UsageError", "code_of", "complain", "given_options", "message_of", "usage_of"]
 
 
 class UsageError(Exception):
@@ -16,6 +20,28 @@ class UsageError(Exception):
 
 FAULTS = (UsageError, IntakeImgError, OSError)
 """Errors that are reported in one line; all others are ours, and keep their traceback."""
+
+
+def given_options(words: Sequence[str]) -> frozenset[str]:
+    """Return the names of the options among the words of a command line, as their arguments are called in Python."""
+    return frozenset(w[2:].partition("=")[0].replace("-", "_") for w in words if w.startswith("--"))
+
+
+@contextlib.contextmanager
+def usage_of(arguments: argparse.Namespace) -> Iterator[None]:
+    """Turn an error whose message names an option that was given, ``name=value: ...``, into a usage error.
+
+    Only wrong values say so: what is wrong with the data, or the disk, is said without the name of an argument.
+    """
+    try:
+        yield
+    except (IntakeImgError, ValueError, TypeError, KeyError) as exc:
+        text = str(exc.args[0]) if isinstance(exc, KeyError) and exc.args else str(exc)
+        named = re.match(r"(?:[^=]*: )?(\w+)(?:\[[^\]]*\])?=", text)
+        given = arguments.given | {key for key, _ in getattr(arguments, "option", ())}
+        if named and named[1] in given:
+            raise UsageError(printable(text, 5000)) from exc
+        raise
 
 
 def code_of(exc: BaseException) -> int:

@@ -55,7 +55,7 @@ def _add_look(parser: Parser, size: int | None) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    return for_each(items(arguments, arguments.each), lambda item: _tell(item, arguments), arguments.json)
+    return for_each(items(arguments, arguments.each), lambda item: _tell(item, arguments), arguments)
 
 
 def _tell(item: NamedImage, arguments: argparse.Namespace) -> None:
@@ -104,7 +104,7 @@ def _thumbnail(arguments: argparse.Namespace) -> int:
     targets = {item.place: _picture_of(item, arguments) for item in wanted}
     if len(targets) < len(wanted):
         raise UsageError("two images would get the same picture: give their folders, or one by one")
-    return for_each(wanted, lambda item: _write(item, targets[item.place], arguments))
+    return for_each(wanted, lambda item: _write(item, targets[item.place], arguments), arguments)
 
 
 def _picture_of(item: NamedImage, arguments: argparse.Namespace) -> str:
@@ -152,7 +152,7 @@ def _channels(arguments: argparse.Namespace) -> Any:
 
 def _show(arguments: argparse.Namespace) -> int:
     draw = _open_window if arguments.window else _print
-    return for_each(items(arguments, arguments.each), lambda item: draw(item, arguments))
+    return for_each(items(arguments, arguments.each), lambda item: draw(item, arguments), arguments)
 
 
 def _print(item: NamedImage, arguments: argparse.Namespace) -> None:

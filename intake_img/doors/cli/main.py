@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
+from intake_img.doors.cli.failures import FAULTS, code_of, complain, given_options, message_of, usage_of
 from intake_img.doors.cli.parsing import Parser, parse
 from intake_img.model.text import printable
 
@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _short_warnings(), _terminated():
         try:
             _register(arguments)
-            code: int = arguments.run(arguments)
+            arguments.given = given_options(words)
+            with usage_of(arguments):
+                code: int = arguments.run(arguments)
             sys.stdout.flush()
             return code
         except BrokenPipeError:  # the reader of our output, such as head, has seen enough

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from intake_img.doors.cli.failures import FAULTS, UsageError, code_of, complain, message_of
+from intake_img.doors.cli.failures import FAULTS, UsageError, code_of, complain, message_of, usage_of
 from intake_img.errors import IntakeImgError, SceneError
 from intake_img.model.text import escaped, json_text
 
@@ -42,15 +42,15 @@ class NamedImage:
     open: Callable[[], ImageSource] = field(repr=False)
 
 
-def for_each(found: Sequence[NamedImage], show: Callable[[NamedImage], None], as_json: bool = False) -> int:
+def for_each(found: Sequence[NamedImage], show: Callable[[NamedImage], None], arguments: argparse.Namespace) -> int:
     """Call a function for all images; those that fail are reported, and the others go on.
 
     Parameters
     ----------
     found : sequence of NamedImage
     show : callable
-    as_json : bool
-        Report failures among several images as lines of JSON, too.
+    arguments : argparse.Namespace
+        With ``json``, failures among several images are reported as lines of JSON, too.
 
     Returns
     -------
@@ -60,12 +60,13 @@ def for_each(found: Sequence[NamedImage], show: Callable[[NamedImage], None], as
     code = 0
     for item in found:
         try:
-            show(item)
+            with usage_of(arguments):
+                show(item)
         except BrokenPipeError:
             raise
         except FAULTS as exc:
             code = max(code, complain(message_of(exc), code_of(exc)))
-            if as_json and len(found) > 1:
+            if getattr(arguments, "json", False) and len(found) > 1:
                 print(json_text({"uri": item.name, "error": message_of(exc)}, indent=None))
     return code
 

@@ -26,7 +26,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except ImportError as exc:
         raise MissingExtraError("napari", "napari", "showing images in napari") from exc
     viewer = napari.Viewer()
-    code = for_each(items(arguments, arguments.each), lambda item: _add(viewer, item))
+    code = for_each(items(arguments, arguments.each), lambda item: _add(viewer, item), arguments)
     if not code:
         napari.run()
     return code

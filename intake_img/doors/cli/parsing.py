@@ -7,7 +7,18 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "add_limits", "add_source_options", "add_sources", "command", "count", "level", "pair", "parse"]
+__all__ = [
+    "Parser",
+    "add_limits",
+    "add_source_options",
+    "add_sources",
+    "command",
+    "count",
+    "level",
+    "pair",
+    "parse",
+    "tolerance",
+]
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -116,6 +127,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return int(text)
+
+
+def tolerance(text: str) -> float:
+    """Return a number that is not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected 0 or a positive number, got {text!r}")
+    return value
 
 
 def pair(text: str) -> tuple[str, Any]:
