@@ -229,7 +229,14 @@ def _description() -> dict[str, Any]:
 async def health(request: Request) -> Response:
     """``GET /health``: the server is alive, and how far the index is."""
     site: Site = request.app.state.site
-    return JSONResponse({"status": "ok", "entries": len(site.library.items), "indexed": site.index.count()})
+    return JSONResponse(
+        {
+            "status": "ok",
+            "entries": len(site.library.items),
+            "indexed": site.index.count(),
+            "worker": site.settings.worker,
+        }
+    )
 
 
 async def metrics(request: Request) -> Response:

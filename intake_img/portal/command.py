@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["add_command"]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MIB = 2**20
+_OF_WORKERS = ("places", "root", "scheme", "log", "host", "port", "behind_proxy")
 
 
 def add_command(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -88,9 +90,16 @@ def add_command(commands: Any, command: Callable[..., argparse.ArgumentParser]) 
         metavar="N",
         type=_count,
         default=512,
-        help="memory for chunks that were read (default: %(default)s)",
+        help="memory for chunks that were read, of all processes (default: %(default)s)",
     )
-    parser.add_argument("--threads", metavar="N", type=_count, help="threads that read and encode")
+    parser.add_argument("--threads", metavar="N", type=_count, help="threads of a process that read and encode")
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="processes that serve, for as many processors (default: %(default)s)",
+    )
     parser.add_argument(
         "--root",
         metavar="FOLDER",
@@ -143,25 +152,48 @@ def _new_token(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, work: Path) -> int:
-    from intake_img.portal.app import make_app
+    from intake_img.portal.crew import listen, serve_together
+
+    arguments.places += [str(_demo(work))] if arguments.demo else []
+    settings = _settings(arguments, work)
+    library = _library(arguments, work)
+    sockets = listen(arguments.host, arguments.port, arguments.workers)
+    try:
+        _announce(arguments, settings, len(library.items), sockets[0].getsockname()[1])
+        if arguments.workers == 1:
+            _start_log(arguments.log)
+            _serve_one(arguments, settings, library, sockets[0])
+        else:
+            del library
+            plain = argparse.Namespace(**{name: getattr(arguments, name) for name in _OF_WORKERS})
+            serve_together(_work, sockets, plain, settings, work)
+    finally:
+        for one in sockets:
+            one.close()
+    return 0
+
+
+def _library(arguments: argparse.Namespace, work: Path) -> Any:
     from intake_img.portal.library import Library
+
+    return Library(arguments.places, work / "catalogs", roots=arguments.root, schemes=arguments.scheme)
+
+
+def _serve_one(arguments: argparse.Namespace, settings: Any, library: Any, listening: socket.socket) -> None:
+    from intake_img.portal.app import make_app
     from intake_img.portal.server import serve
 
-    places = [*arguments.places, *([_demo(work)] if arguments.demo else [])]
-    settings = _settings(arguments, work)
-    library = Library(places, work / "catalogs", roots=arguments.root, schemes=arguments.scheme)
+    app = make_app(library, settings)
+    serve(app, settings, arguments.host, arguments.port, proxies=arguments.behind_proxy, socket=listening)
+
+
+def _work(number: int, listening: socket.socket, arguments: argparse.Namespace, settings: Any, work: Path) -> None:
+    """Serve as one of several processes."""
+    own = work / f"worker-{number}"
+    own.mkdir(exist_ok=True)
     _start_log(arguments.log)
-    with _listening(arguments.host, arguments.port) as listening:
-        _announce(arguments, settings, len(library.items), listening.getsockname()[1])
-        serve(
-            make_app(library, settings),
-            settings,
-            arguments.host,
-            arguments.port,
-            proxies=arguments.behind_proxy,
-            socket=listening,
-        )
-    return 0
+    settings = replace(settings, worker=number, shared=work)
+    _serve_one(arguments, settings, _library(arguments, own), listening)
 
 
 def _settings(arguments: argparse.Namespace, work: Path) -> Any:
@@ -184,7 +216,7 @@ def _settings(arguments: argparse.Namespace, work: Path) -> Any:
     return Settings(
         title="Sample images" if arguments.demo and arguments.title == "Images" else arguments.title,
         cache=cache,
-        memory_bytes=arguments.memory_mb * _MIB,
+        memory_bytes=arguments.memory_mb * _MIB // arguments.workers,
         disk_bytes=arguments.cache_mb * _MIB,
         hosts=(*LOOPBACK, *(h.lower() for h in arguments.host_name)) if local or arguments.host_name else (),
         origins=tuple(arguments.cors),
@@ -195,21 +227,6 @@ def _settings(arguments: argparse.Namespace, work: Path) -> Any:
         secure=arguments.behind_proxy is not None,
         **more,
     )
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(2048)  # who comes before all is ready waits
-    except OSError as exc:
-        listening.close()
-        raise OSError(
-            exc.errno, f"cannot listen on {host}, port {port} ({exc.strerror}): --port chooses another"
-        ) from exc
-    return listening
 
 
 def _announce(arguments: argparse.Namespace, settings: Any, count: int, port: int) -> None:

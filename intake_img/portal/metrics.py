@@ -7,16 +7,28 @@ References
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import threading
 import time
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 __all__ = ["Metrics", "log"]
 
 LOG = logging.getLogger("intake_img.portal")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_INFINITE = "+Inf"
+_PAUSE = 1.0  # seconds after which others are told again
+_KINDS = ("requests", "seconds", "buckets", "bytes", "cache", "errors")
+_LISTED = {
+    "bytes": ("portal_sent_bytes_total", "Bytes of bodies.", "route"),
+    "cache": ("portal_chunk_cache_total", "Chunks that were, and were not, kept in memory.", "result"),
+    "errors": ("portal_errors_total", "Requests that failed, by kind.", "kind"),
+}
 
 
 def log(event: str, **facts: object) -> None:
@@ -26,68 +38,85 @@ def log(event: str, **facts: object) -> None:
 
 
 class Metrics:
-    """What was asked and how long it took."""
+    """What was asked and how long it took, of all processes that serve together.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    folder : Path, optional
+        Where each process puts its counts for the others; without it this is the only one.
+    number : int
+        The number of this process.
+    """
+
+    def __init__(self, folder: Path | None = None, number: int = 0) -> None:
         self.started = time.time()
         self._lock = threading.Lock()
-        self._requests: Counter[tuple[str, int]] = Counter()
-        self._buckets: Counter[tuple[str, float]] = Counter()
-        self._seconds: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
-        self._cache: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
+        self._folder, self._number, self._written = folder, number, 0.0
+        self._counts: dict[str, Counter[Any]] = {name: Counter() for name in _KINDS}
 
     def request(self, route: str, status: int, seconds: float, sent: int) -> None:
         """Count one request."""
+        counts = self._counts
         with self._lock:
-            self._requests[route, status] += 1
-            self._seconds[route] += seconds  # type: ignore[assignment]
-            self._bytes[route] += sent
-            self._buckets[route, next((b for b in _BUCKETS if seconds <= b), float("inf"))] += 1
+            counts["requests"][route, status] += 1
+            counts["seconds"][route] += seconds  # type: ignore[assignment]
+            counts["bytes"][route] += sent
+            counts["buckets"][route, next((b for b in _BUCKETS if seconds <= b), _INFINITE)] += 1
+        if self._folder is not None and time.monotonic() > self._written + _PAUSE:
+            self.share()
 
     def cached(self, hit: bool) -> None:
-        self._cache["hit" if hit else "miss"] += 1
+        self._counts["cache"]["hit" if hit else "miss"] += 1
 
     def failed(self, exc: BaseException) -> None:
-        self._errors[type(exc).__name__] += 1
+        self._counts["errors"][type(exc).__name__] += 1
+
+    def share(self) -> None:
+        """Let other processes know the counts; what cannot be written is not told."""
+        self._written = time.monotonic()
+        with self._lock:
+            told = {name: list(counts.items()) for name, counts in self._counts.items()}
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                path = self._folder / f"counts-{self._number}.json"
+                path.with_suffix(".new").write_text(json.dumps(told))
+                os.replace(path.with_suffix(".new"), path)
+
+    def _of_all(self) -> dict[str, Counter[Any]]:
+        """Return the counts of all processes together."""
+        with self._lock:
+            found = {name: Counter(counts) for name, counts in self._counts.items()}
+        for path in sorted(self._folder.glob("counts-*.json")) if self._folder is not None else []:
+            if path.name != f"counts-{self._number}.json":
+                for name, items in json.loads(path.read_text()).items():
+                    found[name].update({tuple(k) if isinstance(k, list) else k: n for k, n in items})
+        return found
 
     def text(self, **gauges: float) -> str:
         """Return everything in the text format."""
-        with self._lock:
-            lines = _counter(
-                "portal_requests_total",
-                "Requests by route and status.",
-                {f'route="{r}",status="{s}"': n for (r, s), n in self._requests.items()},
-            )
-            lines += self._histogram()
-            lines += _counter(
-                "portal_sent_bytes_total", "Bytes of bodies.", {f'route="{r}"': n for r, n in self._bytes.items()}
-            )
-        lines += _counter(
-            "portal_chunk_cache_total",
-            "Chunks that were, and were not, kept in memory.",
-            {f'result="{k}"': n for k, n in self._cache.items()},
-        )
-        lines += _counter(
-            "portal_errors_total", "Requests that failed, by kind.", {f'kind="{k}"': n for k, n in self._errors.items()}
-        )
+        counts = self._of_all()
+        requests = {f'route="{r}",status="{s}"': n for (r, s), n in counts["requests"].items()}
+        lines = _counter("portal_requests_total", "Requests by route and status.", requests)
+        lines += _histogram(counts["seconds"], counts["buckets"])
+        for kind, (name, about, label) in _LISTED.items():
+            lines += _counter(name, about, {f'{label}="{k}"': n for k, n in counts[kind].items()})
         gauges = {"uptime_seconds": round(time.time() - self.started, 1), **gauges}
+        own = f'{{worker="{self._number}"}}' if self._folder is not None else ""  # these are of this process
         for name, value in gauges.items():
-            lines += [f"# TYPE portal_{name} gauge", f"portal_{name} {value}"]
+            lines += [f"# TYPE portal_{name} gauge", f"portal_{name}{own} {value}"]
         return "\n".join(lines) + "\n"
 
-    def _histogram(self) -> list[str]:
-        lines = ["# HELP portal_request_seconds Time to answer.", "# TYPE portal_request_seconds histogram"]
-        for route, seconds in self._seconds.items():
-            total = 0
-            for bucket in (*_BUCKETS, float("inf")):
-                total += self._buckets[route, bucket]
-                edge = "+Inf" if bucket == float("inf") else bucket
-                lines.append(f'portal_request_seconds_bucket{{route="{route}",le="{edge}"}} {total}')
-            lines.append(f'portal_request_seconds_sum{{route="{route}"}} {seconds:.6f}')
-            lines.append(f'portal_request_seconds_count{{route="{route}"}} {total}')
-        return lines
+
+def _histogram(seconds: Counter[Any], buckets: Counter[Any]) -> list[str]:
+    lines = ["# HELP portal_request_seconds Time to answer.", "# TYPE portal_request_seconds histogram"]
+    for route, total in seconds.items():
+        below = 0
+        for bucket in (*_BUCKETS, _INFINITE):
+            below += buckets[route, bucket]
+            lines.append(f'portal_request_seconds_bucket{{route="{route}",le="{bucket}"}} {below}')
+        lines.append(f'portal_request_seconds_sum{{route="{route}"}} {total:.6f}')
+        lines.append(f'portal_request_seconds_count{{route="{route}"}} {below}')
+    return lines
 
 
 def _counter(name: str, about: str, values: dict[str, int]) -> list[str]:

@@ -222,6 +222,7 @@ class Index:
         numbered = enumerate(items)
         while some := list(itertools.islice(numbered, step)):
             with self._writing, self._connection() as db:
+                db.execute("BEGIN IMMEDIATE")
                 wanted = self._moved(db, there, some)
                 self._insert(db, wanted, told_by)
             yield [item.id for _, _, item in wanted]
@@ -235,7 +236,7 @@ class Index:
             mark, (stamp, key, before) = mark_of(item), there.pop(item.id, ("", None, position))
             if stamp != mark:
                 wanted.append((position, mark, item))
-                gone += [] if key is None else [key]
+                gone += [row["key"] for row in db.execute("SELECT key FROM entries WHERE id = ?", (item.id,))]
             elif position != before:
                 moved.append((position, key))
         self._remove(db, gone)

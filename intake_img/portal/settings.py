@@ -58,6 +58,10 @@ class Settings:
         (header ``X-Portal-Secret``).
     secure : bool
         Cookies are only sent over TLS.
+    worker : int
+        The number of this process among several that serve together, from 0; the first fills the search index.
+    shared : Path, optional
+        Folder in which such processes put their counters.
     """
 
     title: str = "Images"
@@ -78,6 +82,8 @@ class Settings:
     user_header: str | None = None
     proxy_secret: str | None = None
     secure: bool = False
+    worker: int = 0
+    shared: Path | None = None
 
     @property
     def guarded(self) -> bool:

@@ -41,7 +41,7 @@ class Site:
 
     def __init__(self, library: Library, settings: Settings) -> None:
         self.library, self.settings = library, settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.shared, settings.worker)
         self.bodies = MemoryCache(settings.memory_bytes // 2)
         self.disk = DiskCache(settings.cache / "blocks", settings.disk_bytes)
         self.blocks = BlockCache(MemoryCache(settings.memory_bytes // 2), self.disk)
@@ -76,6 +76,8 @@ class Site:
         some_now : bool
             List some of very many before anything is answered, the others in the background. Few are all listed now.
         """
+        if self.settings.worker:
+            return  # another process does it
         listing = self.index.listing(self.library.items.values(), told_by_row)
         self._listing = listing
         if len(self.library.items) <= _LISTED_NOW:
