@@ -1,8 +1,8 @@
-"""How masks, labels and other images come to lie on the pixels of an image.
+"""Alignment of masks, labels and other images with the pixels of an image.
 
 The rule for all of ``ds.img``: along an axis for which both have a coordinate, they are aligned by coordinates (units
-are converted), along all others by shape. Pixels that the other image does not cover lie outside of it. What cannot be
-aligned is refused.
+are converted), along all others by shape. Pixels that the other image does not cover lie outside of it. Images that
+cannot be aligned are an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 
 def inside(mask: Any) -> Any:
-    """Return where a mask is neither 0 nor NaN, as bool.
+    """Return a bool array that is True where a mask is neither 0 nor NaN.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def inside(mask: Any) -> Any:
 def aligned(
     name: str, array: xr.DataArray, reference: xr.DataArray, *, cover: bool = False, other: str = "the image"
 ) -> xr.DataArray:
-    """Return an array on the pixels of a reference.
+    """Return an array aligned with the pixels of a reference.
 
     Parameters
     ----------
     name, other : str
-        What to call the array and the reference in errors.
+        The names of the array and the reference in errors.
     array : DataArray
-        Axes that the reference lacks are left alone.
+        Axes that the reference lacks are not changed.
     reference : DataArray
     cover : bool
         Whether the array must cover the reference. Otherwise pixels that it does not cover become 0.
@@ -66,8 +66,8 @@ def aligned(
     ------
     AxesError
         If coordinates of the reference lie between those of the array (another spacing, or a shift by part of a pixel),
-        if no sample is in common, or if lengths differ along an axis without coordinates. The error names the axis and
-        the offset.
+        if they have no sample in common, or if lengths differ along an axis without coordinates. The error names the
+        axis and the offset.
     """
     for axis in [a for a in array.dims if a in reference.dims]:
         if axis not in array.coords or axis not in reference.coords:
@@ -86,7 +86,7 @@ def aligned(
 
 
 def aligned_both(names: tuple[str, str], one: xr.DataArray, two: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return two arrays on a grid that holds the pixels of both; what one of them does not cover becomes 0.
+    """Return two arrays on a common grid that covers both; pixels that one of them does not cover become 0.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def _missing(names: tuple[str, str], one: xr.DataArray, two: xr.DataArray) -> np
 
 
 def in_unit_of(coord: xr.DataArray, reference: xr.DataArray) -> np.ndarray:
-    """Return the values of a coordinate in the unit of another; as they are where one of them states none.
+    """Return the values of a coordinate in the unit of another; unchanged if one of them has no unit.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def in_unit_of(coord: xr.DataArray, reference: xr.DataArray) -> np.ndarray:
 
 
 def _places(name: str, own: xr.DataArray, reference: xr.DataArray, other: str) -> np.ndarray | None:
-    """Index of each sample of the reference in an axis, -1 where there is none; None if both are the same."""
+    """Index of each sample of the reference in an axis, -1 if it is missing; None if both are equal."""
     values, wanted = in_unit_of(own, reference), reference.values
     if values.shape == wanted.shape and (values == wanted).all():
         return None
@@ -167,7 +167,7 @@ def _tolerance(values: np.ndarray, wanted: np.ndarray, own: xr.DataArray, refere
 
 
 def _step(coord: xr.DataArray, unit_of: xr.DataArray) -> float | None:
-    """Smallest distance of samples in the unit of a coordinate; of a single one the spacing that it states, if any."""
+    """Smallest distance of samples in the unit of a coordinate; for a single sample, the stated spacing, if any."""
     if coord.size < 2:
         stated = spacing_of(coord)
         return stated and float(in_unit_of(xr.DataArray(stated, attrs=coord.attrs), unit_of))
@@ -176,7 +176,7 @@ def _step(coord: xr.DataArray, unit_of: xr.DataArray) -> float | None:
 
 
 def _by_label(name: str, values: np.ndarray, wanted: np.ndarray, own: xr.DataArray, other: str) -> np.ndarray:
-    """Index of the wanted labels, -1 where there is none."""
+    """Index of the wanted labels, -1 for missing ones."""
     index = own.to_index()
     if not index.is_unique:
         raise AxesError(
@@ -195,7 +195,7 @@ def _span(coord: xr.DataArray, unit_of: xr.DataArray) -> str:
 
 
 def _gap(name: str, own: xr.DataArray, reference: xr.DataArray, other: str) -> str:
-    """The error for an array that does not reach where it should."""
+    """The error for an array that does not cover the reference."""
     values = in_unit_of(own, reference)
     offset = ""
     if own.size and reference.size and all(v.dtype.kind in "iuf" for v in (values, reference.values)):

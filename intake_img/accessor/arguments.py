@@ -1,7 +1,7 @@
-"""How the arguments of processing are read: scalars for all spatial axes, sequences, mappings by axis name, units.
+"""Arguments of processing: scalars for all spatial axes, sequences, mappings by axis name, units.
 
-Everything wrong is refused here, before a graph is made, by a sentence that names the argument, what was given and
-what is allowed.
+Invalid arguments raise an error here, before a graph is made; it names the argument, the given value and the allowed
+values.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class Keys:
 
 
 def named(dims: Any, argument: str, value: Any) -> Any:
-    """The axes that form a neighbourhood: those asked for, or those that a mapping names."""
+    """The axes of a neighbourhood: the requested ones, or the axes that a mapping names."""
     return Keys(argument, tuple(value)) if dims is None and isinstance(value, Mapping) and value else dims
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return `value` as bool; anything but True and False is refused."""
+    """Return `value` as bool; only True and False are accepted."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}={value!r} ({type(value).__name__}): expected True or False")
     return bool(value)
 
 
 def data_type(name: str, value: Any, kinds: str = "biufc") -> np.dtype:
-    """Return `value` as the dtype of numbers, of some kinds."""
+    """Return `value` as a numeric dtype of one of some kinds."""
     try:
         dtype = np.dtype(value)
     except TypeError as exc:
@@ -76,7 +76,7 @@ def mapping(name: str, value: Any) -> Mapping[Any, Any]:
 
 
 def axis_names(name: str, value: Any) -> tuple[str, ...]:
-    """Return the names of axes: of a text its letters if it is no name by itself, or a sequence of names."""
+    """Return the names of axes: a sequence of names, or a text, whose letters are axes unless it is a name itself."""
     names = tuple(value) if isinstance(value, (str, Sequence, set, frozenset)) else ()
     if not isinstance(value, (str, Sequence, set, frozenset)) or not all(isinstance(n, str) for n in names):
         raise TypeError(
@@ -95,7 +95,7 @@ def integer(name: str, value: Any, minimum: int | None = None) -> int:
 
 
 def number(name: str, value: Any, minimum: float | None = None, maximum: float | None = None) -> float:
-    """Return `value` as float; anything but a finite real number is refused."""
+    """Return `value` as float; only finite real numbers are accepted."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
         raise TypeError(f"{name}={value!r} ({type(value).__name__}): expected a number")
     real = float(value)
@@ -120,8 +120,8 @@ def space(array: xr.DataArray) -> tuple[str, ...]:
     Raises
     ------
     AxesError
-        If it has none, or its plane has other names (``row``, ``col``; ``lat``, ``lon``): along ``z`` alone a result
-        would be wrong.
+        If it has none, or its plane axes have other names (``row``, ``col``; ``lat``, ``lon``): a result along only
+        ``z`` would be wrong.
     """
     if said := lacking_plane(array):
         raise AxesError(f"{said}; or name the axes to work on (dims=, or a mapping by axis name)")
@@ -129,7 +129,7 @@ def space(array: xr.DataArray) -> tuple[str, ...]:
 
 
 def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | Keys | None, name: str = "dims") -> tuple[str, ...]:
-    """Return the spatial axes that form a neighbourhood, in the order ``z y x``: all, or those named."""
+    """Return the spatial axes of a neighbourhood, in the order ``z y x``: all, or the named ones."""
     present = spatial_axes(array) if dims is not None else space(array)
     if not present:
         space(array)  # raises
@@ -157,12 +157,12 @@ def per_axis(
     Parameters
     ----------
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
     value : scalar, sequence or mapping
         One for all axes, one for each in their order, or some by name.
     axes : sequence of str
     absent : object
-        Stands for axes that a mapping does not name.
+        The value for axes that a mapping does not name.
     check : callable
         ``check(name, value)`` returns the value, or raises.
     """
@@ -183,7 +183,7 @@ def per_axis(
 
 
 def warn_of_negative(name: str, labels: np.ndarray) -> None:
-    """Warn of labels below 0, which are no regions and have no row in a table of them."""
+    """Warn of labels below 0, which are not regions and have no row in a table."""
     found = np.unique(labels[labels < 0])
     if len(found):
         shown = ", ".join(map(str, found[-3:][::-1].tolist())) + (", ..." if len(found) > 3 else "")

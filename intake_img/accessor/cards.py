@@ -1,8 +1,8 @@
-"""Cards for notebooks: the facts of an image, a source, a catalog or patches as HTML, beside a small picture.
+"""Cards for notebooks: the metadata of an image, a source, a catalog or patches as HTML, beside a small picture.
 
-A picture is drawn only where that is quick: of pixels in memory or unread in a local file, of which at most
-`MOST_BYTES` are to be decoded. Nothing is computed and no server is asked to show an object. All text is escaped: names
-are somebody else's.
+A picture is drawn only if that is fast: for pixels in memory or unread in a local file, if at most `MOST_BYTES` must be
+decoded. Showing an object computes nothing and sends no request to a server. All text is escaped, since names are
+untrusted.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def card(facts: str, picture: str = "") -> str:
-    """Return HTML of facts and, where there is one, the HTML of a picture to the left of them."""
+    """Return HTML of facts, with the HTML of a picture, if any, to the left of them."""
     return f"<div class='intake-img' style='display:flex;gap:1em;align-items:flex-start'>{picture}{facts}</div>"
 
 
 def picture_of(obj: xr.Dataset | xr.DataArray | None, size: int = 128) -> str:
-    """Return a small picture as an HTML image; nothing where none can be drawn quickly.
+    """Return a small picture as an HTML image; an empty text if it cannot be drawn fast.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def picture_of(obj: xr.Dataset | xr.DataArray | None, size: int = 128) -> str:
         return ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a picture that nobody asked for
+            warnings.simplefilter("ignore")  # for a picture that nobody asked for
             return _image(thumbnail(obj, size)) if _is_quick(obj) else ""
-    except Exception:  # damaged, moved, or no image: what there is to say is in the facts
+    except Exception:  # damaged, moved, or not an image: the facts are shown without a picture
         return ""
 
 
@@ -68,7 +68,7 @@ def _image(picture: np.ndarray) -> str:
 
 
 def _is_quick(obj: xr.Dataset | xr.DataArray) -> bool:
-    """Return whether a plane costs little: no computation, no server, few bytes."""
+    """Return whether a plane is cheap to read: no computation, no server, few bytes."""
     array = variable_of(obj, None)
     data = data_of(array.variable)
     if isinstance(data, np.ndarray):
@@ -86,7 +86,7 @@ def _is_local(uri: str) -> bool:
 
 
 def of_source(source: Any) -> str:
-    """Return the HTML of an Intake source: a local file is opened and its header read; others are named only.
+    """Return the HTML of an Intake source: the header of a local file is read; other sources are only named.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def of_source(source: Any) -> str:
     named = [("source", printable(repr(source), 1000))]
     if not _is_local(str(source.uri)):
         return card(table(named))
-    own = source.renewed()  # what is opened here is closed here
+    own = source.renewed()  # close what this function opens
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -108,7 +108,7 @@ def of_source(source: Any) -> str:
 
 
 def picture_of_source(source: Any, size: int = 48) -> str:
-    """Return the small picture of an Intake source; nothing if it cannot be opened or drawn quickly."""
+    """Return the small picture of an Intake source; an empty text if it cannot be opened or drawn fast."""
     if not hasattr(source, "dataset") or not _is_local(str(source.uri)):
         return ""
     try:

@@ -1,7 +1,7 @@
-"""Colours of channels and of labels, and how grey values become brightness.
+"""Colours of channels and of labels, and the mapping of grey values to brightness.
 
-Here alone it is known which colour a channel gets: the one that its file names, the one that its name suggests, or the
-next of a palette.
+This module chooses the colour of a channel: the colour in the file, the colour that its name suggests, or the next
+colour of a palette.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _BY_NAME = (
     (r"bright|bf\b|phase|dic|trans|tl\b|esid|t-?pmt", "#ffffff"),
 )
 _PALETTE = ("#22dd44", "#e040fb", "#18d6e8", "#ffd60a", "#ff3b30", "#4d6dff", "#ff9500", "#ffffff")
-_MANY = 8  # channels beyond these are a spectrum
+_MANY = 8  # more channels than these get the colours of a spectrum
 
 
 def channel_name(value: Any) -> str:
-    """Return what a channel is called: its name, or its number in words.
+    """Return the display name of a channel: its name, or "channel" and its number.
 
     Examples
     --------
@@ -72,13 +72,13 @@ def stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
 
 
 def _hash(color: Any) -> Any:
-    """Files write ``FF0000`` for ``#FF0000``, and some add an alpha that is no transparency."""
+    """Normalise a colour: files write ``FF0000`` for ``#FF0000``, and some add an alpha that is not a transparency."""
     found = re.fullmatch(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?", color) if isinstance(color, str) else None
     return f"#{found[1]}" if found else color
 
 
 def default_colors(names: Sequence[str]) -> list[str]:
-    """Return a colour for each channel: what its name suggests, else the next one of a palette.
+    """Return a colour for each channel: the one that its name suggests, else the next one of a palette.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def tints(colors: Any, names: Sequence[str]) -> list[Any]:
     Parameters
     ----------
     colors : sequence or mapping of names to colours, optional
-        Colours as matplotlib knows them; `default_colors` where it says nothing.
+        Colours of matplotlib; `default_colors` for channels without one.
     names : sequence of str
     """
     default = default_colors(names)
@@ -125,7 +125,7 @@ def tints(colors: Any, names: Sequence[str]) -> list[Any]:
 
 
 def _rgb(color: Any) -> tuple[float, ...]:
-    """Return a colour as numbers; matplotlib is asked about all that is not ``#rrggbb``."""
+    """Return a colour as numbers; matplotlib parses all forms except ``#rrggbb``."""
     if isinstance(color, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", color):
         return tuple(v / 255 for v in bytes.fromhex(color[1:]))
     from matplotlib.colors import to_rgb
@@ -136,7 +136,7 @@ def _rgb(color: Any) -> tuple[float, ...]:
 def limits_of(
     stack: np.ndarray, names: Sequence[str], limits: Any, percentiles: tuple[float, float]
 ) -> list[tuple[float, float]]:
-    """Return, for each layer, the values that become black and full colour.
+    """Return, for each layer, the values that are mapped to black and to full colour.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def limits_of(
     names : sequence of str
         A name for each layer.
     limits : (float, float), mapping, or None
-        Values for all layers, or for each by name or number; `percentiles` of the layer where it says nothing.
+        Values for all layers, or for each by name or number; other layers use `percentiles`.
     percentiles : (float, float)
     """
     if is_rgb(names) and limits is None and stack.dtype.kind == "u":  # together, or the colours would change
@@ -164,7 +164,7 @@ def _stretched(layer: np.ndarray, percentiles: tuple[float, float]) -> tuple[flo
     if not finite.size:
         return 0.0, 1.0
     low, high = np.percentile(np.abs(finite) if layer.dtype.kind == "c" else finite, percentiles)
-    if high <= low:  # few bright pixels on nothing, or a constant
+    if high <= low:  # few bright pixels on an empty background, or a constant
         high = float(np.abs(finite).max()) if layer.dtype.kind == "c" else float(finite.max())
     return float(low), float(high)
 
@@ -178,14 +178,14 @@ def tinted(layer: np.ndarray, limits: tuple[float, float], tint: Any) -> np.ndar
 
 
 def overlaid(pictures: Sequence[np.ndarray], tints: Sequence[Any]) -> np.ndarray:
-    """Return RGB pictures added up; of many channels, so that they do not all end in white."""
+    """Return the sum of RGB pictures; sums of many channels are scaled, so that they do not saturate to white."""
     total = np.asarray(tints, dtype=np.float32).sum(axis=0).max()
     weight = 1.0 if len(pictures) <= _MANY else 2.0 / max(float(total), 2.0)
     return np.clip(weight * np.sum(pictures, axis=0), 0, 1)
 
 
 def legible(tint: Any) -> tuple[float, float, float]:
-    """Return a colour made bright enough to be read on black.
+    """Return a colour that is bright enough to read on black.
 
     The brightness is the luma of ITU-R BT.709.
     """
@@ -197,7 +197,7 @@ def legible(tint: Any) -> tuple[float, float, float]:
 
 
 def label_colors(labels: np.ndarray) -> np.ndarray:
-    """Return a colour for each label, as different as can be from those of the labels before it.
+    """Return a colour for each label, as different as possible from the colours of the labels before it.
 
     Hues are a golden angle apart, so that neighbours in number differ; saturation and brightness alternate.
 

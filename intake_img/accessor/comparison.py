@@ -1,4 +1,4 @@
-"""How two images differ: axes, data types, coordinates, values, metadata; computed chunk by chunk."""
+"""Differences of two images: axes, data types, coordinates, values, metadata; computed chunk by chunk."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Difference:
 def differences(
     a: xr.Dataset, b: xr.Dataset, *, rtol: float = 0.0, atol: float = 0.0, metadata: bool = True
 ) -> list[Difference]:
-    """Return how two images differ.
+    """Return the differences of two images.
 
-    Where an image came from (file, driver, the format's own header) is not compared.
+    The origin of an image (file, driver, the format's own header) is not compared.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _coordinate(axis: str, a: xr.DataArray, b: xr.DataArray) -> Iterator[Differe
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """True if coordinates differ by rounding alone, as files that keep a spacing in decimals make them."""
+    """True if coordinates differ only by rounding, as in files that store a spacing as decimals."""
     return bool(np.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True))
 
 

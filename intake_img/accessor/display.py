@@ -1,6 +1,6 @@
-"""What an image says of itself in a few lines: for ``ds.img`` in a terminal or notebook, and for ``intake-img info``.
+"""A short description of an image: for ``ds.img`` in a terminal or notebook, and for ``intake-img info``.
 
-Only shapes, coordinates and attributes are looked at; no pixel is read.
+It uses only shapes, coordinates and attributes; no pixel is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MANY = 8  # names beyond these are counted, not listed
 
 
 def summary(obj: xr.Dataset | xr.DataArray) -> dict[str, Any]:
-    """Return, as plain JSON, what is known of an image without reading it.
+    """Return, as plain JSON, the metadata of an image, without reading pixels.
 
     Parameters
     ----------
@@ -90,13 +90,13 @@ def _variable(array: xr.DataArray) -> dict[str, Any]:
 
 
 def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
-    """Return what `summary` found, as lines of text.
+    """Return the result of `summary` as lines of text.
 
     Parameters
     ----------
     facts : dict
     title : str
-        What the first line begins with.
+        The beginning of the first line.
     """
     lines = [f"<{title}>" if title else ""]
     rows = _rows(facts)
@@ -109,7 +109,7 @@ def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
 
 
 def as_html(facts: dict[str, Any]) -> str:
-    """Return what `summary` found, as an HTML table for notebooks; everything in it is escaped."""
+    """Return the result of `summary` as an HTML table for notebooks; everything in it is escaped."""
     cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
     rows = [f"<tr><th {cell}>{_html(k)}</th><td {cell} colspan='2'>{_html(t)}</td></tr>" for k, t in _rows(facts)]
     axes = [
@@ -146,7 +146,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _path(steps: Sequence[str]) -> str:
-    """The steps of a computation; of very many, the first and last."""
+    """The steps of a computation; of many steps, only the first and last."""
     shown = list(steps) if len(steps) <= _MANY else [*steps[:2], "...", *steps[-_MANY + 3 :]]
     return " → ".join(shown)
 
@@ -156,7 +156,7 @@ def _shape(sizes: Sequence[int]) -> str:
 
 
 def _meaning(axis: dict[str, Any]) -> str:
-    """What the coordinate of an axis says, in words."""
+    """The coordinate of an axis in words."""
     if "names" in axis:
         return _listed(axis["names"])
     unit = f" {axis['unit']}" if "unit" in axis else ""
@@ -182,7 +182,7 @@ def _number(value: Any) -> str:
 
 
 def byte_size(n: int) -> str:
-    """Return a number of bytes as people write it.
+    """Return a human-readable number of bytes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`ImgAccessor`, which is ``ds.img``: an image by axis name, channel name and physical unit."""
+"""`ImgAccessor`, the accessor ``ds.img``: an image by axis name, channel name and physical unit."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ class ImgAccessor(Processing):
 
     @property
     def spacing(self) -> dict[str, float]:
-        """Distance of neighbouring samples for each axis where it is known, in `units`."""
+        """Distance of neighbouring samples for each axis, if known, in `units`."""
         first = self._first
         found = {str(a): spacing_of(first[a]) for a in first.dims if a in first.coords}
         return {a: s for a, s in found.items() if s is not None}
 
     @property
     def units(self) -> dict[str, str]:
-        """Unit of the coordinate of each axis where it is known, e.g. ``{"y": "µm"}``."""
+        """Unit of the coordinate of each axis, if known, e.g. ``{"y": "µm"}``."""
         first = self._first
         return {str(a): str(u) for a in first.dims if a in first.coords and (u := first[a].attrs.get("units"))}
 
     def affine(self, space: Space = "RAS+") -> np.ndarray | None:
-        """Where the pixels lie in space, where the file says so (NIfTI, NRRD, MetaImage, DICOM, MRC).
+        """Position of the pixels in space, if the file states it (NIfTI, NRRD, MetaImage, DICOM, MRC).
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ class ImgAccessor(Processing):
         -------
         (4, 4) ndarray of float64, or None
             Maps ``(index of x, of y, of z, 1)`` of this image to the space, in the unit of its coordinates. Crops and
-            strides are followed. None if the file states none, or a coordinate is gone.
+            strides are taken into account. None if the file states no position, or a coordinate was dropped.
         """
         found = Affine.of(self._obj.attrs)
         if found is None:
@@ -115,8 +115,8 @@ class ImgAccessor(Processing):
         """Return the image as a stack of samples for CAREamics, from which patches are cut; no pixel is read.
 
         Axes other than channels, y, x and the depth axis are merged into samples: ``i`` outermost, then ``t``, ``z``,
-        and what else there is. Pixels that were not changed are read from the file patch by patch, without a dask
-        graph; those of a lazy computation are computed patch by patch.
+        and any other axes. Unchanged pixels are read from the file patch by patch, without a dask graph; the result of
+        a lazy computation is computed patch by patch.
 
         Parameters
         ----------
@@ -125,10 +125,10 @@ class ImgAccessor(Processing):
         variable : str, optional
             Which variable of a Dataset; ``image`` by default.
         dtype : dtype, optional
-            Of the patches; that of the image by default. CAREamics trains on ``"float32"``.
+            Dtype of the patches; by default that of the image. CAREamics trains on ``"float32"``.
         source : str or os.PathLike, optional
-            What to call the image; by default the file, with ``@scene``, of an image that was not changed since it was
-            loaded, and ``"array"`` of all else.
+            Name of the image; by default the file, with ``@scene``, for an image that was not changed since it was
+            loaded, else ``"array"``.
 
         Returns
         -------
@@ -176,8 +176,8 @@ class ImgAccessor(Processing):
 
     @property
     def scenes(self) -> list[str]:
-        """Names of all images in the file; empty for data that come from no file."""
-        scenes = self._obj.attrs.get("scenes", [])  # NetCDF makes a text of a list of one
+        """Names of all images in the file; empty for data that do not come from a file."""
+        scenes = self._obj.attrs.get("scenes", [])  # NetCDF turns a list of one text into a text
         return [scenes] if isinstance(scenes, str) else [str(s) for s in scenes]
 
     @property
@@ -224,28 +224,29 @@ class ImgAccessor(Processing):
         memory: int = 256 * 2**20,
         title: str | None = None,
     ) -> Any:
-        """Look at the image in a notebook: pan, zoom, channels, contrast, ``z`` and ``t``, labels.
+        """View the image in a notebook: pan, zoom, channels, contrast, ``z`` and ``t``, labels.
 
-        The viewer is that of the portal. What is looked at is computed chunk by chunk; nothing else is. Works without
-        open ports, in JupyterLab, VS Code, Colab and on hubs. Powered by anywidget; where that is not installed, or no
-        widget can run, a picture is shown.
+        The viewer is the one of the portal. Only visible chunks are computed. It works without open ports, in
+        JupyterLab, VS Code, Colab and on hubs. Powered by anywidget; if that is not installed, or no widget can run, a
+        picture is shown.
 
         Parameters
         ----------
         levels : sequence of xarray.Dataset, optional
-            Coarser levels of the same image, finest first, such as ``imload(uri, level=1)``. Without them, levels are
-            made of the image where one zooms out.
+            Coarser levels of the same image, finest first, such as ``imload(uri, level=1)``. By default levels are
+            computed from the image when you zoom out.
         height : int
-            In pixels of the screen.
+            Height in screen pixels.
         memory : int
-            Bytes of chunks and levels that are kept.
+            Size of the cache of chunks and levels, in bytes.
         title : str, optional
             By default the name of the file.
 
         Returns
         -------
         ImageView
-            ``.channels``, ``.region`` (``ds.isel(view.region)`` is what is seen), ``.link``, ``.png()``, ``.widget``.
+            ``.channels``, ``.region`` (``ds.isel(view.region)`` is the visible part), ``.link``, ``.png()``,
+            ``.widget``.
 
         Raises
         ------
@@ -261,7 +262,7 @@ class ImgAccessor(Processing):
         """
         from importlib import import_module
 
-        notebook = import_module("intake_img.portal.notebook")  # a room above this one: named, not imported
+        notebook = import_module("intake_img.portal.notebook")  # a higher layer: named, not imported
         return notebook.view(self._obj, levels=levels, height=height, memory=memory, title=title)
 
     def plot(
@@ -281,7 +282,7 @@ class ImgAccessor(Processing):
     ) -> Any:
         """Draw one plane of the image, or a projection along ``z``, with a scale bar.
 
-        Only what is shown is read. Powered by matplotlib.
+        Only the shown pixels are read. Powered by matplotlib.
 
         Parameters
         ----------
@@ -295,23 +296,24 @@ class ImgAccessor(Processing):
         panels : bool
             One panel for each channel, in its colour, instead of all of them overlaid.
         percentiles : (float, float)
-            The percentiles of the plane that become black and full colour; channels are stretched one by one.
-            Images whose channels are R, G, B are shown as they are.
+            The percentiles of the plane that are mapped to black and to full colour; each channel is stretched
+            separately. Images with the channels R, G, B are not stretched.
         limits : (float, float), or mapping of channel to (float, float), optional
-            The values that become black and full colour, in place of `percentiles`.
+            The values that are mapped to black and to full colour, instead of `percentiles`.
         colors : sequence, or mapping of channel name to colour, optional
-            Colours as matplotlib knows them. By default those that the file names (``attrs["color"]`` of the
-            coordinate ``c``), else what the names of the channels suggest (DAPI blue, GFP green, ...), else a palette;
-            grey for a single channel.
+            Colours of matplotlib. By default the colours in the file (``attrs["color"]`` of the coordinate ``c``), else
+            colours that the channel names suggest (DAPI blue, GFP green, ...), else a palette; grey for a single
+            channel.
         labels : str, optional
             Name of a variable of labels to draw over the image.
         scale_bar : bool
-            Draw a bar of a round length in the unit of ``x`` and no axes; without spacing, or if False, axes are drawn.
+            Draw a bar of a round length in the unit of ``x`` instead of axes; without spacing, or if False, axes are
+            drawn.
         ax : matplotlib.axes.Axes, or sequence of them for panels, optional
             Where to draw; a new figure by default.
         **indexers : int, float or str
-            Place on the other axes, as an index (int) or a coordinate (float, str): ``t=0``, ``z=2.5``. By default the
-            middle of ``z`` and the first on all others.
+            Position on the other axes, as an index (int) or a coordinate (float, str): ``t=0``, ``z=2.5``. By default
+            the middle of ``z`` and the first position on all others.
 
         Returns
         -------
@@ -362,28 +364,28 @@ class ImgAccessor(Processing):
     ) -> Any:
         """Draw a plate: a number or a small picture for each well.
 
-        For images that are stacked along ``i`` with the coordinates ``row`` and ``column``, as ``imload(plate,
-        scene="all")`` gives them. Powered by matplotlib.
+        For images stacked along ``i`` with the coordinates ``row`` and ``column``, as returned by ``imload(plate,
+        scene="all")``. Powered by matplotlib.
 
         Parameters
         ----------
         show : str, callable, array-like or "thumbnail"
             A statistic of the pixels of each image: ``"mean"``, ``"max"``, ``"min"``, ``"sum"``, ``"std"``, ``"var"``
             or ``"median"``; a function of an image (a DataArray) that returns a number; or a number for each image
-            along ``i``. Of several images of a well the mean is drawn. ``"thumbnail"`` draws the first image of each
-            well, all stretched alike.
+            along ``i``. If a well has several images, their mean is drawn. ``"thumbnail"`` draws the first image of
+            each well, all with the same contrast.
         channel : int or str, optional
             Channel to show, by number or name; all by default.
         variable : str, optional
             Which variable of a Dataset; ``image`` by default.
         projection : {"max", "min", "mean", "sum"}, optional
-            Of thumbnails, along ``z``; the middle of ``z`` by default.
+            Projection of thumbnails along ``z``; by default the middle plane.
         limits : (float, float), optional
             The numbers, or the pixels of thumbnails, at the ends of the colours.
         cmap : str or matplotlib.colors.Colormap, optional
             Colours of the numbers.
         size : int
-            The longer side of a thumbnail in pixels, at most.
+            The largest size of the longer side of a thumbnail in pixels.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
 

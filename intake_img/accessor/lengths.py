@@ -1,11 +1,10 @@
-"""Lengths in physical units: the one place where the lengths and positions of an image are converted.
+"""Lengths in physical units: this module converts the lengths and positions of an image.
 
-A *length* (a size, a distance, a radius) is in the **common unit** of the image: the unit of ``x``; where ``x`` has
-none, that of ``y``, then of ``z``. A bare number is a length in the common unit, whatever the units of the other axes
-are. A *position* (a value on a coordinate, as in ``ds.sel``, or in a table of blobs) is in the unit of its own axis.
-Both may state their unit: ``"3 µm"``, ``"300 nm"``, a quantity of pint or astropy. An axis with a coordinate but
-without a unit is taken to be in the common unit. Lengths along axes that are not space (``t``) are in the unit of
-their axis.
+A *length* (a size, a distance, a radius) is in the **common unit** of the image: the unit of ``x``; if ``x`` has none,
+that of ``y``, then of ``z``. A bare number is a length in the common unit, whatever the units of the other axes are. A
+*position* (a value on a coordinate, as in ``ds.sel``, or in a table of blobs) is in the unit of its own axis. Both may
+state their unit: ``"3 µm"``, ``"300 nm"``, a quantity of pint or astropy. An axis with a coordinate but without a unit
+is taken to be in the common unit. Lengths along axes that are not space (``t``) are in the unit of their axis.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def unit_of(array: xr.DataArray, axis: str) -> str | None:
 
 
 def common_unit(array: xr.DataArray) -> str | None:
-    """Return the unit of lengths in space: that of ``x``; where it has none, of ``y``, then ``z``.
+    """Return the unit of lengths in space: the unit of ``x``, else of ``y``, else of ``z``.
 
     Examples
     --------
@@ -45,7 +44,8 @@ def common_unit(array: xr.DataArray) -> str | None:
 
 
 def in_common(array: xr.DataArray, axis: str, values: Any) -> Any:
-    """Convert values of the coordinate of an axis to the common unit; of an axis that is not space, return them.
+    """Convert values of the coordinate of an axis to the common unit; values of a non-spatial axis are returned as
+    given.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def in_common(array: xr.DataArray, axis: str, values: Any) -> Any:
 
 
 def step_of(array: xr.DataArray, axis: str) -> float:
-    """Return the spacing of an axis in the common unit; of an axis that is not space, in its own.
+    """Return the spacing of an axis in the common unit; for a non-spatial axis, in its own unit.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def step_of(array: xr.DataArray, axis: str) -> float:
 
 
 def voxel_size(array: xr.DataArray, axis: str) -> float:
-    """Return `step_of`, or 1 where no axis of space has a unit, or the axis is one pixel long.
+    """Return `step_of`, or 1 if no spatial axis has a unit, or the axis is one pixel long.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def voxel_size(array: xr.DataArray, axis: str) -> float:
 
 
 def length(name: str, value: Any, array: xr.DataArray, axis: str | None = None, minimum: float | None = 0) -> float:
-    """Return a length in the common unit (along an axis that is not space, in its unit).
+    """Return a length in the common unit (along a non-spatial axis, in its unit).
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def length(name: str, value: Any, array: xr.DataArray, axis: str | None = None, 
         A bare number is in the common unit already.
     array : xarray.DataArray
     axis : str, optional
-        Along which it lies; without, it is the same along all axes of space, and pixels are refused.
+        The axis of the length; by default it applies to all spatial axes, and pixels are refused.
     minimum : float, optional
 
     Raises
@@ -154,15 +154,15 @@ def pixels(
     name : str
         Of the argument, for messages.
     value : scalar, sequence or mapping
-        See `per_axis`. What says its own unit is read in that unit, whatever `units` is.
+        See `per_axis`. A length with a unit is read in that unit, whatever `units` is.
     array : xarray.DataArray
     axes : sequence of str
     units : {"pixel", "physical"}
-        What bare numbers are: pixels, or lengths in the common unit.
+        Whether bare numbers are pixels, or lengths in the common unit.
     absent : object
-        Stands for axes that a mapping does not name.
+        The value for axes that a mapping does not name.
     whole : bool
-        Expect whole numbers of pixels, and round lengths; only a length of 0 becomes 0.
+        Expect integer numbers of pixels, and round lengths; only a length of 0 becomes 0.
     rounding : {"nearest", "up", "odd"}
         To the nearest number, the next larger, or the nearest odd one.
     """

@@ -1,7 +1,7 @@
 """``ds.img.coloc``: colocalization by names and physical units, of pixels, of blobs and of objects.
 
-Each method is a few lines over the module that does the work; what measures mean, and what tools do differently, is in
-``docs/explanation/colocalization.md``.
+Each method calls the module that does the work. ``docs/explanation/colocalization.md`` explains the measures and the
+differences between tools.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class Coloc(PixelColoc, ObjectColoc, ColocPictures):
     Parameters
     ----------
     obj : xarray.Dataset or xarray.DataArray
-        With an axis ``c`` and axes of space.
+        It needs an axis ``c`` and spatial axes.
 
     Notes
     -----
-    Pixels are pooled over ``z``, ``y`` and ``x``; every other axis (``t``, ``i``, ...) stays apart. `pairs` is None for
-    all pairs of channels, one pair ``("actin", "DNA")``, or a list of pairs, by name or number. `mask` and `labels` are
-    DataArrays, plain arrays with the axes of space, or names of variables of the Dataset. Along axes for which both
-    have coordinates they are aligned with the image by these, along others by shape; pixels that they do not cover are
-    outside. Any value but 0 and NaN is inside a mask; 0 and less is outside every label. Undefined is NaN. Pixels that
-    are not finite in both channels are left out.
+    Pixels are pooled over ``z``, ``y`` and ``x``; every other axis (``t``, ``i``, ...) is kept. `pairs` is None for all
+    pairs of channels, one pair ``("actin", "DNA")``, or a list of pairs, by name or number. `mask` and `labels` are
+    DataArrays, plain arrays with the spatial axes, or names of variables of the Dataset. They are aligned with the
+    image by coordinates along axes for which both have them, and by shape along others; pixels that they do not cover
+    are outside. Any value except 0 and NaN is inside a mask; values of 0 and below are outside of all labels. Undefined
+    results are NaN. Pixels that are not finite in both channels are left out.
 
-    Lengths are in the common unit of the image, that of ``x``, unless they say their own (``"300 nm"``); positions are
-    values of the coordinates. See `intake_img.accessor.lengths`.
+    Lengths are in the common unit of the image, the unit of ``x``, unless they have their own (``"300 nm"``); positions
+    are values of the coordinates. See `intake_img.accessor.lengths`.
     """
 
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
@@ -100,19 +100,19 @@ def detect_blobs(
     units : {None, "px"}
         ``"px"``: bare numbers are pixels.
     threshold : float
-        Lowest response; integers are scaled to 0..1 by the range of their dtype.
+        Smallest response; integers are scaled to 0..1 by the range of their dtype.
     method : {"log", "dog"}
         Laplacian of Gaussians at `num_sigma` scales, or differences of Gaussians at scales that grow by `sigma_ratio`.
     num_sigma : int
     sigma_ratio : float
     overlap : float
-        Of blobs that overlap by more than this share, the larger stays.
+        If blobs overlap by more than this share, only the larger one is kept.
 
     Returns
     -------
     DataFrame
         ``blob_id, channel``, kept axes, axes of space (positions on the coordinates) and ``radius`` (along the last
-        axis, in the common unit); sorted by place.
+        axis, in the common unit); sorted by position.
     """
     from intake_img.accessor.coloc.blobs import detect
 

@@ -1,6 +1,6 @@
-"""Blobs, one row each: found chunk by chunk with scikit-image, and judged by the intensity around them.
+"""Blobs, one row each: found chunk by chunk with scikit-image, and classified by the intensity around them.
 
-Positions are values of the coordinates, each in the unit of its axis (pixels where there is none); radii are lengths
+Positions are values of the coordinates, each in the unit of its axis (pixels without a coordinate); radii are lengths
 in the common unit. Rows keep their order.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["check", "colocalize", "detect", "voxels_of"]
 
 
 def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Return blobs with a ``blob_id``, or raise a sentence about the column that is missing."""
+    """Return blobs with a ``blob_id``, or raise an error that names the missing column."""
     if not isinstance(blobs, pd.DataFrame):
         raise TypeError(f"blobs are {type(blobs).__name__}: expected a DataFrame with blob_id, channel, z, y, x")
     if missing := [name for name in ("channel", *spatial, *lead) if name not in blobs]:
@@ -42,18 +42,18 @@ def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, .
 
 
 def lead_of(scene: ChannelImage) -> tuple[str, ...]:
-    """Axes by which blobs are told apart: those of the image that are longer than 1."""
+    """Axes that distinguish blobs: the kept axes of the image that are longer than 1."""
     return tuple(a for a in scene.lead if scene.image.sizes[a] > 1)
 
 
 def voxels_of(scene: ChannelImage, blobs: pd.DataFrame) -> np.ndarray:
-    """Return the voxel of each blob, shape (n, d): positions cut to whole voxels, as magmap does."""
+    """Return the voxel of each blob, shape (n, d): positions truncated to integers, as magmap does."""
     low, scale = ([f(a) for a in scene.spatial] for f in (scene.origin, scene.spacing))
     return np.floor((scene.positions(blobs) - low) / scale + 1e-6).astype(np.int64)
 
 
 def positions_of(scene: ChannelImage, blobs: pd.DataFrame, axis: str) -> np.ndarray:
-    """Return the index of each blob on a kept axis, found by its coordinate; -1 where there is none."""
+    """Return the index of each blob on a kept axis, found by its coordinate; -1 if there is none."""
     values = blobs[axis].to_numpy()
     if axis not in scene.image.coords:
         index = values.astype(np.int64)
@@ -67,7 +67,7 @@ def positions_of(scene: ChannelImage, blobs: pd.DataFrame, axis: str) -> np.ndar
 
 
 def colocalize(obj: Any, blobs: pd.DataFrame, *, threshold: Any, footprint: Any, overlap: str) -> pd.DataFrame:
-    """Judge blobs by the intensity around them; see `Coloc.blobs`."""
+    """Classify blobs by the intensity around them; see `Coloc.blobs`."""
     if overlap not in ("share", "last"):
         raise ValueError(f"overlap={overlap!r}: expected 'share' or 'last'")
     scene = ChannelImage(obj)
@@ -308,7 +308,7 @@ def _sigmas(scene: ChannelImage, radius: Any, what: str, units: str | None, spat
 
 
 def _peaks(image: Any, method: str, options: dict[str, Any], depth: np.ndarray) -> np.ndarray:
-    """Maxima of the whole image, sorted: each chunk, with a halo, yields those in its own core."""
+    """Maxima of the complete image, sorted: each chunk, with a halo, yields the maxima in its own core."""
     import dask
     import dask.array as da
 

@@ -1,5 +1,5 @@
-"""Arguments checked: each function returns the value, or raises a sentence with the argument's name, what was given and
-what is allowed.
+"""Checks of arguments: each function returns the value, or raises an error with the argument's name, the given value
+and the allowed values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 def whole(name: str, value: Any, low: int) -> int:
-    """A whole number of at least `low`."""
+    """An integer of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}={value!r}: expected a whole number of at least {low}")
     if value < low:
@@ -40,7 +40,7 @@ def whole(name: str, value: Any, low: int) -> int:
 
 
 def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
-    """One of the values that are allowed."""
+    """One of the allowed values."""
     if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
     return value

@@ -1,4 +1,4 @@
-"""Joint histograms that are counted chunk by chunk and added up."""
+"""Joint histograms that are counted chunk by chunk and added."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from intake_img.kernels import joint, packing
 __all__ = ["MOST_CELLS", "TooManyPairs", "added", "count_into", "counters_of", "packed_of", "settle"]
 
 MOST_CELLS = 2**25
-"""Cells of the arrays that a task counts the pairs of channels of a chunk in, and hands to the next."""
+"""Number of cells of the arrays in which a task counts the channel pairs of a chunk, and which it passes to the
+next."""
 
 
 class TooManyPairs(Exception):
     """There are more distinct pairs of values than a histogram holds, or values that do not fit into its keys.
 
-    As a part of an image has no more of them than the whole, chunks do not matter.
+    A chunk never has more of them than the complete image, so the outcome does not depend on the chunks.
     """
 
     def __str__(self) -> str:

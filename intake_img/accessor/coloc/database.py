@@ -1,7 +1,7 @@
-"""Blobs and matches in a database: SQLite by default, any that SQLAlchemy speaks with; Parquet; MagellanMapper's own.
+"""Blobs and matches in a database: SQLite by default, or any other of SQLAlchemy; Parquet; MagellanMapper's own.
 
-Blobs are told apart by experiment and ``blob_id``, matches by experiment and their two blobs. What is there already is
-updated, never replaced (so that nothing that refers to it is lost), and every call is one transaction.
+Blobs are identified by experiment and ``blob_id``, matches by experiment and their two blobs. Existing rows are
+updated, never replaced (so that references to them stay valid), and every call is one transaction.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _engine(target: Any) -> Any:
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as exc:
         raise ValueError(f"target={text!r}: SQLAlchemy knows no such database ({exc})") from exc
     if engine.dialect.name == "sqlite":
-        # the driver must leave BEGIN to us, or what creates tables is not part of the transaction
+        # the driver must leave BEGIN to us, or the creation of tables is not part of the transaction
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
@@ -112,7 +112,7 @@ def _sqlite_connect(connection: Any, _: Any) -> None:
 
 
 def insert(target: Any, blobs: pd.DataFrame, matches: pd.DataFrame | None = None, *, experiment: str = "") -> None:
-    """Put blobs and matches into a database; see `Coloc.insert_matches`."""
+    """Insert blobs and matches into a database; see `Coloc.insert_matches`."""
     meta, table, blob, match = _tables()
     _check(blobs, matches, experiment)
     with _engine(target).begin() as connection:
@@ -143,7 +143,7 @@ def _check(blobs: Any, matches: Any, experiment: Any) -> None:
 
 
 def _experiment(connection: Any, table: Any, name: str, blobs: pd.DataFrame) -> int:
-    """Number of an experiment, made if it is new; it remembers channels whose names are numbers."""
+    """Number of an experiment, created if it is new; it records channels whose names are numbers."""
     sa = _sqlalchemy()
     channels = [c.item() if isinstance(c, np.generic) else c for c in blobs["channel"].unique()]
     row = connection.execute(sa.select(table.c.id, table.c.channels).where(table.c.name == name)).one_or_none()
@@ -157,7 +157,7 @@ def _experiment(connection: Any, table: Any, name: str, blobs: pd.DataFrame) -> 
 
 
 def _records(frame: pd.DataFrame, columns: tuple[str, ...], experiment: int) -> Iterator[dict[str, Any]]:
-    """Rows as plain Python values: databases know no numpy."""
+    """Rows as plain Python values, since databases do not accept numpy types."""
     own = [c for c in columns if c in frame.columns]
     values = [_plain(frame[c], text=c.startswith("channel")) for c in own]
     for row in zip(*values, strict=True):
@@ -181,7 +181,7 @@ def _upsert(connection: Any, table: Any, rows: Iterator[dict[str, Any]], keys: t
             connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed), batch)
             continue
         where = sa.and_(*(table.c[k] == sa.bindparam(f"key_{k}") for k in keys))
-        for row in batch:  # no upsert that we know of: update, and insert what was not there
+        for row in batch:  # no known upsert: update, and insert missing rows
             named = {f"key_{k}": row[k] for k in keys}
             rest = {k: v for k, v in row.items() if k not in keys}
             if not connection.execute(table.update().where(where).values(rest), named).rowcount:
@@ -253,7 +253,7 @@ def _where(side: Any, number: int, channels: list[str] | None, roi: Mapping[str,
 
 
 def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out columns that were never given."""
+    """Drop columns that were never given."""
     optional = [c for c in ("t", "z", "radius", "confirmed", "truth") if c in frame and frame[c].isna().all()]
     return frame.drop(columns=optional)
 
@@ -286,7 +286,7 @@ def _as_matches(table: pd.DataFrame, blobs: pd.DataFrame) -> Matches:
 
 
 def write_parquet(path: Any, frame: pd.DataFrame) -> None:
-    """Write blobs or matches to Parquet; a file of that name is replaced once the new one is complete."""
+    """Write blobs or matches to Parquet; an existing file is replaced atomically."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:

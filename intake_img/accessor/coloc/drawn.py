@@ -42,12 +42,12 @@ class ColocPictures:
             See `measure`.
         fit : {"orthogonal", "ols", None}
         bins : int
-            At most so many along each axis; whole grey levels for integers.
+            The largest number of bins along each axis; integer images use complete grey levels.
         ax : matplotlib axes, optional
         at : mapping, optional
             Index on the kept axes; the first by default.
         **options
-            Of `matplotlib.axes.Axes.pcolormesh`.
+            Options of `matplotlib.axes.Axes.pcolormesh`.
 
         Returns
         -------

@@ -29,7 +29,7 @@ def _axes(ax: Any) -> Any:
 
 
 def _one_place(scene: ChannelImage, at: Any) -> Any:
-    """The object at one position on the axes that are kept; the first where none is named."""
+    """The object at one position on the kept axes; the first by default."""
     at = checks.at_places(at, {a: scene.image.sizes[a] for a in scene.lead})
     obj = scene.obj.isel(at)
     rest = [a for a in scene.lead if a not in at]
@@ -98,7 +98,7 @@ def scatter(
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Edges of bins: whole grey levels for integers, as few to a bin as give no more than `bins`."""
+    """Edges of bins; for integers, bins of as few complete grey levels as give at most `bins` bins."""
     if not len(values):
         return np.linspace(0, 1, bins + 1)
     low, high = values.min(), values.max()

@@ -1,4 +1,4 @@
-"""Measures of many floats, in passes: exact sums, and ranks and automatic thresholds from a histogram of equal bins."""
+"""Measures of many floats, in several passes: exact sums; ranks and automatic thresholds from equal bins."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stream(run: Any, request: Request) -> tuple[np.ndarray, np.ndarray]:
 class _Bins:
     """A joint histogram of equal bins: bin k of a channel is centred at ``origin + (k + 0.5) * width``.
 
-    Centres are rounded to whole numbers if `whole`; the origin then consists of Python integers.
+    Centres are rounded to integers if `whole`; the origin then consists of Python integers.
     """
 
     packed: packing.Packed
@@ -69,11 +69,11 @@ class _Bins:
 
 
 def first_passes(run: Any, request: Request, binned: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (sums, lowest, highest values) of each pair at each position, its bins, None where not wanted, and labels
-    of which no pixel may count.
+    """Return (sums, lowest, highest values) of each pair at each position, its bins (None if not requested), and labels
+    that may have no valid pixel.
 
-    Bins of integers are so many grey levels, a power of two, as make at most `LEVELS` bins of the whole range: they are
-    found in the same pass. Those of floats are parts of the range, which must be known before.
+    Bins of integers have a power of two of grey levels, such that the full range has at most `LEVELS` bins: they are
+    found in the same pass. Bins of floats divide the range, which must be known before.
     """
     size = len(request.pairs)
     small = request.dtype.kind in "iu" and request.dtype.itemsize <= 2
@@ -131,7 +131,7 @@ def _first_state(request: Request, binned: bool, size: int) -> list[Any]:
 
 
 def _first_add(state: list[Any], parts: list[list[Any]]) -> None:
-    """Put the sums, ranges and pixels of a few chunks into the state of each pair."""
+    """Add the sums, ranges and pixels of a few chunks to the state of each pair."""
     for k, own in enumerate(state):
         for sums, low, high, pixels in (part[k] for part in parts):
             _put(own, sums, low, high)
@@ -187,7 +187,7 @@ def _code(values: np.ndarray, low: Any, high: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the passes before found out for one pair at one position."""
+    """Results of the earlier passes for one pair at one position."""
 
     groups: np.ndarray
     sums: Any

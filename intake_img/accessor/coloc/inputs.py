@@ -1,5 +1,4 @@
-"""What users name, checked once: channels and pairs of them, masks and labels, thresholds, lengths in physical
-units.
+"""Checks of user input: channels and pairs of channels, masks and labels, thresholds, lengths in physical units.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class ChannelImage:
 
     @property
     def channels(self) -> list[str | int]:
-        """Names of the channels; their numbers where they have none."""
+        """Names of the channels; their numbers if they have no names."""
         if "c" in self.image.coords:
             values = self.image["c"].values.tolist()
             return [v if isinstance(v, int) else str(v) for v in values]
@@ -78,11 +77,11 @@ class ChannelImage:
         return [(self.channel(a), self.channel(b)) for a, b in pairs]
 
     def spacing(self, axis: str) -> float:
-        """Spacing of an axis in the common unit; 1 where no unit is known."""
+        """Spacing of an axis in the common unit; 1 if the unit is unknown."""
         return voxel_size(self.image, axis)
 
     def origin(self, axis: str) -> float:
-        """Position of the first sample in the common unit; 0 where there is no coordinate."""
+        """Position of the first sample in the common unit; 0 without a coordinate."""
         return float(in_common(self.image, axis, self._start(axis)))
 
     def place(self, axis: str, index: Any) -> Any:
@@ -100,16 +99,16 @@ class ChannelImage:
 
     @property
     def unit(self) -> str:
-        """The common unit of lengths; ``"px"`` where no axis has a spacing, empty where none has a unit."""
+        """The common unit of lengths; ``"px"`` if no axis has a spacing, empty if no axis has a unit."""
         known = any(spacing_of(self.image[a]) is not None for a in self.spatial if a in self.image.coords)
         return common_unit(self.image) or ("" if known else PIXEL)
 
     def unit_of(self, axis: str) -> str:
-        """Unit of the coordinate of an axis; `unit` where it has none."""
+        """Unit of the coordinate of an axis; `unit` if it has none."""
         return unit_of(self.image, axis) or self.unit
 
     def region(self, roi: Any) -> Any:
-        """A region whose limits that say a unit (``"3 µm"``) are values of the coordinates."""
+        """A region in which limits with a unit (``"3 µm"``) are converted to values of the coordinates."""
         if not isinstance(roi, Mapping):
             return roi
         return {a: self._limits(a, pair) for a, pair in roi.items()}
@@ -121,7 +120,7 @@ class ChannelImage:
         return tuple(position(f"roi[{axis!r}]", v, self.image, axis) if has_unit(v) else v for v in pair)
 
     def lengths(self, given: Any, what: str, units: str | None = None, *, above: bool = True) -> np.ndarray:
-        """A length for each axis of space in the common unit: from a number, a quantity, or a mapping of axes.
+        """A length for each spatial axis in the common unit: from a number, a quantity, or a mapping of axes.
 
         Parameters
         ----------
@@ -132,12 +131,12 @@ class ChannelImage:
         above : bool
             Whether 0 is not allowed.
         units : {None, "px"}
-            ``"px"`` says that bare numbers are in pixels.
+            ``"px"``: bare numbers are in pixels.
         """
         return np.array([self._length(f, v, a, units, above) for a, (f, v) in self._each(given, what, units).items()])
 
     def in_pixels(self, given: Any, what: str, units: str | None = None, *, above: bool = True) -> np.ndarray:
-        """A length for each axis of space in pixels; see `lengths`."""
+        """A length for each spatial axis in pixels; see `lengths`."""
         each = self._each(given, what, units)
         if units == PIXEL and not any(has_unit(v) for _, v in each.values()):
             return np.array([checks.number(name, v, 0, above=above) for name, v in each.values()])
@@ -165,7 +164,7 @@ class ChannelImage:
         return found * self.spacing(axis) if units == PIXEL else found
 
     def companion(self, given: Any, what: str) -> xr.DataArray | None:
-        """A mask or label image on the pixels of the image: by name of a variable, as DataArray, or as plain array; see
+        """A mask or label image aligned with the image: the name of a variable, a DataArray, or a plain array; see
         `intake_img.accessor.alignment`."""
         if given is None:
             return None
@@ -203,7 +202,7 @@ class ChannelImage:
 
 
 def pixels_of(array: xr.DataArray, order: Sequence[str], whole: Sequence[str] = ()) -> Any:
-    """Return the dask array of an image with its axes in `order`, the axes in `whole` in one chunk each."""
+    """Return the dask array of an image with its axes in `order`, and one chunk along each axis in `whole`."""
     import dask.array as da
 
     data = array.transpose(*order).data

@@ -1,7 +1,7 @@
-"""Matches of blobs across channels, as a table; and their statistics in space.
+"""Matches of blobs across channels, as a table; and their spatial statistics.
 
-Matching is global: no blocks and no borders within a time point, and nothing across time points. `match` in blocks and
-with inner padding is here as well, for those who compare with MagellanMapper.
+Matching is global: without blocks and borders within a time point, and never across time points. `match` in blocks and
+with inner padding is here as well, for comparisons with MagellanMapper.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Matches", "cross_k", "match", "nearest"]
 
 
 class Matches(pd.DataFrame):
-    """Pairs of blobs, a row each; a DataFrame that remembers the blobs it was made of.
+    """Pairs of blobs, a row each; a DataFrame that keeps the blobs from which it was made.
 
     Columns: ``match_id``, the axes kept apart (``t``), ``channel1``, ``channel2``, ``blob1_id``, ``blob2_id``,
     positions
@@ -44,7 +44,7 @@ class Matches(pd.DataFrame):
 
     @property
     def unmatched(self) -> pd.DataFrame:
-        """Blobs without a match, once for each pair of channels that was matched, with the ``partner`` channel."""
+        """Blobs without a match, one row for each matched pair of channels, with the ``partner`` channel."""
         parts = []
         for first, second in self.channel_pairs:
             own = self[(self["channel1"] == first) & (self["channel2"] == second)]
@@ -87,9 +87,9 @@ class Matches(pd.DataFrame):
         return self.source.set_index("blob_id", drop=False).loc[self[f"blob{side}_id"]].reset_index(drop=True)
 
     def update_blobs(self, function: Callable[..., np.ndarray], *args: Any) -> Matches:
-        """Return the matches with positions changed by a function of an array of shape (n, d), of each side in turn.
+        """Return the matches with positions changed by a function of an array of shape (n, d), applied to each side.
 
-        Means and distances follow; ``distance_scaled`` and the blobs themselves keep their values (magmap:
+        Means and distances are updated; ``distance_scaled`` and the blobs themselves keep their values (magmap:
         ``update_blobs``).
         """
         if not callable(function):
@@ -105,7 +105,7 @@ class Matches(pd.DataFrame):
         return matches_of(out, self.source, self.channel_pairs)
 
     def _in_unit_of_distance(self, columns: list[str]) -> np.ndarray:
-        """What one unit of each column of positions is in the unit of ``distance``."""
+        """The factor from each column of positions to the unit of ``distance``."""
         units = self.attrs.get("column_units", {})
         to = units.get("distance")
         return np.array([convert(1.0, units[c], to) if to and units.get(c, to) != to else 1.0 for c in columns])
@@ -164,7 +164,7 @@ def match(
 
 
 class _Work:
-    """What is the same for every pair of channels."""
+    """Parameters that are the same for every pair of channels."""
 
     def __init__(self, tolerance: np.ndarray, method: str, padding: Any, size: Any, box: np.ndarray) -> None:
         self.tolerance, self.method, self.padding, self.size, self.box = tolerance, method, padding, size, box
@@ -180,7 +180,7 @@ class _Work:
         return _padded(a, b, self.tolerance, self.method, box, self.padding)
 
     def _in_blocks(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Overlapping blocks, and of pairs that share a blob the nearest: first by blob 1, then by blob 2."""
+        """Overlapping blocks; if pairs share a blob, only the nearest is kept: first by blob 1, then by blob 2."""
         found: list[tuple[np.ndarray, ...]] = []
         for low, high in _tiles(self.box, self.size, self.tolerance):
             own_a, own_b = (np.flatnonzero(((p >= low) & (p < high)).all(axis=1)) for p in (a, b))
@@ -206,9 +206,8 @@ def _tiles(box: np.ndarray, size: np.ndarray, overlap: np.ndarray) -> Iterator[t
 def _padded(
     a: np.ndarray, b: np.ndarray, tolerance: np.ndarray, method: str, box: np.ndarray, padding: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """MagellanMapper's two rounds: inner blobs of the second channel with all of the first, then outer ones with
-    what is
-    left of the inner first. Pairs of which both blobs lie in the outer ring are not found."""
+    """MagellanMapper's two rounds: inner blobs of the second channel with all blobs of the first, then outer blobs with
+    the remaining inner blobs of the first. Pairs of two blobs in the outer ring are not found."""
     shrink = np.clip(padding, 0, np.maximum(0, np.ceil((box[1] - box[0]) / 2 - 1)))
     inner_a, inner_b = (((p >= box[0] + shrink) & (p < box[1] - shrink)).all(axis=1) for p in (a, b))
     rows_b = np.flatnonzero(inner_b)
@@ -221,7 +220,7 @@ def _padded(
 
 
 def _present(scene: ChannelImage, blobs: pd.DataFrame, channels: Any) -> list[Any]:
-    """Channels to match, with blobs or without, as the blobs name them, else as the image does; in its order."""
+    """Channels to match, with or without blobs, named as in the blobs or else as in the image, in its order."""
     found: dict[int, Any] = {}
     for name in blobs["channel"].unique():
         value = name.item() if isinstance(name, np.generic) else name

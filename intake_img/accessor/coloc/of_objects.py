@@ -1,4 +1,4 @@
-"""``ds.img.coloc``: blobs, objects, and where they are kept."""
+"""``ds.img.coloc``: blobs, objects, and their storage."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ class ObjectColoc:
     def blobs(
         self, blobs: pd.DataFrame, threshold: Any = "min", footprint: Footprint = 2, *, overlap: str = "share"
     ) -> pd.DataFrame:
-        """Judge blobs by the intensity of every channel around them (MagellanMapper's colocalize_blobs).
+        """Classify blobs by the intensity of every channel around them (MagellanMapper's colocalize_blobs).
 
         Parameters
         ----------
         blobs : DataFrame
-            ``blob_id, channel, z, y, x`` and ``t`` as on the coordinates, and ``radius``, in the common unit, where
-            known.
+            ``blob_id, channel, z, y, x`` and ``t`` as values of the coordinates, and ``radius``, if known, in the
+            common unit.
         threshold : "min", float or mapping
             A blob is in a channel if its mean there is at least the channel's threshold: the lowest mean of the
             channel's
-            own blobs, a percentile of all voxels around them, or given values. Thresholds are those of the whole image.
+            own blobs, a percentile of all voxels around them, or given values. Thresholds apply to the complete image.
         footprint : float, "radius" or mapping
-            A ball of so many voxels, of each blob's own radius, or an ellipsoid of physical semi-axes.
+            A ball with a radius in voxels or with each blob's own radius, or an ellipsoid with physical semi-axes.
         overlap : {"share", "last"}
-            Whether blobs share voxels, so that no blob changes another, or (MagellanMapper) later ones take them.
+            Whether blobs share voxels, so that no blob affects another, or (MagellanMapper) later blobs take them.
 
         Returns
         -------
         DataFrame
-            A row for each blob, in the order given: ``blob_id, channel, mean_<channel>, in_<channel>``; blobs
-            outside the
-            image have NaN and False. ``attrs["thresholds"]``.
+            A row for each blob, in the given order: ``blob_id, channel, mean_<channel>, in_<channel>``; blobs outside
+            the image have NaN and False. ``attrs["thresholds"]`` has the thresholds.
         """
         from intake_img.accessor.coloc.blobs import colocalize
 
@@ -65,13 +64,12 @@ class ObjectColoc:
         inner_padding: Any = None,
         blocks: Any = None,
     ) -> Matches:
-        """Pair the blobs of channels that lie within a tolerance of each other, each blob at most once for each pair.
+        """Pair blobs of two channels that lie within a tolerance of each other; each blob has at most one partner.
 
         Parameters
         ----------
         blobs : DataFrame
-            ``blob_id, channel, z, y, x`` and ``t`` where known: positions on the coordinates, each in the unit of its
-            axis.
+            ``blob_id, channel, z, y, x`` and, if known, ``t``: values of the coordinates, each in the unit of its axis.
         tol : float, str, quantity, or mapping of str to these
             Semi-axes of the ellipsoid; a bare number is in the common unit. A distance equal to it does not match.
         units : {None, "px"}
@@ -83,8 +81,8 @@ class ObjectColoc:
         method : {"gated", "max_pairs", "greedy", "mutual_nearest", "assign_then_cut"}
             See `intake_img.kernels.matching.match`.
         inner_padding, blocks : optional
-            Lengths as `tol`: MagellanMapper's two rounds with an inner region, and its blocks of this size. Both lose
-            pairs and are for comparison.
+            Lengths like `tol`: MagellanMapper's two rounds with an inner region, and its blocks of this size. Both lose
+            pairs; they are for comparison.
 
         Returns
         -------
@@ -107,7 +105,8 @@ class ObjectColoc:
         )
 
     def nearest(self, blobs: pd.DataFrame, channel1: Channel, channel2: Channel) -> pd.DataFrame:
-        """Nearest blob of channel 2 to each blob of channel 1: ``blob_id, nearest_id, distance``, per time point.
+        """Find the nearest blob of channel 2 for each blob of channel 1, for each time point: ``blob_id, nearest_id,
+        distance``.
 
         Distances are in the common unit, ``attrs["units"]``.
         """
@@ -126,7 +125,7 @@ class ObjectColoc:
         n: int = 199,
         seed: int = 0,
     ) -> xr.Dataset:
-        """Ripley's cross-K of two channels in the box of the image, with a random-label null.
+        """Compute Ripley's cross-K of two channels in the box of the image, with random labels as the null model.
 
         Parameters
         ----------
@@ -136,7 +135,7 @@ class ObjectColoc:
             Bare numbers are in the common unit.
         edges : {"translation", "none"}
         n : int
-            Number of random exchanges of labels.
+            Number of random permutations of the labels.
         seed : int
 
         Returns
@@ -156,9 +155,9 @@ class ObjectColoc:
         Parameters
         ----------
         labels1, labels2 : str or DataArray
-            Label images, or names of variables of the Dataset. Where both have coordinates they are aligned by these;
-            objects outside of the other image are counted with all of their voxels. Only numbers above 0 are objects;
-            a warning names those below 0.
+            Label images, or names of variables of the Dataset. They are aligned by coordinates if both have them;
+            objects outside of the other image are counted with all of their voxels. Only numbers above 0 are objects; a
+            warning names numbers below 0.
         max_distance : float, str or quantity, optional
             Objects that do not overlap are listed if their surfaces are within this distance; a bare number is in the
             common unit.
@@ -183,17 +182,17 @@ class ObjectColoc:
     def insert_matches(
         self, target: Any, matches: pd.DataFrame | None, blobs: pd.DataFrame | None = None, *, experiment: str = ""
     ) -> None:
-        """Put blobs and matches into a database, in one transaction; what is there already is updated.
+        """Insert blobs and matches into a database, in one transaction; existing rows are updated.
 
         Parameters
         ----------
         target : path, str or sqlalchemy.Engine
-            A file of SQLite, or any URL of SQLAlchemy.
+            An SQLite file, or any URL of SQLAlchemy.
         matches : Matches, DataFrame or None
         blobs : DataFrame, optional
-            Those the matches were made of by default.
+            By default the blobs from which the matches were made.
         experiment : str
-            Name under which they are kept.
+            Name of the experiment in the database.
         """
         import pandas
 
@@ -236,7 +235,7 @@ class ObjectColoc:
         ----------
         path : path
         target : optional
-            A database to put everything into, in one transaction.
+            A database into which everything is inserted, in one transaction.
 
         Returns
         -------

@@ -41,27 +41,27 @@ class PixelColoc:
         measures : str or iterable of str, optional
             Some of the variables below; all by default.
         mask, labels : optional
-            Where to measure; with labels, each is a region of its own, all in the same pass.
+            The pixels to measure; each label is a separate region, all are measured in the same pass.
         thresholds : optional
             None; ``"costes"``, ``"costes_bisection"``, ``"costes_cellprofiler_fast"``,
             ``"costes_cellprofiler_faster"``;
             ``"otsu"``; ``"15%"`` of each channel's maximum; a number; ``(a, b)``; or ``{channel: value}``.
         thresholds_from : {"label", "image"}
-            Whether automatic thresholds are each label's own, or those of all labelled pixels of the image.
+            Whether automatic thresholds are computed for each label, or from all labelled pixels of the image.
         costes_options : mapping, optional
             ``scale`` and ``ties`` of CellProfiler's variants.
         **conventions
-            What tools do differently, see `intake_img.kernels.conventions.Conventions`: ``above``, ``below``,
+            Differences between tools, see `intake_img.kernels.conventions.Conventions`: ``above``, ``below``,
             ``manders_denominator``, ``manders_comparison``, ``icq_zero``, ``overlap_region``, ``rwc_ranks``, ``fit``.
 
         Returns
         -------
         xarray.Dataset
-            Axes: those kept, ``pair``, and ``label`` if there are labels; ``channel1`` and ``channel2`` along ``pair``.
-            Variables: ``pearson, pearson_above, pearson_below, spearman, kendall_tau, manders_m1, manders_m2,
+            Axes: the kept axes, ``pair``, and ``label`` if there are labels; ``channel1`` and ``channel2`` along
+            ``pair``. Variables: ``pearson, pearson_above, pearson_below, spearman, kendall_tau, manders_m1, manders_m2,
             manders_tm1, manders_tm2, overlap, overlap_k1, overlap_k2, li_icq, rwc1, rwc2, slope, intercept, threshold1,
             threshold2, n``; on request ``spearman_t, intersection1, intersection2, n_above, fraction_above``. The
-            attributes say how ranks were taken and which conventions held. ``.to_dataframe()`` is tidy.
+            attributes tell how ranks were computed and which conventions were used. ``.to_dataframe()`` is tidy.
 
         Examples
         --------
@@ -90,7 +90,7 @@ class PixelColoc:
         return self.measure(pairs, measures=[name], **options)[name]
 
     def pearson(self, pairs: Pairs = None, **options: Any) -> xr.DataArray:
-        """Pearson's r: cov(A, B) / (sd A sd B). Not for images that saturate or hold much empty background."""
+        """Pearson's r: cov(A, B) / (sd A sd B). Not for images with saturation or much empty background."""
         return self._one("pearson", pairs, **options)
 
     def spearman(self, pairs: Pairs = None, **options: Any) -> xr.DataArray:
@@ -112,7 +112,8 @@ class PixelColoc:
         thresholds : optional
             See `measure`; without, only M1 and M2 are returned.
         denominator : {"total", "above"}
-            Thresholded: over all intensity (Coloc 2), or that above the own threshold (JACoP, CellProfiler).
+            For thresholded coefficients: all intensity (Coloc 2), or intensity above the own threshold (JACoP,
+            CellProfiler).
         """
         names = ["manders_m1", "manders_m2"]
         if thresholds is not None:
@@ -132,7 +133,7 @@ class PixelColoc:
         ----------
         pairs : optional
         zero : {"positive", "negative", "excluded"}
-            Where products of exactly 0 count: Coloc 2, JACoP, napari-colocalization.
+            How products of exactly 0 count, as in Coloc 2, JACoP, and napari-colocalization.
         """
         return self._one("li_icq", pairs, icq_zero=zero, **options)
 
@@ -166,7 +167,7 @@ class PixelColoc:
         Returns
         -------
         (float, float)
-            Of one position; DataArrays along the kept axes where an image has several.
+            The thresholds of one position; DataArrays along the kept axes if an image has several positions.
         """
         from intake_img.kernels.costes import METHODS
 
@@ -180,12 +181,12 @@ class PixelColoc:
         return tuple(float(t.item()) for t in both) if both[0].size == 1 else both
 
     def histogram(self, a: Channel, b: Channel, *, mask: Mask = None) -> xr.DataArray:
-        """Joint histogram of two channels of whole numbers, one bin for each grey value between minimum and maximum.
+        """Joint histogram of two integer channels, one bin for each grey value between minimum and maximum.
 
         Returns
         -------
         xarray.DataArray
-            Number of pixels with axes ``value1`` and ``value2``; of the first position where an image has several.
+            Number of pixels with axes ``value1`` and ``value2``; for the first position if an image has several.
         """
         import numpy as np
 
@@ -212,7 +213,7 @@ class PixelColoc:
         seed: int = 0,
         alternative: str = "greater",
     ) -> xr.Dataset:
-        """Costes' randomisation: is r larger than with the blocks of channel 1 exchanged at random?
+        """Costes' randomisation: is r larger than with the blocks of channel 1 randomly permuted?
 
         Parameters
         ----------
@@ -221,19 +222,18 @@ class PixelColoc:
             Edge of a block, about the width of the point spread function; a bare number is in the common unit.
         units : {None, "px"}
         mask : optional
-            Only blocks that lie whole inside take part.
+            Only blocks that lie completely inside are used.
         n : int
-            Number of arrangements.
+            Number of permutations.
         seed : int
         alternative : {"greater", "less", "two-sided"}
 
         Returns
         -------
         xarray.Dataset
-            ``pearson`` (over the blocks that take part), ``p_value`` = (1 + arrangements at least as extreme) / (1 +
-            n),
-            so that small is significant, ``z_score``, ``mean`` and ``std`` of the arrangements, and ``permuted``
-            itself. Channels that are larger than some memory are kept block by block in a temporary file.
+            ``pearson`` (over the used blocks), ``p_value`` = (1 + permutations at least as extreme) / (1 + n), so that
+            small is significant, ``z_score``, ``mean`` and ``std`` of the permutations, and ``permuted``, their values.
+            Large channels are kept block by block in a temporary file.
         """
         from intake_img.accessor.coloc.significance import significance
 
@@ -250,7 +250,7 @@ class PixelColoc:
         ----------
         pairs : optional
         axis : str
-            Axis of space along which to shift.
+            Spatial axis along which to shift.
         limit : float, str or quantity, optional
             Largest shift; a bare number is in the common unit. 20 pixels by default.
         units : {None, "px"}
@@ -260,7 +260,7 @@ class PixelColoc:
         Returns
         -------
         xarray.DataArray
-            Along ``lag`` (its unit is in its attributes); nothing wraps around, means are over the overlap.
+            Along ``lag`` (its unit is in its attributes), without wrapping; means are over the overlap.
         """
         from intake_img.accessor.coloc.significance import ccf
 
@@ -269,25 +269,26 @@ class PixelColoc:
     def chromatic_shift(
         self, reference: Channel = 0, *, upsample: int = 100, normalization: str | None = None
     ) -> xr.DataArray:
-        """Estimate by phase correlation how far each channel is displaced from a reference channel, below a pixel.
+        """Estimate the displacement of each channel from a reference channel by phase correlation, with subpixel
+        accuracy.
 
-        Powered by `skimage.registration.phase_cross_correlation`. Of images of more than 2**25 pixels a channel only
-        windows are read, at most three along each axis, spread evenly; the median of what they give is returned.
+        Powered by `skimage.registration.phase_cross_correlation`. If a channel has more than 2**25 pixels, only windows
+        are read, at most three along each axis, spread evenly; the result is the median of their estimates.
 
         Parameters
         ----------
         reference : str or int
         upsample : int
-            The estimate is to 1/upsample of a pixel.
+            The accuracy of the estimate is 1/upsample of a pixel.
         normalization : {None, "phase"}
-            Plain cross-correlation, better for noisy images, or that of the phases alone.
+            None for plain cross-correlation, better for noisy images; ``"phase"`` for correlation of only the phases.
 
         Returns
         -------
         xarray.DataArray
             Displacement along ``axis`` of each channel ``c``, in the common unit; NaN for a constant channel. The
-            attribute ``units`` names the unit: ``"px"`` where the axes do not share one.
-            The attribute ``windows`` says from how many windows.
+            attribute ``units`` names the unit: ``"px"`` if the axes do not share one. The attribute ``windows`` is the
+            number of windows.
         """
         from intake_img.accessor.coloc.significance import chromatic_shift
 
@@ -299,7 +300,7 @@ class PixelColoc:
         Parameters
         ----------
         shifts : DataArray
-            As `chromatic_shift` returns it: in ``attrs["units"]``, or else in the common unit.
+            As returned by `chromatic_shift`: in ``attrs["units"]``, or else in the common unit.
         order : {0, 1}
             Nearest pixel, or linear interpolation; integers are rounded.
         fill : float
@@ -308,7 +309,7 @@ class PixelColoc:
         Returns
         -------
         Dataset or DataArray
-            As was given, with the image moved.
+            The same type as the input, with the image moved.
         """
         from intake_img.accessor.coloc.significance import correct_shift
 

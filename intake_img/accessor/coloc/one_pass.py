@@ -1,6 +1,6 @@
-"""One pass over an image in chunks: what each chunk yields is merged in a tree, per position on the axes that are kept.
+"""One pass over an image in chunks: the results of chunks are merged in a tree, for each position on the kept axes.
 
-Knows dask; what a chunk yields, how two yields are merged and what becomes of the whole is handed in as functions.
+This module handles dask; functions compute the result of a chunk, merge two results, and finish the merged result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["reduce_blocks"]
 
 _FAN_IN = 8
 _BUNDLE = 2**22
-"""So many pixels of chunks are added at once."""
+"""So many pixels of chunks are added together."""
 
 
 def reduce_blocks(
@@ -37,27 +37,28 @@ def reduce_blocks(
     halo: tuple[str, int] | None = None,
     collect: tuple[Callable[[int], Any], Callable[[Any, list[Any]], None], Callable[[Any], None]] | None = None,
 ) -> np.ndarray:
-    """Reduce an image over its axes of space.
+    """Reduce an image over its spatial axes.
 
     Parameters
     ----------
     scene : ChannelImage
     channels : sequence of int
-        Channels to read; no other is.
+        Channels to read; other channels are not read.
     per_block : callable
-        ``(channel -> ndarray, mask, labels, position) -> yield`` of one chunk at one position; bool mask, integer
+        ``(channel -> ndarray, mask, labels, position) -> result`` of one chunk at one position; bool mask, integer
         labels.
     merge : callable
-        List of yields to one, which may be the first, changed; associative and commutative.
+        Merges a list of results into one, which may be the first, changed in place; associative and commutative.
     finish : callable
-        ``(yield, position) -> result`` of one position.
+        ``(merged, position) -> result`` of one position.
     mask, labels : DataArray, optional
     halo : (str, int), optional
-        An axis of space along which each chunk is given so many pixels of its neighbours; how many it got on either
-        side follows the position.
+        A spatial axis along which each chunk gets so many pixels of its neighbours; the number that it got on either
+        side is passed after the position.
     collect : (callable, callable, callable), optional
-        ``begin(pixels) -> state``, ``add(state, list)`` that puts what `per_block` returned of a few chunks into the
-        state, ``settle(state)`` that makes it small; the state is the yield. Without, what `per_block` returns is.
+        ``begin(pixels) -> state``, ``add(state, list)`` that adds the results of `per_block` for a few chunks to the
+        state, ``settle(state)`` that makes it small; the state is then the result of a chunk. By default it is the
+        result of `per_block`.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def _reduced(
     finish: Callable[[Any, tuple[int, ...]], Any],
     collect: tuple[Callable[..., Any], ...] | None,
 ) -> np.ndarray:
-    """Compute the yields of all chunks, and merge those at each place of the kept axes."""
+    """Compute the results of all chunks, and merge the results at each position of the kept axes."""
     import dask
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
@@ -124,7 +125,7 @@ def _reduced(
     (yields,) = dask.optimize(yields)
     fusion = _Fusion(yields) if collect else None
     graph: dict[Any, Any] = {}
-    name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: no task may be taken for that of another run
+    name = f"reduce-{uuid.uuid4().hex}"  # states are changed in place: keys must not be shared with another run
     sizes = [chunks[a] for a in scene.lead]
     pixels = [int(np.prod(s)) for s in product(*(chunks[a] for a in scene.spatial))]
     last, places = [], []
@@ -160,7 +161,7 @@ def _with_halo(array: Any, dims: Sequence[str], halo: tuple[str, int] | None) ->
 
 
 def _widths(chunks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that each chunk got before and after its own."""
+    """Halo pixels of each chunk before and after its own pixels."""
     return np.array([0] + [width] * (chunks - 1)), np.array([width] * (chunks - 1) + [0])
 
 
@@ -169,7 +170,7 @@ Bundle = tuple[list[int], int]
 
 
 def _bundles(sizes: Sequence[int], positions: int) -> list[Bundle]:
-    """Chunks of these sizes, in order, by bundles of about so many pixels."""
+    """Chunks of these sizes, in order, grouped into bundles of about so many pixels."""
     bundles: list[Bundle] = []
     for k, size in enumerate(sizes):
         if not bundles or (bundles[-1][1] + size) * positions > _BUNDLE:
@@ -179,8 +180,8 @@ def _bundles(sizes: Sequence[int], positions: int) -> list[Bundle]:
 
 
 def _chains(bundles: list[Bundle], positions: int) -> list[list[Bundle]]:
-    """Bundles that follow each other, a chain for each pair of threads: one reads what the other adds next. States of
-    many positions are not held."""
+    """Sequences of bundles, one for each pair of threads: one thread reads the bundle that the other adds next. Only
+    few positions have a state in memory."""
     if positions > 1:
         return [[bundle] for bundle in bundles]
     number = (threads() + 1) // 2 if overlapping() else threads()
@@ -205,15 +206,15 @@ def _task(graph: dict[Any, Any], name: str, function: Callable[..., Any], *argum
 
 @dataclass(frozen=True)
 class _Fused:
-    """Tasks that run as one.
+    """Tasks that run as a single task.
 
     Parameters
     ----------
     tasks : dict
     wanted : list of keys
-        What is returned.
+        The keys to return.
     needed : list of keys
-        What other tasks computed.
+        Keys that other tasks compute.
     """
 
     tasks: dict[Any, Any]
@@ -221,7 +222,7 @@ class _Fused:
     needed: list[Any]
 
     def __call__(self, given: list[Any]) -> list[Any]:
-        """Run the tasks; what was computed of the needed keys is given."""
+        """Run the tasks, given the values of the needed keys."""
         import dask
 
         ready = {key: (partial(_as_it_is, value),) for key, value in zip(self.needed, given, strict=True)}
@@ -233,7 +234,7 @@ def _computed(compute: Callable[[Any], Any], given: list[Any], _: None) -> list[
 
 
 def _ticket(_: Any) -> None:
-    """Something that comes after a task, without its result."""
+    """Return `value` after a task has run, without using its result."""
 
 
 def _as_it_is(value: Any) -> Any:
@@ -241,17 +242,18 @@ def _as_it_is(value: Any) -> Any:
 
 
 class _Fusion:
-    """The tasks of an array's chunks, fused by chunks: what only some chunks need is computed in one task with them."""
+    """The tasks of an array's chunks, fused by chunk: inputs of only a few chunks are computed in one task with
+    them."""
 
     def __init__(self, array: Any) -> None:
         from dask.core import get_deps
 
-        self.here = on_this_machine()  # a cluster knows of results that are no tasks of the graph
+        self.here = on_this_machine()  # a cluster may hold results that are not tasks of the graph
         self.tasks = dict(array.__dask_graph__())
         self.needs, self.users = get_deps(self.tasks)
 
     def of(self, wanted: list[Any]) -> tuple[Callable[[list[Any]], list[Any]], list[Any]]:
-        """Return a function that computes the wanted keys, and other keys, whose results it takes."""
+        """Return a function that computes the wanted keys, and the keys of its inputs."""
         if not self.here:
             return _as_it_is, wanted
         own, stack = dict.fromkeys(wanted), list(wanted)
@@ -274,7 +276,7 @@ def _chain(
     chain: list[Bundle],
     collect: tuple[Callable[..., Any], ...],
 ) -> Any:
-    """One yield of the chunks of a chain: a state that each task fills further and hands to the next."""
+    """The result of the chunks of a chain: a state that each task extends and passes to the next."""
     begin, add, settle = collect
     size = sum(n for _, n in chain)
     steps: list[tuple[Any, Any]] = [fusion.of([blocks[k] for k in bundle]) for bundle, _ in chain]
@@ -348,7 +350,7 @@ def _counted(
     add: Callable[[Any, list[Any]], None],
     settle: Callable[[Any], None],
 ) -> dict[tuple[int, ...], Any]:
-    """One position after the other: only one state is large."""
+    """One position after the other, so that only one state is large."""
     parts = [_unboxed(box) for box in compute(given)]
     found = {}
     for position in parts[0]:
@@ -369,7 +371,7 @@ def _add(
     begin: Callable[[int], Any],
     add: Callable[[Any, list[Any]], None],
 ) -> list[Any]:
-    """Add chunks of one position to a state; the first item says how often that was done."""
+    """Add chunks of one position to a state; the first item counts the additions."""
     parts = [_unboxed(box) for box in compute(given)]
     ((position, _),) = parts[0].items()
     if state is None:

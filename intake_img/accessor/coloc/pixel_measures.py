@@ -1,10 +1,10 @@
 """Pixel measures of pairs of channels: from names and units to one pass over the chunks, and back to a labelled
 Dataset.
 
-Integers up to 16 bits (and wider ones whose values fit) are counted into joint histograms, from which all follows.
-Floats are kept as pixels where they are few; where they are many, and where integers form more pairs of values than a
-histogram holds, sums are exact and what needs ranks or automatic thresholds comes from a histogram of equal bins. The
-result's attributes say which.
+Integers of up to 16 bits (and wider integers of a small enough range) are counted into joint histograms, from which all
+measures are computed. Small numbers of float pixels are kept in memory. For many floats, and for integers with more
+pairs of values than a histogram can hold, sums are exact, and ranks and automatic thresholds come from a histogram of
+equal bins. The attributes of the result name the method.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def measure(
 def _refuse_unused(
     names: tuple[str, ...], rules: conventions.Conventions, limits: Any, labelled: bool, source: str, options: Any
 ) -> None:
-    """Refuse options that would change nothing."""
+    """Raise an error for options without effect."""
     if limits is not None and not conventions.needs_thresholds(names, rules):
         raise ValueError(f"thresholds={limits!r}: {', '.join(names)} do not depend on thresholds; leave them out")
     automatic = isinstance(limits, str) or (limits is not None and limits[0] == "fraction")
@@ -233,8 +233,8 @@ def _dataset(
 
 
 def histogram(obj: Any, a: Any, b: Any, *, mask: Any = None) -> np.ndarray:
-    """Return the `Table` of a pair at every position, an object array of the shape of the kept axes: of grey values,
-    of pixels where they are few, or of bins.
+    """Return the `Table` of a pair at every position, an object array of the shape of the kept axes: a table of grey
+    values, of (few) pixels, or of bins.
     """
     scene = ChannelImage(obj)
     pair = (scene.channel(a), scene.channel(b))

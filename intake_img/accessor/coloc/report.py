@@ -98,7 +98,7 @@ def report(
 
 
 def table_of(name: str, obj: Any, pairs: Any, **options: Any) -> pd.DataFrame:
-    """Measure one image of a batch; errors say which."""
+    """Measure one image of a batch; errors name it."""
     try:
         found = pixel_measures.measure(obj, pairs, **options)
     except (ValueError, TypeError) as error:
@@ -141,7 +141,7 @@ def _figure(name: str, obj: Any, pair: Sequence[int], thresholds: Any, mask: Any
 
 
 def _place(scene: ChannelImage, axis: str) -> str:
-    """Coordinate of the position that is drawn, the first."""
+    """Coordinate of the drawn position, which is the first."""
     if axis not in scene.image.coords:
         return f"0 of {scene.image.sizes[axis]}"
     unit = scene.image[axis].attrs.get("units", "")
@@ -170,7 +170,7 @@ def _html(path: Path, table: pd.DataFrame, figures: Any) -> None:
 
 
 def _text(value: Any) -> str:
-    """A number with four digits, whole numbers in groups of three."""
+    """A number with four digits; integers have their digits in groups of three."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return f"{value:,}".replace(",", "\u202f")
     if not isinstance(value, (float, np.floating)):

@@ -1,4 +1,4 @@
-"""What is measured of pairs of channels, their thresholds, and the pixels of a pair that count."""
+"""The measures of channel pairs, their thresholds, and the valid pixels of a pair."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AUTOMATIC = {
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, checked; small, and part of every task.
+    """What to measure, validated; small, since every task holds it.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Request:
     dtype : dtype
         Of the image.
     shared : bool
-        Automatic thresholds of the whole image for all labels, in place of each label's own.
+        Automatic thresholds of the complete image for all labels, instead of thresholds for each label.
     options : mapping
         Further options of `costes`.
     """
@@ -64,7 +64,7 @@ class Request:
 
 
 def parse_thresholds(given: Any, scene: ChannelImage, pairs: list[tuple[int, int]]) -> Any:
-    """Return thresholds as `Request` holds them."""
+    """Return thresholds in the form of `Request`."""
     if given is None or (isinstance(given, str) and given in (*AUTOMATIC, "otsu")):
         return given
     if isinstance(given, str) and given.endswith("%"):
@@ -90,13 +90,13 @@ def parse_thresholds(given: Any, scene: ChannelImage, pairs: list[tuple[int, int
 
 
 def _threshold(name: str, value: Any) -> float | int:
-    """A finite number; whole numbers that a float does not hold stay as they are."""
+    """A finite number; integers that a float cannot represent stay integers."""
     found = checks.number(name, value)
     return int(value) if abs(found) >= 2**53 and isinstance(value, (int, np.integer)) else found
 
 
 def thresholds_of(request: Request, k: int, table: Table) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Return the thresholds of each group of a table, or (None, None) where none are asked for."""
+    """Return the thresholds of each group of a table, or (None, None) if none are requested."""
     given = request.thresholds
     if given is None:
         return None, None
@@ -119,7 +119,7 @@ def thresholds_of(request: Request, k: int, table: Table) -> tuple[np.ndarray, n
 
 
 def _numbers(request: Request, values: list[Any]) -> np.ndarray:
-    """Thresholds as float64; those of 64-bit integers as Python numbers, since floats do not hold all of them."""
+    """Thresholds as float64; for 64-bit integers as Python numbers, since floats cannot represent all of them."""
     wide = request.dtype.kind in "iu" and request.dtype.itemsize > 4
     return np.array(values, object if wide else np.float64)
 
@@ -139,7 +139,7 @@ def _pooled(table: Table) -> Table:
 
 
 def valid_pixels(planes: dict[int, np.ndarray], a: int, b: int, keep: Any, labels: Any) -> tuple[np.ndarray, ...]:
-    """Pixels of a pair that are kept, finite in both channels, and labelled if there are labels."""
+    """The valid pixels of a pair: in the mask, finite in both channels, and labelled if there are labels."""
     x, y = planes[a], planes[b]
     if x.dtype.kind != "f":
         x, y, labels = packing.select(x, y, labels, keep)

@@ -1,4 +1,4 @@
-"""Significance of a correlation, and the register of channels: names, units and dask around `kernels.significance`."""
+"""Significance of a correlation, and registration of channels: names, units and dask around `kernels.significance`."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def significance(
 
 
 WHOLE_PIXELS = 2**25
-"""Pixels of a channel from which a chromatic shift is estimated at once; of larger images windows are taken."""
+"""Largest number of pixels of a channel for one estimate of a chromatic shift; larger images use windows."""
 HELD = 2**28
-"""Two channels of at most so many bytes are held in memory; larger ones go into a temporary file, block by block."""
+"""Two channels of at most so many bytes are kept in memory; larger ones in a temporary file, block by block."""
 
 
 def _gather_blocks(
     scene: ChannelImage, at: dict[str, int], pair: tuple[int, int], size: tuple[int, ...], mask: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of a pair that lie whole within the image and the mask and are finite, read slab by slab."""
+    """Finite blocks of a pair that lie completely within the image and the mask, read slab by slab."""
     axis, count = scene.spatial[0], [scene.image.sizes[a] // s for a, s in zip(scene.spatial, size, strict=True)]
     pixels, dtype = int(np.prod(size)), scene.image.dtype
     shape = (2, int(np.prod(count)), pixels)
@@ -154,7 +154,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
 
 
 def _reach(scene: ChannelImage, axis: str, limit: Any, spacing: float) -> int:
-    """A length along an axis in whole pixels, rounded down."""
+    """A length along an axis in pixels, rounded down."""
     known = length("limit", limit, scene.image, axis) / scene.spacing(axis) if has_unit(limit) else None
     return int(np.floor((checks.number("limit", limit, 0) / spacing if known is None else known) + 1e-9))
 
@@ -215,13 +215,13 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
-    """Values as float64, of 64-bit integers less the lowest: what is centred later depends on differences alone."""
+    """Values as float64; the minimum is subtracted from 64-bit integers, since only differences matter later."""
     wide = values.dtype.str[1:] in ("i8", "u8") and values.size
     return offsets(values, int(values.min())).astype(float) if wide else values.astype(float)
 
 
 def _scale(scene: ChannelImage) -> tuple[np.ndarray, str]:
-    """What a pixel along each axis is in the common unit, and that unit; pixels where an axis does not convert."""
+    """The pixel size along each axis in the common unit, and that unit; pixels if an axis does not convert."""
     try:
         return np.array([scene.spacing(a) for a in scene.spatial]), scene.unit
     except UnitsError:
@@ -229,7 +229,7 @@ def _scale(scene: ChannelImage) -> tuple[np.ndarray, str]:
 
 
 def _windows(shape: Sequence[int]) -> list[tuple[slice, ...]]:
-    """The whole image; or, of one that is too large, windows spread evenly over it, three along each axis at most."""
+    """The complete image or, if it is too large, windows spread evenly over it, at most three along each axis."""
     size = list(shape)
     while np.prod(size, dtype=float) > WHOLE_PIXELS:
         longest = int(np.argmax(size))
@@ -253,7 +253,7 @@ def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normaliza
     for _ in range(4):
         back = shift(moving, -found, order=1, mode="nearest") if found.any() else moving
         pair = ((x - x.mean()) * window for x in (base, back))
-        # what scikit-image returns moves the second image onto the first: the opposite of the displacement
+        # scikit-image returns the shift of the second image onto the first: the opposite of the displacement
         step = phase_cross_correlation(*pair, upsample_factor=upsample, normalization=normalization)[0]
         found -= step
         if np.abs(step).max() < 1 / upsample:
@@ -286,7 +286,7 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
 
 
 def _voxel(scene: ChannelImage, unit: str) -> np.ndarray:
-    """What a pixel along each axis is in a unit."""
+    """The pixel size along each axis in a unit."""
     if unit == PIXEL:
         return np.ones(len(scene.spatial))
     scale = np.array([scene.spacing(a) for a in scene.spatial])
@@ -340,7 +340,7 @@ def _move_block(block: np.ndarray, table: np.ndarray, depth: tuple[int, ...], or
 
 
 def _move_axis(block: np.ndarray, by: float, axis: int, reach: int, order: int) -> np.ndarray:
-    """Value at i + by for each i of the core; weights do not depend on the place, so that chunks do not show."""
+    """Value at i + by for each i of the core; weights do not depend on i, so chunks have no effect."""
     whole = int(np.floor(by + 0.5)) if order == 0 else int(np.floor(by))
     part = 0.0 if order == 0 else by - whole
     size = block.shape[axis] - 2 * reach

@@ -1,4 +1,4 @@
-"""Labels without a pixel that counts (outside of the mask, below 0, not finite): they keep their row of a result."""
+"""Labels without a valid pixel (all outside of the mask, or not finite): they keep their row in a result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Noting", "uncounted"]
 
 
 def uncounted(labels: np.ndarray | None, keep: np.ndarray | None, *, every: bool = False) -> np.ndarray:
-    """Return the labels but 0 of a chunk of which pixels do not count: sorted, distinct; all labels if `every`."""
+    """Return the labels of a chunk, except 0, that have excluded pixels: sorted, distinct; all labels if `every`."""
     if labels is None:
         return np.empty(0, np.int64)
     if every:
@@ -28,8 +28,8 @@ def uncounted(labels: np.ndarray | None, keep: np.ndarray | None, *, every: bool
 
 @dataclass(frozen=True)
 class Noting:
-    """The functions of a reduction over chunks (see `blocks.reduce_blocks`), wrapped so that each yield and result goes
-    with the labels that `uncounted` finds: ``(yield, labels)``.
+    """The functions of a reduction over chunks (see `blocks.reduce_blocks`), wrapped so that each result is paired with
+    the labels that `uncounted` finds: ``(result, labels)``.
     """
 
     per_block: Callable[..., Any]
