@@ -1,6 +1,6 @@
-"""Images as layers of napari: names, colours, limits of contrast, scale, units, labels; pixels stay lazy.
+"""Images as napari layers: names, colours, contrast limits, scale, units, labels; pixels stay lazy.
 
-Layers are what napari calls LayerData: ``(data, attributes, "image" or "labels")``; they are made without napari.
+Layers are napari's LayerData tuples, ``(data, attributes, "image" or "labels")``; napari is not needed to make them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LayerData", "layers_of", "to_napari"]
 
 LayerData: TypeAlias = "tuple[Any, dict[str, Any], str]"
-_SIDE = 256  # pixels in the middle of a plane that limits are taken from
+_SIDE = 256  # contrast limits come from so many pixels in the middle of a plane
 
 
 def layers_of(obj: xr.Dataset | xr.DataArray, levels: Sequence[xr.Dataset] = ()) -> list[LayerData]:

@@ -1,6 +1,6 @@
-"""Which pixels a picture shows: one plane or projection, its channels as layers, and words for where it lies.
+"""The pixels of a picture: one plane or projection, its channels as layers, and a text for its position.
 
-Only what is shown is read; of planes larger than asked for, every n-th pixel.
+Only the shown pixels are read; from planes larger than requested, every n-th pixel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_SIDE = 2048  # pixels: more than a figure shows
 
 
 def variable_of(obj: xr.Dataset | xr.DataArray, name: str | None) -> xr.DataArray:
-    """Return the variable to show; of a Dataset the image by default."""
+    """Return the variable to show; by default the image of a Dataset."""
     if isinstance(obj, xr.DataArray):
         if name is not None and name != obj.name:
             raise KeyError(f"variable={name!r}: this is the variable {obj.name!r} alone, not a Dataset")
@@ -41,7 +41,7 @@ def is_labels(array: xr.DataArray) -> bool:
 
 
 def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
-    """Return the channels that are named or numbered; all for None."""
+    """Return the channels given by name or number; None for all."""
     if channel is None:
         return array
     if "c" not in array.dims:
@@ -55,7 +55,7 @@ def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
 def plane_of(
     array: xr.DataArray, projection: str | None, indexers: Mapping[str, Any], side: int = _MAX_SIDE
 ) -> tuple[xr.DataArray, list[str]]:
-    """Return the part to show, with the axes (c,) y, x (, s), and words for its place on the other axes.
+    """Return the plane to show, with the axes (c,) y, x (, s), and a text for its position on the other axes.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def plane_of(
     projection : {"max", "min", "mean", "sum"}, optional
         Along ``z``.
     indexers : mapping
-        Place on the other axes.
+        Position on the other axes.
     side : int
-        The most pixels along y and x: of more, every n-th is taken.
+        The largest number of pixels along y and x: from more pixels, every n-th is taken.
     """
     dims = tuple(map(str, array.dims))
     _check_places(dims, projection, indexers)
@@ -109,7 +109,7 @@ def _colour_axis(array: xr.DataArray) -> str | None:
 
 
 def position_on(array: xr.DataArray, axis: str, key: Any) -> int:
-    """Return the index of a place given by index (int), or by coordinate (float: the nearest; str: the same)."""
+    """Return the index of a position given as an index (int) or a coordinate (float: the nearest; str: exact)."""
     n = array.sizes[axis]
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         if not -n <= key < n:
@@ -148,7 +148,7 @@ def layers_of(plane: xr.DataArray) -> np.ndarray:
 
 
 def names_of(plane: xr.DataArray, count: int) -> list[str]:
-    """Return the names of the layers; of channels without a name, their numbers."""
+    """Return the names of the layers; channels without a name get their number."""
     if "s" in plane.dims:
         return list(RGB[:3])
     if "c" in plane.coords:

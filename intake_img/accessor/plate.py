@@ -71,7 +71,8 @@ def _wells(array: xr.DataArray) -> dict[tuple[int, int], list[int]]:
 
 
 def _shape(obj: xr.Dataset | xr.DataArray, wells: Mapping[tuple[int, int], Any]) -> tuple[int, int]:
-    """Return rows and columns of the plate: what the attributes say, and at least what the wells need."""
+    """Return the numbers of rows and columns of the plate: from the attributes, and at least as many as the wells
+    need."""
     stated = (obj.attrs.get("plate_rows"), obj.attrs.get("plate_columns"))
     needed = (1 + max(at[k] for at in wells) for k in (0, 1))
     rows, columns = (max(n, s if isinstance(s, int) else 0) for n, s in zip(needed, stated, strict=True))
@@ -79,7 +80,7 @@ def _shape(obj: xr.Dataset | xr.DataArray, wells: Mapping[tuple[int, int], Any])
 
 
 def _numbers(array: xr.DataArray, show: Any) -> tuple[np.ndarray, str]:
-    """Return a number for each image, and what it is."""
+    """Return a number for each image, and its description."""
     if isinstance(show, str):
         if show not in _STATISTICS:
             raise ValueError(
@@ -122,7 +123,7 @@ def _draw_numbers(ax: Any, table: np.ndarray, limits: Any, cmap: Any, title: str
 def _pictures(
     array: xr.DataArray, wells: Mapping[tuple[int, int], list[int]], projection: str | None, limits: Any, size: int
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Return a picture of the first image of each well, all stretched alike."""
+    """Return a picture of the first image of each well, all with the same contrast."""
     planes = {at: plane_of(array, projection, {"i": images[0]}, side=size)[0] for at, images in wells.items()}
     layers = {at: layers_of(plane) for at, plane in planes.items()}
     first = next(iter(planes.values()))

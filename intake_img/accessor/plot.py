@@ -1,7 +1,7 @@
-"""Pictures of one plane or projection: channels in colours, labels in many, a scale bar of a round length.
+"""Pictures of one plane or projection: coloured channels, labels in distinct colours, a scale bar of a round length.
 
-Powered by matplotlib, which is imported when something is drawn. Only the plane that is shown is read; of planes
-larger than a screen, every n-th pixel is drawn.
+Powered by matplotlib, which is imported when something is drawn. Only the shown plane is read; if a plane is larger
+than a screen, every n-th pixel is drawn.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from intake_img.model.units import LENGTH, convert
 
 __all__ = ["bar_length", "matplotlib_pyplot", "plot"]
 
-_LISTED = 8  # names of channels that are written into a picture
+_LISTED = 8  # the largest number of channel names in a picture
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where a plane lies: matplotlib's extent, the size of a pixel, the unit of length (None for pixels)."""
+    """Geometry of a plane: matplotlib's extent, the size of a pixel, the unit of length (None for pixels)."""
 
     extent: tuple[float, float, float, float]
     aspect: float
@@ -64,7 +64,7 @@ def plot(
     array = variable_of(obj, variable)
     categorical = is_labels(array)
     if colors is None and not categorical:
-        colors = stated_colors(array)  # before channels are picked: they may be listed in the channels' order
+        colors = stated_colors(array)  # before selecting channels: in their order
     plane, places = plane_of(pick_channels(array, channel), projection, indexers)
     frame = _frame(plane)
     stack = layers_of(plane)
@@ -103,7 +103,7 @@ def matplotlib_pyplot() -> Any:
 def _overlay(
     obj: xr.Dataset | xr.DataArray, name: str, projection: str | None, indexers: Mapping[str, Any]
 ) -> np.ndarray:
-    """Return the picture of a variable of labels at the place that is shown."""
+    """Return the picture of a variable of labels at the shown position."""
     if isinstance(obj, xr.DataArray):
         raise KeyError(f"labels={name!r} is a variable of a Dataset; this is one variable alone")
     array = variable_of(obj, name)
@@ -118,7 +118,7 @@ def _overlay(
 
 
 def _frame(plane: xr.DataArray) -> _Frame:
-    """Return where the plane lies, in the unit of x where both axes have a spacing, else in pixels."""
+    """Return the geometry of the plane, in the unit of x if both axes have a spacing, else in pixels."""
     height, width = plane.sizes["y"], plane.sizes["x"]
     steps, starts, units = {}, {}, {}
     for axis in "yx":
@@ -137,7 +137,7 @@ def _frame(plane: xr.DataArray) -> _Frame:
 
 
 def _factor(unit: str | None, to: str | None) -> float | None:
-    """How many `to` one `unit` is; None if they cannot be compared or nothing is known of them."""
+    """The factor from `unit` to `to`; None if they do not convert or are unknown."""
     if unit is None or to is None:
         return None
     try:
@@ -231,7 +231,7 @@ def _bar(ax: Any, picture: np.ndarray, frame: _Frame) -> None:
         size_vertical=thickness,
         fill_bar=True,
     )
-    for part in (bar.txt_label._text, *bar.size_bar.get_children()):  # outlined: seen on any ground
+    for part in (bar.txt_label._text, *bar.size_bar.get_children()):  # outlined, to be visible on any background
         part.set_path_effects([withStroke(linewidth=2, foreground=edge)])
     ax.add_artist(bar)
 
@@ -244,7 +244,7 @@ def bar_length(width: float, unit: str) -> tuple[float, str]:
     width : float
         Width of the picture.
     unit : str
-        Its unit; the label may have another one of the metric system.
+        Its unit; the label may use another metric unit.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Computing with a progress bar, and saying beforehand what will be computed."""
+"""Computing with a progress bar, and describing a computation before it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Pending", "bar", "computed", "counted", "meter", "steps"]
 
 @contextlib.contextmanager
 def bar(wanted: bool | None, what: str) -> Iterator[None]:
-    """A bar on stderr while dask computes: shown if asked for, or in a terminal for work of more than a second."""
+    """A bar on stderr while dask computes: shown if requested, or in a terminal for work of more than a second."""
     if wanted is False or (wanted is None and not sys.stderr.isatty()):
         yield
         return
@@ -35,7 +35,7 @@ def bar(wanted: bool | None, what: str) -> Iterator[None]:
 
 
 def counted(items: Iterator[Any], total: int, wanted: bool | None, what: str) -> Iterator[Any]:
-    """Iterate, with a bar on stderr: shown if asked for, or in a terminal for work of more than a second."""
+    """Iterate, with a bar on stderr: shown if requested, or in a terminal for work of more than a second."""
     if wanted is False or (wanted is None and not sys.stderr.isatty()):
         yield from items
         return
@@ -46,7 +46,7 @@ def counted(items: Iterator[Any], total: int, wanted: bool | None, what: str) ->
 
 @contextlib.contextmanager
 def meter(wanted: bool | None, total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that is told what is done, shown as `bar` is; lends the function to tell it by."""
+    """A bar on stderr, shown like `bar`; yields a function that advances it."""
     if wanted is False or (wanted is None and not sys.stderr.isatty()):
         yield lambda n: None
         return
@@ -64,13 +64,13 @@ def computed(obj: Any, progress: bool | None = None) -> Any:
 
 
 def steps(array: xr.DataArray) -> list[str]:
-    """Return the names of the steps that lead to the data of an array, in order; none if they are in memory."""
+    """Return the names of the steps that compute the data of an array, in order; none if they are in memory."""
     from dask.utils import key_split
 
     if array.chunks is None:
         return []
     graph = array.data.dask
-    if not hasattr(graph, "layers"):  # planned as expressions
+    if not hasattr(graph, "layers"):  # dask array expressions
         return list(dict.fromkeys(key_split(name) for name in graph))[::-1]
     names = [key_split(name) for name in TopologicalSorter(graph.dependencies).static_order()]
     names = [re.sub(r"_(chunk|(agg|combine)(-aggregate|-partial)?)$", "", n) for n in names if not PLUMBING.match(n)]
@@ -78,7 +78,7 @@ def steps(array: xr.DataArray) -> list[str]:
 
 
 class Pending:
-    """What computing an object would do: read as text.
+    """A text that describes the computation of an object.
 
     Parameters
     ----------

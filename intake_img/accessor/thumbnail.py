@@ -1,4 +1,4 @@
-"""Small pictures of images, for lists, pages and the terminal: the plane and the colours that `plot` shows."""
+"""Small pictures of images, for lists, pages and the terminal, with the plane and the colours of `plot`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from intake_img.accessor.picture_planes import is_labels, layers_of, names_of, p
 __all__ = ["data_url", "png", "thumbnail"]
 
 _PERCENTILES = (0.5, 99.8)
-_READ = 4  # pixels that are read for each one that is drawn
+_READ = 4  # pixels that are read for each drawn pixel
 
 
 def thumbnail(
@@ -32,7 +32,7 @@ def thumbnail(
     ----------
     obj : xarray.Dataset or xarray.DataArray
     size : int
-        The longer side in pixels; smaller images stay as they are.
+        The longer side in pixels; smaller images are not enlarged.
     channel : int, str or sequence of these, optional
         Channels to show; all by default.
     variable : str, optional
@@ -86,5 +86,5 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def data_url(picture: np.ndarray) -> str:
-    """Return a picture as a URL that holds it, for pages without files."""
+    """Return a picture as a data URL, for pages without files."""
     return "data:image/png;base64," + base64.b64encode(png(picture)).decode()

@@ -1,10 +1,9 @@
-"""Which variables of an xarray object are images, as lazy arrays, and how a result gets its names back.
+"""The image variables of an xarray object as lazy arrays, and the names of results.
 
-An *image variable* has the axes ``y`` and ``x`` at least, holds numbers or bool, and its ``attrs["kind"]`` is neither
+An *image variable* has at least the axes ``y`` and ``x``, holds numbers or bool, and its ``attrs["kind"]`` is neither
 ``"labels"`` nor ``"mask"``. Methods of a Dataset work on these. All other variables (labels, an ``exposure`` along
-``t``, ``spatial_ref``, names) pass through untouched, as far as their axes keep their lengths. A DataArray is an image
-because it was given. This module also decides which axes are batch axes and which are space, and which coordinates a
-result keeps.
+``t``, ``spatial_ref``, names) pass through unchanged, if their axes keep their lengths. A DataArray is always taken as
+an image. This module also distinguishes batch axes from spatial axes, and decides which coordinates a result keeps.
 """
 
 from __future__ import annotations
@@ -46,24 +45,24 @@ XarrayObject = TypeVar("XarrayObject", xr.Dataset, xr.DataArray)
 
 
 def batch_axes(array: xr.DataArray) -> tuple[str, ...]:
-    """Axes along which images lie: ``i``, ``t`` and any other that is neither channel, colour sample nor space."""
+    """Batch axes: ``i``, ``t`` and any other axis that is neither channel, colour sample nor space."""
     return tuple(str(d) for d in array.dims if d not in ("c", "s", *SPATIAL))
 
 
 def image_axes(array: xr.DataArray) -> tuple[str, ...]:
-    """Axes of one image: all that are not batch axes."""
+    """Axes of one image: all axes that are not batch axes."""
     return tuple(str(d) for d in array.dims if d not in batch_axes(array))
 
 
 def spatial_axes(array: xr.DataArray) -> tuple[str, ...]:
-    """Those of ``z y x`` that the array has, in this order, in whatever order the array has them."""
+    """The axes among ``z y x`` that the array has, in this order, whatever their order in the array."""
     return tuple(d for d in SPATIAL if d in array.dims)
 
 
 def lacking_plane(array: xr.DataArray) -> str | None:
-    """Say that an array has its plane under other names (or not at all) than ``y`` and ``x``; None if it has them.
+    """Return a message if the plane axes are missing or not named ``y`` and ``x``; None if the array has them.
 
-    An array that lacks one of the two and has no axis of another name (``zx`` after a projection) is accepted.
+    An array that lacks one of the two and has no axis of an unknown name (``zx`` after a projection) is accepted.
     """
     dims = tuple(map(str, array.dims))
     lacks = [d for d in ("y", "x") if d not in dims]
@@ -89,15 +88,15 @@ def is_image(array: xr.DataArray) -> bool:
 
 
 def images(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.DataArray]:
-    """Return the image variables by name; of a DataArray, the array itself.
+    """Return the image variables by name; for a DataArray, the array itself.
 
-    Of a Dataset without any, the variable ``image``, or the only one that holds numbers and is not categorical (what is
-    left of an image after a projection along ``y``, say).
+    For a Dataset without any, the variable ``image``, or the only numeric variable that is not categorical (for example
+    an image after a projection along ``y``).
 
     Raises
     ------
     ValueError
-        If there is none of these either.
+        If there is no such variable.
     """
     if isinstance(obj, xr.DataArray):
         return {str(obj.name or "image"): obj}
@@ -117,13 +116,13 @@ def images(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.DataArray]:
 
 
 def gridded(ds: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the variables that follow when the grid of a Dataset changes: images, labels and masks, by name."""
+    """Return the variables to resample when the grid of a Dataset changes: images, labels and masks, by name."""
     labels = {str(n): v for n, v in ds.data_vars.items() if is_categorical(v)}
     return labels if labels and not any(map(is_image, ds.data_vars.values())) else images(ds) | labels
 
 
 def first_image(ds: xr.Dataset) -> xr.DataArray:
-    """Return the variable that speaks for a Dataset: ``image``, else its first image, else its first variable."""
+    """Return the main variable of a Dataset: ``image``, else its first image, else its first variable."""
     if not ds.data_vars:
         raise ValueError("the Dataset has no variable: there is no image in it")
     if "image" in ds.data_vars:
@@ -141,7 +140,7 @@ def each_image(obj: XarrayObject, change: Callable[[xr.DataArray], xr.DataArray]
 def joined(ds: xr.Dataset, results: Mapping[str, xr.DataArray]) -> xr.Dataset:
     """Return `ds` with variables replaced or added.
 
-    Variables that are neither images nor categorical are left out where the results have other sizes along their axes.
+    Variables that are neither images nor categorical are dropped if the results have other sizes along their axes.
 
     Raises
     ------
@@ -174,7 +173,7 @@ def joined(ds: xr.Dataset, results: Mapping[str, xr.DataArray]) -> xr.Dataset:
 def lazy(array: xr.DataArray) -> dask.array.Array:
     """Return the data of an array as a dask array, without reading them.
 
-    Data in memory are cut into chunks of some MiB (views), unread files into whole tiles.
+    Data in memory are cut into chunks of some MiB (views), unread files into groups of tiles.
     """
     import dask.array as da
 
@@ -215,7 +214,7 @@ def with_data(
     dims : sequence of str, optional
         Its axes, if they are not those of `array`.
     coords : mapping, optional
-        Coordinates to put in place of the old ones; None drops one.
+        Coordinates that replace the old ones; None drops one.
     """
     dims = tuple(map(str, array.dims)) if dims is None else tuple(dims)
     sizes = dict(zip(dims, data.shape, strict=True))
@@ -230,12 +229,12 @@ def with_data(
 
 
 def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]:
-    """Return the axes to reduce: those named, or all batch axes.
+    """Return the axes to reduce: the named ones, or all batch axes.
 
     Raises
     ------
     AxesError
-        If the array lacks one, or has no batch axis and none was named.
+        If the array lacks a named axis, or if none is named and the array has no batch axis.
     """
     if dim is None:
         if axes := batch_axes(array):

@@ -1,5 +1,4 @@
-"""Checks of user input: channels and pairs of channels, masks and labels, thresholds, lengths in physical units.
-"""
+"""Checks of user input: channels and pairs of channels, masks and labels, thresholds, lengths in physical units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patches of images: where they lie (plans), how they are read (the engine), and what is made of them."""
+"""Patches of images: their positions (plans), reading, batches, loaders and writing results."""
 
 from intake_img.accessor.patches import filters
 from intake_img.accessor.patches.build import patches

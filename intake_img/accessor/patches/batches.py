@@ -1,4 +1,4 @@
-"""Patches in batches: an order for each epoch, windows that look ahead, the next window read while one is used."""
+"""Batches of patches: an order for each epoch, and windows that are read ahead while one is used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 
 
 def window_length(lookahead: int | str, batch: int, patch_bytes: int) -> int:
-    """Return how many patches a window holds: whole batches, at least one."""
+    """Return the number of patches in a window: complete batches, at least one."""
     if isinstance(lookahead, str):
         match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", lookahead)
         if match is None or match[2].lower() not in _UNITS:
@@ -45,12 +45,12 @@ _KEPT_BYTES = 2**26
 
 
 class Buffers:
-    """Memory of windows, used again once nobody holds a view of it: fresh memory costs more than filling it.
+    """Memory of windows, used again when no view of it is left: allocating memory costs more than filling it.
 
     Parameters
     ----------
     most : int
-        Buffers that are kept.
+        The largest number of buffers.
     """
 
     def __init__(self, most: int) -> None:
@@ -61,7 +61,7 @@ class Buffers:
         return type(self), (self.most,)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return an array with anything in it."""
+        """Return an uninitialised array."""
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
         with _LOCK[0]:
@@ -73,7 +73,7 @@ class Buffers:
 
 
 def _free_count() -> int:
-    """References to an array that a list holds, as they are counted in a generator over the list."""
+    """The reference count of an unused array in a list, as seen by a generator over the list."""
     kept = [np.empty(1, np.uint8)]
     return next(sys.getrefcount(b) for b in kept)
 
@@ -83,7 +83,7 @@ _LOCK = [threading.Lock()]
 
 
 def _renew_lock() -> None:
-    _LOCK[0] = threading.Lock()  # a forked child may have got it locked, by a thread that it has not
+    _LOCK[0] = threading.Lock()  # in a forked child it may be locked by a thread that does not exist there
 
 
 if hasattr(os, "register_at_fork"):
@@ -120,17 +120,17 @@ class Batches:
     ) -> None:
         self.patches, self.size, self.shuffle, self.drop_last = patches, size, shuffle, drop_last
         self.prefetch, self.seed, self.epoch, self.labelled = prefetch, seed, epoch, labelled
-        self.buffers = patches._buffers  # of all epochs
+        self.buffers = patches._buffers  # for all epochs
         self.buffers.most = max(self.buffers.most, (prefetch + 2) * len(patches.variables))
         self.window = window_length(lookahead, size, patches.patch_nbytes)
 
     def order(self) -> np.ndarray:
-        """Return the numbers of the patches, in the order in which they come."""
+        """Return the numbers of the patches, in the order of the epoch."""
         n = len(self.patches)
         return permutation(self.seed, self.epoch, n) if self.shuffle else np.arange(n)
 
     def groups(self) -> list[np.ndarray]:
-        """Return the numbers of the patches of each batch; patches of unequal shape are never in one."""
+        """Return the numbers of the patches of each batch; all patches of a batch have the same shape."""
         order = self.order()
         shape = self.patches.plan.shape[order]
         if len(order) and (shape != shape[0]).any():
@@ -168,7 +168,7 @@ class Batches:
         yield from self._cut(groups, self._read(groups))
 
     def _read(self, groups: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """Read the patches of a window at once; one dictionary of arrays for each run of equal shapes."""
+        """Read all patches of a window; return one dictionary of arrays for each run of equal shapes."""
         p = self.patches
         found = []
         for run in self._runs(groups):

@@ -1,4 +1,4 @@
-"""A whole image in memory of which tiles are decoded as they are asked for, so that a patch is one copy."""
+"""A complete image in memory whose tiles are decoded on demand, so that reading a patch is one copy."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["Board"]
 
 
 class Board:
-    """Pixels of an array, those of some tiles.
+    """An array of which some tiles are filled.
 
     Parameters
     ----------
     shape : tuple of int
     dtype : numpy.dtype
     edges : sequence of ndarray
-        Where tiles begin along each axis, and the end of the last.
+        The starts of tiles along each axis, and the end of the last.
     """
 
     def __init__(self, shape: Sequence[int], dtype: np.dtype, edges: Sequence[np.ndarray]) -> None:
-        self.array = np.empty(shape, dtype)  # takes memory where it is written to
+        self.array = np.empty(shape, dtype)  # memory is allocated only for written pages
         self.edges = edges
         self._grid = [len(e) - 1 for e in edges]
         self._known = np.zeros(int(np.prod(self._grid)), bool)
@@ -37,7 +37,7 @@ class Board:
     def fill(
         self, numbers: np.ndarray, read: Callable[[Sequence[tuple[int, int]], np.ndarray], None], workers: int
     ) -> int:
-        """Make sure that tiles are known, by their numbers in C order; return how many were read now.
+        """Read missing tiles, given by their numbers in C order; return how many were read now.
 
         Parameters
         ----------
@@ -47,7 +47,7 @@ class Board:
         workers : int
             Threads that decode.
         """
-        with self._lock:  # a tile is never seen while it is written
+        with self._lock:  # a tile is not visible until it is complete
             missing = numbers[~self._known[numbers]]
             if not len(missing):
                 return 0

@@ -1,7 +1,7 @@
-"""Reading many boxes of one array at once: each tile of the file is decoded once, and scattered to all who want it.
+"""Reading many boxes of one array together: each tile of the file is decoded once, and copied to all its boxes.
 
 Arrays in memory, plain memory-mapped files and images that fit into the cache are gathered through a window view.
-Axes, names and plans are not known here.
+This module does not know axes, names or plans.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Gatherer:
     axes : sequence of str
         Names of the axes, for messages.
     threads : int, optional
-        How many tiles are decoded at once; as many as there are processors.
+        Number of tiles that are decoded concurrently; by default the number of processors.
     """
 
     def __init__(self, pixels: Pixels, axes: Sequence[str], threads: int | None = None) -> None:
@@ -66,17 +66,17 @@ class Gatherer:
 
     @cached_property
     def lazy(self) -> Any:
-        """The dask array, where the data are computed."""
+        """The dask array, if the data are computed."""
         return computed_array(self.pixels.reader)
 
     @cached_property
     def direct(self) -> bool:
-        """Whether regions can be read without decoding whole tiles."""
+        """Whether regions can be read without decoding complete tiles."""
         return len(self.files) == 1 and not self.files[0].decodes()
 
     @cached_property
     def edges(self) -> list[np.ndarray]:
-        """Where tiles begin along each axis, and the end of the last."""
+        """The starts of tiles along each axis, and the end of the last."""
         if self.lazy is not None:
             return [np.concatenate([[0], np.cumsum(c)]).astype(np.int64) for c in self.lazy.chunks]
         return [
@@ -91,11 +91,11 @@ class Gatherer:
         return tokenize(self.pixels)
 
     def view(self) -> np.ndarray | None:
-        """Return the whole array as a view of memory or of a mapped file, if it is one."""
+        """Return the complete array as a view of memory or of a mapped file, if possible."""
         return mapped_view(self.pixels.reader)
 
     def check(self) -> None:
-        """Raise `SourceChangedError` if a file was replaced; tiles that are kept are not read anew."""
+        """Raise `SourceChangedError` if a file was replaced; cached tiles are not read again."""
         for reader in self.files:
             if reader.file.local:
                 reader.check()
@@ -111,7 +111,7 @@ class Gatherer:
         rows : ndarray of int, shape (n,)
             The row of `out` for each box.
         at : ndarray of int, shape (n, ndim)
-            Where in the row the box begins.
+            The start of the box in the row.
         """
         if not len(low):
             return
@@ -169,16 +169,16 @@ class Gatherer:
                 pass
 
     def _rather_direct(self, boxes: int, nbytes: int, low: np.ndarray, high: np.ndarray) -> bool:
-        """Whether to read the boxes themselves, and not the tiles (of so many bytes) that they lie in."""
+        """Whether to read the boxes directly, instead of the tiles (of so many bytes) that contain them."""
         if boxes == 1 and math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize * 4 > CACHE.limit:
-            return True  # a tile that is too large to be kept
+            return True  # a tile that is too large for the cache
         if boxes > 1 and self.pixels.nbytes <= CACHE.limit * _BOARD_SHARE:
-            return False  # all tiles will be kept
+            return False  # all tiles will stay in the cache
         wanted = int((high - low).prod(axis=1).sum()) * self.pixels.dtype.itemsize
         return self.direct and wanted + boxes * _CALL_BYTES < nbytes
 
     def _board(self, tiles: int) -> Board | None:
-        """Return the image as a whole, if it can be kept, and so many of its tiles are wanted that this is worth it."""
+        """Return the complete image, if it fits into the cache and enough of its tiles are needed."""
         if self.pixels.nbytes > CACHE.limit * _BOARD_SHARE:
             return None
         key = (self.token, "board")
@@ -193,7 +193,7 @@ class Gatherer:
         self._read([(int(a), int(b)) for a, b in zip(low, high, strict=True)], out[target])
 
     def _read(self, bounds: Sequence[tuple[int, int]], out: np.ndarray) -> None:
-        """Read a box from the file; errors say where it lies."""
+        """Read a box from the file; errors name its position."""
         try:
             self.pixels.read_into(tuple(slice(a, b) for a, b in bounds), out)
         except (FormatError, ValueError, RuntimeError) as exc:
@@ -201,7 +201,7 @@ class Gatherer:
             raise FormatError(f"the tile at {where} cannot be read: {exc}") from exc
 
     def _tile(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a decoded tile and where it begins."""
+        """Return a decoded tile and its start."""
         place = np.unravel_index(number, [len(e) - 1 for e in self.edges])
         bounds = [(int(e[k]), int(e[k + 1])) for e, k in zip(self.edges, place, strict=True)]
         origin = np.array([a for a, _ in bounds], np.int64)
@@ -217,7 +217,7 @@ class Gatherer:
     # one by one
 
     def single(self, low: Sequence[int], high: Sequence[int], out: np.ndarray) -> None:
-        """Read one box that is wholly inside the array, of regular tiles."""
+        """Read one box that lies completely inside an array of regular tiles."""
         tiles = self.pixels.tiles
         if self.direct:
             self._read(list(zip(low, high, strict=True)), out)
@@ -240,7 +240,7 @@ class Gatherer:
     # lazily transformed data
 
     def _computed(self, numbers: np.ndarray, scatter: Callable[[int, np.ndarray, np.ndarray], None]) -> None:
-        """Compute the chunks that are wanted, many in one run of dask, so that they share what they need."""
+        """Compute the needed chunks, many in one run of dask, so that they share their inputs."""
         import dask
 
         grid = [len(e) - 1 for e in self.edges]
@@ -269,7 +269,7 @@ def _batches(numbers: np.ndarray, grid: Sequence[int], edges: Sequence[np.ndarra
 
 
 def _pairs(edges: Sequence[np.ndarray], low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all pairs of a box and a tile that it meets, tiles by their number in C order."""
+    """Return all pairs of a box and a tile that it touches; tiles are numbered in C order."""
     grid = [len(e) - 1 for e in edges]
     first = np.stack([np.searchsorted(e, low[:, k], side="right") - 1 for k, e in enumerate(edges)], 1)
     last = np.stack([np.searchsorted(e, high[:, k], side="left") for k, e in enumerate(edges)], 1)
@@ -337,7 +337,7 @@ def _scatter(
     at: np.ndarray,
     whole: np.ndarray,
 ) -> None:
-    """Copy what boxes share with a tile into their rows."""
+    """Copy the intersections of boxes with a tile into their rows."""
     first, last = low - origin, high - origin
     begin, end = np.maximum(first, 0), np.minimum(last, tile.shape)
     inside = whole & (begin == first).all(axis=1) & (end == last).all(axis=1)

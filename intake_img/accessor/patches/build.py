@@ -1,4 +1,4 @@
-"""`patches`: the arguments of ``ds.img.patches``, and what they mean in words."""
+"""`patches`: the arguments of ``ds.img.patches`` and their documentation."""
 
 from __future__ import annotations
 
@@ -47,65 +47,66 @@ def patches(
     Parameters
     ----------
     sources : Dataset, DataArray, DataTree, or sequence of these
-        What to cut from. Of several images, all must have the same axes, channels and variables.
+        The images. Several images must have the same axes, channels and variables.
     size : int, sequence, or mapping of str to int; or lengths with a unit
         Size of a patch: one length for all spatial axes that are longer than 1, one for each of the last spatial axes
-        (two are ``y`` and ``x``), or lengths by name, of any axes.
+        (two lengths for ``y`` and ``x``), or lengths of any axes by name.
     sample : {"grid", "random", "stratified", "weighted", "centers", "fixed"}
         How patches are placed: side by side; anywhere; one at random in each cell of a grid; in proportion to a map;
-        around given points; as a table says.
+        around given points; by a table.
     n : int, optional
         Number of patches of an epoch, for ``"random"`` and ``"weighted"``; by default as many as tile the images.
     seed : int
-        A patch is a function of seed, epoch and its number, and of nothing else.
+        A patch depends only on the seed, the epoch and its number.
     locality : int, optional
-        For ``"random"``: so many patches lie around each of the places that are drawn, within a tile of the file, so
-        that it is decoded once for all of them; 16 places take turns. Every place is still equally likely, but patches
-        that come soon after each other are correlated: for images of which a look-ahead meets each tile only once.
-        Shuffling would undo it.
+        For ``"random"``: neighbourhoods are drawn first, and so many patches lie around each of them, within a tile of
+        the file, which is decoded once for all of them; 16 neighbourhoods take turns. Every position is still equally
+        likely, but consecutive patches are correlated. Use it for images in which a look-ahead touches each tile only
+        once, and do not shuffle.
     step, overlap : as `size`, optional
-        Distance from one patch of a grid to the next, or by how much neighbours overlap; the mean distance of
-        stratified patches.
+        Distance from one patch of a grid to the next, or the overlap of neighbours; for stratified patches, the mean
+        distance.
     halo : as `size`
-        Context on every side of a patch beyond `size`, which results are trimmed by when they are written back.
+        Context on every side of a patch beyond `size`; it is cut off when results are written back.
     units : {"pixel", "physical"}
-        Of bare numbers in `size`, `step`, `overlap`, `halo` and `centers`: pixels; or lengths in the common unit of
-        the image, that of ``x``, and centres on the coordinates, each in the unit of its axis. A length with a unit
-        (``"3 µm"``) is read in that unit in any case.
+        Unit of bare numbers in `size`, `step`, `overlap`, `halo` and `centers`: pixels; or the common unit of the
+        image, that of ``x``, for lengths, and the unit of each coordinate for centres. A length with a unit (``"3
+        µm"``) is always read in that unit.
     edge : str or mapping of str to str
-        What becomes of patches that would reach beyond the image. ``"shift"`` moves them inwards, ``"pad"`` fills them
-        up, ``"drop"`` leaves them out, ``"partial"`` cuts them off, ``"error"`` refuses them; ``"balanced"`` spreads
-        the patches of a grid evenly.
+        How to treat patches that extend beyond the image. ``"shift"`` moves them inwards, ``"pad"`` pads them,
+        ``"drop"`` leaves them out, ``"partial"`` cuts them off, ``"error"`` raises an error; ``"balanced"`` spreads the
+        patches of a grid evenly.
     pad_mode : str or mapping of str to str
-        ``"constant"``, ``"edge"``, ``"reflect"``, ``"symmetric"`` or ``"wrap"``, as `numpy.pad` understands them.
+        ``"constant"``, ``"edge"``, ``"reflect"``, ``"symmetric"`` or ``"wrap"``, as in `numpy.pad`.
     fill_value : float, or mapping of str to float
         The constant, for all variables or by name.
     over : sequence of str, optional
-        Axes that are iterated over; by default all that are not cut, except ``c`` and ``s``. Others are kept whole.
+        Axes that are iterated over; by default all axes that are not cut, except ``c`` and ``s``. Other axes keep their
+        full length.
     variables : sequence of str, optional
-        Variables of the Datasets that are cut, the first the reference; all by default.
+        Variables of the Datasets to cut; the first is the reference. All by default.
     paired : mapping of str to DataArray or Dataset, optional
-        Further images of the same places, on grids of their own: they are cut at the same physical box. Of several
-        sources a list for each.
+        Further images of the same area, on their own grids: they are cut at the same physical box. For several sources,
+        a list for each.
     levels : sequence of Dataset or DataArray, optional
-        Coarser levels of the same image: of each a patch of the same number of pixels around the same centre. Names
-        of nodes if `sources` is a DataTree.
+        Coarser levels of the same image: each is cut with the same number of pixels around the same centre. Names of
+        nodes if `sources` is a DataTree.
     weights, mask, labels : str, DataArray, or list of these, optional
-        The map for ``sample="weighted"``: a variable's name or an array, of which the centre of a patch is drawn in
-        proportion to its values, from where it is not 0, or such that all labels come up equally often. They are
-        aligned with the image by coordinates where both have them, by shape elsewhere, and are 0 beyond their extent.
+        The map for ``sample="weighted"``, a variable's name or an array. The centre of a patch is drawn in proportion
+        to the `weights`, from the pixels where the `mask` is not 0, or such that all `labels` are equally frequent.
+        Maps are aligned with the image by coordinates if both have them, else by shape, and are 0 beyond their extent.
         NaN in a mask or labels counts as 0.
     balance : mapping of int to float, optional
-        The share of each label; by default all above 0 alike.
+        The share of each label; by default all labels above 0 have the same share.
     min_coverage : float, optional
         Share of a patch that must lie on `mask`.
     where : callable or sequence of these, optional
-        Filters: functions of a patch (an array) that say whether it is kept; see `intake_img.accessor.patches.filters`.
-        Random patches that are turned down are drawn again.
+        Filters: functions of a patch (an array) that return whether to keep it; see
+        `intake_img.accessor.patches.filters`. Rejected random patches are drawn again.
     centers : table or array, optional
         For ``sample="centers"``: columns by the names of axes, or an array with a column for each cut axis.
     table : DataFrame or path, optional
-        For ``sample="fixed"``: first pixels ``y0``, ``x0``, ...; what `Patches.table` gives.
+        For ``sample="fixed"``: first pixels ``y0``, ``x0``, ..., as in `Patches.table`.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def patches(
     Raises
     ------
     AxesError, ValueError, TypeError
-        Naming the argument, what was given and what is allowed.
+        The message names the argument, the given value and the allowed values.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which patches are kept: those with enough of a mask, and those that pass a filter of their pixels."""
+"""Selection of patches: by their share of a mask, and by filters of their pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILTER_BYTES = 2**26
 
 
 def passing(accepts: Filter, plan: Plan, good: np.ndarray, reading: Reading) -> np.ndarray:
-    """Return which of the patches that are `good` so far a filter accepts too; some MiB are read at a time."""
+    """Return which of the `good` patches a filter accepts too; some MiB are read at a time."""
     good = good.copy()
     rows = np.flatnonzero(good)
     step = max(1, _FILTER_BYTES // max(1, math.prod(reading.layers[0].patch_shape) * reading.dtype.itemsize))
@@ -42,7 +42,7 @@ def covered(
     sums: Sequence[np.ndarray],
     least: float,
 ) -> np.ndarray:
-    """Return whether at least a share of each patch, of what of it lies in the image, is foreground.
+    """Return whether at least a share of each patch, of its part inside the image, is foreground.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def covered(
     layers : sequence of Layer
         The mask of each source.
     sums : sequence of ndarray
-        The running sums of `foreground` of each.
+        The running sums of `foreground` for each source.
     least : float
         The share. A patch without a pixel in the mask has none.
     """
@@ -67,13 +67,13 @@ def covered(
 
 
 def _lengths(layer: Layer, law: Law) -> np.ndarray:
-    """Lengths of the axes of a mask, as `foreground` orders them; beyond its extent a mask is 0."""
+    """Lengths of the axes of a mask, in the order of `foreground`; beyond its extent a mask is 0."""
     sizes = dict(zip(layer.dims, layer.pixels.shape, strict=True))
     return np.array([sizes[d] for d in _order(layer, law)])
 
 
 def _boxes(plan: Plan, rows: np.ndarray, law: Law, source: Source, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """First and last pixels, in the mask, of what of each patch lies in the image."""
+    """First and last mask pixels of the part of each patch that lies in the image."""
     low, high = [], []
     for d in _order(layer, law):
         if d in law.axes:
@@ -92,7 +92,7 @@ def _order(layer: Layer, law: Law) -> list[str]:
 
 
 def foreground(layer: Layer, law: Law) -> np.ndarray:
-    """Return where a mask is set, its axes those that are iterated over and then those that are cut.
+    """Return where a mask is set, with the iterated axes first and then the cut axes.
 
     Raises
     ------

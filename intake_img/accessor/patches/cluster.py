@@ -1,8 +1,8 @@
-"""Running a model over patches on a dask cluster: a task for each batch, a task for each block that they make.
+"""Running a model over patches on a dask cluster: a task for each batch, and a task for each block of the result.
 
-The model and the patches are sent to every worker once. A batch is read and predicted once; what it makes is cut into
-what each block needs, and a block is written by the one task that gathers its pieces. Only so many batches are under
-way at once that all workers are busy, so that what waits in the cluster stays bounded.
+The model and the patches are sent to every worker once. A batch is read and predicted once; its predictions are cut
+along the blocks, and one task gathers and writes each block. Only as many batches run concurrently as keep all workers
+busy, so that the amount of waiting predictions in the cluster is bounded.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def spread(
     ----------
     client : distributed.Client
     job, order, check, known, sink, progress
-        As for `intake_img.accessor.patches.run.local`.
+        As in `intake_img.accessor.patches.run.local`.
     patches, variables, model, size
-        What is predicted from what, in batches of which size.
+        The patches, their variables, the model, and the batch size.
     """
     from distributed import wait
 
@@ -70,7 +70,7 @@ def spread(
 
 
 class _Cluster:
-    """What is under way."""
+    """The running batches and blocks."""
 
     def __init__(self, client: Any, job: PatchJob, sink: Any, progress: Callable[[int], None], shared: Any) -> None:
         self.client, self.job, self.sink, self.progress, self.shared = client, job, sink, progress, shared
@@ -80,7 +80,7 @@ class _Cluster:
         self.missing = [dict(a.missing) for a in job.assemblies]
 
     def add(self, ids: np.ndarray, batch: Any) -> None:
-        """Take the future of a batch; submit the blocks that are complete with it."""
+        """Take the future of a batch; submit the blocks that it completes."""
         self.busy.append(batch)
         touched: dict[tuple[int, int], int] = {}
         for k, own in self.job.local(ids):
@@ -101,13 +101,13 @@ class _Cluster:
         self.busy.append(future)
 
     def release(self) -> None:
-        """Have the cluster forget what is not done; to cancel it would break a scheduler that has tasks which wait for
-        others and whose results nobody holds."""
+        """Release unfinished tasks; cancelling them would break a scheduler with waiting tasks whose results are
+        unreferenced."""
         for future in (*self.busy, *(part for parts in self.parts.values() for part in parts)):
             future.release()
 
     def settle(self) -> None:
-        """Forget what is done, raise what failed."""
+        """Release finished tasks, raise the errors of failed ones."""
         still = []
         for future in self.busy:
             if not future.done():
@@ -139,7 +139,7 @@ def _predict(
 
 
 def _cut(job: PatchJob, ids: np.ndarray, values: np.ndarray) -> Pieces:
-    """Cut predictions into what each block needs."""
+    """Cut predictions along the blocks."""
     found: Pieces = {}
     for k, own, mine in job.parts(ids, values):
         assembly = job.assemblies[k]
@@ -156,7 +156,7 @@ def _take(pieces: Pieces, key: tuple[int, int]) -> Pieces:
 
 
 def _block(job: PatchJob, k: int, number: int, parts: list[Pieces], sink: Any) -> Any:
-    """Put a block together and write it; without a store, return it."""
+    """Assemble a block and write it; without a store, return it."""
     pieces = sorted((pair for part in parts for pair in part[k, number]), key=lambda pair: pair[0])
     out = job.outputs[k]
     shape = [s.stop - s.start for s in out.key(number)]

@@ -35,11 +35,10 @@ __all__ = ["Patches"]
 
 
 class Patches(Loaders, WriteBack):
-    """Patches of images: a sequence of labelled Datasets that are read when they are asked for.
+    """Patches of images: a sequence of labelled Datasets that are read on access.
 
-    Made by `intake_img.patches` and ``ds.img.patches``. Making it, ``len``, `table` and `split` read nothing, except
-    where patches are chosen by values: a map of weights, a mask, labels, or filters are read when the plan is first
-    looked at.
+    Made by `intake_img.patches` and ``ds.img.patches``. Making it, ``len``, `table` and `split` read no pixels, unless
+    patches are chosen by values: a map of weights, a mask, labels, or filters are read when the plan is first used.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ class Patches(Loaders, WriteBack):
     where : sequence of Filter
         Filters on pixels.
     cover : sequence of Layer, optional
-        A mask for each source, of which patches must hold `min_coverage`.
+        A mask for each source; it must cover at least the share `min_coverage` of a patch.
     min_coverage : float
     """
 
@@ -73,7 +72,7 @@ class Patches(Loaders, WriteBack):
 
     @classmethod
     def of(cls, recipe: Recipe) -> Patches:
-        """Return the patches of a recipe, which is checked already."""
+        """Return the patches of a validated recipe."""
         made = cls(recipe.sources, recipe.law, recipe.padding, recipe.where, recipe.cover, recipe.min_coverage)
         for f in made.where:
             made._layer(f.variable)
@@ -86,7 +85,7 @@ class Patches(Loaders, WriteBack):
         self._buffers = Buffers(1)
 
     def _changed(self, **changes: Any) -> Patches:
-        """Return the same patches with some attributes changed; what was read of maps and tiles is shared."""
+        """Return the same patches with some attributes changed; maps and tiles that were read are shared."""
         new = copy.copy(self)
         new.__dict__.update(changes)
         new._plan = None
@@ -122,11 +121,11 @@ class Patches(Loaders, WriteBack):
         return self.sources[0].variables
 
     def dims(self, variable: str | None = None) -> tuple[str, ...]:
-        """Axes of patches of a variable: ``patch``, those kept whole, those cut."""
+        """Axes of patches of a variable: ``patch``, the kept axes, the cut axes."""
         return ("patch", *self._layer(variable).patch_dims)
 
     def dtype(self, variable: str | None = None) -> np.dtype:
-        """Dtype of a variable, that of the files."""
+        """Dtype of a variable, as in the files."""
         return self._layer(variable).pixels.dtype
 
     def shape(self, variable: str | None = None) -> tuple[int, ...]:
@@ -147,7 +146,7 @@ class Patches(Loaders, WriteBack):
 
     @property
     def known(self) -> bool:
-        """Whether the plan is there, or can be drawn without reading pixels."""
+        """Whether the plan exists, or can be drawn without reading pixels."""
         return self._plan is not None or not (self.where or self.cover or self.law.weights)
 
     def __repr__(self) -> str:
@@ -167,26 +166,26 @@ class Patches(Loaders, WriteBack):
         ax: Axes | None = None,
         **indexers: int,
     ) -> Any:
-        """Draw where patches lie, over one plane of the image or a projection along ``z``.
+        """Draw the positions of patches, over one plane of the image or a projection along ``z``.
 
-        Powered by matplotlib. Only the plane that is shown is read.
+        Powered by matplotlib. Only the shown plane is read.
 
         Parameters
         ----------
         source : int
-            Which of the sources.
+            Number of the source.
         projection : {"max", "min", "mean", "sum"}, optional
             Project along ``z`` instead of showing the plane in the middle.
         most : int
-            Draw so many patches at most.
+            The largest number of patches to draw.
         image : bool
-            Draw the image (its first channel); False draws the boxes alone and reads nothing.
+            Draw the image (its first channel); False draws only the boxes and reads nothing.
         core : bool
-            Draw the part that each patch answers for when results are written back, in place of all of it.
+            Draw the core of each patch, the part that is written back, instead of the complete patch.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
         **indexers : int
-            Place along the axes that are iterated over, by index; 0 by default.
+            Index along the axes that are iterated over; 0 by default.
 
         Returns
         -------
@@ -198,7 +197,7 @@ class Patches(Loaders, WriteBack):
 
     @property
     def plan(self) -> Plan:
-        """Where the patches of this epoch lie."""
+        """The plan: the positions of the patches of this epoch."""
         if self._plan is None:
             accept = self._accept if self._choosy else None
             plan = draw(self.law, self.sources, self.epoch, accept)
@@ -255,11 +254,11 @@ class Patches(Loaders, WriteBack):
         Parameters
         ----------
         table : pandas.DataFrame, str or os.PathLike
-            From `table`, or a CSV or Parquet file of it.
+            A `table`, or a CSV or Parquet file of it.
         source : Dataset, DataArray, DataTree, or sequence of these
             The images, in the order of the column ``source``.
         size : optional
-            Size of the patches; by default as the table says (with halo).
+            Size of the patches; by default from the table (with halo).
         **options
             See `intake_img.patches`.
         """
@@ -277,27 +276,27 @@ class Patches(Loaders, WriteBack):
         return len(self.plan)
 
     def set_epoch(self, epoch: int) -> Patches:
-        """Draw the patches of another epoch from now on; grids and tables are the same in all."""
+        """Draw the patches of another epoch from now on; grids and tables are the same in all epochs."""
         epoch = integer("epoch", epoch, 0)
         if epoch != self.epoch:
             self.epoch, self._plan = epoch, None
         return self
 
     def shard(self, rank: int, world: int) -> Patches:
-        """Return the patches that one of `world` processes works on: each ``world``-th, from number `rank` on.
+        """Return the patches of one of `world` processes: each ``world``-th patch, from number `rank` on.
 
-        All shards together are the same patches, however many there are.
+        All shards together have each patch once, for any number of shards.
         """
         world = integer("world", world, 1)
         rank = integer("rank", rank, 0)
         if rank >= world:
             raise ValueError(f"rank={rank}: expected a number below world={world}")
-        if self._shard is not None:  # a worker's part of a rank's part
+        if self._shard is not None:  # a worker's share of a rank's share
             rank, world = self._shard[0] + rank * self._shard[1], world * self._shard[1]
         return self._changed(_shard=(rank, world))
 
     def take(self, which: Any) -> Patches:
-        """Return some of the patches, as patches: numbers, a slice or a mask."""
+        """Return a subset of the patches, selected by numbers, a slice or a mask."""
         if self._shard is not None or self._rows is not None:
             rows = np.arange(len(draw(self.law, self.sources, self.epoch, self._accept if self._choosy else None)))
             rows = rows if self._rows is None else rows[self._rows]
@@ -309,20 +308,20 @@ class Patches(Loaders, WriteBack):
     def split(
         self, val: float = 0.1, *, block: int | Mapping[str, int] = 2, by: str | None = None, seed: int = 0
     ) -> tuple[Patches, Patches]:
-        """Return patches for training and for validation that share no pixel.
+        """Return patches for training and for validation that have no pixel in common.
 
         Parameters
         ----------
         val : float
-            Share of the images that is kept for validation.
+            Share of the images for validation.
         block : int or mapping of str to int
             The images are cut into blocks of so many patches along each axis; each block, with all of its time points
-            and channels, belongs to one side. Patches that would reach into both are left out, or, if they are random,
-            drawn elsewhere.
+            and channels, belongs to one side. Patches that would extend into both sides are left out, or, if they are
+            random, drawn elsewhere.
         by : str, optional
-            ``"source"`` or an axis that is iterated over: divide these in place of blocks.
+            ``"source"`` or an iterated axis: divide along it instead of by blocks.
         seed : int
-            Which blocks are chosen.
+            Seed of the choice of blocks.
 
         Returns
         -------
@@ -400,9 +399,9 @@ class Patches(Loaders, WriteBack):
         return self._reading(variable).read(self.plan.take(self._numbers(indices)))
 
     def reader(self, variable: str | None = None) -> Callable[[int], np.ndarray]:
-        """Return a function that gives the pixels of one patch by its number, at the least cost for each.
+        """Return a function that reads the pixels of one patch by its number, with the least overhead.
 
-        It belongs to the epoch in which it was made.
+        It keeps reading the epoch in which it was made, also after `set_epoch`.
 
         Examples
         --------
@@ -416,7 +415,7 @@ class Patches(Loaders, WriteBack):
         return self._reading(variable).reader(self.plan)
 
     def labelled(self, arrays: Mapping[str, np.ndarray], numbers: Any) -> xr.Dataset:
-        """Return arrays of the patches `numbers`, as `read` gives them, as a Dataset with their coordinates."""
+        """Return arrays of the patches `numbers`, as returned by `read`, as a Dataset with their coordinates."""
         numbers = self._numbers(numbers)
         valid = any(h > 0 or e == "pad" for h, e in zip(self.law.halo, self.law.edge, strict=True))
         return as_dataset(arrays, self.plan.take(numbers), numbers, self.sources, valid)
@@ -444,20 +443,20 @@ class Patches(Loaders, WriteBack):
         epoch: int | None = None,
         labelled: bool = True,
     ) -> Batches:
-        """Return the patches of an epoch in batches; to be iterated over.
+        """Return an iterable over the patches of an epoch in batches.
 
         Parameters
         ----------
         n : int
-            Patches in a batch; the last has what is left, unless `drop_last`.
+            Patches in a batch; the last batch may be smaller, unless `drop_last`.
         shuffle : bool
-            Whether patches come in a random order, that of the seed and epoch.
+            Whether patches are in a random order, which depends on seed and epoch.
         lookahead : int or str
-            How many patches are read at once, or their bytes: within so many, each tile of a file is decoded once.
+            Size of a window in patches or bytes: within a window, each tile of a file is decoded once.
         prefetch : int
-            How many windows are read ahead, in a thread of their own; 0 reads when they are needed.
+            How many windows are read ahead, in a separate thread; 0 reads them on demand.
         seed, epoch : int, optional
-            Of the order, and of the patches; those of the patches by default.
+            Seed of the order and epoch of the patches; by default those of the patches.
         labelled : bool
             Whether to yield Datasets, or ``(numbers, {variable: array})``.
 

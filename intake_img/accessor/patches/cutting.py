@@ -1,4 +1,4 @@
-"""From rows of a plan to arrays: boxes on the pixels of a variable, padding included."""
+"""From rows of a plan to arrays: boxes in the pixels of a variable, with padding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ One = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Padding:
-    """What lies beyond the image.
+    """Padding beyond the image.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Padding:
 
 
 def own_boxes(plan: Plan, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return first and last pixels (n, cut axes) of patches, in pixels of a layer."""
+    """Return the first and last pixels (n, cut axes) of patches, in pixels of a layer."""
     start = np.empty((len(plan), len(layer.cut)), np.int64)
     stop = np.empty_like(start)
     for k, a in enumerate(layer.cut):
@@ -79,7 +79,7 @@ class Reading:
 
     @property
     def decoded_nbytes(self) -> float:
-        """Bytes of all tiles that the cache would keep: 0 for plain bytes, infinite where tiles cannot be kept."""
+        """Bytes of all tiles in the cache: 0 for uncompressed data, infinite if tiles cannot be cached."""
         total = 0.0
         for g in self.gatherers:
             if g.view() is None:
@@ -88,7 +88,7 @@ class Reading:
         return total
 
     def read(self, plan: Plan, empty: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty) -> np.ndarray:
-        """Return the pixels of all patches of a plan, (n, kept axes, cut axes), in an array that `empty` makes.
+        """Return the pixels of all patches of a plan, (n, kept axes, cut axes), in an array from `empty`.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Reading:
         return out
 
     def reader(self, plan: Plan) -> One:
-        """Return a function that reads one patch by its number, with as little ado as there can be."""
+        """Return a function that reads one patch by its number, with the least overhead."""
         if len(self.layers) > 1 or not len(plan) or not (plan.shape == plan.size).all():
             return lambda k: self.read(plan.take([k]))[0]
         layer, gatherer = self.layers[0], self.gatherers[0]
@@ -166,7 +166,7 @@ class Reading:
     def _pad(
         self, gatherer: Gatherer, layer: Layer, low: np.ndarray, high: np.ndarray, view: np.ndarray, rows: np.ndarray
     ) -> None:
-        """Fill patches whose padding mirrors or repeats pixels of the image, which may lie outside the patch."""
+        """Fill patches whose padding mirrors or repeats pixels of the image, possibly from outside the patch."""
         maps = [
             [
                 _index(n, int(a), int(b), self.padding.modes.get(d, "constant"))
@@ -183,7 +183,7 @@ class Reading:
         ]
         first = np.array([[a for a, _ in s] for s in span], np.int64)
         last = np.array([[b for _, b in s] for s in span], np.int64)
-        seen: Any = (last > first).all(axis=1)  # others hold nothing but the constant
+        seen: Any = (last > first).all(axis=1)  # other patches contain only the constant
         held = np.empty((len(rows), *np.maximum(last - first, 1).max(axis=0)), self.dtype)
         gatherer.gather(first[seen], last[seen], held, np.flatnonzero(seen), np.zeros_like(first[seen]))
         fill = self.padding.value(self.variable)
@@ -198,7 +198,7 @@ class Reading:
 
 
 def _windowed(view: np.ndarray, layer: Layer, over: Sequence[str]) -> np.ndarray:
-    """Return all patches of an array, by their place: (iterated axes, first pixels, kept axes, patch); a view."""
+    """Return a view of all patches of an array by position: (iterated axes, first pixels, kept axes, patch)."""
     sizes = dict(zip(layer.dims, zip(view.shape, view.strides, strict=True), strict=True))
     shape = [sizes[a][0] for a in over] + [sizes[a][0] - layer.fits[a].size + 1 for a in layer.cut]
     strides = [sizes[a][1] for a in (*over, *layer.cut)]
@@ -249,7 +249,7 @@ def _one_of_tiles(
 
 @lru_cache(maxsize=4096)
 def _index(n: int, start: int, stop: int, mode: str) -> np.ndarray:
-    """Return which pixel of an axis each place of a patch shows; -1 for the constant."""
+    """Return the pixel of an axis for each position in a patch; -1 for the constant."""
     before, after = max(0, -start), max(0, stop - n)
     options: dict[str, Any] = {"constant_values": -1} if mode == "constant" else {}
     padded = np.pad(np.arange(n), (before, after), mode, **options)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""What patches say of themselves in a few lines, and a picture of where they lie."""
+"""A short description of patches, and a picture of their positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["as_html", "as_text", "plot", "rows"]
 
 
 def rows(p: Patches) -> list[tuple[str, str]]:
-    """Return what is known of patches without reading pixels, as pairs of key and text."""
+    """Return a description of patches, without reading pixels, as pairs of key and text."""
     law = p.law
     if p.known:
         number = f"{len(p)}, {byte_size(p.patch_nbytes)} each, {byte_size(len(p) * p.patch_nbytes)} in all"

@@ -64,7 +64,7 @@ def write_zarr(
 
 
 def _beside(patches: Any, variables: Sequence[str]) -> dict[str, Any]:
-    """Return the coordinates of axes that patches hold whole: names of channels."""
+    """Return the coordinates of kept axes: names of channels."""
     source = patches.sources[0]
     kept = {d for v in variables for d in source.layers[v].kept}
     found = {str(k): c for k, c in source.coords.coords.items() if c.dims and set(map(str, c.dims)) <= kept}
@@ -97,7 +97,7 @@ def _put(made: Any, name: str, values: np.ndarray, dims: Sequence[str], attrs: d
 
 
 def _fill(patches: Any, variable: str, array: Any, step: Any) -> None:
-    """Fill an array, whole chunks at a time."""
+    """Fill an array, complete chunks at a time."""
     chunk = array.chunks[0]
     item = max(1, math.prod(patches.shape(variable)) * patches.dtype(variable).itemsize)
     many = max(1, _WINDOW_BYTES // (chunk * item)) * chunk

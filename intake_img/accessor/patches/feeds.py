@@ -1,4 +1,4 @@
-"""Where predictions come from: a model that is called on what is read, or arrays that are there already."""
+"""Sources of predictions: a model that is called on patches, or existing arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Check", "Given", "Mapped"]
 
 
 class Mapped:
-    """Predictions are made from the pixels of patches."""
+    """Predictions that a model makes from patches."""
 
     def __init__(
         self, patches: Any, variables: list[str], model: Any, input_dtype: Any, size: int, lookahead: int | str
@@ -31,7 +31,7 @@ class Mapped:
         self.kept = dict(zip(layer.patch_dims[:kept], layer.patch_shape[:kept], strict=True))
 
     def first(self) -> Batch:
-        """Predict one batch, to find out what the model makes."""
+        """Predict one batch, to find out shape and dtype of the predictions."""
         ids = np.arange(min(self.size, len(self.patches.plan)))
         return next(predicted(batches(self.patches, self.variables, ids, self.size, self.size), self.predict, _rows))
 
@@ -40,7 +40,7 @@ class Mapped:
 
 
 class Given:
-    """Predictions are there already."""
+    """Existing predictions."""
 
     def __init__(self, patches: Any, arrays: Any, which: np.ndarray) -> None:
         self.patches, self.which = patches, which
@@ -85,7 +85,7 @@ class Given:
 
 
 def _rows_key(rows: np.ndarray) -> Any:
-    """Return rows as a slice where they follow each other: every kind of array takes that."""
+    """Return rows as a slice if they are contiguous, since every kind of array accepts slices."""
     if len(rows) and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
@@ -109,7 +109,7 @@ def _rows(ids: np.ndarray, predictions: np.ndarray) -> np.ndarray:
 
 
 class Check:
-    """Refuses predictions that are not what the result is made for. It pickles."""
+    """Checks that predictions match the declared result. It is picklable."""
 
     def __init__(self, made: Made, cast: bool, blend: str, sized: tuple[str, ...]) -> None:
         self.made, self.cast, self.blend, self.sized = made, cast, blend, sized

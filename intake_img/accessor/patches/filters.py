@@ -1,6 +1,6 @@
-"""Predicates on the pixels of patches: which are worth having.
+"""Filters: predicates on the pixels of patches.
 
-Each is called with patches, an array ``(n, kept axes, cut axes)``, and returns ``n`` booleans. The rules of
+Each gets patches, an array ``(n, kept axes, cut axes)``, and returns ``n`` booleans. The rules of
 `max_above`, `mean_std` and `shannon` are those of CAREamics' patch filters.
 """
 
@@ -25,10 +25,10 @@ class Filter:
     ----------
     name : str
     check : callable
-        ``check(patch, **options)`` says of one patch whether it is kept.
+        ``check(patch, **options)`` returns whether to keep one patch.
     options : tuple of (str, object)
     variable : str, optional
-        Which variable is looked at; the reference by default.
+        The variable to test; the reference by default.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Filter:
 def max_above(threshold: float, coverage: float = 0.25, variable: str | None = None) -> Filter:
     """Keep patches that are bright enough in a large enough part.
 
-    The maximum must reach `threshold`, and the maximum filter of half the patch's size must lie above it in at least
-    the share `coverage` of the patch.
+    The maximum must reach `threshold`, and the maximum filter of half the patch's size must exceed it in at least the
+    share `coverage` of the patch.
     """
     return Filter("max_above", _max_above, (("threshold", threshold), ("coverage", coverage)), variable)
 

@@ -1,4 +1,4 @@
-"""Datasets of patches: what each patch says of where it came from."""
+"""Datasets of patches, with coordinates that describe the origin of each patch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def as_dataset(
     arrays : mapping of str to ndarray
         For each variable, (n, kept axes, cut axes).
     plan : Plan
-        Of these patches.
+        The plan of these patches.
     numbers : ndarray of int
         Their numbers.
     sources : sequence of Source
     valid : bool
-        Whether to say which part of each patch lies in the image.
+        Whether to add coordinates for the part of each patch that lies in the image.
     """
     first = sources[0]
     variables = {
@@ -80,7 +80,7 @@ def one(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _labels(axis: str, index: np.ndarray, source: np.ndarray, sources: Sequence[Source]) -> xr.Variable | None:
-    """Return the labels of places along an iterated axis, if all sources have them."""
+    """Return the labels of positions along an iterated axis, if all sources have them."""
     found = [s.coords.coords[axis] for s in sources if axis in s.coords.coords and s.coords[axis].dims == (axis,)]
     if len(found) < len(sources):
         return None
@@ -124,7 +124,7 @@ def _coordinate(source: Source, layer: Layer, axis: str) -> xr.DataArray | None:
 
 
 def _along(coord: xr.DataArray, places: np.ndarray) -> np.ndarray:
-    """Return the coordinate at places, which may lie outside: there by the spacing, or NaN if it is not even."""
+    """Return the coordinate at indices; outside of the image it is extrapolated, or NaN if it is not evenly spaced."""
     values = np.asarray(coord.values, np.float64)
     inside = (places >= 0) & (places < len(values))
     found = values[np.clip(places, 0, len(values) - 1)]

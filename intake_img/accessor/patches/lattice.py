@@ -1,4 +1,4 @@
-"""The lattice of patches, from arguments: sizes, steps, halos and edges along axes, in pixels."""
+"""The lattice of patches: sizes, steps, halos and edges along axes, in pixels, from the arguments."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Lattice", "lattice"]
 
 @dataclass(frozen=True)
 class Lattice:
-    """How patches lie along the axes.
+    """The arrangement of patches along the axes.
 
     Parameters
     ----------
     lengths, step, margin : dict of str to int
         Size of a patch without its halo, distance to the next patch, and halo, for each cut axis.
     edges : dict of str to str
-        What becomes of patches that reach beyond the image.
+        How to treat patches that extend beyond the image.
     axes, over : tuple of str
         Axes that are cut, and axes that are iterated over.
     """
@@ -50,7 +50,7 @@ class Lattice:
 
     @property
     def padded(self) -> bool:
-        """Whether patches hold pixels from beyond the image."""
+        """Whether patches can contain pixels beyond the image."""
         return any(self.margin.values()) or "pad" in self.edges.values()
 
 
@@ -66,7 +66,7 @@ def lattice(
     edge: Any,
     over: Sequence[str] | None,
 ) -> Lattice:
-    """Return the lattice that arguments of `intake_img.patches` ask for.
+    """Return the lattice for the arguments of `intake_img.patches`.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _is_physical(value: Any, axis: str, units: str) -> bool:
 
 
 def _one_spacing(images: Sequence[xr.DataArray], axes: Sequence[str]) -> None:
-    """Refuse sources in which a physical length is not the same number of pixels."""
+    """Raise an error if a physical length is not the same number of pixels in all sources."""
     first = images[0]
     for k, other in enumerate(images[1:], 1):
         for axis in [a for a in axes if a in other.dims]:

@@ -1,13 +1,13 @@
-"""What is done of a result that is being written: a store that grows in a staging folder, and a mark for each block.
+"""Progress of a result that is being written: a store in a staging folder, and a marker for each finished block.
 
-The staging folder beside the target (see `intake_img.storage.staging`) holds the store, ``.~store``, the marks,
-``.~done``, and a plan, which says what is made. A mark is made after the block that it stands for, and its name says
-how many bytes the block has on the disk: where these are not there, the block is made again. The store becomes the
-target in one step when all of it is there; what was the target until then is complete up to that moment. The plan is
-the first thing that is removed, so that nothing goes on with what is half removed.
+The staging folder beside the target (see `intake_img.storage.staging`) contains the store, ``.~store``, the markers,
+``.~done``, and a plan, which identifies the result. A marker is written after its block, and its name contains the size
+of the block on the disk: if the size differs, the block is written again. When the store is complete it replaces the
+target atomically; the old target is complete until then. The plan is removed first, so that no run resumes a partly
+removed folder.
 
-On a server the staging folder is a hidden prefix, and the store in it has the name of the target. Objects are there
-completely or not at all, so that marks tell no sizes.
+On a server the staging folder is a hidden prefix, and the store in it has the name of the target. Objects are written
+atomically, so markers contain no sizes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TOKEN = "patches"
 
 
 def mark(folder: File, output: Output, block: int) -> None:
-    """Note that a block is written, completely.
+    """Record that a block is completely written.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def mark(folder: File, output: Output, block: int) -> None:
 
 
 def _nbytes(folder: str, output: Output, block: int) -> int:
-    """Return how many bytes a block has on the disk; none if it holds nothing but the fill value."""
+    """Return the size of a block on the disk, in bytes; 0 if it contains only the fill value."""
     found = 0
     for name in output.files(block):
         with contextlib.suppress(FileNotFoundError):
@@ -67,7 +67,7 @@ def _nbytes(folder: str, output: Output, block: int) -> int:
 
 
 def facts_of(store: File) -> dict[str, Any]:
-    """Return what a complete store says of how it was made; nothing if it is no such store."""
+    """Return the stored facts of a complete result; empty if it is not such a store."""
     try:
         found = json.loads((store / "zarr.json").read())["attributes"]["intake_img"][FACTS]
     except (OSError, ValueError, KeyError, TypeError):
@@ -81,16 +81,16 @@ class Ledger:
     Parameters
     ----------
     target : File
-        What the result will be.
+        The target of the result.
     facts : mapping
-        What is made, plain JSON: a run goes on only with equal facts.
+        Plain JSON that identifies the result: a run is resumed only with equal facts.
     keeps : bool
-        A later run can go on with this one.
+        Whether a later run can resume this one.
 
     Attributes
     ----------
     layout : JSON
-        What the interrupted run recorded that this one goes on with, else None.
+        The record of the interrupted run that is resumed, else None.
     """
 
     def __init__(self, target: File, facts: Mapping[str, Any], keeps: bool = True) -> None:
@@ -107,7 +107,7 @@ class Ledger:
         return self.folder / (STORE if self.folder.local else self.target.name)
 
     def begin(self, resume: bool, overwrite: bool) -> Ledger:
-        """Take up an interrupted run (then `layout` is what was recorded), or make room for a new one.
+        """Resume an interrupted run (then `layout` is its record), or prepare a new one.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class Ledger:
             If there is an unfinished result and neither `resume` nor `overwrite` is given, or another process is
             writing one.
         ValueError
-            If the unfinished result is another one.
+            If the unfinished result differs from this one.
         """
         self.staging = self._begin(resume, overwrite)
         if resume and self.staging.noted is not None:
@@ -132,7 +132,7 @@ class Ledger:
         return self._begin(resume, overwrite) if staging.completed else staging
 
     def _usable(self) -> bool:
-        """Return whether the interrupted run left what can be gone on with; it may have been stopped at its end."""
+        """Return whether the interrupted run can be resumed; it may have been stopped at its end."""
         noted = self.staging.noted or {}
         try:
             self._same(noted.get("facts"), str(self.folder))
@@ -143,7 +143,7 @@ class Ledger:
         if not self.folder.local:
             return self.layout is not None
         complete = self.folder / self.target.name
-        if not self.store.is_folder() and facts_of(complete) == self.facts:  # else it is what has been replaced
+        if not self.store.is_folder() and facts_of(complete) == self.facts:  # else it is the replaced target
             os.rename(complete.path, self.store.path)
         if self.store.is_folder():
             return True
@@ -161,17 +161,17 @@ class Ledger:
             )
 
     def same_as_target(self) -> None:
-        """Raise `ValueError` if the finished target is another result."""
+        """Raise `ValueError` if the finished target is a different result."""
         self._same(facts_of(self.target), self.target.path)
 
     def record(self, layout: Any) -> None:
-        """Write down what is made; from now on the run can be taken up again."""
+        """Record the layout of the result; from now on the run can be resumed."""
         self.layout = json.loads(json.dumps(layout))
         if self.keeps:
             self.staging.note({"facts": self.facts, "layout": self.layout})
 
     def done(self, output: Output) -> np.ndarray:
-        """Return which blocks of an output are written: those with a mark whose bytes are there."""
+        """Return which blocks of an output are written: blocks with a marker and the recorded size."""
         found = np.zeros(len(output.canvas), bool)
         marks = self.folder / DONE
         for name in os.listdir(marks.path) if marks.local else names_in(marks):
@@ -181,12 +181,12 @@ class Ledger:
         return found
 
     def finish(self) -> None:
-        """Make the store the target."""
+        """Replace the target with the store."""
         if not self.folder.local:
             self.staging.commit([self.target.name])
             return
         store = self.store.path
-        for folder, _, names in os.walk(store):  # what a killed write of a chunk left behind
+        for folder, _, names in os.walk(store):  # leftover of a killed chunk write
             for name in names:
                 if name.endswith(".partial"):
                     os.unlink(os.path.join(folder, name))
@@ -210,10 +210,10 @@ class Ledger:
 
 
 def sweep(target: File) -> None:
-    """Remove what a run that was killed after its last step has left of its folder."""
+    """Remove the rest of the folder of a run that was killed after its last step."""
     if not target.local or not os.path.isdir(staging_folder(target)):
         return
-    with contextlib.suppress(CannotWriteError):  # somebody else's
+    with contextlib.suppress(CannotWriteError):  # the folder of another writer
         staging = begin(target, overwrite=True, resume=True, token=_TOKEN)
         unfinished = staging.noted is not None and os.path.isdir(staging.local(STORE))
         staging.keep() if unfinished else staging.discard()

@@ -1,4 +1,4 @@
-"""From an xarray variable to the unread pixels of its file, beneath dask, and to plain bytes if it has them."""
+"""From an xarray variable to the unread pixels of its file behind dask, and to uncompressed bytes if there are any."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_MAPS = 16
 def pixels_of(variable: xr.Variable) -> Pixels:
     """Return the pixels of a variable, without reading them.
 
-    Dask arrays of which nothing but a part was taken, or axes exchanged, since a file was opened lead to its reader.
+    A dask array leads to the reader of its file if only selections and transpositions were applied since it was opened.
     """
     return Pixels.of(data_of(variable))
 
@@ -39,7 +39,7 @@ def is_computed(pixels: Pixels) -> bool:
 
 
 def cast(pixels: Pixels, dtype: np.dtype) -> Pixels:
-    """Return pixels as another dtype; of computed ones, as a part of the graph."""
+    """Return pixels as another dtype; for computed pixels, the cast is part of the graph."""
     if pixels.dtype == dtype:
         return pixels
     array = computed_array(pixels.reader)
@@ -54,7 +54,7 @@ def computed_array(reader: Any) -> Any:
 
 
 def file_readers(reader: Any, most: int) -> tuple[FileReader, ...]:
-    """Return the readers of files beneath a reader; none if they are more than `most`."""
+    """Return the underlying file readers of a reader; none if they are more than `most`."""
     if isinstance(reader, FileReader):
         return (reader,)
     inner = getattr(reader, "readers", None) or ([r] if (r := getattr(reader, "reader", None)) is not None else [])
@@ -65,9 +65,9 @@ def file_readers(reader: Any, most: int) -> tuple[FileReader, ...]:
 
 
 def mapped_view(reader: Any) -> np.ndarray | None:
-    """Return the array that a reader reads from, if that lies in memory or in a local file as plain bytes.
+    """Return the array of a reader as a view, if it is in memory or uncompressed in a local file.
 
-    Its dtype may differ from that of the reader's pixels, in byte order or by a cast that is still to be done.
+    Its dtype may differ from the dtype of the reader's pixels, in byte order or by a pending cast.
     """
     if isinstance(reader, Memory):
         return reader.array
@@ -80,7 +80,7 @@ def mapped_view(reader: Any) -> np.ndarray | None:
 
 
 def _through(reader: Any, view: np.ndarray) -> np.ndarray | None:
-    """Return what a wrapping reader makes of a view, as a view; None if it cannot be one."""
+    """Apply a wrapping reader to a view; None if the result cannot be a view."""
     if isinstance(reader, Transposed):
         return view.transpose(reader.order)
     if isinstance(reader, Selected):
@@ -118,7 +118,7 @@ class _Maps:
         with self._lock:
             if key in self._views:
                 found = self._views[key]
-                with contextlib.suppress(KeyError):  # a finalizer may have taken it
+                with contextlib.suppress(KeyError):  # a finalizer may have removed it
                     self._views.move_to_end(key)
                 return found
         view = _map(reader)

@@ -1,7 +1,7 @@
-"""Handing patches to other libraries: torch, TensorFlow, JAX and numpy, Zarr stores and WebDataset shards.
+"""Loaders of patches for other libraries: torch, TensorFlow, JAX and numpy, Zarr stores and WebDataset shards.
 
-None of these libraries is imported before it is asked for. Whoever takes the patches, they are those of the plan: a
-worker or rank takes a part of its numbers, never draws its own.
+These libraries are imported only when they are used. All loaders use the patches of the plan: a worker or rank takes a
+share of the numbers, and never draws its own patches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Arrays", "Loaders", "chosen"]
 
 
 def chosen(patches: Any, variables: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the variables to hand over; all by default."""
+    """Return the variables to load; all by default."""
     if variables is None:
         return tuple(patches.variables)
     names = (variables,) if isinstance(variables, str) else tuple(variables)
@@ -42,7 +42,7 @@ class Arrays:
     patches : Patches
     variables : sequence of str
     convert : callable
-        Makes of a numpy array what is handed over.
+        Converts a numpy array to the type of the library.
     size, options
         See `Patches.batches`.
     """
@@ -111,7 +111,7 @@ class Loaders:
         Returns
         -------
         Arrays
-            An iterable with a length, of the epoch that `set_epoch` set last.
+            An iterable with a length, over the epoch that was last set with `set_epoch`.
         """
         return Arrays(
             self,
@@ -143,9 +143,9 @@ class Loaders:
         Parameters
         ----------
         device : jax.Device or jax.sharding.Sharding, optional
-            Where arrays are put.
+            The device of the arrays.
         batch_size, variables, dtype, shuffle, drop_last, lookahead, prefetch, seed
-            As for `to_numpy`. Without ``jax_enable_x64`` JAX makes 32 bits of 64.
+            As in `to_numpy`. Without ``jax_enable_x64`` JAX converts 64 bits to 32.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class Loaders:
         Parameters
         ----------
         batch_size : int, optional
-            Patches to an element; by default elements are single patches, without an axis of patches.
+            Patches per element; by default elements are single patches, without a patch axis.
         variables, dtype, shuffle, drop_last, lookahead, prefetch, seed
             As for `to_numpy`.
 
@@ -213,7 +213,7 @@ class Loaders:
         return dataset(batches, {"patch": (lead, np.dtype("int64")), **specs}, count)
 
     def _varying_shape(self, variable: str) -> tuple[int | None, ...]:
-        """Shape of a patch of a variable; None for lengths that differ between patches."""
+        """Shape of a patch of a variable; lengths that differ between patches are None."""
         layer = self.sources[0].layers[variable]
         partial = not (self.plan.shape == np.asarray(self.plan.size)).all()
         kept = len(layer.kept)
@@ -240,30 +240,31 @@ class Loaders:
         """Return a `torch.utils.data.Dataset` of dictionaries of tensors, ``"patch"`` the number of the patch.
 
         Its method ``loader(batch_size=..., num_workers=..., ...)`` makes a `DataLoader` of it that collates without
-        copying; ``set_epoch(n)`` draws the patches of another epoch, in workers that stay alive as well. Workers may
-        be forked or spawned, and are given parts of the plan, so that together they yield the same patches however many
-        there are.
+        copying; ``set_epoch(n)`` draws the patches of another epoch, also in persistent workers. Workers may be forked
+        or spawned; each gets a share of the plan, so that together they yield the same patches for any number of
+        workers.
 
         Parameters
         ----------
         style : {"map", "iterable"}
             ``"map"``: a Dataset with a length and indices, for samplers of torch (`DistributedSampler`);
-            ``"iterable"``: reads windows of many patches, so that each tile of a file is decoded once in a window, and
-            divides the patches between ranks and workers by itself.
+            ``"iterable"``: reads windows of many patches, so that each tile of a file is decoded once for each window,
+            and divides the patches between ranks and workers itself.
         variables : str or sequence of str, optional
             All by default.
         dtype : dtype or torch.dtype, optional
             Cast to it; that of the files by default.
         transform : callable, optional
-            Called with each patch's dictionary; what it returns is collated.
+            Called with the dictionary of each patch; the results are collated.
         batch_size : int, optional
-            Of ``"iterable"``: elements are batches of so many; single patches by default.
+            For ``"iterable"``: elements are batches of this size; by default single patches.
         shuffle, drop_last, lookahead
-            Of ``"iterable"``: see `batches`.
+            For ``"iterable"``: see `batches`.
         rank, world : int, optional
-            Of ``"iterable"``: which part of how many; by default as `torch.distributed` says, if it is initialised.
+            For ``"iterable"``: the rank and the number of ranks; by default from `torch.distributed`, if it is
+            initialised.
         even : bool
-            Of ``"iterable"``: give each rank the same number of patches, by repeating some.
+            For ``"iterable"``: give each rank the same number of patches, by repeating some.
 
         Raises
         ------
@@ -322,7 +323,7 @@ class Loaders:
     ) -> str:
         """Write the patches into a Zarr group: an array (patch, kept axes, cut axes) for each variable, and the table.
 
-        `xarray.open_zarr` and `intake_img.imload` open it, the columns of `table` as coordinates along ``patch``.
+        `xarray.open_zarr` and `intake_img.imload` open it, with the columns of `table` as coordinates along ``patch``.
 
         Parameters
         ----------
@@ -331,11 +332,11 @@ class Loaders:
         variables : str or sequence of str, optional
             All by default.
         chunk : int, optional
-            Patches to a chunk; by default as many as hold a MiB.
+            Patches per chunk; by default a MiB of patches.
         compress : bool or str, optional
             As for OME-Zarr: see `intake_img.imsave`.
         overwrite : bool
-            Replace what is there, once the new is complete.
+            Replace an existing store when the new one is complete.
         progress : bool, optional
             Show a progress bar.
 
@@ -358,22 +359,22 @@ class Loaders:
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> list[str]:
-        """Write the patches into tar files that the `webdataset` package reads, without it.
+        """Write the patches into tar files for the `webdataset` package, which is not needed for writing.
 
         Each sample is ``<number>.<variable>.npy`` for each variable, and ``<number>.json``, its row of `table`.
 
         Parameters
         ----------
         pattern : str or os.PathLike
-            Local paths with a place for the number in the name of the file, ``"train-%06d.tar"``.
+            Local paths with a field for the number in the file name, ``"train-%06d.tar"``.
         samples : int
-            Patches to a file.
+            Patches per file.
         variables : str or sequence of str, optional
             All by default.
         shuffle : bool
             Write them in the random order of the epoch.
         overwrite : bool
-            Replace the files of this pattern, all of them, once the new ones are complete.
+            Replace all files of this pattern when the new ones are complete.
         progress : bool, optional
             Show a progress bar.
 

@@ -1,8 +1,8 @@
-"""Models: any function of a batch, or a module of torch or Keras, as a function from arrays to one array.
+"""Models: any function of a batch, or a torch or Keras module, as a function from arrays to one array.
 
-Here alone it is known what torch and Keras want (evaluation mode, no gradients, the device and dtype of the weights),
-and by what a model is told from another when an interrupted run goes on. Neither package is imported: a model that is
-one of theirs has imported it already.
+This module handles the needs of torch and Keras (evaluation mode, no gradients, the device and dtype of the weights),
+and the identity of a model when an interrupted run is resumed. Neither package is imported: a torch or Keras model has
+imported it already.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def predictor(model: Any, input_dtype: Any = None) -> Callable[..., np.ndarray]:
     model : callable
         Gets one array (torch and Keras: tensor) for each variable, and returns an array or tensor.
     input_dtype : dtype, optional
-        Cast batches to it. By default a torch or Keras model gets the dtype of its weights, a function what there is.
+        Cast batches to this dtype. By default a torch or Keras model gets the dtype of its weights, and a function the
+        dtype of the patches.
     """
     if not callable(model):
         raise TypeError(f"model={model!r}: expected a function of a batch, or a torch or Keras model")
@@ -89,7 +90,8 @@ def _as_array(result: Any) -> np.ndarray:
 
 
 def working(model: Any) -> AbstractContextManager[None]:
-    """Return the context in which a model predicts: a torch module in evaluation mode, afterwards in its own again."""
+    """Return the context for predictions: it sets a torch module to evaluation mode, and restores its mode
+    afterwards."""
     return _evaluating(model) if _torch_module(model) else nullcontext()
 
 
@@ -107,15 +109,15 @@ class _evaluating(AbstractContextManager[None]):
 
 
 def fingerprint(model: Any, given: str | None = None) -> str:
-    """Return what tells a model from others.
+    """Return the identity of a model.
 
     Parameters
     ----------
     model : callable
-        Of a torch or Keras model its class and weights count, of a function its name, code, defaults, and the plain
-        values and arrays that it closes over; of another object its class.
+        A torch or Keras model is identified by its class and weights, a function by its name, code, defaults, and the
+        plain values and arrays that it closes over, and another object by its class.
     given : str, optional
-        The user's own mark, in place of this.
+        An identity given by the user, instead of this.
     """
     if given is not None:
         return str(given)
@@ -153,7 +155,7 @@ def _feed(digest: Any, model: Any) -> str:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # an empty cell
         return None
 
 

@@ -1,7 +1,6 @@
-"""What a result looks like on the grid of a source: its axes, dtype, coordinates and blocks, and where it is stored.
+"""The layout of a result on the grid of a source: its axes, dtype, coordinates, blocks, and arrays in the store.
 
-Written down as plain JSON, so that a run that goes on after a kill makes what the first one began without asking the
-model.
+The layout is recorded as plain JSON, so that a resumed run continues the result without calling the model first.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _CHUNK_3D = {"z": 64, "y": 128, "x": 128}
 
 @dataclass(frozen=True)
 class Made:
-    """What a model makes of a patch.
+    """The prediction for a patch.
 
     Parameters
     ----------
@@ -60,23 +59,23 @@ def made_of(
     channels: Any = None,
     output_axes: str | Sequence[str] | None = None,
 ) -> Made:
-    """Return what a model makes, from one of its predictions and what was announced.
+    """Return the description of predictions, from one prediction and the declared options.
 
     Parameters
     ----------
     shape : tuple of int
-        Of the prediction for one patch.
+        Shape of the prediction for one patch.
     dtype : dtype
         Of the result.
     plan : Plan
     kept : mapping of str to int
-        Axes that patches hold whole.
+        Axes that patches keep at full length.
     size : tuple of int
-        Of that patch.
+        Size of that patch.
     channels : int or sequence of str, optional
-        Announced number or names of channels.
+        Declared number or names of channels.
     output_axes : str or sequence of str, optional
-        Announced names of the axes before the sized ones.
+        Declared names of the axes before the sized ones.
     """
     names = None if channels is None or isinstance(channels, (int, np.integer)) else tuple(str(c) for c in channels)
     count = None if channels is None else len(names) if names is not None else int(channels)
@@ -128,18 +127,18 @@ class Output:
     ----------
     source : int
     path : str
-        Of its group in the store; empty if it is the root.
+        Path of its group in the store; empty if it is the root.
     array, stored
         Path of its array in the group and the axes as they are stored; empty for results in memory.
     over, made, sized : tuple of str
-        Axes that patches iterate over, those that the model makes, and those along which patches have a size.
+        Axes that patches iterate over, axes that the model adds, and axes along which patches have a size.
     kept : tuple of int
-        Lengths of those that the model makes.
+        Lengths of the axes that the model adds.
     dtype : str
     lengths, block : tuple of int
-        Of the canvas: of the axes iterated over, then those with a size.
+        Lengths of the canvas and of a block: along the iterated axes, then the axes with a size.
     unit : tuple of int
-        Of a file of the array, along the axes as they are stored; empty for results in memory.
+        Shape of a chunk file of the array, along the stored axes; empty for results in memory.
     """
 
     source: int
@@ -171,12 +170,12 @@ class Output:
         return dict(zip(self.dims, (*self.lengths[:over], *self.kept, *self.lengths[over:]), strict=True))
 
     def key(self, number: int) -> tuple[slice, ...]:
-        """Return where a block lies in an array with the axes `dims`."""
+        """Return the region of a block in an array with the axes `dims`."""
         region, over = self.canvas.region(number), len(self.over)
         return (*region[:over], *[slice(0, n) for n in self.kept], *region[over:])
 
     def files(self, number: int) -> list[str]:
-        """Return the files that hold a block, from the root of the store; empty chunks have none."""
+        """Return the files of a block, relative to the root of the store; empty chunks have none."""
         key = dict(zip(self.dims, self.key(number), strict=True))
         at = (range(key[a].start // n, -(-key[a].stop // n)) for a, n in zip(self.stored, self.unit, strict=True))
         return [os.path.join(self.path, self.array, "c", *map(str, place)) for place in itertools.product(*at)]
@@ -191,7 +190,7 @@ class Output:
 
 
 def outputs_of(sources: Sequence[Source], plan: Plan, made: Made) -> list[Output]:
-    """Return the result for each source, to be held in memory."""
+    """Return the result for each source, in memory."""
     found = []
     for k, source in enumerate(sources):
         sizes = source.sizes
@@ -204,7 +203,7 @@ def outputs_of(sources: Sequence[Source], plan: Plan, made: Made) -> list[Output
 
 
 def name_of(source: Source, k: int, count: int) -> str:
-    """Return the name of a source in a store of several: its number first, so that no two are the same.
+    """Return the name of a source in a store of several sources: its number comes first, so that names are unique.
 
     Examples
     --------
@@ -228,7 +227,7 @@ def stored_as(
     size: Sequence[int],
     tiles: Mapping[str, int],
 ) -> Output:
-    """Return a result whose blocks are whole write units, where it may be no smaller than patches and source tiles.
+    """Return a result whose blocks are complete write units, not smaller than patches and source tiles if possible.
 
     Parameters
     ----------
@@ -238,11 +237,11 @@ def stored_as(
     stored : sequence of str
         Its axes as they are stored.
     unit : sequence of int
-        What is written at once: a chunk, or a shard.
+        The unit of writing: a chunk, or a shard.
     size : sequence of int
-        Of a patch.
+        Size of a patch.
     tiles : mapping of str to int
-        How the source is cut.
+        Tiles of the source.
     """
     units = dict(zip(stored, unit, strict=True))
     axes = (*output.over, *output.sized)
@@ -254,7 +253,7 @@ def stored_as(
 
 
 def chunks_for(asked: Any, sized: Sequence[str]) -> Any:
-    """Return the chunks to ask for: what the user said, or for volumes cubes rather than planes."""
+    """Return the chunks of the store: the user's chunks, or by default cubes for volumes."""
     if asked is None and len(sized) > 2 and set(sized) <= set(_CHUNK_3D):
         return dict(_CHUNK_3D)
     return asked

@@ -1,4 +1,4 @@
-"""The plan: where every patch lies, as plain arrays; nothing is read, and nothing here knows how patches are chosen."""
+"""The plan: the position of every patch, as plain arrays; it is independent of how patches are chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Plan"]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Places of n patches.
+    """Positions of n patches.
 
     Parameters
     ----------
@@ -24,22 +24,23 @@ class Plan:
     size : tuple of int
         Pixels of a patch along `axes`, with its halo.
     over : tuple of str
-        The axes that are iterated over.
+        The iterated axes.
     source : ndarray of int64, shape (n,)
         Number of the source of each patch.
     index : ndarray of int64, shape (n, len(over))
-        Its place along `over`.
+        Its index along `over`.
     start : ndarray of int64, shape (n, len(axes))
-        Its first pixel, in the source; may be negative, or the patch reach beyond the image, where edges are padded.
+        Its first pixel, in the source; if edges are padded it may be negative, and the patch may extend beyond the
+        image.
     shape : ndarray of int64, shape (n, len(axes))
         Its lengths: `size`, or less at the edge if patches may be partial.
     core_start, core_stop : ndarray of int64, shape (n, len(axes))
-        The part of the image that the patch answers for when results are written back. The cores of a grid tile what it
-        covers; other patches answer for all of theirs that lies in the image.
+        The part of the image that is written back from this patch. The cores of a grid tile the area that it covers;
+        for other patches the core is their part inside the image.
     epoch : int
         The epoch that it was drawn for.
     weight : ndarray of float64, shape (n,), optional
-        What the patch was chosen by: the value of the map at its centre, the number of the label.
+        The reason of the choice: the value of the map at its centre, or the number of the label.
     """
 
     axes: tuple[str, ...]
@@ -65,12 +66,12 @@ class Plan:
 
     @property
     def stop(self) -> np.ndarray:
-        """The pixel after the last, of shape (n, len(axes))."""
+        """The pixel after the last pixel, of shape (n, len(axes))."""
         return self.start + self.shape
 
     @cached_property
     def id(self) -> str:
-        """Hash of the places: equal plans have equal ids, in every process."""
+        """Hash of the positions: equal plans have equal ids, in every process."""
         digest = hashlib.blake2b(repr((self.axes, self.size, self.over)).encode(), digest_size=16)
         for name in ("source", "index", "start", "shape", "core_start", "core_stop"):
             digest.update(np.ascontiguousarray(getattr(self, name), "<i8").tobytes())
@@ -85,7 +86,7 @@ class Plan:
 
     @classmethod
     def joined(cls, plans: Sequence[Plan]) -> Plan:
-        """Return plans of the same axes one after the other."""
+        """Return plans of the same axes, concatenated."""
         first = plans[0]
         names = ("source", "index", "start", "shape", "core_start", "core_stop")
         arrays: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in plans]) for n in names}

@@ -1,4 +1,4 @@
-"""Plans as tables: one row a patch, in columns that CSV and Parquet keep; and back."""
+"""Conversion of plans to and from tables: one row per patch, with columns that CSV and Parquet support."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def as_table(plan: Plan, sources: Sequence[Source]) -> pd.DataFrame:
 
     Columns are ``source``, ``uri`` and ``scene``; ``t0``, ... for each axis that is iterated over; for each cut axis
     ``y0`` (first pixel), ``y_size``, ``valid_y0`` and ``valid_y1`` (the part of the patch that lies in the image),
-    ``core_y0`` and ``core_y1`` (the pixels of the image that it answers for); ``epoch``, and ``weight`` if there is
-    one.
+    ``core_y0`` and ``core_y1`` (the core, the pixels of the image that are written back from it); ``epoch``, and
+    ``weight`` if there is one.
     """
     import pandas as pd
 
@@ -48,7 +48,7 @@ def as_table(plan: Plan, sources: Sequence[Source]) -> pd.DataFrame:
 
 
 def read_table(table: Any) -> pd.DataFrame:
-    """Return a DataFrame from one, a path to CSV or Parquet, or anything that pandas makes a DataFrame of."""
+    """Return a DataFrame from a DataFrame, a path to CSV or Parquet, or anything that pandas converts."""
     import os
 
     import pandas as pd
@@ -62,7 +62,7 @@ def read_table(table: Any) -> pd.DataFrame:
 
 
 def sizes_of(table: pd.DataFrame) -> dict[str, int]:
-    """Return the size of patches that the columns ``y_size``, ... of a table state; the largest if they differ."""
+    """Return the size of patches from the columns ``y_size``, ... of a table; the largest if they differ."""
     found = {c[: -len("_size")]: int(table[c].max()) for c in table.columns if str(c).endswith("_size")}
     if not found:
         raise ValueError("the table says no size of patches (columns 'y_size', ...): give size=")
@@ -101,7 +101,7 @@ def _common(table: pd.DataFrame, over: Sequence[str], sources: Sequence[Source])
 def places_of(
     table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], size: Sequence[int], sources: Sequence[Source]
 ) -> Places:
-    """Return the places of patches whose first pixels a table holds."""
+    """Return the positions of patches from the first pixels in a table."""
     source, index = _common(table, over, sources)
     start = np.stack(
         [_column(table, [f"{a}0"], None, f"the first pixel along {a!r}").astype(np.int64) for a in axes], 1
@@ -121,7 +121,7 @@ def centers_of(
     sources: Sequence[Source],
     units: str,
 ) -> Places:
-    """Return the places of patches around points, given in pixels or in the units of the coordinates."""
+    """Return the positions of patches around points, given in pixels or in the units of the coordinates."""
     from intake_img.model.datasets import spacing_of
 
     source, index = _common(table, over, sources)

@@ -1,4 +1,4 @@
-"""Making a result, in memory or in a store that is whole or not there, and opening it on the grid of its sources."""
+"""Making a result, in memory or in a store that appears atomically, and opening it on the grid of its sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Options:
-    """What `map` and `stitch` have in common."""
+    """The common options of `map` and `stitch`."""
 
     blend: str
     store: Any
@@ -98,9 +98,9 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
     patches : Patches
     options : Options
     facts : mapping
-        What tells the result from others, beside the patches: plain JSON.
+        Plain JSON that identifies the result, together with the patches.
     work : Mapped or Given
-        Where predictions come from.
+        The source of predictions.
     client : distributed.Client, optional
     """
     plan, sources = patches.plan, patches.sources
@@ -208,7 +208,7 @@ def _pixels(job: PatchJob, k: int, mask: np.ndarray) -> int:
 
 
 def _find_out(work: Any, plan: Plan, options: Options) -> tuple[Made, Batch]:
-    """Predict the first patches, which are not predicted again."""
+    """Predict the first patches; these predictions are used later."""
     ids, values = work.first()
     size = tuple(int(n) for n in plan.shape[ids[0]]) if len(ids) else plan.size
     made = made_of(
@@ -257,7 +257,7 @@ def _target(store: Any, storage_options: Mapping[str, Any] | None) -> File:
 
 
 def _identity(source: Source) -> dict[str, Any]:
-    """Return what tells a source from others, without reading it."""
+    """Return the identity of a source, without reading it."""
     sizes = {a: int(n) for a, n in source.sizes.items()}
     facts: dict[str, Any] = {
         "uri": source.uri,
@@ -272,7 +272,7 @@ def _identity(source: Source) -> dict[str, Any]:
 
 
 def _finished(ledger: Ledger, options: Options) -> bool:
-    """Return whether the target is the result already; refuse one that is in the way."""
+    """Return whether the target already is the result; raise an error for any other existing target."""
     settle(ledger.target)
     target = ledger.target
     if not (os.path.lexists(target.path) if target.local else target.exists()):
@@ -290,7 +290,7 @@ def _finished(ledger: Ledger, options: Options) -> bool:
 
 
 def _lay_out(ledger: Ledger, sources: Sequence[Source], plan: Plan, made: Made, options: Options) -> None:
-    """Make the empty arrays of the result, and write down what it is."""
+    """Create the empty arrays of the result, and record its layout."""
     from intake_img.formats.omezarr.write import lay_out
     from intake_img.model.image import Image
 
@@ -331,7 +331,7 @@ def _tiles(source: Source) -> dict[str, int]:
 
 
 def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
-    """Write the metadata, by which the store becomes an image."""
+    """Write the metadata, which make the store an image."""
     from intake_img.formats.omezarr.write import Empty
 
     facts = {FACTS: ledger.facts}
@@ -347,7 +347,7 @@ def _complete(ledger: Ledger, groups: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _kept(ledger: Ledger, outputs: Sequence[Output]) -> Iterator[None]:
-    """Say of an error how much is done, and that it is kept."""
+    """Add to an error how much is done, and that it is kept."""
     try:
         yield
     except BaseException as exc:

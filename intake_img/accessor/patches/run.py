@@ -1,8 +1,9 @@
-"""Running a model over patches: reading a window ahead, predicting in batches, finishing blocks while it goes on.
+"""Running a model over patches: reading a window ahead, predicting in batches, writing blocks meanwhile.
 
-A patch is read once and predicted once, whatever number of blocks it touches; what waits for other patches is held by
-`intake_img.accessor.patches.stitch.Assembly`. In memory are at most two windows of patches, the predictions that wait
-(up to a limit, beyond it in files), and a few blocks that are being written.
+A patch is read once and predicted once, for any number of blocks that it touches;
+`intake_img.accessor.patches.stitch.Assembly` keeps predictions that wait for other patches. The memory holds at most
+two windows of patches, the waiting predictions (up to a limit, beyond it in files), and a few blocks that are being
+written.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class PatchJob:
-    """What is to be made.
+    """The blocks to make.
 
     Parameters
     ----------
@@ -71,16 +72,16 @@ class PatchJob:
 
     @property
     def order(self) -> np.ndarray:
-        """The patches that are needed, in the order in which blocks need them."""
+        """The needed patches, in the order in which blocks need them."""
         return np.concatenate([n[a.order] for n, a in zip(self.numbers, self.assemblies, strict=True)])
 
     def local(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Return, for each output that has some of the patches `ids`, its number and the patches as it counts them."""
+        """Return, for each output with some of the patches `ids`, its number and its own numbers of these patches."""
         for k, _, own in self._places(ids):
             yield k, own
 
     def parts(self, ids: np.ndarray, predictions: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Cut a batch into one for each output: its number, the patches as it counts them, their predictions."""
+        """Split a batch by output: its number, its own numbers of the patches, their predictions."""
         for k, mine, own in self._places(ids):
             yield k, own, predictions[mine]
 
@@ -102,7 +103,7 @@ class PatchJob:
 def batches(
     patches: Any, variables: Sequence[str], order: np.ndarray, size: int, window: int
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Read patches in `order`, a window ahead of what is used; yield batches of at most `size` of equal shape."""
+    """Read patches in `order`, one window ahead; yield batches of at most `size` patches of equal shape."""
     windows = [order[k : k + window] for k in range(0, len(order), window)]
 
     def read(ids: np.ndarray) -> list[tuple[np.ndarray, list[np.ndarray]]]:
@@ -122,7 +123,7 @@ def batches(
 
 
 def of_one_shape(plan: Plan, ids: np.ndarray) -> list[np.ndarray]:
-    """Group patches by their shape: partial ones at the edge have others."""
+    """Group patches by shape: partial patches at the edge have other shapes."""
     shapes = plan.shape[ids]
     if not len(ids) or (shapes == shapes[0]).all():
         return [ids]
@@ -141,7 +142,7 @@ def predicted(
 
 
 def local(job: PatchJob, stream: Iterator[Batch], sink: Any, progress: Callable[[int], None]) -> None:
-    """Put predictions together and write blocks, in the threads of this process.
+    """Assemble predictions and write blocks, in the threads of this process.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def local(job: PatchJob, stream: Iterator[Batch], sink: Any, progress: Callable[
     stream : iterator of Batch
     sink : InMemory or InStore
     progress : callable
-        Called with the number of pixels of each block that is written.
+        Called with the number of pixels of each written block.
     """
     workers = max(1, cpus())
     waiting: deque[tuple[Future[int], Assembly, Any]] = deque()
@@ -182,7 +183,7 @@ def local(job: PatchJob, stream: Iterator[Batch], sink: Any, progress: Callable[
 
 
 def untouched(job: PatchJob, wanted: Mapping[int, np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Return the blocks that are wanted though no patch touches them: they hold the fill value."""
+    """Return the wanted blocks that no patch touches: they contain the fill value."""
     for k, mask in wanted.items():
         rest = mask.copy()
         rest[job.assemblies[k].touched_blocks] = False

@@ -1,7 +1,7 @@
-"""The laws by which patches are placed: from a `Law` and the sizes of the sources to a `Plan`.
+"""Sampling of patches: from a `Law` and the sizes of the sources to a `Plan`.
 
-A patch is a pure function of (seed, epoch, index): one that is turned down is drawn again from a block of the counter
-of its own, whatever became of the others.
+A patch is a pure function of (seed, epoch, index): a rejected patch is drawn again from its own block of the counter,
+independently of the other patches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Accept = Callable[[Plan], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Places given by the user: one row for each patch.
+    """Positions given by the user: one row for each patch.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Places:
     index : ndarray of int64, shape (n, over)
     start : ndarray of int64, shape (n, axes)
     core : (ndarray, ndarray), optional
-        Begin and end of the cores, if they are not the whole patches.
+        Begin and end of the cores, if they differ from the patches.
     weight : ndarray, optional
     """
 
@@ -66,17 +66,17 @@ class Law:
         For each axis.
     over : tuple of str
     n : int, optional
-        Number of patches of an epoch; by default as many as tile the images.
+        Number of patches in an epoch; by default as many as tile the images.
     seed : int
     weights : sequence of Layer, optional
-        A map for each source; what is drawn from when `sample` is ``"weighted"``.
+        A map for each source, for `sample` ``"weighted"``.
     meaning : str
-        What the maps hold: ``"weights"``, ``"mask"`` or ``"labels"``.
+        The kind of the maps: ``"weights"``, ``"mask"`` or ``"labels"``.
     balance : mapping of int to float, optional
         The share of each label.
     places : Places, optional
     locality : int
-        How many random patches lie around each place; 1: each lies anywhere.
+        How many random patches lie in each neighbourhood; 1: patches are independent.
     """
 
     sample: str
@@ -109,8 +109,8 @@ def draw(law: Law, sources: Sequence[Source], epoch: int, accept: Accept | None 
     sources : sequence of Source
     epoch : int
     accept : callable, optional
-        Says of each patch of a plan whether it is wanted. Others are drawn again, up to 400 times, and then left out;
-        those of a grid or table are left out at once.
+        Returns for each patch of a plan whether to keep it. Rejected patches are drawn again, up to 400 times, and then
+        left out; rejected patches of a grid or table are left out immediately.
     """
     lengths = np.array([[s.sizes[a] for a in law.axes] for s in sources], np.int64)
     for s in sources:
@@ -155,7 +155,7 @@ def _check_sizes(law: Law, source: Source) -> None:
 
 
 def _finished(law: Law, lengths: np.ndarray, epoch: int, places: Places) -> tuple[Plan, np.ndarray]:
-    """Return the plan of places, with edges treated, and which of them are possible."""
+    """Return the plan of positions after the treatment of edges, and which of them are possible."""
     start = places.start.copy()
     size = np.array(law.size, np.int64)
     n = lengths[places.source]
@@ -200,7 +200,7 @@ def _finished(law: Law, lengths: np.ndarray, epoch: int, places: Places) -> tupl
 
 
 def _indices(law: Law, source: Source) -> np.ndarray:
-    """All places along the axes that are iterated over, in C order."""
+    """All indices along the iterated axes, in C order."""
     lengths = [source.sizes[a] for a in law.over]
     return (
         np.stack(np.unravel_index(np.arange(int(np.prod(lengths))), lengths), 1).astype(np.int64)
@@ -247,10 +247,10 @@ def _grid(law: Law, sources: Sequence[Source], epoch: int) -> Plan:
 
 
 def _reach(law: Law, source: Source) -> list[tuple[int, int]]:
-    """Return for each axis the lowest start that is drawn, and how many there are.
+    """Return for each axis the lowest possible start, and the number of starts.
 
-    Where patches may reach beyond the edge, or are shifted back inside, starts lie as far outside as inside, so that no
-    pixel at the border comes up less often than those in the middle.
+    If patches may extend beyond the edge, or are shifted back inside, starts extend symmetrically outside of the image,
+    so that no pixel at the border is sampled less often than a pixel in the middle.
     """
     found = []
     for a, size, edge in zip(law.axes, law.size, law.edge, strict=True):
@@ -279,7 +279,7 @@ def _random(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], 
 
     def make(attempt: int) -> Places:
         around, own = law.locality > 1, np.zeros((0, 0))
-        if around:  # a patch that is turned down is first drawn again at the same place
+        if around:  # a rejected patch is first drawn again in the same neighbourhood
             u = kernel.uniforms(law.seed, epoch, groups, 2 + len(law.axes), attempt // _TURNS, _STREAM)[group]
             own = kernel.uniforms(law.seed, epoch, n, len(law.axes), attempt)
         else:
@@ -287,7 +287,7 @@ def _random(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], 
         source = kernel.weighted(u[:, 0], cumulated)
         place = (u[:, 1] * np.diff(offsets)[source]).astype(np.int64)
         first = np.minimum((u[:, 2:] * many[source]).astype(np.int64), many[source] - 1)
-        if around:  # beyond the end it goes on at the beginning: so all starts stay equally likely
+        if around:  # wraps around at the end, so that all starts are equally likely
             first = (first + (own * spread[source]).astype(np.int64)) % many[source]
         return Places(source, every[offsets[source] + place], low[source] + first)
 
@@ -295,7 +295,7 @@ def _random(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int], 
 
 
 def _spread(law: Law, source: Source) -> list[int]:
-    """Return for each axis within how many starts patches lie around a place: a tile of the file, or a patch."""
+    """Return the size of a neighbourhood along each axis, in starts: a tile of the file, or a patch."""
     layer = next(iter(source.layers.values()))
     tiles = dict(zip(layer.dims, layer.pixels.tiles, strict=True))
     return [max(tiles.get(a, 1), size) for a, size in zip(law.axes, law.size, strict=True)]
@@ -356,7 +356,7 @@ def _weighted(law: Law, sources: Sequence[Source], epoch: int) -> Callable[[int]
 
 
 class _Map:
-    """The weights of a source, read when the first plan is drawn."""
+    """The weights of a source; they are read when the first plan is drawn."""
 
     def __init__(self, law: Law, source: Source, layer: Layer) -> None:
         self.law, self.source, self.layer = law, source, layer
@@ -379,7 +379,7 @@ class _Map:
         }
 
     def share(self) -> Any:
-        """Which part of each pixel of the map lies in the image."""
+        """The part of each pixel of the map that lies in the image."""
         share: Any = 1
         for k, a in enumerate(self.dims):
             if a in self.ends:
@@ -420,7 +420,7 @@ class _Map:
 
 
 def _balance(law: Law, maps: Sequence[_Map]) -> None:
-    """Turn labels into weights: each label as often as its share, each of its pixels alike."""
+    """Turn labels into weights: the sum over a label is its share, and all of its pixels have equal weight."""
     counts: dict[int, float] = {}
     for m in maps:
         found, inverse = np.unique(m.values, return_inverse=True)

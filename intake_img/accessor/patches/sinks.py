@@ -1,4 +1,4 @@
-"""Where finished blocks go: into arrays in memory, or into the arrays of a store that grows beside its target."""
+"""Sinks of finished blocks: arrays in memory, or the arrays of a store in a staging folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["InMemory", "InStore"]
 
 
 class InMemory:
-    """Blocks go into one array for each source."""
+    """Writes blocks into one array in memory for each source."""
 
     def __init__(self, outputs: Sequence[Output], fill: Any) -> None:
         from intake_img.model.pixels import Pixels
@@ -41,7 +41,7 @@ class _Nothing:
 
 
 class InStore:
-    """Blocks go into Zarr arrays, each with a mark once it is there. It pickles.
+    """Writes blocks into Zarr arrays, with a marker for each finished block. It is picklable.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ class InStore:
             from intake_img.formats.omezarr.target import folder_store
 
             out = self.outputs[source]
-            keep = np.dtype(out.dtype).kind in "fc"  # -0.0 would count as empty
+            keep = np.dtype(out.dtype).kind in "fc"  # a chunk of -0.0 would count as empty
             place = self.store.within(out.path, out.array)
             with zarr.config.set({"array.write_empty_chunks": keep}):  # which the array remembers
                 self._arrays[source] = zarr.open_array(folder_store(place), mode="r+")
         return self._arrays[source]
 
     def put(self, source: int, number: int, block: np.ndarray) -> None:
-        """Write a block, then its mark."""
+        """Write a block, then its marker."""
         out = self.outputs[source]
         key = dict(zip(out.dims, out.key(number), strict=True))
         inside = tuple(slice(None) if a in out.stored else 0 for a in out.dims)

@@ -1,7 +1,7 @@
-"""What patches are cut from: images with their variables, each on a grid of pixels of its own, aligned by coordinates.
+"""The sources of patches: images with their variables, each on its own pixel grid, aligned by coordinates.
 
-Here alone it is known how the box of a patch, given in pixels of the reference variable, becomes a box in pixels of
-another variable or of a coarser level. Nothing is read.
+This module converts the box of a patch, in pixels of the reference variable, to a box in pixels of another variable or
+of a coarser level. It reads no pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Fit", "Layer", "Source", "as_datasets", "checked", "make_sources"]
 
 @dataclass(frozen=True)
 class Fit:
-    """How the pixels of an axis lie on those of the reference: ``own edge = scale * reference edge + shift``.
+    """The map from pixels of the reference to pixels of an axis: ``own edge = scale * reference edge + shift``.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class Fit:
         return np.floor(edge + 0.5 + 1e-9).astype(np.int64)
 
     def box(self, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the own first pixels, and those after the last, of boxes on the reference; at least one pixel of a box
-        that is not empty. They may lie outside of the layer.
+        """Return the first pixels, and the pixels after the last, of boxes on the reference, in own pixels; a box that
+        is not empty has at least one. They may lie outside of the layer.
         """
         if self.same:
             return start, stop
@@ -69,14 +69,14 @@ class Fit:
         return first, np.maximum(last, first + (stop > start))
 
     def own_ends(self, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return where each of the `n` own pixels begins and ends on the reference, clipped to its `length`."""
+        """Return begin and end of each of the `n` own pixels on the reference, clipped to its `length`."""
         edges = ((np.arange(n + 1) - self.shift) / self.scale).clip(0, length)
         return edges[:-1], edges[1:]
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One variable of a source: unread pixels, and how patches of it are cut.
+    """One variable of a source: unread pixels, and the grid along the cut axes.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ class Layer:
     dims : tuple of str
         Its axes.
     fits : mapping of str to Fit
-        For each axis along which it is cut.
+        For each cut axis.
     kept : tuple of str
-        Axes that patches hold whole, as the variable calls them.
+        Axes that patches keep at full length, in the names of the variable.
     names : mapping of str to str
-        What axes are called in a Dataset of patches, where their length differs from that of the reference.
+        New names of axes in a Dataset of patches, if their length differs from that of the reference.
     attrs : mapping
     coords : mapping of str to xarray.Variable
-        Of the cut axes, where this layer has coordinates of its own (not those of the reference).
+        Coordinates of the cut axes, if they differ from those of the reference.
     """
 
     name: str
@@ -106,12 +106,12 @@ class Layer:
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """The axes along which it is cut, in the order of the data."""
+        """The cut axes, in the order of the data."""
         return tuple(d for d in self.dims if d in self.fits)
 
     @property
     def patch_dims(self) -> tuple[str, ...]:
-        """Axes of a patch as a Dataset of patches calls them: those kept whole, then those cut."""
+        """Axes of a patch, named as in a Dataset of patches: the kept axes, then the cut axes."""
         return tuple(self.names.get(d, d) for d in (*self.kept, *self.cut))
 
     @property
@@ -133,7 +133,7 @@ class Source:
     coords : xarray.Dataset
         Coordinates and attributes of the image, without its variables.
     original : xarray.Dataset, optional
-        The image as it was given.
+        The original image.
     """
 
     number: int
@@ -169,7 +169,7 @@ class Source:
 
     @cached_property
     def dataset(self) -> xr.Dataset:
-        """The image, lazy: as it was given, or made anew from the unread pixels that came with a pickle."""
+        """The lazy image: the original, or one rebuilt from the unread pixels of a pickle."""
         if self.original is not None:
             return self.original
         arrays = {
@@ -183,12 +183,12 @@ class Source:
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k != "dataset"}
         if not any(is_computed(layer.pixels) for layer in self.layers.values()):
-            state["original"] = None  # names of files, in place of a graph
+            state["original"] = None  # names of files instead of a graph
         return state
 
 
 def as_datasets(objects: Any, levels: Sequence[str] | None = None) -> tuple[list[xr.Dataset], list[Any]]:
-    """Return the images in an xarray object or a list of them, and what are coarser levels of the first.
+    """Return the images in an xarray object or a list of them, and the coarser levels of the first.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def _alignment(name: str, array: xr.DataArray, reference: xr.DataArray, axis: st
     shift = (ref_origin - ref_step / 2 - origin) / step + 0.5
     if abs(scale - 1) < 1e-6 and abs(shift) < 1e-4:
         return 1, 0
-    near = round(shift * 1024) / 1024  # coordinates are rounded; edges of pixels mostly meet
+    near = round(shift * 1024) / 1024  # coordinates are rounded; edges of pixels usually coincide
     return scale, near if abs(near - shift) < 1e-6 else shift
 
 
@@ -388,7 +388,7 @@ def _line(array: xr.DataArray, axis: str) -> tuple[float, float, str] | None:
 
 
 def _alike(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """Check that patches of all sources go into one array, and promote their dtypes to one that holds them all."""
+    """Check that patches of all sources fit into one array, and promote their dtypes to a common one."""
     first = sources[0]
     for s in sources[1:]:
         if s.variables != first.variables:

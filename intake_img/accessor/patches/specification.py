@@ -1,6 +1,6 @@
-"""From the arguments of ``ds.img.patches`` to what `Patches` are made of.
+"""From the arguments of ``ds.img.patches`` to a `Recipe` for `Patches`.
 
-Everything wrong is refused here, before anything is read.
+Invalid arguments raise an error here, before anything is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Recipe", "Specification"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that `Patches` are made of; see there."""
+    """The constructor arguments of `Patches`; see there."""
 
     sources: Sequence[Source]
     law: Law
@@ -37,7 +37,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Specification:
-    """The arguments of `intake_img.patches`, where they are described."""
+    """The arguments of `intake_img.patches`; see there."""
 
     sources: Any
     size: Any
@@ -66,12 +66,12 @@ class Specification:
     table: Any = None
 
     def recipe(self) -> Recipe:
-        """Check the arguments and return what patches are made of.
+        """Check the arguments and return the recipe of the patches.
 
         Raises
         ------
         AxesError, ValueError, TypeError
-            Naming the argument, what was given and what is allowed.
+            The message names the argument, the given value and the allowed values.
         """
         datasets, coarser = as_datasets(self.sources, self.levels)
         images = [ds[checked(ds, self.variables)[0]] for ds in datasets]
@@ -119,7 +119,7 @@ class Specification:
         )
 
     def _padding(self, shape: Lattice, further: bool) -> Padding:
-        """Return how pixels beyond the image are filled; `further` images may have some in any case."""
+        """Return the padding beyond the image; `further` images may need it in any case."""
         modes = per_axis("pad_mode", self.pad_mode, shape.axes, "constant", lambda name, v: choice(name, v, MODES))
         fill = _fill(self.fill_value)
         if not (shape.padded or further):
@@ -127,7 +127,7 @@ class Specification:
         return Padding(modes, fill)
 
     def _refuse_unused(self) -> None:
-        """Refuse arguments that the way of sampling does not use."""
+        """Raise an error for arguments that the sampling method does not use."""
         for name, users in _USERS.items():
             if getattr(self, name) is not None and self.sample not in users:
                 raise ValueError(
@@ -140,7 +140,7 @@ class Specification:
                 raise ValueError(f"sample={self.sample!r} needs {name}=")
 
     def _map(self, maps: _Maps) -> tuple[tuple[Layer, ...] | None, str]:
-        """Return the map by which patches are drawn, and what it means."""
+        """Return the map for weighted sampling, and its kind."""
         if self.sample != "weighted":
             return None, "weights"
         given = {k: v for k, v in (("weights", self.weights), ("labels", self.labels)) if v is not None}
@@ -154,7 +154,7 @@ class Specification:
         return maps.layers(what, value), what
 
     def _coverage(self, maps: _Maps) -> tuple[float, tuple[Layer, ...] | None]:
-        """Return how much of a patch must lie on the mask, and the mask."""
+        """Return the minimal coverage of a patch by the mask, and the mask."""
         if self.mask is None:
             if self.min_coverage is not None:
                 raise ValueError(f"min_coverage={self.min_coverage!r} needs mask=")
@@ -169,7 +169,7 @@ class Specification:
         return share, maps.layers("mask", self.mask)
 
     def _places(self, shape: Lattice, sources: Sequence[Source]) -> Any:
-        """Return the places that a table or a list of centres names; None for other ways of sampling."""
+        """Return the positions from a table or a list of centres; None for other sampling methods."""
         size = tuple(shape.lengths[a] for a in shape.axes)
         if self.sample == "fixed":
             return places_of(read_table(self.table), shape.axes, shape.over, size, sources)
@@ -193,7 +193,7 @@ _USERS = {
 
 @dataclass(frozen=True)
 class _Maps:
-    """Makes a layer for each source of a map that was given by name or as an array."""
+    """Makes a layer for each source from a map given by name or as an array."""
 
     datasets: Sequence[xr.Dataset]
     sources: Sequence[Source]
@@ -233,7 +233,7 @@ def _named(what: str, array: np.ndarray, sizes: Mapping[str, int]) -> xr.DataArr
 
 
 def _with_columns(centers: Any, axes: Sequence[str]) -> Any:
-    """Return an array of centres as a table with a column for each axis; anything else as it is."""
+    """Return an array of centres as a table with a column for each axis; other objects are returned unchanged."""
     import pandas as pd
 
     if not (isinstance(centers, (np.ndarray, list, tuple)) and np.ndim(centers) == 2):
@@ -244,7 +244,7 @@ def _with_columns(centers: Any, axes: Sequence[str]) -> Any:
 
 
 def _refuse_padding(pad_mode: Any, fill_value: Any, edges: Mapping[str, str]) -> None:
-    """Refuse what fills pixels beyond the image where no patch reaches beyond it."""
+    """Raise an error for padding options if no patch extends beyond the image."""
     for name, value, default in (("pad_mode", pad_mode, "constant"), ("fill_value", fill_value, 0)):
         if isinstance(value, Mapping) or value != default:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Which part of the images patches may come from, so that training and validation share no pixel."""
+"""Regions of the images for training and for validation, without common pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STREAM = 7
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A part of the images, as blocks along the cut axes or as whole places.
+    """A region of the images, as blocks along the cut axes, or as sources or indices.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Region:
     indices: tuple[np.ndarray, ...] | None = None
 
     def accept(self, plan: Plan, lengths: np.ndarray) -> np.ndarray:
-        """Return which patches lie wholly in the region; what of them lies outside the image does not count."""
+        """Return which patches lie completely in the region; their parts outside of the image are ignored."""
         if self.sources is not None:
             return self.sources[plan.source]
         good = np.ones(len(plan), bool)
@@ -56,7 +56,7 @@ class Region:
 
 
 def split_blocks(lengths: np.ndarray, block: Sequence[int], share: float, seed: int) -> tuple[Region, Region]:
-    """Return two regions without a common block, the second of the given share of all blocks."""
+    """Return two regions without a common block; the second has the given share of all blocks."""
     grids = [tuple(-(-int(n) // b) for n, b in zip(row, block, strict=True)) for row in lengths]
     counts = [int(np.prod(g)) for g in grids]
     total = sum(counts)
@@ -73,7 +73,7 @@ def split_blocks(lengths: np.ndarray, block: Sequence[int], share: float, seed: 
 
 
 def split_places(lengths: Sequence[int], axis: int | None, share: float, seed: int) -> tuple[Region, Region]:
-    """Return two regions of whole sources (`axis` None: `lengths` is one number), or of whole indices of an axis."""
+    """Return two regions of complete sources (`axis` None: `lengths` is one number), or of indices of an axis."""
     total = sum(lengths)
     if total < 2:
         raise ValueError("there is only one source or index: it cannot be divided; split by blocks (by=None)")

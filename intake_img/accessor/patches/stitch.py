@@ -1,9 +1,9 @@
-"""Which patches make which block of a result, and gathering what was predicted until a block is complete.
+"""Assignment of patches to blocks of a result, and assembly of predictions until a block is complete.
 
-A canvas is the grid of one source: the axes that patches iterate over, then those along which they have a size, cut
-into blocks that are written one by one. Every patch becomes a box on it (its core if results are cropped, else all that
-lies in the image), and every box is cut along the edges of the blocks, so that a patch is predicted once however many
-blocks it touches.
+A canvas is the grid of one source: the iterated axes, then the axes along which patches have a size, cut into blocks
+that are written one by one. Every patch becomes a box on it (its core if results are cropped, else its part inside the
+image), and every box is cut along the edges of the blocks, so that a patch is predicted once for all blocks that it
+touches.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Canvas:
     Parameters
     ----------
     lengths : tuple of int
-        Of the axes iterated over, then of those along which patches have a size.
+        Lengths of the iterated axes, then of the axes along which patches have a size.
     block : tuple of int
-        Lengths of a block along them.
+        Lengths of a block along these axes.
     """
 
     lengths: tuple[int, ...]
@@ -44,14 +44,14 @@ class Canvas:
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """How many blocks there are along each axis."""
+        """Number of blocks along each axis."""
         return tuple(-(-n // b) for n, b in zip(self.lengths, self.block, strict=True))
 
     def __len__(self) -> int:
         return math.prod(self.counts)
 
     def region(self, number: int) -> tuple[slice, ...]:
-        """Return where a block lies; blocks are numbered in C order."""
+        """Return the region of a block; blocks are numbered in C order."""
         at = np.unravel_index(number, self.counts)
         return tuple(
             slice(int(k) * b, min((int(k) + 1) * b, n)) for k, b, n in zip(at, self.block, self.lengths, strict=True)
@@ -66,7 +66,7 @@ def grown(
     nbytes: int = 2**23,
     most: int = 2**26,
 ) -> tuple[int, ...]:
-    """Return the shape of a block: whole units, at least `least` long if that holds no more than `most` bytes.
+    """Return the shape of a block: complete units, at least `least` long unless that exceeds `most` bytes.
 
     Examples
     --------
@@ -89,14 +89,14 @@ def grown(
 
 @dataclass(frozen=True)
 class Boxes:
-    """What each patch adds to a canvas.
+    """The contribution of each patch to a canvas.
 
     Parameters
     ----------
     low, high : ndarray of int64, shape (n, axes of the canvas)
         The box of each patch in the image.
     start : ndarray of int64, shape (n, sized axes)
-        Where the first pixel of its prediction lies.
+        Position of the first pixel of its prediction.
     weights : ndarray or None
         Weight of each pixel of a prediction, along the sized axes.
     """
@@ -108,7 +108,7 @@ class Boxes:
 
     @classmethod
     def of(cls, plan: Plan, which: np.ndarray, lengths: Sequence[int], how: str, halo: Sequence[int]) -> Boxes:
-        """Return the boxes of the patches `which` of a plan; `halo` is cut off where other patches have the pixels."""
+        """Return the boxes of the patches `which` of a plan; `halo` is cut off where other patches cover the pixels."""
         start, low, high = plan.start[which], plan.core_start[which], plan.core_stop[which]
         if how != "crop":
             low = np.minimum(low, start + np.asarray(halo, np.int64))
@@ -125,7 +125,7 @@ class Boxes:
         return cls(np.hstack([index, low]), np.hstack([index + 1, high]), start, weights)
 
     def touched(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pairs (block, patch) that have pixels in common, by block, then by patch."""
+        """Return the pairs (block, patch) with common pixels, sorted by block, then by patch."""
         block = np.asarray(canvas.block, np.int64)
         full = (self.high > self.low).all(axis=1)
         first, last = self.low // block, (self.high - 1) // block
@@ -169,7 +169,7 @@ class Boxes:
         edges = [np.unique(np.concatenate([low[:, k], high[:, k]])) for k in range(low.shape[1])]
         cells = math.prod(max(1, len(e) - 1) for e in edges)
         if cells > 64 * len(low) + 2**16:
-            return False  # no grid: not worth the memory to find out
+            return False  # not a grid: the test would need too much memory
         count = np.zeros([max(1, len(e) - 1) for e in edges], np.uint8)
         first = [np.searchsorted(e, low[:, k]) for k, e in enumerate(edges)]
         last = [np.searchsorted(e, high[:, k]) for k, e in enumerate(edges)]
@@ -191,7 +191,7 @@ def _once(count: np.ndarray, first: np.ndarray, last: np.ndarray) -> bool:
 
 @dataclass
 class _Open:
-    """A block of which patches are missing."""
+    """A block with missing patches."""
 
     missing: int
     pieces: list[tuple[int, Piece]] = field(default_factory=list)
@@ -199,7 +199,7 @@ class _Open:
 
 
 class Assembly:
-    """Gathers predictions and gives back blocks as soon as they are complete.
+    """Collects predictions and returns blocks as soon as they are complete.
 
     Parameters
     ----------
@@ -208,11 +208,11 @@ class Assembly:
     how : str
         One of `BLENDS`.
     wanted : ndarray of bool, optional
-        Which blocks are to be made; all by default.
+        Which blocks to make; all by default.
     fill : scalar
         Value of pixels that no patch covers.
     memory : SpillingMemory, optional
-        Where what waits for other patches is kept.
+        Memory for predictions that wait for other patches.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class Assembly:
 
     @property
     def waiting(self) -> int:
-        """How many blocks have some of their patches, but not all."""
+        """Number of blocks with some, but not all, of their patches."""
         return len(self._open)
 
     def blocks_of(self, patch: int) -> list[int]:
@@ -251,7 +251,7 @@ class Assembly:
         return self._blocks[self._ends[patch] : self._ends[patch + 1]].tolist()
 
     def add(self, patches: Sequence[int], predictions: np.ndarray) -> Iterator[tuple[int, _Open]]:
-        """Take predictions (patch, kept axes, sized axes); yield blocks that are complete, for `finished`."""
+        """Add predictions (patch, kept axes, sized axes); yield the complete blocks, for `finished`."""
         fresh: list[tuple[_Open, int, Piece]] = []
         for patch, values in zip(patches, predictions, strict=True):
             for number in self.blocks_of(int(patch)):
@@ -268,7 +268,7 @@ class Assembly:
                 if state.missing == 0:
                     yield number, self._open.pop(number)
         for state, k, piece in fresh:
-            if state.missing:  # a view would keep the whole batch alive
+            if state.missing:  # a view would keep the complete batch alive
                 held = self.memory.empty(piece.values.shape, piece.values.dtype)
                 held[...] = piece.values
                 state.pieces[k] = (state.pieces[k][0], piece._replace(values=held))
@@ -283,7 +283,7 @@ class Assembly:
         state.whole[piece.where] = piece.values
 
     def finished(self, number: int, state: _Open, kept: Sequence[int]) -> np.ndarray:
-        """Return a complete block, with the axes iterated over, the kept ones, those with a size."""
+        """Return a complete block, with the iterated axes, the kept axes, and the axes with a size."""
         if state.whole is not None:
             return state.whole
         region = [s.stop - s.start for s in self.canvas.region(number)]
@@ -292,20 +292,20 @@ class Assembly:
         return blend(self.how, (*region[:over], *kept, *region[over:]), pieces[0].values.dtype, pieces, self.fill)
 
     def release(self, state: _Open) -> None:
-        """Give back the memory of a block that was written."""
+        """Release the memory of a written block."""
         for array in [state.whole, *(p.values for _, p in state.pieces)]:
             if array is not None:
                 self.memory.release(array)
 
 
 def _by_first(patches: np.ndarray) -> np.ndarray:
-    """Return distinct values in the order in which they occur first."""
+    """Return distinct values in the order of their first occurrence."""
     values, first = np.unique(patches, return_index=True)
     return values[np.argsort(first)]
 
 
 def cast(block: np.ndarray, dtype: Any) -> np.ndarray:
-    """Cast a block; to integers, values are rounded half to even and kept within the range of the dtype."""
+    """Cast a block; for integers, values are rounded half to even and clipped to the range of the dtype."""
     dtype = np.dtype(dtype)
     if block.dtype == dtype:
         return block

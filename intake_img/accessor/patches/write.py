@@ -1,4 +1,4 @@
-"""Writing results of patches back onto the grid of their sources: `map` calls a model, `stitch` takes what it made."""
+"""Writing results of patches back onto the grid of their sources: `map` calls a model, `stitch` takes predictions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["WriteBack"]
 
 
 class WriteBack:
-    """Writing back, for `Patches` to inherit."""
+    """Methods for writing results back; `Patches` inherits them."""
 
-    plan: Any  # a property of what inherits it
+    plan: Any  # a property of the subclass
     sources: tuple[Source, ...]
 
     def map(
@@ -49,11 +49,11 @@ class WriteBack:
         client: Any = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a model on every patch and put what it makes back onto the grid of the image.
+        """Call a model on every patch and write its predictions back onto the grid of the image.
 
-        Patches are read once, a window ahead, and predicted once, in batches; blocks of the result are written while it
-        goes on, each by one task and whole. With a `store` the work survives being killed: what is written stays, and
-        ``resume=True`` predicts what is missing and no more.
+        Patches are read once, a window ahead, and predicted once, in batches; meanwhile complete blocks of the result
+        are written, each by one task. With a `store` a killed run can be resumed: written blocks are kept, and
+        ``resume=True`` predicts only the missing ones.
 
         Parameters
         ----------
@@ -63,56 +63,57 @@ class WriteBack:
             model gets tensors of the dtype of its weights, in evaluation mode and without gradients. What it makes of
             a patch must not depend on the others in the batch.
         blend : {"crop", "mean", "hann", "gaussian", "max", "vote"}
-            How patches that overlap are put together: ``"crop"`` takes every pixel from the patch that answers for it
-            (``plan.core_start``; where several do, because they were drawn at random, from the last); ``"mean"`` and
-            the windows ``"hann"`` and ``"gaussian"`` (standard deviation an eighth of the patch) take means in float64,
-            rounded before they are cast to integers; ``"max"``; ``"vote"`` takes the most frequent label, of equally
-            frequent ones the smallest. Where patches agree, the result is their value, bit for bit. A `halo` is cut off
-            first.
+            How overlapping patches are blended: ``"crop"`` takes every pixel from the patch whose core contains it
+            (``plan.core_start``; if several cores of random patches do, from the last); ``"mean"`` and the windows
+            ``"hann"`` and ``"gaussian"`` (standard deviation an eighth of the patch) take means in float64, rounded
+            before they are cast to integers; ``"max"``; ``"vote"`` takes the most frequent label, among equally
+            frequent labels the smallest. Where patches agree, the result is their value, bit for bit. A `halo` is cut
+            off first.
         store : str or os.PathLike, optional
             Folder or URL (``s3://...``) to write an OME-Zarr 0.5 store into; in memory by default. Several sources
-            become its images, named by their number, file and scene. Until all is there it grows in
-            ``.<name>.partial`` beside it, on servers under a hidden prefix, from where it is copied on the server.
-            Servers have no locks: one process at a time writes a result there.
+            become its images, named by their number, file and scene. Until it is complete, it is written to
+            ``.<name>.partial`` beside the target or, on servers, to a hidden prefix from which it is copied on the
+            server. Servers have no locks: only one process at a time may write a result there.
         resume : bool
-            Go on with an unfinished store of the same patches, model and options; if it is finished, return it.
+            Continue an unfinished store of the same patches, model and options; if it is complete, return it.
         overwrite : bool
-            Replace a finished store once the new one is complete, or an unfinished one now. Together with `resume`, go
-            on with a replacement that was interrupted.
+            Replace a finished store when the new one is complete, or an unfinished one now. Together with `resume`,
+            continue an interrupted replacement.
         variables : str or sequence of str, optional
-            What the model gets; the first variable by default.
+            The inputs of the model; by default the first variable.
         batch_size : int
-            Patches to a call, at most.
+            The largest number of patches for each call.
         dtype : dtype, optional
-            Of the result; that of the first batch by default. Floats become integers by rounding half to even; what
-            lies beyond the range of the dtype becomes its end.
+            Dtype of the result; by default that of the first batch. Floats are converted to integers by rounding half
+            to even and clipping to the range of the dtype.
         channels : int or sequence of str, optional
-            Number or names of the channels that the model makes.
+            Number or names of the channels of the predictions.
         output_axes : str or sequence of str, optional
-            Names of the axes of a prediction before the sized ones, where they are not those of the patch.
+            Names of the axes of a prediction before the sized ones, if they differ from the axes of the patch.
         input_dtype : dtype, optional
-            Cast batches to it for the model.
+            Cast batches to this dtype for the model.
         name : str
-            Of the variable.
+            Name of the variable.
         kind : {None, "labels"}
-            ``"labels"``: the result is a label image; so it is anyway if `blend` is ``"vote"``.
+            ``"labels"``: the result is a label image, as it always is if `blend` is ``"vote"``.
         fill_value : scalar
             Value of pixels that no patch covers.
         chunks, shards, compress
-            Of the store, as `intake_img.imsave` takes them for OME-Zarr. By default planes are cut into chunks of
-            1024 x 1024, volumes into 64 x 128 x 128.
+            Layout of the store, as in `intake_img.imsave` for OME-Zarr. By default chunks are 1024 x 1024, or 64 x 128
+            x 128 for volumes.
         model_id : str, optional
-            Tells this model from others when a run goes on. By default it is made of the weights of a torch or Keras
-            model, or of the code of a function and the plain values it uses.
+            Identifies the model when a run is resumed. By default the identity is computed from the weights of a torch
+            or Keras model, or from the code of a function and the plain values it uses.
         memory : int or str
-            Bytes of predictions that wait for their neighbours; what goes beyond is put into temporary files.
+            Bytes of predictions in memory that wait for their neighbours; further predictions are put into temporary
+            files.
         lookahead : int or str
-            Patches, or bytes such as ``"64MB"``, that are read at once; twice that is in memory.
+            Patches, or bytes such as ``"64MB"``, that are read together; two such windows are in memory.
         progress : bool, optional
             Show a progress bar; by default only for long work in a terminal.
         client : distributed.Client, optional
-            Cluster to work on; the current one if there is one, else the threads of this process. Its workers must see
-            the store at the same path.
+            The cluster; by default the current one if there is one, else the threads of this process. Its workers must
+            see the store at the same path.
         storage_options : mapping, optional
             Options of the fsspec file system of a `store` on a server.
 
@@ -126,7 +127,7 @@ class WriteBack:
         FileExistsError
             If the store exists and neither `resume` nor `overwrite` allows it.
         ValueError
-            If the store is another result, or predictions do not fit.
+            If the store contains another result, or predictions do not fit.
 
         Examples
         --------
@@ -184,7 +185,7 @@ class WriteBack:
         progress: bool | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Put predictions that were made elsewhere back onto the grid of the image.
+        """Write existing predictions back onto the grid of the image.
 
         Parameters
         ----------
@@ -192,8 +193,7 @@ class WriteBack:
             A prediction for each patch, in the order of the plan. An array may be lazy (Zarr, dask): it is read in
             parts. Batches may be tensors.
         patches : sequence of int, optional
-            The numbers of the patches that `arrays` are about; all by default. What no patch covers is
-            `fill_value`.
+            The numbers of the patches of `arrays`; all by default. Pixels that no patch covers are `fill_value`.
         blend, store, overwrite, dtype, channels, output_axes, name, kind, fill_value
             As for `map`.
         chunks, shards, compress, memory, progress, storage_options

@@ -1,4 +1,4 @@
-"""All of processing in one class, for `ds.img` to inherit."""
+"""The processing methods in one class, which `ds.img` inherits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Processing(
     """Map, filters, reductions, series, geometry, registration, masks, measurements and exports."""
 
     def pending(self) -> Pending:
-        """Return what computing would do: for each variable its steps, tasks, chunks and sizes.
+        """Describe the computation without running it: for each variable its steps, tasks, chunks and sizes.
 
         Examples
         --------

@@ -1,7 +1,7 @@
 """Functions of single connected components of a mask, exact for every chunking.
 
-Components that lie within a chunk are treated with it. Those that reach a cut are gathered from all chunks, joined, and
-treated each in its own bounding box. Nothing else leaves its chunk.
+Components within a chunk are processed with the chunk. Components that touch a chunk boundary are gathered from all
+chunks, joined, and processed each in its own bounding box. Other pixels stay in their chunks.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def by_component(
     alone: bool,
     name: str,
 ) -> xr.DataArray:
-    """Return what a function makes of the components of a mask; 0 elsewhere.
+    """Apply a function to the components of a mask; the result is 0 elsewhere.
 
     Parameters
     ----------
     mask : xarray.DataArray of bool
     others : sequence of xarray.DataArray
-        Images with the axes of the mask that the function sees too.
+        Further inputs of the function, with the axes of the mask.
     axes : sequence of str
         Of an image.
     func : callable
-        It sees components with a margin of one pixel, where the image has one.
+        It gets components with a margin of one pixel, except at the edge of the image.
     dtype : dtype
     alone : bool
-        Whether components must come one by one; else all of a chunk may come in one mask.
+        Whether components must be passed one by one; otherwise all components of a chunk may be passed in one mask.
     name : str
-        Of the step.
+        Name of the step.
     """
     from dask.base import tokenize
 
@@ -91,7 +91,7 @@ class _Work:
         return tuple(map(sum, self.grid.chunks))
 
     def part(self, k: tuple[int, ...], block: np.ndarray, others: Sequence[np.ndarray]) -> Found:
-        """Treat the components within a chunk, and cut out those that reach a cut."""
+        """Process the components within a chunk, and extract the ones that touch a boundary."""
         mask, images = block[(0,) * self.lead], [o[(0,) * self.lead] for o in others]
         labels, n = labelling.label_chunk(mask, self.grid.structure)
         planes, start = self.grid.planes(k, labels), self.grid.start(k)
@@ -125,7 +125,7 @@ class _Work:
         values[around][mask] = self.func(mask, [i[around] for i in images], place, self.shape)[mask]
 
     def joined(self, parts: Sequence[Found]) -> list[list[tuple[Box, np.ndarray, np.ndarray]]]:
-        """Treat the components that reach cuts; return, for each chunk, what to put where."""
+        """Process the components that touch boundaries; return, for each chunk, the values and where to put them."""
         offsets, (_, component) = self.grid.joined([p[1] for p in parts], [p[2] for p in parts])
         groups: dict[int, list[tuple[int, Box, list[np.ndarray]]]] = {}
         for n, part in enumerate(parts):
@@ -142,7 +142,7 @@ class _Work:
         return found
 
     def _together(self, pieces: Sequence[tuple[int, Box, list[np.ndarray]]]) -> tuple[Box, np.ndarray]:
-        """Treat one component, of pieces from several chunks."""
+        """Process one component that is joined from several chunks."""
         around = _grown(
             tuple(
                 slice(min(s.start for s in axis), max(s.stop for s in axis))

@@ -1,7 +1,8 @@
-"""Connected components of chunked images: their numbers, and masks of those that are kept.
+"""Connected components of chunked images: their labels, and masks of selected components.
 
-Every chunk is labelled by itself. What is needed of it (how many labels, a number for each, the planes at its cuts)
-goes to one task for each image, which joins what touches across cuts and returns a table for the labels of each chunk.
+Every chunk is labelled separately. A summary (the number of labels, a statistic for each, the planes at its boundaries)
+goes to one task for each image, which joins components across boundaries and returns a table for the labels of each
+chunk.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Statistic = Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray
 
 
 def structure_of(connectivity: Any, axes: Sequence[str]) -> np.ndarray:
-    """Return which neighbours are connected."""
+    """Return the structuring element of a connectivity."""
     from scipy import ndimage
 
     rank = integer("connectivity", connectivity, 1)
@@ -39,7 +40,7 @@ def structure_of(connectivity: Any, axes: Sequence[str]) -> np.ndarray:
 
 
 def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
-    """Return the numbers of the components of what is not 0."""
+    """Return the labels of the components of nonzero pixels."""
     axes = neighbourhood(array, dims)
     parts = _Parts(array, axes, structure_of(connectivity, axes), "label")
     if parts.single:
@@ -57,16 +58,16 @@ def selected(
     *,
     holes: bool = False,
 ) -> xr.DataArray:
-    """Return the mask of the components whose statistic, added up over chunks, is to be kept.
+    """Return the mask of the components that are kept by a statistic, which is summed over chunks.
 
-    With `holes`, the components are regions of background; the ones that are kept join the foreground.
+    With `holes`, the components are regions of background, and the kept ones are added to the foreground.
     """
     parts = _Parts(array, axes, structure, "select", holes=holes)
     return parts.result(parts.looked_up(parts.tables(statistic, partial(_kept, keep, holes)), np.dtype(bool)), "mask")
 
 
 def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
-    """Return the components of `weak` that hold a pixel of `strong`."""
+    """Return the components of `weak` that contain a pixel of `strong`."""
     both = weak.copy(data=lazy(weak).astype(np.uint8) + lazy(strong))  # 1: weak, 2: strong as well
     parts = _Parts(both, axes, structure_of(1, axes), "hysteresis")
     tables = parts.tables(_overlap, partial(_kept, _any, False), values=True)
@@ -92,7 +93,7 @@ def _kept(
 def image_blocks(array: xr.DataArray, axes: Sequence[str]) -> tuple[tuple[str, ...], Any]:
     """Return the other axes of an array, and its data (other axes, ``axes``) with chunks of one image or less.
 
-    What is in memory already is not cut.
+    Arrays in memory are not cut.
     """
     outer = tuple(d for d in map(str, array.dims) if d not in axes)
     turned = array.transpose(*outer, *axes)
@@ -105,7 +106,7 @@ def image_blocks(array: xr.DataArray, axes: Sequence[str]) -> tuple[tuple[str, .
 
 
 class _Parts:
-    """The labels of every chunk, and what becomes of them."""
+    """The labels of every chunk, and the functions on them."""
 
     def __init__(
         self, array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, name: str, *, holes: bool = False
@@ -126,7 +127,7 @@ class _Parts:
         return all(len(c) == 1 for c in self.grid.chunks)
 
     def mapped(self, func: Callable[..., np.ndarray], dtype: Any) -> Any:
-        """Return what a function makes of each image."""
+        """Return the result of a function for each image."""
         graph = {
             (self.name, *k): (partial(func, self.lead, self.structure), (self.data.name, *k))
             for k in np.ndindex(*self.data.numblocks)
@@ -181,7 +182,7 @@ def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence
 
 @dataclass(frozen=True)
 class ChunkGrid:
-    """The chunks of one image, and how components of all of them are joined."""
+    """The chunks of one image, and the joining of their components."""
 
     chunks: tuple[tuple[int, ...], ...]
     structure: np.ndarray
@@ -189,18 +190,18 @@ class ChunkGrid:
     def summary(
         self, k: tuple[int, ...], statistic: Any, lead: int, part: tuple[np.ndarray, int], block: np.ndarray | None
     ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
-        """Return what is needed of a chunk: a number for each label, and the planes at its cuts."""
+        """Return the summary of a chunk: a number for each label, and the planes at its boundaries."""
         labels, n = part
         shape, start = [sum(c) for c in self.chunks], self.start(k)
         found = statistic(labels, n, start, shape) if block is None else statistic(block[(0,) * lead], labels, n)
         return found, self.planes(k, labels)
 
     def start(self, k: tuple[int, ...]) -> list[int]:
-        """Return the place of a chunk in the image."""
+        """Return the position of a chunk in the image."""
         return [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
 
     def planes(self, k: tuple[int, ...], labels: np.ndarray) -> dict[Any, np.ndarray]:
-        """Return the planes of the labels of a chunk that lie at cuts."""
+        """Return the label planes of a chunk at its boundaries."""
         planes = {}
         for axis, i in enumerate(k):
             if i > 0:
@@ -220,12 +221,12 @@ class ChunkGrid:
     def joined(
         self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]]
     ) -> tuple[np.ndarray, tuple[int, np.ndarray]]:
-        """Return where the labels of each chunk begin in the image, and the components that they are of.
+        """Return the offset of the labels of each chunk in the image, and the component of each label.
 
         Parameters
         ----------
         numbers : sequence of int
-            Of labels of each chunk, in C order.
+            Number of labels of each chunk, in C order.
         planes_of : sequence of dict
             See `planes`.
         """
@@ -240,7 +241,7 @@ class ChunkGrid:
         return offsets, labelling.components(int(offsets[-1]), np.concatenate(pairs))
 
     def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
-        """Return a whole plane of the image at a cut, in labels that are unique in the image."""
+        """Return a complete plane of the image at a boundary, in labels that are unique in the image."""
         others = [c for k, c in enumerate(self.chunks) if k != axis]
         out = np.zeros([sum(c) for c in others], np.int64)
         edges = [np.concatenate([[0], np.cumsum(c)]) for c in others]

@@ -49,16 +49,16 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     array : xarray.DataArray or Dataset
     axis : str
     limits : (low, high)
-        None leaves a side open. What says its unit (``"3 µm"``) is a physical position, whatever `system` is.
+        None leaves a side open. A value with a unit (``"3 µm"``) is a physical position, whatever `system` is.
     system : {"pixel", "physical"}
-        What bare numbers are. In pixels, pixel k reaches from k to k + 1, so that whole numbers act as in a slice. In
-        physical coordinates (numbers in the unit of the axis) the pixels whose coordinate lies within the limits, ends
-        included, are taken.
+        The meaning of bare numbers. In pixels, pixel k extends from k to k + 1, so that integers act as in a slice. In
+        physical coordinates (numbers in the unit of the axis) the region has the pixels whose coordinate lies within
+        the limits, including both ends.
 
     Raises
     ------
     ValueError
-        If there is none, the limits are in the wrong order, or the axis has no coordinate.
+        If the region is empty, the limits are in the wrong order, or the axis has no coordinate.
     """
     choice("coordinate_system", system, ("pixel", "physical"))
     if axis not in array.dims:

@@ -1,4 +1,4 @@
-"""Differences of images in dtypes that hold them."""
+"""Differences of images in dtypes that can represent them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Series of images out of ``ds.img``: a folder with one file an image, as thunder names them, or records of Spark.
+"""Export of series of images: a folder with one file per image, named as in thunder, or Spark records.
 
-All files of a series appear together, see `storage.staging`. Here alone it is decided which files of a folder such a
-writer has written, and may replace.
+All files of a series appear together, see `storage.staging`. This module decides which files of a folder an earlier
+export has written and may be replaced.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class Exports:
     ) -> list[str]:
         """Write one TIFF file for each image: ``image-00000.tif``, ``image-00001.tif``, ...
 
-        There is a file for each place along the batch axes (``i``, ``t``, and all that are neither channel nor space).
-        Lazy data are computed file by file, in several threads, and each of their chunks once.
+        There is a file for each position along the batch axes (``i``, ``t``, and all axes that are neither channel nor
+        space). Lazy data are computed file by file, in several threads, and each of their chunks once.
 
         Parameters
         ----------
         path : str or os.PathLike
-            A folder; it is made if it does not exist.
+            A folder; it is created if it does not exist.
         prefix : str
-            What the names of the files begin with.
+            Prefix of the file names.
         overwrite : bool
             Write into a folder that is not empty. Files that an earlier call wrote under this prefix are replaced or
-            removed when the new ones are complete; all others stay.
+            removed when the new ones are complete; all other files are kept.
         compress : bool or str, optional
             As for `imsave`.
         progress : bool, optional
@@ -90,8 +90,8 @@ class Exports:
 
         See Also
         --------
-        intake_img.imsave : one image, in as few files as possible, that comes back equal.
-        intake_img.create.from_tif : the way back.
+        intake_img.imsave : writes one image into as few files as possible; it loads back equal.
+        intake_img.create.from_tif : loads the files.
         """
         from intake_img.formats.tif.driver import Tif
 
@@ -120,7 +120,7 @@ class Exports:
     ) -> list[str]:
         """Write one PNG file for each image: ``image-00000.png``, ...
 
-        Masks, 8 and 16 bits are written as they are. Values of other types need a range, one for the whole series:
+        Masks and data of 8 and 16 bits are written unchanged. Other types need a range, one for the complete series:
         ``round((value - vmin) / (vmax - vmin) * (2**bits - 1))``, clipped, NaN as 0. A file holds one plane, grey or of
         3 channels (or 2 or 4 that are named as colours with transparency).
 
@@ -129,10 +129,10 @@ class Exports:
         path, prefix, overwrite, progress, storage_options
             See `to_tif`.
         vmin, vmax : float, optional
-            The values that become 0 and the largest one.
+            The values that are mapped to 0 and to the largest number.
         scale : "minmax", optional
-            Take the least and greatest finite value of the whole series for `vmin` and `vmax`, where they are not
-            given. Data are computed once more for that.
+            Use the smallest and largest finite value of the complete series for `vmin` and `vmax`, if they are not
+            given. This computes the data once more.
         bits : 8 or 16, optional
             Depth of stretched images; by default 8 for 8-bit data and 16 for others.
 
@@ -144,7 +144,7 @@ class Exports:
         Raises
         ------
         FileExistsError, CannotWriteError
-            See `to_tif`; also for a dtype that needs a range where none is given.
+            See `to_tif`; also for a dtype that needs a range if none is given.
         """
         from intake_img.formats.imageio.driver import Imageio
 
@@ -165,14 +165,13 @@ class Exports:
     ) -> list[str]:
         """Write one flat binary file for each image, ``image-00000.bin``, ..., as thunder's ``tobinary`` does.
 
-        Bytes are in C order. Beside them ``conf.json`` tells shape and dtype of one image, and ``SUCCESS``, empty and
-        written last, that all is complete. Axes and coordinates are not kept.
+        Bytes are in C order. ``conf.json`` has the shape and dtype of one image, and an empty file ``SUCCESS``, written
+        last, marks completeness. Axes and coordinates are not kept.
 
         Parameters
         ----------
         path, prefix, overwrite, progress, storage_options
-            See `to_tif`; since there is one ``conf.json`` to a folder, images under other prefixes are replaced as
-            well.
+            See `to_tif`; since a folder has only one ``conf.json``, images under other prefixes are replaced as well.
 
         Returns
         -------
@@ -198,29 +197,29 @@ class Exports:
     def to_spark(self, sc: Any, partitions: int | None = None) -> Any:
         """Return a Spark RDD of ``((k, ...), ndarray)``, a record for each image along the batch axes.
 
-        Images of files are read on the executors, which open the file there by its name; nothing passes through this
-        process. Lazy results are computed on the executors as well. Arrays in memory are sent to them.
+        Images of files are read on the executors, which open the file by its name; no pixels pass through this process.
+        Lazy results are computed on the executors as well. Arrays in memory are sent to them.
 
         Parameters
         ----------
         sc : pyspark.SparkContext
-            Its executors need intake_img, and see the files under the same names.
+            Its executors need intake_img, and access to the files under the same names.
         partitions : int, optional
             Number of partitions of the RDD; by default one for each chunk along the batch axes.
 
         Returns
         -------
         pyspark.RDD
-            The keys are tuples of the numbers along the batch axes; an image without these has the key ``(0,)``.
+            The keys are tuples of indices along the batch axes; an image without batch axes has the key ``(0,)``.
 
         Raises
         ------
         TypeError
-            If `sc` is no SparkContext.
+            If `sc` is not a SparkContext.
 
         See Also
         --------
-        intake_img.create.from_rdd : the way back.
+        intake_img.create.from_rdd : the inverse.
         """
         from intake_img.bridges.spark import read_block, spread
 
@@ -285,7 +284,7 @@ class _Series:
 
 @dataclass(frozen=True)
 class _Stretched:
-    """Values of a range as those of a PNG."""
+    """Values of a range as values of a PNG."""
 
     reader: Reader
     source: np.dtype
@@ -335,7 +334,7 @@ def _stretched(series: _Series, vmin: Any, vmax: Any, scale: str | None, bits: i
 
 
 def _limits(array: xr.DataArray) -> tuple[float, float]:
-    """Least and greatest finite value, each chunk read once."""
+    """Smallest and largest finite value; each chunk is read once."""
     import dask
     import dask.array as da
 
@@ -356,7 +355,7 @@ def _limits(array: xr.DataArray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Made:
-    """How one image becomes a file: format, extension, options of its writer, and what lies beside all files."""
+    """The file type of an export: format, extension, options of its writer, and further files of the folder."""
 
     format: Format
     extension: str
@@ -387,7 +386,7 @@ def _write(series: _Series, fmt: _Made, folder: File, prefix: str, overwrite: bo
 
     target = series_target(folder, prefix, fmt.extension)
     settle(target)
-    claim(names)  # before a folder is made
+    claim(names)  # before a folder is created
     try:
         with (
             _bar(progress, series.variable.pixels.nbytes, folder.name) as step,
@@ -396,16 +395,16 @@ def _write(series: _Series, fmt: _Made, folder: File, prefix: str, overwrite: bo
             make_members(series.image, plan, staging, make)
             for name, content in fmt.beside.items():
                 staging.put(name, content)
-            return staging.commit([*names, *fmt.beside])  # the last of those beside them says that all is done
+            return staging.commit([*names, *fmt.beside])  # the last further file marks completeness
     except BaseException:
         if not existed and folder.local:
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # another process has created the target
                 os.rmdir(folder.path)
         raise
 
 
 def _own_files(folder: File, fmt: _Made, prefix: str, wanted: set[str], overwrite: bool) -> set[str]:
-    """Return the names in a folder that such a writer wrote.
+    """Return the names in a folder that an earlier export wrote.
 
     Raises
     ------
@@ -445,7 +444,7 @@ def _is_export(format: Format, file: File) -> bool:
 
 
 def _own_binaries(folder: File, there: set[str], fmt: _Made) -> set[str]:
-    """Flat files whose size is what ``conf.json`` tells, and that itself, if it tells nothing else."""
+    """Flat files whose size matches ``conf.json``, and ``conf.json`` itself, if it has no other entries."""
     if "conf.json" not in there:
         return set()
     try:

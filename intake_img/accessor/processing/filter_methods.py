@@ -1,6 +1,6 @@
-"""Filters of ``ds.img``: those of `scipy.ndimage`, lazy, by axis name, and the same for every chunking.
+"""Filters of ``ds.img``: the filters of `scipy.ndimage`, lazy, by axis name, with the same result for any chunks.
 
-How far each filter looks is known here; `intake_img.accessor.processing.halo` makes an exact halo of it.
+This module knows the extent of each filter; `intake_img.accessor.processing.halo` makes an exact halo of it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,20 @@ __all__ = ["Filters"]
 class Filters:
     """Filters of images; see each method.
 
-    All of them act on the spatial axes ``z y x`` that are present, image by image: nothing passes from one ``t``, ``i``
-    or ``c`` to another. A length may be one number for all axes, one for each in the order ``z y x``, or a mapping by
-    name, where axes that are not named are left alone (``{"y": 3, "x": 3}``: plane by plane); so does ``dims="yx"``.
-    It is in pixels, with ``units="physical"`` in the common unit of the image (see `intake_img.accessor.lengths`); what
-    says its own unit (``"300 nm"``, a quantity of pint or astropy) is read in that unit in any case.
-    The result is lazy, has the dtype of the image (scipy's integers are truncated after each axis) unless
-    `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk. Chunks
-    smaller than the halo are merged; those of large windows are merged until most of what is filtered is kept.
+    All filters act on the spatial axes ``z y x`` of the image, and process each ``t``, ``i`` and ``c`` separately. A
+    length may be one number for all axes, one for each in the order ``z y x``, or a mapping by name; axes that it does
+    not name are not filtered (``{"y": 3, "x": 3}``: plane by plane, like ``dims="yx"``). It is in pixels, or with
+    ``units="physical"`` in the common unit of the image (see `intake_img.accessor.lengths`); a length with a unit
+    (``"300 nm"``, a quantity of pint or astropy) is always read in that unit. The result is lazy, has the dtype of the
+    image (scipy's integers are truncated after each axis) unless `output_dtype` is given, and is bit for bit the same
+    for every chunking. It has one task for each chunk. Chunks smaller than the halo are merged; for large windows they
+    are merged until the halo is a small share of the work.
 
-    What scipy computes in float64 does not hold integers beyond 2**53. Filters that pick values (medians, ranks,
-    extrema) and means of boxes of integers are exact there nevertheless; others agree with scipy, which rounds.
-    With the extra ``fast`` OpenCV finds medians, extrema and means of boxes of planes of 8 and 16 bits, and medians and
-    extrema of float32, wherever its results are the same to the last bit.
-    Results that the dtype does not hold wrap around as in scipy: give `output_dtype`. Complex images are filtered in
-    their real and imaginary parts, by the filters that are linear.
+    scipy computes in float64, which cannot represent all integers beyond 2**53. Filters that select values (medians,
+    ranks, extrema) and box means of integers are exact nevertheless; other filters round as in scipy. With the extra
+    ``fast`` OpenCV computes medians, extrema and box means of planes of 8 and 16 bits, and medians and extrema of
+    float32, wherever its results are bit-identical. Results outside of the range of the dtype wrap around as in scipy:
+    give `output_dtype`. Linear filters process complex images by their real and imaginary parts.
     """
 
     _obj: Any
@@ -71,39 +70,39 @@ class Filters:
         Parameters
         ----------
         sigma : float, sequence or mapping
-            Standard deviation; 0 leaves an axis alone, its order included.
+            Standard deviation; an axis with 0 is not filtered, whatever its order.
         order : int, sequence or mapping
             0 smooths, 1 is the first derivative along an axis, and so on. A number takes the derivative along *every*
             axis:             for a gradient along x alone, give ``{"x": 1}``.
         mode : str
-            What lies beyond the edge, in scipy's words: ``reflect``, ``mirror``, ``nearest``, ``constant``, ``wrap``.
+            The extension beyond the edge, as in scipy: ``reflect``, ``mirror``, ``nearest``, ``constant``, ``wrap``.
         cval : float
             The value beyond the edge for ``constant``.
         truncate : float
-            Where the kernel ends, in standard deviations.
+            Radius of the kernel in standard deviations.
         radius : int, sequence or mapping, optional
-            Where the kernel ends, in pixels, instead of `truncate`.
+            Radius of the kernel in pixels, instead of `truncate`.
         units : {"pixel", "physical"}
-            What a bare number of `sigma` is: pixels, or a length in the common unit, that of ``x``.
+            Whether a bare `sigma` is in pixels, or a length in the common unit, that of ``x``.
         dims : str, optional
             The spatial axes to filter along; by default all.
         output_dtype : dtype, optional
-            Of the result; ``float`` escapes the truncation of integers.
+            Dtype of the result; ``float`` avoids the truncation of integers.
         engine : {"scipy", "opencv"}
             ``"opencv"`` (the extra ``fast``) filters planes of 8 and 16 bits, float32 and float64 several times as
-            quickly, in float32 unless the image is float64. Of n taps (the kernels of all axes together) its results
-            differ from scipy's by at most ``n * 2**-22`` of the largest value in the window; integers, truncated once
-            and not after each axis, are up to 2 greater, or 1 less. The last bits may depend on the chunks.
+            fast, in float32 unless the image is float64. With n taps (of the kernels of all axes together) its results
+            differ from scipy's by at most ``n * 2**-22`` of the largest value in the window; integers are truncated
+            once instead of after each axis, and are up to 2 greater, or 1 less. The last bits may depend on the chunks.
 
         Raises
         ------
         MissingExtraError, ValueError
-            If ``engine="opencv"`` is not installed, or does not know the case.
+            If ``engine="opencv"`` is not installed, or does not support the case.
 
         Returns
         -------
         xarray.Dataset or xarray.DataArray
-            With float data as `scipy.ndimage.gaussian_filter` of each whole image, bit for bit.
+            For float data equal to `scipy.ndimage.gaussian_filter` of each complete image, bit for bit.
 
         Examples
         --------
@@ -146,15 +145,15 @@ class Filters:
     ) -> Any:
         """Take the median of a box. Powered by `scipy.ndimage.median_filter`.
 
-        Of an even number of values the upper one of the two in the middle is taken, never an average. Where there is
-        NaN the order is undefined.
+        The median of an even number of values is the upper one of the two in the middle, never an average. The result
+        near NaN is undefined.
 
         Parameters
         ----------
         size : int, sequence or mapping
-            Of the box; 0 and 1 leave an axis alone. An even box reaches further to lower indices.
+            Size of the box; an axis with 0 or 1 is not filtered. An even box extends further to lower indices.
         footprint : array of bool, optional
-            The shape to take instead of a box, with one axis for each spatial axis (see `dims`).
+            A shape instead of a box, with one axis for each spatial axis (see `dims`).
         mode, cval, units, dims, output_dtype
             See `gaussian_filter`.
         origin : int, sequence or mapping
@@ -176,8 +175,8 @@ class Filters:
     ) -> Any:
         """Take the mean of a box. Integers as `scipy.ndimage.uniform_filter`, floats summed window by window.
 
-        scipy's running sum carries a NaN, and rounding errors, to pixels whose box is clean. Here one NaN spoils only
-        the pixels whose box holds it; without NaN the results agree to a few units in the last place.
+        scipy's running sum spreads a NaN, and rounding errors, to pixels whose box does not contain it. Here a NaN
+        affects only the pixels whose box contains it; without NaN the results agree to a few units in the last place.
 
         Parameters
         ----------
@@ -186,7 +185,7 @@ class Filters:
         mode, cval, origin, units, dims, output_dtype
             See `median_filter`.
         engine : {"scipy", "opencv"}
-            See `gaussian_filter`. Boxes that hold infinities or NaN are summed window by window in any case.
+            See `gaussian_filter`. Boxes with infinities or NaN are always summed window by window.
         """
         return windowed(self._obj, "uniform_filter", size, None, mode, cval, origin, units, dims, output_dtype, engine)
 
@@ -262,7 +261,8 @@ class Filters:
         dims: str | Sequence[str] | None = None,
         output_dtype: DTypeLike | None = None,
     ) -> Any:
-        """Take the value of a rank (0 the least, -1 the greatest) of a box. Powered by `scipy.ndimage.rank_filter`."""
+        """Take the value of a rank (0 the smallest, -1 the largest) of a box. Powered by
+        `scipy.ndimage.rank_filter`."""
         return windowed(
             self._obj,
             "rank_filter",
@@ -349,7 +349,7 @@ class Filters:
         dims: str | Sequence[str] | None = None,
         output_dtype: DTypeLike | None = None,
     ) -> Any:
-        """Subtract the opening: what is bright and smaller than the box. Powered by `scipy.ndimage.white_tophat`."""
+        """Subtract the opening: keeps bright spots smaller than the box. Powered by `scipy.ndimage.white_tophat`."""
         return windowed(self._obj, "white_tophat", size, footprint, mode, cval, origin, units, dims, output_dtype)
 
     def black_tophat(
@@ -364,7 +364,7 @@ class Filters:
         dims: str | Sequence[str] | None = None,
         output_dtype: DTypeLike | None = None,
     ) -> Any:
-        """Subtract from the closing: what is dark and smaller than the box. Powered by `scipy.ndimage.black_tophat`."""
+        """Subtract from the closing: keeps dark spots smaller than the box. Powered by `scipy.ndimage.black_tophat`."""
         return windowed(self._obj, "black_tophat", size, footprint, mode, cval, origin, units, dims, output_dtype)
 
     def laplace(
@@ -424,8 +424,8 @@ class Filters:
     ) -> Any:
         """Sobel's derivative along an axis, smoothed along the others. Powered by `scipy.ndimage.sobel`.
 
-        With ``engine="opencv"`` the difference of `gaussian_filter` is that of the largest value times 8; integers need
-        ``output_dtype="float32"``.
+        With ``engine="opencv"`` the difference given at `gaussian_filter` refers to the largest value times 8; integers
+        need ``output_dtype="float32"``.
         """
         return edges_along(self._obj, "sobel", axis, mode, cval, dims, output_dtype, engine)
 
@@ -457,11 +457,11 @@ class Filters:
         Parameters
         ----------
         weights : array
-            With one axis for each spatial axis, or for each of `dims`.
+            An array with one axis for each spatial axis, or for each of `dims`.
         mode, cval, origin, dims, output_dtype
             See `median_filter`.
         engine : {"scipy", "opencv"}
-            See `gaussian_filter`; the difference is that of the largest value times the sum of the absolute weights.
+            See `gaussian_filter`; the difference refers to the largest value times the sum of the absolute weights.
             Integers need ``output_dtype="float32"``.
         """
         return weighted(self._obj, "correlate", weights, mode, cval, origin, dims, output_dtype, engine)

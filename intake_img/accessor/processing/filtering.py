@@ -1,4 +1,4 @@
-"""How a filter is laid over chunks: windows, halos, borders, and the kernels that do the work."""
+"""Application of filters to chunks: windows, halos, borders, and the kernels."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ Filter = Callable[..., Any]
 Build = Callable[[xr.DataArray, tuple[str, ...]], tuple[Filter, Depth]]
 
 
-# how far filters look
+# extents of filters
 
 
 def window_of(size: int, origin: int) -> tuple[int, int]:
-    """How far a window reaches before and after a pixel; as scipy places it."""
+    """The extent of a window before and after a pixel, as in scipy."""
     before = size // 2 + origin
     return before, size - 1 - before
 
@@ -200,7 +200,7 @@ def call(name: str, **options: Any) -> Filter:
 
 
 def _checked(name: str, dtype: np.dtype, output: np.dtype) -> None:
-    """Raise if scipy does not filter such images."""
+    """Raise an error if scipy does not filter such images."""
     for what, d in (("image has", dtype), ("output_dtype is", output)):
         plain = d.kind in "biu" or d in (np.float32, np.float64)
         if not plain and not (d in (np.complex64, np.complex128) and name in kernels.LINEAR):
@@ -215,7 +215,7 @@ def _checked(name: str, dtype: np.dtype, output: np.dtype) -> None:
 
 
 def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """Return how long chunks should be for a large window, so that what is filtered is mostly kept."""
+    """Return the length of chunks for a large window, such that the halo is a small share."""
     large = {k: sum(d) for k, d in depth.items() if sum(d) >= LARGE}
     rest = math.prod(max(c, default=1) for k, c in enumerate(data.chunks) if k not in large) * data.dtype.itemsize
     for times in (4, 3, 2, 1):
@@ -227,7 +227,7 @@ def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
 def _by_engine(
     func: Filter, engine: str, name: str, array: xr.DataArray, dtype: np.dtype, axes: Sequence[str], cval: float
 ) -> Filter:
-    """Return the filter of the engine that was asked for."""
+    """Return the filter of the requested engine."""
     if engine == "scipy":
         return partial(kernels.by_parts, func=func) if array.dtype.kind == "c" else func
     if opencv() is None:

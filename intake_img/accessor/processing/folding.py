@@ -1,4 +1,4 @@
-"""Reductions chunk by chunk: one chunk at a time is folded into the result of the chunks before."""
+"""Reductions chunk by chunk: each chunk is folded into the result of the preceding chunks."""
 
 from __future__ import annotations
 

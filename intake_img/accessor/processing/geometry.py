@@ -55,17 +55,17 @@ class Geometry:
     def pyramid(self, factors: Any = (2, 2), method: str = "mean") -> xr.DataTree:
         """Return a multiscale image: a DataTree with the nodes ``scale0`` (the image itself), ``scale1``, ...
 
-        `imsave` writes it as a pyramid. Every level is made from the one before it; pixels left over at the end of an
-        axis are left out, so that a level has ``n // factor`` pixels (at least 1) and begins where the image begins.
-        Coordinates are those of the centres of the blocks (``nearest``: of the pixels taken).
+        `imsave` writes it as a pyramid. Every level is computed from the preceding level. Remaining pixels at the end
+        of an axis are dropped, so that a level has ``n // factor`` pixels (at least 1) and begins where the image
+        begins. Coordinates are the centres of the blocks (``nearest``: of the selected pixels).
 
         Parameters
         ----------
         factors : sequence of int or mapping
-            For each level how many pixels of the one before become one, along all spatial axes or by name.
+            For each level, how many pixels of the preceding level become one, along all spatial axes or by name.
         method : {"mean", "mode", "nearest"}
-            Means of integers are rounded to the nearest, halves to even. Labels and masks are never averaged: where
-            images are, they take the most frequent value.
+            Means of integers are rounded half to even. Labels and masks are never averaged: with ``mean`` they take the
+            most frequent value.
         """
         choice("method", method, ("mean", "mode", "nearest"))
         return self._pyramid(factors, method, "factors")
@@ -84,14 +84,14 @@ class Geometry:
         return xr.DataTree.from_dict({f"scale{k}": ds for k, ds in enumerate(levels)})
 
     def crop(self, region: Mapping[str, Any] | None = None, *, coordinate_system: str = "pixel", **limits: Any) -> Any:
-        """Cut out a part by axis name: ``crop(x=(10, 20), y=(0, 50))``; labels are cut likewise.
+        """Crop to a region by axis name: ``crop(x=(10, 20), y=(0, 50))``; labels are cropped likewise.
 
         Parameters
         ----------
         region : mapping of axes to (low, high), optional
             None leaves a side open.
         coordinate_system : {"pixel", "physical"}
-            In pixels whole numbers act as in a slice; in physical coordinates both ends belong to the part.
+            In pixels integers act as in a slice; in physical coordinates the region includes both ends.
         **limits : (low, high)
             The same as keywords.
 
@@ -116,18 +116,19 @@ class Geometry:
         anti_aliasing: bool | None = None,
         output_dtype: DTypeLike | None = None,
     ) -> Any:
-        """Resample to more or fewer pixels. Powered by `skimage.transform.resize`; each image is resampled whole.
+        """Resample to more or fewer pixels. Powered by `skimage.transform.resize`, with the result of the complete
+        image.
 
         Parameters
         ----------
         scale : float, sequence or mapping
             Pixels of the result for each pixel.
         spacing : float, str, quantity, sequence or mapping
-            Or the distance of pixels wanted: in the common unit of the image, that of ``x``, or with a unit of its own.
+            Or the new distance of pixels: in the common unit of the image, that of ``x``, or with its own unit.
         order : int
-            Of the spline, 0 to 5. Labels are resampled with 0.
+            Order of the spline, 0 to 5. Labels are resampled with order 0.
         anti_aliasing : bool, optional
-            Smooth before making smaller; by default so where an axis shrinks and `order` is not 0.
+            Smooth before downsampling; by default if an axis shrinks and `order` is not 0.
         output_dtype : dtype, optional
             By default that of the image; integers are rounded.
 
@@ -136,7 +137,7 @@ class Geometry:
         TypeError
             If the image is complex.
         OverflowError
-            On computing, if integers beyond 2**53 are to be interpolated; with ``order=0`` they are kept as they are.
+            On computing, if integers beyond 2**53 must be interpolated; with ``order=0`` they are not changed.
         """
         if (scale is None) == (spacing is None):
             raise ValueError(f"scale={scale!r} and spacing={spacing!r}: give one of them")
@@ -176,25 +177,24 @@ class Geometry:
         clip: bool = True,
         output_dtype: DTypeLike = np.float32,
     ) -> Any:
-        """Stretch brightness so that two percentiles become 0 and 1.
+        """Rescale intensities so that two percentiles become 0 and 1.
 
-        Percentiles are exact, those of `numpy.percentile`, and found out of core: of each chunk only counts are held.
-        For that the image is read once (8 and 16 bits), twice (32 bits) or four times (64 bits), and once more for the
-        result. A channel of one value becomes 0.
+        Percentiles are exact, equal to `numpy.percentile`, and computed out of core: only counts of each chunk are in
+        memory. The image is read once (8 and 16 bits), twice (32 bits) or four times (64 bits) for them, and once more
+        for the result. A constant channel becomes 0.
 
-        NaN and infinities do not count for the percentiles. NaN stays NaN; infinities stay infinite, or become 0 and 1
-        with `clip`.
+        Percentiles ignore NaN and infinities. NaN stays NaN; infinities stay infinite, or become 0 and 1 with `clip`.
 
         Parameters
         ----------
         p_min, p_max : float
             Percentiles, 0 to 100.
         by : str or sequence of str, optional
-            Axes along which each place has percentiles of its own; by default each channel. None: one pair for all.
+            Axes along which each position has its own percentiles; by default each channel. None: one pair for all.
         limits : (low, high), optional
             Values to use instead of percentiles.
         clip : bool
-            Whether what lies beyond becomes 0 and 1.
+            Whether to clip the result to 0 and 1.
         output_dtype : dtype
             float32 or float64.
 
@@ -224,7 +224,7 @@ class Geometry:
         return each_image(self._obj, lambda array: normalized(array, (low, high), axes, limits, clip, dtype))
 
     def clip(self, min: float | None = None, max: float | None = None) -> Any:
-        """Limit values; the dtype stays."""
+        """Limit values; the dtype is kept."""
         if min is None and max is None:
             raise ValueError("clip: expected min, max or both")
         low = None if min is None else number("min", min)
@@ -234,7 +234,7 @@ class Geometry:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             bounds: tuple[Any, Any] = (low, high)
-            if array.dtype.kind in "iu":  # bounds beyond the dtype limit nothing
+            if array.dtype.kind in "iu":  # bounds beyond the range of the dtype have no effect
                 info = np.iinfo(array.dtype)
                 bounds = (
                     None if low is None else held(math.ceil(low), info),
@@ -253,14 +253,14 @@ class Geometry:
         clip_limit : float
             0 to 1; higher values give more contrast.
         kernel_size : int, sequence or mapping, optional
-            Of the regions whose histograms are taken, in pixels or with a unit; by default an eighth of the plane.
+            Size of the regions of the histograms, in pixels or with a unit; by default an eighth of the plane.
         nbins : int
             Bins of the histograms.
 
         Returns
         -------
         xarray.Dataset or xarray.DataArray of float32
-            From 0 to 1. Each plane is equalized whole, plane by plane.
+            From 0 to 1. Complete planes are equalized, one by one.
         """
         number("clip_limit", clip_limit, 0, 1)
         integer("nbins", nbins, 2)
@@ -281,12 +281,12 @@ class Geometry:
     def rolling_ball(
         self, radius: float = 50, *, units: Units = "pixel", dims: str | Sequence[str] | None = None
     ) -> Any:
-        """Return the background as a ball rolls under the image. Powered by `skimage.restoration.rolling_ball`.
+        """Estimate the background with a rolling ball. Powered by `skimage.restoration.rolling_ball`.
 
         Parameters
         ----------
         radius : float, str or quantity
-            Of the ball, in pixels along ``x``, or as a length.
+            Radius of the ball, in pixels along ``x``, or as a length.
         units : {"pixel", "physical"}
         dims : str, optional
             The axes of the ball; by default all spatial axes.
@@ -313,7 +313,7 @@ class Geometry:
     def subtract_background(
         self, radius: float = 50, *, units: Units = "pixel", dims: str | Sequence[str] | None = None
     ) -> Any:
-        """Subtract the background that `rolling_ball` finds; the dtype stays, and nothing falls below 0."""
+        """Subtract the background that `rolling_ball` estimates; the dtype is kept, and results are at least 0."""
 
         def change(array: xr.DataArray) -> xr.DataArray:
             background = array.img.rolling_ball(radius, units=units, dims=dims)

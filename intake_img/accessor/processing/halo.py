@@ -1,10 +1,9 @@
-"""Functions over chunks with an exact halo: what each chunk of a result needs of its neighbours, as a dask graph.
+"""Functions over chunks with an exact halo: a dask graph in which each chunk gathers the pixels that it needs.
 
-One task for each chunk of the result. It gathers exactly the pixels that its chunk needs, from the chunks around it
-(or from the other side, where the image is periodic), calls the function once and keeps the inner part. Where a
-gathered piece ends at the true edge of the image, the function sees that edge, and its own rule for edges applies;
-everywhere else what the artificial edge spoils is cut off. Chunks smaller than the halo are merged, so that no chunk
-needs more than its direct neighbours.
+There is one task for each chunk of the result. It gathers exactly the needed pixels from the surrounding chunks (or
+from the other side, if the image is periodic), calls the function once and keeps the inner part. At the true edge of
+the image, the function's own edge treatment applies; elsewhere the halo, which is affected by the artificial edge, is
+cut off. Chunks smaller than the halo are merged, so that a chunk needs only its direct neighbours.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Piece:
-    """What one chunk of a result needs along one axis.
+    """The input of one chunk of a result along one axis.
 
     Parameters
     ----------
     parts : tuple of (int, slice)
-        Chunks of the source and what to take of each, in order.
+        Chunks of the source and the slice of each, in order.
     pad : (int, int)
         Pixels to add before and after, beyond the edge of the image.
     cut : slice
-        What of the padded piece the function sees.
+        The part of the padded input that the function gets.
     inner : slice
-        What of that belongs to the chunk.
+        The part of that which belongs to the chunk.
     start : int
-        Place of the chunk in the source.
+        Start of the chunk in the source.
     """
 
     parts: tuple[tuple[int, slice], ...]
@@ -52,7 +51,7 @@ class _Piece:
 
 
 def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
-    """Return chunks, neighbours joined until each has at least `least` samples.
+    """Return chunks; neighbours are merged until each chunk has at least `least` samples.
 
     Examples
     --------
@@ -72,22 +71,22 @@ def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
 
 
 def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1) -> list[_Piece]:
-    """Return what each chunk within `window` needs along one axis.
+    """Return the input of each chunk within `window` along one axis.
 
     Parameters
     ----------
     chunks : sequence of int
         Chunks of the source.
     depth : (int, int)
-        How far the function looks before and after.
+        Extent of the function before and after a pixel.
     edge : {"own", "wrap"}
         ``"own"``: the function handles the edge of the image; ``"wrap"``: the image is periodic.
     window : (int, int)
-        Part of the axis that is wanted.
+        The requested part of the axis.
     padded : bool
-        Whether pieces are padded beyond the edge, so that the function always sees `depth` pixels more on both sides.
+        Whether inputs are padded beyond the edge, so that the function always gets `depth` more pixels on both sides.
     passes : int
-        How often the function passes over the axis.
+        Number of passes of the function along the axis.
     """
     stops = np.cumsum(chunks).tolist()
     spans = [(max(stop - n, window[0]), min(stop, window[1])) for stop, n in zip(stops, chunks, strict=True)]
@@ -106,12 +105,12 @@ def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str,
         runs, inner = [(first, last)], slice(depth[0], depth[0] + b - a)
     elif edge == "wrap" and (padded or last - first < n):
         runs, inner = _periodic(first, last, n), slice(depth[0], depth[0] + b - a)
-    elif edge == "wrap":  # the piece would be the whole axis and more: the function itself wraps around it
+    elif edge == "wrap":  # the input would exceed the axis: the function itself wraps around it
         runs, inner = [(0, n)], slice(a, b)
     else:
         before, after = max(0, -first), max(0, last - n)
         low, high = max(0, first), min(n, last)
-        # a reflected edge needs as many pixels inside as it shows outside
+        # a reflected edge needs as many pixels inside as outside
         more = sum(depth) if passes > 1 else 0
         high = max(high, min(n, before + 1 + more)) if before else high
         low = min(low, max(0, n - after - 1 - more)) if after else low
@@ -162,37 +161,37 @@ def halo(
     name: str = "map",
     positions: bool = False,
 ) -> dask.array.Array:
-    """Apply a function to every chunk together with its surroundings.
+    """Apply a function to every chunk together with its halo.
 
     Parameters
     ----------
     array : dask.array.Array
     func : callable
-        ``func(piece, inner)`` returns the part ``inner`` (a tuple of slices) of what it makes of ``piece``; with
-        `positions`, ``func(piece, inner, start)``, where ``start`` is the place of that part in `array`.
+        ``func(piece, inner)`` returns the part ``inner`` (a tuple of slices) of its result for ``piece``; with
+        `positions`, ``func(piece, inner, start)``, where ``start`` is the position of that part in `array`.
     depth : mapping of int to (int, int)
-        How far the function looks along an axis, before and after a pixel.
+        Extent of the function along an axis, before and after a pixel.
     edge : {"own", "wrap"}
-        Who handles the edge of the image: the function, or nobody because the image is periodic.
+        ``"own"``: the function handles the edge of the image; ``"wrap"``: the image is periodic.
     passes : int
-        How often the function passes over an axis: more than once, and what it makes of the edge travels inwards.
+        Number of passes of the function along an axis: with several, the effect of the edge spreads inwards.
     pad : mapping, optional
-        Arguments of `numpy.pad`: pieces are padded beyond the edge of the image, so that the function always sees
-        `depth`
-        more pixels on both sides. With ``edge="wrap"`` these come from the other side, and the mapping is empty.
+        Arguments of `numpy.pad`: inputs are padded beyond the edge of the image, so that the function always gets
+        `depth` more pixels on both sides. With ``edge="wrap"`` these come from the other side, and the mapping is
+        empty.
     window : mapping of int to (int, int), optional
-        Part of the axes that is wanted; the surroundings may lie outside.
+        The requested part of the axes; the halo may lie outside.
     chunks : callable, optional
-        Gives the chunks of the result for those of the pieces, if the function changes shapes.
+        Returns the chunks of the result for the chunks of the inputs, if the function changes shapes.
     kept : int, optional
-        How many leading axes the result shares with `array`, if the others are whole and become different ones.
+        How many leading axes the result shares with `array`, if the others are complete and become different ones.
     dtype, meta : optional
-        Of the result; by default that of `array`. The function is never called to find out.
+        Of the result; by default as `array`. The function is never called to infer them.
 
     Returns
     -------
     dask.array.Array
-        With one task for each chunk of the result; where no chunk needs another, dask may fuse it with reading.
+        An array with one task for each chunk of the result; without a halo, dask may fuse it with reading.
     """
     from dask.base import tokenize
 
@@ -246,13 +245,13 @@ def new_array(
 def _planned(
     name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any, sources: Sequence[Any], meta: Any
 ) -> Any:
-    """Return the array as an expression, for a dask that plans its graphs (``array.query-planning``)."""
+    """Return the array as an expression, for dask's array expressions (``array.query-planning``)."""
     from dask.core import flatten
 
     tasks: dict[Any, Any] = dict(graph)
     for source in sources:
         tasks |= dict(source.__dask_graph__())
-        known = product(*[range(n) for n in source.numblocks])  # planning renames keys
+        known = product(*[range(n) for n in source.numblocks])  # optimisation renames keys
         tasks |= {
             (source.name, *k): key
             for k, key in zip(known, flatten(source.__dask_keys__()), strict=True)
@@ -266,7 +265,7 @@ def _planned(
 
 
 def _plain(axis: Sequence[_Piece], chunks: Sequence[int]) -> bool:
-    """Whether each chunk needs itself and nothing else."""
+    """Whether each chunk needs only itself."""
     return len(axis) == len(chunks) and all(
         p.parts == ((k, slice(0, n)),) and p.inner == slice(0, n) and p.pad == (0, 0)
         for k, (p, n) in enumerate(zip(axis, chunks, strict=True))
@@ -309,7 +308,7 @@ def gathered(cuts: Sequence[Sequence[tuple[int, slice]]], sources: Sequence[np.n
 
 
 def regrouped(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """Return chunks whose edges lie at multiples of a number, as near as possible to the old edges.
+    """Return chunks with edges at multiples of a number, as near as possible to the old edges.
 
     Examples
     --------
@@ -322,7 +321,7 @@ def regrouped(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
 
 
 def blocks(array: dask.array.Array, axis: int) -> Iterator[tuple[int, dask.array.Array]]:
-    """Iterate over the chunks along one axis: where each begins, and the part of the array."""
+    """Iterate over the chunks along one axis: the start of each, and its part of the array."""
     start = 0
     for n in array.chunks[axis]:
         key = [slice(None)] * array.ndim

@@ -35,8 +35,8 @@ def normalized(
         )
         return with_data(array, made)
     places = [array.get_axis_num(a) for a in own]
-    found = _percentiles(data, places, percentiles)  # (2, ...): the axes of the data, those not kept of length 1
-    again = bind(data, found)  # read anew once the percentiles are known, instead of being held until then
+    found = _percentiles(data, places, percentiles)  # (2, ...): with all axes of the data, reduced to length 1
+    again = bind(data, found)  # read again when the percentiles are known, instead of keeping it in memory
     aligned = found.rechunk({k + 1: data.chunks[k] for k in places})
     low, high = aligned[0], aligned[1]
     made = da.map_blocks(_stretched, again, low, high, clip, dtype, dtype=dtype, meta=data._meta.astype(dtype))
@@ -65,7 +65,7 @@ def _percentile_pair(part: Any, percentiles: tuple[float, float]) -> Any:
     state: Any = None
     shape = (2 * len(percentiles) + 1, 2)
     for level in range(exact_percentiles.levels(part.dtype)):
-        seen = part if state is None else bind(part, state)  # read anew: only counts are held between two levels
+        seen = part if state is None else bind(part, state)  # read again: only counts are kept between two levels
         name = f"percentile-{tokenize(part.name, percentiles, level)}"
         known = None if state is None else (state.name, 0, 0)
         graph: dict[Any, Any] = {}
@@ -95,7 +95,7 @@ def _stretch(block: np.ndarray, limits: np.ndarray, clip: bool, dtype: np.dtype)
 
 def _stretched(block: np.ndarray, low: Any, high: Any, clip: bool, dtype: np.dtype) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        if block.dtype == np.float64 and np.isinf(high - low).any():  # the span of halves does not overflow
+        if block.dtype == np.float64 and np.isinf(high - low).any():  # the difference of halves does not overflow
             block, low, high = block * 0.5, low * 0.5, high * 0.5
         span = np.asarray(high - low, float)
         out = np.where(span > 0, (block - low) / span, 0.0).astype(dtype)
@@ -122,4 +122,4 @@ def rolling_ball(image: np.ndarray, output: np.ndarray, *, radius: float) -> Non
     from skimage.restoration import rolling_ball
 
     threads = "workers" if "workers" in inspect.signature(rolling_ball).parameters else "num_threads"  # before 0.26
-    output[...] = rolling_ball(image, radius=radius, **{threads: 1})  # dask runs several of these at once
+    output[...] = rolling_ball(image, radius=radius, **{threads: 1})  # dask runs several of these concurrently

@@ -1,6 +1,6 @@
 """Functions and keyword arguments that differ from channel to channel, slice to slice: from nested mappings to a table.
 
-Here alone it is decided what a key means: a label of an axis where the axis has a coordinate, else a number.
+This module decides the meaning of a key: a label of an axis if the axis has a coordinate, else an index.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Call:
 
 @dataclass(frozen=True)
 class CallTable:
-    """Which call is for which place along some axes.
+    """The call for each position along some axes.
 
     Parameters
     ----------
     axes : tuple of str
     calls : mapping of tuple of int to Call
-        For each place along `axes`; places that lack are missing.
+        For each position along `axes`; positions without a call are absent.
     """
 
     axes: tuple[str, ...]
@@ -45,7 +45,7 @@ class CallTable:
 def table(
     array: xr.DataArray, func: Any, fn_kwargs: Mapping[Any, Any] | None, by: Any, axes: Sequence[str]
 ) -> CallTable:
-    """Return the call for each place along those axes by which functions or arguments are keyed.
+    """Return the call for each position along the axes by which functions or arguments are keyed.
 
     Parameters
     ----------
@@ -54,16 +54,16 @@ def table(
     fn_kwargs : mapping
         Keyword arguments, or mappings of labels to them, nested or not.
     by : None, str or sequence of str
-        The axes of the keys, outermost first. None infers them, where only one reading is possible.
+        The axes of the keys, outermost first. None infers them, if the keys are unambiguous.
     axes : sequence of str
-        The axes that keys may speak of.
+        The possible axes of keys.
 
     Raises
     ------
     ValueError
-        If a key is unknown, or can be read in more than one way.
+        If a key is unknown or ambiguous.
     TypeError
-        If something is no function, or no mapping.
+        If a leaf is not a function, or arguments are not a mapping.
     """
     given = {} if fn_kwargs is None else fn_kwargs
     if not isinstance(given, Mapping):
@@ -144,7 +144,7 @@ def _axis_of_keys(
     name: str,
     is_leaf: Callable[[Any], bool] | None,
 ) -> str | None:
-    """The axis that the keys of a mapping speak of; None if it is a leaf."""
+    """The axis of the keys of a mapping; None if it is a leaf."""
     if is_leaf is not None:
         if is_leaf(tree):
             return None
@@ -172,7 +172,7 @@ def _axis_of_keys(
 
 
 def _position(array: xr.DataArray, axis: str, key: Any) -> int | None:
-    """Return where along an axis a label lies; where the axis has no coordinate, labels are numbers from 0."""
+    """Return the index of a label along an axis; without a coordinate, labels are numbers from 0."""
     if isinstance(key, bool):
         return None
     if axis not in array.coords:

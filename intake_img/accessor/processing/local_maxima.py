@@ -1,4 +1,4 @@
-"""Peaks of chunked images: candidates are found in each chunk with a halo, and thinned out in the whole image."""
+"""Peaks of chunked images: candidates are found in each chunk with a halo, and filtered in the complete image."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _gathered(lead: int, start: Sequence[int], block: np.ndarray, high: np.ndarr
 def _peaks(
     parts: Sequence[tuple[np.ndarray, np.ndarray]], radii: Sequence[int], least: Any, shape: Sequence[int], border: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return places and values of the peaks of one image, the highest first."""
+    """Return positions and values of the peaks of one image, the highest first."""
     places, values = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     kept = values > least
     if len(values) == np.prod(shape):  # all are equal

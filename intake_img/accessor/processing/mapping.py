@@ -59,9 +59,9 @@ class Maps:
     ) -> Any:
         """Apply a function to every plane, lazily.
 
-        The function gets numpy arrays with the axes `core_dims`, one for each place on all other axes, and is called
-        only when the result is computed, never on made-up data. **With several chunks to a plane it gets one chunk at a
-        time**; give it some surroundings with `depth`, or the whole plane with ``blockwise=False``.
+        The function gets numpy arrays with the axes `core_dims`, one for each position on all other axes, and is called
+        only when the result is computed, never on artificial data. **If a plane has several chunks, the function gets
+        one chunk at a time**; `depth` adds a halo, and ``blockwise=False`` passes complete planes.
 
         Parameters
         ----------
@@ -71,46 +71,44 @@ class Maps:
             Keyword arguments; or a mapping of labels to them, nested or not, for each channel, slice, ...
         by : str or sequence of str, optional
             The axes whose labels are the keys, outermost first: ``"c"``, ``"z"``, ``("c", "z")``. Where an axis has no
-            coordinate, labels are numbers from 0. Inferred where only one reading is possible.
+            coordinate, labels are numbers from 0. By default they are inferred, if the keys are unambiguous.
         missing : {"error", "copy", "drop"}
-            What becomes of channels (slices, ...) that no key names.
+            How to treat channels (slices, ...) that no key names.
         core_dims : sequence of str
             Axes of the arrays that the function gets: ``("y", "x")``, ``("z", "y", "x")``.
         keep_unit_dims : bool
-            Hand over planes with two further axes, ``(1, 1, y, x)``, as harpy does.
+            Pass planes with two further axes, ``(1, 1, y, x)``, as harpy does.
         chunks : int, "auto", sequence or mapping, optional
             Chunks to cut first, along `core_dims`; or a mapping of any axes.
         depth : int, sequence or mapping, optional
-            How many pixels around its chunk the function gets as well. They are cut off its result. A mapping is by
-            axis name, or by number within `core_dims`. Chunks smaller than that are merged; it is never made smaller.
+            Halo: how many pixels around its chunk the function gets as well. They are cut off its result. A mapping is
+            by axis name, or by number within `core_dims`. Smaller chunks are merged; the halo is never reduced.
         boundary : str or float
-            What the function gets beyond the edge of the image: ``"none"`` nothing, so that it sees the edge (right
-            for functions
-            that handle edges themselves), ``"reflect"``, ``"mirror"``, ``"nearest"``, ``"wrap"`` (or ``"periodic"``),
-            or a number.
+            The halo beyond the edge of the image: ``"none"`` for no halo there (for functions that handle edges
+            themselves), ``"reflect"``, ``"mirror"``, ``"nearest"``, ``"wrap"`` (or ``"periodic"``), or a number.
         units : {"pixel", "physical"}
-            What a bare number of `depth` is; a length is in the common unit, that of ``x``, and is rounded up.
+            Unit of a bare `depth`; a length is in the common unit, that of ``x``, and is rounded up.
         blockwise : bool
-            False: the function gets the whole plane.
+            False: the function gets complete planes.
         crd, region : sequence or mapping, optional
-            Process only a part: ``(x_min, x_max, y_min, y_max)``, or ``{axis: (low, high)}``. `depth` is read from
-            outside.
+            Process only a region: ``(x_min, x_max, y_min, y_max)``, or ``{axis: (low, high)}``. The halo is read from
+            outside of it.
         coordinate_system : {"pixel", "physical"}
-            What `crd` and `region` are given in. A pixel belongs to the region if its centre does.
+            The coordinate system of `crd` and `region`. A pixel belongs to the region if its centre does.
         scale_factors : sequence of int or mapping, optional
-            Return a DataTree with a pyramid of the result; see `pyramid`, whose means it takes.
+            Return a DataTree with a pyramid of the result, with the means of `pyramid`.
         dtype : dtype or "infer", optional
-            Of the result: by default that of the image (of a ufunc, what the ufunc makes of it), which is checked on
-            computing. ``"infer"`` finds out from one real block, now.
+            Dtype of the result; by default that of the image (for a ufunc, its result dtype), which is checked on
+            computing. ``"infer"`` computes one block now to find it.
         meta : array, optional
-            An empty array like those of the result, in place of `dtype`.
+            An empty array of the type of the result, instead of `dtype`.
         output_sizes : mapping, optional
-            Lengths of all axes of what the function returns, if they differ from what it gets: ``{"y": 20, "x": 25}``,
+            Lengths of all axes of the result of the function, if they differ from its input: ``{"y": 20, "x": 25}``,
             ``{"bin": 256}``, ``{}`` for a number. Axes that change their length lose their coordinate.
         with_keys : bool
-            The function gets ``(key, array)``, where the key is the tuple of numbers along the other axes.
+            The function gets ``(key, array)``, where the key is the tuple of indices along the other axes.
         output : str, optional
-            Add what becomes of the variable ``image`` (or of the only image) as a variable of this name to the Dataset,
+            Add the result for the variable ``image`` (or the only image) as a variable of this name to the Dataset,
             instead of replacing every image.
         overwrite : bool
             Allow `output` to replace a variable.
@@ -167,7 +165,7 @@ class Maps:
 
 
 def _refuse_idle(request: _Request) -> None:
-    """Refuse options that would do nothing."""
+    """Raise an error for options without effect."""
     if request.units == "physical" and request.depth is None:
         raise ValueError("units='physical' says what depth= is given in: give a depth, or leave units out")
     if request.coordinate_system == "physical" and not request.region:
@@ -216,7 +214,7 @@ class _Request:
 def checked_output(
     obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]
 ) -> dict[str, xr.DataArray]:
-    """Return the images to process: all, or the one that makes the variable `output`."""
+    """Return the images to process: all, or the one for the variable `output`."""
     if output is None:
         return found
     if not isinstance(output, str):
@@ -376,7 +374,7 @@ def _sizes(given: Any, core: Sequence[str], far: Mapping[int, Any]) -> dict[str,
 
 @dataclass(frozen=True)
 class _ChunksOut:
-    """Chunks of a result whose axes have other lengths: in proportion where they are cut, else whole."""
+    """Chunks of a result with other axis lengths: in proportion along cut axes, else one chunk."""
 
     core: tuple[str, ...]
     sizes: Mapping[str, int]
@@ -432,7 +430,7 @@ class _Planes:
         return out
 
     def one(self, plane: np.ndarray, at: tuple[int, ...]) -> Any:
-        """Return what the function for this place makes of a plane."""
+        """Apply the function for this position to a plane."""
         axes = [self.outer.index(a) for a in self.calls.axes]
         call = self.calls.calls.get(tuple(at[k] for k in axes))
         if call is None:
@@ -486,7 +484,7 @@ def _dtype(array: xr.DataArray, request: _Request, calls: CallTable, kernel: _Pl
 
 
 def _inferred(array: xr.DataArray, calls: CallTable, kernel: _Planes, data: Any) -> np.dtype:
-    """Call each function on one real block."""
+    """Call each function on one block of the data."""
     found = [] if len(calls.calls) == math.prod(array.sizes[a] for a in calls.axes) else [array.dtype]
     seen = set()
     for place, call in calls.calls.items():

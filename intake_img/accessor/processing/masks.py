@@ -1,4 +1,4 @@
-"""Masks and labels that are cleaned up: holes, small objects, edges, morphology; the same for every chunking."""
+"""Clean-up of masks and labels: holes, small objects, edges, morphology; the result does not depend on the chunks."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Radius = float | str | Sequence[float] | Mapping[str, float | str]
 class Masks:
     """Methods that change masks and labels; see each of them.
 
-    Of a Dataset they change its masks (variables whose kind is ``mask``), `expand_labels` its labels. All are lazy, and
-    work on every image (``z y x``, or `dims`) by itself.
+    In a Dataset they change the masks (variables whose kind is ``mask``); `expand_labels` changes the labels. All are
+    lazy, and process every image (``z y x``, or `dims`) separately.
     """
 
     _obj: Any
@@ -38,8 +38,8 @@ class Masks:
     def fill_holes(self, *, dims: Dims = None) -> Any:
         """Fill background that does not reach an edge of the image.
 
-        As `scipy.ndimage.binary_fill_holes` for each whole image. While one image is computed its components are held
-        in memory.
+        Equal to `scipy.ndimage.binary_fill_holes` for each complete image. The components of one image are in memory
+        while it is computed.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Masks:
     def clear_border(self, *, dims: Dims = None) -> Any:
         """Remove objects of a mask that touch an edge of the image.
 
-        As `skimage.segmentation.clear_border` for each whole image: pixels that share a corner are connected.
+        Equal to `skimage.segmentation.clear_border` for each complete image: pixels that share a corner are connected.
 
         Parameters
         ----------
@@ -79,15 +79,15 @@ class Masks:
         connectivity: int = 1,
         dims: Dims = None,
     ) -> Any:
-        """Remove objects of a mask that are smaller than `size`, or fill holes that are.
+        """Remove objects of a mask that are smaller than `size`, or fill holes that are smaller.
 
-        As `skimage.morphology.remove_small_objects` and `remove_small_holes` for each whole image.
+        Equal to `skimage.morphology.remove_small_objects` and `remove_small_holes` for each complete image.
 
         Parameters
         ----------
         size : float
-            What has less pixels is removed; with ``units="physical"`` an area or volume in the common unit of the
-            image (µm² or µm³, where ``x`` is in µm).
+            Components with fewer pixels are removed; with ``units="physical"`` an area or volume in the common unit of
+            the image (µm² or µm³ if ``x`` is in µm).
         what : {"objects", "holes"}
             As in scikit-image, background at an edge of the image is a hole too.
         units : {"pixel", "physical"}
@@ -124,9 +124,9 @@ class Masks:
         Parameters
         ----------
         radius : float, sequence or mapping
-            Of the ball: pixels, or with ``units="physical"`` or a unit (``"0.5 µm"``) a length, which is another number
-            of pixels along each axis. A pixel belongs to the ball if its centre does. An axis that a mapping does not
-            name is left alone. The work grows with the volume of the ball.
+            Radius of the ball in pixels, or with ``units="physical"`` or a unit (``"0.5 µm"``) a length, which can be a
+            different number of pixels along each axis. A pixel belongs to the ball if its centre does. An axis that a
+            mapping does not name is not processed. The computing time grows with the volume of the ball.
         units : {"pixel", "physical"}
             What bare numbers are.
         dims : str, optional
@@ -139,7 +139,8 @@ class Masks:
         return _morphed(self._obj, "binary_dilation", radius, units, dims)
 
     def binary_opening(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
-        """Erode, then dilate: remove what the ball does not fit into; see `binary_erosion` for the parameters."""
+        """Erode, then dilate: remove parts into which the ball does not fit; see `binary_erosion` for the
+        parameters."""
         return _morphed(self._obj, "binary_opening", radius, units, dims)
 
     def binary_closing(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
@@ -149,7 +150,7 @@ class Masks:
     def expand_labels(self, distance: float | str = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
         """Grow labels by a distance, without growing into each other.
 
-        As `skimage.segmentation.expand_labels` for each whole image.
+        Equal to `skimage.segmentation.expand_labels` for each complete image.
 
         Parameters
         ----------

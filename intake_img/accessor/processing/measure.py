@@ -1,4 +1,4 @@
-"""Objects of ``ds.img``: connected components of chunked images, and tables of what regions measure."""
+"""Objects of ``ds.img``: connected components of chunked images, and tables of region properties."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Measures:
         output: str = "labels",
         overwrite: bool = False,
     ) -> Any:
-        """Number the connected components of what is not 0, in every image by itself, lazily.
+        """Label the connected components of nonzero pixels, in every image separately, lazily.
 
-        The numbers are those of `scipy.ndimage.label` for the whole image, however it is cut into chunks. While one
-        image is computed its labels are held in memory; the planes at the cuts are compared to join what they separate.
-        Of a Dataset with one mask (`threshold` makes one) its components are numbered, else those of the image.
+        The labels equal those of `scipy.ndimage.label` for the complete image, whatever the chunks are. The labels of
+        one image are in memory while it is computed; components are joined across chunk boundaries. If a Dataset has
+        exactly one mask (as from `threshold`), its components are labelled, else those of the image.
 
         Parameters
         ----------
@@ -73,15 +73,15 @@ class Measures:
     ) -> pd.DataFrame:
         """Measure every region of a label image: a table like that of `skimage.measure.regionprops_table`.
 
-        What adds up over pixels is measured chunk by chunk, in parallel, and added as whole numbers: the table is the
-        same for every chunking, and neither the labels nor the image need fit into memory. These are ``label,
+        Properties that are sums over pixels are computed chunk by chunk, in parallel, and added as integers: the table
+        does not depend on the chunks, and neither the labels nor the image need fit into memory. These are ``label,
         num_pixels, area, bbox, slice, area_bbox, extent, equivalent_diameter_area, centroid, centroid_local,
         inertia_tensor, inertia_tensor_eigvals, axis_major_length, axis_minor_length, eccentricity, orientation,
-        moments, moments_central, moments_normalized, moments_hu, euler_number, perimeter, perimeter_crofton``, and
-        of values ``intensity_min, intensity_max, intensity_mean, intensity_std``. Two more are ``intensity_sum`` and
-        ``surface_area``, of volumes: the area of the mesh of marching cubes [1]_. For any other property
-        (``solidity``, ``feret_diameter_max``, ``intensity_median``, ...) each region is read once more, by its
-        bounding box, and measured by scikit-image.
+        moments, moments_central, moments_normalized, moments_hu, euler_number, perimeter, perimeter_crofton``, and the
+        intensities ``intensity_min, intensity_max, intensity_mean, intensity_std``. Two more are ``intensity_sum`` and,
+        for volumes, ``surface_area``, the area of the mesh of marching cubes [1]_. For any other property
+        (``solidity``, ``feret_diameter_max``, ``intensity_median``, ...) each region is read once more, by its bounding
+        box, and measured by scikit-image.
 
         Parameters
         ----------
@@ -89,15 +89,15 @@ class Measures:
             The label image: by default the DataArray itself, or the one variable of a Dataset whose kind is ``labels``.
             As in scikit-image only numbers above 0 are regions; numbers below 0 have no row, and a warning names them.
         intensity : str, DataArray or False, optional
-            The image whose values are measured: by default the image of the Dataset, if its axes include those of the
-            labels; False for none. Each of its channels has rows of its own. It is aligned with the labels by
-            coordinates, where both have them, and must cover them.
+            The intensity image: by default the image of the Dataset, if its axes include those of the labels; False for
+            none. Each of its channels has its own rows. It is aligned with the labels by coordinates, if both have
+            them, and must cover them.
         properties : sequence of str, optional
             Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image,
             ``intensity_mean``, ``intensity_min`` and ``intensity_max``. Those with several numbers become columns
             ``bbox-0``, ``bbox-1``, ...
         units : {"pixel", "physical"}
-            Whether lengths, areas, moments and centroids are in pixels or physical. Lengths and what is made of them
+            Whether lengths, areas, moments and centroids are in pixels or physical. Lengths, areas, volumes and moments
             are in the common unit of the image, that of ``x``; positions (``centroid``, ``centroid_weighted``,
             ``coords_scaled``) are values of the coordinates, each in the unit of its axis. ``bbox``, ``slice`` and
             ``coords`` are always pixels.
@@ -109,13 +109,13 @@ class Measures:
         Returns
         -------
         pandas.DataFrame
-            One row for each region of each image, with a column for each axis that is not space (its coordinate, or its
-            number), and for ``label``. ``attrs["units"]`` is the common unit (``"px"`` for pixels),
+            One row for each region of each image, with a column for each non-spatial axis (its coordinate, or its
+            index), and for ``label``. ``attrs["units"]`` is the common unit (``"px"`` for pixels),
             ``attrs["column_units"]`` the unit of each column that has one, e.g. ``{"area": "µm²"}``.
 
         See Also
         --------
-        measure_objects : one row for each region, with columns for each channel.
+        measure_objects : a table with one row for each region, and columns for each channel.
 
         References
         ----------
@@ -140,14 +140,15 @@ class Measures:
         extra_properties: Sequence[Any] = (),
         progress: bool | None = None,
     ) -> pd.DataFrame:
-        """Measure objects x channels: one row for each region, what depends on values in a column for each channel.
+        """Measure objects x channels: one row for each region, with a column of each intensity property for each
+        channel.
 
         See `regionprops` for the parameters.
 
         Returns
         -------
         pandas.DataFrame
-            As that of `regionprops`, without the column ``c``: ``intensity_mean`` of a channel ``DAPI`` is the column
+            The table of `regionprops`, without the column ``c``: ``intensity_mean`` of a channel ``DAPI`` is the column
             ``intensity_mean-DAPI``; a channel without a name has its number. Labels that differ between channels
             keep a row for each channel.
 

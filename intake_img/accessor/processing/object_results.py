@@ -1,4 +1,4 @@
-"""What methods on objects make of which variable of a Dataset."""
+"""Selection of the variable for methods on objects, and placement of the result in the Dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make = Callable[[xr.DataArray], xr.DataArray]
 
 
 def derived(obj: Any, make: Make, output: str, overwrite: bool, of: str | None = None) -> Any:
-    """Return what is made of an image: of a DataArray by itself, in a Dataset as a further variable.
+    """Return the result for a DataArray, or a Dataset with the result as a further variable.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def derived(obj: Any, make: Make, output: str, overwrite: bool, of: str | None =
     overwrite : bool
         Allow it to replace a variable.
     of : {"mask", "labels"}, optional
-        Make it of the only variable of this kind, if there is one, instead of the image.
+        Use the only variable of this kind, if there is one, instead of the image.
     """
     flag("overwrite", overwrite)
     if not isinstance(output, str):

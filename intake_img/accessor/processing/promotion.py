@@ -13,7 +13,7 @@ __all__ = ["promoted", "wider"]
 
 
 def promoted(dtype: np.dtype, val: Any) -> np.dtype:
-    """Return the dtype in which the difference of such an array and `val` does not wrap.
+    """Return a dtype in which the difference of an array of this dtype and `val` does not wrap around.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def _signed(dtype: np.dtype) -> np.dtype:
 
 
 def wider(dtype: np.dtype) -> np.dtype:
-    """The next wider integer of the same kind; floats and 64 bits stay."""
+    """The next wider integer of the same kind; floats and 64-bit integers are returned unchanged."""
     if dtype.kind == "b":
         return np.dtype("u1")
     return np.dtype(f"{dtype.kind}{min(8, 2 * dtype.itemsize)}") if dtype.kind in "iu" else dtype

@@ -1,4 +1,4 @@
-"""Reductions of ``ds.img`` across images, and what picks, drops or subtracts whole images.
+"""Reductions of ``ds.img`` across images, and selection, sampling and subtraction of images.
 
 By default they act on the batch axes: ``i``, ``t`` and any further axis that is neither channel nor space.
 """
@@ -43,16 +43,16 @@ __all__ = ["Reductions"]
 class Reductions:
     """Reductions across images; see each method.
 
-    Parameters that they share
+    Common parameters
     --------------------------
     dim : str or sequence of str, optional
         The axes to reduce; by default all batch axes. They are dropped, unless `keepdims`.
     skipna : bool, optional
-        Whether NaN is left out. None, the default, does so for floats, as xarray does; False lets one NaN make the
-        result NaN, as numpy does.
+        Whether NaN is ignored. None, the default, ignores NaN in floats, as xarray does; with False a NaN makes the
+        result NaN, as in numpy.
 
-    Types are those of numpy: ``sum`` of uint8 is uint64, ``mean`` of integers float64, of float32 float32. float16 is
-    computed in float32 and only the result rounded. The result is lazy, unless the image is in memory already.
+    Dtypes are as in numpy: ``sum`` of uint8 is uint64, ``mean`` of integers is float64, of float32 it is float32.
+    float16 is computed in float32, and only the result is rounded. The result is lazy, unless the image is in memory.
     """
 
     _obj: Any
@@ -71,7 +71,7 @@ class Reductions:
         return _reduction(self._obj, "mean", dim, keepdims, skipna)
 
     def sum(self, dim: Dims = None, *, keepdims: bool = False, skipna: bool | None = None) -> Any:
-        """Return the sum across images; integers are summed in 64 bits, and wrap around beyond, as numpy's do."""
+        """Return the sum across images; integers are summed in 64 bits, and wrap around beyond that, as in numpy."""
         return _reduction(self._obj, "sum", dim, keepdims, skipna)
 
     def std(self, dim: Dims = None, *, ddof: int = 0, keepdims: bool = False, skipna: bool | None = None) -> Any:
@@ -118,12 +118,12 @@ class Reductions:
         associative : bool
             Promise that the order of pairs does not matter, so that chunks are folded in parallel.
         dtype : dtype, optional
-            Of the result of a function that does not keep the dtype of the images.
+            Dtype of the result, if the function does not keep the dtype of the images.
 
         Raises
         ------
         TypeError, ValueError
-            On computing, if `func` returns another dtype or shape than announced.
+            On computing, if `func` returns another dtype or shape than declared.
         """
         if not callable(func):
             raise TypeError(f"func={func!r}: expected a function of two images, or a ufunc")
@@ -139,8 +139,9 @@ class Reductions:
     ) -> Any:
         """Keep the images for which a predicate is true.
 
-        The predicate is called once for each image, at once: how many images remain must be known. Of a Dataset it
-        sees the variable ``image``, and all variables are filtered. If none passes, the axis has length 0.
+        The predicate is called immediately, once for each image, since the number of remaining images must be known.
+        For a Dataset it gets the variable ``image``, and all variables are filtered. If no image passes, the axis has
+        length 0.
 
         Parameters
         ----------
@@ -162,13 +163,13 @@ class Reductions:
     ) -> None:
         """Call a function with each image, in order.
 
-        Images are read chunk by chunk; one row of chunks is in memory at a time.
+        Images are read chunk by chunk; one row of chunks at a time is in memory.
 
         Parameters
         ----------
         func : callable
-            Gets ``(key, image)``, where the key is the number of the image, or a tuple of numbers if there are several
-            batch axes; the image alone if `with_keys` is False.
+            Gets ``(key, image)``, where the key is the index of the image, or a tuple of indices if there are several
+            batch axes; it gets only the image if `with_keys` is False.
         dim : str or sequence of str, optional
             The axes along which images lie; by default all batch axes.
         progress : bool, optional
@@ -182,12 +183,12 @@ class Reductions:
     def sample(
         self, nsamples: int = 100, seed: int | None = None, *, replace: bool = False, dim: str | None = None
     ) -> Any:
-        """Draw images at random, in the order in which they were drawn.
+        """Draw a random sample of images; the result is in the order of drawing.
 
         Parameters
         ----------
         nsamples : int
-            How many; without `replace` at most as many as there are.
+            Number of images; without `replace` at most as many as there are.
         seed : int, optional
             The same seed draws the same images.
         replace : bool
@@ -204,7 +205,7 @@ class Reductions:
         return self._obj.isel({axis: drawn})
 
     def squeeze(self) -> Any:
-        """Drop axes of one image that have length 1; batch axes stay. Their coordinates become scalars."""
+        """Drop axes of length 1 within an image; batch axes are kept. Their coordinates become scalars."""
         first = self._first
         return self._obj.squeeze([d for d in image_axes(first) if first.sizes[d] == 1])
 
@@ -214,7 +215,7 @@ class Reductions:
         Parameters
         ----------
         factor : int, sequence or mapping
-            For all spatial axes, for each, or by name. Coordinates, and their spacing, follow.
+            For all spatial axes, for each, or by name. Coordinates, and their spacing, are adapted.
         """
         axes = spatial_axes(self._first) if isinstance(factor, Mapping) else space(self._first)
         factors = per_axis("factor", factor, axes, 1, lambda n, v: integer(n, v, 1))
@@ -222,22 +223,22 @@ class Reductions:
         return _respaced(picked, self._obj, factors)
 
     def subtract(self, val: float | ImageLike) -> Any:
-        """Subtract a number, an image or an array with names from every image, without wrapping around.
+        """Subtract a number, an image or a labelled array from every image, without wrapping around.
 
-        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` asks for. Those
-        of 64 bits, for which there is no wider type, become int64 and are checked. Floats stay as they are.
+        Integers become signed and twice as wide (uint8: int16, int16: int32, ...) or as wide as `val` needs. There is
+        no wider type than 64 bits: such integers become int64, and overflow is checked. Floats keep their dtype.
 
         Parameters
         ----------
         val : number, array or DataArray
-            An array has the shape of one image; a DataArray is matched by axis names and, where both have them, by
+            An array has the shape of one image; a DataArray is aligned by axis names and, if both have them, by
             coordinates. It must cover the image.
 
         Raises
         ------
         OverflowError
-            On computing, if int64 cannot hold a difference of integers of 64 bits; or at once, if `val` is an integer
-            that neither int64 nor uint64 holds.
+            On computing, if int64 cannot hold a difference of 64-bit integers; or immediately, if `val` is an integer
+            that neither int64 nor uint64 can hold.
         """
         return each_image(self._obj, lambda array: difference(array, val))
 
@@ -262,12 +263,12 @@ class Reductions:
         return _projection(self._obj, "std", dim)
 
     def max_min_projection(self, dim: str | int = "z") -> Any:
-        """Return the sum of maximum and minimum along an axis; integers become twice as wide, so as not to wrap.
+        """Return the sum of maximum and minimum along an axis; integers become twice as wide to avoid wrapping.
 
         Raises
         ------
         OverflowError
-            On computing, if a sum of integers of 64 bits, for which there is no wider type, does not fit.
+            On computing, if a sum of 64-bit integers, for which there is no wider type, does not fit.
         """
 
         import dask.array as da
@@ -353,7 +354,7 @@ def _each(
     progress: bool | None,
     what: str,
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Iterate over images in order; each chunk is read once, one row of chunks is held."""
+    """Iterate over images in order; each chunk is read once, and one row of chunks is in memory."""
     choice("progress", progress, (None, True, False))
     return counted(_images(array, axes), math.prod(array.sizes[a] for a in axes), progress, what)
 

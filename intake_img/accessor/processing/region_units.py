@@ -1,4 +1,4 @@
-"""Units of the columns of `regionprops`: which power of a length each property of scikit-image is."""
+"""Units of the columns of `regionprops`: the power of length of each property of scikit-image."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tables of the regions of a label image, chunk by chunk: what adds up is added, what does not is read by region.
+"""Tables of the regions of a label image: sums are computed chunk by chunk, other properties region by region.
 
-Of each chunk of labels one task finds the runs of pixels, another adds up the values of each chunk of the image in
-them. Only sums travel; they are whole numbers, so that a region that is cut by chunks has the same row as a whole one.
+For each chunk of labels one task finds the runs of pixels, and another sums the values of each chunk of the image in
+these runs. Only sums are sent between tasks. They are integers, so the row of a region does not depend on the chunks.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _check(names: Sequence[str], ndim: int, image: bool, steps: Sequence[float])
 
 @dataclass
 class _Chunks:
-    """A label image and an image in the same chunks, and what is measured of them."""
+    """A label image and an image with the same chunks, and the properties to measure."""
 
     labels: xr.DataArray
     image: xr.DataArray | None
@@ -236,7 +236,7 @@ def _part(
     inner: tuple[slice, ...],
     start: tuple[int, ...],
 ) -> np.ndarray:
-    """Return, in an array of one object, what is found in each image of a chunk."""
+    """Return the sums of each image of a chunk, in an array of one object."""
     cores = piece[inner]
     last = [s + n == whole for s, n, whole in zip(start, cores.shape, shape, strict=True)][lead:]
     found = np.empty(cores.shape[:lead], object)
@@ -256,7 +256,7 @@ def _trimmed(piece: np.ndarray, inner: Sequence[slice], name: str) -> np.ndarray
 
 
 def _geometry(block: np.ndarray) -> np.ndarray:
-    """Return what is found in each image of a chunk, without its runs."""
+    """Return the sums of each image of a chunk, without its runs."""
     found = np.empty_like(block.item())
     for place, (_, *rest) in np.ndenumerate(block.item()):
         found[place] = tuple(rest)
@@ -272,7 +272,7 @@ def _values(own: Sequence[int], lead: int, wanted: Sequence[str], block: np.ndar
 
 
 def _by_image(cells: dict[tuple[int, ...], np.ndarray], lead: int) -> dict[tuple[int, ...], list[Any]]:
-    """Return what was found in the chunks of each image."""
+    """Return the sums of the chunks of each image."""
     lengths: list[dict[int, int]] = [{} for _ in range(lead)]
     for k, cell in cells.items():
         for axis in range(lead):
@@ -298,10 +298,10 @@ def _stacked(rows: Sequence[Columns]) -> Columns:
 
 
 def blocks_of(array: Any, fused: bool = True) -> np.ndarray:
-    """Return the chunks of a dask array, one by one; not fused, arrays share the tasks that they have in common."""
+    """Return the chunks of a dask array, one by one; without fusion, so that arrays share common tasks."""
     if hasattr(array, "to_delayed"):
         return array.to_delayed(optimize_graph=fused)
-    starts = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in array.chunks]  # planned as an expression
+    starts = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in array.chunks]  # a dask array expression
     out = np.empty(array.numblocks, object)
     for k in np.ndindex(*array.numblocks):
         out[k] = array[tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, k, strict=True))]

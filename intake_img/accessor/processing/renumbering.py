@@ -1,4 +1,4 @@
-"""Consecutive numbers for labels: each chunk tells its labels and their first pixels, one table serves all chunks."""
+"""Consecutive numbers for labels: one table is made from the labels of all chunks and their first pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resampling of pieces: means of blocks, and interpolation on a grid that every piece agrees on."""
+"""Resampling of chunks: block means, and interpolation on a grid that is common to all chunks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def rescaled(
         if step is None:
             coords[a] = None
             continue
-        new = step * array.sizes[a] / sizes[a]  # the outer edges stay where they are
+        new = step * array.sizes[a] / sizes[a]  # the outer edges do not move
         values = float(array[a].values[0]) + (new - step) / 2 + new * np.arange(sizes[a])
         coords[a] = xr.Variable((a,), values, {**array[a].attrs, "spacing": new})
     return with_data(array, made, None, coords)
@@ -128,7 +128,7 @@ class _Resize:
 
 
 def held(value: int, info: Any) -> int:
-    """Return a bound that a dtype can hold."""
+    """Return a bound within the range of a dtype."""
     return min(max(value, int(info.min)), int(info.max))
 
 

@@ -1,4 +1,4 @@
-"""Series of ``ds.img``: what is computed along ``t`` (or ``i``) for every pixel, and blocks that hold whole series."""
+"""Series of ``ds.img``: functions along ``t`` (or ``i``) for every pixel, and blocks with complete series."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SeriesMethods:
         mode: str = "reflect",
         dims: str | Sequence[str] | None = None,
     ) -> Any:
-        """Correlate every pixel's series with that of the mean of its neighbourhood.
+        """Correlate every pixel's series with the series of the mean of its neighbourhood.
 
         Parameters
         ----------
@@ -59,18 +59,18 @@ class SeriesMethods:
             Radius: the mean is taken over ``2 * neighborhood + 1`` pixels along every spatial axis, the pixel itself
             included. In pixels, or with a unit (``"2 µm"``), which is rounded to pixels.
         size : int, sequence or mapping, optional
-            Length of the neighbourhood in place of its radius (as in thunder 1.1 and later).
+            Length of the neighbourhood instead of its radius (as in thunder 1.1 and later).
         dim : str, optional
             The axis of the series; needed if there are several batch axes.
         mode : str
-            What lies beyond the edge, as in `gaussian_filter`.
+            The extension beyond the edge, as in `gaussian_filter`.
         dims : str, optional
             The spatial axes of the neighbourhood; by default all.
 
         Returns
         -------
         xarray.Dataset or xarray.DataArray of float64
-            Without `dim`. NaN where a series is constant. Every chunk is read once; series may be cut into chunks.
+            Without `dim`; NaN if a series is constant. Every chunk is read once; series may span several chunks.
         """
         known = MODES[choice("mode", mode, tuple(MODES))]
         if size is not None and not (isinstance(neighborhood, int) and neighborhood == 2):
@@ -112,10 +112,10 @@ class SeriesMethods:
         func : callable
             ``func(series, **fn_kwargs)`` gets an array of shape (N,) and returns a series or a number.
         value_size : int, optional
-            Length of what it returns; 0 for a number. Given together with `dtype`, nothing is read until the result is
-            computed; else both are found out now, from one real series.
+            Length of the result; 0 for a number. If it is given together with `dtype`, no pixel is read until the
+            result is computed; otherwise both are found now, from one series.
         block_size : "auto", str, int, sequence or mapping
-            Size of the blocks that are processed at once: bytes (``"150MB"``), or pixels along the other axes.
+            Size of the blocks that are processed together: bytes (``"150MB"``), or pixels along the other axes.
         dtype : dtype, optional
             Of the result.
         dim : str, optional
@@ -128,7 +128,7 @@ class SeriesMethods:
         Raises
         ------
         ValueError, TypeError
-            On computing, if `func` returns another length or dtype than announced.
+            On computing, if `func` returns another length or dtype than declared.
         """
         if not callable(func):
             raise TypeError(f"func={func!r}: expected a function of a series")
@@ -146,7 +146,7 @@ class SeriesMethods:
     def to_series(
         self, block_size: int | str | Sequence[int] | Mapping[str, int] = "auto", *, dim: str | None = None
     ) -> Any:
-        """Return the images with the batch axis last, every series whole in one chunk, lazily."""
+        """Return the images with the batch axis last, and every series in one chunk, lazily."""
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = one_axis(array, dim)
@@ -165,16 +165,16 @@ class SeriesMethods:
         *,
         dim: str | None = None,
     ) -> Blocks:
-        """Return blocks of pixels with their whole series, lazily.
+        """Return blocks of pixels with their complete series, lazily.
 
         Parameters
         ----------
         size : str, int, sequence or mapping
-            Bytes of a block, e.g. ``"150MB"``; or pixels along each axis of the image (of a number: along all spatial
+            Bytes of a block, e.g. ``"150MB"``; or pixels along each axis of the image (a number: along all spatial
             axes).
         padding : int, sequence or mapping
-            Pixels (or a length with its unit) that a block has in common with its neighbours, along spatial axes; cut
-            off at the edge of the image.
+            Overlap with neighbouring blocks along spatial axes, in pixels or as a length with a unit; it is cut off at
+            the edge of the image.
         dim : str, optional
             The axis of the series; needed if there are several batch axes.
         """
@@ -185,7 +185,7 @@ class SeriesMethods:
         return Blocks(_rechunked(array, axis, size, "size"), axis, pads)
 
     def to_local(self, *, progress: bool | None = None) -> Any:
-        """Compute, and return the same with all data in memory.
+        """Compute the image, and return it with all data in memory.
 
         Parameters
         ----------
@@ -199,14 +199,14 @@ class SeriesMethods:
 class Blocks:
     """Blocks of an image; iterate for ``(region, block)``.
 
-    ``region`` is a mapping of axes to slices, without padding; ``block`` a lazy DataArray, with it.
+    ``region`` is a mapping of axes to slices, without padding; ``block`` is a lazy DataArray, with padding.
 
     Attributes
     ----------
     array : xarray.DataArray
-        Chunked as the blocks.
+        Its chunks are the blocks.
     dim : str
-        The axis of series, whole in each block.
+        The axis of the series, complete in each block.
     padding : mapping of str to int
     """
 
@@ -261,7 +261,7 @@ def _correlated(
         -(-8 * ROWS // data.dtype.itemsize),
         max(1, LARGEST * max(data.chunks[time], default=0) // max(1, bytes_of(data))),
     )
-    grouped = merged(data.chunks[time], least)  # else the moments of a few images are larger than the images
+    grouped = merged(data.chunks[time], least)  # otherwise the moments would be larger than the images
     data = data if grouped == data.chunks[time] else data.rechunk({time: grouped})
     depth = {p: window_of(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
     kernel = _Moments(time, tuple(places), tuple(sizes[a] for a in axes), mode)
@@ -278,7 +278,7 @@ def _moment_chunks(time: int, spans: tuple[tuple[int, ...], ...]) -> list[tuple[
 
 @dataclass(frozen=True)
 class _Moments:
-    """Moments of a block and of its local means, in the place of its time axis."""
+    """Moments of a block and of its local means; they replace the time axis."""
 
     time: int
     places: tuple[int, ...]
@@ -344,7 +344,7 @@ def _finish(time: int, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataArray:
-    """Cut an array so that each chunk holds whole series."""
+    """Rechunk an array so that each chunk has complete series."""
     import dask.array as da
 
     data = lazy(array)

@@ -1,4 +1,4 @@
-"""Properties of regions that do not add up over chunks: each region is read by itself and given to scikit-image."""
+"""Properties of regions that are not sums over chunks: each region is read and passed to scikit-image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["PixelScale", "SingleRegions"]
 
 @dataclass(frozen=True)
 class PixelScale:
-    """Size and place of pixels.
+    """Size and position of pixels.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class PixelScale:
 
 @dataclass(frozen=True)
 class SingleRegions:
-    """What scikit-image measures of single regions.
+    """Properties of single regions that scikit-image measures.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class SingleRegions:
         return bool(self.properties or self.extra)
 
     def check(self, ndim: int, image: bool) -> None:
-        """Raise if scikit-image is not there, or does not know a property."""
+        """Raise an error if scikit-image is missing, or does not know a property."""
         if not self.wanted:
             return
         skimage_for("regionprops")
@@ -74,7 +74,7 @@ class SingleRegions:
         Parameters
         ----------
         labels, image : dask.array.Array
-            Of one image, in the same chunks.
+            Arrays of one image, with the same chunks.
         sums : Sums
             With the bounding boxes.
         """
@@ -99,7 +99,7 @@ class SingleRegions:
         from skimage.measure import regionprops
 
         place = np.minimum(np.searchsorted(ids, labels), len(ids) - 1)
-        small = np.where(ids[place] == labels, place + 1, 0)  # without gaps: find_objects is slow with large numbers
+        small = np.where(ids[place] == labels, place + 1, 0)  # find_objects is slow with large numbers
         spacing = None if set(self.scale.steps) == {1.0} else self.scale.steps
         regions = regionprops(small, image, spacing=spacing, extra_properties=self.extra or None)
         return {int(ids[r.label - 1]): self._row(r, int(ids[r.label - 1]), start) for r in regions}
@@ -121,7 +121,7 @@ class SingleRegions:
         return row
 
     def _placed(self, name: str, value: Any, start: tuple[int, ...]) -> Any:
-        """Return a position within the whole image (scikit-image's own `offset` leaves some of them out)."""
+        """Return a position within the complete image (scikit-image's own `offset` does not cover all properties)."""
         scale = self.scale
         if name == "coords":
             return value + np.asarray(start)
@@ -136,7 +136,7 @@ class SingleRegions:
 
 
 def _column(values: list[Any]) -> np.ndarray:
-    """Return values as a column: of objects, where they are not numbers."""
+    """Return values as a column; of dtype object if they are not numbers."""
     if all(isinstance(v, (bool, int, float)) for v in values):
         return np.array(values)
     out = np.empty(len(values), object)
@@ -146,7 +146,7 @@ def _column(values: list[Any]) -> np.ndarray:
 
 
 def _groups(sums: Sums, chunks: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Group regions by the chunks that they span, so that what they share is read and sent once."""
+    """Group regions by the chunks that they span, so that common chunks are read and sent once."""
     spans = []
     for axis, sizes in enumerate(chunks):
         stops = np.cumsum(sizes)

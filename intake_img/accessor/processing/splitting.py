@@ -1,4 +1,4 @@
-"""Distances, peaks, watersheds, touching objects: methods that look at whole objects, the same for every chunking."""
+"""Distances, peaks, watersheds, touching objects: methods on complete objects; results do not depend on the chunks."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Dims = str | Sequence[str] | None
 
 
 class Splits:
-    """Methods on whole objects; see each of them.
+    """Methods on complete objects; see each of them.
 
-    Objects are connected components of a mask, pixels that share a corner included. One that lies within a chunk is
-    treated with it; those that reach a cut are gathered, joined, and treated each in its own bounding box. So results
-    are those of the whole image for every chunking. While one image is computed, the objects that cuts separate are
-    in memory (of a mask that is one single object: all of it); other pixels stay in their chunks.
+    Objects are connected components of a mask; pixels that share a corner are connected. An object within a chunk is
+    processed with the chunk; objects that touch a chunk boundary are gathered, joined, and processed each in its own
+    bounding box. So results equal those of the complete image for any chunks. While one image is computed, the objects
+    that boundaries cut are in memory (for a mask of one single object: all of it); other pixels stay in their chunks.
     """
 
     _obj: Any
@@ -52,13 +52,13 @@ class Splits:
     ) -> Any:
         """Return the Euclidean distance of each pixel of a mask to the nearest background, lazily.
 
-        As `scipy.ndimage.distance_transform_edt` for each whole image, object by object (see `Splits` for what is in
-        memory): the nearest background of an object lies in its bounding box and one pixel around it.
+        Equal to `scipy.ndimage.distance_transform_edt` for each complete image, object by object (see `Splits` for the
+        memory needed): the nearest background of an object lies in its bounding box and one pixel around it.
 
         Parameters
         ----------
         units : {"pixel", "physical"}
-            With ``"physical"`` pixels may have sides of different lengths, and distances are in the common unit.
+            With ``"physical"`` pixels may be anisotropic, and distances are in the common unit.
         dims : str, optional
             The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
         output : str
@@ -92,18 +92,18 @@ class Splits:
         output: str = "labels",
         overwrite: bool = False,
     ) -> Any:
-        """Number the objects of a mask, touching ones apart, lazily.
+        """Label the objects of a mask and split touching objects, lazily.
 
         Each object is cut at the watersheds of its distance to the background, between the peaks of that distance.
-        Powered by `skimage.segmentation.watershed`. Numbers follow the first pixels of the parts. See `Splits` for what
-        is in memory.
+        Powered by `skimage.segmentation.watershed`. Labels are in the order of first pixels. See `Splits` for the
+        memory needed.
 
         Parameters
         ----------
         min_distance : int, length, sequence or mapping
-            Peaks that are closer than this along every axis are one: about the radius of the smallest objects.
+            Peaks that are closer than this along every axis are merged: use about the radius of the smallest objects.
         units : {"pixel", "physical"}
-            What bare numbers are; with ``"physical"`` distances to the background are physical too.
+            Unit of bare numbers; with ``"physical"`` distances to the background are physical too.
         dims : str, optional
             The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
         output : str
@@ -139,16 +139,16 @@ class Splits:
     ) -> Any:
         """Flood an image from markers, within a mask, lazily. Powered by `skimage.segmentation.watershed`.
 
-        The same labels as for the whole image: floods do not leave an object of the mask. Without a mask all of the
-        image would be one object, therefore it has to be given. See `Splits` for what is in memory.
+        The labels equal those of the complete image, since floods do not leave an object of the mask. Without a mask
+        the complete image would be one object, so a mask is required. See `Splits` for the memory needed.
 
         Parameters
         ----------
         markers : str or DataArray of integers
-            Where the floods begin, by the labels that they get; an object without a marker stays 0.
+            Seeds of the floods, with their labels; an object without a marker stays 0.
         mask : str or DataArray
-            What is not 0 or NaN is inside. Both have the axes of the image and are aligned with it by their
-            coordinates, where both have them; what they do not cover is 0.
+            Pixels that are not 0 or NaN are inside. Markers and mask have the axes of the image and are aligned with it
+            by coordinates, if both have them; pixels that they do not cover are 0.
         connectivity : int
             How many axes neighbours may differ in.
         dims : str, optional
@@ -179,9 +179,9 @@ class Splits:
         return derived(self._obj, make, output, overwrite)
 
     def skeletonize(self, *, dims: Dims = None) -> Any:
-        """Thin the objects of a mask to lines, each by itself. Powered by `skimage.morphology.skeletonize`.
+        """Thin each object of a mask to lines. Powered by `skimage.morphology.skeletonize`.
 
-        See `Splits` for what is in memory.
+        See `Splits` for the memory needed.
 
         Parameters
         ----------
@@ -199,9 +199,9 @@ class Splits:
         return replaced(self._obj, make, "mask")
 
     def relabel(self, *, dims: Dims = None) -> Any:
-        """Number labels anew, without gaps, in the order of their first pixels; lazily.
+        """Renumber labels, without gaps, in the order of their first pixels; lazily.
 
-        Labels of every image by itself; regions keep their pixels, and 0 stays 0.
+        Every image is renumbered separately; regions keep their pixels, and 0 stays 0.
 
         Parameters
         ----------
@@ -233,19 +233,19 @@ class Splits:
         dims: Dims = None,
         progress: bool | None = None,
     ) -> pd.DataFrame:
-        """Find local maxima of every image, as `skimage.feature.peak_local_max` does of the whole image.
+        """Find local maxima of every image, equal to `skimage.feature.peak_local_max` for the complete image.
 
         Parameters
         ----------
         min_distance : int, length, sequence or mapping
-            A peak is the highest pixel in a box that reaches so far on both sides. Of peaks of equal height (a plateau)
-            that are closer than this along every axis, the first in C order stays.
+            A peak is the highest pixel in a box that extends so far on both sides. Among peaks of equal height (a
+            plateau) that are closer than this along every axis, the first in C order is kept.
         threshold : float, optional
             Peaks are above it; by default above the lowest value of their image.
         exclude_border : bool
-            Leave out what is closer to an edge of the image than `min_distance`.
+            Leave out peaks that are closer to an edge of the image than `min_distance`.
         units : {"pixel", "physical"}
-            What bare numbers are, and whether positions are pixels or values of the coordinates.
+            Unit of bare numbers, and whether positions are pixels or values of the coordinates.
         dims : str, optional
             The spatial axes of an image, ``"yx"`` for plane by plane; by default all.
         progress : bool, optional
@@ -254,7 +254,7 @@ class Splits:
         Returns
         -------
         pandas.DataFrame
-            Of each image the highest peak first: a column for each axis that is not space, ``z``, ``y``, ``x``, and
+            For each image, the highest peak first: a column for each non-spatial axis, ``z``, ``y``, ``x``, and
             ``value``. ``attrs["column_units"]`` has the units of positions.
 
         Examples

@@ -1,4 +1,4 @@
-"""Masks from intensities: global thresholds, found out of core, and those with hysteresis."""
+"""Masks from intensities: global thresholds, computed out of core, and hysteresis thresholds."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Method = (
 class Thresholds:
     """Methods that make masks of images; see each of them.
 
-    A threshold is the name of a method of scikit-image, a number, or a number for each channel. The thresholds of the
-    methods are those of the whole image, for every chunking: only counts are held while it is read.
+    A threshold is the name of a method of scikit-image, a number, or a number for each channel. Thresholds equal those
+    of the complete image for any chunks; only counts are in memory while it is read.
     """
 
     _obj: Any
@@ -50,25 +50,25 @@ class Thresholds:
         output: str = "mask",
         overwrite: bool = False,
     ) -> Any:
-        """Return where an image is brighter than a threshold. Powered by `skimage.filters`.
+        """Return the mask of pixels that are brighter than a threshold. Powered by `skimage.filters`.
 
-        The image is read once to find the thresholds of integers, twice for those of floats, and once more for the
-        mask. NaN and infinities do not count; NaN is not in the mask. Integers of 8 and 16 bits need 0.5 MB for each
-        chunk that is computed; wider ones, and floats with ``li``, hold their different values, at most 2**26.
+        The image is read once for the thresholds of integers, twice for the thresholds of floats, and once more for the
+        mask. NaN and infinities are ignored; NaN is not in the mask. Integers of 8 and 16 bits need 0.5 MB for each
+        computed chunk; wider integers, and floats with ``li``, need memory for their distinct values, at most 2**26.
 
         Parameters
         ----------
         method : str, number or mapping
             ``otsu``, ``li``, ``triangle``, ``yen``, ``isodata``, ``mean``, ``minimum`` or ``multiotsu``, as
-            ``threshold_...`` of `skimage.filters` for the whole image; a number; or numbers by channel,
-            ``{"DAPI": 300, "GFP": 120}`` (by place, if channels have no names).
+            ``threshold_...`` of `skimage.filters` for the complete image; a number; or numbers by channel, ``{"DAPI":
+            300, "GFP": 120}`` (by index, if channels have no names).
         per : str, sequence of str or None
-            Axes along which each place has a threshold of its own: ``"c"`` each channel, ``"tc"`` each channel of each
-            time point, ``"tcz"`` each plane; None: one threshold for all.
+            Axes along which each position has its own threshold: ``"c"`` for each channel, ``"tc"`` for each channel of
+            each time point, ``"tcz"`` for each plane; None: one threshold for all.
         nbins : int, optional
             Bins of the histogram of floats, 256 by default. Integers have a bin for each value, as in scikit-image.
         classes : int, optional
-            How many classes ``multiotsu`` makes; 3 by default.
+            Number of classes of ``multiotsu``; 3 by default.
         output : str
             Name of the new variable of a Dataset.
         overwrite : bool
@@ -77,7 +77,7 @@ class Thresholds:
         Returns
         -------
         xarray.Dataset with a further variable, or xarray.DataArray
-            bool, with ``attrs["kind"] == "mask"``; of ``multiotsu`` uint8, the classes from 0, ``"labels"``.
+            bool, with ``attrs["kind"] == "mask"``; for ``multiotsu`` uint8, the classes from 0, with kind ``"labels"``.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Thresholds:
         Returns
         -------
         xarray.DataArray
-            float64, lazy, with the axes `per`; of ``multiotsu`` also ``class``.
+            float64, lazy, with the axes `per`; for ``multiotsu`` also ``class``.
         """
         array = next(iter(images(self._obj).values()))
         places = _places(array, per, isinstance(method, str))
@@ -136,15 +136,15 @@ class Thresholds:
         output: str = "mask",
         overwrite: bool = False,
     ) -> Any:
-        """Return where an image is above `low` and connected to where it is above `high`.
+        """Return the mask of pixels above `low` that are connected to pixels above `high`.
 
-        As `skimage.filters.apply_hysteresis_threshold` for each whole image, for every chunking. While one image is
-        computed its components are held in memory.
+        Equal to `skimage.filters.apply_hysteresis_threshold` for each complete image, for any chunks. The components of
+        one image are in memory while it is computed.
 
         Parameters
         ----------
         low, high : str, number or mapping
-            Thresholds, see `threshold`; ``multiotsu`` is none.
+            Thresholds, see `threshold`, except ``multiotsu``.
         per, nbins, output, overwrite
             See `threshold`.
         dims : str, optional
@@ -197,7 +197,8 @@ class Thresholds:
         Parameters
         ----------
         block_size : int, sequence or mapping
-            Odd size of the neighbourhood in pixels; or a length with its unit, which becomes the nearest odd number.
+            Odd size of the neighbourhood in pixels; or a length with a unit, which is rounded to the nearest odd
+            number.
         method : {"gaussian", "mean", "median"}
         offset : float
             Subtracted from the threshold.
@@ -251,7 +252,7 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
     places = _places(array, per, isinstance(method, str))
     values = _values(array, method, places, nbins, classes, name)
     data: Any = lazy(array)
-    again = bind(data, values) if isinstance(method, str) else data  # read anew, instead of being held until then
+    again = bind(data, values) if isinstance(method, str) else data  # read again, instead of keeping it in memory
     aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
     several = method == "multiotsu"
     func, dtype = (thresholding.classified, np.uint8) if several else (thresholding.above, bool)
@@ -270,7 +271,7 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
 
 
 def _places(array: xr.DataArray, per: Any, named: bool) -> tuple[int, ...]:
-    """Return the places of the axes along which there are several thresholds."""
+    """Return the indices of the axes along which there are several thresholds."""
     if not named and per != "c":
         raise ValueError(f"per={per!r} is for methods such as 'otsu'; give numbers by channel: {{channel: number}}")
     axes = () if per is None else axis_names("per", per)
@@ -283,7 +284,8 @@ def _places(array: xr.DataArray, per: Any, named: bool) -> tuple[int, ...]:
 def _values(
     array: xr.DataArray, method: Any, places: Sequence[int], nbins: Any, classes: Any, name: str = "method"
 ) -> Any:
-    """Return thresholds as a dask array (n, ...): the axes of the image, of length 1 where there is one threshold."""
+    """Return thresholds as a dask array (n, ...) with the axes of the image, of length 1 along axes of one
+    threshold."""
     import dask.array as da
 
     if not isinstance(method, str):
@@ -334,7 +336,7 @@ def _counted(data: Any, places: tuple[int, ...], counting: Counting) -> Any:
 
 
 def _tree(data: Any, places: tuple[int, ...], name: str, counting: Counting, limits: Any, ranging: bool = False) -> Any:
-    """Count the chunks of each place, add the counts up 16 by 16, and make of them one chunk of the result."""
+    """Count the chunks of each position, add the counts 16 by 16, and compute one chunk of the result from them."""
     graph: dict[Any, Any] = {}
     shape = tuple(data.shape[k] if k in places else 1 for k in range(data.ndim))
     for place in np.ndindex(*shape):

@@ -1,4 +1,4 @@
-"""Sums, means and extrema of chunked arrays that do not depend on the order, with few tasks and no copies of chunks."""
+"""Order-independent sums, means and extrema of chunked arrays, with few tasks and without copies of chunks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST = 16
 
 
 def total(array: xr.DataArray, fold: Fold, axes: Sequence[str], keepdims: bool) -> xr.DataArray:
-    """Return what an array comes to along some axes; lazy."""
+    """Return the reduction of an array along some axes, lazily."""
     places = tuple(array.get_axis_num(a) for a in axes)
     data: Any = _folded(lazy(array), fold, places)
     if keepdims:
@@ -56,7 +56,7 @@ def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...]) -> dask.a
 
 
 def _steps(n: int, first: int) -> Iterator[int]:
-    """Yield how many are gathered at each step, until one is left."""
+    """Yield the group size of each step, until one item is left."""
     size = first
     while True:
         yield size

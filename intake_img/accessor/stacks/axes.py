@@ -1,7 +1,7 @@
-"""How the axes of an image become those of a stack, SC(Z)YX, and back: letters, the order of merging, its inverse.
+"""Conversion of the axes of an image to those of a stack, SC(Z)YX, and back: letters, order of merging, inverse.
 
-CAREamics merges arrays S before T and CZI files T before Z, then R, I, H, V, B; one order serves both, and here alone
-it is known. Nothing is read.
+CAREamics merges arrays S before T and CZI files T before Z, then R, I, H, V, B; this module defines one order for both.
+It reads no pixels.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from intake_img.model.axes import spell
 
 __all__ = ["Merge", "merge", "parse_axes", "parse_depth", "spelled"]
 
-_MERGED = "itzruhvb"  # the first is outermost; axes of other names come after these, as the image has them
-_LETTERS = {"i": "S", "u": "I", "s": "s"}  # those that are not the capital of ours
+_MERGED = "itzruhvb"  # the first is outermost; axes of other names come after these, in the order of the image
+_LETTERS = {"i": "S", "u": "I", "s": "s"}  # letters that are not the capitals of ours
 _KNOWN = "STCZYX"
 _DEPTHS = ("none", "Z", "T")
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Which axes of an image become the samples, the channels and the space of a stack.
+    """The axes of an image that become the samples, the channels and the space of a stack.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Merge:
 
 
 def merge(axes: Sequence[str], shape: Sequence[int], depth: str | None, what: str) -> Merge:
-    """Return how an image becomes a stack.
+    """Return the merge of an image into a stack.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def merge(axes: Sequence[str], shape: Sequence[int], depth: str | None, what: st
     depth : str or None
         ``"z"``, ``"t"`` or None.
     what : str
-        What to call the image in errors.
+        Name of the image in errors.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def merge(axes: Sequence[str], shape: Sequence[int], depth: str | None, what: st
 
 
 def parse_axes(axes: str, shape: Sequence[int] | None, what: str) -> tuple[str, ...]:
-    """Return our names for axes as CAREamics (``"STCZYX"``) or this package (``"itczyx"``) writes them.
+    """Return our names for axes given in the spelling of CAREamics (``"STCZYX"``) or of this package (``"itczyx"``).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Parts of an array that lie in a file, clipped to what there is."""
+"""Regions of an array in a file, clipped to its extent."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Parts", "clipped", "copied", "runs"]
 
 
 class Parts:
-    """How the axes of plain pixels relate to (samples, channels, space): what turns a patch into a region of them.
+    """The relation of the axes of plain pixels to (samples, channels, space); it turns a patch into a region.
 
     Parameters
     ----------
     merge : Merge
     places : tuple of (int or None)
-        Which axis of the image each axis of the pixels is, as `Pixels.plain` returns it.
+        The axis of the image for each axis of the pixels, as returned by `Pixels.plain`.
     """
 
     def __init__(self, merge: Merge, places: Sequence[int | None]) -> None:
         order = (*merge.samples, *merge.channels, *merge.space)
         self.axes = tuple(None if k is None else merge.axes[k] for k in places)
-        one = len(order)  # stands for axes of length 1 that the image does not have
+        one = len(order)  # for axes of length 1 that the image does not have
         self._of_axis = tuple(one if a is None else order.index(a) for a in self.axes)
         self._kept = sorted(set(self._of_axis) - {one})
         present = [k for k in self._of_axis if k != one]
@@ -44,7 +44,7 @@ class Parts:
     def region(
         self, samples: list[slice], channels: list[slice], windows: list[slice], out: np.ndarray
     ) -> tuple[tuple[slice, ...], np.ndarray]:
-        """Return the region of the pixels that a patch is, and `out` (channels and space) with their axes."""
+        """Return the region of a patch in the pixels, and `out` (channels and space) with the axes of the pixels."""
         parts = [*samples, *channels, *windows, slice(0, 1)]
         region = tuple([parts[k] for k in self._of_axis])
         view = out.reshape([parts[k].stop - parts[k].start for k in self._kept])  # a view: only axes of length 1 differ
@@ -60,7 +60,8 @@ class Parts:
 def clipped(
     coords: Sequence[int], patch_size: Sequence[int], space: tuple[int, ...]
 ) -> tuple[list[slice], list[slice] | None]:
-    """Return the part of a box that lies in the image, and its place in the patch; None for the place if it is all."""
+    """Return the part of a box inside the image, and its position in the patch; None for the position if it is
+    complete."""
     windows = []
     for k, n, m in zip(coords, patch_size, space, strict=True):
         start, size = index(k), index(n)
@@ -95,7 +96,7 @@ def copied(direct: np.ndarray, sample: tuple[int, ...], picked: Any, windows: li
 
 
 def runs(picked: slice | list[int], count: int, single: bool) -> list[tuple[int, int, int]]:
-    """Cut channels into runs that are read at once: first, last (exclusive), and where the run begins in the patch.
+    """Cut channels into runs that are read together: first, last (exclusive), and the start of the run in the patch.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def runs(picked: slice | list[int], count: int, single: bool) -> list[tuple[int,
     count : int
         Number of all channels.
     single : bool
-        Runs of one channel each, unless it is all of them.
+        Runs of one channel each, unless all channels are selected.
     """
     if isinstance(picked, slice):
         first, last, _ = picked.indices(count)

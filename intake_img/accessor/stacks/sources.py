@@ -1,7 +1,6 @@
-"""Where image stacks come from: an xarray object, a CZI file, any other image file, an array, a Zarr array.
+"""Constructors of image stacks: from an xarray object, a CZI file, any other image file, an array, a Zarr array.
 
-Each constructor finds unread pixels and their axes and hands them to `ImageStack`, whose subclasses differ in nothing
-else.
+Each constructor finds unread pixels and their axes and passes them to `ImageStack`; its subclasses differ only in this.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = ["CziStack", "FileStack", "MemoryStack", "Rectangle", "ZarrStack", "st
 
 
 class Rectangle(NamedTuple):
-    """Where a scene lies on the stage, in pixels of the file."""
+    """Position of a scene on the stage, in pixels of the file."""
 
     x: int
     y: int
@@ -54,12 +53,11 @@ class CziStack(ImageStack):
     data_path : str or os.PathLike
         Path or URL; ``file.czi@1`` is scene 1.
     scene : int or str, optional
-        Number or name of the scene. Without one the whole stage, with all scenes in their places and zeros between
-        them; files of one scene need none.
+        Number or name of the scene. By default all scenes at their stage positions, with zeros between them.
     depth_axis : {"none", "Z", "T"}
         Third axis of 3-D patches; the other axes are samples.
     dtype : dtype, optional
-        Of the patches; that of the file by default, ``"float32"`` for what CAREamics' own stacks return.
+        Dtype of the patches; by default that of the file. ``"float32"`` gives the result of CAREamics' own stacks.
     storage_options : mapping, optional
         Options of the fsspec file system.
 
@@ -70,7 +68,7 @@ class CziStack(ImageStack):
     SceneError
         If the file has no such scene.
     ValueError
-        If the scene is named twice, the file is no CZI file, or there is no such depth axis.
+        If two scenes have this name, the file is not a CZI file, or there is no such depth axis.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class CziStack(ImageStack):
         depth = parse_depth(depth_axis)
         source = _czi(data_path, scene, storage_options)
         image = source.image()
-        if source.scene is None and len(image.scenes) > 1 and "i" not in image.sizes:  # all scenes, where they lie
+        if source.scene is None and len(image.scenes) > 1 and "i" not in image.sizes:  # all scenes, at their positions
             source = CziSource(source.file, scene="canvas")
             image = source.image()
             source.scene = None
@@ -96,7 +94,7 @@ class CziStack(ImageStack):
     def get_bounding_rectangles(
         data_path: Any, storage_options: Mapping[str, Any] | None = None
     ) -> dict[int | None, Rectangle]:
-        """Return where the scenes of a CZI file lie.
+        """Return the positions of the scenes of a CZI file.
 
         Parameters
         ----------
@@ -108,7 +106,7 @@ class CziStack(ImageStack):
         Returns
         -------
         dict of int to Rectangle
-            ``(x, y, w, h)`` in pixels for each number that ``scene=`` takes; of a file without scenes the key is None.
+            ``(x, y, w, h)`` in pixels for each scene number; for a file without scenes the key is None.
         """
         path = data_path.data_path if isinstance(data_path, CziStack) else data_path
         with _czi(path, None, storage_options).opened() as handle:
@@ -117,14 +115,14 @@ class CziStack(ImageStack):
 
 
 class FileStack(ImageStack):
-    """Stack of an image file of any format. Patches are read from the file; `load` reads all of it into memory.
+    """Stack of an image file of any format. Patches are read from the file; `load` reads the complete file into memory.
 
     Parameters
     ----------
     path : str or os.PathLike
         Path or URL; ``file@1`` is scene 1 of a file that holds several.
     axes : str, optional
-        Axes of the file, of the letters STCZYX; by default what the file says.
+        Axes of the file, of the letters STCZYX; by default the axes that the file states.
     scene : int or str, optional
         Number or name of the scene.
     level : int
@@ -154,14 +152,14 @@ class FileStack(ImageStack):
 
     @classmethod
     def from_tiff(cls, path: Any, axes: str | None = None, *, dtype: Any = None) -> Self:
-        """Return the stack of a TIFF file; nothing is read but its header."""
+        """Return the stack of a TIFF file; only its header is read."""
         return cls(path, axes, dtype=dtype)
 
     @classmethod
     def from_custom_file_type(
         cls, path: Any, axes: str, read_func: Callable[..., Any], /, *, dtype: Any = None, **read_kwargs: Any
     ) -> Self:
-        """Return the stack of a file that only a function of yours reads.
+        """Return the stack of a file that is read by a function of yours.
 
         The file is read once now, for its shape and dtype, and again by `load`, or by the first patch.
 
@@ -171,7 +169,7 @@ class FileStack(ImageStack):
         axes : str
             Axes of the array that the function returns, of the letters STCZYX.
         read_func : callable
-            ``read_func(path, **read_kwargs)`` returns an array. For other processes it must pickle.
+            ``read_func(path, **read_kwargs)`` returns an array. For other processes it must be picklable.
         dtype : dtype, optional
             Of the patches.
         **read_kwargs
@@ -223,7 +221,7 @@ class MemoryStack(ImageStack):
     def from_custom_file_type(
         cls, path: Any, axes: str, read_func: Callable[..., Any], /, *, dtype: Any = None, **read_kwargs: Any
     ) -> Self:
-        """Return the stack of what ``read_func(path, **read_kwargs)`` reads into memory."""
+        """Return the stack of the array that ``read_func(path, **read_kwargs)`` returns, in memory."""
         whole = _whole(path, read_func, read_kwargs)
         array = whole.read()
         return cls._of(array, _array_merge(axes, array.shape, None, str(whole.file)), dtype, _path(whole.file))
@@ -241,14 +239,13 @@ class ZarrStack(ImageStack):
     Parameters
     ----------
     store : str, os.PathLike, zarr.Group or zarr.Array
-        Path or URL of a store, or of a group or array inside one; or what zarr opened.
+        Path or URL of a store, or of a group or array inside one; or an open zarr group or array.
     data_path : str
         Path of the array, or of the image, within `store`.
     axes : str, optional
-        Axes of the array, of the letters STCZYX; by default what OME-Zarr's metadata or the names of its dimensions
-        say.
+        Axes of the array, of the letters STCZYX; by default from OME-Zarr's metadata or the names of its dimensions.
     scene : int or str, optional
-        Which image of an OME-Zarr store that holds several.
+        The image, if an OME-Zarr store has several.
     level : int
         Level of the pyramid of an OME-Zarr image.
     depth_axis : {"none", "Z", "T"}, optional
@@ -311,7 +308,7 @@ def stack_of(
         raise _too_thin("the image", depth_axis)
     place: dict[str, Any] = {"source": source} if source is not None else {}
     reader = pixels.plain()[0].reader
-    if source is None and isinstance(reader, FileReader):  # the very image of a file
+    if source is None and isinstance(reader, FileReader):  # the unchanged image of a file
         scene = _scene_number(obj.attrs)
         path = _path(reader.file)
         place = {"source": _at(path, scene), "data_path": path, "scene": scene}
@@ -329,7 +326,7 @@ def _variable(obj: xr.Dataset | xr.DataArray, name: str | None) -> xr.DataArray:
 
 
 def _scene_number(attrs: Mapping[Any, Any]) -> int | str | None:
-    """Return what chooses the scene of a loaded Dataset, None where the file has one."""
+    """Return the scene argument of a loaded Dataset, None if the file has one scene."""
     names, scene = attrs.get("scenes", []), attrs.get("scene")
     names = [names] if isinstance(names, str) else list(names)
     if scene is None or len(names) < 2:
@@ -368,7 +365,7 @@ def _at(path: Path | str, scene: int | str | None) -> Path | str:
 
 def _place(source: ImageSource) -> dict[str, Any]:
     scene = source.scene
-    if isinstance(scene, str) and scene.isdecimal():  # as a path with @ gives it
+    if isinstance(scene, str) and scene.isdecimal():  # as from a path with @
         scene = int(scene)
     path = _path(source.file)
     return {"source": _at(path, scene), "data_path": path, "scene": scene}

@@ -1,8 +1,8 @@
-"""Image stacks: SC(Z)YX views of unread pixels from which patches are cut, after the protocol of CAREamics.
+"""Image stacks: SC(Z)YX views of unread pixels from which patches are cut, with the protocol of CAREamics.
 
-`ImageStack` is the one class; it knows how a patch becomes a region of the file, where it is zero, and that pixels
-in memory or memory-mapped are copied without a detour. How axes merge is known to `stack_axes`, where stacks come from
-to `stack_sources`.
+`ImageStack` turns a patch into a region of the file, pads it with zeros outside of the image, and copies pixels
+directly if they are in memory or memory-mapped. `stack_axes` defines how axes are merged, `stack_sources` has the
+constructors.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _TRUSTED = 0.001
 class ImageStack:
     """Patches of an image whose pixels stay in its file: the ``ImageStack`` protocol of CAREamics.
 
-    Made by ``ds.img.stack``, `CziStack`, `FileStack`, `MemoryStack` and `ZarrStack`. A stack pickles as names, so that
-    worker processes, forked or spawned, open the file by themselves; it may be read from many threads.
+    Made by ``ds.img.stack``, `CziStack`, `FileStack`, `MemoryStack` and `ZarrStack`. A pickled stack contains only
+    names, so that worker processes, forked or spawned, open the file themselves; it may be read from many threads.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ class ImageStack:
     merge : Merge
         How the axes become SC(Z)YX.
     dtype : dtype, optional
-        Of the patches; the file's own by default, so that no value changes.
+        Dtype of the patches; by default that of the file, so that no value changes.
     source : Path or str
-        Where the image comes from; opens the same stack again.
+        The origin of the image; it opens the same stack again.
     data_path : Path or str, optional
         `source` without the scene.
     scene : int or str, optional
@@ -81,16 +81,16 @@ class ImageStack:
 
     def _forget(self) -> None:
         self._loaded: np.ndarray | None = None
-        self._direct: np.ndarray | None = None  # samples, channels and space of pixels that can be copied
-        self._stamp: tuple[Any, ...] | None = None  # of the file that `_direct` maps
+        self._direct: np.ndarray | None = None  # pixels that can be copied, with axes samples, channels and space
+        self._stamp: tuple[Any, ...] | None = None  # of the file mapped by `_direct`
         self._good_until = 0.0
-        self._looked = False  # whether it is known if there is a `_direct`
+        self._looked = False  # whether `_direct` has been determined
 
-    # what the protocol names
+    # the attributes of the protocol
 
     @property
     def source(self) -> Path | str:
-        """Where the image comes from: absolute, with ``@scene`` where a scene was chosen; ``"array"`` for arrays."""
+        """The origin of the image: an absolute path, with ``@scene`` if a scene was chosen; ``"array"`` for arrays."""
         return self._source
 
     @property
@@ -100,7 +100,7 @@ class ImageStack:
 
     @property
     def scene(self) -> int | str | None:
-        """The scene that was chosen, None if none was."""
+        """The chosen scene, None if none was chosen."""
         return self._scene
 
     @property
@@ -130,12 +130,12 @@ class ImageStack:
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Shape of what is decoded at once (of a shard: an inner chunk), in the order of `original_axes`."""
+        """Shape of a decoded block (for shards: an inner chunk), in the order of `original_axes`."""
         return self._tiles
 
     @property
     def shards(self) -> tuple[int, ...] | None:
-        """Shape of the shards of a sharded Zarr array, in the order of `original_axes`; None for all else."""
+        """Shape of the shards of a sharded Zarr array, in the order of `original_axes`; None for other arrays."""
         reader = self._pixels.reader
         own = reader.shards() if isinstance(reader, FileReader) else getattr(reader, "shard_shape", None)
         if own is None:
@@ -159,9 +159,9 @@ class ImageStack:
     def extract_patch(
         self, sample_idx: int, channels: Sequence[int] | None, coords: Sequence[int], patch_size: Sequence[int]
     ) -> np.ndarray:
-        """Cut one patch; what lies outside of the image is zero.
+        """Cut one patch; pixels outside of the image are zero.
 
-        Only the tiles that the patch touches are read, without any dask graph unless the data were computed lazily.
+        Only the tiles that the patch touches are read, without a dask graph unless the data are computed lazily.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class ImageStack:
         IndexError
             If there is no such sample.
         ValueError
-            If there is no such channel, none was asked for, or `coords` and `patch_size` do not fit the stack.
+            If there is no such channel, `channels` is empty, or `coords` and `patch_size` do not fit the stack.
         SourceChangedError
             If the file was changed or replaced since the stack was made.
         """
@@ -287,7 +287,7 @@ class ImageStack:
     # pixels that need no reading
 
     def _look(self) -> np.ndarray | None:
-        """Return the pixels as an array, where they are loaded, in memory, or memory-mapped as they lie in the file."""
+        """Return the pixels as an array if they are loaded, in memory, or can be memory-mapped."""
         if not self._looked:
             reader = self._pixels.reader
             array = self._loaded
@@ -306,9 +306,9 @@ class ImageStack:
         return self._direct
 
     def _check(self) -> None:
-        """Raise `SourceChangedError` before memory-mapped pixels are touched that are no longer those.
+        """Raise `SourceChangedError` before reading memory-mapped pixels of a changed file.
 
-        Patches of a memory map cost less than this: it looks at the file once in a while.
+        This check costs more than cutting a patch from a memory map, so it runs only once in a while.
         """
         if (now := perf_counter()) < self._good_until:
             return
@@ -328,7 +328,7 @@ class ImageStack:
         return self._loaded is not None or isinstance(self._pixels.reader, Memory)
 
     def load(self) -> None:
-        """Read all pixels into memory, so that patches are copies; never necessary.
+        """Read all pixels into memory, so that patches are copied from there; never necessary.
 
         Raises
         ------
@@ -341,7 +341,7 @@ class ImageStack:
             self._loaded = loaded
 
     def close(self) -> None:
-        """Let go of loaded pixels and of the open file; patches can still be extracted: the file is opened again."""
+        """Release loaded pixels and the open file; patches can still be extracted: the file is opened again."""
         self._forget()
         if isinstance(self._pixels.reader, FileReader):
             POOL.shut(self._pixels.reader.key)
@@ -351,7 +351,7 @@ class ImageStack:
         state.update(_loaded=None, _direct=None, _stamp=None, _good_until=0.0, _looked=False)
         return state
 
-    # the way back
+    # the inverse
 
     def restore(self, samples: Any) -> Any:
         """Return an array of axes SC(Z)YX, such as predictions for all samples, with `original_axes`.
@@ -359,13 +359,13 @@ class ImageStack:
         Parameters
         ----------
         samples : array
-            All samples in their order. Sizes along Z, Y and X may differ from the stack's, those along C as well where
-            the image has an axis C.
+            All samples in their order. Sizes along Z, Y and X may differ from the stack's, and along C if the image has
+            an axis C.
 
         Returns
         -------
         array
-            A view where that is possible.
+            A view if possible.
 
         Raises
         ------
@@ -377,13 +377,13 @@ class ImageStack:
 
 @dataclass(frozen=True, eq=False)
 class WholeFile:
-    """A file that a function of the user's reads, all of it at once.
+    """A file that a user's function reads completely.
 
     Parameters
     ----------
     file : File
     stamp : tuple
-        What the file looked like when its shape was learnt.
+        The stamp of the file when its shape was determined.
     read_func : callable
         Takes the path and returns an array.
     read_kwargs : mapping
