@@ -125,6 +125,37 @@ def test_ica_overlay_and_matches(ds):
     assert ax.get_title() == "1 matches"
 
 
+@pytest.mark.parametrize(
+    ("stated", "colors", "mark"),
+    [
+        (None, ["#ff3b30", "#4d6dff"], (1, 1, 1)),  # by name, as in plot
+        (["00FFFF", "#ff9500"], ["#00ffff", "#ff9500"], (1, 1, 1)),
+        (["#ffffff", "#22dd44"], ["#ffffff", "#22dd44"], (1, 0.84, 0.04)),
+        (["#ff0000", "#ff0000"], ["#22dd44", "#e040fb"], (1, 1, 1)),  # one colour for both would show nothing
+    ],
+)
+def test_pictures_of_colocalization_have_the_colours_of_the_image(ds, stated, colors, mark):
+    import pandas as pd
+    from matplotlib.colors import to_rgb
+
+    ds = ds.isel(t=[0]).assign_coords(c=("c", ["actin", "DNA"], {} if stated is None else {"color": stated}))
+    ax = ds.img.coloc.overlay("actin", "DNA", thresholds=(25, 15))
+    shown = [p.get_facecolor()[:3] for p in ax.get_legend().get_patches()]
+    np.testing.assert_allclose(shown, [to_rgb(c) for c in colors] + [mark], atol=1e-6)
+    assert [t.get_text() for t in ax.get_legend().get_texts()][:2] == ["actin", "DNA"]
+    picture, values = ax.images[0].get_array(), ds.image.values[0].max(axis=1)
+    alone = (values[0] >= np.percentile(values[0], 99.8)) & (values[1] <= np.percentile(values[1], 0.5))
+    both = ((ds.image.values[0, 0] > 25) & (ds.image.values[0, 1] > 15)).any(axis=0)
+    assert np.allclose(picture[both], mark)
+    if (alone & ~both).any():
+        assert np.allclose(picture[alone & ~both], to_rgb(colors[0]), atol=1e-6)
+    blobs = pd.DataFrame({"channel": ["actin", "DNA"], "t": [0, 0], "z": [0.0, 0], "y": [3.0, 3.2], "x": [3.0, 3.2]})
+    lines = ds.img.coloc.plot_matches(ds.img.coloc.match(blobs, 1)).lines
+    assert lines[-2].get_color() != lines[-1].get_color()
+    if stated is None:
+        assert to_rgb(lines[-2].get_color()) == to_rgb(colors[0])
+
+
 def test_report(ds, tmp_path):
     small = ds.isel(t=[0])
     table = small.img.coloc.report(tmp_path / "a.html", images={"other": small}, thresholds="otsu")

@@ -84,7 +84,10 @@ class ColocPictures:
         ax: Axes | None = None,
         at: Mapping[str, int] | None = None,
     ) -> Any:
-        """Draw two channels (maximum along z) in magenta and green, and pixels above both thresholds in white."""
+        """Draw two channels (maximum along z) in their colours, and pixels above both thresholds in white.
+
+        The colours are those of `plot`: of the file, else by name; yellow marks the pixels if a channel is white.
+        """
         from intake_img.accessor.coloc import figures
 
         return figures.overlay(self._obj, a, b, thresholds=thresholds, mask=mask, ax=ax, at=at)

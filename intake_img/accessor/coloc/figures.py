@@ -11,6 +11,7 @@ from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc import checks, pixel_measures
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.request import Request, thresholds_of
+from intake_img.accessor.colors import legible, overlaid, stated_colors, tinted, tints
 from intake_img.accessor.lengths import in_common
 from intake_img.errors import MissingExtraError
 from intake_img.kernels.measures import Conventions
@@ -171,7 +172,7 @@ def _label(ax: Any, scene: ChannelImage) -> None:
 
 
 def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at: Any) -> Any:
-    """Draw two channels in magenta and green and the pixels above both thresholds in white; see `Coloc.overlay`."""
+    """Draw two channels in their colours and the pixels above both thresholds in white; see `Coloc.overlay`."""
     if thresholds is None:
         raise ValueError("thresholds=None: expected thresholds, pixels above both of which are white; see measure")
     ax = _axes(ax)
@@ -195,15 +196,34 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     if companion is not None:
         both = both & inside(companion)
     both = both.any("z") if "z" in both.dims else both
-    red, green = (_stretch(p) for p in planes)
-    rgb = np.stack([red, green, red], axis=-1)
-    rgb[both.transpose("y", "x").values] = 1
+    colors = _colors(whole, (first, second))
+    mark = _WHITE if min(map(max, (np.subtract(_WHITE, c) for c in colors))) > 0.2 else _YELLOW
+    rgb = overlaid([tinted(_stretch(p), (0, 1), c) for p, c in zip(planes, colors, strict=True)], colors)
+    rgb[both.transpose("y", "x").values] = mark
     ax.imshow(rgb, extent=_extent(scene))
-    names = whole.channels
     where = "above both thresholds (at any z)" if "z" in image.dims else "above both thresholds"
-    ax.set_title(f"{names[first]} magenta, {names[second]} green,\n{where} white", fontsize="medium")
+    _legend(ax, {whole.channels[first]: colors[0], whole.channels[second]: colors[1], where: mark})
     _label(ax, scene)
     return ax
+
+
+_WHITE, _YELLOW = (1.0, 1.0, 1.0), (1.0, 0.84, 0.04)
+
+
+def _colors(scene: ChannelImage, channels: tuple[int, int]) -> list[Any]:
+    """Return the colours of two channels, as every picture of the image has them; default ones if they are the same."""
+    stated = tints(stated_colors(scene.image), scene.channels)
+    found = [stated[k] for k in channels]
+    return found if found[0] != found[1] else tints(None, [f"channel {k}" for k in channels])
+
+
+def _legend(ax: Any, colors: dict[str, Any]) -> None:
+    """Say above a picture which colour is what; patches have an edge, so that white ones are seen."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=color, edgecolor="0.4", label=name) for name, color in colors.items()]
+    place: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": len(handles), "frameon": False}
+    ax.legend(handles=handles, fontsize="small", handlelength=1.2, columnspacing=1.0, **place)
 
 
 def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: Any) -> Any:
@@ -224,13 +244,14 @@ def matches(obj: Any, table: pd.DataFrame, *, channel: Any, ax: Any, at: Any) ->
             table = table[table[axis] == value]
     table = table.assign(**{f"{a}{k}": in_common(scene.image, a, table[f"{a}{k}"]) for a in "yx" for k in (1, 2)})
     for pair, part in table.groupby(["channel1", "channel2"], sort=False):
+        first, second = (legible(c) for c in _colors(kept, (kept.channel(pair[0]), kept.channel(pair[1]))))
         line = ax.plot(part[["x1", "x2"]].T.to_numpy(), part[["y1", "y2"]].T.to_numpy(), lw=0.8, color="0.8")
         for handle in line:
             handle.set_zorder(1)
-        ax.plot(part["x1"], part["y1"], "o", mfc="none", ms=6, label=f"{pair[0]} (matched with {pair[1]})")
-        ax.plot(part["x2"], part["y2"], "x", ms=5, label=f"{pair[1]} (matched with {pair[0]})")
+        ax.plot(part["x1"], part["y1"], "o", mfc="none", color=first, ms=6, label=f"{pair[0]} (matched with {pair[1]})")
+        ax.plot(part["x2"], part["y2"], "x", color=second, ms=5, label=f"{pair[1]} (matched with {pair[0]})")
     if len(table):
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", facecolor="0.15", labelcolor="white")
     ax.set_title(f"{len(table)} matches")
     _label(ax, scene)
     return ax
