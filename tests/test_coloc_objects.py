@@ -156,6 +156,11 @@ def test_pictures_of_colocalization_have_the_colours_of_the_image(ds, stated, co
         assert to_rgb(lines[-2].get_color()) == to_rgb(colors[0])
 
 
+def test_channels_without_names_have_colours(ds):
+    ax = ds.drop_vars("c").isel(t=0).img.coloc.overlay(0, 1, thresholds=(25, 15))
+    assert [t.get_text() for t in ax.get_legend().get_texts()][:2] == ["channel 0", "channel 1"]
+
+
 def test_report(ds, tmp_path):
     small = ds.isel(t=[0])
     table = small.img.coloc.report(tmp_path / "a.html", images={"other": small}, thresholds="otsu")

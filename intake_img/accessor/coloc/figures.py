@@ -11,7 +11,7 @@ from intake_img.accessor.alignment import inside
 from intake_img.accessor.coloc import checks, pixel_measures
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.request import Request, thresholds_of
-from intake_img.accessor.colors import legible, overlaid, stated_colors, tinted, tints
+from intake_img.accessor.colors import channel_name, legible, overlaid, stated_colors, tinted, tints
 from intake_img.accessor.lengths import in_common
 from intake_img.errors import MissingExtraError
 from intake_img.kernels.measures import Conventions
@@ -202,7 +202,8 @@ def overlay(obj: Any, a: Any, b: Any, *, thresholds: Any, mask: Any, ax: Any, at
     rgb[both.transpose("y", "x").values] = mark
     ax.imshow(rgb, extent=_extent(scene))
     where = "above both thresholds (at any z)" if "z" in image.dims else "above both thresholds"
-    _legend(ax, {whole.channels[first]: colors[0], whole.channels[second]: colors[1], where: mark})
+    names = [channel_name(whole.channels[k]) for k in (first, second)]
+    _legend(ax, [(names[0], colors[0]), (names[1], colors[1]), (where, mark)])
     _label(ax, scene)
     return ax
 
@@ -212,16 +213,16 @@ _WHITE, _YELLOW = (1.0, 1.0, 1.0), (1.0, 0.84, 0.04)
 
 def _colors(scene: ChannelImage, channels: tuple[int, int]) -> list[Any]:
     """Return the colours of two channels, as every picture of the image has them; default ones if they are the same."""
-    stated = tints(stated_colors(scene.image), scene.channels)
+    stated = tints(stated_colors(scene.image), [channel_name(c) for c in scene.channels])
     found = [stated[k] for k in channels]
     return found if found[0] != found[1] else tints(None, [f"channel {k}" for k in channels])
 
 
-def _legend(ax: Any, colors: dict[str, Any]) -> None:
+def _legend(ax: Any, colors: list[tuple[str, Any]]) -> None:
     """Say above a picture which colour is what; patches have an edge, so that white ones are seen."""
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=color, edgecolor="0.4", label=name) for name, color in colors.items()]
+    handles = [Patch(facecolor=color, edgecolor="0.4", label=name) for name, color in colors]
     place: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": len(handles), "frameon": False}
     ax.legend(handles=handles, fontsize="small", handlelength=1.2, columnspacing=1.0, **place)
 
