@@ -1,1 +1,1 @@
-"""Other frameworks, a module each, imported when they are asked for; `accessor` and what is above may use them."""
+"""Other frameworks, one module each, imported on use; `accessor` and higher layers may use them."""

@@ -13,7 +13,7 @@ __all__ = ["putter"]
 
 
 def putter(device: Any) -> Callable[[np.ndarray], Any]:
-    """Return a function that puts an array on a device, or as a sharding says; on the default device for None.
+    """Return a function that puts an array on a device, or on the devices of a sharding; None is the default device.
 
     Raises
     ------

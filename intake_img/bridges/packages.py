@@ -11,7 +11,7 @@ __all__ = ["imported"]
 
 
 def imported(package: str, extra: str) -> Any:
-    """Import an optional package, or say how to install it.
+    """Import an optional package, or raise an error that tells how to install it.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Images as records of a Spark RDD, and records as unread pixels: nothing is collected, nothing imports pyspark.
+"""Images as records of a Spark RDD, and records as unread pixels, without collecting the RDD or importing pyspark.
 
-What goes to the executors are names and regions, and small functions of this module, so that they need the package too;
-what comes back from them are keys, and the pixels of one region at a time.
+Executors get names, regions, and small functions of this module, so they need the package too; they return keys, and
+the pixels of one region at a time.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Block = tuple[Region, np.ndarray | None]
 
 
 def spread(sc: Any, blocks: Sequence[Block], read: Callable[[Block], Iterable[Any]], partitions: int | None) -> Any:
-    """Return an RDD of the records that `read` makes of each block on the executors.
+    """Return an RDD of the records that `read` makes from each block on the executors.
 
     Parameters
     ----------
     sc : pyspark.SparkContext
     blocks : sequence of (region, array or None)
-        Regions along the leading axes; with the pixels, where these are in memory.
+        Regions along the leading axes; with the pixels, if these are in memory.
     read : callable
         See `read_block`.
     partitions : int, optional
@@ -53,14 +53,14 @@ def spread(sc: Any, blocks: Sequence[Block], read: Callable[[Block], Iterable[An
 
 
 def read_block(pixels: Pixels | None, lead: int) -> Callable[[Block], Iterator[tuple[Key, np.ndarray]]]:
-    """Return the function that makes records of a block, where it is called.
+    """Return the function that makes the records of a block on the executor.
 
     Parameters
     ----------
     pixels : Pixels or None
-        Unread; None if the blocks bring their pixels along.
+        Unread pixels; None if the blocks contain their pixels.
     lead : int
-        Number of leading axes, whose places are the keys.
+        Number of leading axes; indices along them are the keys.
     """
     return partial(_records_of_block, pixels, lead)
 
@@ -72,7 +72,7 @@ def _records_of_block(pixels: Pixels | None, lead: int, block: Block) -> Iterato
     if array is None:
         assert pixels is not None
         whole = [slice(None)] * (pixels.ndim - lead)
-        with dask.config.set(scheduler="synchronous"):  # Spark has a task for each processor
+        with dask.config.set(scheduler="synchronous"):  # Spark runs one task per processor
             array = pixels.select([*region, *whole]).read()
     for place in product(*(range(s.start, s.stop) for s in region)):
         at = tuple(p - s.start for p, s in zip(place, region, strict=True))
@@ -84,7 +84,7 @@ def _records_of_block(pixels: Pixels | None, lead: int, block: Block) -> Iterato
 
 @dataclass(frozen=True)
 class _Records:
-    """Which records an RDD has: their labels along each axis, in order, and the partition that holds each key."""
+    """The records of an RDD: their labels along each axis, in order, and the partition of each key."""
 
     labels: tuple[tuple[Any, ...], ...]
     partitions: dict[Key, int]
@@ -93,11 +93,11 @@ class _Records:
 
     @cached_property
     def counts(self) -> Counter[int]:
-        """How many records each partition holds."""
+        """The number of records in each partition."""
         return Counter(self.partitions.values())
 
     def cuts(self) -> list[tuple[int, ...]]:
-        """Return chunk lengths along each axis: single records, along the last axis runs that one partition holds."""
+        """Return chunk lengths along each axis: single records; along the last axis runs within one partition."""
         *lead, last = self.labels
         edges = {0, len(last)}
         for head in product(*lead):
@@ -109,12 +109,12 @@ class _Records:
 
 
 def find_records(rdd: Any) -> _Records:
-    """Return which records an RDD has: one job makes them on the executors and brings back keys, shapes and dtypes.
+    """Return the records of an RDD: one job computes them on the executors and returns keys, shapes and dtypes.
 
     Raises
     ------
     FormatError
-        If the images are not alike, or keys repeat or do not fill a grid.
+        If the images differ in shape or dtype, or keys repeat or do not fill a grid.
     """
     facts = rdd.mapPartitionsWithIndex(_facts).collect()
     if not facts:
@@ -151,7 +151,7 @@ def _as_key(key: Any) -> Key:
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Reads regions of an RDD of images: a job on the partitions that hold them, which sends back the region alone.
+    """Reads regions of an RDD of images: a job on their partitions, which returns only the region.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Records:
     shape, dtype
         Of one image.
     known : _Records, optional
-        Which records there are; found out with the first pixels if absent.
+        The records of the RDD; by default they are determined with the first pixels.
     """
 
     rdd: Any
@@ -181,7 +181,7 @@ class Records:
         )
 
     def found(self) -> _Records:
-        """Return which records there are."""
+        """Return the records of the RDD."""
         with self.lock:
             if self.known is None:
                 found = find_records(self.rdd)
@@ -229,5 +229,5 @@ def _take(
         if key in left:
             left.remove(key)
             yield key, np.ascontiguousarray(np.asarray(value)[tuple(slice(*r) for r in region)])
-        if not left and not all_of_it:  # Spark starts another worker after one that did not come to the end
+        if not left and not all_of_it:  # after an iterator that was not exhausted, Spark would start another worker
             return

@@ -15,7 +15,7 @@ Spec = tuple[tuple[int | None, ...], np.dtype]
 
 
 class _Batches(Protocol):
-    """An iterable with a length, which can be iterated over again."""
+    """An iterable with a length, which can be iterated repeatedly."""
 
     def __len__(self) -> int: ...
 
@@ -28,11 +28,11 @@ def dataset(batches: _Batches, specs: Mapping[str, Spec], count: int | None = No
     Parameters
     ----------
     batches : iterable with a length, of mapping of str to ndarray
-        Is iterated over for each epoch.
+        It is iterated once for each epoch.
     specs : mapping of str to (shape, dtype)
-        Of each tensor of an element; None where a length varies.
+        Shape and dtype of each tensor of an element; None for lengths that vary.
     count : int, optional
-        Number of elements, if each patch of a batch is one by itself. By default the batches are the elements.
+        Number of elements, if each patch of a batch is an element. By default the batches are the elements.
 
     Raises
     ------

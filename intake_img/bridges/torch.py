@@ -1,7 +1,8 @@
-"""Datasets of torch: map-style, read a batch at a time, and iterable, read a window ahead in every worker.
+"""Datasets of torch: map-style, which reads a batch at a time, and iterable, which reads windows ahead.
 
-torch is imported when a dataset is made. Its classes are made then, from the classes here; they pickle by what they
-are made of, so that spawned workers make them again. The epoch is in shared memory, where workers see it change.
+torch is imported when a dataset is made. Its classes are created then, from the classes here; they are pickled by their
+constructor arguments, so that spawned workers create them again. The epoch is in shared memory, so that workers see
+changes.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ _READ = 64
 
 
 def numpy_dtype(dtype: Any) -> np.dtype | None:
-    """Return a dtype of numpy or torch as one of numpy."""
+    """Return a dtype of numpy or torch as a numpy dtype."""
     if dtype is None:
         return None
     return np.dtype(str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype)
 
 
 class Samples(list):
-    """Samples that lie one behind the other in `whole`, so that collating them copies nothing."""
+    """Consecutive samples in `whole`, so that collating them copies nothing."""
 
     whole: dict[str, Any]
 
 
 class _Common:
-    """What both kinds of datasets have in common."""
+    """The common base of both kinds of datasets."""
 
     def __init__(
         self,
@@ -53,11 +54,11 @@ class _Common:
 
     @property
     def epoch(self) -> int:
-        """The epoch whose patches are handed over."""
+        """The epoch of the patches."""
         return int(self.shared[0])
 
     def set_epoch(self, epoch: int) -> None:
-        """Hand over the patches of another epoch from now on, in all workers."""
+        """Use the patches of another epoch from now on, in all workers."""
         self.patches = self.patches.set_epoch(epoch)
         self.shared[0] = epoch
 
@@ -79,7 +80,7 @@ class _Common:
 
 
 def collate(samples: Any) -> Any:
-    """Put samples together as a batch; those that were read together are one already."""
+    """Collate samples into a batch; samples that were read together are a batch already."""
     from torch.utils.data import default_collate
 
     return samples.whole if isinstance(samples, Samples) else default_collate(samples)
@@ -119,7 +120,7 @@ class _Mapped(_Common):
         return mapped, (self.patches, self.variables, self.dtype, self.transform, self.shared)
 
     def loader(self, batch_size: int = 1, *, num_workers: int = 0, **options: Any) -> Any:
-        """Return a `torch.utils.data.DataLoader`; all its options can be given."""
+        """Return a `torch.utils.data.DataLoader`; it accepts all its options."""
         from torch.utils.data import DataLoader
 
         options.setdefault("collate_fn", collate)
@@ -149,7 +150,7 @@ class _Iterable(_Common):
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Which part of how many this process hands over, all its workers together."""
+        """The rank of this process (with all its workers) and the number of ranks."""
         import torch.distributed as dist
 
         if self.place is not None:
@@ -159,7 +160,7 @@ class _Iterable(_Common):
         return 0, 1
 
     def numbers(self) -> np.ndarray:
-        """Return the numbers of the patches that this rank, and this worker if it is one, hands over."""
+        """Return the numbers of the patches of this rank, and of this worker if it is one."""
         from torch.utils.data import get_worker_info
 
         patches = self._current()
@@ -179,7 +180,7 @@ class _Iterable(_Common):
         size = self.size or _READ
         patches = self._current()
         part = patches.take(numbers)
-        part._plan = patches.plan.take(numbers)  # not drawn, and filtered, once more
+        part._plan = patches.plan.take(numbers)  # avoids drawing and filtering again
         dropping = self.drop_last and self.size is not None
         for own, arrays in part.batches(size, lookahead=self.lookahead, drop_last=dropping, labelled=False):
             whole = self._tensors(arrays, numbers[own])
@@ -207,7 +208,7 @@ class _Iterable(_Common):
         )
 
     def loader(self, *, num_workers: int = 0, **options: Any) -> Any:
-        """Return a `torch.utils.data.DataLoader`; options that concern batches are the dataset's own."""
+        """Return a `torch.utils.data.DataLoader`; the dataset itself sets the options for batches."""
         from torch.utils.data import DataLoader
 
         if taken := [o for o in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last") if o in options]:

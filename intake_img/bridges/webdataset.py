@@ -1,4 +1,4 @@
-"""Tar files of samples, as the package `webdataset` reads them; written without it.
+"""Tar files of samples for the package `webdataset`, which is not needed for writing.
 
 A sample is the files ``<number>.<variable>.npy`` and ``<number>.json``.
 """
@@ -33,7 +33,7 @@ def write_shards(
     overwrite: bool,
     step: Callable[[int], Any],
 ) -> list[str]:
-    """Write patches into tar files; `step` is told of each patch. See `Loaders.to_webdataset`."""
+    """Write patches into tar files; `step` is called for each patch. See `Loaders.to_webdataset`."""
     text = os.fspath(pattern)
     place = re.compile(r"%0?\d*d")
     if len(place.findall(text)) != 1 or text.count("%") != 1:
@@ -57,7 +57,7 @@ def write_shards(
 
 
 def _shards(folder: File, fits: re.Pattern[str], overwrite: bool, _: Sequence[str]) -> list[str]:
-    """Return the files of an earlier set of the same pattern; refuse them without `overwrite`."""
+    """Return the files of an earlier set of the same pattern; raise an error without `overwrite`."""
     found = sorted(filter(fits.fullmatch, list_folder(folder)))
     if found and not overwrite:
         raise exists_already(folder / found[0])

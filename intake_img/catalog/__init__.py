@@ -1,4 +1,4 @@
-"""Catalogs: made from a folder by a scan, written as clean YAML, and opened without trust in who wrote them."""
+"""Catalogs: made by scanning a folder, written as YAML, and opened safely, even if they are not trusted."""
 
 from intake_img.catalog.entries import Entry, SafeCatalog
 from intake_img.catalog.safe import open_catalog, validate

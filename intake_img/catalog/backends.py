@@ -1,6 +1,6 @@
-"""Where tables of images lie: Parquet files, read by pyarrow, and databases, asked by SQLAlchemy.
+"""Backends of tables of images: Parquet files, read by pyarrow, and databases, accessed through SQLAlchemy.
 
-Both answer the same questions: how many rows, which names, which rows, and the same of those that fit conditions.
+Both have the same interface: the number of rows, the names, the rows, and searches by conditions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BATCH = 10_000
 
 
 class Rows(Protocol):
-    """All rows of a table, or the rows that a search found."""
+    """All rows of a table, or the rows of a search result."""
 
     @property
     def kinds(self) -> Mapping[str, type]: ...
@@ -50,7 +50,7 @@ def opened(file: File, table: str) -> Rows:
 def written(
     rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], file: File, table: str, overwrite: bool
 ) -> None:
-    """Write a table; a file is replaced when it is complete."""
+    """Write a table; an existing file is replaced atomically."""
     if is_database(file) and not file.local:
         return _write_sql(rows, kinds, file.path, table, overwrite)
     with replacing(file, overwrite=overwrite) as temporary:
@@ -96,7 +96,7 @@ def _batches(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapp
 
 
 class ArrowRows:
-    """Rows of a Parquet file; a column is read when it is first needed, and kept."""
+    """Rows of a Parquet file; a column is read when it is first needed, and cached."""
 
     def __init__(self, reader: Any, columns: dict[str, Any], chosen: Any = None) -> None:
         self.reader, self.columns, self.chosen = reader, columns, chosen
@@ -123,13 +123,13 @@ class ArrowRows:
         return found
 
     def column(self, name: str) -> Any:
-        """Return a column of the rows that are chosen."""
+        """Return a column of the selected rows."""
         self._load([name])
         column = self.columns[name]
         return column if self.chosen is None else column.take(self.chosen)
 
     def _load(self, names: Sequence[str]) -> None:
-        """Read columns that are new together, for each of them is read in a thread of its own."""
+        """Read missing columns together, each in its own thread."""
         if new := [n for n in dict.fromkeys(names) if n not in self.columns]:
             table = self.reader.read(new)
             self.columns |= {n: table.column(n).combine_chunks() for n in new}
@@ -159,7 +159,7 @@ class ArrowRows:
         return self._one(at if self.chosen is None else self.chosen[at].as_py())
 
     def _one(self, number: int) -> dict[str, Any]:
-        """Return a row by its number; of the file, only the group of rows that holds it is read, and kept."""
+        """Return a row by its number; only its row group is read from the file, and cached."""
         group = 0
         while number >= (size := self.reader.metadata.row_group(group).num_rows):
             number, group = number - size, group + 1
@@ -174,7 +174,7 @@ class ArrowRows:
             yield from (dict(zip(names, row, strict=True)) for row in zip(*map(_values, batch.columns), strict=True))
 
     def _table(self, numbers: Any) -> Any:
-        """Return rows by number; the columns are read one by one, so that few rows of a wide table stay small."""
+        """Return rows by number; columns are read one by one, so that few rows of a wide table need little memory."""
         pa = _pyarrow()
         whole = ArrowRows(self.reader, self.columns)
         columns = {n: whole.column(n) if numbers is None else whole.column(n).take(numbers) for n in self.kinds}
@@ -198,7 +198,7 @@ def _cost(one: Condition) -> int:
 
 def _mask(column: Any, one: Condition) -> Any:
     pa = _pyarrow()
-    if pa.types.is_dictionary(column.type):  # of few different values: each is looked at once
+    if pa.types.is_dictionary(column.type):  # few distinct values: each is tested once
         mask = _mask(column.dictionary, one).take(column.indices)
     elif one.operator == "has":
         mask = pa.compute.is_valid(column)
@@ -251,7 +251,7 @@ def _write_sql(
 
 
 class SqlRows:
-    """Rows of a table of a database, which does the searching."""
+    """Rows of a table of a database; the database executes searches."""
 
     def __init__(self, url: str, name: str, table: Any, conditions: tuple[Condition, ...] = ()) -> None:
         self.url, self.name, self.table, self.conditions = url, name, table, conditions

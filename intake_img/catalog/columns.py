@@ -1,4 +1,4 @@
-"""The columns of a table of images, and what a search says of them: one row an image, one condition a column."""
+"""The columns of a table of images, and conditions of searches: one row per image, one condition per column."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _COMPARED = re.compile(r"\s*(<=|>=|!=|==|<|>)\s*(.*)")
 
 @dataclass(frozen=True)
 class Condition:
-    """What a search wants of a column.
+    """A condition of a search on a column.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Condition:
 
 
 def condition(column: str, value: Any, kinds: Mapping[str, type]) -> Condition:
-    """Return the condition that a keyword of a search means.
+    """Return the condition for a keyword of a search.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def _typed(column: str, value: Any, kind: type) -> Any:
 
 
 def row_of(name: str, entry: Mapping[str, Any], folder: str, free: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of an entry as a YAML catalog has it.
+    """Return the row for an entry of a YAML catalog.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def row_of(name: str, entry: Mapping[str, Any], folder: str, free: Mapping[str, 
     entry : mapping
         With ``driver``, ``args`` and ``metadata``.
     folder : str
-        The folder of the table, to find the file and what is known of it.
+        The folder of the table, to find the file and its size and time.
     free : mapping of str to str, int or float
         Further columns.
     """
@@ -173,18 +173,18 @@ def _of_name(uri: str) -> dict[str, str]:
 
 
 def spec_of(row: Mapping[str, Any], escape: Any) -> dict[str, Any]:
-    """Return a row as an entry of a YAML catalog, so that the checks of those are its checks.
+    """Return a row as an entry of a YAML catalog, so that the same checks apply.
 
     Parameters
     ----------
     row : mapping
     escape : callable
-        Quotes what a template would misunderstand.
+        Quotes template syntax.
 
     Raises
     ------
     CatalogError
-        If a cell does not hold what its column is for.
+        If a cell has an invalid value for its column.
     """
     try:
         many = row["driver"] == "imagelist"

@@ -1,7 +1,7 @@
-"""YAML from strangers as plain data: the text is small and shallow, has no tags, and cannot grow by its aliases.
+"""Untrusted YAML as plain data: size and depth are limited, tags are refused, and aliases cannot multiply data.
 
-YAML is parsed here; the meaning of the data is for other modules. The text is parsed once, by libyaml where PyYAML has
-it, and the data are made while it is parsed.
+This module parses YAML; other modules interpret the data. The text is parsed once, by libyaml if PyYAML has it, and the
+data are built during parsing.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MAX_BYTES = 32 * 2**20
 """The size of the largest catalog that is read, and so the largest that is written."""
 _MAX_DEPTH = 24
 _TOO_DEEP = f"nested more than {_MAX_DEPTH} deep"
-_MAX_NODES = 4_000_000  # that stand in the text
-_MAX_COPIES = 400_000  # that aliases add, each counted as often as it is used
+_MAX_NODES = 4_000_000  # in the text
+_MAX_COPIES = 400_000  # added by aliases, counted for each use
 _MAX_ALIASES = 1000
 _MAX_SCALAR = 2**16
 _TAG = "tag:yaml.org,2002:"
@@ -43,9 +43,9 @@ Where = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and the text that they were made of.
+    """Plain data, and the text from which they were parsed.
 
-    Entries of a catalog that are not parsed one by one are `Block` in the data.
+    Entries of a catalog that were not parsed are `Block` objects in the data.
     """
 
     data: Any
@@ -54,11 +54,11 @@ class Document:
 
     @cached_property
     def node(self) -> Any:
-        """The nodes of YAML with their positions; made when they are asked for, because they take long."""
+        """The YAML nodes with their positions; made on demand, because this takes long."""
         return yaml.compose(self.text, Loader=_LOADER)
 
     def line(self, where: Where) -> int:
-        """Return the line in which a value begins, or the nearest one that encloses it."""
+        """Return the line of the start of a value, or of the nearest enclosing value."""
         node, line = self.node, 1
         for step in where:
             found = _child(node, step)
@@ -91,7 +91,7 @@ def read_document(file: File) -> Document:
     except RecursionError as exc:
         raise CatalogError(f"{file}: {_TOO_DEEP}") from exc
     except yaml.YAMLError as exc:
-        if "nesting" in str(exc):  # new versions of PyYAML have a limit of their own and may be the first to see it
+        if "nesting" in str(exc):  # new versions of PyYAML have their own limit, which may be reached first
             raise CatalogError(f"{file}{_place(exc)}: {_TOO_DEEP}") from exc
         raise CatalogError(f"{file} cannot be parsed as YAML: {' '.join(str(exc).split())[:300]}") from exc
     except (ValueError, OverflowError) as exc:
@@ -104,12 +104,12 @@ def parse(text: str) -> Any:
 
 
 class LazyFacts(Mapping[str, Any]):
-    """The metadata of an entry, parsed when they are used.
+    """The metadata of an entry, parsed on use.
 
     Parameters
     ----------
     text : str
-        What stands after ``scanned:``, in one line.
+        The text after ``scanned:``, in one line.
     """
 
     __slots__ = ("text",)
@@ -123,10 +123,10 @@ class LazyFacts(Mapping[str, Any]):
         return copy.deepcopy(_facts(self.text))
 
     def lacks(self, word: str) -> bool:
-        """True if it is certain, without parsing, that no text in the metadata holds a word."""
+        """True if it is certain, without parsing, that no text in the metadata contains a word."""
         if not word.isidentifier() or word in "true false none scanned" or "\\" in self.text:
             return False
-        return re.fullmatch(r"e\d*", word) is None and word not in self.text.casefold()  # e: of numbers
+        return re.fullmatch(r"e\d*", word) is None and word not in self.text.casefold()  # e: in numbers
 
     def __iter__(self) -> Iterator[str]:
         return iter(("scanned",))
@@ -156,7 +156,7 @@ def spelled_out(entry: Any) -> Any:
 
 
 def _in_blocks(text: str) -> Document | None:
-    """Return a catalog read entry by entry; None where the whole has to be parsed, also to say what is wrong."""
+    """Return a catalog read entry by entry; None if it must be parsed completely, also for error messages."""
     pieces = cut(text)
     if pieces is None:
         return None
@@ -181,7 +181,7 @@ def _single(data: Any) -> tuple[str, Any]:
 
 
 def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:
-    """Return the node that marks where a value of a mapping or sequence begins, and that of the value."""
+    """Return the node at the start of a value of a mapping or sequence, and the node of the value."""
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if pair[0].value == step), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
@@ -218,7 +218,7 @@ def _decoded(raw: bytes, file: File) -> str:
 
 @dataclass(frozen=True)
 class _Anchored:
-    """A value with an anchor: how many values it holds, and how deep."""
+    """A value with an anchor: its number of values and its depth."""
 
     value: Any
     size: int
@@ -226,9 +226,9 @@ class _Anchored:
 
 
 class _Builder:
-    """Makes plain data from the events of the parser, and stops at whatever is refused.
+    """Builds plain data from the events of the parser, and stops at anything that is refused.
 
-    Aliases are written out. They are counted with all that they stand for, before it is copied.
+    Aliases are expanded. All of their values are counted before they are copied.
     """
 
     def __init__(self, text: str) -> None:
@@ -236,7 +236,7 @@ class _Builder:
         self.next = self.loader.get_event
         self.resolve = Resolver().resolve
         self.scalars = SafeConstructor()
-        self.plain: dict[str, Any] = {}  # values of the texts without quotes
+        self.plain: dict[str, Any] = {}  # values of unquoted texts
         self.anchors: dict[str, _Anchored | None] = {}  # None: not complete yet
         self.size = self.deepest = self.aliases = self.copies = 0
 
@@ -321,7 +321,7 @@ class _Builder:
         return key
 
     def merge(self, event: Any, depth: int) -> dict[str, Any]:
-        """Return what the mappings after ``<<`` hold; the first one that has a key decides."""
+        """Return the merged mappings after ``<<``; the first mapping that has a key takes precedence."""
         value = self.value(self.next(), depth)
         merged: dict[str, Any] = {}
         for part in value if isinstance(value, list) else [value]:
@@ -344,7 +344,7 @@ class _Builder:
 
     def resolved(self, event: Any, tag: str) -> Any:
         kind = tag.removeprefix(_TAG)
-        if kind in ("str", "timestamp", "value"):  # dates stay as they are written
+        if kind in ("str", "timestamp", "value"):  # dates stay texts
             return event.value
         if kind in ("int", "float") and len(event.value) > 100:
             raise CatalogError(f"{_line(event)}: a number of {len(event.value)} digits")

@@ -1,6 +1,6 @@
-"""The entries of a catalog that was checked, and the catalog as a mapping: sources are made when they are asked for.
+"""The entries of a validated catalog, and the catalog as a mapping: sources are made on access.
 
-Whatever the values of the parameters, an entry leads nowhere but into the jail.
+An entry never leads out of the jail, whatever the values of its parameters are.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ TABLE = "image_table"
 """Name of the driver of a table of images, which is declared as an entry point."""
 MAX_LOADS = 1000
 """How many files of nested catalogs are read in one walk."""
-_SECONDS = 1.0  # for the pictures of a catalog in a notebook
+_SECONDS = 1.0  # time for the pictures of a catalog in a notebook
 
 
 @cache
 def image_drivers() -> Mapping[str, Any]:
-    """Return the drivers that a catalog may name: those of formats, and of many files."""
+    """Return the drivers that a catalog may name: drivers of formats, and of many files."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS, name=TABLE)
     tables = [point.load() for point in points if point.value.startswith("intake_img.")]
     several: tuple[Any, ...] = (ImgSource, *_SEQUENCES, *tables)
@@ -55,7 +55,7 @@ def image_drivers() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """An image, or a nested catalog, as a catalog describes it. Calling it makes the source.
+    """An entry of a catalog: an image, or a nested catalog. Calling it makes the source.
 
     Parameters
     ----------
@@ -88,12 +88,12 @@ class Entry:
         Parameters
         ----------
         **given
-            Values of the parameters, and options of the driver in place of the entry's.
+            Values of the parameters, and options of the driver that replace the entry's.
 
         Raises
         ------
         CatalogError
-            If a value is not allowed, or the entry leads to files that are not.
+            If a value, or a file of the entry, is not allowed.
         """
         source = self.resolved(given)
         if isinstance(source, File):
@@ -107,7 +107,7 @@ class Entry:
     get = __call__
 
     def lacking(self) -> list[str]:
-        """Return the parameters that have no default: the entry does not open without a value of each."""
+        """Return the parameters without a default: the entry needs a value for each."""
         return [n for n in parameters_in(self.args) if n in self.parameters and self.parameters[n].default is None]
 
     def describe(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Entry:
         return f"<Entry {self.name!r}: {self.driver}{', ' + printable(self.description) if self.description else ''}>"
 
     def resolved(self, given: Mapping[str, Any]) -> Any:
-        """Return the source with all values put in, unopened; for a nested catalog its `File`."""
+        """Return the unopened source with all values filled in; for a nested catalog its `File`."""
         values = self._values(given)
         free = parameters_in(self.args)
         values |= {k: v for k, v in given.items() if k in free and k not in self.parameters and k != "CATALOG_DIR"}
@@ -144,7 +144,7 @@ class Entry:
         return self._made(cls, files if isinstance(uri, (list, tuple)) else files[0], {**options, **own})
 
     def admitted(self, folder: Callable[[str], str]) -> None:
-        """Check where the entry leads with the defaults of its parameters; no source is made.
+        """Check the files of the entry with the defaults of its parameters; no source is made.
 
         Parameters
         ----------
@@ -154,16 +154,16 @@ class Entry:
         Raises
         ------
         CatalogError
-            If it is a place that the catalog may not name.
+            If the catalog may not name a file.
         """
         self.files(self._uri(self._values({})), folder)
 
     def _uri(self, values: Mapping[str, Any]) -> Any:
         uri = fill(self.args["path" if self.driver == NESTED else "uri"], values)
-        return self._quoted(uri) if self.file.web else uri  # a web server has local names under their escapes
+        return self._quoted(uri) if self.file.web else uri  # web servers expect percent-encoded names
 
     def files(self, uri: Any, folder: Callable[[str], str] = os.path.realpath) -> list[File]:
-        """Return the files that a URI, or a list of them, names, if the driver takes them and they may be opened."""
+        """Return the files of a URI, or of a list of URIs, if the driver accepts them and they may be opened."""
         many = isinstance(uri, (list, tuple))
         if self.driver != NESTED:
             cls = image_drivers()[self.driver]
@@ -174,7 +174,7 @@ class Entry:
         return [admit(self.jail, one, pattern, folder) for one in (uri if many else [uri])]
 
     def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of all parameters that are given or have a default."""
+        """Return the values of all parameters that are given or have a default value."""
         values: dict[str, Any] = {"CATALOG_DIR": self.file.parent.path.rstrip("/") + "/"}
         for name, parameter in self.parameters.items():
             if name in given or parameter.default is not None:
@@ -182,7 +182,7 @@ class Entry:
         return values
 
     def _quoted(self, uri: Any) -> Any:
-        """Return a URI with what it adds to the folder of the catalog percent-encoded."""
+        """Return a URI whose part after the folder of the catalog is percent-encoded."""
         if isinstance(uri, list):
             return [self._quoted(one) for one in uri]
         folder = self.file.parent.path.rstrip("/") + "/"
@@ -209,17 +209,17 @@ class Entry:
 
 
 class SafeCatalog(Mapping[str, Any]):
-    """The entries of a catalog: a mapping of names to sources and nested catalogs, made when they are asked for.
+    """The entries of a catalog: a mapping of names to sources and nested catalogs, which are made on access.
 
     ``catalog["name"]``, ``catalog.name`` and, for nested ones, ``catalog["sub.name"]`` or ``catalog["sub", "name"]``
-    return a source with the default parameters; ``catalog.entries["name"](position=1)``, or
-    ``catalog.name(position=1)``, one with others.
+    return a source with the default parameters. ``catalog.entries["name"](position=1)``, or
+    ``catalog.name(position=1)``, return one with other values.
 
     Parameters
     ----------
     entries : mapping of str to Entry
     file : File
-        Where the catalog was read from.
+        The file of the catalog.
     name, description : str
     metadata : mapping
     """
@@ -305,25 +305,25 @@ class SafeCatalog(Mapping[str, Any]):
         return f"<div class='intake-img'>{head}<table><tbody>{''.join(rows)}</tbody></table>{more}</div>"
 
     def _pictures(self, count: int) -> Iterator[str]:
-        """Give the small pictures of the first entries, as HTML, until they have taken a second together."""
+        """Yield small pictures of the first entries, as HTML, for at most a second in total."""
         from intake_img.accessor.cards import picture_of_source
 
         end = time.monotonic() + _SECONDS
         for entry in islice(self.entries.values(), count):
             drawn = ""
             if entry.driver != NESTED and time.monotonic() < end:
-                with contextlib.suppress(Exception):  # what the entry asks for may be refused
+                with contextlib.suppress(Exception):  # the entry may be refused
                     drawn = picture_of_source(entry())
             yield drawn
 
     def walk(self, depth: int = 5) -> dict[str, Entry]:
-        """Return all entries, those of nested catalogs by dotted names.
+        """Return all entries; entries of nested catalogs have dotted names.
 
         Parameters
         ----------
         depth : int
-            How many catalogs deep to go; 1 is this one alone. A file that is nested in several places is visited once,
-            where it is met first.
+            Levels of nested catalogs to visit; 1 is only this catalog. A file that is nested several times is visited
+            once, where it occurs first.
         """
         visited = {self.file.identity}
         levels: list[dict[str, SafeCatalog]] = [{"": self}]
@@ -340,7 +340,7 @@ class SafeCatalog(Mapping[str, Any]):
         return found
 
     def nested(self, visited: set[str]) -> Iterator[tuple[str, SafeCatalog]]:
-        """Give the catalogs that are nested in this one, but for those already visited, which become more."""
+        """Yield the catalogs nested in this one, except the visited ones, and add them to `visited`."""
         for name, entry in self.entries.items():
             if entry.driver != NESTED:
                 continue
@@ -360,14 +360,14 @@ class SafeCatalog(Mapping[str, Any]):
                 opened[below]._collect(below, opened, found)
 
     def search(self, text: str, depth: int = 5) -> SafeCatalog:
-        """Return the entries in whose name, description, driver or metadata all words occur, in any case.
+        """Return the entries that contain all words in their name, description, driver or metadata; case is ignored.
 
         Parameters
         ----------
         text : str
             Words.
         depth : int
-            How many catalogs deep to search.
+            Levels of nested catalogs to search.
         """
         words = text.casefold().split()
         found = {n: e for n, e in self.walk(depth).items() if _mentions(n, e, words)}
@@ -387,7 +387,7 @@ def _mentions(name: str, entry: Entry, words: Iterable[str]) -> bool:
 
 
 def parameters_in(value: Any) -> dict[str, str | None]:
-    """Return the parameters that texts in plain data name; the ones without a default of their own first."""
+    """Return the parameters that texts in plain data name; parameters without an inline default come first."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if not isinstance(value, list):
@@ -404,7 +404,7 @@ _SEQUENCES = (FilePatternSource, DirectorySource, ImageListSource, PlateSource)
 
 @cache
 def options_of(cls: Any) -> frozenset[str]:
-    """Return the keywords of a driver; the one that finds the driver takes those of all formats and sequences."""
+    """Return the keywords of a driver; the driver ``img`` accepts those of all formats and sequences."""
     several = (*_SEQUENCES, *(f.source for f in formats().values())) if cls is ImgSource else ()
     every = [p for one in (cls, *several) for p in inspect.signature(one).parameters.values()]
     return frozenset(p.name for p in every if p.kind is not p.VAR_KEYWORD)

@@ -1,4 +1,4 @@
-"""Names of catalog entries, made of paths: unique, and fit for ``catalog.name``."""
+"""Names of catalog entries from paths: unique, and valid for ``catalog.name``."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _METHODS = """
     is_persisted items keys kwargs metadata name on_server persist plot plots pmode pop popitem read read_chunked
     read_partition reload save schema search serialize shape to_dask to_spark ttl update user_parameters values version
     walk yaml
-"""  # what catalogs, Intake's and ours, have by these names
+"""  # attributes of catalogs, Intake's and ours
 _TAKEN = frozenset(_METHODS.split())
 
 
 def unique_names(
     paths: Sequence[str], taken: Collection[str] = (), extensions: Collection[str] | None = None
 ) -> list[str]:
-    """Return a name for each path: that of the file, with folders before it where that is not enough.
+    """Return a name for each path: the file name, preceded by folder names if it is not unique.
 
     Parameters
     ----------
     paths : sequence of str
         Relative paths, with ``/``.
     taken : collection of str
-        Names that are in use.
+        Names in use.
     extensions : collection of str, optional
         Known extensions; by default those of the drivers.
 
@@ -81,6 +81,6 @@ def _identifier(text: str) -> str:
     name = text[:100].rstrip("_") or "image"
     if not name.isidentifier():
         name = f"image_{name}"
-    if not name.isidentifier():  # digits of other scripts and the like
+    if not name.isidentifier():  # digits of other scripts, for example
         name = re.sub(r"[^A-Za-z0-9_]+", "_", name)
     return f"{name}_image" if name in _TAKEN or keyword.iskeyword(name) else name

@@ -1,4 +1,4 @@
-"""The facts that a catalog keeps of an image: plain data from its header, and a sentence made of them."""
+"""The metadata of an image in a catalog: plain data from its header, and a description made from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_NAMES = 100
 
 
 def facts_of(source: ImageSource) -> dict[str, Any]:
-    """Return what a catalog says of an image beside where it is: plain data, from its header, fit for strangers."""
+    """Return the metadata of an image for a catalog: plain data from its header, without private data."""
     from intake_img.model.record import plain
 
     ds = source.dataset(chunks=None)
@@ -38,7 +38,7 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
 
 
 def sentence(facts: Mapping[str, Any]) -> str:
-    """Return a description of an image in a line.
+    """Return a one-line description of an image.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """The images of the folders that a scan looks into: files and stores one by one, or, by their names, together as one.
 
-Names decide which files belong together, headers decide whether they can: all that do not fit stay single.
+Names suggest which files belong together, headers confirm it: files that do not fit stay single images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["AcrossFolders", "InFolder"]
 
 
 class InFolder:
-    """The images of one folder: parts, then series, then single files."""
+    """The images of one folder: partitioned images, then series, then single files."""
 
     def __init__(
         self, place: ScannedFolder, unused: Unused, progress: Callable[[str], None] | None, jail: Jail
@@ -58,7 +58,7 @@ class InFolder:
             except UnicodeEncodeError:
                 self.unused.skipped[path] = "its name is not UTF-8, a catalog cannot hold it: rename it"
                 continue
-            except Exception as exc:  # whatever one file does, the others are found
+            except Exception as exc:  # a failure of one file must not hide the others
                 if "." in name or not isinstance(exc, FormatError):
                     self.unused.skipped[path] = _reason(exc, path)
                 else:
@@ -73,7 +73,7 @@ class InFolder:
         return find_format(file).source(file)
 
     def described(self, source: ImageSource, path: str | None = None) -> dict[str, Any] | None:
-        """Return the facts of a source, or None if it cannot be read; for a `path`, note why."""
+        """Return the facts of a source, or None if it cannot be read; for a `path`, note the reason."""
         if self.progress is not None:
             self.progress(source.uri)
         try:
@@ -100,7 +100,7 @@ class InFolder:
                     yield head + extension, source, members
 
     def head_of(self, name: str) -> tuple[str, str] | None:
-        """Return stem and extension of the image of which a file is a part by its name, or None."""
+        """Return stem and extension of the partitioned image to which a file belongs by its name, or None."""
         stem, extension = self.split(name)
         if "." not in stem:
             return None
@@ -133,7 +133,7 @@ class InFolder:
                         yield plain_name(name), source, set(members)
 
     def matched(self, name: str) -> Listing:
-        """Return what a pattern finds in this folder."""
+        """Return the source of a pattern in this folder."""
         pattern = Pattern(name)
         start = re.split(r"[{}*?\[]", name, maxsplit=1)[0]
         at = bisect.bisect_left(self.everything, start)
@@ -161,7 +161,7 @@ class InFolder:
 
 
 class AcrossFolders:
-    """Series whose files lie in several folders of one kind: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
+    """Series whose files lie in several similar folders: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
 
     def __init__(
         self,
@@ -195,9 +195,9 @@ class AcrossFolders:
                     yield os.path.join(self.root, plain_name(pattern)), source, facts
 
     def series(self, members: list[str], depth: int) -> Iterator[tuple[str, ImageSource, list[str]]]:
-        """Give the series that files with names of one kind make: of all, or else of those that share a folder."""
+        """Yield the series of files with similar names: of all files, or else of the files of each folder."""
         if len({name.rpartition("/")[0] for name in members}) < 2:
-            return  # that is for the folder alone to see
+            return  # a series within one folder is found there
         made = pattern_of([self.tools.split(n) for n in members])
         if made is not None and not made[1]:
             source = FilePatternSource(File(f"{literal(self.root)}/{made[0]}", jail=self.jail))
@@ -218,7 +218,7 @@ class AcrossFolders:
             return False
 
     def rest(self) -> Iterator[ScannedFolder]:
-        """Give the folders without the files that are taken."""
+        """Yield the folders without the files that are taken."""
         for place in self.places:
             at = os.path.relpath(place.path, self.root)
             kept = [n for n in place.names if (n if at == "." else f"{at}/{n}") not in self.taken]
@@ -229,7 +229,7 @@ def _reason(exc: BaseException, path: str) -> str:
     text = " ".join(str(exc).split()) or type(exc).__name__
     if isinstance(exc, OSError) and exc.strerror:
         text = exc.strerror
-    if not text.startswith(f"{path}/"):  # a file in it has its own name
+    if not text.startswith(f"{path}/"):  # a file in it has a name of its own
         text = text.removeprefix(path).removeprefix(":").strip()
     return text if len(text) <= 200 else text[:199] + "…"
 
@@ -238,6 +238,6 @@ def alike(source: SequenceSource) -> bool:
     """True if the headers of some of the files of a series, the first and the last among them, describe like images."""
     try:
         return source.agrees()
-    except Exception:  # as above: then all are looked at one by one, and this one is reported
+    except Exception:  # as above: then all files are opened one by one, and this one is reported
         source.close()
         return False

@@ -1,6 +1,6 @@
-"""Catalogs of Intake's version 2, as version 1 would say the same; what version 1 cannot say is refused.
+"""Translation of catalogs of Intake's version 2 to version 1; other contents are refused.
 
-Of the many readers of version 2 only this package's own is understood. A reader or a type of data is never imported.
+Only this package's own reader of version 2 is supported. Readers and data types are never imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def as_version_1(top: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     CatalogError
-        If an entry is made by another reader, or of something else than a path or URL.
+        If an entry uses another reader, or something other than a path or URL.
     """
     entries, data = top.get("entries") or {}, top.get("data") or {}
     if not isinstance(entries, Mapping) or not isinstance(data, Mapping):

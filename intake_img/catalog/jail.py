@@ -1,4 +1,4 @@
-"""What a catalog of strangers may name: texts become files that carry the jail of the catalog with them."""
+"""Restriction of the files that an untrusted catalog may name: each file gets the jail of the catalog."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["admit", "jail_of"]
 
 
 def jail_of(roots: Iterable[Any], schemes: Iterable[str], storage_options: Mapping[str, Any] | None) -> Jail:
-    """Return the jail of folders and URLs as people write them."""
+    """Return the jail of folders and URLs given by users."""
     if isinstance(roots, (str, os.PathLike)):
         roots = [roots]
     if isinstance(schemes, str):
@@ -29,22 +29,22 @@ def jail_of(roots: Iterable[Any], schemes: Iterable[str], storage_options: Mappi
 
 
 def admit(jail: Jail, uri: str, pattern: bool = False, folder: Callable[[str], str] = os.path.realpath) -> File:
-    """Return the file that a URI names, if it may be opened. It carries the jail, as do all files made from it.
+    """Return the file that a URI names, if it may be opened. It keeps the jail, like all files derived from it.
 
     Parameters
     ----------
     jail : Jail
     uri : str
     pattern : bool
-        Whether ``{field}``, ``*``, ``?`` and ``[...]`` in it stand for others; the files that fit are checked when
-        they are found and opened.
+        Whether ``{field}``, ``*``, ``?`` and ``[...]`` in it are patterns; matching files are checked when they are
+        found and opened.
     folder : callable
         Returns the real path of a folder; see `Jail.check`.
 
     Raises
     ------
     CatalogError
-        If it may not; the message says why.
+        If it may not be opened; the message gives the reason.
     """
     if not isinstance(uri, str) or not uri or "\0" in uri:
         raise CatalogError(f"{str(uri)[:80]!r} is no path or URL")
@@ -61,10 +61,10 @@ def admit(jail: Jail, uri: str, pattern: bool = False, folder: Callable[[str], s
 
 
 def _before_fields(pattern: str) -> str:
-    """Return the folder before the first field or wildcard of a pattern; all of it, if there are none."""
+    """Return the folder before the first field or wildcard of a pattern; the complete pattern if it has none."""
     parts, at = [], 0
     while piece := re.compile(r"\{\{|\}\}|\[[^\]/]\]|[^{}*?\[]").match(pattern, at):
-        parts.append(piece[0][len(piece[0]) // 2])  # the character that is quoted
+        parts.append(piece[0][len(piece[0]) // 2])  # the quoted character
         at = piece.end()
     literal = "".join(parts)
     return literal if at == len(pattern) else os.path.dirname(literal) or "/"

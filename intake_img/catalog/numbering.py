@@ -1,6 +1,6 @@
-"""What the names of files tell of series: which numbers and words count along which axis.
+"""Numbered series of files: which numbers and words in file names count along which axis.
 
-Plates give a series for each well: the name of the well is read as it stands, the fields in it become ``i``.
+Plates give a series for each well: the name of the well is literal, and its fields become ``i``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CHANNELS = (
     r"cy[357](?:\.5)?|a(?:lexa|f)[ \-]?\d{3}|bf|brightfield|phase|dic|ph\d|trans|red|green|blue"
 )
 _FIELD = re.compile(rf"(?<![A-Za-z0-9])(?:{_CHANNELS})(?![A-Za-z0-9])|\d+", re.I)
-_HINTS = (  # what stands before a number, and the axis that it counts
+_HINTS = (  # the text before a number, and its axis
     ("t", r"(?:^|[^a-z])(?:t|tp|time|timepoint|frame|frm)[ _\-=]*$"),
     ("z", r"(?:^|[^a-z])(?:z|slice|plane|section|depth|layer)[ _\-=]*$"),
     ("c", r"(?:^|[^a-z])(?:c|ch|chn|channel|w|wave|wavelength)[ _\-=]*$"),
@@ -35,19 +35,19 @@ _WELL = re.compile(r"(?:^|(?<=[_\-. /]))(?:[A-P]|A[A-F])\d{1,2}(?=[_\-. ]|$)")
 
 
 def numbered(stem: str) -> bool:
-    """Whether a name holds a number or the name of a channel."""
+    """Whether a name contains a number or the name of a channel."""
     return _FIELD.search(stem) is not None
 
 
 def kind(stem: str) -> str:
-    """Return a name without its numbers and names of channels: files of one series have the same."""
+    """Return a name without its numbers and channel names; it is the same for all files of a series."""
     return _FIELD.sub(lambda m: "\0" if m[0].isdecimal() else "\1", stem)
 
 
 def series_of(
     stems: Sequence[tuple[str, str]], names: Sequence[str]
 ) -> Iterator[tuple[list[str], tuple[str, dict[str, Any]]]]:
-    """Give the series that files of one kind make, each as its files, its pattern and options.
+    """Yield the series of files of one kind, each as its files, its pattern and options.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _well(stem: str) -> str:
 
 
 def pattern_of(stems: Sequence[tuple[str, str]]) -> tuple[str, dict[str, Any]] | None:
-    """Return the pattern that the numbers in the names of files make, and options; None if they make none."""
+    """Return the pattern of the numbers in file names, and options; None if there is no pattern."""
     if len(stems) < 2:
         return None
     texts = _FIELD.split(stems[0][0])
@@ -108,14 +108,14 @@ def _label(text: str) -> int | str:
 
 
 def _axis(before: str, label: str) -> str | None:
-    """Return the axis that a number after a text counts, None where that is not told; a name of a channel counts c."""
+    """Return the axis of a number after a text, None if unknown; a channel name counts along c."""
     if not label.isdecimal():
         return "c"
     return next((axis for axis, regex in _HINTS if re.search(regex, before.lower()[-20:])), None)
 
 
 def _axes(axes: list[str | None]) -> list[str] | None:
-    """Return the axes, ``i`` for one that is not told; None if more are not told, or one is there twice."""
+    """Return the axes, with ``i`` for a single unknown one; None if more are unknown, or one occurs twice."""
     if axes.count(None) == 1 and "i" not in axes:
         axes[axes.index(None)] = "i"
     return [a for a in axes if a] if axes and None not in axes and len(set(axes)) == len(axes) else None
@@ -130,12 +130,12 @@ def _field(axis: str, column: Sequence[str]) -> str:
 
 
 def literal(text: str) -> str:
-    """Quote what a pattern would take for a field or a wildcard."""
+    """Quote characters that a pattern would take as a field or a wildcard."""
     return re.sub(r"[{}*?\[]", lambda m: m[0] * 2 if m[0] in "{}" else f"[{m[0]}]", text)
 
 
 def plain_name(pattern: str) -> str:
-    """Return a pattern's name for people: without its fields, and the letters that announce them."""
+    """Return a readable name of a pattern: without its fields and the letters before them."""
     opera = re.match(r"((?:^|.*/)r\d+c\d+)f(?:\d+|\{.*?\})p(?:\d+|\{.*?\})-ch.*(\.\w+)$", pattern, re.I)
     if opera is not None:
         return opera[1] + opera[2]

@@ -64,7 +64,7 @@ def _excluded(relative: str, exclude: Sequence[str]) -> bool:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """List a folder; during a commit the new files, wherever they are, and not those that it supersedes."""
+    """List a folder; during a commit with the new files, wherever they are, and without superseded files."""
     with os.scandir(folder) as entries:
         here = {e.name: e for e in entries}
     if COMMITS not in here:
@@ -81,7 +81,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Unused) -> str:
-    """Return whether an entry of a folder is an "image" by its name, a "folder" to look into, or neither ("")."""
+    """Return whether an entry of a folder is an "image" by its name, a "folder" to search, or neither ("")."""
     lower = entry.name.lower()
     named = lower.endswith(known) or "." not in entry.name
     if (fault := _no_file(entry, named)) is not None:
@@ -95,7 +95,7 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Un
                 unused.skipped[entry.path] = f"a symbolic link out of the folder, to {real}"
             return ""
         if os.path.isdir(real) and not is_image_folder(File(entry.path)):
-            return ""  # what it leads to is found where it is
+            return ""  # the target of the link is found at its own path
     if entry.is_dir():
         return "image" if is_image_folder(File(entry.path)) else "folder"
     if (what := unsupported(entry.name, known)) is not None:
@@ -106,11 +106,11 @@ def _kind(entry: os.DirEntry[str], root: str, known: tuple[str, ...], unused: Un
 
 
 def _no_file(entry: os.DirEntry[str], named: bool) -> str | None:
-    """Return why an entry is neither a file nor a folder, None if it is one; "" if nobody takes it for an image."""
+    """Return why an entry is neither a file nor a folder, None if it is one; "" if it does not look like an image."""
     try:
         if entry.is_file() or entry.is_dir():
             return None
         return f"{special(entry.stat().st_mode)}, not a regular file"
-    except OSError as exc:  # a link to nothing, or to itself
+    except OSError as exc:  # a broken link, or a link to itself
         leads = f"a symbolic link that leads nowhere: {exc.strerror}"
         return leads if named or entry.is_symlink() else ""

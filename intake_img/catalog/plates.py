@@ -1,4 +1,4 @@
-"""Plates that a scan finds by their indices: one image each, whose files are not looked at one by one."""
+"""Plates that a scan finds by their index files: each is one image, whose files are not opened one by one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ImageFolder(Protocol):
 
 @dataclass
 class Plates:
-    """What was found.
+    """The plates that were found.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Plates:
     taken : set of str
         Paths of the files that belong to them.
     notes : dict of str to str
-        Of each index that cannot be read, why.
+        For each index that cannot be read, the reason.
     """
 
     images: list[tuple[str, PlateSource, dict[str, Any]]] = field(default_factory=list)
@@ -50,14 +50,14 @@ class Plates:
     notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, place: ImageFolder, name: str, root: str, jail: Jail) -> None:
-        """Add the plate of an index, or note why there is none."""
+        """Add the plate of an index, or note why it cannot be read."""
         path = os.path.join(place.path, name)
         source = PlateSource(File(path, jail=jail))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # whoever opens it is warned
+                warnings.simplefilter("ignore")  # the warning is repeated when it is opened
                 table, facts = source.table, facts_of(source)
-        except Exception as exc:  # whatever one index does, the others are found
+        except Exception as exc:  # a failure of one index must not hide the others
             self.notes[path] = (
                 f"the index of a plate cannot be read ({printable(exc)}): wells, fields and channels are known from "
                 "the names of the files alone"
@@ -71,7 +71,7 @@ class Plates:
 
 
 def plates_in(places: Sequence[ImageFolder], root: str, jail: Jail) -> Plates:
-    """Return the plates whose indices lie in some folders; a copy of an index, whose images are taken, is none."""
+    """Return the plates with an index in some folders; a copy of an index, whose images are taken, is ignored."""
     found = Plates()
     for place in places:
         name = best_index(list(place.everything))
@@ -89,7 +89,7 @@ def without(names: Sequence[str], folder: str, taken: set[str]) -> tuple[str, ..
 
 
 def _head(folder: str, root: str) -> str:
-    """Return the path after which a plate is called: that of its folder, above one that only holds the images."""
+    """Return the path that names a plate: its folder, or the parent of a folder that only contains the images."""
     above, name = os.path.split(folder)
     if name.lower() in _BELOW and folder != root:
         folder = above

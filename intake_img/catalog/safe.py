@@ -1,7 +1,7 @@
-"""Catalogs of strangers: read by a strict schema, with our drivers alone, and without running anything that they say.
+"""Untrusted catalogs: read by a strict schema, only with our drivers, and without running code from them.
 
-Intake's own `open_catalog` runs code that a YAML file asks for (templates, classes, plug-ins, dotted drivers). This
-reader understands the part of version 1 that describes images, and refuses a catalog that wants more.
+Intake's own `open_catalog` can run code from a YAML file (templates, classes, plug-ins, dotted drivers). This reader
+supports the part of version 1 that describes images, and refuses a catalog with anything else.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ def open_catalog(
     schemes: Iterable[str] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Open a YAML catalog of version 1 without running anything that it says.
+    """Open a YAML catalog of version 1 without running code from it.
 
-    Refused, with the reason, are: tags, aliases without measure, files of more than 32 MiB; ``cls``, ``plugins``,
-    drivers that are not for images; templates other than ``{{ CATALOG_DIR }}``, ``{{ name }}``,
-    ``{{ name | default('text') }}`` and ``{{ 'text' }}``; the environment and the shell; files outside of `roots`,
-    also by ``..`` or symbolic links; URLs whose scheme is not allowed; options of file systems but ``anon``. Paths are
-    looked at again when an entry is used; whoever can change the folder between that look and the reading can still
-    exchange a file.
+    It refuses, with the reason: tags, aliases that multiply data, files of more than 32 MiB; ``cls``, ``plugins``,
+    drivers that are not for images; templates other than ``{{ CATALOG_DIR }}``, ``{{ name }}``, ``{{ name |
+    default('text') }}`` and ``{{ 'text' }}``; the environment and the shell; files outside of `roots`, also by ``..``
+    or symbolic links; URLs whose scheme is not allowed; options of file systems except ``anon``. Paths are checked
+    again when an entry is used; someone who can change the folder between this check and the reading can still replace
+    a file.
 
     Parameters
     ----------
     path : str or os.PathLike
         Path or URL of the catalog.
     trusted : bool
-        Use ``intake.open_catalog``, which has all features and runs what the catalog says.
+        Use ``intake.open_catalog``, which has all features and may run code from the catalog.
     roots : sequence of str, optional
-        Folders and beginnings of URLs that the catalog may name; its own folder by default.
+        Folders and URL prefixes that the catalog may name; its own folder by default.
     schemes : sequence of str
-        Schemes of URLs that it may name wherever they point, e.g. ``["https"]``.
+        Schemes of which it may name any URL, e.g. ``["https"]``.
     storage_options : mapping, optional
         Options of the fsspec file system of the catalog and of the URLs that it names.
 
     Returns
     -------
     SafeCatalog
-        Nothing but the catalog has been opened. For trusted catalogs, Intake's.
+        Only the catalog has been opened. For trusted catalogs, Intake's catalog.
 
     Raises
     ------
     CatalogError
-        If the catalog is refused. The message says why; `validate` returns all problems.
+        If the catalog is refused. The message gives the reason; `validate` returns all problems.
     FileNotFoundError
         If there is no such catalog.
 
@@ -94,18 +94,19 @@ def validate(
     open_images: bool = False,
     unopened: dict[str, str] | None = None,
 ) -> list[Problem]:
-    """Return why `open_catalog` would refuse a catalog, or one nested in it; an empty list if it would not.
+    """Return the problems for which `open_catalog` would refuse a catalog, or one nested in it; empty if there are
+    none.
 
     Parameters
     ----------
     path, roots, schemes, storage_options
-        As for `open_catalog`.
+        As in `open_catalog`.
     open_images : bool
-        Open each image too, with the defaults of its parameters: then files that are missing or cannot be read are
-        problems as well. No pixels are read.
+        Open each image too, with the defaults of its parameters: missing and unreadable files are then problems as
+        well. No pixels are read.
     unopened : dict of str to str, optional
-        With `open_images`, gains the names of the entries that were not opened, and why: an entry that needs the value
-        of a parameter, and all entries of a catalog that is refused.
+        With `open_images`, receives the names of the entries that were not opened, and the reasons: entries that need
+        the value of a parameter, and all entries of a refused catalog.
     """
     file, jail = _start(path, roots, schemes, storage_options)
     problems: list[Problem] = []
@@ -141,7 +142,7 @@ def validate(
                 try:
                     waiting.append((entry.resolved({}), entry.chain, (reader, name)))
                 except CatalogError:
-                    continue  # a problem of the entry, which is listed already
+                    continue  # a problem of the entry that is already listed
     return problems
 
 

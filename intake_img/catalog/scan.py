@@ -1,6 +1,6 @@
-"""What images a folder holds: files and stores one by one, or, where their names tell, together as one image.
+"""Scan of a folder for images: single files and stores, or several files that form one image by their names.
 
-Names decide which files belong together, headers decide whether they can: all that do not fit stay single.
+Names suggest which files belong together, headers confirm it: files that do not fit stay single images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Scan", "scan"]
 
 @dataclass(frozen=True)
 class Scan(Mapping[str, ImageSource]):
-    """What `scan` found: sources by name, and what could not be read.
+    """Result of `scan`: sources by name, and files that could not be read.
 
     Attributes
     ----------
@@ -36,13 +36,13 @@ class Scan(Mapping[str, ImageSource]):
     sources : dict of str to ImageSource
         In natural order of their paths.
     skipped : dict of str to str
-        For each path that looks like an image and is left out, why: damaged, special and unreachable files, and
+        For each path that looks like an image and is left out, the reason: damaged, special and unreachable files, and
         formats that no driver reads.
     others : dict of str to str
-        For each other file, why it is no image: by its name, or by its bytes if the name has no extension. Files whose
-        name begins with a dot are not counted, nor are those inside of an image that is a folder.
+        For each other file, why it is not an image: by its name, or by its bytes if the name has no extension. Files
+        whose name begins with a dot are not counted, nor are files inside of an image that is a folder.
     notes : dict of str to str
-        For each path, what else was seen: the index of a plate, which cannot be read.
+        Further notes by path, such as the index of a plate that cannot be read.
     """
 
     folder: str
@@ -81,25 +81,25 @@ def scan(
 ) -> Scan:
     """Find the images in a folder.
 
-    Parts that ``imsave(..., partition=)`` wrote and numbered series (``a_t001.tif``, ``a_t002.tif``, also in numbered
-    folders: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``) become one image each, if their grid is complete and their headers
-    agree. Of each image the header is read, of a series some of them; no pixels. A plate with an index is one image.
+    Files of ``imsave(..., partition=)`` and numbered series (``a_t001.tif``, ``a_t002.tif``, also in numbered folders:
+    ``pos_1/t_01.tif``, ``pos_2/t_01.tif``) become one image each, if their grid is complete and their headers agree.
+    The header of each image is read, and some headers of a series; no pixels. A plate with an index is one image.
 
     Parameters
     ----------
     folder : str or os.PathLike
         A local folder.
     recursive : bool
-        Look into the folders below. Hidden ones, and symbolic links to folders, are left out.
+        Search the subfolders. Hidden ones, and symbolic links to folders, are left out.
     exclude : sequence of str
-        Paths relative to `folder` that are left out; ``*`` matches anything, as in ``"old/*"``.
+        Paths relative to `folder` to leave out; ``*`` matches anything, as in ``"old/*"``.
     progress : callable, optional
-        To be called with each path that is looked at.
+        Called with each path.
 
     Returns
     -------
     Scan
-        A mapping of names to sources; `write_catalog` makes a catalog of it.
+        A mapping of names to sources; `write_catalog` writes it as a catalog.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a catalog of version 1 may say to describe images; all else is a problem, with its place and the reason."""
+"""The schema of catalogs of images, version 1; anything else is a problem with its line and reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["CatalogReader", "Problem", "load", "read"]
 
 _TOP = ("metadata", "sources", "name", "description", "version")
 _ENTRY = ("description", "driver", "args", "metadata", "parameters", "direct_access")
-_NOTHING: Mapping[str, Callable[[Any], bool]] = {  # what Intake's own save() adds, as long as it asks for nothing
+_NOTHING: Mapping[str, Callable[[Any], bool]] = {  # keys that Intake's own save() adds, if they request nothing
     "cache": lambda value: value in (None, []),
     "catalog_dir": lambda value: isinstance(value, str),
     "getenv": lambda value: isinstance(value, bool),
@@ -32,7 +32,7 @@ _NOTHING: Mapping[str, Callable[[Any], bool]] = {  # what Intake's own save() ad
     "name": lambda value: isinstance(value, str),
 }
 _HERE = "{{ CATALOG_DIR }}"
-_CLOSER = re.compile(r"//|/\.\.?(?:/|$)|/$|[*?\[]")  # paths that are not what they look like
+_CLOSER = re.compile(r"//|/\.\.?(?:/|$)|/$|[*?\[]")  # characters with a special meaning in paths
 _MAX_CHAIN = 8
 _WHY = {
     "cls": "it names a class to be made",
@@ -44,7 +44,7 @@ _WHY = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a catalog is refused: in which file and line, at which key, and the reason."""
+    """A reason to refuse a catalog: its file, line, key and text."""
 
     file: str
     line: int
@@ -75,7 +75,7 @@ def read(file: File, jail: Jail, chain: tuple[str, ...]) -> CatalogReader:
 
 
 class CatalogReader:
-    """Checks the data of a catalog and makes its entries; collects all problems."""
+    """Checks the data of a catalog, makes its entries, and collects all problems."""
 
     def __init__(self, document: Document, file: File, jail: Jail, chain: tuple[str, ...]) -> None:
         self.document, self.file, self.jail, self.chain = document, file, jail, chain
@@ -121,7 +121,7 @@ class CatalogReader:
         self.problems.append(Problem(str(self.file), line, ".".join(map(str, where)), str(reason)))
 
     def problem_of(self, name: str, reason: str) -> Problem:
-        """Return a problem of an entry that was found later."""
+        """Return a problem of an entry that is found later."""
         where = ("sources", name)
         return Problem(str(self.file), self.document.line(where), ".".join(where), reason)
 
@@ -163,7 +163,7 @@ class CatalogReader:
         return found
 
     def block(self, name: str, block: Block) -> None:
-        """Make an entry; of those that differ by names, numbers and paths only, one is checked, and all paths."""
+        """Make an entry; of entries that differ only in names, numbers and paths, one is checked, and all paths."""
         kind = block.kind
         if kind not in self.valid:
             before = len(self.problems)
@@ -193,7 +193,7 @@ class CatalogReader:
             self.problem(("sources", name, "args"), exc)
 
     def plain_file(self, path: str) -> bool:
-        """True where a file that may be opened lies, or nothing; False where a closer look is needed."""
+        """True if the path is an allowed file or does not exist; False if it needs a closer check."""
         folder, _, name = path.rpartition("/")
         if _CLOSER.search(path, len(self.home)) or not (real := self.inside(folder)):
             return False
@@ -296,7 +296,7 @@ class CatalogReader:
         return found
 
     def unopened(self) -> dict[str, str]:
-        """Return the images that `opened` does not look at, and why."""
+        """Return the images that `opened` does not open, and the reasons."""
         images = {name: entry for name, entry in self.entries.items() if entry.driver != NESTED}
         if self.problems:
             return dict.fromkeys(images, "the catalog has problems, which come first")
@@ -313,19 +313,19 @@ class CatalogReader:
             source.discover()
             for name, why in getattr(source, "unreadable", tuple)():
                 self.problem(where, f"{name!r} does not open: {why}")
-        except Exception as exc:  # whatever one file does, the others are looked at
+        except Exception as exc:  # a failure of one file must not hide the others
             self.problem(where, f"it does not open: {str(exc) or type(exc).__name__}")
         finally:
             if source is not None:
                 source.close()
 
     def try_out(self, entry: Entry, where: Where) -> None:
-        """Put the defaults in and look where the entry leads; nothing is opened.
+        """Fill in the defaults and check the files of the entry; nothing is opened.
 
-        Sources are made once for all entries with the same options: that takes long, and only the options can be wrong.
+        A source is made once for all entries with the same options: this takes long, and only the options can be wrong.
         """
         if entry.lacking():
-            return  # known when a value is given
+            return  # checked when a value is given
         options = {**entry.args, "uri": type(entry.args.get("uri"))}
         key = repr((entry.driver, options, entry.parameters))
         try:

@@ -1,7 +1,7 @@
-"""Plain data as YAML in the style of catalogs: one block for each entry, lists and the facts of a scan in one line.
+"""Plain data as YAML in the style of catalogs: one block per entry, lists and the facts of a scan in one line.
 
-PyYAML writes all values; common ones are remembered, or told by a regular expression not to need quotes, because it
-takes 0.1 ms for each.
+PyYAML writes all values. It takes 0.1 ms for each, so common values are cached, or a regular expression decides that
+they need no quotes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SCANNED = "scanned"
 _SAFE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HERE = re.compile(r"\{\{ CATALOG_DIR \}\}/[A-Za-z0-9_ ./+,()\-]*[A-Za-z0-9_]")
-_LONG = 100  # longer keys, and texts with line breaks, are laid out by PyYAML
+_LONG = 100  # PyYAML lays out longer keys, and texts with line breaks
 
 
 class _Dumper(_SAFE):
-    """Lists stand in one line."""
+    """A dumper that writes lists in one line."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -69,7 +69,7 @@ def one_line(value: Any) -> str:
 
 
 class _UnusualText(Exception):
-    """A text of several lines, or a long key: PyYAML knows how they are laid out."""
+    """A text of several lines, or a long key, laid out by PyYAML."""
 
 
 def _lines(data: Mapping[str, Any], indent: str) -> list[str]:
@@ -89,7 +89,7 @@ def _lines(data: Mapping[str, Any], indent: str) -> list[str]:
 
 
 def _inside(value: Any) -> str:
-    """Return what stands in one line."""
+    """Return a value in one line."""
     if isinstance(value, dict):
         return "{" + ", ".join([f"{_key(k)}: {_inside(v)}" for k, v in value.items()]) + "}"
     if isinstance(value, list):
@@ -104,7 +104,7 @@ def _key(key: Any) -> str:
 
 
 def _scalar(value: Any, inside: bool) -> str:
-    """Return a scalar as it stands inside of brackets, where commas need quotes, or outside."""
+    """Return a scalar for use inside of brackets, where commas need quotes, or outside."""
     if isinstance(value, str):
         if _NAME.fullmatch(value) and value.lower() not in WORDS:
             return value

@@ -1,7 +1,7 @@
 """Rows of a table of images as items of STAC, the SpatioTemporal Asset Catalog specification, by pystac.
 
-Images under a microscope lie nowhere on Earth: items have no geometry. Their axes are dimensions of the datacube
-extension [1]_ of a type of its own, with units, since its spatial dimensions are those of maps.
+Microscope images have no position on Earth, so items have no geometry. Their axes are dimensions of the datacube
+extension [1]_ of a custom type, with units, since its spatial dimensions are for maps.
 
 References
 ----------
@@ -39,7 +39,7 @@ def items_of(rows: Iterable[tuple[Mapping[str, Any], str]], datetime: dt.datetim
     rows : iterable of (mapping, str)
         Rows of a table, each with the absolute path or URL of its image.
     datetime : datetime.datetime, optional
-        When images were taken whose rows do not tell when their files were modified.
+        The time of images whose rows have no modification time.
     """
     try:
         import pystac

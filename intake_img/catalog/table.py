@@ -1,6 +1,6 @@
-"""Tables of images: one row an image, for more of them than YAML is made for. An Intake source, driver ``image_table``.
+"""Tables of images, one row per image, for more images than YAML can handle: the Intake driver ``image_table``.
 
-A row is checked as an entry of a YAML catalog is, and when it is opened: its paths lead nowhere but into the jail.
+A row is checked like an entry of a YAML catalog, when it is opened: its paths cannot lead out of the jail.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["ImageTable", "open_table", "write_table"]
 
 
 class ImageTable(DataSource):
-    """Images by the rows of a table: a mapping of names to sources that can be searched by columns.
+    """A table of images: a mapping of names to sources that can be searched by columns.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class ImageTable(DataSource):
         KeyError
             If there is no such name.
         CatalogError
-            If the row is refused; the message says why.
+            If the row is refused; the message gives the reason.
         """
         row = self.images.row(name)
         if row is None:
@@ -111,7 +111,7 @@ class ImageTable(DataSource):
 
     def _checked(self, row: Mapping[str, Any]) -> Entry:
         from intake_img.catalog.document import Document
-        from intake_img.catalog.schema import CatalogReader  # whose catalogs have tables in them
+        from intake_img.catalog.schema import CatalogReader  # its catalogs contain tables
 
         name = str(row["name"])
         data = {"sources": {name: spec_of(row, jinja_escaped)}}
@@ -125,14 +125,14 @@ class ImageTable(DataSource):
     # searching
 
     def search(self, **columns: Any) -> ImageTable:
-        """Return the images that fit all conditions.
+        """Return the images that match all conditions.
 
         Parameters
         ----------
         **columns
             A value; a list of values; or a comparison as text, such as ``spacing_x="<0.5"`` or ``modified=">2024-05"``.
-            ``channels`` asks for the names of channels that an image has, among others; ``text`` for words anywhere in
-            names, descriptions and free columns, in any case. Spacings are in µm and s.
+            ``channels`` finds images that have these channels, among others; ``text`` finds words anywhere in names,
+            descriptions and free columns, ignoring case. Spacings are in µm and s.
 
         Returns
         -------
@@ -141,7 +141,7 @@ class ImageTable(DataSource):
         Raises
         ------
         CatalogError
-            If there is no such column, or a value does not go with it.
+            If there is no such column, or a value has the wrong type for it.
         """
         return self._view(self.images.find([condition(c, v, self.images.kinds) for c, v in columns.items()]))
 
@@ -151,7 +151,7 @@ class ImageTable(DataSource):
         Raises
         ------
         KeyError
-            If there is none.
+            If no row matches.
         """
         conditions = [
             condition(c, v if isinstance(v, (list, tuple)) else [v], self.images.kinds) for c, v in columns.items()
@@ -169,7 +169,7 @@ class ImageTable(DataSource):
     # as something else
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return the table as a `pandas.DataFrame`, one row an image."""
+        """Return the table as a `pandas.DataFrame`, one row per image."""
         import pandas as pd
 
         return pd.DataFrame(list(self.images.rows()), columns=list(self.images.kinds))
@@ -184,13 +184,13 @@ class ImageTable(DataSource):
         Parameters
         ----------
         along : str
-            An axis that the images have, or a column: then they are stacked along the axis ``i``, whose coordinate
-            has the values of the column.
+            An axis of the images, or a column: then they are stacked along the axis ``i``, whose coordinate has the
+            values of the column.
 
         Raises
         ------
         CatalogError
-            If there is no image, or their shapes, axes or types differ.
+            If the table is empty, or shapes, axes or dtypes differ.
         """
         import xarray as xr
 
@@ -214,12 +214,12 @@ class ImageTable(DataSource):
         return ds.assign_coords({axis: [row[along] for row in rows]}) if column else ds
 
     def to_datatree(self, by: Iterable[str] = ("plate", "well")) -> xr.DataTree:
-        """Return all images as a lazy `xarray.DataTree`: a group for each value of the columns, in it the images.
+        """Return all images as a lazy `xarray.DataTree`: a group for each value of the columns contains the images.
 
         Parameters
         ----------
         by : sequence of str
-            Columns; where an image has no value in one, that level is left out.
+            Columns; if an image has no value in a column, that level is left out.
         """
         import xarray as xr
 
@@ -231,12 +231,12 @@ class ImageTable(DataSource):
         return xr.DataTree.from_dict(nodes)
 
     def to_stac(self, datetime: dt.datetime | None = None) -> Any:
-        """Return all images as items of STAC: their files are the assets, their axes dimensions of a datacube.
+        """Return all images as STAC items: their files are the assets, and their axes are dimensions of a datacube.
 
         Parameters
         ----------
         datetime : datetime.datetime, optional
-            When images were taken of which the table does not know the time of the file; STAC wants one for each.
+            The time of images without a modification time in the table; STAC requires a time for each.
 
         Returns
         -------
@@ -259,7 +259,7 @@ class ImageTable(DataSource):
         return str(source.uri)
 
     def unreadable(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each image that is refused or does not open, and why; no pixels are read."""
+        """Yield the name of each image that is refused or does not open, and the reason; no pixels are read."""
         for row in self.images.rows():
             try:
                 source = self._checked(row)()
@@ -278,11 +278,11 @@ class ImageTable(DataSource):
         return {"dtype": None, "shape": shape, "npartitions": 1, "metadata": self.metadata}
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Drop cached rows."""
         self._found = None
 
     def __getstate__(self) -> dict[str, Any]:
-        found = {"_names": self.images.names()} if self._searched else {}  # open files do not travel
+        found = {"_names": self.images.names()} if self._searched else {}  # open files cannot be pickled
         return {**self.__dict__, "_found": None, **found}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -314,7 +314,7 @@ def open_table(
     schemes: Iterable[str] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> ImageTable:
-    """Open a table of images, which is not trusted: as `open_catalog` does.
+    """Open an untrusted table of images, with the same checks as `open_catalog`.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def open_table(
     table : str
         Name of the table in a database.
     roots : sequence of str
-        Folders and beginnings of URLs in which images may lie, beside the folder of the table.
+        Folders and URL prefixes in which images may lie, in addition to the folder of the table.
     schemes : sequence of str
         Schemes of URLs that the rows may name.
     storage_options : mapping, optional
@@ -349,7 +349,7 @@ def write_table(
     Parameters
     ----------
     sources : Scan, mapping of str to ImageSource or dict, or sequence of ImageSource
-        As for `write_catalog`.
+        As in `write_catalog`.
     path : str or os.PathLike
         ``.parquet`` (needs the extra ``parquet``), ``.sqlite`` or a URL of SQLAlchemy (the extra ``sql``). Local images
         are named relative to its folder.
@@ -358,9 +358,9 @@ def write_table(
     table : str
         Name of the table in a database.
     columns : mapping of str to mapping, optional
-        Free columns: for each its values by the names of the images.
+        Free columns: for each, values by image name.
     checksum : bool
-        Read each file and keep the SHA-256 of its bytes.
+        Read each file and store the SHA-256 of its bytes.
 
     Returns
     -------

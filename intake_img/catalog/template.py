@@ -1,7 +1,7 @@
-"""Texts with parameters: ``{{ CATALOG_DIR }}``, ``{{ name }}``, ``{{ name | default('x') }}``, and nothing more.
+"""Templates: only ``{{ CATALOG_DIR }}``, ``{{ name }}`` and ``{{ name | default('x') }}``.
 
-Intake gives such texts to Jinja, whose language can reach every object of the process. These few forms mean the same as
-in Jinja; all others are refused. Values are put in, never looked at for templates again.
+Intake passes such texts to Jinja, whose templates can reach every object of the process. The supported forms mean the
+same as in Jinja; all others are refused. Inserted values are never parsed as templates.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def _forms(text: str) -> list[tuple[int, int, re.Match[str]]]:
 
 
 def names_in(text: str) -> dict[str, str | None]:
-    """Return the parameters that a text names, with the defaults that it gives itself.
+    """Return the parameters that a text names, with their inline defaults.
 
     Raises
     ------
     CatalogError
-        If the text holds a template that is not understood.
+        If the text contains an unsupported template.
 
     Examples
     --------
@@ -69,18 +69,18 @@ def names_in(text: str) -> dict[str, str | None]:
 
 
 def fill(value: Any, values: Mapping[str, Any]) -> Any:
-    """Put values into all texts of plain data.
+    """Fill values into all texts of plain data.
 
     Parameters
     ----------
     value : str, list, dict, ...
     values : mapping of str to object
-        Those of the parameters; in a text they appear as ``str`` of them.
+        Values of the parameters; they are inserted as ``str``.
 
     Raises
     ------
     CatalogError
-        If a parameter is unknown, or a template is not understood.
+        If a parameter is unknown, or a template is not supported.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def _content(form: re.Match[str], values: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a user may choose when an entry is used.
+    """A parameter of an entry, chosen by the user.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class Parameter:
     min, max : object, optional
         Limits of the value.
     allowed : sequence, optional
-        The values there are.
+        The allowed values.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Parameter:
         Raises
         ------
         CatalogError
-            If the description is not understood or contradicts itself.
+            If the description is invalid or inconsistent.
         """
         known = ("description", "type", "default", "min", "max", "allowed")
         if unknown := [k for k in spec if k not in known]:
@@ -195,7 +195,7 @@ class Parameter:
         Raises
         ------
         CatalogError
-            If it is none that the parameter takes.
+            If the parameter does not allow it.
         """
         value = self.coerced(value)
         if self.allowed is not None:
@@ -215,7 +215,7 @@ class Parameter:
         return value
 
     def describe(self) -> dict[str, Any]:
-        """Return the parameter as a catalog has it."""
+        """Return the parameter in the form of a catalog."""
         facts = {
             "description": self.description,
             "type": self.type,

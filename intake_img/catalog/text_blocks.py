@@ -1,7 +1,8 @@
-"""Entries of a YAML catalog by their text: a catalog of many entries is cut into one block of lines for each.
+"""Text blocks of a YAML catalog: a catalog of many entries is cut into one block of lines for each entry.
 
-A block that reads as `write_catalog` writes it is told by a regular expression and is not parsed; any other is parsed
-by itself. A text that could mean something else as a whole (anchors, several documents, other layouts) is not cut.
+A regular expression recognises blocks in the layout of `write_catalog`, which need no parsing; any other block is
+parsed separately. A text that could have another meaning when parsed completely (anchors, several documents, other
+layouts) is not cut.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _NUMBER = re.compile(r"(?<=[ \[,])-?\d{1,18}(?:\.\d{1,18})?(?:e[+\-]\d\d)?(?=[,\
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """An entry whose text says it all: one image, below the folder of the catalog."""
+    """An entry that is known from its text: one image, below the folder of the catalog."""
 
     driver: str
     description: str
@@ -42,13 +43,14 @@ class Block:
 
     @property
     def kind(self) -> tuple[str, bool, str]:
-        """What entries have in common that are valid if one of them is: they differ by numbers, names and paths."""
+        """The common part of entries that are all valid if one of them is: they differ only in numbers, names and
+        paths."""
         return self.driver, bool(self.description), self.pattern
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A catalog in pieces: what stands before and after the entries, and the text of each entry with its place."""
+    """A catalog cut into blocks: the text before and after the entries, and the text and offset of each entry."""
 
     before: str
     after: str
@@ -56,10 +58,10 @@ class Cut:
 
 
 def cut(text: str) -> Cut | None:
-    """Return a catalog cut into blocks; None if it has not the layout in which that is safe.
+    """Return a catalog cut into blocks; None if its layout does not allow this safely.
 
-    A block begins where a line is indented by two. If each piece by itself is a complete mapping in block style, then
-    no text in quotes, brackets or a block scalar reaches over its end, and the whole means the same as the pieces.
+    A block begins at a line that is indented by two. If each block is a complete mapping in block style, then no text
+    in quotes, brackets or a block scalar extends beyond its end, and the catalog means the same as its blocks.
     """
     begin = _SOURCES.search(text)
     if begin is None or _unusual(text):
@@ -74,7 +76,7 @@ def cut(text: str) -> Cut | None:
 
 
 def _unusual(text: str) -> bool:
-    """True for what reaches over pieces (several documents, anchors, aliases), and for control characters."""
+    """True for constructs that span blocks (several documents, anchors, aliases), and for control characters."""
     if text.startswith(("%", "-", ".")) or any(start in text for start in ("\n---", "\n...", "\n%")):
         return True
     if not text.replace("\n", "").isprintable():
@@ -83,7 +85,7 @@ def _unusual(text: str) -> bool:
 
 
 def recognised(block: str) -> tuple[str, Block] | None:
-    """Return the name of an entry, and the entry, if its text is as `write_catalog` writes it."""
+    """Return the name of an entry, and the entry, if its text has the layout of `write_catalog`."""
     found = _BLOCK.fullmatch(block)
     if found is None or found["name"].lower() in WORDS:
         return None

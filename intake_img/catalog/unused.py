@@ -1,4 +1,4 @@
-"""Files that a scan makes no image of, each with the reason."""
+"""Files that a scan does not use as images, each with the reason."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SKIPPED = "skipped"
 _METADATA = re.compile(r"^metadata:\n(?P<indent> +)(?=version: 1$)", re.M)
 _LINE = re.compile(r"^ +skipped: \{.*\}\n", re.M)
 
-_NAMED = 1000  # files of a catalog's folder that it names
+_NAMED = 1000  # number of files that a catalog names
 
 
 @dataclass(frozen=True)
 class Unused:
-    """What became of files that are none of the images.
+    """Files that are not used as images.
 
     Attributes
     ----------
     skipped : dict of str to str
-        By path, why what looks like an image is left out.
+        By path, why a file that looks like an image is left out.
     others : dict of str to str
         By path, why a file does not look like an image.
     """
@@ -38,12 +38,12 @@ class Unused:
     others: dict[str, str] = field(default_factory=dict)
 
     def other(self, path: str) -> None:
-        """Note a file that is no image by its name or, if that has no extension, by its bytes."""
+        """Note a file that is not an image by its name or, if that has no extension, by its bytes."""
         extension = os.path.splitext(path)[1]
         self.others[path] = f"no driver reads {extension} files" if extension else "no driver recognises it"
 
     def told(self, images: Iterable[str], plates: Iterable[str]) -> Unused:
-        """Return the same in natural order; of files that may belong to an image it is said to which.
+        """Return the same in natural order; for files that may belong to an image, the reason names it.
 
         Parameters
         ----------
@@ -62,26 +62,27 @@ class Unused:
         return Unused(dict(_ordered(self.skipped)), others)
 
     def rows(self) -> Iterator[str]:
-        """Give a line for each file."""
+        """Yield a line for each file."""
         for what, files in (("skipped", self.skipped), ("no image", self.others)):
             yield from (f"{what} {escaped(path)}: {printable(why)}" for path, why in files.items())
 
     def facts(self, folder: str) -> dict[str, Any]:
-        """Return what a catalog in `folder` keeps: how many files were skipped, and the names of the first thousand."""
+        """Return the record for a catalog in `folder`: the number of skipped files, and the names of the first
+        thousand."""
         named = {os.path.relpath(path, folder): why for path, why in list(self.skipped.items())[:_NAMED]}
         files = {escaped(path.replace(os.sep, "/")): printable(why) for path, why in named.items()}
         return {"count": len(self.skipped), "files": files}
 
 
 def counted(metadata: Mapping[str, Any]) -> str:
-    """Return in words how many files the scan skipped that made a catalog, from its metadata; "" if none."""
+    """Return a text with the number of files that the scan of a catalog skipped, from its metadata; "" if none."""
     facts = metadata.get(SKIPPED)
     count = facts.get("count") if isinstance(facts, Mapping) else None
     return f"{count} skipped" if isinstance(count, int) and count > 0 else ""
 
 
 def with_skipped(text: str, facts: Mapping[str, Any] | None) -> str:
-    """Return the text of a catalog with what its last scan skipped, in one line of its metadata."""
+    """Return the text of a catalog with the files that its last scan skipped, in one line of its metadata."""
     if facts is None:
         return text
     head, sources, rest = text.partition("\nsources:")

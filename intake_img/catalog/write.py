@@ -1,4 +1,4 @@
-"""Catalogs as YAML: one clean entry for each source, and changes to a file that leave alone what people wrote in it."""
+"""Catalogs as YAML: one clean entry for each source, and updates of a file that keep manual edits."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _HERE = "{{ CATALOG_DIR }}"
 
 @dataclass
 class Changes:
-    """What `write_catalog` did.
+    """The result of `write_catalog`.
 
     Attributes
     ----------
     path : str
     added, refreshed, kept, missing : list of str
-        Names of entries: new ones; those whose facts changed; those left as they were; those whose file is not found
-        any more, which stay as well.
+        Names of entries: new ones; entries whose facts changed; unchanged ones; entries whose file is missing, which
+        are kept as well.
     roots : list of str
-        Folders that `open_catalog` needs as ``roots=`` because images do not lie below the catalog's folder; else
-        empty.
+        Folders that `open_catalog` needs as ``roots=`` because they contain images outside of the catalog's folder;
+        else empty.
     """
 
     path: str
@@ -61,15 +61,15 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
     Parameters
     ----------
     sources : Scan, mapping of str to ImageSource or dict, or sequence of ImageSource
-        What `scan` found; or sources by name; or sources, which get names. A dict is an entry as it stands in a
-        catalog.
+        The result of `scan`; or sources by name; or a list of sources, which get names. A dict is an entry in the form
+        of a catalog.
     path : str or os.PathLike
-        The YAML file. Local images below its folder, or near it, are named relative to it.
+        The YAML file. Local images below its folder, or near it, get relative paths.
     overwrite : bool
         Replace an existing file.
     update : bool
-        Add to an existing file instead: entries that name the same files stay, with their names, texts, comments and
-        order; only what the key ``scanned`` holds is brought up to date, and descriptions that nobody changed.
+        Update an existing file instead: entries of the same files are kept, with their names, texts, comments and
+        order; only the key ``scanned`` and descriptions that nobody changed are updated.
 
     Returns
     -------
@@ -80,8 +80,8 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
     TargetExistsError
         If the file exists and neither `overwrite` nor `update` is given.
     CatalogError
-        If the existing file, that is to be updated, is not a catalog, or the new one would be too large to be read
-        again; what is there is left as it is.
+        If the existing file to update is not a catalog, or the new one would be too large to be read again; the
+        existing file is not changed.
     """
     target = File.parse(path)
     if overwrite and update:
@@ -113,7 +113,7 @@ def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: b
 
 
 def _roots(entries: Mapping[str, Any], target: File) -> list[str]:
-    """Return the folders that hold all images, if some of them lie outside of the catalog's folder."""
+    """Return the folders that contain all images, if some of them lie outside of the catalog's folder."""
     if not target.local:
         return []
     home = os.path.realpath(target.parent.path)
@@ -190,8 +190,8 @@ def _driver(cls: Any) -> str:
 
 
 def _relative(uri: str, folder: File, pattern: bool = False) -> str:
-    """Return a path as seen from the catalog's folder, if it is below it or near; else as it is."""
-    if pattern and re.search(r"[{}*?\[]", folder.path):  # in a pattern, the folder's name would not stand for itself
+    """Return a path relative to the catalog's folder, if it is below it or near; else unchanged."""
+    if pattern and re.search(r"[{}*?\[]", folder.path):  # in a pattern, the folder's name would be interpreted
         return str(jinja_escaped(uri))
     if "://" in uri or not folder.local:
         beginning = folder.path.rstrip("/") + "/"
@@ -254,12 +254,12 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
 
 
 def _exists(uri: str) -> bool:
-    """True unless it is certain that a local file is gone; patterns and URLs get the benefit of the doubt."""
+    """True unless it is certain that a local file is missing; patterns and URLs are assumed to exist."""
     return not os.path.isabs(uri) or bool(re.search(r"[{}*?\[]", uri)) or os.path.exists(uri)
 
 
 def _key(entry: Any, target: File) -> str:
-    """Return what an entry names: its URI, absolute, with the defaults of its parameters."""
+    """Return the absolute URI of an entry, with the defaults of its parameters."""
     if not isinstance(entry, dict) or not isinstance(entry.get("args"), dict):
         return ""
     uri = entry["args"].get("uri")
@@ -275,9 +275,9 @@ def _key(entry: Any, target: File) -> str:
 
 
 class _Places(Mapping[str, tuple[int, Any, Any]]):
-    """Where in the text the entries stand: an offset, and the nodes of key and value relative to it.
+    """Positions of the entries in the text: an offset, and the nodes of key and value relative to it.
 
-    Nodes take long to make: of a text that is cut into blocks, only those that are asked for are made.
+    Making nodes takes long: for a text that is cut into blocks, only the requested ones are made.
     """
 
     def __init__(self, document: Document) -> None:
@@ -309,7 +309,7 @@ def _child(node: Any, key: str) -> Any:
 
 
 def _end(node: Any) -> int:
-    """Return where a value ends in the text: a block's own mark would include the comments after it."""
+    """Return the end of a value in the text: the end mark of a block would include the comments after it."""
     if isinstance(node, yaml.ScalarNode) or getattr(node, "flow_style", False) or not node.value:
         return int(node.end_mark.index)
     last = node.value[-1]
@@ -317,7 +317,7 @@ def _end(node: Any) -> int:
 
 
 def _refresh(old: Mapping[str, Any], places: _Places, name: str, new: Mapping[str, Any]) -> list[tuple[int, int, str]]:
-    """Return the edits that bring facts and a description that nobody changed up to date."""
+    """Return the edits that update the facts, and a description that nobody changed."""
     metadata = old.get("metadata")
     after = (new.get("metadata") or {}).get(SCANNED)
     if after is not None and isinstance(metadata, LazyFacts) and metadata.text == one_line(after):

@@ -1,4 +1,4 @@
-"""Datasets from arrays, lists, files and random numbers: the loaders that thunder's users know, each of them lazy.
+"""Datasets from arrays, lists, files and random numbers: lazy versions of thunder's loaders.
 
 Thunder: https://github.com/thunder-project/thunder. Its ``npartitions``, ``engine`` and ``credentials`` are ``chunks``,
 dask's schedulers and ``storage_options`` here.
@@ -56,9 +56,9 @@ def from_array(
     axes : str or sequence of str, optional
         Names of the axes; by default ``yx``, ``tyx``, ``tzyx``, ``tczyx``, ``itczyx`` for two to six axes.
     chunks : "auto", None, int or mapping
-        Chunks of the dask array; None keeps an array in memory as it is.
+        Chunks of the dask array; None keeps an array in memory unchanged.
     spacing, spacing_units, coords : mapping, optional
-        Facts of the axes, as in the ``metadata`` of `imload`.
+        Metadata of the axes, as in the ``metadata`` of `imload`.
     name : str
         Name of the variable.
 
@@ -102,7 +102,7 @@ def from_list(
     axes: str | None = None,
     name: str = "image",
 ) -> xr.Dataset:
-    """Return a list of images, or of things that `accessor` makes images of, as one lazy Dataset.
+    """Return a list of images, or of items that `accessor` converts to images, as one lazy Dataset.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ def from_list(
     keys : sequence, optional
         Coordinate of each item along `axis`; the items are sorted by it.
     shape, dtype : optional
-        Of one image. If both are given, no item is evaluated before its pixels are wanted; else the first one is.
+        Shape and dtype of one image. If both are given, no item is evaluated until its pixels are read; else the first
+        one is evaluated now.
     axis : str
         The axis of the list.
     axes : str, optional
@@ -123,9 +124,9 @@ def from_list(
     Raises
     ------
     ValueError
-        If the list is empty, or keys are repeated or of another number.
+        If the list is empty, or keys are repeated, or their number differs.
     FormatError
-        When pixels are computed: an item is not like the first.
+        When pixels are computed: an item differs from the first in shape or dtype.
     """
     items = tuple(items)
     if not items:
@@ -165,29 +166,30 @@ def from_path(
     storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Return the images in a folder, or those that fit a pattern or glob, as one lazy Dataset along `axis`.
+    """Return the images in a folder, or of a pattern or glob, as one lazy Dataset along `axis`.
 
     Parameters
     ----------
     path : str, os.PathLike or list of these
     accessor : callable, optional
-        ``accessor(file)`` makes an array of an `intake_img.storage.files.File`; by default the drivers read the files.
+        ``accessor(file)`` returns an array for an `intake_img.storage.files.File`; by default the drivers read the
+        files.
     ext : str, optional
-        Extension of the files that count in a folder.
+        Extension of the files to use in a folder.
     start, stop : int, optional
-        A slice of the files in natural order (``im2`` before ``im10``), as Python slices: 0 and negative numbers count.
+        A slice of the files in natural order (``im2`` before ``im10``), as in Python: 0 and negative numbers are valid.
     recursive : bool
-        Take files in folders below as well.
+        Include files in subfolders.
     recount : bool
         A file holds several images, stacked on the first axis (before ``y`` and ``x``): all headers are read to count
-        them. With an `accessor` all files are evaluated for that, and again when their pixels are wanted.
+        them. With an `accessor` all files are evaluated for that, and again when their pixels are read.
     shape, dtype : optional
-        Of what `accessor` makes of one file. If both are given, and not `recount`, no file is opened before its pixels
-        are wanted.
+        Shape and dtype of the array of `accessor` for one file. If both are given, and not `recount`, no file is opened
+        until its pixels are read.
     axis : str
         Axis of the files.
     axes : str, optional
-        Axes of what `accessor` returns (with `recount`, of one image).
+        Axes of the array of `accessor` (with `recount`, of one image).
     storage_options : mapping, optional
         Options of the fsspec file system.
     **options
@@ -198,9 +200,9 @@ def from_path(
     FileNotFoundError
         If there is no such file.
     FormatError
-        If a write into the folder was interrupted; or, when pixels are computed, if a file is not like the first.
+        If a write into the folder was interrupted; or, when pixels are computed, if a file differs from the first.
     TypeError, ValueError
-        For arguments that only count with an `accessor`, or only without one.
+        For arguments that are valid only with an `accessor`, or only without one.
     """
     if accessor is None:
         if given := [k for k, v in (("shape", shape), ("dtype", dtype), ("axes", axes)) if v is not None]:
@@ -237,11 +239,11 @@ def from_tif(
     Parameters
     ----------
     path, ext, start, stop, recursive, axis
-        See `from_path`. Where no file ends in ``.tif``, those in ``.tiff`` are taken.
+        See `from_path`. If no file ends in ``.tif``, files that end in ``.tiff`` are used.
     nplanes : int, optional
-        Number of planes (pages) to an image, where a file holds several images one after another.
+        Number of planes (pages) of an image, if a file has several consecutive images.
     discard_extra : bool
-        Leave out the planes of a file beyond a multiple of `nplanes`, instead of refusing it.
+        Drop the planes of a file beyond a multiple of `nplanes`, instead of raising an error.
     **options
         See `from_path`.
 
@@ -300,7 +302,7 @@ def from_binary(
     axis: str = "t",
     **options: Any,
 ) -> xr.Dataset:
-    """Return the flat binary files of a folder (or pattern, or list) as one lazy Dataset, one image to a file.
+    """Return the flat binary files of a folder (or pattern, or list) as one lazy Dataset, one image per file.
 
     Parameters
     ----------
@@ -309,7 +311,7 @@ def from_binary(
     shape, dtype, conf, order
         See `intake_img.formats.binary.BinarySource`.
     nplanes : int, optional
-        Cut the last axis of each file into images of so many planes.
+        Split the last axis of each file into images of so many planes.
 
     Raises
     ------
@@ -326,7 +328,7 @@ def from_binary(
 
 @dataclass(frozen=True)
 class _Normal:
-    """Standard normal numbers: image k of seed s is what numpy's RandomState(s + k) draws, as in thunder."""
+    """Standard normal numbers: image k of seed s is drawn by numpy's RandomState(s + k), as in thunder."""
 
     seed: int
     shape: tuple[int, ...]
@@ -344,7 +346,7 @@ def from_random(shape: Sequence[int] = (10, 50, 50), seed: int = 42, *, axes: st
     shape : sequence of int
         Number of images, and the shape of each.
     seed : int
-        Image k is drawn with ``seed + k``; numpy's global state is left alone.
+        Image k is drawn with ``seed + k``; numpy's global state is not changed.
     axes : str, optional
         ``tyx``, ``tzyx``, ... by default.
     """
@@ -359,26 +361,26 @@ def from_random(shape: Sequence[int] = (10, 50, 50), seed: int = 42, *, axes: st
 
 
 def from_example(name: str | None = None) -> Any:
-    """Return a bundled example, or, without a name, what examples there are.
+    """Return a bundled example or, without a name, the list of examples.
 
     Parameters
     ----------
     name : str, optional
-        ``"cells"`` and ``"spots"`` are simulated, the same every time, with the truth as a second variable
+        ``"cells"`` and ``"spots"`` are simulated, always the same, with the ground truth as a second variable
         (``labels``), several channels and a spacing in µm. ``"skimage/..."`` and ``"matplotlib/..."`` are real images
-        that lie in these packages, where they are installed. Nothing is downloaded.
+        from these packages, if they are installed. Nothing is downloaded.
 
     Returns
     -------
     xarray.Dataset, or dict of str to str
-        The example, lazy; or the names, and what each is.
+        The lazy example; or names and descriptions.
 
     Raises
     ------
     ValueError
         If there is no example of that name.
     MissingExtraError
-        If the package that brings it is not installed.
+        If the package of the example is not installed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Thin doors to the package: command line, Intake 2, xarray's engine, the demonstration.
+"""Thin entry points of the package: command line, Intake 2, xarray's engine, the demonstration.
 
-No other room imports them.
+No other folder imports them.
 """

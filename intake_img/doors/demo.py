@@ -1,8 +1,8 @@
 """The demonstration: a shipped catalog of sample images, loaded lazily, saved in two formats, loaded back and compared.
 
-The samples are written by the libraries of their formats (tifffile, zarr, pylibCZIrw, Pillow), not by this package, so
-that it shows how other people's files are read. Cells are simulated, the same on every machine; two images are real
-ones that come with matplotlib and are left out where it is not installed.
+The samples are written by the libraries of their formats (tifffile, zarr, pylibCZIrw, Pillow), not by this package, to
+demonstrate reading of other programs' files. Cells are simulated, the same on every machine; two images are real ones
+from matplotlib and are left out if it is not installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["make_samples", "run"]
 _SPACING = {"t": 30.0, "z": 0.5, "y": 0.25, "x": 0.25}  # seconds and micrometres
 _CHANNELS = ("DAPI", "GFP")
 _TARGETS = (".ome.tif", ".zarr")
-_IN_PARTS = "cells.ome.tif"  # is saved with a file for each time and channel
+_IN_PARTS = "cells.ome.tif"  # saved with a file for each time and channel
 
 
 def run(output: str) -> int:
@@ -31,11 +31,11 @@ def run(output: str) -> int:
     Parameters
     ----------
     output : str
-        Folder for the samples, the saved images and the picture; earlier ones are replaced.
+        Folder for the samples, the saved images and the picture; existing ones are replaced.
     Returns
     -------
     int
-        0, or 1 if an image came back other than it was saved.
+        0, or 1 if an image differs after loading.
     """
     import intake
 
@@ -68,11 +68,11 @@ def run(output: str) -> int:
 
 
 def _saved_and_compared(ds: xr.Dataset, target: Path) -> bool:
-    """Save a Dataset, load it back, say how it went; return True if it came back different."""
+    """Save a Dataset, load it back, and print the result; return True if it differs."""
     from intake_img.io import imload, imsave
 
     partition = "zyx" if target.name == _IN_PARTS else None
-    written = imsave(ds, target, partition=partition, overwrite=True)  # a TIFF holds one variable: labels get files too
+    written = imsave(ds, target, partition=partition, overwrite=True)  # a TIFF holds one variable
     with imload(target) as back:
         differences = _differences(ds, back)
     files = f", {len(written)} files" if len(written) > 1 else ""
@@ -81,7 +81,7 @@ def _saved_and_compared(ds: xr.Dataset, target: Path) -> bool:
 
 
 def _differences(ds: xr.Dataset, back: xr.Dataset) -> list[str]:
-    """Say in what the two images differ: variables, axes, dtype, pixels, coordinates and their attributes."""
+    """Describe the differences of two images: variables, axes, dtype, pixels, coordinates and their attributes."""
     from intake_img.model.datasets import FILE_ATTRS
 
     found = []
@@ -105,7 +105,7 @@ def _differences(ds: xr.Dataset, back: xr.Dataset) -> list[str]:
 
 
 def _picture(loaded: dict[str, xr.Dataset], path: Path) -> Path | None:
-    """Draw all images into one figure, if matplotlib is there."""
+    """Draw all images into one figure, if matplotlib is installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ def _picture(loaded: dict[str, xr.Dataset], path: Path) -> Path | None:
 
 
 def make_samples(folder: Path) -> None:
-    """Write the sample images: cells in three formats, and what real images matplotlib brings.
+    """Write the sample images: cells in three formats, and the real images of matplotlib.
 
     Parameters
     ----------

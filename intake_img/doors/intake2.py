@@ -131,7 +131,7 @@ class ImgReader(FileReader):
     storage_options = True
 
     def discover(self, **kwargs: Any) -> Any:
-        """Return the Dataset without a pixel read."""
+        """Return the Dataset without reading pixels."""
         return self.read(metadata_only=True, **kwargs)
 
     def _read(self, data: Any, **options: Any) -> Any:
@@ -191,7 +191,7 @@ def _register() -> None:
         for name, module in list(sys.modules.items()):
             if name.startswith("intake.readers.") and getattr(module, "subclasses", None) is plain:
                 module.subclasses = completed  # type: ignore[attr-defined]
-    if "intake.readers.convert" in sys.modules:  # what it found before it knew of us
+    if "intake.readers.convert" in sys.modules:  # cached before our registration
         sys.modules["intake.readers.convert"].path.cache_clear()
 
 

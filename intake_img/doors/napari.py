@@ -1,4 +1,4 @@
-"""The plug-in for napari: reads what the drivers read, writes what they write, brings a sample. See ``napari.yaml``."""
+"""The napari plug-in: it reads and writes with the drivers, and has a sample. See ``napari.yaml``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_LEVELS = 32
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the function that reads a path; napari chose it by the extension. No file is opened."""
+    """Return the function that reads a path; napari chose this plug-in by the extension. No file is opened."""
     return read if path else None
 
 
@@ -30,7 +30,7 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _coarser(path: str) -> list[xr.Dataset]:
-    """Return the coarser levels that the file has."""
+    """Return the coarser levels of the file."""
     found: list[xr.Dataset] = []
     for level in range(1, _MOST_LEVELS):
         try:
@@ -70,7 +70,7 @@ def _array(data: Any, meta: dict[str, Any], kind: str) -> xr.DataArray:
 
 
 def _axes(count: int, given: Sequence[str]) -> list[str]:
-    """Return the names of axes: as told, if each is a letter, else of the last of tzyx."""
+    """Return the names of axes: the given ones, if each is a letter, else the last of tzyx."""
     fit = len(given) == count and len(set(given)) == count and all(len(a) == 1 and a.isalpha() for a in given)
     return list(given) if fit else list("hitzyx")[-count:]
 

@@ -1,7 +1,7 @@
-"""References to the bytes of image files, so that zarr-python, xarray and others read them where they lie, without us.
+"""References to the bytes of image files: zarr-python, xarray and others read these files without this package.
 
-The references are in kerchunk's format, which fsspec's ``reference`` file system reads. What a Zarr array cannot
-express is refused with the reason.
+The references are in kerchunk's format, which fsspec's ``reference`` file system reads. An image that a Zarr array
+cannot express is refused with the reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from intake_img.storage.staging import replacing
 
 __all__ = ["virtualize"]
 
-_CHUNK_BYTES = 2**26  # of pixels that lie as plain bytes: an array is cut along its first axis
+_CHUNK_BYTES = 2**26  # for uncompressed pixels: an array is cut along its first axis
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 References = dict[str, Any]
@@ -37,7 +37,7 @@ References = dict[str, Any]
 def virtualize(
     uris: Any, target: Any, *, overwrite: bool = False, storage_options: Mapping[str, Any] | None = None
 ) -> str:
-    """Write references to the pixels of image files; no pixel is copied.
+    """Write references to the pixels of image files, without copying pixels.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def virtualize(
         Images: TIFF, OME-Zarr, NumPy and raw files. Several become groups of one store, named by the keys of the
         mapping, or by their files.
     target : str or os.PathLike
-        A ``.json`` file; or ``.parquet``, a folder that readers load piece by piece, for very many chunks.
+        A ``.json`` file; or ``.parquet``, a folder that readers load in parts, for many chunks.
     overwrite : bool
         Replace an existing target.
     storage_options : mapping, optional
@@ -59,15 +59,15 @@ def virtualize(
     Raises
     ------
     CannotWriteError
-        If an image cannot be expressed; the message says why. Parquet holds arrays of Zarr format 2: shards of format
-        3, for example, can be expressed in JSON alone.
+        If an image cannot be expressed; the message gives the reason. Parquet supports arrays of Zarr format 2: shards
+        of format 3, for example, can be expressed only in JSON.
     TargetExistsError
         If the target exists and `overwrite` is not given.
 
     Notes
     -----
-    Codecs with names like ``imagecodecs_lzw`` are known to a reader after
-    ``imagecodecs.numcodecs.register_codecs()``. Names of local files are absolute: the references move without them.
+    Readers need ``imagecodecs.numcodecs.register_codecs()`` for codecs with names like ``imagecodecs_lzw``. Paths of
+    local files are absolute, so the references can be moved without the files.
 
     Examples
     --------
@@ -165,13 +165,13 @@ def _of_source(source: ImageSource) -> References:
 
 
 def _consolidated(references: References) -> References:
-    """Add all metadata as one text, so that readers need not list the store."""
+    """Add consolidated metadata, so that readers need not list the store."""
     metadata = {k: json.loads(v) for k, v in references.items() if os.path.basename(k) in _METADATA[1:4]}
     return {**references, ".zmetadata": _text({"zarr_consolidated_format": 1, "metadata": metadata})}
 
 
 def _described(source: ImageSource, name: str) -> References:
-    """Return the group: its attributes and the coordinates, which are small and stand in the references."""
+    """Return the group: its attributes and the coordinates, which are small and are stored inline."""
     ds = source.renewed(output_axis_order=None).dataset(chunks=None)
     attributes = {k: v for k, v in plain(dict(ds.attrs), strict=True).items() if k != "fileheader"}
     found: References = {".zgroup": _text({"zarr_format": 2}), ".zattrs": _text(attributes)}
@@ -213,7 +213,7 @@ def _url(file: File) -> str:
 
 
 def _of_store(file: File) -> Iterator[tuple[str, Any]]:
-    """Give the references of a Zarr store: its metadata as texts, its chunks as whole files."""
+    """Yield the references of a Zarr store: its metadata as texts, its chunks as complete files."""
     if file.name.lower().endswith(".zip"):
         raise CannotWriteError(f"{file} is a zip archive: unpack it; its members are no files that references can name")
     fs, root = file.filesystem()
@@ -226,7 +226,7 @@ def _of_store(file: File) -> Iterator[tuple[str, Any]]:
 
 
 def _of_plain(file: File, name: str, variable: Any, mapped: np.ndarray) -> References:
-    """Return the references of pixels that lie as one block of bytes in a local file; empty if they do not."""
+    """Return the references of pixels that are one uncompressed block in a local file; empty if they are not."""
     order = "C" if mapped.flags.c_contiguous else "F" if mapped.flags.f_contiguous else ""
     offset = _offset(file, mapped)
     if not order or offset is None or mapped.shape != variable.pixels.shape or 0 in mapped.shape:
@@ -243,7 +243,7 @@ def _of_plain(file: File, name: str, variable: Any, mapped: np.ndarray) -> Refer
 
 
 def _offset(file: File, mapped: np.ndarray) -> int | None:
-    """Return where in its file a memory-mapped array begins, None if that cannot be told."""
+    """Return the offset of a memory-mapped array in its file, None if it is unknown."""
     base: Any = mapped
     while not isinstance(base, np.memmap) and isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
@@ -254,7 +254,7 @@ def _offset(file: File, mapped: np.ndarray) -> int | None:
     else:
         return None
     offset = before + _address(mapped) - _address(start)
-    with open(file.path, "rb") as stream:  # a map may begin anywhere
+    with open(file.path, "rb") as stream:  # a map may begin at any offset
         stream.seek(offset)
         return offset if stream.read(64) == mapped.ravel(order="K")[:64].tobytes()[:64] else None
 
@@ -264,7 +264,7 @@ def _address(array: np.ndarray) -> int:
 
 
 def _rows(first: int, nbytes: int) -> int:
-    """Return how many rows a chunk has: a divisor of all, because the last chunk of a Zarr array is complete."""
+    """Return the number of rows of a chunk: a divisor of all rows, because all chunks of a Zarr array are complete."""
     row = nbytes // max(first, 1)
     fits = [d for d in range(1, first + 1) if first % d == 0 and d * row <= _CHUNK_BYTES]
     return max(fits, default=1)
@@ -312,7 +312,7 @@ def _opened(file: File) -> Any:
 
 
 def _check_tiff(file: File, series: Any) -> None:
-    """Refuse what Zarr would read as other pixels than a TIFF reader."""
+    """Raise an error if Zarr would read other pixels than a TIFF reader."""
     if series.is_multifile:
         raise CannotWriteError(f"{file}: its pixels lie in several files; give each of them")
     page = series.keyframe

@@ -1,8 +1,8 @@
-"""References in kerchunk's Parquet layout: a folder that readers load piece by piece, for very many chunks.
+"""References in kerchunk's Parquet layout: a folder that readers load in parts, for many chunks.
 
 The layout, as ``fsspec.implementations.reference.LazyReferenceMapper`` reads it: all metadata, in Zarr format 2, in one
 ``.zmetadata``; for each array files ``refs.<k>.parq`` of `RECORD` rows, one a chunk in C order, with the columns
-``path``, ``offset``, ``size`` and ``raw``. Zarr format 3 is translated where format 2 has the same; else it is refused.
+``path``, ``offset``, ``size`` and ``raw``. Zarr format 3 is translated if format 2 can express it; else it is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_parquet(references: Mapping[str, Any], folder: str) -> None:
     ----------
     references : mapping of str to str or list
         Keys of a Zarr store; texts, or ``[url]`` or ``[url, offset, length]``. Files that are neither metadata nor
-        chunks are left out: the layout has no place for them.
+        chunks are left out, since the layout does not support them.
     folder : str
 
     Raises
@@ -66,7 +66,7 @@ class _Grid:
         self.count = math.prod(self.shape)
 
     def number(self, key: str, prefix: str, separator: str) -> int | None:
-        """Return the number of a chunk by its key within the array; None for what is no chunk."""
+        """Return the number of a chunk by its key within the array; None if the key is not a chunk."""
         if not key.startswith(prefix):
             return None
         parts = [p for p in key[len(prefix) :].split(separator) if p]
@@ -91,7 +91,7 @@ def _array_of(key: str, arrays: Mapping[str, Any]) -> str | None:
 
 
 def _separator(references: Mapping[str, Any], name: str) -> tuple[str, str]:
-    """Return with what the keys of the chunks of an array begin, and what stands between their numbers."""
+    """Return the prefix of the chunk keys of an array, and the separator of their numbers."""
     if (document := references.get(_join(name, "zarr.json"))) is None:
         return "", json.loads(references[_join(name, ".zarray")]).get("dimension_separator", ".")
     encoding = json.loads(document)["chunk_key_encoding"]
@@ -113,7 +113,7 @@ def _metadata(references: Mapping[str, Any]) -> dict[str, Any]:
         elif document == "zarr.json":
             found |= {_join(name, k): v for k, v in _translated(name, json.loads(text)).items()}
     for array in (v for k, v in found.items() if os.path.basename(k) == ".zarray"):
-        array["dimension_separator"] = "."  # the only one that the layout knows
+        array["dimension_separator"] = "."  # the only one that the layout supports
     return found
 
 
@@ -146,7 +146,7 @@ def _write_array(chunks: Chunks, count: int, folder: str) -> None:
 
 
 def _columns(pa: Any, rows: Sequence[Any]) -> dict[str, Any]:
-    """Return the columns of a file: of a chunk that is missing all are null or 0."""
+    """Return the columns of a file; for a missing chunk all are null or 0."""
     places = [row if isinstance(row, list) else [None] for row in rows]
     columns = {
         "path": pa.array([p[0] for p in places], pa.string()).dictionary_encode(),

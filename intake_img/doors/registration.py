@@ -1,4 +1,4 @@
-"""What ``import intake_img`` registers elsewhere: ``ds.img`` in xarray, the readers in Intake 2.
+"""Registrations of ``import intake_img``: ``ds.img`` in xarray, the readers in Intake 2.
 
 The accessor's own modules are imported when ``ds.img`` is first used.
 """
@@ -16,9 +16,10 @@ _ACCESSOR = "intake_img.accessor.img"
 
 
 class _Door:
-    """``img`` of xarray's classes until it is first used: imports the accessor, which then registers in this place.
+    """``img`` of xarray's classes until it is first used: it imports the accessor, which then replaces it.
 
-    While it does so, xarray asks whether the name is taken, and gets an AttributeError: the module is not complete.
+    During this import, xarray checks whether the name is taken; that raises an AttributeError, since the module is
+    incomplete.
     """
 
     def __get__(self, instance: xr.Dataset | xr.DataArray | None, owner: type) -> Any:

@@ -1,7 +1,7 @@
 """The xarray engine: ``xr.open_dataset(uri, engine="intake_img")`` and ``xr.open_datatree`` for pyramids.
 
-A door to `imload`: pixels stay in the file and are indexed lazily by xarray itself, and ``chunks={}`` makes dask arrays
-of whole native tiles. Without ``engine=`` it offers itself only for files that no other engine claims.
+It calls `imload`: pixels stay in the file and are indexed lazily by xarray itself, and ``chunks={}`` makes dask arrays
+of complete native tiles. Without ``engine=`` it is used only for files that no other engine claims.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ImgBackend(BackendEntrypoint):
         Returns
         -------
         xarray.Dataset
-            As `imload` returns it, indexed lazily.
+            The result of `imload`, indexed lazily.
         """
         ds = imload(
             filename_or_obj,
@@ -87,7 +87,7 @@ class ImgBackend(BackendEntrypoint):
         storage_options: Mapping[str, Any] | None = None,
         driver_options: Mapping[str, Any] | None = None,
     ) -> dict[str, xr.Dataset]:
-        """Open all levels of a pyramid, the finest as ``/scale0``; the parameters are those of `open_dataset`."""
+        """Open all levels of a pyramid, the finest as ``/scale0``; for the parameters see `open_dataset`."""
         options: dict[str, Any] = {
             "drop_variables": drop_variables,
             "scene": scene,
@@ -97,9 +97,9 @@ class ImgBackend(BackendEntrypoint):
             "driver_options": driver_options,
         }
         levels = [self.open_dataset(filename_or_obj, **options)]
-        format = formats().get(levels[0].attrs["driver"])  # none for many files that are one image
+        format = formats().get(levels[0].attrs["driver"])  # many files of one image have none
         if format is not None and format.has_levels:
-            with contextlib.suppress(SceneError):  # the driver says that there is no further level
+            with contextlib.suppress(SceneError):  # there is no further level
                 while True:
                     levels.append(self.open_dataset(filename_or_obj, level=len(levels), **options))
         return {f"/scale{k}": level for k, level in enumerate(levels)}
@@ -128,7 +128,7 @@ class ImgBackend(BackendEntrypoint):
         return xr.DataTree.from_dict(groups)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """True for names with an ending of one of the drivers, unless another engine claims the file."""
+        """True for names with an extension of one of the drivers, unless another engine claims the file."""
         if not isinstance(filename_or_obj, (str, os.PathLike)):
             return False
         name = File.parse(filename_or_obj).name.lower()

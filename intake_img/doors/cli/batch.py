@@ -1,4 +1,4 @@
-"""Many images, one or some at a time: what fails is reported, the rest goes on, a stop leaves nothing half done."""
+"""Processing of many images, one or several at a time: failures are reported, the other images are processed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["Job", "Outcome", "run_batch"]
 
-_SHOWN = 20  # failures that the summary repeats
+_SHOWN = 20  # number of failures in the summary
 
 Progress = Callable[[int], None]
 Work = Callable[["Job", Progress], "list[str] | None"]
@@ -24,7 +24,7 @@ Work = Callable[["Job", Progress], "list[str] | None"]
 
 @dataclass(frozen=True)
 class Job:
-    """An image and the target that is made of it."""
+    """An image and its target."""
 
     item: NamedImage
     target: str
@@ -32,7 +32,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: the files that were written, or why there are none; neither if it was skipped."""
+    """The outcome of a job: the written files, or the error; neither if it was skipped."""
 
     job: Job
     files: Sequence[str] = ()
@@ -46,19 +46,19 @@ class Outcome:
 
 
 class _Stopped(Exception):
-    """The run was told to stop; raised in the threads that write, so that they remove what is not complete."""
+    """The run was stopped; raised in the writing threads, so that they remove incomplete files."""
 
 
 def run_batch(jobs: Sequence[Job], work: Work, workers: int, progress: bool | None, as_json: bool) -> int:
-    """Do all jobs, report each as it is done, and sum up at the end.
+    """Run all jobs, report each when it is done, and print a summary at the end.
 
     Parameters
     ----------
     jobs : sequence of Job
     work : callable
-        ``(job, progress) -> files``, or None for a job that is skipped; `progress` is to be called now and then.
+        ``(job, progress) -> files``, or None for a skipped job; it must call `progress` now and then.
     workers : int
-        How many jobs to do at a time, each in a thread of this process.
+        Number of concurrent jobs, each in a thread of this process.
     progress : bool, optional
         Show a bar; by default in a terminal.
     as_json : bool
@@ -80,8 +80,8 @@ def run_batch(jobs: Sequence[Job], work: Work, workers: int, progress: bool | No
 
 
 def _outcomes(jobs: Sequence[Job], work: Work, workers: int) -> Generator[Outcome]:
-    """Give the outcome of each job when it is done."""
-    if workers == 1:  # in the main thread, where signals arrive
+    """Yield the outcome of each job when it is done."""
+    if workers == 1:  # in the main thread, which receives signals
         for job in jobs:
             yield _attempt(job, work, lambda _: None)
         return
@@ -107,7 +107,7 @@ def _attempt(job: Job, work: Work, progress: Progress) -> Outcome:
         return Outcome(job, work(job, progress) or ())
     except FAULTS as exc:
         return Outcome(job, error=message_of(exc), code=code_of(exc))
-    except Exception as exc:  # a fault of ours: the other images are converted all the same
+    except Exception as exc:  # a bug of ours: the other images are still converted
         return Outcome(job, error=f"{type(exc).__name__}: {printable(exc, 5000)}", code=1)
 
 

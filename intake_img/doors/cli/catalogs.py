@@ -1,4 +1,4 @@
-"""Commands about catalogs: make one of a folder, check it, list and search it."""
+"""Commands for catalogs: scan a folder, validate, list and search."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
 
 
 class _Found(dict[str, Any]):
-    """The only entry of the catalog of a table, with what the scan left out."""
+    """The only entry of the catalog of a table, with the files that the scan skipped."""
 
     def __init__(self, entries: Any, found: Any) -> None:
         super().__init__(entries)

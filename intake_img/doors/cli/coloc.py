@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _shown(table: Any) -> Any:
-    """Return a table with the control characters in its texts escaped: names of channels are for a file to choose."""
+    """Return a table with the control characters in its texts escaped, since channel names are untrusted."""
     return table.rename(columns=escaped).map(lambda cell: escaped(cell) if isinstance(cell, str) else cell)
 
 

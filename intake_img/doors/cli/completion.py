@@ -18,7 +18,7 @@ def add_commands(commands: Any) -> None:
     """Add ``completion``."""
     parser = command(commands, "completion", _completion, "print a script that completes commands in a shell")
     parser.add_argument("shell", choices=_SHELLS, help='for bash: eval "$(intake-img completion bash)"')
-    parser.set_defaults(registers=False)  # shells run it when they start
+    parser.set_defaults(registers=False)  # shells run it at start-up
 
 
 def _completion(arguments: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def _completion(arguments: argparse.Namespace) -> int:
 
 
 def _complete_paths(parser: argparse.ArgumentParser, file: Any, folder: Any) -> None:
-    """Let arguments that are paths be completed by names of files."""
+    """Complete arguments that are paths with file names."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():

@@ -1,4 +1,4 @@
-"""``intake-img convert``: one image to a file, or many into a folder, each of them complete or not there at all."""
+"""``intake-img convert``: one image to a file, or many into a folder; each target appears atomically."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _writer(target: str, arguments: argparse.Namespace) -> Any:
-    """Return the writer, if it knows the options that were given."""
+    """Return the writer, if it supports the given options."""
     from intake_img.formats.registry import writer_for
     from intake_img.storage.files import File
 
     try:
         writer = writer_for(File.parse(target, dict(arguments.target_option)))
-    except (CannotWriteError, UnknownFormatError) as exc:  # of the name alone: nothing was opened
+    except (CannotWriteError, UnknownFormatError) as exc:  # an error of the name: nothing was opened
         raise UsageError(f"--format {arguments.format}: {exc}" if arguments.to else exc) from exc
     known = writer_options(writer)
     if unknown := [key for key, _ in arguments.option if key not in known]:
@@ -121,7 +121,7 @@ def _save(
     arguments: argparse.Namespace,
     progress: bool | Callable[[int], None] | None,
 ) -> tuple[list[str], int]:
-    """Convert an image; return the files that were written and the size of the pixels."""
+    """Convert an image; return the written files and the size of the pixels."""
     from intake_img.io import imsave
 
     source = item.open()
@@ -150,7 +150,7 @@ def _save(
 
 
 def _depth(ds: Any) -> int:
-    """Return how often the plane must be halved to fit into the smallest level."""
+    """Return how often to halve the plane until it fits into the smallest level."""
     side = max(ds.sizes.get("y", 1), ds.sizes.get("x", 1))
     return max(0, math.ceil(math.log2(side / _TOP)))
 
@@ -180,7 +180,7 @@ def _many(arguments: argparse.Namespace) -> int:
 
 
 def _check_targets(jobs: list[Job]) -> None:
-    """Refuse two images that would get one name, also where file systems do not tell cases apart."""
+    """Raise an error if two images would get the same name, also on case-insensitive file systems."""
     seen: dict[str, Job] = {}
     for job in jobs:
         other = seen.setdefault(job.target.casefold(), job)
@@ -192,7 +192,7 @@ def _check_targets(jobs: list[Job]) -> None:
 
 
 def _stays(job: Job, arguments: argparse.Namespace) -> bool:
-    """True if the target is there, complete and, for a resumed run, not older than its source."""
+    """True if the target exists, is complete and, for a resumed run, is not older than its source."""
     from intake_img.collections.sequence import parts
     from intake_img.errors import FormatError
     from intake_img.storage.files import File
@@ -202,7 +202,7 @@ def _stays(job: Job, arguments: argparse.Namespace) -> bool:
         return arguments.skip_existing or not _older(target, job.item.name)
     try:
         return bool(parts(target))
-    except FormatError:  # the write of its parts was interrupted
+    except FormatError:  # the write of its files was interrupted
         if arguments.resume:
             return False
         raise

@@ -1,4 +1,4 @@
-"""What goes wrong on the command line: the message in one line, and the exit code."""
+"""Errors on the command line: the message in one line, and the exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FAULTS", "UsageError", "code_of", "complain", "given_options", "mess
 
 
 class UsageError(Exception):
-    """The command line asks for something that does not exist."""
+    """The command line names something that does not exist."""
 
 
 FAULTS = (UsageError, IntakeImgError, OSError)
@@ -45,12 +45,12 @@ def usage_of(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 def code_of(exc: BaseException) -> int:
-    """Return the exit code of an error: 2 where the command line is at fault, else 1."""
+    """Return the exit code of an error: 2 if the command line is wrong, else 1."""
     return 2 if isinstance(exc, UsageError) else 1
 
 
 def message_of(exc: BaseException) -> str:
-    """Return what an error says, in one line without control characters."""
+    """Return the message of an error, in one line without control characters."""
     text = str(exc)
     if isinstance(exc, OSError) and exc.strerror:
         text = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror

@@ -1,4 +1,4 @@
-"""The table of formats that can be read and written: for the terminal, for programs, in Markdown."""
+"""The table of supported formats: for the terminal, for programs, in Markdown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def formats() -> list[dict[str, Any]]:
 
 
 def writer_options(format: Any) -> list[str]:
-    """Names of the options that are the user's to give: not those that imsave fills."""
+    """Names of the options for users, without the options that imsave fills."""
     import inspect
 
     return [
@@ -90,7 +90,7 @@ def _formats(arguments: argparse.Namespace) -> int:
 
 
 def _further() -> str:
-    """Say what reads files that no format of the table claims."""
+    """Name the readers of files that no format of the table claims."""
     from intake_img.formats.registry import bridges
 
     return "".join(
@@ -119,7 +119,7 @@ def formats_markdown() -> str:
 
 
 def format_markdown(format: Any) -> str:
-    """Return what the documentation says of one format: facts, options of reading and of writing."""
+    """Return the documentation of one format: facts, options of reading and of writing."""
     kind, source = type(format), format.source
     facts = {
         "Driver": _code([format.name]),

@@ -1,4 +1,4 @@
-"""Commands that look at images: what is in them, small pictures of them, pictures in the terminal or a window."""
+"""Commands that show images: metadata, thumbnails, pictures in the terminal or a window."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _tell(item: NamedImage, arguments: argparse.Namespace) -> None:
 
 
 def _planned(source: ImageSource) -> tuple[xr.Dataset, list[tuple[tuple[int, ...], ...]]]:
-    """Return a Dataset and the chunks that its variables would have as dask arrays, without importing dask's."""
+    """Return a Dataset and the chunks that its variables would have as dask arrays, without importing dask."""
     from intake_img.model.datasets import indexed_lazily
 
     plans = []
@@ -126,7 +126,7 @@ def _write(item: NamedImage, path: str, arguments: argparse.Namespace) -> None:
 
 
 def _drawn(item: NamedImage, arguments: argparse.Namespace, size: int) -> np.ndarray:
-    """Return the small picture, made of the smallest level of a pyramid that is large enough."""
+    """Return the thumbnail, from the smallest sufficient level of a pyramid."""
     from intake_img.accessor.thumbnail import thumbnail
 
     source = item.open()
@@ -156,7 +156,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _print(item: NamedImage, arguments: argparse.Namespace) -> None:
-    """Draw in the terminal: a character is two pixels, one above the other, in 24-bit colour."""
+    """Draw in the terminal, in 24-bit colour: a character has two pixels, one above the other."""
     import shutil
 
     columns, rows = shutil.get_terminal_size()
@@ -196,5 +196,5 @@ def _open_window(item: NamedImage, arguments: argparse.Namespace) -> None:
     source.close()
 
 
-if sys.platform == "win32":  # colours of the terminal are off until it is asked
+if sys.platform == "win32":  # terminal colours are off until this call
     os.system("")

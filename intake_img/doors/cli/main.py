@@ -1,4 +1,4 @@
-"""The program: its parser, one-line warnings and errors, exit codes, and clean-up when it is told to stop.
+"""The program: its parser, one-line warnings and errors, exit codes, and clean-up on SIGTERM.
 
 The arguments are parsed before xarray, Intake and the modules of other commands are imported.
 """
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments; by default the command line of this process.
     """
-    for stream in (sys.stdout, sys.stderr):  # names of files and units may lie beyond the terminal's character set
+    for stream in (sys.stdout, sys.stderr):  # the terminal may lack characters of file names and units
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 code: int = arguments.run(arguments)
             sys.stdout.flush()
             return code
-        except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        except BrokenPipeError:  # the reader of our output, such as head, has stopped
             _silence_stdout()
             return 0
         except FAULTS as exc:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _needed(first: Sequence[str]) -> Sequence[str]:
-    """Return the modules that can parse a command line with this first word: one if it is a command, else all."""
+    """Return the modules that can parse a command line with this first word: one for a command, else all."""
     if first == ["--version"]:
         return ()
     return [module for module, names in _GROUPS.items() if {*first} & {*names}] or list(_GROUPS)

@@ -1,4 +1,4 @@
-"""The images that a command line names: files, scenes, patterns, folders, entries of catalogs, a list on stdin."""
+"""The images named on a command line: files, scenes, patterns, folders, entries of catalogs, a list on stdin."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class NamedImage:
     Parameters
     ----------
     name : str
-        What the user calls it.
+        The user's name of the image.
     place : str
-        Where its copy lies below a folder of results, without extension.
+        The path of its result below the target folder, without extension.
     open : callable
         Returns its source.
     """
@@ -43,7 +43,7 @@ class NamedImage:
 
 
 def for_each(found: Sequence[NamedImage], show: Callable[[NamedImage], None], arguments: argparse.Namespace) -> int:
-    """Call a function for all images; those that fail are reported, and the others go on.
+    """Call a function for all images; failures are reported, and the other images are processed.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ def for_each(found: Sequence[NamedImage], show: Callable[[NamedImage], None], ar
 
 
 def items(arguments: argparse.Namespace, each: bool) -> list[NamedImage]:
-    """Return the images that the positional arguments name.
+    """Return the images named by the positional arguments.
 
     Parameters
     ----------
     arguments : argparse.Namespace
     each : bool
-        Whether a folder, or a pattern without fields, means the images in it one by one; else it is one image, as for
+        Whether a folder, or a pattern without fields, means its images one by one; else it is one image, as in
         `imload`.
     """
     found = [item for text in _named(arguments.sources) for item in _items(text, arguments, each)]
@@ -112,7 +112,7 @@ def _item(text: str, arguments: argparse.Namespace, place: str | None = None) ->
 
 
 def _stem(path: str) -> str:
-    """Return a relative path without the extension of an image; a scene stays in the name."""
+    """Return a relative path without the extension of an image; a scene is kept in the name."""
     from intake_img.collections.file_names import split_extension
 
     folder, _, name = path.replace(os.sep, "/").rpartition("/")
@@ -128,7 +128,7 @@ def _extensions() -> frozenset[str]:
 
 
 def _open(uri: str, arguments: argparse.Namespace) -> ImageSource:
-    """Return the source, with the options of the command line that were given."""
+    """Return the source, with the options of the command line."""
     from intake_img.formats.registry import open_any
 
     options = {
@@ -148,7 +148,7 @@ def _open(uri: str, arguments: argparse.Namespace) -> ImageSource:
 
 
 def _inside(text: str, arguments: argparse.Namespace) -> list[str] | None:
-    """Return the images in a folder or of a pattern without fields; None for what is one image."""
+    """Return the images in a folder or of a pattern without fields; None if it is one image."""
     from intake_img.collections.listing import find_images, find_pattern
     from intake_img.collections.patterns import Pattern
     from intake_img.errors import UnknownFormatError
@@ -170,7 +170,7 @@ def _inside(text: str, arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _base(text: str) -> str:
-    """Return the folder, local and absolute, below which the images of a folder or pattern lie."""
+    """Return the local absolute folder that contains the images of a folder or pattern."""
     path = os.path.abspath(os.path.expanduser(text))
     fixed = re.split(r"[*?\[]", path, maxsplit=1)[0]
     return path if fixed == path else os.path.dirname(fixed + "x")
@@ -220,7 +220,7 @@ def _resolved(catalog: Any, name: str) -> Any:
 
 
 def levels(source: ImageSource, chunks: Any = "auto") -> Iterator[tuple[ImageSource, Any]]:
-    """Give the source and the Dataset, unread, of each further level of a pyramid."""
+    """Yield the source and the unread Dataset of each further level of a pyramid."""
     import inspect
 
     if "level" not in inspect.signature(type(source)).parameters or vars(source).get("level"):

@@ -1,4 +1,4 @@
-"""``intake-img napari``: images in napari, a layer for each channel and for labels, with the levels that files have."""
+"""``intake-img napari``: images in napari, a layer for each channel and for labels, with the levels of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parsers of all commands share: errors that point to the right help, and options of sources and writers."""
+"""Common parts of the parsers: errors that name the right help, and options of sources and writers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Run = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line that names the help to read."""
+    """A parser with one-line errors that name the right help."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and where to read on; exit with 2."""
+        """Print the message and the command for help; exit with 2."""
         self.exit(2, f"{self.prog}: error: {message}; see '{self.prog} --help'\n")
 
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the arguments; what the command does not know is an error of that command, not of the whole program."""
+    """Return the arguments; unknown arguments are an error of the command, not of the main program."""
     arguments, rest = parser.parse_known_args(argv)
     if not hasattr(arguments, "run"):
         parser.error(_unknown(rest[0], parser) if rest else "the following arguments are required: COMMAND")
@@ -72,7 +72,7 @@ def command(commands: Any, name: str, run: Run, help_: str, **options: Any) -> P
 
 
 def add_sources(parser: Parser, metavar: str = "URI") -> None:
-    """Add the positional arguments that name images, and the options by which they are opened."""
+    """Add the positional arguments that name images, and the options for opening them."""
     parser.add_argument(
         "sources",
         metavar=metavar,
@@ -85,7 +85,7 @@ def add_sources(parser: Parser, metavar: str = "URI") -> None:
 
 
 def add_source_options(parser: Parser) -> None:
-    """Add the options by which an image is opened."""
+    """Add the options for opening an image."""
     parser.add_argument("--scene", metavar="SCENE", help="which image of the file, by number or name, or 'all'")
     parser.add_argument("--level", metavar="N", type=level, default=0, help="level of a pyramid; 0 is full resolution")
     parser.add_argument(
@@ -99,7 +99,7 @@ def add_source_options(parser: Parser) -> None:
 
 
 def add_limits(parser: Parser) -> None:
-    """Add the options that say what a catalog may name."""
+    """Add the options for the files that a catalog may name."""
     parser.add_argument(
         "--root",
         metavar="FOLDER",
@@ -141,7 +141,7 @@ def tolerance(text: str) -> float:
 
 
 def pair(text: str) -> tuple[str, Any]:
-    """Split KEY=VALUE; the value is read as YAML, so that numbers, true, false and lists are what they look like."""
+    """Split KEY=VALUE; the value is parsed as YAML, for numbers, true, false and lists."""
     import yaml
 
     key, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""``intake-img convert PLATE TARGET.zarr``: a plate as a whole, its fields several at a time."""
+"""``intake-img convert PLATE TARGET.zarr``: a complete plate, several fields at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["save_plate", "whole_plate"]
 
 
 def whole_plate(source: ImageSource, target: str, writer: Any, arguments: argparse.Namespace) -> Plate | None:
-    """Return the plate that is converted as a whole; None if the source is none, or one scene of it was asked for."""
+    """Return the plate to convert; None if the source is not a plate, or if one scene of it is requested."""
     from intake_img.collections.plates.plate import Plate, plate_source
 
     wanted = arguments.scene is not None or arguments.level or "@" in arguments.sources[0]
@@ -31,7 +31,7 @@ def whole_plate(source: ImageSource, target: str, writer: Any, arguments: argpar
 def save_plate(
     plate: Plate, target: str, compress: Any, arguments: argparse.Namespace, depth: Callable[[Any], int]
 ) -> tuple[list[str], int]:
-    """Convert a plate; return the store and the number of bytes of pixels that were written.
+    """Convert a plate; return the store and the number of written bytes of pixels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""``intake-img portal``: the command of the web portal, which imports nothing of this room."""
+"""``intake-img portal``: the command of the web portal, which imports nothing from this folder."""
 
 from __future__ import annotations
 
