@@ -1,4 +1,4 @@
-"""Many files, one image: names and coordinates, listings, partitions, sequences.
+"""Images of many files: names and coordinates, listings, partitions, sequences.
 
-May import formats and what they may import.
+It may import formats and everything that formats may import.
 """

@@ -1,4 +1,4 @@
-"""Numbers in many names at once: where names differ by their digits alone, numpy reads them, not a regex for each."""
+"""Numbers in many names: if names differ only in their digits, numpy parses them together, instead of a regex each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intake_img.collections.token_matching import Matcher
 
 __all__ = ["Numbers", "find_numbers"]
 
-_WIDEST = 18  # digits that an int64 holds
+_WIDEST = 18  # digits that fit into an int64
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Numbers:
     Attributes
     ----------
     values, starts, stops : ndarray of int
-        The number in each name, and which characters of the name it is.
+        The number in each name, and its character range.
     """
 
     values: np.ndarray
@@ -32,22 +32,22 @@ class Numbers:
 
 
 def find_numbers(regex: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple[np.ndarray, list[Numbers]] | None:
-    """Read the groups of a regex in the names that match it, if all that they hold is digits.
+    """Read the groups of a regex in the names that match it, if all groups contain only digits.
 
     Parameters
     ----------
     regex : re.Pattern or Matcher
-        Made of literal text, wildcards and groups, as `intake_img.collections.patterns.Pattern` makes them.
+        A regex of literal text, wildcards and groups, as made by `intake_img.collections.patterns.Pattern`.
     names : sequence of str
 
     Returns
     -------
     places : ndarray of int
-        Which of the names match from end to end.
+        The names that match completely.
     groups : list of Numbers
         Their numbers, for each group.
     None
-        If the names are not so simple: then the regex must be asked for each.
+        If the names are not that simple: then the regex must be applied to each.
     """
     text = "\0".join(names) + "\0"
     if not regex.groups or not text.isascii():
@@ -80,9 +80,10 @@ def find_numbers(regex: re.Pattern[str] | Matcher, names: Sequence[str]) -> tupl
 def _alike(
     regex: re.Pattern[str] | Matcher, names: Sequence[str], places: np.ndarray, table: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]] | None:
-    """Return which names of one length fit, their characters and the place of each group; None if digits do not tell.
+    """Return which names of one length match, their characters and the position of each group; None if digits do not
+    suffice.
 
-    The first that matches stands for all that differ from it by the digits in its groups alone.
+    The first match represents all names that differ from it only in the digits of its groups.
     """
     tried = ((k, regex.fullmatch(names[place])) for k, place in enumerate(places.tolist()))
     k, match = next(((k, m) for k, m in tried if m is not None), (0, None))

@@ -1,8 +1,8 @@
-"""Names of files that carry coordinates: how labels become parts of names, and names become labels again.
+"""File names with coordinates: conversion of labels to parts of names, and back.
 
-``name.var_segmentation.i_03.c_actin.tif`` is the part of ``name.tif`` with the variable *segmentation*, ``i`` = 3 and
-``c`` = actin. Labels are written so that they read back to the same value and type: text that looks like a number, and
-characters that file systems or this scheme need for themselves, are percent-encoded; a decimal point is ``p``.
+``name.var_segmentation.i_03.c_actin.tif`` is the file of ``name.tif`` with the variable *segmentation*, ``i`` = 3 and
+``c`` = actin. Labels are written such that value and type can be read back: text that looks like a number, and
+characters that are reserved by file systems or by this scheme, are percent-encoded; a decimal point is ``p``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INT = re.compile(r"-?\d+")
 _FLOAT = re.compile(r"-?(\d+(p\d+)?(e[+-]?\d+)?|inf)|nan")
 _RESERVED = re.compile(r'[%./\\:*?"<>|~{}\x00-\x1f\x7f]|^ | $')
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
-_LONGEST = 100  # bytes of one label: names are limited to 255
+_LONGEST = 100  # largest size of a label in bytes: names are limited to 255
 
 
 def format_label(value: Any, width: int = 0) -> str:
@@ -41,8 +41,8 @@ def format_label(value: Any, width: int = 0) -> str:
     Parameters
     ----------
     value : int, float, str or numpy scalar
-        Integers are padded with zeros to `width`; of floats, the point becomes ``p``; in text, reserved characters are
-        percent-encoded, and labels of more than 100 bytes are cut and marked with ``~`` and a hash.
+        Integers are padded with zeros to `width`; the point of floats becomes ``p``; in text, reserved characters are
+        percent-encoded, and labels of more than 100 bytes are truncated and marked with ``~`` and a hash.
     width : int
         Number of digits.
 
@@ -76,7 +76,7 @@ def _percent(text: str) -> str:
 
 
 def parse_label(label: str) -> int | float | str:
-    """Return the value of a label that `format_label` made, or a person wrote.
+    """Return the value of a label, made by `format_label` or written by hand.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def member_name(stem: str, extension: str, parts: Mapping[str, str]) -> str:
 
 
 def parse_member(name: str, stem: str, extension: str) -> dict[str, str] | None:
-    """Return the labels by axis in a name that `member_name` could have made, or None.
+    """Return the labels by axis in a name of the form of `member_name`, or None.
 
     Examples
     --------
@@ -131,10 +131,10 @@ def parse_member(name: str, stem: str, extension: str) -> dict[str, str] | None:
 
 
 def split_extension(name: str, extensions: Iterable[str]) -> tuple[str, str]:
-    """Return stem and extension, the longest one known: ``a.ome.tif`` is ``a`` and ``.ome.tif``."""
+    """Return stem and extension; the longest known extension is used: ``a.ome.tif`` is ``a`` and ``.ome.tif``."""
     known = _lower(extensions if isinstance(extensions, frozenset) else frozenset(extensions))
     dot = name.find(".", 1)
-    while dot > 0:  # the longest ending first
+    while dot > 0:  # the longest extension first
         if name[dot:].lower() in known:
             return name[:dot], name[dot:]
         dot = name.find(".", dot + 1)
@@ -153,7 +153,7 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
 
 
 def natural_sorted(names: Iterable[str]) -> list[str]:
-    """Return names sorted by `natural_key`: at once where all have their digits at the same places.
+    """Return names sorted by `natural_key`; vectorised if all have their digits at the same positions.
 
     Examples
     --------
@@ -170,7 +170,7 @@ _DIGITS = str.maketrans("123456789", "000000000")
 
 
 def label_key(label: str) -> tuple[Any, ...]:
-    """Return a sort key of labels: numbers by value before text in natural order; equal for labels that mean the same.
+    """Return a sort key of labels: numbers by value, then text in natural order; equal for labels of the same meaning.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where each file of a listing lies in the grid that its labels span."""
+"""The position of each file of a listing in the grid of its labels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from intake_img.model.image import Coordinate, Image
 
 __all__ = ["FileGrid", "first_path", "grid_of"]
 
-_SHOWN = 10  # places of missing files in a message
+_SHOWN = 10  # number of missing files in a message
 
 
 @dataclass(frozen=True)
 class FileGrid:
-    """The places of files.
+    """The grid of files.
 
     Parameters
     ----------
@@ -42,23 +42,23 @@ class FileGrid:
         return tuple(map(len, self.labels.values()))
 
     def paths(self, uri: str, gaps: bool, name: Callable[[Mapping[str, str]], str | None]) -> tuple[str, ...]:
-        """Return the paths in C order of the grid, empty where there is none.
+        """Return the paths in C order of the grid; missing files are empty texts.
 
         Parameters
         ----------
         uri : str
             For messages.
         gaps : bool
-            Allow places without a file.
+            Allow positions without a file.
         name : callable
-            Returns the name of the file that has the given labels, if it can be told.
+            Returns the name of the file with the given labels, if known.
 
         Raises
         ------
         AxesError
-            If two files have the same place.
+            If two files have the same position.
         FileNotFoundError
-            If a place has no file, and no `gaps` are allowed.
+            If a position has no file, and `gaps` are not allowed.
         """
         listing, size = self.listing, int(np.prod(self.shape, dtype=int))
         columns = [listing.fields[a].along(labels) for a, labels in self.labels.items()]
@@ -88,7 +88,7 @@ class FileGrid:
 
 
 def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> FileGrid:
-    """Return the grid of a listing: labels in the order that was recorded, else in natural order.
+    """Return the grid of a listing: labels in the recorded order, else in natural order.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> 
     spread : mapping of str to Coordinate
         The recorded coordinates of axes in the names.
     head : Image
-        The first file, which may know the length of these axes.
+        The first file, which may have the length of these axes.
     """
     recorded = head.partition
     labels: dict[str, Sequence[str]] = {}
@@ -116,6 +116,6 @@ def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> 
 
 
 def first_path(listing: Listing) -> str:
-    """The file whose labels come first: its header stands for all."""
+    """The file whose labels come first: its header represents all files."""
     firsts = np.logical_and.reduce([column.codes == 0 for column in listing.fields.values()])
-    return listing.paths[int(np.argmax(firsts))]  # the first of all, if there is none
+    return listing.paths[int(np.argmax(firsts))]  # the first of all files, if the position has none

@@ -1,6 +1,6 @@
-"""Finding the files of an image: one listing of each folder, and the labels in all names as columns.
+"""Finding the files of an image: each folder is listed once, and the labels in all names become columns.
 
-Names that differ by their digits alone are read at once: a hundred thousand of them take little longer than listing
+Names that differ only in their digits are parsed together: a hundred thousand of them take little longer than listing
 their folder.
 """
 
@@ -34,7 +34,7 @@ __all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "li
 
 
 class Column:
-    """The labels of many files along one field: each one once, and for each file which of them.
+    """The labels of many files for one field: the distinct labels, and the index of the label of each file.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class Column:
     Attributes
     ----------
     labels : sequence of str
-        Each label once, in natural order; of labels that mean the same (``7`` and ``007``) the first that is met.
+        The distinct labels, in natural order; of labels with the same meaning (``7`` and ``007``) the first one.
     codes : ndarray of int
-        For each file the place of its label among `labels`.
+        For each file the index of its label in `labels`.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class Column:
 
     @classmethod
     def of_numbers(cls, names: Sequence[str], numbers: Numbers) -> Column:
-        """Return the column of numbers that were read in names."""
+        """Return the column of numbers parsed from names."""
         new = object.__new__(cls)
         values = numbers.values
         low, high = (int(values.min()), int(values.max())) if len(values) else (0, -1)
@@ -83,7 +83,7 @@ class Column:
 
     @classmethod
     def joined(cls, columns: Sequence[Column]) -> Column:
-        """Return one column for several: their labels joined by NUL, for each combination that occurs."""
+        """Return one column for several: for each existing combination, the labels joined by NUL."""
         new = object.__new__(cls)
         rows, codes = np.unique(np.stack([c.codes for c in columns], 1), axis=0, return_inverse=True)
         new.codes = codes.reshape(-1)
@@ -91,14 +91,14 @@ class Column:
         return new
 
     def take(self, places: np.ndarray) -> Column:
-        """Return the column of the files at the given places."""
+        """Return the column of the files at the given indices."""
         new = object.__new__(Column)
         used, new.codes = np.unique(self.codes[places], return_inverse=True)
         new.labels = [self.labels[k] for k in used.tolist()]
         return new
 
     def along(self, labels: Sequence[str]) -> np.ndarray:
-        """Return for each file the place of its label among `labels`, which may be in any order."""
+        """Return for each file the index of its label in `labels`, which may be in any order."""
         place = {label: k for k, label in enumerate(labels)}
         return np.array([place[label] for label in self.labels], np.intp)[self.codes]
 
@@ -112,7 +112,7 @@ def _keys(labels: Sequence[str]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Listing:
-    """Files whose names carry the same fields, as columns.
+    """Files whose names have the same fields, as columns.
 
     Parameters
     ----------
@@ -120,11 +120,11 @@ class Listing:
     fields : mapping of str to Column
         For each field (an axis, or ``var``) the label in each name.
     numbered : bool
-        The labels are but numbers in a list.
+        The labels are only positions in a list.
     values : sequence, optional
         Coordinates of a numbered list.
     joint : mapping of str to sequence of str
-        Axes whose labels are those of several fields of a pattern, and the names of these.
+        Axes that join several fields of a pattern, and the names of these fields.
     """
 
     paths: Sequence[str]
@@ -137,7 +137,7 @@ class Listing:
         return len(self.paths)
 
     def take(self, places: Sequence[int] | np.ndarray) -> Listing:
-        """Return the files at the given places."""
+        """Return the files at the given indices."""
         at = np.asarray(places, np.intp)
         return replace(
             self,
@@ -154,7 +154,7 @@ class Listing:
         return self.take(np.lexsort(codes[::-1]))
 
     def by_variable(self) -> dict[str, Listing]:
-        """Return a listing for each label of ``var``; one, called ``""``, if there is no such field."""
+        """Return a listing for each label of ``var``; one, named ``""``, if there is no such field."""
         column = self.fields.get("var")
         if column is None:
             return {"": self}
@@ -162,7 +162,7 @@ class Listing:
 
 
 def find_parts(target: File, stem: str, extension: str) -> list[Listing]:
-    """Return the files beside `target` that are named as parts of it, a listing for each set of fields."""
+    """Return the files beside `target` that are named as files of its partition, a listing for each set of fields."""
     folder = target.parent
     prefix = f"{folder.path.rstrip('/')}/"
     candidates = [n for n in list_folder(folder) if n.startswith(f"{stem}.")]
@@ -184,7 +184,8 @@ def find_parts(target: File, stem: str, extension: str) -> list[Listing]:
 
 
 def find_pattern(pattern: Pattern, file: File) -> Listing:
-    """Return the files that fit a pattern, with the options and the jail of `file`; in natural order without fields."""
+    """Return the files that match a pattern, with the options and the jail of `file`; in natural order without
+    fields."""
     base = file.at(pattern.fixed or "/")
     if base.local and pattern.depth is not None:
         listing = _walk_pattern(base, pattern)
@@ -196,7 +197,7 @@ def find_pattern(pattern: Pattern, file: File) -> Listing:
 
 
 def _walk_pattern(base: File, pattern: Pattern) -> Listing:
-    """Return the files that fit, looking only into the folders that fit."""
+    """Return the matching files; only matching folders are listed."""
     *above, last = pattern.steps
     if not os.path.isdir(base.path):
         raise FileNotFoundError(f"there is no folder {base}")
@@ -233,7 +234,7 @@ def _subfolders(folder: File) -> list[str]:
 
 
 def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
-    """True for a folder; False also for a link that leads to itself."""
+    """True for a folder; False also for a cyclic link."""
     try:
         return entry.is_dir(follow_symlinks=follow)
     except OSError:
@@ -241,7 +242,7 @@ def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
 
 
 def _matches(compiled: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple[np.ndarray, list[Column]]:
-    """Return which names match from end to end, and a column for each group."""
+    """Return which names match completely, and a column for each group."""
     numbers = find_numbers(compiled, names)
     if numbers is not None:
         places = numbers[0]
@@ -255,28 +256,28 @@ def _matches(compiled: re.Pattern[str] | Matcher, names: Sequence[str]) -> tuple
 def find_in_folder(
     folder: File, ext: str | None, recursive: bool, known: Mapping[str, str], stores: Iterable[str]
 ) -> Listing:
-    """Return the images in a folder, in natural order: those ending in `ext`, or of the format that most of them have.
+    """Return the images in a folder, in natural order: files that end in `ext`, or files of the most frequent format.
 
     Parameters
     ----------
     folder : File
     ext : str, optional
     recursive : bool
-        Look into the folders below as well.
+        Search subfolders as well.
     known : mapping of str to str
         The format of each extension.
     stores : iterable of str
-        Those of the extensions that are of folders.
+        The extensions of formats that are folders.
 
     Raises
     ------
     FormatError
-        If it is not clear which format is meant: more than a third of the files is of another one.
+        If the format is ambiguous: more than a third of the files has another one.
 
     Warns
     -----
     UserWarning
-        If fewer files are of another format; they are left out.
+        If fewer files have another format; they are left out.
     """
     extensions = frozenset(known)
     by_format: dict[str, list[str]] = {}
@@ -301,7 +302,7 @@ def find_in_folder(
 
 
 def _say_which(folder: File, by_format: Mapping[str, Sequence[str]], most: str) -> None:
-    """Warn of files that are left out, or refuse a folder of two minds."""
+    """Warn of files that are left out, or raise an error if the format is ambiguous."""
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in by_format.items())
     others = sum(map(len, by_format.values())) - len(by_format[most])
     first = next(paths[0] for name, paths in by_format.items() if name != most)
@@ -324,14 +325,15 @@ def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -
 
 
 def _shortest(paths: Sequence[list[str]]) -> list[str]:
-    """Return paths without the folders that all of them share."""
-    first, last = min(paths)[:-1], max(paths)[:-1]  # what these two share, all share
+    """Return paths without their common parent folders."""
+    first, last = min(paths)[:-1], max(paths)[:-1]  # the common prefix of these two is common to all
     shared = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return ["/".join(p[shared:]) for p in paths]
 
 
 def parts_of_one(listing: Listing, known: Iterable[str]) -> Listing | None:
-    """Give the files of a folder the labels in their names, if all are parts of one image; else return None."""
+    """Give the files of a folder the labels in their names, if all belong to one partitioned image; else return
+    None."""
     if not len(listing):
         return None
     folder, _, name = listing.paths[0].rpartition("/")
@@ -354,9 +356,9 @@ def find_images(folder: File, extensions: Iterable[str], stores: Iterable[str]) 
     ----------
     folder : File
     extensions : iterable of str
-        How the names of images end; hidden files are left out.
+        Extensions of images; hidden files are left out.
     stores : iterable of str
-        Those of the extensions that are of folders, which are not looked into.
+        The extensions of formats that are folders; these are not searched.
     """
     known = frozenset(extensions)
     named = ((path, path.rsplit("/", 1)[-1]) for path in _walk(folder, None, tuple(stores)))
@@ -366,7 +368,7 @@ def find_images(folder: File, extensions: Iterable[str], stores: Iterable[str]) 
 
 
 def list_folder(folder: File) -> list[str]:
-    """Return the names in a folder, during a commit the new ones; none if there is no such folder."""
+    """Return the names in a folder, with the new files during a commit; none if there is no such folder."""
     folder.check()
     try:
         if folder.local:
@@ -400,10 +402,10 @@ def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",))
                 continue
             for name in names:
                 entry = here.get(name)
-                if entry is None:  # its commit is under way
+                if entry is None:  # its commit is running
                     found.extend([f"{at}/{name}"] if depth is None else [])
                     continue
-                # links to folders may lead in circles: they are followed where a pattern says how deep
+                # links to folders may be cyclic: they are followed only if a pattern states the depth
                 folder_here = _is_folder(entry, depth is not None)
                 if not folder_here or entry.name.lower().endswith(stores):
                     if depth is None:

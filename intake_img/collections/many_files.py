@@ -1,7 +1,7 @@
-"""One image of many files: their names give the coordinates, the first header gives the rest.
+"""One image of many files: their names give the coordinates, the first header gives the other metadata.
 
-All other headers are compared with the first one: of few files when the image is loaded, of many when their pixels are
-read.
+All other headers are compared with the first one: for few files when the image is loaded, for many files when their
+pixels are read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAMPLED = 8
 
 
 class SequenceSource(ImageSource):
-    """Base of the sources that make one image of many files."""
+    """Base of the sources for one image of many files."""
 
     Options = SequenceOptions
 
@@ -53,25 +53,25 @@ class SequenceSource(ImageSource):
         self.missing = given.missing
         self.verify, self.group = flag(given.verify, "verify"), flag(given.group, "group")
         self.member_options = dict(given.member_options or {})
-        self.unread: list[str] = []  # of the files that were compared, those that cannot be, or hold several scenes
-        self._compares = False  # files on servers too
+        self.unread: list[str] = []  # compared files that cannot be read, or hold several scenes
+        self._compares = False  # also for remote files
 
     def find(self) -> list[Listing]:
-        """Return the files with the labels that their names carry, a listing for each set of fields."""
+        """Return the files with the labels in their names, a listing for each set of fields."""
         raise NotImplementedError
 
     @cached_property
     def found(self) -> list[Listing]:
-        """The files, found once; those of a commit under way where they are staged."""
+        """The files, found once; for a running commit at their staged paths."""
         return [replace(k, paths=located(k.paths, self.file)) for k in self.find()]
 
     @property
     def files(self) -> list[str]:
-        """The files that make the image."""
+        """The files of the image."""
         return [path for listing in self.found for path in listing.in_order().paths]
 
     def agrees(self) -> bool:
-        """Return whether the files whose headers are compared, also on servers, can be read and hold one scene each.
+        """Return whether all compared files, also remote ones, can be read and have one scene each.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class SequenceSource(ImageSource):
         return not self.unread
 
     def stamp(self) -> tuple[Any, ...]:
-        """Return the names of the files, and of local ones what changes when they are replaced."""
+        """Return the names of the files, and the stamps of local ones."""
         return tuple((path, self.file.at(path).stamp() if self.file.local else ()) for path in self.files)
 
     def _images(self) -> tuple[Image, Image]:
@@ -97,9 +97,9 @@ class SequenceSource(ImageSource):
         return self._image
 
     def groups(self) -> dict[str, Image]:
-        """Return an image for each kind of file: of one shape, dtype, spacing, unit, origin and channel names.
+        """Return an image for each group of files with the same shape, dtype, spacing, unit, origin and channel names.
 
-        They are called ``"<shape>-<dtype>"``; of several with the same name, the further ones end in ``-2``, ``-3``...
+        They are named ``"<shape>-<dtype>"``; further groups with the same name end in ``-2``, ``-3``...
         """
         alike: dict[str, dict[int, list[int]]] = {}
         kinds: dict[tuple[Any, ...], list[tuple[str, CommonFacts]]] = {}
@@ -123,7 +123,7 @@ class SequenceSource(ImageSource):
         }
 
     def datatree(self, **options: Any) -> xr.DataTree:
-        """Return a DataTree with one Dataset for each kind of file; see `groups`."""
+        """Return a DataTree with one Dataset for each group of files; see `groups`."""
         nodes = {}
         for name, image in self.groups().items():
             chunks = options.get("chunks", self.chunks)
@@ -168,7 +168,7 @@ class SequenceSource(ImageSource):
         return image
 
     def _add(self, whole: _Gathered, first: FormatSource, label: str, listing: Listing, fill_gaps: bool) -> None:
-        """Add the variables of one listing, and what its first file knows."""
+        """Add the variables of one listing, and the metadata of its first file."""
         path = first_path(listing)
         start = first if first.uri == path else self.member(path)
         image = start.image()
@@ -180,7 +180,7 @@ class SequenceSource(ImageSource):
         whole.add_coords(grid, image)
 
     def expected(self, labels: Mapping[str, str]) -> str | None:
-        """Return the name of the file with the given label of each field, if that can be told."""
+        """Return the name of the file with the given label of each field, if known."""
         return None
 
     def _variable(self, start: FormatSource, key: str, v: Variable, grid: FileGrid, paths: tuple[str, ...]) -> Variable:
@@ -215,7 +215,7 @@ class SequenceSource(ImageSource):
         return _ordered(whole, start.image().partition.get("order"))
 
     def _check(self, image: Image, fill_gaps: bool) -> None:
-        """Read further headers and compare them with the first: all with `verify` or of few files, else some."""
+        """Read further headers and compare them with the first: all for `verify` or few files, else some."""
         for v in image.variables.values():
             reader: Any = v.pixels.reader
             while not isinstance(reader, Members):
@@ -234,22 +234,22 @@ class SequenceSource(ImageSource):
 
 
 class _Gathered:
-    """What the first files of all variables know, put together."""
+    """The merged metadata of the first files of all variables."""
 
     def __init__(self) -> None:
         self.variables: dict[str, Variable] = {}
         self.even: dict[str, dict[str, Any]] = {"spacing": {}, "units": {}, "origin": {}}
-        self._spread: dict[str, Coordinate] = {}  # recorded, of axes in the names
+        self._spread: dict[str, Coordinate] = {}  # recorded coordinates of the axes in the names
         self._coords: dict[str, Coordinate] = {}
 
     def grid(self, listing: Listing, image: Image) -> FileGrid:
-        """Return the grid of a listing; each first file knows the coordinates of the axes of its own variable."""
+        """Return the grid of a listing; the first file has the coordinates of the axes of its own variable."""
         recorded = {k: recorded_coordinate(c) for k, c in image.partition.get("coords", {}).items()}
         self._spread |= {k: c for k, c in recorded.items() if not set(c.axes) & set(listing.joint)}
         return grid_of(listing, self._spread, image)
 
     def add_coords(self, grid: FileGrid, image: Image) -> None:
-        """Add the coordinates that a first file and the names tell."""
+        """Add the coordinates from a first file and from the names."""
         listing, axes = grid.listing, grid.axes
         words = {w for fields in listing.joint.values() for w in fields}
         if taken := [w for w in words if w in self.variables or w in image.sizes]:
@@ -279,7 +279,7 @@ class _Gathered:
 
 
 def _ordered(v: Variable, order: Any) -> Variable:
-    """Return a variable with its axes in the recorded order, where that is known and fits."""
+    """Return a variable with its axes in the recorded order, if it is known and matches."""
     axes = tuple(map(str, order)) if isinstance(order, list) else v.axes
     if axes == v.axes or sorted(axes) != sorted(v.axes):
         return v

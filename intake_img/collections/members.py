@@ -1,4 +1,4 @@
-"""The files of a sequence, read one by one, each compared with the first when its header is read."""
+"""The files of a sequence, read one by one; each is compared with the first when its header is read."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = ["Files", "Members"]
 
 
 class _Disagreement(FormatError):
-    """A file is not like the first one."""
+    """A file differs from the first one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Opens one file of many in the format that the first one has, or in its own."""
+    """Opens one file of many in the format of the first one, or in its own."""
 
-    paths: tuple[str, ...]  # in C order of the grid; "" where there is no file
+    paths: tuple[str, ...]  # in C order of the grid; "" for a missing file
     first: str
     variable: str
     format: Format
@@ -54,7 +54,7 @@ class Files:
     storage_options: tuple[tuple[str, Any], ...]
     spread: tuple[str, ...]  # axes in the names
     facts: CommonFacts
-    overruled: Mapping[str, Collection[str]]  # what the user says: the files may differ in it
+    overruled: Mapping[str, Collection[str]]  # overruled by the user: files may differ in it
     jail: Jail | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Files:
 
     @cached_property
     def _model(self) -> tuple[Reader, Handle] | None:
-        """The first file's reader and its parsed header, if its format can tell that other headers are the same."""
+        """The reader and parsed header of the first file, if its format can detect identical headers."""
         try:
             reader = self._first.reader
             leaf = _leaf(reader)
@@ -97,11 +97,11 @@ class Files:
             with leaf.lease() as handle:
                 if type(handle).twin is Handle.twin:
                     return None
-                alike = handle.twin(leaf.file)  # what is compared is read now
+                alike = handle.twin(leaf.file)  # read the compared metadata now
                 if alike is None:
                     return None
                 alike.close()
-                return reader, handle  # the pool may close it: what is compared is kept
+                return reader, handle  # the pool may close it, so the compared metadata are kept
         except (OSError, FormatError):
             return None
 
@@ -110,13 +110,13 @@ class Files:
         return self.pixels(self.first)
 
     def begin(self, pixels: Pixels | None) -> Files:
-        """Return the same files; the pixels of the first one may be known, as its header is parsed."""
+        """Return the same files, with the pixels of the first one, if its header is parsed already."""
         if pixels is not None:
             self.__dict__["_first"] = pixels
         return self
 
     def pixels(self, path: str) -> Pixels:
-        """Return the pixels of one file, its header checked against the first one's."""
+        """Return the pixels of one file, after comparing its header with the first one's."""
         return self._matched(path, self.source(path).image())
 
     def _matched(self, path: str, image: Image) -> Pixels:
@@ -132,11 +132,11 @@ class Files:
 
     @cached_property
     def kept(self) -> frozenset[str]:
-        """The axes along which all files are alike: those that no name tells."""
+        """The axes along which all files are equal: the axes that are not in the names."""
         return frozenset(a for a in self.axes if a not in self.spread)
 
     def _compare(self, path: str, theirs: CommonFacts) -> None:
-        """Refuse a file that contradicts the first one, and warn of one that tells less or more."""
+        """Raise an error for a file that contradicts the first one, and warn if it has less or more metadata."""
         if (found := disagreement(self.facts, theirs, self.overruled)) is not None:
             what, mine, other = found
             raise _Disagreement(
@@ -161,7 +161,7 @@ class Files:
         Returns
         -------
         list of str
-            Those that cannot be read, or hold several scenes.
+            The files that cannot be read, or hold several scenes.
         """
         return [path for path in paths if not (self._is_twin(path) or self._is_alike(path))]
 
@@ -171,21 +171,21 @@ class Files:
             self._matched(path, image)
         except _Disagreement:
             raise
-        except (OSError, FormatError, AxesError):  # whoever reads it will be told
+        except (OSError, FormatError, AxesError):  # an error follows when it is read
             return False
         return len(image.scenes) <= 1
 
     def _is_twin(self, path: str) -> bool:
         if self._model is None or not self.named_alike(path):
             return False
-        with contextlib.suppress(Exception):  # damage is for the parser to name
+        with contextlib.suppress(Exception):  # the parser reports damage
             if (other := self._model[1].twin(self.file(path))) is not None:
                 other.close()
                 return True
         return False
 
     def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
-        """Fill `out` with a region of one file, whose header is parsed only if it is not the first one's."""
+        """Fill `out` with a region of one file; its header is parsed only if it differs from the first one's."""
         if self._model is not None and self.named_alike(path):
             reader, handle = self._model
             file = self.file(path)
@@ -201,7 +201,7 @@ class Files:
 
 
 class _Turns:
-    """A lock for parsing headers, which holds the interpreter: threads that wait here do not disturb it."""
+    """A lock for parsing headers, which holds the interpreter lock: waiting threads do not disturb it."""
 
     def __init__(self) -> None:
         self._renew()
@@ -240,7 +240,7 @@ def _leaf(reader: Any) -> FileReader | None:
 
 
 def _bound(reader: Any, handle: Handle) -> Reader:
-    """Return a reader that reads what `reader` does from a file that is open."""
+    """Return a reader of the same pixels through an open file."""
     if isinstance(reader, FileReader):
         return _Opened(handle, reader.address)
     return replace(reader, reader=_bound(reader.reader, handle))
@@ -248,7 +248,7 @@ def _bound(reader: Any, handle: Handle) -> Reader:
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Reads an array of which each step along the first axes is a file."""
+    """Reads an array in which each position along the first axes is a file."""
 
     files: Files
     grid: tuple[int, ...]
@@ -277,7 +277,7 @@ class Members:
                 part[...] = self.fill
 
     def _read_member(self, k: int, region: Region, out: np.ndarray) -> None:
-        """Read from one file; whatever comes of it counts only if the file is the one that was found."""
+        """Read from one file; the result is used only if the file has not been replaced since it was found."""
         path, stamp = self.files.paths[k], tuple(self.stamps[k].tolist())
         try:
             self.files.read_into(path, region, out)

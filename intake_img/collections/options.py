@@ -1,4 +1,4 @@
-"""Options of sequences: their types, also as texts of a catalog, and which are for the driver of each file."""
+"""Options of sequences: their types, also as texts from a catalog, and the options for the driver of each file."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class SequenceOptions(ReadOptions):
 
 @dataclass(frozen=True)
 class SliceOptions(SequenceOptions):
-    """Options of sources that find their files by themselves."""
+    """Options of sources that find their files."""
 
     start: int | None = option(None, "int, optional", "Number of the first file that counts, in order.")
     stop: int | None = option(None, "int, optional", "Number of the first file that does not count any more.")
 
 
 def whole_number(value: Any, what: str) -> int | None:
-    """A number or None, also as the text that a template of a catalog makes of it."""
+    """A number or None, also as a text from a catalog template."""
     if value is None or (isinstance(value, str) and value in ("", "None")):
         return None
     if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
@@ -63,7 +63,7 @@ def flag(value: Any, what: str) -> bool:
 
 
 def sequence_options(cls: type[ImageSource], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort options into those of the sequence and those of the driver of each file."""
+    """Split options into options of the sequence and options of the driver of each file."""
     own = {f.name for f in fields(cls.Options)}
     mine = {k: v for k, v in options.items() if k in own}
     theirs = {k: v for k, v in options.items() if k not in own}

@@ -1,6 +1,6 @@
-"""One image into many files: which file holds what, and what each is called.
+"""Partition of one image into many files: the contents and the name of each file.
 
-How the files are staged, appear together and take the place of older ones: see `storage.staging`.
+See `storage.staging` for the staging and the atomic replacement of the files.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ __all__ = [
     "write_members",
 ]
 
-_BLOCK_BYTES = 2**27  # files whose source chunks are larger together come through a file
-_SLAB_BYTES = 2**24  # smaller files are made by so many bytes at once
+_BLOCK_BYTES = 2**27  # source chunks of more bytes together pass through a temporary file
+_SLAB_BYTES = 2**24  # small files are written in groups of so many bytes
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a plan: its name, the variable in it, and its place along the axes that are not in the file."""
+    """One file of a plan: its name, its variable, and its indices along the axes that are not in the file."""
 
     name: str
     variable: str
@@ -64,7 +64,7 @@ class Member:
 
 @dataclass(frozen=True)
 class FilePlan:
-    """What goes into which file.
+    """The assignment of an image to files.
 
     Parameters
     ----------
@@ -81,17 +81,17 @@ class FilePlan:
 
 
 def make_plan(image: Image, format: Format, stem: str, extension: str, partition: Any = None) -> FilePlan | None:
-    """Return which files an image needs; None if it is one file.
+    """Return the files of an image; None if it is one file.
 
     Parameters
     ----------
     image : Image
     format : Format
-        The format that will be written.
+        The format of the files.
     stem, extension : str
-        The target's name in two.
+        The two parts of the target's name.
     partition : str or sequence of str, optional
-        Exactly the axes that each file holds, in this order; by default as many as the format can hold.
+        The axes of each file, in this order; by default as many as the format can hold.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def make_plan(image: Image, format: Format, stem: str, extension: str, partition
             if several:
                 parts = {"var": format_labels([name])[0], **parts}
             members.append(Member(member_name(stem, extension, parts), name, place))
-    if not members:  # no pixel: one file says so, or refuses
+    if not members:  # an empty image is one file, or an error
         return None
     if longest := next((m.name for m in members if len(os.fsencode(m.name)) > 240), None):
         raise CannotWriteError(f"the file name {longest!r} is too long: choose a shorter name or fewer axes of files")
@@ -150,7 +150,8 @@ def _labels(image: Image, axis: str) -> list[str]:
 
 
 def member_image(image: Image, plan: FilePlan, member: Member, pixels: Pixels) -> Image:
-    """Return what one file holds: its pixels, with the kept axes, and what it knows of them and of the whole."""
+    """Return the image of one file: its pixels, with the kept axes, its metadata, and a record of the complete
+    image."""
     axes = plan.file_axes[member.variable]
     kept = plan.kept_axes[member.variable]
     at = dict(zip(axes, member.place, strict=True))
@@ -200,26 +201,26 @@ def write_members(
     done: Callable[[int], None] | None = None,
     compute: bool = True,
 ) -> Any:
-    """Write all files of a plan beside `target`; they appear under their names when all are complete.
+    """Write all files of a plan beside `target`; they appear together when all are complete.
 
     Parameters
     ----------
     image : Image
     plan : FilePlan
     target : File
-        The name of the image as a whole.
+        The name of the complete image.
     make : callable
-        ``make(image, staging, name)`` makes one member, and what belongs beside it before.
+        ``make(image, staging, name)`` writes one file, and before it its companion files.
     overwrite : bool
-        Replace files of an earlier write, all of them.
+        Replace all files of an earlier write.
     resume : bool
-        Finish an interrupted write of the same image; files that are complete are not made again.
+        Finish an interrupted write of the same image; complete files are not written again.
     settings : mapping, optional
-        What else determines the bytes (compression, options): a resumed write must have the same.
+        Further settings that determine the bytes (compression, options): they must be equal in a resumed write.
     extension : str
         Extension of the files.
     done : callable, optional
-        Make the files in tasks of dask, and call this with the bytes that each has written; `make` must pickle.
+        Write the files in dask tasks, and call this with the number of written bytes of each; `make` must be picklable.
     compute : bool
         False: return the tasks, and the commit after them, without running them.
 
@@ -231,9 +232,9 @@ def write_members(
     Raises
     ------
     TargetExistsError
-        If there are files of an earlier write, or of an interrupted one, and neither `overwrite` nor `resume` is given.
+        If files of an earlier or interrupted write exist, and neither `overwrite` nor `resume` is given.
     CannotWriteError
-        If the interrupted write was of another image or with other settings.
+        If the interrupted write has another image or other settings.
     """
     stem = target.name[: len(target.name) - len(extension)]
 
@@ -274,7 +275,8 @@ def _paths(target: File, wanted: Sequence[str], made: Sequence[str]) -> list[str
 
 
 def _superseded(target: File, stem: str, extension: str, overwrite: bool, names: Sequence[str]) -> list[str]:
-    """Return the names of the parts of an earlier image, and of what lies beside them, or refuse to replace them."""
+    """Return the names of the files of an earlier image, and of their companions, or raise an error if they must not be
+    replaced."""
     there = set(list_folder(target.parent))
     old = {p.rsplit("/", 1)[-1] for listing in find_parts(target, stem, extension) for p in listing.paths}
     if target.name in there:
@@ -295,7 +297,7 @@ def series_target(folder: File, prefix: str, extension: str) -> File:
 
 
 def series_interrupted(folder: File) -> bool:
-    """Return whether the first write of a series into a folder was interrupted: nothing else is there."""
+    """Return whether the first write of a series into a folder was interrupted, so that the folder has nothing else."""
     names = list_folder(folder)
     return all(n.startswith(".") for n in names) and any(map(_SERIES.fullmatch, names))
 
@@ -305,7 +307,7 @@ _SERIES = re.compile(r"\..+-NNNNN\..*\.partial")
 
 @dataclass(frozen=True)
 class _FileGroup:
-    """Files that are made together, as they share chunks of the source."""
+    """Files that are written together, since they share chunks of the source."""
 
     pixels: Pixels
     members: Sequence[Member]
@@ -323,13 +325,13 @@ class _FileGroup:
 
 
 def _turned(image: Image, plan: FilePlan, name: str) -> Pixels:
-    """Return the pixels of a variable with the axes of files first, then those that each file holds."""
+    """Return the pixels of a variable with the axes of files first, then the axes within each file."""
     v = image.variables[name]
     return v.pixels.transpose([v.axes.index(a) for a in (*plan.file_axes[name], *plan.kept_axes[name])])
 
 
 def _jobs(image: Image, plan: FilePlan, name: str, finished: Container[str]) -> Iterator[_FileGroup]:
-    """Yield what is to be made of a variable."""
+    """Yield the groups of files of a variable."""
     pixels, n = _turned(image, plan, name), len(plan.file_axes[name])
     members = {m.place: m for m in plan.members if m.variable == name}
     for region in regions_of(file_blocks(pixels, n, min(_SLAB_BYTES, pixels.nbytes // (4 * cpus())))):
@@ -341,7 +343,7 @@ def _jobs(image: Image, plan: FilePlan, name: str, finished: Container[str]) -> 
 def make_members(
     image: Image, plan: FilePlan, staging: Staging, make: Make, names: Sequence[str] | None = None
 ) -> None:
-    """Make the members of a plan that are not made yet, several at a time; each chunk of the source is read once.
+    """Write the missing files of a plan, several at a time; each chunk of the source is read once.
 
     Parameters
     ----------
@@ -375,10 +377,10 @@ def make_members(
 
 
 def member_tasks(image: Image, plan: FilePlan, staging: Staging, make: Make) -> Tasks:
-    """Return the tasks that make the members of a plan, one file a task; those in memory are made now.
+    """Return the tasks that write the files of a plan, one per file; files of pixels in memory are written now.
 
-    Files of which several share a chunk of a source file are made by one task, so that the chunk is read once. What
-    dask computes is computed once, and given to the tasks of the files.
+    If several files share a chunk of a source file, one task writes them, so that the chunk is read once. Chunks that
+    dask computes are computed once, and passed to the tasks of the files.
     """
     tasks, shared, finished = Tasks(), SharedFolder(staging.folder), staging.finished()
     local = [n for n, v in image.variables.items() if v.pixels.in_memory]
@@ -413,7 +415,7 @@ def member_tasks(image: Image, plan: FilePlan, staging: Staging, make: Make) -> 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes the members of a job in another process: it knows all of them but their pixels."""
+    """Writes the files of a job in another process: it has everything except their pixels."""
 
     images: Mapping[str, Image]
     make: Make
@@ -453,7 +455,7 @@ def _make_computed(make: Make, shared: SharedFolder, image: Image, name: str, da
 
 @contextlib.contextmanager
 def _at_hand(block: Pixels, n: int, folder: str | None) -> Iterator[Pixels | np.ndarray]:
-    """Lend the pixels of several files so that taking one after the other reads no chunk of the source twice."""
+    """Yield the pixels of several files such that reading one file after the other reads each source chunk once."""
     chunk = math.prod(block.tiles) * block.dtype.itemsize
     if block.in_memory or math.prod(block.shape[:n]) == 1:
         yield block
@@ -466,7 +468,7 @@ def _at_hand(block: Pixels, n: int, folder: str | None) -> Iterator[Pixels | np.
 
 
 def file_blocks(pixels: Pixels, n: int, least: int = 0) -> tuple[tuple[int, ...], ...]:
-    """Chunks along the first `n` axes: as many files as one chunk of the source spans, and `least` bytes at least."""
+    """Chunks along the first `n` axes: as many files as one chunk of the source spans, and at least `least` bytes."""
     if pixels.in_memory:
         return tuple((1,) * size or (0,) for size in pixels.shape[:n])
     lengths = list(pixels.tiles[:n])

@@ -1,4 +1,4 @@
-"""Patterns of paths: ``pos_{i}/t_{t:03d}.tif`` finds files and says what the fields in their names are."""
+"""Patterns of paths: ``pos_{i}/t_{t:03d}.tif`` finds files and extracts the fields in their names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Pattern", "Step"]
 
 @dataclass(frozen=True)
 class Step:
-    """What one name on the way to a file must match.
+    """The pattern of one path component.
 
     Attributes
     ----------
     tokens : tuple of Token
-        A name that begins with a dot is hidden: it matches only a literal dot.
+        A name that begins with a dot is hidden: only a literal dot matches it.
     literal : str or None
-        The name itself, where it has neither fields nor wildcards.
+        The name itself, if it has neither fields nor wildcards.
     """
 
     tokens: tuple[Token, ...]
@@ -38,26 +38,26 @@ class Step:
 
 
 class Pattern:
-    """A path with fields: ``pos_{i}/t_{t:03d}.tif``; also ``*``, ``?`` and ``**``, which match without being kept.
+    """A path with fields: ``pos_{i}/t_{t:03d}.tif``; also ``*``, ``?`` and ``**``, whose matches are not kept.
 
     Parameters
     ----------
     text : str
-        ``{field}`` stands for text without ``/``; ``{field:03d}`` for so many digits. ``{{`` and ``}}`` are braces.
+        ``{field}`` matches text without ``/``; ``{field:03d}`` matches that many digits. ``{{`` and ``}}`` are braces.
 
     Attributes
     ----------
     fields : tuple of str
-        In their order in the text.
+        The fields, in their order in the text.
     matcher : Matcher
-        Matches whole paths, with a group for each field; it never matches a NUL.
+        Matches complete paths, with a group for each field; it never matches a NUL.
 
     Raises
     ------
     AxesError
         If a field is repeated.
     ValueError
-        If the pattern cannot be understood.
+        If the pattern is invalid.
     """
 
     _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?::([^{}/]*))?\}|\*\*/?|\*|\?|\[[^\]/]+\]|/|[^{}*?\[/]+|.", re.S)
@@ -89,7 +89,7 @@ class Pattern:
             raise ValueError(f"the pattern {text!r} cannot be understood: {exc}") from exc
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Return the fields of a path that fits from end to end, or None."""
+        """Return the fields of a path that matches completely, or None."""
         found = self.matcher.fullmatch(path)
         return dict(zip(self.fields, found.groups(), strict=True)) if found else None
 
@@ -116,12 +116,12 @@ class Pattern:
 
     @property
     def steps(self) -> Sequence[Step]:
-        """What the names below `fixed` must match, folders first."""
+        """The patterns of the names below `fixed`, folders first."""
         return self._steps[self._fixed :]
 
     @property
     def depth(self) -> int | None:
-        """How many folders below `fixed` the files lie; None if ``**`` leaves that open."""
+        """The depth of the files below `fixed`; None if ``**`` leaves it open."""
         return None if "**" in self.text else len(self.steps) - 1
 
 

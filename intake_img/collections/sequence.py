@@ -1,4 +1,4 @@
-"""A folder, a list, a pattern or the parts of a partitioned image as one image, and which of them a name means."""
+"""A folder, a list, a pattern or a partitioned image as one image, and the choice between them by a name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _PatternOptions(SliceOptions):
 
 
 class FilePatternSource(SequenceSource):
-    """Files whose names fit a pattern as one image."""
+    """Files whose names match a pattern, as one image."""
 
     name = "filepattern"
     title = "files that fit a pattern"
@@ -101,10 +101,10 @@ class _FolderOptions(SliceOptions):
 
 
 class DirectorySource(SequenceSource):
-    """All images in a folder as one.
+    """All images in a folder, as one image.
 
-    Files that are the parts of one image (``name.t_0.tif``, ...) are put together by the labels in their names; others
-    are numbered along `axis`, with their names as labels if that is ``i``.
+    Files of one partitioned image (``name.t_0.tif``, ...) are joined by the labels in their names; others are numbered
+    along `axis`, with their names as labels if it is ``i``.
     """
 
     name = "directory"
@@ -140,7 +140,7 @@ class _ListOptions(SequenceOptions):
 
 
 class ImageListSource(SequenceSource):
-    """A list of files as one image."""
+    """A list of files, as one image."""
 
     name = "imagelist"
     title = "list of image files"
@@ -170,7 +170,7 @@ class ImageListSource(SequenceSource):
 
 
 def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
-    """Return the source of many files that a list, folder, plate, pattern or name of parts stands for, or None.
+    """Return the source of many files for a list, folder, plate, pattern or name of a partitioned image, or None.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def _by_index(file: File, options: Mapping[str, Any]) -> PlateSource | None:
 
 
 def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
-    """Return the source of a folder that is no image by itself: a plate, or files of one kind."""
+    """Return the source of a folder that is not itself an image: a plate, or files of one format."""
     try:
         find_format(folder)
         return None
@@ -220,7 +220,7 @@ def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | Pla
 
 
 def _plate(folder: File, options: Mapping[str, Any]) -> PlateSource | None:
-    """Return the source of the plate in a folder, unless an option is given that only a sequence of files has."""
+    """Return the source of the plate in a folder, unless an option is given that only sequences of files have."""
     from intake_img.collections.plates.source import PlateSource, find_plate
 
     of_sequences = {f.name for f in fields(_FolderOptions)} - {f.name for f in fields(PlateSource.Options)}
@@ -228,7 +228,7 @@ def _plate(folder: File, options: Mapping[str, Any]) -> PlateSource | None:
 
 
 def parts(file: File) -> list[Listing]:
-    """Return the parts of a partitioned image called `file`, none if there are none.
+    """Return the files of a partitioned image named `file`, none if there are none.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def parts(file: File) -> list[Listing]:
 
 
 def _formats() -> dict[str, str]:
-    """Return the format of each extension; of pictures each ending is its own, but for other spellings of it."""
+    """Return the format of each extension; for pictures each extension is separate, except its other spellings."""
     found = {}
     for name, fmt in formats().items():
         for extension in fmt.extensions:

@@ -1,4 +1,4 @@
-"""One image into one store of chunks, which tasks of dask fill: when its folder is made, and when it is committed."""
+"""Writing one image into one chunked store with dask tasks: creation of its folder, and commit."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def write_store(
     done: Callable[[int], None],
     compute: bool = True,
 ) -> Any:
-    """Write a store in tasks; it appears when its metadata are written, after all chunks.
+    """Write a store in dask tasks; it appears when its metadata are written, after all chunks.
 
     Parameters
     ----------
     start : callable
-        ``start(folder)`` makes the empty arrays, and returns the tasks that fill them and what completes the store with
-        what they return.
+        ``start(folder)`` creates the empty arrays, and returns the tasks that fill them and the function that completes
+        the store with their results.
     target : File
     overwrite : bool
     done : callable
-        Called with the bytes of each block that is written.
+        Called with the bytes of each written block.
     compute : bool
-        False: return a `dask.delayed.Delayed` that does all that is left to do.
+        False: return a `dask.delayed.Delayed` of the remaining work.
 
     Returns
     -------
@@ -67,12 +67,12 @@ def extend_store(
     step: Callable[[int], None] | None,
     parallel: bool,
 ) -> list[str]:
-    """Write an image into a store that is there; see `Format.extend`.
+    """Write an image into an existing store; see `Format.extend`.
 
     Raises
     ------
     CannotWriteError
-        If the format cannot, or the image does not fit.
+        If the format does not support this, or the image does not fit.
     FileNotFoundError
         If there is no store.
     TargetExistsError
@@ -91,7 +91,7 @@ def extend_store(
 
 
 def _commit(target: File, overwrite: bool, token: str, finish: Finish, written: Sequence[Any]) -> list[str]:
-    """Complete and commit the store that another process has begun."""
+    """Complete and commit a store that another process has begun."""
     with begin(target, overwrite=overwrite, resume=True, token=token) as staging:
         if not staging.completed and staging.noted is None:
             raise CannotWriteError(f"the delayed write of {target} was removed, or done, by another one: save it anew")

@@ -1,9 +1,9 @@
-"""Matching a name against a sequence of tokens, as a regular expression would, in bounded time.
+"""Matching of a name against a sequence of tokens, like a regular expression, in bounded time.
 
-A regular expression with many wildcards may try every way to share a name out among them, which takes hours for one
-name. Here wildcards that can settle on their first fit do so (atomic groups), and a sequence of tokens in which several
-still compete for long names is matched from its end to its start, in time proportional to tokens times characters. Both
-ways prefer the same match.
+A regular expression with many wildcards may backtrack over all divisions of a name, which can take hours. Here
+wildcards whose first match is always right are atomic groups. If several other wildcards remain and names are long, the
+tokens are matched from the end to the start, in time proportional to tokens times characters. Both methods prefer the
+same match.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 
 __all__ = ["Match", "Matcher", "Token"]
 
-_STEPS = 200_000  # what a regular expression may take for one name: a few milliseconds
+_STEPS = 200_000  # limit of steps of a regular expression for one name: a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Token:
     Parameters
     ----------
     regex : str
-        What the token matches, without groups.
+        The regex of the token, without groups.
     kind : {"fixed", "wild", "digits", "deep"}
-        A fixed token matches texts of one length; ``wild`` any text without ``/``; ``digits`` a number; ``deep`` text
-        with ``/``, or, where the regex ends so, nothing or text that ends in ``/``.
+        A fixed token matches texts of one length; ``wild`` matches any text without ``/``; ``digits`` a number;
+        ``deep`` text with ``/`` or, if the regex ends in it, empty text or text that ends in ``/``.
     lazy : bool
         The shortest match is preferred to the longest.
     field : str or None
         Name of the field that keeps the match.
     low : int
-        Least number of digits.
+        Minimal number of digits.
     literal : str
-        The text that a fixed token stands for, if there is but one.
+        The only text that a fixed token matches, if there is only one.
     """
 
     regex: str
@@ -51,12 +51,12 @@ class Token:
 
     @cached_property
     def run(self) -> re.Pattern[str]:
-        """The longest that the token matches."""
+        """The largest length of a match of the token."""
         text = {"wild": r"[^/\0]*", "digits": r"-?\d*", "deep": r"[^\0]*"}.get(self.kind, self.regex)
         return re.compile(text, re.S)
 
     def ends(self, text: str, start: int) -> tuple[int, int] | None:
-        """Return the first and the last position where a match from `start` on may end; None if there is none."""
+        """Return the first and the last possible end of a match from `start` on; None if there is none."""
         found = self.run.match(text, start)
         if found is None:
             return None
@@ -73,7 +73,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Match:
-    """What `re.Match` says of a match of all of a text, with its groups."""
+    """A match of a complete text, with its groups, like `re.Match`."""
 
     string: str
     spans: Sequence[tuple[int, int]]
@@ -86,7 +86,7 @@ class Match:
 
 
 class Matcher:
-    """Matches texts from end to end; used like a compiled regular expression.
+    """Matches complete texts; used like a compiled regular expression.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Matcher:
     Raises
     ------
     ValueError
-        If a token is no regular expression.
+        If a token is not a valid regular expression.
     """
 
     def __init__(self, tokens: Sequence[Token]) -> None:
@@ -114,14 +114,14 @@ class Matcher:
         self._behind = [t.literal[:1] for k in rivals for t in [*self.tokens[k + 1 : k + 2], Token("")][:1]]
 
     def fullmatch(self, text: str) -> re.Match[str] | Match | None:
-        """Return the match of all of a text, or None."""
-        # a wildcard that competes may end before each occurrence of what follows it
+        """Return the match of a complete text, or None."""
+        # a competing wildcard may end before each occurrence of the next token
         if math.prod(text.count(behind) + 1 for behind in self._behind) * len(text) <= _STEPS:
             return self._regex.fullmatch(text)
         return self._slow(text)
 
     def _slow(self, text: str) -> Match | None:
-        ends: list[list[int | None]] = []  # for each token, the last first: its end, for each place where it may begin
+        ends: list[list[int | None]] = []  # for each token, the last first: its end, for each possible start
         possible = [len(text)]
         for token in reversed(self.tokens):
             ends.append(_ends(token, text, possible))
@@ -156,7 +156,7 @@ def _end(token: Token, text: str, start: int, possible: Sequence[int]) -> int | 
 
 
 def regex_of(tokens: Sequence[Token], settling: Sequence[int] = ()) -> str:
-    """Return the regular expression of tokens; those at the positions `settling` stay at their first fit."""
+    """Return the regular expression of tokens; tokens at the indices `settling` are atomic."""
     parts, opened = [], False
     for k, token in enumerate(tokens):
         if opened and token.kind != "fixed":
@@ -170,9 +170,9 @@ def regex_of(tokens: Sequence[Token], settling: Sequence[int] = ()) -> str:
 
 
 def _settling(tokens: Sequence[Token]) -> list[int]:
-    """Return which wildcards can stay at their first fit, because another one, soon after, takes what is left.
+    """Return which wildcards can be atomic, because another wildcard soon after matches the rest.
 
-    Not a ``*`` before a field: it takes as much as it can.
+    A ``*`` before a field cannot: it matches as much as possible.
     """
     return [k for k, token in enumerate(tokens) if token.kind == "wild" and _settles(tokens, k)]
 
@@ -196,7 +196,7 @@ def _competes(tokens: Sequence[Token], k: int) -> bool:
 
 
 def _rest_of_step(tokens: Sequence[Token], k: int) -> Sequence[Token]:
-    """Return the tokens behind one, up to the next ``/``."""
+    """Return the tokens after one, up to the next ``/``."""
     stop = next((n for n in range(k + 1, len(tokens)) if tokens[n].regex == "/"), len(tokens))
     return tokens[k + 1 : stop]
 

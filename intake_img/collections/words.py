@@ -1,4 +1,5 @@
-"""Fields of patterns that are words: ``{well}_{site}`` makes one axis, with a coordinate for each field."""
+"""Fields of patterns with names of several letters: ``{well}_{site}`` makes one axis, with a coordinate for each
+field."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ __all__ = ["check_mapping", "label_values", "on_axes", "split_label", "word_valu
 
 
 def check_mapping(axes: Any) -> dict[str, str]:
-    """Return which field lies along which axis, checked.
+    """Return the validated axis of each field.
 
     Raises
     ------
     TypeError
-        If it is no mapping from names to names.
+        If it is not a mapping from names to names.
     AxesError
         If an axis is not a lower-case letter.
     """
@@ -37,9 +38,9 @@ def check_mapping(axes: Any) -> dict[str, str]:
 
 
 def on_axes(listing: Listing, axes: Mapping[str, str], uri: str) -> Listing:
-    """Return a listing whose fields are axes: words lie along ``i``, or where `axes` puts them.
+    """Return a listing whose fields are axes: word fields lie along ``i``, or along their axis in `axes`.
 
-    Fields that share an axis are joined: only the combinations that occur have a place along it.
+    Fields that share an axis are joined: only existing combinations have a position along it.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def word_values(listing: Listing, axis: str, labels: Sequence[str]) -> Iterator[
     Raises
     ------
     AxesError
-        If one of the fields is the axis itself, and does not tell its places apart.
+        If one of the fields is the axis itself, and its labels are not unique.
     """
     texts = zip(*(label.split("\0") for label in labels), strict=True)
     for field, column in zip(listing.joint[axis], texts, strict=True):
@@ -88,12 +89,12 @@ def word_values(listing: Listing, axis: str, labels: Sequence[str]) -> Iterator[
 
 
 def split_label(listing: Listing, axis: str, label: str) -> dict[str, str]:
-    """Return the label of each field along an axis: of the axis itself, or of the fields that are joined there."""
+    """Return the label of each field along an axis: of the axis itself, or of its joined fields."""
     return dict(zip(listing.joint.get(axis, (axis,)), label.split("\0"), strict=True))
 
 
 def label_values(labels: Sequence[str]) -> np.ndarray:
-    """Return what labels mean: numbers, or texts if one of them is no number."""
+    """Return the values of labels: numbers, or texts if one of them is not a number."""
     if (text := "".join(labels)).isascii() and text.isdecimal() and all(labels):
         return np.asarray(list(map(int, labels)))
     values = [parse_label(text) for text in labels]

@@ -1,5 +1,5 @@
-"""Plates and many positions: which plane of which field of which well is in which file.
+"""Plates and many positions: the file of each plane of each field of each well.
 
-`plate_table` is the one model; each module named after an instrument makes a table of its index; `plate_images` makes
-images of a table; `source` opens them.
+`plate_table` is the common model; each module named after an instrument makes a table from its index; `plate_images`
+makes images from a table; `source` opens them.
 """

@@ -1,8 +1,9 @@
 """CellVoyager, CV7000 and CV8000: ``MeasurementData.mlf``, with ``MeasurementDetail.mrf`` and the ``.mes`` beside it.
 
-A record of the type IMG is a plane in a TIFF of its own; records of the type ERR are planes that the instrument could
-not take. ``X`` and ``Y`` are µm from the centre of the well, ``Y`` points up. A channel that is taken in several
-actions (a stack and a single plane, say) becomes several channels. Followed: what Bio-Formats reads (``CV7000Reader``).
+A record of the type IMG is a plane in a separate TIFF; records of the type ERR are planes that the instrument could not
+record. ``X`` and ``Y`` are µm from the centre of the well, ``Y`` points up. A channel that is recorded in several
+actions (for example a stack and a single plane) becomes several channels. The reader follows Bio-Formats
+(``CV7000Reader``).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _DETAIL = "measurementdetail.mrf"
 
 @dataclass(frozen=True)
 class _Detail:
-    """What the file of details says of the plate."""
+    """Facts of the plate from the file of details."""
 
     name: str = ""
     rows: int = 0
@@ -72,7 +73,7 @@ def _plane(r: Mapping[str, str], c: int, start: datetime | None) -> Plane:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Return a time of an instrument, without its zone: fractions may have more digits than Python reads."""
+    """Return a time of an instrument, without its zone: fractions may have more digits than Python can parse."""
     found = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?", text or "")
     try:
         return datetime.fromisoformat(found[0]) if found else None
@@ -83,7 +84,7 @@ def _moment(text: str | None) -> datetime | None:
 def _numbered(
     records: Sequence[Mapping[str, str]], known: Mapping[int, Channel]
 ) -> tuple[list[int], dict[int, Channel]]:
-    """Return a number for the channel of each record, and the channels: one for each action that takes it."""
+    """Return a number for the channel of each record, and the channels: one for each action that records it."""
     pairs = [(whole(r.get("Ch"), 1), whole(r.get("ActionIndex"), 1)) for r in records]
     actions: dict[int, list[int]] = {}
     for c, action in sorted(set(pairs)):

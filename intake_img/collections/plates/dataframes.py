@@ -1,4 +1,4 @@
-"""Tables of images as plates: the lines of a DataFrame become planes."""
+"""Tables of images as plates: the rows of a DataFrame become planes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["table_from"]
 
 
 def table_from(frame: pd.DataFrame, folder: Any, storage_options: Mapping[str, Any] | None = None) -> PlateTable:
-    """Return the table that a DataFrame is; see `intake_img.plate` for its columns.
+    """Return the table of a DataFrame; see `intake_img.plate` for its columns.
 
     Raises
     ------
     ValueError
-        If a column is missing, or holds what is no well or no number.
+        If a column is missing, or contains an invalid well or number.
     """
     known = {*Plane._fields, "well", "row", "column", "field", "channel", "present"}
     if "file" not in frame.columns or not ({"well"} <= {*frame.columns} or {"row", "column"} <= {*frame.columns}):
@@ -43,7 +43,7 @@ def table_from(frame: pd.DataFrame, folder: Any, storage_options: Mapping[str, A
 
 
 def _root(folder: Any, files: list[str], storage_options: Mapping[str, Any] | None) -> tuple[File, list[str]]:
-    """Return the folder below which all files are, and their names below it."""
+    """Return the common folder of all files, and their names relative to it."""
     if folder is not None:
         return File.parse(folder, storage_options), files
     whole = [File.parse(f, storage_options) for f in files]

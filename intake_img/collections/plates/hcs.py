@@ -1,4 +1,4 @@
-"""The groups of a plate in OME-Zarr: where its fields are, and what the groups of plate, rows and wells say.
+"""The groups of a plate in OME-Zarr: paths of its fields, and metadata of the groups of plate, rows and wells.
 
 Metadata: https://ngff.openmicroscopy.org/0.5/#hcs-layout.
 """
@@ -16,7 +16,7 @@ __all__ = ["field_paths", "groups"]
 
 
 def field_paths(table: PlateTable) -> dict[Place, str]:
-    """Return the path of each field in the store; fields whose names are not letters and digits are numbered."""
+    """Return the path of each field in the store; fields with other names than letters and digits are numbered."""
     plain = all(re.fullmatch(r"[A-Za-z0-9]+", p.field) for p in table.fields)
     found = {}
     for places in table.wells.values():

@@ -1,8 +1,8 @@
-"""ImageXpress: the folder of a ``.HTD`` file, which describes the plan, not what exists.
+"""ImageXpress: the folder of a ``.HTD`` file, which describes the planned acquisition, not the existing files.
 
-The text is quoted CSV in Windows-1252. Images are called ``<plate>_<well>[_s<site>][_w<wavelength>].tif``, in
-``TimePoint_<n>`` and ``ZStep_<n>`` where there are several; ``ZStep_0`` holds projections, files with ``_thumb`` are
-small pictures: both are left out. A sequence of hexadecimal digits may follow. Spacing is in the files (MetaSeries).
+The text is quoted CSV in Windows-1252. Images are named ``<plate>_<well>[_s<site>][_w<wavelength>].tif``, in
+``TimePoint_<n>`` and ``ZStep_<n>`` if there are several; ``ZStep_0`` holds projections, files with ``_thumb`` are
+thumbnails: both are left out. A sequence of hexadecimal digits may follow. The spacing is in the files (MetaSeries).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _number(text: str | None, default: int | None) -> int | None:
 
 
 def _compare(table: PlateTable, plan: Mapping[str, int]) -> None:
-    """Warn of times and wavelengths that were planned and are not there."""
+    """Warn of planned times and wavelengths that are missing."""
     kinds: Sequence[tuple[str, str, str]] = (("TimePoints", "t", "times"), ("NWavelengths", "c", "wavelengths"))
     less = [
         f"{len(table.numbers(a))} of {plan[key]} {what}"

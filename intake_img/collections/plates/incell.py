@@ -1,6 +1,6 @@
 """InCell Analyzer and IN Carta: the ``.xdce`` beside the images.
 
-``PlatePosition_um`` counts from the corner of the plate, its ``y`` grows with the rows of wells.
+``PlatePosition_um`` is measured from the corner of the plate; its ``y`` increases with the rows of wells.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which file is the index of a plate, and where it lies: in a folder, in the folder of the images, or above it."""
+"""Finding the index file of a plate: in a folder, in the folder of the images, or in its parent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EVERY = tuple(name for names, _ in _READERS for name in names)
 
 
 def _rank(name: str) -> int | None:
-    """Return the row of `_READERS` that a name fits."""
+    """Return the row of `_READERS` for a name."""
     lower = name.lower()
     if not lower.endswith(_EVERY):
         return None
@@ -56,12 +56,12 @@ def is_index(name: str) -> bool:
 
 
 def read_index(file: File) -> PlateTable:
-    """Return the table of an index, by the name of which its reader is known.
+    """Return the table of an index; its name determines the reader.
 
     Raises
     ------
     FormatError
-        If it is damaged, or no index of a plate by its name.
+        If it is damaged, or its name is not that of an index.
     """
     found = _rank(file.name)
     if found is None:
@@ -70,7 +70,7 @@ def read_index(file: File) -> PlateTable:
 
 
 def find_index(folder: File) -> File | None:
-    """Return the index of the plate that a folder holds; None if there is none."""
+    """Return the index of the plate in a folder; None if there is none."""
     names = list_folder(folder)
     places = [(folder, names), *((folder / n, None) for n in _BELOW if n in names)]
     if folder.name in _BELOW:
@@ -84,26 +84,26 @@ def find_index(folder: File) -> File | None:
 def _names(folder: File) -> Sequence[str]:
     try:
         return list_folder(folder)
-    except CatalogError:  # the folder above may lie outside of the jail
+    except CatalogError:  # the parent folder may lie outside of the jail
         return []
 
 
 def best_index(names: Sequence[str]) -> str | None:
-    """Return the index among the names of a folder; of several that of the first instrument that is known."""
+    """Return the index among the names of a folder; of several, that of the first known instrument."""
     ranked = [(rank, name) for name in natural_sorted(names) if (rank := _rank(name)) is not None]
     return min(ranked, key=lambda r: r[0])[1] if ranked else None
 
 
 def _images(names: Sequence[str]) -> list[str]:
-    """Return the names that are of images."""
+    """Return the names of images."""
     known = tuple(known_extensions())
     return [n for n in names if not n.startswith(".") and n.lower().endswith(known)]
 
 
 def plate_of(file: File) -> PlateTable | None:
-    """Return the table of the plate that an index or a folder is; None if it is none.
+    """Return the table of a plate, given its index or folder; None if it is not a plate.
 
-    Without an index, positions of Micro-Manager and the names of files are looked for.
+    Without an index, positions of Micro-Manager and known naming schemes are tried.
 
     Warns
     -----

@@ -1,6 +1,6 @@
 """Micro-Manager: many positions, as folders of single planes with ``metadata.txt``, or as ``_MMStack_`` files.
 
-The label of a position such as ``B03-Site_2`` names a well and a field; others are positions on no plate.
+The label of a position such as ``B03-Site_2`` names a well and a field; other labels are positions outside of a plate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STACK = re.compile(r".*_MMStack(?:_(?P<label>.+?))?(?:_\d+)?\.ome\.tif", re.I)
 
 
 def table_of_positions(folder: File, names: Sequence[str]) -> PlateTable | None:
-    """Return the table of the positions in a folder; None if it is none of Micro-Manager, or has one position."""
+    """Return the table of the positions in a folder; None if it is not from Micro-Manager, or has one position."""
     below = [n for n in natural_sorted(names) if re.match(r"(?:Pos|\d+-Pos|[A-Za-z]{1,2}\d{1,2}[-_])", n, re.I)]
     folders = [n for n in below if "." not in n]
     if folders and (folder / folders[0] / _SUMMARY).exists():
@@ -47,7 +47,7 @@ def _place(label: str) -> Place:
 
 
 def _of_folders(folder: File, names: Sequence[str]) -> PlateTable | None:
-    """Return the table of folders of single planes: a folder is a position."""
+    """Return the table of folders of single planes: each folder is a position."""
     summary = _summary(folder / names[0] / _SUMMARY)
     channels = [str(c) for c in summary.get("ChNames") or []]
     planes: list[Plane] = []
@@ -79,7 +79,7 @@ def _number(channels: list[str], name: str) -> int:
 
 
 def _summary(file: File) -> Mapping[str, Any]:
-    """Return the summary of an acquisition; the file of an interrupted one lacks its end."""
+    """Return the summary of an acquisition; the file of an interrupted acquisition is truncated."""
     text = file.read().decode("utf-8", "replace")
     start = re.search(r'"Summary"\s*:\s*', text)
     try:
@@ -92,7 +92,7 @@ def _summary(file: File) -> Mapping[str, Any]:
 
 
 def _of_stacks(folder: File, names: Sequence[str]) -> PlateTable | None:
-    """Return the table of stacks, a file a position; further files of a position (``..._1.ome.tif``) belong to it."""
+    """Return the table of stacks, one file per position; further files (``..._1.ome.tif``) belong to their position."""
     first: dict[str, str] = {}
     for name in names:
         found = _STACK.fullmatch(name)

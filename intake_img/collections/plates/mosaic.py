@@ -1,8 +1,8 @@
-"""Wells as mosaics: the fields of a well placed by their positions on the stage, to whole pixels.
+"""Wells as mosaics: the fields of a well are placed by their stage positions, rounded to pixels.
 
 The position of a field is divided by the spacing and rounded to the nearest pixel, counted from the topmost and the
-leftmost field of the well. Fields are drawn in their order: where some overlap, the last one is on top; nothing is
-blended or aligned. Zeros (NaN for floats) are between them.
+leftmost field of the well. Fields are drawn in order: where fields overlap, the last one is on top, without blending or
+alignment. Gaps are filled with zeros (NaN for floats).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class _Mosaic:
     Parameters
     ----------
     reader : Reader
-        Of the fields.
+        The reader of the fields.
     canvas : tuple of int
         For each field the number of its well.
     corners : tuple of (int, int)
-        Top and left of each field on its canvas.
+        Top and left pixel of each field on its canvas.
     size : tuple of int
         Height and width of a field.
     at : tuple of int
-        Numbers of the axes y and x.
+        Indices of the axes y and x.
     fill : float
-        What is between the fields.
+        The value between the fields.
     """
 
     reader: Reader
@@ -87,7 +87,7 @@ def mosaics(table: PlateTable, groups: Mapping[str, Sequence[Place]], image: Ima
     image : Image
         All these fields, stacked on ``i``.
     stacked : bool
-        Put the wells on ``i``, on canvases of one size; else there is one.
+        Stack the wells along ``i``, on canvases of one size; else there is one well.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _steps(image: Image) -> tuple[float, float]:
 def _placed(
     table: PlateTable, groups: Mapping[str, Sequence[Place]], steps: tuple[float, float], size: tuple[int, int]
 ) -> tuple[list[tuple[int, int]], list[int], tuple[int, int]]:
-    """Return top and left of each field, the number of its well, and the shape of a canvas that holds any well."""
+    """Return top and left of each field, the number of its well, and the shape of a canvas for all wells."""
     corners: list[tuple[int, int]] = []
     canvas: list[int] = []
     for number, places in enumerate(groups.values()):

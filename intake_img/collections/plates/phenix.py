@@ -1,8 +1,8 @@
 """Operetta, Opera Phenix and Sonata: ``Index.idx.xml`` (``Index.ref.xml``, ``Index.xml``) of Harmony.
 
-Harmony V5 writes all facts with each image; since V6 those of a channel stand in ``Maps/Map/Entry`` and apply to its
-images. Lengths are in metres, ``PositionY`` points up. The file lies beside the images or, since V7, above their folder
-``Images``. Followed: what Bio-Formats reads (``OperettaReader``).
+Harmony V5 writes all metadata with each image; since V6 the metadata of a channel are in ``Maps/Map/Entry`` and apply
+to its images. Lengths are in metres, ``PositionY`` points up. The file is beside the images or, since V7, above their
+folder ``Images``. The reader follows Bio-Formats (``OperettaReader``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read(file: File) -> PlateTable:
 
 
 class _Index:
-    """What is kept of an index while it is read."""
+    """The data collected from an index while it is read."""
 
     def __init__(self) -> None:
         self.planes: list[Plane] = []
@@ -60,7 +60,7 @@ class _Index:
         self.of_plate = self.of_plate or found
 
     def entry(self, found: dict[str, str]) -> None:
-        """Note the facts of a channel that the maps of Harmony V6 hold."""
+        """Collect the facts of a channel from the maps of Harmony V6."""
         self._entries.setdefault(found.get("ChannelID", ""), {}).update(found)
 
     def image(self, found: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The pixels of fields whose planes are pages of files: read file by file, with zeros where a file is missing."""
+"""The pixels of fields whose planes are pages of files: read file by file, with zeros for missing files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _INNER = "yxs"  # axes of one page
 
 @dataclass(frozen=True, eq=False)
 class _Pages(Members):
-    """Reads planes that are whole files, or pages of files.
+    """Reads planes that are complete files, or pages of files.
 
     Parameters
     ----------
     pages : tuple of int
-        For each place of the grid the page of its file; empty if the files have one page that counts.
+        For each position of the grid the page of its file; empty if the files have a single page.
     outer : tuple of int
-        Shape of the axes of a file that number its pages.
+        Shape of the page axes of a file.
     lenient : bool
-        Fill what a remote store turns out not to have; of local files it is known before.
+        Fill files that turn out to be missing in a remote store; for local files this is known before.
     """
 
     pages: tuple[int, ...] = ()
@@ -69,16 +69,16 @@ def gathered(
     Parameters
     ----------
     start : FormatSource
-        The file that all others are like.
+        The file that represents all others.
     cells : ndarray of int
-        The grid: only its shape counts; `planes` and `paths` are its places in C order.
+        The grid: only its shape is used; `planes` and `paths` are in its C order.
     planes : sequence of Plane or None
     paths : sequence of str
-        Empty where there is no file.
+        Empty for a missing file.
     axes : sequence of str
-        Of the grid.
+        Axes of the grid.
     known : sequence of str
-        Axes whose spacing the index knows: files need not agree on it.
+        Axes with a spacing in the index: files need not agree on it.
     lenient : bool
         See `_Pages`.
     """
@@ -121,7 +121,7 @@ def gathered(
 
 
 def _pages(planes: Sequence[Plane | None], v: Variable, start: FormatSource) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the page of each plane, and the shape of the axes that number pages; nothing where pages do not count."""
+    """Return the page of each plane, and the shape of the page axes; empty if there is a single page."""
     pages = [None if p is None else p.page for p in planes]
     if all(page is None for page in pages):
         return (), ()

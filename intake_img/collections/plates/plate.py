@@ -1,4 +1,4 @@
-"""A plate as an object: its table, what is missing, its fields as Datasets and as a tree, and its way to OME-Zarr."""
+"""A plate as an object: its table, missing planes, fields as Datasets and as a tree, and conversion to OME-Zarr."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
     Parameters
     ----------
     uri : str, os.PathLike, source or pandas.DataFrame
-        The folder of an instrument, the index in it, or an OME-Zarr or OME-TIFF that holds a plate. Or a table of
-        images: a line for each file, with the columns ``well`` (or ``row`` and ``column``, from 0), ``field`` and
-        ``file``; and, where they are known, ``t``, ``c``, ``z`` (numbers), ``channel`` (names), ``page`` and ``scene``
-        in the file, ``x`` and ``y`` (µm, downwards), ``height`` (µm) and ``seconds``.
+        The folder of an instrument, the index in it, or an OME-Zarr or OME-TIFF that contains a plate. Or a table of
+        images: a row for each file, with the columns ``well`` (or ``row`` and ``column``, from 0), ``field`` and
+        ``file``; and optionally ``t``, ``c``, ``z`` (numbers), ``channel`` (names), ``page`` and ``scene`` in the file,
+        ``x`` and ``y`` (µm, downwards), ``height`` (µm) and ``seconds``.
     folder : str or os.PathLike, optional
-        Where the files of a table of images are.
+        The folder of the files of a table of images.
     storage_options : mapping, optional
         Options of the fsspec file system.
     **options
@@ -52,7 +52,7 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
     Raises
     ------
     FormatError
-        If it is no plate.
+        If it is not a plate.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
 
 
 def plate_source(source: ImageSource) -> PlateSource | None:
-    """Return the source of the plate that another source opens; None if that is none."""
+    """Return the plate source for another source; None if it is not a plate."""
     if isinstance(source, ImgSource):
         source = source.found
     if isinstance(source, PlateSource):
@@ -122,7 +122,7 @@ class Plate:
 
     @property
     def wells(self) -> list[str]:
-        """Names of the wells that have images."""
+        """Names of the wells with images."""
         return list(self._table.wells)
 
     @property
@@ -132,12 +132,12 @@ class Plate:
 
     @property
     def channels(self) -> list[str]:
-        """Names of the channels that the index knows."""
+        """Names of the channels in the index."""
         return [self._table.channel(c).name for c in self._table.numbers("c")]
 
     @property
     def table(self) -> pd.DataFrame:
-        """What the index names, a line for each plane: its well, field, place on the axes, file, and position.
+        """The planes of the index, a row for each: its well, field, position on the axes, file, and stage position.
 
         The column ``present`` says whether the file exists.
         """
@@ -147,12 +147,12 @@ class Plate:
 
     @property
     def missing(self) -> pd.DataFrame:
-        """The lines of `table` whose file does not exist."""
+        """The rows of `table` whose file does not exist."""
         frame = self.table
         return frame[~frame["present"]].reset_index(drop=True)
 
     def load(self, scene: int | str | None = None, **options: Any) -> xr.Dataset:
-        """Return a field, a well or ``"all"``, as `intake_img.imload` does.
+        """Return a field, a well or ``"all"``, like `intake_img.imload`.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class Plate:
         return len(self.scenes)
 
     def tree(self, wells: str | Sequence[str] | None = None, **options: Any) -> xr.DataTree:
-        """Return the plate as a tree: wells, and in each the Datasets of its fields, unread.
+        """Return the plate as a tree: wells, which contain the unread Datasets of their fields.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class Plate:
         Returns
         -------
         xarray.DataTree
-            Positions on no plate are right below the root.
+            Positions outside of a plate are directly below the root.
 
         Raises
         ------
@@ -241,17 +241,17 @@ class Plate:
         overwrite : bool
             Replace an existing target.
         resume : bool
-            Finish an interrupted write: fields that are complete are not written again.
+            Finish an interrupted write: complete fields are not written again.
         jobs : int, optional
-            How many fields to write at a time; by default one for each core.
+            Number of fields to write concurrently; by default one for each core.
         engine : {"dask", "threads"}, optional
-            Who writes; by default the workers of a dask cluster if there is a client.
+            The engine of the write; by default the workers of a dask cluster if there is a client.
         progress : callable, optional
-            Called with the number of bytes of each field that is written.
+            Called with the number of bytes of each written field.
         storage_options : mapping, optional
             Options of the target's file system.
         **options
-            Of the writer of OME-Zarr: ``chunks``, ``shards``, ``pyramid``, ``version``.
+            Options of the writer of OME-Zarr: ``chunks``, ``shards``, ``pyramid``, ``version``.
 
         Returns
         -------

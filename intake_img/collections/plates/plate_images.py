@@ -1,4 +1,4 @@
-"""Images of a table: one field, or several stacked on ``i``, with the channels, times and places of the index."""
+"""Images of a table: one field, or several stacked on ``i``, with the channels, times and positions of the index."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Opener", "composed", "present"]
 
 Opener = Callable[[File, Mapping[str, Any]], FormatSource]
 
-_SHOWN = 5  # missing planes in a message
-_FEW = 64  # files that are looked at one by one
-_MOST_HOLES = 1000  # places of the grid for each plane that there is
-_TOLERANCE = 1e-6  # relative, of steps along z and t
+_SHOWN = 5  # number of missing planes in a message
+_FEW = 64  # up to so many files are checked one by one
+_MOST_HOLES = 1000  # largest number of grid positions for each existing plane
+_TOLERANCE = 1e-6  # relative tolerance of steps along z and t
 
 
 def present(folder: File, names: Sequence[str]) -> list[bool]:
-    """Return which files below a folder exist; of many files, and of remote ones, the folders are listed, once each."""
+    """Return which files below a folder exist; for many files, and for remote ones, each folder is listed once."""
     if folder.local and len(names) <= _FEW:
         return [os.path.exists((folder / n).path) for n in names]
     listed: dict[str, frozenset[str]] = {}
@@ -62,20 +62,20 @@ def composed(
     table : PlateTable
     places : sequence of Place
     opener : callable
-        Returns the source of a file with the given options of its driver.
+        Returns the source of a file with the given driver options.
     stacked : bool
-        Put the fields on ``i``; else there is one.
+        Stack the fields along ``i``; else there is one field.
     fill : bool
-        Fill planes that are missing, with a warning; else they are an error.
+        Fill missing planes, with a warning; else they are an error.
     overrides : mapping, optional
-        What the user states of the axes: fields may differ in it.
+        Metadata of the axes from the user: fields may differ in them.
 
     Raises
     ------
     FileNotFoundError
         If none of the files exist, or some do not and `fill` is False.
     FormatError
-        If the index gives two planes one place.
+        If the index gives two planes the same position.
     """
     planes = [table.fields[place] for place in places]
     if all(p.scene is not None for some in planes for p in some):
@@ -108,7 +108,7 @@ def _of_planes(table: PlateTable, places: Sequence[Place], opener: Opener, stack
     cells = _grid(table, places, numbers)
     planes: list[Plane | None] = [None if k < 0 else p for k, p in _flat(table, places, cells)]
     names = [p.file if p else "" for p in planes]
-    there = present(table.folder, names) if table.folder.local else [True] * len(names)  # each look is a request
+    there = present(table.folder, names) if table.folder.local else [True] * len(names)  # each check is a request
     paths = [(table.folder / n).path if n and ok else "" for n, ok in zip(names, there, strict=True)]
     first = next((path for path in paths if path), None)
     if first is None:
@@ -133,7 +133,7 @@ def _all(table: PlateTable, places: Sequence[Place]) -> list[Plane]:
 
 
 def _grid(table: PlateTable, places: Sequence[Place], numbers: Mapping[str, list[int]]) -> np.ndarray:
-    """Return the number of the plane, among those of its field, at each place of the grid; -1 where there is none."""
+    """Return the index of the plane, among the planes of its field, at each grid position; -1 if there is none."""
     at = {a: {n: k for k, n in enumerate(known)} for a, known in numbers.items()}
     size, count = len(places) * math.prod(map(len, numbers.values())), sum(len(table.fields[p]) for p in places)
     if size > _MOST_HOLES * (count + _FEW):
@@ -170,7 +170,7 @@ def _lost(
     paths: Sequence[str],
     fill: bool,
 ) -> list[str]:
-    """Return the planes that are not there, and say so."""
+    """Return the missing planes, with a warning or an error."""
     empty = [k for k, path in enumerate(paths) if not path]
     told = [_told(table, places, cells, numbers, k) for k in empty]
     if not told:
@@ -195,7 +195,7 @@ def _told(
 
 
 def _calibration(table: PlateTable, head: Image, axes: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return spacing and units: those of the index, else those of the files; origins are those of the fields."""
+    """Return spacing and units from the index, else from the files, and the origins of the fields."""
     spacing = {a: v for a, v in head.spacing.items() if a in axes}
     units = {a: u for a, u in head.units.items() if a in axes}
     known = {a: v for a, v in table.facts.spacing.items() if a in axes}
@@ -211,7 +211,7 @@ def _with_axes(
     stacked: bool,
     lost: Sequence[str],
 ) -> Image:
-    """Return the image with channels, times and heights, and the list of what is missing."""
+    """Return the image with channels, times and heights, and the list of missing planes."""
     coords = dict(image.coords)
     if "c" in numbers:
         coords["c"] = _channels(table, numbers["c"])
@@ -236,7 +236,8 @@ def _channels(table: PlateTable, numbers: Sequence[int]) -> Coordinate:
 def _profile(
     cells: np.ndarray, planes: Sequence[Plane | None], numbers: Mapping[str, list[int]], axis: str, fact: str
 ) -> np.ndarray:
-    """Return what each field says along an axis, of shape (fields, length): the least of all channels; NaN if none."""
+    """Return the values of each field along an axis, of shape (fields, length): the minimum over channels; NaN if
+    unknown."""
     values = np.array([math.nan if p is None else getattr(p, fact) for p in planes]).reshape(cells.shape)
     others = tuple(k + 1 for k, a in enumerate(numbers) if a != axis)
     with warnings.catch_warnings():
@@ -245,7 +246,7 @@ def _profile(
 
 
 def _measured(image: Image, axis: str, unit: str, profiles: np.ndarray) -> Image:
-    """Return the image with a coordinate along an axis: where all fields agree the very values, else their step."""
+    """Return the image with a coordinate along an axis: the exact values if all fields agree, else their step."""
     units = {**image.units, axis: unit}
     if not np.isfinite(profiles).all():
         return image

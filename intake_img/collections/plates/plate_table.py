@@ -1,6 +1,6 @@
-"""The table of a plate: for each plane its well, field, time, channel and section, and the file and page that hold it.
+"""The table of a plate: for each plane its well, field, time, channel and section, and its file and page.
 
-Readers of indices make `Plane` after `Plane`; everything else is the same for all instruments.
+Readers of indices yield `Plane` objects; everything else is common to all instruments.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "Plane", "PlateFacts", "PlateTable", "folder_of"]
 
 _MOST_PLANES = 10**7
-_MOST_ROWS = 500  # and columns: the largest plates have 64 x 96 wells
+_MOST_ROWS = 500  # rows and columns: the largest plates have 64 x 96 wells
 _OUTSIDE = re.compile(r"[A-Za-z]:|[/\\]|[A-Za-z][\w+.\-]*://|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S)
 
 
 class Plane(NamedTuple):
-    """A plane, or what one file holds of a field, and where it is.
+    """A plane, or the part of a field in one file, and its location.
 
     Attributes
     ----------
     place : Place
         Well and field.
     t, c, z : int or None
-        Numbers as the index counts them; None where the index does not speak of the axis, which the file may have.
+        Numbers of the index; None if the index does not have the axis; the file may have it.
     file : str
-        Name below the folder of the table.
+        Path below the folder of the table.
     page : int, optional
-        Which of the planes of the file, in their order; None for all that the file holds.
+        The number of the plane in the file; None for all planes of the file.
     scene : int, optional
-        Which image of the file.
+        The number of the image in the file.
     x, y : float
-        Position of the centre of the field in µm; `y` grows as the rows of the image do. NaN if unknown.
+        Position of the centre of the field in µm; `y` increases with the rows of the image. NaN if unknown.
     height, seconds : float
         Position along z in µm, and time in s.
     """
@@ -63,7 +63,7 @@ class Plane(NamedTuple):
 
 @dataclass(frozen=True)
 class Channel:
-    """What is known of a channel; wavelengths in nm, the colour as ``#RRGGBB``."""
+    """Metadata of a channel; wavelengths in nm, the colour as ``#RRGGBB``."""
 
     name: str
     color: str | None = None
@@ -73,20 +73,20 @@ class Channel:
 
 @dataclass(frozen=True)
 class PlateFacts:
-    """What an index knows of the whole plate.
+    """Metadata of the complete plate.
 
     Parameters
     ----------
     instrument : str
     name : str
     rows, columns : int
-        Of the plate; 0 if unknown.
+        Numbers of rows and columns of the plate; 0 if unknown.
     channels : mapping of int to Channel
-        By the numbers that `Plane.c` has.
+        Channels by the numbers in `Plane.c`.
     spacing : mapping of str to float
-        µm, along ``x``, ``y`` and ``z`` where known.
+        In µm, along ``x``, ``y`` and ``z`` if known.
     header : mapping
-        JSON-like, what else the index says.
+        JSON-like, further metadata of the index.
     """
 
     instrument: str
@@ -105,11 +105,11 @@ class PlateTable:
     Parameters
     ----------
     folder : File
-        The names of files are below it.
+        The folder of the file names.
     planes : sequence of Plane
     facts : PlateFacts
     index : File, optional
-        The file that says so; None for a table made of names.
+        The index file; None for a table made from file names.
     """
 
     folder: File
@@ -148,7 +148,7 @@ class PlateTable:
 
     @cached_property
     def wells(self) -> dict[str, list[Place]]:
-        """The fields of each well by its name, e.g. ``"B03"``; empty for positions on no plate."""
+        """The fields of each well by its name, e.g. ``"B03"``; empty for positions outside of a plate."""
         found: dict[str, list[Place]] = {}
         for place in self.fields:
             if place.row >= 0:
@@ -157,7 +157,7 @@ class PlateTable:
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the plate: those of the index, and at least as many as the wells need."""
+        """Rows and columns of the plate: from the index, and at least as many as the wells need."""
         rows = max((p.row + 1 for p in self.fields), default=0)
         columns = max((p.column + 1 for p in self.fields), default=0)
         stated = (n if n < _MOST_ROWS else 0 for n in (self.facts.rows, self.facts.columns))
@@ -165,7 +165,7 @@ class PlateTable:
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
-        """The axes along which the files lie: ``c`` where the index knows channels, ``t`` and ``z`` of several."""
+        """The axes of the files: ``c`` if the index has channels, ``t`` and ``z`` if there are several."""
         return tuple(a for a in "tcz" if len(n := self.numbers(a)) > 1 or (n and a == "c"))
 
     def numbers(self, axis: str, planes: Sequence[Plane] | None = None) -> list[int]:
@@ -179,28 +179,29 @@ class PlateTable:
         return {axis: self.numbers(axis, self.planes) for axis in "tcz"}
 
     def channel(self, c: int) -> Channel:
-        """Return what is known of a channel; one without a name is called by its number."""
+        """Return the metadata of a channel; a channel without a name is named by its number."""
         return self.facts.channels.get(c) or Channel(f"channel {c}")
 
     def place_of(self, name: str) -> Place | None:
-        """Return the field of a name, however its well is written (``B03/1``, ``b3/1``, ``B/3/1``); None if none."""
+        """Return the field of a name, in any spelling of its well (``B03/1``, ``b3/1``, ``B/3/1``); None if there is
+        none."""
         if name in self.scenes:
             return self.scenes[name]
         place = parse_field(name)
         return place if place in self.fields else None
 
     def well_of(self, name: str) -> list[Place] | None:
-        """Return the fields of a well of that name, however it is written; None if there is none."""
+        """Return the fields of a well, in any spelling of its name; None if there is none."""
         found = parse_well(name)
         return None if found is None else self.wells.get(Place(*found, "").well)
 
     def position(self, place: Place) -> tuple[float, float]:
-        """Return the position of a field in µm, x and y: that of its first plane."""
+        """Return the position of a field, x and y in µm, which is the position of its first plane."""
         first = self.fields[place][0]
         return first.x, first.y
 
     def frame(self) -> pd.DataFrame:
-        """Return the table as pandas has it, a line for each plane."""
+        """Return the table as a pandas DataFrame with a row for each plane."""
         import pandas as pd
 
         lines = [line for planes in self.fields.values() for line in planes]
@@ -228,15 +229,15 @@ class PlateTable:
 
 
 def folder_of(index: File, first: str | None, below: str) -> File:
-    """Return the folder below which the files of an index lie: its own, or one of the given name beside it.
+    """Return the folder of the files of an index: its own folder, or a folder of the given name beside it.
 
     Parameters
     ----------
     index : File
     first : str or None
-        A file that the index names.
+        A file name in the index.
     below : str
-        Name of the folder where the files are if they are not beside the index.
+        Name of the folder of the files if they are not beside the index.
     """
     folder = index.parent
     if not first or _OUTSIDE.match(first) or (folder / first).exists() or not (folder / below / first).exists():

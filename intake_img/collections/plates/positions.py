@@ -1,4 +1,4 @@
-"""Positions of fields that the index does not tell: what the images themselves say of the stage."""
+"""Positions of fields that are missing in the index: stage positions from the images themselves."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["located"]
 def located(
     table: PlateTable, places: Sequence[Place], opener: Callable[[File, Mapping[str, Any]], FormatSource]
 ) -> PlateTable:
-    """Return the table with the positions of some fields; of those that are unknown the header of a file is read.
+    """Return the table with the positions of some fields; for unknown positions, the header of a file is read.
 
-    Known are MetaSeries (ImageXpress) and what this package has written.
+    Supported are MetaSeries (ImageXpress) and files of this package.
     """
     lost = [p for p in places if math.isnan(sum(table.position(p)))]
     found = {p: _position(table.fields[p][0], table, opener) for p in lost}
@@ -42,7 +42,7 @@ def _position(plane: Plane, table: PlateTable, opener: Callable[..., FormatSourc
 
 
 def _stated(image: Image) -> tuple[float, float] | None:
-    """Return x and y in µm, y downwards: MetaSeries counts it along the rows of wells."""
+    """Return x and y in µm, y downwards: in MetaSeries it increases along the rows of wells."""
     told = image.header.get("metaseries")
     if isinstance(told, Mapping) and "stage-position-x" in told and "stage-position-y" in told:
         return float(told["stage-position-x"]), float(told["stage-position-y"])

@@ -1,7 +1,7 @@
 """scanR: ``data/metadata.ome.xml``, OME-XML whose images name a file for each plane.
 
-The well and the number of a position stand in the name of the image (``Well 14, Position 1 (B2)``); positions are µm on
-the stage, whose ``y`` is taken to grow as the rows of the image do.
+The well and the number of a position are in the name of the image (``Well 14, Position 1 (B2)``); positions are µm on
+the stage; its ``y`` is assumed to increase with the rows of the image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _IMAGE = re.compile(r".*?(?:Position|Pos\.?)\s*(\d+).*?\(([A-Za-z]{1,2}\d{1,2})\
 
 
 def read(file: File) -> PlateTable:
-    """Return the table of an index; of a descriptor of the experiment, that of the metadata in ``data``."""
+    """Return the table of an index; for a descriptor of the experiment, the table of the metadata in ``data``."""
     if file.name.lower() == _EXPERIMENT:
         file = file.parent / "data" / _METADATA
         if not file.exists():
@@ -45,7 +45,7 @@ def read(file: File) -> PlateTable:
 
 
 def _planes(image: Element) -> Iterator[Plane]:
-    """Yield the planes of an image, with the positions and times that its Plane elements know."""
+    """Yield the planes of an image, with the positions and times from its Plane elements."""
     pixels = image.find("Pixels")
     place = _place(image.get("Name", ""))
     if pixels is None:

@@ -1,4 +1,4 @@
-"""Plates that are one image file or store for the drivers: OME-Zarr, OME-TIFF. Their fields are scenes."""
+"""Plates in one image file or store: OME-Zarr, OME-TIFF. Their fields are scenes of the driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["table_of"]
 
 
 def table_of(source: FormatSource) -> PlateTable | None:
-    """Return the table of a file whose format knows wells; None if the file is no plate."""
+    """Return the table of a file whose format supports wells; None if the file is not a plate."""
     with source.opened() as handle:
         places = list(handle.places)
     if not places:

@@ -53,10 +53,10 @@ class _PlateOptions(ReadOptions):
 class PlateSource(ImageSource):
     """Plate or many positions: the folder of an instrument, or the index in it.
 
-    Read are the indices of Operetta, Opera Phenix and Sonata (``Index.idx.xml``), CellVoyager
+    It reads the indices of Operetta, Opera Phenix and Sonata (``Index.idx.xml``), CellVoyager
     (``MeasurementData.mlf``), ImageXpress (``.HTD``), InCell (``.xdce``) and scanR (``metadata.ome.xml``). Coordinates
-    and attributes say where images were taken: ``well``, ``row`` and ``column`` (from 0), ``field``, and the position
-    on the stage in µm, whose ``y`` grows downwards as the rows of an image do.
+    and attributes give the position of images: ``well``, ``row`` and ``column`` (from 0), ``field``, and the stage
+    position in µm, with ``y`` downwards like the rows of an image.
     """
 
     name = "plate"
@@ -86,7 +86,7 @@ class PlateSource(ImageSource):
         return found
 
     def stamp(self) -> tuple[Any, ...]:
-        """Return what changes when the index is replaced."""
+        """Return a stamp that changes when the index is replaced."""
         return (self.table.index or self.file).stamp()
 
     def member(self, file: File, options: Mapping[str, Any]) -> FormatSource:
@@ -103,7 +103,7 @@ class PlateSource(ImageSource):
         return self._image
 
     def field(self, place: Place) -> Image:
-        """Return one field, whatever the option `scene` says; it does not list the other scenes."""
+        """Return one field, independently of the option `scene`; it does not list the other scenes."""
         image = composed(self.table, [place], self.member, stacked=False, fill=self.fill)
         image = replace(image, scene=place.scene, scenes=(place.scene,))
         return image.overruled(**self.overrides)
@@ -117,7 +117,7 @@ class PlateSource(ImageSource):
         return replace(image, scene=scene, scenes=tuple(self.table.scenes))
 
     def _mosaics(self) -> Image:
-        """Return a well, or all of them, as mosaics; positions on no plate are one."""
+        """Return a well, or all wells, as mosaics; positions outside of a plate form one mosaic."""
         table = self.table
         wells: Mapping[str, list[Place]] = table.wells or {table.facts.name or "stage": list(table.fields)}
         stacked = self.scene == "all" and "all" not in wells
@@ -132,7 +132,7 @@ class PlateSource(ImageSource):
         return replace(mosaics(table, chosen, image, stacked), scene=scene, scenes=tuple(wells))
 
     def _chosen(self) -> tuple[list[Place], bool]:
-        """Return the fields that the option `scene` means, and whether they are stacked."""
+        """Return the fields of the option `scene`, and whether they are stacked."""
         table, scene = self.table, self.scene
         if scene == "all" and scene not in table.scenes:
             return list(table.fields), True
@@ -150,7 +150,7 @@ class PlateSource(ImageSource):
 
 
 def find_plate(file: File, options: Mapping[str, Any]) -> PlateSource | None:
-    """Return the source of the plate that a folder or an index is; None if it is none."""
+    """Return the plate source of a folder or an index; None if it is not a plate."""
     own = {f.name for f in fields(_PlateOptions)}
     known = {k: v for k, v in options.items() if k in own}
     if (table := plate_of(file)) is None:

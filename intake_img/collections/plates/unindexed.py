@@ -1,4 +1,4 @@
-"""Plates without an index: the names of files tell well, field, time, channel and section."""
+"""Plates without an index: file names give well, field, time, channel and section."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _THUMBNAIL = re.compile(r".*_thumb.*", re.I)
 
 
 def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
-    """Return the table that the names of the files in a folder make; None where not all are of one scheme.
+    """Return the table from the file names in a folder; None if not all follow one scheme.
 
     Parameters
     ----------
     folder : File
     names : sequence of str
-        Of the images in it.
+        Names of the images in it.
 
     Warns
     -----
     UserWarning
-        What the names were taken for.
+        The interpretation of the names.
     """
     kept = [n for n in names if not _THUMBNAIL.fullmatch(n)]
     if len(kept) < 2:

@@ -1,7 +1,7 @@
 """Plates written as OME-Zarr: a group for each row and well, and a multiscale image for each field.
 
-Metadata: https://ngff.openmicroscopy.org/0.5/#hcs-layout. Fields are written one by one into a staging folder, which
-becomes the target when the metadata of the plate are written, at the end; an interrupted write can be resumed.
+Metadata: https://ngff.openmicroscopy.org/0.5/#hcs-layout. Fields are written one by one into a staging folder. At the
+end the metadata of the plate are written, and the folder replaces the target. An interrupted write can be resumed.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def _token(source: PlateSource, paths: Mapping[Place, str], settings: Mapping[st
 
 @dataclass(frozen=True)
 class _Store:
-    """The store that fields are written to; it pickles."""
+    """The store of the fields; it is picklable."""
 
     root: File
     settings: Mapping[str, Any]
 
     def write(self, image: Image, scene: str, path: str, _: Any = None) -> int:
         """Write one field, and return the number of bytes of its pixels."""
-        write: Any = formats()["omezarr"].write  # the metadata of an image come last: with them it is complete
+        write: Any = formats()["omezarr"].write  # the metadata of an image are written last and mark it as complete
         settings = {"name": scene.replace("/", "_"), **self.settings}
         folder, _, last = path.rpartition("/")
         within = self.root / folder
@@ -101,7 +101,7 @@ class _Store:
 
 
 def _image(source: PlateSource, place: Place) -> Image:
-    """Return a field as `imsave` would save it."""
+    """Return a field in the form for `imsave`."""
     return Image.from_xarray(source.field(place).to_xarray(order=source.output_axis_order, chunks=None))
 
 
@@ -129,11 +129,11 @@ def _in_threads(
 
 
 def _silent(_: int) -> None:
-    """Take note of progress that nobody sees."""
+    """Ignore progress."""
 
 
 def _finish(root: File, table: PlateTable, name: str, paths: Mapping[Place, str], version: str) -> None:
-    """Write the metadata of wells, rows and, last, of the plate, and remove what killed writers left."""
+    """Write the metadata of wells, rows and, last, of the plate, and remove leftovers of killed writers."""
     for path, facts in groups(table, name, paths, version).items():
         if "well" in facts:
             _sweep(root / path)

@@ -1,6 +1,6 @@
-"""XML of instruments, read with limits: no document types, no entities, nothing above the limit of metadata.
+"""XML of instruments, read with limits: no document types, no entities, and not above the size limit of metadata.
 
-Small documents become a tree (`parse`). Of large indices only what is asked for is kept, without one (`scan`).
+Small documents become a tree (`parse`). From large indices only the requested elements are kept (`scan`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def parse(file: File) -> Element:
     Raises
     ------
     FormatError
-        If it is no XML, larger than `intake_img.storage.jail.METADATA_BYTES`, or has a document type, which may declare
-        entities.
+        If it is not XML, larger than `intake_img.storage.jail.METADATA_BYTES`, or has a document type, which may
+        declare entities.
     """
     builder = ElementTree.TreeBuilder()
 
@@ -46,10 +46,10 @@ def scan(file: File, wanted: Mapping[str, Callable[[dict[str, str]], Any]], inne
     ----------
     file : File
     wanted : mapping of str to callable
-        By the name of the element. A function gets a new mapping of names to texts; the text of the element itself is
-        at ``""``. Elements of these names are not looked for within each other.
+        Functions by element name. A function gets a new mapping of names to texts; the text of the element itself is at
+        ``""``. Nested elements of these names are ignored.
     inner : bool
-        Give the attributes of the elements in it as well, as ``"Name@attribute"``.
+        Include the attributes of inner elements, as ``"Name@attribute"``.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def scan(file: File, wanted: Mapping[str, Callable[[dict[str, str]], Any]], inne
 
 
 class _Scan:
-    """What `scan` keeps: the facts of the element that it is in."""
+    """The state of `scan`: the facts of the current element."""
 
     def __init__(self, wanted: Mapping[str, Callable[[dict[str, str]], Any]], inner: bool) -> None:
         self.inner = inner
@@ -107,7 +107,7 @@ def _bare(name: str) -> str:
 def _feed(
     file: File, start: Callable[[str, dict[str, str]], Any], end: Callable[[str], Any], data: Callable[[str], Any]
 ) -> None:
-    """Parse a file; names keep their prefixes, which the functions take off."""
+    """Parse a file; names keep their prefixes, which the functions remove."""
 
     def refused(*_: Any) -> NoReturn:
         raise FormatError(f"{file} declares a document type or entities: refused")
@@ -126,7 +126,7 @@ def _feed(
 
 
 def _encoding(content: bytes) -> str | None:
-    """Return Latin-1 for texts that are no UTF-8 and do not say what they are, as some instruments write µm."""
+    """Return Latin-1 for texts that are not UTF-8 and declare no encoding, as some instruments write µm."""
     if re.match(rb"\xff\xfe|\xfe\xff|<\?xml[^>]*encoding=", content):
         return None
     try:
@@ -137,12 +137,12 @@ def _encoding(content: bytes) -> str | None:
 
 
 def texts(element: Element) -> dict[str, str]:
-    """Return the text of each child by its name; of several with one name the last."""
+    """Return the text of each child by its name; of several with the same name, the last."""
     return {e.tag: e.text or "" for e in element}
 
 
 def number(text: str | None, factor: float = 1.0) -> float:
-    """Return a finite number times a factor, in 12 digits where there is one; NaN where there is none."""
+    """Return a finite number times a factor, rounded to 12 digits if there is a factor; NaN if there is no number."""
     try:
         value = float(text or "nan")
     except ValueError:
@@ -153,7 +153,7 @@ def number(text: str | None, factor: float = 1.0) -> float:
 
 
 def whole(text: str | None, default: int) -> int:
-    """Return a whole number of a reasonable size, or the default where there is none."""
+    """Return an integer of reasonable size, or the default if there is none."""
     try:
         value = int(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
