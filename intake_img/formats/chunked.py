@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = ["ChunkedArray", "Place", "Readers", "file_bytes", "file_json", "morto
 
 _REQUESTS = 16  # at a time, to one server
 _MOST_CHUNK = 2**31  # bytes
+_MANY = 16  # chunks of a region, from which on it is found out first which of them there are
 
 Place = tuple[int, ...]
 """Where a chunk lies in the grid: its number along each axis."""
@@ -57,26 +58,50 @@ class ChunkedArray(StoredArray):
         """
         raise NotImplementedError
 
+    def present(self, spans: Sequence[range]) -> list[Place]:
+        """Return the places of a box of the grid that may hold a chunk; the others hold zeros.
+
+        Called for large boxes only: a format that can list many chunks in one go overrides it, as most chunks of a
+        sparse array are missing.
+
+        Parameters
+        ----------
+        spans : sequence of range
+            Numbers of chunks along each axis.
+        """
+        return list(product(*spans))
+
     def read_into(self, region: Region, out: np.ndarray) -> None:
         spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(region, self.tiles, strict=True)]
-        places = list(product(*spans))
-        if self.file.local or len(places) < 2:
-            for place in places:
-                self._deliver(place, region, out)
+        count = math.prod(map(len, spans))
+        places = self.present(spans) if count >= _MANY else list(product(*spans))
+        if len(places) < count:
+            out[...] = 0
+        self.deliver(places, region, out)
+
+    def deliver(self, places: Sequence[Place], region: Region, out: np.ndarray) -> None:
+        """Fill the parts of `out`, which is to hold a region, that lie in the chunks at these places."""
+        self.each(lambda place: self.put(place, self.read_chunk(place), region, out), places)
+
+    def each(self, func: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """Call a function for each item: of a remote file in several threads, as each call is a request."""
+        if self.file.local or len(items) < 2:
+            for item in items:
+                func(item)
             return
-        with ThreadPoolExecutor(min(_REQUESTS, len(places)), thread_name_prefix="intake_img-chunks") as pool:
-            for _ in pool.map(lambda place: self._deliver(place, region, out), places):
+        with ThreadPoolExecutor(min(_REQUESTS, len(items)), thread_name_prefix="intake_img-chunks") as pool:
+            for _ in pool.map(func, items):
                 pass
 
     def extent(self, place: Place) -> tuple[int, ...]:
         """Return the shape of the part of a chunk that lies within the array."""
         return tuple(min(n, m - k * n) for k, n, m in zip(place, self.tiles, self.shape, strict=True))
 
-    def _deliver(self, place: Place, region: Region, out: np.ndarray) -> None:
+    def put(self, place: Place, chunk: np.ndarray | None, region: Region, out: np.ndarray) -> None:
+        """Copy the part of a chunk that lies in a region into `out`; zeros if there is no chunk."""
         starts = [k * n for k, n in zip(place, self.tiles, strict=True)]
         shared = [(max(r.start, a), min(r.stop, a + n)) for r, a, n in zip(region, starts, self.tiles, strict=True)]
         target = tuple(slice(a - r.start, b - r.start) for (a, b), r in zip(shared, region, strict=True))
-        chunk = self.read_chunk(place)
         if chunk is None:
             out[target] = 0
         else:

@@ -12,7 +12,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,11 @@ class N5Dataset(ChunkedArray):
         self.decode = _decoder(attributes, folder)
         super().__init__(folder, shape, self.stored, block)
 
+    def present(self, spans: Sequence[range]) -> list[Place]:
+        if not self.file.local:
+            return super().present(spans)
+        return [place[::-1] for place in _listed(self.file.path, list(spans[::-1]))]
+
     def read_chunk(self, place: Place) -> np.ndarray | None:
         file = self.file
         for k in reversed(place):
@@ -94,6 +99,21 @@ class N5Dataset(ChunkedArray):
             if len(data) < start or struct.unpack_from(">I", data, start - 4)[0] != math.prod(shape):
                 raise FormatError(f"{file}: a block of varying length, which holds no image")
         return shape, start
+
+
+def _listed(folder: str, spans: Sequence[range]) -> Iterator[Place]:
+    """Yield the paths of numbers below a folder that lie in a box, as far as there are entries of these names."""
+    try:
+        names = set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for k in spans[0]:
+        if str(k) not in names:
+            continue
+        if len(spans) == 1:
+            yield (k,)
+        else:
+            yield from ((k, *rest) for rest in _listed(f"{folder}/{k}", spans[1:]))
 
 
 def folders_in(folder: File) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,9 @@ class ScaleArray(ChunkedArray):
         else:
             grid = [-(-n // m) for n, m in zip(scale.size, scale.chunk, strict=True)]
             self.chunks = Shards(place, grid, sharding)
+
+    def present(self, spans: Sequence[range]) -> list[Place]:
+        return [(0, *place[::-1]) for place in self.chunks.present(list(product(*spans[:0:-1])))]
 
     def read_chunk(self, place: Place) -> np.ndarray | None:
         data = self.chunks.read(place[:0:-1])

@@ -7,11 +7,14 @@ an index of minishards; the index of a minishard lists numbers of chunks and the
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ __all__ = ["Shards", "UnshardedChunks"]
 
 _MOST_INDICES, _MOST_INDEX = 256, 2**28
 _MASK = 0xFFFFFFFF
+_LISTED = 16  # names of a folder that are read in the time of looking for one file
 
 
 class UnshardedChunks:
@@ -42,14 +46,28 @@ class UnshardedChunks:
 
     def read(self, place: Place) -> bytes | None:
         """Return the chunk at a place in the grid (x, y, z); None if it is missing."""
-        spans = []
-        for k, n, size, first in zip(place, self.chunk, self.size, self.offset, strict=True):
-            spans.append(f"{first + k * n}-{first + min((k + 1) * n, size)}")
         for ending in self._endings:
-            if (data := file_bytes(self.folder / f"{'_'.join(spans)}{ending}")) is not None:
+            if (data := file_bytes(self.folder / f"{self._name(place)}{ending}")) is not None:
                 self._endings = sorted(self._endings, key=lambda e: e != ending)
                 return data
         return None
+
+    def present(self, places: Sequence[Place]) -> list[Place]:
+        """Return the places in the grid (x, y, z) that hold a chunk, or may: the folder is listed if that is quick."""
+        if not self.folder.local:
+            return list(places)
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder.path) as entries:
+            found = {entry.name.removesuffix(".gz") for entry in islice(entries, _LISTED * len(places))}
+            if next(entries, None) is not None:  # more files than it takes time to look for each
+                return list(places)
+            return [place for place in places if self._name(place) in found]
+        return []
+
+    def _name(self, place: Place) -> str:
+        spans = []
+        for k, n, size, first in zip(place, self.chunk, self.size, self.offset, strict=True):
+            spans.append(f"{first + k * n}-{first + min((k + 1) * n, size)}")
+        return "_".join(spans)
 
     def close(self) -> None:
         """Files are open only while they are read."""
@@ -102,26 +120,37 @@ class Shards:
 
     def read(self, place: Place) -> bytes | None:
         """Return the chunk at a place in the grid (x, y, z); None if it is missing."""
-        layout, number = self.layout, morton(place, self.grid)
-        key = number >> layout.preshift
-        key = murmur(key) if layout.hashed else key
-        minishard = key & ((1 << layout.minishard_bits) - 1)
-        shard = key >> layout.minishard_bits & ((1 << layout.shard_bits) - 1)
-        with self._shard(shard) as reader:
+        number, shard, minishard = self._where(place)
+        with self._readers.lend(self._file(shard)) as reader:
             if reader is None:
                 return None
             with self._lock:
                 found = self._index(reader, shard, minishard).get(number)
             data = None if found is None else reader.ranges([found[0]], [found[1]])[0]
-        return _gunzipped(data) if layout.packed_data and data is not None else data
+        return _gunzipped(data) if self.layout.packed_data and data is not None else data
+
+    def present(self, places: Sequence[Place]) -> list[Place]:
+        """Return the places in the grid (x, y, z) whose shard exists, or may."""
+        if not self.folder.local:
+            return list(places)
+        exists = cache(lambda shard: os.path.exists(self._file(shard).path))
+        return [place for place in places if exists(self._where(place)[1])]
+
+    def _where(self, place: Place) -> tuple[int, int, int]:
+        """The number of a chunk, that of its shard, and that of its minishard in the shard."""
+        layout, number = self.layout, morton(place, self.grid)
+        key = number >> layout.preshift
+        key = murmur(key) if layout.hashed else key
+        shard = key >> layout.minishard_bits & ((1 << layout.shard_bits) - 1)
+        return number, shard, key & ((1 << layout.minishard_bits) - 1)
 
     def close(self) -> None:
         """Close what is open."""
         self._readers.close()
 
-    def _shard(self, shard: int) -> contextlib.AbstractContextManager[ByteReader | None]:
+    def _file(self, shard: int) -> File:
         digits = -(-self.layout.shard_bits // 4)
-        return self._readers.lend(self.folder / f"{shard:0{digits}x}.shard")
+        return self.folder / f"{shard:0{digits}x}.shard"
 
     def _index(self, reader: ByteReader, shard: int, minishard: int) -> dict[int, tuple[int, int]]:
         """Return where the chunks of a minishard are, by their numbers."""

@@ -7,14 +7,18 @@ the components of a voxel lie together, then x varies fastest: arrays here have 
 from __future__ import annotations
 
 import math
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.chunked import ChunkedArray, Place, Readers, file_bytes, morton, values_in
+from intake_img.formats.chunked import ChunkedArray, Place, Readers, file_bytes, values_in
+from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
 __all__ = ["HEADER", "CubeArray", "CubeHeader", "header_of"]
@@ -24,6 +28,7 @@ HEADER = "header.wkw"
 _DTYPES = ("u1", "u2", "u4", "u8", "f4", "f8", "i1", "i2", "i4", "i8")
 _RAW, _PACKED = 1, (2, 3)
 _BYTES = 16
+_TOGETHER = 2**25  # bytes of blocks that are requested of a server together
 
 
 @dataclass(frozen=True)
@@ -87,27 +92,60 @@ class CubeArray(ChunkedArray):
         block = (*[self.header.block] * 3, self.header.channels)
         super().__init__(folder, (*size[::-1], self.header.channels), self.header.dtype, block)
 
-    def read_chunk(self, place: Place) -> np.ndarray | None:
+    def present(self, spans: Sequence[range]) -> list[Place]:
+        if not self.file.local:
+            return super().present(spans)
         per = self.header.blocks
-        z, y, x = (k // per for k in place[:3])
-        file = self.file / f"z{z}" / f"y{y}" / f"x{x}.wkw"
-        with self.readers.lend(file) as reader:
-            if reader is None:
-                return None
-            number = morton([k % per for k in place[2::-1]], (per,) * 3)
-            return values_in(self._block(reader, number), self.header.dtype, self.tiles, file)
+        cubes = product(*(range(s.start // per, -(-s.stop // per)) for s in spans[:3]))
+        found = []
+        for cube in (c for c in cubes if os.path.exists(self._file(c).path)):
+            inside = [
+                range(max(s.start, k * per), min(s.stop, (k + 1) * per)) for s, k in zip(spans, cube, strict=False)
+            ]
+            found += product(*inside, spans[3])
+        return found
 
-    def _block(self, reader: ByteReader, number: int) -> bytes:
-        """Return the plain bytes of a block, by its number in the cube."""
-        header, want = self._own(reader), math.prod(self.tiles) * self.header.dtype.itemsize
+    def deliver(self, places: Sequence[Place], region: Region, out: np.ndarray) -> None:
+        per = self.header.blocks
+        cubes: dict[Place, list[Place]] = {}
+        for place in places:
+            cubes.setdefault(tuple(k // per for k in place[:3]), []).append(place)
+
+        def fill(cube: Place) -> None:
+            with self.readers.lend(self._file(cube)) as reader:
+                blocks = iter([None] * len(cubes[cube])) if reader is None else self._blocks(reader, cubes[cube])
+                for place, block in zip(cubes[cube], blocks, strict=True):
+                    self.put(place, block, region, out)
+
+        self.each(fill, list(cubes))
+
+    def _file(self, cube: Place) -> File:
+        z, y, x = cube
+        return self.file.within(f"z{z}", f"y{y}", f"x{x}.wkw")
+
+    def _blocks(self, reader: ByteReader, places: Sequence[Place]) -> Iterator[np.ndarray]:
+        """Yield the blocks of a cube at places in the grid; of a remote cube several are requested together."""
+        header, per = self._own(reader), self.header.blocks
+        numbers = [_number(*(k % per for k in place[2::-1])) for place in places]
+        want = math.prod(self.tiles) * header.dtype.itemsize
+        together = max(1, _TOGETHER // want) if not self.file.local else 1
+        for first in range(0, len(numbers), together):
+            for data in self._stored(reader, header, numbers[first : first + together], want):
+                plain = _unpacked(data, want) if header.packed else data
+                yield values_in(plain, header.dtype, self.tiles, reader.file)
+
+    def _stored(self, reader: ByteReader, header: CubeHeader, numbers: Sequence[int], want: int) -> list[bytes]:
+        """Return the bytes of blocks, by their numbers in the cube."""
         if not header.packed:
-            return reader.ranges([header.offset + number * want], [want])[0]
-        before = _BYTES + 8 * (number - 1)  # the table says where blocks end
-        start, end = struct.unpack("<QQ", reader.ranges([before], [16])[0])
-        start = start if number else header.offset
-        if not start <= end <= reader.size:
-            raise FormatError(f"{reader.file}: block {number} ends before it begins, or beyond the file: it is damaged")
-        return _unpacked(reader.ranges([start], [end - start])[0], want)
+            return reader.ranges([header.offset + n * want for n in numbers], [want] * len(numbers))
+        before = [_BYTES + 8 * (n - 1) for n in numbers]  # the table says where blocks end
+        pairs = [struct.unpack("<QQ", data) for data in reader.ranges(before, [16] * len(before))]
+        starts = [start if n else header.offset for n, (start, _) in zip(numbers, pairs, strict=True)]
+        sizes = [end - start for start, (_, end) in zip(starts, pairs, strict=True)]
+        for n, start, size in zip(numbers, starts, sizes, strict=True):
+            if not 0 <= size <= reader.size - start:
+                raise FormatError(f"{reader.file}: block {n} ends before it begins, or beyond the file: it is damaged")
+        return reader.ranges(starts, sizes)
 
     def _own(self, reader: ByteReader) -> CubeHeader:
         """Return the header of a cube, which agrees with the one that all share."""
@@ -116,6 +154,17 @@ class CubeArray(ChunkedArray):
         if not agrees:
             raise FormatError(f"{reader.file}: its header differs from {HEADER}: one of the two is damaged")
         return own
+
+
+@cache
+def _spread(k: int) -> int:
+    """The bits of a number with two zeros between them."""
+    return sum((k >> bit & 1) << 3 * bit for bit in range(k.bit_length()))
+
+
+def _number(x: int, y: int, z: int) -> int:
+    """The number of a block in its cube: Morton order."""
+    return _spread(x) | _spread(y) << 1 | _spread(z) << 2
 
 
 def _unpacked(data: bytes, want: int) -> bytes:
