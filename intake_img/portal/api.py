@@ -125,12 +125,12 @@ async def table(request: Request) -> Response:
     """``GET /catalog.csv``: the list as a table, with the columns that BioFile Finder knows."""
     site: Site = request.app.state.site
     base = str(request.base_url).rstrip("/")
-    query = query_of(request)
-    rows = await site.run(
-        request,
-        ("csv", query, site.scope(request), site.generation),
-        lambda: site.index.everything(query, site.scope(request)),
-    )
+    query, scope = query_of(request), site.scope(request)
+    try:
+        key = ("csv", query, scope, site.generation)
+        rows = await site.run(request, key, lambda: site.index.everything(query, scope))
+    except Exception as exc:
+        return problem(exc)
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["File Path", "File Name", "Thumbnail", *ROW])
@@ -152,10 +152,10 @@ async def openapi(request: Request) -> Response:
 
 
 def _description() -> dict[str, Any]:
-    def reply(about: str, media: str, **schema: Any) -> dict[str, Any]:
-        return {"description": about, "content": {media: {"schema": schema or {}}}}
+    def reply(about: str, *media: str, **schema: Any) -> dict[str, Any]:
+        return {"description": about, "content": {one: {"schema": schema or {}} for one in media}}
 
-    def route(about: str, ok: dict[str, Any], *names: str, absent: bool = True) -> dict[str, Any]:
+    def route(about: str, ok: dict[str, Any], *names: str, absent: bool = True, parts: bool = False) -> dict[str, Any]:
         error = {"$ref": "#/components/responses/Error"}
         replies = {
             "200": ok,
@@ -163,6 +163,8 @@ def _description() -> dict[str, Any]:
             "422": error,
             "503": error,
             **({"404": error, "410": error} if absent else {}),
+            **({"206": ok, "304": {"description": "what you have is the same"}} if parts else {}),
+            **({"416": {"description": "there is no such part"}} if parts else {}),
         }
         return {"get": {"summary": about, "parameters": [parameters[n] for n in names], "responses": replies}}
 
@@ -184,6 +186,12 @@ def _description() -> dict[str, Any]:
         **pages,
         "entry": parameter("entry", "Id of the entry", "path", type="string"),
         "key": parameter("key", "Key of the Zarr store", "path", type="string"),
+        **{a: parameter(a, f"Number of the {a}", "path", type="integer", minimum=0) for a in ("level", "y", "x")},
+        **{a: parameter(a, f"Index along {a}", type="integer", minimum=0) for a in "tz"},
+        "c": parameter("c", "Channels, 'number~low~high~RRGGBB' with '_' between", type="string", maxLength=400),
+        "scene": parameter("scene", "Path of one of several images", type="string", maxLength=100),
+        "range": parameter("Range", "A part of it", "header", type="string", pattern="^bytes=[0-9]*-[0-9]*$"),
+        "match": parameter("If-None-Match", "The ETag of what you have", "header", type="string"),
         "in": parameter("in", "Id of a nested catalog", type="string"),
     }
     any_json = reply("found", "application/json", type="object")
@@ -193,18 +201,39 @@ def _description() -> dict[str, Any]:
         "/api/entries/{entry}": route("Facts of an entry", any_json, "entry"),
         "/data/{entry}.zarr/{key}": route(
             "A key of the entry's OME-Zarr 0.5 store",
-            reply("a document or an encoded chunk", "application/octet-stream"),
+            reply("a document or an encoded chunk", "application/octet-stream", "application/json", "application/xml"),
             "entry",
             "key",
+            "range",
+            "match",
+            parts=True,
         ),
         "/pixels/{entry}.zarr/{key}": route(
             "The little-endian samples of a chunk, clipped at the edges",
-            reply("samples in C order", "application/octet-stream"),
+            reply(
+                "samples in C order, or a document", "application/octet-stream", "application/json", "application/xml"
+            ),
             "entry",
             "key",
+            "range",
+            "match",
+            parts=True,
         ),
-        "/thumb/{entry}.webp": route("A small picture", reply("a picture", "image/webp"), "entry"),
-        "/catalog.yml": route("A catalog that Intake opens", reply("YAML", "application/yaml"), "in"),
+        "/thumb/{entry}.webp": route(
+            "A small picture", reply("a picture", "image/webp"), "entry", "scene", "range", "match", parts=True
+        ),
+        "/tile/{entry}/{level}/{y}/{x}.webp": route(
+            "A tile in colour",
+            reply("a picture", "image/webp"),
+            *("entry", "level", "y", "x", "t", "z", "c", "range", "match"),
+            parts=True,
+        ),
+        "/download/{entry}.ome.tif": route(
+            "The first scene as a file", reply("OME-TIFF", "application/octet-stream"), "entry", parts=True
+        ),
+        "/catalog.yml": route(
+            "A catalog that Intake opens", reply("YAML", "application/yaml"), "in", "range", "match", parts=True
+        ),
         "/catalog.csv": route("The list as a table", reply("CSV", "text/csv"), *filters, absent=False),
         "/health": {"get": {"summary": "Is the server alive?", "responses": {"200": any_json}}},
         "/metrics": route("Counters for Prometheus", reply("text", "text/plain"), absent=False),

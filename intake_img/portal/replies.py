@@ -65,9 +65,9 @@ def body_headers(tag: str, seconds: int, headers: Mapping[str, str]) -> dict[str
 def _range(data: bytes, asked: str, media: str, headers: dict[str, str]) -> Response:
     """A single range; several, and what is no range, are answered with everything, as the standard allows."""
     found = _SINGLE.fullmatch(asked.strip())
-    if found is None or found.groups() == ("", ""):
+    first, last = found.groups() if found is not None else ("", "")
+    if not first + last or (first and last and int(last) < int(first)):
         return Response(data, media_type=media, headers=headers)
-    first, last = found.groups()
     total = len(data)
     start = max(0, total - int(last)) if not first else int(first)
     stop = total if not first or not last else min(int(last) + 1, total)
@@ -109,7 +109,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (TooLargeError, 503, "too-much"),
     (SourceChangedError, 410, "changed"),
     (FileNotFoundError, 410, "missing"),
-    (RemoteError, 502, "remote"),
+    (RemoteError, 503, "remote"),
     (MissingExtraError, 422, "unsupported"),
     (IntakeImgError, 422, "unreadable"),
     (KeyError, 404, "not-found"),

@@ -63,8 +63,16 @@ class Site:
         return None if visitor is None or visitor.catalogs == ("*",) else visitor.catalogs
 
     async def refresh(self) -> None:
-        """Read changed catalogs again, and bring the index up to date in the background."""
-        if await self.run(None, "refresh", self.library.refresh):
+        """Read changed catalogs again, and bring the index up to date in the background.
+
+        What goes wrong with it is counted and logged; those that are there stay.
+        """
+        try:
+            changed = await self.run(None, "refresh", self.library.refresh)
+        except Exception as exc:
+            self.metrics.failed(exc)
+            return log("catalogs", kind=type(exc).__name__)
+        if changed:
             log("catalogs", entries=len(self.library.items), problems=len(self.library.problems))
             self.start_indexing(some_now=False)
 
