@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-import time
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -212,28 +211,3 @@ def test_a_worker_that_does_not_see_the_target_says_so(tmp_path):
     with pytest.raises(CannotWriteError, match=r"does not see .*gone.* folder that all of them share"):
         check_shared(str(tmp_path / "gone"))
     check_shared(str(tmp_path))
-
-
-@pytest.mark.skipif(not THOROUGH, reason="slow")
-def test_a_worker_dies(tmp_path):
-    """Of two processes one is killed while it writes: the store is the same."""
-    values = np.random.default_rng(0).integers(0, 4000, (24, 256, 256), "uint16")
-    imsave(xr.Dataset({"image": (tuple("zyx"), values)}), tmp_path / "source.tif")
-    ds = imload(tmp_path / "source.tif", chunks={"z": 1}).img.gaussian_filter({"y": 3, "x": 3})
-    options = {"chunks": {"z": 1, "y": 64, "x": 64}, "pyramid": 1}
-    imsave(ds, tmp_path / "threads" / "a.zarr", engine="threads", **options)
-    made = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    with made as cluster, distributed.Client(cluster, timeout=SECONDS) as client:
-        victim = min(client.run(os.getpid).values())
-        killer = threading.Thread(target=_kill_when_writing, args=(tmp_path / "dask", victim), daemon=True)
-        killer.start()
-        imsave(ds, tmp_path / "dask" / "a.zarr", **options)
-        killer.join(SECONDS)
-    assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
-
-
-def _kill_when_writing(folder: Path, pid: int) -> None:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and not any(".partial" in str(p) for p in folder.rglob("c/*/0/0")):
-        time.sleep(0.005)
-    os.kill(pid, 9)

@@ -1,4 +1,4 @@
-"""Registrations of ``import intake_img``: ``ds.img`` in xarray, the readers in Intake 2.
+"""Registrations of ``import intake_img``: ``ds.img`` in xarray, the readers in Intake 2, a hook for forks.
 
 The accessor's own modules are imported when ``ds.img`` is first used.
 """
@@ -28,9 +28,11 @@ class _Door:
 
 
 def register() -> None:
-    """Register ``ds.img`` and the readers of Intake 2."""
+    """Register ``ds.img``, the readers of Intake 2, and what a fork needs."""
     from intake_img.doors import intake2  # noqa: F401  (registers itself)
+    from intake_img.model import forks
 
+    forks.register()
     if any(hasattr(kind, "img") for kind in (xr.Dataset, xr.DataArray)):
         importlib.import_module(_ACCESSOR)  # xarray warns of a name that is taken
         return
