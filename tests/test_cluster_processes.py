@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from pages import blocks_of
+from thoroughness import THOROUGH
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError
@@ -37,7 +38,7 @@ def cluster():
 @pytest.fixture
 def client(cluster):
     with distributed.Client(cluster, timeout=SECONDS) as client:
-        client.wait_for_workers(2, timeout=SECONDS)
+        client.wait_for_workers(1, timeout=SECONDS)
         yield client
 
 
@@ -98,7 +99,7 @@ def _dying(client, mark: Path, where: str, before: bool) -> Callable[[], None]:
 
     def died() -> None:
         assert mark.exists(), "no worker came there"
-        client.wait_for_workers(2, timeout=SECONDS)
+        client.wait_for_workers(1, timeout=SECONDS)  # a new one has nothing to mend
         client.run(disarm, where)
 
     return died
@@ -112,7 +113,10 @@ DEATHS = {
 }
 
 
-@pytest.mark.parametrize("step", DEATHS)
+SLOW = pytest.mark.skipif(not THOROUGH, reason="a new worker takes some seconds to start")
+
+
+@pytest.mark.parametrize("step", ["reading", *(pytest.param(k, marks=SLOW) for k in list(DEATHS)[1:])])
 def test_a_worker_dies(client, tmp_path, step):
     """The store is byte for byte the one that threads write."""
     ds = _source(tmp_path).img.gaussian_filter({"y": 3, "x": 3})
@@ -123,6 +127,7 @@ def test_a_worker_dies(client, tmp_path, step):
     assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
 
 
+@SLOW
 def test_a_worker_dies_while_it_writes_files(client, tmp_path):
     ds = _source(tmp_path) + np.uint16(1)
     imsave(ds, tmp_path / "threads" / "a.tif", engine="threads", partition="yx")
@@ -132,7 +137,7 @@ def test_a_worker_dies_while_it_writes_files(client, tmp_path):
     assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
 
 
-@pytest.mark.parametrize("where", ["model", "intake_img.accessor.patches.cluster::_block"])
+@pytest.mark.parametrize("where", [pytest.param("model", marks=SLOW), "intake_img.accessor.patches.cluster::_block"])
 def test_a_worker_dies_in_patches_map(client, tmp_path, where):
     image = _source(tmp_path).image
     mark = str(tmp_path / "died")
@@ -166,6 +171,7 @@ def test_workers_in_other_folders(client, tmp_path, monkeypatch):
     """Relative paths are those of the client, wherever workers are: as on two hosts that share a folder."""
     _source(tmp_path)
     monkeypatch.chdir(tmp_path)
+    client.wait_for_workers(2, timeout=SECONDS)
     homes = [str(tmp_path / f"host {k}") for k in range(2)]
     old = {}
     for home, worker in zip(homes, client.scheduler_info()["workers"], strict=True):

@@ -352,6 +352,36 @@ def test_a_server_cannot_lead_a_catalog_to_another_one(web, schemes):
         assert (imload(f"{url}/a.npy")["image"] == 1).all()  # without a catalog, the user's own affair
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # fsspec closes its files late
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache"])
+def test_a_catalog_reads_through_a_cache_on_disk(web, tmp_path, cache):
+    """The caller says where the cache is; what is in it is not asked for again; redirects obey the jail as ever."""
+    names = ["a.npy", "a.tif", "a.png"]
+    sources = {
+        n.replace(".", "_"): {"driver": WEB[n]["driver"], "args": {"uri": f"{cache}::{{{{ CATALOG_DIR }}}}/{n}"}}
+        for n in names
+    }
+    (web / f"{cache}.yml").write_text(json.dumps({"sources": sources}))
+    with serving(web) as (url, handler), serving(web) as (other, elsewhere):
+        storage = {cache: {"cache_storage": str(tmp_path / "cache")}}
+        for again in (False, True):
+            for name in sources:
+                catalog = open_catalog(f"{url}/{cache}.yml", storage_options=storage)
+                handler.log.clear()
+                assert (catalog[name].read()["image"] == 1).all()
+                fetched = sum(n for asked, n in handler.log if not asked.endswith(".yml"))
+                assert bool(fetched) != again
+        assert len(os.listdir(tmp_path / "cache")) >= len(names)
+        fresh = {cache: {"cache_storage": str(tmp_path / "fresh")}}
+        catalog = open_catalog(f"{url}/{cache}.yml", storage_options=fresh)
+        handler.redirects, handler.elsewhere = True, other
+        for name in catalog:
+            with pytest.raises(CatalogError, match="leads to another place"):
+                catalog[name].read()
+        assert not elsewhere.log
+
+
 def test_redirects_below_the_roots_are_followed(web):
     with serving(web) as (url, handler):
         catalog = open_catalog(f"{url}/c.yml")

@@ -9,7 +9,7 @@ from typing import Any
 
 from intake_img.errors import CatalogError, FormatError
 from intake_img.storage.files import File
-from intake_img.storage.jail import Jail
+from intake_img.storage.jail import Jail, split_cache
 
 __all__ = ["admit", "jail_of"]
 
@@ -50,7 +50,7 @@ def admit(jail: Jail, uri: str, pattern: bool = False, folder: Callable[[str], s
         raise CatalogError(f"{str(uri)[:80]!r} is no path or URL")
     if uri.startswith("~"):
         raise CatalogError(f"{uri[:80]!r}: home folders are not looked up for catalogs of others")
-    if re.match(r"[A-Za-z][\w+.\-]*::", uri):
+    if re.match(r"[A-Za-z][\w+.\-]*::", split_cache(uri)[1]):
         raise CatalogError(f"{uri[:120]}: chained URLs are refused")
     file = File.parse(uri, jail.storage_options)
     try:

@@ -15,7 +15,7 @@ from intake_img.catalog.jail import jail_of
 from intake_img.catalog.schema import CatalogReader, Problem, load, read
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
-from intake_img.storage.jail import Jail
+from intake_img.storage.jail import CACHES, Jail
 
 __all__ = ["open_catalog", "validate"]
 
@@ -48,7 +48,9 @@ def open_catalog(
     schemes : sequence of str
         Schemes of which it may name any URL, e.g. ``["https"]``.
     storage_options : mapping, optional
-        Options of the fsspec file system of the catalog and of the URLs that it names.
+        Options of the fsspec file system of the catalog and of the URLs that it names. URLs such as
+        ``simplecache::https://...`` are read through a cache on disk: ``{"simplecache": {"cache_storage": "folder"}}``
+        says where it is, else it is a temporary folder.
 
     Returns
     -------
@@ -153,5 +155,5 @@ def _plain_reason(exc: Exception) -> str:
 def _start(
     path: Any, roots: Iterable[Any] | None, schemes: Iterable[str], storage_options: Mapping[str, Any] | None
 ) -> tuple[File, Jail]:
-    file = File.parse(path, storage_options)
+    file = File.parse(path, {k: v for k, v in (storage_options or {}).items() if k not in CACHES})
     return file, jail_of([file.parent.path] if roots is None else roots, schemes, storage_options)

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.byte_readers import ByteReader, LocalBytes, noted
-from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular
+from intake_img.storage.jail import METADATA_BYTES, Jail, check_regular, open_regular, split_cache
 from intake_img.storage.redirects import checked_options
 from intake_img.storage.remote import RemoteBytes, first_bytes, retried
 
@@ -164,7 +164,7 @@ class File:
     @property
     def fsspec_options(self) -> dict[str, Any]:
         """Options for the fsspec file system; they include the check of redirects against the jail."""
-        return checked_options(self.storage_options, self.jail if self.web else None)
+        return checked_options(self.path, self.storage_options, None if self.local else self.jail)
 
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system and the path on it.
@@ -191,6 +191,11 @@ class File:
             package, extra = _EXTRAS.get(protocol) or (_package_of(protocol, exc), None)
             raise MissingExtraError(package, extra, f"opening {protocol}:// URLs") from exc
 
+    def _uncached(self) -> tuple[Any, str]:
+        """Return the file system that knows what there is: caches on disk of fsspec would list the folder to tell."""
+        fs, path = self.filesystem()
+        return (fs.fs, path) if split_cache(self.path)[0] else (fs, path)
+
     def exists(self) -> bool:
         if self.jail is not None:
             self.jail.check(self.path)
@@ -201,7 +206,7 @@ class File:
                 return bool(self.remote_info())
             except (FileNotFoundError, PermissionError):  # S3 without listing permission: 403 for missing keys
                 return False
-        fs, path = self.filesystem()
+        fs, path = self._uncached()
         return bool(fs.exists(path))
 
     def is_folder(self) -> bool:
@@ -219,7 +224,7 @@ class File:
                 return False
             if not self.head().lstrip().startswith(b"<"):
                 return False
-        fs, path = self.filesystem()
+        fs, path = self._uncached()
         return bool(retried(self.path, lambda: fs.isdir(path)))
 
     @property
@@ -267,7 +272,7 @@ class File:
         """Return the file system's information on a remote file, requested at most once in a few seconds."""
         seen = self.__dict__.get("_seen")
         if seen is None or time.monotonic() - seen[0] > _INFO_SECONDS:
-            fs, path = self.filesystem()
+            fs, path = self._uncached()
             seen = time.monotonic(), retried(self.path, lambda: fs.info(path))
             object.__setattr__(self, "_seen", seen)
         return seen[1]

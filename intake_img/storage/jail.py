@@ -17,11 +17,14 @@ from urllib.parse import unquote
 
 from intake_img.errors import CatalogError, FormatError
 
-__all__ = ["METADATA_BYTES", "Jail", "check_regular", "open_regular", "special"]
+__all__ = ["CACHES", "METADATA_BYTES", "Jail", "check_regular", "open_regular", "special", "split_cache"]
 
 METADATA_BYTES = 2**28
 """The largest size of a metadata file (OME-XML, JSON, an index)."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+CACHES = ("simplecache", "filecache", "blockcache")
+"""File systems of fsspec that keep what they read of others on the disk."""
+_CACHED = re.compile(rf"({'|'.join(CACHES)})::(?=[A-Za-z][A-Za-z0-9+.\-]*://)")
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -90,7 +93,10 @@ class Jail:
         return any(_below(real, root) for root in self.roots)
 
     def _check_url(self, url: str) -> None:
+        cache, url = split_cache(url)
         scheme, _, rest = url.partition("://")
+        if cache and scheme.lower() in ("file", "local"):
+            raise CatalogError(f"{cache}::{url[:120]}: files of this machine need no cache: leave out {cache}::")
         if "::" in url or "://" in rest:
             raise CatalogError(f"{url[:120]}: chained URLs are refused")
         plain = unquote(unquote(rest))
@@ -132,6 +138,18 @@ def _real_folder(path: str) -> str:
         _RESOLVED.clear()
     _RESOLVED[path] = now.st_dev, now.st_ino, real
     return real
+
+
+def split_cache(url: str) -> tuple[str, str]:
+    """Return the name of the cache of fsspec before a URL, "" if there is none, and the URL.
+
+    Examples
+    --------
+    >>> split_cache("simplecache::https://example.org/a.tif")
+    ('simplecache', 'https://example.org/a.tif')
+    """
+    found = _CACHED.match(url)
+    return (found[1], url[found.end() :]) if found else ("", url)
 
 
 def _below(path: str, root: str, separator: str = os.sep) -> bool:

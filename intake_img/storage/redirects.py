@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intake_img.errors import CatalogError
-from intake_img.storage.jail import Jail
+from intake_img.storage.jail import CACHES, Jail, split_cache
 
 __all__ = ["GuardedSessions", "checked_options"]
 
@@ -83,8 +83,22 @@ async def _private(host: str | None) -> bool:
     return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
 
 
-def checked_options(options: Mapping[str, Any], jail: Jail | None) -> dict[str, Any]:
-    """Return options with which fsspec's HTTP file system obeys a jail."""
+def checked_options(path: str, options: Mapping[str, Any], jail: Jail | None) -> dict[str, Any]:
+    """Return options of the file system of a URL with which it obeys a jail.
+
+    Parameters
+    ----------
+    path : str
+        A URL, which may begin with a cache of fsspec: ``simplecache::https://...``.
+    options : mapping
+        What stands under the name of a cache is for that alone, the rest for the file system of the URL.
+    jail : Jail or None
+    """
     if jail is None:
         return dict(options)
-    return {**options, "get_client": GuardedSessions(jail, options.get("get_client"))}
+    cache, url = split_cache(path)
+    scheme = url.partition("://")[0]
+    own = {k: v for k, v in options.items() if k not in (*CACHES, scheme)} | (options.get(scheme) or {})
+    if scheme in ("http", "https"):
+        own["get_client"] = GuardedSessions(jail, own.get("get_client"))
+    return {cache: dict(options.get(cache) or {}), scheme: own} if cache else own
