@@ -18,13 +18,14 @@ from intake_img.accessor.processing.filter_methods import Filters
 from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.measure import Measures
+from intake_img.accessor.processing.mosaic import Mosaics
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import SeriesMethods
 from intake_img.accessor.processing.splitting import Splits
 
 pytestmark = pytest.mark.thorough
 
-GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures, Registrations)
+GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures, Registrations, Mosaics)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
 LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]
 BOOLS = ["yes", 2, None]
@@ -70,10 +71,12 @@ WRONG = {
     "markers": ["nothing", 3, xr.DataArray(np.ones((5, 6)), dims=["y", "x"])],
     "mask": ["nothing", 3, np.ones((5, 6), bool), xr.DataArray(np.ones(5, bool), dims="y")],
     "max": ["a", np.nan, [1], True],
+    "max_shift": [-1, "a", True, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan],
     "meta": [3, "f4", np.float32],
     "method": ["otsu", 3, None],
     "min_distance": [-1, 1.5, "a", None, [1, 2, 3], {"t": 1}, True],
     "min": ["a", np.nan, [1], True],
+    "min_correlation": [-2, 2, "a", None, np.nan],
     "missing": ["skip", 3, None],
     "mode": ["reflct", None, 3, ["reflect"]],
     "nbins": [1, 1.5, "a", None],
@@ -87,11 +90,20 @@ WRONG = {
     "output": [3, "x", "image", ["new"]],
     "output_dtype": ["nonsense", object, "M8[s]", "c16"],
     "output_sizes": [3, [1], {"y": -1, "x": 1}, {"y": 1.5, "x": 1}, "yx"],
+    "overlap": ["maximum", 3, None],
     "overwrite": BOOLS,
     "p_max": [101, "a", np.nan, None, 0],
     "p_min": [-1, "a", np.nan, None, 100],
     "padding": [-1, 1.5, "a", None, [1, 2, 3], {"t": 1}],
     "percentile": [101, -101, "a", None, np.nan],
+    "positions": [
+        3,
+        [1, 2],
+        {"y": [0, 1]},
+        {"y": [0], "x": [0]},
+        {"y": [0, np.inf], "x": [0, 1]},
+        {"y": "ab", "x": "ab"},
+    ],
     "progress": ["yes", 2],
     "properties": [["beauty"], 3, [3], "area"],
     "radius": [-1, "a", np.nan],
@@ -136,7 +148,10 @@ WRONG = {
     "window": BOOLS,
     "with_keys": BOOLS,
 }
+TILES = {"along": "t", "units": "pixel", "positions": {"y": [0, 1], "x": [0, 1]}}
 NEEDED = {
+    "mosaic": TILES,
+    "refine_positions": TILES,
     "apply_shifts": {
         "shifts": xr.DataArray([0.5], dims="axis", coords={"axis": ["x"]}, attrs={"units": "px"}),
     },

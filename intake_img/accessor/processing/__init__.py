@@ -9,6 +9,7 @@ from intake_img.accessor.processing.geometry import Geometry
 from intake_img.accessor.processing.mapping import Maps
 from intake_img.accessor.processing.masks import Masks
 from intake_img.accessor.processing.measure import Measures
+from intake_img.accessor.processing.mosaic import Mosaics
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import SeriesMethods
 from intake_img.accessor.processing.splitting import Splits
@@ -19,9 +20,20 @@ __all__ = ["Processing"]
 
 
 class Processing(
-    Maps, Filters, Reductions, SeriesMethods, Geometry, Registrations, Thresholds, Masks, Splits, Measures, Exports
+    Maps,
+    Filters,
+    Reductions,
+    SeriesMethods,
+    Geometry,
+    Registrations,
+    Mosaics,
+    Thresholds,
+    Masks,
+    Splits,
+    Measures,
+    Exports,
 ):
-    """Map, filters, reductions, series, geometry, registration, masks, measurements and exports."""
+    """Map, filters, reductions, series, geometry, registration, mosaics, masks, measurements and exports."""
 
     def pending(self) -> Pending:
         """Describe the computation without running it: for each variable its steps, tasks, chunks and sizes.

@@ -19,7 +19,7 @@ from intake_img.accessor.processing.halo import gathered, new_array, parts_of
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["Cutout", "Spans", "drawn", "overlap"]
+__all__ = ["Cutout", "Spans", "drawn", "overlap_of"]
 
 Spans = tuple[tuple[int, int], ...]
 """First and last, exclusive, along each axis."""
@@ -41,7 +41,7 @@ class Cutout:
     told: Any
 
 
-def overlap(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
+def overlap_of(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
     """Return what two spans have in common; empty if the first is not less than the second."""
     return max(one[0], two[0]), min(one[1], two[1])
 

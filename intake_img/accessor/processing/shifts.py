@@ -21,7 +21,7 @@ from intake_img.kernels.translation import translation
 from intake_img.model.axes import SPATIAL, spell
 from intake_img.model.units import PIXEL
 
-__all__ = ["Images", "chosen_images", "measured_shifts"]
+__all__ = ["Images", "at_place", "chosen_images", "measured_shifts"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,16 @@ class Images:
 
 def chosen_images(array: xr.DataArray, along: Any, reference: Any, dims: Any, place: Mapping[str, Any]) -> Images:
     """Return the images that `Registrations.measure_shifts` compares."""
+    array = at_place(array, along, place)
+    previous = isinstance(reference, str) and reference == "previous"
+    index = None if previous else _index("reference", array, along, reference)
+    axes = neighbourhood(array, dims)
+    outer = tuple(str(d) for d in array.dims if d != along and d not in axes)
+    return Images(array.transpose(*outer, along, *axes), outer, along, axes, index)
+
+
+def at_place(array: xr.DataArray, along: Any, place: Mapping[str, Any]) -> xr.DataArray:
+    """Return what is measured: of other axes the place that is named, of channels one."""
     every = tuple(map(str, array.dims))
     if not isinstance(along, str) or along not in every or along in SPATIAL:
         raise AxesError(f"along={along!r}: expected an axis of {spell(every)!r} that is not space")
@@ -67,11 +77,7 @@ def chosen_images(array: xr.DataArray, along: Any, reference: Any, dims: Any, pl
             array = array.isel({axis: 0}, drop=True)
     if not array.size:
         raise AxesError(f"along={along!r}: the image is empty")
-    previous = isinstance(reference, str) and reference == "previous"
-    index = None if previous else _index("reference", array, along, reference)
-    axes = neighbourhood(array, dims)
-    outer = tuple(str(d) for d in array.dims if d != along and d not in axes)
-    return Images(array.transpose(*outer, along, *axes), outer, along, axes, index)
+    return array
 
 
 def _index(name: str, array: xr.DataArray, axis: str, key: Any) -> int:

@@ -1,0 +1,96 @@
+"""Tiles that overlap: which do, where they lie best, and how one image is drawn of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["balanced", "neighbours", "painted"]
+
+
+def neighbours(corners: np.ndarray, size: Sequence[int], least: int) -> list[tuple[int, int]]:
+    """Return the pairs of tiles of one size that overlap by at least `least` pixels along each axis.
+
+    Parameters
+    ----------
+    corners : ndarray of int, of shape (n, d)
+    size : sequence of int
+        Of a tile; along axes that are shorter than `least` an overlap of the whole axis is enough.
+    least : int
+    """
+    found = []
+    for k, corner in enumerate(corners):
+        common = np.asarray(size) - np.abs(corners[k + 1 :] - corner)
+        near = (common >= np.minimum(least, size)).all(axis=1)
+        found += [(k, int(j)) for j in np.flatnonzero(near) + k + 1]
+    return found
+
+
+def balanced(n: int, pairs: Sequence[tuple[int, int]], offsets: np.ndarray) -> np.ndarray:
+    """Return displacements of tiles that agree best with those measured between pairs, by least squares.
+
+    Parameters
+    ----------
+    n : int
+        Number of tiles.
+    pairs : sequence of (int, int)
+    offsets : ndarray of shape (m, d)
+        How much further the second tile of each pair lies from the first than it should.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        Of least norm: the mean of tiles that hang together is 0, and a tile without a pair stays where it is.
+
+    Examples
+    --------
+    >>> balanced(4, [(0, 1), (1, 2)], np.array([[3.0], [3.0]])).round(6).ravel().tolist()
+    [-3.0, 0.0, 3.0, 0.0]
+    """
+    from scipy import sparse
+    from scipy.sparse.linalg import lsqr
+
+    out = np.zeros((n, offsets.shape[1]))
+    if not len(pairs):
+        return out
+    rows = np.repeat(np.arange(len(pairs)), 2)
+    signs = np.tile([-1.0, 1.0], len(pairs))
+    graph = sparse.csr_matrix((signs, (rows, np.ravel(pairs))), shape=(len(pairs), n))
+    for k in range(offsets.shape[1]):
+        out[:, k] = lsqr(graph, offsets[:, k], atol=1e-14, btol=1e-14, conlim=0, iter_lim=20 * n + 100)[0]
+    return out
+
+
+def painted(
+    shape: Sequence[int], parts: Sequence[tuple[Any, np.ndarray]], overlap: str, fill: Any, dtype: np.dtype
+) -> np.ndarray:
+    """Return an image drawn of tiles.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    parts : sequence of (tuple of slice, ndarray)
+        Where each tile lies, and its pixels, in the order of the tiles.
+    overlap : {"last", "first", "mean"}
+        What is shown where tiles overlap.
+    fill : number
+        What is between tiles.
+    dtype : dtype
+    """
+    out = np.full(shape, fill, dtype)
+    if overlap != "mean" or len(parts) < 2:
+        for target, pixels in parts if overlap == "last" else list(parts)[::-1]:
+            out[target] = pixels
+        return out
+    total, count = np.zeros(shape), np.zeros(shape, np.uint32)
+    for target, pixels in parts:
+        total[target] += pixels
+        count[target] += 1
+    several = count > 1
+    mean = total[several] / count[several]
+    for target, pixels in parts:  # of single tiles the values themselves
+        out[target] = pixels
+    out[several] = np.rint(mean) if dtype.kind in "iu" else mean
+    return out
