@@ -378,17 +378,17 @@ def test_a_killed_import_leaves_the_database_as_it_was(matched, tmp_path):
     program = textwrap.dedent(f"""
         import os
         import numpy as np, pandas as pd
-        from intake_img.accessor.coloc import store
-        upsert = store._upsert
+        from intake_img.accessor.coloc import database
+        upsert = database._upsert
         calls = []
         def killed(connection, table, rows, keys):
             upsert(connection, table, rows, keys)
             calls.append(table)
             if len(calls) == 1:
                 os._exit(9)
-        store._upsert = killed
+        database._upsert = killed
         blobs = pd.DataFrame({{"blob_id": range(50_000), "channel": "A", "z": 1.0, "y": 1.0, "x": 1.0}})
-        store.insert({str(target)!r}, blobs)
+        database.insert({str(target)!r}, blobs)
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
     assert done.returncode == 9, done.stderr

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from intake_img.portal.settings import Settings
+from intake_img.storage.replacing import replace
 
 __all__ = ["COOKIE", "Doorkeeper", "Visitor", "add_token", "digest"]
 
@@ -82,7 +83,7 @@ def add_token(path: Path, name: str, catalogs: Sequence[str] = ("*",)) -> str:
     temporary = path.with_name(path.name + ".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         yaml.safe_dump({"tokens": entries}, stream, sort_keys=False, allow_unicode=True)
-    os.replace(temporary, path)
+    replace(str(temporary), str(path))
     return token
 
 

@@ -116,6 +116,12 @@ class HandlePool:
         with self._lock:
             self._shut(key)
 
+    def close_idle(self) -> None:
+        """Close all handles that no lease uses; the next lease opens them again."""
+        with self._lock:
+            for key, entry in [(k, e) for k, e in self._entries.items() if e.leases == 0]:
+                self._drop(key, entry)
+
     def _shut(self, key: Hashable) -> None:
         entry = self._entries.get(key)
         if entry is None:

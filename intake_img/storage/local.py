@@ -14,6 +14,7 @@ from intake_img.errors import TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.journal import Journal, journal_file, read_journal
 from intake_img.storage.renames import Lock, abandoned, exchange, flush, held, remove_tree, rename_new, synced
+from intake_img.storage.replacing import move, replace
 from intake_img.storage.staged import (
     COMMIT,
     LOCK,
@@ -125,7 +126,7 @@ class LocalStaging(Staging):
             yield temporary
             if os.path.lexists(self.path(name)):
                 remove_tree(self.path(name))
-            os.rename(temporary, self.path(name))
+            move(temporary, self.path(name))
         except BaseException:
             with contextlib.suppress(OSError):
                 remove_tree(temporary)
@@ -138,7 +139,7 @@ class LocalStaging(Staging):
     def note(self, facts: Mapping[str, Any]) -> None:
         temporary = self.path(f".~{next(self._numbers)}")
         synced(temporary, json.dumps({"token": self.token, "facts": facts}).encode())
-        os.replace(temporary, self.path(PLAN))
+        replace(temporary, self.path(PLAN))
         self.noted = dict(facts)
 
     def local(self, name: str) -> str:
@@ -164,7 +165,7 @@ class LocalStaging(Staging):
                 raise exists_already(self.target) from None
             return True
         if not os.path.isdir(source) and not os.path.isdir(target):
-            os.replace(source, target)
+            replace(source, target)
             return True
         if exchange(source, target):
             return True
@@ -182,7 +183,7 @@ class LocalStaging(Staging):
             journal = Journal(self.target.name, self.folder.name, tuple(names), tuple(old), self.token)
             synced(self.path(COMMIT), journal.dumps())
             self._journal_written = True
-            os.replace(self.path(COMMIT), file.path)
+            replace(self.path(COMMIT), file.path)
             _finish(self.target, journal, self._lock)
         self._lock = None  # the folder is gone, so its name is free for other writers
 
@@ -307,13 +308,13 @@ def _finish(target: File, journal: Journal, lock: Lock | None = None) -> None:
         if len(journal.names) > 1:  # the file that marks completeness for other programs
             last = target.sibling(journal.names[-1]).path
             if os.path.lexists(os.path.join(staging, journal.names[-1])) and os.path.lexists(last):
-                os.rename(last, os.path.join(staging, ".~last"))
+                move(last, os.path.join(staging, ".~last"))
         for k, name in enumerate(journal.names):
             _place(os.path.join(staging, name), target.sibling(name).path, os.path.join(staging, f".~old.{k}"))
         for k, name in enumerate(journal.superseded):
             old = target.sibling(name).path
             if os.path.lexists(old):
-                os.replace(old, os.path.join(staging, f".~gone.{k}"))
+                replace(old, os.path.join(staging, f".~gone.{k}"))
         if lock is not None:
             _remove(staging, lock)
         else:
@@ -332,7 +333,7 @@ def _place(source: str, target: str, aside: str) -> None:
         return
     if os.path.isdir(source) or os.path.isdir(target):  # readers use the staged file as long as it exists
         with contextlib.suppress(FileNotFoundError):
-            os.rename(target, aside)
-        os.rename(source, target)
+            move(target, aside)
+        move(source, target)
     else:
-        os.replace(source, target)
+        replace(source, target)

@@ -15,6 +15,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+from intake_img.storage.handles import POOL
+from intake_img.storage.replacing import is_held
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -110,8 +113,8 @@ def remove_tree(path: str, patience: float = 2.0) -> None:
     ----------
     path : str
     patience : float
-        Seconds for which removing a folder is retried if it is not empty: threads of a failed write may still create
-        files in it.
+        Seconds for which removing is retried: of a folder that is not empty, as threads of a failed write may still
+        create files in it; on Windows, of files that are open.
 
     Raises
     ------
@@ -128,8 +131,10 @@ def remove_tree(path: str, patience: float = 2.0) -> None:
         except FileNotFoundError:  # another process removes it too
             continue
         except OSError as exc:
-            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST) or time.monotonic() > end:
+            again = exc.errno in (errno.ENOTEMPTY, errno.EEXIST) or is_held(exc)
+            if not again or time.monotonic() > end:
                 raise
+            POOL.close_idle() if is_held(exc) else None
             time.sleep(0.01)
 
 

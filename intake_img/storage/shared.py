@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from intake_img.errors import CannotWriteError
 from intake_img.storage.files import File
 from intake_img.storage.renames import remove_tree
+from intake_img.storage.replacing import replace
 from intake_img.storage.uploads import put
 
 __all__ = ["SharedFolder", "check_shared"]
@@ -77,4 +78,4 @@ class SharedFolder:
         target = os.path.join(self.folder.path, name)
         if os.path.isdir(target):
             remove_tree(target)
-        os.replace(path, target)
+        replace(path, target)

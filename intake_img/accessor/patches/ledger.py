@@ -25,6 +25,7 @@ from intake_img.accessor.patches.output import Output
 from intake_img.errors import CannotWriteError
 from intake_img.storage.files import File
 from intake_img.storage.renames import flush, remove_tree
+from intake_img.storage.replacing import move
 from intake_img.storage.staging import Staging, UnfinishedCommitError, begin, staging_folder
 from intake_img.storage.uploads import names_in, upload
 
@@ -144,7 +145,7 @@ class Ledger:
             return self.layout is not None
         complete = self.folder / self.target.name
         if not self.store.is_folder() and facts_of(complete) == self.facts:  # else it is the replaced target
-            os.rename(complete.path, self.store.path)
+            move(complete.path, self.store.path)
         if self.store.is_folder():
             return True
         self.layout = None
@@ -194,7 +195,7 @@ class Ledger:
         complete = self.staging.local(self.target.name)
         if os.path.lexists(complete):
             remove_tree(complete)
-        os.rename(store, complete)
+        move(store, complete)
         self.staging.commit([self.target.name])
         flush(self.target.parent.path, only=True)
 

@@ -21,6 +21,7 @@ from intake_img.formats.czi.metadata import RECORD
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image, Variable
 from intake_img.model.units import convert, parse_unit
+from intake_img.storage.replacing import replace
 from intake_img.storage.streams import iter_planes
 
 __all__ = ["WRITTEN_AXES", "write_czi"]
@@ -179,7 +180,7 @@ def _ascii_path(path: str) -> Iterator[str]:
             link = os.path.join(tempfile.mkdtemp(prefix="intake_img-"), "folder")
             os.symlink(folder, link)
         yield os.path.join(link or folder, name)
-        os.replace(real, path)
+        replace(real, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(real)

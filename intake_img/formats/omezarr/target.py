@@ -14,6 +14,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr.zips import overwrite_document
 from intake_img.storage.files import File
+from intake_img.storage.replacing import replace
 from intake_img.storage.uploads import upload
 
 __all__ = ["Target", "array_config", "folder_store", "write_document"]
@@ -155,7 +156,7 @@ def write_document(file: File, document: Any) -> None:
     temporary = f"{file.path}.partial"
     with open(temporary, "wb") as stream:
         stream.write(content)
-    os.replace(temporary, file.path)
+    replace(temporary, file.path)
 
 
 def _fill_value(kind: str, fill: int | None, zarr_format: int) -> Any:
