@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from intake_img.formats.source import ImageSource
-from intake_img.model.axes import spell
+from intake_img.model.axes import canonical_order, spell
+from intake_img.model.image import Image
 from intake_img.model.privacy import public
+from intake_img.model.record import plain
+from intake_img.model.units import canonical, known_spacing
 
 __all__ = ["facts_of", "sentence"]
 
@@ -16,25 +19,48 @@ _MAX_NAMES = 100
 
 def facts_of(source: ImageSource) -> dict[str, Any]:
     """Return the metadata of an image for a catalog: plain data from its header, without private data."""
-    from intake_img.model.record import plain
-
-    ds = source.dataset(chunks=None)
-    first = next(iter(ds.data_vars.values()))
+    image = source.image()
+    if not _is_consistent(image):
+        source.dataset(chunks=None)  # says what is wrong
+    first = next(iter(image.variables.values()))
+    axes = canonical_order(first.axes, source.output_axis_order)
+    attrs = {a: _attrs(image, a) for a in axes}
     facts: dict[str, Any] = {
-        "axes": spell([str(d) for d in first.dims]),
-        "shape": list(first.shape),
-        "dtype": str(first.dtype),
-        "spacing": {a: ds[a].attrs["spacing"] for a in first.dims if a in ds.coords and "spacing" in ds[a].attrs},
+        "axes": spell(axes),
+        "shape": [first.pixels.shape[first.axes.index(a)] for a in axes],
+        "dtype": str(first.pixels.dtype),
+        "spacing": {a: known["spacing"] for a, known in attrs.items() if "spacing" in known},
     }
-    facts["units"] = {a: str(ds[a].attrs["units"]) for a in facts["spacing"] if ds[a].attrs.get("units")}
-    if "c" in first.dims and "c" in ds.coords and ds["c"].dims == ("c",):
-        facts["channels"] = [str(v) for v in ds["c"].values[:_MAX_NAMES]]
-    if len(ds.data_vars) > 1:
-        facts["variables"] = [str(n) for n in ds.data_vars][:_MAX_NAMES]
-    if len(ds.attrs.get("scenes", ())) > 1:
-        facts["scenes"] = [str(n) for n in ds.attrs["scenes"]][:_MAX_NAMES]
+    facts["units"] = {a: str(attrs[a]["units"]) for a in facts["spacing"] if attrs[a].get("units")}
+    c = image.coords.get("c")
+    if c is not None and "c" in axes and c.axes == ("c",):
+        facts["channels"] = [str(v) for v in c.values[:_MAX_NAMES]]
+    if len(image.variables) > 1:
+        facts["variables"] = [str(n) for n in image.variables][:_MAX_NAMES]
+    if len(image.scenes) > 1:
+        facts["scenes"] = [str(n) for n in image.scenes][:_MAX_NAMES]
     facts = {k: v for k, v in facts.items() if v != {}}
     return public(plain(facts, strict=True))
+
+
+def _attrs(image: Image, axis: str) -> dict[str, Any]:
+    """Return the attributes of a coordinate, as `Image.to_xarray` makes them."""
+    unit = canonical(image.units.get(axis))
+    units = {"units": unit} if unit else {}
+    if (c := image.coords.get(axis)) is not None:
+        return {**units, **c.attrs}
+    spacing = known_spacing(image.spacing.get(axis))
+    return {} if spacing is None else {**units, "spacing": spacing}
+
+
+def _is_consistent(image: Image) -> bool:
+    """Whether each axis has one length in all variables and coordinates."""
+    sizes = image.sizes
+    arrays = [(v.axes, v.pixels.shape) for v in image.variables.values()]
+    arrays += [(c.axes, c.values.shape) for c in image.coords.values()]
+    return all(len(axes) == len(shape) for axes, shape in arrays) and all(
+        sizes.get(a, n) == n for axes, shape in arrays for a, n in zip(axes, shape, strict=True)
+    )
 
 
 def sentence(facts: Mapping[str, Any]) -> str:

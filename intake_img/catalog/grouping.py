@@ -13,77 +13,51 @@ from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
 
-from intake_img.catalog.facts import facts_of
+from intake_img.catalog.looker import Looker
 from intake_img.catalog.numbering import kind, literal, numbered, pattern_of, plain_name, series_of
 from intake_img.catalog.places import ScannedFolder
-from intake_img.catalog.unused import Unused
 from intake_img.collections.file_names import parse_member, split_extension
 from intake_img.collections.listing import Column, Listing
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.sequence import FilePatternSource, SequenceSource
-from intake_img.errors import FormatError, IntakeImgError
-from intake_img.formats.registry import find_format, known_extensions
+from intake_img.errors import IntakeImgError
+from intake_img.formats.registry import known_extensions
 from intake_img.formats.source import ImageSource
-from intake_img.storage.files import File
-from intake_img.storage.jail import Jail
-from intake_img.storage.journal import located
+from intake_img.storage.journal import COMMITS, located
 
-__all__ = ["AcrossFolders", "InFolder"]
+__all__ = ["AcrossFolders", "Found", "InFolder"]
+
+
+Found = tuple[str, ImageSource, dict[str, Any]]
+"""Path, source and facts of an image."""
 
 
 class InFolder:
-    """The images of one folder: partitioned images, then series, then single files."""
+    """The images of one folder that consist of several files; `left` are the names of the others."""
 
-    def __init__(
-        self, place: ScannedFolder, unused: Unused, progress: Callable[[str], None] | None, jail: Jail
-    ) -> None:
-        self.place, self.unused, self.progress, self.jail = place, unused, progress, jail
+    def __init__(self, place: ScannedFolder, looker: Looker) -> None:
+        self.place, self.looker = place, looker
         self.left = dict.fromkeys(place.names)
 
-    def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
-        """Give path, source and facts of each image."""
-        for group in (self.parts, self.series):
+    def images(self) -> list[Found]:
+        """Return the images that are made of several files."""
+        found = []
+        for group, compared in ((self.parts, False), (self.series, True)):
             for head, source, members in group():
-                facts = self.described(source)
-                if facts is not None and facts.get("axes"):
-                    facts["files"] = len(members)
-                    for member in members:
-                        del self.left[member]
-                    yield os.path.join(self.place.path, head), source, facts
-        for name in self.left:
-            path = os.path.join(self.place.path, name)
-            try:
-                name.encode()
-                source = self.single(path)
-            except UnicodeEncodeError:
-                self.unused.skipped[path] = "its name is not UTF-8, a catalog cannot hold it: rename it"
-                continue
-            except Exception as exc:  # a failure of one file must not hide the others
-                if "." in name or not isinstance(exc, FormatError):
-                    self.unused.skipped[path] = _reason(exc, path)
-                else:
-                    self.unused.other(path)
-                continue
-            facts = self.described(source, path)
-            if facts is not None:
-                yield path, source, facts
+                facts = self.looker.group(source, [self.path(name) for name in sorted(members)], compared)
+                if facts is None:
+                    continue
+                for member in members:
+                    del self.left[member]
+                found.append((self.path(head), source, facts))
+        return found
 
-    def single(self, path: str) -> ImageSource:
-        file = File(path, jail=self.jail)
-        return find_format(file).source(file)
+    def path(self, name: str) -> str:
+        return os.path.join(self.place.path, name)
 
-    def described(self, source: ImageSource, path: str | None = None) -> dict[str, Any] | None:
-        """Return the facts of a source, or None if it cannot be read; for a `path`, note the reason."""
-        if self.progress is not None:
-            self.progress(source.uri)
-        try:
-            return facts_of(source)
-        except Exception as exc:  # as above
-            if path is not None:
-                self.unused.skipped[path] = _reason(exc, path)
-            return None
-        finally:
-            source.close()
+    def singles(self) -> list[str]:
+        """Return the paths of the files that are in none of the images."""
+        return [self.path(name) for name in self.left]
 
     # parts of partitioned images
 
@@ -95,7 +69,7 @@ class InFolder:
                 groups.setdefault(whole, set()).add(name)
         for (head, extension), members in groups.items():
             if len(members) > 1:
-                source = FilePatternSource(File(os.path.join(self.place.path, head + extension), jail=self.jail))
+                source = FilePatternSource(self.looker.file(self.path(head + extension)))
                 if self.holds(source, members):
                     yield head + extension, source, members
 
@@ -127,10 +101,11 @@ class InFolder:
                 listing = self.matched(name)
                 if {os.path.basename(p) for p in listing.paths} == set(members):
                     place = os.path.join(literal(self.place.path), name)
-                    source = FilePatternSource(File(place, jail=self.jail), **options)
-                    source.__dict__["found"] = [replace(listing, paths=located(listing.paths, source.file))]
-                    if alike(source):
-                        yield plain_name(name), source, set(members)
+                    source = FilePatternSource(self.looker.file(place), **options)
+                    if COMMITS in self.place.everything:
+                        listing = replace(listing, paths=located(listing.paths, source.file))
+                    source.__dict__["found"] = [listing]
+                    yield plain_name(name), source, set(members)
 
     def matched(self, name: str) -> Listing:
         """Return the source of a pattern in this folder."""
@@ -163,46 +138,37 @@ class InFolder:
 class AcrossFolders:
     """Series whose files lie in several similar folders: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
 
-    def __init__(
-        self,
-        places: Sequence[ScannedFolder],
-        root: str,
-        unused: Unused,
-        progress: Callable[[str], None] | None,
-        jail: Jail,
-    ) -> None:
-        self.places, self.root, self.jail = places, root, jail
+    def __init__(self, places: Sequence[ScannedFolder], root: str, looker: Looker) -> None:
+        self.places, self.root, self.looker = places, root, looker
         relative = [os.path.relpath(p.path, root) for p in places]
         self.names = [
             name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True) for name in p.names
         ]
-        self.tools = InFolder(ScannedFolder(root, (), frozenset()), unused, progress, jail)
+        self.tools = InFolder(ScannedFolder(root, (), frozenset()), looker)
         self.taken: set[str] = set()
 
-    def images(self) -> Iterator[tuple[str, ImageSource, dict[str, Any]]]:
-        """Give path, source and facts of each image."""
+    def images(self) -> Iterator[Found]:
+        """Yield path, source and facts of each image."""
         groups: dict[str, list[str]] = {}
         for name in self.names:
             stem, extension = self.tools.split(name)
             if "/" in name and numbered(stem) and self.tools.head_of(name.rsplit("/", 1)[1]) is None:
                 groups.setdefault(kind(stem) + "\0" + extension, []).append(name)
         for members in groups.values():
-            for pattern, source, inside in self.series(members, 0):
-                facts = self.tools.described(source)
-                if facts is not None and facts.get("axes"):
-                    facts["files"] = len(inside)
-                    self.taken.update(inside)
-                    yield os.path.join(self.root, plain_name(pattern)), source, facts
+            for pattern, source, facts, inside in self.series(members, 0):
+                self.taken.update(inside)
+                yield os.path.join(self.root, plain_name(pattern)), source, facts
 
-    def series(self, members: list[str], depth: int) -> Iterator[tuple[str, ImageSource, list[str]]]:
+    def series(self, members: list[str], depth: int) -> Iterator[tuple[str, ImageSource, dict[str, Any], list[str]]]:
         """Yield the series of files with similar names: of all files, or else of the files of each folder."""
         if len({name.rpartition("/")[0] for name in members}) < 2:
             return  # a series within one folder is found there
         made = pattern_of([self.tools.split(n) for n in members])
         if made is not None and not made[1]:
-            source = FilePatternSource(File(f"{literal(self.root)}/{made[0]}", jail=self.jail))
-            if self.finds(source, members) and alike(source):
-                yield made[0], source, members
+            source = FilePatternSource(self.looker.file(f"{literal(self.root)}/{made[0]}"))
+            paths = [os.path.join(self.root, name) for name in members]
+            if self.finds(source, members) and (facts := self.looker.group(source, paths, True)) is not None:
+                yield made[0], source, facts, members
                 return
         below: dict[str, list[str]] = {}
         for name in members:
@@ -232,12 +198,3 @@ def _reason(exc: BaseException, path: str) -> str:
     if not text.startswith(f"{path}/"):  # a file in it has a name of its own
         text = text.removeprefix(path).removeprefix(":").strip()
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-def alike(source: SequenceSource) -> bool:
-    """True if the headers of some of the files of a series, the first and the last among them, describe like images."""
-    try:
-        return source.agrees()
-    except Exception:  # as above: then all files are opened one by one, and this one is reported
-        source.close()
-        return False

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from intake_img.catalog.unused import Unused
 from intake_img.collections.file_names import natural_sorted
@@ -16,33 +18,107 @@ from intake_img.storage.files import File
 from intake_img.storage.jail import special
 from intake_img.storage.journal import COMMITS, current_names, located
 
-__all__ = ["ScannedFolder", "places_in"]
+__all__ = ["FOLDERS", "ScannedFolder", "Stamp", "is_excluded", "places_in", "stamps_in"]
+
+Stamp = tuple[Any, ...]
+FOLDERS: tuple[Stamp, Stamp] = (("folder",), ("link to folder",))
+"""What folders and links to them look like: what is in them is looked at by itself."""
 
 
 @dataclass(frozen=True)
 class ScannedFolder:
-    """A folder, and what in it may be images."""
+    """A folder, and what in it may be images.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of what may be images.
+    everything : frozenset of str
+    stamps : mapping of str to tuple
+        What each entry looks like, if that is asked for; see `stamp_of`.
+    """
 
     path: str
     names: tuple[str, ...]
     everything: frozenset[str]
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
 
 
-def places_in(root: str, recursive: bool, exclude: Sequence[str], unused: Unused) -> Iterator[ScannedFolder]:
+def stamp_of(entry: os.DirEntry[str]) -> Stamp:
+    """Return what changes when a file is: time, size and inode; of a folder that it is one; nothing if it is gone."""
+    try:
+        if entry.is_dir():
+            return FOLDERS[entry.is_symlink()]
+        found = entry.stat()
+    except OSError:  # a link to nothing, or to itself
+        return ("link", os.readlink(entry.path)) if entry.is_symlink() else ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def stamps_in(
+    root: str, stores: Collection[str], recursive: bool, exclude: Sequence[str]
+) -> dict[str, dict[str, Stamp]] | None:
+    """Return what `places_in` would say of all entries, for each folder, where it is known which are `stores`.
+
+    None if a folder cannot be read, or a write into it is under way.
+    """
+    found: dict[str, dict[str, Stamp]] = {}
+    excluded = is_excluded(exclude)
+    waiting = [root]
+    while waiting:
+        at = waiting.pop()
+        try:
+            with os.scandir(at) as entries:
+                here = {e.name: stamp_of(e) for e in entries}
+        except OSError:
+            return None
+        if exclude:
+            above = os.path.join(at, "")[len(os.path.join(root, "")) :]
+            here = {n: s for n, s in here.items() if not excluded(above + n)}
+        if COMMITS in here:
+            return None
+        found[at] = here
+        if recursive:
+            below = [os.path.join(at, n) for n, s in here.items() if s == FOLDERS[0] and n[:1] != "."]
+            waiting += [path for path in below if path not in stores]
+    return found
+
+
+def places_in(
+    root: str, recursive: bool, exclude: Sequence[str], unused: Unused, stamped: bool = False
+) -> Iterator[ScannedFolder]:
+    """Look into the folders of a tree.
+
+    Parameters
+    ----------
+    root : str
+    recursive : bool
+        Also into those below; not into hidden ones, links, and those that are images.
+    exclude : sequence of str
+        Patterns of paths relative to `root`.
+    unused : Unused
+        Takes what cannot be read, and what is no image by its name.
+    stamped : bool
+        Also say what each entry looks like now.
+    """
     known = tuple(known_extensions())
+    excluded = is_excluded(exclude)
     waiting = [root]
     while waiting:
         at = waiting.pop(0)
         names, below, everything = [], [], set()
+        stamps: dict[str, Stamp] = {}
         try:
             here = {e.name: e for e in _entries(at)}
         except OSError as exc:
             unused.skipped[at] = exc.strerror or str(exc)
             continue
         for entry in map(here.__getitem__, natural_sorted(here)):
-            if exclude and _excluded(os.path.relpath(os.path.join(at, entry.name), root), exclude):
+            if exclude and excluded(os.path.relpath(os.path.join(at, entry.name), root)):
                 continue
             everything.add(entry.name)
+            if stamped:
+                stamps[entry.name] = stamp_of(entry)
             if entry.name.startswith("."):
                 if entry.name.endswith(".partial"):
                     unused.skipped[entry.path] = (
@@ -54,13 +130,15 @@ def places_in(root: str, recursive: bool, exclude: Sequence[str], unused: Unused
                 below.append(entry.path)
             elif kind == "image":
                 names.append(entry.name)
-        yield ScannedFolder(at, tuple(names), frozenset(everything))
+        yield ScannedFolder(at, tuple(names), frozenset(everything), stamps)
         if recursive:
             waiting += below
 
 
-def _excluded(relative: str, exclude: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in exclude)
+def is_excluded(exclude: Sequence[str]) -> Callable[[str], bool]:
+    """Return a test of paths relative to the folder."""
+    pattern = re.compile("|".join(map(fnmatch.translate, exclude)) if exclude else r"(?!)")
+    return lambda relative: pattern.match(relative) is not None
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

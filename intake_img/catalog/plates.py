@@ -13,7 +13,6 @@ from intake_img.collections.plates.index_files import best_index
 from intake_img.collections.plates.source import PlateSource
 from intake_img.model.text import printable
 from intake_img.storage.files import File
-from intake_img.storage.jail import Jail
 
 __all__ = ["Plates", "plates_in", "without"]
 
@@ -49,10 +48,10 @@ class Plates:
     taken: set[str] = field(default_factory=set)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def add(self, place: ImageFolder, name: str, root: str, jail: Jail) -> None:
-        """Add the plate of an index, or note why it cannot be read."""
+    def add(self, place: ImageFolder, name: str, root: File) -> None:
+        """Add the plate of an index, or note why there is none."""
         path = os.path.join(place.path, name)
-        source = PlateSource(File(path, jail=jail))
+        source = PlateSource(root.at(path))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the warning is repeated when it is opened
@@ -67,11 +66,11 @@ class Plates:
             source.close()
         files = {(table.folder / p.file).path for p in table.planes}
         self.taken |= files
-        self.images.append((_head(place.path, root), source, facts | {"files": len(files)}))
+        self.images.append((_head(place.path, root.path), source, facts | {"files": len(files)}))
 
 
-def plates_in(places: Sequence[ImageFolder], root: str, jail: Jail) -> Plates:
-    """Return the plates with an index in some folders; a copy of an index, whose images are taken, is ignored."""
+def plates_in(places: Sequence[ImageFolder], root: File) -> Plates:
+    """Return the plates whose indices lie in some folders; a copy of an index, whose images are taken, is none."""
     found = Plates()
     for place in places:
         name = best_index(list(place.everything))
@@ -79,7 +78,7 @@ def plates_in(places: Sequence[ImageFolder], root: str, jail: Jail) -> Plates:
             continue
         images = {os.path.join(place.path, n) for n in place.names}
         if not images or not images <= found.taken:
-            found.add(place, name, root, jail)
+            found.add(place, name, root)
     return found
 
 

@@ -5,79 +5,44 @@ Names suggest which files belong together, headers confirm it: files that do not
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from intake_img.catalog.entry_names import unique_names
 from intake_img.catalog.facts import sentence
-from intake_img.catalog.grouping import AcrossFolders, InFolder
-from intake_img.catalog.places import places_in
+from intake_img.catalog.grouping import AcrossFolders, Found, InFolder
+from intake_img.catalog.jail import jail_of
+from intake_img.catalog.listed import places_on_server
+from intake_img.catalog.looker import Looker
+from intake_img.catalog.looks import default_workers, in_threads, source_of_look
+from intake_img.catalog.memory import ScanMemory
+from intake_img.catalog.places import ScannedFolder, places_in
 from intake_img.catalog.plates import plates_in, without
+from intake_img.catalog.remembered import context_of, remember, remembered, state_of
+from intake_img.catalog.scanned import Scan
 from intake_img.catalog.unused import Unused
 from intake_img.collections.file_names import natural_key
 from intake_img.formats.source import ImageSource
-from intake_img.model.text import escaped, printable
+from intake_img.model.engine import Engine, in_tasks
 from intake_img.model.typed import Uri
 from intake_img.storage.files import File
-from intake_img.storage.jail import Jail
 
 __all__ = ["Scan", "scan"]
 
 
-@dataclass(frozen=True)
-class Scan(Mapping[str, ImageSource]):
-    """Result of `scan`: sources by name, and files that could not be read.
-
-    Attributes
-    ----------
-    folder : str
-    sources : dict of str to ImageSource
-        In natural order of their paths.
-    skipped : dict of str to str
-        For each path that looks like an image and is left out, the reason: damaged, special and unreachable files, and
-        formats that no driver reads.
-    others : dict of str to str
-        For each other file, why it is not an image: by its name, or by its bytes if the name has no extension. Files
-        whose name begins with a dot are not counted, nor are files inside of an image that is a folder.
-    notes : dict of str to str
-        Further notes by path, such as the index of a plate that cannot be read.
-    """
-
-    folder: str
-    sources: dict[str, ImageSource]
-    skipped: dict[str, str]
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
-    notes: dict[str, str] = field(default_factory=dict)
-    others: dict[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> ImageSource:
-        return self.sources[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.sources)
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __repr__(self) -> str:
-        rows = [f"  {n}: {printable(s.description)}" for n, s in self.sources.items()]
-        rows += [f"  {row}" for row in self.unused.rows()]
-        rows += [f"  note {escaped(p)}: {printable(what)}" for p, what in self.notes.items()]
-        more = [f"  … and {len(rows) - 40} more"] if len(rows) > 40 else []
-        unused = f"{len(self.skipped)} skipped, {len(self.others)} other files"
-        head = f"<scan of {escaped(self.folder)}: {len(self.sources)} images, {unused}>"
-        return "\n".join([head, *rows[:40], *more])
-
-    @property
-    def unused(self) -> Unused:
-        """`skipped` and `others` together."""
-        return Unused(self.skipped, self.others)
-
-
 def scan(
-    folder: Uri, *, recursive: bool = True, exclude: Iterable[str] = (), progress: Callable[[str], None] | None = None
+    folder: Uri,
+    *,
+    recursive: bool = True,
+    exclude: Iterable[str] = (),
+    progress: Callable[[str], None] | None = None,
+    memory: Any = None,
+    workers: int | None = None,
+    engine: Engine | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Scan:
     """Find the images in a folder.
 
@@ -88,13 +53,24 @@ def scan(
     Parameters
     ----------
     folder : str or os.PathLike
-        A local folder.
+        A local folder, or the URL of one on a server that lists its files (``s3://...``, ``https://...``).
     recursive : bool
         Search the subfolders. Hidden ones, and symbolic links to folders, are left out.
     exclude : sequence of str
         Paths relative to `folder` to leave out; ``*`` matches anything, as in ``"old/*"``.
     progress : callable, optional
-        Called with each path.
+        Called with each path that is opened, by one thread at a time.
+    memory : str or os.PathLike, optional
+        A local SQLite file, created if absent, that keeps the results. With it, the next scan opens only files whose
+        size, time or ETag changed, and an interrupted scan resumes. Files that failed for another reason than their
+        content, and files on servers that state no time, are opened each time.
+    workers : int, optional
+        Number of threads that open files: by default the number of processors, at most 8, and 16 for servers.
+    engine : "threads" or "dask", optional
+        ``"dask"`` opens single files on the workers of the dask client, which must see the same paths; the default if
+        there is a client.
+    storage_options : mapping, optional
+        Options of the fsspec file system of a URL.
 
     Returns
     -------
@@ -103,8 +79,12 @@ def scan(
 
     Raises
     ------
-    NotADirectoryError
+    NotADirectoryError, FileNotFoundError
         If there is no such folder.
+    ValueError
+        If `workers` is less than 1.
+    CatalogError
+        If `memory` is a file of another kind.
 
     Examples
     --------
@@ -115,20 +95,40 @@ def scan(
     >>> scan(folder)["cells"].description
     '3 files: t 3, y 4, x 5, uint8'
     """
-    root = File.parse(folder)
-    if not root.local or not os.path.isdir(root.path):
-        raise NotADirectoryError(f"{folder} is no local folder: expected one that holds images")
-    unused = Unused()
-    found: list[tuple[str, ImageSource, dict[str, Any]]] = []
-    places = list(places_in(root.path, recursive, list(exclude), unused))
-    jail = Jail((os.path.realpath(root.path),))  # as when the catalog is opened
-    plates = plates_in(places, root.path, jail)
-    found += plates.images
-    places = [replace(p, names=without(p.names, p.path, plates.taken)) for p in places]
-    across = AcrossFolders(places, root.path, unused, progress, jail)
-    found += across.images()
-    for place in across.rest():
-        found += InFolder(place, unused, progress, jail).images()
+    root = _root(folder, storage_options)
+    left_out = [exclude] if isinstance(exclude, str) else list(exclude)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers!r}: expected 1 or more")
+    in_tasks(engine)  # refuses an engine that there is none of
+    looker = Looker(root, Unused(), workers or default_workers(root), engine, progress)
+    if memory is None:
+        return _scanned(looker, recursive, left_out)
+    with contextlib.closing(ScanMemory(os.fspath(memory), context_of(root, recursive, left_out))) as looker.memory:
+        return remembered(looker.memory, root, recursive, left_out) or _scanned(looker, recursive, left_out)
+
+
+def _root(folder: Any, storage_options: Mapping[str, Any] | None) -> File:
+    """Return the folder with the jail that a catalog of it has."""
+    root = File.parse(folder, storage_options)
+    if not root.local:
+        jail = None if "::" in root.path else jail_of([root.path], (), storage_options)
+        return File(root.path.rstrip("/"), root.storage_options, jail)
+    if not os.path.isdir(root.path):
+        raise NotADirectoryError(f"{folder} is no folder: expected one that holds images")
+    return File(root.path, {}, jail_of([root.path], (), None))
+
+
+def _scanned(looker: Looker, recursive: bool, exclude: Sequence[str]) -> Scan:
+    root, unused = looker.root, looker.unused
+    stamped = looker.memory is not None
+    if root.local:
+        places = list(places_in(root.path, recursive, exclude, unused, stamped))
+    else:
+        places = list(places_on_server(root, recursive, exclude, unused))
+    looker.stamps = {f"{p.path}/{n}": s for p in places for n, s in p.stamps.items()} if stamped else {}
+    state = state_of(looker, places) if stamped else None
+    plates = plates_in(places, root)
+    found = plates.images + _grouped(looker, [replace(p, names=without(p.names, p.path, plates.taken)) for p in places])
     found.sort(key=lambda f: natural_key(os.path.relpath(f[0], root.path)))
     names = unique_names([os.path.relpath(path, root.path) for path, _, _ in found])
     sources: dict[str, ImageSource] = {}
@@ -137,4 +137,18 @@ def scan(
         sources[name] = source
     told = unused.told([path for path, _, _ in found], [source.uri for _, source, _ in plates.images])
     facts_by_name = {n: f[2] for n, f in zip(names, found, strict=True)}
-    return Scan(root.path, sources, told.skipped, facts_by_name, plates.notes, told.others)
+    result = Scan(root.path, sources, told.skipped, facts_by_name, plates.notes, told.others)
+    return result if looker.memory is None else remember(looker, result, state)
+
+
+def _grouped(looker: Looker, places: Sequence[ScannedFolder]) -> list[Found]:
+    """Return the images of files that belong together, and of all others."""
+    across = AcrossFolders(places, looker.root.path, looker)
+    found = list(across.images())
+    inside = [InFolder(place, looker) for place in across.rest()]
+    for images in in_threads(InFolder.images, inside, looker.workers):
+        found += images
+    singles = [path for one in inside for path in one.singles()]
+    for path, seen in looker.singles(singles):
+        found.append((path, source_of_look(seen, looker.file(path)), dict(seen.facts)))
+    return found

@@ -194,7 +194,7 @@ class SequenceSource(ImageSource):
             v.axes,
             v.pixels.dtype,
             tuple(sorted(self.member_options.items())),
-            tuple(sorted(self.storage_options.items())),
+            tuple(sorted(self.file.storage_options.items())),
             axes,
             facts_of(start.image(), [a for a in v.axes if a not in axes]),
             overruled_axes(self.overrides, v.axes),

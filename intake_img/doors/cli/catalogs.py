@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from intake_img.doors.cli.parsing import add_limits, command
@@ -17,12 +20,13 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add ``scan``, ``validate``, ``list`` and ``search``."""
     parser = command(commands, "scan", _scan, "find the images in a folder and write a catalog of them")
-    parser.add_argument("folder", metavar="FOLDER", help="folder that holds images")
+    parser.add_argument("folder", metavar="FOLDER", help="folder or URL that holds images")
     parser.add_argument(
         "-o",
         "--output",
         metavar="CATALOG",
-        help="the catalog (default: FOLDER/catalog.yml), or a table of images, .parquet or .sqlite",
+        help="the catalog (default: FOLDER/catalog.yml; catalog.yml for a URL), or a table of images, .parquet or "
+        ".sqlite",
     )
     parser.add_argument(
         "--exclude",
@@ -31,6 +35,14 @@ def add_commands(commands: Any) -> None:
         default=[],
         help="leave out a path below FOLDER, such as 'old/*'; may be repeated",
     )
+    parser.add_argument(
+        "--memory",
+        metavar="FILE",
+        help="a file that remembers what is found, so that the next scan looks again only at what changed, and one "
+        "that was stopped goes on; a table that is there is brought up to date",
+    )
+    parser.add_argument("--workers", metavar="N", type=int, help="how many files to look at at a time, in threads")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
     parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
     parser.add_argument("--overwrite", action="store_true", help="begin the catalog anew instead of adding to it")
     for name, run, help_ in (
@@ -54,10 +66,22 @@ def _scan(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import scan, write_catalog
 
     folder = os.path.expanduser(arguments.folder)
-    target = arguments.output or os.path.join(folder, "catalog.yml")
-    found = scan(folder, recursive=not arguments.no_recursive, exclude=arguments.exclude)
+    remote = "://" in folder
+    target = arguments.output or ("catalog.yml" if remote else os.path.join(folder, "catalog.yml"))
+    with _counter(arguments.progress) as step:
+        found: Any = scan(
+            folder,
+            recursive=not arguments.no_recursive,
+            exclude=[*arguments.exclude, *(_written(target, folder) if arguments.memory else ())],
+            progress=step,
+            memory=arguments.memory,
+            workers=arguments.workers,
+        )
+    if found.unchanged and os.path.exists(target) and not arguments.overwrite:
+        print(f"{escaped(target)}: nothing changed, {len(found)} images, {len(found.skipped)} skipped")
+        return 0
     if target.lower().endswith((".parquet", ".sqlite", ".sqlite3", ".db")):
-        found, target = _with_table(found, target, arguments.overwrite)
+        found, target = _with_table(found, target, arguments.overwrite, arguments.memory is not None)
     there = os.path.exists(target) and not arguments.overwrite
     changes = write_catalog(found, target, update=there, overwrite=not there)
     for row in found.unused.rows():
@@ -72,18 +96,49 @@ def _scan(arguments: argparse.Namespace) -> int:
             f"open_catalog({changes.path!r}, roots={changes.roots!r})",
             file=sys.stderr,
         )
+    if remote:
+        print(f"intake-img: open it with open_catalog({changes.path!r}, roots=[{folder!r}])", file=sys.stderr)
     counts = {what: len(getattr(changes, what)) for what in ("added", "refreshed", "kept", "missing")}
     listed = ", ".join(f"{n} {what}" for what, n in {**counts, "skipped": len(found.skipped)}.items())
     print(f"{escaped(changes.path)}: {listed}, {len(found.others)} other files")
     return 0
 
 
-def _with_table(found: Any, target: str, overwrite: bool) -> tuple[Any, str]:
+def _written(target: str, folder: str) -> list[str]:
+    """Return what the command writes into the folder, which is no change of it."""
+    names = {target, os.path.splitext(target)[0] + ".yml"}
+    inside = [os.path.relpath(name, folder) for name in names]
+    return [re.sub(r"([*?\[])", r"[\1]", name) for name in inside if not name.startswith("..")]
+
+
+@contextlib.contextmanager
+def _counter(wanted: bool | None) -> Iterator[Callable[[str], None] | None]:
+    """Show how many files were looked at; by default in a terminal, after a second."""
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc="scanning", unit="file", delay=0 if wanted else 1, file=sys.stderr) as bar:
+        yield lambda _: (bar.update(), None)[1]
+
+
+def _free_columns(target: str) -> dict[str, dict[str, Any]]:
+    """Return the columns that people added to a table, by the names of the images."""
+    from intake_img.catalog import open_table
+    from intake_img.catalog.columns import COLUMNS
+
+    rows = list(open_table(target).images.rows())
+    return {c: {r["name"]: r[c] for r in rows} for c in (rows[0] if rows else ()) if c not in COLUMNS}
+
+
+def _with_table(found: Any, target: str, overwrite: bool, update: bool) -> tuple[Any, str]:
     """Write a table of images; return the entry of a catalog that names it, and the path of that catalog."""
     from intake_img.catalog import write_table
 
+    free = _free_columns(target) if update and not overwrite and os.path.exists(target) else None
     try:
-        table = write_table(found, target, overwrite=overwrite)
+        table = write_table(found, target, overwrite=overwrite or free is not None, columns=free)
     except FileExistsError as exc:
         raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
     print(f"{escaped(target)}: {len(table)} images")

@@ -1,0 +1,173 @@
+"""What a scan sees of single files, one after another, in threads, or in tasks of dask."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from intake_img.catalog.facts import facts_of
+from intake_img.errors import FormatError
+from intake_img.formats.base import Handle
+from intake_img.formats.format_source import FormatSource
+from intake_img.formats.registry import bridges, find_format, formats
+from intake_img.formats.source import ImageSource
+from intake_img.model.engine import Engine, current_client, in_tasks
+from intake_img.storage.files import File
+
+__all__ = ["Look", "Twins", "default_workers", "in_threads", "look", "looks", "reason", "source_of_look"]
+
+Result = TypeVar("Result")
+_BATCH = 64  # files of a task
+_REMOTE_WORKERS = 16
+_MISSES = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a file.
+
+    Attributes
+    ----------
+    driver : str
+        Name of the driver that reads it; empty if none does.
+    facts : mapping
+        As `intake_img.catalog.facts.facts_of` returns them.
+    fault : str
+        Why it is left out.
+    unknown : bool
+        It is left out because it is no image, which its name did not say.
+    passing : bool
+        The next time it may be read, although it is the same: a server failed, or an extra is missing.
+    """
+
+    driver: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+    unknown: bool = False
+    passing: bool = False
+
+
+class Twins:
+    """Files whose headers were read, one for each folder and extension: others like it need not be parsed.
+
+    Where three files follow each other of which none is like the one before, no further ones are compared.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, str], tuple[Handle, Look]] = {}
+        self._missed: dict[tuple[str, str], int] = {}
+
+    def seen(self, file: File) -> Look | None:
+        """Return what was seen of a file that differs from this one in its pixels alone."""
+        if (model := self._models.get(_kind(file))) is None:
+            return None
+        with contextlib.suppress(Exception):  # what is wrong is for the parser to say
+            if (other := model[0].twin(file)) is not None:
+                other.close()
+                self._missed.pop(_kind(file), None)
+                return model[1]
+        self._missed[_kind(file)] = self._missed.get(_kind(file), 0) + 1
+        return None
+
+    def add(self, source: FormatSource, seen: Look) -> None:
+        """Note a file whose header was read, if its format can tell which others are like it."""
+        kind = _kind(source.file)
+        if not source.file.local or self._missed.get(kind, 0) >= _MISSES:
+            self._models.pop(kind, None)
+            return
+        with source.opened() as handle:
+            if type(handle).twin is Handle.twin or (alike := handle.twin(source.file)) is None:  # it is compared later
+                self._missed[kind] = _MISSES
+                return
+            alike.close()
+            self._models[kind] = handle, seen
+
+
+def _kind(file: File) -> tuple[str, str]:
+    folder, name = os.path.split(file.path)
+    return folder, os.path.splitext(name)[1]
+
+
+def look(file: File, twins: Twins) -> Look:
+    """Read the header of a file. Whatever it does, the others are looked at."""
+    if (known := twins.seen(file)) is not None:
+        return known
+    try:
+        file.name.encode()
+        source = find_format(file).source(file)
+    except UnicodeEncodeError:
+        return Look(fault="its name is not UTF-8, a catalog cannot hold it: rename it")
+    except Exception as exc:
+        unknown = "." not in file.name and isinstance(exc, FormatError)
+        return Look(fault=reason(exc, file.path), unknown=unknown, passing=not isinstance(exc, FormatError))
+    try:
+        seen = Look(source.name, facts_of(source))
+        twins.add(source, seen)
+        return seen
+    except Exception as exc:
+        return Look(fault=reason(exc, file.path), passing=not isinstance(exc, FormatError))
+    finally:
+        source.close()
+
+
+def source_of_look(found: Look, file: File) -> ImageSource:
+    """Return the source of a file that was seen."""
+    return (formats().get(found.driver) or bridges()[found.driver]).source(file)
+
+
+def default_workers(file: File) -> int:
+    """Return how many files are looked at at a time: of a server, more than there are processors."""
+    return min(os.cpu_count() or 1, 8) if file.local else _REMOTE_WORKERS
+
+
+def looks(files: Sequence[File], workers: int, engine: Engine | None) -> Iterator[Look]:
+    """Look at files; give what is seen in their order.
+
+    Parameters
+    ----------
+    files : sequence of File
+    workers : int
+        Number of threads, each with some files at a time.
+    engine : "threads" or "dask", optional
+        ``"dask"`` looks in tasks on the workers of the client; the default if there is one.
+    """
+    batches = [files[k : k + _BATCH] for k in range(0, len(files), _BATCH)]
+    if in_tasks(engine) and (client := current_client()) is not None:
+        for future in client.map(_look_all, batches, pure=False):
+            yield from future.result()
+    else:
+        yield from in_threads(partial(look, twins=Twins()), files, workers)
+
+
+def in_threads(work: Callable[[Any], Result], items: Sequence[Any], workers: int) -> Iterator[Result]:
+    """Give what a function returns for each item, in their order; some are worked at at a time."""
+    if workers == 1 or len(items) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(work, item) for item in items]
+        try:
+            for future in waiting:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _look_all(files: Sequence[File]) -> list[Look]:
+    twins = Twins()
+    return [look(file, twins) for file in files]
+
+
+def reason(exc: BaseException, path: str) -> str:
+    """Return in a line why a file is left out."""
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    if isinstance(exc, OSError) and exc.strerror:
+        text = exc.strerror
+    if not text.startswith(f"{path}/"):  # a file in it has its own name
+        text = text.removeprefix(path).removeprefix(":").strip()
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,74 @@
+"""Scans: against opening each file with tifffile in as many threads, and against asking for sizes and times."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from intake_img import scan
+
+FILES, WORKERS = 4_000, 2
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files in 20 folders whose names are words without numbers: each is an image by itself."""
+    root = tmp_path_factory.mktemp("archive")
+    content = io.BytesIO()
+    tifffile.imwrite(content, np.zeros((32, 32), "u1"), resolution=(10_000, 10_000), resolutionunit=3)
+    letters = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+    for k in range(FILES):
+        folder = root / "abcdefghijklmnopqrst"[k % 20]
+        folder.mkdir(exist_ok=True)
+        name = hashlib.sha256(str(k).encode()).hexdigest()[:16].translate(letters)
+        (folder / f"{name}.tif").write_bytes(content.getvalue())
+    return root
+
+
+def files_in(root: Path) -> list[str]:
+    return [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+
+
+def test_scan(archive: Path, versus, benchmark) -> None:
+    def opened(path: str) -> tuple[int, ...]:
+        with tifffile.TiffFile(path) as tif:
+            return tif.series[0].shape
+
+    def raw() -> None:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            assert len(list(pool.map(opened, files_in(archive)))) == FILES
+
+    def ours() -> None:
+        assert len(scan(archive, workers=WORKERS)) == FILES
+
+    benchmark.extra_info["gate"] = "3"
+    assert versus(ours, raw) <= 3
+
+
+def test_scan_of_an_unchanged_tree(archive: Path, tmp_path: Path, versus, benchmark) -> None:
+    memory = tmp_path / "memory.sqlite"
+    scan(archive, memory=memory)
+
+    def raw() -> None:
+        waiting, size = [os.fspath(archive)], 0
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    else:
+                        size += entry.stat().st_size
+        assert size
+
+    def ours() -> None:
+        assert scan(archive, memory=memory).unchanged
+
+    benchmark.extra_info["gate"] = "2"
+    assert versus(ours, raw) <= 2
