@@ -313,11 +313,6 @@ def test_one_task_for_each_chunk():
     assert len(result.data.dask) <= len(small.data.dask) + 2 * result.data.npartitions
 
 
-def test_data_in_memory_are_cut_and_lazy():
-    image = stack(np.zeros((3, 8, 9), "u1"))
-    assert image.img.median_filter(3).chunks is not None
-
-
 def test_processes_can_compute():
     import pickle
 

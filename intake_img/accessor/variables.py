@@ -35,6 +35,7 @@ __all__ = [
     "joined",
     "lacking_plane",
     "lazy",
+    "memory_chunks",
     "reduced",
     "sized",
     "spatial_axes",
@@ -183,11 +184,14 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
         return data
     if isinstance(data, Pixels):
         return data.dask()
-    planes = [d in ("y", "x") for d in array.dims]
-    tiles = tuple(n if plane else 1 for n, plane in zip(data.shape, planes, strict=True))
-    pixels = Pixels(Pixels.of(data).reader, data.shape, data.dtype, tiles)
-    chunks = pixels.auto_chunks()
-    return da.from_array(np.asarray(data), chunks=chunks, name=False, meta=np.empty((0,) * data.ndim, data.dtype))
+    meta = np.empty((0,) * data.ndim, data.dtype)
+    return da.from_array(np.asarray(data), chunks=memory_chunks(array), name=False, meta=meta)
+
+
+def memory_chunks(array: xr.DataArray) -> tuple[tuple[int, ...], ...]:
+    """Return the chunks in which data in memory are worked on: planes that hold some MiB together."""
+    tiles = tuple(n if d in ("y", "x") else 1 for d, n in array.sizes.items())
+    return Pixels(Pixels.of(np.empty(0)).reader, array.shape, array.dtype, tiles).auto_chunks()
 
 
 def sized(array: xr.DataArray) -> None:

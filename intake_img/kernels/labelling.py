@@ -7,15 +7,58 @@ from itertools import product
 
 import numpy as np
 
-__all__ = ["at_edges", "components", "first_places", "label_chunk", "merge_extents", "sizes", "touching", "unified"]
+from intake_img.kernels.compiled import opencv
+
+__all__ = [
+    "at_edges",
+    "components",
+    "first_places",
+    "label_chunk",
+    "label_image",
+    "merge_extents",
+    "sizes",
+    "touching",
+    "unified",
+]
 
 
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     """Label the components of one chunk."""
     from scipy import ndimage
 
+    if (found := _by_opencv(mask, structure)) is not None:
+        return found
     labels, n = ndimage.label(mask, structure)
     return labels, int(n)
+
+
+def label_image(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, which holds int64, with the labels of the components."""
+    from scipy import ndimage
+
+    if (found := _by_opencv(mask, structure)) is not None:
+        out[...] = found[0]
+    else:
+        ndimage.label(mask, structure, output=out)
+
+
+def _by_opencv(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int] | None:
+    """Label a plane by the algorithm of OpenCV that numbers components as scipy does, by their first pixels [1]_.
+
+    References
+    ----------
+    .. [1] K. Wu, E. Otoo, K. Suzuki: Optimizing two-pass connected-component labeling algorithms. Pattern Analysis and
+       Applications 12, 117-135 (2009). Of OpenCV's other algorithms, those of eight neighbours number by blocks.
+    """
+    cv2 = opencv()
+    if cv2 is None or mask.ndim != 2 or not 0 < mask.size < 2**31 or mask.dtype != bool:
+        return None
+    neighbours = int(structure.sum()) - 1
+    if neighbours not in (4, 8):
+        return None
+    plane = np.ascontiguousarray(mask).view(np.uint8)
+    count, labels = cv2.connectedComponentsWithAlgorithm(plane, neighbours, cv2.CV_32S, cv2.CCL_WU)
+    return labels, count - 1
 
 
 def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:

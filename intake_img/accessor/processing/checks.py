@@ -12,8 +12,8 @@ from intake_img.accessor.arguments import (
     number,
 )
 from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.memory import chunked
 from intake_img.accessor.variables import (
-    lazy,
     with_data,
 )
 from intake_img.errors import MissingExtraError
@@ -49,5 +49,5 @@ def whole_images(
     array: xr.DataArray, func: Callable[..., Any], axes: Sequence[str], dtype: np.dtype, name: str
 ) -> xr.DataArray:
     places = [array.get_axis_num(a) for a in axes]
-    data = lazy(array).rechunk(dict.fromkeys(places, -1))
+    data = chunked(array).rechunk(dict.fromkeys(places, -1))
     return with_data(array, halo(data, EachImage(func, places, dtype), dtype=dtype, name=name))

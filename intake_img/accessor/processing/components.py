@@ -18,6 +18,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import integer, neighbourhood
 from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.memory import Held, is_held, mapped_blocks
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
@@ -42,7 +43,10 @@ def structure_of(connectivity: Any, axes: Sequence[str]) -> np.ndarray:
 def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     """Return the labels of the components of nonzero pixels."""
     axes = neighbourhood(array, dims)
-    parts = _Parts(array, axes, structure_of(connectivity, axes), "label")
+    structure = structure_of(connectivity, axes)
+    if is_held(array):
+        return _of_images(array, axes, lambda lead: partial(_label_whole, lead, structure), np.int64, "labels")
+    parts = _Parts(array, axes, structure, "label")
     if parts.single:
         return parts.result(parts.mapped(_label_whole, np.int64), "labels")
     numbers = parts.tables(labelling.first_places, labelling.unified)
@@ -62,15 +66,25 @@ def selected(
 
     With `holes`, the components are regions of background, and the kept ones are added to the foreground.
     """
+    finish = partial(_kept, keep, holes)
+    if is_held(array):
+        make = partial(_looked_up_whole, structure, holes, statistic, finish, False)
+        return _of_images(array, axes, lambda lead: partial(make, lead), np.dtype(bool), "mask")
     parts = _Parts(array, axes, structure, "select", holes=holes)
-    return parts.result(parts.looked_up(parts.tables(statistic, partial(_kept, keep, holes)), np.dtype(bool)), "mask")
+    return parts.result(parts.looked_up(parts.tables(statistic, finish), np.dtype(bool)), "mask")
 
 
 def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
     """Return the components of `weak` that contain a pixel of `strong`."""
-    both = weak.copy(data=lazy(weak).astype(np.uint8) + lazy(strong))  # 1: weak, 2: strong as well
-    parts = _Parts(both, axes, structure_of(1, axes), "hysteresis")
-    tables = parts.tables(_overlap, partial(_kept, _any, False), values=True)
+    held = is_held(weak) and is_held(strong)
+    low, high = (weak.values, strong.values) if held else (lazy(weak), lazy(strong))
+    both = weak.copy(data=low.astype(np.uint8) + high)  # 1: weak, 2: strong as well
+    structure, finish = structure_of(1, axes), partial(_kept, _any, False)
+    if held:
+        make = partial(_looked_up_whole, structure, False, _overlap, finish, True)
+        return _of_images(both, axes, lambda lead: partial(make, lead), np.dtype(bool), "mask")
+    parts = _Parts(both, axes, structure, "hysteresis")
+    tables = parts.tables(_overlap, finish, values=True)
     return parts.result(parts.looked_up(tables, np.dtype(bool)), "mask")
 
 
@@ -103,6 +117,35 @@ def image_blocks(array: xr.DataArray, axes: Sequence[str]) -> tuple[tuple[str, .
     if isinstance(data_of(array.variable), np.ndarray):
         chunks = dict.fromkeys(range(data.ndim), -1)
     return outer, data.rechunk({**chunks, **dict.fromkeys(range(lead), 1)})
+
+
+def _of_images(
+    array: xr.DataArray, axes: Sequence[str], func: Callable[[int], Callable[..., np.ndarray]], dtype: Any, kind: str
+) -> xr.DataArray:
+    """Return what a function makes of each image in memory, as soon as it is called.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+    axes : sequence of str
+        Of an image.
+    func : callable
+        ``func(lead)`` returns a function of one image, before whose axes there are `lead` others, of length 1.
+    dtype : numpy.dtype
+    kind : {"labels", "mask"}
+    """
+    outer = tuple(d for d in map(str, array.dims) if d not in axes)
+    data = np.asarray(data_of(array.transpose(*outer, *axes).variable))
+    lead = len(outer)
+    chunks = (*((1,) * n for n in data.shape[:lead]), *((n,) for n in data.shape[lead:]))
+    made = mapped_blocks(Held(data, chunks), func(lead), chunks, dtype) if data.size else np.empty(data.shape, dtype)
+    return _named(array, made, (*outer, *axes), kind)
+
+
+def _named(array: xr.DataArray, made: Any, dims: Sequence[str], kind: str) -> xr.DataArray:
+    result = with_data(array, made, dims).transpose(*array.dims)
+    result.attrs = {"kind": kind}
+    return result
 
 
 class _Parts:
@@ -157,17 +200,13 @@ class _Parts:
         return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
 
     def result(self, made: Any, kind: str) -> xr.DataArray:
-        result = with_data(self.array, made, (*self.outer, *self.axes)).transpose(*self.array.dims)
-        result.attrs = {"kind": kind}
-        return result
+        return _named(self.array, made, (*self.outer, *self.axes), kind)
 
 
 def _label_whole(lead: int, structure: np.ndarray, block: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
     image = block[(0,) * lead]
     out = np.empty(block.shape, np.int64)
-    ndimage.label(image if image.dtype == bool else image != 0, structure, output=out[(0,) * lead])
+    labelling.label_image(image if image.dtype == bool else image != 0, structure, out[(0,) * lead])
     return out
 
 
@@ -178,6 +217,22 @@ def _label_part(lead: int, structure: np.ndarray, holes: bool, block: np.ndarray
 
 def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence[np.ndarray]) -> np.ndarray:
     return tables[n][part[0]][(None,) * lead]
+
+
+def _looked_up_whole(
+    structure: np.ndarray,
+    holes: bool,
+    statistic: Any,
+    finish: Callable[..., np.ndarray],
+    values: bool,
+    lead: int,
+    block: np.ndarray,
+) -> np.ndarray:
+    """Return the entries of the table of one image that is a single chunk; see `_Parts`."""
+    grid = ChunkGrid(tuple((n,) for n in block.shape[lead:]), structure)
+    part = _label_part(lead, structure, holes, block)
+    summary = grid.summary((0,) * (block.ndim - lead), statistic, lead, part, block if values else None)
+    return _looked_up(lead, 0, part, grid.tables(finish, [summary]))
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,11 @@ class Filters:
     length may be one number for all axes, one for each in the order ``z y x``, or a mapping by name; axes that it does
     not name are not filtered (``{"y": 3, "x": 3}``: plane by plane, like ``dims="yx"``). It is in pixels, or with
     ``units="physical"`` in the common unit of the image (see `intake_img.accessor.lengths`); a length with a unit
-    (``"300 nm"``, a quantity of pint or astropy) is always read in that unit. The result is lazy, has the dtype of the
-    image (scipy's integers are truncated after each axis) unless `output_dtype` is given, and is bit for bit the same
-    for every chunking. It has one task for each chunk. Chunks smaller than the halo are merged; for large windows they
-    are merged until the halo is a small share of the work.
+    (``"300 nm"``, a quantity of pint or astropy) is always read in that unit. The result is lazy; of an image in
+    memory it is computed immediately. It has the dtype of the image (scipy's integers are truncated after each axis)
+    unless `output_dtype` is given, and is bit for bit the same for every chunking. It has one task for each chunk.
+    Chunks smaller than the halo are merged; for large windows they are merged until the halo is a small share of the
+    work.
 
     scipy computes in float64, which cannot represent all integers beyond 2**53. Filters that select values (medians,
     ranks, extrema) and box means of integers are exact nevertheless; other filters round as in scipy. With the extra

@@ -27,6 +27,7 @@ from intake_img.accessor.processing.checks import positive, real, skimage_for, w
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.intensity import equalize, normalized, rolling_ball
+from intake_img.accessor.processing.memory import chunked, is_held
 from intake_img.accessor.processing.rescaling import clipped, coarser, held, rescaled
 from intake_img.accessor.variables import (
     each_image,
@@ -240,6 +241,8 @@ class Geometry:
                     None if low is None else held(math.ceil(low), info),
                     None if high is None else held(math.floor(high), info),
                 )
+            if is_held(array):
+                return with_data(array, clipped(array.values, *bounds))
             data: Any = lazy(array)
             return with_data(array, data.map_blocks(clipped, *bounds, dtype=array.dtype, meta=data._meta))
 
@@ -304,7 +307,7 @@ class Geometry:
             places = [array.get_axis_num(a) for a in axes]
             each = EachImage(partial(rolling_ball, radius=r), places, array.dtype)
             data = halo(
-                lazy(array), each, dict.fromkeys(places, (reach, reach)), dtype=array.dtype, name="rolling_ball"
+                chunked(array), each, dict.fromkeys(places, (reach, reach)), dtype=array.dtype, name="rolling_ball"
             )
             return with_data(array, data)
 
@@ -317,6 +320,8 @@ class Geometry:
 
         def change(array: xr.DataArray) -> xr.DataArray:
             background = array.img.rolling_ball(radius, units=units, dims=dims)
+            if background.chunks is None:
+                return with_data(array, array.values - background.values)
             return with_data(array, lazy(array).rechunk(background.chunks) - background.data)
 
         return each_image(self._obj, change)

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_img.accessor.processing.memory import Held, assembled
+
 if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["blocks", "bytes_of", "gathered", "halo", "merged", "new_array", "parts_of", "regrouped"]
 
 Span = tuple[int, int]
+Place = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
     return tuple(joined) or (0,)
 
 
-def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1) -> list[_Piece]:
+def pieces(
+    chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1, whole: bool = False
+) -> list[_Piece]:
     """Return the input of each chunk within `window` along one axis.
 
     Parameters
@@ -87,6 +92,8 @@ def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: 
         Whether inputs are padded beyond the edge, so that the function always gets `depth` more pixels on both sides.
     passes : int
         Number of passes of the function along the axis.
+    whole : bool
+        Whether inputs are taken from the complete axis instead of from its chunks.
     """
     stops = np.cumsum(chunks).tolist()
     spans = [(max(stop - n, window[0]), min(stop, window[1])) for stop, n in zip(stops, chunks, strict=True)]
@@ -95,7 +102,7 @@ def pieces(chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: 
         spans = [window]
     elif any(b > a for a, b in spans):
         spans = [(a, b) for a, b in spans if b > a]
-    return [_piece(a, b, n, stops, depth, edge, padded, passes) for a, b in spans]
+    return [_piece(a, b, n, [n] if whole else stops, depth, edge, padded, passes) for a, b in spans]
 
 
 def _piece(a: int, b: int, n: int, stops: Sequence[int], depth: Span, edge: str, padded: bool, passes: int) -> _Piece:
@@ -146,7 +153,7 @@ def parts_of(runs: Sequence[Span], stops: Sequence[int]) -> Iterator[tuple[int, 
 
 
 def halo(
-    array: dask.array.Array,
+    array: Any,
     func: Callable[..., np.ndarray],
     depth: Mapping[int, Span] | None = None,
     *,
@@ -160,12 +167,12 @@ def halo(
     meta: Any = None,
     name: str = "map",
     positions: bool = False,
-) -> dask.array.Array:
+) -> Any:
     """Apply a function to every chunk together with its halo.
 
     Parameters
     ----------
-    array : dask.array.Array
+    array : dask.array.Array or Held
     func : callable
         ``func(piece, inner)`` returns the part ``inner`` (a tuple of slices) of its result for ``piece``; with
         `positions`, ``func(piece, inner, start)``, where ``start`` is the position of that part in `array`.
@@ -190,36 +197,53 @@ def halo(
 
     Returns
     -------
-    dask.array.Array
-        An array with one task for each chunk of the result; without a halo, dask may fuse it with reading.
+    dask.array.Array or ndarray
+        An array with one task for each chunk of the result; without a halo, dask may fuse it with reading. For an array
+        in memory, the result itself.
     """
-    from dask.base import tokenize
-
+    held = isinstance(array, Held)
     depth = {k: d for k, d in (depth or {}).items() if d != (0, 0)}
     wanted = {k: (0, n) for k, n in enumerate(array.shape)} | dict(window or {})
     joined = {k: merged(array.chunks[k], max(d)) for k, d in depth.items()}
     if joined := {k: c for k, c in joined.items() if c != array.chunks[k]}:
         array = array.rechunk(joined)
     plan = [
-        pieces(array.chunks[k], depth.get(k, (0, 0)), edge, wanted[k], pad is not None and k in depth, passes)
+        pieces(array.chunks[k], depth.get(k, (0, 0)), edge, wanted[k], pad is not None and k in depth, passes, held)
         for k in range(array.ndim)
     ]
     spans = tuple(tuple(p.inner.stop - p.inner.start for p in axis) for axis in plan)
     grid = spans if chunks is None else tuple(tuple(c) for c in chunks(spans))
     dtype = np.dtype(array.dtype if dtype is None else dtype)
+    run = partial(_run, func, dict(pad) if pad is not None else None, positions)
+    if isinstance(array, Held):
+        return assembled(partial(_of_held, run, plan, array.array), _targets(plan, grid, kept), grid, dtype)
+    from dask.base import tokenize
+
     token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), grid)}"
     if not positions and kept is None and all(_plain(axis, c) for axis, c in zip(plan, array.chunks, strict=True)):
         meta = np.empty((0,) * len(grid), dtype) if meta is None else meta
         every: Any = array
         return every.map_blocks(partial(_on_block, func), dtype=dtype, meta=meta, chunks=grid, name=token)
-    run = partial(_run, func, dict(pad) if pad is not None else None, positions)
     graph = {}
-    for place in product(*[range(len(axis)) for axis in plan]):
+    for target, place in _targets(plan, grid, kept).items():
         chosen = tuple(axis[k] for axis, k in zip(plan, place, strict=True))
         keys = [(array.name, *ks) for ks in product(*[[k for k, _ in p.parts] for p in chosen])]
-        target = place if kept is None else (*place[:kept], *(0,) * (len(grid) - kept))
         graph[(token, *target)] = (partial(run, chosen), keys)
     return new_array(token, graph, grid, dtype, [array], meta)
+
+
+def _targets(plan: Sequence[Sequence[_Piece]], grid: Sequence[Any], kept: int | None) -> dict[Place, Place]:
+    """Return the places of pieces, for those of the chunks of the result that are made of them."""
+    places = product(*[range(len(axis)) for axis in plan])
+    if kept is None:
+        return {place: place for place in places}
+    return {(*place[:kept], *(0,) * (len(grid) - kept)): place for place in places}
+
+
+def _of_held(run: Callable[..., np.ndarray], plan: Sequence[Any], array: np.ndarray, place: Place) -> np.ndarray:
+    chosen = tuple(axis[k] for axis, k in zip(plan, place, strict=True))
+    found = run(chosen, [array] * math.prod(len(p.parts) for p in chosen))
+    return found.copy() if np.may_share_memory(found, array) else found
 
 
 def new_array(

@@ -14,8 +14,9 @@ from intake_img.accessor.arguments import choice, named, neighbourhood, number
 from intake_img.accessor.lengths import length, pixels, step_of
 from intake_img.accessor.processing.components import selected, structure_of
 from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.memory import chunked
 from intake_img.accessor.processing.object_results import replaced
-from intake_img.accessor.variables import lazy, with_data
+from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling, morphology
 from intake_img.kernels.each_image import EachImage
 
@@ -30,7 +31,7 @@ class Masks:
     """Methods that change masks and labels; see each of them.
 
     In a Dataset they change the masks (variables whose kind is ``mask``); `expand_labels` changes the labels. All are
-    lazy, and process every image (``z y x``, or `dims`) separately.
+    lazy (masks in memory are changed immediately), and process every image (``z y x``, or `dims`) separately.
     """
 
     _obj: Any
@@ -196,7 +197,7 @@ def _near(
     places = [array.get_axis_num(a) for a in axes]
     each = EachImage(func, places, np.dtype(dtype), roomy=False)
     far = {k: (n, n) for k, n in zip(places, depth, strict=True)}
-    return with_data(array, halo(lazy(array), each, far, passes=passes, dtype=np.dtype(dtype), name=name))
+    return with_data(array, halo(chunked(array), each, far, passes=passes, dtype=np.dtype(dtype), name=name))
 
 
 def _morphed(obj: Any, name: str, radius: Any, units: Any, dims: Any) -> Any:

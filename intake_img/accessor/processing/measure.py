@@ -37,7 +37,7 @@ class Measures:
         output: str = "labels",
         overwrite: bool = False,
     ) -> Any:
-        """Label the connected components of nonzero pixels, in every image separately, lazily.
+        """Label the connected components of nonzero pixels, in every image separately, lazily if the image is lazy.
 
         The labels equal those of `scipy.ndimage.label` for the complete image, whatever the chunks are. The labels of
         one image are in memory while it is computed; components are joined across chunk boundaries. If a Dataset has

@@ -18,6 +18,7 @@ from intake_img.accessor.arguments import choice, neighbourhood, warn_of_negativ
 from intake_img.accessor.lengths import common_unit, step_of, unit_of
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.processing.halo import halo, merged
+from intake_img.accessor.processing.memory import Held, chunked, each, is_held
 from intake_img.accessor.processing.region_units import column_units
 from intake_img.accessor.processing.single_regions import PixelScale, SingleRegions
 from intake_img.accessor.progress import bar
@@ -134,7 +135,9 @@ class _Chunks:
         self.edges = [n for n in self.names if n in regionedges.MARGINS]
         self.statistics = sorted({part for n in self.names if n in VALUES for part in NEEDS[VALUES[n]]})
         margin = max((regionedges.MARGINS[n] for n in self.edges), default=0)
-        data = lazy(self.labels.transpose(*self.own, *self.axes))
+        held = is_held(self.labels) and (self.image is None or is_held(self.image))
+        cut = chunked if held else lazy
+        data = cut(self.labels.transpose(*self.own, *self.axes))
         lead = len(self.own)
         self.data = data.rechunk({lead + k: merged(data.chunks[lead + k], margin) for k in range(len(self.axes))})
         self.depth = {lead + k: (margin, margin) for k in range(len(self.axes)) if margin}
@@ -142,16 +145,11 @@ class _Chunks:
         if self.image is not None:
             chunks = dict(zip([*self.own, *self.axes], self.data.chunks, strict=True))
             turned = self.image.transpose(*self.outer, *self.axes)
-            self.pixels = lazy(turned).rechunk({k: chunks[d] for k, d in enumerate(turned.dims) if d in chunks})
+            self.pixels = cut(turned).rechunk({k: chunks[d] for k, d in enumerate(turned.dims) if d in chunks})
 
     def columns(self) -> Columns:
         """Return the columns of the table."""
-        import dask
-
-        parts = self._parts()
-        geometry, values = dask.compute(
-            {k: dask.delayed(_geometry, pure=False)(b) for k, b in np.ndenumerate(parts)}, self._values(parts)
-        )
+        geometry, values = self._held() if isinstance(self.data, Held) else self._computed()
         below = [part[2] for cell in geometry.values() for part in cell.flat]
         warn_of_negative("labels", np.concatenate(below) if below else np.empty(0))
         shapes = {place: self._shapes(found) for place, found in _by_image(geometry, len(self.own)).items()}
@@ -159,14 +157,40 @@ class _Chunks:
         rows = [self._rows(place, shapes, measured_values) for place in np.ndindex(*self._sizes(self.outer))]
         return _stacked(rows)
 
+    def _computed(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Return what is found in each chunk, of the labels and of the values of the image."""
+        import dask
+
+        parts = blocks_of(self._parts())
+        geometry = {k: dask.delayed(_geometry, pure=False)(b) for k, b in np.ndenumerate(parts)}
+        found: tuple[dict[Any, Any], dict[Any, Any]] = dask.compute(geometry, self._values(parts))
+        return found
+
+    def _held(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Return what `_computed` does, of arrays in memory."""
+        made = self._parts()
+        parts = {k: made[tuple(slice(i, i + 1) for i in k)] for k in np.ndindex(made.shape)}
+        geometry = {k: _geometry(b) for k, b in parts.items()}
+        if self.pixels is None or not self.statistics:
+            return geometry, {}
+        own = [k for k, d in enumerate(self.outer) if d in self.own]
+        lead, pixels = len(self.outer), self.pixels
+
+        def measure(k: tuple[int, ...]) -> np.ndarray:
+            return _values(own, lead, self.statistics, parts[tuple(k[i] for i in own) + k[lead:]], pixels.block(k))
+
+        places = list(np.ndindex(*map(len, pixels.chunks)))
+        return geometry, dict(zip(places, each(measure, places), strict=True))
+
     def _sizes(self, dims: Sequence[str]) -> list[int]:
         whole = self.labels if self.image is None else self.image
         return [whole.sizes[d] for d in dims]
 
-    def _parts(self) -> np.ndarray:
+    def _parts(self) -> Any:
+        """Return what is found in each chunk as an array of objects, one for each chunk."""
         powers = regionshapes.powers_for([n for n in self.names if n in regionshapes.SHAPES], len(self.axes))
         measure = partial(_part, len(self.own), powers, self.edges, self.scale.steps, self.data.shape)
-        made = halo(
+        return halo(
             self.data,
             measure,
             self.depth,
@@ -176,7 +200,6 @@ class _Chunks:
             name="regions",
             positions=True,
         )
-        return blocks_of(made)
 
     def _values(self, parts: np.ndarray) -> dict[tuple[int, ...], Any]:
         import dask
@@ -221,9 +244,13 @@ class _Chunks:
         return values * self.scale.own_steps + self.scale.origin if name == "centroid" else values
 
     def _alone(self, where: dict[str, int], here: regionshapes.Shapes) -> Columns:
-        labels = self.data[tuple(where[d] for d in self.own)]
-        image = None if self.pixels is None else self.pixels[tuple(where.values())]
+        labels = _image_at(self.data, tuple(where[d] for d in self.own))
+        image = None if self.pixels is None else _image_at(self.pixels, tuple(where.values()))
         return self.single.columns(labels, image, here.sums)
+
+
+def _image_at(data: Any, place: tuple[int, ...]) -> Any:
+    return Held(data.array[place], data.chunks[len(place) :]) if isinstance(data, Held) else data[place]
 
 
 def _part(

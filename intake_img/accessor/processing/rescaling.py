@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import halo, regrouped
+from intake_img.accessor.processing.memory import Held, chunked, mapped_blocks
 from intake_img.accessor.variables import (
     gridded,
     is_categorical,
     joined,
-    lazy,
     with_data,
 )
 from intake_img.kernels.resample import coarsened, nearest, resized, rounded
@@ -29,14 +29,14 @@ def coarser(ds: xr.Dataset, factors: Mapping[str, int], method: str) -> xr.Datas
     results = {}
     for name, array in gridded(ds).items():
         own = "mode" if is_categorical(array) and method != "nearest" else method
-        data = lazy(array)
+        data = chunked(array)
         by_place = {array.get_axis_num(a): f for a, f in factors.items() if a in array.dims}
         data = data.rechunk({k: regrouped(data.chunks[k], f) for k, f in by_place.items() if f > 1})
         every = tuple(by_place.get(k, 1) for k in range(data.ndim))
         chunks = [tuple(n // f for n in c if n // f or len(c) == 1) for c, f in zip(data.chunks, every, strict=True)]
         kept = tuple(slice(0, n // f * f) for n, f in zip(data.shape, every, strict=True))
         data = data[kept]
-        made = data.map_blocks(coarsened, every, own, dtype=array.dtype, meta=data._meta, chunks=chunks, name=None)
+        made = _coarsened(data, every, own, chunks)
         mine = {a: c for a, c in coords.items() if a in array.dims}
         lost = {
             str(n): None
@@ -45,6 +45,12 @@ def coarser(ds: xr.Dataset, factors: Mapping[str, int], method: str) -> xr.Datas
         }
         results[str(name)] = with_data(array, made, None, {**mine, **lost})
     return joined(ds.drop_vars([n for n, c in ds.coords.items() if set(c.dims) & set(factors)]), results)
+
+
+def _coarsened(data: Any, factors: tuple[int, ...], method: str, chunks: Any) -> Any:
+    if isinstance(data, Held):
+        return mapped_blocks(data, lambda block: coarsened(block, factors, method), chunks, data.dtype)
+    return data.map_blocks(coarsened, factors, method, dtype=data.dtype, meta=data._meta, chunks=chunks, name=None)
 
 
 def _block_centres(coord: xr.DataArray, factor: int, method: str) -> xr.Variable | None:
@@ -68,7 +74,7 @@ def rescaled(
     sizes = {a: max(1, round(array.sizes[a] * s)) for a, s in scales.items()}
     places = [array.get_axis_num(a) for a in axes]
     dtype = np.dtype(array.dtype if output_dtype is None else output_dtype)
-    data = lazy(array).rechunk(dict.fromkeys(places, -1))
+    data = chunked(array).rechunk(dict.fromkeys(places, -1))
     kernel = _Resize(tuple(places), tuple(sizes.values()), order, anti_aliasing, dtype)
     chunks = tuple((sizes[str(d)],) if str(d) in sizes else c for d, c in zip(array.dims, data.chunks, strict=True))
     made = halo(data, kernel, chunks=lambda spans: chunks, dtype=dtype, name="rescale")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.processing.checks import skimage_for
+from intake_img.accessor.processing.memory import Held
 from intake_img.kernels.runlengths import Sums
 
 __all__ = ["PixelScale", "SingleRegions"]
@@ -73,21 +74,29 @@ class SingleRegions:
 
         Parameters
         ----------
-        labels, image : dask.array.Array
+        labels, image : dask.array.Array or Held
             Arrays of one image, with the same chunks.
         sums : Sums
             With the bounding boxes.
         """
         import dask
 
-        tasks = []
+        jobs = []
         for chosen in _groups(sums, labels.chunks):
             low, high = sums.low[chosen].min(axis=0).tolist(), sums.high[chosen].max(axis=0).tolist()
-            around = tuple(map(slice, low, high))
-            job = dask.delayed(partial(self._rows, ids=sums.ids[chosen], start=tuple(low)), pure=False)
-            tasks.append(job(labels[around], None if image is None else image[around]))
+            jobs.append((tuple(map(slice, low, high)), partial(self._rows, ids=sums.ids[chosen], start=tuple(low))))
+        if isinstance(labels, Held):
+            pixels = None if image is None else image.array
+            computed = [job(labels.array[around], None if pixels is None else pixels[around]) for around, job in jobs]
+        else:
+            computed = dask.compute(
+                *[
+                    dask.delayed(job, pure=False)(labels[around], None if image is None else image[around])
+                    for around, job in jobs
+                ]
+            )
         rows: dict[int, dict[str, Any]] = {}
-        for found in dask.compute(*tasks):
+        for found in computed:
             rows |= found
         ordered = [rows[label] for label in sums.ids.tolist()]
         return {name: _column([row[name] for row in ordered]) for name in (ordered[0] if ordered else self.properties)}

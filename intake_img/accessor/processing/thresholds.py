@@ -15,6 +15,7 @@ from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import reached
 from intake_img.accessor.processing.filtering import Depth, Filter, filtered, gaussian_depth, window_of
 from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.memory import is_held
 from intake_img.accessor.processing.object_results import derived
 from intake_img.accessor.variables import images, lazy, with_data
 from intake_img.errors import AxesError
@@ -251,6 +252,10 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
     real("threshold", array)
     places = _places(array, per, isinstance(method, str))
     values = _values(array, method, places, nbins, classes, name)
+    if isinstance(values, np.ndarray):
+        if is_held(array):
+            return _kind(with_data(array, thresholding.above(array.values, *values)), "mask")
+        values = da.from_array(values)
     data: Any = lazy(array)
     again = bind(data, values) if isinstance(method, str) else data  # read again, instead of keeping it in memory
     aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
@@ -265,8 +270,11 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
         meta=data._meta.astype(dtype),
         token="threshold",
     )
-    result = with_data(array, made)
-    result.attrs = {"kind": "labels" if several else "mask"}
+    return _kind(with_data(array, made), "labels" if several else "mask")
+
+
+def _kind(result: xr.DataArray, kind: str) -> xr.DataArray:
+    result.attrs = {"kind": kind}
     return result
 
 
@@ -284,14 +292,14 @@ def _places(array: xr.DataArray, per: Any, named: bool) -> tuple[int, ...]:
 def _values(
     array: xr.DataArray, method: Any, places: Sequence[int], nbins: Any, classes: Any, name: str = "method"
 ) -> Any:
-    """Return thresholds as a dask array (n, ...) with the axes of the image, of length 1 along axes of one
-    threshold."""
-    import dask.array as da
+    """Return thresholds (n, ...): the axes of the image, of length 1 where there is one threshold.
 
+    Numbers that were given are an array in memory, those that are found a dask array.
+    """
     if not isinstance(method, str):
         if nbins is not None or classes is not None:
             raise ValueError(f"nbins={nbins!r}, classes={classes!r} are for methods, not for a number")
-        return da.from_array(_numbers(array, method, name)[None])
+        return _numbers(array, method, name)[None]
     if method not in thresholding.METHODS:
         raise ValueError(
             f"{name}={method!r}: expected one of {', '.join(map(repr, thresholding.METHODS))}, a number, or a mapping "

@@ -1,0 +1,142 @@
+"""Images in memory: functions over their chunks are run immediately, in threads, without a graph."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from intake_img.accessor.variables import lazy, memory_chunks
+from intake_img.model.datasets import data_of
+from intake_img.model.machine import cpus, on_this_machine, threads
+
+__all__ = ["Held", "assembled", "chunked", "each", "is_held", "mapped_blocks"]
+
+Chunks = tuple[tuple[int, ...], ...]
+Place = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """An array in memory, and the chunks in which it is worked on.
+
+    Parameters
+    ----------
+    array : ndarray
+    chunks : tuple of tuple of int
+        As dask writes them.
+    """
+
+    array: np.ndarray
+    chunks: Chunks
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    def __getitem__(self, region: tuple[slice, ...]) -> Held:
+        """Return a part that begins where the array does, in the same chunks."""
+        stops = [s.stop for s in region]
+        return Held(self.array[region], tuple(_until(c, stop) for c, stop in zip(self.chunks, stops, strict=True)))
+
+    def block(self, place: Place) -> np.ndarray:
+        """Return a chunk, a view."""
+        starts = [sum(c[:k]) for c, k in zip(self.chunks, place, strict=True)]
+        return self.array[tuple(slice(a, a + c[k]) for a, c, k in zip(starts, self.chunks, place, strict=True))]
+
+    def rechunk(self, chunks: Mapping[int, Any]) -> Held:
+        """Return the array in other chunks along some axes: lengths, or -1 for the whole axis."""
+        given = {k: (self.shape[k],) if c == -1 else tuple(c) for k, c in chunks.items()}
+        return Held(self.array, tuple(given.get(k, c) for k, c in enumerate(self.chunks)))
+
+
+def is_held(array: xr.DataArray) -> bool:
+    """Whether the data are in memory; those of a memory-mapped file are not."""
+    base: Any = data_of(array.variable)
+    if not isinstance(base, np.ndarray):
+        return False
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return not isinstance(base, mmap.mmap)
+
+
+def chunked(array: xr.DataArray) -> Any:
+    """Return data in memory as `Held`, others as a dask array."""
+    if is_held(array):
+        return Held(data_of(array.variable), memory_chunks(array))
+    return lazy(array)
+
+
+def assembled(
+    make: Callable[[Place], np.ndarray], places: Mapping[Place, Place], grid: Sequence[Sequence[int]], dtype: np.dtype
+) -> np.ndarray:
+    """Return the array of which `make` makes the chunks.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(place)`` returns a new array.
+    places : mapping
+        What `make` is called with, for each place in the grid.
+    grid : sequence of sequence of int
+        The chunks of the result.
+    dtype : numpy.dtype
+        Of the result.
+    """
+    if len(places) == 1:
+        return make(*places.values())
+    starts = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in grid]
+    out = np.empty([s[-1] for s in starts], dtype)
+
+    def fill(target: Place) -> None:
+        out[tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, target, strict=True))] = make(places[target])
+
+    each(fill, list(places))
+    return out
+
+
+def each(func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Return what a function makes of each of some items, in threads."""
+    workers = min(_workers(), len(items))
+    if workers <= 1:
+        return [func(item) for item in items]
+    with ThreadPoolExecutor(workers, "intake_img-compute") as pool:
+        return list(pool.map(func, items))
+
+
+def mapped_blocks(held: Held, func: Callable[[np.ndarray], np.ndarray], grid: Chunks, dtype: np.dtype) -> np.ndarray:
+    """Return what a function makes of each chunk; never a view of the array."""
+
+    def make(place: Place) -> np.ndarray:
+        found = func(held.block(place))
+        return found.copy() if np.may_share_memory(found, held.array) else found
+
+    return assembled(make, {k: k for k in np.ndindex(*map(len, held.chunks))}, grid, dtype)
+
+
+def _until(chunks: Sequence[int], stop: int) -> tuple[int, ...]:
+    starts = np.concatenate([[0], np.cumsum(chunks)[:-1]]).tolist()
+    kept = [min(n, stop - start) for start, n in zip(starts, chunks, strict=True) if start < stop]
+    return tuple(kept) or (0,)
+
+
+def _workers() -> int:
+    """Return in how many threads to work: one where dask is told to compute in one."""
+    if not on_this_machine():
+        return cpus()
+    import dask
+
+    return 1 if dask.base.get_scheduler() is dask.get else min(threads(), cpus())
