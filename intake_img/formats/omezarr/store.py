@@ -21,7 +21,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.model.chunks import Region
-from intake_img.model.pixels import Pixels
+from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.streams import Once
@@ -259,10 +259,12 @@ def write_pixels(
     least: int = _BLOCK_BYTES,
     look: Callable[[Region, np.ndarray], None] | None = None,
     offset: Sequence[int] = (),
+    write: Callable[[Region, np.ndarray], None] | None = None,
 ) -> None:
     """Fill a Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead.
 
     `look` is called with each region of the array and its pixels. `offset` is where in the array the pixels begin.
+    `write` writes a block of whole chunks or shards; by default zarr does.
     """
     if 0 in pixels.shape:
         return
@@ -281,19 +283,22 @@ def write_pixels(
 
     def read(region: Region) -> np.ndarray:
         if once.aligned(region) or pixels.in_memory:
+            if (chunk := chunk_of(pixels, region)) is not None:
+                return chunk
             return pixels.select(region).read()
         out = np.empty([s.stop - s.start for s in region], pixels.dtype)
         once.read_into(region, out)
         return out
 
     regions = list(product(*edges))
+    write = write or array.__setitem__
     with contextlib.closing(once), ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
         ahead = pool.submit(read, regions[0])
         for n, region in enumerate(regions):
             data, more = ahead.result(), n + 1 < len(regions)
             if more and roomy:
                 ahead = pool.submit(read, regions[n + 1])
-            array[shifted(region, offset)] = data
+            write(shifted(region, offset), data)
             if look is not None:
                 look(shifted(region, offset), data)
             if progress is not None:

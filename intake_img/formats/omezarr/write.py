@@ -20,6 +20,7 @@ import xarray as xr
 from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.parallel import Filling, Written, add_level, add_together
+from intake_img.formats.omezarr.plain_chunks import plain_chunks
 from intake_img.formats.omezarr.store import (
     Halved,
     chunk_shape,
@@ -71,10 +72,13 @@ class PyramidPlan:
             halved = None if array is None or k <= len(self.given) else Halved(array, self.factors[k], self.labels)
             pixels = self._stored(k) if halved is None else halved.pixels()
             array = self._create(target, k, pixels, compress)
-            if halved is not None:
-                write_pixels(array, pixels, least=2**22)  # each block is made of one several times as large
-            else:
-                write_pixels(array, pixels, progress, look=self.extremes.look if self.extremes and k == 0 else None)
+            with plain_chunks(array, self.fill) as plain:
+                write = None if plain is None else plain.write
+                if halved is not None:  # each block is made of one several times as large
+                    write_pixels(array, pixels, least=2**22, write=write)
+                else:
+                    look = self.extremes.look if self.extremes and k == 0 else None
+                    write_pixels(array, pixels, progress, look=look, write=write)
 
     def add_to(self, tasks: Tasks, name: str, target: Target, compress: Any) -> None:
         """Make the empty arrays, and add the tasks that fill them."""
