@@ -66,9 +66,7 @@ METHODS = {
     "regionprops": lambda a: a(LABELS).img.regionprops(
         intensity=a(IMAGE), properties=["area", "centroid", "intensity_mean", "surface_area", "euler_number"]
     ),
-    "regionprops without an image": lambda a: a(LABELS).img.regionprops(
-        properties=["area", "bbox", "area_filled"]
-    ),
+    "regionprops without an image": lambda a: a(LABELS).img.regionprops(properties=["area", "bbox", "area_filled"]),
 }
 
 
