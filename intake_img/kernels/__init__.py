@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: no axis names, no xarray, no files."""
+"""Numerical kernels: functions of arrays, without axis names, xarray and files."""

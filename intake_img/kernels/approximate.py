@@ -1,8 +1,8 @@
-"""Linear filters of planes by OpenCV: in the precision of the image, where scipy computes in float64.
+"""Linear filters of planes by OpenCV, in the precision of the image (scipy computes in float64).
 
 Images of float32 and integers are computed in float32. Results of n taps differ from scipy's by at most ``n * 2**-22``
 of the largest value in the window times the sum of the absolute weights; integers, which are truncated once and not
-after each axis, are up to 2 greater or 1 less. What lies beyond the edge is scipy's.
+after each axis, are up to 2 greater or 1 less. The extension beyond the edge is the same as in scipy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def unsupported(
         return f"output_dtype={output} for an image of {dtype}, expected output_dtype='float32' (or float64)"
     if any(np.ravel(options.get("order", 0))):
         return f"order={options['order']}, expected 0: no derivatives"
-    if name == "sobel" and cval:  # scipy has the same beyond the edge of what the first axis gave
+    if name == "sobel" and cval:  # scipy extends the result of the first axis in the same way
         return f"cval={cval!r}, expected 0 beyond the edge"
     taken = axes if name in ("sobel", "correlate", "convolve") else _used(axes, options)
     if len(axes) < 2 or not set(taken) <= set(axes[-2:]):
@@ -47,16 +47,16 @@ def _used(axes: Sequence[str], options: Mapping[str, Any]) -> list[str]:
 
 
 def opencv_filter(image: np.ndarray, output: np.ndarray, *, name: str, mode: str, cval: float, **options: Any) -> None:
-    """Fill `output` with what a filter of this name, one of `FILTERS`, makes of the planes of an image."""
+    """Fill `output` with the planes of an image, filtered by the filter of this name, one of `FILTERS`."""
     cv2: Any = opencv()
     if name == "uniform_filter" and not (image.size and np.isfinite(image.min()) and np.isfinite(image.max())):
-        box_filter(image, output, mode=mode, cval=cval, **options)  # a running sum would carry NaN along
+        box_filter(image, output, mode=mode, cval=cval, **options)  # a running sum would spread NaN
         return
     dtype = np.dtype(np.float64 if image.dtype == np.float64 else np.float32)
     func, reach = MAKERS[name](cv2, dtype, options)
     (above, below), (left, right) = reach
     for place in np.ndindex(image.shape[:-2]):
-        plane = np.ascontiguousarray(image[place], dtype)  # of floats OpenCV is quicker, and they hold any cval
+        plane = np.ascontiguousarray(image[place], dtype)  # OpenCV is faster for floats, and floats can hold any cval
         wide = cv2.copyMakeBorder(plane, above, below, left, right, BORDERS[mode], value=float(cval))
         output[place] = func(wide)[above : above + image.shape[-2], left : left + image.shape[-1]]
 

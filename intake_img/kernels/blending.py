@@ -1,9 +1,9 @@
-"""Putting overlapping pieces together into one block: by weighted mean, maximum or vote, exactly where they agree.
+"""Blending of overlapping pieces into one block by weighted mean, maximum or vote; exact where pieces agree.
 
-A weighted mean is taken of the *differences* to the first piece that covers a pixel, in float64. Where all pieces
-agree these are zero, so that the mean is that value, bit for bit, for every dtype: 64-bit integers, which float64
-cannot hold, as well as NaN and infinity. Integers are rounded half to even before they are cast. Pieces are taken in
-the order in which they are given, so that the same pieces always make the same bytes.
+A weighted mean is computed from the *differences* to the first piece that covers a pixel, in float64. Where all pieces
+agree these are zero, so the mean is that value, bit for bit, for every dtype: also for 64-bit integers, which float64
+cannot represent, and for NaN and infinity. Integers are rounded half to even before they are cast. Pieces are processed
+in the given order, so that the same pieces always give the same bytes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Piece(NamedTuple):
     Parameters
     ----------
     where : tuple of int or slice
-        Its place in the block: an index or slice for each axis.
+        Its position in the block: an index or slice for each axis.
     values : ndarray
-        Of the shape that ``block[where]`` has.
+        Values of the shape of ``block[where]``.
     weights : ndarray or None
-        Weight of each pixel, which broadcasts against `values`; None where all weigh the same.
+        Weight of each pixel, which broadcasts against `values`; None for equal weights.
     """
 
     where: Key
@@ -37,13 +37,14 @@ class Piece(NamedTuple):
 
 
 def blend(how: str, shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 0) -> np.ndarray:
-    """Return a block made of pieces.
+    """Return a block blended from pieces.
 
     Parameters
     ----------
     how : {"crop", "mean", "hann", "gaussian", "max", "vote"}
-        ``"crop"``: later pieces lie over earlier ones; ``"mean"`` and the names of windows: the mean, weighted by the
-        pieces' weights; ``"max"``: the greatest; ``"vote"``: the most frequent, of equally frequent ones the smallest.
+        ``"crop"``: later pieces cover earlier ones; ``"mean"`` and the names of windows: the mean, weighted by the
+        pieces' weights; ``"max"``: the maximum; ``"vote"``: the most frequent value, among equally frequent values the
+        smallest.
     shape : sequence of int
     dtype : dtype
     pieces : sequence of Piece
@@ -64,7 +65,7 @@ def blend(how: str, shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], f
 
 
 def crop(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 0) -> np.ndarray:
-    """Return a block in which later pieces lie over earlier ones."""
+    """Return a block in which later pieces cover earlier ones."""
     out = np.full(shape, fill, dtype)
     for piece in pieces:
         out[piece.where] = piece.values
@@ -80,7 +81,7 @@ def _count(shape: Sequence[int], pieces: Sequence[Piece]) -> np.ndarray:
 
 
 def maximum(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 0) -> np.ndarray:
-    """Return the greatest of all pieces at each pixel; NaN where one of them is NaN."""
+    """Return the maximum of all pieces at each pixel; NaN if one of them is NaN."""
     out, covered = np.full(shape, fill, dtype), np.zeros(shape, bool)
     for piece in pieces:
         part, known = out[piece.where], covered[piece.where]
@@ -90,9 +91,9 @@ def maximum(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any
 
 
 def vote(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 0) -> np.ndarray:
-    """Return the most frequent value of all pieces at each pixel; of equally frequent ones the smallest.
+    """Return the most frequent value of all pieces at each pixel; among equally frequent values the smallest.
 
-    Memory is as many blocks as pieces lie over one pixel at most.
+    The memory needed is one block for each piece that covers the most covered pixel.
     """
     count = _count(shape, pieces)
     layers = np.empty((int(count.max(initial=0)), *shape), dtype)
@@ -114,11 +115,11 @@ def vote(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 
 
 
 def mean(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 0) -> np.ndarray:
-    """Return the weighted mean of all pieces at each pixel, bit for bit their value where they agree.
+    """Return the weighted mean of all pieces at each pixel; where they agree, their value, bit for bit.
 
-    It takes two blocks of float64 beside the result (of complex numbers: of complex128). 64-bit integers are added to
-    the first piece as integers, so that they lose no digit where pieces agree; where they differ, the mean is as near
-    as float64 comes, and never beyond the pieces themselves.
+    It needs two blocks of float64 beside the result (complex128 for complex numbers). Differences of 64-bit integers
+    are added to the first piece as integers, so that no precision is lost where pieces agree; where they differ, the
+    mean has the precision of float64, and stays within the range of the pieces.
     """
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
@@ -160,7 +161,7 @@ def _differences(base: np.ndarray, pieces: Sequence[Piece], covered: np.ndarray)
 def _difference(values: np.ndarray, base: np.ndarray, wide: np.dtype) -> np.ndarray:
     if base.dtype.kind not in "iu" or base.dtype.itemsize < 8:
         return values.astype(wide) - base
-    unsigned = np.uint64  # the distance of two 64-bit numbers fits 64 bits, their difference does not
+    unsigned = np.uint64  # the absolute difference of two 64-bit numbers fits into 64 bits, the signed one does not
     up = values >= base
     low, high = np.where(up, base, values).view(unsigned), np.where(up, values, base).view(unsigned)
     distance = (high - low).astype(wide)
@@ -168,7 +169,7 @@ def _difference(values: np.ndarray, base: np.ndarray, wide: np.dtype) -> np.ndar
 
 
 def _moved(first: np.ndarray, by: np.ndarray, pieces: Sequence[Piece]) -> np.ndarray:
-    """Return 64-bit integers moved by a float64, but not beyond what the pieces hold."""
+    """Return 64-bit integers plus a float64, clipped to the range of the pieces."""
     low, high = first.copy(), first.copy()
     for piece in pieces:
         np.minimum(low[piece.where], piece.values, out=low[piece.where])
@@ -176,7 +177,7 @@ def _moved(first: np.ndarray, by: np.ndarray, pieces: Sequence[Piece]) -> np.nda
     unsigned = np.uint64
     room = np.where(by < 0, first.view(unsigned) - low.view(unsigned), high.view(unsigned) - first.view(unsigned))
     step = np.rint(np.abs(by))
-    least = np.minimum(step, 2.0**64 - 2048).astype(unsigned)  # the greatest float64 that fits
+    least = np.minimum(step, 2.0**64 - 2048).astype(unsigned)  # the largest float64 that fits
     whole = np.where(step >= room.astype(np.float64), room, least)
     bits = first.view(unsigned)
     return np.where(by < 0, bits - whole, bits + whole).view(first.dtype)

@@ -1,4 +1,4 @@
-"""Round spots: where they are (Laplacian or difference of Gaussians), and how bright each channel is around them."""
+"""Blobs: their detection (Laplacian or difference of Gaussians), and the mean of each channel around them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ball(radii: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (K, d), int64
-        In C order; the centre alone where all semi-axes are below 1.
+        In C order; only the centre if all semi-axes are below 1.
     """
     reach = np.floor(np.asarray(radii, float) + 1e-9).astype(int)
     grid = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, len(reach))
@@ -36,15 +36,15 @@ def gather(
     Parameters
     ----------
     planes : ndarray of shape (C, ...)
-        A part of the image that holds all voxels wanted.
+        A part of the image that contains all needed voxels.
     origin : ndarray of shape (d,)
         Index of its first voxel in the image.
     shape : tuple of int
-        Shape of the whole image along the axes of space.
+        Shape of the complete image along the spatial axes.
     centres : ndarray of shape (n, d), int64
-        Voxels of the blobs, in the whole image.
+        Voxels of the blobs, in the complete image.
     offsets : list of ndarray of shape (K_i, d)
-        Those of each blob; one for all, if the list has one.
+        Offsets of each blob; a list of one is used for all blobs.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def own_voxels(centres: np.ndarray, offsets: list[np.ndarray], shape: tuple[int,
 
 
 def halo(method: str, sigma: np.ndarray, ratio: float) -> np.ndarray:
-    """Voxels around a chunk that its responses depend on: filters reach 4 sigma, a maximum one voxel further."""
+    """Halo of a chunk for its filter responses: filters extend to 4 sigma, a maximum one voxel further."""
     widest = sigma * (ratio if method == "dog" else 1)
     return np.ceil(4 * widest + 0.5).astype(int) + 2
 
@@ -100,7 +100,7 @@ def peaks(image: np.ndarray, method: str, options: dict[str, Any]) -> np.ndarray
         Integers are scaled to 0..1 by the range of their dtype, as scikit-image does.
     method : {"log", "dog"}
     options : dict
-        Of `skimage.feature.blob_log` or `blob_dog`.
+        Options of `skimage.feature.blob_log` or `blob_dog`.
     """
     from skimage.feature import blob_dog, blob_log
 
@@ -111,7 +111,7 @@ def peaks(image: np.ndarray, method: str, options: dict[str, Any]) -> np.ndarray
 
 
 def prune(blobs: np.ndarray, overlap: float, ndim: int) -> np.ndarray:
-    """Return the blobs without those that a larger one overlaps by more than a share of their volume.
+    """Remove blobs that a larger blob overlaps by more than a share of their volume.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""Filters of planes by OpenCV, where its results are those of scipy to the last bit.
+"""Filters of planes by OpenCV, in the cases where its results are bit-identical to scipy's.
 
-These are medians, extrema, and means of boxes of integers. What lies beyond the edge is added before OpenCV sees a
-plane, so that its own rules for edges do not count. Small windows are run over parts of planes that OpenCV does not
-spread over threads of its own: the threads are those of dask, and no setting of OpenCV is changed.
+These are medians, extrema, and box means of integers. Planes are padded before they are passed to OpenCV, so that
+OpenCV's own edge rules have no effect. Small windows are processed in parts of planes that are too small for OpenCV's
+own threads: parallelism is left to dask, and no setting of OpenCV is changed.
 
-Every function returns whether it has filled `output`; if not, the caller goes its own way. Callers see to NaN and
+Every function returns whether it has filled `output`; if not, the caller uses another method. Callers handle NaN and
 negative zeros, for which the order of comparisons matters.
 """
 
@@ -47,7 +47,7 @@ def opencv() -> ModuleType | None:
 
 
 def median(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float) -> bool:
-    """Take medians of square boxes of planes, centred; of 7 and more pixels along an axis for 8 and 16 bits alone."""
+    """Take medians of centred square boxes of planes; boxes of 7 and more pixels only for 8 and 16 bits."""
     cv2, side = opencv(), size[-1]
     square = len(size) > 1 and list(size) == [1] * (len(size) - 2) + [side, side]
     if cv2 is None or not square or image.dtype not in TYPES or math.isnan(cval):
@@ -66,11 +66,11 @@ def median(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str
 
 
 def _wide_median(image: np.ndarray, side: int) -> np.ndarray:
-    """Return medians of 16 bits from those of 8 bits.
+    """Return medians of 16-bit data from medians of 8-bit data.
 
-    A median keeps its place when values are changed by a function that does not decrease. The upper byte of the median
-    is the median of the upper bytes; where that is h, the lower byte is the median of the values less ``256 h``,
-    clipped to a byte. Where there are too many such h for this to pay, scipy sorts.
+    A median commutes with non-decreasing functions of the values. The upper byte of the median is the median of the
+    upper bytes; where that is h, the lower byte is the median of the values minus ``256 h``, clipped to a byte. If
+    there are too many such h for this to be faster, scipy is used.
     """
     from scipy import ndimage
 
@@ -91,7 +91,7 @@ def _wide_median(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _around(mask: np.ndarray, reach: int) -> tuple[slice, ...]:
-    """Return the box that holds all that is true, and `reach` pixels more on all sides."""
+    """Return the bounding box of all true pixels, extended by `reach` pixels on all sides."""
     lines = [np.flatnonzero(mask.any(axis=1 - axis)) for axis in (0, 1)]
     return tuple(slice(max(0, int(k[0]) - reach), int(k[-1]) + reach + 1) for k in lines)
 
@@ -119,7 +119,7 @@ def extremum(
 def box_means(
     image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float, origins: Sequence[int]
 ) -> bool:
-    """Average integers over boxes of planes, axis by axis, each mean truncated as scipy's are."""
+    """Average integers over boxes of planes, axis by axis; each mean is truncated, as in scipy."""
     cv2 = opencv()
     flat = len(size) > 1 and all(n == 1 for n in size[:-2])
     if cv2 is None or not flat or image.dtype not in TYPES[:3] or image.dtype != output.dtype:
@@ -165,7 +165,7 @@ def _planes(
     cval: float,
     part: int | None,
 ) -> None:
-    """Filter each plane, surrounded by what lies beyond its edges, in parts of so many pixels."""
+    """Filter each padded plane, in parts of so many pixels."""
     height, width = image.shape[-2:]
     around = sum(reach[0])
     rows = height if part is None else max(around + 8, part // (width + sum(reach[1])) - around)
@@ -181,10 +181,10 @@ def _planes(
 def _surrounded(
     plane: np.ndarray, reach: Sequence[Span], mode: str, cval: float
 ) -> Callable[[int, int], tuple[np.ndarray, int]]:
-    """Return a function that gives some lines of a plane with what lies around them, and where among it they begin."""
+    """Return a function that gives some lines of a plane with their padding, and their start in it."""
     cv2: Any = opencv()
     (above, below), sides, height = reach[0], reach[1], len(plane)
-    more = max(above, below) + 1  # at an edge that is reflected, as many lines are seen inside as outside
+    more = max(above, below) + 1  # a reflected edge needs as many lines inside as outside
 
     def periodic(start: int, stop: int) -> tuple[np.ndarray, int]:
         return whole[start : stop + above + below], above
@@ -202,6 +202,6 @@ def _surrounded(
 
 
 def _readable(plane: np.ndarray) -> np.ndarray:
-    """Return a plane whose lines OpenCV can walk along."""
+    """Return a plane with a memory layout that OpenCV accepts."""
     step, unit = plane.strides
     return plane if unit == plane.itemsize and step >= plane.shape[1] * unit else np.ascontiguousarray(plane)

@@ -1,4 +1,4 @@
-"""What is measured and by which conventions: names of measures, options of tools, and the sums that each needs."""
+"""Measures and conventions: names of measures, options that follow other tools, and the sums that each needs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EXTRA = ("spearman_t", "intersection1", "intersection2", "n_above", "fraction_ab
 
 @dataclass(frozen=True)
 class Conventions:
-    """What tools do differently, by name; the defaults are Coloc 2's, but ``above="and"``.
+    """Conventions in which tools differ; the defaults are Coloc 2's, except ``above="and"``.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ class Conventions:
     manders_comparison : {">=", ">", None}
         How thresholded Manders compares; None is ``">="`` for ``"total"`` and ``">"`` for ``"above"``.
     icq_zero : {"positive", "negative", "excluded"}
-        Where pixels at the mean of a channel count in Li's ICQ: Coloc 2, JACoP, napari-colocalization.
+        How pixels at the mean of a channel count in Li's ICQ, as in Coloc 2, JACoP, and napari-colocalization.
     overlap_region : {"all", "above"}
-        Overlap coefficients over all pixels, or (CellProfiler) over those at or above both thresholds.
+        Overlap coefficients over all pixels, or (CellProfiler) over pixels at or above both thresholds.
     rwc_ranks : {"label", "all"}
         Ranks within each label, or (CellProfiler) over all labels together.
     fit : {"orthogonal", "ols"}
@@ -110,7 +110,7 @@ def needs_thresholds(names: Iterable[str], rules: Conventions) -> bool:
 
 
 def unused(names: Iterable[str], rules: Conventions, thresholds: bool, labels: bool) -> list[str]:
-    """Return the conventions that differ from their defaults but change none of the measures asked for.
+    """Return the conventions that differ from their defaults but affect none of the requested measures.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def unused(names: Iterable[str], rules: Conventions, thresholds: bool, labels: b
 
 
 def fields(names: Iterable[str], rules: Conventions, thresholds: bool) -> dict[str, tuple[str, ...]]:
-    """Return which sums over which region of the scatter the measures are made of.
+    """Return the sums over regions of the scatter plot that the measures need.
 
     Parameters
     ----------

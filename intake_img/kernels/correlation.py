@@ -1,7 +1,8 @@
-"""Correlation of two stacks along their first axis, from sums that are centred before they are squared and that merge.
+"""Correlation of two stacks along their first axis, from mergeable, centred sums.
 
-``E[xy] - E[x]E[y]`` loses all digits on a bright background. Here each group of images is centred on its own mean, and
-groups are merged with the pairwise formula of Chan, Golub and LeVeque [1]_, so that the images may come in any chunks.
+``E[xy] - E[x]E[y]`` loses all precision on a bright background. Here each group of images is centred on its own mean,
+and groups are merged with the pairwise formula of Chan, Golub and LeVeque [1]_, so that any chunks of images can be
+used.
 
 References
 ----------
@@ -25,7 +26,7 @@ def moments(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     x, y : ndarray of shape (N, ...), float64
-        Are overwritten.
+        They are overwritten.
 
     Returns
     -------
@@ -61,6 +62,6 @@ def merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def correlation(m: np.ndarray) -> np.ndarray:
-    """Return Pearson's coefficient from moments; NaN where a series is constant."""
+    """Return Pearson's coefficient from moments; NaN for a constant series."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.clip(m[5] / (np.sqrt(m[3]) * np.sqrt(m[4])), -1, 1)

@@ -1,7 +1,7 @@
 """Automatic thresholds of two channels from their joint histogram: Costes' regression, in four variants, and Otsu's.
 
-Costes et al. 2004: walk down the line fitted to the scatter until the pixels below the thresholds correlate no more.
-Every candidate is judged from the table, in one sweep, never from the pixels again.
+Costes et al. 2004: move down the line fitted to the scatter until the pixels below the thresholds are uncorrelated. All
+candidates are evaluated from the table, in one sweep, without the pixels.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def costes(
 
 
 def _from_lowest(table: Table, method: str, limits: tuple[float, float] | None) -> tuple[float, float]:
-    """The same of integers that float64 does not hold: less the lowest value of each channel, as Python integers."""
+    """The same for integers that float64 cannot represent: minus the lowest value of each channel, as Python
+    integers."""
     relative, base = table.relative()
     found = costes(relative, method, limits=(-math.inf, math.inf))
     ends = np.iinfo(table.a.dtype) if limits is None else None
@@ -132,9 +133,10 @@ class _Walk:
         return pair
 
     def _sweep(self, t1: np.ndarray, t2: np.ndarray) -> np.ndarray:
-        """Pearson's r of the pixels with a < t1[k] or b < t2[k], for every candidate k at once.
+        """Pearson's r of the pixels with a < t1[k] or b < t2[k], for all candidates k together.
 
-        Each threshold is monotone in k, so a row leaves the pixels below at one candidate and comes back at another.
+        Each threshold is monotone in k, so a row leaves the set of pixels below at one candidate and enters it again at
+        another.
         """
         size = len(t1)
         table, leaving, returning = self.table, np.zeros((6, size + 1)), np.zeros((6, size + 1))
@@ -164,7 +166,7 @@ _STRIP = 2**18
 
 
 class _Places:
-    """Where values belong among the thresholds of all candidates; integers are looked up."""
+    """Insertion indices of values among the thresholds of all candidates; integers use a lookup table."""
 
     def __init__(self, values: np.ndarray, thresholds: np.ndarray) -> None:
         self.falling = bool(thresholds[-1] <= thresholds[0])
@@ -253,7 +255,7 @@ def _windowed(scale: float, below) -> float:  # type: ignore[no-untyped-def]
 def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
     """Return Otsu's threshold of weighted values: pixels above it are foreground, as in scikit-image.
 
-    Integers are judged level by level, floats in `bins` equal bins between minimum and maximum.
+    Integers are evaluated level by level, floats in `bins` equal bins between minimum and maximum.
     """
     if not len(values) or values.min() == values.max():
         return math.nan

@@ -1,4 +1,4 @@
-"""Differences and sums of integers of 64 bits, exact or refused: numpy has no wider integer to promote them to."""
+"""Differences and sums of 64-bit integers, exact or an error: numpy has no wider integer type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of many images: a function of one image, applied to each of them and cut to the part that is wanted."""
+"""Arrays of many images: a function of one image is applied to each of them, and cut to the requested part."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ __all__ = ["EachImage", "roomy"]
 
 @dataclass(frozen=True)
 class EachImage:
-    """A function of single images, made one of arrays of images.
+    """A function of arrays of images, made from a function of one image.
 
     Parameters
     ----------
     func : callable
-        ``func(image, output)`` fills `output`, of the shape of the image.
+        ``func(image, output)`` fills `output`, which has the shape of the image.
     axes : sequence of int
         The axes of an array that are the axes of an image.
     dtype : numpy.dtype
-        Of the output.
+        Dtype of the output.
     roomy : bool
-        Whether the function goes along columns, so that it pays to hand it copies whose lines do not meet in the cache.
+        Whether the function works along columns, so that copies with a padded row stride, which avoids cache conflicts,
+        are faster.
 
     Notes
     -----
-    Images are filtered one by one, so that intermediate arrays are of the size of an image, and nothing of one image
-    can reach another.
+    Images are filtered one by one, so that intermediate arrays have the size of one image, and images do not affect
+    each other.
     """
 
     func: Callable[[np.ndarray, np.ndarray], Any]
@@ -53,7 +54,7 @@ class EachImage:
         direct = shape == target.shape[lead:] and not (self.roomy and _aliased(target[(0,) * lead]))
         image = roomy(shape, source.dtype) if self.roomy and _aliased(source[(0,) * lead]) else None
         scratch = None if direct else roomy(shape, self.dtype)
-        # the part of a single image is handed on as it lies in the whole, if that is not much larger
+        # the part of a single image is passed as a view, if the complete array is not much larger
         single = math.prod(target.shape[:lead]) == 1 and out.size > 0.8 * math.prod(shape)
         for place in np.ndindex(target.shape[:lead]):
             given = source[place]
@@ -71,14 +72,14 @@ class EachImage:
 
 
 def _aliased(image: np.ndarray) -> bool:
-    """Whether the lines of an image lie so far apart that they meet in the same places of the cache."""
+    """Whether the row stride of an image causes cache conflicts."""
     return any(
         n > 16 and abs(step) >= 1024 and step % 1024 == 0 for n, step in zip(image.shape, image.strides, strict=True)
     )
 
 
 def roomy(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """Return a new array, not contiguous if its lines would else meet in the same places of the cache."""
+    """Return a new array; it is not contiguous if its row stride would otherwise cause cache conflicts."""
     image = np.empty(shape, dtype)
     if not _aliased(image):
         return image

@@ -1,6 +1,6 @@
 """Exact sums, in groups: the same to the last bit for any order, any chunks and any offset.
 
-Products of integers are added as integers: Python's, where 63 bits might not do.
+Products of integers are added as integers, as Python integers if 63 bits might not suffice.
 
 A float is an integer of 53 bits times a power of two. The integers of equal exponent are added as integers (in two
 halves,
@@ -90,7 +90,7 @@ def totals(sums: ExactSum, groups: np.ndarray) -> np.ndarray:
 
 
 def counts(n: int, group: np.ndarray | None = None) -> ExactSum:
-    """Return the number of pixels in each group, to be added like sums."""
+    """Return the number of pixels in each group, which can be added like sums."""
     if group is None:
         return np.zeros(1, np.int64), np.array([n]), np.zeros(1, np.int64)
     keys, number = np.unique(group, return_counts=True)
@@ -165,7 +165,7 @@ def ratio(x: int, y: int) -> float:
 
 
 def root_ratio(x: int, y: int) -> float:
-    """Return x / sqrt(y) of integers of any size, correctly rounded but for the last bit."""
+    """Return x / sqrt(y) of integers of any size, correctly rounded except for the last bit."""
     if y <= 0:
         return math.nan
     root = math.sqrt(x * x / y)

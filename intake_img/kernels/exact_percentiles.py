@@ -1,8 +1,8 @@
-"""Exact percentiles of data that are seen piece by piece: the order of values found from their bits, 16 at a time.
+"""Exact percentiles of data that are read in parts: the order of values is found from their bits, 16 at a time.
 
-Values become unsigned integers that sort alike. The first pass counts their upper 16 bits, which tells in which bucket
-each wanted rank lies; the next pass counts the following 16 bits of the values in these buckets, and so on: one pass
-for integers of 8 and 16 bits, two for 32 bits, four for 64. What is held are counts, never values.
+Values are mapped to unsigned integers of the same order. The first pass counts their upper 16 bits, which gives the
+bucket of each wanted rank; the next pass counts the following 16 bits of the values in these buckets, and so on: one
+pass for integers of 8 and 16 bits, two for 32 bits, four for 64 bits. Only counts are in memory, never values.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ BITS = 16
 
 
 def levels(dtype: np.dtype) -> int:
-    """How many passes values of this dtype need."""
+    """Number of passes for values of this dtype."""
     return max(1, 8 * dtype.itemsize // BITS)
 
 
 def _keys(values: np.ndarray) -> np.ndarray:
-    """Return unsigned integers that sort as the values do; NaN and infinities are left out."""
+    """Return unsigned integers in the order of the values; NaN and infinities are left out."""
     values = values.ravel()
     unsigned = np.dtype(f"u{values.itemsize}")
     top = unsigned.type(1 << (8 * values.itemsize - 1))
@@ -44,12 +44,12 @@ def _value(key: int, dtype: np.dtype) -> float | int:
 
 
 def counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:
-    """Count the bits of one level of the values that share the bits before with a wanted one.
+    """Count the bits of one level of the values that have the same higher bits as a wanted one.
 
     Parameters
     ----------
     state : ndarray of shape (R + 1, 2), uint64, or None at level 0
-        What `refined` found from the level before.
+        The result of `refined` for the preceding level.
     level : int
         0 for the upper bits.
     values : ndarray
@@ -75,15 +75,15 @@ def counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndar
 
 
 def refined(counts: np.ndarray, state: np.ndarray | None, percentiles: Sequence[float]) -> np.ndarray:
-    """Return the state after a level: for each rank wanted the bits known and the rank among values that share them.
+    """Return the state after a level: for each wanted rank its known bits and the rank among values with these bits.
 
     Parameters
     ----------
     counts : ndarray
-        The sum of what `counted` returned.
+        The sum of the results of `counted`.
     state : ndarray or None
     percentiles : sequence of float
-        Each needs two ranks, the one below its place and the one above.
+        Each needs two ranks, below and above its position.
 
     Returns
     -------
@@ -106,12 +106,12 @@ def refined(counts: np.ndarray, state: np.ndarray | None, percentiles: Sequence[
 
 
 def interpolated(state: np.ndarray, dtype: np.dtype, percentiles: Sequence[float]) -> np.ndarray:
-    """Return the percentiles, interpolated as `numpy.percentile` does by default, as float64; NaN if of nothing.
+    """Return the percentiles, interpolated like the default of `numpy.percentile`, as float64; NaN for no values.
 
     Raises
     ------
     OverflowError
-        If percentiles of integers lie so close together that rounding to float64 would be seen.
+        If percentiles of integers are so close that rounding to float64 would matter.
     """
     n = int(state[-1, 0])
     if not n:

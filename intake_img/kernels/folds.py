@@ -1,6 +1,6 @@
-"""Sums and extrema across blocks, folded one block after the other into one array.
+"""Sums and extrema across blocks, which are folded one by one into one array.
 
-Only what does not depend on the order is folded: sums of integers that do not round, and extrema.
+Only order-independent reductions are folded: exact sums of integers, and extrema.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ __all__ = ["Fold", "fold_of"]
 
 @dataclass(frozen=True)
 class Fold:
-    """How blocks become one.
+    """A reduction of blocks.
 
     Parameters
     ----------
     ufunc : numpy.ufunc
     dtype : numpy.dtype
-        In which the blocks are added up or compared.
+        The dtype in which blocks are added or compared.
     output : numpy.dtype
-        Of the result.
+        Dtype of the result.
     count : int
-        What the result is divided by; 1 leaves it alone.
+        Divisor of the result; 1 for no division.
     """
 
     ufunc: np.ufunc
@@ -35,7 +35,7 @@ class Fold:
     count: int = 1
 
     def __call__(self, axes: tuple[int, ...], blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what the blocks come to along `axes`, which keep the length 1."""
+        """Return the reduction of the blocks along `axes`, which are kept with length 1."""
         state: np.ndarray | None = None
         for block in blocks:
             if state is None:
@@ -62,17 +62,17 @@ class Fold:
 
 
 def fold_of(name: str, dtype: np.dtype, count: int, skipna: bool | None) -> Fold | None:
-    """Return how a reduction of `count` values goes block by block; None if its result depends on the order.
+    """Return the blockwise form of a reduction of `count` values; None if its result depends on the order.
 
     Parameters
     ----------
     name : {"max", "min", "mean", "sum", ...}
-        Of the method of `xarray.DataArray`.
+        Name of the method of `xarray.DataArray`.
     dtype : numpy.dtype
     count : int
-        Values that become one.
+        Number of reduced values.
     skipna : bool, optional
-        Whether NaN is left out; None does so.
+        Whether NaN is ignored; None ignores it.
     """
     if dtype.kind not in "biuf" or dtype == np.float16 or not count:
         return None
@@ -89,7 +89,7 @@ def fold_of(name: str, dtype: np.dtype, count: int, skipna: bool | None) -> Fold
 
 
 def _held(dtype: np.dtype, count: int) -> np.dtype | None:
-    """Return the integers that hold any sum, if float64 holds it as well."""
+    """Return an integer dtype that can hold any sum, if float64 can represent it as well."""
     largest = count * (1 if dtype.kind == "b" else max(np.iinfo(dtype).max, -int(np.iinfo(dtype).min)))
     if largest < 2**31:
         return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)

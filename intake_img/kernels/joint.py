@@ -37,22 +37,21 @@ _CELLS = 3
 class Counter:
     """Counts the distinct pairs of grey values in chunks, one after the other.
 
-    Grey values that lie close together are counted in a two-dimensional array, all others, and pixels with labels, by
-    sorting.
+    Grey values in a small range are counted in a two-dimensional array; all others, and pixels with labels, by sorting.
 
     Parameters
     ----------
     dtype : dtype of integers
-        Of the grey values.
+        Dtype of the grey values.
     size : int
-        Number of pixels that are expected: an array may have a few times as many cells.
+        Expected number of pixels: an array may have a few times as many cells.
     most : int, optional
-        Distinct pairs that are counted at most, where they do not lie within an array of `ROOM` cells.
+        The largest number of distinct pairs, if they do not lie within an array of `ROOM` cells.
     cells : int
-        Larger arrays are not kept from chunk to chunk.
+        Larger arrays are not kept between chunks.
     levels : int, optional
-        Count bins of 2**shift grey levels in place of grey values, the narrowest of which there are at most so many in
-        each channel: always few enough. Keys are those of 16 bits.
+        Count bins of 2**shift grey levels instead of grey values, with the smallest shift that gives at most so many
+        bins in each channel. Keys have 16 bits.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Counter:
         more = sum(len(a) for a, _, _ in codes)
         self.pixels += more
         self._in_cells += more
-        if self._in_cells >= 2**32:  # more than a cell counts
+        if self._in_cells >= 2**32:  # more than a cell can count
             self.settle()
             self._in_cells = more
         if codes[0][2] is not None or self.bits == 1:
@@ -109,7 +108,7 @@ class Counter:
             self._count(codes, box, whole)
 
     def absorb(self, other: Counter) -> None:
-        """Add what another counter of the same kind has counted, which is of no use then.
+        """Add the counts of another counter of the same kind, which must not be used afterwards.
 
         Raises
         ------
@@ -151,7 +150,7 @@ class Counter:
         other._sparse, other._box, other._cells = [], None, None
 
     def settle(self) -> None:
-        """Keep what was counted in less memory than an array of all pairs."""
+        """Convert the counts to a form that needs less memory than an array of all pairs."""
         if self._box is not None and not self.failed:
             self._keep(self._in_array())
         self._box = self._cells = None
@@ -181,7 +180,7 @@ class Counter:
         self._sparse, self._box, self._cells = [], None, None
 
     def _too_many(self, keys: np.ndarray) -> bool:
-        """The same for any part of the pixels, or else for all."""
+        """The same for any subset of the pixels, or else for all."""
         if self.most is None or len(keys) <= self.most:
             return False
         if self.labelled:
@@ -191,7 +190,7 @@ class Counter:
         return rows * (int(b.max()) - int(b.min()) + 1) > ROOM
 
     def _keep(self, packed: Packed) -> None:
-        """Keep a histogram; merge as many at a time as may be held twice."""
+        """Keep a histogram; merge as many at a time as fit into memory twice."""
         most = self.most or 2**23
         if self._sparse and sum(len(keys) for keys, _ in (*self._sparse, packed)) > 2 * most:
             if self.most is not None and self._too_many(distinct([keys for keys, _ in self._sparse])):
@@ -201,7 +200,7 @@ class Counter:
         self._sparse.append(packed)
 
     def _shifted(self, codes: Any) -> Any:
-        """Bins of grey values; wider ones from now on if there are too many."""
+        """Bins of grey values; they become wider from now on if there are too many."""
         assert self.levels is not None
         shifts = list(self.shifts)
         for k in (0, 1):
@@ -222,9 +221,10 @@ class Counter:
             self.shifts = shifts
 
     def _fit(self, parts: Sequence[Pixels]) -> tuple[Box | None, bool]:
-        """Return the array to count in and True if it holds all pixels, False if a few lie outside; None for no array.
+        """Return the array for counting and True if it covers all pixels, False if a few lie outside; None for no
+        array.
 
-        An array that is there grows where that leaves it small enough.
+        An existing array is enlarged if it stays small enough.
         """
         if self.levels:
             return (0, self.levels, 0, self.levels), True
@@ -252,20 +252,20 @@ class Counter:
         most: int,
         shares: Sequence[int] = (8, 0),
     ) -> Box | None:
-        """Return an array that holds `mine` and `ranges`, where there is room an eighth more than it must."""
+        """Return an array that covers `mine` and `ranges`, with a margin of an eighth if possible."""
         for share in shares:
             wider = []
             for (a, b), (low, high) in zip(mine, ranges, strict=True):
                 more = (max(b, high) - min(a, low)) // share if share else 0
                 first = a if low > a else max(0, min(low, a) - more)
                 last = b if high < b else min((1 << self.bits) - 1, max(high, b) + more)
-                wider.append((0 if 16 * first <= last else first, last))  # from 0 on nothing need be subtracted
+                wider.append((0 if 16 * first <= last else first, last))  # starting from 0 avoids a subtraction
             if (found := box_of(wider, most)) is not None:
                 return found
         return None
 
     def _grow(self, box: Box) -> None:
-        """Have an array of this size, with what was counted before."""
+        """Allocate an array of this size, and copy existing counts."""
         low_a, height, low_b, width = box
         if box != self._box:
             before = np.uint32 if self._cells is None else self._cells.dtype
@@ -279,7 +279,7 @@ class Counter:
             self._cells = self._cells.copy()
 
     def _count(self, parts: Sequence[Pixels], box: Box, whole: bool) -> None:
-        """Count in an array, a slice that fits a cache at a time; pixels outside of it are sorted."""
+        """Count in an array, in slices that fit into a CPU cache; pixels outside of it are sorted."""
         if self._cells is not None and self._cells.dtype != np.uint32:
             self.settle()
         self._grow(box)
@@ -298,7 +298,7 @@ class Counter:
 
 
 def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
-    """Count the distinct pairs of grey values in chunks, all at once; see `Counter`."""
+    """Count the distinct pairs of grey values in all chunks; see `Counter`."""
     counter = Counter(dtype, sum(len(a) for a, _, _ in parts))
     counter.add(parts)
     return counter.packed()

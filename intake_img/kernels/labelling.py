@@ -1,4 +1,4 @@
-"""Connected components of an image in chunks: pairs that touch across a cut, and one numbering for all."""
+"""Connected components of a chunked image: pairs that touch across chunk boundaries, and a common numbering."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def _by_opencv(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int
 
 
 def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Return, for the labels 1 to n of a chunk, the place of their first pixel in C order of the whole image."""
+    """Return, for the labels 1 to n of a chunk, the index of their first pixel in C order of the complete image."""
     found = np.flatnonzero(labels)
     first = np.empty(n + 1, np.int64)
-    first[labels.ravel()[found][::-1]] = found[::-1]  # of those with one label the first is assigned last
+    first[labels.ravel()[found][::-1]] = found[::-1]  # the first pixel of a label is assigned last
     if not n:
         return first[1:]
     place = np.unravel_index(first[1:], labels.shape)
@@ -78,7 +78,7 @@ def sizes(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]
 
 
 def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Return how many pixels with the labels 1 to n lie at an edge of the image; those in corners count twice."""
+    """Return how many pixels of the labels 1 to n lie at an edge of the image; corner pixels count twice."""
     faces = [np.empty(0, np.int64)]
     for axis, (first, length) in enumerate(zip(start, shape, strict=True)):
         if first == 0:
@@ -89,15 +89,15 @@ def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[i
 
 
 def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
-    """Return pairs of labels that touch across a cut.
+    """Return pairs of labels that touch across a chunk boundary.
 
     Parameters
     ----------
     before, after : ndarray
-        The planes on both sides of the cut; 0 is background.
+        The planes on both sides of the boundary; 0 is background.
     structure : ndarray of bool, 3 along every axis
     axis : int
-        Across which the image is cut.
+        The axis across the boundary.
     """
     links = np.moveaxis(structure, axis, 0)[2]
     pairs = []
@@ -112,13 +112,13 @@ def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis:
 
 
 def components(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return how many components there are, and that of each of the provisional labels 1 to n, from 0.
+    """Return the number of components, and the component (from 0) of each of the provisional labels 1 to n.
 
     Parameters
     ----------
     n : int
     pairs : ndarray of shape (M, 2)
-        Labels that are of one component.
+        Pairs of labels of the same component.
     """
     from scipy import sparse
 
@@ -132,7 +132,7 @@ def unified(firsts: np.ndarray, count: int, component: np.ndarray) -> np.ndarray
     Parameters
     ----------
     firsts : ndarray of shape (N,)
-        Place of the first pixel of the provisional labels 1 to N.
+        Index of the first pixel of the provisional labels 1 to N.
     count, component : int, ndarray of shape (N,)
         See `components`.
     """
@@ -144,7 +144,7 @@ def unified(firsts: np.ndarray, count: int, component: np.ndarray) -> np.ndarray
 
 
 def merge_extents(parts: Sequence[Mapping[int, tuple[slice, ...]]]) -> dict[int, tuple[slice, ...]]:
-    """Return the bounding boxes of labels from those of their parts."""
+    """Return the bounding boxes of labels from the bounding boxes of their parts."""
     found: dict[int, tuple[slice, ...]] = {}
     for part in parts:
         for label, box in part.items():

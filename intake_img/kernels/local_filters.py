@@ -1,4 +1,4 @@
-"""Filters of one image that `scipy.ndimage` has not ready: boxes whose sums do not run along the line, thresholds.
+"""Filters of one image that `scipy.ndimage` lacks: box means without running sums, local thresholds.
 
 Every function fills `output`, whose dtype is that of the result.
 """
@@ -43,10 +43,10 @@ def box_filter(
     cval: float = 0.0,
     origin: Sequence[int] | int = 0,
 ) -> None:
-    """Average floats over boxes, each window summed by itself.
+    """Average floats over boxes; each window is summed separately.
 
-    `scipy.ndimage.uniform_filter` carries one sum along the line [1]_: a NaN spoils all that follows it, and rounding
-    errors depend on where the line begins, hence on the chunks. Here every pixel depends on its window alone.
+    `scipy.ndimage.uniform_filter` uses a running sum along the line [1]_: a NaN affects all following pixels, and
+    rounding errors depend on the start of the line, hence on the chunks. Here every pixel depends only on its window.
 
     References
     ----------
@@ -68,7 +68,7 @@ def box_filter(
 
 
 def padded(image: np.ndarray, reach: Sequence[tuple[int, int]], mode: str, cval: float) -> np.ndarray:
-    """Return an image with what lies beyond its edges, `reach` pixels before and after along each axis."""
+    """Return a padded image, with `reach` pixels before and after along each axis."""
     if not any(any(r) for r in reach):
         return image
     options: dict[str, Any] = {"constant_values": image.dtype.type(cval)} if mode == "constant" else {}
@@ -77,7 +77,7 @@ def padded(image: np.ndarray, reach: Sequence[tuple[int, int]], mode: str, cval:
 
 
 def slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an array across `axis` into parts whose lines stay in the cache; along lines nothing is cut."""
+    """Cut an array across `axis` into parts whose lines fit into the CPU cache; lines are not cut."""
     across = len(shape) - 1 if axis < len(shape) - 1 else 0
     whole = (slice(None),) * len(shape)
     if len(shape) == 1:
@@ -97,8 +97,8 @@ def uniform_filter(
     cval: float = 0.0,
     origin: Sequence[int] | int = 0,
 ) -> None:
-    """Average over boxes: as scipy does it for integers whose sums float64 holds, exactly for larger ones, and with
-    `box_filter` for floats.
+    """Average over boxes: with scipy for integers whose sums float64 can represent, exactly for larger integers, and
+    with `box_filter` for floats.
     """
     from scipy import ndimage
 
@@ -115,7 +115,7 @@ def uniform_filter(
 
 
 def _sums_held(image: np.ndarray, n: int, cval: float) -> bool:
-    """Whether float64 holds every sum of n values."""
+    """Whether float64 can represent every sum of n values."""
     if image.dtype.itemsize < 8 or not image.size:
         return True
     return n * max(int(image.max()), -int(image.min()), abs(cval)) <= 2**53
@@ -124,7 +124,7 @@ def _sums_held(image: np.ndarray, n: int, cval: float) -> bool:
 def _exact_box(
     image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float, origins: Sequence[int]
 ) -> None:
-    """Average integers of 64 bits over boxes, axis by axis, each mean truncated towards zero as scipy's are."""
+    """Average 64-bit integers over boxes, axis by axis; each mean is truncated towards zero, as in scipy."""
     info = np.iinfo(image.dtype)
     if mode == "constant" and not (float(cval).is_integer() and info.min <= cval <= info.max):
         raise ValueError(f"cval={cval!r}: beside integers beyond 2**53 expected an integer that {image.dtype} holds")

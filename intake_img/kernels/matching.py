@@ -1,9 +1,9 @@
-"""Pairing of two sets of points within an ellipsoid of tolerance: exact optima, sparse, for millions of points.
+"""Matching of two sets of points within an ellipsoid of tolerance: exact sparse optima for millions of points.
 
 Points are paired if they lie strictly within `tolerance` of each other, measured along each axis in units of that
 axis's
-tolerance. Candidates come from a KD-tree; an optimum falls apart into connected components of candidates, most of them
-tiny, that are solved one by one.
+tolerance. Candidates come from a KD-tree; the problem decomposes into connected components of candidates, most of them
+tiny, which are solved one by one.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ def candidates(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edges:
     ----------
     a, b : ndarray of shape (n, d) and (m, d)
     tolerance : ndarray of shape (d,)
-        Semi-axes of the ellipsoid, in the unit of the points. A distance that equals the tolerance but for rounding
-        is not
-        within it.
+        Semi-axes of the ellipsoid, in the unit of the points. A distance that equals the tolerance up to rounding is
+        not within it.
     """
     nothing = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     if not len(a) or not len(b):
@@ -56,7 +55,7 @@ def candidates(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edges:
 
 
 def match(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray, method: str = "gated") -> Edges:
-    """Pair each point with at most one of the other set.
+    """Pair each point with at most one point of the other set.
 
     Parameters
     ----------
@@ -64,12 +63,11 @@ def match(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray, method: str = "ga
     tolerance : ndarray of shape (d,)
         Positive.
     method : {"gated", "max_pairs", "greedy", "mutual_nearest", "assign_then_cut"}
-        ``"gated"``: least sum of distances, an unpaired point costing as much as a pair at the tolerance.
-        ``"max_pairs"``: most pairs, and among these the least sum of distances. ``"greedy"``: nearest pairs first.
-        ``"mutual_nearest"``: pairs that are each other's nearest. ``"assign_then_cut"``: least sum of distances over
-        all
-        points whatever their distance, then pairs beyond the tolerance are dropped (MagellanMapper; dense, loses
-        pairs).
+        ``"gated"``: the smallest sum of distances, where an unpaired point costs as much as a pair at the tolerance.
+        ``"max_pairs"``: the largest number of pairs, and among these the smallest sum of distances. ``"greedy"``:
+        nearest pairs first. ``"mutual_nearest"``: pairs that are each other's nearest. ``"assign_then_cut"``: the
+        smallest sum of distances over all points at any distance, then pairs beyond the tolerance are dropped
+        (MagellanMapper; dense, loses pairs).
 
     Returns
     -------
@@ -156,7 +154,7 @@ class _Components:
     of_edge : ndarray of shape (E,)
         Component of each edge.
     order, starts : ndarray of shape (E,), (C + 1,)
-        Edges of a component together, in the order of (i, j), and where each component starts.
+        Edges grouped by component, in the order of (i, j), and the start of each component.
     row, column : ndarray of shape (E,)
         Numbers of the ends of each edge within its component.
     rows, columns : ndarray of shape (C,)
@@ -188,7 +186,7 @@ def _dense(numbers: np.ndarray) -> np.ndarray:
 
 
 def _squares(parts: _Components, square: np.ndarray, distance: np.ndarray, most_pairs: bool) -> np.ndarray:
-    """Numbers of the edges that optima of components of two against two use: one diagonal or the other."""
+    """Numbers of the edges in optima of components of two against two: one diagonal or the other."""
     edges = np.flatnonzero(square[parts.of_edge])
     component = _dense(parts.of_edge[edges]) if len(edges) else edges
     size = int(square.sum())
@@ -213,7 +211,7 @@ def _unpaired(n: int, m: int, most_pairs: bool) -> float:
 def _component(
     row: np.ndarray, column: np.ndarray, distance: np.ndarray, n: int, m: int, most_pairs: bool
 ) -> np.ndarray:
-    """Numbers of the edges that an optimum of one component uses."""
+    """Numbers of the edges in an optimum of one component."""
     unpaired = _unpaired(n, m, most_pairs)
     if n * m <= _DENSE:
         cost = np.zeros((n, m))
@@ -240,5 +238,5 @@ METHODS: dict[str, Callable[[Edges, int, int], Edges]] = {
     "max_pairs": _optimal(most_pairs=True),
     "greedy": _greedy,
     "mutual_nearest": _mutual,
-    "assign_then_cut": _greedy,  # handled apart: it needs the points, not candidates
+    "assign_then_cut": _greedy,  # handled separately: it needs the points, not candidates
 }

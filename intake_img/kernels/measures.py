@@ -1,7 +1,7 @@
 """The measures of colocalization of two channels, for all groups of a table in one call.
 
-The formulas are the field's (see `FORMULAS` in the documentation of ``ds.img.coloc``); what tools do differently is an
-entry of `Conventions`. Undefined is NaN.
+The formulas are the usual ones (see `FORMULAS` in the documentation of ``ds.img.coloc``); differences between tools are
+entries of `Conventions`. Undefined results are NaN.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _over(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def conclude(
     sums: Sums, names: Iterable[str], t1: np.ndarray | None, t2: np.ndarray | None, rules: Conventions, scale: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return the measures that follow from sums: all but the ranks'.
+    """Return the measures that follow from sums: all except rank measures.
 
     Parameters
     ----------
@@ -156,8 +156,9 @@ def measure(
     names : iterable of str
         Among `ALL` and `EXTRA`.
     t1, t2 : ndarray of shape (G,), optional
-        Thresholds of the two channels in each group; NaN makes what depends on them NaN. Without thresholds `rwc` and
-        the overlap coefficients are over all pixels, other measures that depend on them NaN.
+        Thresholds of the two channels in each group; NaN gives NaN for measures that depend on them. Without
+        thresholds, `rwc` and the overlap coefficients are over all pixels, and other measures that depend on thresholds
+        are NaN.
     rules : Conventions
 
     Returns

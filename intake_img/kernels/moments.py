@@ -1,7 +1,7 @@
-"""Moments of two channels in groups, exact: Python integers, so that no offset, size or order costs a digit.
+"""Exact moments of two channels in groups, as Python integers, independent of offset, size and order.
 
-From them follow, without cancellation, means, Pearson's r, overlap coefficients and straight-line fits. For integers
-they are taken from a joint histogram, for floats from pixels; both give the same `Moments`.
+Means, Pearson's r, overlap coefficients and line fits follow from them without cancellation. For integers they are
+computed from a joint histogram, for floats from pixels; both give the same `Moments`.
 """
 
 from __future__ import annotations

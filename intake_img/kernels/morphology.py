@@ -12,7 +12,7 @@ STEPS = {"binary_erosion": "e", "binary_dilation": "d", "binary_opening": "ed", 
 
 
 def ellipsoid(radii: Sequence[float]) -> np.ndarray:
-    """Return the pixels whose centres lie within an ellipsoid; a radius of 0 leaves an axis alone.
+    """Return the pixels whose centres lie within an ellipsoid; a radius of 0 excludes an axis.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def ellipsoid(radii: Sequence[float]) -> np.ndarray:
 
 
 def morph(image: np.ndarray, output: np.ndarray, *, name: str, structure: np.ndarray) -> None:
-    """Erode and dilate, as `skimage.morphology`: pixels beyond the edge of the image do not count."""
+    """Erode and dilate like `skimage.morphology`: pixels beyond the edge of the image are ignored."""
     from scipy import ndimage
 
     found = image != 0
@@ -36,7 +36,7 @@ def morph(image: np.ndarray, output: np.ndarray, *, name: str, structure: np.nda
 
 
 def expand(labels: np.ndarray, output: np.ndarray, *, distance: float, spacing: Sequence[float]) -> None:
-    """Give background within a distance the label of the nearest region, as `skimage.segmentation.expand_labels`."""
+    """Give background within a distance the label of the nearest region, like `skimage.segmentation.expand_labels`."""
     from scipy import ndimage
 
     output[...] = labels

@@ -1,4 +1,4 @@
-"""Overlap of two label images: voxels in common, sizes, centres and surfaces, from chunks that add up exactly."""
+"""Overlap of two label images: common voxels, sizes, centres and surfaces, from exact sums over chunks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["count_objects", "edge_distances", "surface"]
 
 
 def count_objects(one: np.ndarray, two: np.ndarray, start: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Count the voxels of each pair of labels in a chunk, and add up their indices.
+    """Count the voxels of each pair of labels in a chunk, and sum their indices.
 
     Parameters
     ----------
     one, two : ndarray of integers, same shape
-        Labels; 0 is background. What lies below 0 is counted by its number, too.
+        Labels; 0 is background. Numbers below 0 are counted, too.
     start : tuple of int
-        Index of the chunk's first voxel in the whole image.
+        Index of the chunk's first voxel in the complete image.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def count_objects(one: np.ndarray, two: np.ndarray, start: tuple[int, ...]) -> t
 
 
 def add_counts(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of counts of chunks."""
+    """Return the sum of the counts of chunks."""
     keys, sums = (np.concatenate(x) for x in zip(*parts, strict=True))
     if not len(keys):
         return keys, sums

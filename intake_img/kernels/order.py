@@ -1,12 +1,12 @@
-"""Order statistics of boxes: extrema and ranks, by comparisons of whole arrays instead of pixel by pixel.
+"""Order statistics of boxes: extrema and ranks, by vectorised comparisons of arrays.
 
-`scipy.ndimage` sorts the window of every pixel. Here shifted copies of the image are compared with each other, many
-pixels at once: extrema by doubling the window along each axis, ranks by a sorting network [1]_ of which only what leads
-to the wanted rank is run. Only values are moved, so the results are scipy's to the last bit. Inputs where
-the order of comparisons matters (NaN, negative zeros) and large windows are handled by scipy.
+`scipy.ndimage` sorts the window of every pixel. Here shifted copies of the image are compared with each other: extrema
+by doubling the window along each axis, ranks by a sorting network [1]_ pruned to the requested rank. Only values are
+moved, so the results are bit-identical to scipy's. Inputs where the order of comparisons matters (NaN, negative zeros)
+and large windows are handled by scipy.
 
-scipy compares in float64, which rounds integers beyond 2**53. There the filters act on the ranks of the values among
-all values of the image, and the values are put back.
+scipy compares in float64, which rounds integers beyond 2**53. For these the filters act on the ranks of the values
+among all values of the image, and ranks are mapped back to values.
 
 References
 ----------
@@ -35,7 +35,7 @@ CACHE = 2**19
 
 
 def _simple(image: np.ndarray, output: np.ndarray, mode: str, cval: float) -> bool:
-    """Whether comparing whole arrays gives what scipy gives."""
+    """Whether comparing arrays gives the same result as scipy."""
     dtype = image.dtype
     if dtype.kind not in "biuf" or not image.size:
         return False
@@ -51,18 +51,18 @@ def _simple(image: np.ndarray, output: np.ndarray, mode: str, cval: float) -> bo
         return True
     if np.isnan(np.min(image)):
         return False
-    bits = image.view(f"{image.dtype.byteorder}i{image.dtype.itemsize}")  # negative zero is the least integer
+    bits = image.view(f"{image.dtype.byteorder}i{image.dtype.itemsize}")  # -0.0: the smallest integer
     return bool(np.min(bits) > np.iinfo(bits.dtype).min)
 
 
 def _rounded(image: np.ndarray) -> bool:
-    """Whether float64 does not hold all values of an image of integers."""
+    """Whether float64 cannot represent all values of an integer image."""
     wide = image.dtype.kind in "iu" and image.dtype.itemsize == 8 and image.size > 0
     return wide and max(int(image.max()), -int(image.min())) > 2**53
 
 
 def _by_scipy(name: str, image: np.ndarray, output: np.ndarray, *first: Any, cval: float, **options: Any) -> None:
-    """Call a filter of scipy that picks values, with ranks of values where float64 would round the values."""
+    """Call a filter of scipy that selects values; with ranks of values if float64 would round the values."""
     from scipy import ndimage
 
     func = getattr(ndimage, name)
@@ -135,12 +135,12 @@ def _run_of(compare: np.ufunc, padded: np.ndarray, n: int, axis: int) -> np.ndar
 
 @functools.lru_cache(maxsize=64)
 def network(n: int, rank: int) -> tuple[tuple[int, int, bool, bool], ...]:
-    """Return the comparisons that bring the value of a rank among n to place `rank`.
+    """Return the comparisons that bring the value of a rank among n to position `rank`.
 
     Returns
     -------
     tuple of (i, j, low, high)
-        In order: the lesser of the values at i and j goes to i if `low`, the greater to j if `high`.
+        In order: the smaller of the values at i and j goes to i if `low`, the larger to j if `high`.
 
     Examples
     --------
@@ -178,9 +178,9 @@ def ranked(
     ----------
     image, output : ndarray
     window : ndarray of bool
-        What belongs to the neighbourhood, with one axis for each of the image.
+        The neighbourhood, with one axis for each axis of the image.
     rank : int
-        0 is the least.
+        0 is the smallest.
     mode, cval, origins
         As in `scipy.ndimage.rank_filter`.
     """
@@ -201,7 +201,7 @@ def ranked(
 
 
 def _selected(values: list[np.ndarray], steps: Sequence[tuple[int, int, bool, bool]], rank: int) -> np.ndarray:
-    """Run a network; the last of `values` is room to work in."""
+    """Run a network; the last of `values` is work space."""
     *values, spare = values
     for i, j, low, high in steps:
         a, b = values[i], values[j]
@@ -247,7 +247,7 @@ def _ranking(
         return
     first = () if name == "median_filter" else (argument,)
     origins = _origins(origin, image.ndim)
-    if image.ndim == 1:  # scipy's way with single lines takes no heed of holes in the footprint
+    if image.ndim == 1:  # for single lines scipy ignores holes in the footprint
         image, output, window, origins = image[None], output[None], window[None], [0, *origins]
     _by_scipy(name, image, output, *first, footprint=window, mode=mode, cval=cval, origin=origins)
 

@@ -1,6 +1,6 @@
-"""Histograms of pairs as packed keys: counting the pixels of chunks, adding histograms, unpacking them to a table.
+"""Histograms of pairs as packed keys: counting the pixels of chunks, adding histograms, unpacking to a table.
 
-`intake_img.kernels.joint.Counter` chooses among the ways of counting.
+`intake_img.kernels.joint.Counter` chooses the counting method.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _SLICE = 2**17
 
 
 def code_of(dtype: np.dtype) -> tuple[int, int]:
-    """Return (lowest value, bits) by which grey values of a dtype are packed; wide integers are tried as 16 bits.
+    """Return (lowest value, bits) for packing grey values of a dtype; wide integers are tried as 16 bits.
 
     Raises
     ------
     TypeError
-        For floats, which are not packed.
+        For floats, which cannot be packed.
     """
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
@@ -60,7 +60,7 @@ def code_of(dtype: np.dtype) -> tuple[int, int]:
 
 
 def select(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep: np.ndarray | None = None) -> Pixels:
-    """Return the pixels of a chunk that count, as one-dimensional arrays; views where all do.
+    """Return the valid pixels of a chunk, as one-dimensional arrays; views if all are valid.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def select(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, keep:
 
 
 def codes_of(values: np.ndarray, low: int, bits: int) -> np.ndarray | None:
-    """Grey values as unsigned integers of the given bits; None if one does not fit."""
+    """Grey values as unsigned integers of the given number of bits; None if one does not fit."""
     if values.dtype.kind == "b":
         return values.view(np.uint8)
     if values.dtype.itemsize > 2:
@@ -128,14 +128,14 @@ def _run_lengths(keys: np.ndarray) -> Packed:
 
 
 def box_of(ranges: Sequence[tuple[int, int]], most: int) -> Box | None:
-    """Return the array for ranges of grey values, None if it had more cells than `most`."""
+    """Return the array for ranges of grey values, None if it would have more than `most` cells."""
     (low_a, high_a), (low_b, high_b) = ranges
     height, width = high_a - low_a + 1, high_b - low_b + 1
     return (low_a, height, low_b, width) if height * width <= most else None
 
 
 def count_dense(parts: Sequence[Pixels], box: Box, whole: bool, cells: np.ndarray) -> list[Pixels]:
-    """Add pixels to the cells of an array; return those that lie outside of it."""
+    """Add pixels to the cells of an array; return the pixels outside of it."""
     low_a, height, low_b, width = box
     rows, columns, ones = np.empty(_SLICE, np.int32), np.empty(_SLICE, np.int32), np.ones(_SLICE, np.uint32)
     outside: list[Pixels] = []
@@ -169,13 +169,13 @@ def _increment_by_scipy(
     coo_todense(height, width, len(row), row, column, ones, cells, 0)
 
 
-try:  # what makes a sparse matrix dense adds to an array; unlike numpy's add.at it lets other threads run meanwhile
+try:  # scipy's conversion of sparse to dense matrices adds to an array; unlike numpy's add.at it releases the GIL
     from scipy.sparse._sparsetools import coo_todense
 
     _tried = np.ones(6, np.uint32)
     _increment_by_scipy(_tried, 2, 3, np.array([1, 0, 1], np.int32), np.array([2, 0, 2], np.int32), _tried[:3].copy())
     _increment = _increment_by_scipy if _tried.tolist() == [2, 1, 1, 1, 1, 3] else _increment_slowly
-except (ImportError, TypeError, ValueError):  # it is no part of scipy's public interface
+except (ImportError, TypeError, ValueError):  # not part of scipy's public interface
     _increment = _increment_slowly
 
 
@@ -185,7 +185,7 @@ def packed_cells(cells: np.ndarray, low_a: int, low_b: int, width: int, bits: in
     counts_found: list[Any] = [cells[:0]]
     for first in range(0, len(cells), _STRIP):
         part = cells[first : first + _STRIP]
-        found = np.flatnonzero(part != 0)  # bool is scanned several times as fast as numbers
+        found = np.flatnonzero(part != 0)  # scanning bool is several times as fast as numbers
         keys = found.astype(np.uint32)
         keys += np.uint32(first)
         row = keys // np.uint32(width)
@@ -200,7 +200,7 @@ def packed_cells(cells: np.ndarray, low_a: int, low_b: int, width: int, bits: in
 
 
 def distinct(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Sorted distinct keys; `numpy.unique`, which hashes, takes 30 times as long for so many."""
+    """Sorted distinct keys; `numpy.unique`, which hashes, takes 30 times as long here."""
     keys = np.concatenate(parts)
     keys.sort()
     return keys[_new(keys)]
@@ -225,7 +225,7 @@ def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
     ----------
     parts : sequence of (keys, counts)
     bits : int
-        Those of a grey value, where there are no labels: keys that lie close are then added in an array of all.
+        Bits of a grey value, if there are no labels: keys in a small range are then added in one array.
     """
     parts = [p for p in parts if len(p[0])]
     if not parts:
@@ -238,8 +238,8 @@ def merge(parts: Sequence[Packed], bits: int = 0) -> Packed:
 
 
 def _summed(keys: np.ndarray, counts: np.ndarray) -> Packed:
-    """Sort keys, and add the counts of equal ones."""
-    if keys.dtype == np.uint32 and counts.dtype == np.uint32:  # together, which is much faster than by an order
+    """Sort keys, and add the counts of equal keys."""
+    if keys.dtype == np.uint32 and counts.dtype == np.uint32:  # sorted together, which is much faster than with argsort
         both = (keys.astype(np.uint64) << np.uint64(32)) | counts
         both.sort()
         keys, counts = (both >> np.uint64(32)).astype(np.uint32), both & np.uint64(2**32 - 1)
@@ -251,13 +251,13 @@ def _summed(keys: np.ndarray, counts: np.ndarray) -> Packed:
 
 
 def _new(keys: np.ndarray) -> np.ndarray:
-    """Where sorted keys, at least one, differ from the one before."""
+    """Where sorted keys, at least one, differ from the preceding key."""
     return np.append(True, keys[1:] != keys[:-1])
 
 
 def _merge_dense(parts: Sequence[Packed], bits: int) -> Packed | None:
-    """The same in a two-dimensional array of grey values, a strip that fits a cache at a time; None if it is too
-    empty.
+    """The same in a two-dimensional array of grey values, in strips that fit into a CPU cache; None if it is too
+    sparse.
     """
     mask = np.uint32((1 << bits) - 1)
     low_a, high_a = min(int(p[0][0]) for p in parts) >> bits, max(int(p[0][-1]) for p in parts) >> bits
@@ -291,7 +291,7 @@ def unpack(packed: Packed, dtype: np.dtype, labels: np.ndarray | None = None) ->
     ----------
     packed : (keys, counts)
     dtype : dtype
-        That of the image.
+        Dtype of the image.
     labels : ndarray of int64, optional
         Sorted labels that become the groups; without, all is one group.
     """

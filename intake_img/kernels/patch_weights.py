@@ -1,7 +1,7 @@
-"""Weights of the pixels of a patch where patches overlap: one window along each axis, never zero, not even at the rim.
+"""Weights of the pixels of a patch for blending: one window along each axis, always greater than zero.
 
-A window that is zero at its ends leaves the rim of the image, which one patch alone covers, without any weight; those
-of `scipy.signal.windows` are therefore taken two samples longer and their ends cut off.
+A window that is zero at its ends would give no weight to the rim of the image, which only one patch covers; therefore
+the windows of `scipy.signal.windows` are computed two samples longer, without their ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def window(name: str, n: int) -> np.ndarray:
     ----------
     name : {"mean", "hann", "gaussian"}
         ``"mean"``: 1 everywhere; ``"hann"``: ``sin(pi (k + 1) / (n + 1)) ** 2``, a Hann window of ``n + 2`` samples
-        without its two zeros; ``"gaussian"``: a bell around the middle whose standard deviation is an eighth of `n`.
+        without its two zeros; ``"gaussian"``: a Gaussian around the middle with a standard deviation of an eighth of
+        `n`.
     n : int
         Number of pixels, at least 1.
 

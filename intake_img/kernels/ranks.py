@@ -1,8 +1,8 @@
-"""Rank statistics of weighted pairs in groups: Spearman's rho, Kendall's tau-b, and the dense ranks of RWC, all exact.
+"""Exact rank statistics of weighted pairs in groups: Spearman's rho, Kendall's tau-b, and the dense ranks of RWC.
 
-All read a sorted `Table`. In one group of integers ranks are looked up by grey level. Kendall's concordant pairs are
-counted by bits of the rank (a wavelet tree: time K times the number of bits), or, in one dense group, by running sums
-of the histogram.
+All use a sorted `Table`. In one group of integers a lookup table gives the ranks by grey level. Kendall's concordant
+pairs are counted by bits of the rank (a wavelet tree: time K times the number of bits), or, in one dense group, by
+running sums of the histogram.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _spearman_of_levels(table: Table, a: Levels, b: Levels) -> float:
     covariance = 0
     for run in strips(table):
         rank = b.twice_midranks[run.rows.b - b.low]
-        for scale, part in ((2**16, rank >> 16), (1, rank & 0xFFFF)):  # so that sums over a run stay in 63 bits
+        for scale, part in ((2**16, rank >> 16), (1, rank & 0xFFFF)):  # so that sums over a run fit into 63 bits
             inner = np.add.reduceat(run.rows.count * part, run.first)
             covariance += scale * _total(inner, a.twice_midranks[run.a - a.low])
     va, vb = (_total(c.count, c.twice_midranks, c.twice_midranks) for c in (a, b))
@@ -161,7 +161,7 @@ def _kendall_of_levels(table: Table, a: Levels, b: Levels) -> float:
 
 
 def _concordant_dense(table: Table, a: Levels, b: Levels) -> int:
-    """Pairs of pixels of which one is larger in both channels: by running sums over blocks of rows."""
+    """Number of concordant pairs, by running sums over blocks of rows."""
     values = (a.low + np.flatnonzero(a.count)).astype(table.a.dtype)
     ends = np.append(np.searchsorted(table.a, values), len(table))
     width = int(b.dense_ranks[-1]) + 1
@@ -185,8 +185,8 @@ def _concordant_dense(table: Table, a: Levels, b: Levels) -> int:
 
 
 def _concordant_by_bits(table: Table, rank: np.ndarray) -> np.ndarray:
-    """The same in groups: at each bit of the rank of b, pairs that agree in the bits above and differ in this one."""
-    order = np.lexsort((-rank, table.a, table.group))  # equal a: larger b first, so that it is not counted
+    """The same in groups: for each bit of the rank of b, pairs that agree in the higher bits and differ in this bit."""
+    order = np.lexsort((-rank, table.a, table.group))  # for equal a, larger b first, so that the pair is not counted
     group, rank, weight = table.group[order], rank[order], table.count[order]
     total = np.zeros(table.ngroups, object)
     node = group.copy()
@@ -214,7 +214,7 @@ def _concordant_by_bits(table: Table, rank: np.ndarray) -> np.ndarray:
 
 
 def rank_product(table: Table, keep: np.ndarray, pooled: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the pixels to keep of A, and of B, times the rank weight (R - |rank a - rank b|) / R.
+    """Sums over the kept pixels of A, and of B, times the rank weight (R - |rank a - rank b|) / R.
 
     Singan et al. 2011, as CellProfiler computes it: dense ranks from 0, R the largest rank of both channels plus 1.
     """

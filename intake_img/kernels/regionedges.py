@@ -1,7 +1,7 @@
 """Edges of regions, counted in small neighbourhoods of pixels: perimeters, surfaces, Euler numbers.
 
-Each neighbourhood adds a whole number to a region, so that the counts of chunks, each seen with a margin of its
-neighbours, add up to those of the whole image.
+Each neighbourhood adds an integer to a region, so the counts of chunks, each with a margin from its neighbours, add up
+to the counts of the complete image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FINE = 2.0**40
 
 
 def edges_in(name: str, piece: np.ndarray, last: Sequence[bool], steps: Sequence[float]) -> Edges:
-    """Return what the neighbourhoods of a chunk add to the regions in it.
+    """Return the contributions of the neighbourhoods of a chunk to its regions.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def edges_in(name: str, piece: np.ndarray, last: Sequence[bool], steps: Sequence
 
 
 def edges_merged(parts: Sequence[Edges], ids: np.ndarray) -> np.ndarray:
-    """Return the counts of all chunks for the sorted labels `ids`, among which are all labels of the parts."""
+    """Return the counts of all chunks for the sorted labels `ids`, which contain all labels of the parts."""
     total = np.zeros((len(ids), parts[0][1].shape[1]), np.int64)
     np.add.at(total, np.searchsorted(ids, np.concatenate([p[0] for p in parts])), np.concatenate([p[1] for p in parts]))
     return total
 
 
 def edges_of(name: str, counts: np.ndarray, steps: Sequence[float]) -> np.ndarray:
-    """Return the property of each region that the counts stand for."""
+    """Return the property of each region from its counts."""
     if name == "perimeter":
         return counts @ np.array([1.0, np.sqrt(2), (1 + np.sqrt(2)) / 2]) * steps[0]
     if name == "perimeter_crofton":
@@ -111,7 +111,7 @@ def _added(labels: list[np.ndarray], rows: list[np.ndarray], columns: int) -> Ed
 
 
 def _table(name: str, ndim: int, steps: tuple[float, ...]) -> np.ndarray:
-    """Return what each of the codes of a block adds, in whole numbers."""
+    """Return the contribution of each code of a block, as integers."""
     made: dict[str, Callable[[], np.ndarray]] = {
         "perimeter_crofton": _crofton,
         "euler_number": lambda: _euler(ndim),
@@ -121,7 +121,7 @@ def _table(name: str, ndim: int, steps: tuple[float, ...]) -> np.ndarray:
 
 
 def _crofton() -> np.ndarray:
-    """Return how often each code counts pi/4 and pi/(4 sqrt 2): as `skimage.measure.perimeter_crofton`."""
+    """Return the multiples of pi/4 and pi/(4 sqrt 2) for each code, as in `skimage.measure.perimeter_crofton`."""
     straight = {1: 1, 5: 1, 8: 1, 9: 2, 12: 1, 13: 2}
     slanted = {1: 1, 2: 1, 3: 2, 5: 1, 7: 1, 10: 1, 11: 1}
     table = np.zeros((16, 2), np.int64)
@@ -134,9 +134,10 @@ def _crofton() -> np.ndarray:
 
 @cache
 def _euler(ndim: int) -> np.ndarray:
-    """Return 2**n times what a block adds to the Euler number of closed pixels: vertices - edges + faces - volumes.
+    """Return 2**n times the contribution of a block to the Euler number of closed pixels: vertices - edges + faces -
+    volumes.
 
-    A block's centre is a vertex. An edge, face or volume that leaves it is counted from all of its vertices.
+    A block's centre is a vertex. An edge, face or volume is counted from all of its vertices.
     """
     table = np.zeros((1 << 2**ndim, 1), np.int64)
     for code in range(len(table)):

@@ -1,4 +1,4 @@
-"""Properties of regions that follow from sums over their pixels, under the names that scikit-image gives them."""
+"""Properties of regions from sums over their pixels, with the names of scikit-image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SHAPES", "Shapes", "powers_for"]
 
 @dataclass(frozen=True)
 class Shapes:
-    """Regions of one image, and what their properties follow from.
+    """Regions of one image, and the sums for their properties.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Shapes:
         return tensor
 
     def eigenvalues(self) -> np.ndarray:
-        """Return those of the inertia tensor, the largest first, shape (K, n)."""
+        """Return the eigenvalues of the inertia tensor, the largest first, shape (K, n)."""
         return np.clip(np.linalg.eigvalsh(self.inertia())[:, ::-1], 0, None)
 
 

@@ -1,4 +1,4 @@
-"""Values of an image in regions: exact sums, the same to the last bit for every chunking, and extremes.
+"""Values of an image in regions: exact sums, bit-identical for any chunks, and extrema.
 
 Integers are added as integers. Floats are cut into slices of 30 bits below the largest exponent of a chunk; the sums
 of each slice are exact, and totals are Python integers in units of ``2**LOWEST`` (see `intake_img.kernels.exact`).
@@ -22,7 +22,7 @@ _BITS = 30
 
 
 def values_in(runs: Runs, image: np.ndarray, wanted: Collection[str]) -> Values:
-    """Return what the pixels of regions add up to.
+    """Return the sums and extrema over the pixels of regions.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _sliced(runs: Runs, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def values_merged(parts: Sequence[Values], ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the values of all chunks of an image for the sorted labels `ids`, each of which is in some chunk."""
+    """Return the values of all chunks of an image for the sorted labels `ids`, each of which occurs in some chunk."""
     index = np.searchsorted(ids, np.concatenate([p[0] for p in parts]))
     found = {}
     for name in parts[0][1]:
@@ -129,7 +129,7 @@ def statistics(name: str, values: dict[str, np.ndarray], count: np.ndarray, dtyp
     count : ndarray of shape (K,)
         Number of pixels.
     dtype : numpy.dtype
-        Of the image.
+        Dtype of the image.
     """
     if name in ("min", "max"):
         return values[name].astype(np.float64)

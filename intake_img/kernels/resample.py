@@ -1,4 +1,4 @@
-"""Blocks of pixels made one (mean, mode or first of each), and images resampled as scikit-image does it."""
+"""Downsampling by blocks of pixels (mean, mode or first pixel), and resampling with the results of scikit-image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLAB = 2**16
 
 
 def coarsened(array: np.ndarray, factors: Sequence[int], method: str) -> np.ndarray:
-    """Return one pixel for each block of ``factors`` pixels; what is left over at the end of an axis is left out.
+    """Return one pixel for each block of ``factors`` pixels; a remainder at the end of an axis is dropped.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def coarsened(array: np.ndarray, factors: Sequence[int], method: str) -> np.ndar
     factors : sequence of int
         Size of the blocks along each axis.
     method : {"mean", "mode", "nearest"}
-        Means of integers are exact, rounded to the nearest, halves to even; those of floats do not overflow where the
-        mean itself does not. The mode is the most frequent value, of equally
-        frequent ones the least. ``nearest`` is the first pixel of a block.
+        Means of integers are exact, rounded half to even; means of floats do not overflow unless the mean itself does.
+        The mode is the most frequent value, among equally frequent values the smallest. ``nearest`` is the first pixel
+        of a block.
 
     Examples
     --------
@@ -49,9 +49,9 @@ def coarsened(array: np.ndarray, factors: Sequence[int], method: str) -> np.ndar
 
 
 def nearest(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return the nearest pixels of an image on a grid of another shape, as `skimage.transform.resize` finds them.
+    """Return the nearest pixels of an image on a grid of another shape, like `skimage.transform.resize`.
 
-    Pixels are only moved, never converted: labels and integers of 64 bits stay as they are.
+    Pixels are only copied, never converted: labels and 64-bit integers keep their exact values.
     """
     from skimage.transform import resize
 
@@ -63,7 +63,7 @@ def nearest(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return floats as integers, rounded to the nearest; what the dtype does not hold becomes its least or greatest.
+    """Return floats as integers, rounded to the nearest and clipped to the range of the dtype.
 
     Examples
     --------
@@ -72,12 +72,13 @@ def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """
     info = np.iinfo(dtype)
     made = np.rint(values)
-    above = made >= float(info.max)  # which may be more than the dtype holds: 2.0**63
+    above = made >= float(info.max)  # it may exceed the range of the dtype: 2.0**63
     return np.where(above, info.max, np.where(above, 0, np.maximum(made, info.min)).astype(dtype)).astype(dtype)
 
 
 def _adds_in(kept: np.ndarray, factors: Sequence[int]) -> Any:
-    """Return in what dtype sums of a few neighbours, axis by axis, give the means of `numpy.mean`; None if in none."""
+    """Return the dtype in which sums of a few neighbours, axis by axis, give the means of `numpy.mean`; None if none
+    does."""
     dtype, n = kept.dtype, math.prod(factors)
     if dtype.kind == "f":
         return dtype if _added_last_axis_first(kept, factors) else None
@@ -90,7 +91,7 @@ def _adds_in(kept: np.ndarray, factors: Sequence[int]) -> Any:
 
 
 def _added_last_axis_first(kept: np.ndarray, factors: Sequence[int]) -> bool:
-    """Whether numpy adds up floats of blocks of planes along x, then y; eight and more values it adds up otherwise."""
+    """Whether numpy sums floats of blocks of planes along x, then y; it sums eight and more values in another order."""
     if kept.dtype not in (np.float32, np.float64) or any(f > 1 for f in factors[:-2]):
         return False
     if min(n // f for n, f in zip(kept.shape, factors, strict=True)) < 2 or not max(factors[-2:]) < 8:
@@ -143,16 +144,16 @@ def _slabs(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
 
 
 def resized(image: np.ndarray, shape: Sequence[int], order: int, smooth: bool) -> np.ndarray:
-    """Return an image on a grid of another shape, to the last bit as `skimage.transform.resize` [1]_ does.
+    """Return an image on a grid of another shape, bit-identical to `skimage.transform.resize` [1]_.
 
     Parameters
     ----------
     image : ndarray
     shape : sequence of int
     order : int
-        Of the spline, 1 to 5.
+        Order of the spline, 1 to 5.
     smooth : bool
-        Whether a Gaussian of half the factor less one, in pixels, goes before.
+        Whether to apply a Gaussian first, with a sigma of half the factor minus one, in pixels.
 
     Returns
     -------
@@ -180,7 +181,7 @@ def resized(image: np.ndarray, shape: Sequence[int], order: int, smooth: bool) -
 
 
 def _midpoints(image: np.ndarray, factors: Sequence[int]) -> np.ndarray:
-    """Return what linear interpolation finds where every point lies halfway between pixels."""
+    """Return the linear interpolation at points halfway between pixels."""
     corners = [(slice(f // 2 - 1, None, f), slice(f // 2, None, f)) for f in factors]
     total = sum(image[place].astype(np.float64) * 0.5**image.ndim for place in product(*corners))
     return np.asarray(total).astype(image.dtype, copy=False)
@@ -198,19 +199,19 @@ def _means(split: np.ndarray, inner: tuple[int, ...]) -> np.ndarray:
 
 
 def _where_sums_overflow(means: np.ndarray, split: np.ndarray) -> np.ndarray:
-    """Return means, those that are not finite made anew: divided first."""
+    """Return means; means that are not finite are computed again, with the division first."""
     inner = tuple(range(1, split.ndim, 2))
     divided = (split / math.prod(split.shape[k] for k in inner)).sum(axis=inner).astype(means.dtype)
     return np.where(np.isfinite(means), means, divided)
 
 
 def _split(kept: np.ndarray, factors: Sequence[int]) -> np.ndarray:
-    """Return an array with an axis for the blocks, and one for what lies in a block, in place of each axis."""
+    """Return an array in which each axis is replaced by an axis of blocks and an axis within a block."""
     return kept.reshape([n for k, f in zip(kept.shape, factors, strict=True) for n in (k // f, f)])
 
 
 def exact_means(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Return means of integers of 64 bits, rounded to the nearest, halves to even, without floats or overflow.
+    """Return means of 64-bit integers, rounded half to even, without floats or overflow.
 
     With ``x = q n + r`` the sum of n values is ``n sum(q) + sum(r)``; neither sum leaves the range of the values.
 
@@ -228,7 +229,7 @@ def exact_means(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def _mode(values: np.ndarray) -> np.ndarray:
-    """Return the most frequent value along the last axis, of equally frequent ones the least."""
+    """Return the most frequent value along the last axis, among equally frequent values the smallest."""
     ordered = np.sort(values, axis=-1)
     best, best_run = ordered[..., 0].copy(), np.ones(ordered.shape[:-1], int)
     run = best_run.copy()

@@ -1,7 +1,7 @@
-"""Label images as runs of pixels along the last axis: what regions are made of, without a loop over pixels.
+"""Label images as runs of pixels along the last axis, for computing sums over regions without a loop over pixels.
 
-Everything that regions measure by sums (numbers of pixels, bounding boxes, moments) follows from where runs begin and
-how long they are. Sums are of integers, so that those of chunks add up to those of the whole image, bit for bit.
+All sums over regions (numbers of pixels, bounding boxes, moments) follow from the starts and lengths of runs. Sums are
+integers, so the sums of chunks add up exactly to the sums of the complete image.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Runs:
     Parameters
     ----------
     shape : tuple of int
-        Of the label image.
+        Shape of the label image.
     start : ndarray of shape (R,), int64
-        Place of the first pixel of each run in the flat image.
+        Index of the first pixel of each run in the flat image.
     length : ndarray of shape (R,), int64
     ids : ndarray of shape (K,), int64 or uint64
         The labels, sorted.
     index : ndarray of shape (R,), int64
-        Of the label of each run in `ids`.
+        Index in `ids` of the label of each run.
     """
 
     shape: tuple[int, ...]
@@ -106,7 +106,7 @@ def region_sums(runs: Runs, start: Sequence[int], powers: Iterable[Powers]) -> S
     ----------
     runs : Runs
     start : sequence of int
-        Place of the chunk in the image.
+        Position of the chunk in the image.
     powers : iterable of Powers
         With all exponents at most 3.
     """
@@ -163,7 +163,7 @@ def merged(parts: Sequence[Sums]) -> Sums:
     np.minimum.at(low, index, lows)
     np.maximum.at(high, index, highs)
     own = {p: np.concatenate([part.moments[p] for part in parts]) for p in parts[0].moments}
-    if len(ids) == len(index):  # no region is in two chunks
+    if len(ids) == len(index):  # no region spans two chunks
         order = np.argsort(index)
         return Sums(ids, low, high, {p: m[order] for p, m in own.items()})
     shift = lows - low[index]

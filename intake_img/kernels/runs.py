@@ -1,7 +1,7 @@
 """Sums over regions of a joint histogram, from running sums along its runs of equal (group, a).
 
-Whatever the thresholds, a region takes a run from one row to another: with running sums of the counts, of b and of b
-squared, it costs as much as there are runs, not rows. A table is gone through in strips, so that it may be large.
+For any thresholds, a region covers a contiguous range of rows of each run: with running sums of the counts, of b and of
+b squared, the cost grows with the number of runs, not of rows. A table is processed in strips, so that it may be large.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RowRuns:
     rows : Table
         All rows of these runs.
     first, stop : ndarray of shape (R,), int64
-        Where each starts and ends.
+        Start and end of each run.
     """
 
     rows: Table
@@ -55,11 +55,11 @@ class RowRuns:
         return self.first, self.first
 
     def where(self, chosen: np.ndarray, rows: Rows, others: Rows) -> Rows:
-        """Rows in the chosen runs, others in the others."""
+        """Rows in the chosen runs, and `other` in the other runs."""
         return np.where(chosen, rows[0], others[0]), np.where(chosen, rows[1], others[1])
 
     def above(self, t: np.ndarray) -> np.ndarray:
-        """First row of each run where b > t; t of shape (R,). NaN is below nothing."""
+        """First row of each run where b > t; t of shape (R,). Nothing is above NaN."""
         return self._first(lambda b, at: ~(b > t[at]))
 
     def at_least(self, t: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def strips(table: Table) -> Iterator[RowRuns]:
 
 
 def _same(table: Table, row: int) -> int:
-    """How many of the next rows are of the run of the row before."""
+    """How many of the next rows belong to the run of the preceding row."""
     part = slice(row, row + _STRIP)
     same = (table.a[part] == table.a[row - 1]) & (table.group[part] == table.group[row - 1])
     return len(same) if same.all() else int(same.argmin())
@@ -111,11 +111,11 @@ def region_sums(
     Parameters
     ----------
     table : Table
-        Of integers.
+        A table of integers.
     need : mapping of str to tuple of str
         Region to sums among ``n a b aa bb ab``.
     region : callable
-        ``(runs, name) -> rows`` of the region of that name.
+        ``(runs, name) -> rows`` for the region of that name.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def region_sums(
 
 
 class _Running:
-    """Running sums of the counts, of counts times b, and of counts times b squared: where those may pass 63 bits, in
-    two halves. What passes 64 bits on the way is right again in a difference."""
+    """Running sums of the counts, of counts times b, and of counts times b squared; in two halves if they may exceed 63
+    bits. An intermediate overflow of 64 bits cancels in differences."""
 
     def __init__(self, rows: Table, squares: bool, halves: bool) -> None:
         b = rows.b.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Random places as a pure function of (seed, epoch, index): counter-based draws, strata, weights, sums over boxes."""
+"""Random positions as a pure function of (seed, epoch, index): counter-based draws, strata, weights, box sums."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _generator(seed: int, epoch: int, attempt: int, stream: int) -> np.random.Ge
 
 
 def uniforms(seed: int, epoch: int, n: int, columns: int, attempt: int = 0, stream: int = 0) -> np.ndarray:
-    """Return `n` rows of numbers in [0, 1); row k depends on nothing but the arguments beside `n`.
+    """Return `n` rows of numbers in [0, 1); row k depends only on the other arguments, not on `n`.
 
     Drawn by Philox-4x64 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), keyed by seed and epoch;
-    `attempt` and `stream` choose blocks of the counter that never meet.
+    `attempt` and `stream` choose disjoint blocks of the counter.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def permutation(seed: int, epoch: int, n: int, stream: int = 1) -> np.ndarray:
 
 
 def turns(n: int, groups: int, times: int) -> np.ndarray:
-    """Return the group of each of the numbers below `n`, where so many groups take turns, each `times` times.
+    """Return the group of each of the numbers below `n`, where so many groups take turns, each `times` times in total.
 
     Examples
     --------
@@ -49,9 +49,9 @@ def turns(n: int, groups: int, times: int) -> np.ndarray:
 
 
 def strata(u: np.ndarray, cell: np.ndarray, cells: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return one place in each cell, where `cells` equal cells divide `places` places.
+    """Return one position in each cell, where `cells` equal cells divide `places` positions.
 
-    Each place is expected ``cells / places`` times, whether or not the division comes out even.
+    Each position is expected ``cells / places`` times, whether or not the division is even.
 
     Parameters
     ----------
@@ -66,10 +66,10 @@ def strata(u: np.ndarray, cell: np.ndarray, cells: np.ndarray, places: np.ndarra
 
 
 def weighted(u: np.ndarray, cumulated: np.ndarray) -> np.ndarray:
-    """Return indices drawn in proportion to weights that are given by their running sum; none of weight 0."""
+    """Return indices drawn in proportion to weights, given by their running sum; weight 0 is never drawn."""
     total = cumulated[-1]
     found = np.searchsorted(cumulated, u * total, side="right")
-    last = np.searchsorted(cumulated, total, side="left")  # the last that has any weight
+    last = np.searchsorted(cumulated, total, side="left")  # the last index with a weight above 0
     return np.minimum(found, last).astype(np.int64)
 
 

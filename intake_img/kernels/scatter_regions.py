@@ -1,4 +1,4 @@
-"""Regions of the scatter of two channels: as masks of pixels, and as rows of the runs of a table."""
+"""Regions of the scatter plot of two channels: as masks of pixels, and as rows of the runs of a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _inclusive(rules: Conventions) -> bool:
 def masks(
     a: np.ndarray, b: np.ndarray, t1: Any, t2: Any, rules: Conventions
 ) -> dict[str, Callable[[], np.ndarray | None]]:
-    """The regions of the scatter as functions that make their masks; thresholds (see `wide.bound`) row by row."""
+    """The regions of the scatter plot as functions that return masks; thresholds (see `wide.bound`) row by row."""
     high = at_least if _inclusive(rules) else above
     both = np.logical_and if rules.above == "and" else np.logical_or
     lower = np.logical_and if rules.below == "and" else np.logical_or
@@ -53,7 +53,7 @@ def masks(
 def masks_with_signs(
     a: np.ndarray, b: np.ndarray, t1: Any, t2: Any, rules: Conventions, means: tuple[Any, Any] | None
 ) -> dict[str, Callable[[], np.ndarray | None]]:
-    """The same with the regions of Li's ICQ; of integers each mean is a pair of whole numbers, see `masks_around`."""
+    """The same with the regions of Li's ICQ; for integers each mean is a pair of integers, see `masks_around`."""
     regions = masks(a, b, t1, t2, rules)
     if means is not None and isinstance(means[0], tuple):
         regions |= masks_around(a, b, *means[0], *means[1])
@@ -66,7 +66,7 @@ def masks_with_signs(
 def masks_around(
     x: np.ndarray, y: np.ndarray, low_a: Any, high_a: Any, low_b: Any, high_b: Any
 ) -> dict[str, Callable[[], np.ndarray | None]]:
-    """The regions of Li's ICQ; means lie between two whole numbers, or are one."""
+    """The regions of Li's ICQ; means lie between two integers, or are integers."""
     return {
         "icq_positive": lambda: ((x > low_a) & (y > low_b)) | ((x < high_a) & (y < high_b)),
         "icq_zero": lambda: ~(((x > low_a) | (x < high_a)) & ((y > low_b) | (y < high_b))),
@@ -74,7 +74,7 @@ def masks_around(
 
 
 class TableRegions:
-    """The regions of the scatter as rows of the runs of a table of integers; see `masks`."""
+    """The regions of the scatter plot as rows of the runs of a table of integers; see `masks`."""
 
     def __init__(self, t1: np.ndarray, t2: np.ndarray, rules: Conventions, means: Any = None) -> None:
         self.t1, self.t2, self.rules, self.means = t1, t2, rules, means
@@ -115,4 +115,4 @@ class TableRegions:
         more, less = run.a > low_a, run.a < high_a
         if name == "icq_positive":
             return run.where(more, (upper, run.stop), run.where(less, (run.first, lower), run.none()))
-        return run.where(more | less, (lower, upper), run.all())  # where b is the mean: none, or one row
+        return run.where(more | less, (lower, upper), run.all())  # rows where b is the mean: none or one

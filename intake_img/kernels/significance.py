@@ -1,6 +1,4 @@
-"""Is the correlation more than chance, and are the channels in register: permuted blocks, cross-correlation by
-shift.
-"""
+"""Significance of a correlation and registration of channels: permuted blocks, cross-correlation by shift."""
 
 from __future__ import annotations
 
@@ -15,15 +13,15 @@ __all__ = ["add_shifted", "blocks_of", "permute_blocks", "shifted_moments", "shi
 
 
 def permute_blocks(blocks_a: np.ndarray, blocks_b: np.ndarray, n: int, seed: int) -> tuple[float, np.ndarray]:
-    """Pearson's r of two channels, and of `n` arrangements of the first in which its blocks are exchanged at random.
+    """Pearson's r of two channels, and of `n` random permutations of the blocks of the first.
 
     Costes' randomisation: blocks as large as the point spread function keep the correlation of neighbours; pixels are
-    not smoothed. Blocks are read a batch at a time, so that they may lie in a file.
+    not smoothed. Blocks are read in batches, so that they may be in a file.
 
     Parameters
     ----------
     blocks_a, blocks_b : ndarray of shape (K, P)
-        Pixels of the blocks that take part, see `blocks_of`.
+        Pixels of the used blocks, see `blocks_of`.
     n : int
     seed : int
 
@@ -59,7 +57,8 @@ def permute_blocks(blocks_a: np.ndarray, blocks_b: np.ndarray, n: int, seed: int
 
 
 class _Centred:
-    """Blocks of a channel, a batch at a time, as float64 less their mean; wide integers less a whole number first."""
+    """Batches of blocks of a channel, as float64 minus their mean; an integer is subtracted from wide integers
+    first."""
 
     def __init__(self, blocks: np.ndarray, batches: list[slice]) -> None:
         self.blocks = blocks
@@ -78,13 +77,13 @@ _BATCH = 2**20
 
 
 def blocks_of(array: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """Return the whole blocks of an array as rows, in the order of their places.
+    """Return the complete blocks of an array as rows, in the order of their positions.
 
     Parameters
     ----------
     array : ndarray
     block : tuple of int
-        Edge lengths in pixels; what is left over at the ends is left out.
+        Edge lengths in pixels; remainders at the ends are dropped.
     """
     array = array[tuple(slice(0, n // s * s) for n, s in zip(array.shape, block, strict=True))]
     split = array.reshape([k for n, s in zip(array.shape, block, strict=True) for k in (n // s, s)])
@@ -110,7 +109,7 @@ def shifted_sums(
     axis : int
     shifts : list of int
     halo : (int, int)
-        Pixels at both ends of the axis that belong to the chunks before and after: x does not lie among them.
+        Pixels at both ends of the axis that belong to the neighbouring chunks: x is never one of them.
 
     Returns
     -------
@@ -143,7 +142,7 @@ def _sums(x: np.ndarray, y: np.ndarray) -> dict:
         parts = tally.tally_pixels(x, y, None, _ALL, 0, 0, conventions.Conventions())
         return dict(parts)
     sums = dict.fromkeys(FIELDS, 0)
-    for k in range(0, len(x), 2**20):  # so many products of 32 bits are whole numbers that a float holds
+    for k in range(0, len(x), 2**20):  # sums of so many 32-bit products are exact in a float
         p, q = (v[k : k + 2**20].astype(np.float64) for v in (x, y))
         part = {"n": len(p), "a": p.sum(), "b": q.sum(), "aa": p @ p, "bb": q @ q, "ab": p @ q}
         sums = {name: sums[name] + int(part[name]) for name in FIELDS}

@@ -1,4 +1,4 @@
-"""The web portal: a catalog of images as pages to look at, and as OME-Zarr to load; read-only.
+"""The web portal: a catalog of images as web pages, and as OME-Zarr for loading; read-only.
 
-`command` starts it, `app` knows the routes. Installed with ``pip install "intake_img[portal]"``.
+`command` starts it, `app` has the routes. Install it with ``pip install "intake_img[portal]"``.
 """

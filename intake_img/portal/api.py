@@ -35,7 +35,7 @@ async def catalog(request: Request) -> Response:
 
 
 def _open(site: Site, request: Request, place: str) -> bool:
-    """Whether a visitor sees a folder, or something in it."""
+    """Whether a visitor may see a folder, or an entry in it."""
     return site.visible(request, place) or any(
         key.startswith(place + "/") and site.visible(request, key) for key in site.library.items
     )
@@ -60,12 +60,12 @@ def _catalog_yaml(site: Site, request: Request, folder: Folder) -> bytes:
 
 
 def query_of(request: Request) -> Query:
-    """Return what a request asks of the index."""
+    """Return the query of a request."""
     return Query.parse(request.query_params)
 
 
 async def entries(request: Request) -> Response:
-    """``GET /api/entries``: a page of the entries that words and facets find."""
+    """``GET /api/entries``: a page of the entries found by words and facets."""
     site: Site = request.app.state.site
     try:
         query = query_of(request)
@@ -81,7 +81,7 @@ async def entries(request: Request) -> Response:
 
 
 async def facets(request: Request) -> Response:
-    """``GET /api/facets``: how many of the entries that were found have each value."""
+    """``GET /api/facets``: the number of found entries for each value."""
     site: Site = request.app.state.site
     try:
         query = query_of(request)
@@ -100,7 +100,7 @@ def _links(name: str) -> dict[str, str]:
 
 
 async def entry(request: Request) -> Response:
-    """``GET /api/entries/{entry}``: everything that is known of one entry."""
+    """``GET /api/entries/{entry}``: all metadata of one entry."""
     site: Site = request.app.state.site
     try:
         item = site.item(request, request.path_params["id"])
@@ -122,7 +122,7 @@ def described(site: Site, item: LibraryItem) -> dict[str, Any]:
 
 
 async def table(request: Request) -> Response:
-    """``GET /catalog.csv``: the list as a table, with the columns that BioFile Finder knows."""
+    """``GET /catalog.csv``: the list as a table, with the columns of BioFile Finder."""
     site: Site = request.app.state.site
     base = str(request.base_url).rstrip("/")
     query, scope = query_of(request), site.scope(request)
@@ -142,7 +142,7 @@ async def table(request: Request) -> Response:
 
 
 def _harmless(cell: Any) -> Any:
-    """Text that spreadsheets would take for a formula gets a quote before it."""
+    """Put a quote before a text that spreadsheets would take as a formula."""
     return "'" + cell if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
@@ -256,7 +256,7 @@ def _description() -> dict[str, Any]:
 
 
 async def health(request: Request) -> Response:
-    """``GET /health``: the server is alive, and how far the index is."""
+    """``GET /health``: the state of the server and the progress of the index."""
     site: Site = request.app.state.site
     return JSONResponse(
         {

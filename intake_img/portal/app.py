@@ -1,4 +1,4 @@
-"""The application: which address is answered by which function."""
+"""The application: its routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the portal keeps: bodies and blocks of pixels in memory, blocks and pictures on disk, all with a limit."""
+"""Caches of the portal: bodies and blocks of pixels in memory, blocks and pictures on disk, all with size limits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MemoryCache:
             return self._values[key][0]
 
     def put(self, key: str, value: Any, nbytes: int) -> None:
-        """Keep a value; of the others the least recently used leave. One above an eighth of the limit is not kept."""
+        """Keep a value and evict the least recently used ones. A value above an eighth of the limit is not kept."""
         if nbytes > self.limit // 8:
             return
         with self._lock:
@@ -56,9 +56,9 @@ class MemoryCache:
 
 
 class DiskCache:
-    """Bytes by key in the files of a folder, up to a number of bytes; the least recently used leave.
+    """A disk cache of bytes by key, limited in size; the least recently used files are removed.
 
-    A folder that cannot be written, or a full disk, means that nothing is kept. Several processes may share one.
+    If the folder is not writable, or the disk is full, nothing is kept. Several processes may share a folder.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ class DiskCache:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self._added = limit  # look at what is there before anything is added
+        self._added = limit  # list existing files before the first addition
         self._lock = threading.Lock()
 
     @classmethod
     def none(cls) -> DiskCache:
-        """Return a cache that keeps nothing."""
+        """Return a disabled cache."""
         return cls(Path(os.devnull), 0)
 
     def get(self, key: str) -> bytes | None:
@@ -111,7 +111,7 @@ class DiskCache:
         return self._path(key).exists()
 
     def prune(self) -> None:
-        """Remove the files that were not used for the longest time, until the rest fit."""
+        """Remove the least recently used files, until the rest fits."""
         found = []
         for path in self.folder.glob("??/*"):
             with contextlib.suppress(OSError):
@@ -131,7 +131,7 @@ class DiskCache:
 
 
 class BlockCache:
-    """Arrays by key, in memory and, where they should last, on disk. Each is made once, however many ask for it."""
+    """Arrays by key, in memory and, if they should last, on disk. Concurrent requests for an array compute it once."""
 
     def __init__(self, memory: MemoryCache, disk: DiskCache) -> None:
         self.memory, self.disk = memory, disk
@@ -139,7 +139,7 @@ class BlockCache:
         self._lock = threading.Lock()
 
     def get(self, key: str, make: Callable[[], np.ndarray], lasting: bool) -> np.ndarray:
-        """Return an array, made now if it is not kept."""
+        """Return an array; compute it if it is not in the cache."""
         if (found := self.memory.get(key)) is not None:
             return found
         with self._lock:

@@ -1,4 +1,4 @@
-"""The command ``intake-img portal``: its options, and how they become a running server."""
+"""The command ``intake-img portal``: its options, and the start of the server."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _count(text: str) -> int:
 
 
 class _UnusableError(IntakeImgError, ValueError):
-    """Options that do not fit together."""
+    """Options that contradict each other."""
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -256,7 +256,7 @@ def _start_log(target: str | None) -> None:
 
 
 def _demo(work: Path) -> Path:
-    """Make sample images, and return the folder of their catalog."""
+    """Write sample images, and return the folder of their catalog."""
     from intake_img.portal.demo_images import make_demo
 
     folder = work / "samples"

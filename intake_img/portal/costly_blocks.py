@@ -1,6 +1,6 @@
-"""Blocks of pixels that are costly to make, kept: native tiles that several chunks share, and levels that a file lacks.
+"""A cache of expensive blocks of pixels: native tiles that several chunks share, and computed levels.
 
-A `Blockwise` reader makes each block of an array once; `halved` makes a level of the next finer one.
+A `Blockwise` reader computes each block of an array once; `halved` computes a level from the next finer one.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _LARGEST_TILE = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Blockwise:
-    """Reads an array from blocks that are kept.
+    """Reads an array from cached blocks.
 
     Parameters
     ----------
     make : callable
-        Returns the pixels of a region that is one block.
+        Returns the pixels of the region of one block.
     shape, block : tuple of int
-        Of the array, and of a block.
+        Shape of the array, and of a block.
     cost : callable
-        Bytes of the source that making the block of a region reads, as far as they are not kept; counting may stop
-        beyond the limit that is given.
+        Returns the bytes of the source to read for the block of a region, without cached ones; counting may stop beyond
+        the given limit.
     name : str
         Identifies the array in `kept`.
     kept : BlockCache
@@ -70,7 +70,7 @@ class Blockwise:
         return tuple(slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(index, self.block, self.shape, strict=True))
 
     def price(self, region: Region, limit: int) -> int:
-        """Return how many bytes of the source reading a region takes now; counting stops beyond `limit`."""
+        """Return the bytes of the source to read for a region now; counting stops beyond `limit`."""
         total = 0
         for index in self.touched(region):
             if not self.kept.holds(self._key(index), self.lasting):
@@ -84,7 +84,7 @@ class Blockwise:
 
 
 def price(pixels: Pixels, region: Region, limit: int) -> int:
-    """Return how many bytes of the source reading a region takes, for arrays with and without kept blocks."""
+    """Return the bytes of the source to read for a region, for arrays with and without cached blocks."""
     if isinstance(pixels.reader, Blockwise):
         return pixels.reader.price(region, limit)
     return _tiled_bytes(pixels, region)
@@ -100,13 +100,13 @@ def _tiled_bytes(pixels: Pixels, region: Region) -> int:
 
 
 def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: BlockCache) -> Pixels:
-    """Return pixels that read each native tile once, where several chunks share a tile; else `pixels` as they are.
+    """Return pixels that read each native tile once, if several chunks share a tile; else `pixels` unchanged.
 
     Parameters
     ----------
     pixels : Pixels
     chunk : sequence of int
-        Shape of the chunks in which they will be read.
+        Shape of the chunks to read.
     name : str
     kept : BlockCache
     """
@@ -138,10 +138,10 @@ def halved(
     labels: bool,
     budget: int,
 ) -> Pixels:
-    """Return the next coarser level, made block by block of the finer one when it is read.
+    """Return the next coarser level, computed block by block from the finer one when it is read.
 
-    Each sample is the mean of four, of labels and masks the most frequent of the four. A last odd row or column counts
-    alone.
+    Each sample is the mean of four samples, or the most frequent of the four for labels and masks. A last odd row or
+    column is used alone.
 
     Parameters
     ----------
@@ -154,12 +154,12 @@ def halved(
     kept : BlockCache
     labels : bool
     budget : int
-        The most bytes of the source that one block may need.
+        The largest number of bytes of the source for one block.
 
     Raises
     ------
     TooLargeError
-        When a block is read that would need more.
+        On reading a block that would need more.
     """
     factors = tuple(2 if k in planar and n > 1 else 1 for k, n in enumerate(finer.shape))
     shape = tuple(-(-n // f) for n, f in zip(finer.shape, factors, strict=True))
@@ -183,7 +183,7 @@ def halved(
 
 
 def _coarser(data: np.ndarray, factors: Sequence[int], labels: bool) -> np.ndarray:
-    """Return a sample for each block of `factors` samples; those at the end of an odd axis count twice."""
+    """Return a sample for each block of `factors` samples; samples at the end of an odd axis are used twice."""
     padding = [(0, n % f) for n, f in zip(data.shape, factors, strict=True)]
     data = np.pad(data, padding, mode="edge") if any(p for _, p in padding) else data
     return coarsened(data, factors, "mode" if labels or data.dtype.kind == "b" else "mean")

@@ -1,4 +1,4 @@
-"""Several processes that serve together behind one port, each on its own connections; one that ends is replaced."""
+"""Several processes that serve behind one port, each on its own connections; a process that ends is replaced."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from intake_img.errors import IntakeImgError
 __all__ = ["listen", "serve_together"]
 
 _BACKLOG = 2048
-_SHORT = 5.0  # seconds: a process that ended sooner did not start
-_STOPPING = 15.0  # seconds that one is given to end
+_SHORT = 5.0  # seconds: a process that ended sooner failed to start
+_STOPPING = 15.0  # seconds to wait for the end of a process
 
 
 def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
     """Return a listening socket for each of some processes, all of one port.
 
-    The system divides connections between them. Where it cannot, they are one and the same.
+    The system divides connections between them. If it cannot, they are the same socket.
 
     Raises
     ------
     OSError
-        If the port cannot be had.
+        If the port is not available.
     """
     together = count > 1 and sys.platform == "linux"
     first = _listening(host, port, together)
@@ -44,7 +44,7 @@ def _listening(host: str, port: int, together: bool) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listening.bind((host, port))
-        listening.listen(_BACKLOG)  # who comes before all is ready waits
+        listening.listen(_BACKLOG)  # connections wait until all is ready
     except OSError as exc:
         listening.close()
         raise OSError(
@@ -54,24 +54,24 @@ def _listening(host: str, port: int, together: bool) -> socket.socket:
 
 
 class _FailedError(IntakeImgError, RuntimeError):
-    """A process did not start."""
+    """A process failed to start."""
 
 
 def serve_together(work: Callable[..., None], sockets: Sequence[socket.socket], *arguments: Any) -> None:
-    """Run ``work(number, socket, *arguments)`` in a process for each socket until this process is told to end.
+    """Run ``work(number, socket, *arguments)`` in a process for each socket until this process is terminated.
 
     Parameters
     ----------
     work : callable
-        A function of a module; it is told to end by SIGTERM.
+        A function of a module; SIGTERM stops it.
     sockets : sequence of socket.socket
     *arguments
-        Must pickle.
+        They must be picklable.
 
     Raises
     ------
     IntakeImgError
-        If one of them ends as soon as it has begun.
+        If a process ends immediately after its start.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,7 +89,7 @@ def serve_together(work: Callable[..., None], sockets: Sequence[socket.socket], 
 
 
 class _Post:
-    """One of the processes, and those that take its place."""
+    """One of the processes, and its replacements."""
 
     def __init__(self, work: Callable[..., None], number: int, listening: socket.socket, arguments: Any) -> None:
         self._target = (work, number, listening, arguments)

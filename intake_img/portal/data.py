@@ -33,7 +33,7 @@ def split_path(path: str) -> tuple[str, str]:
     Raises
     ------
     KeyError
-        If it is no such path.
+        If it is not such a path.
     """
     found = _STORE.fullmatch(path)
     if found is None:
@@ -42,7 +42,7 @@ def split_path(path: str) -> tuple[str, str]:
 
 
 async def chunks(request: Request) -> Response:
-    """``GET /data/{entry}.zarr/{key}``: documents and chunks as a Zarr store holds them."""
+    """``GET /data/{entry}.zarr/{key}``: documents and chunks of a Zarr store."""
     return await _answer(request, decoded=False)
 
 
@@ -91,7 +91,7 @@ async def _served(site: Site, request: Request, item: LibraryItem, key: str, dec
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a request asks for, and is not kept."""
+    """The result of a request that is not in the cache."""
 
     site: Site
     request: Request

@@ -1,4 +1,4 @@
-"""Whole images as files: written by `imsave` to a temporary place, then sent."""
+"""Downloads of images as files: `imsave` writes them to a temporary folder, then they are sent."""
 
 from __future__ import annotations
 

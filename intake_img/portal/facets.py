@@ -1,7 +1,7 @@
-"""Which entries have some values, and counts of values among them: columns of the index as numbers in memory.
+"""Facets of entries and counts of their values: columns of the index as numbers in memory.
 
-SQLite needs a pass over the rows found for each facet; here each is one `numpy.bincount`. Entries are sets of keys, as
-arrays of bool with a place for each key.
+SQLite needs a pass over the found rows for each facet; here each facet is one `numpy.bincount`. Sets of entries are
+bool arrays indexed by key.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 __all__ = ["Columns", "FacetColumns"]
 
-_SMALL = 5000  # entries whose columns are read again whenever they are asked for, if something changed
-_PAUSE = 20  # of more, the columns are read again after this many times the time that it took
-_MOST = 40  # values of a facet that are counted
+_SMALL = 5000  # up to so many entries, columns are read again on each request after a change
+_PAUSE = 20  # for more, they are read again after so many times the duration of reading
+_MOST = 40  # number of values of a facet to count
 
 
 class Columns:
@@ -29,11 +29,11 @@ class Columns:
     keys : ndarray
         The entries.
     values : mapping of str to sequence
-        For each facet, and for others to ask for, a value of each entry.
+        For each facet, and each further column, a value for each entry.
     channels : sequence of (int, str)
-        The key of an entry, and the name of a channel of it.
+        The key of an entry, and the name of one of its channels.
     order_of : callable
-        Returns all keys in the order that SQL says.
+        Returns all keys in an SQL order.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Columns:
 
     def _coded(self, keys: np.ndarray, values: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         codes, distinct = _numbered(values, "")
-        out = np.zeros(self.size, np.int32)  # 0: nothing is said
+        out = np.zeros(self.size, np.int32)  # 0: no value
         out[keys] = codes
         return out, distinct
 
     def having(self, facet: str, values: Callable[[Any], bool]) -> np.ndarray:
-        """Return the entries of which a value of a facet, or a column that was named, fulfils a condition."""
+        """Return the entries whose value of a facet, or of a further column, fulfils a condition."""
         if facet == "channel":
             entries, codes, names = self._channels
             found = np.zeros(self.size, bool)
@@ -72,10 +72,10 @@ class Columns:
         return np.array([values(v) for v in distinct], bool)[codes] & self.everything
 
     def ordered(self, chosen: np.ndarray, order: str) -> np.ndarray:
-        """Return the keys of some entries in the order that SQL says."""
+        """Return the keys of some entries in an SQL order."""
         if order not in self.orders:
             keys = self._order_of(order)
-            self.orders[order] = keys[keys < self.size]  # others came later
+            self.orders[order] = keys[keys < self.size]  # newer entries
         keys = self.orders[order]
         return keys[chosen[keys]]
 
@@ -95,16 +95,16 @@ class Columns:
 
 
 class FacetColumns:
-    """The columns of the facets as they are now: read again when the database changes.
+    """The current columns of the facets, which are read again when the database changes.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        One of its own: used under a lock.
+        A separate connection, used under a lock.
     columns : mapping of str to str
-        The column of each facet, beside ``channel``, and others to ask for.
+        The column of each facet, except ``channel``, and further columns.
     later : callable, optional
-        Does something soon; by default it is done at once.
+        Schedules a function; by default it is called immediately.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class FacetColumns:
         self._held = Columns(np.empty(0, int), {f: [] for f in columns}, [], self._order)
 
     def current(self) -> Columns:
-        """Return the columns; of many entries those of some seconds ago."""
+        """Return the columns; for many entries they may be some seconds old."""
         if self._held.size <= _SMALL:
             self.refresh()
         elif time.monotonic() >= self._next and not self._awaited:
@@ -135,12 +135,12 @@ class FacetColumns:
             self._awaited = False
 
     def refresh(self, orders: Iterable[str] = ()) -> None:
-        """Read what changed, and prepare some orders, and those that were asked for before.
+        """Read changes, and prepare the given orders and the orders that were requested before.
 
         Parameters
         ----------
         orders : iterable of str
-            As for `Columns.ordered`.
+            As in `Columns.ordered`.
         """
         with self._lock:
             begun = time.monotonic()

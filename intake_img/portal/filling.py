@@ -1,4 +1,4 @@
-"""What the index is told of an entry by its catalog alone: values of its columns, words to find, and its version."""
+"""Index data of an entry from its catalog, without opening it: column values, words, and its version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST, _MOST_CHANNELS, _LONGEST_NAME = 100_000, 256, 100
 
 
 def mark_of(item: LibraryItem) -> str:
-    """Return a text that changes when what a catalog says of an entry does."""
+    """Return a text that changes with the catalog's description of an entry."""
     entry = item.entry
     if isinstance(entry, RowEntry):
         return _ROW(dict(entry.row))
@@ -56,7 +56,7 @@ def _told(item: LibraryItem) -> tuple[str, str]:
 
 
 def words_of(item: LibraryItem) -> tuple[str, str, str]:
-    """Return what words are looked for in: the name, the description, and all else that may be shown."""
+    """Return the searchable text: the name, the description, and all other public texts."""
     if isinstance(item.entry, RowEntry):
         row = item.entry.row
         free = {k: v for k, v in row.items() if k not in COLUMNS}
@@ -67,12 +67,12 @@ def words_of(item: LibraryItem) -> tuple[str, str, str]:
 
 
 def with_parts(text: Any) -> str:
-    """Return a text with the parts of its compound words beside them."""
+    """Return a text with the parts of its compound words added."""
     text = str(text or "")[:_LONGEST]
     apart = _PARTS.sub(" ", text)
     return text if apart == text else f"{text} {apart}"
 
 
 def channel_names(facts: Mapping[str, Any]) -> list[str]:
-    """Return the names of channels as the index keeps them."""
+    """Return the names of channels in the form of the index."""
     return [str(c)[:_LONGEST_NAME] for c in facts.get("channels", ())][:_MOST_CHANNELS]

@@ -1,6 +1,6 @@
-"""What every request passes: its size, the host it names, who sends it; and what every answer carries.
+"""Checks of every request (size, host, visitor), and headers of every response.
 
-Plain ASGI, so that a client's going away is noticed behind it.
+Plain ASGI middleware, so that the application notices disconnected clients.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ABORTED = 499
 
 @dataclass(slots=True)
 class _Told:
-    """What is known of an answer; an aborted one has the status 499."""
+    """The state of a response; an aborted one has the status 499."""
 
     status: int = _ABORTED
     bytes: int = 0
@@ -98,7 +98,7 @@ class Guard:
             await app(scope, receive, sender)
         except (TimeoutError, asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as exc:  # nothing of it reaches the client
+        except Exception as exc:  # the client gets nothing of it
             self.site.metrics.failed(exc)
             log("error", kind=type(exc).__name__, route=_route(scope))
             if told.status != _ABORTED:
@@ -143,7 +143,7 @@ class Guard:
         return "*" if "*" in allowed else (origin if origin in allowed else None)
 
     def _refused(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
-        """Return the answer to a request that may not pass; None for one that may."""
+        """Return the response to a refused request; None for an allowed one."""
         return self._wrong(scope, headers) or self._preflight(scope, headers) or self._stranger(scope, headers)
 
     def _wrong(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
@@ -202,12 +202,12 @@ class Guard:
 
 
 def _headers(scope: Any) -> dict[str, str]:
-    """Return the headers of a request; of those that are repeated the first counts."""
+    """Return the headers of a request; the first of repeated headers is used."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
 def _allow(headers: MutableHeaders, origin: str) -> None:
-    """Let pages of an origin read an answer."""
+    """Allow pages of an origin to read a response."""
     headers["Access-Control-Allow-Origin"] = origin
     headers["Access-Control-Expose-Headers"] = "ETag, Content-Range, Accept-Ranges, Content-Length"
     headers.add_vary_header("Origin")

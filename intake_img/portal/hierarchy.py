@@ -1,4 +1,4 @@
-"""The images of an entry or a Dataset as groups of OME-Zarr 0.5: one, or one for each scene and place, or a plate."""
+"""The images of an entry or a Dataset as groups of OME-Zarr 0.5: one, one for each scene and position, or a plate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MOST_SERIES = 20_000
 
 @dataclass(frozen=True)
 class ServedImage:
-    """One image of an entry: which scene of the file, and where along axes that OME-Zarr lacks, or on a plate."""
+    """One image of an entry: its scene in the file, and its indices along axes that OME-Zarr lacks, or its field."""
 
     path: str
     name: str
@@ -57,18 +57,18 @@ class Hierarchy:
     Parameters
     ----------
     dataset : xarray.Dataset
-        The first scene; nothing is read.
+        The first scene; no pixels are read.
     name : str
         Title of the images.
     stamp : str
-        Changes when the pixels do.
+        A text that changes with the pixels.
     kept : BlockCache
     budget : int
-        The most bytes of the file that one block of a computed level may need.
+        The largest number of bytes of the file for one block of a computed level.
     source : object, optional
-        The Intake source, for its other scenes and levels; without one, `dataset` is all there is.
+        The Intake source, for other scenes and levels; without one, `dataset` is the only image.
     coarser : sequence of xarray.Dataset
-        Levels of `dataset` that are there, the finest first, where there is no source.
+        Existing levels of `dataset`, the finest first, if there is no source.
     """
 
     dataset: xr.Dataset
@@ -80,11 +80,11 @@ class Hierarchy:
     coarser: Sequence[xr.Dataset] = ()
     stores: dict[str, ImageStore] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
-    _arrays: dict[str, ServedArray] = field(default_factory=dict)  # those that were asked for, by their paths
+    _arrays: dict[str, ServedArray] = field(default_factory=dict)  # requested stores, by path
 
     @cached_property
     def plate(self) -> PlateSource | None:
-        """The plate that the entry is as a whole; None if it is none, or one that OME-Zarr has no room for."""
+        """The plate of the entry; None if it is not a plate, or not one that OME-Zarr can express."""
         if not isinstance(self.source, ImageSource) or getattr(self.source, "scene", None) is not None:
             return None
         found = plate_source(self.source)
@@ -94,12 +94,12 @@ class Hierarchy:
 
     @cached_property
     def series(self) -> list[ServedImage]:
-        """All images of the entry; one with the path ``""`` where the group itself is the image.
+        """All images of the entry; a single image has the path ``""``, since the group itself is the image.
 
         Raises
         ------
         TooLargeError
-            If there are very many.
+            If there are too many.
         """
         found = self._fields() if self.plate is not None else list(self._scenes())
         if len(found) > _MOST_SERIES:
@@ -134,7 +134,7 @@ class Hierarchy:
         Raises
         ------
         KeyError
-            If there is none of that path.
+            If there is no image of that path.
         """
         one = self.series[0] if path == "" else next((s for s in self.series if s.path == path), None)
         if one is None:
@@ -157,7 +157,7 @@ class Hierarchy:
     def _dataset(self, one: ServedImage, options: Mapping[str, Any]) -> xr.Dataset:
         if one.scene < 0:
             return self.dataset
-        if one.well is not None and isinstance(self._found, PlateSource):  # whose index was read once
+        if one.well is not None and isinstance(self._found, PlateSource):  # its index was read once
             source = self._found
             return source.field(one.well).to_xarray(order=source.output_axis_order, chunks=None)
         return imload(self.source, chunks=-1, **options)
@@ -189,7 +189,7 @@ class Hierarchy:
         return _within(self.store("/".join(names[:parts])), "/".join(names[parts:]))
 
     def at_hand(self, key: str) -> tuple[ServedArray | bytes, tuple[int, ...] | None] | None:
-        """Return what `resolve` does of a chunk whose array was resolved before; None if it takes work.
+        """Return the result of `resolve` for a chunk of an array that was resolved before; None if it needs work.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class Hierarchy:
 
     @cached_property
     def _documents(self) -> dict[str, bytes]:
-        """What is above the images of a collection, by its key."""
+        """The documents above the images of a collection, by key."""
         named: dict[str, Any] = {"intake_img": {"series": [{"path": s.path, "name": s.name} for s in self.series]}}
         if self.plate is None:
             collected = {"version": "0.5", "bioformats2raw.layout": 3}

@@ -1,4 +1,4 @@
-"""Open entries: a name becomes an image with its levels, scenes and facts, once, and again when its file changes."""
+"""Open entries: images with their levels, scenes and facts; they are opened once, and again when the file changes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from intake_img.portal.library import LibraryItem
 
 __all__ = ["Holdings", "Opened"]
 
-_LOOKED = 8  # fields of a plate that limits are taken from
-_LATELY = 2.0  # seconds for which an entry is taken to be as it was
+_LOOKED = 8  # number of fields of a plate for the contrast limits
+_LATELY = 2.0  # seconds between checks of an entry
 
 
 @dataclass(eq=False, kw_only=True)
@@ -40,7 +40,7 @@ class Opened(Hierarchy):
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What `intake_img.accessor.display.summary` says, without places on a disk."""
+        """The result of `intake_img.accessor.display.summary`, without local paths."""
         found = summary(self.dataset)
         return {k: v for k, v in found.items() if k not in ("uri",)}
 
@@ -55,9 +55,10 @@ class Opened(Hierarchy):
 
     @cached_property
     def wells(self) -> dict[str, Any]:
-        """Of a plate its ``shape`` and ``wells``: name, row and column from 0, the number and path of the first field.
+        """For a plate, its ``shape`` and ``wells``: name, row and column from 0, the number and path of the first
+        field.
 
-        Empty for what is no plate.
+        Empty for other images.
         """
         if self.plate is None:
             return {}
@@ -71,7 +72,7 @@ class Opened(Hierarchy):
 
     @cached_property
     def limits(self) -> dict[int, tuple[float, float]]:
-        """Black and full colour of each channel for pictures of all fields of a plate, so that wells compare."""
+        """Contrast limits of each channel for all fields of a plate, so that wells can be compared."""
         chosen = self.series[:: max(1, len(self.series) // _LOOKED)]
         windows = [[c["window"] for c in self.store(one.path).channels()] for one in chosen]
         of_channels = zip(*windows, strict=False)
@@ -83,23 +84,23 @@ class Opened(Hierarchy):
 
 
 def stamp_of(source: ImageSource) -> str:
-    """Return a text that changes when the file of a source does."""
+    """Return a text that changes when the file of a source changes."""
     try:
         told = repr(source.stamp())
-    except (OSError, IntakeImgError):  # whoever opens it is told why
+    except (OSError, IntakeImgError):  # opening it raises the error
         told = ""
     text = f"{source.arguments()}|{told}"
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
 
 
 class Holdings:
-    """The entries that are open, a bounded number; each is opened once, however many ask for it.
+    """The open entries, in limited number; concurrent requests for an entry open it once.
 
     Parameters
     ----------
     kept : BlockCache
     most : int
-        Entries that are held open.
+        Number of entries to keep open.
     budget : int
         See `Hierarchy`.
     """
@@ -112,12 +113,12 @@ class Holdings:
         self._lock = threading.Lock()
 
     def get(self, item: LibraryItem) -> Opened:
-        """Return an entry, opened; called in a thread.
+        """Return an open entry; called in a thread.
 
         Raises
         ------
         Exception
-            Whatever the file does. It is raised again for some seconds without looking at the file.
+            Any error of the file. It is raised again for some seconds without opening the file.
         """
         with self._lock:
             now = time.monotonic()
@@ -152,7 +153,7 @@ class Holdings:
                 self._opening.pop(item.id, None)
 
     def current(self, item: LibraryItem) -> Opened | None:
-        """Return an entry that is open and was looked at lately; None if that takes work. Does not wait."""
+        """Return an entry that is open and was checked recently; None otherwise. Does not block."""
         checked, held = self._open.get(item.id, (0.0, None))
         lately = time.monotonic() - checked < _LATELY
         return held if held is not None and held.item.entry is item.entry and lately else None
@@ -166,7 +167,7 @@ class Holdings:
         return Opened(ds, item.name, stamp, self.kept, self.budget, source, item=item)
 
     def forget(self, item: LibraryItem) -> None:
-        """Open an entry anew when it is wanted again: its file changed."""
+        """Open an entry again at its next request, since its file changed."""
         with self._lock:
             self._open.pop(item.id, None)
             self._failed.pop(item.id, None)

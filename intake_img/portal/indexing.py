@@ -1,4 +1,4 @@
-"""What the index is told of an entry: facts of the opened image, in the classes that facets count."""
+"""Index data of an entry: facts of the opened image, in the classes of the facets."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _DATE = re.compile(r"(?:acquisition|creation)_?date(?:time|andtime)?\W{1,6}(\d{4
 
 
 def index_facts(holdings: Holdings, item: LibraryItem) -> dict[str, Any]:
-    """Return what the index keeps of an entry; of one that does not open, its ``error``."""
+    """Return the index data of an entry; for an entry that does not open, its ``error``."""
     try:
         return _facts(holdings.get(item))
-    except Exception as exc:  # whatever one file does, the list goes on
+    except Exception as exc:  # a failure of one file must not stop the list
         return {"error": sentence(exc)}
 
 
@@ -68,7 +68,7 @@ def _facts(opened: Opened) -> dict[str, Any]:
 
 
 def told_by_row(item: LibraryItem) -> dict[str, Any]:
-    """Return what the row of a table tells the index; nothing of other entries, and if the row tells no shape."""
+    """Return the index data from the row of a table; empty for other entries, and for rows without a shape."""
     row: Mapping[str, Any] = item.entry.row if isinstance(item.entry, RowEntry) else {}
     facts = _told(*(str(row.get(c) or "") for c in ("axes", "shape", "dtype", "channels")))
     if facts and isinstance(pixel := row.get("spacing_x"), float):
@@ -78,7 +78,7 @@ def told_by_row(item: LibraryItem) -> dict[str, Any]:
 
 @functools.lru_cache(1024)
 def _told(axes: str, shape: str, dtype: str, channels: str) -> dict[str, Any]:
-    """Return the facts that follow from some cells, not to be changed; nothing if they tell no shape."""
+    """Return the facts from some cells, read-only; empty if the cells have no shape."""
     try:
         sizes, names = (json.loads(text or "[]") for text in (shape, channels))
         kind = np.dtype(dtype)

@@ -1,4 +1,4 @@
-"""The coarser levels of an image: those of its file, and halved ones where the file has none."""
+"""The coarser levels of an image: from its file, and computed ones if the file has none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_LEVELS = 24
 
 
 def native_levels(source: Any, ds: xr.Dataset, options: Mapping[str, Any]) -> list[xr.Dataset]:
-    """The coarser levels that the file has, as long as they continue the first variable."""
+    """The coarser levels of the file, as long as they continue the first variable."""
     if "level" not in _options(source) or getattr(source, "level", None):
         return []
     first = next(iter(ds.data_vars))
@@ -82,7 +82,7 @@ def _next(finer: Variable, native: Variable | None, name: str, kept: BlockCache,
 
 
 def _level(first: Image, native: Image | None, variables: Mapping[str, Variable], level: int) -> Image:
-    """Return the image of a level: the coordinates of halved axes follow from spacing and origin."""
+    """Return the image of a level: the coordinates of halved axes are computed from spacing and origin."""
     if level == 0:
         return replace(first, variables=variables)
     sizes = {a: n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True)}
@@ -94,7 +94,7 @@ def _level(first: Image, native: Image | None, variables: Mapping[str, Variable]
 
 
 def ratio(full: int, n: int, native: Image | None) -> float:
-    """How many samples of the full image one of a level stands for; a power of two where levels were halved."""
+    """How many samples of the full image a sample of a level covers; a power of two for computed levels."""
     ratio = full / n
     power = 2.0 ** round(np.log2(ratio))
     return power if native is None or abs(-(-full // power) - n) <= 1 or abs(full // power - n) <= 1 else ratio

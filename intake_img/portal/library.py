@@ -1,6 +1,6 @@
-"""The entries that may be reached, by name: those of strictly read catalogs, nested ones as folders.
+"""The entries of the portal by name: entries of untrusted catalogs; nested catalogs become folders.
 
-Everything that the portal opens goes through a name of this table; no path of a request ever reaches a file system.
+The portal opens only entries of this table; no path of a request ever reaches a file system.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _DEPTH = 6
 _MOST = 1_000_000
 
 
-@dataclass(eq=False, slots=True)  # not frozen: there may be very many, and those take twice the time to make
+@dataclass(eq=False, slots=True)  # not frozen: there may be many, and frozen ones take twice as long to make
 class LibraryItem:
-    """An entry that is an image; not to be changed.
+    """An entry that is an image; read-only.
 
     Parameters
     ----------
     id : str
-        Its name in URLs: the names of the catalogs that hold it, and its own, with ``/`` between.
+        Its name in URLs: the names of its catalogs and its own, separated by ``/``.
     name : str
-        As the catalog says it.
+        The name in the catalog.
     folder : str
-        The id of the catalog that holds it.
+        The id of its catalog.
     entry : Entry or RowEntry
     """
 
@@ -59,16 +59,16 @@ class LibraryItem:
 
 @dataclass(eq=False, slots=True)
 class RowEntry:
-    """The row of a table of images, as far as lists need it; it is checked and opened when it is called.
+    """The row of a table of images, with the data for lists; it is checked and opened when it is called.
 
-    Not to be changed.
+    Read-only.
 
     Parameters
     ----------
     table : ImageTable
     name : str
     cells : mapping
-        Of all columns.
+        Cells of all columns.
     """
 
     table: ImageTable
@@ -110,7 +110,7 @@ class RowEntry:
 
 @dataclass(frozen=True)
 class Folder:
-    """A catalog: its own name, what it says of itself, the ids of the catalogs nested in it, and its images."""
+    """A catalog: its name, its description, the ids of its nested catalogs, and its images."""
 
     id: str
     name: str
@@ -120,7 +120,8 @@ class Folder:
 
 
 def slug(name: str) -> str:
-    """Return a name as a segment of a URL: letters, digits, ``_``, ``-`` and ``.`` stay, all else becomes ``~hex``.
+    """Return a name as a segment of a URL: all characters except letters, digits, ``_``, ``-`` and ``.`` become
+    ``~hex``.
 
     Examples
     --------
@@ -137,16 +138,16 @@ def _escaped(text: str) -> str:
 
 
 class Library:
-    """All catalogs that are served, read again when they change.
+    """All served catalogs, which are read again when they change.
 
     Parameters
     ----------
     places : sequence of str or os.PathLike
         Catalogs (YAML), tables of images (Parquet, SQLite), folders of images, or single images.
     work : Path
-        A folder for the catalogs that are made of folders.
+        A folder for the catalogs made from folders.
     roots, schemes
-        As for `intake_img.catalog.open_catalog`.
+        As in `intake_img.catalog.open_catalog`.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Library:
         self.load()
 
     def load(self) -> None:
-        """Read the catalogs; those that cannot be read now keep the entries that they had."""
+        """Read the catalogs; catalogs that cannot be read now keep their previous entries."""
         found = _Reading(self._roots, self._schemes)
         problems = {}
         for prefix, path, roots in self._catalogs:
@@ -191,7 +192,7 @@ class Library:
         found.items |= {k: i for k, i in self.items.items() if _below(k, prefix)}
 
     def refresh(self, seconds: float = 2.0) -> bool:
-        """Read the catalogs again if a file of theirs changed; look at most every few seconds."""
+        """Read the catalogs again if one of their files changed; check at most every few seconds."""
         with self._lock:
             if time.monotonic() - self._looked < seconds:
                 return False
@@ -202,7 +203,7 @@ class Library:
             return True
 
     def _catalog(self, place: Any) -> tuple[str, list[str] | None]:
-        """Return a catalog and the roots that it may name; one is written for a folder or an image."""
+        """Return a catalog and its allowed roots; for a folder or an image, a catalog is written."""
         text = os.fspath(place)
         if re.search(r"\.ya?ml$|" + _TABLES, text, re.I):
             return File.parse(text).path, None
@@ -280,7 +281,7 @@ def _text(cell: Any) -> str:
 
 
 def _title(path: str) -> str:
-    """Return the name of a file without what tells its kind."""
+    """Return the name of a file without its extension."""
     return re.sub(r"\.ya?ml$|" + _TABLES, "", os.path.basename(path), flags=re.I)
 
 

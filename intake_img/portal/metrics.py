@@ -22,7 +22,7 @@ __all__ = ["Metrics", "log"]
 LOG = logging.getLogger("intake_img.portal")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _INFINITE = "+Inf"
-_PAUSE = 1.0  # seconds after which others are told again
+_PAUSE = 1.0  # seconds between publications to other processes
 _KINDS = ("requests", "seconds", "buckets", "bytes", "cache", "errors")
 _LISTED = {
     "bytes": ("portal_sent_bytes_total", "Bytes of bodies.", "route"),
@@ -38,12 +38,12 @@ def log(event: str, **facts: object) -> None:
 
 
 class Metrics:
-    """What was asked and how long it took, of all processes that serve together.
+    """Counts and durations of requests, of all processes of the server.
 
     Parameters
     ----------
     folder : Path, optional
-        Where each process puts its counts for the others; without it this is the only one.
+        Folder in which each process publishes its counts; by default this is the only process.
     number : int
         The number of this process.
     """
@@ -72,7 +72,7 @@ class Metrics:
         self._counts["errors"][type(exc).__name__] += 1
 
     def share(self) -> None:
-        """Let other processes know the counts; what cannot be written is not told."""
+        """Publish the counts to other processes; errors of writing are ignored."""
         self._written = time.monotonic()
         with self._lock:
             told = {name: list(counts.items()) for name, counts in self._counts.items()}
@@ -83,7 +83,7 @@ class Metrics:
                 os.replace(path.with_suffix(".new"), path)
 
     def _of_all(self) -> dict[str, Counter[Any]]:
-        """Return the counts of all processes together."""
+        """Return the total counts of all processes."""
         with self._lock:
             found = {name: Counter(counts) for name, counts in self._counts.items()}
         for path in sorted(self._folder.glob("counts-*.json")) if self._folder is not None else []:

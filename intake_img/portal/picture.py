@@ -1,4 +1,4 @@
-"""Planes of numbers become a picture: channels added up in their colours, labels over them, as in the viewer."""
+"""Rendering of planes: channels are added in their colours, with labels on top, as in the viewer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Light", "added", "label_colors", "overlaid", "plane"]
 
 @dataclass(frozen=True)
 class Light:
-    """How the values of a channel become light.
+    """The mapping of the values of a channel to colours.
 
     Parameters
     ----------
     low, high : float
-        The values that become the first and the last colour.
+        The values that are mapped to the first and to the last colour.
     stops : tuple of str
         Colours ``"rrggbb"`` at even distances.
     gamma : float
@@ -47,7 +47,7 @@ class Light:
 
 
 def added(lights: Iterable[tuple[np.ndarray, Light]]) -> np.ndarray:
-    """Return planes added up in their colours, as RGB bytes."""
+    """Return the sum of planes in their colours, as RGB bytes."""
     total: np.ndarray = np.sum([light.of(values) for values, light in lights], axis=0)
     return (np.clip(total, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -61,7 +61,8 @@ def plane(array: ServedArray, region: Mapping[str, slice], place: Mapping[str, i
     region : mapping
         The rows ``y`` and columns ``x``.
     place : mapping
-        Where on the other axes; None, or an axis that is not named, is the middle of ``z`` and the first of others.
+        Index on the other axes; None, or an axis that is not named, is the middle of ``z`` and the first index of
+        others.
     """
     keys: list[int | slice] = []
     for axis, n in zip(array.axes, array.pixels.shape, strict=True):
@@ -74,7 +75,7 @@ def plane(array: ServedArray, region: Mapping[str, slice], place: Mapping[str, i
 
 
 def label_colors(labels: np.ndarray) -> np.ndarray:
-    """Return the RGB colours, 0 to 255, of labels: hues a golden angle apart, as the viewer has them."""
+    """Return the RGB colours, 0 to 255, of labels: hues a golden angle apart, as in the viewer."""
     n = labels.astype(np.int64) & 0xFFFFFFFF
     hue = (n * 2654435769 & 0xFFFFFFFF) / 2**32
     saturation = np.array([0.55, 0.75, 0.95])[n % 3]

@@ -1,4 +1,4 @@
-"""What of an image strangers may see: no people, no patients, no places on a disk."""
+"""The public part of an image: without names of people and patients, and without local paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["cleaned_image"]
 
 
 def cleaned_image(image: Image) -> Image:
-    """Return an image without the file's own header, and with public attributes and coordinates alone."""
+    """Return an image without the file's header, and with only public attributes and coordinates."""
     header = {k: v for k, v in image.header.items() if k in ("driver", "scene")}
     coords = {name: c for name, c in image.coords.items() if _is_public(name, c)}
     variables = {n: replace(v, attrs=public(v.attrs)) for n, v in image.variables.items()}

@@ -1,6 +1,6 @@
-"""Answers that are kept in memory, and sent before any route is looked up.
+"""Responses that are cached in memory, and sent before routing.
 
-Most requests are for chunks that were read before: what is left of their cost is that of the server, and of copying.
+Most requests are for chunks that were read before; their remaining cost is that of the server and of copying.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from intake_img.portal.replies import body, body_headers, encoding_of
 
 __all__ = ["Kept", "form_of", "name_of", "wants_whole"]
 
-_OVERHEAD = 1000  # bytes of an answer beside its body
+_OVERHEAD = 1000  # bytes of a response beside its body
 _UNUSUAL = ("range", "if-range", "if-none-match", "origin")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kept:
-    """A chunk or a document as it is sent.
+    """A chunk or a document, ready to send.
 
     Parameters
     ----------
     item : LibraryItem
-        The entry that it belongs to.
+        Its entry.
     stamp : str
         Version of the entry's file.
     data : bytes
@@ -37,7 +37,7 @@ class Kept:
     tag : str
         The ETag.
     seconds : int
-        How long clients may use it without asking again.
+        How long clients may use it without revalidation.
     headers : mapping
         Further headers.
     """
@@ -60,27 +60,27 @@ class Kept:
         return Response(self.data, media_type=self.media, headers=about).raw_headers
 
     def answer(self, request: Request) -> Response:
-        """Return the answer to a request, also to one for a part of it."""
+        """Return the response to a request, also to a range request."""
         return body(request, self.data, self.media, self.tag, seconds=self.seconds, headers=self.headers)
 
     async def __call__(self, send: Any, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send all of it, with more headers."""
+        """Send the complete body, with further headers."""
         await send({"type": "http.response.start", "status": 200, "headers": [*self._raw, *headers]})
         await send({"type": "http.response.body", "body": self.data})
 
 
 def form_of(path: str, accepted: str) -> str:
-    """Return how the answer to a path is encoded: as the store has its chunks, else as the client accepts."""
+    """Return the encoding of the response to a path: that of the store's chunks, else one that the client accepts."""
     return "blosc" if path.startswith("/data/") and not path.endswith((".json", ".xml")) else encoding_of(accepted)
 
 
 def name_of(path: str, form: str) -> str:
-    """Return the name under which the answer to a path is kept."""
+    """Return the cache key of the response to a path."""
     return f"{form} {path}"
 
 
 def wants_whole(scope: Any, headers: Mapping[str, str]) -> bool:
-    """Whether a request asks for the whole of something of a store, and for nothing besides."""
+    """Whether a request is for a complete document or chunk of a store, without conditions."""
     return (
         scope["method"] == "GET"
         and scope["path"].startswith(("/data/", "/pixels/"))

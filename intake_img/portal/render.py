@@ -1,4 +1,4 @@
-"""Pictures rendered on the server: thumbnails, and tiles for browsers and pages that cannot draw pixels themselves."""
+"""Pictures rendered on the server: thumbnails, and tiles for browsers and pages that cannot render pixels."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _plane(array: ServedArray) -> tuple[int, int]:
 async def tile(request: Request) -> Response:
     """``GET /tile/{entry}/{level}/{y}/{x}.webp``: one tile in colour; ``t``, ``z`` and ``c`` in the query.
 
-    ``c`` lists channels as ``number~low~high~RRGGBB`` with ``_`` between; what is left out follows the image.
+    ``c`` lists channels as ``number~low~high~RRGGBB``, separated by ``_``; omitted values follow the image.
     """
     site: Site = request.app.state.site
     try:
@@ -114,7 +114,7 @@ def _index(text: str | None) -> int | None:
 
 
 def _channels(text: str) -> dict[int, tuple[Any, ...]]:
-    """Read ``number~low~high~RRGGBB`` parts; what cannot be read is left out."""
+    """Parse ``number~low~high~RRGGBB`` parts; invalid parts are ignored."""
     found: dict[int, tuple[Any, ...]] = {}
     number = r"-?\d{1,12}(?:\.\d{1,6})?"
     for part in text.split("_")[:_MOST_CHANNELS]:
@@ -154,7 +154,7 @@ def _composite(
     place: dict[str, int | None],
     shown: dict[int, tuple[Any, ...]] | None = None,
 ) -> np.ndarray:
-    """Return the channels of a plane added up in their colours, as RGB bytes."""
+    """Return the sum of the channels of a plane in their colours, as RGB bytes."""
     channels = store.channels()
     named = [k for k in shown or () if k < len(channels)]
     chosen = (named or list(range(len(channels))))[:_MOST_CHANNELS]

@@ -1,4 +1,4 @@
-"""Answers: bodies with ETag, ranges and compression, and errors as short JSON that reveals nothing of the machine."""
+"""Responses: bodies with ETag, ranges and compression, and errors as short JSON without details of the machine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SINGLE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
 def etag(*parts: object) -> str:
-    """Return a strong validator of what the parts name."""
+    """Return a strong ETag for the parts."""
     return '"' + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24] + '"'
 
 
 def fresh(request: Request, tag: str) -> bool:
-    """Whether the client holds the version that has this ETag."""
+    """Whether the client has the version with this ETag."""
     given = request.headers.get("if-none-match", "")
     return given.strip() == "*" or tag in [t.strip().removeprefix("W/") for t in given.split(",")]
 
@@ -34,7 +34,7 @@ def fresh(request: Request, tag: str) -> bool:
 def body(
     request: Request, data: bytes, media: str, tag: str, *, seconds: int = 0, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a body, or the range of it that was asked for, or 304.
+    """Return a body, or its requested range, or 304.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def body(
     tag : str
         The ETag.
     seconds : int
-        How long it may be used without asking again.
+        How long it may be used without revalidation.
     headers : mapping, optional
     """
     about = body_headers(tag, seconds, headers or {})
@@ -63,7 +63,7 @@ def body_headers(tag: str, seconds: int, headers: Mapping[str, str]) -> dict[str
 
 
 def _range(data: bytes, asked: str, media: str, headers: dict[str, str]) -> Response:
-    """A single range; several, and what is no range, are answered with everything, as the standard allows."""
+    """A single range; several or invalid ranges are answered with the complete body, as the standard allows."""
     found = _SINGLE.fullmatch(asked.strip())
     first, last = found.groups() if found is not None else ("", "")
     if not first + last or (first and last and int(last) < int(first)):
@@ -78,7 +78,7 @@ def _range(data: bytes, asked: str, media: str, headers: dict[str, str]) -> Resp
 
 
 def encoding_of(accepted: str) -> str:
-    """Return the best encoding of those that a client accepts: ``zstd``, ``gzip``, or ``plain`` for none.
+    """Return the best encoding that a client accepts: ``zstd``, ``gzip``, or ``plain`` for none.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def encoding_of(accepted: str) -> str:
 
 
 def compressed(data: bytes, encoding: str) -> tuple[bytes, str | None]:
-    """Return bytes in an encoding that `encoding_of` names, and the ``Content-Encoding``; few bytes stay."""
+    """Return bytes in an encoding of `encoding_of`, and the ``Content-Encoding``; few bytes are not compressed."""
     if len(data) < 256 or encoding == "plain":
         return data, None
     if encoding == "zstd":
@@ -117,7 +117,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 
 
 def sentence(exc: BaseException) -> str:
-    """Return what went wrong, without places on a disk."""
+    """Return the message of an error, without local paths."""
     if isinstance(exc, KeyError):
         return "there is nothing of this name"
     if isinstance(exc, FileNotFoundError):
@@ -127,7 +127,7 @@ def sentence(exc: BaseException) -> str:
 
 
 def problem(exc: BaseException) -> Response:
-    """Return the answer to a request that failed."""
+    """Return the response to a failed request."""
     status, code = next(((s, c) for kind, s, c in _STATUS if isinstance(exc, kind)), (422, "unreadable"))
     return refusal(status, code, sentence(exc))
 

@@ -1,6 +1,6 @@
 """The search index: one SQLite file with a full-text table, filled in the background and kept between runs.
 
-Lists, searches and facets are answered from it alone; no image is opened for them.
+Lists, searches and facets use only the index; no image is opened for them.
 
 References
 ----------
@@ -97,7 +97,7 @@ def _nothing(_: LibraryItem) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for: words, values of facets, a folder; and which page of the answer."""
+    """A query: words, values of facets, a folder, and the page of the result."""
 
     FACETS: ClassVar[tuple[str, ...]] = ("format", "channel", "axes", "pixel", "size", "dtype", "year", "plate")
     SORTS: ClassVar[tuple[str, ...]] = tuple(_SORTS)
@@ -111,7 +111,7 @@ class Query:
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Query:
-        """Return the query of an address's parameters; what makes no sense there is left out."""
+        """Return the query for URL parameters; invalid parameters are ignored."""
         facets = tuple((f, given[f][:200]) for f in cls.FACETS if given.get(f))
         sort = given.get("sort", "catalog")
         return cls(
@@ -126,7 +126,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Hits:
-    """A page of entries, and how many there are in all."""
+    """A page of entries, and the total number."""
 
     rows: list[dict[str, Any]]
     total: int
@@ -138,9 +138,9 @@ class Index:
     Parameters
     ----------
     path : Path
-        File of the database; one that cannot be used is made anew, in memory where the folder cannot be written.
+        File of the database; an unusable file is replaced, in memory if the folder is not writable.
     later : callable, optional
-        Does something soon, for what would keep a search waiting; by default it is done at once.
+        Schedules slow functions, to keep searches fast; by default they are called immediately.
     """
 
     def __init__(self, path: Path, later: Callable[[Callable[[], None]], Any] | None = None) -> None:
@@ -148,7 +148,7 @@ class Index:
         self._local = threading.local()
         self._writing = threading.Lock()
         self._memory: sqlite3.Connection | None = None
-        self._opened: list[sqlite3.Connection] = []  # of all threads
+        self._opened: list[sqlite3.Connection] = []  # shared by all threads
         self.close = weakref.finalize(self, _close_all, self._opened)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,13 +194,13 @@ class Index:
     def list_entries(
         self, items: Iterable[LibraryItem], told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing
     ) -> list[str]:
-        """Make the index hold exactly these entries; return the ids of those that are new or were changed.
+        """Update the index to exactly these entries; return the ids of new and changed entries.
 
         Parameters
         ----------
         items : iterable of LibraryItem
         told_by : callable
-            Returns what is known of an entry without opening it, as for `describe`.
+            Returns the data of an entry that are known without opening it, as for `describe`.
         """
         return [name for some in self.listing(items, told_by) for name in some]
 
@@ -210,12 +210,13 @@ class Index:
         told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing,
         step: int = 2000,
     ) -> Iterator[list[str]]:
-        """Do the work of `list_entries` in steps, each of which is seen at once; the last removes what is gone.
+        """Do the work of `list_entries` in steps, each of which is visible immediately; the last step removes old
+        entries.
 
         Yields
         ------
         list of str
-            The ids of those of the next `step` entries that are new or were changed.
+            The ids of new and changed entries among the next `step` entries.
         """
         rows = self._connection().execute("SELECT id, key, stamp, position FROM entries")
         there = {row["id"]: (row["stamp"], row["key"], row["position"]) for row in rows}
@@ -230,7 +231,7 @@ class Index:
             self._remove(db, [key for _, key, _ in there.values()])
 
     def _moved(self, db: sqlite3.Connection, there: dict[str, Any], some: Sequence[tuple[int, Any]]) -> list[Any]:
-        """Take some entries out of `there`; return those that are to be inserted, where changed ones are no more."""
+        """Remove some entries from `there`; return the entries to insert; changed ones have been deleted."""
         wanted, gone, moved = [], [], []
         for position, item in some:
             mark, (stamp, key, before) = mark_of(item), there.pop(item.id, ("", None, position))
@@ -266,7 +267,7 @@ class Index:
             db.executemany(statement, [(k,) for k in keys])
 
     def describe(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Add what opening an entry told: its axes, shape, channels, pixel size, header; or its ``error``."""
+        """Add the data of an opened entry: its axes, shape, channels, pixel size, header; or its ``error``."""
         with self._writing:
             db = self._connection()
             row = db.execute("SELECT key FROM entries WHERE id = ?", (name,)).fetchone()
@@ -296,13 +297,13 @@ class Index:
     # asking
 
     def search(self, query: Query, visible: tuple[str, ...] | None = None) -> Hits:
-        """Return a page of the entries that a query finds.
+        """Return a page of the entries of a query.
 
         Parameters
         ----------
         query : Query
         visible : tuple of str, optional
-            Patterns of the ids that may be seen, as in `tokens.Visitor`; all by default.
+            Patterns of the visible ids, as in `tokens.Visitor`; all by default.
         """
         columns, chosen = self._chosen(query, visible)
         keys = columns.ordered(chosen, f"{_SORTS[query.sort]}, position")
@@ -314,7 +315,7 @@ class Index:
         return Hits([found[k] for k in page if k in found], len(keys))
 
     def _chosen(self, query: Query, visible: tuple[str, ...] | None) -> tuple[Columns, np.ndarray]:
-        """Return the columns as they are now, and the entries that a query finds in them."""
+        """Return the current columns, and the entries of a query."""
         columns = self._columns.current()
         chosen = columns.everything.copy()
         for facet, value in query.facets:
@@ -338,11 +339,11 @@ class Index:
         return found
 
     def refresh(self, complete: bool = False) -> None:
-        """Look at what was written; `complete` prepares all orders too. Takes time for many entries."""
+        """Read recent changes; `complete` prepares all orders too. Takes time for many entries."""
         self._columns.refresh([f"{order}, position" for order in _SORTS.values()] if complete else [])
 
     def everything(self, query: Query, visible: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
-        """Return all entries that a query finds, at most 100 000."""
+        """Return all entries of a query, at most 100 000."""
         columns, chosen = self._chosen(query, visible)
         keys = columns.ordered(chosen, "position, position")[:100_000].tolist()
         found: list[dict[str, Any]] = []
@@ -364,7 +365,7 @@ class Index:
         return None if found is None else _row(found)
 
     def count(self) -> int:
-        """Return how many entries have been opened and described."""
+        """Return the number of opened and described entries."""
         all_, rest = (
             self._connection().execute(f"SELECT count(*) FROM entries {only}").fetchone()[0]
             for only in ("", "WHERE axes IS NULL AND error IS NULL")
@@ -373,7 +374,7 @@ class Index:
 
 
 def _match(words: Sequence[str]) -> str:
-    """Return words as FTS5 reads them: all occur, the last may be a beginning."""
+    """Return an FTS5 query for words: all must occur, and the last may be a prefix."""
     return " ".join('"' + w.replace('"', '""') + '"' for w in words) + "*"
 
 
@@ -382,7 +383,7 @@ def _below(folder: str, place: str) -> bool:
 
 
 def _seen(visible: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the condition that an entry's id fits a pattern."""
+    """Return the condition that an entry's id matches a pattern."""
     patterns = [p for v in visible for p in (v, f"{v}/*")]
     return " OR ".join(["id GLOB ?"] * len(patterns)) or "0", patterns
 
@@ -394,7 +395,7 @@ def _row(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def tokens(text: str) -> list[str]:
-    """Return the words of a text; names in camel case and with ``_`` are taken apart too."""
+    """Return the words of a text; names in camel case and with ``_`` are split too."""
     return re.findall(r"\w+", text.replace("_", " "))
 
 

@@ -1,4 +1,4 @@
-"""Running the application with uvicorn, with deadlines for clients that send slowly or not at all."""
+"""Running the application with uvicorn, with deadlines for slow and silent clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _LARGEST_HEADER = 32 * 1024
 
 
 def protocol(seconds: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's HTTP protocol, closing connections whose next request is not complete within some seconds.
+    """Return uvicorn's HTTP protocol with a deadline: a connection is closed if its next request is incomplete after
+    some seconds.
 
     uvicorn itself never closes a connection that sends a header byte by byte, or nothing.
     """
@@ -70,7 +71,7 @@ def protocol(seconds: float) -> type[asyncio.Protocol]:
 def serve(
     app: Any, settings: Settings, host: str, port: int, *, proxies: str | None = None, socket: Any = None
 ) -> None:
-    """Serve until the process is told to end.
+    """Serve until the process is terminated.
 
     Parameters
     ----------
@@ -79,9 +80,9 @@ def serve(
     host : str
     port : int
     proxies : str, optional
-        Addresses of reverse proxies whose ``X-Forwarded-*`` headers are believed.
+        Addresses of reverse proxies whose ``X-Forwarded-*`` headers are trusted.
     socket : socket.socket, optional
-        One that already listens, in place of host and port.
+        A listening socket, instead of host and port.
     """
     try:
         import uvicorn

@@ -1,4 +1,4 @@
-"""What can be set of the portal: limits, addresses, who may come in."""
+"""Settings of the portal: limits, addresses, access."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class Settings:
     cache : Path
         Folder of computed levels, thumbnails and the search index.
     memory_bytes, disk_bytes : int
-        Limits of what is kept in memory, and in `cache`.
+        Size limits of the caches in memory, and in `cache`.
     request_bytes : int
-        The most bytes of a file that one request may have read.
+        The largest number of bytes of a file that one request may read.
     threads : int
-        Threads that read and encode.
+        Number of threads that read and encode.
     waiting : int
-        Requests that may wait for a thread; further ones are answered with 503.
+        Number of requests that may wait for a thread; further requests get 503.
     open_entries : int
-        Files that are held open.
+        Number of files to keep open.
     download_bytes : int
-        The largest image, in bytes of its pixels, that may be downloaded as a file.
+        The largest image for downloads as a file, in bytes of its pixels.
     seconds : float
-        The longest time that one request may take.
+        The time limit of a request.
     header_seconds : float
-        Time that a client has to send the header of a request.
+        The time limit for a client to send the header of a request.
     hosts : tuple of str
-        Names by which the server may be called; empty for any. Others are refused: a page of somebody else could
+        Allowed host names of the server; empty for any. Other names are refused, since a foreign web page could
         otherwise reach a server on this machine.
     origins : tuple of str
         Origins whose pages may fetch data (CORS), ``"*"`` for all.
@@ -54,14 +54,14 @@ class Settings:
     token : str, optional
         A single token for everybody.
     user_header, proxy_secret : str, optional
-        Header in which a reverse proxy names a user that it let in, and the secret by which the proxy is known
-        (header ``X-Portal-Secret``).
+        Header in which a reverse proxy names an authenticated user, and the secret that authenticates the proxy (header
+        ``X-Portal-Secret``).
     secure : bool
-        Cookies are only sent over TLS.
+        Whether cookies are only sent over TLS.
     worker : int
-        The number of this process among several that serve together, from 0; the first fills the search index.
+        The number of this process among several server processes, from 0; the first fills the search index.
     shared : Path, optional
-        Folder in which such processes put their counters.
+        Folder in which these processes publish their counters.
     """
 
     title: str = "Images"
@@ -87,5 +87,5 @@ class Settings:
 
     @property
     def guarded(self) -> bool:
-        """Whether visitors have to show who they are."""
+        """Whether visitors must authenticate."""
         return bool(self.tokens or self.token or self.user_header)

@@ -1,4 +1,4 @@
-"""What one running portal holds: its catalogs, open entries, workers and caches."""
+"""The state of a running portal: its catalogs, open entries, workers and caches."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class Site:
         return self.library.generation
 
     def scope(self, request: Request) -> tuple[str, ...] | None:
-        """Return the patterns of the ids that a visitor may see; None for all."""
+        """Return the patterns of the visible ids of a visitor; None for all."""
         visitor = request.scope.get("visitor")
         return None if visitor is None or visitor.catalogs == ("*",) else visitor.catalogs
 
     async def refresh(self) -> None:
-        """Read changed catalogs again, and bring the index up to date in the background.
+        """Read changed catalogs again, and update the index in the background.
 
-        What goes wrong with it is counted and logged; those that are there stay.
+        Errors are counted and logged; the existing catalogs are kept.
         """
         try:
             changed = await self.run(None, "refresh", self.library.refresh)
@@ -77,12 +77,13 @@ class Site:
             self.start_indexing(some_now=False)
 
     def start_indexing(self, some_now: bool = True) -> None:
-        """List the entries, and open them one by one when nothing else is to be done.
+        """List the entries, and open them one by one when the workers are idle.
 
         Parameters
         ----------
         some_now : bool
-            List some of very many before anything is answered, the others in the background. Few are all listed now.
+            If there are many, list only some before the first response, and the others in the background. Few entries
+            are all listed now.
         """
         if self.settings.worker:
             return  # another process does it
@@ -126,7 +127,7 @@ class Site:
         return visitor is None or visitor.sees(name)
 
     def kept(self, scope: Any, headers: Mapping[str, str]) -> Kept | None:
-        """Return the answer to a request, if it is in memory and all of it is wanted, and its entry is as it was."""
+        """Return the response to a request for a complete body, if it is in memory and its entry has not changed."""
         if not wants_whole(scope, headers):
             return None
         path, visitor = scope["path"], scope.get("visitor")
@@ -143,7 +144,7 @@ class Site:
         Raises
         ------
         KeyError
-            If there is none, or none that this visitor may see.
+            If there is no such entry, or the visitor may not see it.
         """
         item = self.library.items[name]
         if not self.visible(request, item.id):
@@ -159,12 +160,12 @@ class Site:
         return await self.run(request, ("open", item.id), lambda: self.holdings.get(item), priority)
 
     async def run(self, request: Request | None, key: Hashable, work: Callable[[], T], priority: int = SEEN) -> T:
-        """Run something in a thread, unless the client of `request` goes before it begins."""
+        """Run a function in a thread, unless the client of `request` disconnects before it starts."""
         gone = None if request is None else _disconnected(request)
         return await self.workers.run(key, work, priority, gone)
 
     def build_levels(self, opened: Opened, array: ServedArray) -> None:
-        """Make a level that the file lacks, and the finer ones that it is made of, when nothing else is to be done."""
+        """Compute a missing level, and the finer ones that it needs, when the workers are idle."""
         with self._lock:
             if array.pixels.reader.name in self._building:  # type: ignore[attr-defined]
                 return
@@ -183,7 +184,7 @@ class Site:
             if one is None:
                 return
             region = one.region(at)
-            with contextlib.suppress(Exception):  # a damaged tile is told to those who ask for it
+            with contextlib.suppress(Exception):  # a request for a damaged tile gets the error
                 if region is not None:
                     one.read(region)
             self.workers.later(step)
@@ -206,7 +207,7 @@ def _counts(array: ServedArray) -> list[range]:
 
 
 async def _disconnected(request: Request) -> Any:
-    """End when the client has gone."""
+    """Return when the client has disconnected."""
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":

@@ -1,7 +1,7 @@
-"""Who may come in: tokens that are kept as digests, sessions in a signed cookie, and users that a proxy names.
+"""Authentication: tokens stored as digests, sessions in a signed cookie, and users named by a proxy.
 
-Nothing is kept between requests but the file of tokens, which is read again when it changes: a token that is taken out
-of it ends its sessions on all servers.
+The only state between requests is the file of tokens, which is read again when it changes: removing a token ends its
+sessions on all servers.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody who was let in.
+    """An authenticated visitor.
 
     Parameters
     ----------
     name : str
     catalogs : tuple of str
-        Patterns of the ids of entries and folders that they may see.
+        Patterns of the visible ids of entries and folders.
     """
 
     name: str
     catalogs: tuple[str, ...] = ("*",)
 
     def sees(self, place: str) -> bool:
-        """Whether an entry or folder is visible: it, or a folder that holds it, matches one of the patterns."""
+        """Whether an entry or folder is visible: it, or one of its parent folders, matches one of the patterns."""
         parts = place.split("/")
         above = ["/".join(parts[: k + 1]) for k in range(len(parts))]
         return any(fnmatch.fnmatchcase(one, pattern) for pattern in self.catalogs for one in above)
@@ -60,19 +60,19 @@ class _Token:
 
 
 def digest(token: str) -> str:
-    """Return what is kept of a token."""
+    """Return the digest of a token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def add_token(path: Path, name: str, catalogs: Sequence[str] = ("*",)) -> str:
-    """Add a new token to a file, and return it; the file keeps its digest alone.
+    """Add a new token to a file, and return it; the file contains only its digest.
 
     Parameters
     ----------
     path : Path
-        YAML; made if it does not exist, readable by its owner alone.
+        YAML; created if it does not exist, readable only by its owner.
     name : str
-        For whom it is.
+        Name of its owner.
     catalogs : sequence of str
         See `Visitor`.
     """
@@ -92,7 +92,7 @@ def _until(token: _Token) -> dict[str, Any]:
 
 
 class Doorkeeper:
-    """Decides who is who.
+    """Authenticates visitors.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Doorkeeper:
             self._stamp = _stamp(settings.tokens)
 
     def visitor(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Visitor | None:
-        """Return the visitor whom a request's header, cookie or proxy names; None for a stranger."""
+        """Return the visitor named by a request's header, cookie or proxy; None if it is not authenticated."""
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._of(self.known(token.strip()))
@@ -120,7 +120,7 @@ class Doorkeeper:
         return self._of(self._in_session(cookies.get(COOKIE, "")))
 
     def known(self, token: str) -> _Token | None:
-        """Return the token of a text; all are compared, each in constant time."""
+        """Return the token entry for a text; all digests are compared, each in constant time."""
         given, found = digest(token), None
         hmac.compare_digest(given, _NOBODY)
         for one in self._current():
@@ -129,7 +129,7 @@ class Doorkeeper:
         return found
 
     def session(self, token: _Token) -> str:
-        """Return the value of a cookie: it names the token by its number, and is signed with its digest."""
+        """Return the value of a cookie: it contains the number of the token, and is signed with its digest."""
         until = int(min(time.time() + _SESSION_SECONDS, token.expires))
         told = f"{_short(token)}.{until}"
         return f"{told}.{_signed(token, told)}"
@@ -154,7 +154,7 @@ class Doorkeeper:
             try:
                 self._tokens = _read(settings.tokens)
             except (OSError, ValueError):
-                self._tokens = []  # a file that cannot be read lets nobody in
+                self._tokens = []  # an unreadable file gives access to nobody
             self._stamp = stamp
         return [*self._tokens, *single]
 

@@ -1,7 +1,7 @@
-"""An image as the documents and chunks of an OME-Zarr 0.5 store that exists nowhere.
+"""An image as the documents and chunks of a virtual OME-Zarr 0.5 store.
 
-The layout is that of ``imsave(ds, "x.zarr")``; here levels, windows and consolidated metadata are added, and chunks are
-read and encoded on request.
+The layout is that of ``imsave(ds, "x.zarr")``, with levels, windows and consolidated metadata added; chunks are read
+and encoded on request.
 
 References
 ----------
@@ -38,7 +38,7 @@ _TYPES = {"b1": "bool", **{f"{k}{n}": f"{name}{8 * n}" for k, name in _KINDS.ite
 
 @dataclass(frozen=True, eq=False)
 class ServedArray:
-    """One array of a store: pixels, and the regular chunks in which they are served."""
+    """One array of a store: pixels and regular chunks."""
 
     pixels: Pixels
     axes: tuple[str, ...]
@@ -82,7 +82,7 @@ class ServedArray:
         return out.astype(out.dtype.newbyteorder("<"), copy=False)
 
     def encoded(self, region: Region) -> bytes:
-        """Return the chunk of a region as the store holds it: padded, byte-shuffled, compressed."""
+        """Return the encoded chunk of a region: padded, byte-shuffled, compressed."""
         import numcodecs.blosc as blosc
 
         data = self.read(region)
@@ -124,7 +124,7 @@ class ImageStore:
 
     @cached_property
     def windows(self) -> dict[str, dict[str, list[float]]]:
-        """For each variable with brightness the sampled ``window_*`` of its channels; reads some tiles."""
+        """For each intensity variable the sampled ``window_*`` of its channels; reads some tiles."""
         return {
             key: sampled_windows([(a.pixels, a.axes, a.chunk) for a in served], self._names(key))
             for key, served in self.levels.items()
@@ -143,7 +143,7 @@ class ImageStore:
         return [str(k) for k in range(n)] if n > 1 else [self._name]
 
     def channels(self, key: str | None = None) -> list[dict[str, Any]]:
-        """Return what ``omero`` says of the channels of a variable, by default the first."""
+        """Return the ``omero`` metadata of the channels of a variable, by default the first."""
         found = self._omero(key or next(iter(self.levels)))
         return found["channels"]
 
@@ -163,7 +163,7 @@ class ImageStore:
 
     @cached_property
     def groups(self) -> dict[str, dict[str, Any]]:
-        """Attributes of every group by its path; looks at some pixels."""
+        """Attributes of every group by its path; reads some pixels."""
         shown = {key: [None] * len(self._names(key)) for key in self.levels}
         found = self._layout.groups(shown)
         places = {
@@ -236,9 +236,11 @@ def node(key: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def positions(image: Image) -> list[dict[str, int]]:
-    """Return where an image is cut into images of five axes: the places along axes that OME-Zarr has no room for.
+    """Return the indices along the axes that OME-Zarr does not support, at which an image is split into images of five
+    axes.
 
-    Axes of length 1 stay: the record knows them. One axis beside t, z, y and x is the channel's, whatever its name.
+    Axes of length 1 are kept: the record has them. One axis beside t, z, y and x is used as the channel axis, whatever
+    its name.
     """
     sizes = image.sizes
     further = [a for a, n in sizes.items() if a not in "tczyx" and n > 1]
@@ -253,7 +255,7 @@ def positions(image: Image) -> list[dict[str, int]]:
 
 
 def at_position(image: Image, place: Mapping[str, int]) -> Image:
-    """Return an image at one place along some axes, which stay with length 1."""
+    """Return an image at one index along some axes, which are kept with length 1."""
     variables, coords = {}, {}
     for key, v in image.variables.items():
         keys = [slice(place[a], place[a] + 1) if a in place else slice(None) for a in v.axes]

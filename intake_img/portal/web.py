@@ -1,4 +1,5 @@
-"""The pages for people: the list, an entry, the login; and the files that they need. Rendered here, no build step."""
+"""The web pages: the list, an entry, the login; and their static files. Rendered on the server, without a build
+step."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ _HTML = "text/html; charset=utf-8"
 
 
 class Static:
-    """The files of ``/static``, held in memory by their names: no path of a request reaches the disk."""
+    """The files of ``/static``, in memory by name: no path of a request reaches the disk."""
 
     def __init__(self) -> None:
         folders = {"": _HERE / "static", "viewer/": _HERE / "viewer"}
@@ -137,14 +138,14 @@ def _trail(site: Site, place: str) -> list[tuple[str, str]]:
 
 
 def _link(request: Request, keep: bool = False, /, **changes: Any) -> str:
-    """Return the address of this page with some parameters changed; those that are None are left out."""
+    """Return the address of this page with some parameters changed; parameters that are None are removed."""
     known = ("q", "folder", "view", "sort", "limit", *(("offset",) if keep else ()), *Query.FACETS)
     now = {k: v for k, v in request.query_params.items() if k in known}
     return "/?" + urlencode({k: v for k, v in {**now, **changes}.items() if v is not None})
 
 
 async def entry_page(request: Request) -> Response:
-    """``GET /e/{entry}``: the viewer, what is known of the image, and how to load it."""
+    """``GET /e/{entry}``: the viewer, the metadata of the image, and how to load it."""
     site: Site = request.app.state.site
     name = request.path_params["id"]
     try:
@@ -181,7 +182,7 @@ async def entry_page(request: Request) -> Response:
 
 
 def _plate(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a plate as rows of wells, None where there is no image."""
+    """Return a plate as rows of wells, with None for wells without an image."""
     if told is None:
         return None
     rows, columns = told["shape"]
@@ -224,13 +225,13 @@ async def login(request: Request) -> Response:
 
 
 async def logout(request: Request) -> Response:
-    """``POST /logout``: forget the cookie."""
+    """``POST /logout``: delete the cookie."""
     reply = RedirectResponse("/login", 303)
     reply.delete_cookie(COOKIE)
     return reply
 
 
 def _inside(path: str) -> str:
-    """Return a path of this server; anything else becomes the list."""
+    """Return a path of this server; anything else becomes the path of the list."""
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
     return quote(path, safe="/?=&~%") if safe else "/"

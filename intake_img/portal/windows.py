@@ -1,4 +1,4 @@
-"""Windows of brightness from a few tiles: what a viewer shows as black and white before anybody moved a slider."""
+"""Contrast windows from a few tiles: the initial limits of a viewer."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from intake_img.model.pixels import Pixels
 __all__ = ["sampled_windows"]
 
 _TILES = 12
-_SMALL = 2**21  # samples of a plane that is looked at as a whole
+_SMALL = 2**21  # largest number of samples of a plane that is read completely
 _PERCENTILES = (0.5, 99.8)
-_MOST_CHANNELS = 64  # further ones share the window of the last
+_MOST_CHANNELS = 64  # further channels share the window of the last
 
 
 def sampled_windows(
     levels: Sequence[tuple[Pixels, tuple[str, ...], tuple[int, ...]]], names: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Return ``window_start``, ``window_end``, ``window_min`` and ``window_max``, each with a number a channel.
+    """Return ``window_start``, ``window_end``, ``window_min`` and ``window_max``, each with a number per channel.
 
-    The middle z and the first t are looked at: a small level as a whole, else twelve tiles, always the same.
+    They are computed from the middle z and the first t: from a complete small level, else from twelve fixed tiles.
 
     Parameters
     ----------
     levels : sequence of (Pixels, axes, chunk)
-        Of an image, the finest first.
+        Levels of an image, the finest first.
     names : sequence of str
         Names of the channels.
     """
@@ -50,7 +50,7 @@ def sampled_windows(
 def _cheapest(
     levels: Sequence[tuple[Pixels, tuple[str, ...], tuple[int, ...]]],
 ) -> tuple[Pixels, tuple[str, ...], tuple[int, ...]]:
-    """The finest level whose plane is small, among those that the file has; else the finest."""
+    """The finest level of the file with a small plane; else the finest level."""
     from intake_img.portal.costly_blocks import Blockwise
 
     native = [one for one in levels if not (isinstance(one[0].reader, Blockwise) and one[0].reader.lasting)]
@@ -85,7 +85,7 @@ def _window(values: np.ndarray) -> tuple[float, float, float, float]:
         return 0.0, 1.0, 0.0, 1.0
     least, most = float(finite.min()), float(finite.max())
     low, high = map(float, np.percentile(finite.astype(np.float64), _PERCENTILES))
-    if high <= low:  # few bright pixels on nothing, or a constant
+    if high <= low:  # few bright pixels on an empty background, or a constant
         low, high = least, most
     step = max(1.0, math.ulp(abs(low)))
     if high <= low:

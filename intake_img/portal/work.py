@@ -1,4 +1,5 @@
-"""Work for requests: in threads, the most urgent first, once for all who wait for it, not at all for those gone."""
+"""Work for requests: in threads, the most urgent first, once for all waiting requests, and not for disconnected
+clients."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ T = TypeVar("T")
 
 
 class BusyError(Exception):
-    """Too much work is waiting, or one piece of it takes too long; try again later."""
+    """Too many jobs are waiting, or one takes too long; try again later."""
 
 
 class GoneError(Exception):
-    """The client has gone; nobody reads the answer."""
+    """The client has disconnected."""
 
 
 class _Job:
@@ -36,19 +37,19 @@ class _Job:
             return
         if error is not None:
             self.future.set_exception(error)
-            self.future.exception()  # seen, also where nobody waits any more
+            self.future.exception()  # marks the exception as retrieved, also if nobody waits any more
         else:
             self.future.set_result(result)
 
 
 class Workers:
-    """Threads that take the newest of the most urgent jobs.
+    """Worker threads that take the newest of the most urgent jobs.
 
     Parameters
     ----------
     threads : int
     waiting : int
-        Jobs that may wait; beyond that `run` raises `BusyError`.
+        Number of waiting jobs; beyond that `run` raises `BusyError`.
     seconds : float
         How long a request waits for its job.
     """
@@ -74,7 +75,7 @@ class Workers:
     async def run(
         self, key: Hashable, work: Callable[[], T], priority: int = SEEN, gone: Awaitable[Any] | None = None
     ) -> T:
-        """Return what `work` returns, computed in a thread; jobs of the same key are computed once.
+        """Return the result of `work`, computed in a thread; jobs of the same key are computed once.
 
         Parameters
         ----------
@@ -83,14 +84,14 @@ class Workers:
         priority : int
             `SEEN`, `THUMBNAIL` or `BACKGROUND`.
         gone : awaitable, optional
-            Ends when the client has gone; its job is dropped if nobody else waits for it.
+            Ends when the client disconnects; its job is dropped if no other request waits for it.
 
         Raises
         ------
         BusyError
             If too many jobs wait, or this one takes too long.
         GoneError
-            If the client has gone.
+            If the client has disconnected.
         """
         loop = asyncio.get_running_loop()
         job = self._jobs.get(key)
@@ -118,7 +119,7 @@ class Workers:
                 self._forget(job)
 
     def later(self, work: Callable[[], Any]) -> None:
-        """Do something when nothing else is to be done; nobody waits for it."""
+        """Run a function when the workers are idle, without waiting for it."""
         job = _Background(work)
         self._push(job, BACKGROUND)  # type: ignore[arg-type]
 
@@ -128,7 +129,7 @@ class Workers:
             self._ready.notify()
 
     def _withdrawn(self, job: _Job) -> bool:
-        """Take a job out of those that wait, and return whether it was among them."""
+        """Remove a job from the waiting ones, and return whether it was waiting."""
         with self._ready:
             rest = [one for one in self._heap if one[2] is not job]
             found = len(rest) < len(self._heap)
@@ -158,7 +159,7 @@ class Workers:
                 self._drop(job)
 
     def _drop(self, job: _Job) -> None:
-        """Forget a job that nobody waits for; one that somebody came for meanwhile waits its turn again."""
+        """Drop a job that nobody waits for; a job that was requested meanwhile is queued again."""
 
         def finish() -> None:
             if job.waiters:
@@ -187,7 +188,7 @@ class Workers:
         self._in_loop(job, finish)
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Let running jobs end, for some seconds, and start no others."""
+        """Wait some seconds for running jobs, and start no others."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
@@ -203,5 +204,5 @@ class _Background:
     def run(self) -> None:
         try:
             self.work()
-        except Exception:  # what comes of it is looked at by those who asked for it
+        except Exception:  # its result is handled by the waiting requests
             return

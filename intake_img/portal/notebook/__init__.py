@@ -1,4 +1,4 @@
-"""The viewer in notebooks: the portal's own, fed by messages of a widget in place of a server."""
+"""The viewer in notebooks: the portal's viewer, with messages of a widget instead of a server."""
 
 from intake_img.portal.notebook.view import ImageView, view
 

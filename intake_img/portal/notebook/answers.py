@@ -1,8 +1,8 @@
-"""Answers of a kernel to the viewer in a notebook: documents and chunks by key, computed in threads.
+"""Responses of a kernel to the viewer in a notebook: documents and chunks by key, computed in threads.
 
 A message ``{"get": key, "id": id}`` is answered with ``{"id": id, "ok": true}`` and the bytes, with
-``{"id": id, "ok": false}`` where there is nothing, or with ``{"id": id, "error": sentence}``; ``{"drop": id}`` takes a
-question back.
+``{"id": id, "ok": false}`` if there is nothing, or with ``{"id": id, "error": sentence}``; ``{"drop": id}`` cancels a
+request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_NAME = 512
 
 
 class Answers:
-    """Answers questions about the images of a hierarchy.
+    """Answers requests for the images of a hierarchy.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Answers:
         self._lock = threading.Lock()
 
     def receive(self, message: Any) -> None:
-        """Take a message of the front end; what is none of ours is left alone."""
+        """Handle a message of the front end; unknown messages are ignored."""
         if not isinstance(message, dict):
             return
         if _is_name(message.get("drop")):
@@ -77,7 +77,7 @@ class Answers:
             data = self.bytes(key)
             if data is not None:
                 answer, buffers = {"id": name, "ok": True}, [data]
-        except Exception as exc:  # whatever computing a chunk does is told where it is looked at
+        except Exception as exc:  # errors of a computation are shown in the viewer
             answer, buffers = {"id": name, "error": f"{type(exc).__name__}: {exc}"}, []
         with self._lock:
             wanted = self._waiting.pop(name, None) is not None
@@ -92,7 +92,7 @@ class Answers:
         Raises
         ------
         TooLargeError
-            If the chunk is larger than a message may be.
+            If the chunk is larger than the largest message.
         """
         try:
             target, index = self.images.resolve(key)
@@ -111,7 +111,7 @@ class Answers:
         return target.read(region).tobytes()
 
     def close(self) -> None:
-        """Compute nothing more; what is computed now ends in its thread."""
+        """Start no more computations; running ones end in their threads."""
         with self._lock:
             self._waiting.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
-"""The viewer's modules as one, for places that load a single text of JavaScript, as widgets of notebooks do.
+"""Bundle of the viewer's modules, for environments that load a single JavaScript text, such as notebook widgets.
 
-Each module becomes a function that returns what it exports; nothing is minified or renamed.
+Each module becomes a function that returns its exports; nothing is minified or renamed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DEFAULT = re.compile(r"^export default (?P<value>.*);$", re.M)
 
 @cache
 def bundled(entry: str = "notebook", folder: Path = FOLDER) -> str:
-    """Return a module of the viewer and all that it imports as one module, with the same default export.
+    """Return a module of the viewer and all its imports as one module, with the same default export.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def bundled(entry: str = "notebook", folder: Path = FOLDER) -> str:
     Raises
     ------
     ValueError
-        If a module imports or exports in a way that is not known here.
+        If a module uses an unsupported form of import or export.
     """
     done: dict[str, str] = {}
     _add(entry, folder, done)

@@ -1,4 +1,4 @@
-"""The picture that a view in a notebook shows, drawn in the kernel from what the front end told of its state."""
+"""The picture of a view in a notebook, drawn in the kernel from the state of the front end."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from intake_img.portal.virtual_store import ImageStore, ServedArray
 
 __all__ = ["Camera", "drawn"]
 
-_COARSE = 1.42  # screen pixels that a sample may fill before the next finer level is taken, as in the viewer
+_COARSE = 1.42  # largest size of a sample in screen pixels before the next finer level is used, as in the viewer
 _GROUND = np.array([22, 22, 24], np.uint8)  # around the image
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where one looks: the centre in pixels of the image, and the pixels of the screen that one of them fills."""
+    """The camera: the centre in image pixels, and the screen pixels per image pixel."""
 
     y: float
     x: float
@@ -31,7 +31,7 @@ class Camera:
 
     @classmethod
     def told(cls, camera: Mapping[str, float], screen: Mapping[str, float], aspect: float) -> Camera:
-        """Return the camera that the viewer tells of, in the pixels of its canvas."""
+        """Return the camera of the viewer, in the pixels of its canvas."""
         of = screen["ratio"]
         size = [max(1, round(screen[side] * of)) for side in "hw"]
         return cls(camera["y"], camera["x"], camera["k"] * aspect * of, camera["k"] * of, *size)
@@ -51,7 +51,7 @@ class Camera:
 
     @property
     def rows(self) -> np.ndarray:
-        """For each row of the screen the position of its middle in the image."""
+        """The position in the image of the middle of each screen row."""
         return (np.arange(self.height) + 0.5 - self.height / 2) / self.ky + self.y
 
     @property
@@ -69,8 +69,7 @@ def drawn(store: ImageStore, key: str, camera: Camera, state: Mapping[str, Any])
         Name of the variable.
     camera : Camera
     state : mapping
-        ``index`` (a number, or ``"max"``, for each axis with a slider), ``channels`` and ``labels`` as the viewer
-        tells them.
+        ``index`` (a number, or ``"max"``, for each axis with a slider), ``channels`` and ``labels`` from the viewer.
     """
     lights = []
     for k, channel in enumerate(state["channels"]):
@@ -98,7 +97,7 @@ def _size(array: ServedArray) -> tuple[int, int]:
 
 
 def _seen(levels: Sequence[ServedArray], camera: Camera, place: Mapping[str, Any]) -> np.ndarray:
-    """Return the sample at each pixel of the screen, of the level that fits; around the image those of its edge."""
+    """Return the sample at each screen pixel, from the matching level; edge samples are repeated around the image."""
     factors = [[_ratio(full, n) for full, n in zip(_size(levels[0]), _size(one), strict=True)] for one in levels]
     fits = [k for k, (_, fx) in enumerate(factors) if fx * camera.kx <= _COARSE]
     level = fits[-1] if fits else 0
@@ -119,7 +118,7 @@ def _ratio(full: int, n: int) -> float:
 def _projected(
     read: Callable[[dict[str, Any]], np.ndarray], array: ServedArray, place: Mapping[str, Any]
 ) -> np.ndarray:
-    """Return a plane, or the largest values of all along an axis whose place is ``"max"``."""
+    """Return a plane, or the maximum along an axis whose index is ``"max"``."""
     axis = next((a for a, where in place.items() if where == "max" and a in array.axes), None)
     if axis is None:
         return read({**place})

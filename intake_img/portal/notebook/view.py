@@ -1,4 +1,4 @@
-"""What `ds.img.view` returns: an image in the viewer, and what is seen of it."""
+"""The result of `ds.img.view`: an image in the viewer, and its visible region."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from intake_img.portal.virtual_store import ImageStore
 
 __all__ = ["ImageView", "view"]
 
-_BUDGET = 8 * 2**30  # bytes that one tile of a level that is not there may read
-_MANY, _FIRST = 8, 4  # of more channels, the first ones are shown
+_BUDGET = 8 * 2**30  # largest number of bytes to read for one tile of a computed level
+_MANY, _FIRST = 8, 4  # largest number of channels that are shown
 
 
 def view(
@@ -47,10 +47,10 @@ def view(
 
 
 class ImageView:
-    """An image in the viewer: the last line of a cell shows it, its attributes tell what is seen.
+    """An image in the viewer: the last line of a cell shows it, and its attributes describe the visible region.
 
     In a notebook whose front end runs widgets it is interactive; elsewhere (GitHub, nbconvert, no ``anywidget``) a
-    picture of it is shown. Chunks are computed when they are looked at, in threads of this process.
+    picture of it is shown. Visible chunks are computed in threads of this process.
     """
 
     def __init__(self, ds: xr.Dataset, levels: Sequence[xr.Dataset], height: int, memory: int, title: str) -> None:
@@ -63,7 +63,7 @@ class ImageView:
 
     @cached_property
     def widget(self) -> Any:
-        """The widget itself (an `anywidget.AnyWidget`), to be put into layouts of ipywidgets.
+        """The widget (an `anywidget.AnyWidget`), for layouts of ipywidgets.
 
         Raises
         ------
@@ -76,16 +76,16 @@ class ImageView:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that the viewer says of itself: ``scene``, ``image``, ``index``, ``channels``, ``labels``, ``camera`` ...
+        """The state of the viewer: ``scene``, ``image``, ``index``, ``channels``, ``labels``, ``camera`` ...
 
-        Before it was shown, what it will show first.
+        Before it is shown, the initial state.
         """
         told = dict(self.widget.seen) if "widget" in self.__dict__ else {}
         return told or self._first
 
     @property
     def link(self) -> str:
-        """The view as a short text, as it stands in links of the portal; may be set, to see the same again."""
+        """The view as a short text, as in links of the portal; set it to restore the view."""
         return str(self.widget.link)
 
     @link.setter
@@ -108,10 +108,9 @@ class ImageView:
 
     @property
     def region(self) -> dict[str, Any]:
-        """What is seen, as indexers: ``ds.isel(view.region)`` is the image cropped to it.
+        """The visible region as indexers: ``ds.isel(view.region)`` is the cropped image.
 
-        Slices along ``y`` and ``x``, numbers along the axes that have a slider, a slice of all where a projection is
-        shown.
+        Slices along ``y`` and ``x``, indices along the axes with a slider, and a full slice for a projection.
         """
         state = self.state
         top, bottom, left, right = self._camera(state).edges
@@ -127,7 +126,7 @@ class ImageView:
     # pictures
 
     def png(self) -> bytes:
-        """Return the picture that is seen, without controls and scale bar, as a PNG file; computes what it shows."""
+        """Return the visible picture, without controls and scale bar, as a PNG file; computes the visible chunks."""
         return png(self._picture(self.state))
 
     def _picture(self, state: Mapping[str, Any]) -> np.ndarray:
@@ -144,7 +143,7 @@ class ImageView:
 
     @cached_property
     def _first(self) -> dict[str, Any]:
-        """The state that the viewer begins with; samples some tiles for the limits."""
+        """The initial state of the viewer; samples some tiles for the limits."""
         store = self.images.store()
         array = store.levels[_images(store)[0]][0]
         told = store.channels(_images(store)[0])
@@ -181,19 +180,19 @@ class ImageView:
         return "\n".join(filter(None, (as_text(summary(self.dataset), "ImageView"), lacking())))
 
     def close(self) -> None:
-        """Take the view out of the notebook, and compute nothing more for it."""
+        """Remove the view from the notebook, and start no more computations for it."""
         if "widget" in self.__dict__:
             self.widget.close()
 
 
 def _images(store: ImageStore) -> list[str]:
-    """The variables that the viewer lists as images: the first, and the others that are no labels."""
+    """The variables that the viewer lists as images: the first, and all others except labels."""
     first, *others = store.levels
     return [first, *(k for k in others if store.image.variables[k].attrs.get("kind") != "labels")]
 
 
 def _aspect(ds: xr.Dataset) -> float:
-    """Height of a pixel in its width; 1 where it is not known."""
+    """Height of a pixel divided by its width; 1 if unknown."""
     steps = {a: spacing_of(ds[a]) for a in "yx" if a in ds.coords}
     units = {a: parse_unit(ds[a].attrs.get("units")) for a in steps}
     if len(steps) < 2 or not all(steps.values()) or not all(units.values()):

@@ -30,7 +30,7 @@ def make_widget(images: Hierarchy, height: int) -> Any:
 
 
 def mimebundle(view: ImageView) -> dict[str, Any]:
-    """Return what a front end needs to show a view as a widget; nothing where anywidget is not installed."""
+    """Return the MIME bundle of a view as a widget; empty if anywidget is not installed."""
     if lacking():
         return {}
     found = view.widget._repr_mimebundle_()
@@ -38,7 +38,7 @@ def mimebundle(view: ImageView) -> dict[str, Any]:
 
 
 def lacking() -> str:
-    """Return what to type where anywidget is not installed, else nothing."""
+    """Return the install command if anywidget is not installed, else an empty text."""
     try:
         _widget_class()
     except MissingExtraError as exc:
