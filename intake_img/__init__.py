@@ -1,8 +1,8 @@
 """Microscopy images by name: lazy, labelled arrays from any format, through Intake and xarray.
 
-`imload` opens, `imsave` writes, ``ds.img`` works on what was loaded; every format is an Intake driver. `scan`,
-`write_catalog` and `open_catalog` make and open catalogs; `CziStack`, `FileStack`, `MemoryStack` and `ZarrStack` are
-image stacks for CAREamics.
+`imload` opens images, `imsave` saves them, ``ds.img`` has methods for loaded images; every format is an Intake driver.
+`scan`, `write_catalog` and `open_catalog` make and open catalogs; `CziStack`, `FileStack`, `MemoryStack` and
+`ZarrStack` are image stacks for CAREamics.
 
 Names are imported when they are first used (PEP 562); importing the package only registers ``ds.img`` and the readers
 of Intake 2.

@@ -1,22 +1,22 @@
-"""The family of errors that this package raises, each of which is also the built-in error one would expect.
+"""The errors of this package; each is also a subclass of the matching built-in error.
 
 ::
 
     IntakeImgError
-    ├── FormatError(ValueError)            the bytes are not what their format promises
-    │   └── UnknownFormatError             no driver knows the bytes
+    ├── FormatError(ValueError)            a truncated or damaged file, or one of another format
+    │   └── UnknownFormatError             no driver recognises the file
     ├── AxesError(ValueError)              letters of axes that are unknown, repeated or missing
-    ├── UnitsError(ValueError)             a unit nobody knows, or units that do not convert
+    ├── UnitsError(ValueError)             an unknown unit, or units that do not convert
     ├── SceneError(LookupError)            no such scene, or level of a pyramid, in the file
     ├── CannotWriteError(ValueError)       the format cannot hold this image
-    ├── CatalogError(ValueError)           a catalog that cannot be read, or asks for what it may not have
+    ├── CatalogError(ValueError)           a catalog that cannot be read, or requests something not allowed
     ├── MissingExtraError(ImportError)     an optional package is not installed
     ├── SourceChangedError(OSError)        the file was replaced since it was opened
-    ├── RemoteError(ConnectionError)       a server fails, drops connections or sends less than it promised
-    ├── TargetExistsError(FileExistsError) the target exists and ``overwrite`` was not asked for
+    ├── RemoteError(ConnectionError)       a server fails, drops connections or sends incomplete data
+    ├── TargetExistsError(FileExistsError) the target exists and ``overwrite=True`` was not given
     └── TooLargeError(MemoryError)         the array does not fit into this machine's memory
 
-Every message says what was given, what was expected and what to do.
+Every message tells what was given, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ __all__ = [
 
 
 class IntakeImgError(Exception):
-    """Base of all errors raised by this package on purpose."""
+    """Base of all errors that this package raises."""
 
 
 class FormatError(IntakeImgError, ValueError):
-    """The bytes are not what their format promises: truncated, damaged, or of another format."""
+    """The file is truncated, damaged, or of another format."""
 
 
 class UnknownFormatError(FormatError):
-    """No installed driver knows the bytes or the extension."""
+    """No installed driver recognises the bytes or the extension."""
 
 
 class AxesError(IntakeImgError, ValueError):
@@ -67,20 +67,20 @@ class CannotWriteError(IntakeImgError, ValueError):
 
 
 class CatalogError(IntakeImgError, ValueError):
-    """A catalog cannot be read, or asks for what catalogs of others do not get."""
+    """A catalog cannot be read, or requests something that untrusted catalogs may not use."""
 
 
 class MissingExtraError(IntakeImgError, ImportError):
-    """An optional package is needed and not installed.
+    """A required optional package is not installed.
 
     Parameters
     ----------
     package : str
         Name of the missing distribution.
     extra : str or None
-        The extra of intake_img that brings it; None if no extra does.
+        The extra of intake_img that installs it; None if there is no such extra.
     purpose : str
-        What needs it, e.g. ``"reading LZW compression"``.
+        The feature that needs it, e.g. ``"reading LZW compression"``.
     """
 
     def __init__(self, package: str, extra: str | None, purpose: str) -> None:
@@ -93,16 +93,16 @@ class MissingExtraError(IntakeImgError, ImportError):
 
 
 class SourceChangedError(IntakeImgError, OSError):
-    """A file is no longer the one that was opened: its lazy pixels cannot be read any more."""
+    """A file was changed or replaced since it was opened, so its lazy pixels cannot be read any more."""
 
 
 class RemoteError(IntakeImgError, ConnectionError):
-    """A server fails, drops connections or sends less than it promised, several times in a row."""
+    """A server fails, drops connections or sends incomplete data, several times in a row."""
 
 
 class TargetExistsError(IntakeImgError, FileExistsError):
     """The target of a write exists and ``overwrite=True`` was not given."""
 
 
-class TooLargeError(MemoryError, IntakeImgError):  # in this order: MemoryError has a constructor of its own
-    """An array would not fit into the memory of this machine."""
+class TooLargeError(MemoryError, IntakeImgError):  # in this order, since MemoryError has its own constructor
+    """An array does not fit into the memory of this machine."""

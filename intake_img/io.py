@@ -1,4 +1,4 @@
-"""`imload` and `imsave`: any image to a lazy Dataset, and back to a file that is replaced whole or not at all."""
+"""`imload` and `imsave`: load any image as a lazy Dataset, and save it to a file with atomic replacement."""
 
 from __future__ import annotations
 
@@ -53,26 +53,27 @@ def imload(
     Parameters
     ----------
     uri : str, os.PathLike, or Intake source
-        A path, a URL that fsspec knows, or an Intake source or catalog entry. ``file.czi@0`` names a scene.
+        A path, a URL that fsspec supports, or an Intake source or catalog entry. ``file.czi@0`` names a scene.
     partition : int, str, list or mapping, optional
-        Load only a part: an index or label on the first axis, a list of them, or
-        ``{axis: index | label | slice | list}``. Integers are indices; text and floats are labels, looked up in the
-        coordinate; slices of labels include their end. ``{coordinate: label | list}`` takes all samples that have the
-        label, e.g. ``{"well": "A01"}`` where the wells lie along ``i``. Only the bytes of the part are read.
+        Load only a selection: an index or label on the first axis, a list of them, or ``{axis: index | label | slice |
+        list}``. Integers are indices; text and floats are labels, looked up in the coordinate; slices of labels include
+        their end. ``{coordinate: label | list}`` selects all samples with the label, e.g. ``{"well": "A01"}`` if the
+        wells lie along ``i``. Only the bytes of the selection are read.
     metadata_only : bool
-        Coordinates, attributes, dtype and shape; no dask array is made. (No call reads pixels before they are used.)
+        Load only coordinates, attributes, dtype and shape, without a dask array. (Pixels are never read before they are
+        used.)
     scene : int or str, optional
-        Which image of the file, by number or name; the first by default. ``"all"`` stacks equal ones on ``i``.
+        The image of the file, by number or name; the first by default. ``"all"`` stacks scenes of equal shape on ``i``.
     level : int
         Level of a pyramid; 0 is full resolution.
     chunks : "auto", None, int or mapping
-        ``"auto"``: dask arrays whose chunks are whole native tiles grouped to some MiB; None: xarray's own lazy
-        indexing without dask; or chunk lengths by axis (-1: the whole axis).
+        ``"auto"``: dask arrays whose chunks are groups of native tiles of some MiB; None: xarray's own lazy indexing
+        without dask; or chunk lengths by axis (-1: the full length).
     output_axis_order : str or None
-        Order of the axes; axes that it does not know lead. None keeps the file's order.
+        Order of the axes; axes that it does not name come first. None keeps the file's order.
     metadata : mapping, optional
-        ``axes``, ``spacing``, ``spacing_units`` and ``coords``, by axis: added to, or in place of, what the file
-        says.
+        ``axes``, ``spacing``, ``spacing_units`` and ``coords``, by axis; they add to or overrule the metadata of the
+        file.
     storage_options : mapping, optional
         Options of the fsspec file system.
     **driver_options
@@ -81,9 +82,9 @@ def imload(
     Returns
     -------
     xarray.Dataset
-        With the variable ``image`` (and what the file holds beside it: labels, masks). Coordinates are in the unit of
-        their ``attrs["units"]``, evenly spaced ones carry ``attrs["spacing"]``. The attributes of the Dataset say where
-        it came from: ``uri``, ``driver``, ``scene``, ``scenes``, ``original_axes``, ``original_shape`` and
+        A Dataset with the variable ``image`` (and further variables of the file: labels, masks). Coordinates are in the
+        unit of their ``attrs["units"]``; evenly spaced ones have ``attrs["spacing"]``. The attributes of the Dataset
+        describe its origin: ``uri``, ``driver``, ``scene``, ``scenes``, ``original_axes``, ``original_shape`` and
         ``fileheader`` (JSON text; ``ds.img.header`` is the parsed one).
 
     Raises
@@ -91,7 +92,7 @@ def imload(
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the bytes are not what their format promises.
+        If the file is truncated, damaged or of another format.
     SceneError
         If the file has no such scene or level.
     AxesError
@@ -126,7 +127,7 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
     if isinstance(uri, ImageSource):
         if not options:
             return uri
-        if not isinstance(uri, ImgSource):  # which takes those of the driver that it finds
+        if not isinstance(uri, ImgSource):  # it accepts the options of the driver that it finds
             check_options(type(uri), options)
         return uri.renewed(**options)
     foreign = isinstance(uri, DataSource)
@@ -155,59 +156,60 @@ def imsave(
     region: Mapping[str, int | slice] | Literal["auto"] | None = None,
     **driver_options: Any,
 ) -> Any:
-    """Save an image; the format is that of the extension, ``.zarr`` without one.
+    """Save an image; the extension chooses the format, OME-Zarr without one.
 
     Lazy data are computed slab by slab while they are written, so that images larger than memory can be saved. With a
-    client of a dask cluster, the workers write what they compute: Zarr stores block by block, and images of many files
-    one file a task.
+    client of a dask cluster, the workers write: Zarr stores block by block, and images of many files with one task per
+    file.
 
     Parameters
     ----------
     image : xarray.Dataset, xarray.DataArray, xarray.DataTree, numpy.ndarray, dask.array.Array or Intake source
-        What to save. A DataTree is a multiscale image, for formats that hold pyramids. An array without names has the
+        The image. A DataTree is a multiscale image, for formats that support pyramids. An array without names has the
         axes ``yx``, ``zyx``, ``czyx``, ``tczyx`` or ``itczyx``.
     uri : str or os.PathLike
         Target: a path or a URL that fsspec can write.
     compress : bool or str, optional
-        None for the format's default, False for none, True for a good one, or the name of a codec of the format.
+        None for the format's default, False for no compression, True for a good lossless codec, or the name of a codec
+        of the format.
     partition : str or sequence of str, optional
-        Exactly the axes that each file holds, in this order; the others are written into the names of the files:
-        ``imsave(ds, "f.tif", partition="tyx")`` makes ``f.c_actin.tif``, ``f.c_nuclei.tif``. By default as few files as
-        the format can hold. ``imload("f.tif")`` puts them together again.
+        The axes of each file, in this order; positions along the other axes go into the file names: ``imsave(ds,
+        "f.tif", partition="tyx")`` makes ``f.c_actin.tif``, ``f.c_nuclei.tif``. By default there are as few files as
+        the format allows. ``imload("f.tif")`` joins them again.
     overwrite : bool
-        Replace an existing target. The old data stay whole until the new ones are complete; they may be the very data
-        that are being saved.
+        Replace an existing target. The old data are not changed until the new ones are complete; they may be the source
+        of the saved image.
     resume : bool
-        Finish an interrupted write of many files: those that are complete are not made again. An interrupted write of a
-        single file is made anew.
+        Finish an interrupted write of many files: complete files are not written again. An interrupted write of a
+        single file starts again.
     progress : bool or callable, optional
-        Show a progress bar; by default only for long work in a terminal. A callable is told how many bytes were written
-        since the last call; what it raises ends the write, which leaves nothing behind.
+        Show a progress bar; by default only for long work in a terminal. A callable gets the number of bytes written
+        since the last call; if it raises an error, the write is aborted and leaves nothing behind.
     storage_options : mapping, optional
         Options of the fsspec file system.
     engine : {"dask", "threads"}, optional
-        Who writes: tasks of dask, or threads of this process. By default tasks if there is a client
-        (`distributed.Client`). Workers need the target under the same name: a shared folder, or a server. A file that
-        is the complete image has one writer, this process.
+        The engine of the write: dask tasks, or threads of this process. By default tasks if there is a client
+        (`distributed.Client`). Workers need access to the target under the same name: a shared folder, or a server. A
+        single file that is the complete image is always written by this process.
     compute : bool
-        False: return a `dask.delayed.Delayed` that writes, and commits the target at its end, when it is computed. The
-        target is claimed now, as by an interrupted write. For Zarr folders and images of many files.
+        False: return a `dask.delayed.Delayed` that writes and finally commits the target when it is computed. The
+        target is reserved now, as by an interrupted write. For Zarr folders and images of many files.
     append_dim : str, optional
-        Add the image to a Zarr store at the end of this axis, ``"t"`` or ``"i"``; a store that is not there is made.
-        The axes, dtypes and other coordinates are those of the store, as are its chunks and levels. Readers see the
-        old image until the new one is complete, also if the write is killed; a Dataset that was opened before keeps
-        its length and stays readable. One process appends at a time.
+        Append the image to a Zarr store along this axis, ``"t"`` or ``"i"``; a missing store is created. The axes,
+        dtypes and other coordinates must equal those of the store; its chunks and levels are used. Readers see the old
+        image until the new one is complete, also if the write is killed; a Dataset that was opened before keeps its
+        length and stays readable. Only one process may append at a time.
     region : mapping of str to (int or slice), or "auto", optional
-        Overwrite a part of a Zarr store, e.g. ``{"t": slice(2, 4)}``; ``"auto"`` finds it by the coordinates. Each
-        chunk is replaced atomically, the region is not: if the write is killed, `imload` warns until it was written
-        again. Datasets that were opened before raise `SourceChangedError`.
+        Overwrite a region of a Zarr store, e.g. ``{"t": slice(2, 4)}``; ``"auto"`` finds it by the coordinates. Each
+        chunk is replaced atomically, but not the complete region: if the write is killed, `imload` warns until the
+        region is written again. Datasets that were opened before raise `SourceChangedError`.
     **driver_options
         Options of the format's writer; ``intake-img formats`` lists them.
 
     Returns
     -------
     list of str, or dask.delayed.Delayed of it
-        The files that were written.
+        The written files.
 
     Raises
     ------
@@ -218,11 +220,11 @@ def imsave(
 
     Notes
     -----
-    A write that is killed leaves what was there, or, after the last byte was written, the new image; and a hidden
-    folder ``.<name>.partial``, which the next write to that name removes. SIGTERM kills Python without clean-up unless
-    the program handles it, as the command ``intake-img`` does: ``signal.signal(signal.SIGTERM, lambda *_:
-    sys.exit(143))``. Of two processes that write to one name, with ``overwrite=False`` one gets `FileExistsError`, with
-    ``overwrite=True`` the later one wins.
+    A write that is killed leaves the old target or, after the last byte was written, the new image; and a hidden folder
+    ``.<name>.partial``, which the next write to that name removes. SIGTERM kills Python without clean-up unless the
+    program handles it, as the command ``intake-img`` does: ``signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))``.
+    If two processes write to one name, with ``overwrite=False`` one gets `FileExistsError`, with ``overwrite=True`` the
+    later one wins.
     """
     target = File.parse(uri, storage_options)
     format = writer_for(target)
@@ -269,7 +271,7 @@ def imsave(
 
 
 def _check_alone(given: Mapping[str, Any], append_dim: str | None) -> None:
-    """Refuse options that do not go with writing into a store that is there."""
+    """Raise an error for options that are not valid when writing into an existing store."""
     if refused := [name for name, value in given.items() if value is not None]:
         raise TypeError(
             f"{refused[0]}= does not go with {'region' if append_dim is None else 'append_dim'}=: what is there keeps "
@@ -286,7 +288,7 @@ def _extend(
     progress: bool | Callable[[int], None] | None,
     parallel: bool,
 ) -> list[str]:
-    """Write into a store that is there."""
+    """Write into an existing store."""
     model = _models(image, format, ())[0]
     total = sum(v.pixels.nbytes for v in model.variables.values())
     with _no_space(target), _progress(progress, total, target.name) as step:
@@ -294,7 +296,7 @@ def _extend(
 
 
 def _writer_options(format: Format, given: Mapping[str, Any]) -> list[str]:
-    """Return the names of a writer's own options, and refuse those that are none of them."""
+    """Return the names of a writer's own options; unknown options are an error."""
     general = ("image", "path", "compress", "progress")
     known = [p for p in inspect.signature(format.write).parameters if p not in general]
     if unknown := [o for o in given if o not in known]:
@@ -305,7 +307,7 @@ def _writer_options(format: Format, given: Mapping[str, Any]) -> list[str]:
 
 
 def _models(image: Any, format: Format, known: Sequence[str]) -> list[Image]:
-    """Return the image to save, and the further levels of a DataTree."""
+    """Return the image to save, and further levels of a DataTree."""
     if not isinstance(image, xr.DataTree):
         return [Image.from_xarray(image.dataset() if isinstance(image, ImageSource) else image)]
     if "levels" not in known:
@@ -335,7 +337,7 @@ def _write_one(
             compute=compute,
         )
     with begin(target, overwrite=overwrite) as staging:
-        if in_store and not target.local:  # chunk by chunk, not by way of a local folder
+        if in_store and not target.local:  # chunk by chunk, without a local folder
             write: Any = format.write  # that of a store takes such a place as well as a local path
             write(model, staging.place(target.name), progress=step, **settings)
             return staging.commit()
@@ -352,7 +354,7 @@ def _make(
     staging: Staging | SharedFolder,
     name: str,
 ) -> None:
-    """Make one member, and what belongs beside it before."""
+    """Write one file, and before it its companion files."""
     for companion, text in format.companions(part, name).items():
         staging.put(companion, text)
     with staging.member(name, folder=folder) as path:
@@ -360,7 +362,7 @@ def _make(
 
 
 def _silent(_: int) -> None:
-    """Take note of progress that nobody sees."""
+    """Ignore progress."""
 
 
 @contextlib.contextmanager
@@ -372,7 +374,7 @@ def _no_space(target: File) -> Iterator[None]:
     except OSError as exc:
         short = (
             type(exc) is OSError and exc.errno is None and "written" in str(exc)
-        )  # numpy's tofile does not say why it stopped
+        )  # numpy's tofile does not give the reason
         if exc.errno in _FULL or short:
             code = exc.errno or errno.ENOSPC
             raise OSError(code, f"no space left for {target}, or none allowed; what was there is untouched") from exc
@@ -395,7 +397,7 @@ def _levels(tree: xr.DataTree) -> list[xr.Dataset]:
 def _progress(
     wanted: bool | Callable[[int], None] | None, total: int, name: str
 ) -> Iterator[Callable[[int], None] | None]:
-    """A bar on stderr: shown if asked for, or by itself in a terminal when the work takes longer than a second."""
+    """A bar on stderr: shown if requested, or by default in a terminal when the work takes longer than a second."""
     if callable(wanted):
         yield wanted
         return

@@ -1,6 +1,6 @@
 """Everything that the author of a format needs, in one import; see "Add a format" in the documentation.
 
-These names are stable: they change as `docs/explanation/stability.md` says.
+These names are stable, as defined in `docs/explanation/stability.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One file or folder a format, and the registry that chooses among them.
+"""The formats, one file or folder each, and the registry that chooses among them.
 
-May import storage and the model. Formats never import each other.
+It may import storage and the model. Formats never import each other.
 """

@@ -1,4 +1,4 @@
-"""Arguments of sources: how they are read, compared with their defaults, and written into catalogs."""
+"""Arguments of sources: parsing, comparison with their defaults, and writing into catalogs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 ENTRY_POINTS = "intake.drivers"
-"""The group of entry points in which a driver is declared."""
+"""The entry point group of drivers."""
 
 
 def scene_number(scene: int | str | None, names: Sequence[str], file: object) -> int:

@@ -1,7 +1,7 @@
-"""The contract of a format: `Format` says how files are known, opened and written; `Handle` is an open file.
+"""The interface of a format: `Format` recognises, opens and writes files; `Handle` is an open file.
 
-Sources, catalogs, pickling, partitions, scenes and the handling of errors are made of these two, once, in
-`intake_img.formats.format_source`. Nothing here knows of Intake.
+`intake_img.formats.format_source` builds sources, catalogs, pickling, partitions, scenes and error handling on these
+two classes. This module is independent of Intake.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["Format", "Handle", "NoOptions", "PlaneArray", "RawArray", "StoredArr
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Own options of a format that has none."""
+    """The options of a format without own options."""
 
 
 class StoredArray:
@@ -48,11 +48,11 @@ class StoredArray:
     shape : tuple of int
     dtype : numpy.dtype
     tiles : tuple of int
-        Shape of the blocks in which the file stores it, so that chunks are made of whole blocks.
+        Shape of the blocks in the file; chunks consist of complete blocks.
     parallel : bool
-        Whether several threads that read at once are faster; False where one reading uses all cores by itself.
+        Whether several concurrently reading threads are faster; False if a single read uses all cores itself.
     decodes : bool
-        Whether a small part of a tile costs as much as the whole tile, because it is compressed.
+        Whether reading a small part of a tile costs as much as the complete tile, because it is compressed.
     shards : tuple of int or None
         Shape of the shards that hold several tiles each, for formats that have them.
     """
@@ -65,30 +65,30 @@ class StoredArray:
     shards: tuple[int, ...] | None = None
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        """Fill `out` with a region; called from many threads at once.
+        """Fill `out` with a region; called from many threads concurrently.
 
         Parameters
         ----------
         region : tuple of slice
             A slice without a step for each axis, within the shape.
         out : ndarray
-            Of the shape of `region`; in any layout of memory.
+            An array of the shape of `region`, in any memory layout.
         """
         raise NotImplementedError
 
     def mapped(self) -> np.ndarray | None:
-        """Return the whole array, memory-mapped, where it lies in a local file as plain bytes; else None."""
+        """Return the complete array, memory-mapped, if it is uncompressed in a local file; else None."""
         return None
 
 
 class RawArray(StoredArray):
-    """An array that lies in a file as plain bytes, in C order.
+    """An uncompressed array in a file, in C order.
 
     Parameters
     ----------
     source : ByteReader
     offset : int
-        Where it begins, in bytes.
+        Its start, in bytes.
     dtype : numpy.dtype
         With the byte order of the file.
     shape : tuple of int
@@ -99,7 +99,7 @@ class RawArray(StoredArray):
     def __init__(self, source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> None:
         self.source, self.offset, self.stored = source, offset, np.dtype(dtype)
         self.shape, self.dtype = tuple(shape), self.stored.newbyteorder("=")
-        self.tiles = (1,) * (len(self.shape) - 1) + self.shape[-1:]  # any row can be read by itself
+        self.tiles = (1,) * (len(self.shape) - 1) + self.shape[-1:]  # any row can be read separately
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         read_raw(self.source, self.offset, self.stored, self.shape, region, out)
@@ -109,7 +109,7 @@ class RawArray(StoredArray):
 
 
 class PlaneArray(StoredArray):
-    """An array whose planes, or frames, can only be read as a whole: `read_plane` is all that a format defines.
+    """An array of which only complete planes, or frames, can be read: a format defines only `read_plane`.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class PlaneArray(StoredArray):
 
 
 class Handle:
-    """An open file, as `Format.open` returns it: the images in it, and their arrays.
+    """An open file, returned by `Format.open`: its images and their arrays.
 
     A pool shares one handle between all threads of a process and closes it when it is not used any more.
 
@@ -172,9 +172,9 @@ class Handle:
     _token: object | None = None
 
     def kept(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what `make` returns, from memory if it was made lately.
+        """Return the result of `make`, from the cache if possible.
 
-        All files of a process share some MiB for what they keep (`intake_img.storage.cache.CACHE`).
+        All files of a process share a cache of some MiB (`intake_img.storage.cache.CACHE`).
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class Handle:
 
     @property
     def places(self) -> Sequence[Place]:
-        """The well and the field of each image, of a file that is a plate; none of any other file."""
+        """The well and the field of each image, if the file is a plate; empty for other files."""
         return ()
 
     def describe(self, scene: int | str, level: int) -> Image:
@@ -215,11 +215,11 @@ class Handle:
         raise NotImplementedError
 
     def unasked(self, level: int) -> Image | None:
-        """Return what to open where no scene is asked for, if that is none of the scenes; else None: the first."""
+        """Return what to open by default, if it is not one of the scenes; None for the first scene."""
         return None
 
     def array(self, address: Any) -> StoredArray:
-        """Return the array that is called `address`: whatever `describe` gave to `pixels`, hashable and picklable."""
+        """Return the array with this `address`, which `describe` passed to `pixels`; hashable and picklable."""
         raise NotImplementedError
 
     def pixels(self, address: Hashable = None) -> Pixels:
@@ -227,59 +227,61 @@ class Handle:
         return self.reader.pixels(address, self.array(address))
 
     def renew(self) -> None:
-        """Forget what is known of files that changed since, for formats whose `Format.stamp` does not look at them all.
+        """Drop cached data of files that have changed, for formats whose `Format.stamp` does not check all files.
 
         Called before an image is described with a handle that may have been opened earlier.
         """
 
     def twin(self, file: File) -> Handle | None:
-        """Return a handle of another file that is the same byte for byte but for its pixels; None if that is not so.
+        """Return a handle of another file whose bytes are identical except for the pixels; None for other files.
 
-        Of many files with one layout only the first is parsed then. A format that cannot tell quickly returns None.
+        With this, only the first of many files with the same layout is parsed. A format that cannot compare quickly
+        returns None.
         """
         return None
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file."""
 
 
 class Format:
-    """A file format: how its files are known, opened and written.
+    """A file format: recognition, opening and writing of its files.
 
     Define a subclass, and make its source with `intake_img.plugin.source_of`; see "How to add a format" in the
-    documentation. A format has no state: an instance stands for the class.
+    documentation. A format has no state: all instances are equivalent.
     """
 
     name: ClassVar[str]
     """Name of the driver: ``intake.open_<name>``, ``driver: <name>`` in a catalog."""
     title: ClassVar[str]
-    """What people call the format, e.g. ``"Zeiss CZI"``."""
+    """The common name of the format, e.g. ``"Zeiss CZI"``."""
     extensions: ClassVar[tuple[str, ...]] = ()
-    """Lower-case endings of names, e.g. ``(".ome.tif", ".tif")``; the longest that matches any format wins."""
+    """Lower-case extensions, e.g. ``(".ome.tif", ".tif")``; the longest match of all formats wins."""
     magic: ClassVar[tuple[tuple[int, bytes], ...]] = ()
-    """Offsets and bytes found there, any of which tells the format."""
+    """Magic bytes with their offsets; any one of them identifies the format."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
     series: ClassVar[bool] = False
-    """Whether a folder of the format's files is an image as well, as one of slices; `claims` knows such folders."""
+    """Whether a folder of the format's files is an image as well, such as a folder of slices; `claims` recognises
+    it."""
     has_scenes: ClassVar[bool] = False
     """Whether a file can hold several images: the source then has the option ``scene``."""
     has_levels: ClassVar[bool] = False
     """Whether a file can hold pyramids: the source then has the option ``level``."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
-    """Values of ``scene`` beyond numbers, names and ``"all"`` that `Handle.describe` understands."""
+    """Values of ``scene`` beyond numbers, names and ``"all"`` that `Handle.describe` accepts."""
     serial: ClassVar[bool] = False
-    """Whether only one thread at a time may use an open file, as the library that reads it is not made for more."""
+    """Whether only one thread at a time may use an open file, because its library is not thread-safe."""
     bridge: ClassVar[bool] = False
-    """Whether plug-ins of another package read the files: it is asked last, by `reads_name`, and is in no table."""
+    """Whether plug-ins of another package read the files: it is tried last, by `reads_name`, and is not in tables."""
     options: ClassVar[type] = NoOptions
     """Frozen dataclass of the format's own options; fields are made with `intake_img.plugin.option`."""
     option_docs: ClassVar[Mapping[str, str]] = {}
-    """What the documentation says of a common option in place of the usual text."""
+    """Documentation of common options that replaces the usual text."""
     pixels_only: ClassVar[tuple[str, ...]] = ()
-    """Extensions whose files, when written, keep the pixels alone: no axes, coordinates or attributes."""
+    """Extensions whose files keep only the pixels when written: no axes, coordinates or attributes."""
     extras: ClassVar[Mapping[str, str]] = {}
-    """The extras of intake_img that widen the format, and what each brings."""
+    """The extras of intake_img that extend the format, and what each adds."""
     private: ClassVar[str] = ""
     """Regular expression of the keys of the header that name people, patients or places; see `public_header`."""
     source: ClassVar[type[FormatSource]]
@@ -292,12 +294,12 @@ class Format:
         return hash(type(self))
 
     def claims(self, probe: Probe) -> int:
-        """Return how surely the bytes are of this format, whatever the file is called.
+        """Return the confidence that the bytes are of this format, whatever the file name is.
 
         Returns
         -------
         int
-            0: not at all; 1: the container is (TIFF, HDF5, zip); 2: this very dialect. The highest claim wins.
+            0: no match; 1: the container matches (TIFF, HDF5, zip); 2: the dialect matches. The highest claim wins.
         """
         return int(any(probe.head[at : at + len(magic)] == magic for at, magic in self.magic))
 
@@ -306,11 +308,11 @@ class Format:
         return False
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        """Return what changes when the file is replaced; formats that are folders know which of their files tell."""
+        """Return a stamp that changes when the file is replaced; formats that are folders choose the files to check."""
         return file.stamp()
 
     def same(self, file: File, stamp: tuple[Any, ...]) -> bool:
-        """Return whether a file that had this stamp still holds what it held then."""
+        """Return whether a file that had this stamp still has the same contents."""
         return self.stamp(file) == stamp
 
     def open(self, file: File, options: Any) -> Handle:
@@ -325,20 +327,21 @@ class Format:
         Raises
         ------
         FormatError
-            If the file is damaged. What a library raises becomes one by itself, and what `File.open` opened is closed.
+            If the file is damaged. Exceptions of a library are converted to it, and everything that `File.open` opened
+            is closed.
         """
         raise NotImplementedError
 
     def public_header(self, header: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what of a file's own header may be shown to strangers, as portals and catalogs do.
+        """Return the part of a file's header that portals and catalogs may publish.
 
-        What every format leaves out (`intake_img.model.privacy`) and the keys that match `private` are taken away,
-        in XML and JSON too. A format whose header says more of people in other ways overrides this.
+        Generally private data (`intake_img.model.privacy`) and keys that match `private` are removed, in XML and JSON
+        too. Override this if the header contains personal data in other forms.
 
         Parameters
         ----------
         header : mapping
-            As `Image.header` has it: plain data.
+            The header as in `Image.header`: plain data.
 
         Returns
         -------
@@ -349,12 +352,12 @@ class Format:
 
     @property
     def reads(self) -> bool:
-        """Whether the format is read."""
+        """Whether the format can be read."""
         return type(self).open is not Format.open
 
     @property
     def writes(self) -> bool:
-        """Whether the format is written."""
+        """Whether the format can be written."""
         return type(self).write is not Format.write
 
     @property
@@ -364,7 +367,7 @@ class Format:
 
     @property
     def has_sample(self) -> bool:
-        """Whether the format makes a `sample`."""
+        """Whether the format has a `sample`."""
         return type(self).sample is not Format.sample
 
     def write(
@@ -376,12 +379,12 @@ class Format:
         ----------
         image : Image
         path : str
-            A local path that does not exist (an empty folder, for formats that are folders). Its name says nothing of
-            the format.
+            A local path that does not exist (an empty folder, for formats that are folders). Its name has no meaningful
+            extension.
         compress : object
-            None for the format's default, False for none, a name of a codec, or True for a good one.
+            None for the format's default, False for no compression, a name of a codec, or True for a good codec.
         progress : callable, optional
-            To be called with the number of bytes of pixels after each step.
+            Call it with the number of bytes of pixels after each step.
 
         Raises
         ------
@@ -391,7 +394,7 @@ class Format:
         raise NotImplementedError
 
     def write_in_tasks(self, image: Image, path: str | File, **options: Any) -> tuple[Tasks, Callable[[Any], None]]:
-        """Return the tasks that write an image, for formats whose blocks are files of their own.
+        """Return the tasks that write an image, for formats whose blocks are separate files.
 
         Parameters
         ----------
@@ -402,13 +405,13 @@ class Format:
         -------
         tasks : Tasks
         finish : callable
-            Takes what the tasks returned, and completes the image. It pickles.
+            Takes the results of the tasks, and completes the image. It is picklable.
         """
         raise NotImplementedError
 
     @property
     def extends(self) -> bool:
-        """Whether images are written into what is there: see `extend`."""
+        """Whether the format can write into an existing image: see `extend`."""
         return type(self).extend is not Format.extend
 
     def extend(
@@ -421,42 +424,42 @@ class Format:
         progress: Callable[[int], None] | None = None,
         parallel: bool = False,
     ) -> None:
-        """Write an image into one that is there.
+        """Write an image into an existing one.
 
         Parameters
         ----------
         image : Image
         file : File
         append_dim : str, optional
-            The axis at whose end it is added; readers see all of it or nothing.
+            The axis along which it is appended; readers see all of it or nothing.
         region : mapping of str to (int or slice) or "auto", optional
-            What it overwrites.
+            The region to overwrite.
         progress : callable, optional
             See `write`.
         parallel : bool
-            Whether tasks of dask write it.
+            Whether dask tasks write it.
 
         Raises
         ------
         CannotWriteError
-            If it does not fit what is there.
+            If it does not fit the existing image.
         """
         raise NotImplementedError
 
     def file_axes(self, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
-        """Return which axes of a variable one file called `name` holds; None for all of them."""
+        """Return the axes of a variable that one file named `name` can hold; None for all of them."""
         return None
 
     def many_variables(self, name: str) -> bool:
-        """Return whether one file called `name` holds several variables."""
+        """Return whether one file named `name` can hold several variables."""
         return False
 
     def companions(self, image: Image, name: str) -> Mapping[str, bytes]:
-        """Return further small files, by name, that belong beside a file called `name` that holds `image`."""
+        """Return further small files, by name, that belong beside a file named `name` that holds `image`."""
         return {}
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
-        """Make a tiny file of the format, by other means than `write`, for the conformance suite.
+        """Make a tiny file of the format, without `write`, for the conformance tests.
 
         Parameters
         ----------
@@ -467,6 +470,6 @@ class Format:
         -------
         path : str
         expected : xarray.Dataset
-            What the file holds: variables with their axes, and the coordinates that the file knows.
+            The contents of the file: variables with their axes, and the coordinates in the file.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Flat binary files: bytes of pixels and nothing else, with their shape and type beside them or given by the caller.
+"""Flat binary files: only the bytes of pixels, with shape and dtype in a file beside them or given by the caller.
 
 The layout of thunder's ``tobinary`` (files ``image-00000.bin`` and one ``conf.json``) is read and written; a file saved
 by `imsave` has its own description, ``name.bin.json``, beside it.
@@ -34,7 +34,7 @@ class BinaryOptions:
     shape: Sequence[int] | None = option(
         None,
         "sequence of int, optional",
-        "Shape of the array; by default what the description beside the file says.",
+        "Shape of the array; by default that of the description beside the file.",
     )
     dtype: Any = option(
         None,

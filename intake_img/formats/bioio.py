@@ -1,4 +1,4 @@
-"""Bridge to plug-ins of bioio: an installed one reads what no format of ours does, by the extensions that it lists.
+"""Bridge to plug-ins of bioio: an installed plug-in reads files that no format of ours reads, by its extensions.
 
 A plug-in is a module in the group of entry points ``bioio.readers``, with a class ``ReaderMetadata``; see
 https://bioio-devs.github.io/bioio. None is loaded before a file calls for one.

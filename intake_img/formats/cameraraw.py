@@ -1,4 +1,4 @@
-"""Raw files of cameras (DNG, NEF, ARW, CR2, ...) through rawpy: the numbers of the sensor, before any development.
+"""Raw files of cameras (DNG, NEF, ARW, CR2, ...) through rawpy: undeveloped sensor values.
 
 Many of them are TIFF files whose first page is a small preview; that must never pass for the picture.
 """

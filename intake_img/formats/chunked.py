@@ -1,4 +1,4 @@
-"""Arrays cut into chunks on a regular grid, each read and decoded as a whole: N5, Neuroglancer, WKW.
+"""Arrays of chunks on a regular grid, which are read and decoded completely: N5, Neuroglancer, WKW.
 
 What the formats share: which chunks a region meets, several requests at a time to servers, missing chunks, and the
 check that a decoded chunk has the size that its array says.
@@ -29,7 +29,7 @@ _MOST_CHUNK = 2**31  # bytes
 _MANY = 16  # chunks of a region, from which on it is found out first which of them there are
 
 Place = tuple[int, ...]
-"""Where a chunk lies in the grid: its number along each axis."""
+"""Position of a chunk in the grid: its index along each axis."""
 
 
 class ChunkedArray(StoredArray):

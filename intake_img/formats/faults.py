@@ -1,4 +1,4 @@
-"""Errors of damaged files: what a library raises becomes a `FormatError` that names the file."""
+"""Errors of damaged files: exceptions of libraries become a `FormatError` that names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text headers, with the pixels behind them or in other files.
+"""Text headers, with the pixels after them or in other files.
 
 Public for NRRD and MetaImage: how the lines of a header are read, where pixels lie, and how text, compressed bytes and
 lists of files become an array.

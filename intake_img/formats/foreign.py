@@ -1,4 +1,4 @@
-"""Formats that people bring and that no driver reads yet, by the names of their files."""
+"""Known formats that no driver reads yet, by file extension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one Intake source of image files: it holds a format, opens a file and finds the scene."""
+"""The Intake source of image files: it holds a format, opens a file and finds the scene."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FormatSource(ImageSource):
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Handle]:
-        """Lend the open file; errors name it."""
+        """Yield the open file; errors name it."""
         with translated_errors(self.format, self.file):
             reader = self._file_reader()
             POOL.use(reader.key, reader)
@@ -53,7 +53,7 @@ class FormatSource(ImageSource):
         return self.format.stamp(self.file)
 
     def beside(self, file: File) -> FormatSource:
-        """Return a source of another file with the options of this one: what these cost to check is spent once."""
+        """Return a source of another file with the options of this one, without checking them again."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__, file=file, uri=file.path, _image=None, _reader=None, _schema=None)
         return new
@@ -103,18 +103,18 @@ class FormatSource(ImageSource):
 
 
 def _along(image: Image, places: Sequence[Place]) -> Image:
-    """Return stacked images with the wells and fields along ``i``, and without those of the first one alone."""
+    """Return stacked images with the wells and fields along ``i``, and without the attributes of only the first one."""
     attrs = {k: v for k, v in image.attrs.items() if k not in ("well", "field", "position")}
     return replace(image, attrs=attrs, coords={**image.coords, **coordinates_of(places)})
 
 
 def _at(image: Image, place: Place | None) -> Image:
-    """Return an image with the well and the field where it was taken, if that is known."""
+    """Return an image with its well and field, if known."""
     return image if place is None else replace(image, attrs={**image.attrs, **attrs_of(place)})
 
 
 def source_of(format: Format) -> type[FormatSource]:
-    """Return the Intake source of a format: its options spelt out in signature and docstring.
+    """Return the Intake source of a format, with its options in signature and docstring.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ def source_of(format: Format) -> type[FormatSource]:
     Returns
     -------
     type
-        To be bound, in the format's module, to the name of the format's class and ``Source``: ``TifSource =
-        source_of(Tif())``. That name is what the entry point in the group ``intake.drivers`` says.
+        Assign it, in the format's module, to the name of the format's class plus ``Source``: ``TifSource =
+        source_of(Tif())``. The entry point in the group ``intake.drivers`` refers to that name.
     """
     kind = type(format)
     options = joined(

@@ -1,4 +1,4 @@
-"""Datasets of N5, of any format that keeps its pixels in them: their blocks are files, whose header says how large.
+"""N5 datasets, for all formats that use them: blocks are files with a header that gives their size.
 
 Specification: https://github.com/saalfeldlab/n5#file-system-specification. Sizes and places are given with x first;
 arrays here have the axes reversed, as the bytes lie in C order then.
@@ -24,7 +24,7 @@ from intake_img.storage.files import File
 __all__ = ["ATTRIBUTES", "N5Dataset", "folders_in", "is_dataset"]
 
 ATTRIBUTES = "attributes.json"
-"""Name of the file that says what a folder is."""
+"""Name of the file of attributes."""
 _DTYPES = {f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)} | {"float32", "float64"}
 _LZ4_BLOCK = struct.Struct("<8sBiii")  # of lz4-java: magic, method, size packed, size, checksum
 
@@ -137,7 +137,7 @@ def _natural(name: str) -> tuple[str, int, str]:
 
 
 Decode = Callable[[memoryview, int], Any]
-"""Makes of packed bytes plain ones, of which so many are expected; no more than that are made."""
+"""Decompresses bytes; at most the expected number of bytes is produced."""
 
 
 def _decoder(attributes: Mapping[str, Any], folder: File) -> Decode:

@@ -1,4 +1,4 @@
-"""NumPy's own files: ``.npy`` (one array) and ``.npz`` (an archive of arrays, which alone of the two keeps names).
+"""NumPy's own files: ``.npy`` (one array) and ``.npz`` (an archive of arrays, which keeps names).
 
 Format: NEP 1, https://numpy.org/neps/nep-0001-npy-format.html. Pickled objects are never loaded.
 """

@@ -1,4 +1,4 @@
-"""Options of sources, each written once: the fields of a dataclass give signature, docstring, checks and tables."""
+"""Options of sources: the fields of a dataclass define signature, docstring, checks and tables."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def option(default: Any, kind: str, doc: str) -> Any:
     ----------
     default : object
     kind : str
-        Its type as numpydoc writes it, e.g. ``"int, optional"``.
+        Its type in numpydoc style, e.g. ``"int, optional"``.
     doc : str
-        What it means, in one or two sentences.
+        Its meaning, in one or two sentences.
     """
     return field(default=default, kw_only=True, metadata={"kind": kind, "doc": doc})
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The options that every source has."""
+    """The options of every source."""
 
     chunks: int | str | Mapping[str, int | str] | None = option(
         "auto",
         '"auto", None, int or mapping',
-        'Chunks of the dask arrays, ``"auto"`` for whole native tiles grouped to some MiB; None for xarray\'s own lazy '
+        'Chunks of the dask arrays, ``"auto"`` for groups of native tiles of some MiB; None for xarray\'s own lazy '
         "indexing.",
     )
     output_axis_order: str | None = option(
@@ -46,7 +46,7 @@ class ReadOptions:
         None,
         "mapping, optional",
         "Free metadata of the catalog entry. ``axes``, ``spacing``, ``spacing_units``, ``origin`` and ``coords`` in it "
-        "add to or overrule what the file says.",
+        "add to or overrule the metadata of the file.",
     )
     storage_options: Mapping[str, Any] | None = option(None, "mapping, optional", "Options of the fsspec file system.")
 
@@ -56,8 +56,8 @@ class _SceneOption:
     scene: int | str | None = option(
         None,
         "int, str or None",
-        'Number or name of the image, where the file holds several; None for the first, ``"all"`` to stack equal '
-        "ones on ``i``.",
+        'Number or name of the image, if the file has several; None for the first, ``"all"`` to stack scenes of equal '
+        "shape on ``i``.",
     )
 
 
@@ -68,13 +68,13 @@ class _LevelOption:
 
 @dataclass(frozen=True)
 class ScaledOption:
-    """The option of formats whose stored numbers stand for values; see `intake_img.model.pixels.Pixels.scaled`."""
+    """The option of formats with scaled values; see `intake_img.model.pixels.Pixels.scaled`."""
 
     scaled: bool = option(
         True,
         "bool",
-        "Whether to turn the stored numbers into values, by the slope and offset that the file states; False gives the "
-        "numbers as they are stored.",
+        "Whether to scale the stored numbers to values, with the slope and offset in the file; False gives the "
+        "stored numbers.",
     )
 
 
@@ -88,9 +88,9 @@ def joined(own: type, name: str, *, scene: bool, level: bool, docs: Mapping[str,
     name : str
         Name of the new class.
     scene, level : bool
-        Whether the format has several images in a file, and pyramids.
+        Whether the format supports several images in a file, and pyramids.
     docs : mapping of str to str
-        What to say of a common option in place of the usual text.
+        Documentation of common options that replaces the usual text.
     """
     common = [_SceneOption] * scene + [_LevelOption] * level + [ReadOptions]
     every = [f for cls in (own, *common) for f in fields(cls)]
@@ -110,7 +110,7 @@ def signature_of(options: type, more: str = "") -> inspect.Signature:
     options : type
         A dataclass.
     more : str
-        Name of the parameter that takes further options, if there is one.
+        Name of the parameter for further options, if there is one.
     """
     kinds = inspect.Parameter
     parameters = [kinds("uri", kinds.POSITIONAL_OR_KEYWORD)]
@@ -123,7 +123,7 @@ def signature_of(options: type, more: str = "") -> inspect.Signature:
 
 
 def documented(doc: str | None, options: type, uri: tuple[str, str] = _URI, more: tuple[str, str] | None = None) -> str:
-    """Return a docstring with the section Parameters made from the options, after the text and before other sections.
+    """Return a docstring with a Parameters section made from the options, after the text and before other sections.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def documented(doc: str | None, options: type, uri: tuple[str, str] = _URI, more
     uri : (str, str)
         Type and meaning of the URI.
     more : (str, str), optional
-        Name and meaning of the parameter that takes further options.
+        Name and meaning of the parameter for further options.
     """
     text, underline, sections = _first_section(inspect.cleandoc(doc or ""))
     parts = [text.strip(), parameters_text(fields(options), uri, more)]
@@ -152,7 +152,7 @@ def _first_section(doc: str) -> tuple[str, str, str]:
 def parameters_text(
     every: Iterable[Field[Any]], uri: tuple[str, str] = _URI, more: tuple[str, str] | None = None
 ) -> str:
-    """Return the section Parameters of a docstring, as numpydoc writes it."""
+    """Return the Parameters section of a docstring, in numpydoc style."""
     entries = [("uri", *uri), *((f.name, f.metadata["kind"], f.metadata["doc"]) for f in every)]
     lines = ["Parameters", "----------"]
     for name, kind, doc in entries:

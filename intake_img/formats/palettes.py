@@ -1,4 +1,4 @@
-"""Palettes: values stay what they are, and the colours that they stand for are in ``attrs["palette"]``.
+"""Palettes: pixels are indices, and their colours are in ``attrs["palette"]``.
 
 One rule for TIFF, PNG, GIF, BMP and TGA: a palette is a list of ``"#RRGGBB"`` (or ``"#RRGGBBAA"``), one for each value
 from 0 on; the option ``rgb=True`` gives the colours in place of the values. A palette that is a plain ramp of grey says
@@ -21,7 +21,7 @@ from intake_img.model.chunks import Region
 __all__ = ["PALETTE", "Expanded", "PaletteOption", "colours_of", "palette_attrs"]
 
 PALETTE = "palette"
-"""The attribute of a variable whose values stand for colours."""
+"""The attribute with the palette of a variable."""
 _MOST = 256  # colours: those of a longer palette do not fit into an attribute
 
 
@@ -32,7 +32,7 @@ class PaletteOption:
     rgb: bool = option(
         False,
         "bool",
-        "Give the colours R, G, B (and A) of a palette, on ``c``, in place of the values; the palette is otherwise in "
+        "Return the colours R, G, B (and A) of a palette on ``c``, instead of the indices; by default the palette is in "
         '``attrs["palette"]``.',
     )
 

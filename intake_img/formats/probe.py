@@ -1,4 +1,4 @@
-"""What is seen of a file before a format is chosen."""
+"""Inspection of a file before a format is chosen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIFF = {
     b"II+\0": ("<", "Q", "Q"),
     b"MM\0+": (">", "Q", "Q"),
 }
-"""First bytes of a TIFF file: byte order, and the types of offsets and of the number of tags."""
+"""First bytes of a TIFF file: byte order, and the dtypes of offsets and of the number of tags."""
 _MOST_TAGS = 256
 _NEAR = 2**16  # bytes from the beginning of a remote file in which its first directory is looked for
 

@@ -1,4 +1,4 @@
-"""PicoQuant PTU: photons with their arrival times, counted by ptufile into images of time, place, channel and delay."""
+"""PicoQuant PTU: photons with arrival times; ptufile counts them into images by time, position, channel and delay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNITS = {"T": ("s", 1.0), "Y": ("µm", 1e6), "X": ("µm", 1e6), "H": ("ns", 1e9
 class PtuOptions:
     """How photons are counted."""
 
-    summed: bool = option(False, "bool", "Count the photons of all delays together: there is no axis ``h``.")
+    summed: bool = option(False, "bool", "Whether to sum over all delays: there is no axis ``h``.")
 
 
 class _Photons(StoredArray):

@@ -1,4 +1,4 @@
-"""How regions of a file are read: by name, through the pool of open files."""
+"""Reading regions of a file by name, through the pool of open files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["FileReader"]
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads regions of one array in a file: names only, so that it pickles; the pool opens the file when it is needed.
+    """Reads regions of one array in a file. It holds only names, so it is picklable; the pool opens the file on demand.
 
     Parameters
     ----------
     format : Format
     file : File
     stamp : tuple
-        What the file looked like when it was opened; see `Format.stamp`.
+        The stamp of the file when it was opened; see `Format.stamp`.
     address : hashable
-        Which array of the file: whatever `Handle.array` understands.
+        The address of the array in the file, for `Handle.array`.
     options : object
         An instance of `Format.options`.
     """
@@ -47,7 +47,7 @@ class FileReader:
 
     @property
     def key(self) -> Hashable:
-        place = self.file.path, repr(self.file.storage_options), self.file.jail  # what a jail refuses stays refused
+        place = self.file.path, repr(self.file.storage_options), self.file.jail  # also refuse what a jail refuses
         return (type(self.format).__qualname__, *place, self.stamp, self.options)
 
     def __dask_tokenize__(self) -> Any:
@@ -69,9 +69,9 @@ class FileReader:
                 handle.array(self.address).read_into(region, out)
 
     def mapped(self) -> np.ndarray | None:
-        """Return the array as it lies in the file, memory-mapped and read-only.
+        """Return the array of the file, memory-mapped and read-only.
 
-        None where it is compressed, remote or in pieces. Whoever reads from it calls `check` before.
+        None if it is compressed, remote or not contiguous. Call `check` before reading from it.
         """
         if not self.file.local:
             return None
@@ -79,7 +79,7 @@ class FileReader:
             return handle.array(self.address).mapped()
 
     def view(self) -> np.ndarray | None:
-        """Return the array as `mapped` does, after a check of the file, for immediate use."""
+        """Return the array of `mapped`, after a check of the file, for immediate use."""
         if not self.file.local:
             return None
         with translated_errors(self.format, self.file):
@@ -88,17 +88,18 @@ class FileReader:
                 return handle.array(self.address).mapped()
 
     def shards(self) -> tuple[int, ...] | None:
-        """Return the shape of the shards that the array is stored in, if it is."""
+        """Return the shape of the shards of the array, if it has shards."""
         with translated_errors(self.format, self.file), self.lease() as handle:
             return handle.array(self.address).shards
 
     def check(self) -> None:
-        """Raise `SourceChangedError` if the file is not the one that was opened."""
+        """Raise `SourceChangedError` if the file has changed since it was opened."""
         if not self.format.same(self.file, self.stamp):
             raise SourceChangedError(f"{self.file} was changed or replaced since it was opened: load it again")
 
     def decodes(self) -> bool:
-        """Whether parts of tiles cost as much as whole ones; remote bytes always do. See `StoredArray.decodes`."""
+        """Whether parts of tiles cost as much as complete tiles; always true for remote files. See
+        `StoredArray.decodes`."""
         if not self.file.local:
             return True
         with translated_errors(self.format, self.file):
@@ -108,7 +109,7 @@ class FileReader:
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Handle]:
-        """Lend the open file, to one thread at a time where the format asks for it."""
+        """Yield the open file, to one thread at a time if the format requires it."""
         with POOL.lease(self.key, self._open) as handle, handle.turn:
             yield handle
 
@@ -116,7 +117,7 @@ class FileReader:
         self.check()
         with noted_failures() as met, closed_on_error():
             handle = self.format.open(self.file, self.options)
-        if met:  # a library went on without what it could not read
+        if met:  # a library ignored a failed read
             handle.close()
             raise RemoteError(met[0])
         handle.reader = replace(self, address=None)

@@ -1,7 +1,7 @@
-"""Which format a file has: the table of formats, asked for magic bytes first and for the longest extension then.
+"""The registry of formats: a file's format is chosen by its magic bytes, then by the longest extension.
 
 The sources of formats are declared as entry points in the group ``intake.drivers``; formats of other packages join
-the table by the same line. Here alone it is known how one is chosen.
+the registry in the same way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "writer_for",
 ]
 
-# formats that people bring and that no driver reads yet: what to say when their bytes are met
+# messages for known formats that no driver reads yet
 _FOREIGN = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
@@ -57,16 +57,16 @@ _FOREIGN = (
 
 @cache
 def formats() -> Mapping[str, Format]:
-    """Return all installed formats by the name of their driver, this package's own first; without `bridges`.
+    """Return all installed formats by the name of their driver, those of this package first; without `bridges`.
 
-    A driver that fails to import is left out with a warning that says why.
+    A driver that fails to import is left out, with a warning that gives the reason.
     """
     return {name: f for name, f in _installed().items() if not f.bridge}
 
 
 @cache
 def bridges() -> Mapping[str, Format]:
-    """Return the formats whose files plug-ins of other packages read, by the name of their driver."""
+    """Return the formats whose files are read by plug-ins of other packages, by the name of their driver."""
     return {name: f for name, f in _installed().items() if f.bridge}
 
 
@@ -84,7 +84,7 @@ def _installed() -> Mapping[str, Format]:
 
 
 def _candidates() -> list[importlib.metadata.EntryPoint]:
-    """Entry points of drivers, without those of packages that cannot hold one of ours: they are slow to import."""
+    """Entry points of drivers, without packages that do not depend on ours, since they are slow to import."""
     points = []
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         if point.value.startswith(("intake_img.catalog.", "intake_img.collections.")):  # of many files or images
@@ -95,33 +95,33 @@ def _candidates() -> list[importlib.metadata.EntryPoint]:
 
 
 def _may_be_ours(point: importlib.metadata.EntryPoint) -> bool:
-    """Return whether a distribution needs this package, or does not say what it needs."""
+    """Return whether a distribution depends on this package, or does not state its dependencies."""
     needs = (point.dist.requires if point.dist else None) or []
     return not needs or any(re.match(r"intake[-_.]img\b", n, re.I) for n in needs)
 
 
 def known_extensions(folders: bool = False) -> frozenset[str]:
-    """Return the extensions of all formats, or of those whose images are folders."""
+    """Return the extensions of all formats, or of formats whose images are folders."""
     return frozenset(e for f in formats().values() for e in f.extensions if f.folder or not folders)
 
 
 def is_image_folder(file: File) -> bool:
-    """Return whether a folder is an image by itself, such as a Zarr store."""
+    """Return whether a folder is itself an image, such as a Zarr store."""
     probe = Probe(file, b"", True)
-    named = _by_extension(file.name, formats())  # asked first: of a server, each question is a request
+    named = _by_extension(file.name, formats())  # checked first, since on a server each check is a request
     asked = sorted((f for f in formats().values() if f.folder or f.series), key=lambda f: f is not named)
     return any(f.claims(probe) for f in asked)
 
 
 def public_header(header: Mapping[str, Any], driver: str) -> dict[str, Any]:
-    """Return what of a header may be shown to strangers.
+    """Return the public part of a header.
 
     Parameters
     ----------
     header : mapping
     driver : str
-        The name of the driver that read the image. Where it is that of many files, or unknown, all that any format
-        leaves out is left out.
+        The name of the driver that read the image. For many files, or if it is unknown, the rules of all formats are
+        applied.
     """
     found = formats().get(driver)
     if found is not None:
@@ -130,14 +130,14 @@ def public_header(header: Mapping[str, Any], driver: str) -> dict[str, Any]:
 
 
 def find_format(file: File) -> Format:
-    """Return the format of a file that exists: the one whose magic bytes it has, else the one of its extension.
+    """Return the format of an existing file, by its magic bytes, else by its extension.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     UnknownFormatError
-        If no format fits; the message names the bytes met, the formats there are and how to get more.
+        If no format matches; the message shows the first bytes, the installed formats and how to install more.
     """
     probe = _probe(file)
     by_name = _by_extension(file.name, formats())
@@ -148,7 +148,7 @@ def find_format(file: File) -> Format:
                 f"{file} is named like {by_name.title}, but its bytes are {chosen.title}: opened as that", stacklevel=2
             )
         return chosen
-    # a remote store without its metadata may be one that is being replaced: see `resolve`
+    # a remote store without its metadata may be in the process of replacement: see `resolve`
     if by_name is not None and by_name.folder == probe.folder and (file.local or resolve(file) == file):
         return by_name
     if not probe.folder and (bridge := next((f for f in bridges().values() if f.reads_name(file.name)), None)):
@@ -157,10 +157,10 @@ def find_format(file: File) -> Format:
 
 
 def _surest(probe: Probe) -> dict[str, Format]:
-    """Return the formats whose claim to the bytes is the most specific one; none if no format claims them."""
+    """Return the formats with the most specific claim to the bytes; none if no format claims them."""
     named = _by_extension(probe.name, formats())
     if probe.folder and named is not None and named.claims(probe):
-        return {named.name: named}  # each further question is a request, or a look for a file
+        return {named.name: named}  # each further check is a request, or a file access
     claims = {name: int(f.claims(probe)) for name, f in formats().items()}
     most = max(claims.values(), default=0)
     return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}
@@ -173,9 +173,9 @@ def _probe(file: File) -> Probe:
     try:
         return Probe(file, file.head(), False)
     except (FileNotFoundError, PermissionError) as exc:
-        # a prefix of a store that lists nothing, or says 403 of what is no object, may still hold a Zarr group
+        # a prefix of a store without listing, or with 403 for missing objects, may still be a Zarr group
         named = _by_extension(file.name, formats())
-        may_be_folder = named is None or named.folder  # to look for what a folder holds is a request a format
+        may_be_folder = named is None or named.folder  # checking the contents of a folder is one request per format
         if not file.local and may_be_folder and is_image_folder(file):
             return Probe(file, b"", True)
         if isinstance(exc, PermissionError):
@@ -207,12 +207,12 @@ def _unknown(probe: Probe) -> str:
 
 
 def writer_for(file: File) -> Format:
-    """Return the format that is written to files of this name; OME-Zarr for names without an extension.
+    """Return the format to write to files of this name; OME-Zarr for names without an extension.
 
     Raises
     ------
     UnknownFormatError
-        If no format that is written has the extension.
+        If no format with a writer has the extension.
     """
     able = {n: f for n, f in formats().items() if f.writes}
     if found := _by_extension(file.name, able):
@@ -235,7 +235,7 @@ def open_source(format: Format, uri: Any, **options: Any) -> FormatSource:
 
 
 def check_options(cls: type[ImageSource], options: Mapping[str, Any]) -> None:
-    """Raise a `TypeError` that lists the options of a source if one of those given is none of them."""
+    """Raise a `TypeError` that lists the options of a source if a given option is unknown."""
     known = [f.name for f in fields(cls.Options)]
     if unknown := [o for o in options if o not in known]:
         raise TypeError(
@@ -244,12 +244,12 @@ def check_options(cls: type[ImageSource], options: Mapping[str, Any]) -> None:
 
 
 def autodetect(uri: Any, **options: Any) -> FormatSource:
-    """Return the source for a path or URL, of the driver that its bytes and name call for.
+    """Return the source for a path or URL, of the driver chosen by its bytes and name.
 
     Parameters
     ----------
     uri : str, os.PathLike
-        Path or URL. ``file.czi@0`` is scene 0 (number or name) of ``file.czi``, where no file has that very name.
+        Path or URL. ``file.czi@0`` is scene 0 (number or name) of ``file.czi``, unless a file has exactly this name.
     **options
         Options of the driver, e.g. ``scene``, ``chunks``, ``metadata``, ``storage_options``.
 
@@ -262,7 +262,7 @@ def autodetect(uri: Any, **options: Any) -> FormatSource:
     FileNotFoundError
         If there is no such file.
     UnknownFormatError
-        If no driver reads it; the message names the bytes met, the drivers there are, and the extra to install.
+        If no driver reads it; the message shows the first bytes, the installed drivers, and the extra to install.
     """
     file = File.parse(uri, options.get("storage_options"))
     if file.local:
@@ -279,7 +279,7 @@ def autodetect(uri: Any, **options: Any) -> FormatSource:
     try:
         found = find_format(file)
     except (FileNotFoundError, UnknownFormatError):
-        staged = file if file.local else resolve(file)  # a request is made only where it may help
+        staged = file if file.local else resolve(file)  # avoids a useless request
         if staged == file:
             raise
         file, found = staged, find_format(staged)
@@ -287,14 +287,14 @@ def autodetect(uri: Any, **options: Any) -> FormatSource:
 
 
 def open_any(uri: Any, **options: Any) -> ImageSource:
-    """Return the source for whatever `imload` takes: also a list, a folder, a pattern, or the name of parts."""
-    above = importlib.import_module("intake_img.collections.sequence")  # named: it is a room above this one
+    """Return the source for any argument of `imload`: also a list, a folder, a pattern, or a partitioned image."""
+    above = importlib.import_module("intake_img.collections.sequence")  # a higher layer
     found: ImageSource | None = above.find_sequence(uri, options)
     return autodetect(uri, **options) if found is None else found
 
 
 class ImgSource(ImageSource):
-    """Image of any format: the driver is found when the source is first used."""
+    """Image of any format: the driver is chosen when the source is first used."""
 
     name = "img"
     title = "image of any format"
@@ -322,7 +322,7 @@ class ImgSource(ImageSource):
 
     @property
     def found(self) -> ImageSource:
-        """The source of the driver that was found."""
+        """The source of the chosen driver."""
         if self._found is None:
             options: dict[str, Any] = {
                 "chunks": self.chunks,
@@ -331,7 +331,7 @@ class ImgSource(ImageSource):
                 "storage_options": self.storage_options,
                 **self.more_options,
             }
-            if self.scene is not None:  # not every driver has these
+            if self.scene is not None:  # not all drivers have these
                 options["scene"] = self.scene
             if self.level:
                 options["level"] = self.level

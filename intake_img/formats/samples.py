@@ -1,4 +1,4 @@
-"""Samples of formats that nobody can write: tiny files that come with the package, under ``testing/samples``."""
+"""Samples of formats without a writer: tiny files in the package, under ``testing/samples``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Becker & Hickl SDT: histograms of photon delays, read by region; sdtfile knows the records of its headers.
+"""Becker & Hickl SDT: histograms of photon delays, read by region; sdtfile parses the headers.
 
 Format: W. Becker, The bh TCSPC Handbook, "Data file structure".
 """

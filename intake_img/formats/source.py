@@ -1,4 +1,4 @@
-"""`ImageSource`: an Intake source whose data are an image with named axes.
+"""`ImageSource`: an Intake source of an image with named axes.
 
 Lazy arrays, partitions, overrides, pickling, equality and YAML are here, once, for sources of one file
 (`intake_img.formats.format_source`) and of many (`intake_img.collections`).
@@ -29,7 +29,7 @@ from intake_img.storage.files import File
 __all__ = ["OVERRIDES", "ImageSource"]
 
 OVERRIDES = ("axes", "spacing", "spacing_units", "origin", "coords")
-"""What `metadata` may say of an image, in place of what its file says."""
+"""Keys of `metadata` that overrule the file."""
 
 
 class ImageSource(DataSource):

@@ -1,4 +1,4 @@
-"""The images of a CZI file, described and read through its index: the contract of an open file."""
+"""The handle of a CZI file: describes and reads its images through its index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from intake_img.model.stacking import stacked
 __all__ = ["CANVAS", "CziImages"]
 
 CANVAS = "canvas"
-"""The scene that is the whole stage, with all scenes in their places."""
+"""The scene of the complete stage, with all scenes at their positions."""
 
 _MASK = "valid_mask"
 

@@ -12,7 +12,7 @@ from intake_img.errors import FormatError
 __all__ = ["ABSENT", "agree", "column", "dimension_names", "entry_size", "gathered", "records"]
 
 ABSENT = -(2**31)
-"""Stands for the number of a scene or tile that an entry does not give; it sorts first."""
+"""Placeholder for a missing scene or tile number; it sorts first."""
 _SCHEMA = int.from_bytes(b"DV", "little")
 _FIXED = [
     ("schema", "<u2"),

@@ -1,4 +1,4 @@
-"""Drawing subblocks into a region: which tiles lie in it, decoding them, the mask of what is covered."""
+"""Drawing subblocks into a region: finding and decoding its tiles, and the mask of covered pixels."""
 
 from __future__ import annotations
 

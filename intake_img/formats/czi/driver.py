@@ -44,7 +44,7 @@ class Czi(Format):
     special_scenes = (CANVAS,)
     option_docs = {
         "scene": "Number or name of the scene; None for the first (of files that `write` made from a stack of scenes: "
-        'for all of them), ``"all"`` to stack equal ones on ``i``, ``"canvas"`` for the whole stage with all '
+        'for all of them), ``"all"`` to stack equal ones on ``i``, ``"canvas"`` for the complete stage with all '
         "scenes in their places.",
     }
 

@@ -1,4 +1,4 @@
-"""What the metadata of a CZI file say of the axes of one scene."""
+"""Metadata of the axes of one scene of a CZI file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory of a CZI file as columns of numbers: which subblock holds which rectangle of which plane.
+"""The directory of a CZI file as columns of numbers: the plane and rectangle of each subblock.
 
 It alone knows how entries of the directory are laid out, and how subblocks make up planes: levels of a pyramid,
 scenes, the order in which overlapping tiles cover each other, what is missing. It reads no pixels. Format: ZEISS, "CZI
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 LETTERS = {"Z": "z", "C": "c", "T": "t", "R": "r", "I": "u", "H": "h", "V": "v", "B": "b"}
-"""Dimensions of planes and our axes: rotation, illumination, phase, view and block keep a letter of their own."""
+"""Dimensions of planes and our axes: rotation, illumination, phase, view and block have their own letters."""
 PIXEL_TYPES = {
     0: ("u1", 1),
     1: ("<u2", 1),

@@ -1,4 +1,4 @@
-"""The XML of a CZI file, as far as it speaks of axes: names of channels and scenes, spacing, times, and our own record.
+"""Metadata of axes in the XML of a CZI file: names of channels and scenes, spacing, times, and our own record.
 
 Read tolerantly: what is missing, zero or not a number is unknown. The long descriptions of the instrument are left
 unparsed, which is most of the time that opening a file from ZEN would take.

@@ -1,4 +1,4 @@
-"""Writing of Zeiss CZI with libCZI (pylibCZIrw): how an image becomes planes, and names that libCZI does not take."""
+"""Writing of Zeiss CZI with libCZI (pylibCZIrw): planes of an image, and names that libCZI does not accept."""
 
 from __future__ import annotations
 

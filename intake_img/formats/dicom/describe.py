@@ -1,4 +1,4 @@
-"""What one DICOM file holds: an image, a volume, a film, a whole slide, or a segmentation."""
+"""Description of one DICOM file: an image, a volume, a multi-frame image, a whole slide, or a segmentation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from intake_img.storage.files import ByteReader
 __all__ = ["CREATOR", "RECORD", "FileImages", "valued"]
 
 CREATOR = "intake_img"
-"""Of the private block in which `imsave` keeps what DICOM has no words for."""
+"""Creator of the private block in which `imsave` stores the record."""
 RECORD = (0x0099, 0x01)
 _TONES = ("MONOCHROME1", "PALETTE COLOR")
 

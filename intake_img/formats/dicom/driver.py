@@ -31,7 +31,7 @@ class DicomOptions(ScaledOption):
     """How files are read."""
 
     patient: bool = option(
-        False, "bool", "Whether names, dates and numbers of the patient and of other people enter the header."
+        False, "bool", "Whether the header includes names, dates and numbers of the patient and of other people."
     )
 
 

@@ -1,4 +1,4 @@
-"""Frames of DICOM files as arrays: plain ones by region, compressed ones each as a whole; slices of many files.
+"""Frames of DICOM files as arrays: uncompressed frames by region, compressed frames completely; slices of many files.
 
 Compressed frames are decoded by pydicom and what it finds (Pillow, pyjpegls, pylibjpeg-openjpeg), lossless and 12-bit
 JPEG by imagecodecs.

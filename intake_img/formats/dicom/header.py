@@ -1,4 +1,4 @@
-"""The header of a DICOM file: its attributes, where the pixels are, and what of it may be shown.
+"""The header of a DICOM file: its attributes, the position of the pixels, and its public part.
 
 Powered by pydicom. Format: DICOM PS3.5 (data structures), PS3.10 (files), https://www.dicomstandard.org/current.
 """
@@ -183,7 +183,7 @@ IDENTIFIABLE = (  # by the basic profile of PS3.15, Annex E: dates, places, free
     r"\w*(?:Study|Series|Acquisition|Content|Creation|Step\w*|Admitting|Calibration|Birth)(?:Date|Time|DateTime)|"
     r"(?:Station|Institution\w*|Protocol)Name|RequestingService|\w*SerialNumber|ContentLabel|TimezoneOffsetFromUTC)$"
 )
-"""Keywords of attributes that may lead to a patient, as a regular expression."""
+"""Keywords of attributes that may identify a patient, as a regular expression."""
 _IDENTIFYING = {"AccessionNumber", "StudyID", "InstitutionAddress", "OtherPatientIDs", "DeviceSerialNumber"}
 
 

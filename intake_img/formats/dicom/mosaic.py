@@ -1,4 +1,4 @@
-"""Siemens mosaics: the slices of a volume side by side in one plane, which the private CSA header counts.
+"""Siemens mosaics: the slices of a volume side by side in one plane; their number is in the private CSA header.
 
 The layout of the CSA header and the position of the first slice are those that nibabel documents and reads
 (https://nipy.org/nibabel/dicom/siemens_csa.html, https://nipy.org/nibabel/dicom/dicom_mosaic.html).

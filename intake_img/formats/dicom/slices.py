@@ -1,4 +1,4 @@
-"""Slices to volumes: their order along the normal of the plane, times at one position, spacing, and the affine map.
+"""Volumes from slices: order along the normal of the plane, times at one position, spacing, and affine map.
 
 The geometry is that of DICOM PS3.3, C.7.6.2 (Image Plane Module): ImagePositionPatient is the centre of the first
 pixel, ImageOrientationPatient the direction of rows, then that of columns; PixelSpacing is the distance of rows (y),

@@ -1,4 +1,4 @@
-"""EMD, electron microscopy data: two formats in HDF5 that share an extension, of Velox and of Berkeley."""
+"""EMD, electron microscopy data: two HDF5 formats with the same extension, of Velox and of Berkeley."""
 
 from __future__ import annotations
 

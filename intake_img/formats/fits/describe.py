@@ -1,4 +1,4 @@
-"""What the cards of a FITS image say of numbers, axes and units."""
+"""Numbers, axes and units from the cards of a FITS image."""
 
 from __future__ import annotations
 

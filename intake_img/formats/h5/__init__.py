@@ -1,1 +1,1 @@
-"""What the formats in HDF5 share: open files, arrays, attributes, coordinates. No format itself."""
+"""Common code of the HDF5-based formats: open files, arrays, attributes, coordinates. Not itself a format."""

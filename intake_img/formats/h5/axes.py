@@ -1,4 +1,4 @@
-"""Axes and what is known of them: positions along an axis as spacing and origin, and names of dimensions as letters."""
+"""Axes: positions along an axis as spacing and origin, and names of dimensions as letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be seen of an HDF5 file before a format is chosen."""
+"""Inspection of an HDF5 file before a format is chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an HDF5 file holds: arrays of numbers by path, and attributes as plain values."""
+"""Contents of an HDF5 file: numeric arrays by path, and attributes as plain values."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _inner(group: Any, path: str, skipped: dict[str, str]) -> Iterator[str]:
 
 
 def _no_image(dataset: Any) -> str | None:
-    """Why a dataset is no image; empty where nobody would take it for one."""
+    """Why a dataset is not an image; empty if it does not look like one."""
     shape = dataset.shape
     if shape is None or len(shape) < 2 or text_of(dataset.attrs.get("CLASS", "")) in ("PALETTE", "DIMENSION_SCALE"):
         return ""

@@ -1,4 +1,4 @@
-"""What an HDF5 file says of the axes of an array, as ilastik, netCDF, NeXus, Fiji, MATLAB and HDF5 Image write it."""
+"""Axes of an array in an HDF5 file, in the conventions of ilastik, netCDF, NeXus, Fiji, MATLAB and HDF5 Image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HDF5: arrays of any file, in the dialects of ilastik and Fiji and others; written so that these two read the axes."""
+"""HDF5: arrays of any file, with the conventions of ilastik, Fiji and others; ilastik and Fiji read written files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projects of ilastik, ``.ilp``: labels that people drew, stored as blocks; raw data are mostly in other files."""
+"""Projects of ilastik, ``.ilp``: drawn labels, stored as blocks; image data are mostly in other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes of ISO media files: JPEG 2000, JPEG XL, AVIF and HEIF are lists of them. Nothing is decoded here.
+"""Boxes of ISO media files: JPEG 2000, JPEG XL, AVIF and HEIF are lists of boxes. This module does not decode pixels.
 
 Sources: ISO/IEC 14496-12 (boxes), 15444-1 (JPEG 2000: annexes A.5.1 and I), 18181-2 (JPEG XL), AVIF 1.1.
 """

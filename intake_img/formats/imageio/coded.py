@@ -1,4 +1,4 @@
-"""JPEG 2000, JPEG XL and AVIF through imagecodecs, HEIF through pi-heif: pictures that are decoded as a whole.
+"""JPEG 2000, JPEG XL and AVIF through imagecodecs, HEIF through pi-heif: pictures that are decoded completely.
 
 Neither library tells type and samples without decoding: a picture is decoded when it is opened, and kept for a while.
 """

@@ -1,4 +1,4 @@
-"""What PNG, GIF, WebP, JPEG and Netpbm files say of themselves outside their pixels: frames, times, our record.
+"""Metadata of PNG, GIF, WebP, JPEG and Netpbm files: frames, times, our record.
 
 Nothing is decoded here; the bytes of a file are walked block by block, so that a truncated one is noticed before a
 decoder guesses the rest. Sources: W3C PNG 3rd edition, GIF89a specification, RFC 9649 (WebP), ITU T.81 (JPEG),
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 KEY = "intake_img"
-"""Under this name a file carries the record of what its format cannot say."""
+"""Name of the record in a file."""
 _PAGE = 2**20
 
 

@@ -1,4 +1,4 @@
-"""The image of a picture, animation or video: the contract of an open file."""
+"""The handle of a picture, animation or video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everyday pictures and films: PNG, JPEG, GIF, BMP, WebP, Netpbm and TGA through Pillow, videos through PyAV.
+"""Common pictures and videos: PNG, JPEG, GIF, BMP, WebP, Netpbm and TGA through Pillow, videos through PyAV.
 
 A frame is decoded as a whole, so a frame is a tile. Values are those of the file: bits are kept (16 bits of colour need
 imagecodecs, as Pillow would squeeze them), orientation tags are reported and not applied, values that stand for colours

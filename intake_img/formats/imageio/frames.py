@@ -1,4 +1,4 @@
-"""Open pictures and films: one frame is decoded at a time, and those decoded are kept."""
+"""Open pictures and videos: one frame is decoded at a time, and decoded frames are cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and animations as bytes of their formats: what each can hold, and how it is encoded with our record in it.
+"""Encoding of pictures and animations with our record, and the capabilities of each format.
 
 Pillow and imagecodecs encode single planes; the blocks of animations are put together here, frame by frame, as Pillow
 would merge equal neighbours into one. Sources: W3C PNG 3rd edition (acTL, fcTL, fdAT), GIF89a specification.
@@ -61,7 +61,7 @@ KINDS = {
     ".avi": "avi",
     ".mkv": "matroska",
 }
-"""Endings of names, and the formats that they mean."""
+"""Extensions and their formats."""
 _DELAY = 100.0  # ms, for frames whose times are not known
 _XMP_LIMIT = 65_000  # a JPEG's segment
 

@@ -1,4 +1,4 @@
-"""What the XML of a Leica image says of its axes: spacing, origin, channels, tiles of a mosaic."""
+"""Axes from the XML of a Leica image: spacing, origin, channels, tiles of a mosaic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leica LIF, XLIF, LOF and XLEF: images as blocks of bytes, whose layout is told by strides in XML.
+"""Leica LIF, XLIF, LOF and XLEF: images as blocks of bytes with strides in XML.
 
 The library liffile parses the files; regions are read by the strides, straight from the block.
 """

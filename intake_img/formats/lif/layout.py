@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie in its memory block: the strides that the XML gives, and regions read by them.
+"""Layout of an image in its memory block: strides from the XML, and reading regions by them.
 
 Format: Leica Microsystems, "Leica Image File Formats" (``DimensionDescription`` and ``ChannelDescription`` with
 ``BytesInc``, the distance of neighbours in bytes).

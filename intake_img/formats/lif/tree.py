@@ -1,4 +1,4 @@
-"""The images of a Leica file, each with its name, its XML and its block; those of an XLEF are in files of their own."""
+"""The images of a Leica file, each with its name, XML and memory block; images of an XLEF are in separate files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format ``metaimage``: ``.mha`` and ``.mhd``, with pixels behind the header or in other files."""
+"""The format ``metaimage``: ``.mha`` and ``.mhd``, with pixels after the header or in other files."""
 
 from __future__ import annotations
 

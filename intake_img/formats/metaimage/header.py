@@ -1,4 +1,4 @@
-"""The header of a MetaImage, and what it says of axes and position.
+"""The header of a MetaImage: axes and position.
 
 Documentation: https://itk.org/Wiki/MetaIO/Documentation. Positions are in LPS+, as ITK reads them.
 """
@@ -21,7 +21,7 @@ from intake_img.model.units import known_spacing
 __all__ = ["AXES", "LAST", "RECORD", "TYPES", "MetaHeader", "image_of", "parsed", "seal"]
 
 AXES = "xyztabdefg"
-"""Letters of the axes, the fastest first; channels are faster still."""
+"""Letters of the axes, the fastest first; channels are even faster."""
 LAST = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n", re.MULTILINE)
 RECORD = "intake_img"
 """Name of the fields of the record, which end in numbers."""

@@ -17,7 +17,7 @@ from intake_img.model.units import canonical, convert
 __all__ = ["SIZE", "header_text"]
 
 SIZE = b"CompressedDataSize = " + b"0" * 20
-"""Line of which the number is written when it is known."""
+"""Line whose number is filled in when it is known."""
 
 _STANDINS = {np.dtype(bool): np.dtype("u1"), np.dtype("f2"): np.dtype("f4")}  # which hold all values exactly
 _LONGEST = 10000  # letters in a line: MetaIO reads up to 32768

@@ -1,4 +1,4 @@
-"""N5 containers, groups and datasets, local and remote: the contract of the format. See `handle` for what they hold."""
+"""N5 containers, groups and datasets, local and remote: the format. See `handle` for their contents."""
 
 from __future__ import annotations
 

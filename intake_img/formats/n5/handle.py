@@ -1,4 +1,4 @@
-"""An open N5 container: which images it holds, and what they are. `n5blocks` reads, `metadata` knows the attributes."""
+"""An open N5 container and its images. `n5blocks` reads blocks, `metadata` parses attributes."""
 
 from __future__ import annotations
 

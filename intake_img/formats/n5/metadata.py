@@ -1,4 +1,4 @@
-"""What the attributes of N5 groups and datasets say of axes, spacing and levels, in the dialects that are in use.
+"""Axes, spacing and levels from the attributes of N5 groups and datasets, in the dialects in use.
 
 - n5-viewer and Neuroglancer: ``axes``, ``resolution``, ``units``, ``pixelResolution``, ``downsamplingFactors``, with x
   first and of full resolution; levels are ``s0``, ``s1``, ...; older groups have all factors in ``scales``.

@@ -1,4 +1,4 @@
-"""What an ND2 file says of its axes: loops of the experiment, calibration, times, channels."""
+"""Axes of an ND2 file: loops of the experiment, calibration, times, channels."""
 
 from __future__ import annotations
 

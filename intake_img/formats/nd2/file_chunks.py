@@ -1,4 +1,4 @@
-"""The chunks of an ND2 file and its frames: where they lie, and how a region of a frame is read.
+"""The chunks and frames of an ND2 file: their positions, and reading a region of a frame.
 
 A file is a sequence of chunks: magic, length of the name, length of the data, name, data. Its last 40 bytes point to
 the map of all chunks. A frame is the chunk ``ImageDataSeq|k!``: the time as 8 bytes, then rows of pixels whose

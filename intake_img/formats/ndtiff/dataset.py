@@ -1,4 +1,4 @@
-"""One resolution of an NDTiff dataset: its index, its open files, its axes and the images at each place along them."""
+"""One resolution of an NDTiff dataset: its index, its open files, its axes and the image at each position."""
 
 from __future__ import annotations
 

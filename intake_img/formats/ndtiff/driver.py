@@ -39,7 +39,9 @@ class NdtiffOptions:
     """How tiles are shown."""
 
     stitched: bool = option(
-        False, "bool", "Put the tiles of a grid (``row``, ``column``) beside each other, without their overlap."
+        False,
+        "bool",
+        "Whether to join the tiles of a grid (``row``, ``column``) into one plane, without their overlap.",
     )
 
 

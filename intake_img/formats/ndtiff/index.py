@@ -1,4 +1,4 @@
-"""The index of an NDTiff dataset: which image lies at which bytes of which file.
+"""The index of an NDTiff dataset: the file and byte offset of each image.
 
 ``NDTiff.index`` is a sequence of records: the length of a JSON text and the text (the axes of the image), the length of
 a name and the name of a TIFF file beside it, then eight numbers. All integers are uint32, little-endian. Where the

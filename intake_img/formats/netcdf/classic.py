@@ -1,4 +1,4 @@
-"""Classic netCDF files: the header, and arrays that lie in the file as plain bytes, in one piece or record by record.
+"""Classic netCDF files: the header, and uncompressed arrays, contiguous or record by record.
 
 Format: Unidata, "NetCDF file format specifications", CDF-1, -2 and -5,
 https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specifications.html.

@@ -1,4 +1,4 @@
-"""What the attributes of a netCDF variable mean, by the CF conventions: names of axes, positions, packed values."""
+"""Attributes of a netCDF variable by the CF conventions: names of axes, positions, packed values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NetCDF: variables of two axes or more, with coordinates and packed values as the CF conventions say."""
+"""NetCDF: variables with two or more axes, with coordinates and packed values by the CF conventions."""
 
 from __future__ import annotations
 

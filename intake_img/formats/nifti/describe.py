@@ -1,4 +1,4 @@
-"""What a NIfTI header says of its axes, units and position."""
+"""Axes, units and position from a NIfTI header."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ LAYOUTS = {348: _layout(_ONE), 540: _layout(_TWO)}
 _TYPES = "2:u1 4:i2 8:i4 16:f4 32:c8 64:f8 128:u1x3 256:i1 512:u2 768:u4 1024:i8 1280:u8 1792:c16 2304:u1x4"
 _PAIRS = [pair.split(":") for pair in _TYPES.split()]
 DATATYPES = {int(code): (np.dtype(kind[:3].rstrip("x")), int(kind[3:] or 1)) for code, kind in _PAIRS}
-"""Code of a data type: type of the numbers, and how many make a pixel."""
+"""Code of a data type: dtype, and number of values per pixel."""
 UNITS = {1: "m", 2: "mm", 3: "µm", 8: "s", 16: "ms", 24: "µs", 32: "Hz", 40: "ppm", 48: "rad/s"}
 SPACES = {1: "scanner", 2: "aligned", 3: "talairach", 4: "mni152", 5: "template"}
-"""What the code of a matrix says of its space."""
+"""Code of a matrix: name of its space."""
 COMMENT = 6
 """Code of a header extension that is a comment."""
 _EXTENSIONS = 2**25  # bytes

@@ -1,4 +1,4 @@
-"""What a NRRD header says of axes, units, position and labels."""
+"""Axes, units, position and labels from a NRRD header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format ``nrrd``: ``.nrrd`` and ``.nhdr``, with pixels of any encoding, behind the header or in other files."""
+"""The format ``nrrd``: ``.nrrd`` and ``.nhdr``, with pixels of any encoding, after the header or in other files."""
 
 from __future__ import annotations
 

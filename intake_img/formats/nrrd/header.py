@@ -31,7 +31,7 @@ TYPES = {
     "f4": "float",
     "f8": "double",
 }
-"""Names of the types of numbers, the one to write first."""
+"""Names of dtypes; the first name is the one to write."""
 _DTYPES = {name: np.dtype(code) for code, names in TYPES.items() for name in names.split("|")}
 SPACES = {"RAS+": "right-anterior-superior", "LPS+": "left-posterior-superior", "": "left-anterior-superior"}
 _NAMES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}

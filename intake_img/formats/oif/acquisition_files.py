@@ -1,4 +1,4 @@
-"""The files of an acquisition: streams of an OIB file, or the members of the folder ``<name>.oif.files``."""
+"""The files of an acquisition: streams of an OIB file, or files of the folder ``<name>.oif.files``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the settings of FluoView say of axes: positions, units, channels."""
+"""Axes from the settings of FluoView: positions, units, channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compound files (OLE2): streams by name, of which only the sectors that are wanted are read.
+"""Compound files (OLE2): streams by name; only the needed sectors are read.
 
 Format: Microsoft, "[MS-CFB]: Compound File Binary File Format". A stream is a chain of sectors, a short one a chain of
 pieces of 64 bytes within the stream of the root entry.

@@ -1,4 +1,4 @@
-"""Which TIFF file holds which plane: ``s_C001Z002.tif`` is channel 1, slice 2."""
+"""The TIFF file of each plane: ``s_C001Z002.tif`` is channel 1, slice 2."""
 
 from __future__ import annotations
 

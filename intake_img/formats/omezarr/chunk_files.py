@@ -1,4 +1,4 @@
-"""Regions of local Zarr arrays, chunk by chunk: several times as fast as a library that is asked for small chunks.
+"""Reading regions of local Zarr arrays chunk by chunk: for small chunks several times as fast as zarr.
 
 Only what is plain is read here: regular chunks, in files of their own or in shards, of the codecs that nearly all
 arrays use; `intake_img.formats.omezarr.layout` finds out. Everything else is left to zarr. Decoding does not hold the

@@ -1,4 +1,4 @@
-"""Opening Zarr arrays so that damaged Blosc chunks are refused; the decoder reads beyond the end of truncated ones.
+"""Opening Zarr arrays with a check of Blosc chunks, since the decoder reads beyond the end of truncated chunks.
 
 Imported where an array is opened, as it imports zarr.
 """

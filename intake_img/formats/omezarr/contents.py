@@ -1,4 +1,4 @@
-"""What groups hold: arrays of data, coordinates, levels and labels, with their axes."""
+"""Contents of groups: data arrays, coordinates, levels and labels, with their axes."""
 
 from __future__ import annotations
 

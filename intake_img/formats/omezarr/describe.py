@@ -1,4 +1,4 @@
-"""The images of a Zarr store, described and read through its metadata: the contract of an open file."""
+"""The handle of a Zarr store: describes and reads its images through its metadata."""
 
 from __future__ import annotations
 

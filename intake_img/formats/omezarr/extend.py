@@ -1,4 +1,4 @@
-"""Writing into a store that is there: samples at the end of an axis, or a region.
+"""Writing into an existing store: appending along an axis, or overwriting a region.
 
 An append changes nothing that readers see before its last step: see `growth`. A region is overwritten where it is, each
 chunk atomically; before the first and after the last the root's metadata are written, so that Datasets which were

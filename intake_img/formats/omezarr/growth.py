@@ -1,4 +1,4 @@
-"""What a store says of its own growth: which pixels of its arrays count, and which earlier stamps still hold.
+"""The growth record of a store: the valid extent of its arrays, and the earlier stamps that are still valid.
 
 An append writes pixels beyond the end of the arrays, then the shapes of the arrays, and the root's metadata last.
 Between the last two the arrays are longer than the image: what counts is the length in the root's record. Pixels that
@@ -20,7 +20,7 @@ from intake_img.storage.files import File
 __all__ = ["FILLING", "GROWTH", "Growth", "frozen", "growth_of", "kept_stamps"]
 
 GROWTH, FILLING = "growth", "filling"
-"""Keys beside the record of an image: how it grew; the region that is being overwritten."""
+"""Keys beside the record of an image: its growth, and the region that is being overwritten."""
 _MOST_STAMPS = 256
 
 

@@ -1,11 +1,11 @@
-"""Keys of a Zarr store: which of them name documents of metadata."""
+"""Keys of the metadata documents of a Zarr store."""
 
 from __future__ import annotations
 
 __all__ = ["METADATA_FILES", "is_document"]
 
 METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-"""Names of the files that make a folder a Zarr group or array."""
+"""Names of the files that identify a Zarr group or array."""
 
 
 def is_document(key: str) -> bool:

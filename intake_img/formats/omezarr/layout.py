@@ -1,4 +1,4 @@
-"""How the chunks of a local Zarr array lie in files, found in its metadata; None where only zarr can read them."""
+"""Layout of the chunk files of a local Zarr array, from its metadata; None if only zarr can read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zarr's store of a local folder, behind the checks that every file passes before it is opened.
+"""Zarr's store of a local folder, with the checks for opening files.
 
 A module of its own because it needs zarr, which is imported only when a store is opened.
 """

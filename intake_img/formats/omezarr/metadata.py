@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 VERSIONS = ("0.5", "0.4")
-"""Versions that are written; 0.5 is kept in Zarr format 3, 0.4 in format 2."""
+"""Versions that can be written; 0.5 uses Zarr format 3, 0.4 uses format 2."""
 _LONG_NAMES = {"time": "t", "channel": "c", "channels": "c"}
 _SPARE = "iabdefghjklmnopqrsuvw"
 _WINDOW = ("start", "end", "min", "max")

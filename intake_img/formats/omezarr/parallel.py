@@ -1,4 +1,4 @@
-"""Filling the arrays of a store in tasks of dask, which write where the pixels are computed.
+"""Filling the arrays of a store in dask tasks, which write where the pixels are computed.
 
 Each block consists of whole chunks or shards of the target, so that each of these has one writer. A block of a further
 level is made of the blocks of the level above that it covers, which it reads from the store.

@@ -1,4 +1,4 @@
-"""Zarr arrays by themselves: the names of their axes, packed numbers, and what may not be read."""
+"""Plain Zarr arrays: the names of their axes, packed numbers, and unsupported arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of what NGFF cannot say, as it is found in a store."""
+"""The record of metadata that NGFF does not define, in a store."""
 
 from __future__ import annotations
 

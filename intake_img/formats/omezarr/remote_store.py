@@ -1,4 +1,4 @@
-"""Zarr's stores of remote folders and zip files: further tries after passing failures, and servers without ranges.
+"""Zarr's stores of remote folders and zip files: retries after transient failures, and servers without ranges.
 
 A module of its own because it needs zarr, which is imported only when a store is opened.
 """

@@ -1,4 +1,4 @@
-"""Which images a store holds: multiscales, plates, series, label images, plain arrays."""
+"""The images of a store: multiscales, plates, series, label images, plain arrays."""
 
 from __future__ import annotations
 

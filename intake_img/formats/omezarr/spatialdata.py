@@ -1,4 +1,4 @@
-"""SpatialData: which elements of a store are images."""
+"""SpatialData: the image elements of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which metadata of a store were read, and whether they changed since.
+"""Stamps of the metadata of a store that were read, to detect changes.
 
 Nothing here knows what groups and attributes mean, nor refuses anything: whoever opens a file checks it.
 """

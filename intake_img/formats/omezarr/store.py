@@ -1,4 +1,4 @@
-"""Zarr stores and arrays: opening the store that a file, folder or URL is, and filling new arrays block by block.
+"""Zarr stores and arrays: opening the store of a file, folder or URL, and filling new arrays block by block.
 
 Here it is known how a block is cut so that no two writes meet in one chunk or shard, how compression is named in both
 Zarr formats, and how an array is halved into the next level of a pyramid. What groups and attributes mean is not known.

@@ -1,4 +1,4 @@
-"""Transformations of a multiscale image to coordinate systems, as SpatialData names them.
+"""Transformations of a multiscale image to coordinate systems, in the terms of SpatialData.
 
 Design document of SpatialData, https://spatialdata.scverse.org/en/stable/design_doc.html. An element lists one
 transformation for each coordinate system; they are alternatives, where those of NGFF follow each other.

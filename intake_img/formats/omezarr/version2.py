@@ -1,4 +1,4 @@
-"""Metadata of an array of Zarr format 3 as those of format 2, for readers that know no other."""
+"""Conversion of array metadata from Zarr format 3 to format 2, for readers that support only format 2."""
 
 from __future__ import annotations
 

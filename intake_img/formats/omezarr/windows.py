@@ -1,4 +1,4 @@
-"""Windows of brightness that viewers begin with: what the channels of an image hold, seen while it is written."""
+"""Contrast windows of channels for viewers, computed while the image is written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from intake_img.model.chunks import Region
 __all__ = ["LONGEST", "Extremes", "Window", "dtype_range"]
 
 Window = tuple[float, float]
-"""Values that are shown black and white."""
+"""Values that are shown as black and white."""
 LONGEST: Window = (-2.2250738585072014e-300, -1.2250738585072015e-308)
-"""A window whose numbers take as many characters in JSON as any can."""
+"""A window whose numbers have the largest possible length in JSON."""
 
 
 def dtype_range(dtype: np.dtype) -> Window | None:

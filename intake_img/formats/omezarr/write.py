@@ -1,4 +1,4 @@
-"""How an image of ours is laid out in a Zarr store: which arrays and groups, with which metadata.
+"""Layout of an image in a Zarr store: its arrays and groups, and their metadata.
 
 `metadata` spells the metadata, `store` reads and writes stores and chunks.
 """
@@ -41,9 +41,9 @@ from intake_img.storage.files import File
 __all__ = ["OURS", "PACKED", "Empty", "StoreLayout", "join", "lay_out", "write_coordinate"]
 
 OURS = "intake_img"
-"""Attribute of the root group under which the record is kept."""
+"""Attribute of the root group that contains the record."""
 PACKED = ("scale_factor", "add_offset", "_Unsigned")
-"""Attributes by which CF packs numbers."""
+"""Attributes of packed numbers in CF."""
 _RESERVED = ("ome", "multiscales", "omero", "plate", "well", "labels", "bioformats2raw.layout", "coordinates")
 
 

@@ -1,4 +1,4 @@
-"""Neuroglancer's precomputed volumes: the contract of the format. `info` is what they say of themselves."""
+"""Neuroglancer's precomputed volumes: the format. `info` parses their metadata."""
 
 from __future__ import annotations
 

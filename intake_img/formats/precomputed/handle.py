@@ -1,4 +1,4 @@
-"""An open volume, or a folder of volumes: what they are and how their chunks are read."""
+"""An open volume, or a folder of volumes: description, and reading of chunks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from intake_img.storage.files import File
 __all__ = ["INFO", "RECORD", "PrecomputedHandle", "volumes_in"]
 
 INFO = "info"
-"""Name of the file that says what a volume is."""
+"""Name of the metadata file of a volume."""
 RECORD = "intake_img"
-"""The member of the info that holds what the format has no place for."""
+"""The key of the info file that contains the record."""
 _MOST_ENTRIES = 64
 _BESIDE = (".json", ".md", ".txt", "provenance")
 

@@ -1,4 +1,4 @@
-"""The file ``info`` of a volume, checked once: its scales, and what each says.
+"""The validated ``info`` file of a volume: its scales and their properties.
 
 Specification: ``src/datasource/precomputed/volume.md`` of https://github.com/google/neuroglancer.
 """

@@ -1,4 +1,4 @@
-"""Chunks of a scale in files of their own, or together in shards.
+"""Chunks of a scale as separate files, or in shards.
 
 Specification: ``src/datasource/precomputed/sharded.md`` of https://github.com/google/neuroglancer. A shard begins with
 an index of minishards; the index of a minishard lists numbers of chunks and their places, as differences.

@@ -1,4 +1,4 @@
-"""Which files are slides that OpenSlide is to read, and not pictures or TIFF files that they begin like."""
+"""Recognition of slides for OpenSlide, in contrast to pictures and TIFF files with the same first bytes."""
 
 from __future__ import annotations
 

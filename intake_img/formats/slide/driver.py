@@ -37,10 +37,10 @@ class SlideOptions:
     """What of the slide is offered."""
 
     bounds: bool = option(
-        True, "bool", "Leave out the empty margin around what was scanned, where the slide says what was scanned."
+        True, "bool", "Whether to crop the empty margin around the scanned area, if the slide gives its bounds."
     )
     label: bool = option(
-        False, "bool", "Offer the picture of the label, which may show the name of a patient, as a scene."
+        False, "bool", "Whether to include the label, which may show the name of a patient, as a scene."
     )
 
 

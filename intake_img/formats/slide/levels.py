@@ -1,4 +1,4 @@
-"""The pixels of one level of a slide, in tiles at fixed places, so that every region reads the same values.
+"""The pixels of one level of a slide, in tiles at fixed positions, so that every region reads the same values.
 
 OpenSlide takes the place of a region in pixels of the full resolution, and levels are smaller by factors that need not
 be whole: a region read at another place would be resampled differently.

@@ -1,4 +1,4 @@
-"""Damaged TIFF structure, refused before OpenSlide sees it: GLib ends the process where it cannot allocate.
+"""Check for damaged TIFF structure before OpenSlide reads it: GLib aborts the process if an allocation fails.
 
 Layout of a TIFF: TIFF 6.0, section 2; of a BigTIFF: https://www.awaresystems.be/imaging/tiff/bigtiff.html.
 """
@@ -20,7 +20,7 @@ _COUNTS = (279, 325)  # bytes of strips and tiles
 _MOST_PAGES, _MOST_TAGS, _MOST_TILE = 10_000, 10_000, 2**28
 
 _Entry = tuple[int, int, int, bytes]
-"""Number of a tag, number of its type, count, and the bytes that hold the value or its offset."""
+"""Tag number, type number, count, and the bytes of the value or its offset."""
 
 
 def check_tiff(file: File) -> None:

@@ -1,4 +1,4 @@
-"""What TIA says of axes, in the series and in the ``.emi`` file beside it."""
+"""Axes of TIA images, from the series and from the ``.emi`` file beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FEI TIA (ES Vision, Emispec): series of images and spectra in ``.ser``, and what the microscope did in ``.emi``."""
+"""FEI TIA (ES Vision, Emispec): series of images and spectra in ``.ser``, and microscope settings in ``.emi``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A series of images or spectra in a ``.ser`` file: its header, and its elements, which lie anywhere in the file.
+"""A series of images or spectra in a ``.ser`` file: its header, and its elements at any offsets.
 
 Format after C. Boothroyd, "TIA (Emispec) file format" (https://personal.ntu.edu.sg/cbb/info/TIAformat/). Offsets have
 32 bits in files of version 0x210, and 64 from 0x220 on.

@@ -1,4 +1,4 @@
-"""Stacks whose description counts their planes (ImageJ, tifffile's JSON, Micro-Manager), against the planes there are.
+"""Check of the number of planes in a description (ImageJ, tifffile's JSON, Micro-Manager) against existing planes.
 
 tifffile trusts the description. Where it counts more planes than the file holds, the slowest axis becomes shorter;
 where it counts fewer, the further pages are told. Either way the pixels are right.

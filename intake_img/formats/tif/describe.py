@@ -1,4 +1,4 @@
-"""The images of a TIFF file, described and read through its index: the contract of an open file."""
+"""The handle of a TIFF file: describes and reads its images through its index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a TIFF file is told of an image: axes, spacing, units, times and channels, in the words of its dialect."""
+"""Metadata of an image for a TIFF file: axes, spacing, units, times and channels, in the terms of the dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of a tag on many pages, read from their directories without making tifffile's objects of them.
+"""Values of a tag on many pages, read from their directories without creating tifffile's objects.
 
 tifffile keeps the tags of the first page alone where pages are alike.
 """

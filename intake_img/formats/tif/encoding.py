@@ -1,4 +1,4 @@
-"""How an image is stored as TIFF: in which dialect, with which dtype, axes, tiles and codec.
+"""Encoding of an image as TIFF: dialect, dtype, axes, tiles and codec.
 
 What each dialect can hold is known here.
 """
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MINISWHITE = "miniswhite"
-"""The attribute ``photometric`` of a variable in which 0 is white."""
+"""Value of the attribute ``photometric`` for a variable in which 0 is white."""
 
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8", "c16"}
 _IMAGEJ_DTYPES, _OME_DTYPES = {"u1", "u2", "f4"}, _DTYPES - {"u8", "i8", "f2"}

@@ -1,4 +1,4 @@
-"""What the dialects of TIFF say of an image's axes: spacing, units, time stamps, names of channels.
+"""Axes from the dialects of TIFF: spacing, units, time stamps, names of channels.
 
 ImageJ, LSM, MetaMorph, slide scanners and plain TIFF each keep these facts elsewhere; here they become one table.
 OME-XML is read by `intake_img.formats.tif.ome`.

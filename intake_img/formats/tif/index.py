@@ -1,4 +1,4 @@
-"""The parsed index of a TIFF file: which images it holds, and where the strips and tiles of each one lie.
+"""The parsed index of a TIFF file: its images, and the offsets of their strips and tiles.
 
 tifffile reads the structure once; what is kept are plain arrays of offsets and byte counts and tifffile's decoders,
 which need no open file and may be called from many threads. Everything that guards against damaged structure is here.

@@ -1,4 +1,4 @@
-"""Levels of a pyramid: by how much each is smaller than full resolution, told from their shapes.
+"""Levels of a pyramid: the downsampling factor of each, from their shapes.
 
 Sizes are rounded down or up, so that a size alone leaves several factors open: 67 pixels become 9 with 7 (down) and
 with 8 (up). Axes of a plane share the factor that explains all their sizes.

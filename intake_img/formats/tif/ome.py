@@ -1,4 +1,4 @@
-"""OME-XML: what it says of images, read with tolerance, and the same facts as tifffile's writer wants them.
+"""OME-XML: tolerant reading of image metadata, and conversion of metadata for tifffile's writer.
 
 Real files lack namespaces or declare wrong ones, leave out units, write ``micron``, and spread planes over several
 files; all of it is understood here, and nothing else in the package looks at OME-XML. Schema: https://docs.openmicroscopy.org/ome-model/

@@ -1,1 +1,1 @@
-"""What vendors' dialects of TIFF say of an image."""
+"""Metadata from vendors' dialects of TIFF."""

@@ -1,4 +1,4 @@
-"""Cameras and detectors: Dectris Pilatus, Andor; and NIH Image, whose header says what they were used for."""
+"""Cameras and detectors: Dectris Pilatus and Andor; and NIH Image, whose header describes their use."""
 
 from __future__ import annotations
 

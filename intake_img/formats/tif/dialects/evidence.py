@@ -1,4 +1,4 @@
-"""What a dialect is shown of an image: the file, the kind of series, and the array with its pages."""
+"""Input of a dialect: the file, the kind of series, and the array with its pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MetaSeries (MetaMorph, MetaXpress, ImageXpress): XML on each page, with the calibration, channel, place and time.
+"""MetaSeries (MetaMorph, MetaXpress, ImageXpress): XML on each page, with calibration, channel, position and time.
 
 Positions along z are in micrometres, as MetaMorph has them.
 """

@@ -1,4 +1,4 @@
-"""Olympus: SIS (analySIS, cell^F and kin) and Fluoview.
+"""Olympus: SIS (analySIS, cell^F and similar programs) and Fluoview.
 
 No specification of SIS is published; what tifffile reads of it is used, and what has a unit that is not known (the
 positions of ``[Z]``) stays in the header.

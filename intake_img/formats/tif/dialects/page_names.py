@@ -1,4 +1,4 @@
-"""Names of pages (tag 285): channels, as Imaging Mass Cytometry, Agilent and many pipelines write them."""
+"""Names of pages (tag 285) as channel names, used by Imaging Mass Cytometry, Agilent and many pipelines."""
 
 from __future__ import annotations
 
