@@ -32,7 +32,7 @@ class PaletteOption:
     rgb: bool = option(
         False,
         "bool",
-        "Return the colours R, G, B (and A) of a palette on ``c``, instead of the indices; by default the palette is in "
+        "Return the colours R, G, B (and A) of a palette on ``c``, instead of the indices; the palette is else in "
         '``attrs["palette"]``.',
     )
 
