@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from processing_laws import stack
@@ -22,10 +23,11 @@ from intake_img.accessor.processing.mosaic import Mosaics
 from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import SeriesMethods
 from intake_img.accessor.processing.splitting import Splits
+from intake_img.accessor.processing.tracks import Tracks
 
 pytestmark = pytest.mark.thorough
 
-GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures, Registrations, Mosaics)
+GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures, Registrations, Mosaics, Tracks)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
 LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]
 BOOLS = ["yes", 2, None]
@@ -62,6 +64,7 @@ WRONG = {
     "fn_kwargs": [[1], 3, "a"],
     "footprint": [np.ones((2, 2, 2)), np.zeros((2, 2)), np.ones(2), 3, np.ones((0, 2)), "ab"],
     "func": [None, 3, "mean"],
+    "gap": [-1, 1.5, "a", None, True],
     "intensity": ["nothing", 3, np.ones((2, 5, 6))],
     "keepdims": BOOLS,
     "keep_unit_dims": BOOLS,
@@ -71,6 +74,7 @@ WRONG = {
     "markers": ["nothing", 3, xr.DataArray(np.ones((5, 6)), dims=["y", "x"])],
     "mask": ["nothing", 3, np.ones((5, 6), bool), xr.DataArray(np.ones(5, bool), dims="y")],
     "max": ["a", np.nan, [1], True],
+    "max_distance": [0, -1, "a", None, True, np.nan, [1], {"x": 1}, "3 s"],
     "max_shift": [-1, "a", True, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan],
     "meta": [3, "f4", np.float32],
     "method": ["otsu", 3, None],
@@ -128,6 +132,7 @@ WRONG = {
     "size": [-1, "3x", True, [1, 2, 3], {"t": 1}, {"q": 1}, 2.5],
     "skipna": ["yes", 2],
     "spacing": [0, -1, "a", np.nan, [1, 2, 3], {"t": 1}],
+    "table": [3, None, pd.DataFrame({"t": [0]}), pd.DataFrame({"t": [7], "y": [0.0], "x": [0.0]})],
     "threshold": ["a", np.nan, [1], True],
     "truncate": [-1, "a", None, np.nan],
     "units": ["um", 3, None, "physical"],
@@ -163,6 +168,7 @@ NEEDED = {
     "reduce": {"func": np.add},
     "filter": {"func": np.any},
     "foreach": {"func": print},
+    "track": {"table": pd.DataFrame({"t": [0], "y": [0.0], "x": [0.0]}), "max_distance": 2},
     "subsample": {"factor": 2},
     "subtract": {"val": 1},
     "map_as_series": {"func": np.mean},

@@ -14,6 +14,7 @@ from intake_img.accessor.processing.reductions import Reductions
 from intake_img.accessor.processing.series import SeriesMethods
 from intake_img.accessor.processing.splitting import Splits
 from intake_img.accessor.processing.thresholds import Thresholds
+from intake_img.accessor.processing.tracks import Tracks
 from intake_img.accessor.progress import Pending
 
 __all__ = ["Processing"]
@@ -31,9 +32,10 @@ class Processing(
     Masks,
     Splits,
     Measures,
+    Tracks,
     Exports,
 ):
-    """Map, filters, reductions, series, geometry, registration, mosaics, masks, measurements and exports."""
+    """Map, filters, reductions, series, geometry, registration, mosaics, masks, measurements, tracks and exports."""
 
     def pending(self) -> Pending:
         """Describe the computation without running it: for each variable its steps, tasks, chunks and sizes.
