@@ -6,6 +6,7 @@ import errno
 import glob
 import http.server
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import threading
 import uuid
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -558,3 +560,22 @@ def test_chains_of_fsspec(tmp_path):
         known = {k: v for k, v in options.items() if uri.startswith(k)}
         assert imload(uri, storage_options=known).image.values.tolist() == np.arange(12).reshape(3, 4).tolist()
     assert File.parse("simplecached_a::b.npy").local
+
+
+def test_a_remote_file_is_fetched_with_one_request() -> None:
+    """Its content serves head, size and ranges; it does not travel, and a file that is too large stays remote."""
+    fs, path = fsspec.filesystem("memory"), f"/{uuid.uuid4().hex}.bin"
+    fs.pipe_file(path, b"0123456789")
+    file = File.parse(f"memory:/{path}")
+    assert file.fetched(9) is file
+    found = file.fetched(10)
+    fs.rm(path)
+    reader = found.open()
+    assert (reader.size, reader.ranges([2, 9], [3, 1]), found.head(4)) == (10, [b"234", b"9"], b"0123")
+    reader.close()
+    assert found == file
+    fs.pipe_file(path, b"012345678!")
+    assert file.at(file.path).fetched(10).stamp() != found.stamp()
+    fs.rm(path)
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(pickle.dumps(found)).open()

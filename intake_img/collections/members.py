@@ -35,6 +35,9 @@ from intake_img.storage.journal import moved
 __all__ = ["Files", "Members"]
 
 
+_HEADER = 2**18  # bytes that a file may have beside its pixels to be fetched completely
+
+
 class _Disagreement(FormatError):
     """A file differs from the first one."""
 
@@ -64,8 +67,10 @@ class Files:
         file = File(path, dict(self.storage_options), self.jail)
         return moved(file) if ".partial/" in path else file
 
-    def source(self, path: str) -> FormatSource:
+    def source(self, path: str, most: int = 0) -> FormatSource:
+        """Return the source of one file; a remote one of up to `most` bytes is fetched in one request."""
         file = self.file(path)
+        file = file.fetched(most) if most and not file.local else file
         if self.named_alike(path):
             return self._template.beside(file)
         return open_source(find_format(file), file, **self._options)
@@ -115,9 +120,9 @@ class Files:
             self.__dict__["_first"] = pixels
         return self
 
-    def pixels(self, path: str) -> Pixels:
-        """Return the pixels of one file, after comparing its header with the first one's."""
-        return self._matched(path, self.source(path).image())
+    def pixels(self, path: str, most: int = 0) -> Pixels:
+        """Return the pixels of one file, after comparing its header with the first one's; for `most` see `source`."""
+        return self._matched(path, self.source(path, most).image())
 
     def _matched(self, path: str, image: Image) -> Pixels:
         v = image.variables.get(self.variable) or next(iter(image.variables.values()))
@@ -185,7 +190,10 @@ class Files:
         return False
 
     def read_into(self, path: str, region: Region, out: np.ndarray) -> None:
-        """Fill `out` with a region of one file; its header is parsed only if it differs from the first one's."""
+        """Fill `out` with a region of one file; its header is parsed only if it differs from the first one's.
+
+        Of a remote file that is wanted completely, header and pixels are fetched in one request.
+        """
         if self._model is not None and self.named_alike(path):
             reader, handle = self._model
             file = self.file(path)
@@ -196,7 +204,8 @@ class Files:
                         _bound(reader, other).read_into(region, out)
                     return
         with _PARSING if File(path).local else contextlib.nullcontext():
-            pixels = self.pixels(path)
+            complete = all(s.stop - s.start == n for s, n in zip(region, self.shape, strict=True))
+            pixels = self.pixels(path, out.nbytes + _HEADER if complete else 0)
         pixels.read_into(region, out)
 
 

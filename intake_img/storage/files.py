@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import reprlib
 import stat
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -181,7 +183,7 @@ class File:
         if self.local:
             return fsspec.filesystem("file"), self.path
         protocol, url, _ = _link(self.path)[1].partition("://")
-        if url and protocol not in fsspec.available_protocols():
+        if url and protocol not in {*fsspec.available_protocols(), *fsspec.registry}:
             raise ValueError(
                 f"{self.path}: fsspec knows no protocol {protocol!r}; paths and e.g. s3:// and https:// open"
             )
@@ -277,8 +279,24 @@ class File:
             object.__setattr__(self, "_seen", seen)
         return seen[1]
 
+    def fetched(self, most: int) -> File:
+        """Return this remote file together with its content, which a single request brings.
+
+        For files that are read completely, once, soon: what is opened of the result sends no request. A file of more
+        than `most` bytes is returned as it is, after `most` bytes of it were fetched in vain.
+        """
+        self.check()
+        content = first_bytes(self, most + 1, ranged=False)
+        if len(content) > most:
+            return self
+        found = self.at(self.path)
+        known = {"size": len(content), "etag": f"{zlib.crc32(content):08x}"}
+        object.__setattr__(found, "_content", content)
+        object.__setattr__(found, "_seen", (math.inf, known))
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_seen"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_seen", "_content")}
 
     def head(self, n: int = 512) -> bytes:
         """Return the first `n` bytes, fewer if the file is shorter."""
@@ -289,14 +307,15 @@ class File:
             finally:
                 os.close(descriptor)
         self.check()
-        return first_bytes(self, n)
+        content: bytes | None = self.__dict__.get("_content")
+        return first_bytes(self, n) if content is None else content[:n]
 
     def open(self) -> ByteReader:
         """Open for reading; see `ByteReader`."""
         if self.local:
             return noted(LocalBytes(self))
         self.check()
-        return noted(RemoteBytes(self))
+        return noted(RemoteBytes(self, self.__dict__.get("_content")))
 
     def read(self, most: int | None = METADATA_BYTES) -> bytes:
         """Return all bytes of a small file, such as a metadata file.

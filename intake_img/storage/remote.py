@@ -185,17 +185,24 @@ def _read_up_to(stream: IO[bytes], n: int) -> bytes:
 
 
 class RemoteBytes(ByteReader):
-    """The bytes of a file that fsspec reads."""
+    """The bytes of a file that fsspec reads.
 
-    def __init__(self, file: File) -> None:
+    Parameters
+    ----------
+    file : File
+    content : bytes, optional
+        All of them, if they are there already.
+    """
+
+    def __init__(self, file: File, content: bytes | None = None) -> None:
         super().__init__(file)
         self._fs, self._path = file.filesystem()
         self._lock = threading.RLock()
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._whole: bytes | ByteReader | None = None
+        self._whole: bytes | ByteReader | None = content
         self._ranged = not file.web  # known to support ranges
         self.size = int(file.remote_info().get("size") or (-1 if file.web else 0))  # answers to HEAD are unreliable
-        if self.size < 0 or not self._knows_ranges():
+        if content is None and (self.size < 0 or not self._knows_ranges()):
             self._fetch_whole()
 
     def _knows_ranges(self) -> bool:

@@ -97,11 +97,10 @@ class CubeArray(ChunkedArray):
             return super().present(spans)
         per = self.header.blocks
         cubes = product(*(range(s.start // per, -(-s.stop // per)) for s in spans[:3]))
-        found = []
+        found: list[Place] = []
         for cube in (c for c in cubes if os.path.exists(self._file(c).path)):
-            inside = [
-                range(max(s.start, k * per), min(s.stop, (k + 1) * per)) for s, k in zip(spans, cube, strict=False)
-            ]
+            pairs = zip(spans[:3], cube, strict=True)
+            inside = [range(max(s.start, k * per), min(s.stop, (k + 1) * per)) for s, k in pairs]
             found += product(*inside, spans[3])
         return found
 
