@@ -941,3 +941,61 @@ def test_names_that_libczi_does_not_take(tmp_path: Path) -> None:
 def test_sample(tmp_path: Path) -> None:
     path, expected = Czi().sample(str(tmp_path))
     xr.testing.assert_identical(stripped(CziSource(path).read()), stripped(expected))
+
+
+# requests of remote files
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "requests"),
+    [
+        ("CellDivision_T3_Z5_CH2_X240_Y170.czi", 1),  # of 30 tiles
+        ("CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi", None),  # threads decode a share each
+        ("LSM880_AiryScan.czi", None),
+        ("tiles_z.czi", 1),
+        ("RGB-8bit.czi", 1),
+        ("WellD6-7_S2.czi", 1),
+        ("mosaic_test.czi", None),
+    ],
+)
+def test_tiles_of_a_remote_file_are_fetched_together(data, name, requests, monkeypatch):
+    """One request for neighbours, or one a thread; hardly more bytes than the tiles have; values as of the local file."""
+    pytest.importorskip("aiohttp")
+    from servers import serving
+
+    path = data / "czi" / name
+    expected = imload(path)
+    with CziSource(path).opened() as handle:
+        handle.locate(range(len(handle.index)))
+        stored = int(handle.data_size.sum())
+        tiles = len(handle.index)
+    with serving(path.parent) as (url, server):
+        found = imload(f"{url}/{name}")
+        server.log.clear()
+        image = found.image.values
+        asked = [n for _, n in server.log]
+        np.testing.assert_array_equal(image, expected.image.values)
+        assert len(asked) <= (requests or max(1, tiles // 4, (os.cpu_count() or 1) + 1))
+        assert sum(asked) <= 1.1 * stored + 2**17
+        few = found.image.isel(y=slice(3, 5)).values
+    np.testing.assert_array_equal(few, expected.image.isel(y=slice(3, 5)).values)
+
+
+def test_tiles_that_are_fetched_in_several_batches(tmp_path, monkeypatch):
+    """Batches of one plane each, and heads and pixels that are not in what was fetched: the same pixels."""
+    from intake_img.formats.czi import ahead
+
+    values = np.random.default_rng(0).integers(0, 60000, (2, 3, 80, 90), "uint16")
+    for compress in (None, "zstd1"):
+        imsave(xr.Dataset({"image": (tuple("czyx"), values)}), tmp_path / "a.czi", compress=compress, overwrite=True)
+        (url,) = (f"memory://czi/{tmp_path.name}/a.czi",)
+        fs, place = File.parse(url).filesystem()
+        fs.pipe_file(place, (tmp_path / "a.czi").read_bytes())
+        for batch, head, slack in ((2**25, 2**14, 2**16), (1, 2**14, 2**16), (2**15, 0, 0), (2**15, 64, -10_000)):
+            monkeypatch.setattr(ahead, "_BATCH_BYTES", batch)
+            monkeypatch.setattr(ahead, "_HEAD", head)
+            monkeypatch.setattr(ahead, "_SLACK", slack)
+            np.testing.assert_array_equal(imload(url).image.values, values)
+            np.testing.assert_array_equal(imload(url).image[..., 10:70, 5:20].values, values[..., 10:70, 5:20])
+            np.testing.assert_array_equal(imload(url).image[1, 2, 10:12, 5:20].values, values[1, 2, 10:12, 5:20])

@@ -10,7 +10,8 @@ import numpy as np
 
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
-from intake_img.formats.czi.draw import draw, draw_mask
+from intake_img.formats.czi.ahead import Fetched, batches
+from intake_img.formats.czi.draw import draw, draw_mask, spans_of
 from intake_img.formats.czi.facts import axis_facts, check_canvas, header, stacked_names
 from intake_img.formats.czi.handle import CziHandle, CziLayout, about, layout_of
 from intake_img.model.chunks import Region
@@ -35,6 +36,7 @@ class _CziArray(StoredArray):
         self.shape = (*lead, mosaic.height, mosaic.width, *colour)
         self.dtype = np.dtype(bool) if mask else layout.dtype
         self.tiles = (*[1] * len(lead), *layout.tile, *colour)
+        self.parallel = handle.source.file.local or self.decodes  # one call merges the requests of all planes
 
     @property
     def decodes(self) -> bool:  # type: ignore[override]
@@ -46,14 +48,30 @@ class _CziArray(StoredArray):
             region = (*region[: layout.merged], slice(0, 1), *region[layout.merged :])
             out = np.expand_dims(out, layout.merged)
         n = len(layout.mosaic.dims)
-        drawn = draw_mask if self.mask else draw
+        planes: list[tuple[int, np.ndarray]] = []
         for place in itertools.product(*(range(s.start, s.stop) for s in region[:n])):
             plane = 0
             for index, size in zip(place, layout.mosaic.shape, strict=True):
                 plane = plane * size + index
-            view = out[tuple(k - s.start for k, s in zip(place, region, strict=False))]
-            with about(self.handle.source.file):
-                drawn(self.handle, layout, plane, region[n:], view)
+            planes.append((plane, out[tuple(k - s.start for k, s in zip(place, region, strict=False))]))
+        with about(self.handle.source.file):
+            if self.mask:
+                for plane, view in planes:
+                    draw_mask(self.handle, layout, plane, region[n:], view)
+            else:
+                self._draw(planes, region[n:])
+
+    def _draw(self, planes: Sequence[tuple[int, np.ndarray]], region: Region) -> None:
+        handle, layout = self.handle, self.layout
+        if handle.source.file.local:
+            for plane, view in planes:
+                draw(handle, layout, plane, region, view)
+            return
+        spans = [spans_of(handle, layout, plane, region) for plane, _ in planes]
+        for batch in batches(spans):
+            fetched = Fetched(handle.source, list(dict.fromkeys(span for needed in spans[batch] for span in needed)))
+            for plane, view in planes[batch]:
+                draw(handle, layout, plane, region, view, fetched)
 
 
 class CziImages(CziHandle):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.czi.ahead import Fetched, Span, span_of
 from intake_img.formats.czi.codecs import decoded
 from intake_img.formats.czi.handle import CziHandle, CziLayout
 from intake_img.formats.czi.index import (
@@ -17,9 +18,10 @@ from intake_img.formats.czi.index import (
     distinct,
 )
 from intake_img.model.chunks import Region
+from intake_img.storage.byte_readers import ByteReader
 from intake_img.storage.raw import read_raw
 
-__all__ = ["draw", "draw_mask"]
+__all__ = ["draw", "draw_mask", "spans_of"]
 
 
 def draw_mask(handle: CziHandle, layout: CziLayout, plane: int, region: Region, view: np.ndarray) -> None:
@@ -32,37 +34,56 @@ def draw_mask(handle: CziHandle, layout: CziLayout, plane: int, region: Region, 
         ] = True
 
 
-def draw(handle: CziHandle, layout: CziLayout, plane: int, region: Region, view: np.ndarray) -> None:
-    """Fill `view` (y, x and samples) with a region of a plane: background, then tiles, the lower ones first."""
+def spans_of(handle: CziHandle, layout: CziLayout, plane: int, region: Region) -> list[Span]:
+    """Return the ranges of a remote file that a region of a plane needs, without those that are read row by row."""
+    found = [span_of(handle, k, window) for k, window, _ in _tiles(layout, plane, region)[0]]
+    return list(dict.fromkeys(span for span in found if span is not None))
+
+
+def _tiles(layout: CziLayout, plane: int, region: Region) -> tuple[list[tuple[int, Region, Region]], bool]:
+    """Return the subblocks in a region, the lower ones first, with what is drawn of them, and where; and whether it is
+    complete with them.
+    """
     m = layout.mosaic
     ys, xs = region[:2]
-    samples = region[2] if len(region) > 2 else slice(0, 1)
-    found = m.find(plane, ys.start, ys.stop, xs.start, xs.stop).tolist()
-    pieces: list[tuple[int, Region, np.ndarray]] = []
-    whole = False
-    for n in found:
+    pieces: list[tuple[int, Region, Region]] = []
+    complete = False
+    for n in m.find(plane, ys.start, ys.stop, xs.start, xs.stop).tolist():
         top, left = int(m.top[n]), int(m.left[n])
         y0, y1 = max(ys.start, top), min(ys.stop, int(m.bottom[n]))
         x0, x1 = max(xs.start, left), min(xs.stop, int(m.right[n]))
-        covers = (y0, y1, x0, x1) == (ys.start, ys.stop, xs.start, xs.stop)
-        if covers:  # hides all that is below
+        if (y0, y1, x0, x1) == (ys.start, ys.stop, xs.start, xs.stop):  # hides all that is below
             pieces.clear()
-            whole = True
+            complete = True
         window: Region = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-        pieces.append((int(m.blocks[n]), window, view[y0 - ys.start : y1 - ys.start, x0 - xs.start : x1 - xs.start]))
-    if not whole:
+        place: Region = (slice(y0 - ys.start, y1 - ys.start), slice(x0 - xs.start, x1 - xs.start))
+        pieces.append((int(m.blocks[n]), window, place))
+    return pieces, complete
+
+
+def draw(
+    handle: CziHandle, layout: CziLayout, plane: int, region: Region, view: np.ndarray, fetched: Fetched | None = None
+) -> None:
+    """Fill `view` (y, x and samples) with a region of a plane: background, then tiles, the lower ones first."""
+    samples = region[2] if len(region) > 2 else slice(0, 1)
+    tiles, complete = _tiles(layout, plane, region)
+    pieces = [(k, window, view[place]) for k, window, place in tiles]
+    if not complete:
         view[...] = 0
     blocks = [k for k, _, _ in pieces]
-    handle.locate(blocks)
+    source = fetched or handle.source
+    handle.locate(blocks, source)
     if (missing := _undecodable(handle, blocks)) and not _read_by_libczi(handle, layout, plane, region, view, missing):
         raise MissingExtraError("imagecodecs", "codecs", f"reading {missing} compressed CZI files")
     if missing:
         return
-    for (k, window, target), data in zip(pieces, _payloads(handle, pieces), strict=True):
+    for (k, window, target), data in zip(pieces, _payloads(handle, pieces, source), strict=True):
         _copy(handle, k, window, data, samples, target)
 
 
-def _payloads(handle: CziHandle, pieces: Sequence[tuple[int, Region, np.ndarray]]) -> Iterator[bytes | None]:
+def _payloads(
+    handle: CziHandle, pieces: Sequence[tuple[int, Region, np.ndarray]], source: ByteReader | Fetched
+) -> Iterator[bytes | None]:
     """Yield the bytes to be decoded for each piece, None if the tile is cached or is read in place.
 
     Of remote files they come all at once, of tiles that are not compressed the rows of the window.
@@ -80,10 +101,10 @@ def _payloads(handle: CziHandle, pieces: Sequence[tuple[int, Region, np.ndarray]
             places.append(None if k in handle.cache else (offset, size))
     if handle.source.file.local:
         for place in places:
-            yield None if place is None else handle.source.ranges(place[:1], place[1:])[0]
+            yield None if place is None else source.ranges(place[:1], place[1:])[0]
         return
     fetch = [place for place in places if place is not None]
-    found = iter(handle.source.ranges([o for o, _ in fetch], [n for _, n in fetch]) if fetch else [])
+    found = iter(source.ranges([o for o, _ in fetch], [n for _, n in fetch]) if fetch else [])
     for place in places:
         yield None if place is None else next(found)
 

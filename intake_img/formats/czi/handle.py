@@ -134,14 +134,19 @@ class CziHandle(Handle):
 
     # subblocks
 
-    def locate(self, blocks: Sequence[int]) -> None:
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Where subblocks begin in the file, ascending."""
+        return np.unique(self.index.position)
+
+    def locate(self, blocks: Sequence[int], source: Any = None) -> None:
         """Find where the pixels of subblocks begin, and that each is what the directory says."""
         new = [k for k in blocks if self.data_offset[k] < 0]
         if not new:
             return
         entries = [self.index.entry(k) for k in new]
         positions = [int(self.index.position[k]) for k in new]
-        heads = self.source.ranges(positions, [48 + len(e) for e in entries])
+        heads = (source or self.source).ranges(positions, [48 + len(e) for e in entries])
         for k, position, entry, head in zip(new, positions, entries, heads, strict=True):
             metadata, _, data = struct.unpack_from("<iiq", head, 32)
             if head[:14] != b"ZISRAWSUBBLOCK" or not agree(entry, head[48:]):
