@@ -960,7 +960,7 @@ def test_sample(tmp_path: Path) -> None:
     ],
 )
 def test_tiles_of_a_remote_file_are_fetched_together(data, name, requests, monkeypatch):
-    """One request for neighbours, or one a thread; hardly more bytes than the tiles have; values as of the local file."""
+    """One request for neighbours, or one a thread; few bytes more than the tiles have; values as of the local file."""
     pytest.importorskip("aiohttp")
     from servers import serving
 
