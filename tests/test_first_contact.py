@@ -8,12 +8,13 @@ import io
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from PIL import Image
 
 import intake_img
-from intake_img import imload, imsave, open_catalog, scan, write_catalog
+from intake_img import imload, imsave, open_catalog, open_table, scan, write_catalog
 from intake_img.catalog import Entry, SafeCatalog
 from intake_img.storage.files import File
 
@@ -93,12 +94,26 @@ def _cards(path):
     yield "source", intake_img.autodetect(path)
     yield "patches", ds.img.patches(8)
     yield "catalog", catalog
+    row = {"uri": path.name, "driver": "omezarr", "description": EVIL}
+    rows = pd.DataFrame([{"name": "<i>a", **row}, {"name": EVIL, **row}])
+    rows.to_parquet(path.parent / "t.parquet")
+    yield "table", open_table(path.parent / "t.parquet")
+
+
+def test_a_row_of_a_catalog_opens_to_what_the_image_holds(evil):
+    for _, shown in list(_cards(evil))[-2:]:
+        page = _Page(shown._repr_html_())
+        assert "cyx 2 × 40 × 60, uint16" in page.text
+        name = next(iter(shown))
+        assert f"[{name!r}]" in page.text
 
 
 def test_cards_have_facts_and_a_picture_and_escape_all_names(evil):
     for name, shown in _cards(evil):
         page = _Page(shown._repr_html_())
-        assert page.tags <= {"div", "table", "tbody", "tr", "th", "td", "p", "b", "img"}, name
+        opened = {"details", "summary", "code"} if name in ("catalog", "table") else set()
+        assert page.tags <= {"div", "table", "tbody", "tr", "th", "td", "p", "b", "img"} | opened, name
+        assert opened <= page.tags, name
         assert "\x1b" not in page.text
         assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in page.text
         assert "onerror" in page.text or name == "patches"

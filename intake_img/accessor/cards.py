@@ -24,7 +24,7 @@ from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.text import escaped, printable
 
-__all__ = ["card", "of_source", "picture_of", "picture_of_source", "table"]
+__all__ = ["card", "of_source", "picture_and_facts", "picture_of", "table"]
 
 MOST_BYTES = 16 * 2**20
 _CELL = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
@@ -107,15 +107,19 @@ def of_source(source: Any) -> str:
         own.close()
 
 
-def picture_of_source(source: Any, size: int = 48) -> str:
-    """Return the small picture of an Intake source; an empty text if it cannot be opened or drawn fast."""
+def picture_and_facts(source: Any, size: int = 48) -> tuple[str, str]:
+    """Return the small picture of an Intake source, and a table of what it holds, as HTML.
+
+    The picture is empty if it cannot be drawn fast; both are, if the source is not local or cannot be opened.
+    """
     if not hasattr(source, "dataset") or not _is_local(str(source.uri)):
-        return ""
+        return "", ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return picture_of(source.dataset(chunks=None), size)
+            ds = source.dataset(chunks=None)
+            return picture_of(ds, size), as_html(summary(ds))
     except Exception:
-        return ""
+        return "", ""
     finally:
         source.close()

@@ -32,6 +32,7 @@ class Rows(Protocol):
     def names(self) -> list[str]: ...
     def row(self, name: str) -> dict[str, Any] | None: ...
     def rows(self) -> Iterator[dict[str, Any]]: ...
+    def first(self, most: int) -> list[dict[str, Any]]: ...
 
 
 def is_database(file: File) -> bool:
@@ -173,6 +174,11 @@ class ArrowRows:
             names = batch.schema.names
             yield from (dict(zip(names, row, strict=True)) for row in zip(*map(_values, batch.columns), strict=True))
 
+    def first(self, most: int) -> list[dict[str, Any]]:
+        """Return the first rows, without reading all."""
+        numbers = range(self.count()) if self.chosen is None else self.chosen[:most].to_pylist()
+        return [self._one(number) for number in numbers[:most]]
+
     def _table(self, numbers: Any) -> Any:
         """Return rows by number; columns are read one by one, so that few rows of a wide table need little memory."""
         pa = _pyarrow()
@@ -303,6 +309,10 @@ class SqlRows:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         return (dict(row._mapping) for row in self._ask(_sqlalchemy().select(self.table)))
+
+    def first(self, most: int) -> list[dict[str, Any]]:
+        """Return the first rows, without reading all."""
+        return [dict(row._mapping) for row in self._ask(_sqlalchemy().select(self.table).limit(most))]
 
 
 def _quoted(path: str) -> str:

@@ -5,21 +5,19 @@ An entry never leads out of the jail, whatever the values of its parameters are.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import inspect
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from intake_img.catalog.document import LazyFacts
+from intake_img.catalog.gallery import GalleryRow, gallery
 from intake_img.catalog.jail import admit
 from intake_img.catalog.template import Parameter, fill, names_in
 from intake_img.catalog.unused import counted
@@ -41,7 +39,6 @@ TABLE = "image_table"
 """Name of the driver of a table of images, which is declared as an entry point."""
 MAX_LOADS = 1000
 """How many files of nested catalogs are read in one walk."""
-_SECONDS = 1.0  # time for the pictures of a catalog in a notebook
 
 
 @cache
@@ -292,29 +289,14 @@ class SafeCatalog(Mapping[str, Any]):
         return "\n".join([f"<catalog {self.name!r}: {counts}>", *rows[:40], *more])
 
     def _repr_html_(self) -> str:
-        cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
-        rows = [
-            f"<tr><td {cell}>{picture}</td><th {cell}>{escape(escaped(name))}</th>"
-            f"<td {cell}>{escape(escaped(e.driver))}</td><td {cell}>{escape(printable(e.description))}</td></tr>"
-            for (name, e), picture in zip(self.entries.items(), self._pictures(40), strict=False)
-        ]
+        rows = (
+            GalleryRow(name, e.driver, e.description, f"catalog[{name!r}]", None if e.driver == NESTED else e)
+            for name, e in self.entries.items()
+        )
         count = f"{len(self)} entr{'y' if len(self) == 1 else 'ies'}"
         count = ", ".join(filter(None, [count, counted(self.metadata)]))
-        more = f"<p>… and {len(self) - 40} more</p>" if len(self) > 40 else ""
-        head = f"<p><b>{escape(escaped(self.name))}</b>: {count} {escape(printable(self.description))}</p>"
-        return f"<div class='intake-img'>{head}<table><tbody>{''.join(rows)}</tbody></table>{more}</div>"
-
-    def _pictures(self, count: int) -> Iterator[str]:
-        """Yield small pictures of the first entries, as HTML, for at most a second in total."""
-        from intake_img.accessor.cards import picture_of_source
-
-        end = time.monotonic() + _SECONDS
-        for entry in islice(self.entries.values(), count):
-            drawn = ""
-            if entry.driver != NESTED and time.monotonic() < end:
-                with contextlib.suppress(Exception):  # the entry may be refused
-                    drawn = picture_of_source(entry())
-            yield drawn
+        head = f"<b>{escape(escaped(self.name))}</b>: {count} {escape(printable(self.description))}"
+        return gallery(head, rows, len(self))
 
     def walk(self, depth: int = 5) -> dict[str, Entry]:
         """Return all entries; entries of nested catalogs have dotted names.

@@ -9,15 +9,19 @@ import copy
 import datetime as dt
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from intake.source.base import DataSource
 
 from intake_img.catalog.backends import Rows, opened, written
 from intake_img.catalog.columns import COLUMNS, condition, row_of, spec_of
+from intake_img.catalog.gallery import MOST, GalleryRow, gallery
 from intake_img.catalog.jail import jail_of
 from intake_img.errors import CatalogError
 from intake_img.formats.arguments import jinja_escaped
+from intake_img.model.text import escaped
 from intake_img.storage.files import File
 
 if TYPE_CHECKING:
@@ -296,8 +300,24 @@ class ImageTable(DataSource):
         listed = f": {', '.join(names)}" if names else ""
         return f"<table of {len(self)} images in {self.uri}{listed}>"
 
-    def _ipython_display_(self) -> None:
-        print(repr(self))
+    _ipython_display_: Any = None  # Intake's own prints YAML; notebooks show the list
+
+    def _repr_html_(self) -> str:
+        rows = (
+            GalleryRow(
+                str(row["name"]),
+                str(row["driver"]),
+                str(row.get("description") or ""),
+                f"table[{row['name']!r}]",
+                partial(self._source, row),
+            )
+            for row in self.images.first(MOST)
+        )
+        head = f"<b>{escape(escaped(self.file.name))}</b>: {len(self)} images"
+        return gallery(head, rows, len(self))
+
+    def _source(self, row: Mapping[str, Any]) -> Any:
+        return self._checked(row)()
 
 
 def _single_images() -> Any:

@@ -152,7 +152,7 @@ def _new_token(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, work: Path) -> int:
-    from intake_img.portal.crew import listen, serve_together
+    from intake_img.portal.crew import end_cleanly, listen, serve_together
 
     arguments.places += [str(_demo(work))] if arguments.demo else []
     settings = _settings(arguments, work)
@@ -161,6 +161,7 @@ def _serve(arguments: argparse.Namespace, work: Path) -> int:
     try:
         _announce(arguments, settings, len(library.items), sockets[0].getsockname()[1])
         if arguments.workers == 1:
+            end_cleanly()
             _start_log(arguments.log)
             _serve_one(arguments, settings, library, sockets[0])
         else:

@@ -14,7 +14,7 @@ from typing import Any
 
 from intake_img.errors import IntakeImgError
 
-__all__ = ["listen", "serve_together"]
+__all__ = ["end_cleanly", "listen", "serve_together"]
 
 _BACKLOG = 2048
 _SHORT = 5.0  # seconds: a process that ended sooner failed to start
@@ -116,8 +116,14 @@ class _Post:
 
 
 def _run(work: Callable[..., None], number: int, listening: socket.socket, arguments: Sequence[Any]) -> None:
+    end_cleanly()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work(number, listening, *arguments)
+
+
+def end_cleanly() -> None:
+    """Let SIGTERM end this process as the end of its work does, not at once."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def _end_with_parent() -> None:
