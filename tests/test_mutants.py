@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fsspec
+import mutate
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
@@ -65,3 +66,71 @@ def test_filters_of_two_passes_are_exact_for_small_chunks(name):
             image = xr.DataArray(values, dims=list("yx")).chunk(chunk)
             found = getattr(image.img, name)(size=2, mode="mirror")
             np.testing.assert_array_equal(found.values, expected, f"{name} {length} {chunk}")
+
+
+SOURCE = '''
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import numpy
+def f(a: int | None, b=2):
+    """Doc."""
+    if a < b and not a:  # µ
+        print(a)
+        raise ValueError(f"{a + 1}")
+    a += 1
+    return a[1:] if b else -a
+class C:
+    def g(self):
+        return True
+'''
+
+
+def test_the_mutator_changes_one_place_at_a_time():
+    found = [str(m).partition(": ")[2] for m in mutate.mutants(SOURCE)]
+    assert found == [
+        "2  ->  3",
+        "a < b and (not a)  ->  True",
+        "a < b and (not a)  ->  False",
+        "a < b and (not a)  ->  a < b or not a",
+        "a < b  ->  a <= b",
+        "not a  ->  a",
+        "print(a)  ->  pass",
+        "a += 1  ->  a -= 1",
+        "1  ->  2",
+        "b  ->  True",
+        "b  ->  False",
+        "1  ->  2",
+        "-a  ->  a",
+        "True  ->  False",
+    ]
+    assert len({m.source for m in mutate.mutants(SOURCE)} - {SOURCE}) == len(found)
+    for mutant in mutate.mutants(SOURCE):
+        compile(mutant.source, "mutant", "exec")
+        changed = zip(SOURCE.splitlines(), mutant.source.splitlines(), strict=True)
+        assert [k for k, (old, new) in enumerate(changed, 1) if old != new] == [mutant.line]
+    assert [m.after for m in mutate.mutants(SOURCE, "C")] == ["False"]
+
+
+@pytest.mark.parametrize(("test", "alive"), [("f(2) == 2 and f(1) == 4", 0), ("f(2) == 2", 3)])
+def test_the_mutator_lists_what_no_test_notices(tmp_path, monkeypatch, capsys, test, alive):
+    for folder in ("intake_img", "tests", "catalogs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "intake_img" / "m.py").write_text("def f(a):\n    return a if a > 1 else 4\n")
+    (tmp_path / "tests" / "test_m.py").write_text(f"from intake_img.m import f\ndef test():\n    assert {test}\n")
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    monkeypatch.setattr(mutate, "run", lambda folder, tests, seconds: passes(folder))
+    assert mutate.main(["intake_img/m.py", "tests/test_m.py"]) == alive
+    assert f"{5 - alive} of 5 changes were noticed" in capsys.readouterr().out
+
+
+def passes(folder):
+    """Whether the test in a folder passes, without a process of its own."""
+    names: dict = {}
+    exec((folder / "intake_img" / "m.py").read_text(), names)
+    exec((folder / "tests" / "test_m.py").read_text().split("\n", 1)[1], names)
+    try:
+        names["test"]()
+    except AssertionError:
+        return False
+    return True
