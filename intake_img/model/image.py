@@ -135,52 +135,14 @@ class Image:
         coords : mapping of str to sequence, optional
             Explicit coordinates, e.g. channel names.
         """
-        image = self
-        if axes is not None:
-            name, first = next(iter(image.variables.items()))
-            names = check_axes(axes, first.pixels.ndim)
-            renamed = {old for old, new in zip(first.axes, names, strict=True) if old != new}
-            if others := [n for n, v in image.variables.items() if n != name and renamed & set(v.axes)]:
-                raise AxesError(f"metadata axes={spell(names)!r} would rename axes that {others[0]!r} has as well")
-            forget = renamed | (set(names) - set(first.axes))
-            kept: dict[str, Any] = {
-                k: {a: v for a, v in getattr(image, k).items() if a not in forget}
-                for k in ("spacing", "units", "origin")
-            }
-            explicit = {k: c for k, c in image.coords.items() if not forget & {k, *c.axes}}
-            variables = {**image.variables, name: replace(first, axes=names)}
-            image = replace(image, variables=variables, coords=explicit, **kept)
+        image = self if axes is None else self._renamed(axes)
         if isinstance(spacing_units, str):
             spacing_units = {a: spacing_units for a in "zyx" if a in image.sizes}
-        for given, what in (
-            (spacing, "spacing"),
-            (spacing_units, "spacing_units"),
-            (origin, "origin"),
-            (coords, "coords"),
-        ):
-            if given is not None and not isinstance(given, Mapping):
-                raise TypeError(f"metadata {what} is {given!r}: expected a mapping from axes, e.g. {{'x': ...}}")
-            if given and (unknown := [a for a in given if a not in image.sizes]):
-                raise AxesError(
-                    f"metadata {what} names the axis {unknown[0]!r}, but the image has {spell(tuple(image.sizes))!r}"
-                )
+        given = {"spacing": spacing, "spacing_units": spacing_units, "origin": origin, "coords": coords}
+        for what, facts in given.items():
+            image._check_names(what, facts)
         spacing, spacing_units = stated(spacing or {}, spacing_units or {})
-        explicit = dict(image.coords)
-        for axis, value in spacing.items():
-            if known_spacing(value) is None:
-                raise ValueError(f"metadata spacing of {axis!r} is {value!r}: expected a positive number")
-            explicit.pop(axis, None)
-        for axis, value in (origin or {}).items():
-            if axis in explicit:
-                explicit[axis] = _moved(axis, explicit[axis], _position(axis, value))
-        for axis, values in (coords or {}).items():
-            array = np.asarray(values)
-            if array.shape != (image.sizes[axis],):
-                raise ValueError(
-                    f"metadata coords of {axis!r} have shape {array.shape}, "
-                    f"but the axis has {image.sizes[axis]} samples"
-                )
-            explicit[axis] = Coordinate((axis,), array, image.coords[axis].attrs if axis in image.coords else {})
+        explicit = image._positions(spacing, origin or {}, coords or {})
         moved = {*spacing, *spacing_units, *(origin or {}), *(coords or {})}
         if axes is not None or moved & set(AFFINE_AXES):  # the stated affine is no longer valid
             image = replace(image, attrs={k: v for k, v in image.attrs.items() if k != "affine"})
@@ -191,6 +153,50 @@ class Image:
             origin={**image.origin, **{a: _position(a, v) for a, v in (origin or {}).items()}},
             coords=explicit,
         )
+
+    def _renamed(self, axes: str | Sequence[str]) -> Image:
+        """Return the image with new names of the axes of its first variable."""
+        name, first = next(iter(self.variables.items()))
+        names = check_axes(axes, first.pixels.ndim)
+        renamed = {old for old, new in zip(first.axes, names, strict=True) if old != new}
+        if others := [n for n, v in self.variables.items() if n != name and renamed & set(v.axes)]:
+            raise AxesError(f"metadata axes={spell(names)!r} would rename axes that {others[0]!r} has as well")
+        forget = renamed | (set(names) - set(first.axes))
+        kept: dict[str, Any] = {
+            k: {a: v for a, v in getattr(self, k).items() if a not in forget} for k in ("spacing", "units", "origin")
+        }
+        explicit = {k: c for k, c in self.coords.items() if not forget & {k, *c.axes}}
+        return replace(self, variables={**self.variables, name: replace(first, axes=names)}, coords=explicit, **kept)
+
+    def _check_names(self, what: str, given: Any) -> None:
+        """Raise an error if metadata are no mapping, or name axes that the image lacks."""
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"metadata {what} is {given!r}: expected a mapping from axes, e.g. {{'x': ...}}")
+        if given and (unknown := [a for a in given if a not in self.sizes]):
+            raise AxesError(
+                f"metadata {what} names the axis {unknown[0]!r}, but the image has {spell(tuple(self.sizes))!r}"
+            )
+
+    def _positions(
+        self, spacing: Mapping[str, Any], origin: Mapping[str, Any], coords: Mapping[str, Any]
+    ) -> dict[str, Coordinate]:
+        """Return the explicit coordinates that are left, moved or given anew."""
+        explicit = dict(self.coords)
+        for axis, value in spacing.items():
+            if known_spacing(value) is None:
+                raise ValueError(f"metadata spacing of {axis!r} is {value!r}: expected a positive number")
+            explicit.pop(axis, None)
+        for axis, value in origin.items():
+            if axis in explicit:
+                explicit[axis] = _moved(axis, explicit[axis], _position(axis, value))
+        for axis, values in coords.items():
+            array = np.asarray(values)
+            if array.shape != (self.sizes[axis],):
+                raise ValueError(
+                    f"metadata coords of {axis!r} have shape {array.shape}, but the axis has {self.sizes[axis]} samples"
+                )
+            explicit[axis] = Coordinate((axis,), array, self.coords[axis].attrs if axis in self.coords else {})
+        return explicit
 
     @property
     def affine(self) -> Affine | None:

@@ -27,99 +27,84 @@ _OF_WORKERS = ("places", "root", "scheme", "log", "host", "port", "behind_proxy"
 def add_command(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add ``portal`` to the commands of a parser."""
     parser = command(commands, "portal", _run, "serve images as web pages and as OME-Zarr, read-only")
-    parser.add_argument(
-        "places",
-        metavar="CATALOG",
-        nargs="*",
-        help="catalog (.yml), table (.parquet, .sqlite), folder of images, or image",
-    )
-    parser.add_argument(
-        "--demo", action="store_true", help="serve sample images, and open the browser where there is one"
-    )
-    parser.add_argument(
-        "--host",
-        metavar="ADDRESS",
-        default="127.0.0.1",
-        help="address to listen on; any but this machine's own demands a token (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--port", metavar="N", type=int, default=8700, help="port; 0 for a free one (default: %(default)s)"
-    )
-    parser.add_argument("--title", metavar="TEXT", default="Images", help="heading of the pages")
-    parser.add_argument("--open", action="store_true", help="open the browser")
-    parser.add_argument("--public", action="store_true", help="let everybody in without a token")
-    parser.add_argument("--tokens", metavar="FILE", help="YAML file of the tokens that are let in, see --new-token")
-    parser.add_argument("--new-token", metavar="NAME", help="add a token to the file of --tokens, print it, and exit")
-    parser.add_argument(
-        "--for",
-        metavar="PATTERN",
-        dest="patterns",
-        action="append",
-        help="with --new-token: catalogs or entries that it opens, such as 'screen/*'; may be repeated",
-    )
-    parser.add_argument(
-        "--cors",
-        metavar="ORIGIN",
-        action="append",
-        default=[],
-        help="web site whose pages may fetch data, '*' for all (with --public); may be repeated",
-    )
-    parser.add_argument(
-        "--host-name",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="name by which the server may be called, beside localhost; may be repeated",
-    )
-    parser.add_argument(
-        "--behind-proxy",
-        metavar="ADDRESS",
-        help="a reverse proxy whose X-Forwarded headers are believed, such as 127.0.0.1",
-    )
-    parser.add_argument(
-        "--user-header",
-        metavar="NAME",
-        help="header in which the proxy names the user; needs PORTAL_PROXY_SECRET in the environment",
-    )
-    parser.add_argument("--cache", metavar="FOLDER", help="folder of computed levels, thumbnails and the search index")
-    parser.add_argument(
-        "--cache-mb", metavar="N", type=_count, default=4096, help="its largest size (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--memory-mb",
-        metavar="N",
-        type=_count,
-        default=512,
-        help="memory for chunks that were read, of all processes (default: %(default)s)",
-    )
-    parser.add_argument("--threads", metavar="N", type=_count, help="threads of a process that read and encode")
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=_count,
-        default=1,
-        help="processes that serve, for as many processors (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--root",
-        metavar="FOLDER",
-        action="append",
-        help="where images may be (default: the catalog's folder); may be repeated",
-    )
-    parser.add_argument(
-        "--scheme",
-        metavar="SCHEME",
-        action="append",
-        default=[],
-        help="URLs that catalogs may name, such as https; may be repeated",
-    )
-    parser.add_argument("--log", metavar="FILE", help="write a line of JSON for each request ('-': to the terminal)")
+    for name, about, settings in _OPTIONS:
+        parser.add_argument(name, help=about, **settings)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return int(text)
+
+
+_OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, what the help says, and how it is read
+    (
+        "places",
+        "catalog (.yml), table (.parquet, .sqlite), folder of images, or image",
+        {"metavar": "CATALOG", "nargs": "*"},
+    ),
+    ("--demo", "serve sample images, and open the browser where there is one", {"action": "store_true"}),
+    (
+        "--host",
+        "address to listen on; any but this machine's own demands a token (default: %(default)s)",
+        {"metavar": "ADDRESS", "default": "127.0.0.1"},
+    ),
+    ("--port", "port; 0 for a free one (default: %(default)s)", {"metavar": "N", "type": int, "default": 8700}),
+    ("--title", "heading of the pages", {"metavar": "TEXT", "default": "Images"}),
+    ("--open", "open the browser", {"action": "store_true"}),
+    ("--public", "let everybody in without a token", {"action": "store_true"}),
+    ("--tokens", "YAML file of the tokens that are let in, see --new-token", {"metavar": "FILE"}),
+    ("--new-token", "add a token to the file of --tokens, print it, and exit", {"metavar": "NAME"}),
+    (
+        "--for",
+        "with --new-token: catalogs or entries that it opens, such as 'screen/*'; may be repeated",
+        {"metavar": "PATTERN", "dest": "patterns", "action": "append"},
+    ),
+    (
+        "--cors",
+        "web site whose pages may fetch data, '*' for all (with --public); may be repeated",
+        {"metavar": "ORIGIN", "action": "append", "default": []},
+    ),
+    (
+        "--host-name",
+        "name by which the server may be called, beside localhost; may be repeated",
+        {"metavar": "NAME", "action": "append", "default": []},
+    ),
+    (
+        "--behind-proxy",
+        "a reverse proxy whose X-Forwarded headers are believed, such as 127.0.0.1",
+        {"metavar": "ADDRESS"},
+    ),
+    (
+        "--user-header",
+        "header in which the proxy names the user; needs PORTAL_PROXY_SECRET in the environment",
+        {"metavar": "NAME"},
+    ),
+    ("--cache", "folder of computed levels, thumbnails and the search index", {"metavar": "FOLDER"}),
+    ("--cache-mb", "its largest size (default: %(default)s)", {"metavar": "N", "type": _count, "default": 4096}),
+    (
+        "--memory-mb",
+        "memory for chunks that were read, of all processes (default: %(default)s)",
+        {"metavar": "N", "type": _count, "default": 512},
+    ),
+    ("--threads", "threads of a process that read and encode", {"metavar": "N", "type": _count}),
+    (
+        "--workers",
+        "processes that serve, for as many processors (default: %(default)s)",
+        {"metavar": "N", "type": _count, "default": 1},
+    ),
+    (
+        "--root",
+        "where images may be (default: the catalog's folder); may be repeated",
+        {"metavar": "FOLDER", "action": "append"},
+    ),
+    (
+        "--scheme",
+        "URLs that catalogs may name, such as https; may be repeated",
+        {"metavar": "SCHEME", "action": "append", "default": []},
+    ),
+    ("--log", "write a line of JSON for each request ('-': to the terminal)", {"metavar": "FILE"}),
+)
 
 
 class _UnusableError(IntakeImgError, ValueError):

@@ -246,20 +246,7 @@ def detect(
     overlap: float,
 ) -> pd.DataFrame:
     """Find blobs; see `ImgAccessor.detect_blobs`."""
-    import importlib.util
-
-    if importlib.util.find_spec("skimage") is None:
-        raise MissingExtraError("scikit-image", "skimage", "detecting blobs")
-    if method not in ("log", "dog"):
-        raise ValueError(f"method={method!r}: expected 'log' or 'dog'")
-    checks.number("threshold", threshold)
-    checks.whole("num_sigma", num_sigma, 1)
-    checks.number("sigma_ratio", sigma_ratio, 1, above=True)
-    checks.number("overlap", overlap, 0, 1)
-    if method == "log" and sigma_ratio != 1.6:
-        raise ValueError(f"sigma_ratio={sigma_ratio!r} is for method='dog'; method='log' uses num_sigma scales")
-    if method == "dog" and num_sigma != 10:
-        raise ValueError(f"num_sigma={num_sigma!r} is for method='log'; method='dog' uses sigma_ratio")
+    _check_detection(threshold, method, num_sigma, sigma_ratio, overlap)
     image = obj.img._first
     if "c" not in image.dims:
         obj = image.expand_dims("c")
@@ -287,6 +274,28 @@ def detect(
             found = _peaks(pixels_of(plane, spatial), method, options, depth)
             found = kernel.prune(found, overlap, len(spatial))
             tables.append(_table(scene, found, at, names[c] if "c" in image.dims else 0, spatial, spread))
+    return _joined(tables, scene, method)
+
+
+def _check_detection(threshold: float, method: str, num_sigma: int, sigma_ratio: float, overlap: float) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("skimage") is None:
+        raise MissingExtraError("scikit-image", "skimage", "detecting blobs")
+    if method not in ("log", "dog"):
+        raise ValueError(f"method={method!r}: expected 'log' or 'dog'")
+    checks.number("threshold", threshold)
+    checks.whole("num_sigma", num_sigma, 1)
+    checks.number("sigma_ratio", sigma_ratio, 1, above=True)
+    checks.number("overlap", overlap, 0, 1)
+    if method == "log" and sigma_ratio != 1.6:
+        raise ValueError(f"sigma_ratio={sigma_ratio!r} is for method='dog'; method='log' uses num_sigma scales")
+    if method == "dog" and num_sigma != 10:
+        raise ValueError(f"num_sigma={num_sigma!r} is for method='log'; method='dog' uses sigma_ratio")
+
+
+def _joined(tables: list[pd.DataFrame], scene: ChannelImage, method: str) -> pd.DataFrame:
+    """Return the blobs of all places and channels, numbered, with the units of the columns."""
     columns = ["channel", *scene.lead, *scene.spatial, "radius"]
     tables = [t for t in tables if len(t)]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

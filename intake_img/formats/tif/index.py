@@ -362,11 +362,10 @@ def _merged(
     """Take strips that follow each other without gaps as one segment for each planar sample of each page."""
     n = len(offsets)
     o, c = offsets.reshape(n, page[0], -1), counts.reshape(n, page[0], -1)
-    if not ((o[:, :, 1:] == o[:, :, :-1] + c[:, :, :-1]) & (c[:, :, 1:] > 0)).all():
-        missing = (c == 0).all(axis=2)
-        follows = ((o[:, :, 1:] == o[:, :, :-1] + c[:, :, :-1]) & (c[:, :, 1:] > 0)).all(axis=2)
-        if not (missing | follows).all():
-            return offsets, counts, segment, False
+    missing = (c == 0).all(axis=2)
+    follows = ((o[:, :, 1:] == o[:, :, :-1] + c[:, :, :-1]) & (c[:, :, 1:] > 0)).all(axis=2)
+    if not (missing | follows).all():
+        return offsets, counts, segment, False
     return o[:, :, 0].copy(), c.sum(axis=2), page[1:], True
 
 

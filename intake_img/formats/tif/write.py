@@ -65,15 +65,8 @@ def write_tiff(
     """
     import tifffile
 
-    if name.lower().endswith(_READ_ONLY):
-        raise CannotWriteError(f"{name}: files of this kind are only read; save as .ome.tif or .tif")
     order: Any = byteorder
-    if order not in (None, "<", ">"):
-        raise ValueError(f"byteorder={byteorder!r}: expected '<' (little) or '>' (big)")
-    if pyramid < 0 or (pyramid and levels):
-        raise ValueError(
-            f"pyramid={pyramid!r}: expected the number of further levels" + " or levels, not both" * bool(levels)
-        )
+    _check_request(name, byteorder, pyramid, levels)
     plan = plan_of(image, name.lower(), checked_tile(tile), codec_of(compress), rgb, bigtiff, bool(pyramid or levels))
     smaller = [stored_as(checked_level(level, image), plan).pixels for level in levels]
     source = _Source(progress, os.path.dirname(os.path.abspath(path)))
@@ -91,31 +84,22 @@ def write_tiff(
             contextlib.ExitStack() as files,
         ):
             count = len(smaller) or _depth(plan, pyramid)
-            halves = [files.enter_context(_spool(path)) for _ in range(0 if smaller else count)]
+            spools = [files.enter_context(_spool(path)) for _ in range(0 if smaller else count)]
             labels = image.only.attrs.get("kind") == "labels" or image.only.pixels.dtype.kind == "b"
             record = json.dumps(image.record(plan.order))
-            extratags = [(RECORD_TAG, "s", 0, record, True)]
-            planes = source.planes(plan.pixels, plan.page, halves[0] if halves else None, labels)
-            said = metadata_of(image, plan, name + record)
+            planes = source.planes(plan.pixels, plan.page, spools[0] if spools else None, labels)
             writer.write(
                 _pieces(planes, plan),
                 shape=plan.pixels.shape,
                 subifds=count or None,
-                extratags=extratags,
-                metadata=said,
+                extratags=[(RECORD_TAG, "s", 0, record, True)],
+                metadata=metadata_of(image, plan, name + record),
                 **resolution_tags(image, plan),
                 **options,
             )
-            shape = plan.pixels.shape
-            for n in range(count):
-                if smaller:
-                    shape, planes = smaller[n].shape, source.planes(smaller[n], plan.page, None, labels)
-                else:
-                    full, shape = shape, _half_shape(shape, plan)
-                    planes = _spooled(halves[n], full, shape, plan, halves[n + 1] if n + 1 < count else None, labels)
-                writer.write(
-                    _pieces(planes, plan), shape=shape, subfiletype=1, metadata={"axes": letters(plan)}, **options
-                )
+            for shape, planes in _smaller(source, smaller, spools, plan, labels):
+                axes = {"axes": letters(plan)}
+                writer.write(_pieces(planes, plan), shape=shape, subfiletype=1, metadata=axes, **options)
     except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError, ImportError) as exc:
         if source.failed or isinstance(exc, IntakeImgError):
             raise
@@ -125,6 +109,29 @@ def write_tiff(
             f"an image of axes {spell(plan.axes)}, shape {plan.pixels.shape} and dtype {plan.pixels.dtype} cannot "
             f"be written as {plan.kind} TIFF with compress={compress!r}: {exc}"
         ) from exc
+
+
+def _check_request(name: str, byteorder: str | None, pyramid: int, levels: Sequence[Image]) -> None:
+    if name.lower().endswith(_READ_ONLY):
+        raise CannotWriteError(f"{name}: files of this kind are only read; save as .ome.tif or .tif")
+    if byteorder not in (None, "<", ">"):
+        raise ValueError(f"byteorder={byteorder!r}: expected '<' (little) or '>' (big)")
+    if pyramid < 0 or (pyramid and levels):
+        raise ValueError(
+            f"pyramid={pyramid!r}: expected the number of further levels" + " or levels, not both" * bool(levels)
+        )
+
+
+def _smaller(
+    source: _Source, given: Sequence[Pixels], spools: Sequence[IO[bytes]], plan: TiffEncoding, labels: bool
+) -> Iterator[tuple[tuple[int, ...], Iterator[np.ndarray]]]:
+    """Yield shape and planes of each smaller level: of those given, or halved from what the level before spooled."""
+    for level in given:
+        yield level.shape, source.planes(level, plan.page, None, labels)
+    shape = plan.pixels.shape
+    for n, spool in enumerate(spools):
+        full, shape = shape, _half_shape(shape, plan)
+        yield shape, _spooled(spool, full, shape, plan, spools[n + 1] if n + 1 < len(spools) else None, labels)
 
 
 def _threads(plan: TiffEncoding) -> dict[str, int]:
