@@ -14,7 +14,7 @@ from processing_laws import stack
 from scipy import ndimage
 from thoroughness import examples
 
-from intake_img.accessor.processing.memory import is_held
+from intake_img.accessor.processing.in_memory import is_held
 from intake_img.kernels import labelling
 
 RNG = np.random.default_rng(5)

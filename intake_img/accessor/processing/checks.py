@@ -12,7 +12,7 @@ from intake_img.accessor.arguments import (
     number,
 )
 from intake_img.accessor.processing.halo import halo
-from intake_img.accessor.processing.memory import chunked
+from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.variables import (
     with_data,
 )

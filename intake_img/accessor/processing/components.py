@@ -18,7 +18,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import integer, neighbourhood
 from intake_img.accessor.processing.halo import new_array
-from intake_img.accessor.processing.memory import Held, is_held, mapped_blocks
+from intake_img.accessor.processing.in_memory import Held, is_held, mapped_blocks
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell

@@ -13,7 +13,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.halo import halo, merged
-from intake_img.accessor.processing.memory import chunked
+from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.variables import each_image, with_data
 from intake_img.errors import MissingExtraError
 from intake_img.kernels import approximate

@@ -26,8 +26,8 @@ from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.checks import positive, real, skimage_for, whole_images
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.in_memory import chunked, is_held
 from intake_img.accessor.processing.intensity import equalize, normalized, rolling_ball
-from intake_img.accessor.processing.memory import chunked, is_held
 from intake_img.accessor.processing.rescaling import clipped, coarser, held, rescaled
 from intake_img.accessor.variables import (
     each_image,

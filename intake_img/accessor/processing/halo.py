@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_img.accessor.processing.memory import Held, assembled
+from intake_img.accessor.processing.in_memory import Held, assembled
 
 if TYPE_CHECKING:
     import dask.array

@@ -14,7 +14,7 @@ from intake_img.accessor.arguments import choice, named, neighbourhood, number
 from intake_img.accessor.lengths import length, pixels, step_of
 from intake_img.accessor.processing.components import selected, structure_of
 from intake_img.accessor.processing.halo import halo
-from intake_img.accessor.processing.memory import chunked
+from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.processing.object_results import replaced
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling, morphology

@@ -18,7 +18,7 @@ from intake_img.accessor.arguments import choice, neighbourhood, warn_of_negativ
 from intake_img.accessor.lengths import common_unit, step_of, unit_of
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.processing.halo import halo, merged
-from intake_img.accessor.processing.memory import Held, chunked, each, is_held
+from intake_img.accessor.processing.in_memory import Held, chunked, each, is_held
 from intake_img.accessor.processing.region_units import column_units
 from intake_img.accessor.processing.single_regions import PixelScale, SingleRegions
 from intake_img.accessor.progress import bar

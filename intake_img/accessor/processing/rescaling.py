@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import halo, regrouped
-from intake_img.accessor.processing.memory import Held, chunked, mapped_blocks
+from intake_img.accessor.processing.in_memory import Held, chunked, mapped_blocks
 from intake_img.accessor.variables import (
     gridded,
     is_categorical,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.processing.checks import skimage_for
-from intake_img.accessor.processing.memory import Held
+from intake_img.accessor.processing.in_memory import Held
 from intake_img.kernels.runlengths import Sums
 
 __all__ = ["PixelScale", "SingleRegions"]

@@ -15,7 +15,7 @@ from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import reached
 from intake_img.accessor.processing.filtering import Depth, Filter, filtered, gaussian_depth, window_of
 from intake_img.accessor.processing.halo import new_array
-from intake_img.accessor.processing.memory import is_held
+from intake_img.accessor.processing.in_memory import is_held
 from intake_img.accessor.processing.object_results import derived
 from intake_img.accessor.variables import images, lazy, with_data
 from intake_img.errors import AxesError
