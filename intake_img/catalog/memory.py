@@ -52,9 +52,13 @@ class ScanMemory:
         self.path, self._lock, self._saved = path, threading.Lock(), time.monotonic()
         try:
             self._base = sqlite3.connect(path, check_same_thread=False)
+        except sqlite3.Error as exc:
+            raise CatalogError(f"{path} cannot be used as the memory of a scan: {exc}") from exc
+        try:
             self._base.executescript(_SCHEMA)
             said = self._base.execute("select text from context").fetchone()
         except sqlite3.Error as exc:
+            self._base.close()
             raise CatalogError(f"{path} cannot be used as the memory of a scan: {exc}") from exc
         text = json.dumps(context)
         if said != (text,):

@@ -421,7 +421,7 @@ class Pixels:
         from intake_img.model.lazy_arrays import array_of
 
         chunks = self.auto_chunks() if chunks is None else chunks
-        return array_of(self, chunks, f"pixels-{tokenize(self, chunks)}")
+        return array_of(self, chunks, f"pixels-{tokenize(self, repr(chunks))}")
 
 
 def stack(parts: Sequence[Pixels]) -> Pixels:

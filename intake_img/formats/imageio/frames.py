@@ -125,6 +125,9 @@ class Frames:
         if self._bytes is not None:
             yield memoryview(self._bytes)
             return
+        if self.source.size <= _HEAD:  # a map costs more than a read
+            yield memoryview(self.source.ranges([0], [self.source.size])[0])
+            return
         with self.source.window(0, self.source.size) as view:
             yield view
 

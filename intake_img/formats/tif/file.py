@@ -77,6 +77,7 @@ class Tables:
 class TiffHandle(Handle):
     """The index of a file, and its bytes."""
 
+    _bare: tuple[list[bytes], list[bytes]] | None = None  # a structure, and the same without the name of the file
     rgb = False  # colours are wanted in place of the values that stand for them
 
     def __init__(self, source: ByteReader, scenes: Sequence[TiffScene], tables: Tables | None = None) -> None:
@@ -145,7 +146,9 @@ class TiffHandle(Handle):
             return True
         if list(map(len, theirs)) != list(map(len, mine)):
             return False
-        return _nameless(theirs, source.file) == _nameless(mine, self.source.file)
+        if self._bare is None or self._bare[0] != mine:
+            self._bare = mine, _nameless(mine, self.source.file)
+        return _nameless(theirs, source.file) == self._bare[1]
 
     def _moved(self, source: ByteReader) -> Sequence[TiffScene] | None:
         """Return the one scene as it lies in a file with the same header but for its tables of strips or tiles."""
