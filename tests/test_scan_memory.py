@@ -253,7 +253,7 @@ def test_dask_looks_on_its_workers(lab, monkeypatch, engine):
 
     monkeypatch.setattr(looks, "find_format", noted)
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
     ):
         found = scan(lab, engine=engine)
