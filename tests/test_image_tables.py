@@ -254,3 +254,30 @@ def test_validating_opens_what_the_rows_name(plate):
     assert len(problems) == 2
     assert "A02" in problems[0] + problems[1]
     assert "'loose' does not open" in problems[0] + problems[1]
+
+
+def test_intake_2_reads_tables(plate, tmp_path):
+    """By itself, and from a catalog of version 2; other files of Parquet are not taken for tables of images."""
+    from intake.readers.datatypes import Parquet, recommend
+
+    from intake_img.doors.intake2 import ImageTableFile, ImageTableReader
+
+    path = plate / "images.parquet"
+    write_table(scan(plate), path)
+    reader = ImageTableReader(data=ImageTableFile(url=str(path)), roots=[str(plate)])
+    assert isinstance(reader.read(), ImageTable)
+    assert list(reader.discover()) == list(open_table(path))
+    catalog = intake.Catalog()
+    catalog["images"] = reader
+    catalog.to_yaml_file(str(tmp_path / "two.yml"))
+    again = intake.open_catalog(str(tmp_path / "two.yml"))["images"].read()
+    assert len(again.search(channels="DAPI")) == 2
+    name = next(iter(again))
+    assert again[name].read().equals(open_table(path)[name].read())
+    found = recommend(str(path))
+    assert Parquet in found
+    assert ImageTableFile not in found
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pq.read_table(path).select(["uri"]), tmp_path / "other.parquet")
+    with pytest.raises(CatalogError, match="no column 'name'"):
+        len(ImageTableReader(data=ImageTableFile(url=str(tmp_path / "other.parquet"))).read())

@@ -23,7 +23,7 @@ from intake.readers.readers import FileReader
 if TYPE_CHECKING:
     from intake_img.formats.base import Format
 
-__all__ = ["ImgReader", "datatypes_of_formats"]
+__all__ = ["ImageTableFile", "ImageTableReader", "ImgReader", "datatypes_of_formats"]
 
 _STRUCTURE = {"array", "image"}
 _MIMETYPES = {"imageio": r"image/(gif|bmp|webp|x-portable-\w+)|video/(mp4|quicktime|x-msvideo|avi)"}
@@ -146,6 +146,28 @@ class ImgReader(FileReader):
         if data.storage_options:
             options.setdefault("storage_options", data.storage_options)
         return self._func(url, metadata=overrides or None, **options)
+
+
+class ImageTableFile(FileData):
+    """A table of images, in Parquet or SQLite; Intake does not guess it, for other tables look the same."""
+
+    filepattern = ""
+    structure: ClassVar[set[str]] = {"catalog"}
+
+
+class ImageTableReader(FileReader):
+    """Reads a table of images as an `intake_img.catalog.ImageTable`; see `intake_img.open_table` for the options."""
+
+    implements: ClassVar[set[type]] = {ImageTableFile}
+    imports: ClassVar[set[str]] = {"intake_img"}
+    output_instance = "intake_img.catalog:ImageTable"
+    func = "intake_img:open_table"
+    url_arg = "path"
+    storage_options = True
+
+    def discover(self, **kwargs: Any) -> Any:
+        """Return the table; rows are read when they are asked for."""
+        return self.read(**kwargs)
 
 
 def _ours_first(recommend: Callable[[Any], dict[str, list[type]]]) -> Callable[[Any], dict[str, list[type]]]:
