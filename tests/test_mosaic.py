@@ -42,6 +42,7 @@ def pasted(values, corners, overlap, fill):
 @given(data=st.data())
 def test_mosaics_are_tiles_pasted_one_by_one(data):
     dims = data.draw(st.sampled_from(["iyx", "icyx", "izyx", "tizyx"]))
+    along = data.draw(st.sampled_from("iv"))
     shape = [data.draw(st.integers(1, 5)) if d == "i" else data.draw(st.integers(1, 9)) for d in dims]
     chunks = {d: data.draw(cuts(n).filter(lambda c, n=n: n / c < 4)) for d, n in zip(dims, shape, strict=True)}
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
@@ -50,8 +51,10 @@ def test_mosaics_are_tiles_pasted_one_by_one(data):
     axes = "zyx" if dims == "izyx" and data.draw(st.booleans()) else "yx"
     corners = rng.integers(-12, 12, (shape[dims.index("i")], len(axes)))
     overlap, fill = data.draw(st.sampled_from(["last", "first", "mean"])), data.draw(st.sampled_from([None, 7]))
-    image = stack(values, dims, chunks)
-    found = image.img.mosaic(dict(zip(axes, corners.T, strict=True)), overlap=overlap, units="pixel", fill=fill)
+    image = stack(values, dims, chunks).rename(i=along)
+    found = image.img.mosaic(
+        dict(zip(axes, corners.T, strict=True)), along=along, overlap=overlap, units="pixel", fill=fill
+    )
     outside = fill if fill is not None else np.nan if dtype == "f8" else 0
     first = np.moveaxis(values, dims.index("i"), 0)
     wanted = pasted(first, corners, overlap, outside)

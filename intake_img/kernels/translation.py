@@ -54,11 +54,9 @@ def translation(
     ValueError
         If a pixel is NaN or infinite.
     """
-    images = [a.astype(np.float64) if a.dtype.kind in "biu" else a for a in (reference, moving)]
-    if not all(np.isfinite(a).all() for a in images):
-        raise ValueError("shifts cannot be measured in images with NaN or infinite pixels: fill them first (fillna)")
-    if any(np.ptp(a) == 0 for a in images):
+    if _blank(reference, moving):
         return np.full(reference.ndim, np.nan), np.nan
+    images = [a.astype(np.float64) if a.dtype.kind in "biu" else a for a in (reference, moving)]
     options = {"upsample_factor": upsample, "normalization": normalization}
     shift = _measured(faded(images) if window else images, options)
     for _ in range(_PASSES if window else 0):
@@ -74,6 +72,14 @@ def translation(
 
 
 _PASSES, _LEAST = 3, 8
+
+
+def _blank(*images: np.ndarray) -> bool:
+    """Return whether one of the images has one value only; pixels that are not finite are refused."""
+    ends = [(a.min(), a.max()) for a in images]
+    if not np.isfinite(ends).all():
+        raise ValueError("shifts cannot be measured in images with NaN or infinite pixels: fill them first (fillna)")
+    return any(low == high for low, high in ends)
 
 
 def _measured(images: Sequence[np.ndarray], options: dict[str, Any]) -> np.ndarray:
@@ -108,11 +114,9 @@ def offset(reference: np.ndarray, moving: np.ndarray, least: float = 0.5) -> tup
     """
     from skimage.registration import phase_cross_correlation
 
-    images = [a.astype(np.float64) for a in (reference, moving)]
-    if not all(np.isfinite(a).all() for a in images):
-        raise ValueError("offsets cannot be measured in images with NaN or infinite pixels: fill them first (fillna)")
-    if any(np.ptp(a) == 0 for a in images):
+    if _blank(reference, moving):
         return np.full(reference.ndim, np.nan), np.nan
+    images = [a.astype(np.float64) for a in (reference, moving)]
     masks = {f"{which}_mask": np.ones(reference.shape, bool) for which in ("reference", "moving")}
     shift = np.asarray(phase_cross_correlation(*images, **masks, overlap_ratio=least)[0], np.float64)
     return shift, agreement(images[0], images[1], shift)
