@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +83,8 @@ class SegmentLayout:
         Number of leading axes.
     places : tuple of (int or None)
         Which axis of `shape` each axis of a page is; None for a length of 1.
+    inflate : callable, optional
+        ``inflate(data, out=array)`` decompresses a segment of which nothing else need be decoded.
     """
 
     shape: tuple[int, ...]
@@ -100,6 +103,7 @@ class SegmentLayout:
     decode: Callable[..., Any] | None = field(default=None, repr=False)
     tables: Sequence[bytes | None] | None = field(default=None, repr=False)
     header: bytes | None = field(default=None, repr=False)
+    inflate: Callable[..., Any] | None = field(default=None, repr=False)
     files: Sequence[File] | None = field(default=None, repr=False)
 
     @cached_property
@@ -218,7 +222,22 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
         tables=[getattr(p, "jpegtables", None) for p in stored.pages] if jpeg else None,
         header=key.jpegheader if jpeg else None,
         files=stored.files,
+        inflate=None if raw is not None else _inflater(key),
     )
+
+
+def _inflater(key: tifffile.TiffPage) -> Callable[..., Any] | None:
+    """Return the decompressor of segments that hold native numbers as they stand, compressed by deflate; else None."""
+    plain = key.predictor == 1 and key.fillorder == 1 and key.photometric != 6 and key.compression in (8, 32946)
+    item = 0 if key.dtype is None else key.dtype.itemsize
+    if not plain or item * 8 != key.bitspersample:
+        return None
+    native = item == 1 or (key.parent.byteorder == "<") == (sys.byteorder == "little")
+    try:
+        import imagecodecs
+    except ImportError:
+        return None
+    return getattr(imagecodecs, "deflate_decode", None) if native and imagecodecs.DEFLATE.available else None
 
 
 def _raw_dtype(key: tifffile.TiffPage) -> np.dtype | None:

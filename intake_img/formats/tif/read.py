@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,14 +21,15 @@ from intake_img.storage.raw import read_raw
 __all__ = ["read_layout"]
 
 _BATCH = 2**26  # compressed bytes held at once
+_RUN = 2**22  # bytes that are read together
+_GAP = 64  # bytes between two segments that are read in vain
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A segment that a region touches: page and number, where it begins in the page, the part of `out` for the page."""
 
     page: int
-    index: int
+    number: int
     start: tuple[int, int, int, int]  # planar sample, depth, row, column
     out: np.ndarray  # five axes, those of the page
     region: Region
@@ -60,7 +60,7 @@ def read_layout(source: ByteReader, layout: SegmentLayout, region: Region, out: 
         readers: dict[str, ByteReader] = {source.file.path: source}
         groups: dict[str, list[_Piece]] = {}
         for piece in _pieces(layout, region, out):
-            if offsets[piece.page, piece.index] == 0:
+            if offsets[piece.page, piece.number] == 0:
                 _fill(layout, piece)
                 continue
             file = layout.files[piece.page] if layout.files else source.file
@@ -128,15 +128,56 @@ def _read_pieces(
     size = 0
     for n, piece in enumerate(pieces):
         batch.append(piece)
-        size += int(counts[piece.page, piece.index])
+        size += int(counts[piece.page, piece.number])
         if size < _BATCH and n + 1 < len(pieces):
             continue
-        found = source.ranges(
-            [int(offsets[p.page, p.index]) for p in batch], [int(counts[p.page, p.index]) for p in batch]
-        )
+        places = [int(offsets[p.page, p.number]) for p in batch]
+        found = _fetched(source, places, [int(counts[p.page, p.number]) for p in batch])
         for p, data in zip(batch, found, strict=True):
-            _paste(p, decode(data, p), p.start[1:])
+            if layout.inflate is None or not _inflated(layout, data, p):
+                _paste(p, decode(bytes(data), p), p.start[1:])
         batch, size = [], 0
+
+
+def _fetched(source: ByteReader, offsets: Sequence[int], counts: Sequence[int]) -> Sequence[bytes | memoryview]:
+    """Return ranges of bytes; of a local file, those that follow one another are read together."""
+    if not source.file.local:  # whose reader merges them
+        return source.ranges(offsets, counts)
+    starts: list[int] = []
+    stops: list[int] = []
+    members: list[int] = []  # the run that each range is a part of
+    for offset, count in zip(offsets, counts, strict=True):
+        if stops and 0 <= offset - stops[-1] <= _GAP and offset + count - starts[-1] <= _RUN:
+            stops[-1] = offset + count
+        else:
+            starts.append(offset)
+            stops.append(offset + count)
+        members.append(len(starts) - 1)
+    read = source.ranges(starts, [b - a for a, b in zip(starts, stops, strict=True)])
+    views = [memoryview(data) for data in read]
+    return [
+        views[k][offset - starts[k] : offset - starts[k] + count]
+        for k, offset, count in zip(members, offsets, counts, strict=True)
+    ]
+
+
+def _inflated(layout: SegmentLayout, data: bytes | memoryview, piece: _Piece) -> bool:
+    """Decompress a segment into its place, if it has one that is in one piece; return whether it has filled it."""
+    target: list[Any] = [piece.start[0] - piece.region[0].start]
+    for s, begin, n, whole in zip(
+        piece.region[1:], (*piece.start[1:], 0), layout.segment, layout.page[1:], strict=True
+    ):
+        stop = min(begin + n, whole)
+        if begin < s.start or stop > s.stop or (layout.tiled and stop < begin + n):
+            return False
+        target.append(slice(begin - s.start, stop - s.start))
+    out = piece.out[tuple(target)]
+    if not out.flags.c_contiguous or layout.inflate is None:
+        return False
+    try:
+        return len(layout.inflate(data, out=out.reshape(-1).view(np.uint8))) == out.nbytes
+    except RuntimeError:  # damaged: it is decoded again, for the message
+        return False
 
 
 def _read_whole(source: ByteReader, layout: SegmentLayout, pieces: Sequence[_Piece], offsets: np.ndarray) -> None:
@@ -148,11 +189,11 @@ def _read_whole(source: ByteReader, layout: SegmentLayout, pieces: Sequence[_Pie
     if source.file.local or depth > 1:
         for p in pieces:
             target = p.out[p.start[0] - p.region[0].start]
-            read_raw(source, int(offsets[p.page, p.index]), raw, layout.segment, p.region[1:], target)
+            read_raw(source, int(offsets[p.page, p.number]), raw, layout.segment, p.region[1:], target)
         return
     rows = pieces[0].region[2]
     line = columns * samples * raw.itemsize
-    places = [int(offsets[p.page, p.index]) + rows.start * line for p in pieces]
+    places = [int(offsets[p.page, p.number]) + rows.start * line for p in pieces]
     found = source.ranges(places, [(rows.stop - rows.start) * line] * len(pieces))
     for p, data in zip(pieces, found, strict=True):
         _paste(p, np.frombuffer(data, raw).reshape(1, -1, columns, samples), (0, rows.start, 0))
@@ -174,7 +215,7 @@ def _decoder(layout: SegmentLayout) -> Callable[[bytes, _Piece], np.ndarray]:
         if layout.decode is None:
             raise FormatError("no decoder")
         try:
-            found = layout.decode(data, piece.index, **tables)[0]
+            found = layout.decode(data, piece.number, **tables)[0]
         except (ValueError, ImportError) as exc:
             if isinstance(exc, ImportError) or "imagecodecs" in str(exc):
                 raise MissingExtraError("imagecodecs", "codecs", "decoding this TIFF file") from exc
