@@ -23,6 +23,7 @@ from intake_img.formats.volumes import (
     ArrayHandle,
     level_of,
     packing,
+    sample_volume,
     sealed,
     spacing_in,
     stored_array,
@@ -115,17 +116,10 @@ class Mrc(Format):
             write_planes(stream, pixels, progress)
 
     def sample(self, folder: str) -> tuple[str, Any]:
-        import xarray as xr
-
         head = np.zeros((), _HEADER.newbyteorder(">"))
         head["n"], head["m"], head["mode"], head["ispg"] = (4, 3, 2), (4, 3, 2), 6, 1
         head["map_axes"], head["cella"], head["map"] = (1, 2, 3), (2, 0.75, 4), b"MAP "
-        values = np.arange(24, dtype=">u2").reshape(2, 3, 4)
-        with open(f"{folder}/a.mrc", "wb") as stream:
-            stream.write(head.tobytes() + values.tobytes())
-        grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
-        coords = {a: (a, np.arange(n) * step, {"units": "Å", "spacing": step}) for a, n, step in grid}
-        return f"{folder}/a.mrc", xr.Dataset({"image": (tuple("zyx"), values)}, coords)
+        return sample_volume(f"{folder}/a.mrc", head.tobytes(), unit="Å")
 
 
 MrcSource = source_of(Mrc())

@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -27,11 +27,15 @@ from intake_img.model.units import canonical, convert, known_spacing
 from intake_img.storage.files import ByteReader
 from intake_img.storage.inflated import Inflated
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 __all__ = [
     "ArrayHandle",
     "level_of",
     "packing",
     "placed_by",
+    "sample_volume",
     "sealed",
     "spacing_in",
     "stored_array",
@@ -265,3 +269,25 @@ def unsealed(text: str | bytes, *header: bytes) -> Any:
 
 def _checksum(parts: Sequence[bytes]) -> int:
     return zlib.crc32(b"\0".join(parts))
+
+
+def sample_volume(path: str, head: bytes, dtype: str = ">u2", unit: str = "µm") -> tuple[str, xr.Dataset]:
+    """Write the sample of a format: a header, and 2 x 3 x 4 numbers that count up; return its path and what it holds.
+
+    Parameters
+    ----------
+    path : str
+    head : bytes
+        Says so of the numbers, and that samples are 2, 0.25 and 0.5 apart along z, y and x.
+    dtype : str
+    unit : str
+        Of lengths.
+    """
+    import xarray as xr
+
+    values = np.arange(24, dtype=dtype).reshape(2, 3, 4)
+    with open(path, "wb") as stream:
+        stream.write(head + values.tobytes())
+    grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
+    coords = {a: (a, np.arange(n) * step, {"units": unit, "spacing": step}) for a, n, step in grid}
+    return path, xr.Dataset({"image": (tuple("zyx"), values)}, coords)

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.fields import Joined, beside, from_text, header_lines, parts
@@ -18,7 +16,7 @@ from intake_img.formats.format_source import source_of
 from intake_img.formats.metaimage.header import LAST, MetaHeader, image_of, parsed
 from intake_img.formats.metaimage.write import SIZE, header_text
 from intake_img.formats.probe import Probe
-from intake_img.formats.volumes import ArrayHandle, level_of, packing, stored_array
+from intake_img.formats.volumes import ArrayHandle, level_of, packing, sample_volume, stored_array
 from intake_img.model.image import Image
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
@@ -92,18 +90,11 @@ class MetaImage(Format):
             _note_size(path, text)
 
     def sample(self, folder: str) -> tuple[str, Any]:
-        import xarray as xr
-
         text = (
             "ObjectType = Image\nNDims = 3\nBinaryDataByteOrderMSB = True\nDimSize = 4 3 2\n"
             "ElementSpacing = 0.5 0.25 2\nDistanceUnits = um\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
         )
-        values = np.arange(24, dtype=">u2").reshape(2, 3, 4)
-        with open(f"{folder}/a.mha", "wb") as stream:
-            stream.write(text.encode() + values.tobytes())
-        grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
-        coords = {a: (a, np.arange(n) * step, {"units": "µm", "spacing": step}) for a, n, step in grid}
-        return f"{folder}/a.mha", xr.Dataset({"image": (tuple("zyx"), values)}, coords)
+        return sample_volume(f"{folder}/a.mha", text.encode())
 
 
 MetaImageSource = source_of(MetaImage())

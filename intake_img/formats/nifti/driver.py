@@ -22,7 +22,7 @@ from intake_img.formats.nifti.header import COMMENT, DATATYPES, LAYOUTS, extensi
 from intake_img.formats.nifti.write import header_bytes, in_slots
 from intake_img.formats.options import ScaledOption
 from intake_img.formats.probe import Probe
-from intake_img.formats.volumes import ArrayHandle, level_of, packing, stored_array, unpacked
+from intake_img.formats.volumes import ArrayHandle, level_of, packing, sample_volume, stored_array, unpacked
 from intake_img.model.image import Image
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.streams import write_planes
@@ -113,18 +113,12 @@ class Nifti(Format):
             write_planes(stream, pixels, progress)
 
     def sample(self, folder: str) -> tuple[str, Any]:
-        import xarray as xr
-
         head = np.zeros((), LAYOUTS[348].newbyteorder(">"))
         head["sizeof_hdr"], head["dim"], head["datatype"], head["bitpix"] = 348, [3, 4, 3, 2, 1, 1, 1, 1], 4, 16
         head["pixdim"], head["vox_offset"], head["magic"] = [1, 0.5, 0.25, 2, 0, 0, 0, 0], 352, b"n+1"
         head["xyzt_units"], head["scl_slope"], head["scl_inter"] = 3, 0.5, 3
-        values = np.arange(24, dtype=">i2").reshape(2, 3, 4)
-        with open(f"{folder}/a.nii", "wb") as stream:
-            stream.write(head.tobytes() + bytes(4) + values.tobytes())
-        grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
-        coords = {a: (a, np.arange(n) * step, {"units": "µm", "spacing": step}) for a, n, step in grid}
-        return f"{folder}/a.nii", xr.Dataset({"image": (tuple("zyx"), values * 0.5 + 3)}, coords)
+        path, stored = sample_volume(f"{folder}/a.nii", head.tobytes() + bytes(4), ">i2")
+        return path, stored * 0.5 + 3
 
 
 NiftiSource = source_of(Nifti())

@@ -17,7 +17,7 @@ from intake_img.formats.format_source import source_of
 from intake_img.formats.nrrd.describe import image_of, is_complex
 from intake_img.formats.nrrd.header import LAST, MAGIC, NrrdHeader, parsed
 from intake_img.formats.nrrd.write import header_text
-from intake_img.formats.volumes import ArrayHandle, packing, stored_array
+from intake_img.formats.volumes import ArrayHandle, packing, sample_volume, stored_array
 from intake_img.model.image import Image
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
@@ -93,18 +93,11 @@ class Nrrd(Format):
             write_planes(stream, pixels, progress)
 
     def sample(self, folder: str) -> tuple[str, Any]:
-        import xarray as xr
-
         text = (
             "NRRD0004\n# a sample\ntype: unsigned short\ndimension: 3\nsizes: 4 3 2\nendian: big\nencoding: raw\n"
             'spacings: 0.5 0.25 2\nunits: "um" "um" "um"\nkinds: domain domain domain\n\n'
         )
-        values = np.arange(24, dtype=">u2").reshape(2, 3, 4)
-        with open(f"{folder}/a.nrrd", "wb") as stream:
-            stream.write(text.encode() + values.tobytes())
-        grid = (("z", 2, 2.0), ("y", 3, 0.25), ("x", 4, 0.5))
-        coords = {a: (a, np.arange(n) * step, {"units": "µm", "spacing": step}) for a, n, step in grid}
-        return f"{folder}/a.nrrd", xr.Dataset({"image": (tuple("zyx"), values)}, coords)
+        return sample_volume(f"{folder}/a.nrrd", text.encode())
 
 
 NrrdSource = source_of(Nrrd())
