@@ -65,18 +65,18 @@ def _raw_region(path: Path) -> np.ndarray:
 
 
 def test_open(path: Path, versus, benchmark) -> None:
-    benchmark.extra_info["gate"] = "3 ms above the library, or 2"
-    ratio = versus(lambda: autodetect(path).image().sizes, lambda: _raw_open(path), rounds=20)
-    assert ratio <= 2 or benchmark.extra_info["ours_ms"] <= benchmark.extra_info["raw_ms"] + 3
+    benchmark.extra_info["gate"] = "3 ms above the library"
+    versus(lambda: autodetect(path).image().sizes, lambda: _raw_open(path), rounds=20)
+    assert benchmark.extra_info["ours_ms"] <= benchmark.extra_info["raw_ms"] + 3
 
 
 def test_read(path: Path, versus, benchmark) -> None:
-    benchmark.extra_info["gate"] = "2"  # liffile reads a block in one call; here it is shared among threads
-    assert versus(lambda: autodetect(path).read(), lambda: _raw(path)) <= 2
+    benchmark.extra_info["gate"] = "1.25"
+    assert versus(lambda: autodetect(path).read(), lambda: _raw(path)) <= 1.25
 
 
 def test_region(path: Path, versus, benchmark) -> None:
     ds = imload(path, chunks=None)
-    benchmark.extra_info["gate"] = "2, or 3 ms above the library"
+    benchmark.extra_info["gate"] = "2, or 1 ms above the library"  # the time of an access through xarray
     ratio = versus(lambda: ds["image"][5, 200:250, 300:350].values, lambda: _raw_region(path), rounds=30)
-    assert ratio <= 2 or benchmark.extra_info["ours_ms"] <= benchmark.extra_info["raw_ms"] + 3
+    assert ratio <= 2 or benchmark.extra_info["ours_ms"] <= benchmark.extra_info["raw_ms"] + 1
