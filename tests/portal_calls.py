@@ -29,6 +29,10 @@ class Calls:
 
     async def get(self, target: str, method: str = "GET", **headers: str) -> Reply:
         """Send a request; header names are written with ``_`` for ``-``."""
+        return await self.ask(target, method, asyncio.Event(), **headers)
+
+    async def ask(self, target: str, method: str, gone: asyncio.Event, **headers: str) -> Reply:
+        """Send a request of a client that leaves when `gone` is set."""
         path, _, query = target.partition("?")
         named = {"host": "localhost", **{k.lower().replace("_", "-"): v for k, v in headers.items()}}
         scope = {
@@ -47,7 +51,8 @@ class Calls:
         sent: list[Any] = []
 
         async def receive() -> Any:
-            await asyncio.sleep(3600)
+            await gone.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             sent.append(message)

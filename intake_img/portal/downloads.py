@@ -10,7 +10,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from intake_img.errors import TooLargeError
+from intake_img.errors import AxesError, TooLargeError
 from intake_img.io import imsave
 from intake_img.portal.holdings import Opened
 from intake_img.portal.privacy import cleaned_image
@@ -60,5 +60,6 @@ def _write(opened: Opened, folder: Path, kind: str) -> Path:
     if kind == ".ome.tif":
         ds = ds[[next(iter(ds.data_vars))]]  # a TIFF holds one variable
     target = folder / f"image{_KINDS[kind]}"
-    imsave(ds, target, progress=False)
+    if imsave(ds, target, progress=False) != [str(target)]:
+        raise AxesError("this image takes several files of this kind: download it as .zarr.zip")
     return target
