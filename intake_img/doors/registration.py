@@ -6,6 +6,8 @@ The accessor's own modules are imported when ``ds.img`` is first used.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any
 
 import xarray as xr
@@ -13,6 +15,7 @@ import xarray as xr
 __all__ = ["register"]
 
 _ACCESSOR = "intake_img.accessor.img"
+_HOOKED: list[bool] = []
 
 
 class _Door:
@@ -30,11 +33,20 @@ class _Door:
 def register() -> None:
     """Register ``ds.img``, the readers of Intake 2, and what a fork needs."""
     from intake_img.doors import intake2  # noqa: F401  (registers itself)
-    from intake_img.model import forks
 
-    forks.register()
+    if hasattr(os, "register_at_fork") and not _HOOKED:
+        os.register_at_fork(after_in_child=_forget_threads)
+        _HOOKED.append(True)
     if any(hasattr(kind, "img") for kind in (xr.Dataset, xr.DataArray)):
         importlib.import_module(_ACCESSOR)  # xarray warns of a name that is taken
         return
     for kind in (xr.Dataset, xr.DataArray):
         kind.img = _Door()  # type: ignore[union-attr]
+
+
+def _forget_threads() -> None:
+    """Have a forked child make a pool of its own: it has not the threads of dask's pool, and would wait for them."""
+    threaded = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        threaded.default_pool = None  # type: ignore[attr-defined]
+        getattr(threaded, "pools", {}).clear()  # of other numbers of threads, by thread
