@@ -87,6 +87,7 @@ def chunked(array):
     return array.chunk({"z": 2, "y": 13, "x": 11})
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning:skimage")  # of its marching cubes
 @pytest.mark.parametrize("name", METHODS)
 def test_no_graph_is_made_and_results_are_those_of_chunks(name, graphs):
     found = METHODS[name](lambda array: array)
