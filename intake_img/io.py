@@ -274,7 +274,7 @@ def _check_alone(given: Mapping[str, Any], append_dim: str | None) -> None:
     """Raise an error for options that are not valid when writing into an existing store."""
     if refused := [name for name, value in given.items() if value is not None]:
         raise TypeError(
-            f"{refused[0]}= does not go with {'region' if append_dim is None else 'append_dim'}=: what is there keeps "
+            f"{refused[0]}= does not go with {'region' if append_dim is None else 'append_dim'}=: the store keeps "
             "its layout and is not replaced"
         )
 
@@ -377,7 +377,7 @@ def _no_space(target: File) -> Iterator[None]:
         )  # numpy's tofile does not give the reason
         if exc.errno in _FULL or short:
             code = exc.errno or errno.ENOSPC
-            raise OSError(code, f"no space left for {target}, or none allowed; what was there is untouched") from exc
+            raise OSError(code, f"no space left for {target} (disk or quota); existing data are unchanged") from exc
         raise
 
 

@@ -75,7 +75,7 @@ def _disk_is_full(name: str, folder: Path) -> None:
             caught = exc
         said = str(caught)
         assert "no space left for " in said, said
-        assert "what was there is untouched" in said, said
+        assert "existing data are unchanged" in said, said
         assert caught.errno in (errno.ENOSPC, errno.EFBIG), caught.errno
 
     assert laws.in_fork(limited) == 0

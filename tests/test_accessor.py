@@ -428,7 +428,7 @@ def test_default_colours_differ():
 @pytest.mark.parametrize(
     ("arguments", "error", "words_"),
     [
-        ({"q": 1}, AxesError, "q=1 is no place"),
+        ({"q": 1}, AxesError, "q=1 is not a position"),
         ({"c": 1}, AxesError, "channel="),
         ({"t": 5}, IndexError, "t=5 is out of range: the axis has 2"),
         ({"channel": "Cy5"}, KeyError, "DAPI, GFP"),

@@ -107,7 +107,7 @@ def test_one_length_in_two_units_is_no_difference(tmp_path: Path) -> None:
 def test_a_file_without_metadata_is_warned_of(lacks: int, tmp_path: Path) -> None:
     for k in range(2):
         member(tmp_path / f"m_{k}.ome.tif", k, **({"zspacing": None, "channels": None} if k == lacks else {}))
-    with pytest.warns(UserWarning, match=r"m_0.*m_1.*only one of them knows the spacing of z and the channel names"):
+    with pytest.warns(UserWarning, match=r"m_0.*m_1.*only one of them has the spacing of z and the channel names"):
         ds = imload(f"{tmp_path}/m_{{t}}.ome.tif")
     assert ("z" in ds.coords) == (lacks == 1)
 

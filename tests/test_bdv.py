@@ -125,11 +125,11 @@ def test_replaced_pixels_are_noticed(sample):
             [('"bdv.hdf5"', '"spimreconstruction.stack"')],
             "of the kind 'spimreconstruction.stack': expected 'bdv.hdf5' or 'bdv.n5'",
         ),
-        ([("</SpimData>", "")], "it is no XML"),
+        ([("</SpimData>", "")], "it is not XML"),
         ([("<id>0</id><size>", "<id>none</id><size>")], "setups or time points cannot be read"),
         ([("<last>1</last>", "<last>99999999999</last>")], "setups or time points cannot be read"),
         ([("<first>0</first><last>1</last>", "<first>7</first><last>9</last>")], "pixels of none of the setups"),
-        ([("<ImageLoader", "<Loader"), ("</ImageLoader", "</Loader")], "does not say where the pixels are"),
+        ([("<ImageLoader", "<Loader"), ("</ImageLoader", "</Loader")], "does not name the location of the pixels"),
     ],
 )
 def test_wrong_xml_is_refused(sample, changes, message):

@@ -396,7 +396,7 @@ def test_examples_of_packages_that_are_missing(monkeypatch, tmp_path):
         create.from_example("skimage/cell")
     here = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
     monkeypatch.setattr("intake_img.create.examples.find_spec", lambda name: here)
-    with pytest.raises(FileNotFoundError, match="does not bring"):
+    with pytest.raises(FileNotFoundError, match="does not contain"):
         create.from_example("skimage/cell")
     assert {"skimage/cell", "matplotlib/portrait"} <= set(_examples())
 

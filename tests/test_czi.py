@@ -649,7 +649,7 @@ def test_frames_that_state_another_size(tmp_path: Path) -> None:
     right, short = encoded(block), zstd.compress(b"\0" * 10, 1)
     content = Path(path).read_bytes()
     Path(path).write_bytes(content.replace(right, short.ljust(len(right), b"\0")))
-    with pytest.raises(FormatError, match="10 bytes, where the directory promises 2000"):
+    with pytest.raises(FormatError, match="10 bytes, where the directory states 2000"):
         imload(path)["image"].load()
 
 

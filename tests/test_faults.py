@@ -57,7 +57,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_image_alone(name: str, small_dis
     imsave(image(1), small_disk / name, compress=False)
     before = {p: p.read_bytes() for p in small_disk.rglob("*") if p.is_file()}
     for target, overwrite in ((name, True), (f"other-{name}", False)):
-        with pytest.raises(OSError, match=f"no space left for .*{target}.* what was there is untouched"):
+        with pytest.raises(OSError, match=f"no space left for .*{target}.* existing data are unchanged"):
             imsave(image(2, 12), small_disk / target, compress=False, overwrite=overwrite)
         assert {p: p.read_bytes() for p in small_disk.rglob("*") if p.is_file()} == before
     assert_array_equal(imload(small_disk / name).image, image(1).image)

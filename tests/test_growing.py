@@ -224,7 +224,7 @@ def test_stores_that_cannot_grow(tmp_path):
     with pytest.raises(FileNotFoundError):
         imsave(IMAGE, tmp_path / "none.zarr", region={"t": 0})
     imsave(IMAGE.isel(t=0, z=0)[["image"]].drop_vars(["t", "z", "taken"]), tmp_path / "a.tif")
-    with pytest.raises(CannotWriteError, match="written as a whole"):
+    with pytest.raises(CannotWriteError, match="written completely"):
         imsave(IMAGE, tmp_path / "a.tif", append_dim="t")
     zarr.create_array(str(tmp_path / "b.zarr"), shape=(3, 3), dtype="u1")
     with pytest.raises(CannotWriteError, match="not written by imsave"):

@@ -315,7 +315,7 @@ def test_hostile_sizes_are_refused(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6)})
     (tmp_path / "a.npy").write_bytes(header.getvalue() + bytes(100))
-    with pytest.raises(FormatError, match=r"a\.npy: the header promises an array of shape \(1000000, 1000000\)"):
+    with pytest.raises(FormatError, match=r"a\.npy: the header states an array of shape \(1000000, 1000000\)"):
         imload(tmp_path / "a.npy")
     with open(tmp_path / "b.npy", "wb") as stream:  # and one that keeps its promise, with a hole
         stream.write(header.getvalue())

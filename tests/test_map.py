@@ -231,7 +231,7 @@ def test_missing_keys():
     values = np.ones((3, 2, 4, 5), "u2")
     image = stack(values, "czyx", {"c": 1}, c=["a", "b", "d"])
     some = {"d": {"by": 3}, "a": {"by": 2}}
-    with pytest.raises(ValueError, match="say nothing of c=b"):
+    with pytest.raises(ValueError, match="have no entry for c=b"):
         image.img.map(multiply, some)
     assert image.img.map(multiply, some, missing="copy").values[:, 0, 0, 0].tolist() == [2, 1, 3]
     dropped = image.img.map(multiply, some, missing="drop")
@@ -281,7 +281,7 @@ def test_ordinary_arguments_that_look_like_keys():
         ({"func": 3}, TypeError, "func=3"),
         ({"func": {"c0": 3}}, TypeError, "func holds 3"),
         ({"fn_kwargs": [1]}, TypeError, r"fn_kwargs=\[1\]"),
-        ({"fn_kwargs": {0: {"by": 1}, 1: {"by": 1}}, "func": multiply}, ValueError, "say which with by="),
+        ({"fn_kwargs": {0: {"by": 1}, 1: {"by": 1}}, "func": multiply}, ValueError, "name it with by="),
         ({"fn_kwargs": {"c0": {"by": 1}, "c7": {"by": 1}}, "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
         ({"fn_kwargs": {"c7": {"by": 1}}, "by": "c", "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
         ({"fn_kwargs": {"by": 1}, "by": "c", "func": multiply}, ValueError, "by='c'"),

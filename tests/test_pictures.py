@@ -111,7 +111,7 @@ def test_headers_that_promise_more_than_can_be(tmp_path):
     at = content.index(b"\xff\x4f\xff\x51") + 8
     struct.pack_into(">2I", content, at, 2**31 - 1, 2**31 - 1)
     (tmp_path / "a.jp2").write_bytes(content)
-    with pytest.raises(FormatError, match="promises 4611686014132420609 samples in a file of"):
+    with pytest.raises(FormatError, match="states 4611686014132420609 samples in a file of"):
         imload(tmp_path / "a.jp2")
 
 
@@ -214,7 +214,7 @@ def test_damaged_headers_of_exr(data, tmp_path):
     deep = bytearray(content)
     struct.pack_into("<I", deep, 4, 2 | 0x800)
     for name, damaged, words in (
-        ("huge", huge, "promises"),
+        ("huge", huge, "states"),
         ("deep", deep, "deep images"),
         ("cut", content[:90], "trunc"),
     ):

@@ -207,7 +207,7 @@ def test_a_table_that_does_not_fit_is_refused(change: Callable, match: str, tmp_
 
 def test_what_is_no_plate_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 5), "u1"))
-    with pytest.raises(FormatError, match=r"a\.npy is no plate: expected the folder of an instrument"):
+    with pytest.raises(FormatError, match=r"a\.npy is not a plate: expected the folder of an instrument"):
         intake_img.plate(tmp_path / "a.npy")
     folder = phenix(tmp_path / "p", values())
     with pytest.raises(CannotWriteError, match="written as a folder"):

@@ -126,7 +126,7 @@ def test_missing_planes_are_told_and_filled(plate: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("<x/>", "no index of Harmony"),
+        ("<x/>", "not an index of Harmony"),
         ("<EvaluationInputData><Images>", "does not parse"),
         ("<!DOCTYPE a [<!ENTITY b 'c'>]><EvaluationInputData>&b;</EvaluationInputData>", "document type or entities"),
         ("<EvaluationInputData><Images/></EvaluationInputData>", "names no image"),

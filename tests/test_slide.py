@@ -122,7 +122,7 @@ def test_known_by_name_and_beginning(tmp_path):
             metadata=None,
         )
         assert find_format(File.parse(tmp_path / "p.tiff")).name == "tif"
-    with pytest.raises(FormatError, match=r"a\.mrxs is no slide .* folder of the same name"):
+    with pytest.raises(FormatError, match=r"a\.mrxs is not a slide .* folder of the same name"):
         imload(tmp_path / "a.mrxs")
 
 

@@ -713,7 +713,7 @@ def test_errors_of_patches_say_what_was_given_and_what_is_allowed(tmp_path, kind
             "are 0 to 1, or None for all",
         ),
         (0, [-3], ValueError, "Channel index -3 is out of bounds for data with 2 channels"),
-        (0, [], ValueError, "channels=[] asks for no channel: give some of 0 to 1, or None for all 2"),
+        (0, [], ValueError, "channels=[] selects no channel: give some of 0 to 1, or None for all 2"),
         (3, None, IndexError, "sample_idx=3 is out of range: the stack has 3 samples (0 to 2; original axes"),
         (-4, None, IndexError, "sample_idx=-4 is out of range"),
     ):

@@ -93,7 +93,7 @@ def _check_places(dims: tuple[str, ...], projection: str | None, indexers: Mappi
     for axis in indexers:
         if axis not in dims or axis in "cyx":
             hint = ": channels are chosen with channel=" if axis == "c" else f": its axes are {spell(dims)!r}"
-            raise AxesError(f"{axis}={indexers[axis]!r} is no place in this image{hint}")
+            raise AxesError(f"{axis}={indexers[axis]!r} is not a position in this image{hint}")
     if projection is None:
         return
     if projection not in _PROJECTIONS:

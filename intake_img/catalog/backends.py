@@ -120,7 +120,7 @@ class ArrowRows:
             raise CatalogError(f"{file} cannot be read as Parquet: {str(exc)[:200]}") from exc
         found = cls(reader, {})
         if missing := [c for c in ("name", "uri", "driver") if c not in found.kinds]:
-            raise CatalogError(f"{file} is no table of images: it has no column {missing[0]!r}")
+            raise CatalogError(f"{file} is not a table of images: it has no column {missing[0]!r}")
         return found
 
     def column(self, name: str) -> Any:
@@ -277,7 +277,7 @@ class SqlRows:
         finally:
             engine.dispose()
         if missing := [c for c in ("name", "uri", "driver") if c not in table.columns]:
-            raise CatalogError(f"{file}: {name!r} is no table of images: it has no column {missing[0]!r}")
+            raise CatalogError(f"{file}: {name!r} is not a table of images: it has no column {missing[0]!r}")
         return cls(url, name, table)
 
     @cached_property

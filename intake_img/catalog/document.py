@@ -204,7 +204,7 @@ def _limited(file: File) -> bytes:
         raw = b" " * (MAX_BYTES + 1) if (size or 0) > MAX_BYTES else file.head(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise CatalogError(
-            f"{file} has more than {MAX_BYTES // 2**20} MiB: that is no catalog; split it and nest the parts"
+            f"{file} has more than {MAX_BYTES // 2**20} MiB: too large for a catalog; split it into nested ones"
         )
     return raw
 
@@ -277,7 +277,7 @@ class _Builder:
         if self.aliases > _MAX_ALIASES:
             raise CatalogError(f"{_line(event)}: more than {_MAX_ALIASES} aliases (*name)")
         if event.anchor not in self.anchors:
-            raise CatalogError(f"{_line(event)}: the alias *{event.anchor[:80]} stands for nothing")
+            raise CatalogError(f"{_line(event)}: the alias *{event.anchor[:80]} is not defined")
         found = self.anchors[event.anchor]
         if found is None or depth + found.height > _MAX_DEPTH:
             raise CatalogError(f"{_line(event)}: an alias nests more than {_MAX_DEPTH} deep, or contains itself")

@@ -47,9 +47,9 @@ def admit(jail: Jail, uri: str, pattern: bool = False, folder: Callable[[str], s
         If it may not be opened; the message gives the reason.
     """
     if not isinstance(uri, str) or not uri or "\0" in uri:
-        raise CatalogError(f"{str(uri)[:80]!r} is no path or URL")
+        raise CatalogError(f"{str(uri)[:80]!r} is not a path or URL")
     if uri.startswith("~"):
-        raise CatalogError(f"{uri[:80]!r}: home folders are not looked up for catalogs of others")
+        raise CatalogError(f"{uri[:80]!r}: home folders are not expanded in untrusted catalogs")
     if re.match(r"[A-Za-z][\w+.\-]*::", split_cache(uri)[1]):
         raise CatalogError(f"{uri[:120]}: chained URLs are refused")
     file = File.parse(uri, jail.storage_options)

@@ -155,7 +155,7 @@ class Parameter:
         for value in default if isinstance(default, list) else [default]:
             if isinstance(value, str) and _COMMAND.match(value):
                 raise CatalogError(
-                    f"default: {value[:60]!r} asks for the environment or a shell, which catalogs of others do not get"
+                    f"default: {value[:60]!r} requests the environment or a shell, which untrusted catalogs may not use"
                 )
         allowed = spec.get("allowed")
         if allowed is not None and (not isinstance(allowed, list) or not allowed):

@@ -211,7 +211,7 @@ def _updated(entries: Mapping[str, dict[str, Any]], target: File) -> tuple[str, 
     document = read_document(target)
     old = document.data
     if not isinstance(old, dict) or not isinstance(old.get("sources") or {}, dict):
-        raise CatalogError(f"{target} is no catalog of version 1: choose another name, or pass overwrite=True")
+        raise CatalogError(f"{target} is not a catalog of version 1: choose another name, or pass overwrite=True")
     text = document.text
     changes = Changes(str(target))
     sources = {name: spelled_out(entry) for name, entry in (old.get("sources") or {}).items()}

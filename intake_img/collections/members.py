@@ -146,13 +146,13 @@ class Files:
             what, mine, other = found
             raise _Disagreement(
                 f"the {what} is {mine} in {self.first}, but {other} in {path}: the files of one image must agree; load "
-                f"them in groups with group=True, or say what holds with metadata={REMEDY[what.split()[0]]}"
+                f"them in groups with group=True, or give the correct value with metadata={REMEDY[what.split()[0]]}"
             )
         if path != self.first and not self._warned and (lost := silent_on(self.facts, theirs, self.overruled)):
             self._warned.append(path)
             warnings.warn(
-                f"{self.first} and {path} do not tell the same of the image: only one of them knows "
-                f"{' and '.join(lost)}; what the first one says is used",
+                f"{self.first} and {path} have different metadata: only one of them has "
+                f"{' and '.join(lost)}; the metadata of the first file are used",
                 stacklevel=2,
             )
 

@@ -81,7 +81,7 @@ def extend_store(
     if not (format.extends and format.folder) or target.name.lower().endswith((".zip", ".ozx")):
         asked = f"append_dim={append_dim!r}" if append_dim is not None else f"region={region!r}"
         raise CannotWriteError(
-            f"{target.name}: {asked} is for folders of OME-Zarr; {format.title} is written as a whole"
+            f"{target.name}: {asked} is for folders of OME-Zarr; {format.title} is always written completely"
         )
     if not target.exists():
         raise FileNotFoundError(errno.ENOENT, "there is no store with this region; save one first", str(target))
@@ -94,7 +94,7 @@ def _commit(target: File, overwrite: bool, token: str, finish: Finish, written: 
     """Complete and commit a store that another process has begun."""
     with begin(target, overwrite=overwrite, resume=True, token=token) as staging:
         if not staging.completed and staging.noted is None:
-            raise CannotWriteError(f"the delayed write of {target} was removed, or done, by another one: save it anew")
+            raise CannotWriteError(f"the delayed write of {target} was removed, or done, by another one: save it again")
         if not staging.completed:
             finish(written)
             staging.commit([target.name])

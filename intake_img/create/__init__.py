@@ -83,7 +83,7 @@ def from_array(
     elif not hasattr(values, "dtype"):
         values = np.asarray(values)
     if values.ndim < 2:
-        raise AxesError(f"an array of shape {tuple(values.shape)} is no image: expected at least two axes, y and x")
+        raise AxesError(f"an array of shape {tuple(values.shape)} is not an image: expected at least two axes, y and x")
     names = check_axes(axes, values.ndim) if axes is not None else series_axes(values.ndim)
     image = Image({name: Variable(Pixels.of(values), names)})
     image = image.overruled(spacing=spacing, spacing_units=spacing_units, coords=coords)

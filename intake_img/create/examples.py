@@ -111,7 +111,7 @@ def example_image(name: str) -> Image | tuple[Path, dict[str, Any]]:
     MissingExtraError
         If the package that brings it is not installed.
     FileNotFoundError
-        If it is, but its release does not bring the file.
+        If it is, but its release does not contain the file.
     """
     example = _examples().get(name) if isinstance(name, str) else None
     if example is None:
@@ -121,7 +121,7 @@ def example_image(name: str) -> Image | tuple[Path, dict[str, Any]]:
         if path is None:
             raise MissingExtraError(*example.extra, f"the example {name!r}")
         if not path.exists():
-            raise FileNotFoundError(f"the installed {example.package} does not bring {path}: there is no {name!r}")
+            raise FileNotFoundError(f"the installed {example.package} does not contain {path}: there is no {name!r}")
         known = {"spacing": dict.fromkeys("yx", example.spacing), "spacing_units": "µm"} if example.spacing else {}
         return path, known
     variables = {}

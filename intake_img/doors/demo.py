@@ -62,7 +62,7 @@ def run(output: str) -> int:
     picture = _picture(loaded, folder / "demo.png")
     for ds in loaded.values():
         ds.close()
-    print(f"\npicture   {picture}" if picture else "\nno picture: pip install 'intake_img[plot]' brings matplotlib")
+    print(f"\npicture   {picture}" if picture else "\nno picture, it needs pip install 'intake_img[plot]'")
     print(f"{failures} of the saved images differ from what was loaded" if failures else "all came back equal")
     return 1 if failures else 0
 

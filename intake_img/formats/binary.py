@@ -163,7 +163,7 @@ def _agreed(file: File, stated: Mapping[str, Any], options: BinaryOptions) -> di
             continue
         said = spelling.get(key, lambda value: value)(said)
         if given is not None and given != said:
-            raise FormatError(f"{file}: {key}={given!r} was given, but its description says {said!r}")
+            raise FormatError(f"{file}: {key}={given!r} was given, but its description has {said!r}")
         facts[key] = said
     return facts
 

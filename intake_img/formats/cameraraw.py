@@ -173,7 +173,7 @@ def _check_whole(data: bytes, file: File) -> None:
             ends = (a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False))
             if (end := max(ends, default=0)) > len(data):
                 raise FormatError(
-                    f"{file}: pixels are promised up to byte {end}, the file ends at {len(data)}: truncated"
+                    f"{file}: the header states pixels up to byte {end}, the file ends at {len(data)}: truncated"
                 )
 
 

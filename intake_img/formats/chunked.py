@@ -199,7 +199,7 @@ def file_json(file: File) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise FormatError(f"{file} is no JSON ({str(exc)[:100]}): it is truncated or damaged") from None
+        raise FormatError(f"{file} is not JSON ({str(exc)[:100]}): it is truncated or damaged") from None
     if not isinstance(found, dict):
         raise FormatError(f"{file} holds no JSON object: it is damaged")
     return found

@@ -162,12 +162,12 @@ def from_text(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[
     """Return an array whose numbers are written as text, between white space or commas."""
     count = int(np.prod(shape))
     if source.size - offset < 2 * count - 1:
-        raise FormatError(f"{source.file}: the header promises {count} numbers as text: it is truncated or damaged")
+        raise FormatError(f"{source.file}: the header states {count} numbers as text: it is truncated or damaged")
 
     def make() -> np.ndarray:
         words = source.ranges([offset], [source.size - offset])[0].replace(b",", b" ").split()
         if len(words) < count:
-            raise FormatError(f"{source.file} holds {len(words)} numbers as text, and the header promises {count}")
+            raise FormatError(f"{source.file} holds {len(words)} numbers as text, and the header states {count}")
         kind: Any = int if dtype.kind in "iu" else float
         return np.array([kind(word) for word in words[:count]], dtype.newbyteorder("=")).reshape(shape)
 
@@ -178,12 +178,12 @@ def from_hex(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[i
     """Return an array whose bytes are written as hexadecimal digits."""
     count = int(np.prod(shape)) * dtype.itemsize
     if source.size - offset < 2 * count:
-        raise FormatError(f"{source.file}: the header promises {count} bytes as digits: it is truncated or damaged")
+        raise FormatError(f"{source.file}: the header states {count} bytes as digits: it is truncated or damaged")
 
     def make() -> np.ndarray:
         data = bytes.fromhex(source.ranges([offset], [source.size - offset])[0].decode("ascii"))
         if len(data) < count:
-            raise FormatError(f"{source.file} holds {len(data)} bytes as digits, and the header promises {count}")
+            raise FormatError(f"{source.file} holds {len(data)} bytes as digits, and the header states {count}")
         return np.frombuffer(data, dtype, count // dtype.itemsize).reshape(shape)
 
     return Parsed(make, dtype, shape)

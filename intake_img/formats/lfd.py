@@ -74,7 +74,7 @@ class _LfdHandle(Handle):
     def __init__(self, file: File) -> None:
         extension = next((e for e in _KINDS if file.name.lower().endswith(e)), None)
         if extension is None:
-            raise FormatError(f"{file} is named like none of the files of SimFCS: {', '.join(_KINDS)}")
+            raise FormatError(f"{file} does not have an extension of SimFCS: {', '.join(_KINDS)}")
         self.kind, self.extension, self.file = _KINDS[extension], extension, file
         self.stored = file.open()
         if not self.stored.size:

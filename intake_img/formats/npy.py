@@ -159,7 +159,7 @@ class _NpyHandle(Handle):
         need = array.offset + array.nbytes
         if need > size:
             raise FormatError(
-                f"{self.source.file}: the header promises an array of shape {array.shape} and dtype {array.dtype}, "
+                f"{self.source.file}: the header states an array of shape {array.shape} and dtype {array.dtype}, "
                 f"{need} bytes, but the file has {size}: it is truncated or damaged"
             )
 

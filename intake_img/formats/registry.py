@@ -202,7 +202,7 @@ def _unknown(probe: Probe) -> str:
     table = ", ".join(f"{name} ({f.title})" for name, f in formats().items())
     return (
         f"{probe.file} {met}: no driver reads it. Installed drivers: {table}. "
-        "pip install 'intake_img[all]' brings those that need an extra; intake.open_<name>(uri) insists on a driver"
+        "pip install 'intake_img[all]' installs those that need an extra; intake.open_<name>(uri) forces a driver"
     )
 
 

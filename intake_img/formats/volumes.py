@@ -114,13 +114,13 @@ def stored_array(
         most = _RATIO[source.kind] * (source.source.size if packed is None else packed) + 2**16
         if need > most:
             raise FormatError(
-                f"{source.file}: the header promises {need} bytes, and its compressed data hold {most} at most: it is "
+                f"{source.file}: the header states {need} bytes, and its compressed data hold {most} at most: it is "
                 "truncated or damaged"
             )
         return _Packed(source, offset, dtype, shape)
     if offset < 0 or need > source.size:
         raise FormatError(
-            f"{source.file}: the header promises an array of shape {tuple(shape)} and dtype {dtype}, {need} bytes, but "
+            f"{source.file}: the header states an array of shape {tuple(shape)} and dtype {dtype}, {need} bytes, but "
             f"the file has {source.size}: it is truncated or damaged"
         )
     return RawArray(source, offset, dtype, shape)

@@ -35,8 +35,8 @@ def checked_difference(a: np.ndarray, b: np.ndarray | np.integer) -> np.ndarray:
         place = tuple(int(k) for k in np.argwhere(wrong)[0])
         pair = [int(np.broadcast_to(x, wrong.shape)[place]) for x in (a, b)]
         raise OverflowError(
-            f"subtract: {pair[0]} - {pair[1]} is beyond int64, the widest integer there is; "
-            "subtract from floats, image.astype(float), if rounding is no matter"
+            f"subtract: {pair[0]} - {pair[1]} is beyond int64, the widest integer type; "
+            "subtract from floats, image.astype(float), if rounding does not matter"
         )
     return (high << 32) | (low & _LOW)
 
@@ -54,8 +54,8 @@ def checked_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         wrong = (b >= 0) != (total >= a)
         if wrong.any():
             raise OverflowError(
-                f"a sum of two integers is beyond {total.dtype}, the widest integer there is; convert the image "
-                "first, image.astype(float), if rounding is no matter"
+                f"a sum of two integers is beyond {total.dtype}, the widest integer type; convert the image "
+                "first, image.astype(float), if rounding does not matter"
             )
     return total
 

@@ -86,7 +86,7 @@ def _check_facts(first: Image, other: Image, overruled: Mapping[str, Collection[
         what, mine, theirs = found
         raise AxesError(
             f"scenes cannot be stacked: the {what} is {mine} in {first.scene!r}, but {theirs} in {other.scene!r}; load "
-            f"them one by one with scene=, or say what holds with metadata={REMEDY[what.split()[0]]}"
+            f"them one by one with scene=, or give the correct value with metadata={REMEDY[what.split()[0]]}"
         )
 
 

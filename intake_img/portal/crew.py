@@ -105,7 +105,7 @@ class _Post:
         if self.process.is_alive():
             return
         if time.monotonic() - self._begun < _SHORT:
-            raise _FailedError(f"a process of the portal ended at once, with code {self.process.exitcode}")
+            raise _FailedError(f"a process of the portal ended immediately, with code {self.process.exitcode}")
         self._begin()
 
     def close(self) -> None:

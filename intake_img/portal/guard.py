@@ -103,7 +103,7 @@ class Guard:
             log("error", kind=type(exc).__name__, route=_route(scope))
             if told.status != _ABORTED:
                 raise ConnectionAbortedError("the answer was broken off") from None
-            await refusal(500, "error", "something went wrong here; the log tells more")(scope, receive, sender)
+            await refusal(500, "error", "internal error; see the log")(scope, receive, sender)
 
     def _account(self, scope: Any, told: _Told) -> None:
         seconds, route = time.perf_counter() - told.started, _route(scope)

@@ -81,7 +81,7 @@ class LocalStaging(Staging):
             if _plan(path) is not None:
                 raise TargetExistsError(
                     f"a write of {self.target} was interrupted: pass resume=True to finish it, or overwrite=True to "
-                    "start anew"
+                    "start again"
                 )
 
     def _occupy(self) -> None:

@@ -153,5 +153,5 @@ def other_write(target: File) -> CannotWriteError:
     """Return the error for an interrupted write that differs from the present one."""
     return CannotWriteError(
         f"the interrupted write of {target} was of another image or had other settings: pass overwrite=True, without "
-        "resume, to start anew"
+        "resume, to start again"
     )

@@ -72,7 +72,7 @@ class RemoteStaging(Staging):
         if plans and not self.overwrite:
             raise TargetExistsError(
                 f"a write of {self.target} was interrupted, or is at work: pass resume=True to finish it, or "
-                "overwrite=True to start anew"
+                "overwrite=True to start again"
             )
         return False
 

@@ -33,9 +33,9 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 def whole(name: str, value: Any, low: int) -> int:
     """An integer of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}: expected a whole number of at least {low}")
+        raise TypeError(f"{name}={value!r}: expected an integer of at least {low}")
     if value < low:
-        raise ValueError(f"{name}={value!r}: expected a whole number of at least {low}")
+        raise ValueError(f"{name}={value!r}: expected an integer of at least {low}")
     return int(value)
 
 

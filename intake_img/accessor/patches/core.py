@@ -331,7 +331,9 @@ class Patches(Loaders, WriteBack):
         if not 0 < val < 1:
             raise ValueError(f"val={val!r}: expected a share between 0 and 1, both excluded")
         if self._region is not None or self._rows is not None or self._shard is not None:
-            raise ValueError("these patches are a part already: split the whole, then take parts of the halves")
+            raise ValueError(
+                "these patches are a subset already: split all of them first, then take subsets of the halves"
+            )
         if by is None:
             lengths = {
                 a: integer("block", block[a] if isinstance(block, Mapping) else block, 1) * n

@@ -157,8 +157,8 @@ class Ledger:
         if differ:
             said = "; ".join(f"{k}: there {_shown(other.get(k))}, now {_shown(self.facts.get(k))}" for k in differ)
             raise ValueError(
-                f"{where} holds another result, which resume=True cannot go on with ({said}). Give the same patches, "
-                "model and options, pass overwrite=True without resume to begin anew, or choose another store"
+                f"{where} holds another result, which resume=True cannot continue ({said}). Give the same patches, "
+                "model and options, pass overwrite=True without resume to start again, or choose another store"
             )
 
     def same_as_target(self) -> None:

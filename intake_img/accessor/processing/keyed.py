@@ -161,7 +161,7 @@ def _axis_of_keys(
         return found[0]
     if len(found) > 1:
         raise ValueError(
-            f"the keys {list(tree)!r} of {name} may be labels of {' or '.join(map(repr, found))}: say which with by="
+            f"the keys {list(tree)!r} of {name} may be labels of {' or '.join(map(repr, found))}: name it with by="
         )
     known = [a for a in axes if any(_position(array, a, k) is not None for k in tree)]
     strings = all(isinstance(k, str) for k in tree)
@@ -193,4 +193,4 @@ def _unknown_key(array: xr.DataArray, key: Any, axes: Sequence[str], name: str) 
         f"{a}: {', '.join(repr(v) for v in (array[a].values.tolist() if a in array.coords else range(array.sizes[a])))}"
         for a in axes
     )
-    return f"{name} has the key {key!r}, which is no label ({known or 'there is no axis to be keyed by'})"
+    return f"{name} has the key {key!r}, which is not a label ({known or 'there is no axis to be keyed by'})"

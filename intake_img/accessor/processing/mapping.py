@@ -167,9 +167,9 @@ class Maps:
 def _refuse_idle(request: _Request) -> None:
     """Raise an error for options without effect."""
     if request.units == "physical" and request.depth is None:
-        raise ValueError("units='physical' says what depth= is given in: give a depth, or leave units out")
+        raise ValueError("units='physical' is the unit of depth=: give a depth, or leave units out")
     if request.coordinate_system == "physical" and not request.region:
-        raise ValueError("coordinate_system='physical' says what crd= and region= are given in: give one of them")
+        raise ValueError("coordinate_system='physical' is for crd= and region=: give one of them")
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,9 @@ def _without_missing(array: xr.DataArray, calls: CallTable, missing: str) -> tup
     labels = {a: array[a].values[k] if a in array.coords else k for a, k in zip(calls.axes, lacking[0], strict=True)}
     said = ", ".join(f"{a}={v}" for a, v in labels.items())
     if missing == "error":
-        raise ValueError(f"func and fn_kwargs say nothing of {said}: pass missing='copy' or missing='drop', or name it")
+        raise ValueError(
+            f"func and fn_kwargs have no entry for {said}: pass missing='copy' or missing='drop', or add one"
+        )
     kept = [sorted({p[k] for p in calls.calls}) for k in range(len(calls.axes))]
     if math.prod(map(len, kept)) != len(calls.calls):
         raise ValueError(
@@ -322,11 +324,11 @@ def _depth(array: xr.DataArray, request: _Request) -> dict[str, int]:
     core, depth = request.core, request.depth
     if depth is None:
         if not (isinstance(request.boundary, str) and request.boundary == "none"):
-            raise ValueError(f"boundary={request.boundary!r} says what surrounds a chunk: it needs depth=")
+            raise ValueError(f"boundary={request.boundary!r} fills the halo of a chunk: it needs depth=")
         return dict.fromkeys(core, 0)
     if not request.blockwise:
         raise ValueError(
-            f"depth={depth!r} surrounds chunks, but blockwise=False hands over whole planes: give one of them"
+            f"depth={depth!r} adds a halo to chunks, but blockwise=False passes complete planes: give one of them"
         )
     if isinstance(depth, Mapping) and all(isinstance(k, (int, np.integer)) for k in depth):
         if bad := [k for k in depth if not 0 <= k < len(core)]:

@@ -78,7 +78,7 @@ class Merge:
             merged = ", ".join(f"{spelled((a,))}={self.sizes[a]}" for a in self.samples) or "no axis"
             raise ValueError(
                 f"expected {self.stack_shape[0]} samples (the stack merges {merged} into S), got {count}: "
-                "restore all samples at once, in their order"
+                "restore all samples together, in their order"
             )
         lengths = self.lengths(self.channels)
         if channels != self.stack_shape[1]:

@@ -255,7 +255,7 @@ class ImageStack:
         count = self.data_shape[1]
         found = [index(k) for k in channels]
         if not found:
-            raise ValueError(f"channels=[] asks for no channel: give some of 0 to {count - 1}, or None for all {count}")
+            raise ValueError(f"channels=[] selects no channel: give some of 0 to {count - 1}, or None for all {count}")
         for k in found:
             if not -count <= k < count:
                 raise ValueError(

@@ -42,7 +42,7 @@ def read(file: File) -> PlateTable:
     records: list[dict[str, str]] = []
     root = scan(file, {"MeasurementRecord": records.append})
     if root != "MeasurementData":
-        raise FormatError(f"{file} is no index of a CellVoyager: expected MeasurementData, got {root or 'nothing'}")
+        raise FormatError(f"{file} is not an index of a CellVoyager: expected MeasurementData, got {root or 'nothing'}")
     images = [r for r in records if r.get("Type", "IMG") == "IMG" and r[""]]
     known = {n.lower(): n for n in list_folder(file.parent)}
     detail = _detail(file.sibling(known[_DETAIL])) if _DETAIL in known else _Detail()

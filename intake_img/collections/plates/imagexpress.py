@@ -35,7 +35,7 @@ def read(file: File) -> PlateTable:
     told = _facts(file)
     planes = list(_planes(file.parent, "", {}))
     if not planes:
-        raise FormatError(f"{file}: none of the files in its folder is called like an image of ImageXpress")
+        raise FormatError(f"{file}: none of the files in its folder is named like an image of ImageXpress")
     channels = {n: Channel(told.get(f"WaveName{n}", [""])[0] or f"channel {n}") for n in {p.c for p in planes if p.c}}
     plan = {k: whole(told.get(k, [None])[0], 0) for k in ("TimePoints", "ZSteps", "NWavelengths", "XSites", "YSites")}
     facts = PlateFacts(
@@ -57,10 +57,10 @@ def _facts(file: File) -> dict[str, list[str]]:
     try:
         lines = list(csv.reader(text.splitlines(), skipinitialspace=True))
     except csv.Error as exc:
-        raise FormatError(f"{file} is damaged: it is no list of quoted values ({exc})") from exc
+        raise FormatError(f"{file} is damaged: it is not a list of quoted values ({exc})") from exc
     facts = {line[0].strip(): [v.strip() for v in line[1:]] or [""] for line in lines if line}
     if "HTSInfoFile" not in facts:
-        raise FormatError(f"{file} is no index of ImageXpress: expected a line 'HTSInfoFile'")
+        raise FormatError(f"{file} is not an index of ImageXpress: expected a line 'HTSInfoFile'")
     return facts
 
 

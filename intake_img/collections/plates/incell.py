@@ -25,7 +25,7 @@ def read(file: File) -> PlateTable:
     calls = {"Image": images.append, "Plate": plates.append, "ObjectiveCalibration": scales.append}
     root = scan(file, calls, inner=True)
     if root != "ImageStack":
-        raise FormatError(f"{file} is no index of an InCell: expected ImageStack, got {root or 'nothing'}")
+        raise FormatError(f"{file} is not an index of an InCell: expected ImageStack, got {root or 'nothing'}")
     named = [(r, place) for r in images if r.get("filename") and (place := _place(r)) is not None]
     channels: dict[int, Channel] = {}
     for r, _ in named:

@@ -65,7 +65,9 @@ def read_index(file: File) -> PlateTable:
     """
     found = _rank(file.name)
     if found is None:
-        raise FormatError(f"{file} is no index of a plate: known are {', '.join(n for ns, _ in _READERS for n in ns)}")
+        raise FormatError(
+            f"{file} is not an index of a plate: expected {', '.join(n for ns, _ in _READERS for n in ns)}"
+        )
     return _reader(found)(file)
 
 

@@ -85,7 +85,7 @@ def _summary(file: File) -> Mapping[str, Any]:
     try:
         found, _ = json.JSONDecoder().raw_decode(text, start.end()) if start else ({}, 0)
     except (ValueError, RecursionError) as exc:
-        raise FormatError(f"{file} is damaged: its summary is no JSON ({exc})") from exc
+        raise FormatError(f"{file} is damaged: its summary is not JSON ({exc})") from exc
     if not isinstance(found, dict) or not isinstance(found.get("ChNames") or [], list):
         raise FormatError(f"{file} holds no summary of Micro-Manager")
     return found

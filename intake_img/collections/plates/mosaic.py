@@ -130,7 +130,7 @@ def _steps(image: Image) -> tuple[float, float]:
             step = None
         if step is None:
             raise FormatError(
-                f"layout='stage' needs the spacing of {axis!r} as a length, which neither the index nor the files tell"
+                f"layout='stage' needs the spacing of {axis!r} as a length, which neither the index nor the files state"
             )
         found.append(step)
     return found[0], found[1]

@@ -28,7 +28,7 @@ def read(file: File) -> PlateTable:
     found = _Index()
     root = scan(file, {"Image": found.image, "Entry": found.entry, "Plate": found.plate})
     if root != "EvaluationInputData":
-        raise FormatError(f"{file} is no index of Harmony: expected EvaluationInputData, got {root or 'nothing'}")
+        raise FormatError(f"{file} is not an index of Harmony: expected EvaluationInputData, got {root or 'nothing'}")
     plate, first = found.of_plate, found.of_channels
     facts = PlateFacts(
         "Operetta or Opera Phenix",

@@ -72,7 +72,7 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
     found = plate_source(source)
     if found is None:
         raise FormatError(
-            f"{uri} is no plate: expected the folder of an instrument with its index, an OME-Zarr or OME-TIFF with "
+            f"{uri} is not a plate: expected the folder of an instrument with its index, an OME-Zarr or OME-TIFF with "
             "wells, or a table of images; a pattern such as '{well}_s{site}_c{c}.tif' opens files by their names"
         )
     return Plate(found)

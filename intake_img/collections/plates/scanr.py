@@ -31,7 +31,7 @@ def read(file: File) -> PlateTable:
     root = parse(file)
     images = root.findall("Image")
     if root.tag != "OME" or not images:
-        raise FormatError(f"{file} is no metadata of scanR: expected OME with images, got {root.tag}")
+        raise FormatError(f"{file} is not a metadata file of scanR: expected OME with images, got {root.tag}")
     planes = [plane for image in images for plane in _planes(image)]
     pixels = images[0].find("Pixels")
     names = [] if pixels is None else [c.get("Name") or f"channel {n}" for n, c in enumerate(pixels.findall("Channel"))]

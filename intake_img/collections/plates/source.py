@@ -81,7 +81,7 @@ class PlateSource(ImageSource):
         found = plate_of(self.file)
         if found is None:
             raise FormatError(
-                f"{self.file} is no plate: expected a folder with the index of an instrument, or an index"
+                f"{self.file} is not a plate: expected a folder with the index of an instrument, or an index"
             )
         return found
 

@@ -44,10 +44,10 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--workers", metavar="N", type=int, help="how many files to look at at a time, in threads")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
     parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
-    parser.add_argument("--overwrite", action="store_true", help="begin the catalog anew instead of adding to it")
+    parser.add_argument("--overwrite", action="store_true", help="write a new catalog instead of updating it")
     for name, run, help_ in (
-        ("validate", _validate, "check a catalog of others: is it safe to open, and complete?"),
-        ("list", _list, "list the entries of a catalog; nothing that it says is run"),
+        ("validate", _validate, "check whether a catalog is safe to open, and complete"),
+        ("list", _list, "list the entries of a catalog, without running code from it"),
         ("search", _search, "list the entries of a catalog that mention all words"),
     ):
         parser = command(commands, name, run, help_)

@@ -15,7 +15,7 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Add ``diff``."""
-    parser = command(commands, "diff", _diff, "say how two images differ; the exit code is 1 if they do")
+    parser = command(commands, "diff", _diff, "show how two images differ; the exit code is 1 if they do")
     parser.add_argument("a", metavar="A", help="path or URL, folder or pattern; FILE@SCENE, CATALOG.yml@ENTRY")
     parser.add_argument("b", metavar="B", help="the other one")
     add_source_options(parser)

@@ -69,7 +69,7 @@ def _add_batch(parser: Parser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run: what is complete, and not older than its source, stays",
+        help="resume an interrupted run: targets that are complete and not older than their source are kept",
     )
 
 

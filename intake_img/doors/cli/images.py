@@ -25,7 +25,7 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Add ``info``, ``thumbnail`` and ``show``."""
-    parser = command(commands, "info", _info, "say what is in images, without reading their pixels")
+    parser = command(commands, "info", _info, "show the metadata of images, without reading their pixels")
     add_sources(parser)
     parser.add_argument("--each", action="store_true", help="the images in a folder or pattern one by one")
     parser.add_argument("--json", action="store_true", help="print JSON, an image a line")

@@ -88,14 +88,14 @@ def parse_spim(text: bytes) -> Spim:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:
-        raise FormatError(f"it is no XML ({exc}): truncated or damaged") from exc
+        raise FormatError(f"it is not XML ({exc}): truncated or damaged") from exc
     sequence = root.find("SequenceDescription")
     if root.tag != "SpimData" or sequence is None:
         raise FormatError(f"its root is <{root.tag}>: expected <SpimData> with a <SequenceDescription>")
     loader = sequence.find("ImageLoader")
     place = next(iter(loader), None) if loader is not None else None
     if loader is None or place is None:
-        raise FormatError("it does not say where the pixels are (ImageLoader)")
+        raise FormatError("it does not name the location of the pixels (ImageLoader)")
     try:
         setups, times = _setups(sequence), _times(sequence)
         missing = frozenset(map(_view, sequence.iterfind("MissingViews/MissingView")))

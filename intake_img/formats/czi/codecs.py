@@ -34,7 +34,7 @@ def decoded(
     else:
         array = np.frombuffer(imagecodecs.lzw_decode(data), dtype)[:count].reshape(shape)
     if array.dtype != dtype or array.size != count:
-        raise FormatError(f"a tile holds {array.dtype} {array.shape}, where the directory promises {dtype} {shape}")
+        raise FormatError(f"a tile holds {array.dtype} {array.shape}, where the directory states {dtype} {shape}")
     array = array.reshape(shape)
     if compression in (1, 4) and array.ndim == 3:
         return array[..., ::-1]  # these decode to RGB
@@ -55,10 +55,10 @@ def _unzstd(data: bytes, size: int) -> np.ndarray:
 
     stated = _zstd_content(data)
     if stated not in (None, size):
-        raise FormatError(f"a tile unpacks to {stated} bytes, where the directory promises {size}: it is damaged")
+        raise FormatError(f"a tile unpacks to {stated} bytes, where the directory states {size}: it is damaged")
     raw = np.frombuffer(zstd.decompress(data), np.uint8)
     if len(raw) != size:
-        raise FormatError(f"a tile unpacks to {len(raw)} bytes, where the directory promises {size}: it is damaged")
+        raise FormatError(f"a tile unpacks to {len(raw)} bytes, where the directory states {size}: it is damaged")
     return raw
 
 

@@ -357,7 +357,7 @@ def parse_directory(data: bytes, count: int) -> Directory:
     data : bytes
         What follows the header of the directory's segment.
     count : int
-        Number of entries that it promises.
+        The stated number of entries.
 
     Raises
     ------
@@ -365,7 +365,7 @@ def parse_directory(data: bytes, count: int) -> Directory:
         If the entries do not fit into `data`, or do not describe images.
     """
     if count <= 0 or count * entry_size(2) > len(data):
-        raise FormatError(f"the directory promises {count} subblocks in {len(data)} bytes: it is empty or damaged")
+        raise FormatError(f"the directory states {count} subblocks in {len(data)} bytes: it is empty or damaged")
     groups, offsets = records(data, count)
     names: list[int] = list(dict.fromkeys(n for _, r in groups for n in dimension_names(r)))
     table = groups[0][1]["entries"]["name"]

@@ -100,7 +100,7 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
             raise FormatError(f"{file}: its sequences are nested without end: the file is damaged") from None
         meta = getattr(ds, "file_meta", None)
         if not len(ds) or not ("SOPClassUID" in ds or "Rows" in ds or "FileSetID" in ds):
-            raise FormatError(f"{file} is no DICOM file: it has no attributes of one")
+            raise FormatError(f"{file} is not a DICOM file: it has no DICOM attributes")
         if meta is not None and getattr(meta, "TransferSyntaxUID", "") == _DEFLATED:
             return DicomHeader(file, ds, None, "Rows" in ds)
         place = _place(source, stream.tell(), ds)

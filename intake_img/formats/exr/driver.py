@@ -107,7 +107,7 @@ class _ExrHandle(Handle):
             height, width = part.size(group[0])
             if height * width > _RATIO * len(self.data) + 2**20:
                 raise FormatError(
-                    f"{file}: the header promises {width} x {height} pixels in {len(self.data)} bytes: it is damaged"
+                    f"{file}: the header states {width} x {height} pixels in {len(self.data)} bytes: it is damaged"
                 )
 
     @property

@@ -87,7 +87,7 @@ def hdus(source: ByteReader) -> list[Hdu]:
         found.append(Hdu(len(found), cards, offset))
         offset += -(-found[-1].nbytes // BLOCK) * BLOCK
     if not found:
-        raise FormatError(f"{source.file} does not begin with the card SIMPLE: it is no FITS file")
+        raise FormatError(f"{source.file} does not begin with the card SIMPLE: it is not a FITS file")
     return found
 
 

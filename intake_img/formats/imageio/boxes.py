@@ -84,7 +84,7 @@ def _ends(stream: memoryview) -> bool:
 
 
 def pixels_of(kind: str, data: memoryview) -> int:
-    """Return how many pixels, samples counted, the header promises at most; 0 if it does not say."""
+    """Return how many pixels, samples counted, the header states at most; 0 if it does not say."""
     if kind == "jpeg2000":
         at = data[:4096].tobytes().find(_SOC)
         if at < 0 or at + 42 > len(data):

@@ -63,7 +63,7 @@ class CodedHandle(Handle):
 
     def _check(self, count: int, size: int) -> None:
         if count > _RATIO * size + 2**20:
-            raise FormatError(f"the header promises {count} samples in a file of {size} bytes: it is damaged")
+            raise FormatError(f"the header states {count} samples in a file of {size} bytes: it is damaged")
         if 2 * count > memory():
             raise TooLargeError(f"{count} samples are decoded as a whole: this machine has {memory() / 2**30:.1f} GiB")
 

@@ -199,7 +199,7 @@ def png(view: memoryview) -> ContainerFacts:
             if not facts.durations:  # an image for those who cannot play the animation, and no part of it
                 facts.first = 1
     if animated and facts.frames != len(facts.durations):
-        raise FormatError(f"the PNG promises {facts.frames} frames and has {len(facts.durations)}")
+        raise FormatError(f"the PNG states {facts.frames} frames and has {len(facts.durations)}")
     return facts
 
 
@@ -264,7 +264,7 @@ def webp(view: memoryview) -> ContainerFacts:
     """Return the facts of a WebP."""
     size = struct.unpack_from("<I", view, 4)[0] + 8
     if size > len(view):
-        raise FormatError(f"the WebP promises {size} bytes and has {len(view)}: it is truncated")
+        raise FormatError(f"the WebP states {size} bytes and has {len(view)}: it is truncated")
     facts, at = ContainerFacts(), 12
     while at + 8 <= size:
         name, count = struct.unpack_from("<4sI", view, at)
@@ -373,5 +373,5 @@ def netpbm(head: bytes, size: int, base: int = 0) -> Raw:
     dtype = "|u1" if maxval < 256 else ">u2"
     need = base + at + 1 + width * height * (3 if len(shape) == 3 else 1) * (1 if maxval < 256 else 2)
     if need > size:
-        raise FormatError(f"the Netpbm header promises {need} bytes, the file has {size}: it is truncated or damaged")
+        raise FormatError(f"the Netpbm header states {need} bytes, the file has {size}: it is truncated or damaged")
     return Raw(base + at + 1, shape, dtype, maxval, head[:2].decode(), plain_record(comment[1]) if comment else None)

@@ -77,7 +77,7 @@ class Imageio(Format):
         head = file.head()
         kind = kind_of(head, file.name)
         if kind is None:
-            raise FormatError(f"{file} starts with {head[:16]!r}: it is no picture or video that is known here")
+            raise FormatError(f"{file} starts with {head[:16]!r}: it is not a known picture or video format")
         if kind in _CODED:
             return CodedHandle(file, kind)
         if kind == "video":

@@ -156,7 +156,7 @@ class Frames:
         if not self._fits() or 0 in self.plane:
             need = math.prod(self.plane) * dtype.itemsize
             raise FormatError(
-                f"the header promises frames of {im.width} x {im.height} pixels, {need} bytes each, in a file of "
+                f"the header states frames of {im.width} x {im.height} pixels, {need} bytes each, in a file of "
                 f"{self.source.size}: it is damaged"
             )
         self.shape = (self.facts.frames, *self.plane) if self.facts.frames > 1 else self.plane

@@ -60,7 +60,7 @@ class N5(Format):
         return int(bool(_KNOWN & set(found)) or probe.holds(f"s0/{ATTRIBUTES}"))
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        """Return what changes when the folder is replaced, or the attributes at its root are written anew."""
+        """Return what changes when the folder is replaced, or the attributes at its root are written again."""
         found = [os.stat(file.path).st_ino] if file.local else []
         try:
             return (*found, *(file / ATTRIBUTES).stamp())

@@ -69,7 +69,7 @@ def loops_of(experiment: Sequence[Any], frames: int, present: int) -> tuple[Loop
     ----------
     experiment : sequence of nd2.structures.ExpLoop
     frames : int
-        Number of frames that the file promises.
+        Number of frames in the experiment.
     present : int
         One more than the number of the last frame that it holds.
     """
@@ -93,7 +93,7 @@ def _as_taken(loops: Loops, present: int) -> tuple[Loops, str]:
     if promised < 1 or inner > 1000 * present + 1000:
         raise FormatError(f"the experiment has loops of {loops.counts} frames, but the file holds {present}: damaged")
     if present > promised:
-        return loops, f"it holds {present} frames, of which its experiment explains {promised}: the others are left out"
+        return loops, f"it holds {present} frames, of which its experiment defines {promised}: the others are left out"
     outer = -(-present // inner)
     if loops.letters[0] is not None:
         loops = replace(loops, counts=(max(outer, 1), *loops.counts[1:]))
@@ -103,7 +103,7 @@ def _as_taken(loops: Loops, present: int) -> tuple[Loops, str]:
 def _lacking(promised: int, present: int) -> str:
     if present >= promised:
         return ""
-    return f"only {present} of the {promised} frames that it promises were recorded; those that are shown beyond are 0"
+    return f"only {present} of the {promised} planned frames were recorded; missing frames read as 0"
 
 
 def axis_facts(axes: str, metadata: Any, loops: Loops, times: np.ndarray, pixel_size: float | None) -> dict[str, Any]:

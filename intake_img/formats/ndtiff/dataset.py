@@ -107,7 +107,7 @@ class Resolution:
         return held
 
     def _warn(self, what: str) -> None:
-        warnings.warn(f"{self.folder}: {what}; what is there is opened", stacklevel=2)
+        warnings.warn(f"{self.folder}: {what}; the existing images are opened", stacklevel=2)
 
     @cached_property
     def axes(self) -> dict[str, str]:

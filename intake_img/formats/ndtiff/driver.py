@@ -182,7 +182,7 @@ class Ndtiff(Format):
         if file.is_folder():
             return _NdtiffHandle(file, (), options.stitched)
         if self.claims(Probe(file, file.head(), False)) < 2:
-            raise FormatError(f"{file} is no file of an NDTiff dataset: expected {MAGIC!r} at byte 8")
+            raise FormatError(f"{file} is not a file of an NDTiff dataset: expected {MAGIC!r} at byte 8")
         return _NdtiffHandle(file.parent, _stacks(file), options.stitched)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

@@ -137,7 +137,7 @@ def read_header(source: ByteReader) -> tuple[dict[str, Any], dict[str, ClassicVa
     Raises
     ------
     FormatError
-        If the header is damaged, or promises more than the file holds.
+        If the header is damaged, or states more than the file holds.
     """
     header = _Header(source.ranges([0], [min(source.size, _HEADER)])[0])
     records = header.count()

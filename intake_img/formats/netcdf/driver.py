@@ -128,7 +128,7 @@ class Netcdf(Format):
     def open(self, file: File, options: NetcdfOptions) -> Handle:
         head = file.head(8)
         if not head.startswith((*_VERSIONS, SIGNATURE)):
-            raise FormatError(f"{file} starts with {head!r}: it is no netCDF file")
+            raise FormatError(f"{file} starts with {head!r}: it is not a netCDF file")
         return (_ClassicHandle if head.startswith(_VERSIONS) else _Netcdf4Handle)(file, options.scaled)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

@@ -117,7 +117,7 @@ def parsed(lines: Sequence[str]) -> NrrdHeader:
         If a field that is needed is missing or wrong.
     """
     if not lines or not lines[0].startswith(MAGIC.decode()):
-        raise FormatError(f"the file does not begin with {MAGIC.decode()}: it is no NRRD file")
+        raise FormatError(f"the file does not begin with {MAGIC.decode()}: it is not an NRRD file")
     fields: dict[str, str] = {}
     keys: dict[str, str] = {}
     for n, line in enumerate(lines[1:], 1):

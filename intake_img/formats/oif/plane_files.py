@@ -117,5 +117,5 @@ def _page(data: bytes, name: str) -> Iterator[Any]:
     with tifffile.TiffFile(io.BytesIO(data)) as tif:
         page: Any = tif.pages[0]
         if page.dtype is None or page.nbytes > 64 * len(data) + 2**24:
-            raise FormatError(f"{name}: {len(data)} bytes promise {page.nbytes} bytes of pixels: damaged")
+            raise FormatError(f"{name}: {len(data)} bytes state {page.nbytes} bytes of pixels: damaged")
         yield page

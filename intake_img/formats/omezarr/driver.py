@@ -67,7 +67,7 @@ class OmeZarr(Format):
         return int(named or first.rpartition(b"/")[2] in [name.encode() for name in METADATA_FILES])
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        """Return what changes when the metadata at the root of the store are written anew."""
+        """Return what changes when the metadata at the root of the store are written again."""
         if is_zip(file):
             return file.stamp()
         found: list[Any] = [os.stat(file.path).st_ino] if file.local else []

@@ -77,7 +77,7 @@ class StoredImage:
             if plan.paths != self.paths[name] or len(plan.variable.axes) != len(self._axes(name)):
                 raise CannotWriteError(
                     f"{name!r} has the arrays {', '.join(self.paths[name])} of axes {''.join(self._axes(name))}, and "
-                    f"would need {', '.join(plan.paths)} of {''.join(plan.variable.axes)}: save the image anew"
+                    f"would need {', '.join(plan.paths)} of {''.join(plan.variable.axes)}: save the image again"
                 )
             if plan.extremes is not None:
                 plan.extremes.seed(_windows(self.attributes[plan.paths[0].rpartition("/")[0]]))
@@ -117,12 +117,12 @@ def stored(handle: StoreImages) -> StoredImage:
     if found is None:
         raise CannotWriteError(
             f"{handle.file} was not written by imsave, or its metadata were changed since: nothing is added to it; "
-            "save the image anew"
+            "save the image again"
         )
     arrays, record = found
     image = handle.describe(0, 0)
     if image.record()["variables"].keys() != record["variables"].keys():
-        raise CannotWriteError(f"{handle.file}: its arrays are not those of its record; save the image anew")
+        raise CannotWriteError(f"{handle.file}: its arrays are not those of its record; save the image again")
     paths = {name: tuple(p) for name, p in arrays.items()}
     groups = {"", *(f for p in paths.values() for f in _folders(p[0]))}
     stamps = {p: handle.opened_stamp(p) for ps in paths.values() for p in ps}

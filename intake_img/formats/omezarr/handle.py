@@ -73,7 +73,7 @@ class StoreHandle(Handle):
         self._described = True
 
     def array_stamp(self, path: str) -> Hashable:
-        """Return what changes when the metadata of the array at `path` are written anew.
+        """Return what changes when the metadata of the array at `path` are written again.
 
         Times, sizes and inodes of local files, as they are now; a hash of the metadata that were read of others.
         """
@@ -190,7 +190,7 @@ class StoreHandle(Handle):
             return {}
         attributes = content.get("attributes", {}) if name == "zarr.json" and isinstance(content, dict) else content
         if not isinstance(attributes, dict):
-            raise FormatError(f"{self.file}: the attributes of {path or 'the root'!r} are no JSON object: damaged")
+            raise FormatError(f"{self.file}: the attributes of {path or 'the root'!r} are not a JSON object: damaged")
         return attributes
 
     def ome(self, path: str) -> Mapping[str, Any]:

@@ -100,7 +100,7 @@ def _present(handle: StoreHandle, named: Sequence[StoreScene], lost: Sequence[st
     shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
     if not scenes:
         raise FormatError(
-            f"{handle.file}: none of the images that the metadata name exists: missing are {shown}; copy the store anew"
+            f"{handle.file}: none of the images that the metadata name exists: missing are {shown}; copy it again"
         )
     warnings.warn(
         f"{handle.file}: {len(missing)} of the wells and images that the metadata name do not exist and are left out: "

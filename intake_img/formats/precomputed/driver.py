@@ -48,7 +48,7 @@ class Precomputed(Format):
             return 0
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        """Return what changes when the folder is replaced, or its info is written anew."""
+        """Return what changes when the folder is replaced, or its info is written again."""
         found = [os.stat(file.path).st_ino] if file.local else []
         try:
             return (*found, *(file / INFO).stamp())

@@ -63,7 +63,7 @@ class VolumeInfo:
 
 def _scale(about: Any) -> Scale:
     if not isinstance(about, dict):
-        raise FormatError("a scale is no JSON object: the info is damaged")
+        raise FormatError("a scale is not a JSON object: the info is damaged")
     key = about.get("key")
     if not isinstance(key, str) or not key or "://" in key or key.startswith("/") or ".." in key.split("/"):
         raise FormatError(f"the key of a scale is {key!r:.80}: expected a path inside the volume")

@@ -68,7 +68,7 @@ class _SlideHandle(Handle):
         check_tiff(file)
         if (vendor := openslide.OpenSlide.detect_format(path)) is None:
             raise FormatError(
-                f"{file} is no slide that OpenSlide reads; of a MIRAX slide the folder of the same name, and of a "
+                f"{file} is not a slide that OpenSlide reads; of a MIRAX slide the folder of the same name, and of a "
                 "Hamamatsu VMS the files that it names, have to be beside it"
             )
         self.file, self.options, self.vendor = file, options, vendor

@@ -165,7 +165,7 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
     Raises
     ------
     FormatError
-        If the structure promises more than the file holds, or is of a kind that cannot be read.
+        If the structure states more than the file holds, or is of a kind that cannot be read.
     """
     key = stored.keyframe
     if key.dtype is None or key._dtype is None:
@@ -396,7 +396,7 @@ def _one_piece(offsets: np.ndarray, nbytes: int, page: tuple[int, ...]) -> bool:
 def _check_fits(offset: int, nbytes: int, source: ByteReader, name: object) -> None:
     if offset < 0 or offset + nbytes > source.size:
         raise FormatError(
-            f"{name}: the header promises pixels up to byte {offset + nbytes}, but the file ends at {source.size}: "
+            f"{name}: the header states pixels up to byte {offset + nbytes}, but the file ends at {source.size}: "
             "it is truncated or damaged"
         )
 
@@ -407,5 +407,5 @@ def _check_bomb(segment: tuple[int, ...], counts: np.ndarray, itemsize: int, cod
     known = counts[counts > 0]
     if size > least and known.size and size > ratio * int(known.max()):
         raise FormatError(
-            f"{name}: the header promises {size} bytes in a piece of {int(known.max())} compressed ones: refused"
+            f"{name}: the header states {size} bytes in a piece of {int(known.max())} compressed ones: refused"
         )

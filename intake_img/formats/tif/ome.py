@@ -234,7 +234,7 @@ def _image(element: ElementTree.Element, pixels: ElementTree.Element) -> OmeImag
     try:
         sizes = {a: int(pixels.get(f"Size{a.upper()}", 1)) for a in order}
     except ValueError as exc:
-        raise FormatError(f"the OME-XML has a size that is no number: {exc}") from exc
+        raise FormatError(f"the OME-XML has a size that is not a number: {exc}") from exc
     if min(sizes.values()) < 1:
         raise FormatError(f"the OME-XML has the size {min(sizes.values())}: expected 1 or more")
     channels, planes, data = [], [], []

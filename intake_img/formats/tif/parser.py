@@ -58,12 +58,12 @@ def open_tiff(file: File, kind: type[Opened]) -> Opened:
     Raises
     ------
     FormatError
-        If it is damaged, or promises pixels that it does not hold.
+        If it is damaged, or states more pixels than it holds.
 
     Warns
     -----
     UserWarning
-        If its metadata promise planes or files that are missing, count fewer pages than there are, or cannot be read.
+        If its metadata list planes or files that are missing, count fewer pages than there are, or cannot be read.
     """
     source = file.open()
     try:
@@ -171,7 +171,7 @@ class _Parser:
                 return self.plain(tif, range(len(tif.pages)))
             document = found
         elif is_absurd(document, len(tif.pages)):
-            self.warn("its OME-XML promises more planes than can be true: it is left out, the pages are read")
+            self.warn("its OME-XML states an impossible number of planes: it is ignored, the pages are read")
             return self.plain(tif, range(len(tif.pages)))
         as_colours = coloured(document, tif.pages.first)  # tifffile would take the colours of a page for planes
         if as_colours is document and document.is_simple(self.file.name) and not document.is_long(len(tif.pages)):

@@ -72,7 +72,7 @@ def header_of(folder: File) -> CubeHeader:
     """Return the header that the cubes in a folder share."""
     file = folder / HEADER
     if (data := file_bytes(file)) is None:
-        raise FormatError(f"{folder} holds no {HEADER}: it is no magnification of a WKW layer")
+        raise FormatError(f"{folder} holds no {HEADER}: it is not a magnification of a WKW layer")
     return CubeHeader.of(data, file)
 
 

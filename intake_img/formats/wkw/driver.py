@@ -102,7 +102,7 @@ class Wkw(Format):
         return int(probe.holds(HEADER) or probe.holds(f"1/{HEADER}"))
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        """Return what changes when the folder is replaced, or what describes it is written anew."""
+        """Return what changes when the folder is replaced, or what describes it is written again."""
         found = [os.stat(file.path).st_ino] if file.local else []
         for name in (PROPERTIES, HEADER):
             try:
