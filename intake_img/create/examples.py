@@ -1,7 +1,7 @@
-"""Bundled examples by name: cells and spots, simulated together with the truth, and real images of other packages.
+"""Bundled examples by name: cells and spots, simulated with ground truth, and real images of other packages.
 
-A simulation runs when its pixels are first wanted, gives the same numbers every time, and is kept as long as there is
-room. Real images are those that lie in installed packages; nothing is ever downloaded.
+A simulation runs when its pixels are first read, always gives the same numbers, and is cached if there is room. Real
+images come from installed packages; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Simulated:
 
 @dataclass(frozen=True)
 class _Real:
-    """An image file that a package brings along."""
+    """An image file of a package."""
 
     about: str
     package: str
@@ -49,8 +49,8 @@ class _Real:
 
 _CELLS = (3, 8, 128, 160)
 _SPOTS = (12, 128, 128)
-_SHARED = 20  # spots that are in both channels
-_OWN = 30  # in each, in all
+_SHARED = 20  # spots in both channels
+_OWN = 30  # in each channel, in total
 
 
 def _examples() -> dict[str, _Simulated | _Real]:
@@ -93,7 +93,7 @@ def _examples() -> dict[str, _Simulated | _Real]:
 
 
 def example_names() -> dict[str, str]:
-    """Return the names of the examples that are here, and what they are."""
+    """Return the names and descriptions of the available examples."""
     return {
         name: e.about
         for name, e in _examples().items()
@@ -102,16 +102,16 @@ def example_names() -> dict[str, str]:
 
 
 def example_image(name: str) -> Image | tuple[Path, dict[str, Any]]:
-    """Return an example, unread: simulated ones as `Image`, real ones as the path of their file and `metadata` for it.
+    """Return an unread example: a simulated one as `Image`, a real one as the path of its file and `metadata` for it.
 
     Raises
     ------
     ValueError
-        If there is no such example; the message names those that there are.
+        If there is no such example; the message lists the examples.
     MissingExtraError
-        If the package that brings it is not installed.
+        If its package is not installed.
     FileNotFoundError
-        If it is, but its release does not contain the file.
+        If the installed release of the package does not contain the file.
     """
     example = _examples().get(name) if isinstance(name, str) else None
     if example is None:
@@ -152,7 +152,7 @@ def _arrays(name: str) -> tuple[np.ndarray, ...]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads a variable of a simulation, by name, so that it pickles."""
+    """Reads a variable of a simulation by name, so that it is picklable."""
 
     name: str
     place: int
@@ -167,7 +167,7 @@ def catalog_path(name: str = "samples.yml") -> Path:
     Raises
     ------
     FileNotFoundError
-        If there is none of that name.
+        If there is no catalog of that name.
     """
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "catalogs", here.parent / "catalogs"):
@@ -228,7 +228,7 @@ def simulate_cells(
 def simulate_spots(
     shape: tuple[int, int, int] = _SPOTS, count: int = _OWN, shared: int = _SHARED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Simulate spots of the size of a microscope's blur, in two channels that share some of their places.
+    """Simulate spots of the size of a microscope's blur, in two channels that share some positions.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def simulate_spots(
     count : int
         Number of spots in each channel.
     shared : int
-        How many of these are at the same place in both channels.
+        Number of spots at the same position in both channels.
 
     Returns
     -------

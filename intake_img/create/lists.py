@@ -22,12 +22,12 @@ __all__ = ["Items", "alike", "files_of", "lazy_dataset", "recounted", "series", 
 
 def lazy_dataset(image: Image, chunks: Any, data: Callable[[Pixels], Any] | None = None) -> xr.Dataset:
     ds = image.to_xarray(chunks=chunks, data=data)
-    ds.attrs = dict(image.attrs)  # it came from no file
+    ds.attrs = dict(image.attrs)  # not from a file
     return ds
 
 
 def series_axes(ndim: int) -> tuple[str, ...]:
-    """Names for a series of images: time leads, before the channel comes in."""
+    """Axis names for a series of images: time first, then the channel."""
     known = {2: "yx", 3: "tyx", 4: "tzyx", 5: "tczyx", 6: "itczyx"}
     if ndim not in known:
         raise AxesError(f"an array of {ndim} axes has no names for them: pass axes=, a letter each")
@@ -48,7 +48,7 @@ def alike(items: Sequence[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Evaluates one item of a list when its pixels are wanted."""
+    """Evaluates one item of a list when its pixels are read."""
 
     items: tuple[Any, ...]
     accessor: Callable[[Any], Any] | None
@@ -68,7 +68,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class _Batches:
-    """Evaluates the files that hold some of the images, each once."""
+    """Evaluates the files of the requested images, each once."""
 
     files: tuple[File, ...]
     accessor: Callable[[File], Any]
@@ -93,7 +93,7 @@ class _Batches:
 
 
 def recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str, axes: str | None) -> xr.Dataset:
-    """Evaluate all files for the number of their images alone; a file is a chunk."""
+    """Evaluate all files only to count their images; each file is a chunk."""
     counts: list[int] = []
     first: np.ndarray | None = None
     for file in files:
@@ -117,7 +117,7 @@ def recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str,
 
 
 def series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
-    """Stack images that must be alike."""
+    """Stack images, which must have the same shape and dtype."""
     for part in parts:
         if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
             raise FormatError(

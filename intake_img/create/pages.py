@@ -1,4 +1,4 @@
-"""Pages of files that hold several images: counted, and cut into images."""
+"""Pages of files with several images: counting, and splitting into images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["cut"]
 
 
 def cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, first: bool) -> xr.Dataset:
-    """Cut the planes of each file into images of `nplanes` planes: its pages, or the places along its last axis."""
+    """Split the planes of each file into images of `nplanes` planes: its pages, or the positions along its last
+    axis."""
     if isinstance(nplanes, bool) or not isinstance(nplanes, (int, np.integer)) or nplanes < 1:
         raise ValueError(f"nplanes={nplanes!r}: expected a positive number")
     images: list[Pixels] = []
@@ -39,10 +40,10 @@ def cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, fi
         raise ValueError(f"nplanes={nplanes}: no file has so many planes")
     names = ("z", *axes) if first and nplanes > 1 else axes
     pixels = series(images, source.files)
-    if not first and nplanes > 1:  # the planes were stacked in front; they belong where they were, last
+    if not first and nplanes > 1:  # the planes were stacked first; move them back to the last axis
         pixels = pixels.transpose([0, *range(2, pixels.ndim), 1])
     elif not first:
-        known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # else these are no more than a guess
+        known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # otherwise these are only a guess
         names = axes[:-1] if known else tuple(CANONICAL[len(CANONICAL) - len(axes) + 1 :])
     names = tuple("z" if a == axis else a for a in names)
     kept = {a: s for a, s in head.spacing.items() if a in names}

@@ -1,9 +1,9 @@
-"""Damaged copies of a file, tried one after the other in a process of their own, which may hang or crash as it likes.
+"""Damaged copies of a file, read one after the other in a separate process, which may hang or crash.
 
 ``python -m intake_img.testing.damage module:Class COUNT SEED PATH...`` prints a line of JSON before each case and one
-after it. Truncated copies must read as the complete file does, or as its first planes with a warning, or be refused;
-foreign files must be refused; of files with flipped bits it is enough that they are refused properly or read as some
-image, in reasonable time and memory.
+after it. Truncated copies must read like the complete file, or as its first planes with a warning, or be refused;
+foreign files must be refused; files with flipped bits must be refused properly or read as any image, in reasonable time
+and memory.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["FOREIGN", "SECONDS", "cases"]
 
 SECONDS = 20
 """A case that takes longer hangs."""
-_MEMORY = 3 * 2**30  # what the process may map beyond what it has when the cases begin
-_HEADER = 1024  # bytes in which numbers are set to extremes; of text, four times as many
+_MEMORY = 3 * 2**30  # memory that the process may map in addition to that at the start of the cases
+_HEADER = 1024  # bytes in which numbers are set to extremes; four times as many for text
 _TEXTS = tuple(b"0 -1 1 4099 2147483648 99999999999999999999 1e308 -1e-300 nan inf x".split())
-_SEALED = b"\x1f\x8b"  # gzip: length and checksum of what it holds stand at the end
+_SEALED = b"\x1f\x8b"  # gzip: length and checksum of the contents are at the end
 
 FOREIGN: dict[str, bytes] = {
     "nothing": b"",
@@ -66,9 +66,9 @@ def cases(original: Path, count: int, seed: int) -> Iterator[tuple[str, str, str
         ``"truncated"``, ``"flipped"``, ``"extreme"`` or ``"foreign"``.
     about : str
     member : str
-        Path of the damaged file in a folder; empty where the original is a file.
+        Path of the damaged file in a folder; empty if the original is a file.
     content : bytes
-        What the damaged file holds.
+        The contents of the damaged file.
     """
     rng = np.random.default_rng(seed)
     members = _members(original)
@@ -95,7 +95,7 @@ def _members(original: Path) -> list[str]:
 
 def _flipped(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, str, bytes]:
     damaged = bytearray(data)
-    near = len(data) if rng.random() < 0.5 else min(len(data), 512)  # headers are where damage does most
+    near = len(data) if rng.random() < 0.5 else min(len(data), 512)  # damage of headers has the largest effect
     places = [int(rng.integers(near)) for _ in range(int(rng.integers(1, 5)))]
     for place in places:
         damaged[place] = int(rng.integers(256)) if rng.random() < 0.5 else damaged[place] ^ (1 << int(rng.integers(8)))
@@ -103,7 +103,7 @@ def _flipped(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, s
 
 
 def _extreme(member: str, data: bytes, rng: np.random.Generator) -> tuple[str, str, bytes]:
-    """Return a copy in which a number of the header, binary or in a text, is one that no sane file has."""
+    """Return a copy in which a number of the header, binary or text, is replaced by an extreme value."""
     numbers = list(re.finditer(rb"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", data[: 4 * _HEADER]))
     if numbers and rng.random() < (0.8 if _is_text(data) else 0.2):
         found = numbers[int(rng.integers(len(numbers)))]
@@ -127,7 +127,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def main(spec: str, count: str, seed: str, *paths: str) -> None:
-    """Try all cases, about `count` of them for each file, and print what became of each."""
+    """Try all cases, about `count` for each file, and print the outcome of each."""
     driver = class_of(spec)
     whole = {path: _read(driver, path)[0] for path in paths}
     _limit_memory()
@@ -159,7 +159,7 @@ def _copied(original: Path, copy: Path, member: str, content: bytes) -> Iterator
 def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset, sealed: bool) -> str:
     try:
         found, warned = _read(driver, path)
-    except TooLargeError:  # of stores whose missing blocks are zeros: how large they are, only their header says
+    except TooLargeError:  # stores with missing blocks as zeros: only their header gives their size
         return ""
     except IntakeImgError as exc:
         return "" if os.path.basename(path) in str(exc) else f"the message names no file: {exc}"
@@ -175,7 +175,7 @@ def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset,
 
 
 def _read(driver: type[ImageSource], path: str) -> tuple[xr.Dataset, bool]:
-    """Return what was read, in the order of the file, and whether a warning named the file."""
+    """Return the pixels in the order of the file, and whether a warning named the file."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         source = driver(path, output_axis_order=None)
@@ -201,7 +201,7 @@ def _begins(whole: xr.Dataset, found: xr.Dataset) -> bool:
 
 
 def _digest(ds: xr.Dataset) -> str:
-    """What was read, as a short text that is equal for equal images."""
+    """A short text for an image, equal for equal images."""
     seen = hashlib.sha256()
     arrays: dict[Any, Any] = {**ds.data_vars, **ds.coords}
     for name, array in sorted(arrays.items(), key=lambda item: str(item[0])):

@@ -1,4 +1,4 @@
-"""Datasets that formats are asked to keep: small, and each odd in one way that has broken a reader or writer before."""
+"""Small unusual Datasets for round trips; each has a property that has broken a reader or writer before."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ DTYPES = (
 
 
 def standard_datasets() -> dict[str, xr.Dataset]:
-    """Return the Datasets, by what is particular about them.
+    """Return the Datasets, named by their special property.
 
     Returns
     -------
     dict of str to xarray.Dataset
-        In memory, some hundreds to thousands of pixels each; made once, and copied for each caller.
+        In memory, with some hundreds to thousands of pixels each; made once, and copied for each caller.
     """
     return {name: ds.copy(deep=True) for name, ds in _made().items()}
 
@@ -91,12 +91,12 @@ def _made() -> dict[str, xr.Dataset]:
 
 
 def image_of(axes: str, shape: Sequence[int], dtype: Any, **coords: Any) -> xr.Dataset:
-    """Return a Dataset of one variable, ``image``, of reproducible noise over the whole range of its dtype.
+    """Return a Dataset of one variable, ``image``, of reproducible noise over the full range of its dtype.
 
     Parameters
     ----------
     axes : str
-        A letter an axis.
+        One letter for each axis.
     shape : sequence of int
     dtype : dtype-like
     **coords
@@ -168,5 +168,5 @@ def _not_a_number() -> xr.Dataset:
 
 
 def all_axes(ds: xr.Dataset) -> list[str]:
-    """Return all axes of a Dataset, in the order of its variables: the partition that is one file."""
+    """Return all axes of a Dataset, in the order of its variables: the partition into one file."""
     return list(dict.fromkeys(str(a) for v in ds.data_vars.values() for a in v.dims))

@@ -1,6 +1,7 @@
-"""Objects that were pickled here, computed in another process.
+"""Pickled objects that are computed in another process.
 
-``python -m intake_img.testing.elsewhere IN OUT`` unpickles a list of Datasets and sources and pickles what it computes.
+``python -m intake_img.testing.elsewhere IN OUT`` unpickles a list of Datasets and sources and pickles the computed
+results.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["main"]
 
 
 def main(given: str, result: str) -> None:
-    """Compute all, in threads where they are dask arrays."""
+    """Compute all; dask arrays in threads."""
     objects: list[Any] = pickle.loads(Path(given).read_bytes())
     computed = [(o.read() if isinstance(o, ImageSource) else o).compute() for o in objects]
     Path(result).write_bytes(pickle.dumps([{str(n): v.values for n, v in ds.data_vars.items()} for ds in computed]))

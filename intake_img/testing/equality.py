@@ -1,4 +1,4 @@
-"""When two Datasets are the same image: values, dtype, axes, coordinates and attributes, not where they came from."""
+"""Equality of images: values, dtype, axes, coordinates and attributes, but not their origin."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["assert_holds", "assert_same", "values_of"]
 
 
 def assert_same(found: xr.Dataset, given: xr.Dataset) -> None:
-    """Assert that `found` is `given`, saved and loaded: nothing lost, nothing added.
+    """Assert that `found` equals `given` after saving and loading: nothing is lost or added.
 
     Parameters
     ----------
     found : xarray.Dataset
-        As `imload` returned it.
+        The result of `imload`.
     given : xarray.Dataset
-        What was saved; its axes may be in any order, its values in any byte order.
+        The saved Dataset; its axes may be in any order, its values in any byte order.
     """
     assert_holds(found, given)
     assert set(found.coords) == set(given.coords), "coordinates"

@@ -1,4 +1,4 @@
-"""What each writer keeps, found by writing tiny images and reading them again: the table of "which format to save to".
+"""The table of what each writer keeps, made by writing tiny images and reading them again.
 
 ``python -m intake_img.testing.keeping`` prints the table in Markdown.
 """
@@ -52,7 +52,7 @@ _LABELS = ("uint8", "uint16", "uint32", "int32", "uint64", "int64")
 
 
 def kept(extension: str) -> dict[str, str]:
-    """Return what files with an ending keep, by the column of the table.
+    """Return what files with an extension keep, by column of the table.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def kept(extension: str) -> dict[str, str]:
 
 
 def table(extensions: Sequence[str] = TARGETS) -> str:
-    """Return the table in Markdown, one line a kind of file."""
+    """Return the table in Markdown, one row for each extension."""
     rows = [["", *FACTS], ["---"] * (len(FACTS) + 1)]
     rows += [[_link(extension), *kept(extension).values()] for extension in extensions]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -86,7 +86,7 @@ class _Trial:
         self.most = next((d for d in ("uint16", "int16", "float32", "uint8") if d in self.dtypes), "uint8")
 
     def back(self, ds: xr.Dataset, **options: Any) -> xr.Dataset | None:
-        """Return what comes back of a Dataset that one file holds; None if it is refused."""
+        """Return a Dataset after a round trip through one file; None if it is refused."""
         try:
             files = imsave(ds, self.path, overwrite=True, partition=all_axes(ds), **options)
             if files[0] != self.path:
@@ -97,7 +97,7 @@ class _Trial:
             return None
 
     def pixels(self, ds: xr.Dataset, **options: Any) -> xr.Dataset | None:
-        """Return what comes back if its values and their type are the same; else None."""
+        """Return a Dataset after a round trip if values and dtype are unchanged; else None."""
         found = self.back(ds, **options)
         if found is None or set(found.data_vars) != set(ds.data_vars):
             return None
@@ -106,7 +106,7 @@ class _Trial:
         return found if same else None
 
     def image(self, axes: str, **coords: Any) -> xr.Dataset:
-        """Return an image of a type that the writer takes."""
+        """Return an image of a dtype that the writer supports."""
         sizes = {"i": 2, "t": 2, "c": 3, "z": 2, "h": 2, "y": 6, "x": 5}
         return image_of(axes, [sizes[a] for a in axes], self.most, **coords)
 
@@ -136,7 +136,7 @@ def _same_axes(trial: _Trial, axes: str) -> bool:
 
 
 def _richest(trial: _Trial, **coords: Any) -> xr.Dataset | None:
-    """Return what comes back of an image with coordinates, of the axes that the writer takes."""
+    """Return an image with coordinates after a round trip, with the axes that the writer supports."""
     for axes in ("zyx", "yx"):
         given = {a: v for a, v in coords.items() if a in axes}
         found = trial.pixels(trial.image(axes, **given))
@@ -203,7 +203,7 @@ def _pyramid(trial: _Trial) -> str:
 
 
 def _compressed(trial: _Trial) -> str:
-    """Return whether files are compressed without being asked for, or where asked for; lossless in both cases."""
+    """Return whether files are compressed by default, or on request; lossless in both cases."""
     ds = trial.image("yx")
     if trial.pixels(ds) is None:
         return ""

@@ -1,4 +1,4 @@
-"""`DriverLaws`: what must hold for every driver, a test a law."""
+"""`DriverLaws`: the laws for every driver, one test for each."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ from intake_img.testing.trials import (
 
 __all__ = ["DriverLaws"]
 
-_COMMON = ("chunks", "output_axis_order", "metadata", "storage_options")  # options that every driver has
+_COMMON = ("chunks", "output_axis_order", "metadata", "storage_options")  # options of every driver
 _MIB = 2**20
 
 
 class DriverLaws:
-    """The laws over one driver: subclass it as a ``Test...`` class and set `driver_class`.
+    """The laws for one driver: subclass it as a ``Test...`` class and set `driver_class`.
 
     Attributes
     ----------
     driver_class : type
         The driver, a which `intake_img.plugin.source_of` made.
     damages : int
-        How many damaged files are tried, about, at least 40 for each make of file: 240 of them where the environment
-        variable `INTAKE_IMG_SLOW` is set, 60 elsewhere.
+        Approximate number of damaged files, at least 40 for each kind of file: 240 if the environment variable
+        `INTAKE_IMG_SLOW` is set, else 60.
     extra_memory : int
-        What writing or reading an image may cost beyond what Python itself takes, in bytes.
+        Memory for writing or reading an image, in addition to that of Python itself, in bytes.
     """
 
     driver_class: ClassVar[type[FormatSource] | None] = None
@@ -81,14 +81,14 @@ class DriverLaws:
     @pytest.fixture(scope="class")
     @classmethod
     def driver(cls) -> type[FormatSource]:
-        """The driver that is tried."""
+        """The tested driver."""
         assert cls.driver_class is not None, "set driver_class, or define the fixture `driver`"
         return cls.driver_class
 
     @pytest.fixture(scope="class")
     @classmethod
     def subjects(cls, driver: type[FormatSource], tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
-        """Files of the format with what they hold."""
+        """Files of the format and their contents."""
         found = subjects_of(driver, tmp_path_factory.mktemp(f"subjects-{driver.name}"))
         assert found, f"{driver.__name__} has no sample and writes none of the standard Datasets: define sample()"
         return found
@@ -96,7 +96,7 @@ class DriverLaws:
     # declares itself
 
     def test_has_names(self, driver: type[FormatSource]) -> None:
-        """A driver has a name for ``intake.open_<name>``, the name of its format, and signs to know it by."""
+        """A driver has a name for ``intake.open_<name>``, the name of its format, and extensions or magic bytes."""
         assert re.fullmatch(r"[a-z][a-z0-9_]*", driver.name), driver.name
         assert driver.format.title
         assert driver.format.extensions or driver.format.magic
@@ -105,7 +105,7 @@ class DriverLaws:
         assert not driver.format.writes or writing_extensions(driver), "it writes, but no name leads imsave to it"
 
     def test_is_an_entry_point(self, driver: type[FormatSource]) -> None:
-        """An installed driver is declared once, by the name it gives itself."""
+        """An installed driver is declared once, with its own name."""
         points = importlib.metadata.entry_points(group=ENTRY_POINTS)
         declared = [p.name for p in points if p.value.replace(" ", "") == process.spec_of(driver)]
         assert set(declared) <= {driver.name}
@@ -120,7 +120,7 @@ class DriverLaws:
             assert_spelled_out(driver.format.write, None, ("image", "path"))
 
     def test_is_made_without_a_file(self, driver: type[FormatSource], tmp_path: Path) -> None:
-        """To make a source touches nothing; to use it says what is missing."""
+        """Making a source accesses no file; using it names a missing file."""
         source = driver(str(tmp_path / f"missing{driver.format.extensions[0] if driver.format.extensions else ''}"))
         assert repr(source)
         with pytest.raises(FileNotFoundError, match="missing"):
@@ -129,7 +129,7 @@ class DriverLaws:
     # reads, keeps, refuses
 
     def test_reads_its_sample(self, driver: type[FormatSource], tmp_path: Path) -> None:
-        """The sample holds what the driver says it holds, and is known as one of its files."""
+        """The sample has the stated contents, and is recognised as a file of the driver."""
         if not driver.format.has_sample:
             assert driver.format.writes, f"{driver.__name__} does not write: it needs a sample()"
             return
@@ -141,7 +141,7 @@ class DriverLaws:
 
     @pytest.mark.parametrize("what", list(standard_datasets()))
     def test_keeps_or_refuses(self, driver: type[FormatSource], what: str, tmp_path: Path) -> None:
-        """Whatever is saved comes back equal, unless the writer refuses it."""
+        """A saved Dataset loads back equal, unless the writer refuses it."""
         given = standard_dataset(what)
         for extension in writing_extensions(driver):
             path = tmp_path / f"image{extension}"
@@ -200,7 +200,7 @@ class DriverLaws:
     # lazy, closed, picklable
 
     def test_is_lazy(self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any) -> None:
-        """No pixel is read before one is asked for."""
+        """No pixel is read before it is requested."""
         regions = record_regions(driver, monkeypatch)
         for subject in subjects:
             with about(subject):
@@ -216,7 +216,7 @@ class DriverLaws:
                 assert not regions, "pixels are read before they are asked for"
 
     def test_reads_only_the_part(self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any) -> None:
-        """Of a part, no more than the part is read."""
+        """Only the pixels of a requested region are read."""
         regions = record_regions(driver, monkeypatch)
         for subject in subjects:
             with about(subject):
@@ -231,7 +231,7 @@ class DriverLaws:
     def test_reads_only_the_last_step(
         self, driver: type[FormatSource], subjects: list[Subject], monkeypatch: Any
     ) -> None:
-        """Of a chain of selections, as of one, the driver is asked for the pixels that are left, each once."""
+        """For a chain of selections, the driver reads only the remaining pixels, each once."""
         regions = record_regions(driver, monkeypatch)
         for subject in subjects:
             with about(subject):
@@ -246,7 +246,7 @@ class DriverLaws:
                     ds.close()
 
     def test_closes(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """After ``close`` nothing is open; what was lazy computes still, and closes again."""
+        """After ``close`` no file is open; lazy data can still be computed, and close the file again."""
         for subject in subjects:
             folder = str(Path(subject.path).parent)
             for chunks in ("auto", None):
@@ -262,7 +262,7 @@ class DriverLaws:
                     assert process.open_files(folder) == []
 
     def test_closes_what_it_cannot_open(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """Of a file that is cut off nothing stays open, whatever the error."""
+        """A truncated file does not stay open, whatever the error."""
         for subject in subjects:
             path = Path(subject.path)
             if path.is_dir():
@@ -278,7 +278,7 @@ class DriverLaws:
             cut.unlink()
 
     def test_forgets(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """When the last Dataset is gone nothing is open, ``close`` or not."""
+        """When the last Dataset is gone no file is open, with or without ``close``."""
         for subject in subjects:
             with about(subject):
                 ds = driver(subject.path).dataset()
@@ -289,7 +289,7 @@ class DriverLaws:
         assert len(POOL) == 0
 
     def test_pickles(self, driver: type[FormatSource], subjects: list[Subject], tmp_path: Path) -> None:
-        """Sources and Datasets pickle small, stay equal, and compute in another process."""
+        """Pickled sources and Datasets are small and equal, and compute in another process."""
         given: list[Any] = []
         for subject in subjects:
             with about(subject):
@@ -311,7 +311,7 @@ class DriverLaws:
     # parts
 
     def test_parts_equal_the_whole(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """A part is the part of the whole, whatever the chunks, the order of axes, or the way it is asked for."""
+        """A region equals that region of the complete image, for any chunks, order of axes, or way of selection."""
         for subject in subjects:
             with about(subject):
                 whole = driver(subject.path).read()
@@ -329,7 +329,7 @@ class DriverLaws:
                 assert [p.sizes.get(first) for p in parts] == [None] * whole.sizes[first]
 
     def test_threads_agree(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """Many threads that read at once read what one does, into views of any layout."""
+        """Many concurrent threads read the same pixels as one thread, into views of any layout."""
         for subject in subjects:
             with about(subject):
                 whole = driver(subject.path).read()
@@ -367,7 +367,7 @@ class DriverLaws:
                 assert_attributes_survive(ds, tmp_path / str(n))
 
     def test_scenes(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """Each scene opens by its number and, where names differ, by its name."""
+        """Each scene opens by its number and, if names are unique, by its name."""
         for subject in subjects:
             with about(subject):
                 names = driver(subject.path).dataset().attrs["scenes"]
@@ -383,7 +383,7 @@ class DriverLaws:
                     driver(subject.path, scene="no such scene").dataset()
 
     def test_describing_changes_nothing(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """`discover` changes neither the source nor what the caller gave."""
+        """`discover` changes neither the source nor the caller's arguments."""
         for subject in subjects[:1]:
             given = {"note": {"kept": [1, 2]}}
             source, twin = driver(subject.path, metadata=given), driver(subject.path, metadata=given)
@@ -398,7 +398,8 @@ class DriverLaws:
     # fails well, streams
 
     def test_fails_well(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """Damaged and foreign files are refused in time, or give their first planes with a warning: no other image."""
+        """Damaged and foreign files are refused in time, or give their first planes with a warning, but no other
+        image."""
         share = str(max(40, self.damages // len(subjects)))
         arguments = (process.spec_of(driver), share, "1", *[s.path for s in subjects])
         lines, ending = process.run_module("damage", *arguments, timeout=10 * SECONDS + self.damages)
@@ -414,7 +415,7 @@ class DriverLaws:
         assert not troubles, f"{len(troubles)} of the damaged files:\n" + "\n".join(troubles[:30])
 
     def test_streams(self, driver: type[FormatSource], subjects: list[Subject], tmp_path: Path) -> None:
-        """An image larger than the memory it may use is written, opened and read plane by plane; its graph is small."""
+        """An image larger than its memory limit is written, opened and read plane by plane; its graph is small."""
         if process.peak_memory() is None:
             pytest.skip("this platform does not tell peaks of memory")
         written = [s for s in subjects if s.written]
@@ -440,7 +441,7 @@ class DriverLaws:
         return True
 
     def test_shows_no_people(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """What strangers may see of a header names neither people nor places on a disk, whatever the file says."""
+        """The public part of a header names neither people nor local paths, whatever the file contains."""
         show = driver.format.public_header
         for subject in subjects:
             with about(subject):
@@ -453,7 +454,7 @@ class DriverLaws:
                 assert PERSON not in text, f"names of people are shown: {text[:2000]}"
 
     def test_graph_is_small(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """A chunk is a task or two, each of which holds names and no data."""
+        """A chunk has one or two tasks, which hold names instead of data."""
         for subject in subjects:
             with about(subject):
                 for chunks in ("auto", 3):

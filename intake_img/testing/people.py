@@ -1,4 +1,4 @@
-"""Headers with a person's name in all the places where files have one."""
+"""Headers with a person's name in all positions where files have one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOLD: dict[str, Any] = {
 
 
 def with_people(value: Any) -> Any:
-    """Return a header whose mappings, at every depth, say more of a person called `PERSON`."""
+    """Return a header whose mappings, at every depth, also contain a person named `PERSON`."""
     if isinstance(value, dict):
         return {**{k: with_people(v) for k, v in value.items()}, **_TOLD}
     return [with_people(v) for v in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
-"""What a process holds and costs, and how a law is tried in another one: open files, peak memory, bytes read.
+"""Resources of a process (open files, peak memory, bytes read), and running a law in another process.
 
-The numbers come from ``/proc``; where there is none, those that nobody can tell are None or empty.
+The numbers come from ``/proc``; without it, unknown numbers are None or empty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["bytes_read", "class_of", "open_files", "peak_memory", "reset_peak", 
 
 
 def open_files(folder: str, *, mapped: bool = True) -> list[str]:
-    """Return what this process has open, or `mapped` into memory, inside a folder."""
+    """Return the files in a folder that this process has open, or `mapped` into memory."""
     inside = os.path.realpath(folder) + os.sep
     found = []
     for link in Path("/proc/self/fd").glob("*"):
@@ -33,12 +33,12 @@ def open_files(folder: str, *, mapped: bool = True) -> list[str]:
 
 
 def peak_memory() -> int | None:
-    """Return the most memory, in bytes, that was resident since the process began or `reset_peak`."""
+    """Return the peak resident memory, in bytes, since the start of the process or `reset_peak`."""
     return _proc("status", "VmHWM:", 1024)
 
 
 def reset_peak() -> None:
-    """Let `peak_memory` begin anew, from what is resident now."""
+    """Reset `peak_memory` to the current resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -67,7 +67,7 @@ def class_of(spec: str) -> Any:
 
 
 def run_module(module: str, *arguments: str, timeout: float = 120) -> tuple[list[Any], str]:
-    """Call `main` of a module of this package in a process of its own, which has imported and done nothing else.
+    """Call `main` of a module of this package in a separate process, which has imported and done nothing else.
 
     Processes are forked from a server that has imported the modules, where the platform can fork: this takes
     milliseconds where a new Python takes seconds.
