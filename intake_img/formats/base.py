@@ -118,7 +118,7 @@ class PlaneArray(StoredArray):
     plane_axes : int
         Number of the last axes that make a plane.
     handle : Handle, optional
-        The open file. With it, planes of which a part was asked for are kept for a while; see `Handle.kept`.
+        The open file. With it, decoded planes are cached for some time; see `Handle.kept`.
     address : hashable
         What tells this array from others of the handle.
     """

@@ -33,7 +33,7 @@ Place = tuple[int, ...]
 
 
 class ChunkedArray(StoredArray):
-    """An array whose chunks can only be read as a whole: `read_chunk` is all that a format defines.
+    """An array of which only complete chunks can be read: a format defines only `read_chunk`.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class ChunkedArray(StoredArray):
         raise NotImplementedError
 
     def present(self, spans: Sequence[range]) -> list[Place]:
-        """Return the places of a box of the grid that may hold a chunk; the others hold zeros.
+        """Return the positions in a box of the grid that may have a chunk; the others are zeros.
 
         Called for large boxes only: a format that can list many chunks in one go overrides it, as most chunks of a
         sparse array are missing.
@@ -80,7 +80,7 @@ class ChunkedArray(StoredArray):
         self.deliver(places, region, out)
 
     def deliver(self, places: Sequence[Place], region: Region, out: np.ndarray) -> None:
-        """Fill the parts of `out`, which is to hold a region, that lie in the chunks at these places."""
+        """Fill the parts of `out`, the array of a region, that lie in the chunks at these positions."""
         self.each(lambda place: self.put(place, self.read_chunk(place), region, out), places)
 
     def each(self, func: Callable[[Any], None], items: Sequence[Any]) -> None:
@@ -116,7 +116,7 @@ class Readers:
 
     @contextlib.contextmanager
     def lend(self, file: File) -> Iterator[ByteReader | None]:
-        """Lend a file for the time of a ``with``; None if there is no such file."""
+        """Yield an open file within a ``with``; None if there is no such file."""
         try:
             reader = self._remote.get(file.path) or file.open()
         except FileNotFoundError:
@@ -132,7 +132,7 @@ class Readers:
             reader.close()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close open files."""
         while self._remote:
             self._remote.popitem()[1].close()
 
@@ -169,7 +169,7 @@ def values_in(data: Any, dtype: np.dtype, shape: Sequence[int], what: object) ->
 
 
 def file_bytes(file: File) -> bytes | None:
-    """Return what a file holds, None if there is no such file."""
+    """Return the contents of a file, None if there is no such file."""
     try:
         if not file.local:
             return file.read(_MOST_CHUNK)
@@ -206,7 +206,7 @@ def file_json(file: File) -> dict[str, Any] | None:
 
 
 def positive(value: Any, what: object, least: int = 1) -> tuple[int, ...]:
-    """Return a list of whole numbers as a tuple, or raise `FormatError`."""
+    """Return a list of integers as a tuple, or raise `FormatError`."""
     good = isinstance(value, list) and 0 < len(value) <= 32
     if not good or not all(type(n) is int and least <= n < 2**48 for n in value):
         raise FormatError(f"{what} is {value!r:.80}: expected whole numbers of at least {least}")

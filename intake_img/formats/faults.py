@@ -22,7 +22,7 @@ _MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, Typ
 def translated_errors(format: Any, file: File) -> Iterator[None]:
     """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
 
-    Mistakes in the code of a format, such as an `AttributeError`, are no fault of the file and pass unchanged, as do
+    Bugs in the code of a format, such as an `AttributeError`, are not faults of the file and pass unchanged, as do
     warnings that the user turned into errors (``python -W error``).
     """
     try:

@@ -87,9 +87,9 @@ class Joined(StoredArray):
     names : sequence of str
         Of the files.
     inner : int
-        Number of axes of the array in a file; that of the whole array, where a file holds a slab of it.
+        Number of axes of the array in a file; that of the complete array, if a file holds a slab of it.
     shape : sequence of int
-        Of the whole array.
+        Of the complete array.
     make : callable
         Returns the array in an open file, of which it is given the shape.
 
@@ -139,7 +139,7 @@ class Joined(StoredArray):
 
 
 class Parsed(StoredArray):
-    """An array that is parsed as a whole, and kept for a while.
+    """An array that is parsed completely, and cached for some time.
 
     Parameters
     ----------
@@ -206,5 +206,5 @@ def parts(file: File, stamp: object, names: Callable[[ByteReader], Sequence[str]
             return [file.sibling(name) for name in names(source)]
         finally:
             source.close()
-    except (IntakeImgError, OSError, ValueError):  # what is wrong is said when it is opened
+    except (IntakeImgError, OSError, ValueError):  # opening it raises the error
         return []

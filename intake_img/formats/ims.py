@@ -1,4 +1,4 @@
-"""Imaris: an array for each level, time point and channel, padded to whole chunks.
+"""Imaris: an array for each level, time point and channel, padded to full chunks.
 
 Format: Bitplane, "Imaris 5.5 file format description", https://imaris.oxinst.com/support/imaris-file-format.
 """
@@ -98,7 +98,7 @@ def _paths(level: Any) -> np.ndarray:
 
 
 def _size(f: Any, paths: np.ndarray, stated: list[int]) -> tuple[int, ...]:
-    """Size without the padding: of the channel, or as stated for the whole image; never more than is stored."""
+    """Size without the padding: of the channel, or as stated for the complete image; never more than is stored."""
     data = f[next(p for p in paths.ravel() if p is not None)]
     own = attributes_of(data.parent)
     sizes = [int(_number(own, f"ImageSize{axis}", 0)) for axis in "ZYX"]

@@ -1,6 +1,6 @@
 """N5 datasets, for all formats that use them: blocks are files with a header that gives their size.
 
-Specification: https://github.com/saalfeldlab/n5#file-system-specification. Sizes and places are given with x first;
+Specification: https://github.com/saalfeldlab/n5#file-system-specification. Sizes and positions are given with x first;
 arrays here have the axes reversed, as the bytes lie in C order then.
 """
 

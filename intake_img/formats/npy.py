@@ -44,7 +44,7 @@ class _Place:
 
     dtype: np.dtype
     shape: tuple[int, ...]  # as stored, C order
-    transposed: bool  # the file is in Fortran order: the axes are those of `shape` reversed
+    transposed: bool  # the file is in Fortran order: the axes are reversed
     offset: int
 
     @property

@@ -50,7 +50,7 @@ class Probe:
         """The first bytes of what a gzip or bzip2 file holds, inflated when asked for; empty for other files."""
         if self.head.startswith(b"\x1f\x8b"):
             return _inflated(zlib.decompressobj(zlib.MAX_WBITS | 16), self.head)
-        if self.head.startswith(b"BZh"):  # a block has to be there as a whole
+        if self.head.startswith(b"BZh"):  # a block must be complete
             return _inflated(bz2.BZ2Decompressor(), self.file.head(2**20))
         return b""
 

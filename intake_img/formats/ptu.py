@@ -81,7 +81,7 @@ class _PtuHandle(Handle):
             )
 
     def _check_markers(self, file: File) -> None:
-        """Refuse numbers of markers that are no bits of a photon record: ptufile would shift by them."""
+        """Raise an error for marker numbers that are not bits of a photon record: ptufile would shift by them."""
         for name in ("ImgHdr_LineStart", "ImgHdr_LineStop", "ImgHdr_Frame"):
             number = self.ptu.tags.get(name, 0)
             if not (isinstance(number, int) and 0 <= number <= 32):

@@ -31,7 +31,7 @@ _MOST_BLOCKS = 2**16
 
 @dataclass(frozen=True)
 class _Block:
-    """One histogram: where it lies, what is stored, and its axes."""
+    """One histogram: its offset, dtype, and axes."""
 
     offset: int
     stop: int
@@ -117,7 +117,7 @@ def _place(block: Any, name: str) -> int:
 
 
 def _block(block: Any, measured: Any, start: int, stop: int, records: Any) -> _Block | None:
-    """Return what a block holds; None where it is no histogram of an image."""
+    """Return the contents of a block; None if it is not a histogram of an image."""
     kind = records.BlockType(int(block["block_type"]))
     count = int(block["block_length"]) // kind.dtype.itemsize
     bins = int(measured["adc_re"]) or 65536

@@ -100,7 +100,7 @@ def stored_array(
     dtype : numpy.dtype
     shape : sequence of int
     packed : int, optional
-        Compressed bytes that hold it, where that is not the whole of a compressed file.
+        Compressed bytes of the array, if they are not the complete compressed file.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def placed_by(image: Image, axes: Sequence[str], directions: Any, origin: Any, s
     origin : (m,) array_like
         Position of the first sample; NaN where it is unknown.
     space : {"RAS+", "LPS+"} or None
-        None where the space is no patient's.
+        None if the space is not anatomical.
     unit : str
         "" where it is unknown.
     """

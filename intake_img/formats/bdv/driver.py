@@ -43,7 +43,7 @@ def _spim(xml: File, stamp: Any) -> Spim:
 
 
 def _files(file: File) -> tuple[File, File | None]:
-    """The file or folder of pixels, and the XML if there is one, of which `file` is either."""
+    """The file or folder of pixels, and the XML if there is one; `file` is one of the two."""
     if file.head(8) == SIGNATURE:
         xml = file.sibling(f"{os.path.splitext(file.name)[0]}.xml")
         return file, xml if xml.exists() and b"<SpimData" in xml.head() else None

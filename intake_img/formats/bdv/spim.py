@@ -83,7 +83,7 @@ def parse_spim(text: bytes) -> Spim:
     Raises
     ------
     FormatError
-        If it is no such XML, or lacks setups or the place of the pixels.
+        If it is not such an XML, or lacks setups or the location of the pixels.
     """
     try:
         root = ElementTree.fromstring(text)

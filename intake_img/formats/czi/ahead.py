@@ -1,4 +1,4 @@
-"""Fetching the subblocks of a remote file before they are drawn: those of many planes in one go.
+"""Fetching the subblocks of a remote file before they are drawn, for many planes together.
 
 Where a subblock lies is known from the directory; where its pixels begin in it, its own head tells. Both are fetched as
 one range from its beginning to that of the next subblock, so that neighbours merge into one request.
@@ -26,7 +26,7 @@ Span = tuple[int, int]
 
 
 class Fetched:
-    """Bytes of a file of which some were fetched before.
+    """Bytes of a file, some of which were fetched before.
 
     Parameters
     ----------

@@ -84,9 +84,9 @@ def draw(
 def _payloads(
     handle: CziHandle, pieces: Sequence[tuple[int, Region, np.ndarray]], source: ByteReader | Fetched
 ) -> Iterator[bytes | None]:
-    """Yield the bytes to be decoded for each piece, None if the tile is cached or is read in place.
+    """Yield the bytes to decode for each tile, None if the tile is cached or is read in place.
 
-    Of remote files they come all at once, of tiles that are not compressed the rows of the window.
+    From remote files they are fetched together; of uncompressed tiles only the rows of the window.
     """
     places = []
     for k, (rows, _), _ in pieces:
@@ -139,7 +139,7 @@ def _copy(handle: CziHandle, k: int, window: Region, data: bytes | None, samples
 
 
 def _unpacked(handle: CziHandle, k: int, data: bytes | None, target: np.ndarray) -> np.ndarray:
-    """Return a whole tile: from the cache, decoded from `data`, or `target` itself, filled, where that is the tile."""
+    """Return a complete tile: from the cache, decoded from `data`, or the filled `target`, if that is the tile."""
     known = handle.remembered(k)
     if known is not None:
         return known

@@ -173,7 +173,7 @@ class CziHandle(Handle):
         return None
 
     def remember(self, k: int, tile: np.ndarray) -> None:
-        """Keep a tile of which only a part was asked for: its other parts are likely to be."""
+        """Cache a tile of which only a part was requested, since its other parts are likely to follow."""
         if tile.nbytes > _CACHE_BYTES // 4:
             return
         with self.lock:

@@ -1,7 +1,7 @@
 """The directory of a CZI file as columns of numbers: the plane and rectangle of each subblock.
 
 It alone knows how entries of the directory are laid out, and how subblocks make up planes: levels of a pyramid,
-scenes, the order in which overlapping tiles cover each other, what is missing. It reads no pixels. Format: ZEISS, "CZI
+scenes, the order in which overlapping tiles cover each other, missing tiles. It reads no pixels. Format: ZEISS, "CZI
 image file format", DS_ZISRAW-FileFormat; order of tiles (by scene, then M-index) as in libCZI's
 SingleChannelScalingTileAccessor.
 """
@@ -199,7 +199,7 @@ class Mosaic:
     top, left, bottom, right : ndarray
         Rectangle within the plane, in pixels of this level; it may reach beyond the plane.
     rank : ndarray
-        Tiles of higher rank cover those of lower.
+        Tiles of higher rank cover tiles of lower rank.
     """
 
     dims: tuple[str, ...]
@@ -273,7 +273,7 @@ class Mosaic:
         return int(((self.bottom - self.top) * (self.right - self.left)).sum())
 
     def find(self, plane: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """Return the places (in the columns) of the tiles that meet a rectangle, in the order to draw them in."""
+        """Return the indices (in the columns) of the tiles that touch a rectangle, in drawing order."""
         first, last = self.plane.searchsorted((plane, plane + 1))
         low = first + self.top[first:last].searchsorted(y0 - self._tallest, "right")
         high = first + self.top[first:last].searchsorted(y1, "left")

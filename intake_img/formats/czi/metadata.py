@@ -1,6 +1,6 @@
 """Metadata of axes in the XML of a CZI file: names of channels and scenes, spacing, times, and our own record.
 
-Read tolerantly: what is missing, zero or not a number is unknown. The long descriptions of the instrument are left
+Parsing is tolerant: missing values, zeros and non-numbers are unknown. The long descriptions of the instrument are left
 unparsed, which is most of the time that opening a file from ZEN would take.
 """
 
@@ -62,7 +62,7 @@ def parse_metadata(text: str) -> CziFacts:
     Raises
     ------
     xml.etree.ElementTree.ParseError
-        If it is no XML.
+        If it is not XML.
     """
     root = _parsed(text)
     metadata = root.find("Metadata")

@@ -376,7 +376,7 @@ def _record(ds: Any) -> Any:
 
 
 def _outer(record: Any, shape: Sequence[int]) -> tuple[list[str], list[int]] | None:
-    """The axes before those of a frame, as a record has them."""
+    """The axes before the axes of a frame, as in the record."""
     try:
         (facts,) = record["variables"].values()
         sizes = dict(zip(facts["axes"], (int(n) for n in facts["shape"]), strict=True))

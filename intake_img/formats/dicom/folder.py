@@ -181,7 +181,7 @@ def _group(header: DicomHeader) -> tuple[Any, ...]:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Return names of which no two are equal, and none is empty."""
+    """Return unique names that are not empty."""
     found: list[str] = []
     for k, name in enumerate(names):
         base = name or str(k)

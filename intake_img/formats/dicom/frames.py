@@ -135,7 +135,7 @@ class DecodedFrames(PlaneArray):
 
 
 class Arranged(StoredArray):
-    """Frames of one or many arrays at their places: the outer axes of a table, then the axes of a frame.
+    """Frames of one or many arrays at their positions: the outer axes of a table, then the axes of a frame.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
     MissingExtraError
         Without pydicom.
     FormatError
-        If the file is no DICOM, or damaged.
+        If the file is not DICOM, or damaged.
     """
     pydicom = _pydicom()
     _check_inflated(source)

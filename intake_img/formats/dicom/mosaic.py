@@ -29,7 +29,7 @@ _MOST = 1000  # tags, and items of a tag
 
 
 def tiles_in(header: DicomHeader) -> int:
-    """Return how many slices the plane of a file holds; 1 where it is no mosaic, or says too little."""
+    """Return the number of slices in the plane of a file; 1 if it is not a mosaic, or lacks the header."""
     if "MOSAIC" not in header.image_type or header.frames > 1:
         return 1
     facts = _facts(header.ds)
@@ -90,7 +90,7 @@ class Unfolded(StoredArray):
 
 
 def _facts(ds: Any) -> Mapping[str, list[float]]:
-    """Return the numbers of the CSA image header by name; none where there is no such header, or it is damaged."""
+    """Return the numbers of the CSA image header by name; empty if the header is missing or damaged."""
     try:
         data = bytes(ds.private_block(0x0029, _CSA)[0x10].value)
         return _parsed(data)

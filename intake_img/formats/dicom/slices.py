@@ -2,7 +2,7 @@
 
 The geometry is that of DICOM PS3.3, C.7.6.2 (Image Plane Module): ImagePositionPatient is the centre of the first
 pixel, ImageOrientationPatient the direction of rows, then that of columns; PixelSpacing is the distance of rows (y),
-then of columns (x). SliceThickness is no distance and is not used.
+then of columns (x). SliceThickness is not a distance and is not used.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _placed(
     if not even:
         return replace(volume, spacing={"y": first.spacing[0], "x": first.spacing[1]})
     normal = first.normal
-    assert normal is not None  # or there would be no places
+    assert normal is not None  # otherwise there would be no positions
     assert first.position is not None
     assert last.position is not None
     assert first.orientation is not None
@@ -233,7 +233,7 @@ def _volume(rows: Sequence[Sequence[Slice | None]], axes: str, coords: dict[str,
     slopes = np.array([[1.0 if s is None else s.slope for s in row] for row in rows])
     intercepts = np.array([[0.0 if s is None else s.intercept for s in row] for row in rows])
     shape = {"": (), "z": (table.shape[1],)}.get(axes, table.shape if len(axes) == 2 else (table.shape[0],))
-    if axes.endswith("z") and table.shape[1] == 1:  # one plane is no volume
+    if axes.endswith("z") and table.shape[1] == 1:  # one plane is not a volume
         axes, shape = axes[:-1], shape[:-1]
     known = next(s for row in rows for s in row if s is not None)
     spacing = {"y": known.spacing[0], "x": known.spacing[1]} if known.spacing else {}

@@ -30,7 +30,7 @@ class Tiled(StoredArray):
     table : ndarray of int
         Number of the frame at (*outer, row of tiles, column of tiles); -1 where there is none, which reads as 0.
     plane : (int, int)
-        Height and width of the whole.
+        Height and width of the complete image.
     """
 
     def __init__(self, frames: StoredArray, table: np.ndarray, plane: tuple[int, int]) -> None:
@@ -79,7 +79,7 @@ def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray
     Raises
     ------
     FormatError
-        If tiles lie between the places of the grid, or there are too few.
+        If tiles lie between the positions of the grid, or there are too few.
     """
     ds = header.ds
     plane = int(ds.TotalPixelMatrixRows), int(ds.TotalPixelMatrixColumns)

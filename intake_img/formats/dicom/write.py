@@ -111,7 +111,7 @@ def _common(pydicom: Any, pixels: Pixels, colour: bool, signed: bool) -> Any:
 
 
 def _geometry(pydicom: Any, image: Image, pixels: Pixels, axes: str) -> Any:
-    """Return the functional groups that all frames share and those of each, where the spacing is known."""
+    """Return the shared functional groups and the groups of each frame, if the spacing is known."""
     ds = pydicom.Dataset()
     spacing = {a: _mm(image, a) for a in "yx"}
     if any(v is None for v in spacing.values()):

@@ -143,7 +143,7 @@ class Short(StoredValues):
 
 
 def members(value: Any) -> list[Tags]:
-    """Return the groups in a group, whatever their names; none if it is no group."""
+    """Return the groups in a group, whatever their names; none if it is not a group."""
     return [tags for _, tags in value if _is_group(tags)] if _is_group(value) else []
 
 

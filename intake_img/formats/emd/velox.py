@@ -1,6 +1,6 @@
 """EMD files of Velox (Thermo Fisher): images by detector, each with the metadata of its frames as JSON text.
 
-There is no public specification; what the fields mean is known from the files.
+There is no public specification; the meaning of the fields was inferred from files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from intake_img.formats.h5.tree import text_of
 __all__ = ["facts_of", "images_of", "metadata_of"]
 
 _METADATA = 2**22  # bytes of text
-_UNITS = {"m": ("nm", 1e9), "1/m": ("1/nm", 1e-9)}  # what people use for what is stored
+_UNITS = {"m": ("nm", 1e9), "1/m": ("1/nm", 1e-9)}  # common units for stored ones
 
 
 def images_of(f: Any) -> dict[str, str]:

@@ -143,7 +143,8 @@ class _ExrHandle(Handle):
 
 
 class _Group(StoredArray):
-    """Channels of one size: the library decodes all of them at once; of a part they are kept for a while."""
+    """Channels of one size: the library decodes all of them together; the channels of a part are cached for some
+    time."""
 
     def __init__(self, handle: _ExrHandle, number: int) -> None:
         self.open, self.number = handle, number
@@ -180,7 +181,7 @@ def _library() -> Any:
 
 
 def _groups(part: Part) -> list[list[ExrChannel]]:
-    """Return the channels of a part, those of one sampling together, the densest first."""
+    """Return the channels of a part, grouped by sampling, the densest first."""
     samplings = sorted({(c.down, c.across) for c in part.channels})
     return [[c for c in part.channels if (c.down, c.across) == sampling] for sampling in samplings]
 

@@ -45,7 +45,7 @@ class Part:
     texts: dict[str, bytes]
 
     def size(self, channel: ExrChannel) -> tuple[int, int]:
-        """Rows and columns of a channel: those of the window whose number is a multiple of the sampling."""
+        """Rows and columns of a channel: rows and columns of the window whose number is a multiple of the sampling."""
         left, top, right, bottom = self.window
         spans = ((top, bottom, channel.down), (left, right, channel.across))
         return tuple(last // step - -(-first // step) + 1 for first, last, step in spans)  # type: ignore[return-value]

@@ -88,7 +88,7 @@ def _letters(cards: Mapping[str, Any], count: int) -> list[str]:
 
 
 def _step(cards: Mapping[str, Any], n: int, count: int) -> float | None:
-    """Return the distance of neighbours along an axis that is not turned, and is no direction in the sky."""
+    """Return the spacing along an axis that is not rotated, and is not a direction in the sky."""
     if str(cards.get(f"CTYPE{n}", "")).split("-")[0] in _CELESTIAL:
         return None
     others = [m for m in range(1, count + 1) if m != n]

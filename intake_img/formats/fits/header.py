@@ -98,7 +98,7 @@ def _goes_on(source: ByteReader, first: Hdu, offset: int) -> bool:
 
 
 def _read(source: ByteReader, offset: int) -> tuple[dict[str, Any], int]:
-    """Return the cards of a header, none if there is no header, and where its data begin."""
+    """Return the cards of a header, none if there is no header, and the offset of its data."""
     texts: list[str] = []
     start = offset
     while len(texts) < _CARDS:

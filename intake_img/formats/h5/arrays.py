@@ -30,7 +30,7 @@ _SMALL = 2**18  # bytes that are copied in less time than h5py takes to read int
 
 
 def dtype_of(dataset: Any) -> np.dtype | None:
-    """Return the dtype of a dataset's numbers in native byte order; None if they are no numbers."""
+    """Return the dtype of a dataset's numbers in native byte order; None if they are not numbers."""
     dtype = _stored_dtype(dataset)
     return None if dtype is None else dtype.newbyteorder("=")
 

@@ -29,7 +29,7 @@ def _names(probe: Probe) -> frozenset[str] | None:
         return None
     try:
         return h5.run(lambda f: frozenset([*itertools.islice(f, _MOST), *itertools.islice(f.attrs, _MOST)]))
-    except Exception:  # whatever damaged bytes lead to: the driver says what is wrong
+    except Exception:  # any error of damaged bytes: the driver reports it
         return None
     finally:
         h5.close()

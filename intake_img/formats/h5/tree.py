@@ -62,7 +62,7 @@ def _note(skipped: dict[str, str], path: str, reason: str) -> None:
 
 
 def _inner(group: Any, path: str, skipped: dict[str, str]) -> Iterator[str]:
-    """Names in a group, but for links to other files, which are not followed, and names of what is elsewhere."""
+    """Names in a group, except links to other files, which are not followed, and their names."""
     h5l = h5py_module().h5l
     for name in group:
         kind = group.id.links.get_info(name if isinstance(name, bytes) else name.encode("utf8", "surrogateescape")).type
@@ -136,7 +136,7 @@ def _value(attrs: Any, name: str, found: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Plain JSON of an attribute; None for references to other places of the file."""
+    """Plain JSON of an attribute; None for references to other objects of the file."""
     h5py = h5py_module()
     if isinstance(value, (h5py.Empty, h5py.Reference, h5py.RegionReference)):
         return None

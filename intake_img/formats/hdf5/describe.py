@@ -19,7 +19,7 @@ _INTERLACED = {"INTERLACE_PIXEL": "yxc", "INTERLACE_LINE": "ycx", "INTERLACE_PLA
 
 
 def axis_facts(f: Any, dataset: Any) -> AxisFacts:
-    """Return the axes of a dataset and what is known of them.
+    """Return the axes of a dataset and their metadata.
 
     The first of these that names all axes counts: ilastik's ``axistags``, names of dimensions, NeXus' ``axes``, HDF5
     Image, MATLAB; else they are the last of the canonical ones. Fiji's ``element_size_um`` gives missing spacing.

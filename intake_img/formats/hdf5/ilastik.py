@@ -142,7 +142,7 @@ def _axes_of(f: Any, lane: int, tags: str, stops: Sequence[int]) -> tuple[AxisFa
 
 
 def _lane(f: Any, number: int) -> tuple[dict[str, int], AxisFacts | None]:
-    """Sizes of the raw data of a lane by axis, and what is known of their axes; there is one label to all channels."""
+    """Sizes of the image data of a lane by axis, and the metadata of their axes; labels are common to all channels."""
     info = _raw(f, number)
     if info is None or "axistags" not in info or "shape" not in info:
         return {}, None

@@ -50,7 +50,7 @@ def _write_pixels(
     if pixels.dtype.kind not in "biufc":
         raise CannotWriteError(f"dtype {pixels.dtype} is not supported: expected numbers")
     plane = min(2, pixels.ndim)
-    if "y" in variable.axes and "x" in variable.axes:  # a plane is whole, with what lies within its pixels
+    if "y" in variable.axes and "x" in variable.axes:  # complete planes, with the axes within a pixel
         plane = pixels.ndim - min(variable.axes.index(a) for a in "yx")
     options: dict[str, Any] = {"track_times": False}
     if codec and pixels.size and pixels.ndim:

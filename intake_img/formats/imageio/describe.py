@@ -22,7 +22,7 @@ _MICROSCOPE = 10.0  # µm; coarser pixels come from screens, printers and scanne
 
 
 class _Decoded(PlaneArray):
-    """Frames that are decoded as a whole."""
+    """Frames that are decoded completely."""
 
     parallel = False
 

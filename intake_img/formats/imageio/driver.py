@@ -1,6 +1,6 @@
 """Common pictures and videos: PNG, JPEG, GIF, BMP, WebP, Netpbm and TGA through Pillow, videos through PyAV.
 
-A frame is decoded as a whole, so a frame is a tile. Values are those of the file: bits are kept (16 bits of colour need
+A frame is decoded completely, so a frame is a tile. Values are those of the file: bits are kept (16 bits of colour need
 imagecodecs, as Pillow would squeeze them), orientation tags are reported and not applied, values that stand for colours
 of a palette stay; frames of animations, which may have palettes of their own, are composed of colours. Resolutions of
 screens and printers are no spacing; only a pixel below 10 µm is believed.

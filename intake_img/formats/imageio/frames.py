@@ -92,7 +92,7 @@ class Frames:
             raise
 
     def _walk(self) -> ContainerFacts:
-        if self.kind == "gif":  # its frames are found by walking the whole file, which is not mapped at once for that
+        if self.kind == "gif":  # frames are found by scanning the file, without mapping all of it
             return _containers.gif(_containers.Pages(self._range, self.source.size))
         if self.kind == "netpbm":
             self._tell_of_others()
@@ -164,7 +164,7 @@ class Frames:
 
     @cached_property
     def frame_of_file(self) -> tuple[bytes, ...] | None:
-        """What is no pixels in a PNG of one picture; None for others."""
+        """All bytes except pixels of a PNG of one picture; None for others."""
         if self.kind != "png" or self.facts.frames != 1 or self.facts.first or self._bytes is not None:
             return None
         with self._view() as view:
@@ -346,7 +346,7 @@ def _palette(im: Any) -> np.ndarray | None:
 
 
 def _header(im: Any, kind: str, facts: ContainerFacts) -> dict[str, Any]:
-    """What a picture says of itself, without what is long and binary."""
+    """The metadata of a picture, without long binary values."""
     long = ("icc_profile", "exif", "xmp", "photoshop", "comment", "transparency")
     header = {
         "format": im.format,

@@ -154,7 +154,7 @@ def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tu
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     count = sizes.get("c", 1)
     named = count not in _NAMES or tuple(channels or ()) == _NAMES[count]
-    masks = variable.pixels.dtype == bool  # of these there is no colour
+    masks = variable.pixels.dtype == bool  # these have no colour variant
     colours = holds is not None and count in holds.samples and named and sizes.get("s", 1) == 1 and not masks
     kept = {"y", "x", "s"} | ({"c"} if colours else set()) | ({"t"} if holds and holds.frames else set())
     return tuple(a for a, n in sizes.items() if a in kept or n == 1)

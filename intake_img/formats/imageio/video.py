@@ -31,7 +31,7 @@ def _av() -> Any:
 
 @contextlib.contextmanager
 def _damage_named(file: File) -> Iterator[None]:
-    """Turn FFmpeg's errors into `FormatError`: their numbers look like those of the disk, but tell of the bytes."""
+    """Turn FFmpeg's errors into `FormatError`: their numbers look like disk errors, but concern the bytes."""
     try:
         yield
     except _av().FFmpegError as exc:

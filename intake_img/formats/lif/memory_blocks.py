@@ -53,7 +53,7 @@ class Picture:
 
 
 class PictureBlock:
-    """A block whose parts are pictures, each decoded as a whole.
+    """A block whose parts are pictures, each decoded completely.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ class Tree:
 
 
 def _elements(elements: list[Element], path: str) -> Iterator[tuple[str, Element]]:
-    """Iterate over the images among elements and below them; folders give their names to what is in them."""
+    """Iterate over the images among elements and below them; names of folders become part of the image names."""
     for element in elements:
         name = _joined(path, element)
         if _is_image(element):

@@ -125,7 +125,7 @@ def _placed_pixels(fields: dict[str, str], names: list[str]) -> MetaHeader:
 
 
 def seal(header: MetaHeader) -> bytes:
-    """Return what the header says of the pixels and their places, however it is spelt."""
+    """Return the layout of the pixels and their files from the header, in any spelling."""
     places = [header.numbers(name) for name in ("elementspacing", "offset", "transformmatrix")]
     return repr([header.dtype.newbyteorder("=").str, header.sizes, header.channels, places]).encode()
 

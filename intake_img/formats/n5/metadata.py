@@ -25,7 +25,7 @@ _IMAGEJ = {"x": "pixelWidth", "y": "pixelHeight", "z": "pixelDepth", "t": "frame
 
 @dataclass(frozen=True)
 class N5Facts:
-    """Axes in C order, and what is known of them."""
+    """Axes in C order, and their metadata."""
 
     axes: tuple[str, ...]
     spacing: Mapping[str, float] = field(default_factory=dict)
@@ -43,7 +43,7 @@ def level_paths(group: Mapping[str, Any]) -> list[str] | None:
 
 
 def facts_of(group: Mapping[str, Any], own: Mapping[str, Any], path: str, ndim: int) -> N5Facts:
-    """Return what is known of a dataset.
+    """Return the metadata of a dataset.
 
     Parameters
     ----------

@@ -172,7 +172,7 @@ class PlainFrames(StoredArray):
 
 
 class PackedFrames(PlaneArray):
-    """Frames that are compressed without loss, each as a whole; parameters as those of `PlainFrames`."""
+    """Frames with lossless compression, which are decoded completely; for the parameters see `PlainFrames`."""
 
     def __init__(self, chunks: Chunks, frame: Frame, numbers: np.ndarray, handle: Handle) -> None:
         super().__init__((*numbers.shape, *frame.shape), frame.dtype, 4, handle=handle, address=int(numbers.flat[0]))

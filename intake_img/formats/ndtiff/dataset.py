@@ -36,7 +36,7 @@ class Resolution:
     ----------
     folder : File
     stacks : sequence of File
-        The TIFF files to look into where there is no index.
+        The TIFF files to read if there is no index.
 
     Attributes
     ----------

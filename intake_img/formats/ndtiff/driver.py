@@ -46,7 +46,7 @@ class NdtiffOptions:
 
 
 class _Images(StoredArray):
-    """The images of a dataset at their places along its axes, or where there are any."""
+    """The images of a dataset at their positions along its axes, or the existing positions."""
 
     decodes = False
 

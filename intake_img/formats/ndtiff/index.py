@@ -72,7 +72,7 @@ class IndexEntry:
 def parse_index(data: bytes) -> tuple[list[IndexEntry], bool]:
     """Return the entries of an index, and whether it ends with a complete one.
 
-    A writer that was interrupted leaves zeros at the end, which are no entry.
+    An interrupted writer leaves zeros at the end, which are not an entry.
 
     Raises
     ------

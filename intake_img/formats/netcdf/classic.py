@@ -29,7 +29,7 @@ _STREAMING = {4: 2**32 - 1, 8: 2**64 - 1}  # a count of records that nobody wrot
 
 @dataclass(frozen=True)
 class ClassicVariable:
-    """Where an array lies, and what is said of it.
+    """The position and the metadata of an array.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class ClassicVariable:
 
 
 class _Records(StoredArray):
-    """An array whose first axis is that of records, between which those of other arrays lie."""
+    """An array whose first axis is the record axis; its records are interleaved with those of other arrays."""
 
     decodes = False
 
@@ -168,7 +168,7 @@ def _variable(header: _Header, dimensions: Sequence[tuple[str, int]]) -> tuple[s
 
 
 def _recorded(variables: dict[str, ClassicVariable], records: int, size: int, end: int) -> dict[str, ClassicVariable]:
-    """The variables, those of records with their number and distance."""
+    """The variables; record variables have the number and distance of records."""
     inner = {n: math.prod(v.shape[1:]) * v.dtype.itemsize for n, v in variables.items() if v.record}
     step = sum(n + -n % 4 for n in inner.values()) if len(inner) > 1 else sum(inner.values())
     if inner and records == _STREAMING[size]:

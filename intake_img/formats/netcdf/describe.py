@@ -75,7 +75,7 @@ def _unpacked(pixels: Pixels, attrs: Mapping[str, Any]) -> Pixels:
 
 
 def _fits(value: float, dtype: np.dtype) -> bool:
-    """Whether a number can be among those of a dtype, and is not what is NaN already."""
+    """Whether a dtype can represent a number, and the number is not NaN."""
     if dtype.kind in "iu":
         return math.isfinite(value) and value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
     return dtype.kind == "f" and math.isfinite(value)

@@ -56,7 +56,7 @@ def _valued(pixels: Pixels, header: np.void, kind: str) -> Pixels:
 
 
 def _steps(image: Image, header: np.void, kind: str) -> dict[str, Any]:
-    """Return spacing, units and origin of time; 0 is unknown, and signs are those of the qform."""
+    """Return spacing, units and origin of time; 0 is unknown, and signs come from the qform."""
     stated = {a: known_spacing(abs(n)) for a, n in zip("xyzt", header["pixdim"][1:5].tolist(), strict=True)}
     spacing = {a: n for a, n in stated.items() if n is not None and a in image.sizes}
     if kind == "analyze":

@@ -78,7 +78,7 @@ def sizes_of(header: np.void) -> list[int]:
 
 
 def extensions(source: ByteReader, start: int, stop: int, order: str) -> Iterator[tuple[int, bytes]]:
-    """Iterate over code and content of the header extensions between two places of a file."""
+    """Iterate over code and content of the header extensions between two offsets of a file."""
     if not 4 <= stop - start <= _EXTENSIONS or not source.ranges([start], [1])[0][0]:
         return
     data = source.ranges([start + 4], [stop - start - 4])[0]

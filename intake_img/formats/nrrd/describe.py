@@ -32,7 +32,7 @@ def is_complex(header: NrrdHeader) -> bool:
 
 
 def seal(header: NrrdHeader) -> bytes:
-    """Return what the header says of the pixels and their places, however it is spelt."""
+    """Return the layout of the pixels and their files from the header, in any spelling."""
     per_axis = [header.numbers(name) for name in ("sizes", "spacings", "axis mins")]
     vectors = [header.vectors(name) for name in ("space directions", "space origin")]
     texts = [header.quoted(name) for name in ("units", "space units")]
@@ -84,7 +84,7 @@ def _told_apart(named: list[str]) -> list[str]:
 
 
 def _said(n: int, kinds: list[str], labels: list[str], vectors: list[list[float] | None]) -> str:
-    """Return the letter of an axis, ``"*"`` for one of space, "" for one of which nothing is said."""
+    """Return the letter of an axis, ``"*"`` for a spatial axis, "" for an unknown one."""
     label = labels[n].lower() if n < len(labels) else ""
     if re.fullmatch("[a-z]", label):
         return label
@@ -99,7 +99,7 @@ def _said(n: int, kinds: list[str], labels: list[str], vectors: list[list[float]
 
 
 def _stepped(image: Image, header: NrrdHeader, axes: list[_Axis]) -> Image:
-    """Return the image with what is said of each axis by itself."""
+    """Return the image with the metadata of each axis."""
     units: dict[str, str] = {}
     spacing: dict[str, float] = {}
     origin: dict[str, float] = {}

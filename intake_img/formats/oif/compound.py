@@ -17,7 +17,7 @@ from intake_img.storage.files import ByteReader
 __all__ = ["MAGIC", "Compound"]
 
 MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_LAST = 0xFFFFFFFA  # larger numbers are no sectors
+_LAST = 0xFFFFFFFA  # larger numbers are not sectors
 _STORAGE, _STREAM, _ROOT = 1, 2, 5
 _SHORT = 64
 

@@ -1,6 +1,6 @@
 """Reading regions of local Zarr arrays chunk by chunk: for small chunks several times as fast as zarr.
 
-Only what is plain is read here: regular chunks, in files of their own or in shards, of the codecs that nearly all
+This module reads only regular chunks, in separate files or in shards, of the codecs that nearly all
 arrays use; `intake_img.formats.omezarr.layout` finds out. Everything else is left to zarr. Decoding does not hold the
 interpreter's lock, so that several threads, each with a region, use all cores. Zarr v3 core specification and its
 sharding codec, https://zarr-specs.readthedocs.io.

@@ -65,7 +65,7 @@ register_codec("blosc", CheckedBlosc)  # beside zarr's own, which stays the defa
 def opening() -> Iterator[None]:
     """Choose the checked codecs, and silence zarr's warnings about others' dtypes and metadata, while a node is opened.
 
-    Warnings and tables of codecs are the whole process's: one thread at a time changes them, for the time of reading
+    Warnings and codec tables are global to the process: one thread at a time changes them, for the time of reading
     one piece of metadata.
     """
     table = numcodecs.registry.codec_registry

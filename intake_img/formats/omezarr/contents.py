@@ -74,7 +74,7 @@ def fitting(
     path : str
         Of its array.
     kept : tuple of int
-        Which axes of the array are the variable's; others have length 1 and stand for the whole of the image's axis.
+        The axes of the array that the variable has; other axes have length 1 and cover the complete axis of the image.
     axes : tuple of str
     """
     images = ngff.multiscales(handle.ome(path))

@@ -183,7 +183,7 @@ class StoreImages(StoreHandle):
         return replace(image, coords=coordinates(self, entry.path, arrays, image.sizes))
 
     def _recorded(self, entry: StoreScene, attributes: Mapping[str, Any], level: int) -> Image | None:
-        """Return the image as it was saved; None where there is no record, or one that does not fit the arrays."""
+        """Return the saved image; None if there is no record, or it does not fit the arrays."""
         if (ours := record_of(attributes)) is None:
             return None
         arrays, record = ours

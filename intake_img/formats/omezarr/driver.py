@@ -124,7 +124,7 @@ class OmeZarr(Format):
             Of OME-NGFF: 0.5 is Zarr format 3, 0.4 format 2.
         chunks : int, sequence of int or mapping, optional
             A length for y and x; one for each axis, in the order ``tczyx`` in which the file has them, or by name
-            (-1: the whole axis). By default planes of at most 1024 x 1024, several together while they hold less than
+            (-1: the full length). By default planes of at most 1024 x 1024, several together while they hold less than
             a MiB.
         shards : bool, int, sequence of int or mapping, optional
             Put chunks together in files: True for files of at most 64 MiB of pixels, or lengths as for `chunks`.

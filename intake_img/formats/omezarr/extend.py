@@ -68,7 +68,7 @@ class StoredImage:
         Raises
         ------
         CannotWriteError
-            If its arrays are not those of the store.
+            If its arrays differ from those of the store.
         """
         version = "0.5" if self.zarr_format == 3 else "0.4"
         further = max(len(p) for p in self.paths.values()) - 1

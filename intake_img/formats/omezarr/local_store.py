@@ -18,7 +18,7 @@ __all__ = ["GuardedStore"]
 
 
 class GuardedStore(LocalStore):
-    """A folder of which only regular files are read, in the jail of its `file`, and no metadata beyond a limit.
+    """A folder that reads only regular files, in the jail of its `file`, and metadata up to a size limit.
 
     Parameters
     ----------

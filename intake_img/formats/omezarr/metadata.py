@@ -185,7 +185,7 @@ def _axis_name(name: Any, kind: str | None) -> str:
 
 
 def _transformed(lists: Sequence[Any], ndim: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Compose scales and translations, those of the dataset first, then those of the whole multiscale image.
+    """Compose scales and translations, first of the dataset, then of the multiscale image.
 
     What is malformed, or kept in a file of its own, leaves the calibration unknown: the pixels are there nonetheless.
     """
@@ -244,7 +244,7 @@ def channels(ome: Mapping[str, Any], n: int) -> tuple[list[str] | None, dict[str
 
 
 def well_paths(ome: Mapping[str, Any]) -> list[str] | None:
-    """Return the paths of the wells of a plate, or None if the group is no plate."""
+    """Return the paths of the wells of a plate, or None if the group is not a plate."""
     return _paths(ome.get("plate"), "wells") if "plate" in ome else None
 
 
@@ -264,7 +264,7 @@ def well_places(ome: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def image_paths(ome: Mapping[str, Any]) -> list[str] | None:
-    """Return the paths of the fields of a well, or None if the group is no well."""
+    """Return the paths of the fields of a well, or None if the group is not a well."""
     return _paths(ome.get("well"), "images") if "well" in ome else None
 
 
@@ -292,7 +292,7 @@ def check_path(path: Any) -> str:
     Raises
     ------
     ValueError
-        If it is no text, or leads out of the group.
+        If it is not a text, or leads out of the group.
     """
     if isinstance(path, int) and not isinstance(path, bool):
         path = str(path)
@@ -423,13 +423,13 @@ def omero_json(
 
 
 def _windows(attrs: Mapping[str, Any], most: Window | None, shown: Sequence[Window | None]) -> list[dict[str, float]]:
-    """Return the window of each channel: as it is told, else what is shown, in the range of the dtype."""
+    """Return the window of each channel: the stated one, else the shown range, within the range of the dtype."""
     told = {key: values for key in _WINDOW if (values := _told(attrs, key, len(shown))) is not None}
     found = []
     for k, seen in enumerate(shown):
         known = seen or most or (0.0, 1.0)
         limits = most or known
-        start_end = limits if "start" in told or "end" in told else known  # what is seen may not fit what is told
+        start_end = limits if "start" in told or "end" in told else known  # the shown range may exceed the stated one
         made_up = dict(zip(_WINDOW, (*start_end, *limits), strict=True))
         found.append({**made_up, **{key: float(values[k]) for key, values in told.items()}})
     return found

@@ -1,7 +1,7 @@
 """Filling the arrays of a store in dask tasks, which write where the pixels are computed.
 
-Each block consists of whole chunks or shards of the target, so that each of these has one writer. A block of a further
-level is made of the blocks of the level above that it covers, which it reads from the store.
+Each block consists of complete chunks or shards of the target, so that each of these has one writer. A block of a
+further level is made of the blocks of the level above that it covers, which it reads from the store.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ __all__ = ["PlainChunks", "plain_chunks"]
 
 
 class PlainChunks:
-    """Writes blocks of whole chunks of an array.
+    """Writes blocks of complete chunks of an array.
 
     Parameters
     ----------

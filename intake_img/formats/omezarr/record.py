@@ -28,7 +28,7 @@ def record_of(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping
 
 
 def level_record(record: Mapping[str, Any], image: Image) -> dict[str, Any]:
-    """Return the record of a further level: shapes and positions are those of the level, the rest stays."""
+    """Return the record of a further level: with the shapes and positions of the level, otherwise unchanged."""
     full = {a: n for f in record["variables"].values() for a, n in zip(f["axes"], f["shape"], strict=True)}
     sizes = {**{a: 1 for a, n in full.items() if n == 1}, **image.sizes}
     variables = {

@@ -22,7 +22,7 @@ from intake_img.storage.remote import retried_async
 
 __all__ = ["RemoteStore", "RemoteZip"]
 
-_KEPT = 2**27  # bytes of complete shards that are kept where there are no ranges
+_KEPT = 2**27  # bytes of complete shards to cache if ranges are not supported
 
 
 class RemoteStore(FsspecStore):

@@ -134,7 +134,7 @@ def _series(handle: StoreHandle) -> list[StoreScene]:
     xml = handle.text("OME/METADATA.ome.xml")
     names: list[str] = []
     if xml is not None:
-        tags = re.findall(r"<(?:\w+:)?Image\b[^>]*>", xml.decode("utf-8", "replace"))  # parsing the whole takes long
+        tags = re.findall(r"<(?:\w+:)?Image\b[^>]*>", xml.decode("utf-8", "replace"))  # parsing all of it takes long
         named = [re.search(r"""\bName\s*=\s*(?:"([^"]*)"|'([^']*)')""", tag) for tag in tags]
         names = [html.unescape(m[1] or m[2] or "") if m else "" for m in named]
     listed = handle.ome("OME").get("series")

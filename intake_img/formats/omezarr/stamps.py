@@ -22,7 +22,7 @@ class MetadataStamps:
     Parameters
     ----------
     root : str or None
-        The folder of the store; None for other stores, of which nothing is recorded.
+        The folder of the store; None for other stores, which are not recorded.
     """
 
     def __init__(self, root: str | None) -> None:

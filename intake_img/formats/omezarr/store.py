@@ -121,7 +121,7 @@ def read_array(array: Any, region: Region, out: np.ndarray) -> None:
 
 
 def tiles_of(array: Any) -> tuple[int, ...]:
-    """Return the shape of what is read at once: a chunk (of a shard: an inner chunk)."""
+    """Return the shape of the unit of reading: a chunk (for shards: an inner chunk)."""
     try:
         return tuple(array.chunks)
     except NotImplementedError:  # chunks of unequal lengths
@@ -138,7 +138,7 @@ def chunk_shape(asked: Any, axes: Sequence[str], shape: Sequence[int], itemsize:
     ----------
     asked : None, int, sequence of int, or mapping of str to int
         None for planes of at most 1024 x 1024, several together while they hold less than a MiB; one length for y and
-        x; a length for each axis, in order or by name (-1: the whole axis).
+        x; a length for each axis, in order or by name (-1: the full length).
     axes : sequence of str
     shape : sequence of int
     itemsize : int
@@ -155,12 +155,12 @@ def chunk_shape(asked: Any, axes: Sequence[str], shape: Sequence[int], itemsize:
 
 
 def shard_shape(asked: Any, axes: Sequence[str], shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Any:
-    """Return the shape of the shards of a new array, whole multiples of its chunks; None for no shards.
+    """Return the shape of the shards of a new array, multiples of its chunks; None for no shards.
 
     Parameters
     ----------
     asked : None, bool, or as in `chunk_shape`
-        True for shards of at most 64 MiB; lengths are rounded up to whole chunks.
+        True for shards of at most 64 MiB; lengths are rounded up to multiples of chunks.
     """
     if asked is None or asked is False:
         return None
@@ -204,9 +204,9 @@ def block_shape(
 ) -> tuple[int, ...]:
     """Return the shape of the blocks in which an array is copied.
 
-    Every block is made of whole `unit` (chunks or shards of the target), so that each is written once. It is made of
-    whole `tiles` of the source as well, so that each is read once, unless that takes more than `most` bytes.
-    It grows to about `least` bytes. Tiles that blocks cut are kept until the next blocks come to them.
+    Every block consists of complete `unit` blocks (chunks or shards of the target), so that each is written once. It
+    also consists of complete `tiles` of the source, so that each is read once, unless that takes more than `most`
+    bytes. It grows to about `least` bytes. Tiles that blocks cut are kept until the next blocks come to them.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def block_shape(
 
 
 def rounded_up(block: Sequence[int], unit: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape of blocks, the last of which may lie at the end of an axis, as whole units."""
+    """Return a shape of blocks in complete units; the last block may lie at the end of an axis."""
     return tuple(-(-b // u) * u for b, u in zip(block, unit, strict=True))
 
 
@@ -264,7 +264,7 @@ def write_pixels(
     """Fill a Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead.
 
     `look` is called with each region of the array and its pixels. `offset` is where in the array the pixels begin.
-    `write` writes a block of whole chunks or shards; by default zarr does.
+    `write` writes a block of complete chunks or shards; by default zarr does.
     """
     if 0 in pixels.shape:
         return
@@ -273,7 +273,7 @@ def write_pixels(
         array[...] = pixels.read()
         return
     item = pixels.dtype.itemsize
-    most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory at once anyhow
+    most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory anyway
     block = block_shape(pixels.shape, pixels.tiles, unit, item, most, least)
     roomy = math.prod(block) * item <= _MOST_BYTES
     edges = edges_of(pixels.shape, rounded_up(block, unit), offset)
@@ -334,7 +334,7 @@ class Halved:
         return Pixels(self, shape, self.array.dtype, tiles, parallel=False)
 
     def wanted(self, region: Region) -> Region:
-        """Return what is read of the array to make a region."""
+        """Return the part of the array to read for a region."""
         return tuple(slice(s.start * f, s.stop * f) for s, f in zip(region, self.factors, strict=True))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:

@@ -13,7 +13,7 @@ __all__ = ["split_transformations"]
 
 
 def split_transformations(common: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Split the transformations of a whole multiscale image.
+    """Split the transformations of a multiscale image.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Target:
 
     @property
     def in_folder(self) -> bool:
-        """Whether several threads may write at once: into a folder, not into a zip file."""
+        """Whether several threads may write concurrently: into a folder, not into a zip file."""
         return self._zip is None
 
     def __enter__(self) -> Target:
@@ -92,7 +92,7 @@ class Target:
             specific = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
         kind = np.dtype(dtype).kind
         nbytes = math.prod(chunks) * np.dtype(dtype).itemsize
-        # a store for each array: zarr would at once write the groups on the way down from the store's root
+        # a store for each array: zarr would immediately write the groups between the array and the store's root
         own = None if self._zip else folder_store(self.file / path)
         place: dict[str, Any] = {"store": own or self._zip, **({} if own else {"name": path})}
         return zarr.create_array(

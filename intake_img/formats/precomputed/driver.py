@@ -75,7 +75,7 @@ class Precomputed(Format):
         """Write a volume: one variable with the axes ``c z y x``, chunks in files of their own.
 
         Lengths are written in nm. A spacing that is unknown, or no length, is written as 1 nm, and an origin that is no
-        whole number of voxels as 0, because the format has no other way; this package reads the true ones back.
+        integer number of voxels as 0, because the format supports no others; this package reads the true ones back.
 
         Parameters
         ----------

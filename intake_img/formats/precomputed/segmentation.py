@@ -67,7 +67,7 @@ def _decode_channel(words: np.ndarray, dtype: np.dtype, shape: Sequence[int], bl
 
 
 def _unpacked(words: np.ndarray, places: np.ndarray, bits: int, voxels: int) -> np.ndarray:
-    """Return the packed numbers at some places, an array of shape (places, voxels)."""
+    """Return the packed numbers at some positions, an array of shape (positions, voxels)."""
     if bits == 0:
         return np.zeros((len(places), voxels), np.int64)
     packed = _taken(words, places[:, None] + np.arange(-(-voxels * bits // 32)))

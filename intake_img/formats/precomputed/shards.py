@@ -53,7 +53,7 @@ class UnshardedChunks:
         return None
 
     def present(self, places: Sequence[Place]) -> list[Place]:
-        """Return the places in the grid (x, y, z) that hold a chunk, or may: the folder is listed if that is quick."""
+        """Return the grid positions (x, y, z) that have, or may have, a chunk: the folder is listed if that is fast."""
         if not self.folder.local:
             return list(places)
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder.path) as entries:
@@ -130,7 +130,7 @@ class Shards:
         return _gunzipped(data) if self.layout.packed_data and data is not None else data
 
     def present(self, places: Sequence[Place]) -> list[Place]:
-        """Return the places in the grid (x, y, z) whose shard exists, or may."""
+        """Return the grid positions (x, y, z) whose shard exists, or may exist."""
         if not self.folder.local:
             return list(places)
         exists = cache(lambda shard: os.path.exists(self._file(shard).path))
@@ -145,7 +145,7 @@ class Shards:
         return number, shard, key & ((1 << layout.minishard_bits) - 1)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close open files."""
         self._readers.close()
 
     def _file(self, shard: int) -> File:

@@ -121,7 +121,7 @@ def _level(image: Image) -> _Level:
 
 
 def _nanometres(value: float | None, unit: str | None) -> float | None:
-    """Return a length in nm; None for what is unknown or no length."""
+    """Return a length in nm; None if it is unknown or not a length."""
     known = parse_unit(unit)
     if value is None or known is None or known.dimension != "length" or not math.isfinite(value):
         return None
@@ -129,7 +129,7 @@ def _nanometres(value: float | None, unit: str | None) -> float | None:
 
 
 def _whole(start: float | None, step: float | None) -> int:
-    """Return a position in voxels, 0 where it is none: a volume begins at a whole voxel."""
+    """Return a position in voxels, 0 if it is not an integer: a volume begins at a voxel boundary."""
     place = start / step if start is not None and step else 0.0
     return round(place) if abs(place) < 2**31 and abs(place - round(place)) < 1e-6 else 0
 

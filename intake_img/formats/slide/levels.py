@@ -18,7 +18,7 @@ from intake_img.model.chunks import Region
 
 __all__ = ["SlideLevel"]
 
-_TILE, _LEAST_TILE, _MOST_TILE = 512, 128, 2048  # strips of a few rows, as of NDPI, are no tiles to read by
+_TILE, _LEAST_TILE, _MOST_TILE = 512, 128, 2048  # strips of a few rows, as in NDPI, are not useful tiles
 
 
 class SlideLevel(StoredArray):

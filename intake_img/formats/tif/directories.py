@@ -20,7 +20,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 
 
 def page_values(tif: tifffile.TiffFile, places: Sequence[int], code: int) -> list[bytes] | None:
-    """Return the bytes of a tag for each of the directories at `places`; None unless all of them have it.
+    """Return the bytes of a tag for each of the directories at the offsets `places`; None unless all of them have it.
 
     Also None for more than 4096 pages, or values longer than 1 MiB.
     """
@@ -36,7 +36,7 @@ def page_values(tif: tifffile.TiffFile, places: Sequence[int], code: int) -> lis
 
 
 def page_texts(tif: tifffile.TiffFile, places: Sequence[int], code: int) -> list[str] | None:
-    """Return a tag as text for each of the directories at `places`; see `page_values`."""
+    """Return a tag as text for each of the directories at the offsets `places`; see `page_values`."""
     values = page_values(tif, places, code)
     return None if values is None else [v.partition(b"\0")[0].decode("utf-8", "replace").strip() for v in values]
 

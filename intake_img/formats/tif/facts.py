@@ -39,7 +39,7 @@ __all__ = [
 
 _JPEG = (6, 7, 34892, 33007)
 YCBCR = ("Y", "Cb", "Cr")
-_PAPER = 10.0  # µm: pixels of plain TIFF larger than this are those of a print
+_PAPER = 10.0  # µm: larger pixels of plain TIFF are print resolutions
 _RESOLUTION_UNITS = {2: "in", 3: "cm", 4: "mm", 5: "µm"}
 _LABEL_PLACE = re.compile(r"^([czt]:\d+/\d+\s*)+(-\s*)?")
 _TAGS = {
@@ -65,7 +65,7 @@ class TiffFacts:
     lead : sequence of (str, int), optional
         Letters and lengths of the axes of planes, slowest first, where the file tells them and tifffile does not.
     coords : mapping of str to Coordinate
-        Explicit coordinates beside those of channels and times.
+        Explicit coordinates, except of channels and times.
     """
 
     spacing: Mapping[str, float] = field(default_factory=dict)
@@ -178,7 +178,7 @@ def _ratio(page: tifffile.TiffPage, code: int) -> float | None:
 
 
 def resolution_of(page: tifffile.TiffPage) -> tuple[dict[str, float], dict[str, str]]:
-    """Return spacing and units by the resolution tags of a page, as far as they are those of a specimen."""
+    """Return spacing and units from the resolution tags of a page, if they describe a specimen."""
     stated = page.tags.valueof(296, 2)
     unit = _RESOLUTION_UNITS.get(int(stated or 2)) if isinstance(stated, int) else None
     sizes = {axis: _ratio(page, code) for axis, code in (("x", 282), ("y", 283))}
@@ -246,7 +246,7 @@ def _labels(labels: Any, sizes: Mapping[str, int]) -> list[str] | None:
 def _lsm(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> TiffFacts:
     """Zeiss LSM: lengths in metres, times in seconds."""
     spacing = {a: v * 1e6 for a in "xyz" if (v := known_spacing(facts.get(f"VoxelSize{a.upper()}")))}
-    if spacing.get("z", 1) < 1e-9:  # what LSM writes where there is no stack
+    if spacing.get("z", 1) < 1e-9:  # LSM writes this if there is no stack
         del spacing["z"]
     units = dict.fromkeys(spacing, "µm")
     times = stamps_of(facts.get("TimeStamps"), sizes.get("t", 1))

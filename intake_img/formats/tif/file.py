@@ -88,7 +88,7 @@ class TiffHandle(Handle):
 
     @cached_property
     def frame(self) -> tuple[list[int], list[int], list[bytes]] | None:
-        """Offsets, counts and content of the bytes that are no pixels; None if they are many, or in several files."""
+        """Offsets, counts and contents of all bytes except pixels; None if they are many, or in several files."""
         spans = [span for scene in self.scenes for layout in scene.levels for span in _spans(layout)]
         if any(layout.files for scene in self.scenes for layout in scene.levels):
             return None
@@ -176,7 +176,7 @@ def _nameless(structure: list[bytes], file: File) -> list[bytes]:
 
 
 def _spans(layout: SegmentLayout) -> list[tuple[int, int]]:
-    """First and last byte of each piece of pixels."""
+    """First and last byte of each strip or tile."""
     if layout.offset is not None:
         size = math.prod(layout.shape) * (layout.raw or layout.dtype).itemsize
         return [(layout.offset, layout.offset + size)]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentLayout", "StoredPages", "grid_of", "layout_of", "listening"]
 
 _PLAIN_BITS = (8, 16, 32, 64, 128)
-# a strip or tile of so many bytes that inflates by so much is no image; the simple codecs cannot do it at all
+# a real strip or tile of so many bytes never decompresses by so much; simple codecs cannot do it at all
 _BOMB, _SIMPLE_BOMB, _SIMPLE = (2**28, 50_000), (2**24, 4_000), {5, 8, 32773, 32946}
 
 
@@ -72,13 +72,13 @@ class SegmentLayout:
     raw : numpy.dtype or None
         Of the bytes in the file, where they need no decoding.
     offset : int or None
-        Where the whole array lies in one piece.
+        Offset of the array, if it is contiguous.
     page, segment : tuple of int
         Shape of a page; shape of a segment, without the planar axis.
     offsets, counts : ndarray of int64, shape (pages, segments)
         Place of each segment; both 0 where it is missing.
     whole : bool
-        Each segment holds a whole page (or planar sample) without gaps, so that any row of it can be read.
+        Each segment holds a complete page (or planar sample) without gaps, so that any row of it can be read.
     lead : int
         Number of leading axes.
     places : tuple of (int or None)
@@ -108,7 +108,7 @@ class SegmentLayout:
 
     @cached_property
     def tiles(self) -> tuple[int, ...]:
-        """Shape of what is read at once, in the axes of `shape`."""
+        """Shape of the unit of reading, in the axes of `shape`."""
         if self.offset is not None or self.whole:
             row = [1] * len(self.shape)
             last = max((k for k, n in enumerate(self.shape) if n > 1), default=len(self.shape) - 1)
@@ -274,7 +274,7 @@ def grid_of(page: Sequence[int], segment: Sequence[int]) -> tuple[int, int, int,
 def _places(
     shape: tuple[int, ...], page: tuple[int, ...], pages: int, name: object
 ) -> tuple[int, tuple[int | None, ...]]:
-    """Match the trailing axes of an array with the axes of a page; those of length 1 match anything."""
+    """Match the trailing axes of an array with the axes of a page; axes of length 1 match anything."""
     places: list[int | None] = [None] * 5
     axis = len(shape) - 1
     for k in reversed(range(5)):

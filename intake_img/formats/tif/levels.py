@@ -44,7 +44,7 @@ def _explains(full: int, small: int, factor: int) -> bool:
 
 
 def _single(full: int, small: int) -> float:
-    """The nearest whole number where rounding explains the difference, else the ratio."""
+    """The nearest integer if rounding explains the difference, else the ratio."""
     factor = max(round(full / small), 1)
     return float(factor) if _explains(full, small, factor) else full / small
 

@@ -135,7 +135,7 @@ class OmeImage:
 
 @dataclass(frozen=True)
 class OmeDocument:
-    """A whole OME-XML document."""
+    """A complete OME-XML document."""
 
     images: Sequence[OmeImage]
     uuid: str | None
@@ -181,7 +181,7 @@ def parse_ome(text: str) -> OmeDocument:
     Raises
     ------
     FormatError
-        If it is no XML, or declares entities.
+        If it is not XML, or declares entities.
     """
     text = text.strip().strip("\0").lstrip("\ufeff")
     if "<!ENTITY" in text:

@@ -43,7 +43,7 @@ def found_series(tif: tifffile.TiffFile) -> list[tuple[Any, str]]:
 
 
 def _full(series: Any) -> tuple[str, tuple[int, ...]]:
-    """Axes and shape of a series with those of length 1, where each axis has a name of its own."""
+    """Axes and shape of a series including axes of length 1, if axis names are unique."""
     if not hasattr(series, "get_axes"):
         return series.axes, series.shape
     axes = series.get_axes(False)
@@ -135,7 +135,7 @@ def one_named(ome: OmeImage) -> bool:
 
 
 def axis_names(letters: str) -> tuple[str, ...]:
-    """Return tifffile's letters as names: each once, samples as channels where there are no others."""
+    """Return tifffile's letters as unique names; samples become channels if there are no other channels."""
     names = [a.lower() for a in letters]
     if "s" in names and "c" not in names:
         names[names.index("s")] = "c"
@@ -147,12 +147,12 @@ def axis_names(letters: str) -> tuple[str, ...]:
 
 
 def full_first(series: Sequence[tuple[Any, str]]) -> list[tuple[Any, str]]:
-    """Return the series with thumbnails and other reduced images behind those of full resolution."""
+    """Return the series with thumbnails and other reduced images after the images of full resolution."""
     return sorted(series, key=lambda pair: bool(pair[0].keyframe.is_reduced))
 
 
 def plain_pages(tif: tifffile.TiffFile, numbers: Iterable[int]) -> list[tuple[list[int], StoredPages]]:
-    """Return pages as they are, those of one shape and dtype as one array; images of full resolution first.
+    """Return pages without a description: pages of the same shape and dtype as one array, full resolution first.
 
     Returns
     -------

@@ -146,7 +146,7 @@ class _Parser:
                 self.warn(f"the tag {name} cannot be read and is left out: {error.split('>', 1)[-1].strip()}")
 
     def of_tiff(self, tif: tifffile.TiffFile, chain: list[int]) -> list[TiffScene]:
-        """Return the scenes of a file; `chain` are the places of its pages."""
+        """Return the scenes of a file; `chain` has the offsets of its pages."""
         if unfinished_run(tif):
             return self.interrupted(tif, len(chain))
         try:
@@ -415,7 +415,7 @@ def _longer(stored: StoredPages) -> str:
 
 
 def _members(tif: tifffile.TiffFile) -> Iterator[str]:
-    """Give the names of the files that tifffile opens by itself to make a series: those of Micro-Manager."""
+    """Yield the names of the files that tifffile opens itself to make a series (Micro-Manager)."""
     import tifffile
 
     folder = tif.filehandle.dirname

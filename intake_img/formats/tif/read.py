@@ -20,7 +20,7 @@ from intake_img.storage.raw import read_raw
 
 __all__ = ["read_layout"]
 
-_BATCH = 2**26  # compressed bytes held at once
+_BATCH = 2**26  # compressed bytes in memory at a time
 _RUN = 2**22  # bytes that are read together
 _GAP = 64  # bytes between two segments that are read in vain
 
@@ -31,7 +31,7 @@ class _Piece(NamedTuple):
     page: int
     number: int
     start: tuple[int, int, int, int]  # planar sample, depth, row, column
-    out: np.ndarray  # five axes, those of the page
+    out: np.ndarray  # the five axes of a page
     region: Region
 
 
@@ -85,7 +85,7 @@ def _pieces(layout: SegmentLayout, region: Region, out: np.ndarray) -> Iterator[
     ranges = [
         range(s.start // step, min(n, -(-s.stop // step))) for s, step, n in zip(inner[:4], steps, grid, strict=True)
     ]
-    # the axes of `out` beyond the leading ones: those of the page, and others of length 1
+    # the axes of `out` after the leading ones: the axes of the page, and others of length 1
     view = tuple(slice(None) if k in layout.places else 0 for k in range(lead, len(shape)))
     spread = tuple(None if k is None else slice(None) for k in layout.places)
     for place in product(*(range(s.stop - s.start) for s in region[:lead])):
@@ -181,7 +181,7 @@ def _inflated(layout: SegmentLayout, data: bytes | memoryview, piece: _Piece) ->
 
 
 def _read_whole(source: ByteReader, layout: SegmentLayout, pieces: Sequence[_Piece], offsets: np.ndarray) -> None:
-    """Read from pages that lie in one piece each: only the rows that are needed."""
+    """Read only the needed rows of contiguous pages."""
     raw = layout.raw
     depth, _, columns, samples = layout.segment
     if raw is None:

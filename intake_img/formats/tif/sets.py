@@ -31,7 +31,7 @@ _SHARE = 100  # times the number of pages that it may promise
 def assembled(
     document: OmeDocument, file: File, tif: tifffile.TiffFile | None, member: Callable[[File], tifffile.TiffFile]
 ) -> list[tuple[OmeImage, StoredPages]]:
-    """Return the images of a document that have planes, with the places of these in the files that it names.
+    """Return the images of a document that have planes, with the positions of these in the files that it names.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def is_absurd(document: OmeDocument, pages: int) -> bool:
 
 
 class _Planes:
-    """Finds the pages of planes, and keeps account of what is missing."""
+    """Finds the pages of planes, and records missing ones."""
 
     def __init__(
         self,

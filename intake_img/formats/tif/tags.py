@@ -66,7 +66,7 @@ _METADATA = {
 }
 _PLACES = {273, 279, 324, 325, 330}
 _INTEGERS = {3: "SHORT", 4: "LONG", 8: "SSHORT", 9: "SLONG", 13: "IFD"}
-_WIDE = {16: "LONG8", 17: "SLONG8", 18: "IFD8"}  # of BigTIFF, but some classic files have them for places
+_WIDE = {16: "LONG8", 17: "SLONG8", 18: "IFD8"}  # of BigTIFF, but some classic files use them for offsets
 
 
 def metadata_name(error: str) -> str | None:
@@ -77,7 +77,7 @@ def metadata_name(error: str) -> str | None:
 
 
 def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
-    """Return the places of all pages, or raise `FormatError` if they are not a chain that ends, or a tag is damaged.
+    """Return the offsets of all pages, or raise `FormatError` if their chain does not end, or a tag is damaged.
 
     Of stacks that ImageJ stores as one piece, further pages may be damaged, as long as nobody needs them. A run of
     Micro-Manager that was interrupted ends where the next page was never written.
@@ -104,7 +104,7 @@ def unfinished_run(tif: tifffile.TiffFile) -> bool:
 
 
 def _walk(tif: tifffile.TiffFile, name: object, check: bool) -> tuple[list[int], str]:
-    """Return the places of the pages up to the end of the chain, or up to a problem, which is returned as well."""
+    """Return the offsets of the pages up to the end of the chain, or up to a problem, which is returned as well."""
     fh, tiff = tif.filehandle, tif.tiff
     size, seek, read = fh.size, fh.seek, fh.read
     number, link = struct.Struct(tiff.tagnoformat), struct.Struct(tiff.offsetformat)

@@ -123,7 +123,7 @@ def _channels(scene: Any) -> list[str] | None:
 class Vsi(Format):
     """Image of Olympus cellSens: a ``.vsi`` file and the folder ``_<name>_`` beside it. Local files only.
 
-    Each image of the document is a scene. The overview that the ``.vsi`` itself shows, and labels, are no scenes.
+    Each image of the document is a scene. The overview in the ``.vsi`` itself, and labels, are not scenes.
     """
 
     name = "vsi"

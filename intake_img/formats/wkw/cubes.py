@@ -123,7 +123,7 @@ class CubeArray(ChunkedArray):
         return self.file.within(f"z{z}", f"y{y}", f"x{x}.wkw")
 
     def _blocks(self, reader: ByteReader, places: Sequence[Place]) -> Iterator[np.ndarray]:
-        """Yield the blocks of a cube at places in the grid; of a remote cube several are requested together."""
+        """Yield the blocks of a cube at grid positions; for a remote cube several are requested together."""
         header, per = self._own(reader), self.header.blocks
         numbers = [_number(*(k % per for k in place[2::-1])) for place in places]
         want = math.prod(self.tiles) * header.dtype.itemsize

@@ -21,7 +21,7 @@ _SCREEN = 1024  # the unnamed size of a pixel is that of an image of so many col
 
 
 def _square(sizes: Mapping[str, float | None]) -> TiffFacts:
-    """Return the facts of an image of which the sizes of pixels may be known, in nm."""
+    """Return the facts of an image with pixel sizes, if known, in nm."""
     spacing = {a: v for a, v in sizes.items() if v is not None}
     return TiffFacts(spacing, dict.fromkeys(spacing, _UNIT))
 
