@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -185,26 +185,7 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
     lead, places = _places(shape, page, len(stored.pages), name)
     listed = _segments(stored, page, segment, name)
     offsets, counts = _completed(*listed, stored, 2 * math.prod(segment) * dtype.itemsize + 2**16)
-    whole, decode = False, None
-    if raw is not None:
-        counts = _plain_counts(counts, offsets, page, segment, tiled, dtype.itemsize)
-        if stored.files is None:
-            ends = int((offsets + counts).max())
-            _check_fits(0, ends, source, name)
-        if not tiled:
-            offsets, counts, segment, whole = _merged(offsets, counts, page, segment)
-        if whole and stored.files is None and _one_piece(offsets, math.prod(page) * dtype.itemsize, page):
-            return SegmentLayout(shape, dtype, raw, int(offsets[0, 0]))
-    else:
-        if guessed := int((counts != listed[1]).sum()):
-            _warn(
-                f"{name}: the header lacks the byte counts of {guessed} compressed strips or tiles: each is read up to "
-                "where the next begins"
-            )
-        _check_bomb(segment, counts, dtype.itemsize, key.compression, name)
-        decode = colour_decoder(key, name)
-    jpeg = raw is None and key.compression in (6, 7, 34892, 33007)
-    return SegmentLayout(
+    base = SegmentLayout(
         shape,
         dtype,
         raw,
@@ -213,16 +194,49 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
         segment,
         offsets,
         counts,
-        whole,
+        False,
         lead,
         places,
         key.nodata,
         tiled,
-        decode=decode,
+        files=stored.files,
+    )
+    return _plain_layout(base, source, name) if raw is not None else _coded_layout(base, stored, listed[1], name)
+
+
+def _plain_layout(base: SegmentLayout, source: ByteReader, name: object) -> SegmentLayout:
+    """Return the layout of pixels that need no decoding: in one piece, as whole planes, or segment by segment."""
+    page, itemsize, offsets = base.page, base.dtype.itemsize, base.offsets
+    assert offsets is not None
+    assert base.counts is not None
+    counts = _plain_counts(base.counts, offsets, page, base.segment, base.tiled, itemsize)
+    if base.files is None:
+        _check_fits(0, int((offsets + counts).max()), source, name)
+    segment, whole = base.segment, False
+    if not base.tiled:
+        offsets, counts, segment, whole = _merged(offsets, counts, page, segment)
+    if whole and base.files is None and _one_piece(offsets, math.prod(page) * itemsize, page):
+        return SegmentLayout(base.shape, base.dtype, base.raw, int(offsets[0, 0]))
+    return replace(base, offsets=offsets, counts=counts, segment=segment, whole=whole)
+
+
+def _coded_layout(base: SegmentLayout, stored: StoredPages, listed: np.ndarray, name: object) -> SegmentLayout:
+    """Return the layout of compressed pixels, with what decodes them; `listed` are the byte counts of the header."""
+    key = stored.keyframe
+    assert base.counts is not None
+    if guessed := int((base.counts != listed).sum()):
+        _warn(
+            f"{name}: the header lacks the byte counts of {guessed} compressed strips or tiles: each is read up to "
+            "where the next begins"
+        )
+    _check_bomb(base.segment, base.counts, base.dtype.itemsize, key.compression, name)
+    jpeg = key.compression in (6, 7, 34892, 33007)
+    return replace(
+        base,
+        decode=colour_decoder(key, name),
         tables=[getattr(p, "jpegtables", None) for p in stored.pages] if jpeg else None,
         header=key.jpegheader if jpeg else None,
-        files=stored.files,
-        inflate=None if raw is not None else _inflater(key),
+        inflate=_inflater(key),
     )
 
 
