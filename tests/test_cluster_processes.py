@@ -20,6 +20,7 @@ from thoroughness import THOROUGH
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError
+from intake_img.storage.handles import POOL
 
 pytestmark = pytest.mark.thorough
 
@@ -40,6 +41,8 @@ def client(cluster):
     with distributed.Client(cluster, timeout=SECONDS) as client:
         client.wait_for_workers(1, timeout=SECONDS)
         yield client
+    for key in list(POOL._entries):  # the scheduler, in this process, lets go of what it was sent when it likes
+        POOL.shut(key)
 
 
 def _source(folder: Path, planes: int = 6, side: int = 96) -> xr.Dataset:
