@@ -1172,6 +1172,8 @@ def test_a_scan_is_fast(tmp_path):
 def test_sentences():
     facts = {"axes": "cyx", "shape": [2, 4, 5], "dtype": "uint8", "channels": ["DAPI", "GFP"], "scenes": ["a", "b"]}
     assert sentence(facts) == "2 scenes, the first: c 2 (DAPI, GFP), y 4, x 5, uint8"
+    wells = {"axes": "row,column,y,x", "shape": [2, 3, 4, 5], "dtype": "uint8"}
+    assert sentence(wells) == "row 2, column 3, y 4, x 5, uint8"
 
 
 # shipped catalogs

@@ -13,6 +13,7 @@ from typing import Any
 from intake_img.catalog.spelling import SCANNED
 from intake_img.catalog.template import fill
 from intake_img.errors import CatalogError
+from intake_img.model.axes import spell
 from intake_img.model.units import LENGTH, TIME, convert
 
 __all__ = ["COLUMNS", "JSON", "REPEATED", "Condition", "condition", "row_of", "spec_of"]
@@ -132,7 +133,7 @@ def row_of(name: str, entry: Mapping[str, Any], folder: str, free: Mapping[str, 
     said = [name, uri, row["description"], row["channels"], *(v for v in free.values() if isinstance(v, str))]
     row["text"] = "\n".join(str(s) for s in said if s).casefold()
     if isinstance(row["axes"], list):
-        row["axes"] = "".join(row["axes"])
+        row["axes"] = spell(row["axes"])
     return row
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from intake_img.formats.source import ImageSource
-from intake_img.model.axes import canonical_order, spell
+from intake_img.model.axes import canonical_order, spell, spelt
 from intake_img.model.image import Image
 from intake_img.model.privacy import public
 from intake_img.model.record import plain
@@ -71,7 +71,7 @@ def sentence(facts: Mapping[str, Any]) -> str:
     >>> sentence({"axes": "zyx", "shape": [9, 64, 64], "dtype": "uint8", "spacing": {"z": 2.0}, "units": {"z": "µm"}})
     'z 9 (every 2 µm), y 64, x 64, uint8'
     """
-    axes = facts["axes"] if isinstance(facts["axes"], list) else list(facts["axes"])
+    axes = facts["axes"] if isinstance(facts["axes"], list) else spelt(facts["axes"])
     words = []
     for axis, size in zip(axes, facts["shape"], strict=True):
         note = ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from intake_img.errors import AxesError
 
-__all__ = ["CANONICAL", "KINDS", "RGB", "SPATIAL", "canonical_order", "check_axes", "default_axes", "spell"]
+__all__ = ["CANONICAL", "KINDS", "RGB", "SPATIAL", "canonical_order", "check_axes", "default_axes", "spell", "spelt"]
 
 CANONICAL = "itczyx"
 SPATIAL = "zyx"
@@ -106,3 +106,14 @@ def default_axes(ndim: int) -> tuple[str, ...]:
 def spell(axes: Sequence[str]) -> str:
     """Return axes as one word if each is a letter (``"tyx"``), else separated by commas."""
     return ("" if all(len(a) == 1 for a in axes) else ",").join(axes)
+
+
+def spelt(text: str) -> tuple[str, ...]:
+    """Return the axes that `spell` made a word of.
+
+    Examples
+    --------
+    >>> spelt("tyx"), spelt("row,column,y,x")
+    (('t', 'y', 'x'), ('row', 'column', 'y', 'x'))
+    """
+    return tuple(text.split(",") if "," in text else text)
