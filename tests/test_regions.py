@@ -178,3 +178,30 @@ def test_an_empty_image_has_an_empty_table():
         table = xr.DataArray(np.zeros(shape, int), dims=["y", "x"]).img.regionprops(properties=["area", "perimeter"])
         assert list(table.columns) == ["label", "area", "perimeter"]
         assert len(table) == 0
+
+
+@pytest.mark.parametrize("chunks", [None, 7, 40])
+def test_properties_of_any_size_are_one_column(chunks):
+    """Coordinates, pictures and slices of regions, small ones too; numbers of extra functions stay numbers."""
+    from skimage.measure import regionprops
+
+    labels = np.zeros((40, 50), int)
+    for k, place in ((5, np.s_[12:16, 12:15]), (2, np.s_[20:30, 20:30]), (9, np.s_[33:38, 3:7])):
+        labels[place] = k
+
+    def image_sum(region):
+        return float(region.sum())
+
+    array = xr.DataArray(labels, dims=["y", "x"])
+    array = array if chunks is None else array.chunk(chunks)
+    wanted = ["label", "coords", "slice", "image_convex", "inertia_tensor_eigvals"]
+    table = array.img.regionprops(properties=wanted, extra_properties=[image_sum]).set_index("label")
+    ends = ["inertia_tensor_eigvals-0", "inertia_tensor_eigvals-1", "image_sum"]
+    assert list(table.columns) == ["coords", "slice", "image_convex", *ends]
+    assert table["image_sum"].dtype == float
+    for region in regionprops(labels):
+        row = table.loc[region.label]
+        np.testing.assert_array_equal(row["coords"], region.coords)
+        np.testing.assert_array_equal(row["image_convex"], region.image_convex)
+        assert row["slice"] == region.slice
+        assert row["inertia_tensor_eigvals-1"] == pytest.approx(region.inertia_tensor_eigvals[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,9 @@ from intake_img.accessor.processing.in_memory import Held
 from intake_img.kernels.runlengths import Sums
 
 __all__ = ["PixelScale", "SingleRegions"]
+
+_OF_ANY_SIZE = ("coords", "image", "slice")  # of scikit-image's properties, also "filled_image" and its like
+_MOST_NUMBERS = 64
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,15 @@ class SingleRegions:
         for found in computed:
             rows |= found
         ordered = [rows[label] for label in sums.ids.tolist()]
-        return {name: _column([row[name] for row in ordered]) for name in (ordered[0] if ordered else self.properties)}
+        columns: dict[str, np.ndarray] = {}
+        for name in self._names:
+            any_size = name in self.properties and (name.startswith(_OF_ANY_SIZE) or name.endswith("_image"))
+            columns |= _columns(name, [row[name] for row in ordered], any_size)
+        return columns
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*self.properties, *[f.__name__ for f in self.extra])
 
     def _rows(
         self, labels: np.ndarray, image: np.ndarray | None, *, ids: np.ndarray, start: tuple[int, ...]
@@ -115,18 +127,11 @@ class SingleRegions:
 
     def _row(self, region: Any, label: int, start: tuple[int, ...]) -> dict[str, Any]:
         row: dict[str, Any] = {}
-        for name in (*self.properties, *[f.__name__ for f in self.extra]):
+        for name in self._names:
             try:
-                value = self._placed(name, region[name], start)
+                row[name] = self._placed(name, region[name], start)
             except (AttributeError, KeyError) as exc:
                 raise ValueError(f"properties: scikit-image measures no {name!r}, or it needs intensity=") from exc
-            array = np.asarray(value)
-            if array.ndim == 0:
-                row[name] = array.item()
-            elif array.dtype.kind in "biuf" and array.size <= 64:
-                row |= {"-".join([name, *map(str, k)]): v.item() for k, v in np.ndenumerate(array)}
-            else:
-                row[name] = value
         return row
 
     def _placed(self, name: str, value: Any, start: tuple[int, ...]) -> Any:
@@ -134,6 +139,8 @@ class SingleRegions:
         scale = self.scale
         if name == "coords":
             return value + np.asarray(start)
+        if name == "slice":
+            return tuple(slice(s.start + low, s.stop + low) for s, low in zip(value, start, strict=True))
         if name in ("centroid_weighted", "coords_scaled", "weighted_centroid"):
             own = (
                 np.asarray(value)
@@ -144,14 +151,18 @@ class SingleRegions:
         return value
 
 
-def _column(values: list[Any]) -> np.ndarray:
-    """Return values as a column; of dtype object if they are not numbers."""
-    if all(isinstance(v, (bool, int, float)) for v in values):
-        return np.array(values)
+def _columns(name: str, values: Sequence[Any], any_size: bool) -> dict[str, np.ndarray]:
+    """Return the columns of one property: one for each number of short arrays, else one of the values themselves."""
+    if not any_size:
+        arrays = [np.asarray(v) for v in values]
+        shapes, kinds = {a.shape for a in arrays}, {a.dtype.kind for a in arrays}
+        if kinds <= set("biuf") and len(shapes) == 1 and math.prod(shape := shapes.pop()) <= _MOST_NUMBERS:
+            whole = np.stack(arrays)
+            return {"-".join([name, *map(str, k)]): whole[:, *k] for k in np.ndindex(shape)}
     out = np.empty(len(values), object)
     for k, value in enumerate(values):
         out[k] = value
-    return out
+    return {name: out}
 
 
 def _groups(sums: Sums, chunks: Sequence[Sequence[int]]) -> list[np.ndarray]:
