@@ -76,6 +76,15 @@ def test_info_takes_files_folders_patterns_catalogs_and_lists(pictures, tmp_path
     assert one["variables"]["image"]["shape"] == [4, 20, 30]
 
 
+def test_info_of_several_images_is_parted_by_empty_lines(pictures, capsys):
+    names = sorted(str(p) for p in pictures.glob("p?.png"))
+    assert main(["info", *names]) == 0
+    blocks = capsys.readouterr().out.rstrip("\n").split("\n\n")
+    assert [name in block for name, block in zip(names, blocks, strict=True)] == [True] * len(names)
+    assert main(["info", names[0]]) == 0
+    assert not capsys.readouterr().out.startswith("\n")
+
+
 def test_what_fails_is_reported_and_the_rest_goes_on(pictures, capsys):
     (pictures / "p1.png").write_bytes(b"broken")
     arguments = [f"{pictures}/p0.png", f"{pictures}/p1.png", f"{pictures}/none.png", f"{pictures}/p2.png"]

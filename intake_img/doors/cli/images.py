@@ -55,10 +55,11 @@ def _add_look(parser: Parser, size: int | None) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    return for_each(items(arguments, arguments.each), lambda item: _tell(item, arguments), arguments)
+    wanted = items(arguments, arguments.each)
+    return for_each(wanted, lambda item: _tell(item, arguments, first=item is wanted[0]), arguments)
 
 
-def _tell(item: NamedImage, arguments: argparse.Namespace) -> None:
+def _tell(item: NamedImage, arguments: argparse.Namespace, first: bool) -> None:
     from intake_img.accessor.display import as_text, summary
 
     source = item.open()
@@ -76,6 +77,8 @@ def _tell(item: NamedImage, arguments: argparse.Namespace) -> None:
     if arguments.json or arguments.header:
         print(json_text(facts, indent=None if arguments.json else 2))
         return
+    if not first:
+        print()
     print(as_text(facts, title=""))
     if shapes:
         print("  levels    " + ", ".join(" × ".join(map(str, shape)) for shape in facts["levels"]))
