@@ -380,7 +380,7 @@ def test_more_errors():
         p.read(0, "raw")
     with pytest.raises(ValueError, match="val=1"):
         p.split(1)
-    with pytest.raises(ValueError, match="a part already"):
+    with pytest.raises(ValueError, match="a subset already"):
         p.split(0.2)[0].split(0.2)
     with pytest.raises(TypeError, match="not from str"):
         intake_img.patches(["a.tif"], 8)
