@@ -69,8 +69,12 @@ def _until(check: Callable[[], Any]) -> Any:
 
 def _children(pid: int) -> list[int]:
     """The serving processes, not those that Python starts beside them."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(p) for p in listed if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
 
 
 @pytest.mark.thorough

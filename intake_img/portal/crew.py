@@ -18,6 +18,7 @@ __all__ = ["end_cleanly", "listen", "serve_together"]
 
 _BACKLOG = 2048
 _SHORT = 5.0  # seconds: a process that ended sooner failed to start
+_MOST_KILLED = 3
 _STOPPING = 15.0  # seconds to wait for the end of a process
 
 
@@ -71,7 +72,7 @@ def serve_together(work: Callable[..., None], sockets: Sequence[socket.socket], 
     Raises
     ------
     IntakeImgError
-        If a process ends immediately after its start.
+        If a process ends immediately after its start by itself, or is killed then three times in a row.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,6 +94,7 @@ class _Post:
 
     def __init__(self, work: Callable[..., None], number: int, listening: socket.socket, arguments: Any) -> None:
         self._target = (work, number, listening, arguments)
+        self._killed = 0  # times in a row, soon after the start
         self._begin()
 
     def _begin(self) -> None:
@@ -104,8 +106,11 @@ class _Post:
     def keep_filled(self) -> None:
         if self.process.is_alive():
             return
-        if time.monotonic() - self._begun < _SHORT:
-            raise _FailedError(f"a process of the portal ended immediately, with code {self.process.exitcode}")
+        code = self.process.exitcode or 0
+        soon = time.monotonic() - self._begun < _SHORT
+        self._killed = self._killed + 1 if soon and code < 0 else 0
+        if soon and (code >= 0 or self._killed == _MOST_KILLED):
+            raise _FailedError(f"a process of the portal ended immediately, with code {code}")
         self._begin()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ busy, so that the amount of waiting predictions in the cluster is bounded.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def spread(
     """
     from distributed import wait
 
-    shared = client.scatter([patches, model, job], broadcast=True, hash=False)
+    shared = _shared(client, [patches, model, job])
     run = _Cluster(client, job, sink, progress, shared[2])
     most = _AHEAD * max(1, sum(client.nthreads().values()))
     try:
@@ -67,6 +68,22 @@ def spread(
             run.settle()
     finally:
         run.release()
+
+
+def _shared(client: Any, objects: Sequence[Any]) -> list[Any]:
+    """Return futures of objects that all workers have.
+
+    They are results of tasks, not scattered: if the workers that hold them die, the scheduler makes them again.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # a model may be large; it is sent once
+        futures = [client.submit(_same, value, pure=False) for value in objects]
+    client.replicate(futures)
+    return futures
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 class _Cluster:
