@@ -111,7 +111,7 @@ def test_facts_that_are_unknown_or_uneven(made):
 
 def test_an_interrupted_recording_shows_what_there_is(made):
     path = made("interrupted")
-    with pytest.warns(UserWarning, match=r"interrupted\.nd2.*5 of the 8 frames"):
+    with pytest.warns(UserWarning, match=r"interrupted\.nd2.*5 of the 8 planned frames"):
         ds = imload(path, output_axis_order=None)
     expected = np.arange(8 * 70, dtype="u2").reshape(4, 2, 5, 7, 2).transpose(0, 1, 4, 2, 3)[:3].copy()
     expected[2, 1] = 0

@@ -43,9 +43,9 @@ class Processing(
         Examples
         --------
         >>> import numpy as np, xarray as xr
-        >>> image = xr.DataArray(np.zeros((9, 8), "u1"), dims=["y", "x"], name="image")
+        >>> image = xr.DataArray(np.zeros((9, 8), "u1"), dims=["y", "x"], name="image").chunk()
         >>> image.img.gaussian_filter(1).img.pending()
-        image (y: 9, x: 8) uint8, 0.0 MB: array -> gaussian_filter
+        image (y: 9, x: 8) uint8, 0.0 MB: xarray -> gaussian_filter
             2 tasks, 1 chunks of at most 0.00 MB
         """
         return Pending(self._obj)
