@@ -96,7 +96,7 @@ def test_what_cannot_be_written_or_read(tmp_path):
     with pytest.raises(FormatError):  # pickles are never loaded
         imload(tmp_path / "b.npy")
     np.save(tmp_path / "c.npy", np.array(["text"]))
-    with pytest.raises(FormatError, match="dtype <U4.*is not supported"):
+    with pytest.raises(FormatError, match=r"dtype <U4.*is not supported"):
         imload(tmp_path / "c.npy")
 
 
