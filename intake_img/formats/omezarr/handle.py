@@ -30,6 +30,7 @@ class StoreHandle(Handle):
         self.store, self.prefix = open_store(file)
         self._root = os.path.realpath(file.path) if file.local and not is_zip(file) else None
         self._nodes: dict[str, Any] = {}
+        self._checked: dict[str, Any] = {}  # arrays that passed `check_array`
         self._attributes: dict[str, dict[str, Any]] = {}
         self._chunk_files: dict[str, ChunkFiles | None] = {}
         self._journal = MetadataStamps(self._root)
@@ -202,7 +203,9 @@ class StoreHandle(Handle):
         if node is None or not hasattr(node, "dtype"):
             what = "is a group" if node is not None else "is missing"
             raise FormatError(f"{self.file}: the array {path!r}, which the metadata name, {what}")
-        check_array(node, f"{self.file}: {path!r}")
+        if self._checked.get(path) is not node:
+            check_array(node, f"{self.file}: {path!r}")
+            self._checked[path] = node
         return node
 
     def chunk_files(self, path: str) -> ChunkFiles | None:
