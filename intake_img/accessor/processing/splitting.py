@@ -139,8 +139,10 @@ class Splits:
     ) -> Any:
         """Flood an image from markers, within a mask, lazily. Powered by `skimage.segmentation.watershed`.
 
-        The labels equal those of the complete image, since floods do not leave an object of the mask. Without a mask
-        the complete image would be one object, so a mask is required. See `Splits` for the memory needed.
+        The labels are the same for every chunking, since floods do not leave an object of the mask. Without a mask
+        the complete image would be one object, so a mask is required. They equal those of scikit-image if no two
+        pixels of markers have the same value; the order in which scikit-image floods such pixels depends on all other
+        markers, here only on those of the same object. See `Splits` for the memory needed.
 
         Parameters
         ----------
@@ -172,7 +174,7 @@ class Splits:
             if seeds.dtype.kind not in "iu":
                 raise TypeError(f"markers are integers, but these are {seeds.dtype}; number a mask with .img.label()")
             func = partial(splitting.flooded, connectivity=connectivity)
-            found = by_component(inside(area), (array, seeds), axes, func, np.int64, alone=False, name="watershed")
+            found = by_component(inside(area), (array, seeds), axes, func, np.int64, alone=True, name="watershed")
             found.attrs = {"kind": "labels"}
             return found
 
