@@ -309,6 +309,15 @@ def test_scenes_that_disagree_are_not_stacked(other, words):
     assert (whole.channels, whole.spacing["y"]) == (["any"], 0.1)
 
 
+def test_scenes_that_state_less_are_stacked_with_a_warning():
+    full = scene_of("a")
+    bare = replace(scene_of("b"), spacing={}, units={})
+    for images, spacing in (([full, bare], 0.1), ([bare, full], None)):
+        with pytest.warns(UserWarning, match="only one of them knows the spacing of x and the spacing of y"):
+            whole = stacked(images)
+        assert whole.spacing.get("y") == spacing
+
+
 def test_scenes_of_other_variables_are_not_stacked():
     plain = scene_of("a")
     labelled = replace(plain, scene="b", variables={**plain.variables, "labels": plain.only})

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from intake_img.errors import IntakeImgError
+from intake_img.portal import crew
 from intake_img.portal.metrics import Metrics
 
 pytest.importorskip("uvicorn")
@@ -98,6 +100,31 @@ def test_several_processes_serve(tmp_path: Path) -> None:
         _until(both)
         children = _children(process.pid)
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_a_process_that_fails_at_its_start_is_not_begun_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends by itself is an error; one that is killed is replaced twice."""
+
+    class Ended:
+        def is_alive(self) -> bool:
+            return False
+
+    for code, begun in ((1, 1), (-9, 3)):
+        ended = Ended()
+        ended.exitcode = code  # type: ignore[attr-defined]
+        count: list[int] = []
+
+        def begin(post: Any, ended: Any = ended, count: list[int] = count) -> None:
+            count.append(1)
+            post.process, post._begun = ended, time.monotonic()
+
+        monkeypatch.setattr(crew._Post, "_begin", begin)
+        post = crew._Post(print, 0, None, ())  # type: ignore[arg-type]
+        for _ in range(begun - 1):
+            post.keep_filled()
+        with pytest.raises(IntakeImgError, match=f"with code {code}"):
+            post.keep_filled()
+        assert len(count) == begun
 
 
 def test_processes_count_together(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import AxesError
-from intake_img.model.agreement import OVERRULED, REMEDY, disagreement, facts_of
+from intake_img.model.agreement import OVERRULED, REMEDY, disagreement, facts_of, silent_on
 from intake_img.model.axes import spell
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import stack
@@ -82,7 +83,14 @@ def _shown(v: Variable | None) -> str:
 def _check_facts(first: Image, other: Image, overruled: Mapping[str, Collection[str]]) -> None:
     axes = tuple(first.sizes)
     known = {**overruled, "origin": axes}
-    if (found := disagreement(facts_of(first, axes), facts_of(other, axes), known)) is not None:
+    ours, others = facts_of(first, axes), facts_of(other, axes)
+    if lost := silent_on(ours, others, known):
+        warnings.warn(
+            f"scenes {first.scene!r} and {other.scene!r} do not state the same of the image: only one of them knows "
+            f"{' and '.join(lost)}; the stack has what the first one states",
+            stacklevel=2,
+        )
+    if (found := disagreement(ours, others, known)) is not None:
         what, mine, theirs = found
         raise AxesError(
             f"scenes cannot be stacked: the {what} is {mine} in {first.scene!r}, but {theirs} in {other.scene!r}; load "

@@ -34,9 +34,9 @@ Dims = str | Sequence[str] | None
 class Splits:
     """Methods on complete objects; see each of them.
 
-    Objects are connected components of a mask; pixels that share a corner are connected. An object within a chunk is
-    processed with the chunk; objects that touch a chunk boundary are gathered, joined, and processed each in its own
-    bounding box. So results equal those of the complete image for any chunks. While one image is computed, the objects
+    Objects are connected components of a mask; pixels that share a corner are connected. Objects within a chunk are
+    processed there; objects that touch a chunk boundary are gathered, joined, and processed each in its own bounding
+    box. So results are the same for any chunks. While one image is computed, the objects
     that boundaries cut are in memory (for a mask of one single object: all of it); other pixels stay in their chunks.
     """
 
