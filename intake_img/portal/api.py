@@ -1,4 +1,4 @@
-"""The JSON API, its OpenAPI description, and the catalogs that Intake opens."""
+"""The JSON API and the catalogs that Intake opens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from intake_img import __version__
 from intake_img.model.record import plain
+from intake_img.portal.api_description import description
 from intake_img.portal.library import Folder, LibraryItem
 from intake_img.portal.replies import body, etag, problem, refusal
 from intake_img.portal.search_index import ROW, Query
@@ -148,111 +148,7 @@ def _harmless(cell: Any) -> Any:
 
 async def openapi(request: Request) -> Response:
     """``GET /api/openapi.json``."""
-    return JSONResponse(_description())
-
-
-def _description() -> dict[str, Any]:
-    def reply(about: str, *media: str, **schema: Any) -> dict[str, Any]:
-        return {"description": about, "content": {one: {"schema": schema or {}} for one in media}}
-
-    def route(about: str, ok: dict[str, Any], *names: str, absent: bool = True, parts: bool = False) -> dict[str, Any]:
-        error = {"$ref": "#/components/responses/Error"}
-        replies = {
-            "200": ok,
-            "401": error,
-            "422": error,
-            "503": error,
-            **({"404": error, "410": error} if absent else {}),
-            **({"206": ok, "304": {"description": "what you have is the same"}} if parts else {}),
-            **({"416": {"description": "there is no such part"}} if parts else {}),
-        }
-        return {"get": {"summary": about, "parameters": [parameters[n] for n in names], "responses": replies}}
-
-    def parameter(name: str, about: str, where: str = "query", **schema: Any) -> dict[str, Any]:
-        return {"name": name, "in": where, "description": about, "required": where == "path", "schema": schema}
-
-    filters = {
-        "q": parameter("q", "Words, all of which occur; the last may be a beginning", type="string", maxLength=200),
-        **{f: parameter(f, f"Entries whose {f} is this", type="string", maxLength=200) for f in Query.FACETS},
-        "folder": parameter("folder", "Entries of this catalog and those nested in it", type="string", maxLength=400),
-    }
-    pages = {
-        "offset": parameter("offset", "Entries to skip", type="integer", minimum=0, maximum=10**6),
-        "limit": parameter("limit", "Entries of a page", type="integer", minimum=1, maximum=500),
-        "sort": parameter("sort", "Order", type="string", enum=list(Query.SORTS)),
-    }
-    parameters = {
-        **filters,
-        **pages,
-        "entry": parameter("entry", "Id of the entry", "path", type="string"),
-        "key": parameter("key", "Key of the Zarr store", "path", type="string"),
-        **{a: parameter(a, f"Number of the {a}", "path", type="integer", minimum=0) for a in ("level", "y", "x")},
-        **{a: parameter(a, f"Index along {a}", type="integer", minimum=0) for a in "tz"},
-        "c": parameter("c", "Channels, 'number~low~high~RRGGBB' with '_' between", type="string", maxLength=400),
-        "scene": parameter("scene", "Path of one of several images", type="string", maxLength=100),
-        "range": parameter("Range", "A part of it", "header", type="string", pattern="^bytes=[0-9]*-[0-9]*$"),
-        "match": parameter("If-None-Match", "The ETag of what you have", "header", type="string"),
-        "in": parameter("in", "Id of a nested catalog", type="string"),
-    }
-    any_json = reply("found", "application/json", type="object")
-    paths = {
-        "/api/entries": route("Search the entries", any_json, *filters, *pages, absent=False),
-        "/api/facets": route("Count values among the entries found", any_json, *filters, absent=False),
-        "/api/entries/{entry}": route("Facts of an entry", any_json, "entry"),
-        "/data/{entry}.zarr/{key}": route(
-            "A key of the entry's OME-Zarr 0.5 store",
-            reply("a document or an encoded chunk", "application/octet-stream", "application/json", "application/xml"),
-            "entry",
-            "key",
-            "range",
-            "match",
-            parts=True,
-        ),
-        "/pixels/{entry}.zarr/{key}": route(
-            "The little-endian samples of a chunk, clipped at the edges",
-            reply(
-                "samples in C order, or a document", "application/octet-stream", "application/json", "application/xml"
-            ),
-            "entry",
-            "key",
-            "range",
-            "match",
-            parts=True,
-        ),
-        "/thumb/{entry}.webp": route(
-            "A small picture", reply("a picture", "image/webp"), "entry", "scene", "range", "match", parts=True
-        ),
-        "/tile/{entry}/{level}/{y}/{x}.webp": route(
-            "A tile in colour",
-            reply("a picture", "image/webp"),
-            *("entry", "level", "y", "x", "t", "z", "c", "range", "match"),
-            parts=True,
-        ),
-        "/download/{entry}.ome.tif": route(
-            "The first scene as a file", reply("OME-TIFF", "application/octet-stream"), "entry", parts=True
-        ),
-        "/catalog.yml": route(
-            "A catalog that Intake opens", reply("YAML", "application/yaml"), "in", "range", "match", parts=True
-        ),
-        "/catalog.csv": route("The list as a table", reply("CSV", "text/csv"), *filters, absent=False),
-        "/health": {"get": {"summary": "Is the server alive?", "responses": {"200": any_json}}},
-        "/metrics": route("Counters for Prometheus", reply("text", "text/plain"), absent=False),
-    }
-    error = {
-        "type": "object",
-        "required": ["error", "detail"],
-        "properties": {"error": {"type": "string"}, "detail": {"type": "string"}},
-    }
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "intake_img portal", "version": __version__},
-        "paths": paths,
-        "components": {
-            "responses": {"Error": reply("what went wrong", "application/json", **error)},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{}, {"token": []}],
-    }
+    return JSONResponse(description())
 
 
 async def health(request: Request) -> Response:
