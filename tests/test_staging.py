@@ -18,7 +18,7 @@ from intake_img.errors import TargetExistsError
 from intake_img.storage import local, renames
 from intake_img.storage.files import File
 from intake_img.storage.journal import Journal
-from intake_img.storage.staging import UnfinishedCommitError, begin, replacing
+from intake_img.storage.staging import UnfinishedCommitError, begin, replacing, sweep
 
 pytestmark = pytest.mark.thorough
 
@@ -80,6 +80,25 @@ def test_a_writer_at_work_refuses_a_second_one_and_is_not_swept(tmp_path: Path) 
         np.save(path, np.zeros(3))
         os.replace(f"{path}.npy", path)
         os.unlink(tmp_path / "a.npy")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_sweeping_removes_what_dead_writers_left(tmp_path: Path) -> None:
+    target = File.parse(tmp_path / "a.npy")
+    imsave(image(1), tmp_path / "a.npy")
+    dead = [tmp_path / ".a.npy.partial", tmp_path / ".a.npy~2.partial"]
+    for folder in dead:
+        folder.mkdir()
+        (folder / ".~lock").touch()
+        (folder / "a.npy").write_bytes(b"half")
+    with replacing(target, overwrite=True) as path:  # takes the first, removes the second
+        assert not dead[1].exists()
+        dead[1].mkdir()
+        sweep(target)
+        assert not dead[1].exists()
+        assert Path(path).parent.is_dir()  # of a writer at work
+        np.save(f"{path}.npy", np.zeros(3))
+        os.replace(f"{path}.npy", path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
 
 

@@ -26,7 +26,7 @@ from intake_img.storage.staged import (
     other_write,
 )
 
-__all__ = ["LocalStaging", "has_plan", "settle_local", "staging_folder"]
+__all__ = ["LocalStaging", "has_plan", "settle_local", "staging_folder", "sweep_local"]
 
 
 class LocalStaging(Staging):
@@ -102,16 +102,7 @@ class LocalStaging(Staging):
             else:
                 self.folder, self._lock = File(path), lock
                 _clear(path)
-        self._sweep()
-
-    def _sweep(self) -> None:
-        for path in _stagings(self.target):
-            with contextlib.suppress(FileNotFoundError):
-                lock = _taken(path)
-                if lock is not None and abandoned(lock, path) and not _journaled(self.target, path):
-                    _remove(path, lock)
-                elif lock is not None:
-                    lock.release()
+        sweep_local(self.target)
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder.path, name)
@@ -263,6 +254,17 @@ def _plan(path: str) -> dict[str, Any] | None:
 def has_plan(target: File) -> bool:
     """Return whether there is an unfinished or running write of a local `target` that could be resumed."""
     return any(_plan(path) is not None for path in _stagings(target))
+
+
+def sweep_local(target: File) -> None:
+    """Remove the staging folders that killed writers of a local `target` left."""
+    for path in _stagings(target):
+        with contextlib.suppress(FileNotFoundError):
+            lock = _taken(path)
+            if lock is not None and abandoned(lock, path) and not _journaled(target, path):
+                _remove(path, lock)
+            elif lock is not None:
+                lock.release()
 
 
 def _clear(path: str) -> None:

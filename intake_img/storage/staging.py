@@ -47,7 +47,7 @@ from collections.abc import Iterator
 
 from intake_img.storage.files import File
 from intake_img.storage.journal import Journal, is_bookkeeping, read_journal
-from intake_img.storage.local import LocalStaging, has_plan, settle_local, staging_folder
+from intake_img.storage.local import LocalStaging, has_plan, settle_local, staging_folder, sweep_local
 from intake_img.storage.staged import Claim, Staging, UnfinishedCommitError
 from intake_img.storage.uploads import RemoteStaging, find_plans, settle_remote
 
@@ -60,6 +60,7 @@ __all__ = [
     "replacing",
     "settle",
     "staging_folder",
+    "sweep",
 ]
 
 
@@ -134,3 +135,13 @@ def interrupted(target: File) -> bool:
 def settle(target: File) -> Journal | None:
     """Finish the commit of a killed writer of `target`, and return its journal; None if there is none."""
     return settle_local(target) if target.local else settle_remote(target)
+
+
+def sweep(target: File) -> None:
+    """Finish the commit of a killed writer of a complete local `target`, and remove the staging folders of dead ones.
+
+    On servers nothing is done: they have no locks, which would tell a dead writer from one that is at work.
+    """
+    if target.local:
+        settle_local(target)
+        sweep_local(target)

@@ -164,6 +164,9 @@ def _compress(text: str | None) -> Any:
 
 
 def _many(arguments: argparse.Namespace) -> int:
+    from intake_img.storage.files import File
+    from intake_img.storage.staging import sweep
+
     extension = (arguments.format or "ome.zarr").lstrip(".")
     writer = _writer(f"{arguments.to.rstrip('/')}/image.{extension}", arguments)
     found = items(arguments, each=not arguments.together)
@@ -172,6 +175,8 @@ def _many(arguments: argparse.Namespace) -> int:
 
     def work(job: Job, progress: Callable[[int], None]) -> list[str] | None:
         if (arguments.skip_existing or arguments.resume) and _stays(job, arguments):
+            if arguments.resume:  # a writer that was killed after its last step may have left its staging folder
+                sweep(File.parse(job.target, dict(arguments.target_option)))
             return None
         with usage_of(arguments):
             return _save(job.item, job.target, writer, arguments, progress)[0]
