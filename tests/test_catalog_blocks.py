@@ -11,7 +11,8 @@ from thoroughness import examples
 
 from intake_img.catalog import open_catalog, write_catalog
 from intake_img.catalog import spelling as s
-from intake_img.catalog.document import read_document, spelled_out
+from intake_img.catalog.document import parse, read_document, spelled_out
+from intake_img.catalog.plain_lines import LineReader
 from intake_img.catalog.text_blocks import Block, cut
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
@@ -106,6 +107,108 @@ def test_one_that_is_refused_among_many_alike(tmp_path):
     (tmp_path / "lab" / "c.yml").write_text(text.replace("shape: [3, 4, 5]", "shape: [3, 4, 5], 3: x"))
     with pytest.raises(CatalogError, match="keys are texts"):
         open_catalog(tmp_path / "lab" / "c.yml")
+
+
+HAND = """  cell_{0}:
+    description: "Embryo {0}, DAPI"
+    driver: npy
+    args:
+      uri: "{{{{ CATALOG_DIR }}}}/raw/embryo_{0}.npy"
+      chunks: {{y: 512, x: 512}}
+    metadata:
+      spacing: {{z: 0.5, y: 0.1, x: 0.1}}
+      coords: {{c: [DAPI, actin]}}
+      depths: [{0}, 1.5, surface]
+      patient: P{0}
+"""
+VALUES = r"""a text ;; yes ;; On ;; ~ ;; null ;; 12 ;; -0 ;; 012 ;; 1_000 ;; 1e5 ;; 1.5 ;; .5 ;; 0x1f ;; 1:30
+2001-01-01 ;; "quoted: 'x'" ;; 'single, #' ;; 'it''s' ;; "a\n" ;; a # note ;; # note ;; {y: 1, x: -2.5} ;; {a: 1, a: 2}
+{a: yes, b: no way} ;; {y: 1,x: 2} ;; {a : 1} ;; {"a": 1} ;; {a} ;; {a:1} ;; [a, b, 1] ;; [a,b] ;; [a, ] ;; [a b, c-d]
+[yes, No] ;; [[1]] ;; {a: [1, {b: c}]} ;; a: b ;; - a ;; a: ;; [1 ;; {a: 1 ;; "open ;; 'open ;; > ;; | ;; a, b ;; [a: 1]
+{a: b: c} ;; µm ;; = ;; << ;; {<<: {a: 1}} ;; @a ;; %a ;; a/b (c) +1 ;; - ;; --- a ;; ? a ;; [?, a] ;; [-, 1] ;; [- a]
+0.10 ;; 1. ;; a  b ;; a #b ;; a- #b ;; {a: } ;; {a: b #c} ;; {n: 1} ;; {Yes: 1} ;; 1e400 ;; -1.50 ;; 0o7
+.inf ;; [1.0, 1]""".replace("\n", " ;; ").split(" ;; ")
+VALUES += [" a", "a "]
+ROW = st.tuples(
+    st.sampled_from([2, 4, 4, 4, 6, 6, 8]),
+    st.sampled_from(["a", "b", "c", "args", "uri", "yes", "y", "Null", "_x", "k1", "<<", "'q'", "- a", "?"]),
+    st.sampled_from([*VALUES, "", ""]),
+    st.sampled_from(["\n", "\n", "\n", "\n", "\n\n", " \n", "\n      more\n", "\n# c\n"]),
+)
+
+
+@examples(400)
+@given(st.sampled_from(["a", "no", "img_1", "'a b'"]), st.lists(ROW, max_size=6))
+def test_lines_mean_what_the_parser_says(name, rows):
+    """Types count as well: 1, 1.0 and True are different values."""
+    block = f"  {name}:\n" + "".join(f"{' ' * n}{key}:{' ' * bool(v)}{v}{end}" for n, key, v, end in rows)
+    found = LineReader(parse, (CatalogError, yaml.YAMLError, ValueError)).entry(block)
+    if found is not None:
+        assert repr({found[0]: found[1]}) == repr(parse(block))
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_values_mean_what_the_parser_says(value):
+    block = f"  a:\n    b: {value}\n    c: {value}\n"
+    found = LineReader(parse, (CatalogError, yaml.YAMLError, ValueError)).entry(block)
+    if found is not None:
+        assert repr({found[0]: found[1]}) == repr(parse(block))
+        assert found[1]["b"] is not found[1]["c"] or not isinstance(found[1]["b"], (dict, list))
+
+
+def test_entries_written_by_hand_are_read_without_the_parser(tmp_path, monkeypatch):
+    text = "sources:\n" + "".join(HAND.format(k) for k in range(20))
+    (tmp_path / "c.yml").write_text(text)
+    slow_blocks = []
+    monkeypatch.setattr("intake_img.catalog.document._single", lambda data: slow_blocks.append(data))
+    quick = open_catalog(tmp_path / "c.yml")
+    assert not slow_blocks
+    monkeypatch.setattr("intake_img.catalog.document.cut", lambda text: None)
+    slow = open_catalog(tmp_path / "c.yml")
+    assert {n: e.describe() for n, e in quick.entries.items()} == {n: e.describe() for n, e in slow.entries.items()}
+    quick.entries["cell_3"].metadata["coords"]["c"].append("x")  # entries share no values
+    assert quick.entries["cell_4"].metadata["coords"] == {"c": ["DAPI", "actin"]}
+
+
+BAD = {
+    "uri: 5": "not a path",
+    'uri: "{{ CATALOG_DIR }}/../x.npy"': "outside",
+    'uri: "{{ CATALOG_DIR }}/{{ day }}.npy"': "no parameter 'day'",
+    'uri: "{{ CATALOG_DIR }}/{{ 1+1 }}.npy"': "refused",
+    'uri: "/etc/hostname"': "outside",
+    'uri: "{{ CATALOG_DIR }}/raw/link.npy"': "outside",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_bad_path_among_many_by_hand(tmp_path, line):
+    os.makedirs(tmp_path / "lab" / "raw")
+    os.symlink("/etc/hostname", tmp_path / "lab" / "raw" / "link.npy")
+    blocks = [HAND.format(k) for k in range(9)]
+    blocks[6] = blocks[6].replace('uri: "{{ CATALOG_DIR }}/raw/embryo_6.npy"', line)
+    (tmp_path / "lab" / "c.yml").write_text("sources:\n" + "".join(blocks))
+    with pytest.raises(CatalogError, match=BAD[line]):
+        open_catalog(tmp_path / "lab" / "c.yml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("chunks: {y: 512, x: 512}", "chunk: {y: 512, x: 512}", "no such option"),
+        ("driver: npy", "driver: npyy", "missing or unknown"),
+        ("driver: npy", "driver: npy\n    cls: os.system", "names a class"),
+        ('description: "Embryo 6, DAPI"', "description: 6", "expected a text"),
+        ("patient: P6", "patient: !!python/name:os.system", "refused"),
+        ("patient: P6", "spacing: 1", "twice"),
+    ],
+)
+def test_a_bad_entry_among_many_by_hand(tmp_path, old, new, why):
+    blocks = [HAND.format(k) for k in range(9)]
+    assert old in blocks[6]
+    blocks[6] = blocks[6].replace(old, new)
+    (tmp_path / "c.yml").write_text("sources:\n" + "".join(blocks))
+    with pytest.raises(CatalogError, match=why):
+        open_catalog(tmp_path / "c.yml")
 
 
 def test_many_entries_are_quick(tmp_path):

@@ -109,9 +109,7 @@ class CatalogReader:
         shared = self.parameters(self.metadata, ("metadata",))
         self.metadata.pop("parameters", None)
         for name, spec in self.mapping(top, "sources", ()).items():
-            if isinstance(spec, Block) and not shared:
-                self.block(name, spec)
-            else:
+            if shared or not self.like_others(name, spec):
                 self.entry(name, spelled_out(spec), shared)
 
     name = description = ""
@@ -162,35 +160,35 @@ class CatalogReader:
                 self.problem(here, exc)
         return found
 
-    def block(self, name: str, block: Block) -> None:
-        """Make an entry; of entries that differ only in names, numbers and paths, one is checked, and all paths."""
-        kind = block.kind
+    def like_others(self, name: str, spec: Any) -> bool:
+        """Make an entry; of entries that differ only in names, texts and paths, one is checked, and all paths.
+
+        False if the entry must be checked by itself.
+        """
+        found = _known_form(name, spec)
+        if found is None:
+            return False
+        kind, args, metadata = found
         if kind not in self.valid:
             before = len(self.problems)
-            self.entry(name, spelled_out(block), {})
+            self.entry(name, spelled_out(spec), {})
             if len(self.problems) == before:
                 self.valid.add(kind)
-            return
-        metadata = LazyFacts(block.facts) if block.facts else {}
-        entry = Entry(
-            name,
-            block.driver,
-            block.description,
-            {"uri": block.uri},
-            metadata,
-            {},
-            self.file,
-            self.jail,
-            self.chain,
-            load,
-        )
+            return True
+        driver, text = (spec.driver, spec.description) if isinstance(spec, Block) else _head(spec)
+        entry = Entry(name, driver, text, args, metadata, {}, self.file, self.jail, self.chain, load)
         self.entries[name] = entry
-        if self.file.local and self.plain_file(self.home + block.uri.removeprefix(_HERE)):
+        self.check_place(entry)
+        return True
+
+    def check_place(self, entry: Entry) -> None:
+        """Check the file of an entry below the folder of the catalog."""
+        if self.file.local and self.plain_file(self.home + entry.args["uri"].removeprefix(_HERE)):
             return
         try:
             entry.admitted(self.folder)
         except (IntakeImgError, ValueError, TypeError) as exc:
-            self.problem(("sources", name, "args"), exc)
+            self.problem(("sources", entry.name, "args"), exc)
 
     def plain_file(self, path: str) -> bool:
         """True if the path is an allowed file or does not exist; False if it needs a closer check."""
@@ -336,3 +334,30 @@ class CatalogReader:
                 self.tried.add(key)
         except (IntakeImgError, ValueError, TypeError) as exc:
             self.problem((*where, "args"), exc)
+
+
+_COMMON = {"driver", "description", "args", "metadata"}
+_BELOW = re.compile(r"\{\{ CATALOG_DIR \}\}/[^'{}\\\n]{1,1000}")
+
+
+def _known_form(name: str, spec: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]] | None:
+    """Return the kind, arguments and metadata of an entry of one file below the folder of the catalog, else None.
+
+    Entries of the same kind are all valid if one of them is, apart from their paths.
+    """
+    if isinstance(spec, Block):
+        return spec.kind, {"uri": spec.uri}, LazyFacts(spec.facts) if spec.facts else {}
+    if not isinstance(spec, dict) or not _COMMON.issuperset(spec) or not 0 < len(name) <= 200:
+        return None
+    args, metadata = spec.get("args"), spec.get("metadata", {})
+    text = spec.get("description", "")
+    if not (isinstance(args, dict) and isinstance(metadata, dict) and isinstance(text, str)):
+        return None
+    uri = args.get("uri")
+    if not (isinstance(uri, str) and _BELOW.fullmatch(uri) and name.isprintable() and name.strip()):
+        return None
+    return repr((spec.get("driver"), {**args, "uri": ""})), args, metadata
+
+
+def _head(spec: Mapping[str, Any]) -> tuple[str, str]:
+    return spec["driver"], spec.get("description", "")
