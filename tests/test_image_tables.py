@@ -1,13 +1,15 @@
 """Laws of tables of images: they hold what a catalog holds, find what pandas finds, open no more than a catalog."""
 
+import json
 import pickle
 import re
 
 import intake
 import numpy as np
 import pytest
+import xarray as xr
 
-from intake_img import open_catalog, open_table, scan, write_catalog, write_table
+from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
 from intake_img.catalog import ImageTable, validate
 from intake_img.errors import CatalogError
 
@@ -281,3 +283,21 @@ def test_intake_2_reads_tables(plate, tmp_path):
     pq.write_table(pq.read_table(path).select(["uri"]), tmp_path / "other.parquet")
     with pytest.raises(CatalogError, match="no column 'name'"):
         len(ImageTableReader(data=ImageTableFile(url=str(tmp_path / "other.parquet"))).read())
+
+
+@pytest.mark.parametrize("extension", [".ome.tif", ".ome.zarr", ".nrrd", ".npz", ".tif"])
+def test_even_coordinates_are_spacing(tmp_path, extension):
+    """Catalogs and tables tell the spacing of images whose coordinates were made by hand; uneven ones have none."""
+    z = np.array([0.0, 1.0, 5.0])
+    ds = xr.Dataset(
+        {"image": (("z", "y", "x"), np.arange(3 * 4 * 6, dtype="uint8").reshape(3, 4, 6))},
+        {"z": z, "y": ("y", 7 + np.arange(4) * 500.0, {"units": "nm"}), "x": ("x", np.arange(6) * 0.3, {"units": "µm"})},
+    )
+    imsave(ds, tmp_path / f"a{extension}")
+    found = scan(tmp_path)
+    write_table(found, tmp_path / "images.parquet")
+    (row,) = open_table(tmp_path / "images.parquet").search(spacing_x="<0.5").to_dataframe().to_dict("records")
+    assert (row["spacing_y"], row["spacing_x"]) == pytest.approx((0.5, 0.3))
+    assert np.isnan(row["spacing_z"] if row["spacing_z"] is not None else np.nan)
+    assert json.loads(row["units"]) == {"y": "nm", "x": "µm"}
+    assert "y 4 (every 500 nm), x 6 (every 0.3 µm)" in row["description"]

@@ -19,7 +19,7 @@ from make_plates import CHANNELS, MAKERS, STEP, WELLS, imagexpress, phenix, plan
 from numpy.testing import assert_array_equal
 
 import intake_img
-from intake_img import imload, scan
+from intake_img import imload, imsave, scan
 from intake_img.collections.plates.unindexed import table_of_names
 from intake_img.errors import AxesError, FormatError, SceneError
 from intake_img.storage.files import File
@@ -74,6 +74,19 @@ def test_any_positions_and_any_window(
     assert_array_equal(ds.image, wanted)
     y0, y1, x0, x1 = window
     assert_array_equal(ds.image[y0:y1, x0:x1], wanted[y0:y1, x0:x1])
+
+
+def test_mosaics_of_files_with_coordinates(tmp_path: Path) -> None:
+    """The spacing comes from even coordinates, in any unit of length, where a file states no other."""
+    fields = np.arange(1, 25, dtype="u1").reshape(2, 3, 4)
+    lines = []
+    for k in range(2):
+        along = {a: (a, 40 + 500.0 * np.arange(n), {"units": "nm"}) for a, n in (("y", 3), ("x", 4))}
+        imsave(xr.Dataset({"image": (("y", "x"), fields[k])}, along), tmp_path / f"{k}.ome.tif")
+        lines.append({"well": "A01", "field": k, "file": f"{k}.ome.tif", "x": 1.5 * k, "y": 0.0})
+    ds = intake_img.plate(pd.DataFrame(lines), folder=tmp_path).load(layout="stage")
+    assert ds.img.spacing == {"y": 0.5, "x": 0.5}
+    assert_array_equal(ds.image, drawn(fields, [(0.0, 0.0), (1.5, 0.0)], 0.5))
 
 
 def test_mosaics_need_positions_and_spacing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from intake_img.model.axes import canonical_order, spell, spelt
 from intake_img.model.image import Image
 from intake_img.model.privacy import public
 from intake_img.model.record import plain
-from intake_img.model.units import canonical, known_spacing
+from intake_img.model.units import canonical
 
 __all__ = ["facts_of", "sentence"]
 
@@ -24,14 +24,14 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
         source.dataset(chunks=None)  # says what is wrong
     first = next(iter(image.variables.values()))
     axes = canonical_order(first.axes, source.output_axis_order)
-    attrs = {a: _attrs(image, a) for a in axes}
+    steps = image.steps()
     facts: dict[str, Any] = {
         "axes": spell(axes),
         "shape": [first.pixels.shape[first.axes.index(a)] for a in axes],
         "dtype": str(first.pixels.dtype),
-        "spacing": {a: known["spacing"] for a, known in attrs.items() if "spacing" in known},
+        "spacing": {a: steps[a] for a in axes if a in steps},
+        "units": {a: unit for a in axes if a in steps and (unit := _unit(image, a))},
     }
-    facts["units"] = {a: str(attrs[a]["units"]) for a in facts["spacing"] if attrs[a].get("units")}
     c = image.coords.get("c")
     if c is not None and "c" in axes and c.axes == ("c",):
         facts["channels"] = [str(v) for v in c.values[:_MAX_NAMES]]
@@ -43,14 +43,9 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
     return public(plain(facts, strict=True))
 
 
-def _attrs(image: Image, axis: str) -> dict[str, Any]:
-    """Return the attributes of a coordinate, as `Image.to_xarray` makes them."""
-    unit = canonical(image.units.get(axis))
-    units = {"units": unit} if unit else {}
-    if (c := image.coords.get(axis)) is not None:
-        return {**units, **c.attrs}
-    spacing = known_spacing(image.spacing.get(axis))
-    return {} if spacing is None else {**units, "spacing": spacing}
+def _unit(image: Image, axis: str) -> str:
+    c = image.coords.get(axis)
+    return str((c.attrs.get("units") if c is not None else None) or canonical(image.units.get(axis)) or "")
 
 
 def _is_consistent(image: Image) -> bool:

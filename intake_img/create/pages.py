@@ -46,7 +46,7 @@ def cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, fi
         known = axes != tuple(CANONICAL[len(CANONICAL) - len(axes) :])  # otherwise these are only a guess
         names = axes[:-1] if known else tuple(CANONICAL[len(CANONICAL) - len(axes) + 1 :])
     names = tuple("z" if a == axis else a for a in names)
-    kept = {a: s for a, s in head.spacing.items() if a in names}
+    kept = {a: s for a, s in head.steps().items() if a in names}
     channels = {k: c for k, c in head.coords.items() if k in ("y", "x", "c") and set(c.axes) <= set(names)}
     result = Image({"image": Variable(pixels, (axis, *names))}, spacing=kept, units=head.units, coords=channels)
     return lazy_dataset(result, "auto")

@@ -299,6 +299,12 @@ class Image:
             coords[axis] = xr.Variable((axis,), values, {**attrs, "spacing": spacing})
         return coords
 
+    def steps(self) -> dict[str, float]:
+        """Return the distance of neighbouring samples of each axis: the spacing, or the step of an even coordinate."""
+        known = self.coordinates()
+        found = {a: spacing_of(xr.DataArray(known[a], name=a)) for a in self.sizes if a in known}
+        return {a: step for a, step in found.items() if step is not None}
+
     @classmethod
     def from_xarray(cls, obj: Any) -> Image:
         """Return the image in a Dataset, DataArray or array.

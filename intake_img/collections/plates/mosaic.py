@@ -20,7 +20,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Reader
-from intake_img.model.units import canonical, convert, known_spacing
+from intake_img.model.units import canonical, convert
 from intake_img.model.wells import Place
 
 __all__ = ["mosaics"]
@@ -120,12 +120,11 @@ def mosaics(table: PlateTable, groups: Mapping[str, Sequence[Place]], image: Ima
 def _steps(image: Image) -> tuple[float, float]:
     """Return the spacing of y and x in µm."""
     found = []
-    known = image.coordinates()
+    coords, steps = image.coordinates(), image.steps()
     for axis in "yx":
-        attrs = known[axis].attrs if axis in known else {}
-        spacing = known_spacing(attrs.get("spacing"))
+        unit = coords[axis].attrs.get("units") if axis in coords else None
         try:
-            step = None if spacing is None else convert(spacing, canonical(attrs.get("units")) or "µm", "µm")
+            step = convert(steps[axis], canonical(unit) or "µm", "µm") if axis in steps else None
         except UnitsError:
             step = None
         if step is None:
