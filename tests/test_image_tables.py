@@ -288,10 +288,13 @@ def test_intake_2_reads_tables(plate, tmp_path):
 @pytest.mark.parametrize("extension", [".ome.tif", ".ome.zarr", ".nrrd", ".npz", ".tif"])
 def test_even_coordinates_are_spacing(tmp_path, extension):
     """Catalogs and tables tell the spacing of images whose coordinates were made by hand; uneven ones have none."""
-    z = np.array([0.0, 1.0, 5.0])
     ds = xr.Dataset(
         {"image": (("z", "y", "x"), np.arange(3 * 4 * 6, dtype="uint8").reshape(3, 4, 6))},
-        {"z": z, "y": ("y", 7 + np.arange(4) * 500.0, {"units": "nm"}), "x": ("x", np.arange(6) * 0.3, {"units": "µm"})},
+        {
+            "z": [0.0, 1.0, 5.0],
+            "y": ("y", 7 + np.arange(4) * 500.0, {"units": "nm"}),
+            "x": ("x", np.arange(6) * 0.3, {"units": "µm"}),
+        },
     )
     imsave(ds, tmp_path / f"a{extension}")
     found = scan(tmp_path)
