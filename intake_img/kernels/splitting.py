@@ -1,4 +1,4 @@
-"""Functions of one component of a mask: distances to the background, watersheds, and local maxima of an image."""
+"""Functions of one component of a mask: distances to the background, parts, and local maxima of an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["candidates", "distances", "flooded", "skeleton", "spaced", "split"]
+__all__ = ["candidates", "distances", "skeleton", "spaced", "split"]
 
 
 def distances(
@@ -23,16 +23,6 @@ def distances(
     if mask.all():
         return np.full(mask.shape, np.inf)
     return ndimage.distance_transform_edt(mask, sampling=steps)
-
-
-def flooded(
-    mask: np.ndarray, images: Sequence[np.ndarray], start: Sequence[int], shape: Sequence[int], *, connectivity: int
-) -> np.ndarray:
-    """Return the watershed of an image from markers: ``images`` are these two."""
-    from skimage.segmentation import watershed
-
-    image, markers = images
-    return watershed(image, np.where(mask, markers, 0), connectivity=connectivity, mask=mask)
 
 
 def skeleton(mask: np.ndarray, images: Sequence[np.ndarray], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:

@@ -16,6 +16,7 @@ import xarray as xr
 
 from intake_img.accessor.processing.components import ChunkGrid, image_blocks, structure_of
 from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.in_memory import by_image, is_held
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
 
@@ -23,7 +24,7 @@ __all__ = ["by_component"]
 
 Box = tuple[slice, ...]
 OfComponent = Callable[[np.ndarray, Sequence[np.ndarray], Sequence[int], Sequence[int]], np.ndarray]
-"""Of a mask, further images, their place in the whole image and its shape: values of the pixels of the mask."""
+"""Of a mask, further images, their place in the whole image and its shape: values of the pixels of the mask, else 0."""
 Found = tuple[np.ndarray, int, dict[Any, np.ndarray], list[tuple[int, Box, list[np.ndarray]]]]
 """The values of the components within a chunk, its number of labels, planes at cuts, and what reaches a cut."""
 
@@ -55,6 +56,9 @@ def by_component(
     name : str
         Name of the step.
     """
+    if all(map(is_held, (mask, *others))):
+        complete = partial(_of_image, func, np.dtype(dtype), alone)
+        return by_image([mask, *(o.transpose(*mask.dims) for o in others)], axes, complete, dtype)
     from dask.base import tokenize
 
     outer, data = image_blocks(mask, axes)
@@ -93,6 +97,8 @@ class _Work:
     def part(self, k: tuple[int, ...], block: np.ndarray, others: Sequence[np.ndarray]) -> Found:
         """Process the components within a chunk, and extract the ones that touch a boundary."""
         mask, images = block[(0,) * self.lead], [o[(0,) * self.lead] for o in others]
+        if not self.alone and mask.shape == self.shape:  # nothing is cut
+            return self.func(mask, images, self.grid.start(k), self.shape).astype(self.dtype, copy=False), 0, {}, []
         labels, n = labelling.label_chunk(mask, self.grid.structure)
         planes, start = self.grid.planes(k, labels), self.grid.start(k)
         cut = np.zeros(n + 1, bool)
@@ -162,6 +168,12 @@ class _Work:
         for box, mask, own in joined[n]:
             values[box][mask] = own
         return values[(None,) * self.lead]
+
+
+def _of_image(func: OfComponent, dtype: np.dtype, alone: bool, mask: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Process the components of one complete image."""
+    grid = ChunkGrid(tuple((n,) for n in mask.shape), structure_of(mask.ndim, mask.shape))
+    return _Work(grid, 0, func, dtype, alone).part((0,) * mask.ndim, mask, others)[0]
 
 
 def _boxes(labels: np.ndarray) -> list[Box]:

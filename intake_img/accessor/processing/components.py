@@ -18,7 +18,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import integer, neighbourhood
 from intake_img.accessor.processing.halo import new_array
-from intake_img.accessor.processing.in_memory import Held, is_held, mapped_blocks
+from intake_img.accessor.processing.in_memory import by_image, is_held
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
@@ -45,7 +45,7 @@ def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     axes = neighbourhood(array, dims)
     structure = structure_of(connectivity, axes)
     if is_held(array):
-        return _of_images(array, axes, lambda lead: partial(_label_whole, lead, structure), np.int64, "labels")
+        return _of_images(array, axes, partial(_label_whole, 0, structure), np.int64, "labels")
     parts = _Parts(array, axes, structure, "label")
     if parts.single:
         return parts.result(parts.mapped(_label_whole, np.int64), "labels")
@@ -69,7 +69,7 @@ def selected(
     finish = partial(_kept, keep, holes)
     if is_held(array):
         make = partial(_looked_up_whole, structure, holes, statistic, finish, False)
-        return _of_images(array, axes, lambda lead: partial(make, lead), np.dtype(bool), "mask")
+        return _of_images(array, axes, make, bool, "mask")
     parts = _Parts(array, axes, structure, "select", holes=holes)
     return parts.result(parts.looked_up(parts.tables(statistic, finish), np.dtype(bool)), "mask")
 
@@ -82,7 +82,7 @@ def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr
     structure, finish = structure_of(1, axes), partial(_kept, _any, False)
     if held:
         make = partial(_looked_up_whole, structure, False, _overlap, finish, True)
-        return _of_images(both, axes, lambda lead: partial(make, lead), np.dtype(bool), "mask")
+        return _of_images(both, axes, make, bool, "mask")
     parts = _Parts(both, axes, structure, "hysteresis")
     tables = parts.tables(_overlap, finish, values=True)
     return parts.result(parts.looked_up(tables, np.dtype(bool)), "mask")
@@ -120,26 +120,12 @@ def image_blocks(array: xr.DataArray, axes: Sequence[str]) -> tuple[tuple[str, .
 
 
 def _of_images(
-    array: xr.DataArray, axes: Sequence[str], func: Callable[[int], Callable[..., np.ndarray]], dtype: Any, kind: str
+    array: xr.DataArray, axes: Sequence[str], func: Callable[[np.ndarray], np.ndarray], dtype: Any, kind: str
 ) -> xr.DataArray:
-    """Return what a function makes of each image in memory, as soon as it is called.
-
-    Parameters
-    ----------
-    array : xarray.DataArray
-    axes : sequence of str
-        Of an image.
-    func : callable
-        ``func(lead)`` returns a function of one image, before whose axes there are `lead` others, of length 1.
-    dtype : numpy.dtype
-    kind : {"labels", "mask"}
-    """
-    outer = tuple(d for d in map(str, array.dims) if d not in axes)
-    data = np.asarray(data_of(array.transpose(*outer, *axes).variable))
-    lead = len(outer)
-    chunks = (*((1,) * n for n in data.shape[:lead]), *((n,) for n in data.shape[lead:]))
-    made = mapped_blocks(Held(data, chunks), func(lead), chunks, dtype) if data.size else np.empty(data.shape, dtype)
-    return _named(array, made, (*outer, *axes), kind)
+    """Return what a function makes of each image in memory, as soon as it is called."""
+    result = by_image([array], axes, func, dtype)
+    result.attrs = {"kind": kind}
+    return result
 
 
 def _named(array: xr.DataArray, made: Any, dims: Sequence[str], kind: str) -> xr.DataArray:
@@ -225,14 +211,13 @@ def _looked_up_whole(
     statistic: Any,
     finish: Callable[..., np.ndarray],
     values: bool,
-    lead: int,
-    block: np.ndarray,
+    image: np.ndarray,
 ) -> np.ndarray:
     """Return the entries of the table of one image that is a single chunk; see `_Parts`."""
-    grid = ChunkGrid(tuple((n,) for n in block.shape[lead:]), structure)
-    part = _label_part(lead, structure, holes, block)
-    summary = grid.summary((0,) * (block.ndim - lead), statistic, lead, part, block if values else None)
-    return _looked_up(lead, 0, part, grid.tables(finish, [summary]))
+    grid = ChunkGrid(tuple((n,) for n in image.shape), structure)
+    part = _label_part(0, structure, holes, image)
+    summary = grid.summary((0,) * image.ndim, statistic, 0, part, image if values else None)
+    return _looked_up(0, 0, part, grid.tables(finish, [summary]))
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.variables import lazy, memory_chunks
+from intake_img.accessor.variables import lazy, memory_chunks, with_data
 from intake_img.model.datasets import data_of
 from intake_img.model.machine import cpus, on_this_machine, threads
 
-__all__ = ["Held", "assembled", "chunked", "each", "is_held", "mapped_blocks"]
+__all__ = ["Held", "assembled", "by_image", "chunked", "each", "is_held", "mapped_blocks"]
 
 Chunks = tuple[tuple[int, ...], ...]
 Place = tuple[int, ...]
@@ -125,6 +125,39 @@ def mapped_blocks(held: Held, func: Callable[[np.ndarray], np.ndarray], grid: Ch
         return found.copy() if np.may_share_memory(found, held.array) else found
 
     return assembled(make, {k: k for k in np.ndindex(*map(len, held.chunks))}, grid, dtype)
+
+
+def by_image(
+    arrays: Sequence[xr.DataArray], axes: Sequence[str], func: Callable[..., np.ndarray], dtype: Any
+) -> xr.DataArray:
+    """Return what a function makes of each complete image; never a view of an array.
+
+    Parameters
+    ----------
+    arrays : sequence of xarray.DataArray
+        In memory, with the same axes. The result has the name, coordinates and attributes of the first.
+    axes : sequence of str
+        Of an image.
+    func : callable
+        ``func(*images)`` returns an array of the shape of an image; it gets one of each of the arrays.
+    dtype : dtype
+        Of the result.
+    """
+    first = arrays[0]
+    outer = tuple(d for d in map(str, first.dims) if d not in axes)
+    data = [np.asarray(data_of(a.transpose(*outer, *axes).variable)) for a in arrays]
+    shape, lead = data[0].shape, len(outer)
+
+    def make(place: Place) -> np.ndarray:
+        images = [d[place[:lead]] for d in data]
+        found = func(*images)
+        shared = any(np.may_share_memory(found, image) for image in images)
+        return (found.copy() if shared else found)[(None,) * lead]
+
+    grid = (*((1,) * n for n in shape[:lead]), *((n,) for n in shape[lead:]))
+    places = {k: k for k in np.ndindex(*map(len, grid))}
+    made = assembled(make, places, grid, np.dtype(dtype)) if data[0].size else np.empty(shape, dtype)
+    return with_data(first, made, (*outer, *axes)).transpose(*first.dims)
 
 
 def _until(chunks: Sequence[int], stop: int) -> tuple[int, ...]:

@@ -11,17 +11,24 @@ import xarray as xr
 
 from intake_img.accessor.processing.components import image_blocks
 from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.in_memory import by_image, is_held
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
 
 __all__ = ["renumbered"]
 
+LEAST = 2**16
+"""A table with an entry for each number is made up to this label, and up to the number of pixels."""
 Firsts = tuple[np.ndarray, np.ndarray]
 """Labels, and the place of the first pixel of each."""
 
 
 def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
     """Return labels 1, 2, ... in the order of their first pixels in each image."""
+    if is_held(array):
+        found = by_image([array], axes, _of_image, np.int64)
+        found.attrs = {"kind": "labels"}
+        return found
     from dask.base import tokenize
 
     outer, data = image_blocks(array, axes)
@@ -45,12 +52,27 @@ def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
     return found
 
 
+def _of_image(image: np.ndarray) -> np.ndarray:
+    """Return the new labels of one complete image."""
+    return _looked_up(image, _table([_firsts(0, (0,) * image.ndim, image.shape, image)]))
+
+
 def _firsts(lead: int, start: Sequence[int], shape: Sequence[int], block: np.ndarray) -> Firsts:
     labels = block[(0,) * lead]
-    ids, index = np.unique(labels, return_inverse=True)
+    ids, index = _numbered(labels)
     if len(ids) and ids[0] < 0:
         raise ValueError(f"relabel: expected labels of 0 and more, but there is {ids[0]}")
-    return ids, labelling.first_places(index.reshape(labels.shape) + 1, len(ids), start, shape)
+    return ids, labelling.first_places(index + 1, len(ids), start, shape)
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels that occur, and the place of each pixel's among them; without sorting if labels are small."""
+    if not labels.size or labels.min() < 0 or labels.max() > max(LEAST, labels.size):
+        ids, index = np.unique(labels, return_inverse=True)
+        return ids, index.reshape(labels.shape)
+    here = np.zeros(int(labels.max()) + 1, bool)
+    here[labels.ravel()] = True
+    return np.flatnonzero(here).astype(labels.dtype), (np.cumsum(here) - 1)[labels]
 
 
 def _table(parts: Sequence[Firsts]) -> Firsts:
@@ -64,4 +86,11 @@ def _table(parts: Sequence[Firsts]) -> Firsts:
 
 
 def _looked_up(block: np.ndarray, table: Firsts) -> np.ndarray:
-    return table[1][np.searchsorted(table[0], block)] if block.size else block.astype(np.int64)
+    ids, numbers = table
+    if not block.size:
+        return block.astype(np.int64)
+    if ids[-1] > max(LEAST, block.size):
+        return numbers[np.searchsorted(ids, block)]
+    by_label = np.zeros(int(ids[-1]) + 1, np.int64)
+    by_label[ids] = numbers
+    return by_label[block]

@@ -19,7 +19,7 @@ from intake_img.accessor.processing.local_maxima import table_of_peaks
 from intake_img.accessor.processing.object_results import derived, replaced
 from intake_img.accessor.processing.renumbering import renumbered
 from intake_img.errors import AxesError
-from intake_img.kernels import splitting
+from intake_img.kernels import flooding, splitting
 from intake_img.model.axes import spell
 from intake_img.model.typed import LayerLike, Lengths, Units
 
@@ -142,7 +142,7 @@ class Splits:
         The labels are the same for every chunking, since floods do not leave an object of the mask. Without a mask
         the complete image would be one object, so a mask is required. They equal those of scikit-image if no two
         pixels of markers have the same value; the order in which scikit-image floods such pixels depends on all other
-        markers, here only on those of the same object. See `Splits` for the memory needed.
+        markers, here only on those of the same object. NaN is flooded last. See `Splits` for the memory needed.
 
         Parameters
         ----------
@@ -173,8 +173,8 @@ class Splits:
             seeds, area = (_layer(self._obj, n, v, array) for n, v in (("markers", markers), ("mask", mask)))
             if seeds.dtype.kind not in "iu":
                 raise TypeError(f"markers are integers, but these are {seeds.dtype}; number a mask with .img.label()")
-            func = partial(splitting.flooded, connectivity=connectivity)
-            found = by_component(inside(area), (array, seeds), axes, func, np.int64, alone=True, name="watershed")
+            func = partial(flooding.flooded, connectivity=connectivity)
+            found = by_component(inside(area), (array, seeds), axes, func, np.int64, alone=False, name="watershed")
             found.attrs = {"kind": "labels"}
             return found
 
