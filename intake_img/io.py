@@ -244,12 +244,8 @@ def imsave(
     plan = None if isinstance(image, xr.DataTree) else make_plan(models[0], format, stem, extension, partition)
     parallel = in_tasks(engine) or not compute
     folder = _is_folder(format, target)
-    if plan is None and not (folder and format.writes_in_tasks) and (engine == "dask" or not compute):
-        raise CannotWriteError(
-            f"{target.name} is one file, which one process writes: "
-            f"{'compute=False' if not compute else 'engine=dask'} is for Zarr folders and for images of many files "
-            "(partition=)"
-        )
+    if plan is None and not (folder and format.writes_in_tasks):
+        _check_one_process(target, engine, compute)
     total = sum(v.pixels.nbytes for m in models for v in m.variables.values())
     with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
         if plan is None:
@@ -267,6 +263,15 @@ def imsave(
             extension=extension,
             done=done,
             compute=compute,
+        )
+
+
+def _check_one_process(target: File, engine: Engine | None, compute: bool) -> None:
+    if engine == "dask" or not compute:
+        raise CannotWriteError(
+            f"{target.name} is one file, which one process writes: "
+            f"{'compute=False' if not compute else 'engine=dask'} is for Zarr folders and for images of many files "
+            "(partition=)"
         )
 
 

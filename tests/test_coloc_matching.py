@@ -266,6 +266,23 @@ def test_cross_k_finds_coupled_points():
     xr.testing.assert_identical(no, again)
 
 
+def test_cross_k_keeps_times_apart_and_names_them():
+    rng = np.random.default_rng(1)
+    ds = scene(t=3)
+    frames = [blobs_of(A=rng.uniform(0, 10, (20, 3)), B=rng.uniform(0, 10, (30, 3))).assign(t=t) for t in (0, 2)]
+    blobs = pd.concat(frames, ignore_index=True).assign(blob_id=np.arange(100))
+    found = ds.img.coloc.cross_k(blobs, "A", "B", radii=[2.0, 4.0], n=9, seed=1)
+    assert found["t"].values.tolist() == [0, 2]
+    each = [ds.img.coloc.cross_k(f.drop(columns="t"), "A", "B", radii=[2.0, 4.0], n=9, seed=1) for f in frames]
+    for k, alone in enumerate(each):
+        xr.testing.assert_equal(found.isel(t=k).drop_vars("t"), alone)
+    split = ds.expand_dims(v=2).transpose("v", "t", "c", "z", "y", "x")
+    blobs["v"] = np.where(blobs["t"] == 0, 1, 0)
+    two = split.img.coloc.cross_k(blobs, "A", "B", radii=[2.0, 4.0], n=9, seed=1)
+    assert sorted(zip(two["v"].values.tolist(), two["t"].values.tolist(), strict=True)) == [(0, 2), (1, 0)]
+    np.testing.assert_array_equal(two["k"].sortby("t").values, found["k"].values)
+
+
 # databases
 
 

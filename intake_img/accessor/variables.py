@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "XarrayObject",
     "batch_axes",
+    "checked_output",
     "each_image",
     "first_image",
     "gridded",
@@ -257,3 +258,25 @@ def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]
             f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}{hint}"
         )
     return axes
+
+
+def checked_output(
+    obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]
+) -> dict[str, xr.DataArray]:
+    """Return the images to process: all, or the one for the variable `output`."""
+    if output is None:
+        return found
+    if not isinstance(output, str):
+        raise TypeError(f"output={output!r}: expected the name of a variable")
+    if isinstance(obj, xr.DataArray):
+        raise ValueError(
+            f"output={output!r} names a variable of a Dataset, but this is a DataArray: use .rename({output!r})"
+        )
+    if output in obj.coords or output in obj.dims:
+        raise ValueError(f"output={output!r} is an axis or coordinate of the Dataset")
+    if output in obj.variables and not overwrite:
+        raise ValueError(f"output={output!r} exists in the Dataset: choose another name, or pass overwrite=True")
+    name = "image" if "image" in found else next(iter(found))
+    if name != "image" and len(found) > 1:
+        raise ValueError(f"output={output!r} is made from one image, but the Dataset has several: {', '.join(found)}")
+    return {name: found[name]}

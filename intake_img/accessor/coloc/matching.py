@@ -348,48 +348,21 @@ def cross_k(
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)
     low = np.array([scene.origin(a) - scene.spacing(a) / 2 for a in spatial])
     box = np.array([scene.image.sizes[a] * scene.spacing(a) for a in spatial])
-    given = [radii] if np.ndim(radii) == 0 else list(radii)
-    radii = np.array(
-        [checks.number("radii", length("radii", r, scene.image) if has_unit(r) else r, 0, above=True) for r in given]
-    )
-    if not len(radii):
-        raise ValueError("radii=[]: expected at least one length")
+    radii = _radii(radii, scene)
     checks.choice("edges", edges, ("translation", "none"))
     checks.whole("n", n, 0)
     checks.whole("seed", seed, 0)
     _finite(blobs, scene.spatial)
-    results, keys = [], []
+    results: dict[tuple[Any, ...], xr.Dataset] = {}
     for key, group in _groups(blobs, kept):
         a, b = (scene.positions(_of_channel(scene, group, c), spatial) - low for c in (channel1, channel2))
-        observed = statistics.cross_k(a, b, radii, box, edges)
-        null = statistics.random_labels(a, b, radii, box, n, seed, edges)
-        more = (null >= observed - 1e-12 * np.abs(observed)).sum(axis=0)
-        p_value = np.where(np.isnan(observed), np.nan, (1 + more) / (1 + n))
-        quantiles = np.quantile(null, [0.025, 0.975], axis=0) if n else np.full((2, len(radii)), np.nan)
-        ndim = len(spatial)
-        expected = (2 * radii, np.pi * radii**2, 4 / 3 * np.pi * radii**3)[ndim - 1]
-        results.append(
-            xr.Dataset(
-                {
-                    "k": ("radius", observed),
-                    "expected": ("radius", expected),
-                    "low": ("radius", quantiles[0]),
-                    "high": ("radius", quantiles[1]),
-                    "p_value": ("radius", p_value),
-                },
-                coords={"radius": ("radius", radii, {"units": scene.unit})},
-            )
+        results[key] = _with_null(
+            statistics.cross_k(a, b, radii, box, edges),
+            statistics.random_labels(a, b, radii, box, n, seed, edges),
+            _without_relation(radii, len(spatial)),
+            xr.Variable("radius", radii, {"units": scene.unit}),
         )
-        keys.append(key)
-    if not kept:
-        out = results[0]
-    else:
-        index = (
-            pd.MultiIndex.from_tuples(keys, names=kept)
-            if len(kept) > 1
-            else pd.Index([k[0] for k in keys], name=kept[0])
-        )
-        out = xr.concat(results, dim=index if len(kept) == 1 else xr.Variable("position", np.arange(len(keys))))
+    out = _side_by_side(results, kept)
     for name in ("k", "expected", "low", "high") if scene.unit else ():
         out[name].attrs["units"] = power(scene.unit, len(spatial))
     out.attrs = {
@@ -400,3 +373,37 @@ def cross_k(
         "low_high": "2.5 % and 97.5 % of the null",
     }
     return out
+
+
+def _radii(given: Any, scene: ChannelImage) -> np.ndarray:
+    """Return radii in the common unit of lengths."""
+    each = [given] if np.ndim(given) == 0 else list(given)
+    if not each:
+        raise ValueError("radii=[]: expected at least one length")
+    lengths = (length("radii", r, scene.image) if has_unit(r) else r for r in each)
+    return np.array([checks.number("radii", r, 0, above=True) for r in lengths])
+
+
+def _without_relation(radii: np.ndarray, ndim: int) -> np.ndarray:
+    """Return the K of independent points: the length, area or volume within a radius."""
+    return (2 * radii, np.pi * radii**2, 4 / 3 * np.pi * radii**3)[ndim - 1]
+
+
+def _with_null(observed: np.ndarray, null: np.ndarray, expected: np.ndarray, radius: xr.Variable) -> xr.Dataset:
+    """Compare the observed K with those of `n` permutations, of shape ``(n, radius)``."""
+    n = len(null)
+    more = (null >= observed - 1e-12 * np.abs(observed)).sum(axis=0)
+    p_value = np.where(np.isnan(observed), np.nan, (1 + more) / (1 + n))
+    low, high = np.quantile(null, [0.025, 0.975], axis=0) if n else np.full((2, len(observed)), np.nan)
+    columns = {"k": observed, "expected": expected, "low": low, "high": high, "p_value": p_value}
+    return xr.Dataset({k: ("radius", v) for k, v in columns.items()}, coords={"radius": radius})
+
+
+def _side_by_side(results: dict[tuple[Any, ...], xr.Dataset], kept: list[str]) -> xr.Dataset:
+    """Join the results of all positions along the axes that are kept apart."""
+    if not kept:
+        return next(iter(results.values()))
+    if len(kept) == 1:
+        return xr.concat(results.values(), dim=pd.Index([key[0] for key in results], name=kept[0]))
+    out = xr.concat(results.values(), dim=xr.Variable("position", np.arange(len(results))))
+    return out.assign_coords({a: ("position", [key[k] for key in results]) for k, a in enumerate(kept)})

@@ -19,6 +19,11 @@ from intake_img.model.units import PIXEL
 
 __all__ = ["objects"]
 
+_COLUMNS = [
+    *("label1", "label2", "size1", "size2", "overlap", "fraction1", "fraction2", "iou"),
+    *("centre_distance", "edge_distance"),
+]
+
 
 def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: Any) -> pd.DataFrame:
     """Relate the objects of two label images; see `Coloc.objects`."""
@@ -45,12 +50,27 @@ def objects(one: xr.DataArray, two: xr.DataArray, *, max_distance: Any) -> pd.Da
 
 
 def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_distance: float | None) -> pd.DataFrame:
+    first, second = (pixels_of(x, spatial) for x in (one, two))
+    arrays = [first, second.rechunk(first.chunks)]
+    keys, sums = _counted(*arrays)
+    scale = np.array([voxel_size(one, a) for a in spatial])
+    near = {} if max_distance is None else _near(arrays, scale, float(max_distance))
+    table = pd.DataFrame(_rows(keys, sums, scale, near), columns=_COLUMNS)
+    unit = common_unit(one) or PIXEL
+    table.attrs = {
+        "voxel_size": dict(zip(spatial, scale.tolist(), strict=True)),
+        "units": unit,
+        "column_units": {"centre_distance": unit, "edge_distance": unit, "size1": PIXEL, "size2": PIXEL},
+    }
+    return table
+
+
+def _counted(one: Any, two: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of labels that share pixels, and their sums: pixels, then positions along each axis."""
     import dask
 
-    arrays = [pixels_of(x, spatial) for x in (one, two)]
-    arrays[1] = arrays[1].rechunk(arrays[0].chunks)
-    starts = [np.concatenate([[0], np.cumsum(c)[:-1]]) for c in arrays[0].chunks]
-    blocks = [a.to_delayed(optimize_graph=False) for a in arrays]
+    starts = [np.concatenate([[0], np.cumsum(c)[:-1]]) for c in one.chunks]
+    blocks = [a.to_delayed(optimize_graph=False) for a in (one, two)]
     tasks = [
         dask.delayed(kernel.count_objects, pure=False)(
             blocks[0][k], blocks[1][k], tuple(int(s[n]) for s, n in zip(starts, k, strict=True))
@@ -60,14 +80,17 @@ def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_
     keys, sums = kernel.add_counts(list(dask.compute(*tasks)))
     for k, name in enumerate(("labels1", "labels2")):
         warn_of_negative(name, keys[:, k])
-    scale = np.array([voxel_size(one, a) for a in spatial])
+    return keys, sums
+
+
+def _rows(
+    keys: np.ndarray, sums: np.ndarray, scale: np.ndarray, near: dict[tuple[int, int], float]
+) -> list[dict[str, Any]]:
+    """Return a row for each pair of objects that overlap or are near."""
     size1, centre1 = _sizes(keys[:, 0], sums, scale)
     size2, centre2 = _sizes(keys[:, 1], sums, scale)
     overlap = {(p, q): n for (p, q), n in zip(keys.tolist(), sums[:, 0].tolist(), strict=True) if p > 0 and q > 0}
-    distances = dict.fromkeys(overlap, 0.0)
-    if max_distance is not None:
-        near = _near(arrays, scale, float(max_distance))
-        distances = near | distances
+    distances = near | dict.fromkeys(overlap, 0.0)
     rows = []
     for p, q in sorted(distances):
         common = overlap.get((p, q), 0)
@@ -85,26 +108,7 @@ def _relate(one: xr.DataArray, two: xr.DataArray, spatial: tuple[str, ...], max_
                 "edge_distance": distances[p, q],
             }
         )
-    columns = [
-        "label1",
-        "label2",
-        "size1",
-        "size2",
-        "overlap",
-        "fraction1",
-        "fraction2",
-        "iou",
-        "centre_distance",
-        "edge_distance",
-    ]
-    table = pd.DataFrame(rows, columns=columns)
-    unit = common_unit(one) or PIXEL
-    table.attrs = {
-        "voxel_size": dict(zip(spatial, scale.tolist(), strict=True)),
-        "units": unit,
-        "column_units": {"centre_distance": unit, "edge_distance": unit, "size1": PIXEL, "size2": PIXEL},
-    }
-    return table
+    return rows
 
 
 def _sizes(labels: np.ndarray, sums: np.ndarray, scale: np.ndarray) -> tuple[dict[int, int], dict[int, np.ndarray]]:

@@ -15,7 +15,7 @@ from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.keyed import CallTable, table
-from intake_img.accessor.variables import images, joined, lacking_plane, lazy, with_data
+from intake_img.accessor.variables import checked_output, images, joined, lacking_plane, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 from intake_img.model.typed import Dims, DTypeLike, Lengths, Units
@@ -128,20 +128,15 @@ class Maps:
         """
         choice("missing", missing, ("error", "copy", "drop"))
         choice("units", units, ("pixel", "physical"))
-        for name, value in (
-            ("keep_unit_dims", keep_unit_dims),
-            ("blockwise", blockwise),
-            ("with_keys", with_keys),
-            ("overwrite", overwrite),
-        ):
+        flags = {"keep_unit_dims": keep_unit_dims, "blockwise": blockwise, "with_keys": with_keys}
+        for name, value in {**flags, "overwrite": overwrite}.items():
             flag(name, value)
-        core = axis_names("core_dims", core_dims)
         request = _Request(
             func,
             fn_kwargs,
             by,
             missing,
-            core,
+            axis_names("core_dims", core_dims),
             keep_unit_dims,
             chunks,
             depth,
@@ -211,28 +206,6 @@ class _Request:
         return {"mode": "constant", "constant_values": self.boundary}
 
 
-def checked_output(
-    obj: Any, output: str | None, overwrite: bool, found: dict[str, xr.DataArray]
-) -> dict[str, xr.DataArray]:
-    """Return the images to process: all, or the one for the variable `output`."""
-    if output is None:
-        return found
-    if not isinstance(output, str):
-        raise TypeError(f"output={output!r}: expected the name of a variable")
-    if isinstance(obj, xr.DataArray):
-        raise ValueError(
-            f"output={output!r} names a variable of a Dataset, but this is a DataArray: use .rename({output!r})"
-        )
-    if output in obj.coords or output in obj.dims:
-        raise ValueError(f"output={output!r} is an axis or coordinate of the Dataset")
-    if output in obj.variables and not overwrite:
-        raise ValueError(f"output={output!r} exists in the Dataset: choose another name, or pass overwrite=True")
-    name = "image" if "image" in found else next(iter(found))
-    if name != "image" and len(found) > 1:
-        raise ValueError(f"output={output!r} is made from one image, but the Dataset has several: {', '.join(found)}")
-    return {name: found[name]}
-
-
 def _assembled(obj: Any, results: dict[str, xr.DataArray], request: _Request, output: str | None) -> Any:
     if isinstance(obj, xr.DataArray):
         return next(iter(results.values()))
@@ -250,39 +223,24 @@ def _assembled(obj: Any, results: dict[str, xr.DataArray], request: _Request, ou
 
 def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     core = request.core
-    if missing := [d for d in core if d not in array.dims] or (["y"] if not core else []):
-        said = lacking_plane(array) if core == ("y", "x") else None
-        raise AxesError(
-            said or f"core_dims={core!r}: the image has axes {spell(tuple(map(str, array.dims)))!r}, not {missing[0]!r}"
-        )
-    if len(set(core)) != len(core):
-        raise AxesError(f"core_dims={core!r} repeat an axis")
-    if request.keep_unit_dims and tuple(core) != ("y", "x"):
-        raise ValueError(f"keep_unit_dims=True hands over (1, 1, y, x): core_dims={core!r} must be ('y', 'x')")
+    _check_core(array, request)
     outer = [d for d in map(str, array.dims) if d not in core]
     windows = {a: window(array, a, w, request.coordinate_system) for a, w in request.region.items()}
     array = array.isel({a: slice(*w) for a, w in windows.items() if a not in core})
     calls = table(array, request.func, request.fn_kwargs, request.by, outer)
     array, calls = _without_missing(array, calls, request.missing)
-    axes = (*outer, *core)
-    data = lazy(array.transpose(*axes))
     lead = len(outer)
     depth = _depth(array, request)
     far = {lead + k: (depth[a], depth[a]) for k, a in enumerate(core) if depth[a]}
-    data = data.rechunk(_chunks(request.chunks, axes, core, data)) if request.chunks is not None else data
     inner_windows = {lead + k: windows[a] for k, a in enumerate(core) if a in windows}
-    if not request.blockwise:
-        data = data[tuple(slice(*inner_windows.get(k, (0, n))) for k, n in enumerate(data.shape))]
-        data, inner_windows = data.rechunk({lead + k: -1 for k in range(len(core))}), {}
+    data, inner_windows = _arranged(array, (*outer, *core), request, inner_windows)
     sizes = _sizes(request.output_sizes, core, far)
     kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes)
     dtype = _dtype(array, request, calls, kernel, data)
     strict = request.dtype is None and request.meta is None
-    kernel = replace(kernel, dtype=dtype, strict=strict)
-    new_core = core if sizes is None else tuple(sizes)
     result = halo(
         data,
-        kernel,
+        replace(kernel, dtype=dtype, strict=strict),
         far,
         edge=request.edge,
         pad=request.pad if far else None,
@@ -294,8 +252,36 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
         positions=bool(request.with_keys or calls.axes),
     )
     cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
-    named = with_data(cropped, result, (*outer, *new_core))
+    named = with_data(cropped, result, (*outer, *(core if sizes is None else sizes)))
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)
+
+
+def _check_core(array: xr.DataArray, request: _Request) -> None:
+    """Raise an error for `core_dims` that the image lacks or the request forbids."""
+    core = request.core
+    if missing := [d for d in core if d not in array.dims] or (["y"] if not core else []):
+        said = lacking_plane(array) if core == ("y", "x") else None
+        raise AxesError(
+            said or f"core_dims={core!r}: the image has axes {spell(tuple(map(str, array.dims)))!r}, not {missing[0]!r}"
+        )
+    if len(set(core)) != len(core):
+        raise AxesError(f"core_dims={core!r} repeat an axis")
+    if request.keep_unit_dims and tuple(core) != ("y", "x"):
+        raise ValueError(f"keep_unit_dims=True hands over (1, 1, y, x): core_dims={core!r} must be ('y', 'x')")
+
+
+def _arranged(
+    array: xr.DataArray, axes: Sequence[str], request: _Request, windows: dict[int, tuple[int, int]]
+) -> tuple[Any, dict[int, tuple[int, int]]]:
+    """Return the lazy array with the chunks that are asked for, and the windows that are still to be cut."""
+    lead = len(axes) - len(request.core)
+    data = lazy(array.transpose(*axes))
+    if request.chunks is not None:
+        data = data.rechunk(_chunks(request.chunks, axes, request.core, data))
+    if request.blockwise:
+        return data, windows
+    data = data[tuple(slice(*windows.get(k, (0, n))) for k, n in enumerate(data.shape))]
+    return data.rechunk(dict.fromkeys(range(lead, len(axes)), -1)), {}
 
 
 def _without_missing(array: xr.DataArray, calls: CallTable, missing: str) -> tuple[xr.DataArray, CallTable]:

@@ -8,8 +8,7 @@ from typing import Any
 import xarray as xr
 
 from intake_img.accessor.arguments import flag
-from intake_img.accessor.processing.mapping import checked_output
-from intake_img.accessor.variables import images, joined
+from intake_img.accessor.variables import checked_output, images, joined
 
 __all__ = ["derived", "replaced"]
 

@@ -63,43 +63,19 @@ def write_tiff(
     MissingExtraError
         If the codec asked for is not installed.
     """
-    import tifffile
-
-    order: Any = byteorder
     _check_request(name, byteorder, pyramid, levels)
     plan = plan_of(image, name.lower(), checked_tile(tile), codec_of(compress), rgb, bigtiff, bool(pyramid or levels))
     smaller = [stored_as(checked_level(level, image), plan).pixels for level in levels]
     source = _Source(progress, os.path.dirname(os.path.abspath(path)))
-    options = {**options_of(plan), "dtype": plan.pixels.dtype, **_threads(plan)}
+    labels = image.only.attrs.get("kind") == "labels" or image.only.pixels.dtype.kind == "b"
     try:
-        with (
-            tifffile.TiffWriter(
-                path,
-                bigtiff=plan.bigtiff,
-                byteorder=order,
-                imagej=plan.kind == "imagej",
-                ome=plan.kind == "ome",
-                shaped=plan.kind == "shaped",
-            ) as writer,
-            contextlib.ExitStack() as files,
-        ):
-            count = len(smaller) or _depth(plan, pyramid)
-            spools = [files.enter_context(_spool(path)) for _ in range(0 if smaller else count)]
-            labels = image.only.attrs.get("kind") == "labels" or image.only.pixels.dtype.kind == "b"
-            record = json.dumps(image.record(plan.order))
-            planes = source.planes(plan.pixels, plan.page, spools[0] if spools else None, labels)
-            writer.write(
-                _pieces(planes, plan),
-                shape=plan.pixels.shape,
-                subifds=count or None,
-                extratags=[(RECORD_TAG, "s", 0, record, True)],
-                metadata=metadata_of(image, plan, name + record),
-                **resolution_tags(image, plan),
-                **options,
-            )
-            for shape, planes in _smaller(source, smaller, spools, plan, labels):
-                axes = {"axes": letters(plan)}
-                writer.write(_pieces(planes, plan), shape=shape, subfiletype=1, metadata=axes, **options)
+        record = json.dumps(image.record(plan.order))
+        tags = {
+            "extratags": [(RECORD_TAG, "s", 0, record, True)],
+            "metadata": metadata_of(image, plan, name + record),
+            **resolution_tags(image, plan),
+        }
+        _write_levels(path, plan, source, smaller or _depth(plan, pyramid), tags, labels=labels, byteorder=byteorder)
     except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError, ImportError) as exc:
         if source.failed or isinstance(exc, IntakeImgError):
             raise
@@ -109,6 +85,34 @@ def write_tiff(
             f"an image of axes {spell(plan.axes)}, shape {plan.pixels.shape} and dtype {plan.pixels.dtype} cannot "
             f"be written as {plan.kind} TIFF with compress={compress!r}: {exc}"
         ) from exc
+
+
+def _write_levels(
+    path: str,
+    plan: TiffEncoding,
+    source: _Source,
+    smaller: Sequence[Pixels] | int,
+    tags: dict[str, Any],
+    *,
+    labels: bool,
+    byteorder: Any,
+) -> None:
+    """Write the image and its smaller levels: those given, or so many halved ones."""
+    import tifffile
+
+    options = {**options_of(plan), "dtype": plan.pixels.dtype, **_threads(plan)}
+    dialect: dict[str, Any] = {kind: plan.kind == kind for kind in ("imagej", "ome", "shaped")}
+    count, given = (smaller, ()) if isinstance(smaller, int) else (len(smaller), smaller)
+    with (
+        tifffile.TiffWriter(path, bigtiff=plan.bigtiff, byteorder=byteorder, **dialect) as writer,
+        contextlib.ExitStack() as files,
+    ):
+        spools = [files.enter_context(_spool(path)) for _ in range(0 if given else count)]
+        planes = source.planes(plan.pixels, plan.page, spools[0] if spools else None, labels)
+        writer.write(_pieces(planes, plan), shape=plan.pixels.shape, subifds=count or None, **tags, **options)
+        for shape, planes in _smaller(source, given, spools, plan, labels):
+            axes = {"axes": letters(plan)}
+            writer.write(_pieces(planes, plan), shape=shape, subfiletype=1, metadata=axes, **options)
 
 
 def _check_request(name: str, byteorder: str | None, pyramid: int, levels: Sequence[Image]) -> None:
