@@ -68,9 +68,10 @@ def serving(places: list[Any], folder: Path, **options: Any) -> Iterator[Portal]
     library = Library(places, folder / "made")
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    app = make_app(library, settings)
     config = uvicorn.Config(
-        make_app(library, settings),
-        http=protocol(settings.header_seconds),
+        app,
+        http=protocol(app, settings),
         log_config=None,
         access_log=False,
         loop="asyncio",

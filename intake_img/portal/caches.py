@@ -151,10 +151,9 @@ class BlockCache:
             array = self._from_disk(key) if lasting else None
             if array is None:
                 array = make()
-                if lasting:
-                    self.disk.put(key, _packed(array))
-            array.flags.writeable = False
-            self.memory.put(key, array, array.nbytes)
+                self.put(key, array, lasting)
+            else:
+                self._hold(key, array)
             future.set_result(array)
             return array
         except BaseException as exc:
@@ -163,6 +162,20 @@ class BlockCache:
         finally:
             with self._lock:
                 self._making.pop(key, None)
+
+    def found(self, key: str, lasting: bool) -> np.ndarray | None:
+        """Return an array that is in the cache; None otherwise."""
+        found: np.ndarray | None = self.memory.get(key)
+        return self._from_disk(key) if found is None and lasting else found
+
+    def put(self, key: str, array: np.ndarray, lasting: bool) -> None:
+        if lasting and key not in self.disk:
+            self.disk.put(key, _packed(array))
+        self._hold(key, array)
+
+    def _hold(self, key: str, array: np.ndarray) -> None:
+        array.flags.writeable = False
+        self.memory.put(key, array, array.nbytes)
 
     def holds(self, key: str, lasting: bool) -> bool:
         return key in self.memory or (lasting and key in self.disk)

@@ -1,4 +1,4 @@
-"""A cache of expensive blocks of pixels: native tiles that several chunks share, and computed levels.
+"""A cache of expensive blocks of pixels, and computed levels.
 
 A `Blockwise` reader computes each block of an array once; `halved` computes a level from the next finer one.
 """
@@ -19,9 +19,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
 from intake_img.portal.caches import BlockCache
 
-__all__ = ["Blockwise", "halved", "shared_tiles"]
-
-_LARGEST_TILE = 64 * 2**20
+__all__ = ["Blockwise", "halved", "price", "read_region", "tiled_bytes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +53,15 @@ class Blockwise:
     def read_into(self, region: Region, out: np.ndarray) -> None:
         for index in self.touched(region):
             whole = self.region_of(index)
-            data = self.kept.get(self._key(index), partial(self.make, whole), self.lasting)
+            data = self.kept.get(self.key(index), partial(self.made, whole), self.lasting)
             inner = tuple(slice(max(r.start, w.start), min(r.stop, w.stop)) for r, w in zip(region, whole, strict=True))
             there = tuple(slice(i.start - r.start, i.stop - r.start) for i, r in zip(inner, region, strict=True))
             here = tuple(slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, whole, strict=True))
             out[there] = data[here]
+
+    def made(self, whole: Region) -> np.ndarray:
+        """Return the pixels of a block that is not cached."""
+        return self.make(whole)
 
     def touched(self, region: Region) -> Iterator[tuple[int, ...]]:
         """Return the indices of the blocks that a region touches."""
@@ -73,13 +75,13 @@ class Blockwise:
         """Return the bytes of the source to read for a region now; counting stops beyond `limit`."""
         total = 0
         for index in self.touched(region):
-            if not self.kept.holds(self._key(index), self.lasting):
+            if not self.kept.holds(self.key(index), self.lasting):
                 total += self.cost(self.region_of(index), limit - total)
             if total > limit:
                 break
         return total
 
-    def _key(self, index: Sequence[int]) -> str:
+    def key(self, index: Sequence[int]) -> str:
         return f"{self.name}/{'.'.join(map(str, index))}"
 
 
@@ -87,45 +89,16 @@ def price(pixels: Pixels, region: Region, limit: int) -> int:
     """Return the bytes of the source to read for a region, for arrays with and without cached blocks."""
     if isinstance(pixels.reader, Blockwise):
         return pixels.reader.price(region, limit)
-    return _tiled_bytes(pixels, region)
+    return tiled_bytes(pixels, region)
 
 
-def _tiled_bytes(pixels: Pixels, region: Region) -> int:
+def tiled_bytes(pixels: Pixels, region: Region) -> int:
     """Bytes of the native tiles that a region touches."""
     spans = [
         min(n, -(-s.stop // t) * t) - s.start // t * t
         for s, t, n in zip(region, pixels.tiles, pixels.shape, strict=True)
     ]
     return math.prod(spans) * pixels.dtype.itemsize
-
-
-def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: BlockCache) -> Pixels:
-    """Return pixels that read each native tile once, if several chunks share a tile; else `pixels` unchanged.
-
-    Parameters
-    ----------
-    pixels : Pixels
-    chunk : sequence of int
-        Shape of the chunks to read.
-    name : str
-    kept : BlockCache
-    """
-    shares = any(t > c for t, c in zip(pixels.tiles, chunk, strict=True))
-    regular = all(c is None for c in pixels.cuts)
-    if not shares or not regular or pixels.in_memory or math.prod(pixels.tiles) * pixels.dtype.itemsize > _LARGEST_TILE:
-        return pixels
-    block = tuple(t if t > c else c for t, c in zip(pixels.tiles, chunk, strict=True))
-    if math.prod(block) * pixels.dtype.itemsize > _LARGEST_TILE:
-        return pixels
-    reader = Blockwise(
-        lambda region: _read(pixels, region),
-        pixels.shape,
-        block,
-        lambda region, limit: _tiled_bytes(pixels, region),
-        name,
-        kept,
-    )
-    return Pixels(reader, pixels.shape, pixels.dtype, pixels.tiles, pixels.parallel)
 
 
 def halved(
@@ -176,7 +149,7 @@ def halved(
     def make(region: Region) -> np.ndarray:
         if cost(region, budget) > budget:
             raise TooLargeError("a level that the file lacks needs more of the file than one request may read")
-        return _coarser(_read(finer, wanted(region)), factors, labels)
+        return _coarser(read_region(finer, wanted(region)), factors, labels)
 
     reader = Blockwise(make, shape, block, cost, name, kept, lasting=True)
     return Pixels(reader, shape, finer.dtype, block, parallel=False)
@@ -189,7 +162,8 @@ def _coarser(data: np.ndarray, factors: Sequence[int], labels: bool) -> np.ndarr
     return coarsened(data, factors, "mode" if labels or data.dtype.kind == "b" else "mean")
 
 
-def _read(pixels: Pixels, region: Region) -> np.ndarray:
+def read_region(pixels: Pixels, region: Region) -> np.ndarray:
+    """Return the samples of a region."""
     out = np.empty(tuple(s.stop - s.start for s in region), pixels.dtype)
     pixels.read_into(region, out)
     return out

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse, Response
 
-from intake_img.portal.metrics import log
-from intake_img.portal.ready import Kept
+from intake_img.portal.metrics import log, logged
+from intake_img.portal.ready import Kept, joined
 from intake_img.portal.replies import refusal
 from intake_img.portal.site import Site
 from intake_img.portal.tokens import Doorkeeper, Visitor
@@ -42,6 +42,7 @@ _HEADERS = {
 }
 _RAW = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
 _SAME_ORIGIN = [*_RAW, (b"cross-origin-resource-policy", b"same-origin")]
+_SAME_ORIGIN_LINES = joined(_SAME_ORIGIN)
 _ANY_ORIGIN = [*_RAW, (b"cross-origin-resource-policy", b"cross-origin")]
 _ROUTES = frozenset(("e", "logout", *(p.strip("/") for p in (*_OPEN, *_PROGRAMS))))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -70,6 +71,16 @@ class Guard:
     def __init__(self, app: Any, site: Site, doorkeeper: Doorkeeper) -> None:
         self.app, self.site, self.doorkeeper = app, site, doorkeeper
 
+    def ready(self, scope: Any) -> tuple[bytes, bytes] | None:
+        """Return the headers and the body of the response to an allowed request, if it is complete and in memory."""
+        told, headers = _Told(), _headers(scope)
+        kept = self.site.kept(scope, headers) if self._refused(scope, headers) is None else None
+        if kept is None:
+            return None
+        self._tell(kept, scope, told)
+        self._account(scope, told)
+        return kept.lines + _SAME_ORIGIN_LINES, kept.data
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
@@ -87,10 +98,13 @@ class Guard:
             self._account(scope, told)
 
     async def _hand_over(self, kept: Kept, scope: Any, send: Any, told: _Told) -> None:
-        self.site.metrics.cached(True)
-        scope["entry"] = kept.item.id
         async with asyncio.timeout(self.site.settings.seconds):
             await kept(send, _SAME_ORIGIN)
+        self._tell(kept, scope, told)
+
+    def _tell(self, kept: Kept, scope: Any, told: _Told) -> None:
+        self.site.metrics.cached(True)
+        scope["entry"] = kept.item.id
         told.status, told.bytes = 200, len(kept.data)
 
     async def _answer(self, app: Any, scope: Any, receive: Any, sender: Any, told: _Told) -> None:
@@ -108,15 +122,16 @@ class Guard:
     def _account(self, scope: Any, told: _Told) -> None:
         seconds, route = time.perf_counter() - told.started, _route(scope)
         self.site.metrics.request(route, told.status, seconds, told.bytes)
-        log(
-            "request",
-            method=scope["method"],
-            route=route,
-            entry=scope.get("entry"),
-            status=told.status,
-            ms=round(seconds * 1000, 1),
-            bytes=told.bytes,
-        )
+        if logged():
+            log(
+                "request",
+                method=scope["method"],
+                route=route,
+                entry=scope.get("entry"),
+                status=told.status,
+                ms=round(seconds * 1000, 1),
+                bytes=told.bytes,
+            )
 
     def _sender(self, asked: Mapping[str, str], send: Any, told: _Told) -> Any:
         origin = self._allowed_origin(asked)
@@ -166,13 +181,11 @@ class Guard:
         return None
 
     def _host_allowed(self, headers: Mapping[str, str]) -> bool:
-        hosts = self.site.settings.hosts
-        name = (
-            headers.get("host", "").rsplit(":", 1)[0]
-            if "]" not in headers.get("host", "")
-            else (headers.get("host", "").rpartition("]")[0] + "]")
-        )
-        return not hosts or name.lower() in hosts
+        hosts, host = self.site.settings.hosts, headers.get("host", "")
+        if not hosts:
+            return True
+        name = host.rsplit(":", 1)[0] if "]" not in host else host.rpartition("]")[0] + "]"
+        return name.lower() in hosts
 
     def _foreign(self, headers: Mapping[str, str]) -> bool:
         origin = headers.get("origin")

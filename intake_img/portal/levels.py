@@ -14,7 +14,8 @@ from intake_img.errors import IntakeImgError
 from intake_img.io import imload
 from intake_img.model.image import Image, Variable
 from intake_img.portal.caches import BlockCache
-from intake_img.portal.costly_blocks import halved, shared_tiles
+from intake_img.portal.costly_blocks import halved
+from intake_img.portal.native_tiles import shared_tiles
 from intake_img.portal.virtual_store import CHUNK, chunk_lengths
 
 __all__ = ["native_levels", "pyramid", "ratio"]

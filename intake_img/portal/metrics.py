@@ -13,15 +13,17 @@ import logging
 import os
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Metrics", "log"]
+__all__ = ["Metrics", "log", "logged"]
 
 LOG = logging.getLogger("intake_img.portal")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _INFINITE = "+Inf"
+_LIMITS = (*_BUCKETS, _INFINITE)
 _PAUSE = 1.0  # seconds between publications to other processes
 _KINDS = ("requests", "seconds", "buckets", "bytes", "cache", "errors")
 _LISTED = {
@@ -31,9 +33,14 @@ _LISTED = {
 }
 
 
+def logged() -> bool:
+    """Whether events are written."""
+    return LOG.isEnabledFor(logging.INFO)
+
+
 def log(event: str, **facts: object) -> None:
     """Write one event as a line of JSON; never a token, a query or a path."""
-    if LOG.isEnabledFor(logging.INFO):
+    if logged():
         LOG.info("%s", json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str))
 
 
@@ -61,7 +68,7 @@ class Metrics:
             counts["requests"][route, status] += 1
             counts["seconds"][route] += seconds  # type: ignore[assignment]
             counts["bytes"][route] += sent
-            counts["buckets"][route, next((b for b in _BUCKETS if seconds <= b), _INFINITE)] += 1
+            counts["buckets"][route, _LIMITS[bisect_left(_BUCKETS, seconds)]] += 1
         if self._folder is not None and time.monotonic() > self._written + _PAUSE:
             self.share()
 
@@ -111,7 +118,7 @@ def _histogram(seconds: Counter[Any], buckets: Counter[Any]) -> list[str]:
     lines = ["# HELP portal_request_seconds Time to answer.", "# TYPE portal_request_seconds histogram"]
     for route, total in seconds.items():
         below = 0
-        for bucket in (*_BUCKETS, _INFINITE):
+        for bucket in _LIMITS:
             below += buckets[route, bucket]
             lines.append(f'portal_request_seconds_bucket{{route="{route}",le="{bucket}"}} {below}')
         lines.append(f'portal_request_seconds_sum{{route="{route}"}} {total:.6f}')

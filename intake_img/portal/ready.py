@@ -5,7 +5,7 @@ Most requests are for chunks that were read before; their remaining cost is that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from intake_img.portal.library import LibraryItem
 from intake_img.portal.replies import body, body_headers, encoding_of
 
-__all__ = ["Kept", "form_of", "name_of", "wants_whole"]
+__all__ = ["Kept", "form_of", "joined", "name_of", "wants_whole"]
 
 _OVERHEAD = 1000  # bytes of a response beside its body
 _UNUSUAL = ("range", "if-range", "if-none-match", "origin")
@@ -59,6 +59,11 @@ class Kept:
         about = body_headers(self.tag, self.seconds, self.headers)
         return Response(self.data, media_type=self.media, headers=about).raw_headers
 
+    @cached_property
+    def lines(self) -> bytes:
+        """The headers as they are sent."""
+        return joined(self._raw)
+
     def answer(self, request: Request) -> Response:
         """Return the response to a request, also to a range request."""
         return body(request, self.data, self.media, self.tag, seconds=self.seconds, headers=self.headers)
@@ -67,6 +72,11 @@ class Kept:
         """Send the complete body, with further headers."""
         await send({"type": "http.response.start", "status": 200, "headers": [*self._raw, *headers]})
         await send({"type": "http.response.body", "body": self.data})
+
+
+def joined(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as lines of HTTP/1.1."""
+    return b"".join(b"%b: %b\r\n" % one for one in headers)
 
 
 def form_of(path: str, accepted: str) -> str:
