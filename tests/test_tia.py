@@ -140,6 +140,14 @@ def test_what_was_not_recorded(tmp_path):
         imload(ser(tmp_path / "c_1.ser", values, [(5, *NUMBER)], recorded=0))
 
 
+def test_large_images_stand_upright(tmp_path):
+    """Images of more than 256 kB are read from a map of the file."""
+    values = np.random.default_rng(0).integers(0, 60000, (2, 400, 500)).astype("u2")
+    image = imload(ser(tmp_path / "a.ser", values, [(2, *NUMBER)]), chunks=None)["image"]
+    for part in (np.s_[:], np.s_[1:, 3:399, 2:], np.s_[:, ::2], np.s_[0, 390:, :]):
+        np.testing.assert_array_equal(image[part].values, values[part])
+
+
 def test_remote(tmp_path):
     values = np.arange(5 * 20, dtype="u2").reshape(5, 4, 5)
     ser(tmp_path / "a_1.ser", values, [(5, *NUMBER)])

@@ -169,6 +169,9 @@ class StridedArray(StoredArray):
         target = out.transpose(order)
         shape, steps = [out.shape[k] for k in inner], [strides[k] for k in inner]
         count = sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + dtype.itemsize
+        if count == target.size * dtype.itemsize and target.flags.c_contiguous and dtype == out.dtype:
+            self.block.read_into(first, target.reshape(-1).view(np.uint8).data)
+            return
         if not lead:
             with self.block.window(first, count) as window:
                 view = np.ndarray(shape, dtype, np.frombuffer(window, np.uint8), 0, steps)

@@ -42,6 +42,9 @@ class FileBlock:
     def window(self, offset: int, count: int) -> contextlib.AbstractContextManager[memoryview]:
         return self.source.window(self.start + offset, count)
 
+    def read_into(self, offset: int, out: memoryview) -> None:
+        self.source.read_into(self.start + offset, out)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -75,6 +78,9 @@ class PictureBlock:
     @contextlib.contextmanager
     def window(self, offset: int, count: int) -> Iterator[memoryview]:
         yield memoryview(self._range(offset, count))
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        out[:] = self._range(offset, out.nbytes)
 
     def _range(self, offset: int, count: int) -> bytes:
         parts, stop = [], offset + count

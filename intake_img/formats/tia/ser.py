@@ -17,9 +17,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
-from intake_img.storage.raw import read_raw
+from intake_img.storage.raw import map_raw, read_raw
 
-_PIECE = 2**19  # bytes of rows that are reversed while they are in the cache of the processor
+_SMALL = 2**18  # bytes that are read, not mapped
 
 __all__ = ["MAGIC", "Calibration", "Elements", "TiaDimension", "TiaSeries"]
 
@@ -150,7 +150,6 @@ class Elements(StoredArray):
         self.series, self.outer = series, outer
         self.shape, self.dtype = (*outer, *series.shape), series.dtype
         self.tiles = (*[1] * (len(self.shape) - 1), self.shape[-1])
-        self.rows = max(1, _PIECE // (self.shape[-1] * self.dtype.itemsize))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         n = len(self.outer)
@@ -164,12 +163,16 @@ class Elements(StoredArray):
             if not self.series.images:
                 read_raw(self.series.source, place, self.dtype, self.series.shape, inner, view)
                 continue
-            for top in range(inner[0].start, inner[0].stop, self.rows):
-                rows = slice(top, min(top + self.rows, inner[0].stop))
-                part = np.empty((rows.stop - rows.start, *view.shape[1:]), self.dtype)
-                below = _mirrored(rows, self.series.shape[0])  # stored from the lowest row on
-                read_raw(self.series.source, place, self.dtype, self.series.shape, (below, inner[1]), part)
-                view[rows.start - inner[0].start : rows.stop - inner[0].start] = part[::-1]
+            below = _mirrored(inner[0], self.series.shape[0])  # stored from the lowest row on
+            self._read_image(place, (below, inner[1]), view[::-1])
+
+    def _read_image(self, place: int, region: Region, out: np.ndarray) -> None:
+        """Fill `out` with a region of an image; a large one from a map of the file, which threads share."""
+        plane = None if out.nbytes <= _SMALL else map_raw(self.series.source, place, self.dtype, self.series.shape)
+        if plane is None:
+            read_raw(self.series.source, place, self.dtype, self.series.shape, region, out)
+        else:
+            out[...] = plane[region]
 
 
 def _mirrored(rows: slice, height: int) -> slice:

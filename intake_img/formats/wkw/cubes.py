@@ -127,11 +127,20 @@ class CubeArray(ChunkedArray):
         header, per = self._own(reader), self.header.blocks
         numbers = [_number(*(k % per for k in place[2::-1])) for place in places]
         want = math.prod(self.tiles) * header.dtype.itemsize
+        if not header.packed and (found := self._mapped(reader, header, numbers, want)):
+            yield from found
+            return
         together = max(1, _TOGETHER // want) if not self.file.local else 1
         for first in range(0, len(numbers), together):
             for data in self._stored(reader, header, numbers[first : first + together], want):
                 plain = _unpacked(data, want) if header.packed else data
                 yield values_in(plain, header.dtype, self.tiles, reader.file)
+
+    def _mapped(self, reader: ByteReader, header: CubeHeader, numbers: Sequence[int], want: int) -> list[np.ndarray]:
+        """Return blocks in a memory map; none for a remote file, and for one that ends too early."""
+        if max(numbers) * want + want + header.offset > reader.size or (mapped := reader.mapped()) is None:
+            return []
+        return [np.ndarray(self.tiles, header.dtype, mapped, header.offset + n * want) for n in numbers]
 
     def _stored(self, reader: ByteReader, header: CubeHeader, numbers: Sequence[int], want: int) -> list[bytes]:
         """Return the bytes of blocks, by their numbers in the cube."""
