@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -21,8 +21,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.listings import present
 
-__all__ = ["ChunkedArray", "Place", "Readers", "file_bytes", "file_json", "morton", "positive", "values_in"]
+__all__ = ["ChunkedArray", "Place", "Readers", "file_bytes", "file_json", "morton", "positive", "there", "values_in"]
 
 _REQUESTS = 16  # at a time, to one server
 _MOST_CHUNK = 2**31  # bytes
@@ -93,6 +94,11 @@ class ChunkedArray(StoredArray):
             for _ in pool.map(func, items):
                 pass
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(-(-n // m) for n, m in zip(self.shape, self.tiles, strict=True))
+
     def extent(self, place: Place) -> tuple[int, ...]:
         """Return the shape of the part of a chunk that lies within the array."""
         return tuple(min(n, m - k * n) for k, n, m in zip(place, self.tiles, self.shape, strict=True))
@@ -149,6 +155,21 @@ class Readers:
         """Close open files."""
         while self._remote:
             self._remote.popitem()[1].close()
+
+
+def there(folder: File, names: Mapping[str, Place], grid: Sequence[int]) -> list[Place]:
+    """Return the positions of a remote array that may have a chunk: all of them, if one listing does not tell.
+
+    Parameters
+    ----------
+    folder : File
+    names : mapping of str to tuple
+        The position of each file of a box in the grid, in order.
+    grid : sequence of int
+        How many positions there are along each axis, the axis of the last component of the names last.
+    """
+    found = present(folder, list(names), grid)
+    return [place for name, place in names.items() if found is None or name in found]
 
 
 def morton(place: Sequence[int], grid: Sequence[int]) -> int:

@@ -13,12 +13,13 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.chunked import ChunkedArray, Place, file_bytes, positive, values_in
+from intake_img.formats.chunked import ChunkedArray, Place, file_bytes, positive, there, values_in
 from intake_img.storage.files import File
 
 __all__ = ["ATTRIBUTES", "N5Dataset", "folders_in", "is_dataset"]
@@ -63,7 +64,8 @@ class N5Dataset(ChunkedArray):
 
     def present(self, spans: Sequence[range]) -> list[Place]:
         if not self.file.local:
-            return super().present(spans)
+            names = {"/".join(map(str, place)): place[::-1] for place in product(*spans[::-1])}
+            return there(self.file, names, self.grid[::-1])
         return [place[::-1] for place in _listed(self.file.path, list(spans[::-1]))]
 
     def read_chunk(self, place: Place) -> np.ndarray | None:

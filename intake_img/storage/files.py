@@ -28,7 +28,6 @@ __all__ = ["ByteReader", "File"]
 _CACHES = r"(?:simplecache|filecache|blockcache|cached)::"  # fsspec chains that begin without "://"
 _SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
 _INFO_SECONDS = 5  # how long the last check of a remote file is valid
-_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
 

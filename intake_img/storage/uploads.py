@@ -29,12 +29,12 @@ from typing import Any
 from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, Journal, journal_file, read_journal
+from intake_img.storage.listings import is_object_store
 from intake_img.storage.remote import retried
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
 
 __all__ = ["RemoteStaging", "find_plans", "names_in", "put", "settle_remote", "upload"]
 
-_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 _ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
@@ -122,7 +122,7 @@ class RemoteStaging(Staging):
         """Upload one file under its name."""
         fs, remote = self.target.filesystem()
         self.superseded([self.target.name])
-        if _is_object_store(fs):
+        if is_object_store(fs):
             fs.makedirs(fs._parent(remote), exist_ok=True)
             _put_object(fs, path, remote, self.overwrite, self.target)
             return
@@ -207,7 +207,7 @@ def _place(source: File, target: File) -> None:
     """Rename a staged member to its target; copy it if the server cannot rename."""
     fs, staged = source.filesystem()
     path = target.filesystem()[1].rstrip("/")
-    if not _is_object_store(fs):
+    if not is_object_store(fs):
         aside = f"{staged}.old"
         if fs.exists(path):
             fs.mv(path, aside, recursive=True)
@@ -245,7 +245,7 @@ def put(local: str, file: File) -> None:
         return
     sources = [os.path.join(folder, n) for folder, _, names in os.walk(local) for n in names]
     targets = [f"{path}/{os.path.relpath(s, local).replace(os.sep, '/')}" for s in sources]
-    if not _is_object_store(fs):
+    if not is_object_store(fs):
         for folder in sorted({t.rpartition("/")[0] for t in targets}):
             fs.makedirs(folder, exist_ok=True)
     if sources:
@@ -294,8 +294,3 @@ def _remove_empty(folder: File) -> None:
     with contextlib.suppress(OSError, NotImplementedError):
         if not names_in(folder):
             fs.rmdir(path)
-
-
-def _is_object_store(fs: Any) -> bool:
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    return bool(protocols & _OBJECT_STORES)

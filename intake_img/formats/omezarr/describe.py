@@ -83,7 +83,7 @@ class _ZarrArray(StoredArray):
     def _read(self, array: Any, region: Region, out: np.ndarray) -> None:
         chunks = self.handle.chunk_files(self.address.path)
         if chunks is None:
-            read_array(array, region, out)
+            read_array(array, region, out, self.handle.file.within(self.address.path))
         else:
             chunks.read_into(region, out)
 

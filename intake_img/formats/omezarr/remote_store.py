@@ -6,9 +6,11 @@ A module of its own because it needs zarr, which is imported only when a store i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections import OrderedDict
-from collections.abc import Iterable
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from fsspec.implementations.zip import ZipFileSystem
@@ -22,6 +24,7 @@ from intake_img.storage.remote import retried_async
 
 __all__ = ["RemoteStore", "RemoteZip"]
 
+_TURN = threading.Lock()
 _KEPT = 2**27  # bytes of complete shards to cache if ranges are not supported
 
 
@@ -31,7 +34,24 @@ class RemoteStore(FsspecStore):
     Of a metadata document no more than the limit is asked for.
     """
 
+    @contextlib.contextmanager
+    def lacking(self, keys: Collection[str]) -> Iterator[None]:
+        """Answer without a request within a ``with`` that these files do not exist."""
+        counts: Counter[str] = self.__dict__.setdefault("_lacking", Counter())
+        with _TURN:
+            counts.update(keys)
+        try:
+            yield
+        finally:
+            with _TURN:
+                counts.subtract(keys)
+                for key in keys:
+                    if counts[key] <= 0:
+                        del counts[key]
+
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        if key in self.__dict__.get("_lacking", ()):
+            return None
         if byte_range is None and is_document(key):
             return await self._document(key, prototype)
         kept: OrderedDict[str, Any] = self.__dict__.setdefault("_kept", OrderedDict())

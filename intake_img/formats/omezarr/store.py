@@ -24,6 +24,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
+from intake_img.storage.listings import LEAST, present
 from intake_img.storage.streams import Once
 
 __all__ = [
@@ -113,11 +114,37 @@ def read_member(file: File, name: str) -> bytes | None:
         reader.close()
 
 
-def read_array(array: Any, region: Region, out: np.ndarray) -> None:
-    """Fill `out`, of any strides, with a region of a Zarr array, in one call of the library."""
+def read_array(array: Any, region: Region, out: np.ndarray, folder: File | None = None) -> None:
+    """Fill `out`, of any strides, with a region of a Zarr array, in one call of the library.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    region : tuple of slice
+    out : ndarray
+    folder : File, optional
+        Of the array. On an object store a listing tells which chunks are missing, if that takes fewer requests.
+    """
     from zarr.buffer.cpu import NDBuffer
 
-    array.get_basic_selection(region, out=NDBuffer.from_numpy_array(out))
+    lacking: Any = getattr(array.store, "lacking", None)
+    missing = _missing(array, region, folder) if lacking is not None and folder is not None else []
+    with lacking(missing) if missing else contextlib.nullcontext():
+        array.get_basic_selection(region, out=NDBuffer.from_numpy_array(out))
+
+
+def _missing(array: Any, region: Region, folder: File) -> list[str]:
+    """Return the keys of the chunks, or shards, of a region that a listing finds to be missing."""
+    try:
+        block = array.shards or array.chunks
+    except NotImplementedError:  # chunks of unequal lengths
+        return []
+    spans = [range(s.start // n, -(-s.stop // n)) for s, n in zip(region, block, strict=True)]
+    if math.prod(map(len, spans)) < LEAST:
+        return []
+    names = [array.metadata.encode_chunk_key(place) for place in product(*spans)]
+    found = present(folder, names, [-(-n // m) for n, m in zip(array.shape, block, strict=True)])
+    return [] if found is None else [f"{array.path}/{name}".lstrip("/") for name in names if name not in found]
 
 
 def tiles_of(array: Any) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.chunked import Place, Readers, file_bytes, morton
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.listings import present
 
 __all__ = ["Shards", "UnshardedChunks"]
 
@@ -55,13 +56,21 @@ class UnshardedChunks:
     def present(self, places: Sequence[Place]) -> list[Place]:
         """Return the grid positions (x, y, z) that have, or may have, a chunk: the folder is listed if that is fast."""
         if not self.folder.local:
-            return list(places)
+            return self._present_remotely(places)
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder.path) as entries:
             found = {entry.name.removesuffix(".gz") for entry in islice(entries, _LISTED * len(places))}
             if next(entries, None) is not None:  # more files than it takes time to look for each
                 return list(places)
             return [place for place in places if self._name(place) in found]
         return []
+
+    def _present_remotely(self, places: Sequence[Place]) -> list[Place]:
+        grid = [-(-n // m) for n, m in zip(self.size, self.chunk, strict=True)]
+        names = [self._name(place) for place in places]
+        found = present(self.folder, [*names, *(f"{name}.gz" for name in names)], grid)
+        if found is None:
+            return list(places)
+        return [place for place, name in zip(places, names, strict=True) if name in found or f"{name}.gz" in found]
 
     def _name(self, place: Place) -> str:
         spans = []

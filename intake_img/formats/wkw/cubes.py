@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.chunked import ChunkedArray, Place, Readers, file_bytes, values_in
+from intake_img.formats.chunked import ChunkedArray, Place, Readers, file_bytes, there, values_in
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
@@ -93,12 +93,14 @@ class CubeArray(ChunkedArray):
         super().__init__(folder, (*size[::-1], self.header.channels), self.header.dtype, block)
 
     def present(self, spans: Sequence[range]) -> list[Place]:
-        if not self.file.local:
-            return super().present(spans)
         per = self.header.blocks
-        cubes = product(*(range(s.start // per, -(-s.stop // per)) for s in spans[:3]))
+        cubes = list(product(*(range(s.start // per, -(-s.stop // per)) for s in spans[:3])))
+        if self.file.local:
+            cubes = [c for c in cubes if os.path.exists(self._file(c).path)]
+        else:
+            cubes = there(self.file, {_path(c): c for c in cubes}, [-(-n // per) for n in self.grid[:3]])
         found: list[Place] = []
-        for cube in (c for c in cubes if os.path.exists(self._file(c).path)):
+        for cube in cubes:
             pairs = zip(spans[:3], cube, strict=True)
             inside = [range(max(s.start, k * per), min(s.stop, (k + 1) * per)) for s, k in pairs]
             found += product(*inside, spans[3])
@@ -119,8 +121,7 @@ class CubeArray(ChunkedArray):
         self.each(fill, list(cubes))
 
     def _file(self, cube: Place) -> File:
-        z, y, x = cube
-        return self.file.within(f"z{z}", f"y{y}", f"x{x}.wkw")
+        return self.file.within(_path(cube))
 
     def _blocks(self, reader: ByteReader, places: Sequence[Place]) -> Iterator[np.ndarray]:
         """Yield the blocks of a cube at grid positions; for a remote cube several are requested together."""
@@ -162,6 +163,11 @@ class CubeArray(ChunkedArray):
         if not agrees:
             raise FormatError(f"{reader.file}: its header differs from {HEADER}: one of the two is damaged")
         return own
+
+
+def _path(cube: Place) -> str:
+    z, y, x = cube
+    return f"z{z}/y{y}/x{x}.wkw"
 
 
 @cache
