@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from thoroughness import examples
 
-from intake_img.kernels import compiled, order
+from intake_img.kernels import box_means, compiled, order
 from intake_img.kernels.local_filters import uniform_filter
 
 pytestmark = pytest.mark.thorough
@@ -47,8 +47,8 @@ def image_of(data: st.DataObject, dtype: str) -> np.ndarray:
 @given(data=st.data())
 def test_bits_are_those_of_scipy(name, data):
     dtype = data.draw(st.sampled_from(["u1", "u1", "u2", "i2", "f4", "f8", "i1", "i4"]))
-    if name == "uniform_filter" and dtype[0] == "f":
-        dtype = "i2"  # floats are summed window by window
+    if name == "uniform_filter":  # floats are summed window by window
+        dtype = data.draw(st.sampled_from(["u1", "u2", "u4", "i1", "i2", "i4"]))
     with np.errstate(over="ignore"):
         image = image_of(data, dtype)
     if data.draw(st.booleans()):
@@ -70,6 +70,53 @@ def test_bits_are_those_of_scipy(name, data):
     np.testing.assert_array_equal(found, expected)
     if not (dtype[0] == "f" and np.isnan(image).any()):
         assert found.tobytes() == expected.tobytes()
+
+
+def separate_sums(image: np.ndarray, size: list[int], origin: list[int], mode: str, cval: float) -> np.ndarray:
+    """Means of boxes, in which each window is summed by itself."""
+    for axis, (n, shift) in enumerate(zip(size, origin, strict=True)):
+        if n > 1:
+            image = (ndimage.correlate1d(image, np.ones(n), axis, np.float64, mode, cval, shift) / n).astype("f4")
+    return image.astype("f4")
+
+
+@examples(150)
+@given(data=st.data())
+def test_running_sums_of_floats_have_the_bits_of_separate_sums(data):
+    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=2))
+    shape = [*data.draw(st.sampled_from([[], [1], [3]])), *shape] if len(shape) == 2 else shape
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    dtype = data.draw(st.sampled_from(["f4", "f4", "f4", "u1", "u2", "i2"]))
+    image = rng.integers(0, 200, shape).astype(dtype)
+    if dtype == "f4":
+        image = (image - data.draw(st.sampled_from([0, 0, 99]))) * np.float32(
+            data.draw(st.sampled_from([1, 1e-3, 1e-40]))
+        )
+        image *= np.float32(2) ** rng.integers(0, data.draw(st.sampled_from([1, 12, 40, 80])), shape)
+        for value in (np.inf, np.nan, -0.0):
+            if data.draw(st.integers(0, 5)) == 0:
+                image[rng.random(shape) < 0.05] = value
+    size = data.draw(st.lists(st.integers(1, 35), min_size=len(shape), max_size=len(shape)))
+    origin = [data.draw(st.integers(-((n - 1) // 2), (n - 1) // 2)) for n in size]
+    mode, cval = data.draw(st.sampled_from(MODES)), data.draw(st.sampled_from([0.0, -0.0, 3.0, 0.1]))
+    found = np.empty(shape, "f4")
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = box_means.float_means(image, found, size, mode, cval, origin)
+        expected = separate_sums(image, size, origin, mode, cval)
+    assert made == (mode != "constant" or cval != 0.1)
+    if made:
+        np.testing.assert_array_equal(found, expected)
+        assert (np.signbit(found) == np.signbit(expected))[~np.isnan(expected)].all()
+
+
+@pytest.mark.parametrize(("scale", "separate"), [(1, 0), (1e-3, 0), (np.float32(2) ** 60, 0), (np.nan, 2)])
+def test_windows_are_summed_separately_only_if_running_sums_would_be_rounded(monkeypatch, scale, separate):
+    calls = []
+    real = ndimage.correlate1d
+    monkeypatch.setattr(ndimage, "correlate1d", lambda *a, **k: calls.append(1) or real(*a, **k))
+    image = np.random.default_rng(0).integers(0, 4000, (40, 50)).astype("f4") * np.float32(scale)
+    assert box_means.float_means(image, np.empty_like(image), [9, 9], "reflect", 0.0, [0, 0])
+    assert len(calls) == separate
 
 
 def filled(func, *arguments) -> bool:

@@ -1,25 +1,32 @@
 """Linear filters of planes by OpenCV, in the precision of the image (scipy computes in float64).
 
 Images of float32 and integers are computed in float32. Results of n taps differ from scipy's by at most ``n * 2**-22``
-of the largest value in the window times the sum of the absolute weights; integers, which are truncated once and not
-after each axis, are up to 2 greater or 1 less. The extension beyond the edge is the same as in scipy.
+of the largest value in the window (box means: in the image) times the sum of the absolute weights; integers, which are
+truncated once and not after each axis, are up to 2 greater or 1 less. The extension beyond the edge is the same as in
+scipy.
+
+OpenCV applies large weights by Fourier transform, which would spread errors and NaN over the image: scipy does this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from intake_img.kernels.compiled import BORDERS, opencv
-from intake_img.kernels.local_filters import box_filter
+from intake_img.kernels.local_filters import box_filter, scipy_filter
 
 __all__ = ["FILTERS", "opencv_filter", "unsupported"]
 
 DTYPES = ("u1", "u2", "i2", "f4", "f8")
 POSITIVE = ("gaussian_filter", "uniform_filter")
 """Filters whose results lie within the range of the image."""
+DIRECT = {np.dtype("f4"): 129, np.dtype("f8"): 49}
+"""The most weights that OpenCV does not apply by Fourier transform (modules/imgproc/src/filter.dispatch.cpp)."""
 FILTERS = (*POSITIVE, "sobel", "correlate", "convolve")
 
 
@@ -49,36 +56,54 @@ def _used(axes: Sequence[str], options: Mapping[str, Any]) -> list[str]:
 def opencv_filter(image: np.ndarray, output: np.ndarray, *, name: str, mode: str, cval: float, **options: Any) -> None:
     """Fill `output` with the planes of an image, filtered by the filter of this name, one of `FILTERS`."""
     cv2: Any = opencv()
-    if name == "uniform_filter" and not (image.size and np.isfinite(image.min()) and np.isfinite(image.max())):
+    if name == "uniform_filter" and not _finite(image):
         box_filter(image, output, mode=mode, cval=cval, **options)  # a running sum would spread NaN
         return
     dtype = np.dtype(np.float64 if image.dtype == np.float64 else np.float32)
-    func, reach = MAKERS[name](cv2, dtype, options)
-    (above, below), (left, right) = reach
+    if np.size(options.get("weights", 0)) > DIRECT[dtype]:
+        scipy_filter(image, output, name=name, mode=mode, cval=cval, **_of_planes(image.ndim, options))
+        return
+    func, reach = MAKERS[name](cv2, cv2.CV_64F if dtype == np.float64 else cv2.CV_32F, dtype, options)
     for place in np.ndindex(image.shape[:-2]):
-        plane = np.ascontiguousarray(image[place], dtype)  # OpenCV is faster for floats, and floats can hold any cval
-        wide = cv2.copyMakeBorder(plane, above, below, left, right, BORDERS[mode], value=float(cval))
-        output[place] = func(wide)[above : above + image.shape[-2], left : left + image.shape[-1]]
+        plane, target = np.ascontiguousarray(image[place], dtype), output[place]  # OpenCV is faster for floats
+        if mode == "wrap" or cval:  # edges that these functions of OpenCV do not know
+            plane = cv2.copyMakeBorder(plane, *chain(*reach), BORDERS[mode], value=float(cval))
+            inner = tuple(slice(before, before + n) for (before, _), n in zip(reach, target.shape, strict=True))
+            target[...] = func(plane, borderType=cv2.BORDER_REPLICATE)[inner]
+        elif target.dtype == dtype and target.strides[-1] == target.itemsize and target.strides[0] > 0:
+            func(plane, dst=target, borderType=BORDERS[mode])
+        else:
+            target[...] = func(plane, borderType=BORDERS[mode])
 
 
-Made = tuple[Callable[[np.ndarray], np.ndarray], list[tuple[int, int]]]
+def _of_planes(ndim: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights of planes and their origin for images with more axes."""
+    lead = ndim - 2
+    return {"weights": options["weights"][(None,) * lead], "origin": [0] * lead + list(options["origin"])}
 
 
-def _separable(cv2: Any, dtype: np.dtype, lines: Sequence[np.ndarray]) -> Made:
-    depth = cv2.CV_64F if dtype == np.float64 else cv2.CV_32F
+def _finite(image: np.ndarray) -> bool:
+    return image.dtype.kind != "f" or bool(np.isfinite(image.min()) and np.isfinite(image.max()))
+
+
+Made = tuple[Callable[..., np.ndarray], list[tuple[int, int]]]
+"""``func(plane, dst=, borderType=)``, and its extent along each axis."""
+
+
+def _separable(cv2: Any, depth: int, dtype: np.dtype, lines: Sequence[np.ndarray]) -> Made:
     down, along = (np.asarray(line, dtype) for line in lines[-2:])
     reach = [(len(line) // 2, len(line) // 2) for line in (down, along)]
-    return lambda wide: cv2.sepFilter2D(wide, depth, along, down), reach
+    return partial(cv2.sepFilter2D, ddepth=depth, kernelX=along, kernelY=down), reach
 
 
-def _gaussian(cv2: Any, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
+def _gaussian(cv2: Any, depth: int, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
     sigmas = options["sigma"]
     given = options.get("radius", [None] * len(sigmas))
     radii = [
         int(options.get("truncate", 4.0) * s + 0.5) if r is None else r for s, r in zip(sigmas, given, strict=True)
     ]
     lines = [_bell(s, r) if s > 1e-15 else np.ones(1) for s, r in zip(sigmas, radii, strict=True)]
-    return _separable(cv2, dtype, lines)
+    return _separable(cv2, depth, dtype, lines)
 
 
 def _bell(sigma: float, radius: int) -> np.ndarray:
@@ -86,32 +111,33 @@ def _bell(sigma: float, radius: int) -> np.ndarray:
     return values / values.sum()
 
 
-def _sobel(cv2: Any, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
+def _sobel(cv2: Any, depth: int, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
     lines = [np.array([1.0, 2.0, 1.0])] * 2
     lines[options["axis"]] = np.array([-1.0, 0.0, 1.0])
-    return _separable(cv2, dtype, lines)
+    return _separable(cv2, depth, dtype, lines)
 
 
-def _uniform(cv2: Any, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
-    size, origin = options["size"][-2:], options["origin"][-2:]
-    depth = cv2.CV_64F if dtype == np.float64 else cv2.CV_32F
-    before = [n // 2 + o for n, o in zip(size, origin, strict=True)]
-    reach = [(b, n - 1 - b) for b, n in zip(before, size, strict=True)]
-    return lambda wide: cv2.boxFilter(wide, depth, tuple(size[::-1]), anchor=tuple(before[::-1])), reach
+def _uniform(cv2: Any, depth: int, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
+    size, (before, reach) = options["size"][-2:], _around(options["size"][-2:], options["origin"][-2:])
+    return partial(cv2.boxFilter, ddepth=depth, ksize=tuple(size[::-1]), anchor=before), reach
 
 
-def _correlate(cv2: Any, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
+def _correlate(cv2: Any, depth: int, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
     weights = np.asarray(options["weights"], dtype)
-    depth = cv2.CV_64F if dtype == np.float64 else cv2.CV_32F
-    before = [n // 2 + o for n, o in zip(weights.shape, options["origin"], strict=True)]
-    reach = [(b, n - 1 - b) for b, n in zip(before, weights.shape, strict=True)]
-    return lambda wide: cv2.filter2D(wide, depth, weights, anchor=tuple(before[::-1])), reach
+    before, reach = _around(weights.shape, options["origin"])
+    return partial(cv2.filter2D, ddepth=depth, kernel=weights, anchor=before), reach
 
 
-def _convolve(cv2: Any, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
+def _around(size: Sequence[int], origin: Sequence[int]) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
+    """Return the anchor of a window, as (x, y), and the extent of the window along each axis."""
+    before = [n // 2 + o for n, o in zip(size, origin, strict=True)]
+    return tuple(before[::-1]), [(b, n - 1 - b) for b, n in zip(before, size, strict=True)]
+
+
+def _convolve(cv2: Any, depth: int, dtype: np.dtype, options: Mapping[str, Any]) -> Made:
     weights = np.asarray(options["weights"])
     origin = [-o - (n % 2 == 0) for o, n in zip(options["origin"], weights.shape, strict=True)]
-    return _correlate(cv2, dtype, {"weights": weights[::-1, ::-1].copy(), "origin": origin})
+    return _correlate(cv2, depth, dtype, {"weights": weights[::-1, ::-1].copy(), "origin": origin})
 
 
 MAKERS: dict[str, Callable[..., Made]] = {

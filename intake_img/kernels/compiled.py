@@ -1,8 +1,8 @@
-"""Filters of planes by OpenCV, in the cases where its results are bit-identical to scipy's.
+"""Medians and extrema of planes by OpenCV, in the cases where its results are bit-identical to scipy's.
 
-These are medians, extrema, and box means of integers. Planes are padded before they are passed to OpenCV, so that
-OpenCV's own edge rules have no effect. Small windows are processed in parts of planes that are too small for OpenCV's
-own threads: parallelism is left to dask, and no setting of OpenCV is changed.
+Planes are padded before they are passed to OpenCV, so that OpenCV's own edge rules have no effect. Small windows are
+processed in parts of planes that are too small for OpenCV's own threads: parallelism is left to dask, and no setting of
+OpenCV is changed.
 
 Every function returns whether it has filled `output`; if not, the caller uses another method. Callers handle NaN and
 negative zeros, for which the order of comparisons matters.
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["box_means", "extremum", "median", "opencv"]
+__all__ = ["extremum", "median", "opencv", "readable"]
 
 PART = 3 * 2**15
 """Pixels of a part: less than what OpenCV divides among threads."""
@@ -116,41 +116,6 @@ def extremum(
     return True
 
 
-def box_means(
-    image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str, cval: float, origins: Sequence[int]
-) -> bool:
-    """Average integers over boxes of planes, axis by axis; each mean is truncated, as in scipy."""
-    cv2 = opencv()
-    flat = len(size) > 1 and all(n == 1 for n in size[:-2])
-    if cv2 is None or not flat or image.dtype not in TYPES[:3] or image.dtype != output.dtype:
-        return False
-    info = np.iinfo(image.dtype)
-    if mode == "constant" and not (float(cval).is_integer() and info.min <= cval <= info.max):
-        return False
-    current = image
-    for axis in (-2, -1):
-        n = size[axis]
-        if n > 1:
-            spans = [(0, 0), (0, 0)]
-            spans[axis] = _reach(n, origins[axis])
-            func = functools.partial(_line_means, cv2, n, axis, spans[axis][0], info.max + 1)
-            made = output if axis == -1 else np.empty(image.shape, image.dtype)
-            _planes(current, made, func, spans, mode, cval, PART)
-            current = made
-    if current is not output:
-        output[...] = current
-    return True
-
-
-def _line_means(cv2: Any, n: int, axis: int, before: int, beyond: int, part: np.ndarray) -> np.ndarray:
-    """Return the mean of n neighbours along an axis, not yet truncated: never rounded up to the next integer."""
-    depth = cv2.CV_32F if n * beyond <= 2**24 else cv2.CV_64F
-    along = (1, n) if axis == -2 else (n, 1)
-    anchor = (0, before) if axis == -2 else (before, 0)
-    sums = cv2.boxFilter(part, depth, along, anchor=anchor, normalize=False)
-    return np.divide(sums, n, out=sums)
-
-
 def _reach(n: int, origin: int) -> Span:
     before = n // 2 + origin
     return before, n - 1 - before
@@ -170,7 +135,7 @@ def _planes(
     around = sum(reach[0])
     rows = height if part is None else max(around + 8, part // (width + sum(reach[1])) - around)
     for place in np.ndindex(image.shape[:-2]):
-        surrounded = _surrounded(_readable(image[place]), reach, mode, float(cval))
+        surrounded = _surrounded(readable(image[place]), reach, mode, float(cval))
         target, left = output[place], reach[1][0]
         for start in range(0, height, rows):
             stop = min(start + rows, height)
@@ -201,7 +166,7 @@ def _surrounded(
     return periodic
 
 
-def _readable(plane: np.ndarray) -> np.ndarray:
+def readable(plane: np.ndarray) -> np.ndarray:
     """Return a plane with a memory layout that OpenCV accepts."""
     step, unit = plane.strides
     return plane if unit == plane.itemsize and step >= plane.shape[1] * unit else np.ascontiguousarray(plane)

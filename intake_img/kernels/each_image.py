@@ -39,11 +39,12 @@ class EachImage:
     dtype: np.dtype
     roomy: bool = True
 
-    def __call__(self, piece: np.ndarray, inner: tuple[slice, ...]) -> np.ndarray:
-        """Return the part `inner` of the filtered `piece`."""
+    def __call__(self, piece: np.ndarray, inner: tuple[slice, ...], out: np.ndarray | None = None) -> np.ndarray:
+        """Return the part `inner` of the filtered `piece`; if `out` is given, it is filled and returned."""
         last = range(-len(self.axes), 0)
         lead = piece.ndim - len(self.axes)
-        out = np.empty([s.stop - s.start for s in inner], self.dtype)
+        given_out = out is not None
+        out = np.empty([s.stop - s.start for s in inner], self.dtype) if out is None else out
         if not out.size:
             return out
         target = np.moveaxis(out, self.axes, last)
@@ -55,7 +56,7 @@ class EachImage:
         image = roomy(shape, source.dtype) if self.roomy and _aliased(source[(0,) * lead]) else None
         scratch = None if direct else roomy(shape, self.dtype)
         # the part of a single image is passed as a view, if the complete array is not much larger
-        single = math.prod(target.shape[:lead]) == 1 and out.size > 0.8 * math.prod(shape)
+        single = not given_out and math.prod(target.shape[:lead]) == 1 and out.size > 0.8 * math.prod(shape)
         for place in np.ndindex(target.shape[:lead]):
             given = source[place]
             if image is not None:

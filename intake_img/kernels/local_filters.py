@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.kernels import compiled
+from intake_img.kernels.box_means import PADS, float_means, integer_means
 
 __all__ = ["LINEAR", "box_filter", "by_parts", "padded", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
 
@@ -26,9 +26,6 @@ LINEAR = (
     "uniform_filter",
 )
 """Filters that act on real and imaginary parts alike."""
-
-PADS = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}
-"""Names of modes for `numpy.pad`."""
 
 SLAB = 2**15
 """Pixels of a part that is filtered at once."""
@@ -55,6 +52,8 @@ def box_filter(
     from scipy import ndimage
 
     origins = [origin] * image.ndim if isinstance(origin, int) else origin
+    if image.size and float_means(image, output, size, mode, cval, origins):
+        return
     current: np.ndarray = image
     for axis, (n, shift) in enumerate(zip(size, origins, strict=True)):
         if n > 1:
@@ -106,7 +105,7 @@ def uniform_filter(
         box_filter(image, output, size=size, mode=mode, cval=cval, origin=origin)
         return
     origins = [origin] * image.ndim if isinstance(origin, int) else origin
-    if image.size and compiled.box_means(image, output, size, mode, cval, origins):
+    if image.size and integer_means(image, output, size, mode, cval, origins):
         return
     if _sums_held(image, max(size, default=1), cval if mode == "constant" else 0):
         ndimage.uniform_filter(image, size, output, mode, cval, origin)

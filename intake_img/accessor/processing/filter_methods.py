@@ -186,7 +186,8 @@ class Filters:
         mode, cval, origin, units, dims, output_dtype
             See `median_filter`.
         engine : {"scipy", "opencv"}
-            See `gaussian_filter`. Boxes with infinities or NaN are always summed window by window.
+            See `gaussian_filter`; the difference refers to the largest value of the image, because OpenCV's sum runs
+            along the columns. Boxes with infinities or NaN are always summed window by window.
         """
         return windowed(self._obj, "uniform_filter", size, None, mode, cval, origin, units, dims, output_dtype, engine)
 
@@ -463,7 +464,7 @@ class Filters:
             See `median_filter`.
         engine : {"scipy", "opencv"}
             See `gaussian_filter`; the difference refers to the largest value times the sum of the absolute weights.
-            Integers need ``output_dtype="float32"``.
+            Integers need ``output_dtype="float32"``. scipy applies more than 129 weights (float64: 49).
         """
         return weighted(self._obj, "correlate", weights, mode, cval, origin, dims, output_dtype, engine)
 

@@ -260,9 +260,8 @@ def filtered(
         func, depth = build(array, axes)
         func = _by_engine(func, engine, name, array, dtype, axes, value)
         places = [array.get_axis_num(a) for a in axes]
-        each = EachImage(
-            partial(func, mode=known, cval=value), places, dtype, roomy=engine == "scipy" and name not in PIXELWISE
-        )
+        columns = name not in PIXELWISE and not (name == "uniform_filter" and array.dtype.itemsize < 8)
+        each = EachImage(partial(func, mode=known, cval=value), places, dtype, roomy=engine == "scipy" and columns)
         edge = "wrap" if known == "wrap" else "own"
         far = {array.get_axis_num(a): d for a, d in depth.items()}
         data: Any = chunked(array)

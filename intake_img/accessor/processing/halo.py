@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.accessor.processing.in_memory import Held, assembled
+from intake_img.kernels.each_image import EachImage
 
 if TYPE_CHECKING:
     import dask.array
@@ -216,7 +217,8 @@ def halo(
     dtype = np.dtype(array.dtype if dtype is None else dtype)
     run = partial(_run, func, dict(pad) if pad is not None else None, positions)
     if isinstance(array, Held):
-        return assembled(partial(_of_held, run, plan, array.array), _targets(plan, grid, kept), grid, dtype)
+        make = partial(_of_held, run, plan, array.array)
+        return assembled(make, _targets(plan, grid, kept), grid, dtype, isinstance(func, EachImage))
     from dask.base import tokenize
 
     token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), grid)}"
@@ -240,9 +242,13 @@ def _targets(plan: Sequence[Sequence[_Piece]], grid: Sequence[Any], kept: int | 
     return {(*place[:kept], *(0,) * (len(grid) - kept)): place for place in places}
 
 
-def _of_held(run: Callable[..., np.ndarray], plan: Sequence[Any], array: np.ndarray, place: Place) -> np.ndarray:
+def _of_held(
+    run: Callable[..., np.ndarray], plan: Sequence[Any], array: np.ndarray, place: Place, *out: np.ndarray
+) -> np.ndarray:
     chosen = tuple(axis[k] for axis, k in zip(plan, place, strict=True))
-    found = run(chosen, [array] * math.prod(len(p.parts) for p in chosen))
+    found = run(chosen, [array] * math.prod(len(p.parts) for p in chosen), *out)
+    if out:
+        return found
     return found.copy() if np.may_share_memory(found, array) else found
 
 
@@ -306,6 +312,7 @@ def _run(
     positions: bool,
     chosen: Sequence[_Piece],
     sources: Sequence[np.ndarray],
+    *out: np.ndarray,
 ) -> np.ndarray:
     piece = gathered([p.parts for p in chosen], sources)
     if pad is not None:
@@ -315,7 +322,7 @@ def _run(
     inner = tuple(p.inner for p in chosen)
     if positions:
         return func(piece, inner, tuple(p.start for p in chosen))
-    return func(piece, inner)
+    return func(piece, inner, *out)
 
 
 def gathered(cuts: Sequence[Sequence[tuple[int, slice]]], sources: Sequence[np.ndarray]) -> np.ndarray:

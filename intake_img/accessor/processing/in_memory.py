@@ -81,7 +81,11 @@ def chunked(array: xr.DataArray) -> Any:
 
 
 def assembled(
-    make: Callable[[Place], np.ndarray], places: Mapping[Place, Place], grid: Sequence[Sequence[int]], dtype: np.dtype
+    make: Callable[..., np.ndarray],
+    places: Mapping[Place, Place],
+    grid: Sequence[Sequence[int]],
+    dtype: np.dtype,
+    fills: bool = False,
 ) -> np.ndarray:
     """Return the array of which `make` makes the chunks.
 
@@ -95,6 +99,8 @@ def assembled(
         The chunks of the result.
     dtype : numpy.dtype
         Of the result.
+    fills : bool
+        Whether ``make(place, out)`` fills the chunk `out` of the result and returns it.
     """
     if len(places) == 1:
         return make(*places.values())
@@ -102,7 +108,11 @@ def assembled(
     out = np.empty([s[-1] for s in starts], dtype)
 
     def fill(target: Place) -> None:
-        out[tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, target, strict=True))] = make(places[target])
+        part = out[tuple(slice(s[k], s[k + 1]) for s, k in zip(starts, target, strict=True))]
+        if fills:
+            make(places[target], part)
+        else:
+            part[...] = make(places[target])
 
     each(fill, list(places))
     return out
