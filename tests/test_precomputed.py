@@ -240,9 +240,9 @@ def test_writes_levels_and_chunks(tmp_path: Path) -> None:
     [
         (np.zeros((4, 5), "float64"), {}, "astype"),
         (np.zeros((4, 5), "int64"), {}, "astype"),
-        (np.zeros((4, 5), "float32"), {"compress": "png"}, "written as raw"),
-        (np.zeros((4, 5), "float32"), {"compress": True}, "written as raw"),
-        (np.zeros((4, 5), "uint8"), {"compress": "zstd"}, "raw, png, jpeg"),
+        (np.zeros((4, 5), "float32"), {"compress": "png"}, "expected False or .raw. for"),
+        (np.zeros((4, 5), "float32"), {"compress": True}, "expected False or .raw. for"),
+        (np.zeros((4, 5), "uint8"), {"compress": "zstd"}, "True, .raw., .png. or .jpeg. for"),
         (np.zeros((4, 5), "uint8"), {"chunks": 0}, "chunks=0"),
         (np.zeros((4, 5), "uint8"), {"chunks": {"t": 4}}, "chunks="),
         (xr.DataArray(np.zeros((2, 4, 5), "uint8"), dims=list("tyx")), {"partition": "tyx"}, "not 't'"),

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, RawArray
+from intake_img.formats.compression import none_of
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
 from intake_img.model.axes import default_axes
@@ -142,10 +143,7 @@ class Binary(Format):
         image, path, compress, progress
             See `Format.write`. Flat binary files are not compressed.
         """
-        if compress:
-            raise CannotWriteError(
-                "flat binary files are not compressed: leave out compress=, or save as .npz or .zarr"
-            )
+        none_of(compress, "flat binary files are not compressed; .npz and .zarr are")
         with open(path, "wb") as stream:
             write_planes(stream, image.only.pixels, progress)
 

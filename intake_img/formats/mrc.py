@@ -17,11 +17,11 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.compression import level_of_name
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.volumes import (
     ArrayHandle,
-    level_of,
     packing,
     sample_volume,
     sealed,
@@ -107,11 +107,9 @@ class Mrc(Format):
         name : str
             Name of the target, which says whether and how it is compressed.
         """
-        packed: Any = {"gz": "gzip", "bz2": "bzip2"}.get(name.lower().rpartition(".")[2])
-        if packed if compress is False else bool(compress) and not packed:
-            raise CannotWriteError(f"compress={compress!r}: .mrc is not compressed, .mrc.gz and .mrc.bz2 are")
+        method, level = level_of_name(compress, name, {".gz": "gzip", ".bz2": "bzip2"}, 4)
         pixels, header, record = _written(image)
-        with packing(path, packed, level_of(compress or None, 4)) as stream:
+        with packing(path, method, level) as stream:
             stream.write(header.tobytes() + record)
             write_planes(stream, pixels, progress)
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray, StoredArray
+from intake_img.formats.compression import codec_of, none_of
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.model.axes import default_axes
@@ -33,6 +34,8 @@ from intake_img.storage.streams import write_planes
 
 __all__ = ["Npy", "NpySource"]
 
+_STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+_METHODS = {None: _STORED, False: _STORED, True: _DEFLATED, "deflate": _DEFLATED}
 _RECORD = "intake_img.json"  # the member of an archive that holds what arrays cannot say
 _HEADER_LIMIT = 2**14  # numpy itself refuses headers of more than 10 000 bytes
 _VERIFIED = 2**26  # larger members are read without a look at their checksum
@@ -243,15 +246,12 @@ class Npy(Format):
         name : str
             Name of the target, which tells ``.npy`` from ``.npz``.
         """
-        if compress not in (None, False, True, "deflate"):
-            raise CannotWriteError(f"compress={compress!r}: .npz knows True ('deflate') and False")
+        method = codec_of(compress, _METHODS, ".npz")
         if name.lower().endswith(".npy"):
-            if compress:
-                raise CannotWriteError(".npy files are not compressed: save as .npz, or leave out compress=")
+            none_of(compress, ".npy files are not compressed; .npz files are")
             with open(path, "wb") as stream:
                 _write_array(stream, image.only.pixels, progress)
             return
-        method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         with zipfile.ZipFile(path, "w", method) as archive:
             for key, variable in image.variables.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as stream:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError, UnitsError
+from intake_img.errors import FormatError, UnitsError
 from intake_img.formats.base import Handle, RawArray, StoredArray
 from intake_img.model.affine import Affine, Space
 from intake_img.model.image import Image
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayHandle",
-    "level_of",
     "packing",
     "placed_by",
     "sample_volume",
@@ -239,15 +238,6 @@ def _packer(target: BinaryIO, method: str, level: int) -> Any:
     if method == "bzip2":
         return bz2.BZ2File(target, "wb", compresslevel=level)
     return gzip.GzipFile("", "wb", level, target, mtime=0)  # without the time, so that equal images are equal files
-
-
-def level_of(compress: Any, default: int) -> int:
-    """Return the level that ``compress=`` asks of gzip or bzip2: a number, or True or None for the default."""
-    if compress in (None, True):
-        return default
-    if isinstance(compress, int) and 1 <= compress <= 9:
-        return int(compress)
-    raise CannotWriteError(f"compress={compress!r}: expected True, or a level from 1 (quick) to 9 (small)")
 
 
 # records

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import CannotWriteError, MissingExtraError
+from intake_img.formats.compression import none_of
 from intake_img.formats.dicom.describe import CREATOR, RECORD
 from intake_img.model.affine import Affine
 from intake_img.model.axes import RGB
@@ -34,8 +35,7 @@ def write_dicom(image: Image, path: str, compress: Any, progress: Callable[[int]
         import pydicom
     except ImportError as exc:
         raise MissingExtraError("pydicom", "dicom", "writing DICOM") from exc
-    if compress:
-        raise CannotWriteError("DICOM files are written uncompressed: leave out compress=")
+    none_of(compress, "DICOM files are written uncompressed")
     pixels, axes, colour = _arranged(image)
     signed = pixels.dtype == np.int16
     ds = _common(pydicom, pixels, colour, signed)

@@ -13,6 +13,7 @@ import xarray as xr
 
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
+from intake_img.formats.compression import codec_of
 from intake_img.formats.exr.header import ExrChannel, Part, parts_of
 from intake_img.formats.format_source import source_of
 from intake_img.model.chunks import Region
@@ -65,15 +66,14 @@ class Exr(Format):
         compress : str or bool, optional
             ``"zip"`` (the default), ``"zips"``, ``"rle"``, ``"piz"``, or False for none.
         """
-        if compress not in _CODECS:
-            raise CannotWriteError(f"compress={compress!r}: expected True, False, 'zip', 'zips', 'rle' or 'piz'")
+        codec = codec_of(compress, _CODECS, "OpenEXR")
         pixels, axes = _planes(image)
         names = _names(image, pixels.shape[0])
         library = _library()
         planes = np.ascontiguousarray(pixels.read())
         text = json.dumps({"record": image.record(stored_axes=axes), "channels": names})
         header = {
-            "compression": getattr(library, f"{_CODECS[compress]}_COMPRESSION"),
+            "compression": getattr(library, f"{codec}_COMPRESSION"),
             "type": library.scanlineimage,
             _KEY: text,
         }

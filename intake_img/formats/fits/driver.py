@@ -10,13 +10,14 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, StoredArray
+from intake_img.formats.compression import level_of_name
 from intake_img.formats.fits.describe import image_of, names_of, type_of, values_of
 from intake_img.formats.fits.header import BLOCK, Hdu, hdus
 from intake_img.formats.fits.write import header_bytes, stored_bytes
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import ScaledOption
 from intake_img.formats.probe import Probe
-from intake_img.formats.volumes import level_of, packing, stored_array, unpacked
+from intake_img.formats.volumes import packing, stored_array, unpacked
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
 from intake_img.storage.files import File
@@ -137,13 +138,11 @@ class Fits(Format):
         name : str
             Name of the target, which tells ``.fits`` from ``.fits.gz``; ``.fits.fz`` is only read.
         """
-        packed = name.lower().endswith(".gz")
         if name.lower().endswith(".fz"):
             raise CannotWriteError(".fits.fz, compressed tiles, are only read: save as .fits or .fits.gz")
-        if packed if compress is False else bool(compress) and not packed:
-            raise CannotWriteError(f"compress={compress!r}: .fits.gz is compressed, .fits is not; choose by the name")
+        method, level = level_of_name(compress, name, {".gz": "gzip"}, 1)
         pixels, head = header_bytes(image)
-        with packing(path, "gzip" if packed else None, level_of(compress or None, 1)) as stream:
+        with packing(path, method, level) as stream:
             stream.write(head)
             count = 0
             for data in stored_bytes(pixels):

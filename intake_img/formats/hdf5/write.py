@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import CannotWriteError, UnitsError
+from intake_img.formats.compression import codec_of
 from intake_img.formats.h5.file import h5py_module
 from intake_img.formats.hdf5.record import RECORD, variable_path, write_record
 from intake_img.model.image import Image, Variable
@@ -30,15 +31,14 @@ _CODECS = {None: None, False: None, True: "gzip", "gzip": "gzip", "lzf": "lzf"}
 
 def write_hdf5(image: Image, path: str, compress: Any, progress: Callable[[int], None] | None) -> None:
     """Write an image; for the parameters see `intake_img.formats.hdf5.driver.Hdf5.write`."""
-    if isinstance(compress, (float, list, dict)) or compress not in _CODECS:
-        raise CannotWriteError(f"compress={compress!r}: HDF5 files know True ('gzip'), 'lzf' and False")
+    codec = codec_of(compress, _CODECS, "HDF5")
     if clash := [name for name in image.variables if variable_path(name) in ("", RECORD)]:
         raise CannotWriteError(f"a variable cannot be called {clash[0]!r} in HDF5 files: rename it")
     h5py = h5py_module("writing HDF5 files")
     record = image.record()
     with h5py.File(path, "w") as f:
         for name, variable in image.variables.items():
-            dataset = _write_pixels(f, variable_path(name), variable, _CODECS[compress], progress)
+            dataset = _write_pixels(f, variable_path(name), variable, codec, progress)
             _write_axes(dataset, image, variable)
         write_record(f, record)
 

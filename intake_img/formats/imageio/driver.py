@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import CannotWriteError, FormatError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle
+from intake_img.formats.compression import codec_of
 from intake_img.formats.format_source import source_of
 from intake_img.formats.imageio import pictures as _pictures
 from intake_img.formats.imageio.boxes import JP2, JXL
@@ -30,6 +31,7 @@ from intake_img.storage.files import File
 __all__ = ["Imageio", "ImageioSource"]
 
 
+_PACKED = {None: True, True: True, False: False, "deflate": True}
 _CODED = ("jpeg2000", "jpegxl", "avif", "heif")
 
 
@@ -115,11 +117,12 @@ class Imageio(Format):
         quality : int
             1 to 100, for lossy formats.
         """
-        if compress not in (None, True, False, "deflate"):
-            raise CannotWriteError(f"compress={compress!r}: pictures know True ('deflate') and False, for PNG")
+        packed = codec_of(
+            compress, {None: True, True: True, False: False, "deflate": True}, "PNG, others have no choice"
+        )
         if not 1 <= quality <= 100:
             raise ValueError(f"quality={quality}: expected 1 to 100")
-        _pictures.write(image, path, name, compress is not False, lossy, quality, progress)
+        _pictures.write(image, path, name, packed, lossy, quality, progress)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         import os

@@ -11,12 +11,13 @@ from typing import Any
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
+from intake_img.formats.compression import level_of
 from intake_img.formats.fields import Joined, beside, from_text, header_lines, parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.metaimage.header import LAST, MetaHeader, image_of, parsed
 from intake_img.formats.metaimage.write import SIZE, header_text
 from intake_img.formats.probe import Probe
-from intake_img.formats.volumes import ArrayHandle, level_of, packing, sample_volume, stored_array
+from intake_img.formats.volumes import ArrayHandle, packing, sample_volume, stored_array
 from intake_img.model.image import Image
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
@@ -82,8 +83,8 @@ class MetaImage(Format):
         """
         if name.lower().endswith(".mhd"):
             raise CannotWriteError(".mhd, whose pixels are in another file, is only read: save as .mha")
-        level = level_of(compress, 4) if compress else None
-        pixels, text = header_text(image, bool(compress))
+        level = None if compress is None or compress is False else level_of(compress, 4)
+        pixels, text = header_text(image, level is not None)
         with packing(path, "zlib" if level else None, level or 0, before=text) as stream:
             write_planes(stream, pixels, progress)
         if level:

@@ -16,13 +16,14 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle
+from intake_img.formats.compression import level_of_name
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nifti.describe import image_of
 from intake_img.formats.nifti.header import COMMENT, DATATYPES, LAYOUTS, extensions, parsed, sizes_of
 from intake_img.formats.nifti.write import header_bytes, in_slots
 from intake_img.formats.options import ScaledOption
 from intake_img.formats.probe import Probe
-from intake_img.formats.volumes import ArrayHandle, level_of, packing, sample_volume, stored_array, unpacked
+from intake_img.formats.volumes import ArrayHandle, packing, sample_volume, stored_array, unpacked
 from intake_img.model.image import Image
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.streams import write_planes
@@ -101,14 +102,12 @@ class Nifti(Format):
         version : {1, 2}, optional
             Of NIfTI; by default 1, and 2 where an axis is longer than 32767.
         """
-        packed = name.lower().endswith(".gz")
         if name.lower().endswith(".hdr"):
             raise CannotWriteError("pairs of .hdr and .img are only read: save as .nii or .nii.gz")
-        if packed if compress is False else bool(compress) and not packed:
-            raise CannotWriteError(f"compress={compress!r}: .nii.gz is compressed, .nii is not; choose by the name")
+        method, level = level_of_name(compress, name, {".gz": "gzip"}, 1)
         pixels, axes = in_slots(image)
         head = header_bytes(image, pixels, axes, version)
-        with packing(path, "gzip" if packed else None, level_of(compress or None, 1)) as stream:
+        with packing(path, method, level) as stream:
             stream.write(head)
             write_planes(stream, pixels, progress)
 

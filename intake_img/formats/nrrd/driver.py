@@ -12,6 +12,7 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
+from intake_img.formats.compression import codec_of
 from intake_img.formats.fields import Joined, beside, from_hex, from_text, header_lines, parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nrrd.describe import image_of, is_complex
@@ -85,9 +86,7 @@ class Nrrd(Format):
         if name.lower().endswith(".nhdr"):
             raise CannotWriteError(".nhdr, whose pixels are in another file, is only read: save as .nrrd")
         methods: dict[Any, Any] = {None: None, False: None, True: "gzip", "gzip": "gzip", "bzip2": "bzip2"}
-        if compress not in methods:
-            raise CannotWriteError(f"compress={compress!r}: NRRD knows True, 'gzip', 'bzip2' and False")
-        method = methods[compress]
+        method = codec_of(compress, methods, "NRRD")
         pixels, text = header_text(image, method or "raw")
         with packing(path, method, 4, before=text) as stream:
             write_planes(stream, pixels, progress)

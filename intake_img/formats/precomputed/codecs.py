@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
+from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.chunked import values_in
+from intake_img.formats.compression import codec_of
 from intake_img.formats.precomputed import segmentation
 
 __all__ = ["ENCODINGS", "decoded", "encoder", "encodings_for"]
@@ -106,14 +107,9 @@ def encoder(compress: Any, dtype: np.dtype, channels: int, labels: bool) -> tupl
     """
     able = encodings_for(dtype, channels)
     smaller = able[1] if len(able) > 1 else None
-    name = {None: "compressed_segmentation" if labels and smaller else "raw", False: "raw", True: smaller}.get(
-        compress, compress
-    )
-    if name not in able:
-        raise CannotWriteError(
-            f"compress={compress!r}: {channels} channels of {dtype} are written as {', '.join(able)}; "
-            "for other compression save as .zarr"
-        )
+    codecs: dict[Any, Any] = {None: "compressed_segmentation" if labels and smaller else "raw", False: "raw"}
+    codecs |= ({True: smaller} if smaller else {}) | {n: n for n in able}
+    name = codec_of(compress, codecs, f"{channels} channels of {dtype}; other codecs are in .zarr")
     about = {"encoding": name}
     if name == "compressed_segmentation":
         return {**about, "compressed_segmentation_block_size": list(_BLOCK)}, _encode_labels
