@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from html.parser import HTMLParser
 
 import dask.array as da
@@ -149,8 +150,33 @@ def test_html_is_well_formed_and_escaped(ds):
     check.feed(ds.img._repr_html_())
     check.close()
     assert check.open == []
-    assert check.seen == {"table", "tbody", "tr", "th", "td"}
+    assert check.seen == {"table", "tbody", "tr", "th", "td", "details", "summary", "pre"}
     assert '<b>, a "&" b' in check.text
+
+
+def test_the_header_is_folded(ds):
+    header = {"PatientName": "Ada", "objective": "63x <oil>", "xml": "<a>\n <b/>\n</a>", "long": "z" * 19_000}
+    kept = json.dumps(header)
+    ds = ds.assign_attrs(fileheader=kept)
+    assert f"header    {len(kept) / 1000:.1f} kB (ds.img.header)" in [x.strip() for x in repr(ds.img).splitlines()]
+    html = ds.img._repr_html_()
+    assert "<details><summary>objective, xml, long (19.1 kB)</summary>" in html
+    assert "63x &lt;oil&gt;" in html
+    assert "\n &lt;b" in html
+    assert "ds.img.header)</pre>" in html
+    assert "Ada" not in html
+    assert "zzz" in html
+    assert len(html) < 10_000
+    assert ds.attrs["fileheader"] == kept
+    assert ds.img.header == header
+
+
+@pytest.mark.parametrize("header", ["{}", "", "no JSON", "[1]", 3, None, b"{}"])
+def test_a_header_that_is_not_ours_is_no_trouble(ds, header):
+    shown = ds.assign_attrs(fileheader=header).img
+    assert "DAPI" in shown._repr_html_()
+    assert "DAPI" in repr(shown)
+    assert "<details>" not in shown._repr_html_()
 
 
 def test_of_a_dataset_without_variables():

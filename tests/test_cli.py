@@ -184,7 +184,7 @@ def test_errors_of_data_give_1(tmp_path, capsys):
     assert "broken.tif" in fails(capsys, 1, "info", broken)
     assert "no driver reads it" in fails(capsys, 1, "info", text)
     imsave(np.zeros((5, 6), "uint8"), tmp_path / "a.tif")
-    assert "scene" in fails(capsys, 1, "info", tmp_path / "a.tif", "--scene", "7")
+    assert "scene" in fails(capsys, 2, "info", tmp_path / "a.tif", "--scene", "7")
     assert "a.docx" in fails(capsys, 2, "convert", tmp_path / "a.tif", tmp_path / "a.docx")
 
 
@@ -394,6 +394,40 @@ def test_wrong_values_of_options_are_faults_of_the_command_line(tmp_path, capsys
     option, value = words[-2:]
     name = value.partition("=")[0] if option == "--option" else option.strip("-")
     assert name in fails(capsys, 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (("coloc", "two.tif", "--pair", "R", "GFP"), "'R', 'G', 'B'"),
+        (("coloc", "two.tif", "--pair", "0", "3"), "'R', 'G', 'B'"),
+        (("coloc", "two.tif", "--out", "a.html", "--pair", "R", "GFP"), "'R', 'G', 'B'"),
+        (("show", "two.tif", "--channel", "GFP"), "R, G, B"),
+        (("thumbnail", "two.tif", "--channel", "R", "--channel", "GFP"), "R, G, B"),
+        (("info", "two.tif@second"), "0: '0'"),
+        (("info", "two.tif", "--scene", "7"), "0: '0'"),
+        (("show", "two.tif", "--level", "7"), "1 level"),
+        (("convert", "two.tif", "a.tif", "--scene", "7"), "0: '0'"),
+        (("convert", "two.tif@7", "a.tif"), "0: '0'"),
+        (("diff", "two.tif", "two.tif@7"), "0: '0'"),
+        (("coloc", "two.tif@7"), "0: '0'"),
+    ],
+)
+def test_a_name_that_the_image_lacks_is_refused_with_those_it_has(tmp_path, capsys, monkeypatch, words, known):
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("two.tif", np.arange(3 * 64, dtype="u1").reshape(8, 8, 3), photometric="rgb")
+    said = fails(capsys, 2, *words)
+    assert known in said
+    assert said.count("two.tif") == 1
+    assert os.listdir(tmp_path) == ["two.tif"]
+    assert main(["convert", "two.tif", "--to", "out", "--scene", "7"]) == 2
+    assert capsys.readouterr().err.count("two.tif") == 1
+
+
+def test_a_pair_of_an_image_without_channels_names_the_option(tmp_path, capsys):
+    np.save(tmp_path / "in.npy", np.zeros((8, 8), "u1"))
+    assert "'yx'" in fails(capsys, 1, "coloc", tmp_path / "in.npy")
+    assert "--pair" in fails(capsys, 2, "coloc", tmp_path / "in.npy", "--pair", "0", "1")
 
 
 def test_what_the_data_lack_is_no_fault_of_the_command_line(tmp_path, capsys):

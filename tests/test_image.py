@@ -19,7 +19,7 @@ from thoroughness import examples
 from intake_img import imload, imsave
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.agreement import overruled_axes
-from intake_img.model.datasets import spacing_of
+from intake_img.model.datasets import coordinate, spacing_of
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
@@ -159,6 +159,33 @@ def test_spacing_and_origin_become_coordinates():
     assert ds["z"].attrs == {"units": "µm", "spacing": 0.3}
     assert set(ds.coords) == {"z"}
     assert ds.img.spacing == {"z": 0.3}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(np.arange(3).astype(t) for t in ("u1", "i2", "i8", "f4", ">f8", "?", "c8", "m8[s]", "M8[ns]")),
+        np.array([0.1, np.nan, np.inf]),
+        np.array(["DAPI", "µ", "a long name"]),
+        np.array(["DAPI", 3, None], dtype=object),
+        np.array(["\ud800", "b", "c"]),
+        np.array([b"a", b"bc", b"d"]),
+        np.arange(6)[::-2],
+    ],
+    ids=lambda v: f"{v.dtype}-{v[0]!r}",
+)
+@pytest.mark.parametrize("axes", [("x",), ("y",)])
+def test_a_coordinate_is_what_xarray_makes_of_its_values(values, axes):
+    own = xr.Dataset({"image": (axes, values)}, {"x": coordinate("x", axes, values, {"a": 1})})
+    usual = xr.Dataset({"image": (axes, values)}, {"x": xr.Variable(axes, values, {"a": 1})})
+    xr.testing.assert_identical(own, usual)
+    assert own.x.dtype == usual.x.dtype
+    assert type(own.x.variable._data) is type(usual.x.variable._data)
+    assert own.x.values.dtype == usual.x.values.dtype
+    assert own.indexes.keys() == usual.indexes.keys()
+    for name, index in own.indexes.items():
+        assert index.equals(usual.indexes[name])
+        assert index.dtype == usual.indexes[name].dtype
 
 
 def test_order_chunks_and_attributes():

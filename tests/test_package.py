@@ -203,11 +203,32 @@ def test_info_needs_neither_dask_nor_the_accessor(tmp_path):
     import numpy as np
     from PIL import Image
 
-    Image.fromarray(np.zeros((4, 5), "u1")).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((4, 5, 3), "u1")).save(tmp_path / "a.png", dpi=(254, 254))
     loaded = _imported(["-m", "intake_img", "info", str(tmp_path / "a.png")])
-    assert not loaded & {"dask.array", "scipy", "tifffile", "zarr", "matplotlib", "intake_img.accessor.img"}
+    assert not loaded & {"dask.array", "pint", "scipy", "tifffile", "zarr", "matplotlib", "intake_img.accessor.img"}
     assert not [m for m in loaded if m.startswith(("intake_img.accessor.patches", "intake_img.accessor.coloc"))]
     assert "intake_img.formats.tif.write" not in loaded
+
+
+def test_the_command_collects_no_garbage_while_it_starts(tmp_path):
+    script = tmp_path / "intake-img"
+    script.write_text(
+        "import gc, sys\nfrom intake_img.doors.cli import main\nwas = gc.get_freeze_count()\nmain()\n"
+        "print(gc.isenabled(), was, gc.get_freeze_count() > 1000)\n"
+    )
+    words = [sys.executable, str(script), "list", str(tmp_path / "none.yml")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True", "0", "True"]
+
+
+def test_the_first_use_of_the_accessor_needs_no_optimizer():
+    code = (
+        "import sys, numpy, xarray, intake_img; xarray.DataArray(numpy.zeros((2, 3)), dims=['y', 'x']).img\n"
+        "print(*sys.modules)"
+    )
+    loaded = set(_python(code))
+    assert "intake_img.accessor.img" in loaded
+    assert not loaded & {"scipy.optimize", "scipy.spatial", "skimage", "matplotlib", "zarr"}
 
 
 def test_the_accessor_is_registered_by_the_import_and_loaded_by_its_first_use(tmp_path):

@@ -5,8 +5,9 @@ It uses only shapes, coordinates and attributes; no pixel is read.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -21,6 +22,7 @@ from intake_img.model.text import escaped
 
 __all__ = ["as_html", "as_text", "byte_size", "summary"]
 
+_LONGEST_HEADER = 5_000
 _MANY = 8  # names beyond these are counted, not listed
 
 
@@ -37,12 +39,15 @@ def summary(obj: xr.Dataset | xr.DataArray) -> dict[str, Any]:
         ``axes``: for each axis ``size`` and, where known, ``spacing``, ``unit``, ``origin``, ``names``;
         ``variables``: for each ``axes``, ``shape``, ``dtype``, ``bytes``, ``chunks``, ``tasks``, ``steps``
         (of a computation) and ``kind``;
-        ``scene``, ``scenes``, ``uri``, ``driver``, ``original_axes``, ``original_shape``.
+        ``scene``, ``scenes``, ``uri``, ``driver``, ``original_axes``, ``original_shape``; ``header_bytes``: length of
+        the format's own header.
     """
     variables = {str(n): v for n, v in obj.data_vars.items()} if isinstance(obj, xr.Dataset) else {_name(obj): obj}
     keys = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape")
     axes = list(dict.fromkeys(a for v in variables.values() for a in v.dims))
     found: dict[str, Any] = {k: obj.attrs[k] for k in keys if k in obj.attrs}
+    if (header := obj.attrs.get("fileheader")) and header != "{}":
+        found["header_bytes"] = len(str(header).encode(errors="replace"))
     found["axes"] = {str(a): _axis(obj, str(a)) for a in axes}
     found["variables"] = {name: _variable(v) for name, v in variables.items()}
     return plain(found)
@@ -89,7 +94,7 @@ def _variable(array: xr.DataArray) -> dict[str, Any]:
     return facts
 
 
-def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
+def as_text(facts: dict[str, Any], title: str = "ds.img", header: str = "ds.img.header") -> str:
     """Return the result of `summary` as lines of text.
 
     Parameters
@@ -97,9 +102,13 @@ def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
     facts : dict
     title : str
         The beginning of the first line.
+    header : str
+        Where to see the format's own header, of which only the length is given.
     """
     lines = [f"<{title}>" if title else ""]
     rows = _rows(facts)
+    if "header_bytes" in facts:
+        rows.append(("header", f"{byte_size(facts['header_bytes'])} ({header})"))
     widest = max([9, *(len(key) for key, _ in rows)])
     lines += [f"  {escaped(key):<{widest}} {escaped(text)}" for key, text in rows]
     table = [[axis, str(a["size"]), _meaning(a)] for axis, a in facts["axes"].items()]
@@ -108,15 +117,33 @@ def as_text(facts: dict[str, Any], title: str = "ds.img") -> str:
     return "\n".join(line for line in lines if line)
 
 
-def as_html(facts: dict[str, Any]) -> str:
-    """Return the result of `summary` as an HTML table for notebooks; everything in it is escaped."""
+def as_html(facts: dict[str, Any], header: Mapping[str, Any] | None = None) -> str:
+    """Return the result of `summary` as an HTML table for notebooks; everything in it is escaped.
+
+    Parameters
+    ----------
+    facts : dict
+    header : mapping, optional
+        The format's own header, or what of it may be published: it is folded, and long ones are cut.
+    """
     cell = "style='text-align:left;padding:0.1em 0.8em 0.1em 0'"
     rows = [f"<tr><th {cell}>{_html(k)}</th><td {cell} colspan='2'>{_html(t)}</td></tr>" for k, t in _rows(facts)]
     axes = [
         f"<tr><th {cell}>{_html(axis)}</th><td {cell}>{a['size']}</td><td {cell}>{_html(_meaning(a))}</td></tr>"
         for axis, a in facts["axes"].items()
     ]
+    if header:
+        rows.append(f"<tr><th {cell}>header</th><td {cell} colspan='2'>{_folded(header, facts)}</td></tr>")
     return f"<table class='intake-img'><tbody>{''.join(rows + axes)}</tbody></table>"
+
+
+def _folded(header: Mapping[str, Any], facts: dict[str, Any]) -> str:
+    text = json.dumps(header, indent=1, ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')  # XML is readable
+    cut = f"{text[:_LONGEST_HEADER]}\n... (all of it: ds.img.header)" if len(text) > _LONGEST_HEADER else text
+    lines = "\n".join(escape(escaped(line)) for line in cut.split("\n"))
+    size = f" ({byte_size(facts['header_bytes'])})" if "header_bytes" in facts else ""
+    shown = "max-height:20em;overflow:auto;white-space:pre-wrap"
+    return f"<details><summary>{_html(', '.join(header))}{size}</summary><pre style='{shown}'>{lines}</pre></details>"
 
 
 def _html(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -189,7 +190,15 @@ class ImgAccessor(Processing):
         return display.as_text(display.summary(self._obj))
 
     def _repr_html_(self) -> str:
-        return display.as_html(display.summary(self._obj))
+        from intake_img.formats.registry import public_header
+
+        header: Any = None
+        with contextlib.suppress(ValueError, TypeError):  # not a header of ours
+            header = self.header
+        shown = None
+        if isinstance(header, Mapping):
+            shown = public_header(header, str(self._obj.attrs.get("driver", "")))  # notebooks are published
+        return display.as_html(display.summary(self._obj), shown)
 
     def to_napari(self, viewer: napari.Viewer | None = None) -> napari.Viewer:
         """Show the image in napari, lazily: a layer for each channel, and for labels.

@@ -11,11 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 
 from intake_img.errors import TooLargeError
 
@@ -37,6 +32,8 @@ def candidates(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edges:
         Semi-axes of the ellipsoid, in the unit of the points. A distance that equals the tolerance up to rounding is
         not within it.
     """
+    from scipy.spatial import cKDTree
+
     nothing = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     if not len(a) or not len(b):
         return nothing
@@ -111,6 +108,9 @@ def _mutual(edges: Edges, n: int, m: int) -> Edges:
 
 
 def _assign_then_cut(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edges:
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     if len(a) * len(b) > _DENSE_MOST:
         raise TooLargeError(
             f"'assign_then_cut' needs a dense matrix of {len(a)} x {len(b)} distances "
@@ -161,6 +161,9 @@ class _Components:
     """
 
     def __init__(self, i: np.ndarray, j: np.ndarray, n: int, m: int) -> None:
+        from scipy import sparse
+        from scipy.sparse.csgraph import connected_components
+
         graph = sparse.coo_matrix((np.ones(len(i), np.int8), (i, j + n)), shape=(n + m, n + m))
         self.of_edge = _dense(connected_components(graph, directed=False)[1][i])
         self.order = np.argsort(self.of_edge, kind="stable")
@@ -214,12 +217,23 @@ def _component(
     """Numbers of the edges in an optimum of one component."""
     unpaired = _unpaired(n, m, most_pairs)
     if n * m <= _DENSE:
+        from scipy.optimize import linear_sum_assignment
+
         cost = np.zeros((n, m))
         cost[row, column] = distance - unpaired
         number = np.full((n, m), -1)
         number[row, column] = np.arange(len(row))
         found = number[linear_sum_assignment(cost)]
         return found[found >= 0]
+    return _sparse_component(row, column, distance, n, m, unpaired)
+
+
+def _sparse_component(
+    row: np.ndarray, column: np.ndarray, distance: np.ndarray, n: int, m: int, unpaired: float
+) -> np.ndarray:
+    from scipy import sparse
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
     if n > m:
         row, column, n, m = column, row, m, n
     # a private dummy column for each row makes a full matching feasible; the constant keeps zeros from being dropped

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from intake_img.kernels.matching import METHODS, candidates, match
 
@@ -22,6 +20,9 @@ def linked(points: np.ndarray, frames: np.ndarray, gap: int) -> np.ndarray:
     gap : int
         How many frames in a row a track may leave out.
     """
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
     one = np.ones(points.shape[1])
     before, after = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     rows = {int(f): np.flatnonzero(frames == f) for f in np.unique(frames)}

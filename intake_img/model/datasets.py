@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
@@ -14,7 +16,7 @@ from xarray.core import indexing
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
 
-__all__ = ["FILE_ATTRS", "data_of", "indexed_lazily", "spacing_of"]
+__all__ = ["FILE_ATTRS", "coordinate", "data_of", "indexed_lazily", "spacing_of"]
 
 
 FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
@@ -42,6 +44,22 @@ def spacing_of(coord: xr.DataArray) -> float | None:
     if stated is not None and math.isclose(stated, step, rel_tol=1e-6):
         return stated
     return step
+
+
+def coordinate(name: str, axes: Sequence[str], values: np.ndarray, attrs: Mapping[str, Any]) -> xr.Variable:
+    """Return a coordinate, equal to ``xr.Variable(axes, values, attrs)``.
+
+    That would import dask.array, and pint where it is installed, only to test which kind of array it was given, which
+    takes longer than to read the metadata of most files. Numbers and texts of an axis are given to it as its index.
+    """
+    plain = type(values) is np.ndarray and values.dtype.kind in "iufU" and values.dtype != np.float16
+    if not plain or tuple(axes) != (name,) or values.ndim != 1:
+        return xr.Variable(axes, values, attrs)
+    try:
+        index = pd.Index(values)
+    except UnicodeEncodeError:  # lone surrogates
+        return xr.Variable(axes, values, attrs)
+    return xr.Variable(axes, indexing.PandasIndexingAdapter(index, dtype=values.dtype), attrs)
 
 
 def data_of(variable: xr.Variable) -> Any:

@@ -19,7 +19,7 @@ import xarray as xr
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
-from intake_img.model.datasets import FILE_ATTRS, data_of, indexed_lazily, spacing_of
+from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, indexed_lazily, spacing_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
 from intake_img.model.units import canonical, known_spacing, stated
@@ -288,7 +288,7 @@ class Image:
             attrs = dict(c.attrs)
             if name in sizes and (unit := canonical(self.units.get(name))):
                 attrs.setdefault("units", unit)
-            coords[name] = xr.Variable(c.axes, c.values, attrs)
+            coords[name] = coordinate(name, c.axes, c.values, attrs)
         for axis, n in sizes.items():
             spacing = known_spacing(self.spacing.get(axis))
             if axis in coords or spacing is None:
@@ -296,7 +296,7 @@ class Image:
             attrs = {"units": unit} if (unit := canonical(self.units.get(axis))) else {}
             origin = float(self.origin.get(axis) or 0.0)
             values = origin + spacing * np.arange(n)
-            coords[axis] = xr.Variable((axis,), values, {**attrs, "spacing": spacing})
+            coords[axis] = coordinate(axis, (axis,), values, {**attrs, "spacing": spacing})
         return coords
 
     def steps(self) -> dict[str, float]:

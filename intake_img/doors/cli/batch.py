@@ -113,7 +113,8 @@ def _attempt(job: Job, work: Work, progress: Progress) -> Outcome:
 
 def _report(outcome: Outcome, as_json: bool) -> None:
     if outcome.error:
-        complain(f"{escaped(outcome.job.item.name)}: {outcome.error}", outcome.code)
+        name, error = escaped(outcome.job.item.name), str(outcome.error)
+        complain(error if name in error else f"{name}: {error}", outcome.code)
     if as_json:
         facts: dict[str, Any] = {"source": outcome.job.item.name, "target": outcome.job.target}
         facts |= {"status": outcome.status, "files": list(outcome.files)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.parsing import command
+from intake_img.errors import AxesError
 from intake_img.model.text import escaped
 
 __all__ = ["add_commands"]
@@ -27,7 +28,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from intake_img.accessor.coloc.report import report, table_of
     from intake_img.io import imload
 
     if arguments.out is not None and not arguments.out.lower().endswith((".html", ".pdf")):
@@ -38,6 +38,17 @@ def _run(arguments: argparse.Namespace) -> int:
         limits = float(limits)
     pairs = None if arguments.pair is None else [[_name(c) for c in pair] for pair in arguments.pair]
     options = {"pairs": pairs, "thresholds": limits, "mask": arguments.mask}
+    try:
+        return _measure(arguments, images, options)
+    except AxesError as exc:
+        if pairs is None:
+            raise
+        raise UsageError(f"--pair: {exc}") from exc
+
+
+def _measure(arguments: argparse.Namespace, images: dict[str, Any], options: dict[str, Any]) -> int:
+    from intake_img.accessor.coloc.report import report, table_of
+
     if arguments.out is None:
         for n, (name, image) in enumerate(images.items()):
             table = table_of(name, image, **options)

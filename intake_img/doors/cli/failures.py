@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 
-from intake_img.errors import IntakeImgError
+from intake_img.errors import IntakeImgError, SceneError
 from intake_img.model.text import printable
 
 __all__ = ["FAULTS", "UsageError", "code_of", "complain", "given_options", "message_of", "usage_of"]
@@ -23,15 +23,20 @@ FAULTS = (UsageError, IntakeImgError, OSError)
 
 
 def given_options(words: Sequence[str]) -> frozenset[str]:
-    """Return the names of the options among the words of a command line, as their arguments are called in Python."""
-    return frozenset(w[2:].partition("=")[0].replace("-", "_") for w in words if w.startswith("--"))
+    """Return the names of the options among the words of a command line, as their arguments are called in Python.
+
+    ``FILE@SCENE`` gives a scene, too.
+    """
+    named = {w[2:].partition("=")[0].replace("-", "_") for w in words if w.startswith("--")}
+    return frozenset(named | ({"scene"} if any("@" in w for w in words if not w.startswith("--")) else set()))
 
 
 @contextlib.contextmanager
 def usage_of(arguments: argparse.Namespace) -> Iterator[None]:
     """Turn an error whose message names an option that was given, ``name=value: ...``, into a usage error.
 
-    Only wrong values say so: what is wrong with the data, or the disk, is said without the name of an argument.
+    A scene or level that was named and does not exist is one, too. Else only wrong values say so: what is wrong with
+    the data, or the disk, is said without the name of an argument.
     """
     try:
         yield
@@ -39,7 +44,8 @@ def usage_of(arguments: argparse.Namespace) -> Iterator[None]:
         text = str(exc.args[0]) if isinstance(exc, KeyError) and exc.args else str(exc)
         named = re.match(r"(?:[^=]*: )?(\w+)(?:\[[^\]]*\])?=", text)
         given = arguments.given | {key for key, _ in getattr(arguments, "option", ())}
-        if named and named[1] in given:
+        absent = isinstance(exc, SceneError) and given & {"scene", "level"}
+        if absent or (named and named[1] in given):
             raise UsageError(printable(text, 5000)) from exc
         raise
 

@@ -79,7 +79,7 @@ def _tell(item: NamedImage, arguments: argparse.Namespace, first: bool) -> None:
         return
     if not first:
         print()
-    print(as_text(facts, title=""))
+    print(as_text(facts, title="", header="printed by --header"))
     if shapes:
         print("  levels    " + ", ".join(" × ".join(map(str, shape)) for shape in facts["levels"]))
 
