@@ -34,6 +34,7 @@ _TOLD = {
     "dm": ({"Items": [{"Label": "Operator", "Value": PERSON}, {"Label": "Specimen", "Value": "DWNC"}]}, "DWNC"),
     "spe": ({"xml": f'<SpeFormat><Origin><User>{PERSON}</User></Origin><Grating n="g1"/></SpeFormat>'}, "g1"),
     "ndtiff": ({"summary": {"UserName": PERSON, "ComputerName": PERSON, "Core-Camera": "DCam"}}, "DCam"),
+    "mif": ({"command_history": f"mrconvert {PERSON}.nii a.mif", "dim": "64,79,67"}, "64,79"),
     "omezarr": ({"attributes": {"omero": {"creator": PERSON}, "rdefs": "greyscale"}}, "greyscale"),
 }
 
