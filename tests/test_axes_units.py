@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intake_img.errors import AxesError, UnitsError
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
-from intake_img.model.units import LENGTH, NGFF_NAMES, TIME, canonical, convert, known_spacing, parse_unit
+from intake_img.model.units import (
+    LENGTH,
+    NGFF_NAMES,
+    TIME,
+    canonical,
+    convert,
+    differ,
+    has_unit,
+    known_spacing,
+    parse_unit,
+    power,
+    quantity,
+    stated,
+    unit_or,
+)
 
 LETTERS = "itczyxhvblrsu"
 axes = st.lists(st.sampled_from(LETTERS), min_size=1, max_size=8, unique=True).map(tuple)
@@ -207,3 +222,116 @@ def test_a_known_spacing_is_positive_and_finite(value):
 @pytest.mark.parametrize("value", [0, 0.0, -1, float("nan"), float("inf"), None, "x", [1], ""])
 def test_unknown_spacing(value):
     assert known_spacing(value) is None
+
+
+def test_a_point_is_a_72nd_of_an_inch():
+    assert convert(72, "pt", "in") == pytest.approx(1, rel=1e-12)
+    assert convert(1, "ft", "in") == pytest.approx(12, rel=1e-12)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " \0"])
+def test_a_unit_that_is_not_stated_has_a_default(nothing):
+    assert unit_or(nothing, "nm") == "nm"
+    assert unit_or("pixel", "nm") is None
+    assert unit_or("um", "nm") == "µm"
+
+
+DIFFER = [("um", "micron", False), ("px", "voxels", False), ("nm", "µm", True), ("s", "ms", True)]
+
+
+@pytest.mark.parametrize(("one", "two", "different"), DIFFER)
+def test_units_that_have_to_be_converted_differ(one, two, different):
+    assert differ(one, two) is differ(two, one) is different
+    for nothing in (None, "", "none"):
+        assert differ(one, nothing) is differ(nothing, one) is False
+
+
+@pytest.mark.parametrize(("one", "two"), [("px", "µm"), ("nm", "s"), ("furlong", "m"), ("px", "s")])
+def test_units_that_do_not_convert(one, two):
+    for pair in ((one, two), (two, one)):
+        with pytest.raises(UnitsError):
+            differ(*pair)
+    with pytest.raises(UnitsError, match="pixels have no length" if one == "px" else "unit|convert"):
+        differ(one, two)
+
+
+def test_powers_are_spelled_as_pint_reads_them():
+    assert [power("µm", n) for n in (-2, 0, 1, 2, 12)] == ["µm-²", None, "µm", "µm²", "µm¹²"]
+    assert power(None, 2) is None
+
+
+class Magnitude:
+    """A quantity as pint has them."""
+
+    def __init__(self, magnitude, units):
+        self.magnitude, self.units = magnitude, units
+
+
+class Astropy:
+    """A quantity as astropy has them."""
+
+    def __init__(self, value, unit):
+        self.value, self.unit = value, unit
+
+    def to(self, base):
+        if base != "m":
+            raise ValueError(base)
+        return Astropy(self.value * 9.4607304725808e15, base)
+
+
+class Only:
+    """Something with a value that is no quantity."""
+
+    value, magnitude = 3.0, 4.0
+
+
+@pytest.mark.parametrize("make", [Magnitude, Astropy])
+def test_quantities_of_other_libraries(make):
+    assert has_unit(make(2.0, "nm"))
+    assert quantity(make(2, "nanometer")) == (2.0, "nm")
+    assert quantity(make(2, "pixel")) == (2.0, "px")
+    assert quantity(make(2, "dimensionless")) == (2.0, None)
+    assert quantity(make(2, "")) == (2.0, None)
+    assert quantity(make(np.float32(0.5), "um")) == (0.5, "µm")
+    with pytest.raises(TypeError, match="not an array"):
+        quantity(make(np.ones(2), "nm"))
+
+
+def test_a_quantity_of_another_unit_converts_itself():
+    found = quantity(Astropy(2.0, "lyr"))
+    assert (found.value, found.unit) == (pytest.approx(1.8921460945161600e16), "m")
+    with pytest.raises(UnitsError, match="expected a length"):
+        quantity(Magnitude(2.0, "lyr"))
+
+
+def test_numbers_and_other_objects_have_no_unit():
+    assert not has_unit(3)
+    assert not has_unit(Only())
+    thing = Only()
+    assert quantity(thing) == (thing, None)
+    assert quantity(4) == (4, None)
+
+
+@pytest.mark.parametrize("text", ["nm", "", "3", "3 4 nm", "a nm"])
+def test_a_text_without_number_or_unit_is_refused(text):
+    with pytest.raises(TypeError, match="expected a number"):
+        quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("3e2 nm", (300.0, "nm")), ("-.5um", (-0.5, "µm")), ("2 s", (2.0, "s")), ("2 none", (2.0, None))],
+)
+def test_a_text_is_a_number_and_a_unit(text, found):
+    assert quantity(text) == found
+    assert has_unit(text)
+
+
+def test_a_spacing_states_its_unit():
+    numbers, symbols = stated({"z": "300 nm", "y": 0.5, "x": "2 µm", "t": "abc"}, {"x": "nm"})
+    assert numbers == {"z": 300.0, "y": 0.5, "x": pytest.approx(2000.0), "t": "abc"}
+    assert symbols == {"x": "nm", "z": "nm"}
+    assert stated({"y": "2 nm"}, {"y": "nm"}) == ({"y": 2.0}, {"y": "nm"})
+    for wrong in ("2 px", "2 none"):
+        with pytest.raises(UnitsError, match="spacing of 'y'"):
+            stated({"y": wrong}, {})

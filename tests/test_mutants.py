@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+
 import fsspec
 import mutate
 import numpy as np
@@ -111,26 +114,80 @@ def test_the_mutator_changes_one_place_at_a_time():
     assert [m.after for m in mutate.mutants(SOURCE, "C")] == ["False"]
 
 
-@pytest.mark.parametrize(("test", "alive"), [("f(2) == 2 and f(1) == 4", 0), ("f(2) == 2", 3)])
-def test_the_mutator_lists_what_no_test_notices(tmp_path, monkeypatch, capsys, test, alive):
-    for folder in ("intake_img", "tests", "catalogs"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "pyproject.toml").write_text("")
-    (tmp_path / "intake_img" / "m.py").write_text("def f(a):\n    return a if a > 1 else 4\n")
-    (tmp_path / "tests" / "test_m.py").write_text(f"from intake_img.m import f\ndef test():\n    assert {test}\n")
-    monkeypatch.setattr(mutate, "ROOT", tmp_path)
-    monkeypatch.setattr(mutate, "run", lambda folder, tests, seconds: passes(folder))
-    assert mutate.main(["intake_img/m.py", "tests/test_m.py"]) == alive
-    assert f"{5 - alive} of 5 changes were noticed" in capsys.readouterr().out
+def project(folder, test):
+    """A package of one module, and its test."""
+    for name in ("intake_img", "tests", "catalogs"):
+        (folder / name).mkdir()
+    (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n")
+    (folder / "intake_img" / "__init__.py").write_text("")
+    (folder / "intake_img" / "m.py").write_text("def f(a):\n    return a if a > 1 else 4\n\n\nK = 7\n")
+    (folder / "tests" / "test_m.py").write_text(f"from intake_img.m import *\ndef test():\n    assert {test}\n")
 
 
-def passes(folder):
-    """Whether the test in a folder passes, without a process of its own."""
+def in_this_process(folder, arguments, limit, wanted=None, notes=None):
+    """Run the test without a process of its own, which would take a second for each change."""
     names: dict = {}
     exec((folder / "intake_img" / "m.py").read_text(), names)
     exec((folder / "tests" / "test_m.py").read_text().split("\n", 1)[1], names)
     try:
         names["test"]()
     except AssertionError:
-        return False
-    return True
+        return "failed"
+    return "passed"
+
+
+@pytest.mark.parametrize(("test", "alive"), [("f(2) == 2 and f(1) == 4", 1), ("f(2) == 2", 4)])
+def test_the_mutator_lists_and_logs_what_no_test_notices(tmp_path, monkeypatch, capsys, test, alive):
+    project(tmp_path, test)
+    log = tmp_path / "log.jsonl"
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    monkeypatch.setattr(mutate, "run", in_this_process)
+    monkeypatch.setattr(mutate, "learn", lambda *given: mutate.Learnt({}, {"test": 1.0}))
+    arguments = ["intake_img/m.py", "--log", str(log)]
+    assert mutate.main(arguments) == alive
+    assert "line 5: 7  ->  8" in capsys.readouterr().out
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == 6
+    assert sum(row["result"] == "survived" for row in rows) == alive
+    assert {row["module"] for row in rows} == {"intake_img/m.py"}
+    assert mutate.main(arguments) == 0  # all is known
+    (tmp_path / "tests" / "test_m.py").write_text("\ndef test():\n    assert (f(2), f(1), K) == (2, 4, 7)\n")
+    assert mutate.main([*arguments, "--again"]) == 0  # only those that survived are tried, and all are noticed now
+    again = [json.loads(line)["result"] for line in log.read_text().splitlines()]
+    assert again[6:] == ["killed"] * alive
+    assert mutate.main([*arguments, "--minutes", "1e-9", "--sample", "2"]) == 0
+
+
+@pytest.mark.thorough
+def test_the_mutator_runs_tests_in_processes_that_end(tmp_path, monkeypatch):
+    project(tmp_path, "f(2) == 2")
+    monkeypatch.setattr(mutate, "HEAVY", [])
+    given = argparse.Namespace(seconds=60, longest=9e9)
+    learnt = mutate.learn(tmp_path, "intake_img/m.py", ["tests/test_m.py"], given)
+    assert learnt.lines[2] == {"tests/test_m.py::test"}
+    assert learnt.seconds.keys() == {"tests/test_m.py::test"}
+    (tmp_path / "intake_img" / "m.py").write_text("def f(a):\n    return 7\n")
+    assert mutate.run(tmp_path, ["tests/test_m.py"], 600, ["tests/test_m.py::test"]) == "failed"
+    (tmp_path / "intake_img" / "m.py").write_text("def f(a):\n    while True:\n        pass\n")
+    assert mutate.run(tmp_path, ["tests/test_m.py"], 2, ["tests/test_m.py::test"]) == "timeout"
+
+
+def test_the_tests_of_a_line_are_those_that_run_it():
+    learnt = mutate.Learnt({2: {"slow", "quick"}, 3: {"other"}}, {"slow": 9, "quick": 1, "other": 2}, longest=5)
+    mutant = mutate.Mutant(2, "", "", "", range(2, 3))
+    assert learnt.tests(mutant) == ["quick"]
+    assert learnt.tests(mutate.Mutant(8, "", "", "", range(8, 9))) == ["quick", "other"]  # reached in no test's process
+    assert learnt.limit(["quick"]) == 20
+
+
+def test_modules_and_their_tests_are_found():
+    assert "intake_img/model/units.py" in mutate.modules_like(["model/*"])
+    assert mutate.modules_like(["intake_img/model/units.py"]) == ["intake_img/model/units.py"]
+    assert mutate.modules_like(["nothing"]) == []
+    assert {"intake_img/model/units.py", "tests/test_axes_units.py"} <= set(
+        mutate.tests_of("intake_img/model/units.py")
+    )
+    known = {p.removeprefix("intake_img/").removesuffix(".py") for p in mutate.modules_like(["*"])}
+    assert set(mutate.TESTS) <= known
+    for module in mutate.TESTS:
+        assert all((mutate.ROOT / t).is_file() for t in mutate.tests_of(f"intake_img/{module}.py"))
