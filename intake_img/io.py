@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -46,6 +47,7 @@ def imload(
     output_axis_order: str | None = CANONICAL,
     metadata: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     **driver_options: Any,
 ) -> xr.Dataset:
     """Load an image lazily, with named axes, channel names and physical units.
@@ -76,6 +78,9 @@ def imload(
         file.
     storage_options : mapping, optional
         Options of the fsspec file system.
+    cache : str or os.PathLike, optional
+        Folder on this machine in which to keep the blocks that are read from a server, so that they are read only once;
+        a changed file is read again. For files, not for Zarr stores. It grows without limit: delete it when you like.
     **driver_options
         Further options of the driver.
 
@@ -114,6 +119,7 @@ def imload(
         "output_axis_order": output_axis_order,
         "metadata": metadata,
         "storage_options": storage_options,
+        "cache": cache,
     }
     usual = {f.name: f.default for f in fields(ImgSource.Options)}
     options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]} | driver_options

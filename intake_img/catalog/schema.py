@@ -262,6 +262,8 @@ class CatalogReader:
                     (*where, key),
                     f"the driver {entry.driver!r} has no such option; it has {', '.join(sorted(options))}",
                 )
+            if key == "cache" and value is not None:
+                self.problem((*where, key), "refused: it writes files; give cache= when you open the image")
             self.templates(value, entry, (*where, key))
         members = args.get("member_options") or {}
         if not isinstance(members, dict) or "storage_options" in members:

@@ -150,7 +150,7 @@ class ImageListSource(SequenceSource):
     def __init__(self, uri: Sequence[Any], **options: Any) -> None:
         if isinstance(uri, (str, os.PathLike)) or not len(uri):
             raise ValueError(f"expected a list of paths, got {uri!r}")
-        self._list = [File.parse(u, options.get("storage_options")) for u in uri]
+        self._list = [File.given(u, options) for u in uri]
         super().__init__(self._list[0], **options)
         labels = self.options.labels  # type: ignore[attr-defined]
         if labels is not None and len(labels) != len(self._list):
@@ -180,7 +180,7 @@ def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | Plat
     """
     if isinstance(uri, (list, tuple)):
         return ImageListSource(uri, **sequence_options(ImageListSource, options))
-    file = File.parse(uri, options.get("storage_options"))
+    file = File.given(uri, options)
     if file.exists():
         return _in_folder(file, options) if file.is_folder() else _by_index(file, options)
     if re.search(r"[{*?\[]", file.path):

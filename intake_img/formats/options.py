@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
@@ -49,6 +50,13 @@ class ReadOptions:
         "add to or overrule the metadata of the file.",
     )
     storage_options: Mapping[str, Any] | None = option(None, "mapping, optional", "Options of the fsspec file system.")
+    cache: str | os.PathLike[str] | None = option(
+        None,
+        "str or os.PathLike, optional",
+        "Folder on this machine in which to keep the blocks that are read from a server, so that they are read only "
+        "once; a changed file is read again. For files, not for Zarr stores. It grows without limit: delete it when "
+        "you like.",
+    )
 
 
 @dataclass(frozen=True)

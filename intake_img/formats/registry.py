@@ -264,7 +264,7 @@ def autodetect(uri: Any, **options: Any) -> FormatSource:
     UnknownFormatError
         If no driver reads it; the message shows the first bytes, the installed drivers, and the extra to install.
     """
-    file = File.parse(uri, options.get("storage_options"))
+    file = File.given(uri, options)
     if file.local:
         file = resolve(file)
     at = re.fullmatch(r"(.+)@([^@/\\]+)", file.path)
@@ -309,7 +309,7 @@ class ImgSource(ImageSource):
         listed = isinstance(uri, (list, tuple))
         if listed and not uri:
             raise ValueError("expected a path, a URL or a list of these, got an empty list")
-        self._list = [File.parse(u, options.get("storage_options")) for u in uri] if listed else None
+        self._list = [File.given(u, options) for u in uri] if listed else None
         super().__init__(self._list[0] if self._list else uri, **options)
         self._found: ImageSource | None = None
 

@@ -83,9 +83,11 @@ class ImageSource(DataSource):
         # what intake captured are the caller's own objects: keep copies, so that nobody's later change is ours
         self._captured_init_args = copy.deepcopy(tuple(self._captured_init_args))
         self._captured_init_kwargs = copy.deepcopy(dict(self._captured_init_kwargs))
-        super().__init__(storage_options=dict(storage or {}), metadata=copy.deepcopy(dict(metadata or {})))
+        file = File.given(uri, {"storage_options": storage, "cache": self.options.cache})
+        kept = file.storage_options if self.options.cache is not None else storage
+        super().__init__(storage_options=dict(kept or {}), metadata=copy.deepcopy(dict(metadata or {})))
         self.more_options = more
-        self.file = File.parse(uri, self.storage_options)
+        self.file = file
         self.uri = self.file.path
         self.scene = parsed_scene(getattr(self.options, "scene", None))
         self.level = int(getattr(self.options, "level", 0))

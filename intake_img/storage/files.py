@@ -27,6 +27,8 @@ __all__ = ["ByteReader", "File"]
 
 _CACHES = r"(?:simplecache|filecache|blockcache|cached)::"  # fsspec chains that begin without "://"
 _SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
+_BLOCKS = "intake_img_blocks"  # in storage_options, so that all files derived from one are cached like it
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
 _INFO_SECONDS = 5  # how long the last check of a remote file is valid
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
@@ -77,6 +79,31 @@ class File:
                 return cls(_single_slashes(text), dict(storage_options or {}))
             text = _path_of_file_url(text)
         return cls(os.path.abspath(os.path.expanduser(text)))
+
+    @classmethod
+    def given(cls, uri: object, options: Mapping[str, Any]) -> File:
+        """Return the file that `uri` names, with the options ``storage_options`` and ``cache`` of its source.
+
+        Raises
+        ------
+        ValueError
+            If `cache` is given for a local file, or for a URL that names a cache of fsspec.
+        """
+        file, folder = cls.parse(uri, options.get("storage_options")), options.get("cache")
+        if folder is None or file.storage_options.get(_BLOCKS):
+            return file
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(f"cache={folder!r}: expected the path of a folder")
+        if file.local or _SCHEME.match(file.path)[0].endswith("::"):  # type: ignore[index]
+            raise ValueError(f"cache={os.fspath(folder)!r} is for files on servers by their plain URL, not for {file}")
+        kept = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+        return cls(file.path, {**file.storage_options, _BLOCKS: kept}, file.jail)
+
+    @property
+    def block_folder(self) -> str | None:
+        """The folder in which blocks of this file are kept, None if they are not."""
+        folder: str | None = self.storage_options.get(_BLOCKS)
+        return folder
 
     @property
     def local(self) -> bool:
@@ -165,7 +192,8 @@ class File:
     @property
     def fsspec_options(self) -> dict[str, Any]:
         """Options for the fsspec file system; they include the check of redirects against the jail."""
-        return checked_options(self.path, self.storage_options, None if self.local else self.jail)
+        options = {k: v for k, v in self.storage_options.items() if k != _BLOCKS}
+        return checked_options(self.path, options, None if self.local else self.jail)
 
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system and the path on it.
@@ -266,7 +294,7 @@ class File:
             found = os.stat(self.path)
             return found.st_mtime_ns, found.st_size if not stat.S_ISDIR(found.st_mode) else 0, found.st_ino
         info = self.remote_info()
-        keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "size")
+        keys = (*_VERSIONS, "size")
         return tuple(str(info[k]) for k in keys if info.get(k) is not None)
 
     def remote_info(self) -> Mapping[str, Any]:
@@ -285,6 +313,8 @@ class File:
         than `most` bytes is returned as it is, after `most` bytes of it were fetched in vain.
         """
         self.check()
+        if self.block_folder:  # what opens it finds the blocks there, or keeps them
+            return self
         content = first_bytes(self, most + 1, ranged=False)
         if len(content) > most:
             return self
@@ -307,7 +337,16 @@ class File:
                 os.close(descriptor)
         self.check()
         content: bytes | None = self.__dict__.get("_content")
-        return first_bytes(self, n) if content is None else content[:n]
+        return self._first_bytes(n) if content is None else content[:n]
+
+    def _first_bytes(self, n: int | None, ranged: bool = True) -> bytes:
+        if not self.block_folder:
+            return first_bytes(self, n, ranged)
+        reader = RemoteBytes(self)
+        try:
+            return reader.ranges([0], [reader.size if n is None else min(n, reader.size)])[0]
+        finally:
+            reader.close()
 
     def open(self) -> ByteReader:
         """Open for reading; see `ByteReader`."""
@@ -335,7 +374,7 @@ class File:
                 content = b"" if most is not None and size > most else stream.read(-1 if most is None else most + 1)
         else:
             self.check()
-            content = first_bytes(self, None if most is None else most + 1, ranged=False)
+            content = self._first_bytes(None if most is None else most + 1, ranged=False)
             size = 0
         size = max(size, len(content))
         if most is not None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from intake_img.errors import IntakeImgError, RemoteError
 from intake_img.storage.byte_readers import ByteReader, LocalBytes
+from intake_img.storage.kept_blocks import BlockFolder
 
 if TYPE_CHECKING:
     from intake_img.storage.files import File
@@ -202,8 +203,23 @@ class RemoteBytes(ByteReader):
         self._whole: bytes | ByteReader | None = content
         self._ranged = not file.web  # known to support ranges
         self.size = int(file.remote_info().get("size") or (-1 if file.web else 0))  # answers to HEAD are unreliable
-        if content is None and (self.size < 0 or not self._knows_ranges()):
+        self._kept = self._kept_blocks() if content is None else None
+        if content is None and (self.size < 0 or not (self._kept or self._knows_ranges())):
             self._fetch_whole()
+
+    def _kept_blocks(self) -> BlockFolder | None:
+        """Return the blocks on the disk; None without a cache, and if the server tells no version of the file."""
+        folder = self.file.block_folder
+        if not folder or self.size < 0 or len(stamp := self.file.stamp()) < 2:  # the size alone is no version
+            return None
+        return BlockFolder(folder, repr((self.file.path, stamp)), self.size, self._fetched)
+
+    def _fetched(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return spans from the server, also if it answers with the complete file."""
+        blocks = self._fetch_merged(spans) if self._whole is None and self._knows_ranges() else []
+        if not blocks and self._whole is None:
+            self._fetch_whole()
+        return blocks or self._from_whole([a for a, _ in spans], [b - a for a, b in spans])
 
     def _knows_ranges(self) -> bool:
         """False if the server does not support ranges; for large files a request for one byte finds this out."""
@@ -247,11 +263,9 @@ class RemoteBytes(ByteReader):
             self._check(offset, count)
         if self._whole is None:
             merged = _merged(offsets, counts)
-            blocks = self._fetch_merged(merged)
-        if isinstance(self._whole, ByteReader):
-            return self._whole.ranges(offsets, counts)
+            blocks = self._kept.read(merged) if self._kept else self._fetch_merged(merged)
         if self._whole is not None:
-            return [self._whole[o : o + n] for o, n in zip(offsets, counts, strict=True)]
+            return self._from_whole(offsets, counts)
         found = []
         for offset, count in zip(offsets, counts, strict=True):
             if count == 0:
@@ -260,6 +274,12 @@ class RemoteBytes(ByteReader):
             k = next(k for k, (a, b) in enumerate(merged) if a <= offset and offset + count <= b)
             found.append(blocks[k][offset - merged[k][0] : offset - merged[k][0] + count])
         return found
+
+    def _from_whole(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        if isinstance(self._whole, ByteReader):
+            return self._whole.ranges(offsets, counts)
+        assert self._whole is not None
+        return [self._whole[o : o + n] for o, n in zip(offsets, counts, strict=True)]
 
     def _fetch_merged(self, merged: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of ranges; none, and the complete file is kept, if the server answers with it."""

@@ -56,7 +56,7 @@ from intake_img.testing.trials import (
 
 __all__ = ["DriverLaws"]
 
-_COMMON = ("chunks", "output_axis_order", "metadata", "storage_options")  # options of every driver
+_COMMON = ("chunks", "output_axis_order", "metadata", "storage_options", "cache")  # options of every driver
 _MIB = 2**20
 
 

@@ -79,6 +79,8 @@ def open_store(file: File) -> tuple[Any, str]:
         return RemoteZip(file), prefix
     if file.local:
         return GuardedStore(file), ""
+    if file.block_folder:
+        raise ValueError(f"cache= keeps blocks of single files; for a Zarr store pass 'filecache::{file.path}'")
     file.filesystem()  # a missing package is said in our words
     return RemoteStore.from_url(file.path, storage_options=file.fsspec_options, read_only=True), ""
 
