@@ -161,9 +161,30 @@ def _surest(probe: Probe) -> dict[str, Format]:
     named = _by_extension(probe.name, formats())
     if probe.folder and named is not None and named.claims(probe):
         return {named.name: named}  # each further check is a request, or a file access
-    claims = {name: int(f.claims(probe)) for name, f in formats().items()}
+    claims = _claims(probe)
     most = max(claims.values(), default=0)
     return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}
+
+
+def _claims(probe: Probe) -> dict[str, int]:
+    """Return the claim of each format that may have one, in the order of the formats."""
+    by_magic, table = _only_by_magic(), formats()
+    head = probe.head
+    return {
+        name: (
+            int(f.claims(probe))
+            if (magic := by_magic.get(name)) is None
+            else int(any(head.startswith(m, at) for at, m in magic))
+        )
+        for name, f in table.items()
+        if by_magic.get(name) != ()
+    }
+
+
+@cache
+def _only_by_magic() -> Mapping[str, tuple[tuple[int, bytes], ...]]:
+    """Return the magic bytes of formats that claim files by nothing else: they are compared without a call."""
+    return {name: tuple(f.magic) for name, f in formats().items() if type(f).claims is Format.claims}
 
 
 def _probe(file: File) -> Probe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -39,6 +40,7 @@ _VALUE_KEYS = {"value", "v", "text", "data", "content"}
 _LONGEST = 20_000
 _LONGEST_DOCUMENT = 4_000_000
 _DEEPEST = 24
+_SHORT = 64  # texts up to this length are remembered: they are the same in many headers
 
 
 def public(value: Any, private: str = "") -> Any:
@@ -61,6 +63,11 @@ def public(value: Any, private: str = "") -> Any:
 
 def names_people(key: str, private: re.Pattern[str] | None = None) -> bool:
     """Whether the value of a key of a header names people or local paths."""
+    return _named(key, private) if len(key) <= _SHORT else _named.__wrapped__(key, private)
+
+
+@lru_cache(maxsize=4096)
+def _named(key: str, private: re.Pattern[str] | None) -> bool:
     words = _words(key)
     return bool(_PRIVATE.search(words) or _PLACE_KEY.search(words) or (private and private.search(key)))
 
@@ -112,6 +119,11 @@ def _public_text(text: str, private: re.Pattern[str] | None, depth: int) -> str:
 
 
 def _public_line(text: str, private: re.Pattern[str] | None) -> str:
+    return _cleaned(text, private) if len(text) <= _SHORT else _cleaned.__wrapped__(text, private)
+
+
+@lru_cache(maxsize=4096)
+def _cleaned(text: str, private: re.Pattern[str] | None) -> str:
     if "<" in text:
         text = _XML.sub("", text)
     text = _without_private_values(text, private)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import re
@@ -323,6 +324,9 @@ class File:
         object.__setattr__(found, "_content", content)
         object.__setattr__(found, "_seen", (math.inf, known))
         return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> File:
+        return File(self.path, copy.deepcopy(self.storage_options, memo) if self.storage_options else {}, self.jail)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_seen", "_content")}
