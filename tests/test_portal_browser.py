@@ -127,6 +127,20 @@ def test_search_by_text_and_facet(portal: Portal, page: Any) -> None:
     _kept(page, "list-desktop")
 
 
+def test_a_projection_is_asked_from_the_server(portal: Portal, page: Any) -> None:
+    values = from_example("cells")["image"].values
+    page.goto(f"{portal.url}/e/cells")
+    _settled(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/pixels/" in request.url else None)
+    page.get_by_role("button", name="Max").click()
+    _settled(page)
+    assert len(asked) == values.shape[1]  # a tile of each channel
+    assert all("/max/" in url for url in asked)
+    told = page.evaluate("document.querySelector('intake-viewer').view.exact(20.5, 10.5)")
+    assert [one["value"] for one in told] == [int(values[0, c, :, 10, 20].max()) for c in range(values.shape[1])]
+
+
 def test_look_at_an_image(portal: Portal, browser: Any, page: Any) -> None:
     values = from_example("cells")["image"].values
     page.goto(portal.url)

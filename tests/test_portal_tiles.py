@@ -81,6 +81,11 @@ def test_tiles_that_nothing_can_hold_are_read_as_they_are(tmp_path: Path) -> Non
         BlockCache(MemoryCache(pixels.nbytes), DiskCache(tmp_path, pixels.nbytes)),
     ):
         assert shared_tiles(pixels, CHUNK, "a", kept) is pixels
+    memory = Pixels.of(np.zeros((3, 30, 45), "u2"))
+    assert shared_tiles(memory, CHUNK, "a", BlockCache(MemoryCache(10**8), DiskCache.none())) is memory
+    file, pixels = _file((3, 30, 45), (3, 30, 45))
+    file.view = lambda: file.array  # memory-mapped: nothing is decoded
+    assert shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(10**8), DiskCache.none())) is pixels
     _, pixels = _file((3, 30, 45), (3, 12, 45))  # a tile is not a number of chunks
     assert shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(100), DiskCache(tmp_path, 10**8))) is pixels
 

@@ -94,6 +94,11 @@ _OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, what the help
         {"metavar": "N", "type": _count, "default": 1},
     ),
     (
+        "--dask",
+        "scheduler of a dask cluster for projections that read much, such as tcp://10.0.0.5:8786",
+        {"metavar": "ADDRESS"},
+    ),
+    (
         "--root",
         "where images may be (default: the catalog's folder); may be repeated",
         {"metavar": "FOLDER", "action": "append"},
@@ -210,9 +215,31 @@ def _settings(arguments: argparse.Namespace, work: Path) -> Any:
         token=made_up,
         user_header=arguments.user_header,
         proxy_secret=secret,
+        dask=_reachable(arguments.dask),
         secure=arguments.behind_proxy is not None,
         **more,
     )
+
+
+def _reachable(address: str | None) -> str | None:
+    """Return the address of a cluster that answers.
+
+    Raises
+    ------
+    IntakeImgError
+        If it does not answer, or the dependency is missing.
+    """
+    if address is None:
+        return None
+    try:
+        from distributed import Client
+    except ImportError as exc:
+        raise MissingExtraError("distributed", "distributed", "--dask") from exc
+    try:
+        with Client(address, timeout=10, set_as_default=False):
+            return address
+    except (OSError, TimeoutError, ValueError) as exc:
+        raise _UnusableError(f"--dask {address}: no scheduler of dask answers there") from exc
 
 
 def _announce(arguments: argparse.Namespace, settings: Any, count: int, port: int) -> None:

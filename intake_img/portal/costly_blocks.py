@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -40,6 +40,8 @@ class Blockwise:
     kept : BlockCache
     lasting : bool
         Keep blocks on disk too.
+    source : Pixels, optional
+        The same pixels without the cache; they can be pickled if those of the file can.
     """
 
     make: Callable[[Region], np.ndarray]
@@ -49,6 +51,7 @@ class Blockwise:
     name: str
     kept: BlockCache
     lasting: bool = False
+    source: Pixels | None = None
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         for index in self.touched(region):
@@ -138,21 +141,40 @@ def halved(
     shape = tuple(-(-n // f) for n, f in zip(finer.shape, factors, strict=True))
     block = tuple(max(1, min(c, n)) for c, n in zip(chunk, shape, strict=True))
 
-    def wanted(region: Region) -> Region:
-        return tuple(
-            slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(region, factors, finer.shape, strict=True)
-        )
+    step = _Halved(finer, factors, labels)
 
     def cost(region: Region, limit: int) -> int:
-        return price(finer, wanted(region), limit)
+        return price(finer, step.wanted(region), limit)
 
     def make(region: Region) -> np.ndarray:
         if cost(region, budget) > budget:
             raise TooLargeError("a level that the file lacks needs more of the file than one request may read")
-        return _coarser(read_region(finer, wanted(region)), factors, labels)
+        return step.read(region)
 
-    reader = Blockwise(make, shape, block, cost, name, kept, lasting=True)
+    plain = finer.reader.source if isinstance(finer.reader, Blockwise) else finer
+    source = None if plain is None else Pixels(replace(step, finer=plain), shape, finer.dtype, block)
+    reader = Blockwise(make, shape, block, cost, name, kept, lasting=True, source=source)
     return Pixels(reader, shape, finer.dtype, block, parallel=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Halved:
+    """Reads the next coarser level of some pixels."""
+
+    finer: Pixels
+    factors: tuple[int, ...]
+    labels: bool
+
+    def wanted(self, region: Region) -> Region:
+        """Return the region of the finer pixels."""
+        sides = zip(region, self.factors, self.finer.shape, strict=True)
+        return tuple(slice(s.start * f, min(s.stop * f, n)) for s, f, n in sides)
+
+    def read(self, region: Region) -> np.ndarray:
+        return _coarser(read_region(self.finer, self.wanted(region)), self.factors, self.labels)
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        out[...] = self.read(region)
 
 
 def _coarser(data: np.ndarray, factors: Sequence[int], labels: bool) -> np.ndarray:

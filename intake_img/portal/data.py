@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +16,7 @@ from intake_img.model.chunks import Region
 from intake_img.portal.costly_blocks import Blockwise
 from intake_img.portal.holdings import Opened
 from intake_img.portal.library import LibraryItem
+from intake_img.portal.projections import split_key
 from intake_img.portal.ready import Kept, form_of, name_of
 from intake_img.portal.replies import compressed, etag, problem
 from intake_img.portal.site import Site
@@ -47,7 +49,10 @@ async def chunks(request: Request) -> Response:
 
 
 async def pixels(request: Request) -> Response:
-    """``GET /pixels/{entry}.zarr/{key}``: the samples of chunks, clipped at the edges, by ``Accept-Encoding``."""
+    """``GET /pixels/{entry}.zarr/{key}``: the samples of chunks, clipped at the edges, by ``Accept-Encoding``.
+
+    The index of an axis but y and x may be ``max``: the largest samples along that axis.
+    """
     return await _answer(request, decoded=True)
 
 
@@ -80,11 +85,12 @@ async def _served(site: Site, request: Request, item: LibraryItem, key: str, dec
     if kept is not None and kept.stamp == opened.stamp and kept.item is item:
         site.metrics.cached(True)
         return kept.answer(request)
-    found = opened.at_hand(key)
+    first, along = split_key(key) if decoded else (key, None)
+    found = opened.at_hand(first)
     if found is None:
-        found = await site.run(request, ("key", opened.stamp, item.id, key), lambda: opened.resolve(key))
+        found = await site.run(request, ("key", opened.stamp, item.id, first), lambda: opened.resolve(first))
     target, index = found
-    wanted = _Wanted(site, request, opened, key, form, decoded)
+    wanted = _Wanted(site, request, opened, key, form, decoded, along)
     kept = await (wanted.document(target) if isinstance(target, bytes) else wanted.chunk(target, index or ()))
     return kept.answer(request)
 
@@ -99,6 +105,7 @@ class _Wanted:
     key: str
     form: str
     decoded: bool
+    along: int | None = None  # the axis of a projection
 
     async def document(self, data: bytes) -> Kept:
         packed, encoding = compressed(data, self.form)
@@ -108,7 +115,7 @@ class _Wanted:
 
     async def chunk(self, array: ServedArray, index: Sequence[int]) -> Kept:
         region, site = array.region(index), self.site
-        if region is None:
+        if region is None or (self.along is not None and array.axes[self.along] in "yx"):
             raise KeyError(self.key)
         site.metrics.cached(False)
         if nbytes(array) > site.settings.request_bytes:
@@ -124,12 +131,17 @@ class _Wanted:
     def _read(self, array: ServedArray, region: Region) -> Kept:
         """Read and encode a chunk; in a thread."""
         if self.decoded:
-            data, encoding = compressed(array.read(region).tobytes(), self.form)
+            data, encoding = compressed(self._samples(array, region).tobytes(), self.form)
         else:
             data, encoding = array.encoded(region), None
         tag = etag(self.opened.stamp, self.opened.item.id, self.key, self.form)
         vary = {"Vary": "Accept-Encoding"} if self.decoded else {}
         return self._keep(data, "application/octet-stream", tag, _CHUNK_SECONDS, {**vary, **_encoded(encoding)})
+
+    def _samples(self, array: ServedArray, region: Region) -> np.ndarray:
+        if self.along is None:
+            return array.read(region)
+        return self.site.projections.read(array.pixels, region, self.along)
 
     def _keep(self, data: bytes, media: str, tag: str, seconds: int, headers: Mapping[str, str]) -> Kept:
         kept = Kept(

@@ -12,6 +12,7 @@ import numpy as np
 
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels
+from intake_img.model.readers import leaf_of, mapped
 from intake_img.portal.caches import BlockCache
 from intake_img.portal.costly_blocks import Blockwise, read_region, tiled_bytes
 
@@ -73,7 +74,8 @@ class _Spread(Blockwise):
 
 
 def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: BlockCache) -> Pixels:
-    """Return pixels that decode each native tile once, if several chunks share a tile; else `pixels` unchanged.
+    """Return pixels that decode each native tile once, if several chunks share a tile; else `pixels` unchanged, as are
+    pixels in memory or in a memory-mapped file.
 
     Tiles are cached as they are. Those that take too much of the memory, such as a photograph in one piece, are cached
     as blocks of the shape of a chunk: in memory if a tile takes at most half of it, else on disk.
@@ -87,7 +89,7 @@ def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: BlockCac
     kept : BlockCache
     """
     shares = any(t > c for t, c in zip(pixels.tiles, chunk, strict=True))
-    if not shares or any(c is not None for c in pixels.cuts) or pixels.in_memory:
+    if not shares or any(c is not None for c in pixels.cuts) or mapped(leaf_of(pixels.reader)) is not None:
         return pixels
     sides = list(zip(pixels.tiles, chunk, pixels.shape, strict=True))
     unit = tuple(n if t >= n > c else max(t, c) for t, c, n in sides)
@@ -99,6 +101,7 @@ def shared_tiles(pixels: Pixels, chunk: Sequence[int], name: str, kept: BlockCac
         cost=lambda region, limit: tiled_bytes(pixels, region),
         name=name,
         kept=kept,
+        source=pixels,
     )
     if size > kept.memory.limit // _SHARE:
         lasting = size > kept.memory.limit // 2

@@ -62,6 +62,9 @@ class Settings:
         The number of this process among several server processes, from 0; the first fills the search index.
     shared : Path, optional
         Folder in which these processes publish their counters.
+    dask : str, optional
+        Address of the scheduler of a dask cluster that computes projections which read much. Its workers open the
+        files by the same paths.
     """
 
     title: str = "Images"
@@ -84,6 +87,7 @@ class Settings:
     secure: bool = False
     worker: int = 0
     shared: Path | None = None
+    dask: str | None = None
 
     @property
     def guarded(self) -> bool:

@@ -18,6 +18,7 @@ from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.indexing import index_facts, told_by_row
 from intake_img.portal.library import Library, LibraryItem
 from intake_img.portal.metrics import Metrics, log
+from intake_img.portal.projections import Cluster, Projections
 from intake_img.portal.ready import Kept, form_of, name_of, wants_whole
 from intake_img.portal.search_index import Index
 from intake_img.portal.settings import Settings
@@ -46,6 +47,8 @@ class Site:
         self.disk = DiskCache(settings.cache / "blocks", settings.disk_bytes)
         self.blocks = BlockCache(MemoryCache(settings.memory_bytes // 2), self.disk)
         self.holdings = Holdings(self.blocks, settings.open_entries, settings.request_bytes)
+        cluster = Cluster(settings.dask, settings.seconds) if settings.dask else None
+        self.projections = Projections(settings.request_bytes, cluster)
         self.workers = Workers(settings.threads, settings.waiting, settings.seconds)
         self.index = Index(settings.cache / f"index-{_name(library)}.sqlite", self.workers.later)
         self._listing: Any = None
@@ -193,6 +196,7 @@ class Site:
 
     def close(self) -> None:
         self.workers.stop()
+        self.projections.close()
         self.holdings.close()
         self.index.close()
 

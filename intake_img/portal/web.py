@@ -161,6 +161,7 @@ async def entry_page(request: Request) -> Response:
     url = f"{base}/data/{item.id}.zarr"
     values = {
         "item": item,
+        "projects": site.projections.told,
         "facts": facts["facts"],
         "series": facts["series"],
         "plate": _plate(facts.get("plate")),

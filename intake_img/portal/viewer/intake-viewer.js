@@ -1,5 +1,5 @@
 // <intake-viewer src="image.zarr">: the viewer as an element of a page. Puts the picture, its controls and hands
-// together; attributes are src, pixels, link ("hash"), theme ("light", "dark") and software.
+// together; attributes are src, pixels, projects, link ("hash"), theme ("light", "dark") and software.
 
 import { axes } from "./axes.js";
 import { h, iconButton } from "./dom.js";
@@ -62,7 +62,7 @@ export class IntakeViewer extends HTMLElement {
   // building
 
   begin() {
-    const source = this.source ?? new ZarrSource(this.absolute("src"), this.absolute("pixels"));
+    const source = this.source ?? new ZarrSource(this.absolute("src"), this.absolute("pixels"), Number(this.getAttribute("projects")) || 0);
     this.build(source);
     const linked = this.getAttribute("link") === "hash" ? location.hash.slice(1) : "";
     const { view } = this;

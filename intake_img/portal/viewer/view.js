@@ -215,6 +215,14 @@ export class View extends EventTarget {
     const axis = Object.keys(index).find((name) => index[name] === "max");
     if (!axis) return this.source.tile(layer, level, index, ty, tx, signal);
     const { size } = layer.levels[level].along[axis];
+    if (this.source.computes?.(layer, level, axis)) {
+      try {
+        return await this.source.tile(layer, level, index, ty, tx, signal);
+      } catch {
+        signal.throwIfAborted();
+        this.source.projects = 0; // its limits are closer than it told
+      }
+    }
     return highest(size, (at) => this.load({ layer, level, ty, tx, index: { ...index, [axis]: at } }, signal), signal);
   }
 

@@ -16,14 +16,23 @@ const CHUNK_CACHE = 96 * 2 ** 20; // bytes of chunks that hold several planes or
 
 const joined = (...parts) => parts.filter((part) => part !== "").join("/");
 
-/** An OME-Zarr group at a URL. With `pixels`, decoded chunks are asked from there, by the same keys. */
+/** An OME-Zarr group at a URL. With `pixels`, decoded chunks are asked from there, by the same keys; that server computes
+ *  maxima along an axis of as many bytes as `projects`. */
 export class ZarrSource {
-  constructor(src, pixels = null) {
+  constructor(src, pixels = null, projects = 0) {
     this.src = src.replace(/\/+$/, "");
     this.pixels = pixels?.replace(/\/+$/, "") ?? null;
     this.documents = new Map();
     this.told = []; // groups that told all that they hold
     this.chunks = new Chunks();
+    this.projects = this.pixels ? projects : 0;
+  }
+
+  /** Whether the server computes the maxima of a tile along an axis. */
+  computes(layer, level, axis) {
+    const { array, shape, chunks } = layer.levels[level];
+    const bytes = shape[layer.axes.indexOf(axis)] * product(chunks) * (ARRAYS[array.data_type]?.BYTES_PER_ELEMENT ?? 8);
+    return !array.data_type.startsWith("complex") && bytes <= this.projects;
   }
 
   /** Return {name, scenes: [{key, name}]}. */
@@ -131,19 +140,20 @@ export class ZarrSource {
     return response.json();
   }
 
-  /** Return {data, width, height} of a tile of a plane; `index` gives a number for each axis but y and x. */
+  /** Return {data, width, height} of a tile of a plane; `index` gives a number for each axis but y and x, or "max" where
+   *  the server computes the maximum. */
   async tile(layer, level, index, ty, tx, signal) {
     const { path, array, shape, chunks, tile } = layer.levels[level];
     const [y, x] = [ty * tile[0], tx * tile[1]];
     const corner = layer.axes.map((axis) => (axis === "y" ? y : axis === "x" ? x : index[axis] ?? 0));
-    const grid = corner.map((at, k) => Math.floor(at / chunks[k]));
+    const grid = corner.map((at, k) => (at === "max" ? at : Math.floor(at / chunks[k])));
     const several = chunks.slice(0, -2).some((n) => n > 1) || tile[0] < chunks.at(-2) || tile[1] < chunks.at(-1);
     const load = (abort) => this.chunk(path, array, grid, abort);
     const data = several ? await this.chunks.get(`${path}:${grid}`, load, signal) : await load(signal);
-    const clipped = chunks.map((n, k) => Math.min(n, shape[k] - grid[k] * n));
+    const clipped = chunks.map((n, k) => (grid[k] === "max" ? 1 : Math.min(n, shape[k] - grid[k] * n)));
     const from = data.length === product(chunks) ? chunks : clipped;
     const size = [Math.min(tile[0], shape.at(-2) - y), Math.min(tile[1], shape.at(-1) - x)];
-    return cut(data, from, corner.map((at, k) => at - grid[k] * chunks[k]), size);
+    return cut(data, from, corner.map((at, k) => (at === "max" ? 0 : at - grid[k] * chunks[k])), size);
   }
 
   async chunk(path, array, grid, signal) {
