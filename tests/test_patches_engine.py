@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 import intake_img
-from intake_img.accessor.patches import CACHE, Patches
+from intake_img.accessor.patches import CACHE, Patches, box_reading
 from intake_img.accessor.patches.box_reading import Gatherer
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.model.pixels import Pixels
@@ -30,14 +31,20 @@ from intake_img.testing.process import open_files
 
 
 class Counted:
-    """A reader that counts the regions it reads."""
+    """A reader that counts the regions it reads; of neighbouring tiles, each."""
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: np.ndarray, tiles: tuple[int, ...] | None = None) -> None:
         self.array, self.regions, self.lock = array, [], threading.Lock()
+        self.tiles, self.calls = tiles or array.shape, 0
 
     def read_into(self, region, out):
+        parts = [
+            [(max(s.start, k), min(s.stop, k + t)) for k in range(s.start // t * t, s.stop, t)]
+            for s, t in zip(region, self.tiles, strict=True)
+        ]
         with self.lock:
-            self.regions.append(tuple((s.start, s.stop) for s in region))
+            self.calls += 1
+            self.regions += itertools.product(*parts)
         out[...] = self.array[region]
 
 
@@ -51,7 +58,7 @@ def empty_cache():
 
 
 def counted(shape: tuple[int, ...], tiles: tuple[int, ...], dims: str = "yx") -> tuple[Counted, xr.Dataset]:
-    reader = Counted(np.random.default_rng(0).integers(0, 60000, shape).astype("u2"))
+    reader = Counted(np.random.default_rng(0).integers(0, 60000, shape).astype("u2"), tiles)
     return reader, xr.Dataset({"image": (list(dims), Pixels(reader, shape, np.dtype("u2"), tiles).dask())})
 
 
@@ -103,6 +110,34 @@ def test_windows_decode_what_they_need_and_no_more():
     reader.regions.clear()
     p.read(7)
     assert reader.regions == [((0, 32), (224, 256))]
+
+
+def test_of_an_image_beyond_the_cache_kept_tiles_come_first_and_neighbours_together(monkeypatch):
+    monkeypatch.setattr(box_reading, "cpus", lambda: 1)
+    reader, ds = counted((512, 1024), (64, 64))
+    CACHE.limit = 2**19  # of 1 MiB: 64 of 128 tiles
+    p = ds.img.patches(48, sample="random", n=2000, edge="drop")
+    want = [reader.array[y : y + 48, x : x + 48] for y, x in p.plan.start]
+    numbers = np.arange(len(p))
+    for window, (most_tiles, most_calls) in enumerate([(128, 8), (64, 4), (64, 4)]):
+        reader.regions.clear()
+        reader.calls = 0
+        np.testing.assert_array_equal(p.read(numbers[window::3]), want[window::3])
+        assert len(reader.regions) <= most_tiles
+        assert reader.calls <= most_calls
+
+
+def test_an_error_names_the_tile_of_those_read_together(monkeypatch):
+    reader, ds = counted((64, 256), (64, 64))
+    CACHE.limit = 2**15
+
+    def broken(region, out):
+        if region[1].start < 150 < region[1].stop:
+            raise ValueError("damaged")
+
+    monkeypatch.setattr(reader, "read_into", broken)
+    with pytest.raises(FormatError, match=r"y=0:64, x=128:192 cannot be read: damaged"):
+        ds.img.patches(64).read(slice(None))
 
 
 def test_a_single_patch_of_a_huge_tile_is_read_alone():

@@ -39,6 +39,10 @@ class TileCache:
                 self._tiles.move_to_end(key)
             return tile
 
+    def holds(self, key: Hashable) -> bool:
+        """Return whether a tile is in the cache; it does not count as used."""
+        return key in self._tiles
+
     def put(self, key: Hashable, tile: Any, share: float = 0.25) -> None:
         """Keep a tile, unless it is too large for the limit of the cache."""
         if tile.nbytes > self.limit * share:

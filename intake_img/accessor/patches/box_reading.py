@@ -28,6 +28,8 @@ _THREAD_BYTES = 2**19
 """Work of fewer bytes is done in the calling thread."""
 _COMPUTE_BYTES = 2**28
 """Bytes of lazily transformed chunks that are held at once."""
+_RUN_BYTES = 2**20
+"""Neighbouring tiles of so many bytes are read in one call."""
 _VIEW_BYTES = 2**24
 """Copies of fewer bytes from memory are done in the calling thread."""
 _SMALL_BYTES = 2**14
@@ -36,6 +38,8 @@ _CALL_BYTES = 2**17
 """What can be copied in the time that one reading of a region takes beside the copying."""
 _BOARD_SHARE = 0.75
 """Images that take at most so much of the cache are kept as a whole."""
+Scatter = Callable[[int, np.ndarray, np.ndarray], None]
+"""``scatter(k, data, origin)`` copies the k-th decoded region, which begins at `origin`, to its boxes."""
 CHECK_SECONDS = 0.05
 """For so long a file is taken to be the one that was just looked at, where patches are read one by one."""
 
@@ -129,18 +133,20 @@ class Gatherer:
         self, low: np.ndarray, high: np.ndarray, out: np.ndarray, rows: np.ndarray, at: np.ndarray, whole: np.ndarray
     ) -> None:
         box, tile = _pairs(self.edges, low, high)
-        order = np.argsort(tile, kind="stable")
-        box, tile = box[order], tile[order]
-        cuts = np.flatnonzero(np.diff(tile, prepend=-1))
-        groups = np.append(cuts, len(tile))
-        numbers = tile[cuts]
+        numbers, which = np.unique(tile, return_inverse=True)
 
-        def scatter(k: int, data: np.ndarray, origin: np.ndarray) -> None:
-            mine = box[groups[k] : groups[k + 1]]
-            _scatter(data, origin, low[mine], high[mine], out, rows[mine], at[mine], whole[mine])
+        def scatter_of(box: np.ndarray, group: np.ndarray) -> Scatter:
+            order = np.argsort(group, kind="stable")
+            box, cuts = box[order], np.append(np.flatnonzero(np.diff(group[order], prepend=-1)), len(order))
+
+            def scatter(k: int, data: np.ndarray, origin: np.ndarray) -> None:
+                mine = box[cuts[k] : cuts[k + 1]]
+                _scatter(data, origin, low[mine], high[mine], out, rows[mine], at[mine], whole[mine])
+
+            return scatter
 
         if self.lazy is not None:
-            self._computed(numbers, scatter)
+            self._computed(numbers, scatter_of(box, which))
             return
         item = self.pixels.dtype.itemsize * math.prod(self.pixels.tiles)
         if self._rather_direct(len(low), len(numbers) * item, low, high):
@@ -153,20 +159,38 @@ class Gatherer:
             _from_window(board.array, low, high, out, rows, at, whole, workers)
             return
 
-        def work(part: range) -> None:
+        kept = np.array([CACHE.holds((self.token, n)) for n in numbers.tolist()])
+        run = self._runs(numbers, kept)
+        starts = np.append(np.flatnonzero(np.diff(run, prepend=-1)), len(numbers))
+        box, group = np.divmod(np.unique(box * len(starts) + run[which]), len(starts))  # a box once for each run
+        scatter = scatter_of(box, group)
+        turn = np.argsort(~kept[starts[:-1]], kind="stable").tolist()  # kept tiles first, before others replace them
+
+        def work(part: Sequence[int]) -> None:
             for k in part:
-                data, origin = self._tile(int(numbers[k]))
+                data, origin = self._run(numbers[starts[k] : starts[k + 1]])
                 scatter(k, data, origin)
 
-        workers = min(workers, len(numbers))
+        workers = min(workers, len(turn))
         if workers == 1 or len(numbers) * item < _THREAD_BYTES:
-            work(range(len(numbers)))
+            work(turn)
             return
-        step = max(1, len(numbers) // (workers * 8))
-        parts = [range(k, min(k + step, len(numbers))) for k in range(0, len(numbers), step)]
+        step = max(1, len(turn) // (workers * 8))
         with ThreadPoolExecutor(workers, thread_name_prefix="intake_img-patches") as pool:
-            for _ in pool.map(work, parts):
+            for _ in pool.map(work, [turn[k : k + step] for k in range(0, len(turn), step)]):
                 pass
+
+    def _runs(self, numbers: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Return for each of some tiles, in order, its run: neighbours along the last axis that are read together.
+
+        Tiles that are `kept` in the cache are runs of their own.
+        """
+        most = max(1, _RUN_BYTES // max(1, math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize))
+        along = len(self.edges[-1]) - 1
+        new = (np.diff(numbers, prepend=-2) != 1) | (numbers % along == 0) | kept
+        new[1:] |= kept[:-1]
+        within = np.arange(len(numbers)) - np.maximum.accumulate(np.where(new, np.arange(len(numbers)), 0))
+        return np.cumsum(new | (within % most == 0)) - 1
 
     def _rather_direct(self, boxes: int, nbytes: int, low: np.ndarray, high: np.ndarray) -> bool:
         """Whether to read the boxes directly, instead of the tiles (of so many bytes) that contain them."""
@@ -200,11 +224,13 @@ class Gatherer:
             where = ", ".join(f"{a}={b}:{c}" for a, (b, c) in zip(self.axes, bounds, strict=True))
             raise FormatError(f"the tile at {where} cannot be read: {exc}") from exc
 
+    def _bounds(self, number: int) -> list[tuple[int, int]]:
+        place = np.unravel_index(number, [len(e) - 1 for e in self.edges])
+        return [(int(e[k]), int(e[k + 1])) for e, k in zip(self.edges, place, strict=True)]
+
     def _tile(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a decoded tile and its start."""
-        place = np.unravel_index(number, [len(e) - 1 for e in self.edges])
-        bounds = [(int(e[k]), int(e[k + 1])) for e, k in zip(self.edges, place, strict=True)]
-        origin = np.array([a for a, _ in bounds], np.int64)
+        bounds = self._bounds(number)
         key = (self.token, number)
         tile = CACHE.get(key)
         if tile is None:
@@ -212,7 +238,27 @@ class Gatherer:
             self._read(bounds, tile)
             self.decoded += 1
             CACHE.put(key, tile)
-        return tile, origin
+        return tile, np.array([a for a, _ in bounds], np.int64)
+
+    def _run(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return decoded tiles that are neighbours along the last axis, as one array, and its start."""
+        if len(numbers) == 1:
+            return self._tile(int(numbers[0]))
+        bounds = self._bounds(int(numbers[0]))
+        ends = self.edges[-1][int(numbers[0]) % (len(self.edges[-1]) - 1) :][: len(numbers) + 1].tolist()
+        bounds[-1] = (ends[0], ends[-1])
+        data = np.empty([b - a for a, b in bounds], self.pixels.dtype)
+        try:
+            self._read(bounds, data)
+        except FormatError:
+            for number in numbers.tolist():
+                self._tile(number)  # names the one that cannot be read
+            raise
+        self.decoded += len(numbers)
+        if CACHE.limit:
+            for number, a, b in zip(numbers.tolist(), ends[:-1], ends[1:], strict=True):
+                CACHE.put((self.token, number), data[..., a - ends[0] : b - ends[0]].copy())
+        return data, np.array([a for a, _ in bounds], np.int64)
 
     # one by one
 
@@ -239,7 +285,7 @@ class Gatherer:
 
     # lazily transformed data
 
-    def _computed(self, numbers: np.ndarray, scatter: Callable[[int, np.ndarray, np.ndarray], None]) -> None:
+    def _computed(self, numbers: np.ndarray, scatter: Scatter) -> None:
         """Compute the needed chunks, many in one run of dask, so that they share their inputs."""
         import dask
 
