@@ -15,7 +15,7 @@ from intake_img.plugin import Format, StoredArray
 
 
 class _Reading(Npy):
-    """Npy with a handle of its own."""
+    """Npy with another handle."""
 
     kind: type[_NpyHandle] = _NpyHandle
 

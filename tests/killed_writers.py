@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def image(offset: int) -> xr.Dataset:
-    """Four times three planes that tell where they belong, as dask blocks that take a moment each."""
+    """Four times three planes whose values encode their position, as dask blocks that take a moment each."""
     import dask.array as da
 
     def plane(block_info: Any = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Makes the files of ``catalogs/samples``: small pieces of the simulated cells, one for each driver.
+"""Makes the files of ``catalogs/samples``: small crops of the simulated cells, one for each driver.
 
 ``python tests/make_samples.py`` makes those that are missing, ``--all`` makes all of them anew. What each must hold is
 here too, for the tests.
@@ -22,8 +22,8 @@ from intake_img.formats.registry import formats
 FOLDER = Path(__file__).resolve().parent.parent / "catalogs" / "samples"
 
 
-def piece(**where) -> xr.Dataset:
-    """A piece of the image, around one nucleus."""
+def crop(**where) -> xr.Dataset:
+    """A crop of the image, around one nucleus."""
     ds = from_example("cells").isel(z=slice(3, 5), y=slice(30, 62), x=slice(20, 60))
     ds.attrs = {}
     return ds.isel(where)[["image"]].compute()
@@ -36,16 +36,16 @@ def with_labels() -> xr.Dataset:
 
 
 CONTENT: dict[str, Callable[[], xr.Dataset]] = {
-    "tif": lambda: piece(t=0),
+    "tif": lambda: crop(t=0),
     "omezarr": with_labels,
-    "czi": lambda: piece(t=0),
-    "npy": lambda: piece(c=0, z=0),
-    "imageio": lambda: piece(t=0, z=0, c=0),
-    "binary": lambda: piece(t=0, c=0),
-    "img": lambda: piece(t=0, z=0, c=1),
-    "filepattern": lambda: piece(z=0),
-    "directory": lambda: piece(z=0, c=0),
-    "imagelist": lambda: piece(z=0, c=0).isel(t=[2, 0]),
+    "czi": lambda: crop(t=0),
+    "npy": lambda: crop(c=0, z=0),
+    "imageio": lambda: crop(t=0, z=0, c=0),
+    "binary": lambda: crop(t=0, c=0),
+    "img": lambda: crop(t=0, z=0, c=1),
+    "filepattern": lambda: crop(z=0),
+    "directory": lambda: crop(z=0, c=0),
+    "imagelist": lambda: crop(z=0, c=0).isel(t=[2, 0]),
 }
 """What the entry of each driver holds; of a driver that is not named here, what its `sample` says."""
 
@@ -64,7 +64,7 @@ TARGETS = {
 
 
 def own_drivers() -> list[str]:
-    """The drivers of this package, those of many files and the one that finds out among them; no tables, no plates."""
+    """The drivers of this package, with `img` and the drivers of many files, without tables and plates."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     own = {p.name for p in points if p.value.startswith("intake_img.")}
     return sorted(own - {"image_table", "bioio", "plate"})
@@ -94,7 +94,7 @@ def make(name: str, folder: Path = FOLDER) -> None:
         imsave(ds, target / "cells.tif", partition="yx")
     elif name == "img":
         imsave(ds, folder / "cytoplasm.png")
-        (folder / "cytoplasm.png").rename(target)  # a name that tells nothing
+        (folder / "cytoplasm.png").rename(target)  # a name without information
     else:
         imsave(ds, target)
 

@@ -174,7 +174,7 @@ def replaced(source: str, old: Any, new: ast.AST) -> str:
 
 
 class Log:
-    """Results, one JSON object a line; those of a file are read first, and new ones are appended to it."""
+    """Results, one JSON object a line; a file is read first, and new results are appended to it."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -231,7 +231,7 @@ class Watcher:
 
 
 def pytest_process(folder: str, arguments: list[str], wanted: list[str] | None, notes: str | None) -> None:
-    """Run pytest in the copy, in a process of its own; exit with its code."""
+    """Run pytest in the copy, in this new process; exit with its code."""
     import pytest
 
     if hasattr(os, "setsid"):

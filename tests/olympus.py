@@ -133,7 +133,7 @@ def compound(streams: dict[str, bytes], inner: dict[str, bytes]) -> bytes:
 
 
 def shuffled(data: bytes, seed: int) -> bytes:
-    """The same compound file with all sectors in another order, those of its tables and of short streams too."""
+    """The same compound file with all sectors in another order, also those that hold tables and short streams."""
     rng = np.random.default_rng(seed)
     head = bytearray(data[:SECTOR])
     sectors = np.frombuffer(data[SECTOR:], "u1").reshape(-1, SECTOR)

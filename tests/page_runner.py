@@ -66,7 +66,7 @@ def _owners() -> Mapping[str, list[str]]:
 
 
 class Allowed:
-    """Finds modules on the path, but not those of distributions that were not asked for."""
+    """Find modules on the path, except modules of distributions that the page does not name."""
 
     def __init__(self, extras: Iterable[str]) -> None:
         seen: set[tuple[str, str]] = set()

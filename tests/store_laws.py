@@ -88,7 +88,7 @@ def stitch(target: Path, factor: int, **options: Any) -> None:
 
 
 def unfinished(target: Path) -> None:
-    """Leave a run of which some blocks are written."""
+    """Leave a run that has written some blocks."""
     calls = []
 
     def model(batch: np.ndarray) -> np.ndarray:

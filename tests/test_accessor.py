@@ -38,7 +38,7 @@ def even(axis, n, step, unit, start=0.0):
 
 @pytest.fixture
 def ds():
-    """Two channels of a stack in time, with labels; every pixel tells where it is."""
+    """Two channels of a stack in time, with labels; the value of each pixel encodes its position."""
     values = np.arange(2 * 2 * 3 * 20 * 30, dtype="uint16").reshape(2, 2, 3, 20, 30)
     labels = np.zeros((3, 20, 30), "int32")
     labels[:, 5:9, 5:9], labels[:, 10:15, 10:15] = 1, 2

@@ -113,7 +113,7 @@ def test_a_file_without_metadata_is_warned_of(lacks: int, tmp_path: Path) -> Non
 
 
 def test_what_the_names_tell_may_differ(tmp_path: Path) -> None:
-    """Along an axis in the names each file is somewhere else: that is no contradiction."""
+    """Along an axis in the names each file has another origin: the files do not contradict each other."""
     for k, name in enumerate(["DAPI", "GFP"]):
         one = xr.DataArray(np.full((1, 4, 5), k, "u2"), dims=("c", "y", "x"), coords={"c": [name]}, name="image")
         imsave(one, tmp_path / f"m_{name}.ome.tif")

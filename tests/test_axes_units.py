@@ -280,7 +280,7 @@ class Astropy:
 
 
 class Only:
-    """Something with a value that is no quantity."""
+    """Something with a value that is not a quantity."""
 
     value, magnitude = 3.0, 4.0
 

@@ -1,4 +1,4 @@
-"""Catalogs: what a scan finds and writes, that what people wrote stays, and that catalogs of strangers run nothing.
+"""Catalogs: what a scan finds and writes, that edits by people are kept, and that untrusted catalogs run nothing.
 
 Each proof of concept that runs code, reads the environment or opens a file through Intake's own loader is a test here:
 it is refused with a reason, nothing runs, and no file but the catalog is opened.
@@ -486,7 +486,7 @@ def test_roots_and_schemes_widen_the_limits(lab, tmp_path):
     with pytest.raises(CatalogError, match="outside"):
         open_catalog(path, roots=[])
     with pytest.raises(CatalogError, match="outside"):
-        open_catalog(path, roots=[tmp_path / "la"])  # a beginning of the name is no folder
+        open_catalog(path, roots=[tmp_path / "la"])  # a prefix of the name is not a folder
     path = written(lab, {"x": entry("https://example.org/a.npy")})
     assert open_catalog(path, schemes=["https"]).x.uri == "https://example.org/a.npy"
     assert open_catalog(path, roots="https://example.org").x.uri == "https://example.org/a.npy"
@@ -783,10 +783,16 @@ def test_scan_within_limits(many):
 def test_series_that_are_none_stay_single(tmp_path):
     for n, shape in enumerate(((4, 5), (4, 6), (4, 5))):
         np.save(tmp_path / f"im{n}.npy", np.zeros(shape))  # different shapes
-    for name in ("x1.npy", "x2.npy", "y1.npy", "y01.npy", "y2.npy"):  # two are no series; nor what is ambiguous
+    for name in (
+        "x1.npy",
+        "x2.npy",
+        "y1.npy",
+        "y01.npy",
+        "y2.npy",
+    ):  # neither two files nor ambiguous names make a series
         np.save(tmp_path / name, plane())
     for t in (1, 5, 9):
-        np.save(tmp_path / f"t{t}_z{t}.npy", plane())  # a diagonal is no grid
+        np.save(tmp_path / f"t{t}_z{t}.npy", plane())  # a diagonal is not a grid
     for n in range(3):
         np.save(tmp_path / f"vol_t{n}.npy", np.zeros((2, 2, 3, 4, 5)))  # these have a t themselves
     assert len(scan(tmp_path)) == 14
@@ -1326,7 +1332,7 @@ def test_folders_that_disagree_stay_apart(tmp_path):
 
 
 def test_folders_within_folders(tmp_path):
-    """Days are no axis, but the positions of each day are."""
+    """Days do not become an axis, but the positions of each day do."""
     in_folders(tmp_path, [f"2026-01-0{d}/well 3/pos_{i}/z{z}.tif" for d in (5, 6) for i in range(2) for z in range(3)])
     found = scan(tmp_path)
     assert [s.uri for s in found.values()] == [

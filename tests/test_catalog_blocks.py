@@ -1,4 +1,4 @@
-"""Law: a catalog read block by block means what it means when it is parsed as a whole, and is checked as strictly."""
+"""Law: a catalog read block by block equals the catalog parsed by a YAML parser, and is checked as strictly."""
 
 import os
 import time

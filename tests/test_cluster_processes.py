@@ -1,6 +1,6 @@
 """Clusters whose workers are processes: they die, work in other folders, and send no pixels to the client.
 
-One cluster serves all tests. A worker dies at a step of its own work, once, so that chance has no part in it.
+One cluster serves all tests. A worker dies at a step of its own work, once, so that the test is deterministic.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def test_a_worker_dies_in_patches_map(client, tmp_path, where):
 
 
 def test_workers_in_other_folders(client, tmp_path, monkeypatch):
-    """Relative paths are those of the client, wherever workers are: as on two hosts that share a folder."""
+    """Relative paths start at the folder of the client, also for workers on another host that shares it."""
     _source(tmp_path)
     monkeypatch.chdir(tmp_path)
     client.wait_for_workers(2, timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""Blobs are found and judged alike for any chunks; magmap's results come back where magmap is right."""
+"""Blobs are the same for any chunks; results equal magmap where magmap is right."""
 
 from __future__ import annotations
 

@@ -586,7 +586,7 @@ def test_a_counter_goes_on_in_another_process():
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["uint16", "int16"]), st.booleans(), st.booleans())
 @examples(60)
 def test_counters_are_added_in_any_order(seed, dtype, binned, labelled):
-    """Counters of parts, added, hold what one counter of all pixels holds; so do those of bins, whatever the order in
+    """The sum of the counters of parts equals one counter of all pixels; so does the sum of bins, whatever the order in
     which wider bins became necessary."""
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 3000))

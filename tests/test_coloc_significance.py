@@ -131,7 +131,7 @@ def test_chromatic_shift_comes_back(noise):
 def test_chromatic_shift_of_an_image_beyond_memory(noise, monkeypatch):
     a = gaussian_filter(np.tile(noise[0], (2, 2)), 1)
     b = shift(a, (2.3, -1.6), order=3, mode="nearest")
-    b[: b.shape[0] // 3, : b.shape[1] // 3] = 0  # one window tells nothing
+    b[: b.shape[0] // 3, : b.shape[1] // 3] = 0  # one window has no variance
     monkeypatch.setattr(module, "WHOLE_PIXELS", a.size // 6)
     found = image(a, b, (1, 31, 40)).img.coloc.chromatic_shift("A")
     np.testing.assert_allclose(found.sel(c="B"), [2.3 * 0.25, -1.6 * 0.5], atol=0.1)

@@ -73,7 +73,7 @@ def test_bits_are_those_of_scipy(name, data):
 
 
 def separate_sums(image: np.ndarray, size: list[int], origin: list[int], mode: str, cval: float) -> np.ndarray:
-    """Means of boxes, in which each window is summed by itself."""
+    """Means of boxes; each window is summed separately."""
     for axis, (n, shift) in enumerate(zip(size, origin, strict=True)):
         if n > 1:
             image = (ndimage.correlate1d(image, np.ones(n), axis, np.float64, mode, cval, shift) / n).astype("f4")

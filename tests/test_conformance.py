@@ -1,4 +1,4 @@
-"""The conformance suite itself: it notices each broken law, and a stranger's driver joins with one entry point.
+"""The conformance suite itself: it notices each broken law, and a third-party driver joins with one entry point.
 
 (The laws run over the installed drivers from ``intake_img/testing``, which pytest collects beside this folder.)
 """

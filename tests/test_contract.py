@@ -28,7 +28,7 @@ class Planes(PlaneArray):
         DECODED.append(index[0])
         BUSY.append(threading.get_ident())
         time.sleep(0.002)
-        assert [threading.get_ident()] == BUSY, "two threads at once"
+        assert [threading.get_ident()] == BUSY, "two threads at the same time"
         BUSY.clear()
         return VALUES[index]
 
@@ -73,7 +73,7 @@ def test_a_plane_is_decoded_once_for_all_of_its_parts(source):
     assert DECODED == []
     source.close()
     del image
-    other = PlanarSource(source.uri).to_dask()["image"]  # another handle keeps planes of its own
+    other = PlanarSource(source.uri).to_dask()["image"]  # another handle has its own planes
     np.testing.assert_array_equal(other[2, 1:3].values, VALUES[2, 1:3])
     assert DECODED == [2]
     np.testing.assert_array_equal(other[2].values, VALUES[2])  # a whole plane goes straight into the result

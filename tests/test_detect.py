@@ -111,7 +111,7 @@ def test_the_longest_ending_wins(monkeypatch, array):
 @pytest.mark.parametrize(
     ("content", "met"),
     [
-        (b"no image at all", r"starts with b'no image at all' \(unknown to all\)"),
+        (b"no image at all", r"starts with b'no image at all' \(no driver recognises it\)"),
         (b"", "is empty"),
         (b"%PDF-1.4", "a PDF"),
         (b"PK\x03\x04abc", "a zip archive"),

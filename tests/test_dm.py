@@ -76,7 +76,7 @@ def test_real_files(data, name):
     assert ("".join(ds["image"].dims), values.shape, values.dtype) == (axes, shape, np.dtype(dtype))
     assert hashlib.sha256(values.tobytes()).hexdigest().startswith(digest)
     assert (ds.img.spacing, ds.img.units) == (spacing, units)
-    assert len(ds.attrs["scenes"]) == 1  # thumbnails are no scenes
+    assert len(ds.attrs["scenes"]) == 1  # thumbnails do not count as scenes
     part = imload(data / "dm" / name, chunks=None, output_axis_order=None)["image"][..., 1:, :-1]
     assert np.array_equal(part, values[..., 1:, :-1])
 

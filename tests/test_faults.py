@@ -26,7 +26,7 @@ KILLS = trials(12, 6)
 
 
 def test_killed_writers_leave_nothing_that_opens_as_complete(tmp_path: Path) -> None:
-    """The campaign of `killed_writers`, some kills of it; it fails by itself if a law is broken."""
+    """The campaign of `killed_writers`, some kills of it; the process fails if a law is broken."""
     command = [sys.executable, str(HERE / "killed_writers.py"), str(tmp_path), str(KILLS), "5"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

@@ -140,7 +140,7 @@ def test_known_gaussian_modes(answers, n, mode, key):
         assert max(map(len, image.img.gaussian_filter(2, mode=mode).chunks)) <= 70 / 8
     found = image.img.gaussian_filter(2, mode=mode).values
     np.testing.assert_array_equal(found, [ndimage.gaussian_filter(plane, 2, mode=mode) for plane in answers["A08_in"]])
-    # numpy's exp, of which the weights are made, differs by a bit between processors
+    # numpy's exp, which computes the weights, differs by a bit between processors
     np.testing.assert_array_max_ulp(found, answers[key], 8)
 
 

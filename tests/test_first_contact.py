@@ -76,7 +76,7 @@ EVIL = "<img src=x onerror=alert(1)>\x1b[2J\N{RIGHT-TO-LEFT OVERRIDE}"
 
 @pytest.fixture
 def evil(tmp_path):
-    """Return an image whose names are an attack; each half is bright in a channel of its own."""
+    """Return an image whose names are an attack; each half is bright in another channel."""
     values = np.zeros((2, 40, 60), "u2")
     values[0, :, :30], values[1, :, 30:] = 900, 700
     array = xr.DataArray(values, dims=["c", "y", "x"], coords={"c": [EVIL, "b & c"]}, name="image")

@@ -53,7 +53,7 @@ def path(tmp_path):
     return tmp_path / "a.npy"
 
 
-# the pool by itself
+# the pool alone
 
 
 def test_a_handle_is_opened_once_and_closed_when_its_last_user_is_gone(handle):

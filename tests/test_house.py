@@ -28,7 +28,7 @@ def is_typing_only(node: ast.AST) -> bool:
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements that are ever run, those of functions included; not what only type checkers read."""
+    """All statements that can run, also in functions; without blocks for type checkers."""
     left = [tree]
     while left:
         node = left.pop()
@@ -238,8 +238,8 @@ SAME = {
     "plate": "a multi-well plate",
     "plates": "multi-well plates",
     "portal": "the web portal, and its command",
-    "privacy": "what strangers may see",
-    "record": "what a format cannot say by itself, as JSON",
+    "privacy": "what a public header contains",
+    "record": "metadata that a format has no field for, as JSON",
     "sample": "a tiny file for the conformance suite",
     "sampling": "random places of patches: by the accessor with the kernels",
     "scenes": "the images of a file",

@@ -354,7 +354,7 @@ def test_scenes_of_other_variables_are_not_stacked():
 
 
 def test_what_differs_between_scenes_lies_along_i(tmp_path):
-    """Times, exposures and attributes of each scene are kept; what all share stays as it is."""
+    """Times, exposures and attributes of each scene are kept; values that all share are not repeated."""
     a = scene_of("a", taken="9:00", nested={"a": 1}, objective=20.0)
     b = scene_of("b", taken="9:05", nested={"a": 2}, objective=20.0, times=(2.0, 3.5), exposure=(7.0,), color="blue")
     ds = stacked([a, b]).to_xarray()

@@ -139,7 +139,7 @@ def test_a_table_in_catalogs(plate):
         {"uri": "~/x.npy"},
     ],
 )
-def test_rows_of_strangers(plate, change):
+def test_untrusted_rows(plate, change):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -287,7 +287,7 @@ def test_intake_2_reads_tables(plate, tmp_path):
 
 @pytest.mark.parametrize("extension", [".ome.tif", ".ome.zarr", ".nrrd", ".npz", ".tif"])
 def test_even_coordinates_are_spacing(tmp_path, extension):
-    """Catalogs and tables tell the spacing of images whose coordinates were made by hand; uneven ones have none."""
+    """Catalogs and tables state the spacing of images whose coordinates were made by hand; uneven ones have none."""
     ds = xr.Dataset(
         {"image": (("z", "y", "x"), np.arange(3 * 4 * 6, dtype="uint8").reshape(3, 4, 6))},
         {

@@ -67,7 +67,7 @@ def test_colour_pictures(data, name):
     ds = imload(path)
     assert ds.img.axes == "cyx"
     assert ds.img.channels == ["R", "G", "B"]
-    assert ds.img.spacing == {}  # 72 and 96 dpi are those of screens
+    assert ds.img.spacing == {}  # 72 and 96 dpi are defaults of screens
     np.testing.assert_array_equal(ds.image.values.transpose(1, 2, 0), np.asarray(Pillow.open(path)))
 
 
@@ -572,7 +572,7 @@ def test_flipped_bits_give_our_errors_or_a_picture(tmp_path):
                     got = imload(target).load()
                 except IntakeImgError:
                     continue
-                if path.suffix in (".png", ".apng"):  # checksums tell
+                if path.suffix in (".png", ".apng"):  # checksums reveal it
                     np.testing.assert_array_equal(got.image.values, wanted.image.values)
 
 

@@ -50,7 +50,7 @@ def pixels(value: int = 1) -> np.ndarray:
 
 @pytest.fixture
 def inside(tmp_path):
-    """A folder for catalogs; beside it `outside`, with files of which each holds the secret."""
+    """A folder for catalogs; beside it `outside`, with files that each hold the secret."""
     for name in ("inside", "outside"):
         (tmp_path / name).mkdir()
     out = tmp_path / "outside"
@@ -252,7 +252,7 @@ def test_members_of_a_series_outside(uri, driver, inside):
     refused(inside, named if driver == "imagelist" else named[0], driver)
 
 
-# the jail by itself
+# the jail alone
 
 
 def test_a_jail_travels_with_its_file(inside):
@@ -433,7 +433,7 @@ def test_only_regular_files_are_opened(special):
 
 def test_special_files_as_members(special, tmp_path):
     if special.is_dir():
-        return  # to Zarr, a folder in the place of a chunk is no chunk
+        return  # Zarr does not take a folder for a chunk
     inside = tmp_path / "inside"
     inside.mkdir()
     described(inside, BINARY_ONLY % "x")

@@ -33,7 +33,7 @@ UNITS = [{"z": "nm"}, {"z": "mm"}, {"y": "nm", "z": "Å"}, {"z": "micron"}, {"y"
 
 
 def image(units: dict[str, str] | None = None, *, kind: str = "u2", origin: float = 0.0) -> xr.Dataset:
-    """An image in µm, of which some axes are in other units, with labels."""
+    """An image in µm, with some axes in other units, and labels."""
     rng = np.random.default_rng(4)
     values = ndi.gaussian_filter(rng.random(tuple(SHAPE.values())), (0, 0.5, 1, 1))
     values = ((values - values.min()) / np.ptp(values) * 4000).astype(kind)

@@ -170,7 +170,7 @@ def test_facts_of_axes(tmp_path):
     assert 'FlipX="1"' in ds.attrs["fileheader"].replace("\\", "")
     same = description("xy", (6, 5), (1, 6), (0, 30)).replace("Red", "Green")
     path = lif(tmp_path / "b.lif", {"b": PIXELS[:60].tobytes()}, element("one", same, size=60))
-    assert imload(path).img.channels is None  # names that repeat tell nothing
+    assert imload(path).img.channels is None  # names that repeat are not used
 
 
 def test_names_of_scenes(tmp_path):

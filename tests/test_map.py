@@ -70,7 +70,7 @@ def test_known_gaussian_with_depth(answers, planes, chunks, boundary):
 
 
 def _same_within_bits(found, here, known):
-    """Equal to scipy's here; numpy's exp, of which the weights are made, differs by a bit between processors."""
+    """Equal to scipy's here; numpy's exp, which computes the weights, differs by a bit between processors."""
     np.testing.assert_array_equal(found, here)
     np.testing.assert_array_max_ulp(np.asarray(found), known, 8)
 

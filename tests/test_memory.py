@@ -1,4 +1,4 @@
-"""Images in memory: results are computed immediately, without a graph, and are those of the same image in chunks."""
+"""Images in memory: results are computed immediately, without a graph, and equal those for chunked images."""
 
 from __future__ import annotations
 

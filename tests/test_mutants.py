@@ -125,7 +125,7 @@ def project(folder, test):
 
 
 def in_this_process(folder, arguments, limit, wanted=None, notes=None):
-    """Run the test without a process of its own, which would take a second for each change."""
+    """Run the test in this process: another process would take a second for each change."""
     names: dict = {}
     exec((folder / "intake_img" / "m.py").read_text(), names)
     exec((folder / "tests" / "test_m.py").read_text().split("\n", 1)[1], names)

@@ -234,7 +234,7 @@ def test_scenes_of_a_container(tmp_path: Path) -> None:
         assert found.attrs["scenes"] == names
         assert found["image"].attrs["kind"] == "labels"
         assert imload(uri, scene="setup0/timepoint1", level=1)["image"].shape == (2, 2, 2)
-    assert imload(root / "setup0" / "timepoint0").attrs["scenes"] == ["0"]  # a group by itself
+    assert imload(root / "setup0" / "timepoint0").attrs["scenes"] == ["0"]  # a single group
     assert imload(root / "setup0" / "timepoint0" / "s1")["image"].shape == (2, 2, 2)
     assert find_format(File.parse(root / "volumes" / "labels" / "data")).name == "n5"
     shutil.rmtree(root / "volumes")

@@ -147,7 +147,7 @@ def test_interrupted_runs_open_with_what_is_there(written):
     folder = written([({"time": k}, plane(k)) for k in range(4)])
     index, stack = folder / "NDTiff.index", next(folder.glob("*.tif"))
     content = index.read_bytes()
-    index.write_bytes(content + bytes(4096))  # what a preallocated index ends with is no entry
+    index.write_bytes(content + bytes(4096))  # a preallocated index ends with zeros, which are not entries
     assert imload(folder).sizes["t"] == 4
     index.write_bytes(content[:-20])
     with pytest.warns(UserWarning, match="ends within an entry"):

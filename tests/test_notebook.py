@@ -1,4 +1,4 @@
-"""The viewer in notebooks: what the kernel answers, what a front end draws of it, what the view tells of its state.
+"""The viewer in notebooks: the answers of the kernel, what a front end draws, and the state that the view reports.
 
 The front end is the widget's own module in a real browser, with a model that passes messages on as Jupyter does; a real
 JupyterLab is in ``interop/test_jupyterlab.py``.

@@ -175,7 +175,7 @@ def test_settings_may_be_plain_text(tmp_path):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_sectors_in_any_order(seed, tmp_path):
-    """Sectors, those of the tables and pieces of short streams shuffled: oiffile and we read the same streams."""
+    """Sectors are shuffled, also those with tables and short streams: oiffile and we read the same streams."""
     oiffile = pytest.importorskip("oiffile")
     values = np.random.default_rng(seed).integers(0, 4096, (2, 5, 40, 60)).astype("u2")
     sizes = {"X": 60, "Y": 40, "C": 2, "Z": 5}

@@ -592,7 +592,7 @@ def test_what_others_are_told(tmp_path):
 
 
 def test_native_reading_of_our_own_store(tmp_path):
-    """Without the record (somebody edited the metadata) the store still tells what NGFF can tell."""
+    """Without the record (somebody edited the metadata) the store still states what NGFF can express."""
     ds = full()
     imsave(ds, tmp_path / "a.zarr")
     meta = json.loads((tmp_path / "a.zarr/zarr.json").read_text())

@@ -155,7 +155,7 @@ def test_a_run_that_is_killed_again_and_again_makes_the_same_bytes(blend, tmp_pa
             low = np.array([y, x]) * side
             touching = (t == k) & (starts < low + side).all(axis=1) & (starts + 16 > low).all(axis=1)
             needed |= set(np.flatnonzero(touching).tolist())
-        first = set(range(4)) if not run["before"] else set()  # the first batch tells what the model makes
+        first = set(range(4)) if not run["before"] else set()  # the first batch determines the output of the model
         assert set(run["called"]) <= needed | first
     whole = [k for k, r in enumerate(runs) if r["finished"]]
     assert not [n for k in whole[1:] for n in runs[k]["called"]]

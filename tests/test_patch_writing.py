@@ -1,4 +1,4 @@
-"""Writing back: identities are exact for every plan, blocks are written once, a store is whole or no image at all."""
+"""Writing back: identities are exact for every plan, blocks are written once, an unfinished store is no image."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_names_are_short_and_plain():
     assert len(name_of(long, 3, 100)) <= 63
 
 
-# whole or not at all
+# atomic writes
 
 
 def failing(after: int):

@@ -61,7 +61,7 @@ def test_chunks_in_memory_are_neither_copied_nor_named_twice(tmp_path, monkeypat
 
 @pytest.mark.parametrize("options", [{}, {"compress": "zstd"}, {"compress": False, "shards": True}])
 def test_others_are_left_to_zarr(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(module.PlainChunks, "write", lambda *_: pytest.fail("they are no plain chunks"))
+    monkeypatch.setattr(module.PlainChunks, "write", lambda *_: pytest.fail("they are not plain chunks"))
     values = RNG.integers(0, 200, (3, 32, 32)).astype("u2")
     imsave(xr.Dataset({"image": (("z", "y", "x"), values)}), tmp_path / "a.zarr", **options)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr" / "0", mode="r")[:], values)

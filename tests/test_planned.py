@@ -1,4 +1,4 @@
-"""Arrays of a dask that plans its graphs as expressions, if this dask can: results are those of ordinary arrays."""
+"""Arrays of a dask that plans its graphs as expressions, if this dask can: results equal ordinary arrays."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_a_plate_is_drawn_with_thumbnails(tmp_path: Path) -> None:
     ax = ds.img.plot_plate("thumbnail", channel=0)
     assert [tuple(np.mean(np.reshape(i.get_extent(), (2, 2)), 1)) for i in ax.images] == [(2.0, 1.0), (10.0, 3.0)]
     first, second = (np.asarray(i.get_array()).mean() for i in ax.images)
-    assert first < second  # stretched alike, so that wells can be compared
+    assert first < second  # the same stretch, so that wells can be compared
     plt.close(ax.figure)
     with pytest.raises(AxesError, match="along 'i' with the coordinates 'row' and 'column'"):
         imload(tmp_path).img.plot_plate()

@@ -83,7 +83,7 @@ def _original(portal, name: str, **options) -> xr.Dataset:
 
 
 def _plain(ds: xr.Dataset) -> xr.Dataset:
-    """An image without what tells where its file lies."""
+    """An image without attributes that state where its file lies."""
     attrs = {k: v for k, v in ds.attrs.items() if k not in _ABOUT_FILE}
     return ds.load().assign_attrs(attrs).drop_attrs(deep=False).assign_attrs(attrs)
 

@@ -114,7 +114,7 @@ def test_other_requests_are_left_to_the_application(
 
 
 def test_answers_come_in_the_order_of_the_requests(catalog: Path, tmp_path: Path) -> None:
-    """Also of several in one packet, of which some are answered by the application, and of one in two packets."""
+    """Also several requests in one packet, some answered by the application, and one request in two packets."""
     with serving([catalog], tmp_path) as portal:
         body = portal.get(CHUNK).body
         paths = [CHUNK, "/health", CHUNK, CHUNK, "/nothing", CHUNK, CHUNK]

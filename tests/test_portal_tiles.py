@@ -1,4 +1,4 @@
-"""Native tiles that several chunks share are decoded once, whatever their size; the pixels are those of the file."""
+"""Native tiles that several chunks share are decoded once, whatever their size; the pixels equal the file."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_several_processes_serve(tmp_path: Path) -> None:
 
 
 def test_a_process_that_fails_at_its_start_is_not_begun_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that ends by itself is an error; one that is killed is replaced twice."""
+    """A worker that exits is an error; a worker that is killed is replaced twice."""
 
     class Ended:
         def is_alive(self) -> bool:

@@ -207,7 +207,7 @@ def test_tensorstore_reads_what_is_written(
     assert info["scales"][0]["encoding"] == encoding
     assert info["type"] == ("segmentation" if attrs else "image")
     assert info["scales"][0]["resolution"] == [325.0, 325.0, 1000.0 if "z" in axes else 1.0]
-    assert info["scales"][0]["voxel_offset"] == [10, -2, 0]  # half a micrometre is no whole voxel
+    assert info["scales"][0]["voxel_offset"] == [10, -2, 0]  # half a micrometre is not an integer number of voxels
     read = store.read().result().T  # c, z, y, x
     expected = ds["image"].transpose(*[a for a in "czyx" if a in axes]).values
     if encoding != "jpeg":

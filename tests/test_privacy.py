@@ -1,4 +1,4 @@
-"""What of a header strangers may see: nobody's name and no place on a disk, and all else."""
+"""What a public header contains: all fields except names of people and paths on a disk."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every real file as its manifest and an independent reader describe it; equal pairs; what is saved of each comes back.
 
 The table says axes, shape, dtype, spacing, units, names of channels and of scenes. The pixels are those that tifffile,
-zarr, pylibCZIrw or Pillow read, and so are those of what is written.
+zarr, pylibCZIrw or Pillow read, and so are the pixels of written files.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def by_tifffile(path: Path | str, axes: str) -> np.ndarray:
 
 
 def named(values: np.ndarray, found: str, axes: str) -> np.ndarray:
-    """Return an array with axes in the given order; those of length 1 may be missing, or be more."""
+    """Return an array with axes in the given order; axes of length 1 may be missing or added."""
     array = xr.DataArray(values, dims=list(found))
     array = array.squeeze([a for a in found if a not in axes])
     return array.expand_dims([a for a in axes if a not in found]).transpose(*axes).values

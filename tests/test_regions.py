@@ -1,4 +1,4 @@
-"""Laws of tables of regions: those of scikit-image for whole images, bit for bit the same for every chunking."""
+"""Laws of tables of regions: equal to scikit-image for complete images, bit for bit the same for every chunking."""
 
 from __future__ import annotations
 

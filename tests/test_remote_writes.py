@@ -36,7 +36,7 @@ def test_a_large_lazy_image_needs_little_memory_and_no_disk(s3: dict[str, Any], 
 
 
 def test_reports_and_series_on_a_server(tmp_path: Path) -> None:
-    """Their bytes are those of local ones."""
+    """Their bytes equal those of local files."""
     rng = np.random.default_rng(0)
     values = rng.integers(0, 99, (1, 2, 16, 16)).astype("u2")
     image = xr.DataArray(values, dims=list("tcyx"), name="image", coords={"c": ["A", "B"]})

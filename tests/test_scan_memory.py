@@ -36,7 +36,7 @@ def image(value: int = 1, size: int = 6) -> np.ndarray:
 
 @pytest.fixture
 def lab(tmp_path):
-    """Single files, a series, a series across folders, a store, a damaged file and one that is no image."""
+    """Single files, a series, a series across folders, a store, a damaged file and a file that is not an image."""
     root = tmp_path / "lab"
     for folder in ("a", "b/pos_1", "b/pos_2"):
         (root / folder).mkdir(parents=True)

@@ -34,7 +34,7 @@ def images(draw):
 
 
 def step(draw, array):
-    """A selection or an exchange of axes, that numpy and dask understand alike."""
+    """A selection or an exchange of axes, that numpy and dask interpret in the same way."""
     if array.ndim > 1 and draw(st.booleans()):
         order = tuple(draw(st.permutations(range(array.ndim))))
         return lambda a: a.transpose(order)

@@ -34,7 +34,7 @@ def mask_of(rng, shape, share=0.4):
 
 
 def parts_of(mask, radii, steps):
-    """Split each object of a whole image by itself, with scikit-image alone; number parts by their first pixels."""
+    """Split each object of a complete image separately, only with scikit-image; number parts by their first pixels."""
     found = np.zeros(mask.shape, int)
     labels, n = ndimage.label(mask, np.ones((3,) * mask.ndim))
     for k in range(1, n + 1):

@@ -30,7 +30,7 @@ def image(value: int, planes: int = 3) -> xr.Dataset:
 
 
 def test_writers_stopped_at_system_calls(tmp_path: Path) -> None:
-    """Some calls of the campaign of `staging_laws`, in two processes; each fails by itself if the law is broken."""
+    """Some calls of the campaign of `staging_laws`, in two processes; each process fails if the law is broken."""
     law = [sys.executable, "-W", "ignore", str(HERE / "staging_laws.py")]
     runs = [
         subprocess.Popen(

@@ -193,7 +193,7 @@ def test_systems_without_links_or_locks(
 def test_without_locks_the_dead_are_swept_after_a_day(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing tells a dead writer from one at work there but its age; overwriting goes past it at once."""
+    """Only its age distinguishes a dead writer from a running one; overwriting does not wait for it."""
     monkeypatch.setattr(renames, "fcntl", None)
     target, options = tmp_path / name, KINDS[name]
     dead = Path(staging_folder(File.parse(target)))
@@ -218,7 +218,7 @@ def test_a_kill_on_systems_without_links_or_locks(without: str, tmp_path: Path) 
 
 
 def test_uploads_killed_at_random_moments(s3: dict[str, Any]) -> None:
-    """Some kills of `killed_uploads`; it fails by itself if the law is broken."""
+    """Some kills of `killed_uploads`; the process fails if the law is broken."""
     script = str(Path(__file__).with_name("killed_uploads.py"))
     command = [sys.executable, "-W", "ignore", script, json.dumps(s3), str(trials(12, 3)), "3"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)

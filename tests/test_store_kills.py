@@ -41,7 +41,7 @@ def interrupted(target: Path, after: int = 8, **options) -> Path:
 
 
 def test_writers_stopped_at_system_calls(tmp_path: Path) -> None:
-    """Some calls of the campaign of `store_laws`; it fails by itself if the law is broken."""
+    """Some calls of the campaign of `store_laws`; the process fails if the law is broken."""
     command = [sys.executable, "-W", "ignore", str(HERE / "store_laws.py"), str(tmp_path), "25" if THOROUGH else "61"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr

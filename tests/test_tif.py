@@ -433,7 +433,7 @@ def test_others_read_what_we_write(tmp_path, name, axes, dtype):
     with tifffile.TiffFile(tmp_path / name) as tif:
         (series,) = tif.series
         assert tif.is_imagej == (name == "a.tif")
-        assert series.axes == order.upper()  # three planes are no colours
+        assert series.axes == order.upper()  # three planes are not colours
         assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISBLACK
         np.testing.assert_array_equal(series.asarray(), ds.seg.transpose(*order))
         if name == "a.tif":

@@ -78,7 +78,7 @@ def test_links_are_the_best_of_all(seed, gap, counts):
 
 
 def movie():
-    """Two cells that move, one of which is not seen at t = 2."""
+    """Two cells that move; one is not seen at t = 2."""
     values = np.zeros((5, 40, 60), int)
     for t in range(5):
         values[t, 5 + t : 9 + t, 10 + 3 * t : 14 + 3 * t] = 7 - t

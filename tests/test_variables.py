@@ -147,7 +147,7 @@ def test_what_is_left_of_an_image_can_be_processed():
     from scipy.ndimage import gaussian_filter, zoom
 
     np.testing.assert_allclose(zx.img.gaussian_filter(1), gaussian_filter(zyx.values.max(1), 1))
-    assert not np.array_equal(zx.img.rescale(2.0), zoom(zx, 2, order=0))  # interpolated: it is no label image
+    assert not np.array_equal(zx.img.rescale(2.0), zoom(zx, 2, order=0))  # interpolated: it is not a label image
 
 
 def test_a_dataset_without_an_image_says_what_it_has():

@@ -234,7 +234,7 @@ DTYPES = ("uint8", "int16", "uint32", "int32", "float32", "float64", "uint64", "
 
 
 def _numbers(dtype: str) -> xr.DataArray:
-    """Return numbers of which the first and the last are the extremes of integers."""
+    """Return numbers; the first and the last are the extremes of integers."""
     kind = np.dtype(dtype).kind
     rng = np.random.default_rng(7)
     if kind not in "iu":

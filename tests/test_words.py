@@ -107,7 +107,7 @@ def test_a_word_beside_a_field_of_its_axis(tmp_path: Path) -> None:
 
 def test_uneven_wells_leave_no_holes_but_channels_do(screen: Path) -> None:
     for c in CHANNELS:
-        (screen / f"A10_s0_c{c}.tif").unlink()  # a well with fewer sites is no hole
+        (screen / f"A10_s0_c{c}.tif").unlink()  # a well with fewer sites is not a hole
     assert imload(f"{screen}/{WORDS}").well.values.tolist() == ["A2", "A2", "A10", "B1", "B1"]
     with pytest.raises(FileNotFoundError, match=re.escape("2 of 12 files are missing")):
         imload(f"{screen}/{WORDS}", axes={"well": "i", "site": "p"})

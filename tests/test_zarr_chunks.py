@@ -1,4 +1,4 @@
-"""Regions of local Zarr arrays are those of zarr itself, in whatever chunks, shards and codecs they are stored."""
+"""Regions of local Zarr arrays equal those that zarr reads, in whatever chunks, shards and codecs they are stored."""
 
 from __future__ import annotations
 

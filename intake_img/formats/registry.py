@@ -217,7 +217,8 @@ def _unknown(probe: Probe) -> str:
         met = "is empty"
     else:
         seen = next(
-            (what for magic, what in _FOREIGN if probe.head.lower().startswith(magic.lower())), "unknown to all"
+            (what for magic, what in _FOREIGN if probe.head.lower().startswith(magic.lower())),
+            "no driver recognises it",
         )
         met = f"starts with {probe.head[:16]!r} ({seen})"
     table = ", ".join(f"{name} ({f.title})" for name, f in formats().items())

@@ -111,7 +111,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> int:
-    """Return the MB of memory of a server that are not those of files."""
+    """Return the MB of memory of a server, without the cache of files."""
     lines = [line for one in _family(pid) for line in Path(f"/proc/{one}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
 

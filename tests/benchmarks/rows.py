@@ -1,7 +1,7 @@
 """The rows of processing against the quickest tool for each: processor time and peak memory, as one table.
 
 ``python tests/benchmarks/rows.py`` measures and prints; ``--save run.json`` keeps the figures, ``--against old.json``
-adds those of another commit. Ours and theirs take turns in one process, minimum of several rounds; memory is what numpy
+adds rows of another commit. Ours and theirs take turns in one process, minimum of several rounds; memory is what numpy
 and Python hold at most above what they held before.
 """
 

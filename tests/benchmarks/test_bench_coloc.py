@@ -172,8 +172,8 @@ def forget(folders: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["raw", "zstd", "gzip", "noise of 12 bits", "noise of 16 bits"])
 def test_larger_than_memory(benchmark, tmp_path, kind):
-    """All measures against reading every chunk once. Noise (zstd) is no image: all pairs of grey values occur, and
-    those of 16 bits are too many, so that it is read twice.
+    """All measures against reading every chunk once. Noise (zstd) is an extreme case: all pairs of grey values
+    occur, too many with 16 bits, so that it is read twice.
     """
     import zarr
     from scipy.ndimage import gaussian_filter

@@ -30,7 +30,7 @@ ROWS, COLUMNS = slice(200, 250), slice(300, 350)
 class Raw:
     """What the library does with a file; its region is that of the sixth plane.
 
-    The gates are 3 ms for opening and 1.25 for reading, with two exceptions. h5py tells the shape of one array, while
+    The gates are 3 ms for opening and 1.25 for reading, with two exceptions. h5py gives the shape of one array, while
     the axes of Imaris and netCDF are in the attributes of ten groups or more. The library of WKW copies all blocks in
     one call; here NumPy is called for each block of 64 kB.
     """

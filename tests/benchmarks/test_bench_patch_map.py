@@ -35,7 +35,7 @@ def source(big: Path, texture: np.ndarray) -> Path:
 
 
 def copied(source: Path, target: Path, slab: int) -> None:
-    """Read and write with the raw library, as many planes at once as make 67 MB."""
+    """Read and write with the raw library, in steps of as many planes as make 67 MB."""
     import zarr
 
     shutil.rmtree(target, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Pictures that are decoded as a whole, against the libraries that decode them: opening and a whole read."""
+"""Pictures that are always decoded completely, against the libraries that decode them: opening and a complete read."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ FILTERS = {
     "threshold_local": {"block_size": 11},
 }
 SLOW = {"median_filter": 4, "percentile_filter": 8, "rank_filter": 4}
-"""Filters of which only every n-th image is filtered."""
+"""Filters that are applied to every n-th image only."""
 
 
 def raw_filter(name: str) -> Any:
@@ -59,7 +59,7 @@ def raw_filter(name: str) -> Any:
 
 
 def plane_by_plane(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for an array with a further axis, whose images are no neighbours."""
+    """Arguments for an array with a further axis, whose images are not neighbours."""
     wide = {
         "sigma": lambda v: (0, v, v),
         "size": lambda v: (1, v, v),
@@ -143,7 +143,7 @@ def test_filter_against_dask_image(name, chunks, versus):
 
 
 def peak(code: str) -> tuple[float, float]:
-    """Seconds and peak memory in MB of a script in a process of its own."""
+    """Seconds and peak memory in MB of a script in a separate process."""
     setup = """
     import time
     from test_bench_processing import Stack, consume

@@ -19,7 +19,7 @@ FILES, WORKERS = 4_000, 2
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files in 20 folders whose names are words without numbers: each is an image by itself."""
+    """Files in 20 folders whose names are words without numbers: each is a separate image."""
     root = tmp_path_factory.mktemp("archive")
     content = io.BytesIO()
     tifffile.imwrite(content, np.zeros((32, 32), "u1"), resolution=(10_000, 10_000), resolutionunit=3)
