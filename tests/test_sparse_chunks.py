@@ -129,7 +129,7 @@ class Counted(MemoryFileSystem):
     """An object store that notes what is asked of it, and may refuse to be listed."""
 
     protocol: ClassVar[tuple[str, ...]] = ("counted", "memory")  # type: ignore[assignment]
-    cacheable = False
+    cachable = False
     asked: ClassVar[list[str]] = []
     listed: ClassVar[list[str]] = []
     refuses: ClassVar[bool] = False
