@@ -109,6 +109,105 @@ def test_images_go_together(plate):
         table.to_dataset(along="well")
 
 
+AXES = {"z": 3, "y": 4, "x": 5}
+
+
+def made(axes="zyx", value=1, dtype="u2", spacing=None, units="µm", channels=None, start=0.0, **more):
+    sizes = {a: {**AXES, "t": 3, "c": 3}[a] for a in axes} | more
+    ds = xr.Dataset({"image": (list(axes), np.full(list(sizes.values()), value, dtype))})
+    for a, step in (spacing or {}).items():
+        where = start + np.arange(sizes[a]) * step
+        ds = ds.assign_coords({a: (a, where, {"units": units, "spacing": step})})
+    return ds if channels is None else ds.assign_coords(c=channels)
+
+
+EVEN = {"z": 2.0, "y": 0.5, "x": 0.5}
+DIFFERENT = {
+    "units of": (made(spacing=EVEN), made(spacing=EVEN, units="nm")),
+    "coordinates": (made(spacing=EVEN), made()),
+    "spacing of x": (made(spacing=EVEN), made(spacing={**EVEN, "x": 0.25})),
+    "spacing of z": (made(spacing=EVEN, z=1), made(spacing={**EVEN, "z": 1.0}, z=1)),
+    "values of x": (made(spacing={"x": 1.0}), made(spacing={"x": 1.0}, start=7.0)),
+    "values of c": (made("cyx", channels=["a", "b", "c"]), made("cyx", channels=["a", "b", "d"])),
+    "variables": (made().assign(labels=made(value=2).image.assign_attrs(kind="labels")), made()),
+    "dtype": (made(), made(dtype="u1")),
+    "axes and lengths": (made(), made("tyx")),
+    "lengths": (made(), made(x=6)),
+}
+
+
+def table_of(folder, **images):
+    folder.mkdir()
+    for name, ds in images.items():
+        imsave(ds, folder / f"{name}.zarr")
+    return write_table(scan(folder), folder / "t.parquet")
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+@pytest.mark.parametrize("order", [1, -1])
+def test_images_that_differ_are_refused(what, order, tmp_path):
+    """xarray would broadcast, fill with NaN, or take the units of the first."""
+    first, second = DIFFERENT[what][::order]
+    table = table_of(tmp_path / "d", a=first, b=second)
+    with pytest.raises(CatalogError, match=f"'b' has .*{what}.*'a' has"):
+        table.to_dataset(along="name")
+
+
+def test_images_of_several_formats_go_together(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for k, name in enumerate(["a.nii.gz", "b.ome.tif", "c.nrrd", "d.zarr", "e.h5", "f.mha"]):
+        imsave(made(value=k, spacing=EVEN), folder / name)
+    imsave(made(value=6, spacing=EVEN), folder / "g.tif", partition="yx")
+    ds = write_table(scan(folder), folder / "t.parquet").to_dataset(along="name")
+    assert ds.img.spacing == EVEN
+    assert ds.img.units == dict.fromkeys("zyx", "µm")
+    assert {str(n): int(v) for n, v in zip(ds.i.values, ds.image.isel(x=0, y=0, z=2).values, strict=True)} == {
+        n: k for k, n in enumerate("abcdefg")
+    }
+
+
+@pytest.mark.parametrize(("start", "spacing"), [(6.0, 2.0), (7.0, None)])
+def test_positions_along_an_axis_go_on(start, spacing, tmp_path):
+    pair = (
+        made(spacing=EVEN),
+        made(spacing={"z": 2.0}, start=start).assign_coords(made(spacing=EVEN).coords.drop_vars("z")),
+    )
+    ds = table_of(tmp_path / "d", a=pair[0], b=pair[1]).to_dataset(along="z")
+    assert ds.z.values.tolist() == [0, 2, 4, start, start + 2, start + 4]
+    assert ds.z.attrs.get("spacing") == spacing
+    assert ds.z.attrs["units"] == "µm"
+
+
+def test_positions_that_begin_anew_are_dropped(tmp_path):
+    table = table_of(tmp_path / "d", a=made(spacing=EVEN), b=made(value=2, spacing=EVEN))
+    with pytest.warns(UserWarning, match="begin anew"):
+        ds = table.to_dataset(along="z")
+    assert "z" not in ds.coords
+    assert ds.image.isel(x=0, y=0).values.tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_missing_member_is_said_not_filled(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    imsave(made(), folder / "g.tif", partition="yx")
+    table = write_table(scan(folder), folder / "t.parquet")
+    (folder / "g.z_1.tif").unlink()
+    for put_together in (lambda: table.to_dataset(along="name"), table.to_datatree):
+        with pytest.raises(FileNotFoundError, match="1 of 3 files"):
+            put_together()
+
+
+def test_two_images_are_not_one_node(tmp_path):
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, np.zeros((4, 5), "u1"))
+    sources = {"p/q": {"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/a.npy"}}}
+    sources["p_q"] = {"driver": "npy", "args": {"uri": "{{ CATALOG_DIR }}/b.npy"}}
+    table = write_table(sources, tmp_path / "t.parquet")
+    with pytest.raises(CatalogError, match="same node"):
+        table.to_datatree()
+
+
 def test_a_table_in_catalogs(plate):
     write_table(scan(plate), plate / "t.parquet")
     entry = {"driver": "image_table", "args": {"uri": "{{ CATALOG_DIR }}/t.parquet"}}

@@ -194,27 +194,25 @@ class ImageTable(DataSource):
         Raises
         ------
         CatalogError
-            If the table is empty, or shapes, axes or dtypes differ.
+            If the table is empty, or axes, lengths, dtypes, variables, spacings, units or names of channels differ.
+
+        Warns
+        -----
+        UserWarning
+            If the positions along an axis of the images begin anew in each: then it has no coordinate.
         """
-        import xarray as xr
+        from intake_img.catalog.joining import joined
 
         rows = list(self.images.rows())
         if not rows:
             raise CatalogError(f"no image of {self.file} is left to be put together: search for less")
-        images = [self._checked(row)().to_dask() for row in rows]
+        images = {str(row["name"]): self._checked(row)().to_dask() for row in rows}
         column = along in self.images.kinds
         axis = "i" if column else along
-        missing = [r["name"] for r, ds in zip(rows, images, strict=True) if not column and axis not in ds.dims]
+        missing = [name for name, ds in images.items() if not column and axis not in ds.dims]
         if missing:
             raise CatalogError(f"along={along!r}: {missing[0]!r} has no such axis, and the table no such column")
-        try:
-            ds = xr.concat(
-                images, axis, join="exact", coords="minimal", compat="override", combine_attrs="drop_conflicts"
-            )
-        except ValueError as exc:
-            raise CatalogError(f"the images do not go together along {along!r}: {str(exc)[:300]}") from exc
-        if len({str(v.dtype) for one in images for v in one.data_vars.values()}) > len(images[0].data_vars):
-            raise CatalogError("the images have different dtypes: search for one of them, e.g. dtype='uint16'")
+        ds = joined(images, along, axis)
         return ds.assign_coords({axis: [row[along] for row in rows]}) if column else ds
 
     def to_datatree(self, by: Iterable[str] = ("plate", "well")) -> xr.DataTree:
@@ -224,6 +222,11 @@ class ImageTable(DataSource):
         ----------
         by : sequence of str
             Columns; if an image has no value in a column, that level is left out.
+
+        Raises
+        ------
+        CatalogError
+            If two images have the same place in the tree: ``/`` in their names becomes ``_``.
         """
         import xarray as xr
 
@@ -231,7 +234,10 @@ class ImageTable(DataSource):
         nodes = {}
         for row in self.images.rows():
             groups = [str(row[c]).replace("/", "_") for c in levels if row.get(c) not in (None, "")]
-            nodes["/".join([*groups, row["name"].replace("/", "_")])] = self._checked(row)().to_dask()
+            node = "/".join([*groups, row["name"].replace("/", "_")])
+            if node in nodes:
+                raise CatalogError(f"{row['name']!r} and another image would be the same node {node!r} of the tree")
+            nodes[node] = self._checked(row)().to_dask()
         return xr.DataTree.from_dict(nodes)
 
     def to_stac(self, datetime: dt.datetime | None = None) -> Any:
