@@ -1,6 +1,8 @@
-"""What files and scenes of one image must have in common: which facts are known, and when they disagree."""
+"""What files and scenes of one image must have in common: known facts, disagreement, and stacks of scenes."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from intake_img.model.agreement import (
 )
 from intake_img.model.image import Coordinate, Image
 from intake_img.model.pixels import Pixels
+from intake_img.model.stacking import stacked
 
 NOTHING = dict.fromkeys(OVERRULED, frozenset())
 
@@ -149,3 +152,88 @@ def test_silence_is_named_unless_it_is_overruled():
     both = CommonFacts({}, ("a",)), CommonFacts({}, ("b",))
     assert disagreement(*both, NOTHING) == ("channel names", "['a']", "['b']")
     assert disagreement(*both, {**NOTHING, "coords": {"c"}}) is None
+
+
+# stacks
+
+
+def scene(name, coords=None, shape=(2, 3, 4), **attrs):
+    pixels = Pixels.of(np.zeros(shape, "u1"))
+    return Image.single(pixels, "tyx", coords=coords or {}, scene=name, attrs=attrs)
+
+
+def coordinate(axes, values, **attrs):
+    return Coordinate(tuple(axes), np.asarray(values), attrs)
+
+
+def test_a_coordinate_that_differs_lies_along_i_and_times_beside_it():
+    times = [coordinate("t", v, units="s") for v in ([0.0, 1.0], [5.0, 6.0])]
+    dose = [coordinate("t", v, units="J") for v in ([1, 2], [3, 4])]
+    whole = stacked([scene(n, {"t": t, "dose": d}) for n, t, d in zip("ab", times, dose, strict=True)])
+    assert whole.coords["t"].values.tolist() == [0.0, 1.0]
+    assert (whole.coords["time"].axes, whole.coords["time"].values.tolist()) == (("i", "t"), [[0, 1], [5, 6]])
+    assert (whole.coords["dose"].axes, whole.coords["dose"].values.tolist()) == (("i", "t"), [[1, 2], [3, 4]])
+    same = stacked([scene(n, {"t": times[0], "dose": dose[0]}) for n in "ab"])
+    assert same.coords.keys() == {"t", "dose", "i"}
+    assert same.coords["dose"].axes == ("t",)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"dose": coordinate("y", [1, 2, 3])},  # along another axis
+        {"dose": coordinate("", 1)},  # of another shape
+    ],
+)
+def test_a_coordinate_that_scenes_do_not_share_is_dropped(other):
+    first = {"dose": coordinate("t", [1, 2])}
+    for images in ([scene("a", first), scene("b", other)], [scene("b", other), scene("a", first)]):
+        assert stacked(images).coords.keys() == {"i"}
+
+
+def test_positions_along_an_axis_in_space_that_differ_are_dropped():
+    one, two = (scene(n, {"y": coordinate("y", v, spacing=2.0)}) for n, v in (("a", [0, 2, 4]), ("b", [6, 8, 10])))
+    whole = stacked([one, two])
+    assert whole.coords.keys() == {"i"}
+    assert whole.spacing == {"y": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "along"),
+    [
+        (1, 2, True),
+        ("a", "b", True),
+        (1.5, 2.5, True),
+        (1, 1.0, False),  # of two types
+        (True, 1, False),
+        (True, False, False),
+        ([1], [2], False),
+        (np.arange(2), np.arange(1, 3), False),
+    ],
+)
+def test_an_attribute_that_differs_lies_along_i_if_it_is_text_or_a_number(one, two, along):
+    whole = stacked([scene("a", gain=one), scene("b", gain=two)])
+    assert "gain" not in whole.attrs
+    assert ("gain" in whole.coords) is along
+    assert not along or whole.coords["gain"].values.tolist() == [one, two]
+
+
+@pytest.mark.parametrize("value", [1, "a", [1, 2], np.arange(3)])
+def test_an_attribute_that_is_shared_stays(value):
+    whole = stacked([scene("a", gain=value, of_a=1), scene("b", gain=value)])
+    assert whole.attrs.keys() == {"gain"}
+    np.testing.assert_array_equal(whole.attrs["gain"], value)
+    assert whole.coords.keys() == {"i"}
+
+
+def test_what_one_scene_lacks_is_named():
+    plain = scene("a")
+    more = replace(plain, scene="b", variables={**plain.variables, "labels": plain.only})
+    for images in ([plain, more], [more, plain]):
+        with pytest.raises(AxesError, match=r"'labels' of '.' is .*missing"):
+            stacked(images)
+    with pytest.raises(AxesError, match=r"'image' of 'a' is tyx \(2, 3, 4\), of 'b' tyx \(2, 3, 5\)"):
+        stacked([plain, scene("b", shape=(2, 3, 5))])
+    with pytest.raises(AxesError, match="an axis 'i' already"):
+        stacked([Image.single(Pixels.of(np.zeros((2, 3, 4))), "iyx")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 
 import fsspec
@@ -17,8 +18,11 @@ from thoroughness import examples
 
 import intake_img
 from intake_img.errors import FormatError
+from intake_img.formats.npy import Npy
 from intake_img.model.datasets import spacing_of
+from intake_img.storage import local
 from intake_img.storage.files import File
+from intake_img.storage.staging import UnfinishedCommitError
 
 CONTENT = np.random.default_rng(0).bytes(40_000)
 
@@ -191,3 +195,29 @@ def test_modules_and_their_tests_are_found():
     assert set(mutate.TESTS) <= known
     for module in mutate.TESTS:
         assert all((mutate.ROOT / t).is_file() for t in mutate.tests_of(f"intake_img/{module}.py"))
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_files_of_a_commit_that_was_interrupted_are_not_made_again(at, tmp_path, monkeypatch):
+    ds = xr.Dataset({"image": (("t", "y", "x"), np.arange(36.0).reshape(3, 3, 4))})
+    place, seen = local._place, []
+
+    def interrupted(*paths):
+        seen.append(paths)
+        if len(seen) == at:
+            raise OSError(28, "No space left on device")
+        place(*paths)
+
+    monkeypatch.setattr(local, "_place", interrupted)
+    with pytest.raises(UnfinishedCommitError):
+        intake_img.imsave(ds, tmp_path / "p.npy", partition="yx")
+    monkeypatch.undo()
+
+    @functools.wraps(Npy.write)
+    def again(*args, **options):
+        pytest.fail("a complete file is written again")
+
+    monkeypatch.setattr(Npy, "write", again)
+    paths = intake_img.imsave(ds, tmp_path / "p.npy", partition="yx", resume=True)
+    assert len(paths) == len(list(tmp_path.iterdir())) == 3
+    np.testing.assert_array_equal(intake_img.imload(tmp_path / "p.npy")["image"].values, ds["image"].values)
