@@ -174,8 +174,9 @@ def per_axis(
         value = value.item()
     if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and bool(getattr(value, "ndim", True)):
         if len(value) != len(axes):
+            count = f"{len(value)} value{'s' * (len(value) != 1)}"
             raise ValueError(
-                f"{name}={value!r} has {len(value)} values: expected one for each of the axes {spell(tuple(axes))!r}, "
+                f"{name}={value!r} has {count}: expected one for each of the axes {spell(tuple(axes))!r}, "
                 f"one for all, or a mapping by name"
             )
         return {a: check(f"{name}[{a!r}]", v) for a, v in zip(axes, value, strict=True)}

@@ -20,7 +20,7 @@ from intake_img.accessor.arguments import choice, integer, number, per_axis
 from intake_img.errors import UnitsError
 from intake_img.model.axes import SPATIAL
 from intake_img.model.datasets import spacing_of
-from intake_img.model.units import PIXEL, Quantity, convert, has_unit, quantity, symbol
+from intake_img.model.units import PIXEL, Quantity, convert, has_unit, parse_unit, quantity, symbol
 
 __all__ = ["common_unit", "in_common", "length", "pixels", "position", "step_of", "unit_of", "voxel_size"]
 
@@ -222,9 +222,13 @@ def _converted(what: str, values: Any, unit: str | None, to: str | None) -> Any:
             return convert(values, unit, to)
     except UnitsError:
         pass
+    asked = parse_unit(to)
+    if asked and not what.startswith("axis"):
+        advice = f"give a {asked.dimension}, such as '3 {asked.symbol}'"
+    else:
+        advice = "say the unit of an axis with metadata={'spacing_units': {...}}, or ds['z'].attrs['units'] = 'µm'"
     raise UnitsError(
-        f"{what} is {_said(unit)}, but the lengths of the image are {_said(to)}: these do not convert. "
-        "Say the unit of an axis with metadata={'spacing_units': {...}}, or ds['z'].attrs['units'] = 'µm'"
+        f"{what} is {_said(unit)}, but the lengths of the image are {_said(to)}: these do not convert; {advice}"
     )
 
 

@@ -306,12 +306,16 @@ def _say_which(folder: File, by_format: Mapping[str, Sequence[str]], most: str) 
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in by_format.items())
     others = sum(map(len, by_format.values())) - len(by_format[most])
     first = next(paths[0] for name, paths in by_format.items() if name != most)
-    hint = f"ext={os.path.splitext(first)[1]!r} takes others"
+    ext = os.path.splitext(first)[1]
     if 2 * others > len(by_format[most]):
+        pattern = os.path.join(str(folder), f"*{ext}")
         raise FormatError(
-            f"the folder {folder} holds images of several formats ({counts}): say which of them with ext=, e.g. {hint}"
+            f"the folder {folder} holds images of several formats ({counts}): say which of them, with a pattern such "
+            f"as {pattern!r} or ext={ext!r}; 'intake-img info --each' takes all of them"
         )
-    warnings.warn(f"the folder {folder} holds {counts}: the {most} files are taken; {hint}", stacklevel=2)
+    warnings.warn(
+        f"the folder {folder} holds {counts}: the {most} files are taken; ext={ext!r} takes others", stacklevel=2
+    )
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

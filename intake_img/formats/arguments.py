@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,13 @@ from intake_img.errors import FormatError, SceneError
 
 __all__ = [
     "ENTRY_POINTS",
+    "check_keys",
     "check_level",
     "driver_name",
     "is_default",
     "jinja_escaped",
     "parsed_chunks",
+    "parsed_level",
     "parsed_scene",
     "scene_number",
 ]
@@ -60,6 +63,27 @@ def parsed_scene(scene: Any) -> int | str | None:
     if isinstance(scene, (int, np.integer)) and not isinstance(scene, bool):
         return int(scene)
     raise TypeError(f"scene={scene!r}: expected a number, a name, 'all' or None")
+
+
+def parsed_level(level: Any) -> int:
+    """Return the level as a number, also from the text that a template of a catalog makes of it."""
+    number = int(level) if isinstance(level, str) and re.fullmatch(r"-?[0-9]+", level) else level
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        raise TypeError(f"level={level!r}: expected a number, 0 for full resolution")
+    if number < 0:
+        raise ValueError(f"level={level!r}: expected 0 (full resolution) or a positive number")
+    return int(number)
+
+
+def check_keys(metadata: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Warn of keys of `metadata` that look like misspelt ones; other keys describe an entry of a catalog."""
+    if not (others := [key for key in metadata if isinstance(key, str) and key not in known]):
+        return
+    import difflib
+
+    for key in others:
+        if close := difflib.get_close_matches(key, known, 1, 0.85):
+            warnings.warn(f"metadata has the key {key!r}, which is ignored: did you mean {close[0]!r}?", stacklevel=2)
 
 
 def parsed_chunks(chunks: Any) -> Any:

@@ -17,7 +17,15 @@ from typing import Any, ClassVar, Self
 import xarray as xr
 from intake.source.base import DataSource, Schema
 
-from intake_img.formats.arguments import driver_name, is_default, jinja_escaped, parsed_chunks, parsed_scene
+from intake_img.formats.arguments import (
+    check_keys,
+    driver_name,
+    is_default,
+    jinja_escaped,
+    parsed_chunks,
+    parsed_level,
+    parsed_scene,
+)
 from intake_img.formats.options import ReadOptions, documented, signature_of
 from intake_img.model.axes import canonical_order
 from intake_img.model.image import Image
@@ -83,6 +91,7 @@ class ImageSource(DataSource):
         # what intake captured are the caller's own objects: keep copies, so that nobody's later change is ours
         self._captured_init_args = copy.deepcopy(tuple(self._captured_init_args))
         self._captured_init_kwargs = copy.deepcopy(dict(self._captured_init_kwargs))
+        check_keys(metadata or {}, OVERRIDES)
         file = File.given(uri, {"storage_options": storage, "cache": self.options.cache})
         kept = file.storage_options if self.options.cache is not None else storage
         super().__init__(storage_options=dict(kept or {}), metadata=copy.deepcopy(dict(metadata or {})))
@@ -90,9 +99,7 @@ class ImageSource(DataSource):
         self.file = file
         self.uri = self.file.path
         self.scene = parsed_scene(getattr(self.options, "scene", None))
-        self.level = int(getattr(self.options, "level", 0))
-        if self.level < 0:
-            raise ValueError(f"level={self.level!r}: expected 0 (full resolution) or a positive number")
+        self.level = parsed_level(getattr(self.options, "level", 0))
         self.chunks = parsed_chunks(self.options.chunks)
         self.output_axis_order = self.options.output_axis_order
         self._image: tuple[Image, Image] | None = None

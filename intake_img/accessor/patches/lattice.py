@@ -129,7 +129,8 @@ def _size(size: Any, array: xr.DataArray, units: str) -> dict[str, int]:
     elif isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, str) and np.ndim(size) == 1:
         if not 0 < len(size) <= len(space(array)):
             raise AxesError(
-                f"size={size!r} has {len(size)} lengths: expected at most one for each spatial axis ({axes_of_space})"
+                f"size={size!r} has {len(size)} lengths: expected at most one for each spatial axis, "
+                f"{spell(axes_of_space)!r}"
             )
         axes = axes_of_space[-len(size) :]
         value = dict(zip(axes, size, strict=True))

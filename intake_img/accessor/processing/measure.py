@@ -178,13 +178,17 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
     else:
         if labels is None:
             kinds = [n for n, v in obj.data_vars.items() if v.attrs.get("kind") == "labels"]
-            if len(kinds) != 1:
+            if not kinds:
                 raise ValueError(
-                    f"labels: the Dataset has {len(kinds)} variables of labels; name one of {', '.join(obj.data_vars)}"
+                    f"labels: the Dataset has no variable whose kind is 'labels', only {', '.join(map(str, obj))}: "
+                    "make one of a mask, with .img.label(), or name one"
+                )
+            if len(kinds) > 1:
+                raise ValueError(
+                    f"labels: the Dataset has {len(kinds)} variables of labels: {', '.join(kinds)}; name one"
                 )
             labels = kinds[0]
-        label_array = obj[labels] if isinstance(labels, str) else labels
-        image = obj[intensity] if isinstance(intensity, str) else intensity
+        label_array, image = _variable(obj, "labels", labels), _variable(obj, "intensity", intensity)
         if intensity is None:
             rest = [v for n, v in images(obj).items() if n != label_array.name]
             fits = [v for v in rest if set(label_array.dims) <= set(v.dims)]
@@ -201,6 +205,13 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
             raise AxesError(f"the labels have the axis {missing[0]!r}, which the image, {spell(image.dims)!r}, lacks")
         image = aligned("the image", image, label_array, cover=True, other="the label image")
     return label_array, image
+
+
+def _variable(obj: xr.Dataset, argument: str, given: Any) -> Any:
+    """Return the variable of a name; anything else as it is."""
+    if isinstance(given, str) and given not in obj:
+        raise KeyError(f"{argument}={given!r}: the Dataset has no such variable, only {', '.join(map(str, obj))}")
+    return obj[given] if isinstance(given, str) else given
 
 
 def _chosen(name: str, values: Any, kind: Any) -> tuple[Any, ...]:

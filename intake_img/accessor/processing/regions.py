@@ -105,7 +105,10 @@ def _adds_up(name: str) -> bool:
 def _check(names: Sequence[str], ndim: int, image: bool, steps: Sequence[float]) -> None:
     for name in names:
         if name in PLANAR and ndim > 2:
-            raise NotImplementedError(f"properties: {name!r} is of planes; these labels have {ndim} spatial axes")
+            advice = "measure 'surface_area'" if name.startswith("perimeter") else "measure planes, with ds.isel(z=...)"
+            raise NotImplementedError(
+                f"properties: {name!r} is of planes, but these labels have {ndim} spatial axes: {advice}"
+            )
         if name == "surface_area" and ndim != 3:
             raise NotImplementedError(f"properties: {name!r} is of volumes; of planes measure 'perimeter'")
         if name in EVEN and (len(set(steps)) > 1 or (name == "moments_hu" and steps[0] != 1)):

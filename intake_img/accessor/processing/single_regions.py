@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class SingleRegions:
         (region,) = regionprops(ones, ones if image else None)
         for name in self.properties:
             if not hasattr(type(region), name) and not hasattr(region, name):
-                raise ValueError(f"properties: scikit-image measures no {name!r}")
+                raise ValueError(f"properties: scikit-image measures no {name!r}{_meant(name, region)}")
             if name.startswith(("intensity_", "image_intensity", "mean_intensity")) and not image:
                 raise ValueError(f"properties: {name!r} needs intensity=")
 
@@ -163,6 +164,12 @@ def _columns(name: str, values: Sequence[Any], any_size: bool) -> dict[str, np.n
     for k, value in enumerate(values):
         out[k] = value
     return {name: out}
+
+
+def _meant(name: str, region: Any) -> str:
+    known = ["intensity_sum", "surface_area", *(n for n in dir(type(region)) if not n.startswith("_"))]
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _groups(sums: Sums, chunks: Sequence[Sequence[int]]) -> list[np.ndarray]:

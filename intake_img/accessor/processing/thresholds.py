@@ -301,10 +301,7 @@ def _values(
             raise ValueError(f"nbins={nbins!r}, classes={classes!r} are for methods, not for a number")
         return _numbers(array, method, name)[None]
     if method not in thresholding.METHODS:
-        raise ValueError(
-            f"{name}={method!r}: expected one of {', '.join(map(repr, thresholding.METHODS))}, a number, or a mapping "
-            "of channels to numbers"
-        )
+        raise ValueError(_expected(name, method))
     if nbins is not None and method in ("li", "mean"):
         raise ValueError(f"nbins={nbins!r}: method {method!r} has no histogram with bins")
     if classes is not None and method != "multiotsu":
@@ -317,9 +314,17 @@ def _values(
     return _counted(lazy(array), tuple(places), counting)
 
 
+def _expected(name: str, given: Any) -> str:
+    known = ", ".join(map(repr, thresholding.METHODS))
+    return f"{name}={given!r}: expected one of {known}, a number, or a mapping of channels to numbers"
+
+
 def _numbers(array: xr.DataArray, method: Any, name: str) -> np.ndarray:
     if not isinstance(method, Mapping):
-        return np.full((1,) * array.ndim, number(name, method))
+        try:
+            return np.full((1,) * array.ndim, number(name, method))
+        except TypeError:
+            raise TypeError(_expected(name, method)) from None
     if "c" not in array.dims:
         raise AxesError(f"{name}={method!r} names channels, but the image has no axis 'c'")
     channels = array["c"].values.tolist() if "c" in array.coords else list(range(array.sizes["c"]))
