@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scipy import ndimage as ndi
 from thoroughness import examples
 
-from intake_img import imload, imsave, patches
+from intake_img import from_array, imload, imsave, patches
 from intake_img.accessor.lengths import common_unit, length, pixels, position, voxel_size
 from intake_img.errors import UnitsError
 from intake_img.model.units import LENGTH, TIME, convert, has_unit, power, quantity, symbol
@@ -569,3 +569,12 @@ def test_lengths_along_time_are_in_the_unit_of_time():
     assert patches(array, {"t": 2, "x": 1}, units="physical")[0].sizes["t"] == 4
     with pytest.raises(UnitsError, match=r"'µm'.*'s'"):
         patches(array, {"t": "2 µm"})
+
+
+def test_a_decreasing_coordinate_is_told():
+    ds = from_array(np.zeros((4, 5)), spacing={"y": 0.5, "x": 0.5}, spacing_units="µm").isel(y=slice(None, None, -1))
+    advice = r"flip it, since its coordinate decreases: \.isel\(y=slice\(None, None, -1\)\)"
+    with pytest.raises(ValueError, match=advice):
+        ds.img.gaussian_filter(1, units="physical")
+    with pytest.raises(UnitsError, match=advice):
+        voxel_size(ds.image, "y")

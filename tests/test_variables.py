@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from intake_img import patches
+from intake_img import imload, imsave, patches
 from intake_img.accessor.variables import images, is_image
 from intake_img.errors import AxesError
 
@@ -259,3 +259,36 @@ def test_tables_have_rows_for_images_with_extra_variables():
     table = ds.img.regionprops("labels", "second")
     assert isinstance(table, pd.DataFrame)
     assert set(table.t) == {0, 1, 2}
+
+
+def test_arithmetic_makes_images_of_masks_and_masks_of_labels(tmp_path):
+    """xarray keeps ``kind`` in arithmetic, where it no longer holds."""
+    rng = np.random.default_rng(2)
+    image = xr.Dataset({"image": (("y", "x"), rng.integers(0, 999, (20, 24)).astype("u2"))})
+    ds = image.img.threshold(500).img.label()
+    with xr.set_options(keep_attrs=True):
+        masked = image.assign(inside=ds.image * ds.mask, some=ds.labels == 3, bright=ds.mask)
+    assert masked.inside.attrs["kind"] == "mask"
+    assert masked.some.attrs["kind"] == "labels"
+    assert list(images(masked)) == ["image", "inside"]
+    filtered = masked.img.gaussian_filter(1)
+    expected = masked.inside.drop_attrs().img.gaussian_filter(1)
+    np.testing.assert_array_equal(filtered.inside, expected)
+    assert filtered.some.identical(masked.some)
+    table = masked[["image", "some"]].img.label().img.regionprops()
+    assert table.area.sum() == (ds.labels == 3).sum()
+    imsave(masked[["inside", "some"]].rename(inside="image"), tmp_path / "a.ome.zarr", pyramid=1)
+    assert not (tmp_path / "a.ome.zarr" / "labels").exists()
+    imsave(masked.inside.drop_attrs(), tmp_path / "b.ome.zarr", pyramid=1)
+    coarser = imload(tmp_path / "a.ome.zarr", level=1).image
+    np.testing.assert_array_equal(coarser, imload(tmp_path / "b.ome.zarr", level=1).to_dataarray()[0])
+
+
+def test_boolean_images_without_images_are_masks():
+    rng = np.random.default_rng(2)
+    ds = xr.Dataset({"image": (("y", "x"), rng.random((20, 24)) > 0.6)})
+    named = xr.Dataset({"image": ds.image.assign_attrs(kind="mask")})
+    np.testing.assert_array_equal(ds.img.remove_small(4).image, named.img.remove_small(4).image)
+    np.testing.assert_array_equal(ds.img.fill_holes().image, named.img.fill_holes().image)
+    with pytest.raises(ValueError, match="no variable whose kind is 'mask'"):
+        (ds * 1.0).img.fill_holes()

@@ -19,6 +19,7 @@ from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
 from intake_img.model.record import plain
 from intake_img.model.text import escaped
+from intake_img.model.variables import kind_of
 
 __all__ = ["as_html", "as_text", "byte_size", "summary"]
 
@@ -82,8 +83,8 @@ def _variable(array: xr.DataArray) -> dict[str, Any]:
         "dtype": str(array.dtype),
         "bytes": array.nbytes,
     }
-    if "kind" in array.attrs:
-        facts["kind"] = str(array.attrs["kind"])
+    if kind := kind_of(array.attrs, array.dtype):
+        facts["kind"] = kind
     if array.chunks is not None:
         facts["chunks"] = [max(c, default=0) for c in array.chunks]
         facts["tasks"] = math.prod(map(len, array.chunks))

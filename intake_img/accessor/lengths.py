@@ -72,9 +72,9 @@ def step_of(array: xr.DataArray, axis: str) -> float:
     """
     step = spacing_of(array[axis]) if axis in array.coords else None
     if step is None:
+        hint = _flip(array, axis) or f"load with metadata={{'spacing': {{{axis!r}: ...}}}}"
         raise ValueError(
-            f"units='physical': the spacing of axis {axis!r} is not known; give pixels (units='pixel'), or load with "
-            f"metadata={{'spacing': {{{axis!r}: ...}}}}"
+            f"units='physical': the spacing of axis {axis!r} is not known; give pixels (units='pixel'), or {hint}"
         )
     return in_common(array, axis, step)
 
@@ -93,10 +93,18 @@ def voxel_size(array: xr.DataArray, axis: str) -> float:
     unit = common_unit(array) if axis in SPATIAL else None
     if unit in (None, PIXEL) or array.sizes[axis] <= 1:
         return 1.0
+    hint = _flip(array, axis) or f"load with metadata={{'spacing': {{{axis!r}: ...}}}}"
     raise UnitsError(
-        f"axis {axis!r} has no even spacing and counts pixels, but lengths are in {unit!r}: load with "
-        f"metadata={{'spacing': {{{axis!r}: ...}}}}, or drop the coordinates of the other axes to count pixels"
+        f"axis {axis!r} has no even spacing and counts pixels, but lengths are in {unit!r}: {hint}, or drop the "
+        "coordinates of the other axes to count pixels"
     )
+
+
+def _flip(array: xr.DataArray, axis: str) -> str | None:
+    """Return the advice for an axis whose coordinate decreases, None for any other."""
+    if axis not in array.coords or spacing_of(array[axis][::-1]) is None or array.sizes[axis] < 2:
+        return None
+    return f"flip it, since its coordinate decreases: .isel({axis}=slice(None, None, -1))"
 
 
 def length(name: str, value: Any, array: xr.DataArray, axis: str | None = None, minimum: float | None = 0) -> float:

@@ -14,6 +14,7 @@ import xarray as xr
 from intake_img.accessor.colors import default_colors, is_rgb, limits_of, stated_colors
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.model.datasets import spacing_of
+from intake_img.model.variables import kind_of
 
 if TYPE_CHECKING:
     import napari
@@ -39,7 +40,7 @@ def layers_of(obj: xr.Dataset | xr.DataArray, levels: Sequence[xr.Dataset] = ())
         If a variable lacks y or x.
     """
     ds = obj if isinstance(obj, xr.Dataset) else obj.to_dataset(name=obj.name or "image")
-    images = [v for v in ds.data_vars.values() if v.attrs.get("kind") != "labels"]
+    images = [v for v in ds.data_vars.values() if kind_of(v.attrs, v.dtype) != "labels"]
     found: list[LayerData] = []
     for name, array in ds.data_vars.items():
         arrays = [array, *(lv[name] for lv in levels if name in lv and lv[name].dims == array.dims)]
@@ -64,7 +65,7 @@ def _layers(name: str, arrays: list[xr.DataArray], alone: bool) -> list[LayerDat
     first = arrays[0]
     if lacking := [a for a in "yx" if a not in first.dims]:
         raise AxesError(f"napari shows planes of y and x, but {name!r} has no {lacking[0]!r}")
-    labels = first.attrs.get("kind") == "labels"
+    labels = kind_of(first.attrs, first.dtype) == "labels"
     if "c" not in first.dims or labels:
         return [_layer(name, arrays, "gray", labels)]
     names = [str(c) for c in first["c"].values] if "c" in first.coords else [str(k) for k in range(first.sizes["c"])]

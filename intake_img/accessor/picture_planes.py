@@ -15,6 +15,7 @@ from intake_img.accessor.colors import channel_name, is_rgb
 from intake_img.accessor.variables import first_image
 from intake_img.errors import AxesError
 from intake_img.model.axes import RGB, spell
+from intake_img.model.variables import kind_of
 
 __all__ = ["is_labels", "layers_of", "names_of", "pick_channels", "plane_of", "position_on", "variable_of"]
 
@@ -37,7 +38,7 @@ def variable_of(obj: xr.Dataset | xr.DataArray, name: str | None) -> xr.DataArra
 
 def is_labels(array: xr.DataArray) -> bool:
     """True for a variable of labels."""
-    return array.attrs.get("kind") == "labels"
+    return kind_of(array.attrs, array.dtype) == "labels"
 
 
 def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:

@@ -1,7 +1,7 @@
 """The image variables of an xarray object as lazy arrays, and the names of results.
 
-An *image variable* has at least the axes ``y`` and ``x``, holds numbers or bool, and its ``attrs["kind"]`` is neither
-``"labels"`` nor ``"mask"``. Methods of a Dataset work on these. All other variables (labels, an ``exposure`` along
+An *image variable* has at least the axes ``y`` and ``x``, holds numbers or bool, and is neither labels nor a mask (see
+`kind_of`). Methods of a Dataset work on these. All other variables (labels, an ``exposure`` along
 ``t``, ``spatial_ref``, names) pass through unchanged, if their axes keep their lengths. A DataArray is always taken as
 an image. This module also distinguishes batch axes from spatial axes, and decides which coordinates a result keeps.
 """
@@ -18,6 +18,7 @@ from intake_img.errors import AxesError
 from intake_img.model.axes import CANONICAL, SPATIAL, spell
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
+from intake_img.model.variables import kind_of
 
 if TYPE_CHECKING:
     import dask.array
@@ -81,7 +82,7 @@ def lacking_plane(array: xr.DataArray) -> str | None:
 
 def is_categorical(array: xr.DataArray) -> bool:
     """Whether a variable holds labels or a mask, whose values must not be averaged."""
-    return array.attrs.get("kind") in ("labels", "mask")
+    return kind_of(array.attrs, array.dtype) is not None
 
 
 def is_image(array: xr.DataArray) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.create.examples import catalog_path, simulate_cells
+from intake_img.model.variables import kind_of
 
 __all__ = ["make_samples", "run"]
 
@@ -119,7 +120,7 @@ def _picture(loaded: dict[str, xr.Dataset], path: Path) -> Path | None:
     for ax in axes[len(loaded) :]:
         ax.set_axis_off()
     for ax, (name, ds) in zip(axes, loaded.items(), strict=False):
-        labels = next((str(n) for n, v in ds.data_vars.items() if v.attrs.get("kind") == "labels"), None)
+        labels = next((str(n) for n, v in ds.data_vars.items() if kind_of(v.attrs, v.dtype) == "labels"), None)
         ds.img.plot(projection="max" if "z" in ds["image"].dims else None, labels=labels, ax=ax)
         ax.set_title(", ".join(filter(None, (name, ax.get_title()))), fontsize=9)
     figure.savefig(path, dpi=120, bbox_inches="tight")

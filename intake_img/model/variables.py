@@ -11,7 +11,19 @@ import numpy as np
 from intake_img.model.axes import check_axes
 from intake_img.model.pixels import Pixels
 
-__all__ = ["Coordinate", "Variable"]
+__all__ = ["Coordinate", "Variable", "kind_of"]
+
+
+def kind_of(attrs: Mapping[Any, Any], dtype: np.dtype) -> str | None:
+    """Return the kind that ``attrs["kind"]`` states, if values of this type can be of it: ``labels``, ``mask`` or None.
+
+    xarray keeps attributes in arithmetic: ``labels > 0`` is a mask, and ``mask * image`` is an image, whatever they
+    state.
+    """
+    kind = attrs.get("kind")
+    if dtype.kind == "b":
+        return "mask" if kind in ("mask", "labels") else None
+    return "labels" if kind == "labels" and dtype.kind in "iuf" else None
 
 
 @dataclass(frozen=True)
@@ -42,3 +54,8 @@ class Variable:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", check_axes(self.axes, self.pixels.ndim))
+
+    @property
+    def kind(self) -> str | None:
+        """``labels``, ``mask``, or None for an image; see `kind_of`."""
+        return kind_of(self.attrs, self.pixels.dtype)

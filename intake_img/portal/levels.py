@@ -77,7 +77,7 @@ def _next(finer: Variable, native: Variable | None, name: str, kept: BlockCache,
         return _prepared(native, name, kept)
     planar = [k for k, a in enumerate(finer.axes) if a in "yx"]
     chunk = chunk_lengths(finer.axes, finer.pixels)
-    labels = finer.attrs.get("kind") == "labels"
+    labels = finer.kind == "labels"
     pixels = halved(finer.pixels, planar, chunk, name, kept, labels=labels, budget=budget)
     return replace(finer, pixels=pixels)
 

@@ -132,7 +132,7 @@ class ImageStore:
         }
 
     def _shown(self, key: str) -> bool:
-        return self.image.variables[key].attrs.get("kind") != "labels"
+        return self.image.variables[key].kind != "labels"
 
     def _names(self, key: str) -> list[str]:
         served = self.levels[key][0]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.progress import meter
+from intake_img.model.variables import kind_of
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
@@ -80,8 +81,9 @@ def _one_shape(patches: Any, what: str) -> None:
 
 
 def _plain_attrs(patches: Any, variable: str) -> dict[str, Any]:
-    kind = patches.sources[0].layers[variable].attrs.get("kind")
-    return {"kind": kind} if isinstance(kind, str) else {}
+    layer = patches.sources[0].layers[variable]
+    kind = kind_of(layer.attrs, layer.dtype)
+    return {"kind": kind} if kind else {}
 
 
 def _column(column: Any) -> np.ndarray:

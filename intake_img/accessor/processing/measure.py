@@ -16,6 +16,7 @@ from intake_img.accessor.variables import images
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 from intake_img.model.typed import LayerLike, Units
+from intake_img.model.variables import kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +178,7 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
         image = None if intensity is None or intensity is False else intensity
     else:
         if labels is None:
-            kinds = [n for n, v in obj.data_vars.items() if v.attrs.get("kind") == "labels"]
+            kinds = [n for n, v in obj.data_vars.items() if kind_of(v.attrs, v.dtype) == "labels"]
             if not kinds:
                 raise ValueError(
                     f"labels: the Dataset has no variable whose kind is 'labels', only {', '.join(map(str, obj))}: "

@@ -9,6 +9,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import flag
 from intake_img.accessor.variables import checked_output, images, joined
+from intake_img.model.variables import kind_of
 
 __all__ = ["derived", "replaced"]
 
@@ -62,4 +63,8 @@ def replaced(obj: Any, make: Make, *kinds: str) -> Any:
 
 
 def _of_kind(ds: xr.Dataset, kind: str | None) -> dict[str, xr.DataArray]:
-    return {str(n): v for n, v in ds.data_vars.items() if v.attrs.get("kind") == kind}
+    """Return the variables of a kind; where none states it, boolean images are masks."""
+    found = {str(n): v for n, v in ds.data_vars.items() if kind_of(v.attrs, v.dtype) == kind}
+    if kind != "mask" or found:
+        return found
+    return {n: v for n, v in images(ds).items() if v.dtype == bool}

@@ -85,7 +85,7 @@ def _write_axes(dataset: Any, image: Image, variable: Variable) -> None:
     dataset.attrs["axis_units"] = json.dumps({a: units.get(a, "") for a in variable.axes})
     for axis, dimension in zip(variable.axes, dataset.dims, strict=True):
         dimension.label = axis
-    if variable.attrs.get("kind") == "labels":
+    if variable.kind == "labels":
         dataset.attrs["display_mode"] = "random-colortable"
     sizes = [_micrometres(image.spacing.get(axis), units.get(axis)) for axis in "zyx"]
     if all(sizes[1:]) and (sizes[0] or "z" not in variable.axes):

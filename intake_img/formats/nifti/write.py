@@ -64,7 +64,7 @@ def _fill(header: np.ndarray, image: Image, pixels: Pixels, places: dict[str, in
         dim[place] = n
     header["dim"], header["datatype"], header["bitpix"] = dim, _CODES[pixels.dtype], 8 * pixels.dtype.itemsize
     header["scl_slope"] = 1
-    labels = image.only.attrs.get("kind") == "labels" and pixels.dtype.kind in "iu"
+    labels = image.only.kind == "labels" and pixels.dtype.kind in "iu"
     header["intent_code"] = LABELS if labels else 0
     spacing, unit = spacing_in(image, "xyz", ("m", "mm", "µm"))
     times, ticks = spacing_in(image, "t", ("s", "ms", "µs"))

@@ -105,7 +105,7 @@ class PyramidPlan:
 
     @property
     def labels(self) -> bool:
-        return self.variable.attrs.get("kind") == "labels"
+        return self.variable.kind == "labels"
 
     def _stored(self, k: int) -> Pixels:
         """Return the pixels of a level that is not made of the one above, as they are stored."""
@@ -259,7 +259,7 @@ class StoreLayout:
         variable = self.image.variables[key]
         described = [{**level, "path": str(k)} for k, level in enumerate(self._described_levels(key, variable))]
         self._plan(key, [join(folder, d["path"]) for d in described], [d["step"] for d in described])
-        method = None if self.levels else ("mode" if variable.attrs.get("kind") == "labels" else "mean")
+        method = None if self.levels else ("mode" if variable.kind == "labels" else "mean")
         return ngff.multiscale_json(title, variable.axes, described, method)
 
     def _plan(self, key: str, paths: list[str], steps: Sequence[tuple[int, ...]], plain_group: bool = False) -> None:
@@ -446,7 +446,7 @@ def _facts(image: Image) -> dict[str, dict[str, Any]]:
 
 
 def _is_label(variable: Variable) -> bool:
-    return variable.attrs.get("kind") == "labels" and variable.pixels.dtype.kind in "iu"
+    return variable.kind == "labels" and variable.pixels.dtype.kind in "iu"
 
 
 def _slug(name: str) -> str:

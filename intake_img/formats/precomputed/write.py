@@ -50,7 +50,7 @@ def write_volume(
     """Write an image and its further levels; see `Precomputed.write`."""
     ready = [_level(one) for one in (image, *levels)]
     first = ready[0].pixels
-    labels = image.only.attrs.get("kind") == "labels"
+    labels = image.only.kind == "labels"
     about, encode = encoder(compress, first.dtype, first.shape[0], labels)
     scales: list[dict[str, Any]] = []
     for level in _with_resolutions(ready):

@@ -67,7 +67,7 @@ def write_tiff(
     plan = plan_of(image, name.lower(), checked_tile(tile), codec_of(compress), rgb, bigtiff, bool(pyramid or levels))
     smaller = [stored_as(checked_level(level, image), plan).pixels for level in levels]
     source = _Source(progress, os.path.dirname(os.path.abspath(path)))
-    labels = image.only.attrs.get("kind") == "labels" or image.only.pixels.dtype.kind == "b"
+    labels = image.only.kind == "labels" or image.only.pixels.dtype.kind == "b"
     try:
         record = json.dumps(image.record(plan.order))
         tags = {

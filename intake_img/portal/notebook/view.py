@@ -188,7 +188,7 @@ class ImageView:
 def _images(store: ImageStore) -> list[str]:
     """The variables that the viewer lists as images: the first, and all others except labels."""
     first, *others = store.levels
-    return [first, *(k for k in others if store.image.variables[k].attrs.get("kind") != "labels")]
+    return [first, *(k for k in others if store.image.variables[k].kind != "labels")]
 
 
 def _aspect(ds: xr.Dataset) -> float:
