@@ -82,7 +82,7 @@ def _one_shape(patches: Any, what: str) -> None:
 
 def _plain_attrs(patches: Any, variable: str) -> dict[str, Any]:
     layer = patches.sources[0].layers[variable]
-    kind = kind_of(layer.attrs, layer.dtype)
+    kind = kind_of(layer.attrs, layer.pixels.dtype)
     return {"kind": kind} if kind else {}
 
 
