@@ -14,7 +14,7 @@ import pytest
 
 from intake_img import imload
 from intake_img.errors import FormatError, SceneError
-from intake_img.formats.ims import Ims
+from intake_img.formats.ims.driver import Ims
 
 reader = pytest.importorskip("imaris_ims_file_reader.ims")
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,13 @@ from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.bdv.hdf5 import H5Views
 from intake_img.formats.bdv.n5 import N5Views
-from intake_img.formats.bdv.spim import Setup, Spim, parse_spim
+from intake_img.formats.bdv.pixel_files import files_of, spim_of, stamp_of
+from intake_img.formats.bdv.sample import write_sample
+from intake_img.formats.bdv.spim import Setup, Spim, guessed
 from intake_img.formats.format_source import source_of
 from intake_img.formats.h5.arrays import ArrayGrid
 from intake_img.formats.h5.axes import AxisFacts
-from intake_img.formats.h5.file import SIGNATURE
 from intake_img.formats.h5.sniff import names_in_root
-from intake_img.formats.n5blocks import ATTRIBUTES
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File
@@ -33,30 +31,12 @@ __all__ = ["Bdv", "BdvSource"]
 _SETUP, _TIME = re.compile(r"s\d{2,}"), re.compile(r"t\d{5,}")
 
 
-@lru_cache(64)
-def _spim(xml: File, stamp: Any) -> Spim:
-    """The parsed XML; `stamp` is what it looked like."""
-    spim = parse_spim(xml.read())
-    if spim.loader not in ("bdv.hdf5", "bdv.n5"):
-        raise FormatError(f"{xml}: its pixels are of the kind {spim.loader!r}: expected 'bdv.hdf5' or 'bdv.n5'")
-    return spim
-
-
-def _files(file: File) -> tuple[File, File | None]:
-    """The file or folder of pixels, and the XML if there is one; `file` is one of the two."""
-    if file.head(8) == SIGNATURE:
-        xml = file.sibling(f"{os.path.splitext(file.name)[0]}.xml")
-        return file, xml if xml.exists() and b"<SpimData" in xml.head() else None
-    spim = _spim(file, file.stamp())
-    return (file.sibling(spim.path) if spim.relative else file.at(spim.path)), file
-
-
 class _BdvHandle(Handle):
     """An open image; an address is the numbers of setups and a level."""
 
     def __init__(self, file: File) -> None:
-        pixels, xml = _files(file)
-        known = _spim(xml, xml.stamp()) if xml is not None else None
+        pixels, xml = files_of(file)
+        known = spim_of(xml, xml.stamp()) if xml is not None else None
         if not pixels.exists():
             raise FormatError(f"{file}: its pixels are in {pixels}, which is not there")
         n5 = known is not None and known.loader == "bdv.n5"
@@ -71,7 +51,7 @@ class _BdvHandle(Handle):
         present = self.views.present
         if known is None:
             warnings.warn(f"{self.views.file}: no XML beside it: voxel sizes and channels are unknown", stacklevel=2)
-        self.spim = known or _guessed(present)
+        self.spim = known or guessed(present)
         self.factors = {s.number: self.views.factors(s.number) for s in self.spim.setups}
         self.setups = [s for s in self.spim.setups if any((t, s.number) in present for t in self.spim.times)]
         if not self.setups:
@@ -135,20 +115,6 @@ class _BdvHandle(Handle):
         self.views.close()
 
 
-def _stamp(file: File) -> tuple[Any, ...]:
-    """Return what changes when a file, or a container of N5, is replaced."""
-    if not file.local or not os.path.isdir(file.path):
-        return file.stamp() if file.exists() else ()
-    inside = file / ATTRIBUTES
-    return (os.stat(file.path).st_ino, *(inside.stamp() if inside.exists() else ()))
-
-
-def _guessed(groups: Any) -> Spim:
-    """What the pixels alone tell."""
-    setups = [Setup(number) for number in sorted({s for _, s in groups})]
-    return Spim("bdv.hdf5", "", True, setups, sorted({t for t, _ in groups}))
-
-
 class Bdv(Format):
     """Image of BigDataViewer: an XML, or its HDF5 file, opens. Pixels may be in N5 as well.
 
@@ -171,47 +137,13 @@ class Bdv(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         file.stamp()  # it is there
-        return tuple(_stamp(f) for f in _files(file) if f is not None)
+        return tuple(stamp_of(f) for f in files_of(file) if f is not None)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return _BdvHandle(file)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
-        import h5py
+        return write_sample(folder)
 
-        values = (np.arange(2 * 2 * 3 * 12 * 20, dtype="u2") * 40).reshape(2, 2, 3, 12, 20)
-        with h5py.File(os.path.join(folder, "sample.h5"), "w") as f:
-            for t, s in np.ndindex(2, 2):
-                whole = values[t, s].view("i2")
-                for level, data in enumerate((whole, whole[:, ::2, ::2])):
-                    path = f"t{t:05d}/s{s:02d}/{level}/cells"
-                    f.create_dataset(path, data=data, chunks=(2, 4, 8), compression="gzip")
-            for s in range(2):
-                f[f"s{s:02d}/resolutions"] = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 1.0]])
-                f[f"s{s:02d}/subdivisions"] = np.array([[8, 8, 2]] * 2)
-        path = os.path.join(folder, "sample.xml")
-        with open(path, "w", encoding="utf-8") as stream:
-            stream.write(_SAMPLE)
-        coords = {
-            a: xr.Variable(a, step * np.arange(n), {"units": "µm", "spacing": step})
-            for a, n, step in (("z", 3, 2.0), ("y", 12, 0.5), ("x", 20, 0.25))
-        }
-        return path, xr.Dataset({"image": (tuple("tczyx"), values)}, {**coords, "c": ["GFP", "RFP"]})
-
-
-_SETUPS = "".join(
-    f"<ViewSetup><id>{s}</id><size>20 12 3</size><voxelSize><unit>um</unit><size>0.25 0.5 2.0</size></voxelSize>"
-    f"<attributes><angle>0</angle><channel>{s}</channel></attributes></ViewSetup>"
-    for s in range(2)
-)
-_SAMPLE = f"""<?xml version="1.0" encoding="UTF-8"?>
-<SpimData version="0.2"><BasePath type="relative">.</BasePath><SequenceDescription>
-<ImageLoader format="bdv.hdf5"><hdf5 type="relative">sample.h5</hdf5></ImageLoader>
-<ViewSetups>{_SETUPS}<Attributes name="channel"><Channel><id>0</id><name>GFP</name></Channel>
-<Channel><id>1</id><name>RFP</name></Channel></Attributes></ViewSetups>
-<Timepoints type="range"><first>0</first><last>1</last></Timepoints></SequenceDescription>
-<ViewRegistrations><ViewRegistration timepoint="0" setup="0"><ViewTransform type="affine">
-<affine>1 0 0 5 0 1 0 0 0 0 1 0</affine></ViewTransform><ViewTransform type="affine">
-<affine>0.25 0 0 0 0 0.5 0 0 0 0 2 0</affine></ViewTransform></ViewRegistration></ViewRegistrations></SpimData>"""
 
 BdvSource = source_of(Bdv())

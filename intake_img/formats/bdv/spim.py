@@ -6,7 +6,7 @@ Format: https://imagej.net/plugins/bdv, and Pietzsch et al., Nature Methods 12 (
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +15,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 
-__all__ = ["Setup", "Spim", "parse_spim"]
+__all__ = ["Setup", "Spim", "guessed", "parse_spim"]
 
 _MOST = 10**6  # time points
 
@@ -177,3 +177,9 @@ def _numbers(text: str | None, count: int) -> list[float]:
     except ValueError:
         return []
     return found if len(found) == count and bool(np.isfinite(found).all()) else []
+
+
+def guessed(views: Collection[tuple[int, int]]) -> Spim:
+    """Return what the time points and setups of pixels without an XML tell."""
+    setups = [Setup(number) for number in sorted({s for _, s in views})]
+    return Spim("bdv.hdf5", "", True, setups, sorted({t for t, _ in views}))
