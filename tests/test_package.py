@@ -22,6 +22,7 @@ COMMON = {
     "arguments",
     "base",
     "chunked",
+    "compression",
     "faults",
     "fields",
     "foreign",
