@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.in_memory import is_held
 from intake_img.accessor.variables import (
     lazy,
     with_data,
@@ -27,19 +28,32 @@ def folded(
     array: xr.DataArray, func: Any, axes: Sequence[str], associative: bool, keepdims: bool, dtype: Any
 ) -> xr.DataArray:
     rest = [d for d in map(str, array.dims) if d not in axes]
-    data = lazy(array.transpose(*axes, *rest))
+    turned = array.transpose(*axes, *rest)
+    data: Any = turned.values if is_held(array) else lazy(turned)
     if not math.prod(data.shape[: len(axes)]):
         raise ValueError(f"reduce: there is no image along {spell(tuple(axes))!r}")
     ufunc = isinstance(func, np.ufunc)
     if ufunc and dtype is None:
         dtype = func.reduce(np.zeros((2,), data.dtype)).dtype
     dtype = np.dtype(data.dtype if dtype is None else dtype)
-    whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
-    result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
+    if isinstance(data, np.ndarray):
+        result: Any = _fold_images(data, func, len(axes), dtype)
+    else:
+        whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
+        result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
     if keepdims:
         sizes = [1 if d in axes else array.sizes[d] for d in map(str, array.dims)]
         return with_data(array, result.reshape(sizes))
     return with_data(array, result, rest)
+
+
+def _fold_images(data: np.ndarray, func: Any, lead: int, dtype: np.dtype) -> np.ndarray:
+    """Fold images in memory; the function may change those that it gets."""
+    state: np.ndarray | None = None
+    for place in np.ndindex(data.shape[:lead]):
+        state = _fold(func, 0, dtype, False, state, data[place].copy())
+    assert state is not None
+    return state.astype(dtype, copy=False)
 
 
 def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool) -> dask.array.Array:

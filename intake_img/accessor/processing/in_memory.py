@@ -15,10 +15,12 @@ from intake_img.accessor.variables import lazy, memory_chunks, with_data
 from intake_img.model.datasets import data_of
 from intake_img.model.machine import cpus, on_this_machine, threads
 
-__all__ = ["Held", "assembled", "by_image", "chunked", "each", "is_held", "mapped_blocks"]
+__all__ = ["Held", "assembled", "by_image", "chunked", "each", "is_held", "mapped_blocks", "summed"]
 
 Chunks = tuple[tuple[int, ...], ...]
 Place = tuple[int, ...]
+GROUP = 4
+"""Chunks that one thread counts before their counts are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +50,34 @@ class Held:
         return self.array.dtype
 
     def __getitem__(self, region: tuple[slice, ...]) -> Held:
-        """Return a part that begins where the array does, in the same chunks."""
-        stops = [s.stop for s in region]
-        return Held(self.array[region], tuple(_until(c, stop) for c, stop in zip(self.chunks, stops, strict=True)))
+        """Return a part, in the same chunks."""
+        cut = zip(self.chunks, (s.indices(n)[:2] for s, n in zip(region, self.shape, strict=True)), strict=True)
+        return Held(self.array[region], tuple(_within(c, *span) for c, span in cut))
 
     def block(self, place: Place) -> np.ndarray:
         """Return a chunk, a view."""
+        return self.array[self.region(place)]
+
+    def region(self, place: Place) -> tuple[slice, ...]:
+        """Return where a chunk lies."""
         starts = [sum(c[:k]) for c, k in zip(self.chunks, place, strict=True)]
-        return self.array[tuple(slice(a, a + c[k]) for a, c, k in zip(starts, self.chunks, place, strict=True))]
+        return tuple(slice(a, a + c[k]) for a, c, k in zip(starts, self.chunks, place, strict=True))
+
+    def places(self) -> list[Place]:
+        """Return the places of all chunks, in C order."""
+        return list(np.ndindex(*map(len, self.chunks)))
 
     def rechunk(self, chunks: Mapping[int, Any]) -> Held:
-        """Return the array in other chunks along some axes: lengths, or -1 for the whole axis."""
-        given = {k: (self.shape[k],) if c == -1 else tuple(c) for k, c in chunks.items()}
-        return Held(self.array, tuple(given.get(k, c) for k, c in enumerate(self.chunks)))
+        """Return the array in other chunks along some axes, which are given as to a dask array."""
+        given = [c if chunks.get(k) is None else chunks[k] for k, c in enumerate(self.chunks)]
+        given = [(n,) if isinstance(c, int) and c == -1 else c for c, n in zip(given, self.shape, strict=True)]
+        if all(isinstance(c, tuple) and sum(c) == n for c, n in zip(given, self.shape, strict=True)):
+            return Held(self.array, tuple(given))
+        from dask.array.core import normalize_chunks
+
+        return Held(
+            self.array, normalize_chunks(tuple(given), self.shape, dtype=self.dtype, previous_chunks=self.chunks)
+        )
 
 
 def is_held(array: xr.DataArray) -> bool:
@@ -127,14 +144,61 @@ def each(func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(pool.map(func, items))
 
 
-def mapped_blocks(held: Held, func: Callable[[np.ndarray], np.ndarray], grid: Chunks, dtype: np.dtype) -> np.ndarray:
-    """Return what a function makes of each chunk; never a view of the array."""
+def mapped_blocks(
+    held: Held,
+    func: Callable[..., np.ndarray],
+    dtype: Any,
+    others: Sequence[np.ndarray] = (),
+    grid: Chunks | None = None,
+) -> np.ndarray:
+    """Return what a function makes of each chunk; never a view of the array.
+
+    Parameters
+    ----------
+    held : Held
+    func : callable
+        ``func(block, *parts)`` gets a chunk, and the parts of `others` that lie there.
+    dtype : dtype
+        Of the result.
+    others : sequence of ndarray
+        With the shape of `held`, or of length 1 along some axes.
+    grid : tuple of tuple of int, optional
+        The chunks of the result, if they are not those of `held`.
+    """
 
     def make(place: Place) -> np.ndarray:
-        found = func(held.block(place))
+        region = held.region(place)
+        parts = [o[tuple(slice(None) if n == 1 else s for s, n in zip(region, o.shape, strict=True))] for o in others]
+        found = func(held.array[region], *parts)
         return found.copy() if np.may_share_memory(found, held.array) else found
 
-    return assembled(make, {k: k for k in np.ndindex(*map(len, held.chunks))}, grid, dtype)
+    return assembled(make, {k: k for k in held.places()}, held.chunks if grid is None else grid, np.dtype(dtype))
+
+
+def summed(
+    held: Held, axes: Sequence[int], count: Callable[[Place, np.ndarray], Any], add: Callable[[list[Any]], Any]
+) -> dict[Place, Any]:
+    """Return what is counted of all chunks of each position along some axes.
+
+    Parameters
+    ----------
+    held : Held
+    axes : sequence of int
+        Its chunks are of length 1 there.
+    count : callable
+        ``count(position, block)``; a position has 0 for other axes.
+    add : callable
+        Returns the sum of several counts.
+    """
+    blocks: dict[Place, list[Place]] = {}
+    for place in held.places():
+        blocks.setdefault(tuple(n if k in axes else 0 for k, n in enumerate(place)), []).append(place)
+    groups = [(at, own[k : k + GROUP]) for at, own in blocks.items() for k in range(0, len(own), GROUP)]
+    found = each(lambda group: add([count(group[0], held.block(k)) for k in group[1]]), groups)
+    parts: dict[Place, list[Any]] = {}
+    for (at, _), part in zip(groups, found, strict=True):
+        parts.setdefault(at, []).append(part)
+    return {at: add(own) for at, own in parts.items()}
 
 
 def by_image(
@@ -170,10 +234,10 @@ def by_image(
     return with_data(first, made, (*outer, *axes)).transpose(*first.dims)
 
 
-def _until(chunks: Sequence[int], stop: int) -> tuple[int, ...]:
-    starts = np.concatenate([[0], np.cumsum(chunks)[:-1]]).tolist()
-    kept = [min(n, stop - start) for start, n in zip(starts, chunks, strict=True) if start < stop]
-    return tuple(kept) or (0,)
+def _within(chunks: Sequence[int], start: int, stop: int) -> tuple[int, ...]:
+    ends = np.cumsum(chunks).tolist()
+    kept = [min(end, stop) - max(end - n, start) for end, n in zip(ends, chunks, strict=True)]
+    return tuple(n for n in kept if n > 0) or (0,)
 
 
 def _workers() -> int:

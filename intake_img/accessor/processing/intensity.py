@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import new_array
-from intake_img.accessor.variables import (
-    lazy,
-    with_data,
-)
+from intake_img.accessor.processing.in_memory import Held, chunked, mapped_blocks, summed
+from intake_img.accessor.variables import with_data
 from intake_img.kernels import exact_percentiles
 
 __all__ = ["equalize", "normalized", "rolling_ball"]
@@ -22,25 +21,51 @@ __all__ = ["equalize", "normalized", "rolling_ball"]
 def normalized(
     array: xr.DataArray, percentiles: tuple[float, float], by: Sequence[str], limits: Any, clip: bool, dtype: np.dtype
 ) -> xr.DataArray:
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"normalize: the image has dtype {array.dtype}: expected bool, integers or floats of 64 bits")
+    places = [array.get_axis_num(a) for a in by if a in array.dims]
+    data = chunked(array)
+    if isinstance(data, Held):
+        return with_data(array, _normalized_now(data, places, percentiles, limits, clip, dtype))
+    return with_data(array, _normalized_later(data, places, percentiles, limits, clip, dtype))
+
+
+def _normalized_now(
+    data: Held, places: Sequence[int], percentiles: tuple[float, float], limits: Any, clip: bool, dtype: np.dtype
+) -> np.ndarray:
+    """Return the normalized values of an array in memory."""
+    if limits is not None:
+        return mapped_blocks(data, partial(_stretch, limits=np.asarray(limits, float), clip=clip, dtype=dtype), dtype)
+    by_one = data.rechunk({k: (1,) * data.shape[k] for k in places})
+    states: dict[Any, Any] = {}
+    for level in range(exact_percentiles.levels(data.dtype)):
+        known = dict(states)
+        counts = summed(by_one, places, partial(_counted_at, known, level), sum)
+        states = {
+            at: exact_percentiles.refined(count, known.get(at), list(percentiles)) for at, count in counts.items()
+        }
+    found = np.empty((2, *(n if k in places else 1 for k, n in enumerate(data.shape))))
+    for at, state in states.items():
+        found[(slice(None), *at)] = exact_percentiles.interpolated(state, data.dtype, list(percentiles))
+    return mapped_blocks(data, partial(_stretched, clip=clip, dtype=dtype), dtype, list(found))
+
+
+def _normalized_later(
+    data: Any, places: Sequence[int], percentiles: tuple[float, float], limits: Any, clip: bool, dtype: np.dtype
+) -> Any:
+    """Return the normalized values of a dask array."""
     import dask.array as da
     from dask.graph_manipulation import bind
 
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise TypeError(f"normalize: the image has dtype {array.dtype}: expected bool, integers or floats of 64 bits")
-    data: Any = lazy(array)
-    own = tuple(d for d in by if d in array.dims)
     if limits is not None:
-        made = data.map_blocks(
+        return data.map_blocks(
             _stretch, np.asarray(limits, float), clip, dtype, dtype=dtype, meta=data._meta.astype(dtype)
         )
-        return with_data(array, made)
-    places = [array.get_axis_num(a) for a in own]
     found = _percentiles(data, places, percentiles)  # (2, ...): with all axes of the data, reduced to length 1
     again = bind(data, found)  # read again when the percentiles are known, instead of keeping it in memory
     aligned = found.rechunk({k + 1: data.chunks[k] for k in places})
     low, high = aligned[0], aligned[1]
-    made = da.map_blocks(_stretched, again, low, high, clip, dtype, dtype=dtype, meta=data._meta.astype(dtype))
-    return with_data(array, made)
+    return da.map_blocks(_stretched, again, low, high, clip, dtype, dtype=dtype, meta=data._meta.astype(dtype))
 
 
 def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, float]) -> Any:
@@ -83,6 +108,10 @@ def _percentile_pair(part: Any, percentiles: tuple[float, float]) -> Any:
     name = f"percentiles-{tokenize(state.name)}"
     last = {(name, 0): (exact_percentiles.interpolated, (state.name, 0, 0), part.dtype, list(percentiles))}
     return new_array(name, last, [(len(percentiles),)], np.float64, [state])
+
+
+def _counted_at(states: dict[Any, Any], level: int, at: Any, values: np.ndarray) -> np.ndarray:
+    return _counted(states.get(at), level, values)
 
 
 def _counted(state: np.ndarray | None, level: int, values: np.ndarray) -> np.ndarray:

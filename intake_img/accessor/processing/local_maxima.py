@@ -14,6 +14,7 @@ from intake_img.accessor.lengths import unit_of
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.processing.components import image_blocks
 from intake_img.accessor.processing.halo import halo, merged
+from intake_img.accessor.processing.in_memory import each, is_held
 from intake_img.accessor.processing.regions import blocks_of
 from intake_img.accessor.progress import bar
 from intake_img.kernels import splitting
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["table_of_peaks"]
+
+Found = tuple[list[tuple[np.ndarray, np.ndarray]], Any]
+"""Places and values of candidates in the parts of an image, and its lowest value."""
 
 
 def table_of_peaks(
@@ -36,11 +40,45 @@ def table_of_peaks(
     progress: Any,
 ) -> pd.DataFrame:
     """Return the table of `Splits.peaks`."""
-    import dask
     import pandas as pd
 
     real("peaks", array)
     choice("progress", progress, (None, True, False))
+    outer = tuple(d for d in map(str, array.dims) if d not in axes)
+    shape = tuple(array.sizes[a] for a in axes)
+    with bar(progress, "finding peaks"):
+        found = (_found_now if is_held(array) else _found)(array, axes, radii, threshold is None)
+    rows = []
+    for image, (parts, lowest) in found.items():
+        places, values = _peaks(parts, radii, lowest if threshold is None else threshold, shape, border)
+        where = {d: array[d].values[k] if d in array.coords else k for d, k in zip(outer, image, strict=True)}
+        rows.append(pd.DataFrame({**where, **_positions(array, axes, places, physical), "value": values}))
+    rows = [r for r in rows if len(r)] or rows[:1]
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*outer, *axes, "value"])
+    units = {a: unit_of(array, a) if physical else PIXEL for a in axes}
+    table.attrs = {"column_units": {a: u for a, u in units.items() if u}}
+    return table
+
+
+def _found_now(array: xr.DataArray, axes: Sequence[str], radii: Sequence[int], lowest: bool) -> dict[Any, Found]:
+    """Return the candidates of each image in memory."""
+    outer = tuple(d for d in map(str, array.dims) if d not in axes)
+    data = array.transpose(*outer, *axes).values
+
+    def search(place: tuple[int, ...]) -> Found:
+        image = data[place]
+        high = np.empty(image.shape, bool)
+        splitting.candidates(image, high, radii=radii, threshold=-np.inf)
+        return [(np.argwhere(high), image[high])], image.min() if lowest else None
+
+    images = list(np.ndindex(data.shape[: len(outer)]))
+    return dict(zip(images, each(search, images), strict=True))
+
+
+def _found(array: xr.DataArray, axes: Sequence[str], radii: Sequence[int], lowest: bool) -> dict[Any, Found]:
+    """Return the candidates in the chunks of each image."""
+    import dask
+
     outer, data = image_blocks(array, axes)
     lead = len(outer)
     data = data.rechunk({lead + k: merged(data.chunks[lead + k], r) for k, r in enumerate(radii)})
@@ -51,28 +89,19 @@ def table_of_peaks(
     for k in np.ndindex(*data.numblocks):
         start = [sum(c[:i]) for c, i in zip(data.chunks, k, strict=True)]
         tasks[k] = dask.delayed(partial(gather, start[lead:]), pure=False)(pixels[k], marks[k])
-    with bar(progress, "finding peaks"):
-        found, lowest = dask.compute(tasks, data.min(axis=tuple(range(lead, data.ndim))) if threshold is None else None)
-    rows = []
-    for image in np.ndindex(*data.shape[:lead]):
-        parts = [v for k, v in found.items() if k[:lead] == image]
-        least = threshold if threshold is not None else np.asarray(lowest)[image]
-        places, values = _peaks(parts, radii, least, data.shape[lead:], border)
-        where = {d: array[d].values[k] if d in array.coords else k for d, k in zip(outer, image, strict=True)}
-        rows.append(pd.DataFrame({**where, **_positions(array, axes, places, physical), "value": values}))
-    rows = [r for r in rows if len(r)] or rows[:1]
-    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*outer, *axes, "value"])
-    units = {a: unit_of(array, a) if physical else PIXEL for a in axes}
-    table.attrs = {"column_units": {a: u for a, u in units.items() if u}}
-    return table
+    found, least = dask.compute(tasks, data.min(axis=tuple(range(lead, data.ndim))) if lowest else None)
+    return {
+        image: ([v for k, v in found.items() if k[:lead] == image], np.asarray(least)[image] if lowest else None)
+        for image in np.ndindex(*data.shape[:lead])
+    }
 
 
 def _candidates(data: Any, lead: int, radii: Sequence[int]) -> Any:
     places = list(range(lead, data.ndim))
     func = partial(splitting.candidates, radii=radii, threshold=-np.inf)
     depth = {k: (r, r) for k, r in zip(places, radii, strict=True)}
-    each = EachImage(func, places, np.dtype(bool), roomy=False)
-    return halo(data, each, depth, dtype=np.dtype(bool), name="peaks")
+    kernel = EachImage(func, places, np.dtype(bool), roomy=False)
+    return halo(data, kernel, depth, dtype=np.dtype(bool), name="peaks")
 
 
 def _gathered(lead: int, start: Sequence[int], block: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,9 @@ from intake_img.accessor.arguments import axis_names, choice, data_type, flag, i
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.in_memory import Held, chunked
 from intake_img.accessor.processing.keyed import CallTable, table
-from intake_img.accessor.variables import checked_output, images, joined, lacking_plane, lazy, with_data
+from intake_img.accessor.variables import checked_output, images, joined, lacking_plane, with_data
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 from intake_img.model.typed import Dims, DTypeLike, Lengths, Units
@@ -57,11 +58,11 @@ class Maps:
         output: str | None = None,
         overwrite: bool = False,
     ) -> Any:
-        """Apply a function to every plane, lazily.
+        """Apply a function to every plane; lazily, unless the image is in memory.
 
-        The function gets numpy arrays with the axes `core_dims`, one for each position on all other axes, and is called
-        only when the result is computed, never on artificial data. **If a plane has several chunks, the function gets
-        one chunk at a time**; `depth` adds a halo, and ``blockwise=False`` passes complete planes.
+        The function gets numpy arrays with the axes `core_dims`, one for each position on all other axes, several at a
+        time in threads, never artificial data. **If a plane has several chunks, it gets one chunk at a time**; `depth`
+        adds a halo, and ``blockwise=False`` passes complete planes.
 
         Parameters
         ----------
@@ -235,7 +236,8 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     inner_windows = {lead + k: windows[a] for k, a in enumerate(core) if a in windows}
     data, inner_windows = _arranged(array, (*outer, *core), request, inner_windows)
     sizes = _sizes(request.output_sizes, core, far)
-    kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes)
+    own = isinstance(data, Held)
+    kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes, own)
     dtype = _dtype(array, request, calls, kernel, data)
     strict = request.dtype is None and request.meta is None
     result = halo(
@@ -273,9 +275,9 @@ def _check_core(array: xr.DataArray, request: _Request) -> None:
 def _arranged(
     array: xr.DataArray, axes: Sequence[str], request: _Request, windows: dict[int, tuple[int, int]]
 ) -> tuple[Any, dict[int, tuple[int, int]]]:
-    """Return the lazy array with the chunks that are asked for, and the windows that are still to be cut."""
+    """Return the array with the chunks that are asked for, and the windows that are still to be cut."""
     lead = len(axes) - len(request.core)
-    data = lazy(array.transpose(*axes))
+    data = chunked(array.transpose(*axes))
     if request.chunks is not None:
         data = data.rechunk(_chunks(request.chunks, axes, request.core, data))
     if request.blockwise:
@@ -398,6 +400,7 @@ class _Planes:
     unit_dims: bool
     with_keys: bool
     sizes: Mapping[str, int] | None
+    copied: bool
     dtype: np.dtype | None = None
     strict: bool = True
 
@@ -423,6 +426,7 @@ class _Planes:
         call = self.calls.calls.get(tuple(at[k] for k in axes))
         if call is None:
             return plane
+        plane = plane.copy() if self.copied and not isinstance(call.func, np.ufunc) else plane  # func may change it
         given = plane[None, None] if self.unit_dims else plane
         result = call.func((at, given) if self.with_keys else given, **call.kwargs)
         if not self.unit_dims:
@@ -481,7 +485,7 @@ def _inferred(array: xr.DataArray, calls: CallTable, kernel: _Planes, data: Any)
         seen.add(id(call.func))
         where = dict(zip(calls.axes, place, strict=True))
         at = tuple(where.get(a, 0) for a in kernel.outer)
-        block = data[at]
-        plane = np.asarray(block[tuple(slice(0, c[0]) for c in block.chunks)].compute())
+        corner: Any = (*at, *(slice(0, c[0]) for c in data.chunks[len(at) :]))
+        plane = data.array[corner] if isinstance(data, Held) else np.asarray(data[corner].compute())
         found.append(np.asarray(kernel.one(plane, at)).dtype)
     return np.result_type(*found)

@@ -15,6 +15,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis, space
 from intake_img.accessor.processing.differences import difference
 from intake_img.accessor.processing.folding import folded
+from intake_img.accessor.processing.in_memory import is_held
 from intake_img.accessor.processing.promotion import wider
 from intake_img.accessor.processing.totals import total
 from intake_img.accessor.progress import computed, counted
@@ -271,17 +272,23 @@ class Reductions:
             On computing, if a sum of 64-bit integers, for which there is no wider type, does not fit.
         """
 
-        import dask.array as da
-
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _numbered(array, dim)
             wide = wider(array.dtype)
-            data, at = lazy(array), array.get_axis_num(axis)
+            data, at = array.values if is_held(array) else lazy(array), array.get_axis_num(axis)
             high, low = data.max(axis=at).astype(wide), data.min(axis=at).astype(wide)
-            total: Any = da.map_blocks(checked_sum, high, low, dtype=wide, meta=high._meta)
-            return with_data(array, total, [d for d in map(str, array.dims) if d != axis])
+            return with_data(array, _total(high, low), [d for d in map(str, array.dims) if d != axis])
 
         return each_image(self._obj, change)
+
+
+def _total(high: Any, low: Any) -> Any:
+    """Return a checked sum of two arrays, or dask arrays."""
+    if isinstance(high, np.ndarray):
+        return checked_sum(high, low)
+    import dask.array as da
+
+    return da.map_blocks(checked_sum, high, low, dtype=high.dtype, meta=high._meta)
 
 
 def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | None, **options: Any) -> Any:
@@ -360,8 +367,12 @@ def _each(
 
 
 def _images(array: xr.DataArray, axes: Sequence[str]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    data = lazy(array.transpose(*axes, ...))
-    lead = len(axes)
+    turned, lead = array.transpose(*axes, ...), len(axes)
+    if is_held(array):
+        for place in np.ndindex(turned.shape[:lead]):
+            yield place, turned.values[place].copy()
+        return
+    data = lazy(turned)
     whole = data.rechunk(dict.fromkeys(range(1, lead), -1))
     start = 0
     for n in whole.chunks[0] if lead else ():

@@ -49,7 +49,7 @@ def coarser(ds: xr.Dataset, factors: Mapping[str, int], method: str) -> xr.Datas
 
 def _coarsened(data: Any, factors: tuple[int, ...], method: str, chunks: Any) -> Any:
     if isinstance(data, Held):
-        return mapped_blocks(data, lambda block: coarsened(block, factors, method), chunks, data.dtype)
+        return mapped_blocks(data, lambda block: coarsened(block, factors, method), data.dtype, grid=chunks)
     return data.map_blocks(coarsened, factors, method, dtype=data.dtype, meta=data._meta, chunks=chunks, name=None)
 
 

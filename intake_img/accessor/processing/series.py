@@ -15,6 +15,7 @@ from intake_img.accessor.arguments import choice, data_type, integer, mapping, n
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.filtering import MODES, window_of
 from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_array
+from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
@@ -345,9 +346,13 @@ def _finish(time: int, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataArray:
     """Rechunk an array so that each chunk has complete series."""
+    return array.copy(data=_of_series(array, lazy(array), axis, size, name))
+
+
+def _of_series(array: xr.DataArray, data: Any, axis: str, size: Any, name: str) -> Any:
+    """Return the data of an array in chunks of complete series."""
     import dask.array as da
 
-    data = lazy(array)
     dims = tuple(map(str, array.dims))
     if size == "auto" or isinstance(size, str):
         wanted = {k: -1 if d == axis else "auto" for k, d in enumerate(dims)}
@@ -357,7 +362,7 @@ def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataA
             )
         except (ValueError, NotImplementedError) as exc:
             raise ValueError(f"{name}={size!r}: expected a size such as '150MB', or pixels for each axis") from exc
-        return array.copy(data=data.rechunk(chunks))
+        return data.rechunk(dict(enumerate(chunks)))
     if isinstance(size, (int, np.integer, Mapping)):
         axes: tuple[str, ...] = tuple(
             d for d in image_axes(array) if not isinstance(size, (int, np.integer)) or d in "zyx"
@@ -372,7 +377,7 @@ def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataA
             f"{name}={size!r}: a block of {lengths[large[0]]} is longer than axis {large[0]!r} of "
             f"{array.sizes[large[0]]}"
         )
-    return array.copy(data=data.rechunk({k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)}))
+    return data.rechunk({k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)})
 
 
 def _series_mapped(
@@ -381,12 +386,11 @@ def _series_mapped(
     place, n = array.get_axis_num(axis), array.sizes[axis]
     if out_dim is not None and out_dim != axis and out_dim in array.dims:
         raise AxesError(f"out_dim={out_dim!r}: the image has such an axis already")
-    chunked = _rechunked(array, axis, block_size, "block_size")
+    data = _of_series(array, chunked(array), axis, block_size, "block_size")
     if value_size is None or dtype is None:
         if not array.size:
             raise ValueError("there is no series to find out from: give value_size= and dtype=")
-        data = lazy(array)
-        one = np.asarray(data[tuple(slice(None) if k == place else 0 for k in range(data.ndim))].compute())
+        one = np.asarray(array[tuple(slice(None) if k == place else 0 for k in range(array.ndim))].copy())
         found = np.asarray(func(one))
         if found.ndim > 1:
             raise ValueError(f"func returned shape {found.shape}: expected a series or a number")
@@ -394,7 +398,7 @@ def _series_mapped(
         dtype = found.dtype if dtype is None else dtype
     kernel = _Along(func, place, value_size, np.dtype(dtype))
     chunks = partial(_series_chunks, place, value_size)
-    result = halo(chunked.data, kernel, chunks=chunks, dtype=dtype, name="map_as_series")
+    result = halo(data, kernel, chunks=chunks, dtype=dtype, name="map_as_series")
     dims = list(map(str, array.dims))
     if value_size == 0:
         dims.remove(axis)
@@ -420,7 +424,7 @@ class _Along:
         series = np.moveaxis(piece, self.place, -1)
         out = np.empty((*series.shape[:-1], max(1, self.size)), self.dtype)
         for at in np.ndindex(series.shape[:-1]):
-            value = np.asarray(self.func(series[at]))
+            value = np.asarray(self.func(series[at].copy()))  # a function may change it
             if value.shape != ((self.size,) if self.size else ()):
                 raise ValueError(
                     f"func returned shape {value.shape}, expected {(self.size,) if self.size else 'a number'}: "

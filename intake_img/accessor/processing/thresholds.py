@@ -15,9 +15,9 @@ from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import reached
 from intake_img.accessor.processing.filtering import Depth, Filter, filtered, gaussian_depth, window_of
 from intake_img.accessor.processing.halo import new_array
-from intake_img.accessor.processing.in_memory import is_held
+from intake_img.accessor.processing.in_memory import Held, chunked, mapped_blocks, summed
 from intake_img.accessor.processing.object_results import derived
-from intake_img.accessor.variables import images, lazy, with_data
+from intake_img.accessor.variables import images, with_data
 from intake_img.errors import AxesError
 from intake_img.kernels import local_filters as kernels
 from intake_img.kernels import thresholding
@@ -115,7 +115,7 @@ class Thresholds:
         Returns
         -------
         xarray.DataArray
-            float64, lazy, with the axes `per`; for ``multiotsu`` also ``class``.
+            float64, lazy unless the image is in memory, with the axes `per`; for ``multiotsu`` also ``class``.
         """
         array = next(iter(images(self._obj).values()))
         places = _places(array, per, isinstance(method, str))
@@ -246,22 +246,28 @@ class Thresholds:
 
 
 def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, name: str = "method") -> xr.DataArray:
-    import dask.array as da
-    from dask.graph_manipulation import bind
-
     real("threshold", array)
     places = _places(array, per, isinstance(method, str))
     values = _values(array, method, places, nbins, classes, name)
-    if isinstance(values, np.ndarray):
-        if is_held(array):
-            return _kind(with_data(array, thresholding.above(array.values, *values)), "mask")
-        values = da.from_array(values)
-    data: Any = lazy(array)
-    again = bind(data, values) if isinstance(method, str) else data  # read again, instead of keeping it in memory
-    aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
     several = method == "multiotsu"
     func, dtype = (thresholding.classified, np.uint8) if several else (thresholding.above, bool)
-    made = da.map_blocks(
+    data = chunked(array)
+    if isinstance(data, Held):
+        made = mapped_blocks(data, func, dtype, list(values))
+    else:
+        made = _compared(data, values, func, dtype, isinstance(method, str))
+    return _kind(with_data(array, made), "labels" if several else "mask")
+
+
+def _compared(data: Any, values: Any, func: Any, dtype: Any, found: bool) -> Any:
+    """Return what a function makes of each chunk and the thresholds, which are `found` in the data or given."""
+    import dask.array as da
+    from dask.graph_manipulation import bind
+
+    values = values if found else da.from_array(values)
+    again = bind(data, values) if found else data  # read again, instead of keeping it in memory
+    aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
+    return da.map_blocks(
         func,
         again,
         *[aligned[k] for k in range(aligned.shape[0])],
@@ -270,7 +276,6 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
         meta=data._meta.astype(dtype),
         token="threshold",
     )
-    return _kind(with_data(array, made), "labels" if several else "mask")
 
 
 def _kind(result: xr.DataArray, kind: str) -> xr.DataArray:
@@ -294,7 +299,7 @@ def _values(
 ) -> Any:
     """Return thresholds (n, ...): the axes of the image, of length 1 where there is one threshold.
 
-    Numbers that were given are an array in memory, those that are found a dask array.
+    Numbers that were given, or found in an image in memory, are an array in memory, else a dask array.
     """
     if not isinstance(method, str):
         if nbins is not None or classes is not None:
@@ -311,7 +316,8 @@ def _values(
     skimage_for("threshold")
     bins = 256 if nbins is None else integer("nbins", nbins, 2)
     counting = Counting(method, array.dtype, bins, 3 if classes is None else integer("classes", classes, 2))
-    return _counted(lazy(array), tuple(places), counting)
+    data = chunked(array)
+    return (_counted_now if isinstance(data, Held) else _counted)(data, tuple(places), counting)
 
 
 def _expected(name: str, given: Any) -> str:
@@ -334,6 +340,19 @@ def _numbers(array: xr.DataArray, method: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} lacks a number for the channel {missing[0]!r}")
     values = [number(f"{name}[{c!r}]", method[c]) for c in channels]
     return np.reshape(values, [len(channels) if d == "c" else 1 for d in array.dims])
+
+
+def _counted_now(data: Held, places: tuple[int, ...], counting: Counting) -> np.ndarray:
+    """Return the thresholds of an array in memory."""
+    by_one = data.rechunk({k: (1,) * data.shape[k] for k in places})
+    limits: dict[Any, Any] = {}
+    if counting.ranged:
+        limits = summed(by_one, places, lambda at, block: counting.range(block), counting.ranges)
+    counts = summed(by_one, places, lambda at, block: counting.count(limits.get(at), block), counting.add)
+    out: Any = np.empty((counting.size, *(n if k in places else 1 for k, n in enumerate(data.shape))))
+    for at, count in counts.items():
+        out[:, *at] = counting.thresholds(limits.get(at), count)
+    return out
 
 
 def _counted(data: Any, places: tuple[int, ...], counting: Counting) -> Any:
