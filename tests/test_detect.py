@@ -14,6 +14,7 @@ import pytest
 
 from intake_img import autodetect, imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, UnknownFormatError
+from intake_img.formats import candidates
 from intake_img.formats import registry as detect
 from intake_img.formats.base import Format
 from intake_img.formats.format_source import source_of
@@ -186,7 +187,8 @@ def test_the_most_specific_claim_wins(monkeypatch, array):
     table = {"container": Container(), "dialect": Dialect()}
     monkeypatch.setattr(detect, "formats", lambda: table)
     assert driver_of(array) == "dialect"  # although the name speaks for the other one
-    del table["dialect"]
+    alone = {"container": Container()}
+    monkeypatch.setattr(detect, "formats", lambda: alone)
     assert driver_of(array) == "container"
 
 
@@ -311,3 +313,59 @@ def test_what_only_begins_like_a_tiff_is_dicom(name, order, tmp_path):
     assert autodetect(tmp_path / name).name_of_driver() == "dicom"
     with pytest.raises(FormatError, match="DICOM"):
         imload(tmp_path / name)
+
+
+def heads(data) -> list[bytes]:
+    """First bytes of real files, and of none."""
+    found = {b"", b"\0" * 512, b"ObjectType = Image\n", b"PK\x03\x04" + b"\0" * 26 + b"zarr.json"}
+    for path in sorted(data.rglob("*")):
+        if path.is_file() and path.suffix not in (".tsv", ".md"):
+            with open(path, "rb") as stream:
+                found.add(stream.read(512))
+    magics = {b"\0" * at + magic for fmt in formats().values() for at, magic in fmt.magic}
+    starts = {start for fmt in formats().values() for start in fmt.starts or ()}
+    kept = {head[:40]: head for head in sorted(found)}
+    return sorted({*kept.values(), *(m.ljust(512, b"\0") for m in magics | starts)})
+
+
+def test_few_formats_are_asked_and_the_answer_is_that_of_all(data, tmp_path):
+    """For the first bytes of all files, under their own names and those of other formats."""
+    table = formats()
+    names = ["a", "a.unknown", *("a" + fmt.extensions[0] for fmt in table.values() if fmt.extensions)]
+    files = [File.parse(tmp_path / name) for name in names]
+    for file in files:
+        (tmp_path / file.name).touch()
+    known = candidates.Candidates(table)
+    asked = []
+    for head in heads(data):
+        few = known.starting(head)
+        asked.append(len(few))
+        for file in files:
+            probe = Probe(file, head, False)
+            claims = {name: int(fmt.claims(probe)) for name, fmt in table.items()}
+            most = max(claims.values())
+            assert most <= candidates.CERTAIN
+            assert not [name for name, claim in claims.items() if claim and name not in few]
+            every = {name: table[name] for name, claim in claims.items() if claim == most > 0}
+            named = candidates.by_extension(file.name, table)
+            assert known.named(file.name) is named
+            found = detect._surest(probe, named)
+            if named is not None and named in every.values():
+                assert named in found.values()
+            else:
+                assert found == every, (head[:16], file.name)
+    assert max(asked) < len(table) * 3 / 4
+
+
+def test_first_bytes_of_a_parent_do_not_bind_the_claims_of_a_child():
+    class Child(Npy):
+        def claims(self, probe):
+            return int(probe.head[:5] == b"OTHER")
+
+    class Silent(Npy):
+        starts = (b"X",)
+
+    assert candidates.may_claim(Child(), b"O")
+    assert not candidates.may_claim(Npy(), b"O")
+    assert candidates.may_claim(Silent(), b"X")
+    assert not candidates.may_claim(Silent(), b"O")

@@ -14,10 +14,12 @@ import tifffile
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 from test_lazy import Counting
 from thoroughness import examples
 
 from intake_img import imload, imsave
+from intake_img.model import lazy_arrays
 from intake_img.model.datasets import data_of, indexed_lazily
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Dask
@@ -225,3 +227,45 @@ def test_values_come_without_a_graph_unless_somebody_follows_dask():
     reader.regions.clear()
     np.testing.assert_array_equal(np.asarray(kept), reader.array)
     assert not reader.regions
+
+
+@pytest.mark.parametrize("how", ["xarray", "loc", "dask", "out"])
+def test_values_that_are_assigned_are_those_that_are_read_and_saved(tmp_path, how):
+    values = np.arange(24.0).reshape(2, 3, 4)
+    np.save(tmp_path / "a.npy", values)
+    ds = imload(tmp_path / "a.npy", chunks={"y": 2})
+    before = ds.image.data[1]
+    expected = values.copy()
+    expected[0] = 5
+    if how == "xarray":
+        ds.image[0] = 5
+    elif how == "loc":
+        ds.image.loc[{"z": 0}] = 5
+    elif how == "dask":
+        ds.image.data[0] = 5
+    else:
+        expected = values + 1
+        np.add(ds.image.data, 1, out=ds.image.data)
+    assert_array_equal(ds.image.values, expected)
+    assert_array_equal(ds.image[0, 1:, ::2].values, expected[0, 1:, ::2])
+    assert_array_equal(ds.image.transpose("x", "y", "z").values, expected.T)
+    assert_array_equal(ds.image.data.copy(), expected)
+    assert_array_equal(pickle.loads(pickle.dumps(ds)).image.values, expected)
+    assert_array_equal(before, values[1])  # a selection made earlier is not changed
+    imsave(ds, tmp_path / "b.npy")
+    assert_array_equal(np.load(tmp_path / "b.npy"), expected)
+
+
+def test_opening_selecting_and_reading_make_no_graph(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.arange(24.0).reshape(2, 3, 4))
+    made = []
+    monkeypatch.setattr(lazy_arrays, "_graph_of", lambda *args, old=lazy_arrays._graph_of: made.append(1) or old(*args))
+    ds = imload(tmp_path / "a.npy")
+    part = ds.image.isel(z=1).transpose("x", "y")
+    assert part.chunks == ((4,), (3,))
+    assert_array_equal(part.values, np.arange(12.0, 24).reshape(3, 4).T)
+    assert made == []
+    graph = part.data.dask
+    assert dict(pickle.loads(pickle.dumps(graph))).keys() == dict(graph).keys() == {(part.data.name, 0, 0)}
+    assert_array_equal(part.compute(), np.arange(12.0, 24).reshape(3, 4).T)
+    assert made == [1]

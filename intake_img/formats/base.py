@@ -259,6 +259,9 @@ class Format:
     """Lower-case extensions, e.g. ``(".ome.tif", ".tif")``; the longest match of all formats wins."""
     magic: ClassVar[tuple[tuple[int, bytes], ...]] = ()
     """Magic bytes with their offsets; any one of them identifies the format."""
+    starts: ClassVar[tuple[bytes, ...] | None] = None
+    """First bytes, one of which a file must have for `claims` to be positive: it is not called for other files. None if
+    any file may be of the format. Only valid for the `claims` of the same class or its parents."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
     series: ClassVar[bool] = False

@@ -125,6 +125,7 @@ class Klb(Format):
     name = "klb"
     title = "Keller Lab Block"
     extensions = (".klb",)
+    starts = (bytes([_VERSION]),)
 
     def claims(self, probe: Probe) -> int:
         """Claim files of the name alone whose header is possible: the format has no magic bytes."""

@@ -217,6 +217,7 @@ class Npy(Format):
     extensions = (".npy", ".npz")
     pixels_only = (".npy",)
     magic = ((0, b"\x93NUMPY"),)
+    starts = (b"\x93NUMPY", b"PK\x03\x04")
 
     def claims(self, probe: Probe) -> int:
         archive = probe.head[:4] == b"PK\x03\x04" and b".npy" in probe.head[:300]

@@ -19,6 +19,7 @@ from typing import Any
 from intake_img.errors import CannotWriteError, UnknownFormatError
 from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.base import Format, NoOptions
+from intake_img.formats.candidates import CERTAIN, Candidates, by_extension
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.options import joined
 from intake_img.formats.probe import Probe
@@ -108,7 +109,7 @@ def known_extensions(folders: bool = False) -> frozenset[str]:
 def is_image_folder(file: File) -> bool:
     """Return whether a folder is itself an image, such as a Zarr store."""
     probe = Probe(file, b"", True)
-    named = _by_extension(file.name, formats())  # checked first, since on a server each check is a request
+    named = _known().named(file.name)  # checked first, since on a server each check is a request
     asked = sorted((f for f in formats().values() if f.folder or f.series), key=lambda f: f is not named)
     return any(f.claims(probe) for f in asked)
 
@@ -140,10 +141,10 @@ def find_format(file: File) -> Format:
         If no format matches; the message shows the first bytes, the installed formats and how to install more.
     """
     probe = _probe(file)
-    by_name = _by_extension(file.name, formats())
-    if claiming := _surest(probe):
-        chosen = _by_extension(file.name, claiming) or next(iter(claiming.values()))
-        if by_name is not None and by_name.magic and not by_name.claims(probe):
+    by_name = _known().named(file.name)
+    if claiming := _surest(probe, by_name):
+        chosen = by_extension(file.name, claiming) or next(iter(claiming.values()))
+        if by_name is not None and chosen is not by_name and by_name.magic and not by_name.claims(probe):
             warnings.warn(
                 f"{file} is named like {by_name.title}, but its bytes are {chosen.title}: opened as that", stacklevel=2
             )
@@ -156,35 +157,31 @@ def find_format(file: File) -> Format:
     raise UnknownFormatError(_unknown(probe))
 
 
-def _surest(probe: Probe) -> dict[str, Format]:
-    """Return the formats with the most specific claim to the bytes; none if no format claims them."""
-    named = _by_extension(probe.name, formats())
-    if probe.folder and named is not None and named.claims(probe):
-        return {named.name: named}  # each further check is a request, or a file access
-    claims = _claims(probe)
+def _surest(probe: Probe, named: Format | None) -> dict[str, Format]:
+    """Return the formats with the most specific claim to the bytes; none if no format claims them.
+
+    If the format of the name is certain, it is the only one: it would be chosen whatever the others claim.
+    """
+    own = int(named.claims(probe)) if named is not None else 0
+    if named is not None and own and (probe.folder or own >= CERTAIN):
+        return {named.name: named}  # each further check of a folder is a request, or a file access
+    asked = formats() if probe.folder else _known().starting(probe.head)
+    claims = {name: own if f is named else int(f.claims(probe)) for name, f in asked.items()}
     most = max(claims.values(), default=0)
-    return {name: formats()[name] for name, claim in claims.items() if claim == most > 0}
+    return {name: asked[name] for name, claim in claims.items() if claim == most > 0}
 
 
-def _claims(probe: Probe) -> dict[str, int]:
-    """Return the claim of each format that may have one, in the order of the formats."""
-    by_magic, table = _only_by_magic(), formats()
-    head = probe.head
-    return {
-        name: (
-            int(f.claims(probe))
-            if (magic := by_magic.get(name)) is None
-            else int(any(head.startswith(m, at) for at, m in magic))
-        )
-        for name, f in table.items()
-        if by_magic.get(name) != ()
-    }
+_KNOWN: list[Candidates] = []
 
 
-@cache
-def _only_by_magic() -> Mapping[str, tuple[tuple[int, bytes], ...]]:
-    """Return the magic bytes of formats that claim files by nothing else: they are compared without a call."""
-    return {name: tuple(f.magic) for name, f in formats().items() if type(f).claims is Format.claims}
+def _known() -> Candidates:
+    """Return the tables of all formats."""
+    table = formats()
+    found = next(iter(_KNOWN), None)
+    if found is None or found.table is not table:
+        found = Candidates(table)
+        _KNOWN[:] = [found]
+    return found
 
 
 def _probe(file: File) -> Probe:
@@ -195,19 +192,13 @@ def _probe(file: File) -> Probe:
         return Probe(file, file.head(), False)
     except (FileNotFoundError, PermissionError) as exc:
         # a prefix of a store without listing, or with 403 for missing objects, may still be a Zarr group
-        named = _by_extension(file.name, formats())
+        named = _known().named(file.name)
         may_be_folder = named is None or named.folder  # checking the contents of a folder is one request per format
         if not file.local and may_be_folder and is_image_folder(file):
             return Probe(file, b"", True)
         if isinstance(exc, PermissionError):
             raise
         raise FileNotFoundError(f"there is no file or folder {file}") from None
-
-
-def _by_extension(name: str, table: Mapping[str, Format]) -> Format | None:
-    lower = name.lower()
-    fits = [f for f in table.values() if lower.endswith(f.extensions)]
-    return max(fits, key=lambda f: max(len(e) for e in f.extensions if lower.endswith(e)), default=None)
 
 
 def _unknown(probe: Probe) -> str:
@@ -237,9 +228,9 @@ def writer_for(file: File) -> Format:
         If no format with a writer has the extension.
     """
     able = {n: f for n, f in formats().items() if f.writes}
-    if found := _by_extension(file.name, able):
+    if found := by_extension(file.name, able):
         return found
-    if readers := _by_extension(file.name, formats()):
+    if readers := _known().named(file.name):
         raise CannotWriteError(f"{file}: {readers.title} is only read, not written; written are {_endings(able)}")
     if "." not in file.name.lstrip(".") and "omezarr" in able:
         return able["omezarr"]

@@ -1,14 +1,15 @@
-"""Lazy layers of dask graphs: a task is made only when its block is requested."""
+"""Lazy dask graphs and layers: a graph is made when it is used, a task only when its block is requested."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from typing import Any
 
-from dask.highlevelgraph import Layer, MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
-__all__ = ["BlockLayer", "Task"]
+__all__ = ["BlockLayer", "LazyGraph", "Task"]
 
 Task = tuple[Callable[..., Any], Any]
 """A function, and the key or list of keys whose values it receives."""
@@ -64,6 +65,38 @@ class BlockLayer(Layer):
         """Return the layer with only the tasks of `keys`, and their dependencies."""
         tasks = {key: self.make(key[1:]) for key in keys if key in self}
         return MaterializedLayer(tasks), {key: _needed(keys) for key, (_, keys) in tasks.items()}
+
+
+class LazyGraph(HighLevelGraph):
+    """A graph that is made when its layers are first used: many arrays are only selected from, or read without it.
+
+    Parameters
+    ----------
+    make : callable
+        ``make()`` returns the graph.
+    """
+
+    def __init__(self, make: Callable[[], HighLevelGraph]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> HighLevelGraph:
+        return self._make()
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:  # type: ignore[override]
+        return self._made.layers
+
+    @property
+    def dependencies(self) -> Mapping[str, set[str]]:  # type: ignore[override]
+        return self._made.dependencies
+
+    @property
+    def key_dependencies(self) -> dict[Any, set[Any]]:  # type: ignore[override]
+        return self._made.key_dependencies
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HighLevelGraph, (self.layers, self.dependencies, self.key_dependencies)
 
 
 def _needed(keys: Any) -> set[Any]:

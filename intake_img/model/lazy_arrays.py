@@ -17,7 +17,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from intake_img.model.chunks import Region
-from intake_img.model.graph_layers import BlockLayer, Task
+from intake_img.model.graph_layers import BlockLayer, LazyGraph, Task
 from intake_img.model.machine import empty, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
 
@@ -43,17 +43,22 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
         Key by which all selections of one image find its reader, where that is too large to be copied into every task.
     """
     meta = np.empty((0,) * pixels.ndim, pixels.dtype)
-    graph: Any = None
     if getattr(da.Array, "__module__", "") != "dask.array.core":  # a dask that optimises array expressions
         return da.from_array(pixels, chunks, name, asarray=False, inline_array=not pixels.many_files, meta=meta)
-    if pixels.many_files or _listed(pixels.reader):
-        source = source or f"source-{name}"
-        graph = _shared(pixels, chunks, name, source)
-    else:
-        graph = da.from_array(pixels, chunks, name, asarray=False, inline_array=True, meta=meta).dask
-    array = PixelsArray(graph, name, chunks, dtype=pixels.dtype, meta=meta)
+    source = source or f"source-{name}"
+    array: PixelsArray = object.__new__(PixelsArray)  # the constructor of dask would make the graph
+    array._name, array._chunks, array._meta = name, chunks, meta
     array.pixels, array.source = pixels, source
+    array._graph = LazyGraph(partial(_graph_of, pixels, chunks, name, source))
     return array
+
+
+def _graph_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
+    if pixels.many_files or _listed(pixels.reader):
+        return _shared(pixels, chunks, name, source)
+    made = da.from_array(pixels, chunks, name, asarray=False, inline_array=True, meta=np.empty(0, pixels.dtype))
+    graph: HighLevelGraph = made.dask
+    return graph
 
 
 def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
@@ -106,6 +111,19 @@ class PixelsArray(da.Array):
 
     pixels: Pixels
     source: str
+    _graph: LazyGraph
+
+    @property
+    def dask(self) -> HighLevelGraph:
+        """The graph; it is made when it is used."""
+        return self._graph
+
+    @dask.setter
+    def dask(self, graph: HighLevelGraph) -> None:
+        """Take the graph of values that were assigned in place: the array is no longer what the file holds."""
+        self.__dict__.clear()
+        self.__class__ = da.Array  # type: ignore[assignment]
+        self.dask = graph
 
     def __reduce__(self) -> tuple[Any, ...]:
         return array_of, (self.pixels, self.chunks, self.name, self.source)

@@ -134,6 +134,7 @@ class Dm(Format):
     title = "Gatan DigitalMicrograph"
     extensions = (".dm3", ".dm4")
     magic = ((0, b"\0\0\0\3"), (0, b"\0\0\0\4"))
+    starts = (b"\0\0\0\3", b"\0\0\0\4")
     has_scenes = True
 
     def claims(self, probe: Probe) -> int:

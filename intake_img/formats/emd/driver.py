@@ -13,6 +13,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.emd import berkeley, velox
 from intake_img.formats.format_source import source_of
+from intake_img.formats.h5.file import SIGNATURE
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
 from intake_img.formats.h5.tree import attributes_of
@@ -69,6 +70,7 @@ class Emd(Format):
     title = "EMD (electron microscopy)"
     private = "^Users?$"
     extensions = (".emd",)
+    starts = (SIGNATURE,)
     has_scenes = True
     extras = {"hdf5": "reading"}
 

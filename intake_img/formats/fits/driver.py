@@ -110,6 +110,7 @@ class Fits(Format):
     title = "FITS"
     private = "^(?:PI_?NAME|PR_?INV|OBSERVER$|IRAFNAME$)"  # and principal investigators
     extensions = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
+    starts = (b"SIMPLE  = ", b"\x1f\x8b", b"BZh")
     has_scenes = True
     options = ScaledOption
     extras = {"fits": "images in compressed tiles"}

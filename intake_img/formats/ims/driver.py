@@ -18,6 +18,7 @@ from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.h5.arrays import ArrayGrid
 from intake_img.formats.h5.axes import AxisFacts
+from intake_img.formats.h5.file import SIGNATURE
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
 from intake_img.formats.h5.tree import attributes_of, children, numbered
@@ -117,6 +118,7 @@ class Ims(Format):
     title = "Imaris"
     private = "^Log$|^Filename"
     extensions = (".ims",)
+    starts = (SIGNATURE,)
     has_levels = True
     extras = {"hdf5": "reading"}
 

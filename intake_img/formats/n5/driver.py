@@ -44,6 +44,7 @@ class N5(Format):
     name = "n5"
     title = "N5"
     extensions = (".n5",)
+    starts = ()
     folder = True
     has_scenes = True
     has_levels = True

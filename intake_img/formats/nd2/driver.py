@@ -153,6 +153,7 @@ class Nd2(Format):
     private = "^(?:group|location|conclusion|info[12])$"
     extensions = (".nd2",)
     magic = ((0, _MAGIC),)
+    starts = (_MAGIC, _LEGACY)
     has_scenes = True
     extras = {"nd2": "reading"}
 

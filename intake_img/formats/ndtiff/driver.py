@@ -115,6 +115,7 @@ class Ndtiff(Format):
     name = "ndtiff"
     title = "Micro-Manager NDTiff"
     magic = ((8, MAGIC),)
+    starts = (b"II*\0",)
     folder = True
     has_levels = True
     options = NdtiffOptions

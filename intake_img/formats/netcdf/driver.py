@@ -115,6 +115,7 @@ class Netcdf(Format):
     title = "NetCDF"
     extensions = (".nc", ".nc4", ".cdf")
     magic = tuple((0, version) for version in _VERSIONS)
+    starts = (*_VERSIONS, SIGNATURE)
     has_scenes = True
     options = NetcdfOptions
     extras = {"hdf5": "netCDF-4"}

@@ -36,6 +36,7 @@ class Nrrd(Format):
     title = "NRRD"
     extensions = (".nrrd", ".nhdr")
     magic = ((0, MAGIC),)
+    starts = (MAGIC,)
 
     def claims(self, probe: Any) -> int:
         return 2 * super().claims(probe)

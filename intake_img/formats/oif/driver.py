@@ -87,6 +87,7 @@ class Oif(Format):
     title = "Olympus FluoView"
     private = "^(?:UserName|Path|DataName)$"
     extensions = (".oif", ".oib")
+    starts = (MAGIC, *_TEXTS)
     has_scenes = True
 
     def claims(self, probe: Probe) -> int:

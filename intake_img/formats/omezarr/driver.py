@@ -48,6 +48,7 @@ class OmeZarr(Format):
     name = "omezarr"
     title = "OME-Zarr"
     extensions = (".ome.zarr", ".zarr", ".zarr.zip", ".ome.zarr.zip", ".ozx")
+    starts = (b"PK\x03\x04",)
     folder = True
     has_scenes = True
     has_levels = True

@@ -34,6 +34,7 @@ class Precomputed(Format):
     name = "precomputed"
     title = "Neuroglancer precomputed"
     extensions = (".precomputed",)
+    starts = ()
     folder = True
     has_scenes = True
     has_levels = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from intake_img.formats.probe import Probe
 
-__all__ = ["claimed"]
+__all__ = ["STARTS", "claimed"]
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BEGINNINGS = {
@@ -15,6 +15,8 @@ _BEGINNINGS = {
     ".vmu": (b"[Uncompressed Virtual Microscope Specimen]",),
     ".svslide": (b"SQLite format 3\0",),
 }
+STARTS = (*_TIFF, *(start for known in _BEGINNINGS.values() for start in known))
+"""First bytes without which a file is no slide."""
 _SOFTWARE = 305
 
 

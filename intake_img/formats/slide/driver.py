@@ -20,7 +20,7 @@ from intake_img.formats.base import Format, Handle, PlaneArray, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
 from intake_img.formats.probe import Probe
-from intake_img.formats.slide.claims import claimed
+from intake_img.formats.slide.claims import STARTS, claimed
 from intake_img.formats.slide.levels import SlideLevel
 from intake_img.formats.slide.tiff_guard import check_tiff
 from intake_img.model.image import Image
@@ -123,6 +123,7 @@ class Slide(Format):
     title = "whole slide"
     private = "barcode|comment"
     extensions = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
+    starts = STARTS
     extras = {"slide": "needed"}
     has_scenes = True
     has_levels = True

@@ -132,6 +132,7 @@ class Tia(Format):
     private = "^User$"
     extensions = (".ser", ".emi")
     magic = ((0, MAGIC), (0, _EMI))
+    starts = (MAGIC, _EMI)
     has_scenes = True
 
     def claims(self, probe: Probe) -> int:

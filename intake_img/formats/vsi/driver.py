@@ -129,6 +129,7 @@ class Vsi(Format):
     name = "vsi"
     title = "Olympus cellSens VSI"
     extensions = (".vsi",)
+    starts = (b"II*\0", b"MM\0*")
     extras = {"vsi": "needed"}
     has_scenes = True
     has_levels = True

@@ -85,6 +85,7 @@ class Wkw(Format):
     name = "wkw"
     title = "WEBKNOSSOS WKW"
     extensions = (".wkw",)
+    starts = ()
     folder = True
     has_scenes = True
     has_levels = True
