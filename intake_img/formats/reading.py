@@ -46,12 +46,13 @@ class FileReader:
     options: Any = None
 
     @property
-    def key(self) -> Hashable:
+    def key(self) -> tuple[Any, ...]:
         place = self.file.path, repr(self.file.storage_options), self.file.jail  # also refuse what a jail refuses
         return (type(self.format).__qualname__, *place, self.stamp, self.options)
 
     def __dask_tokenize__(self) -> Any:
-        return (self.key, repr(self.address))
+        *others, options = self.key
+        return (*others, _plain(options), repr(self.address))
 
     def pixels(self, address: Hashable, array: StoredArray) -> Pixels:
         """Return the unread pixels of an array of the file, which stays open as long as they are used."""
@@ -123,3 +124,11 @@ class FileReader:
         handle.reader = replace(self, address=None)
         handle.turn = threading.RLock() if self.format.serial else contextlib.nullcontext()
         return handle
+
+
+def _plain(options: Any) -> Any:
+    """Return options for dask's tokens: their values if these are plain, which are hashed sooner."""
+    values = getattr(options, "__dict__", None)
+    if values is None or not all(v is None or type(v) in (bool, int, float, str) for v in values.values()):
+        return options
+    return type(options).__module__, type(options).__qualname__, *values.items()

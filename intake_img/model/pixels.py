@@ -276,6 +276,8 @@ class Pixels:
 
     def reshape(self, axes: Sequence[int | None]) -> Pixels:
         """Return the pixels with axes of length 1 added (None) or dropped (not named in `axes`)."""
+        if list(axes) == list(range(self.ndim)):
+            return self
         if lost := [n for k, n in enumerate(self.shape) if k not in axes and n != 1]:
             raise AxesError(f"an axis of length {lost[0]} cannot be left out")
         shape = tuple(1 if k is None else self.shape[k] for k in axes)

@@ -375,7 +375,9 @@ class File:
         if self.local:
             with os.fdopen(self.descriptor(), "rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
-                content = b"" if most is not None and size > most else stream.read(-1 if most is None else most + 1)
+                content = b"" if most is not None and size > most else stream.read(size + 1)
+                if len(content) > size:  # it is being written, or its size is unknown
+                    content += stream.read(-1 if most is None else max(0, most + 1 - len(content)))
         else:
             self.check()
             content = self._first_bytes(None if most is None else most + 1, ranged=False)

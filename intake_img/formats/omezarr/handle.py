@@ -11,6 +11,7 @@ from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.base import Handle
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.chunk_files import ChunkFiles
+from intake_img.formats.omezarr.documents import node_of
 from intake_img.formats.omezarr.growth import Growth, growth_of
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.formats.omezarr.plain_arrays import check_array, with_found_separator
@@ -139,6 +140,8 @@ class StoreHandle(Handle):
             found = [self._journal.look(join(path, name)) for name in self._names()]
             if not any(found):
                 return None
+            if self.zarr_format == 3 and (node := self._of_document(path)) is not None:
+                return node
         place: dict[str, Any] = {
             "store": self.store,
             "path": join(self.prefix, path),
@@ -159,6 +162,21 @@ class StoreHandle(Handle):
                 if wanted or self.zarr_format != 3:
                     raise
         return None
+
+    def _of_document(self, path: str) -> Any:
+        """Return the node of a sound ``zarr.json`` in a local folder, and keep its attributes; None for others."""
+        from intake_img.formats.omezarr.codecs import opening
+
+        try:
+            document = json.loads(self._file(path, "zarr.json").read())
+        except (OSError, ValueError, FormatError):
+            return None
+        with opening():
+            node = node_of(self.store, path, document)
+        attributes = document.get("attributes", {}) if node is not None else None
+        if isinstance(attributes, dict):
+            self._attributes.setdefault(path, attributes)
+        return node
 
     def _file(self, *parts: str) -> File:
         """Return a file or folder of a local store."""

@@ -171,4 +171,14 @@ def _imagej_piece(tif: tifffile.TiffFile) -> bool:
     if not all(isinstance(n, int) and n > 0 for n in [*sizes, facts.get("images", 1)]):
         return False
     images = max(math.prod(sizes), facts.get("images", 1), 2)
-    return bool(page.dataoffsets[0] + images * page.nbytes <= tif.pages[1].offset)
+    return bool(page.dataoffsets[0] + images * page.nbytes <= _second_page(tif))
+
+
+def _second_page(tif: tifffile.TiffFile) -> int:
+    """Return the offset of the second page, without its tags, which tifffile would parse; 0 if there is none."""
+    fh, tiff = tif.filehandle, tif.tiff
+    number, link = struct.Struct(tiff.tagnoformat), struct.Struct(tiff.offsetformat)
+    fh.seek(int(tif.pages.first.offset))
+    (tags,) = number.unpack(fh.read(number.size))
+    (offset,) = link.unpack(fh.read(tags * tiff.tagsize + link.size)[-link.size :])
+    return int(offset)
