@@ -13,6 +13,7 @@ import zarr
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, SourceChangedError, TooLargeError
+from intake_img.formats.omezarr.documents import node_of
 
 A = np.arange(48 * 64, dtype="u2").reshape(48, 64)
 
@@ -172,3 +173,53 @@ def test_every_spelling_of_a_dtype_can_be_written(tmp_path, name, dtype):
     found = imload(str(tmp_path / name)).image
     np.testing.assert_array_equal(found, values)
     assert found.dtype == values.dtype.newbyteorder("=")
+
+
+def test_documents_make_the_nodes_that_zarr_opens(data):
+    """For all arrays and groups of Zarr format 3 among the real files."""
+    kinds = set()
+    for path in sorted((data / "omezarr_v05").rglob("zarr.json")):
+        document = json.loads(path.read_bytes())
+        store = zarr.storage.LocalStore(path.parent, read_only=True)
+        expected = zarr.open(store, mode="r", zarr_format=3)
+        found = node_of(store, "", document)
+        assert type(found) is type(expected)
+        assert found.path == expected.path
+        if isinstance(expected, zarr.Array):
+            assert found == expected
+            assert found.metadata == expected.metadata
+        assert dict(found.attrs) == dict(expected.attrs)
+        kinds.add(document["node_type"])
+    assert kinds == {"array", "group"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"node_type": "other"},
+        {"zarr_format": 2},
+        {"shape": "abc"},
+        {"data_type": "unknown"},
+        {"codecs": [{"name": "unknown"}]},
+        {"chunk_grid": {"name": "other"}},
+    ],
+)
+def test_zarr_says_what_is_wrong_with_a_document(tmp_path, change):
+    zarr.create_array(tmp_path / "a.zarr", shape=(4, 6), dtype="u2")
+    path = tmp_path / "a.zarr" / "zarr.json"
+    document = json.loads(path.read_bytes()) | change
+    assert node_of(zarr.storage.LocalStore(tmp_path), "a.zarr", document) is None
+    path.write_text(json.dumps(document))
+    with pytest.raises(FormatError, match=r"a\.zarr"):
+        imload(tmp_path / "a.zarr")
+
+
+def test_a_local_store_is_opened_without_the_event_loop_of_zarr(tmp_path, monkeypatch):
+    imsave(np.arange(24, dtype="u2").reshape(4, 6), tmp_path / "a.zarr")
+
+    def refused(*args, **kwargs):
+        raise AssertionError("zarr opens a node")
+
+    monkeypatch.setattr(zarr, "open_array", refused)
+    monkeypatch.setattr(zarr, "open_group", refused)
+    np.testing.assert_array_equal(imload(tmp_path / "a.zarr").image, np.arange(24).reshape(4, 6))

@@ -40,7 +40,8 @@ def check_axes(axes: Iterable[str], ndim: int | None = None) -> tuple[str, ...]:
     if not isinstance(axes, Iterable):
         raise AxesError(f"axes are {axes!r}: expected a text of letters such as 'tzyx', or a list of names")
     names = tuple(str(a) for a in axes)
-    if repeated := [a for a, n in Counter(names).items() if n > 1]:
+    if len(set(names)) != len(names):
+        repeated = [a for a, n in Counter(names).items() if n > 1]
         raise AxesError(f"axes {spell(names)!r} repeat {', '.join(map(repr, repeated))}: each axis may occur once")
     if bad := [a for a in names if not a.strip()]:
         raise AxesError(f"axes {names!r} hold the empty name {bad[0]!r}: an axis is a lower-case letter, e.g. 'z'")

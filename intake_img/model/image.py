@@ -135,6 +135,8 @@ class Image:
         coords : mapping of str to sequence, optional
             Explicit coordinates, e.g. channel names.
         """
+        if all(given is None for given in (axes, spacing, spacing_units, origin, coords)):
+            return self
         image = self if axes is None else self._renamed(axes)
         if isinstance(spacing_units, str):
             spacing_units = {a: spacing_units for a in "zyx" if a in image.sizes}

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -106,11 +107,11 @@ class File:
         folder: str | None = self.storage_options.get(_BLOCKS)
         return folder
 
-    @property
+    @cached_property
     def local(self) -> bool:
         return _SCHEME.match(self.path) is None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Last component of the path, without the query of a URL; its extension is used to choose the format."""
         if self.local:
@@ -329,7 +330,7 @@ class File:
         return File(self.path, copy.deepcopy(self.storage_options, memo) if self.storage_options else {}, self.jail)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_seen", "_content")}
+        return {k: self.__dict__[k] for k in ("path", "storage_options", "jail")}
 
     def head(self, n: int = 512) -> bytes:
         """Return the first `n` bytes, fewer if the file is shorter."""

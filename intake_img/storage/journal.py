@@ -189,12 +189,13 @@ def _list(folder: File) -> list[str]:
 
 def resolve(file: File) -> File:
     """Return the location of `file`: its own path, or the staging folder of a running commit."""
-    for journal in find_journals(file.parent):
+    folder = file.parent
+    for journal in find_journals(folder):
         if file.name in journal.names:
-            staged = file.sibling(journal.staging) / file.name
+            staged = folder / journal.staging / file.name
             if staged.exists():
                 return staged
-    return moved(file)
+    return moved(file) if _STAGING.fullmatch(folder.name) else file
 
 
 def moved(file: File) -> File:

@@ -168,7 +168,7 @@ class StoreHandle(Handle):
         from intake_img.formats.omezarr.codecs import opening
 
         try:
-            document = json.loads(self._file(path, "zarr.json").read())
+            document = json.loads(self.store.document(join(path, "zarr.json")))
         except (OSError, ValueError, FormatError):
             return None
         with opening():
