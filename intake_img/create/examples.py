@@ -207,13 +207,15 @@ def simulate_cells(
     radius = np.stack([np.full(count, planes * 0.32), *random.uniform(8, 13, (2, count))], axis=1)
     texture = ndimage.gaussian_filter(random.normal(0, 1, shape[1:]), (0.5, 2, 2))
     texture = 1 + 0.3 * texture / texture.std()
-    grid = np.stack(np.meshgrid(*map(np.arange, shape[1:]), indexing="ij"), axis=-1)
+    grid = np.ogrid[:planes, :rows, :columns]
     image = np.empty((frames, planes, 2, rows, columns), np.uint16)
     labels = np.zeros(shape, np.uint16)
     for t in range(frames):
         distance = np.full(shape[1:], np.inf)
         for n in range(count):
-            own = np.sqrt((((grid - centre[n] - t * drift[n]) / radius[n]) ** 2).sum(axis=-1))
+            sides = zip(grid, centre[n], t * drift[n], radius[n], strict=True)
+            z, y, x = (((at - middle - moved) / r) ** 2 for at, middle, moved, r in sides)
+            own = np.sqrt(z + y + x)
             labels[t][(own < 1) & (own < distance)] = n + 1
             distance = np.minimum(distance, own)
         vesicles = ndimage.gaussian_filter((random.random(shape[1:]) < 0.002).astype(float), (0.7, 1.2, 1.2)) * 60
