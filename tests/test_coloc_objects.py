@@ -189,7 +189,7 @@ def test_command(tmp_path, capsys):
     assert cli.main(["coloc", path, "--thresholds", "30"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("image,pair")
-    assert cli.main(["coloc", path, "--pair", "g", "blue"]) == 1
+    assert cli.main(["coloc", path, "--pair", "g", "blue"]) == 2
     assert f"{path}: there is no channel 'blue'" in capsys.readouterr().err
 
 
