@@ -237,3 +237,10 @@ def test_what_one_scene_lacks_is_named():
         stacked([plain, scene("b", shape=(2, 3, 5))])
     with pytest.raises(AxesError, match="an axis 'i' already"):
         stacked([Image.single(Pixels.of(np.zeros((2, 3, 4))), "iyx")])
+
+
+def test_a_coordinate_along_another_axis_of_the_same_length_is_dropped():
+    one = scene("a", {"dose": coordinate("t", [1, 2, 3])}, shape=(3, 3, 4))
+    two = scene("b", {"dose": coordinate("y", [1, 2, 3])}, shape=(3, 3, 4))
+    for images in ([one, two], [two, one]):
+        assert stacked(images).coords.keys() == {"i"}

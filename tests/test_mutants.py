@@ -19,6 +19,7 @@ from thoroughness import examples
 import intake_img
 from intake_img.errors import FormatError
 from intake_img.formats.npy import Npy
+from intake_img.formats.tif.index import _merged
 from intake_img.model.datasets import spacing_of
 from intake_img.storage import local
 from intake_img.storage.files import File
@@ -221,3 +222,21 @@ def test_files_of_a_commit_that_was_interrupted_are_not_made_again(at, tmp_path,
     paths = intake_img.imsave(ds, tmp_path / "p.npy", partition="yx", resume=True)
     assert len(paths) == len(list(tmp_path.iterdir())) == 3
     np.testing.assert_array_equal(intake_img.imload(tmp_path / "p.npy")["image"].values, ds["image"].values)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "counts", "merged"),
+    [
+        ([[8, 18, 28], [38, 48, 58]], [[10, 10, 10], [10, 10, 10]], [[30], [30]]),
+        ([[8, 18, 28], [0, 0, 0]], [[10, 10, 10], [0, 0, 0]], [[30], [0]]),  # a page that is missing
+        ([[8, 19, 29], [0, 0, 0]], [[10, 10, 10], [0, 0, 0]], None),  # a gap
+        ([[8, 18, 18], [0, 0, 0]], [[10, 0, 10], [0, 0, 0]], None),  # a strip that is missing
+    ],
+)
+def test_strips_without_gaps_are_read_as_one(offsets, counts, merged):
+    first, sizes, segment, whole = _merged(np.array(offsets), np.array(counts), (1, 1, 6, 5, 1), (1, 2, 5, 1))
+    assert whole is (merged is not None)
+    if whole:
+        assert (first.tolist(), sizes.tolist(), segment) == ([[o[0]] for o in offsets], merged, (1, 6, 5, 1))
+    else:
+        assert (first.tolist(), sizes.tolist(), segment) == (offsets, counts, (1, 2, 5, 1))
