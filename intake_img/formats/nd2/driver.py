@@ -17,7 +17,8 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nd2.describe import axis_facts, loops_of
-from intake_img.formats.nd2.file_chunks import Chunks, Frame, PackedFrames, PlainFrames
+from intake_img.formats.nd2.file_chunks import Chunks, PackedFrames, PlainFrames
+from intake_img.formats.nd2.frame_layout import frame_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
 from intake_img.model.image import Image
@@ -42,7 +43,7 @@ class _Nd2Handle(Handle):
             )
         self.chunks = Chunks(self.source)
         self._parse()
-        self.frame = _frame(self.attributes)
+        self.frame = frame_of(self.attributes)
         self.loops, fault = loops_of(self.experiment, self.attributes.sequenceCount, self.chunks.frames)
         if fault:
             warnings.warn(f"{file}: {fault}", stacklevel=2)
@@ -93,40 +94,16 @@ class _Nd2Handle(Handle):
         return times[first] if len(times) > first.max() else np.empty(0)
 
     def _header(self) -> dict[str, Any]:
-        experiment = [asdict(loop) for loop in self.experiment]
         metadata = asdict(self.metadata) if self.metadata is not None else {}
         return {
             "attributes": self.attributes._asdict(),
-            "experiment": experiment,
+            "experiment": [asdict(loop) for loop in self.experiment],
             "metadata": metadata,
             "text": self.text,
         }
 
     def close(self) -> None:
         self.source.close()
-
-
-def _frame(attributes: Any) -> Frame:
-    a = attributes
-    if a.compressionType == "lossy":
-        raise FormatError("its frames are compressed with loss (JPEG 2000), which is not supported: save it without")
-    channels = a.channelCount or 1
-    samples, rest = divmod(a.componentCount, channels)
-    if rest or samples != 3:  # as nd2 does: anything but colours is a channel
-        channels, samples = a.componentCount, 1
-    kind = "f" if a.pixelDataType == "float" else "u"
-    bits = a.bitsPerComponentInMemory
-    dtype = np.dtype(f"<{kind}{bits // 8}") if bits in (8, 16, 32, 64) and (kind, bits) != ("f", 8) else None
-    width = a.widthPx or 0
-    if dtype is None or min(channels, a.heightPx, width) < 1:
-        raise FormatError(
-            f"frames of {width} x {a.heightPx} pixels of {a.componentCount} components ({a.pixelDataType}{bits}) "
-            "are not supported: is the header damaged?"
-        )
-    row = a.widthBytes or width * a.componentCount * dtype.itemsize
-    if row < width * a.componentCount * dtype.itemsize or row % dtype.itemsize:
-        raise FormatError(f"rows of {row} bytes do not hold {width} pixels of {a.componentCount} x {dtype}: damaged")
-    return Frame(a.heightPx, width, row, channels, samples, dtype)
 
 
 def _pixel_size(document: Any) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from intake_img.formats.h5.sniff import claim
 from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.netcdf.classic import read_header
 from intake_img.formats.netcdf.describe import Described, image_of
+from intake_img.formats.netcdf.sample import write_sample
 from intake_img.formats.options import ScaledOption
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Image
@@ -133,24 +133,7 @@ class Netcdf(Format):
         return (_ClassicHandle if head.startswith(_VERSIONS) else _Netcdf4Handle)(file, options.scaled)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
-        from scipy.io import netcdf_file
-
-        path = os.path.join(folder, "sample.nc")
-        values = np.arange(2 * 3 * 12 * 20, dtype="i2").reshape(2, 3, 12, 20)
-        with netcdf_file(path, "w") as f:
-            f.createDimension("time", None)
-            for name, n in (("z", 3), ("y", 12), ("x", 20)):
-                f.createDimension(name, n)
-            made = f.createVariable("intensity", "i2", ("time", "z", "y", "x"))
-            made[:], made.scale_factor, made.add_offset = values, 0.5, 5.0
-            for name, n, step, unit in (("time", 2, 30.0, "s"), ("y", 12, 0.25, "um"), ("x", 20, 0.25, "um")):
-                axis = f.createVariable(name, "f8", (name,))
-                axis[:], axis.units = step * np.arange(n), unit
-        coords = {
-            a: xr.Variable(a, step * np.arange(n), {"units": unit, "spacing": step})
-            for a, n, step, unit in (("t", 2, 30.0, "s"), ("y", 12, 0.25, "µm"), ("x", 20, 0.25, "µm"))
-        }
-        return path, xr.Dataset({"image": (tuple("tzyx"), 0.5 * values + 5.0)}, coords)
+        return write_sample(folder)
 
 
 NetcdfSource = source_of(Netcdf())

@@ -6,7 +6,6 @@ The VSI itself is a TIFF that shows a small overview or the label of the slide; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,42 +17,11 @@ from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.vsi.ets import check_ets, find_ets
-from intake_img.model.chunks import Region
+from intake_img.formats.vsi.levels import SceneLevel
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File
 
 __all__ = ["Vsi", "VsiSource"]
-
-
-class _Level(StoredArray):
-    """One level of a scene, in the order t, c, z, y, x."""
-
-    parallel = False
-
-    def __init__(self, scene: Any, level: int) -> None:
-        self.scene, self.level = scene, level
-        about = scene.get_zoom_level_info(level)
-        width, height = about.size.width, about.size.height
-        kinds = {np.dtype(scene.get_channel_data_type(k)) for k in range(scene.num_channels)}
-        self.shape = (scene.num_t_frames, scene.num_channels, scene.num_z_slices, height, width)
-        self.dtype = np.result_type(*kinds)
-        tile = about.tile_size
-        self.tiles = (1, 1, 1, min(tile.height or height, height), min(tile.width or width, width))
-
-    def read_into(self, region: Region, out: np.ndarray) -> None:
-        *outer, y, x = region
-        rectangle = (x.start, y.start, x.stop - x.start, y.stop - y.start)
-        # a call for each plane: slideio takes three times as long for several together
-        for frame, channel, section in product(*(range(s.start, s.stop) for s in outer)):
-            block = self.scene.read_block_from_level(
-                self.level,
-                rectangle,
-                channel_indices=[channel],
-                slices=(section, section + 1),
-                frames=(frame, frame + 1),
-            )
-            place = tuple(k - s.start for k, s in zip((frame, channel, section), outer, strict=True))
-            out[place] = block.reshape(out.shape[3:])
 
 
 class _VsiHandle(Handle):
@@ -82,7 +50,7 @@ class _VsiHandle(Handle):
 
     def array(self, address: tuple[int, int]) -> StoredArray:
         scene, level = address
-        return _Level(self.scenes[scene], level)
+        return SceneLevel(self.scenes[scene], level)
 
     def describe(self, scene: int | str, level: int) -> Image:
         assert isinstance(scene, int)
