@@ -6,12 +6,15 @@ Only order-independent reductions are folded: exact sums of integers, and extrem
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = ["Fold", "fold_of"]
+
+LEAST = 2**14
+"""Pixels of the parts that are folded one by one, without a result for each block in between."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,11 @@ class Fold:
         """Return the reduction of the blocks along `axes`, which are kept with length 1."""
         state: np.ndarray | None = None
         for block in blocks:
-            if state is None:
-                state = self._first(axes, block)
-            else:
-                self.ufunc(state, self._flat(axes, block), out=state)
+            for part in _parts(axes, block):
+                if state is None:
+                    state = self._first(axes, part)
+                else:
+                    self.ufunc(state, self._flat(axes, part), out=state)
         assert state is not None
         return state
 
@@ -59,6 +63,17 @@ class Fold:
         if self.count != 1:
             return np.true_divide(state, self.count, dtype=self.output)
         return state.astype(self.output, copy=False)
+
+
+def _parts(axes: tuple[int, ...], block: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the parts of a block that become one value for each pixel; small ones together."""
+    count = math.prod(block.shape[a] for a in axes)
+    if count <= 1 or block.size // count < LEAST:
+        yield block
+        return
+    for place in np.ndindex(tuple(block.shape[a] for a in axes)):
+        at = dict(zip(axes, place, strict=True))
+        yield block[tuple(slice(at[k], at[k] + 1) if k in at else slice(None) for k in range(block.ndim))]
 
 
 def fold_of(name: str, dtype: np.dtype, count: int, skipna: bool | None) -> Fold | None:

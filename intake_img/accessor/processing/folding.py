@@ -48,7 +48,10 @@ def folded(
 
 
 def _fold_images(data: np.ndarray, func: Any, lead: int, dtype: np.dtype) -> np.ndarray:
-    """Fold images in memory; the function may change those that it gets."""
+    """Fold images in memory; a function may change those that it gets."""
+    if isinstance(func, np.ufunc):
+        found = _fold(func, lead, dtype, True, None, data)
+        return found.copy() if np.may_share_memory(found, data) else found
     state: np.ndarray | None = None
     for place in np.ndindex(data.shape[:lead]):
         state = _fold(func, 0, dtype, False, state, data[place].copy())
@@ -84,14 +87,17 @@ def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, 
 
 def _fold(func: Any, lead: int, dtype: np.dtype, final: bool, state: np.ndarray | None, block: np.ndarray) -> Any:
     """Fold the images of a block into the state."""
-    ufunc = isinstance(func, np.ufunc)
+    ufunc, own = isinstance(func, np.ufunc), False
     for image in block.reshape(-1, *block.shape[lead:]):
         if ufunc:
             image = image.astype(dtype, copy=False)
         if state is None:
             state = image
             continue
-        state = np.asarray(func(state, image))
+        if own and ufunc:
+            func(state, image, out=state)
+            continue
+        state, own = np.asarray(func(state, image)), True
         if state.shape != image.shape:
             raise ValueError(f"reduce: func returned shape {state.shape}, expected that of an image, {image.shape}")
         if state.dtype != dtype:

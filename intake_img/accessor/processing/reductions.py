@@ -312,7 +312,7 @@ def _reduced(
 ) -> xr.DataArray:
     fold = fold_of(name, array.dtype, math.prod(array.sizes[a] for a in axes), skipna)
     held = isinstance(data_of(array.variable), np.ndarray)
-    if fold is not None and not held:
+    if fold is not None:
         return total(array, fold, axes, keepdims)
     source = array if held else array.copy(data=lazy(array))
     if array.dtype == np.float16:

@@ -8,11 +8,13 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import bytes_of, new_array
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels.folds import Fold
+from intake_img.model.datasets import data_of
 
 if TYPE_CHECKING:
     import dask.array
@@ -26,9 +28,12 @@ MOST = 16
 
 
 def total(array: xr.DataArray, fold: Fold, axes: Sequence[str], keepdims: bool) -> xr.DataArray:
-    """Return the reduction of an array along some axes, lazily."""
+    """Return the reduction of an array along some axes; lazily, unless it is an array of numpy."""
     places = tuple(array.get_axis_num(a) for a in axes)
-    data: Any = _folded(lazy(array), fold, places)
+    given = data_of(array.variable)
+    data: Any = (
+        fold.finished(fold(places, [given])) if isinstance(given, np.ndarray) else _folded(lazy(array), fold, places)
+    )
     if keepdims:
         return with_data(array, data)
     return with_data(array, data.squeeze(places), [d for d in map(str, array.dims) if d not in axes])
