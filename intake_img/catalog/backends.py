@@ -133,7 +133,7 @@ class ArrowRows:
         """Read missing columns together, each in its own thread."""
         if new := [n for n in dict.fromkeys(names) if n not in self.columns]:
             table = self.reader.read(new)
-            self.columns |= {n: table.column(n).combine_chunks() for n in new}
+            self.columns |= {n: _in_one(table.column(n)) for n in new}
 
     def find(self, conditions: Sequence[Condition]) -> ArrowRows:
         pa = _pyarrow()
@@ -185,6 +185,11 @@ class ArrowRows:
         whole = ArrowRows(self.reader, self.columns)
         columns = {n: whole.column(n) if numbers is None else whole.column(n).take(numbers) for n in self.kinds}
         return pa.table(columns)
+
+
+def _in_one(column: Any) -> Any:
+    """Return the array of a column; it is copied only if it is in several chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _values(column: Any) -> list[Any]:
