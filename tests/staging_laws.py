@@ -51,12 +51,12 @@ def image(planes: int) -> xr.Dataset:
 def in_fork(work: Callable[[], Any]) -> int:
     """Do something in a fork; return its exit code if it gives one, 28 for a full disk, 1 after another error.
 
-    A fork that takes longer than a minute is ended.
+    A fork that takes longer than five minutes is ended.
     """
     pid = os.fork()
     if pid == 0:
         code = 1
-        signal.alarm(60)
+        signal.alarm(300)
         try:
             found = work()
             code = found if isinstance(found, int) else 0
