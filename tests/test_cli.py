@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import xarray as xr
@@ -422,6 +424,26 @@ def test_a_name_that_the_image_lacks_is_refused_with_those_it_has(tmp_path, caps
     assert os.listdir(tmp_path) == ["two.tif"]
     assert main(["convert", "two.tif", "--to", "out", "--scene", "7"]) == 2
     assert capsys.readouterr().err.count("two.tif") == 1
+
+
+def test_the_table_of_images_with_different_axes_has_the_columns_of_all(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    for name, axes in (("movie.zarr", "tcyx"), ("still.zarr", "cyx"), ("stack.zarr", "tcyx")):
+        shape = [{"t": 2, "c": 2, "y": 20, "x": 20}[a] for a in axes]
+        imsave(xr.DataArray(rng.integers(0, 99, shape, "uint8"), dims=list(axes)), name)
+    np.save("flat.npy", np.zeros((8, 8), "u1"))
+    names = ["movie.zarr", "flat.npy", "still.zarr", "missing.tif", "stack.zarr"]
+    assert main(["coloc", *names, "--thresholds", "30"]) == 1
+    out, err = capsys.readouterr()
+    assert [name for name in names if name in err] == ["flat.npy", "missing.tif"]
+    table = pd.read_csv(io.StringIO(out)).set_index(["image", "t"])
+    assert len(table) == 5
+    for (name, t), row in table.iterrows():
+        image = imload(name).image
+        image = image.isel(t=int(t)) if name != "still.zarr" else image
+        assert row["pearson"] == pytest.approx(np.corrcoef(image.values.reshape(2, -1))[0, 1])
+        assert row["n"] == 400
 
 
 def test_a_pair_of_an_image_without_channels_names_the_option(tmp_path, capsys):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from intake_img.doors.cli.failures import UsageError
+from intake_img.doors.cli.failures import FAULTS, UsageError, code_of, complain, message_of, usage_of
 from intake_img.doors.cli.parsing import command
 from intake_img.errors import AxesError
 from intake_img.model.text import escaped
@@ -32,32 +33,51 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.out is not None and not arguments.out.lower().endswith((".html", ".pdf")):
         raise UsageError(f"--out {arguments.out}: a report is .html or .pdf")
-    images = {uri: imload(uri) for uri in arguments.uri}
     limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
     with contextlib.suppress(TypeError, ValueError):
         limits = float(limits)
     pairs = None if arguments.pair is None else [[_name(c) for c in pair] for pair in arguments.pair]
     options = {"pairs": pairs, "thresholds": limits, "mask": arguments.mask}
+    if arguments.out is None:
+        return _print(arguments, options)
+    from intake_img.accessor.coloc.report import report
+
+    images = {uri: imload(uri) for uri in arguments.uri}
+    with _named_pair(pairs):
+        table = report(images, arguments.out, overwrite=arguments.overwrite, **options)
+    rows = f"{len(table)} row{'s' * (len(table) != 1)}"
+    print(f"{escaped(arguments.out)}: {rows} of {len(images)} image{'s' * (len(images) != 1)}")
+    return 0
+
+
+def _print(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    """Print one table of all images, which may have different axes; images that fail are reported."""
+    import pandas as pd
+
+    from intake_img.accessor.coloc.report import table_of
+    from intake_img.io import imload
+
+    tables, code = [], 0
+    for uri in arguments.uri:
+        try:
+            with usage_of(arguments), _named_pair(options["pairs"]):
+                tables.append(_shown(table_of(uri, imload(uri), **options)))
+        except FAULTS as exc:
+            code = max(code, complain(message_of(exc), code_of(exc)))
+    if tables:
+        print(pd.concat(tables, ignore_index=True).to_csv(index=False), end="")
+    return code
+
+
+@contextlib.contextmanager
+def _named_pair(pairs: Any) -> Iterator[None]:
+    """Say that ``--pair`` names what the image lacks."""
     try:
-        return _measure(arguments, images, options)
+        yield
     except AxesError as exc:
         if pairs is None:
             raise
         raise UsageError(f"--pair: {exc}") from exc
-
-
-def _measure(arguments: argparse.Namespace, images: dict[str, Any], options: dict[str, Any]) -> int:
-    from intake_img.accessor.coloc.report import report, table_of
-
-    if arguments.out is None:
-        for n, (name, image) in enumerate(images.items()):
-            table = table_of(name, image, **options)
-            print(_shown(table).to_csv(index=False, header=n == 0), end="")
-        return 0
-    table = report(images, arguments.out, overwrite=arguments.overwrite, **options)
-    rows = f"{len(table)} row{'s' * (len(table) != 1)}"
-    print(f"{escaped(arguments.out)}: {rows} of {len(images)} image{'s' * (len(images) != 1)}")
-    return 0
 
 
 def _shown(table: Any) -> Any:
