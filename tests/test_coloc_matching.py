@@ -252,6 +252,27 @@ def test_cross_k_of_random_points_is_the_volume_of_the_ball():
     assert np.mean(biased, axis=0)[2] < 0.9 * 4 / 3 * np.pi * radii[2] ** 3
 
 
+def test_random_labels_keep_the_number_of_points_of_each_kind():
+    """Within a radius that holds all pairs, n * m pairs are counted for every permutation: K is the volume."""
+    rng = np.random.default_rng(3)
+    box = np.array([5.0, 6.0])
+    a, b = rng.uniform(0, box, (7, 2)), rng.uniform(0, box, (11, 2))
+    found = spatial.random_labels(a, b, np.array([20.0]), box, 30, 0, "none")
+    np.testing.assert_allclose(found, 30.0, rtol=1e-12)
+    few = spatial.random_labels(a, b, np.array([1.0]), box, 30, 0, "none")
+    assert len(np.unique(few)) > 1
+
+
+def test_no_points_have_no_statistics():
+    box, radii, some, none = np.array([5.0, 6.0]), np.array([1.0, 2.0]), np.ones((3, 2)), np.empty((0, 2))
+    for a, b in ((some, none), (none, some), (none, none)):
+        assert np.isnan(spatial.cross_k(a, b, radii, box)).all()
+        assert spatial.random_labels(a, b, radii, box, 4, 0).shape == (4, 2)
+        assert np.isnan(spatial.random_labels(a, b, radii, box, 4, 0)).all()
+        distance, row = spatial.nearest(a, b)
+        assert (distance.tolist(), row.tolist()) == ([np.inf] * len(a), [-1] * len(a))
+
+
 def test_cross_k_finds_coupled_points():
     rng = np.random.default_rng(0)
     a = rng.uniform(0, [10, 100, 100], (200, 3))

@@ -105,8 +105,13 @@ def test_listings_of_servers_are_read_anew(folder, monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "ls", ls)
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda self, path=None: listings.clear())
     paths = [(folder / "b.tif").path]
-    assert located(paths, folder) != paths
     fs, root = folder.filesystem()
+    journal = f"{root}/{COMMITS}/{journal_file(folder / 'a.tif').name}"
+    fs.mv(journal, f"{root}/aside")
+    assert find_journals(folder) == []
+    fs.mv(f"{root}/aside", journal)
+    assert len(find_journals(folder)) == 1
+    assert located(paths, folder) != paths
     fs.mv(f"{root}/{STAGING}/b.tif", f"{root}/b.tif")
     assert located(paths, folder) == paths
     fs.rm(f"{root}/{COMMITS}", recursive=True)
