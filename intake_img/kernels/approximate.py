@@ -2,8 +2,8 @@
 
 Images of float32 and integers are computed in float32. Results of n taps differ from scipy's by at most ``n * 2**-22``
 of the largest value in the window (box means: in the image) times the sum of the absolute weights; integers, which are
-truncated once and not after each axis, are up to 2 greater or 1 less. The extension beyond the edge is the same as in
-scipy.
+truncated once and not after each axis (box means of unsigned ones: rounded), are up to 2 greater or 1 less. The
+extension beyond the edge is the same as in scipy.
 
 OpenCV applies large weights by Fourier transform, which would spread errors and NaN over the image: scipy does this.
 """
@@ -63,7 +63,10 @@ def opencv_filter(image: np.ndarray, output: np.ndarray, *, name: str, mode: str
     if np.size(options.get("weights", 0)) > DIRECT[dtype]:
         scipy_filter(image, output, name=name, mode=mode, cval=cval, **_of_planes(image.ndim, options))
         return
-    func, reach = MAKERS[name](cv2, cv2.CV_64F if dtype == np.float64 else cv2.CV_32F, dtype, options)
+    depth = cv2.CV_64F if dtype == np.float64 else cv2.CV_32F
+    if name == "uniform_filter" and image.dtype.kind == "u" and image.dtype == output.dtype and not cval:
+        dtype, depth = image.dtype, -1
+    func, reach = MAKERS[name](cv2, depth, dtype, options)
     for place in np.ndindex(image.shape[:-2]):
         plane, target = np.ascontiguousarray(image[place], dtype), output[place]  # OpenCV is faster for floats
         if mode == "wrap" or cval:  # edges that these functions of OpenCV do not know

@@ -1,6 +1,6 @@
 """Medians and extrema of planes by OpenCV, in the cases where its results are bit-identical to scipy's.
 
-Planes are padded before they are passed to OpenCV, so that OpenCV's own edge rules have no effect. Small windows are
+Planes are padded before they are passed to OpenCV, unless its own edge rule is the requested one. Small windows are
 processed in parts of planes that are too small for OpenCV's own threads: parallelism is left to dask, and no setting of
 OpenCV is changed.
 
@@ -53,7 +53,10 @@ def median(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str
     if cv2 is None or not square or image.dtype not in TYPES or math.isnan(cval):
         return False
     reach = (side // 2, side // 2)
-    if side in (3, 5):
+    if side in (3, 5) and (mode == "nearest" or (mode == "reflect" and side == 3)):  # as OpenCV extends edges
+        for place in np.ndindex(image.shape[:-2]):
+            _into(cv2.medianBlur, readable(image[place]), side, output[place])
+    elif side in (3, 5):
         _planes(image, output, lambda part: cv2.medianBlur(part, side), (reach, reach), mode, cval, PART)
     elif image.dtype.kind == "u" and side % 2 and 5 < side < 256:
         if image.dtype == np.uint16 and side**2 <= FEW and np.ptp(image) >> 8 > side**2 // (2 * LEVELS):
@@ -63,6 +66,14 @@ def median(image: np.ndarray, output: np.ndarray, size: Sequence[int], mode: str
     else:
         return False
     return True
+
+
+def _into(func: Callable[..., np.ndarray], plane: np.ndarray, side: int, target: np.ndarray) -> None:
+    """Fill `target`, directly if OpenCV accepts its memory layout."""
+    if target.strides[1] == target.itemsize and target.strides[0] >= target.shape[1] * target.itemsize:
+        func(plane, side, dst=target)
+    else:
+        target[...] = func(plane, side)
 
 
 def _wide_median(image: np.ndarray, side: int) -> np.ndarray:
@@ -112,7 +123,18 @@ def extremum(
     reach = [_reach(n, o) for n, o in zip(size, origins, strict=True)]
     window, anchor = np.ones(size, np.uint8), (reach[1][0], reach[0][0])
     func = cv2.erode if compare is np.minimum else cv2.dilate
-    _planes(image, output, lambda part: func(part, window, anchor=anchor), reach, mode, cval, PART)
+    if mode == "wrap":
+        _planes(image, output, lambda part: func(part, window, anchor=anchor), reach, mode, cval, PART)
+        return True
+    border = {"borderType": BORDERS[mode], "borderValue": float(cval)}
+    more = max(*reach[0], 0) + 1  # a reflected edge needs as many lines inside as outside
+    rows = max(2 * more + 8, PART // image.shape[-1] - 2 * more)
+    for place in np.ndindex(image.shape[:-2]):
+        plane, target = readable(image[place]), output[place]
+        for start in range(0, len(plane), rows):
+            first, stop = max(0, start - more), min(start + rows, len(plane))
+            found = func(plane[first : stop + more], window, anchor=anchor, **border)
+            target[start:stop] = found[start - first : stop - first]
     return True
 
 

@@ -1,14 +1,19 @@
 """The rows of processing against the quickest tool for each: processor time and peak memory, as one table.
 
 ``python tests/benchmarks/rows.py`` measures and prints; ``--save run.json`` keeps the figures, ``--against old.json``
-adds rows of another commit. Ours and theirs take turns in one process, minimum of several rounds; memory is what numpy
-and Python hold at most above what they held before.
+adds rows of another commit, ``--threads 1`` gives ours and OpenCV one thread, ``--elapsed`` measures elapsed time.
+Ours and theirs take turns in one process, minimum of several rounds; memory is what numpy and Python hold at most above
+what they held before.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -19,10 +24,12 @@ import cv2
 import dask
 import numpy as np
 import xarray as xr
+import zarr
 from scipy import ndimage
 from skimage.transform import downscale_local_mean, resize
 
-import intake_img  # noqa: F401
+import intake_img
+from intake_img.accessor.patches import CACHE
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 4000, (4, 2048, 2048)).astype("u2")
@@ -63,6 +70,32 @@ def their_pyramid() -> None:
         level = np.rint(downscale_local_mean(level, (1, 2, 2))).astype("u2")
 
 
+@functools.cache
+def stored() -> tuple[zarr.Array, Any]:
+    """A compressed image in chunks of 256 x 256, and patches of it."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    texture = ndimage.gaussian_filter(RNG.random((4096, 4096)), 3) * 9000 + RNG.integers(0, 40, (4096, 4096))
+    codec = zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
+    path = f"{folder}/image.zarr"
+    array = zarr.create_array(path, data=texture.astype("u2"), chunks=(256, 256), compressors=codec)
+    image = intake_img.imload(path, metadata={"axes": "yx"})
+    return array, image.img.patches({"y": 64, "x": 64}, sample="random", n=1024, edge="drop")
+
+
+def patches() -> None:
+    limit, CACHE.limit = CACHE.limit, 2**23
+    CACHE.clear()
+    for _ in stored()[1].batches(64, lookahead=256, labelled=False):
+        pass
+    CACHE.limit = limit
+
+
+def their_patches() -> list[Any]:
+    array, found = stored()
+    return [array[y : y + 64, x : x + 64].sum() for y, x in found.plan.start.tolist()]
+
+
 ROWS: dict[str, Row] = {
     "median 3": (lambda: image(STACK).median_filter(3).load(), lambda: each(cv2.medianBlur, 3), "OpenCV"),
     "median 5": (lambda: image(STACK).median_filter(5).load(), lambda: each(cv2.medianBlur, 5), "OpenCV"),
@@ -73,7 +106,16 @@ ROWS: dict[str, Row] = {
         "scipy",
     ),
     "maximum 5": (lambda: image(STACK).maximum_filter(5).load(), lambda: each(cv2.dilate, BOX), "OpenCV"),
-    "uniform 5": (lambda: image(STACK).uniform_filter(5).load(), lambda: each(cv2.blur, (5, 5)), "OpenCV, other bits"),
+    "uniform 5": (
+        lambda: image(STACK).uniform_filter(5).load(),
+        lambda: each(ndimage.uniform_filter, 5),
+        "scipy",
+    ),
+    "uniform 5, engine='opencv'": (
+        lambda: image(STACK).uniform_filter(5, engine="opencv").load(),
+        lambda: each(cv2.blur, (5, 5)),
+        "OpenCV",
+    ),
     "uniform 31, float32": (
         lambda: image(FLOATS).uniform_filter(31).load(),
         lambda: floats(ndimage.uniform_filter, 31),
@@ -115,13 +157,14 @@ ROWS: dict[str, Row] = {
     "max, in memory": (lambda: image(VOLUME).max(), lambda: VOLUME.max(0), "numpy"),
     "mean of chunks, 268 MB": (lambda: CHUNKED.img.mean("z").load(), lambda: LONG.mean(0), "numpy"),
     "max of chunks, 268 MB": (lambda: CHUNKED.img.max("z").load(), lambda: LONG.max(0), "numpy"),
+    "1024 patches, cache of a quarter of the image": (patches, their_patches, "zarr"),
 }
 
 
-def spent(run: Callable[[], Any]) -> float:
-    start = time.process_time()
+def spent(run: Callable[[], Any], clock: Callable[[], float]) -> float:
+    start = clock()
     run()
-    return (time.process_time() - start) * 1e3
+    return (clock() - start) * 1e3
 
 
 def held(run: Callable[[], Any]) -> float:
@@ -132,9 +175,9 @@ def held(run: Callable[[], Any]) -> float:
     return peak / 2**20
 
 
-def measured(row: Row, rounds: int) -> dict[str, Any]:
+def measured(row: Row, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
     ours, theirs, best = row
-    times = [(spent(ours), spent(theirs)) for _ in range(rounds)]
+    times = [(spent(ours, clock), spent(theirs, clock)) for _ in range(rounds)]
     a, b = (min(t) for t in zip(*times, strict=True))
     return {"ours": a, "theirs": b, "best": best, "held": held(ours), "held_theirs": held(theirs)}
 
@@ -145,7 +188,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--save", type=Path)
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--threads", type=int, help="of ours and of OpenCV; by default all processors")
+    parser.add_argument("--elapsed", action="store_true", help="elapsed time instead of processor time")
     given = parser.parse_args()
+    if given.threads:
+        cv2.setNumThreads(given.threads)
+        dask.config.set(num_workers=given.threads)
+    clock = time.perf_counter if given.elapsed else time.process_time
     old = json.loads(given.against.read_text()) if given.against else {}
     figures = {}
     print("| what | ours | the best | ratio | peak memory, ours | theirs |" + " before |" * bool(old))
@@ -153,7 +202,7 @@ def main() -> None:
     for name, row in ROWS.items():
         if given.rows and not any(word in name for word in given.rows):
             continue
-        f = figures[name] = measured(row, given.rounds)
+        f = figures[name] = measured(row, given.rounds, clock)
         cells = [name, f"{f['ours']:.1f} ms", f"{f['theirs']:.1f} ms ({f['best']})", f"{f['ours'] / f['theirs']:.2f}"]
         cells += [f"{f['held']:.0f} MB", f"{f['held_theirs']:.0f} MB"]
         if old:

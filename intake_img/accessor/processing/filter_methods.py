@@ -187,7 +187,8 @@ class Filters:
             See `median_filter`.
         engine : {"scipy", "opencv"}
             See `gaussian_filter`; the difference refers to the largest value of the image, because OpenCV's sum runs
-            along the columns. Boxes with infinities or NaN are always summed window by window.
+            along the columns. Means of unsigned integers are rounded, not truncated. Boxes with infinities or NaN are
+            always summed window by window.
         """
         return windowed(self._obj, "uniform_filter", size, None, mode, cval, origin, units, dims, output_dtype, engine)
 
