@@ -335,3 +335,12 @@ def test_a_spacing_states_its_unit():
     for wrong in ("2 px", "2 none"):
         with pytest.raises(UnitsError, match="spacing of 'y'"):
             stated({"y": wrong}, {})
+
+
+@pytest.mark.parametrize("value", [2.5, "2.5", np.float32(2.5)])
+def test_a_spacing_that_is_known(value):
+    assert known_spacing(value) == 2.5
+
+
+def test_a_picometre_is_a_thousandth_of_a_nanometre():
+    assert convert(1, "nm", "pm") == pytest.approx(1000)
