@@ -70,3 +70,21 @@ def test_whole_objects(name, chunks, versus, benchmark):
     given = xr.DataArray(mask, dims=["y", "x"]).chunk(y=chunks, x=chunks)
     ratio = versus(lambda: getattr(given.img, name)().compute(), raw, rounds=2, clock=time.process_time)
     assert ratio < 1.3
+
+
+@pytest.mark.parametrize("chunks", [None, 512])
+def test_watershed(chunks, versus, benchmark):
+    mask = cells()["labels"].values > 0
+    away = -ndimage.distance_transform_edt(mask)
+    places = feature.peak_local_max(-away, min_distance=5, exclude_border=False)
+    markers = np.zeros(mask.shape, int)
+    markers[tuple(places.T)] = np.arange(1, len(places) + 1)
+    ds = xr.Dataset({n: (("y", "x"), v) for n, v in (("image", away), ("mask", mask), ("markers", markers))})
+    ds = ds if chunks is None else ds.chunk(y=chunks, x=chunks)
+    ratio = versus(
+        lambda: ds["image"].img.watershed(ds["markers"], ds["mask"]).compute(),
+        lambda: segmentation.watershed(away, markers, mask=mask),
+        rounds=3,
+        clock=time.process_time,
+    )
+    assert ratio < (1.3 if chunks is None else 1.6)
