@@ -204,6 +204,18 @@ def test_two_datasets_of_one_file_share_it(path):
     assert open_files(str(path.parent)) == []
 
 
+def test_closed_images_leave_nothing_in_the_pool(path):
+    ds = imload(path, chunks=None)
+    (key,) = POOL._users
+    ds.close()
+    np.testing.assert_array_equal(ds["image"].values, VALUES)
+    assert key in POOL._closed
+    del ds
+    gc.collect()
+    assert key not in POOL._closed
+    assert key not in POOL._users
+
+
 def test_closing_while_others_read(path):
     ds = imload(path, chunks=None)
     stop = time.monotonic() + 0.5
@@ -216,9 +228,10 @@ def test_closing_while_others_read(path):
 
     with ThreadPoolExecutor(8) as threads:
         done = [threads.submit(read, k) for k in range(8)]
+        ds.close()  # once at least, however late this thread gets its turn
         while time.monotonic() < stop:
-            ds.close()
             time.sleep(0.001)
+            ds.close()
         for d in done:
             d.result()
     assert not wrong

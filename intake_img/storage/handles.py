@@ -104,6 +104,7 @@ class HandlePool:
             if self._users[key] <= 0:
                 del self._users[key]
                 self._shut(key)
+                self._closed.discard(key)
 
     def close(self, key: Hashable) -> None:
         """Close the handle of `key` now, or when its running leases end; each later lease opens and closes its own."""
