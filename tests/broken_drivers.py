@@ -10,20 +10,21 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.format_source import source_of
-from intake_img.formats.npy import Npy, _NpyHandle
+from intake_img.formats.npy.driver import Npy
+from intake_img.formats.npy.handle import NpyHandle
 from intake_img.plugin import Format, StoredArray
 
 
 class _Reading(Npy):
     """Npy with another handle."""
 
-    kind: type[_NpyHandle] = _NpyHandle
+    kind: type[NpyHandle] = NpyHandle
 
     def open(self, file: Any, options: Any) -> Any:
         return self.kind(file)
 
 
-class _EagerHandle(_NpyHandle):
+class _EagerHandle(NpyHandle):
     def describe(self, scene: Any, level: int) -> Any:
         image = super().describe(scene, level)
         for variable in image.variables.values():
@@ -59,7 +60,7 @@ class _FirstColumns(_Wrapped):
         self.inner.read_into((*region[:-1], last), out)
 
 
-class _OffByOneHandle(_NpyHandle):
+class _OffByOneHandle(NpyHandle):
     def array(self, address: str) -> StoredArray:
         return _FirstColumns(super().array(address))
 
@@ -70,7 +71,7 @@ class _OffByOne(_Reading):
     kind = _OffByOneHandle
 
 
-class _GreedyHandle(_NpyHandle):
+class _GreedyHandle(NpyHandle):
     def describe(self, scene: Any, level: int) -> Any:
         image = super().describe(scene, level)
         pixels = replace(image.only.pixels, reader=_GreedyReader(image.only.pixels))
@@ -97,7 +98,7 @@ class _Credulous(_Reading):
     """Takes a truncated file for a whole one."""
 
     def open(self, file: Any, options: Any) -> Any:
-        _NpyHandle._check_size = lambda *_: None  # type: ignore[method-assign]
+        NpyHandle._check_size = lambda *_: None  # type: ignore[method-assign]
         return _CredulousHandle(file)
 
 
@@ -109,7 +110,7 @@ class _Blank(_Wrapped):
             out[...] = 0
 
 
-class _CredulousHandle(_NpyHandle):
+class _CredulousHandle(NpyHandle):
     def array(self, address: str) -> StoredArray:
         return _Blank(super().array(address))
 
@@ -139,7 +140,7 @@ class _Address(str):
         return self
 
 
-class _HeavyHandle(_NpyHandle):
+class _HeavyHandle(NpyHandle):
     def pixels(self, address: Any = None) -> Any:
         return super().pixels(_Address(address))
 

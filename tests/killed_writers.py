@@ -27,7 +27,7 @@ import xarray as xr
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
 
-MODULES = """dask.array dask.threaded imagecodecs intake_img.formats.imageio.driver intake_img.formats.npy
+MODULES = """dask.array dask.threaded imagecodecs intake_img.formats.imageio.driver intake_img.formats.npy.driver
 intake_img.formats.tif.write intake_img.formats.omezarr.driver intake_img.formats.tif.driver
 intake_img.formats.omezarr.store PIL.PngImagePlugin tifffile zarr zarr.storage"""
 

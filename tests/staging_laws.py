@@ -28,8 +28,9 @@ from intake_img.formats.registry import formats
 from intake_img.storage import local, renames
 
 MODULES = """distributed pint dask.array dask.threaded intake_img.accessor.processing.export
-intake_img.collections.sequence intake_img.formats.npy intake_img.formats.binary intake_img.formats.tif.write
-intake_img.formats.omezarr.driver intake_img.formats.tif.driver intake_img.formats.omezarr.store tifffile zarr"""
+intake_img.collections.sequence intake_img.formats.npy.driver intake_img.formats.binary.driver
+intake_img.formats.tif.write intake_img.formats.omezarr.driver intake_img.formats.tif.driver
+intake_img.formats.omezarr.store tifffile zarr"""
 EVENTS = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 

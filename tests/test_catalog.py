@@ -128,7 +128,7 @@ MARK = "touch {folder}/ran"
         ({"cls": "subprocess.Popen", "args": [["touch", "{folder}/ran"]]}, ["cls", "class"]),
         ({**entry(), "cls": "os.system"}, ["cls"]),
         (entry(driver="subprocess.Popen"), ["imports code"]),
-        (entry(driver="intake_img.formats.npy.NpySource"), ["imports code"]),
+        (entry(driver="intake_img.formats.npy.driver.NpySource"), ["imports code"]),
         (entry(driver="evil:Source"), ["imports code"]),
         (entry(driver="csv"), ["unknown", "npy"]),
         (entry(driver={"x": {"module": "evil", "class": "evil.Source"}}), ["expected a name"]),

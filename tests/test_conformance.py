@@ -18,7 +18,7 @@ import xarray as xr
 
 import intake_img
 from intake_img.errors import CannotWriteError
-from intake_img.formats.npy import Npy, NpySource
+from intake_img.formats.npy.driver import Npy, NpySource
 from intake_img.io import imsave
 from intake_img.testing import DriverLaws, assert_same, standard_datasets
 from intake_img.testing.datasets import image_of
@@ -301,7 +301,7 @@ def test_a_driver_that_does_not_import_is_left_out_with_a_warning(foreign):
 def test_laws_run_from_ones_own_class(tmp_path):
     (tmp_path / "test_mine.py").write_text(
         textwrap.dedent("""
-        from intake_img.formats.npy import NpySource
+        from intake_img.formats.npy.driver import NpySource
         from intake_img.testing import DriverLaws
         class TestMine(DriverLaws):
             driver_class = NpySource

@@ -18,7 +18,7 @@ from intake_img.formats import candidates
 from intake_img.formats import registry as detect
 from intake_img.formats.base import Format
 from intake_img.formats.format_source import source_of
-from intake_img.formats.npy import Npy
+from intake_img.formats.npy.driver import Npy
 from intake_img.formats.probe import Probe
 from intake_img.formats.registry import ImgSource, find_format, formats, writer_for
 from intake_img.storage.files import File

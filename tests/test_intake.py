@@ -296,7 +296,7 @@ sources:
       scene: {type: str, description: scene, default: ""}
       level: {type: int, description: level, default: 0, min: 0, max: 3}
   dotted:
-    driver: intake_img.formats.npy.NpySource
+    driver: intake_img.formats.npy.driver.NpySource
     args: {uri: "{{ CATALOG_DIR }}/data set/b.npy"}
   chunked:
     driver: npy

@@ -20,9 +20,9 @@ from PIL import Image as Pillow
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
-from intake_img.formats import npy
 from intake_img.formats.faults import translated_errors
-from intake_img.formats.npy import Npy, NpySource
+from intake_img.formats.npy import handle as npy_handle
+from intake_img.formats.npy.driver import Npy, NpySource
 from intake_img.formats.registry import formats
 from intake_img.plugin import FormatSource, Handle, source_of
 from intake_img.storage.files import File
@@ -146,7 +146,7 @@ def test_a_stored_member_is_compared_with_its_checksum(chunks: object, fortran: 
 def test_a_member_is_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "a.npz", image=VALUES)
     calls: list[int] = []
-    monkeypatch.setattr(npy.zlib, "crc32", lambda data, *a: calls.append(len(data)) or zlib_crc32(data, *a))
+    monkeypatch.setattr(npy_handle.zlib, "crc32", lambda data, *a: calls.append(len(data)) or zlib_crc32(data, *a))
     ds = imload(tmp_path / "a.npz", chunks={"z": 1})
     opened = len(calls)
     assert_array_equal(ds["image"].values, VALUES)
@@ -160,7 +160,7 @@ zlib_crc32 = zlib.crc32
 def test_large_members_stay_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "a.npz", image=VALUES)
     _flipped(tmp_path / "a.npz", VALUES)
-    monkeypatch.setattr(npy, "_VERIFIED", 1000)
+    monkeypatch.setattr(npy_handle, "_VERIFIED", 1000)
     assert_array_equal(imload(tmp_path / "a.npz")["image"][0].values, VALUES[0])
 
 

@@ -18,7 +18,7 @@ from thoroughness import examples
 
 import intake_img
 from intake_img.errors import FormatError
-from intake_img.formats.npy import Npy
+from intake_img.formats.npy.driver import Npy
 from intake_img.formats.tif.index import _merged
 from intake_img.model.datasets import spacing_of
 from intake_img.storage import local

@@ -21,6 +21,7 @@ ROOT = PACKAGE.parent
 COMMON = {
     "arguments",
     "base",
+    "candidates",
     "chunked",
     "compression",
     "faults",
@@ -319,8 +320,8 @@ def test_imports_point_one_way(copy):
     ("module", "line"),
     [
         ("model/pixels.py", "from intake_img.formats.source import ImageSource"),
-        ("formats/npy.py", "from intake_img.io import imsave"),
-        ("formats/npy.py", "from intake_img.formats.tif.driver import TifSource"),
+        ("formats/npy/driver.py", "from intake_img.io import imsave"),
+        ("formats/npy/driver.py", "from intake_img.formats.tif.driver import TifSource"),
         ("errors.py", "import intake_img.model.axes"),
         ("model/image.py", "import intake_img"),
         ("kernels/__init__.py", "from intake_img.model.axes import CANONICAL"),

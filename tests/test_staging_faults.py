@@ -99,14 +99,14 @@ def test_a_sequence_found_amid_a_commit_is_read_after_it(tmp_path: Path, monkeyp
 TERMINATED = """
 import os, sys, time
 import dask.array as da, numpy as np, xarray as xr
-import intake_img.formats.npy as npy
+from intake_img.formats.npy import handle
 from intake_img.doors.cli import main
-read = npy._Stored.read_into
+read = handle._Stored.read_into
 def slow(self, *arguments):
     os.write(1, b"reading\\n")  # as one piece, whatever other threads write
     time.sleep(0.05)
     return read(self, *arguments)
-npy._Stored.read_into = slow
+handle._Stored.read_into = slow
 sys.exit(main(sys.argv[1:]))
 """
 

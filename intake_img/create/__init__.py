@@ -309,7 +309,7 @@ def from_binary(
     path, ext, start, stop, recursive, axis, **options
         See `from_path`.
     shape, dtype, conf, order
-        See `intake_img.formats.binary.BinarySource`.
+        See `intake_img.formats.binary.driver.BinarySource`.
     nplanes : int, optional
         Split the last axis of each file into images of so many planes.
 

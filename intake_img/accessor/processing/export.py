@@ -183,7 +183,8 @@ class Exports:
         FileExistsError, CannotWriteError
             See `to_tif`.
         """
-        from intake_img.formats.binary import Binary, thunder_dtype
+        from intake_img.formats.binary.conf import thunder_dtype
+        from intake_img.formats.binary.driver import Binary
 
         series = _Series.of(self._obj)
         pixels = series.variable.pixels

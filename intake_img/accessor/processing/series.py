@@ -15,7 +15,7 @@ from intake_img.accessor.arguments import choice, data_type, integer, mapping, n
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.filtering import MODES, window_of
 from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_array
-from intake_img.accessor.processing.in_memory import chunked
+from intake_img.accessor.processing.in_memory import chunked, is_held
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
@@ -390,7 +390,8 @@ def _series_mapped(
     if value_size is None or dtype is None:
         if not array.size:
             raise ValueError("there is no series to find out from: give value_size= and dtype=")
-        one = np.asarray(array[tuple(slice(None) if k == place else 0 for k in range(array.ndim))].copy())
+        series = array[tuple(slice(None) if k == place else 0 for k in range(array.ndim))]
+        one = np.array(series.values if is_held(array) else lazy(series).compute())
         found = np.asarray(func(one))
         if found.ndim > 1:
             raise ValueError(f"func returned shape {found.shape}: expected a series or a number")

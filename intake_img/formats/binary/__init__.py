@@ -1,0 +1,1 @@
+"""Flat binary files: the bytes of pixels, with a description beside them."""
