@@ -127,7 +127,7 @@ def test_xarray_reads_them_without_us(image, tmp_path):
 
 def test_what_cannot_be_expressed_is_refused(image, tmp_path):
     imsave(image[0, 0], tmp_path / "a.png")
-    imsave(image, tmp_path / "a.npz")
+    imsave(image, tmp_path / "a.npz", compress=True)
     tifffile.imwrite(tmp_path / "bits.tif", image.values[0, 0] % 2 == 1)
     tifffile.imwrite(tmp_path / "strips.tif", image.values[0, 0], compression="zlib", rowsperstrip=10)
     for name, words in (("a.png", "does not store"), ("a.npz", "does not store"), ("strips.tif", "incomplete chunks")):
@@ -142,6 +142,24 @@ def test_what_cannot_be_expressed_is_refused(image, tmp_path):
     virtualize(tmp_path / "a.npy", tmp_path / "refs.json")
     with pytest.raises(TargetExistsError):
         virtualize(tmp_path / "a.npy", tmp_path / "refs.json")
+
+
+@pytest.mark.filterwarnings("ignore:.*(LimitedMetadata|drops|do not hold)")
+@pytest.mark.parametrize("extension", [".npz", ".bin", ".nii", ".nrrd", ".mha", ".mrc", ".fits"])
+def test_uncompressed_files_are_expressed_right_or_refused(image, extension, tmp_path):
+    volume = image[:, 0].rename(t="z")
+    if "c" in volume.coords:
+        volume = volume.drop_vars("c")
+    imsave(volume, tmp_path / f"a{extension}")
+    try:
+        virtualize(tmp_path / f"a{extension}", tmp_path / "refs.json")
+    except CannotWriteError:
+        assert extension not in (".npz", ".bin")
+        return
+    with group(tmp_path / "refs.json") as found:
+        expected = imload(tmp_path / f"a{extension}", output_axis_order=None).image
+        assert found["image"].attrs["_ARRAY_DIMENSIONS"] == list(expected.dims)
+        assert equal(found["image"][...], expected.values)
 
 
 @contextlib.contextmanager
