@@ -325,3 +325,13 @@ def test_refuses_damaged_shards(tmp_path: Path) -> None:
         shard.write_bytes(content)
         with pytest.raises(FormatError):
             PrecomputedSource(str(tmp_path / "a")).read()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int32"])
+def test_labels_of_any_type_come_back(dtype: str, tmp_path: Path) -> None:
+    """Only uint32 and uint64 have the encoding of segmentations."""
+    values = np.random.default_rng(3).integers(0, 200, (3, 20, 30)).astype(dtype)
+    imsave(xr.Dataset({"image": (("z", "y", "x"), values, {"kind": "labels"})}), tmp_path / "a.precomputed")
+    found = imload(tmp_path / "a.precomputed").image
+    np.testing.assert_array_equal(found.squeeze(), values)
+    assert found.attrs["kind"] == "labels"

@@ -24,7 +24,7 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
         source.dataset(chunks=None)  # says what is wrong
     first = next(iter(image.variables.values()))
     axes = canonical_order(first.axes, source.output_axis_order)
-    steps = image.steps()
+    steps = {a: step for a, step in image.steps().items() if not _counts(image, a)}
     facts: dict[str, Any] = {
         "axes": spell(axes),
         "shape": [first.pixels.shape[first.axes.index(a)] for a in axes],
@@ -41,6 +41,12 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
         facts["scenes"] = [str(n) for n in image.scenes][:_MAX_NAMES]
     facts = {k: v for k, v in facts.items() if v != {}}
     return public(plain(facts, strict=True))
+
+
+def _counts(image: Image, axis: str) -> bool:
+    """Whether the coordinate of an axis numbers its samples: whole numbers without a unit."""
+    c = image.coords.get(axis)
+    return c is not None and c.values.dtype.kind in "iu" and not _unit(image, axis)
 
 
 def _unit(image: Image, axis: str) -> str:

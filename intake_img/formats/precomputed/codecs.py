@@ -107,7 +107,8 @@ def encoder(compress: Any, dtype: np.dtype, channels: int, labels: bool) -> tupl
     """
     able = encodings_for(dtype, channels)
     smaller = able[1] if len(able) > 1 else None
-    codecs: dict[Any, Any] = {None: "compressed_segmentation" if labels and smaller else "raw", False: "raw"}
+    default = "compressed_segmentation" if labels and "compressed_segmentation" in able else "raw"
+    codecs: dict[Any, Any] = {None: default, False: "raw"}
     codecs |= ({True: smaller} if smaller else {}) | {n: n for n in able}
     name = codec_of(compress, codecs, f"{channels} channels of {dtype}; other codecs are in .zarr")
     about = {"encoding": name}
