@@ -50,7 +50,7 @@ def test_a_level_is_a_number(tmp_path, level, error):
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("spacin", "spacing"), ("spacing_unit", "spacing_units"), ("axess", "axes"), ("note", None)]
+    ("key", "meant"), [("spacings", "spacing"), ("spacing_unit", "spacing_units"), ("axess", "axes"), ("note", None)]
 )
 def test_a_misspelt_key_of_metadata_is_said(tmp_path, key, meant):
     np.save(tmp_path / "a.npy", IMAGE.values)
