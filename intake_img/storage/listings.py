@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,23 +43,14 @@ def present(folder: File, names: Sequence[str], grid: Sequence[int]) -> set[str]
     """
     if len(names) < LEAST or folder.local or folder.web:
         return None
-    lead = _common(names[0], names[-1])
+    shared = posixpath.commonpath([posixpath.dirname(name) for name in (names[0], names[-1])])
+    lead = shared.split("/") if shared else []
     parts = names[0].count("/") + 1
     inside = grid[len(lead) - parts :] if parts >= len(grid) else grid  # one folder for all places
     if math.prod(inside) > _PAGE * (len(names) // LEAST):
         return None
     found = _below(folder, lead)
     return None if found is None else found & set(names)
-
-
-def _common(first: str, last: str) -> list[str]:
-    """Return the folders that two paths share."""
-    lead: list[str] = []
-    for a, b in zip(first.split("/")[:-1], last.split("/")[:-1], strict=True):
-        if a != b:
-            break
-        lead.append(a)
-    return lead
 
 
 def _below(folder: File, lead: Sequence[str]) -> set[str] | None:
