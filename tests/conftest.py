@@ -49,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item in kept]
 
 
+def pytest_collection_finish() -> None:
+    """Leave libraries and tests out of later collections of garbage, which a test asks for and waits for."""
+    gc.collect()
+    gc.freeze()
+
+
 def thinned(cases: list[pytest.Item], most: int) -> list[pytest.Item]:
     """Return at most so many of the cases, evenly spread."""
     count = min(most, len(cases))
