@@ -74,10 +74,15 @@ class LazyGraph(HighLevelGraph):
     ----------
     make : callable
         ``make()`` returns the graph.
+    computed : callable, optional
+        ``computed()`` returns a graph for one computation of the complete array, or None to use the usual graph. Dask
+        copies the graph of an array that it computes or persists, and of no other.
     """
 
-    def __init__(self, make: Callable[[], HighLevelGraph]) -> None:
-        self._make = make
+    def __init__(
+        self, make: Callable[[], HighLevelGraph], computed: Callable[[], HighLevelGraph | None] | None = None
+    ) -> None:
+        self._make, self._computed = make, computed
 
     @cached_property
     def _made(self) -> HighLevelGraph:
@@ -94,6 +99,10 @@ class LazyGraph(HighLevelGraph):
     @property
     def key_dependencies(self) -> dict[Any, set[Any]]:  # type: ignore[override]
         return self._made.key_dependencies
+
+    def copy(self) -> HighLevelGraph:
+        graph = self._computed() if self._computed is not None else None
+        return super().copy() if graph is None else graph
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HighLevelGraph, (self.layers, self.dependencies, self.key_dependencies)

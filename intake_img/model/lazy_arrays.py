@@ -7,7 +7,7 @@ graph, which reads only the selection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.chunks import Region
 from intake_img.model.graph_layers import BlockLayer, LazyGraph, Task
-from intake_img.model.machine import empty, unguided
+from intake_img.model.machine import empty, memory, on_this_machine, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
     array: PixelsArray = object.__new__(PixelsArray)  # the constructor of dask would make the graph
     array._name, array._chunks, array._meta = name, chunks, meta
     array.pixels, array.source = pixels, source
-    array._graph = LazyGraph(partial(_graph_of, pixels, chunks, name, source))
+    array._graph = LazyGraph(
+        partial(_graph_of, pixels, chunks, name, source), partial(_computed, pixels, chunks, name, source)
+    )
     return array
 
 
@@ -61,17 +64,44 @@ def _graph_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, so
     return graph
 
 
-def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
-    """Return a graph whose tasks hold the region that they read, and share the reader."""
+def _computed(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph | None:
+    """Return a graph for one computation of the complete array in this process, whose tasks read into one array."""
+    if not on_this_machine() or not 0 < pixels.nbytes <= memory():
+        return None
+    buffer = ReadBuffer(pixels.shape, pixels.dtype)
+    if pixels.many_files or _listed(pixels.reader):
+        return _shared(pixels, chunks, name, source, buffer)
+    reader = pixels.reader
+    regions = _regions(chunks)
+    layer = BlockLayer(name, [len(c) for c in chunks], lambda k: (partial(_fill, reader, regions(k), buffer), []))
+    return HighLevelGraph({name: layer}, {name: set()})
+
+
+def _fill(reader: Any, region: Region, buffer: ReadBuffer, _: Any) -> np.ndarray:
+    out = buffer.part(region)
+    reader.read_into(region, out)
+    return out
+
+
+def _regions(chunks: tuple[tuple[int, ...], ...]) -> Callable[[tuple[int, ...]], Region]:
+    """Return the function from the position of a chunk to its region."""
     starts = [np.cumsum((0, *c)).tolist() for c in chunks]
-    bare, listed = with_leaf(pixels.reader, None), _listed(pixels.reader)
+    return lambda position: tuple([slice(s[k], s[k + 1]) for s, k in zip(starts, position, strict=True)])
+
+
+def _shared(
+    pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str, buffer: ReadBuffer | None = None
+) -> HighLevelGraph:
+    """Return a graph whose tasks hold the region that they read, and share the reader."""
+    bare, listed, regions = with_leaf(pixels.reader, None), _listed(pixels.reader), _regions(chunks)
 
     def make(position: tuple[int, ...]) -> Task:
-        region = tuple([slice(s[k], s[k + 1]) for s, k in zip(starts, position, strict=True)])
+        region = regions(position)
+        out = partial(buffer.part, region) if buffer is not None else partial(_new, region, pixels.dtype)
         if not listed:
-            return partial(_read, bare, region, pixels.dtype), source
+            return partial(_read, bare, region, out), source
         part = pixels.select(region)
-        return partial(_read, with_leaf(part.reader, None), tuple(slice(0, n) for n in part.shape), part.dtype), source
+        return partial(_read, with_leaf(part.reader, None), tuple(slice(0, n) for n in part.shape), out), source
 
     layers = {
         source: MaterializedLayer({source: leaf_of(pixels.reader)}),
@@ -80,8 +110,12 @@ def _shared(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sour
     return HighLevelGraph(layers, {source: set(), name: {source}})
 
 
-def _read(reader: Any, region: Region, dtype: np.dtype, leaf: Any) -> np.ndarray:
-    out = empty(tuple([s.stop - s.start for s in region]), dtype)
+def _new(region: Region, dtype: np.dtype) -> np.ndarray:
+    return empty(tuple([s.stop - s.start for s in region]), dtype)
+
+
+def _read(reader: Any, region: Region, make: Callable[[], np.ndarray], leaf: Any) -> np.ndarray:
+    out = make()
     with_leaf(reader, leaf).read_into(region, out)
     return out
 
@@ -127,6 +161,10 @@ class PixelsArray(da.Array):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return array_of, (self.pixels, self.chunks, self.name, self.source)
+
+    def __dask_postcompute__(self) -> tuple[Callable[[Any], Any], tuple[Any, ...]]:
+        join, arguments = super().__dask_postcompute__()
+        return partial(joined, join, self.chunks), arguments
 
     def copy(self) -> da.Array:
         return array_of(self.pixels, self.chunks, self.name, self.source)
