@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import inspect
 import io
+import json
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 import intake_img
 from intake_img import imload, imsave, open_catalog, open_table, scan, write_catalog
 from intake_img.catalog import Entry, SafeCatalog
+from intake_img.doors import registration
 from intake_img.storage.files import File
 
 
@@ -153,3 +156,45 @@ def test_coloc_says_what_it_measures(evil):
     assert "pooled over" in text
     assert "y, x" in text
     assert "measure" in text
+
+
+# the header of a file in notebooks
+
+
+@pytest.fixture
+def shell():
+    """Return IPython's shell, as a kernel has it."""
+    interactive = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell
+    yield interactive.instance()
+    interactive.clear_instance()
+
+
+def _with_header(length):
+    text = json.dumps({"xml": "<a>" + "q" * length + "</a>"})
+    image = xr.DataArray(np.zeros((3, 4), "u1"), dims=["y", "x"], attrs={"other": "q" * 2000, "fileheader": text})
+    return image.drop_attrs().to_dataset(name="image").assign_attrs(image.attrs), text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_notebooks_show_the_length_of_a_long_header(shell):
+    ds, text = _with_header(500_000)
+    registration.register()
+    for shown in (ds, ds["image"].assign_attrs(ds.attrs), xr.DataTree.from_dict({"/": ds, "/a": ds})):
+        data, _ = shell.display_formatter.format(shown)
+        page = data["text/html"]
+        assert len(page) < 100_000
+        assert "ds.img.header" in page
+        assert "q" * 2000 in page  # other attributes are not cut
+        assert f"{len(text):,} characters" in page
+        assert len(data["text/plain"]) < 10_000
+    assert ds.attrs["fileheader"] == text
+    short, text = _with_header(20)
+    assert html.escape(text) in shell.display_formatter.format(short)[0]["text/html"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_printers_of_others_are_kept_in_notebooks(shell):
+    printers = shell.display_formatter.formatters["text/html"]
+    printers.for_type(xr.Dataset, lambda _: "mine")
+    registration.register()
+    assert shell.display_formatter.format(_with_header(20)[0])[0]["text/html"] == "mine"

@@ -1,4 +1,4 @@
-"""Registrations of ``import intake_img``: ``ds.img`` in xarray, the readers in Intake 2, a hook for forks.
+"""Registrations of ``import intake_img``: ``ds.img`` in xarray, readers in Intake 2, notebooks, a hook for forks.
 
 The accessor's own modules are imported when ``ds.img`` is first used.
 """
@@ -31,9 +31,13 @@ class _Door:
 
 
 def register() -> None:
-    """Register ``ds.img``, the readers of Intake 2, and what a fork needs."""
-    from intake_img.doors import intake2  # noqa: F401  (registers itself)
+    """Register ``ds.img``, the readers of Intake 2, the HTML of Datasets in notebooks, and what a fork needs."""
+    from intake_img.doors import (
+        intake2,  # noqa: F401  (registers itself)
+        notebooks,
+    )
 
+    notebooks.register()
     if hasattr(os, "register_at_fork") and not _HOOKED:
         os.register_at_fork(after_in_child=_forget_threads)
         _HOOKED.append(True)
