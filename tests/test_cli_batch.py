@@ -335,3 +335,14 @@ def test_bash_completes_options():
     COMP_WORDS=(intake-img convert --re); COMP_CWORD=2; _shtab_intake_img; echo "${{COMPREPLY[@]}}" """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["--resume"]
+
+
+def test_converting_builds_no_dask_graph(pictures, tmp_path):
+    """Importing dask.array takes as long as converting fifty pictures."""
+    code = (
+        "import sys; from intake_img.doors.cli import main\n"
+        f"assert main(['convert', {str(pictures)!r}, '--to', {str(tmp_path / 'out')!r}, '--format', 'ome.tif']) == 0\n"
+        "print('dask.array' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr

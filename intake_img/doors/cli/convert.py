@@ -127,7 +127,7 @@ def _save(
     source = item.open()
     if (plate := whole_plate(source, target, writer, arguments)) is not None:
         return save_plate(plate, target, _compress(arguments.compress), arguments, _depth)
-    ds = source.dataset()
+    ds = source.dataset(chunks="" if arguments.pyramid else None)
     options = dict(arguments.option)
     if arguments.pyramid:
         options.setdefault("pyramid", _depth(ds))
