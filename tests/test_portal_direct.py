@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -198,8 +199,12 @@ class _Transport:
 
 
 class _App:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """A route that never answers."""
+
     def ready(self, scope: Any) -> tuple[bytes, bytes] | None:
-        assert scope["path"] == CHUNK
+        if scope["path"] != CHUNK:
+            return None
         return b"content-length: 3\r\n", b"abc"
 
 
@@ -208,10 +213,17 @@ _REQUEST = f"GET {CHUNK} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
 @pytest.fixture
 def connection() -> tuple[Any, _Transport, _Loop]:
+    return _connected()
+
+
+def _connected(running: Any = None) -> tuple[Any, _Transport, _Loop]:
+    """Return a connection, its transport and its clock; tasks need a running loop."""
     import uvicorn
     from uvicorn.server import ServerState
 
     settings, loop, transport = Settings(header_seconds=10.0, seconds=60.0), _Loop(), _Transport()
+    if running is not None:
+        loop.create_task = running.create_task  # type: ignore[attr-defined]
     config = uvicorn.Config(_App(), log_config=None, access_log=False)  # type: ignore[arg-type]
     one: Any = protocol(_App(), settings)(config, ServerState(), {}, loop)  # type: ignore[call-arg]
     one.connection_made(transport)
@@ -231,6 +243,24 @@ def test_the_deadline_of_a_request(connection: tuple[Any, _Transport, _Loop]) ->
     assert not transport.closed
     loop.move(2.5)
     assert transport.closed
+
+
+def test_the_deadline_of_a_form() -> None:
+    """The body of a request has the deadline of its header; a complete request has time."""
+    for missing, closed in ((1, True), (0, False)):
+
+        async def check(missing: int = missing, closed: bool = closed) -> None:
+            one, transport, loop = _connected(asyncio.get_running_loop())
+            body = b"token=abcdef"
+            one.data_received(b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            for byte in body[: len(body) - missing]:
+                loop.move(0.5)
+                one.data_received(bytes([byte]))
+            assert not transport.closed
+            loop.move(20.0)
+            assert transport.closed == closed
+
+        asyncio.run(check())
 
 
 def test_a_silent_client_is_cut(connection: tuple[Any, _Transport, _Loop]) -> None:

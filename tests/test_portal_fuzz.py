@@ -33,11 +33,12 @@ _BOUNDED = settings(
     max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 _NAMES = ("a", "many", "broken", "gone")
-_KEYS = ["zarr.json", "0/zarr.json", "0/c/0/0", "0/c/0/1", "0/c/0/0/0/0/0", ".zattrs", "0/c/0/-1"]
+_KEYS = ["zarr.json", "0/zarr.json", "0/c/0/0", "0/c/0/1", "0/c/0/0/0/0/0", "0/c/0/max/0/0/0", ".zattrs", "0/c/0/-1"]
 _KNOWN = {
     "entry": {"enum": list(_NAMES)},
     "key": {"enum": _KEYS},
     **{a: {"enum": [0, 1]} for a in ("level", "y", "x")},
+    **{a: {"enum": [0, "max"]} for a in "tz"},
     "Range": {"enum": ["bytes=0-9", "bytes=-4", "bytes=9999999-", "bytes=3-1"]},
     "If-None-Match": {"enum": ["*", '"x"']},
 }

@@ -100,6 +100,28 @@ def test_no_request_writes_a_header(catalog: Path, tmp_path: Path, target: str) 
     asyncio.run(check())
 
 
+def test_no_answer_repeats_the_host(catalog: Path, tmp_path: Path) -> None:
+    async def check() -> None:
+        async with calling([catalog], tmp_path, hosts=()) as calls:
+            for path in ("/data", "/pixels", "/thumb", "/tile", "/e", "/api/entries/", "/health/", "/login/"):
+                reply = await calls.get(path, Host="evil.example")
+                assert reply.status == 404, path
+                assert "evil" not in f"{reply.headers} {reply.body!r}"
+
+    asyncio.run(check())
+
+
+def test_a_form_that_is_broken_off_is_no_error(catalog: Path, tmp_path: Path) -> None:
+    async def check() -> None:
+        async with calling([catalog], tmp_path, token="secret") as calls:
+            gone = asyncio.Event()
+            gone.set()
+            await calls.ask("/login", "POST", gone, Content_Length="9")
+            assert "portal_errors_total{" not in calls.app.site.metrics.text()
+
+    asyncio.run(check())
+
+
 def test_names_of_entries_are_no_headers(catalog: Path, tmp_path: Path) -> None:
     async def check() -> None:
         async with calling([catalog], tmp_path) as calls:

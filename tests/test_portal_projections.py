@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 import yaml
+from PIL import Image
 
 pytest.importorskip("starlette")
 
@@ -199,3 +202,64 @@ def test_nan_is_ignored_and_planes_are_read_one_by_one() -> None:
 
     found = brightest(Planes(), (slice(0, 3), slice(0, 2)), 0)  # type: ignore[arg-type]
     np.testing.assert_array_equal(found, [[3, np.nan]])
+
+
+def _picture(reply: Any) -> np.ndarray:
+    assert reply.status == 200, reply.body
+    return np.asarray(Image.open(io.BytesIO(reply.body)))
+
+
+def test_tiles_show_projections(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with calling([_catalog(tmp_path)], tmp_path) as calls:
+            shown = "c=1~0~200~ffffff"
+            for axis, rest in (("z", "t=1"), ("t", "z=2")):
+                at = {"t": 1, "c": 1, "z": 2, axis: slice(None)}
+                planes = _image("u2").isel({k: at[k] for k in "tcz"}).values[:, :512, :512]
+                found = _picture(await calls.get(f"/tile/a/0/0/0.png?{axis}=max&{rest}&{shown}"))
+                np.testing.assert_allclose(found[..., 0], planes.max(axis=0) * (255 / 200), atol=0.51)
+                other = _picture(await calls.get(f"/tile/a/0/0/0.png?{rest}&{shown}"))
+                assert (found >= other).all()
+                assert (found > other).any()
+            both = await calls.get("/tile/a/0/0/0.png?z=max&t=max")
+            assert both.status == 404
+
+    asyncio.run(check())
+
+
+def test_axes_without_a_projection_show_their_plane(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "b.tif", np.arange(600, dtype="u2").reshape(20, 30))
+
+    async def check() -> None:
+        async with calling([tmp_path / "b.tif"], tmp_path) as calls:
+            plain = _picture(await calls.get("/tile/b/0/0/0.png"))
+            np.testing.assert_array_equal(_picture(await calls.get("/tile/b/0/0/0.png?z=max")), plain)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("channels", "status"), [("0", 200), ("0_1", 422)])
+def test_the_channels_of_a_tile_share_the_limit(tmp_path: Path, channels: str, status: int) -> None:
+    limit = 3 * 600 * 1100 * 2 + 1  # one channel of the stack
+
+    async def check() -> None:
+        async with calling([_catalog(tmp_path)], tmp_path, request_bytes=limit) as calls:
+            reply = await calls.get(f"/tile/a/0/0/0.png?z=max&c={channels}")
+            assert reply.status == status
+            assert status == 200 or reply.json["error"] == "unreadable"
+
+    asyncio.run(check())
+
+
+def test_the_api_tells_of_projections(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with calling([_catalog(tmp_path)], tmp_path) as calls:
+            paths = (await calls.get("/api/openapi.json")).json["paths"]
+            for axis in "tz":
+                tile = paths["/tile/{entry}/{level}/{y}/{x}.webp"]["get"]["parameters"]
+                schema = next(p["schema"] for p in tile if p["name"] == axis)
+                assert {"const": "max"} in schema["anyOf"]
+            key = next(p for p in paths["/pixels/{entry}.zarr/{key}"]["get"]["parameters"] if p["name"] == "key")
+            assert "max" in key["description"]
+
+    asyncio.run(check())

@@ -44,13 +44,14 @@ def _listings() -> dict[str, Any]:
 
 
 def _stores() -> dict[str, Any]:
-    names = ("entry", "key", "range", "match")
+    names = ("range", "match")
+    stored = "A key of the entry's OME-Zarr 0.5 store"
     encoded = _reply("a document or an encoded chunk", _STORE)
     samples = _reply("samples in C order, or a document", _STORE)
-    about = "The little-endian samples of a chunk, clipped at the edges"
+    about = "The little-endian samples of a chunk, clipped at the edges, or the largest ones along an axis"
     return {
-        "/data/{entry}.zarr/{key}": _route("A key of the entry's OME-Zarr 0.5 store", encoded, *names, parts=True),
-        "/pixels/{entry}.zarr/{key}": _route(about, samples, *names, parts=True),
+        "/data/{entry}.zarr/{key}": _route(stored, encoded, "entry", "key", *names, parts=True),
+        "/pixels/{entry}.zarr/{key}": _route(about, samples, "entry", "samples", *names, parts=True),
     }
 
 
@@ -103,15 +104,18 @@ _FILTERS = {
     **{f: _parameter(f, f"Entries whose {f} is this", type="string", maxLength=200) for f in Query.FACETS},
     "folder": _parameter("folder", "Entries of this catalog and those nested in it", type="string", maxLength=400),
 }
+_INDEX: dict[str, Any] = {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "max"}]}
+_KEY = "Key of the Zarr store"
 _PARAMETERS = {
     **_FILTERS,
     "offset": _parameter("offset", "Entries to skip", type="integer", minimum=0, maximum=10**6),
     "limit": _parameter("limit", "Entries of a page", type="integer", minimum=1, maximum=500),
     "sort": _parameter("sort", "Order", type="string", enum=list(Query.SORTS)),
     "entry": _parameter("entry", "Id of the entry", "path", type="string"),
-    "key": _parameter("key", "Key of the Zarr store", "path", type="string"),
+    "key": _parameter("key", _KEY, "path", type="string"),
+    "samples": _parameter("key", _KEY + "; 'max' as the index of an axis but y and x", "path", type="string"),
     **{a: _parameter(a, f"Number of the {a}", "path", type="integer", minimum=0) for a in ("level", "y", "x")},
-    **{a: _parameter(a, f"Index along {a}", type="integer", minimum=0) for a in "tz"},
+    **{a: _parameter(a, f"Index along {a}; max: the largest samples along it", **_INDEX) for a in "tz"},
     "c": _parameter("c", "Channels, 'number~low~high~RRGGBB' with '_' between", type="string", maxLength=400),
     "scene": _parameter("scene", "Path of one of several images", type="string", maxLength=100),
     "range": _parameter("Range", "A part of it", "header", type="string", pattern="^bytes=[0-9]*-[0-9]*$"),

@@ -42,6 +42,7 @@ def make_app(library: Library, settings: Settings) -> Any:
         log("stopped")
 
     app = Starlette(routes=_routes(), lifespan=lifespan, exception_handlers={404: _nothing, 405: _nothing})
+    app.router.redirect_slashes = False  # a redirection would repeat the Host header
     app.state.site, app.state.doorkeeper = site, doorkeeper
     return Guard(app, site, doorkeeper)
 

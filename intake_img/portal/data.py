@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from intake_img.errors import SourceChangedError, TooLargeError
 from intake_img.model.chunks import Region
-from intake_img.portal.costly_blocks import Blockwise
 from intake_img.portal.holdings import Opened
 from intake_img.portal.library import LibraryItem
 from intake_img.portal.projections import split_key
@@ -124,8 +123,7 @@ class _Wanted:
         try:
             return await site.run(self.request, name, lambda: self._read(array, region), SEEN)
         except TooLargeError:
-            if isinstance(array.pixels.reader, Blockwise):
-                site.build_levels(self.opened, array)
+            site.build_levels(self.opened, array)
             raise
 
     def _read(self, array: ServedArray, region: Region) -> Kept:

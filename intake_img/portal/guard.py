@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 
 from intake_img.portal.metrics import log, logged
@@ -110,6 +111,8 @@ class Guard:
     async def _answer(self, app: Any, scope: Any, receive: Any, sender: Any, told: _Told) -> None:
         try:
             await app(scope, receive, sender)
+        except ClientDisconnect:  # before its request was complete
+            return
         except (TimeoutError, asyncio.CancelledError, ConnectionError):
             raise
         except Exception as exc:  # the client gets nothing of it

@@ -35,8 +35,10 @@ def native_levels(source: Any, ds: xr.Dataset, options: Mapping[str, Any]) -> li
         except (IntakeImgError, LookupError, TypeError, ValueError):
             break
         last = (found or [ds])[-1]
-        coarser = {a for a in one.sizes if a in last.sizes and one.sizes[a] < last.sizes[a]}
-        if first not in one or one[first].dims != ds[first].dims or not coarser & set("yx"):
+        if first not in one or one[first].dims != ds[first].dims:
+            break
+        changed = {a for a in one.sizes if one.sizes[a] != last.sizes[a]}
+        if not changed & set("yx") or not changed <= set("zyx") or any(one.sizes[a] > last.sizes[a] for a in changed):
             break
         found.append(one)
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from intake_img.model.chunks import Region
 from intake_img.portal.virtual_store import ServedArray
 
 __all__ = ["Light", "added", "label_colors", "overlaid", "plane"]
@@ -52,7 +53,12 @@ def added(lights: Iterable[tuple[np.ndarray, Light]]) -> np.ndarray:
     return (np.clip(total, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def plane(array: ServedArray, region: Mapping[str, slice], place: Mapping[str, int | None]) -> np.ndarray:
+def plane(
+    array: ServedArray,
+    region: Mapping[str, slice],
+    place: Mapping[str, int | None],
+    read: Callable[[Region], np.ndarray] | None = None,
+) -> np.ndarray:
     """Return a rectangle of a plane of an array.
 
     Parameters
@@ -63,13 +69,16 @@ def plane(array: ServedArray, region: Mapping[str, slice], place: Mapping[str, i
     place : mapping
         Index on the other axes; None, or an axis that is not named, is the middle of ``z`` and the first index of
         others.
+    read : callable, optional
+        Returns the samples of a region with a slice for each axis; by default those of the array.
     """
-    keys: list[int | slice] = []
+    part: list[slice] = []
     for axis, n in zip(array.axes, array.pixels.shape, strict=True):
-        middle = n // 2 if axis == "z" else 0
         given = place.get(axis)
-        keys.append(region[axis] if axis in region else min(middle if given is None else given, n - 1))
-    data = array.pixels[tuple(keys)]
+        at = min((n // 2 if axis == "z" else 0) if given is None else given, n - 1)
+        part.append(region[axis] if axis in region else slice(at, at + 1))
+    data = (read or array.read)(tuple(part))
+    data = data.reshape([s.stop - s.start for a, s in zip(array.axes, part, strict=True) if a in region])
     data = np.abs(data) if data.dtype.kind == "c" else data
     return data.reshape((1,) * (2 - data.ndim) + data.shape)
 

@@ -21,6 +21,7 @@ _HEAVY = 32 * 2**20  # bytes to read, from which on a cluster is used
 _PAUSE = 30.0  # seconds until a cluster that did not answer is asked again
 _MOST = 16 * 2**30  # bytes, for a cluster
 _TASKS = 64  # at most for one projection
+_DEEP = "this projection needs more of the file than one request may read"
 
 
 class TooDeepError(IntakeImgError, ValueError):
@@ -64,6 +65,11 @@ def brightest(pixels: Pixels, region: Region, axis: int) -> np.ndarray:
 def _highest(parts: Sequence[np.ndarray]) -> np.ndarray:
     found: np.ndarray = np.fmax.reduce(parts)
     return found
+
+
+def _whole(pixels: Pixels, region: Sequence[slice], axis: int) -> Region:
+    """Return a region with all indices of an axis."""
+    return (*region[:axis], slice(0, pixels.shape[axis]), *region[axis + 1 :])
 
 
 class Cluster:
@@ -147,8 +153,16 @@ class Projections:
         """The number of bytes of chunks up to which viewers request projections; native tiles may be larger."""
         return _MOST if self.cluster is not None else self.limit // 4
 
-    def read(self, pixels: Pixels, region: Sequence[slice], axis: int) -> np.ndarray:
+    def read(self, pixels: Pixels, region: Sequence[slice], axis: int, times: int = 1) -> np.ndarray:
         """Return the largest samples along an axis of a region, little-endian.
+
+        Parameters
+        ----------
+        pixels : Pixels
+        region : sequence of slice
+        axis : int
+        times : int
+            How many such regions the request reads; the limits are for all of them.
 
         Raises
         ------
@@ -157,12 +171,12 @@ class Projections:
         """
         if pixels.dtype.kind == "c":
             raise TooDeepError("complex numbers have no maximum")
-        whole = (*region[:axis], slice(0, pixels.shape[axis]), *region[axis + 1 :])
+        whole = _whole(pixels, region, axis)
         cost = price(pixels, whole, max(self.limit, _HEAVY))
         found = self._elsewhere(pixels, whole, axis) if cost > _HEAVY else None
         if found is None:
-            if cost > self.limit:
-                raise TooDeepError("this projection needs more of the file than one request may read")
+            if cost * times > self.limit:
+                raise TooDeepError(_DEEP)
             found = self._here(pixels, whole, axis)
         return found.astype(found.dtype.newbyteorder("<"), copy=False)
 

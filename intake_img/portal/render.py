@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from intake_img.errors import TooLargeError
+from intake_img.model.chunks import Region
 from intake_img.portal.costly_blocks import price
 from intake_img.portal.holdings import Opened
 from intake_img.portal.picture import Light, added, plane
@@ -84,7 +87,8 @@ def _plane(array: ServedArray) -> tuple[int, int]:
 async def tile(request: Request) -> Response:
     """``GET /tile/{entry}/{level}/{y}/{x}.webp``: one tile in colour; ``t``, ``z`` and ``c`` in the query.
 
-    ``c`` lists channels as ``number~low~high~RRGGBB``, separated by ``_``; omitted values follow the image.
+    ``t`` and ``z`` are numbers; one of them may be ``max``, the largest samples along the axis. ``c`` lists channels as
+    ``number~low~high~RRGGBB``, separated by ``_``; omitted values follow the image.
     """
     site: Site = request.app.state.site
     try:
@@ -94,14 +98,14 @@ async def tile(request: Request) -> Response:
         item = site.item(request, found["id"])
         opened = await site.opened(item, request)
         place = {a: _index(request.query_params.get(a)) for a in "tz"}
+        if list(place.values()).count("max") > 1:
+            raise KeyError("max along two axes")
         shown = _channels(request.query_params.get("c", ""))
         name = f"tile/{opened.stamp}/{request.path_params['path']}/{place}/{shown}"
         cached = site.bodies.get(name)
         if cached is None:
-            level, y, x = (int(found[k]) for k in ("level", "y", "x"))
-            cached = await site.run(
-                request, name, lambda: _tile(opened, level, (y, x), found["kind"], place, shown), SEEN
-            )
+            at = int(found["level"]), int(found["y"]), int(found["x"])
+            cached = await site.run(request, name, lambda: _tile(site, opened, at, place, shown, found["kind"]), SEEN)
             site.bodies.put(name, cached, len(cached))
         return body(request, cached, _KINDS[found["kind"]], etag(name), seconds=300)
     except Exception as exc:
@@ -109,7 +113,9 @@ async def tile(request: Request) -> Response:
         return problem(exc)
 
 
-def _index(text: str | None) -> int | None:
+def _index(text: str | None) -> int | str | None:
+    if text == "max":
+        return text
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else None
 
 
@@ -125,18 +131,37 @@ def _channels(text: str) -> dict[int, tuple[Any, ...]]:
 
 
 def _tile(
+    site: Site,
     opened: Opened,
-    level: int,
-    at: tuple[int, int],
+    at: tuple[int, int, int],
+    place: Mapping[str, int | str | None],
+    shown: Mapping[int, tuple[Any, ...]],
     kind: str,
-    place: dict[str, int | None],
-    shown: dict[int, tuple[Any, ...]],
 ) -> bytes:
+    """Return the tile of a level, a row and a column of tiles."""
     store = opened.store()
     levels = store.levels[next(iter(store.levels))]
-    if level >= len(levels):
+    if at[0] >= len(levels):
         raise KeyError("level")
-    array = levels[level]
+    array = levels[at[0]]
+    region = _region(array, at[1:])
+    along = next((a for a, where in place.items() if where == "max" and a in array.axes), None)
+    fixed = {a: where for a, where in place.items() if not isinstance(where, str)}
+    read = None
+    if along is not None:
+        fixed[along] = 0
+        times = len(_chosen(store, shown))
+        read = partial(site.projections.read, array.pixels, axis=array.axes.index(along), times=times)
+    try:
+        picture = _composite(store, array, region, fixed, shown, read)
+    except TooLargeError:
+        site.build_levels(opened, array)
+        raise
+    return _encoded(picture, kind, None)
+
+
+def _region(array: ServedArray, at: Sequence[int]) -> dict[str, slice]:
+    """Return the rows and columns of a tile."""
     chunk = dict(zip(array.axes, array.chunk, strict=True))
     region = {}
     for axis, index, n in zip("yx", at, _plane(array), strict=True):
@@ -144,27 +169,32 @@ def _tile(
         if start >= n:
             raise KeyError("tile")
         region[axis] = slice(start, min(start + chunk.get(axis, 1), n))
-    return _encoded(_composite(store, array, region, place, shown), kind, None)
+    return region
+
+
+def _chosen(store: ImageStore, shown: Mapping[int, Any]) -> list[int]:
+    """Return the numbers of the channels to show: those that exist among `shown`, or all."""
+    count = len(store.channels())
+    return ([k for k in shown if k < count] or list(range(count)))[:_MOST_CHANNELS]
 
 
 def _composite(
     store: ImageStore,
     array: ServedArray,
     region: dict[str, slice],
-    place: dict[str, int | None],
-    shown: dict[int, tuple[Any, ...]] | None = None,
+    place: Mapping[str, int | None],
+    shown: Mapping[int, tuple[Any, ...]],
+    read: Callable[[Region], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the sum of the channels of a plane in their colours, as RGB bytes."""
     channels = store.channels()
-    named = [k for k in shown or () if k < len(channels)]
-    chosen = (named or list(range(len(channels))))[:_MOST_CHANNELS]
     lights = []
-    for k in chosen:
-        limits, color = (shown or {}).get(k, (None, None))
+    for k in _chosen(store, shown):
+        limits, color = shown.get(k, (None, None))
         window = channels[k]["window"]
         low, high = limits or (window["start"], window["end"])
         light = Light(low, high, ("000000", color or channels[k]["color"]))
-        lights.append((plane(array, region, {**place, "c": k}), light))
+        lights.append((plane(array, region, {**place, "c": k}, read), light))
     return added(lights)
 
 

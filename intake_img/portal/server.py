@@ -37,11 +37,11 @@ def protocol(app: Readied, settings: Settings) -> type[asyncio.Protocol]:
             if self._idle() and (self._due is None or self._pending == 0):
                 self._begin()
             self._pending += len(data)
-            before, answers = self.cycle, self.answers
+            answers = self.answers
             super().data_received(data)
             if self.answers > answers:
                 self._begin()
-            elif self.cycle is not None and self.cycle is not before:  # the header is complete
+            elif not self._idle() and not self.cycle.more_body:  # the request is complete
                 self._due, self._pending = None, 0
             elif self._due is not None and self._pending > _LARGEST_HEADER:
                 self._cut()

@@ -168,9 +168,14 @@ class Site:
         return await self.workers.run(key, work, priority, gone)
 
     def build_levels(self, opened: Opened, array: ServedArray) -> None:
-        """Compute a missing level, and the finer ones that it needs, when the workers are idle."""
+        """Compute a missing level, and the finer ones that it needs, when the workers are idle.
+
+        Nothing is done for a level of the file.
+        """
+        if not isinstance(array.pixels.reader, Blockwise):
+            return
         with self._lock:
-            if array.pixels.reader.name in self._building:  # type: ignore[attr-defined]
+            if array.pixels.reader.name in self._building:
                 return
             served = next(s for store in opened.stores.values() for s in store.levels.values() if array in s)
             lacking = [
