@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import xarray as xr
 from intake.source.base import DataSource
+from numpy.typing import ArrayLike
 
 from intake_img.collections.file_names import split_extension
 from intake_img.collections.partition import make_plan, write_members
@@ -26,7 +27,7 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.engine import Engine, in_tasks
 from intake_img.model.image import Image
-from intake_img.model.typed import Chunks, Selection, Uri
+from intake_img.model.typed import Chunks, DriverOptions, Selection, Uri, WriterOptions
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
@@ -48,7 +49,7 @@ def imload(
     metadata: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     cache: str | os.PathLike[str] | None = None,
-    **driver_options: Any,
+    **driver_options: Unpack[DriverOptions],
 ) -> xr.Dataset:
     """Load an image lazily, with named axes, channel names and physical units.
 
@@ -122,8 +123,8 @@ def imload(
         "cache": cache,
     }
     usual = {f.name: f.default for f in fields(ImgSource.Options)}
-    options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]} | driver_options
-    source = _source(uri, options)
+    options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]}
+    source = _source(uri, {**options, **driver_options})
     if isinstance(source, SequenceSource) and source.group:
         return source.datatree(**({"chunks": None} if metadata_only else {}))  # type: ignore[return-value]
     return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
@@ -147,7 +148,7 @@ def _source(uri: Any, options: dict[str, Any]) -> ImageSource:
 
 
 def imsave(
-    image: Any,
+    image: xr.Dataset | xr.DataArray | xr.DataTree | ImageSource | ArrayLike,
     uri: Uri,
     compress: bool | str | None = None,
     partition: str | Sequence[str] | None = None,
@@ -160,7 +161,7 @@ def imsave(
     compute: bool = True,
     append_dim: str | None = None,
     region: Mapping[str, int | slice] | Literal["auto"] | None = None,
-    **driver_options: Any,
+    **driver_options: Unpack[WriterOptions],
 ) -> Any:
     """Save an image; the extension chooses the format, OME-Zarr without one.
 
@@ -241,11 +242,11 @@ def imsave(
         return _extend(image, format, target, append_dim, region, progress, in_tasks(engine))
     known = _writer_options(format, driver_options)
     models = _models(image, format, known)
+    settings: dict[str, Any] = {"compress": compress, **driver_options}
     if isinstance(image, xr.DataTree):
-        driver_options["levels"] = models[1:]
+        settings["levels"] = models[1:]
     if "name" in known:
-        driver_options.setdefault("name", target.name)
-    settings = {"compress": compress, **driver_options}
+        settings.setdefault("name", target.name)
     stem, extension = split_extension(target.name, known_extensions())
     plan = None if isinstance(image, xr.DataTree) else make_plan(models[0], format, stem, extension, partition)
     parallel = in_tasks(engine) or not compute

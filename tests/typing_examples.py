@@ -6,7 +6,7 @@ Lines that a checker must refuse carry an ignore; ``warn_unused_ignores`` makes 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -22,12 +22,18 @@ def loading() -> xr.Dataset:
     imload("a.tif", {"c": ["DAPI", "GFP"]}, metadata={"spacing": {"z": "300 nm"}})
     imload("a.bin", shape=(3, 4), dtype="u2", offset=512)
     imload("a.tif", chunks="native")  # type: ignore[arg-type]
+    imload("a.tif", rgbs=True)  # type: ignore[call-arg]
+    imload("a.bin", offset="512")  # type: ignore[arg-type]
+    of_a_plugin: dict[str, Any] = {"gain": 3}
+    imload("a.xyz", **of_a_plugin)
     imload(7)  # type: ignore[arg-type]
-    source: ImageSource = autodetect("a.nd2")
+    source: ImageSource = autodetect("a.nd2", scene="all", chunks=None)
     source.read_partition(0)
     imsave(ds, "b.ome.zarr", True, overwrite=True, progress=True)
     imsave(ds, "c_{t}.tif", partition=["c", "y", "x"], engine="dask")
+    imsave(ds, "c.tif", tile=256, pyramid=2)
     imsave(ds, "c.tif", engine="spark")  # type: ignore[arg-type]
+    imsave(ds, "c.png", quality="best")  # type: ignore[arg-type]
     for path in scan("folder", recursive=False).skipped:
         print(path)
     return ds
@@ -45,6 +51,12 @@ def processing(ds: xr.Dataset) -> xr.DataArray:
     img.affine("RAI")  # type: ignore[arg-type]
     measured: xr.Dataset = img.coloc.measure([("DAPI", "GFP")], thresholds=("fraction", 0.15), mask="cells")
     pearson: xr.DataArray = img.coloc.pearson((0, "GFP"))
+    img.coloc.manders(mask="cells", denominator="all")  # type: ignore[arg-type]
+    img.crop(x=(10, None), y=("1 µm", "2 µm"))
+    img.pyramid([2, {"z": 1, "y": 2, "x": 2}])
+    img.pyramid(2)  # type: ignore[arg-type]
+    img.detect_blobs(min_radius="1 µm", max_radius="2 µm", method="dog")
+    img.detect_blobs(max_radius=3)  # type: ignore[call-arg]
     print(measured)
     return pearson
 
@@ -52,6 +64,12 @@ def processing(ds: xr.Dataset) -> xr.DataArray:
 def cutting(ds: xr.Dataset) -> np.ndarray:
     found: Patches = patches([ds], {"y": "20 µm", "x": "20 µm"}, sample="random", n=100, mask=ds["mask"], halo=8)
     patches(ds, 64, sample="everywhere")  # type: ignore[arg-type]
+    more: Patches = ds.img.patches(64)
+    img: ImgAccessor = ds.img
+    more = img.patches({"y": 32, "x": 32}, overlap=8, mask="mask", where=lambda patch: patch.max() > 0)
+    img.patches(64, stride=32)  # type: ignore[call-arg]
+    img.patches(64, units="microns")  # type: ignore[arg-type]
+    print(len(more))
     stack = CziStack("a.czi", scene=0, depth_axis="Z")
     print(stack.data_shape)
     return found.read([0, 1, 2])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from intake_img.accessor import display
 from intake_img.accessor.coloc import Coloc, detect_blobs
+from intake_img.accessor.methods import method_of
 from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
 from intake_img.accessor.variables import first_image
@@ -18,7 +19,7 @@ from intake_img.errors import AxesError
 from intake_img.model.affine import Affine, Space
 from intake_img.model.axes import spell
 from intake_img.model.datasets import spacing_of
-from intake_img.model.typed import DTypeLike, Lengths
+from intake_img.model.typed import Colors, DTypeLike, Lengths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
 
     from intake_img.accessor.stacks.stack import ImageStack
 
@@ -101,6 +104,7 @@ class ImgAccessor(Processing):
         """Colocalization of the channels; see `intake_img.accessor.coloc.Coloc`."""
         return Coloc(self._obj)
 
+    @method_of(detect_blobs)
     def detect_blobs(self, **options: Any) -> pd.DataFrame:
         """Find round spots; see `intake_img.accessor.coloc.detect_blobs`."""
         return detect_blobs(self._obj, **options)
@@ -158,6 +162,7 @@ class ImgAccessor(Processing):
 
         return stack_of(self._obj, depth_axis, variable=variable, dtype=dtype, source=source)
 
+    @method_of(patches)
     def patches(self, size: Lengths, **options: Any) -> Patches:
         """Cut the image into patches; see `intake_img.patches`.
 
@@ -283,7 +288,7 @@ class ImgAccessor(Processing):
         panels: bool = False,
         percentiles: tuple[float, float] = (0.5, 99.8),
         limits: Mapping[int | str, tuple[float, float]] | tuple[float, float] | None = None,
-        colors: Mapping[str, Any] | Sequence[Any] | None = None,
+        colors: Colors = None,
         labels: str | None = None,
         scale_bar: bool = True,
         ax: Axes | None = None,
@@ -361,15 +366,15 @@ class ImgAccessor(Processing):
 
     def plot_plate(
         self,
-        show: Any = "mean",
+        show: str | Callable[[xr.DataArray], float] | ArrayLike = "mean",
         *,
         channel: int | str | None = None,
         variable: str | None = None,
         projection: str | None = None,
-        limits: Any = None,
-        cmap: Any = None,
+        limits: tuple[float, float] | None = None,
+        cmap: str | Colormap | None = None,
         size: int = 96,
-        ax: Any = None,
+        ax: Axes | None = None,
     ) -> Any:
         """Draw a plate: a number or a small picture for each well.
 

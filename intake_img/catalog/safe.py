@@ -14,6 +14,7 @@ from intake_img.catalog.entries import MAX_LOADS, NESTED
 from intake_img.catalog.jail import jail_of
 from intake_img.catalog.schema import CatalogReader, Problem, load, read
 from intake_img.errors import CatalogError
+from intake_img.model.typed import Uri
 from intake_img.storage.files import File
 from intake_img.storage.jail import CACHES, Jail
 
@@ -21,10 +22,10 @@ __all__ = ["open_catalog", "validate"]
 
 
 def open_catalog(
-    path: Any,
+    path: Uri,
     trusted: bool = False,
     *,
-    roots: Iterable[Any] | None = None,
+    roots: Iterable[Uri] | None = None,
     schemes: Iterable[str] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -88,9 +89,9 @@ def open_catalog(
 
 
 def validate(
-    path: Any,
+    path: Uri,
     *,
-    roots: Iterable[Any] | None = None,
+    roots: Iterable[Uri] | None = None,
     schemes: Iterable[str] = (),
     storage_options: Mapping[str, Any] | None = None,
     open_images: bool = False,
@@ -153,7 +154,7 @@ def _plain_reason(exc: Exception) -> str:
 
 
 def _start(
-    path: Any, roots: Iterable[Any] | None, schemes: Iterable[str], storage_options: Mapping[str, Any] | None
+    path: Any, roots: Iterable[Uri] | None, schemes: Iterable[str], storage_options: Mapping[str, Any] | None
 ) -> tuple[File, Jail]:
     file = File.parse(path, {k: v for k, v in (storage_options or {}).items() if k not in CACHES})
     return file, jail_of([file.parent.path] if roots is None else roots, schemes, storage_options)

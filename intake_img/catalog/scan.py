@@ -39,7 +39,7 @@ def scan(
     recursive: bool = True,
     exclude: Iterable[str] = (),
     progress: Callable[[str], None] | None = None,
-    memory: Any = None,
+    memory: Uri | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
     storage_options: Mapping[str, Any] | None = None,

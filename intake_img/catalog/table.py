@@ -22,6 +22,7 @@ from intake_img.catalog.jail import jail_of
 from intake_img.errors import CatalogError
 from intake_img.formats.arguments import jinja_escaped
 from intake_img.model.text import escaped
+from intake_img.model.typed import Uri
 from intake_img.storage.files import File
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from intake_img.catalog.entries import Entry
+    from intake_img.catalog.write import Sources
 
 __all__ = ["ImageTable", "open_table", "write_table"]
 
@@ -55,7 +57,7 @@ class ImageTable(DataSource):
 
     def __init__(
         self,
-        uri: Any,
+        uri: Uri | File,
         *,
         table: str = "images",
         metadata: Mapping[str, Any] | None = None,
@@ -333,10 +335,10 @@ def _single_images() -> Any:
 
 
 def open_table(
-    path: Any,
+    path: Uri,
     *,
     table: str = "images",
-    roots: Iterable[Any] = (),
+    roots: Iterable[Uri] = (),
     schemes: Iterable[str] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> ImageTable:
@@ -362,8 +364,8 @@ def open_table(
 
 
 def write_table(
-    sources: Any,
-    path: Any,
+    sources: Sources,
+    path: Uri,
     *,
     overwrite: bool = False,
     table: str = "images",

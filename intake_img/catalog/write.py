@@ -23,6 +23,7 @@ from intake_img.errors import CatalogError, TargetExistsError
 from intake_img.formats.arguments import driver_name, jinja_escaped
 from intake_img.formats.source import ImageSource
 from intake_img.model.record import plain
+from intake_img.model.typed import Uri
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
@@ -55,7 +56,11 @@ class Changes:
     roots: list[str] = field(default_factory=list)
 
 
-def write_catalog(sources: Any, path: Any, *, overwrite: bool = False, update: bool = False) -> Changes:
+Sources = Scan | ImageSource | Mapping[str, ImageSource | Mapping[str, Any]] | Iterable[ImageSource]
+"""Images to enter: the result of a scan, or sources or entries, by name or not."""
+
+
+def write_catalog(sources: Sources, path: Uri, *, overwrite: bool = False, update: bool = False) -> Changes:
     """Write a catalog of version 1.
 
     Parameters

@@ -23,6 +23,7 @@ from intake_img.model.axes import CANONICAL, check_axes
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.typed import ArrayLike, Chunks, DTypeLike, Uri
 from intake_img.storage.files import File
 
 __all__ = [
@@ -39,10 +40,10 @@ __all__ = [
 
 
 def from_array(
-    values: Any,
+    values: ArrayLike | Sequence[ArrayLike],
     axes: str | Sequence[str] | None = None,
     *,
-    chunks: Any = "auto",
+    chunks: Chunks = "auto",
     spacing: Mapping[str, float] | None = None,
     spacing_units: Mapping[str, str] | str | None = None,
     coords: Mapping[str, Any] | None = None,
@@ -78,16 +79,17 @@ def from_array(
     >>> from_array(np.zeros((5, 4, 3)), spacing={"t": 0.5}, spacing_units={"t": "s"}).img.spacing
     {'t': 0.5}
     """
+    array: Any = values
     if isinstance(values, (list, tuple)):
-        values = alike([np.asarray(v) for v in values])
+        array = alike([np.asarray(v) for v in values])
     elif not hasattr(values, "dtype"):
-        values = np.asarray(values)
-    if values.ndim < 2:
-        raise AxesError(f"an array of shape {tuple(values.shape)} is not an image: expected at least two axes, y and x")
-    names = check_axes(axes, values.ndim) if axes is not None else series_axes(values.ndim)
-    image = Image({name: Variable(Pixels.of(values), names)})
+        array = np.asarray(values)
+    if array.ndim < 2:
+        raise AxesError(f"an array of shape {tuple(array.shape)} is not an image: expected at least two axes, y and x")
+    names = check_axes(axes, array.ndim) if axes is not None else series_axes(array.ndim)
+    image = Image({name: Variable(Pixels.of(array), names)})
     image = image.overruled(spacing=spacing, spacing_units=spacing_units, coords=coords)
-    data = (lambda pixels: pixels.read()) if chunks is None and not hasattr(values, "dask") else None
+    data = (lambda pixels: pixels.read()) if chunks is None and not hasattr(array, "dask") else None
     return lazy_dataset(image, chunks, data)
 
 
@@ -96,7 +98,7 @@ def from_list(
     accessor: Callable[[Any], Any] | None = None,
     keys: Sequence[Any] | None = None,
     shape: Sequence[int] | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     *,
     axis: str = "t",
     axes: str | None = None,
@@ -151,7 +153,7 @@ def from_list(
 
 
 def from_path(
-    path: Any,
+    path: Uri,
     accessor: Callable[[File], Any] | None = None,
     ext: str | None = None,
     start: int | None = None,
@@ -159,7 +161,7 @@ def from_path(
     recursive: bool = False,
     recount: bool = False,
     shape: Sequence[int] | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     *,
     axis: str = "t",
     axes: str | None = None,
@@ -223,7 +225,7 @@ def from_path(
 
 
 def from_tif(
-    path: Any,
+    path: Uri,
     ext: str = "tif",
     start: int | None = None,
     stop: int | None = None,
@@ -268,7 +270,7 @@ def from_tif(
 
 
 def from_png(
-    path: Any,
+    path: Uri,
     ext: str = "png",
     start: int | None = None,
     stop: int | None = None,
@@ -288,9 +290,9 @@ def from_png(
 
 
 def from_binary(
-    path: Any,
+    path: Uri,
     shape: Sequence[int] | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     ext: str = "bin",
     start: int | None = None,
     stop: int | None = None,
@@ -405,7 +407,7 @@ def from_rdd(
     rdd: Any,
     shape: Sequence[int] | None = None,
     nrecords: int | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     *,
     axis: str | Sequence[str] | None = None,
     axes: str | None = None,
@@ -459,9 +461,10 @@ def from_rdd(
     else:
         found = find_records(rdd)
         one, kind, grid, cuts = found.shape, found.dtype, tuple(map(len, found.labels)), found.cuts()
-        announced = {"shape": (shape, one), "dtype": (dtype, kind), "nrecords": (nrecords, int(np.prod(grid)))}
+        given = None if shape is None else tuple(shape)
+        announced = {"shape": (given, one), "dtype": (dtype, kind), "nrecords": (nrecords, int(np.prod(grid)))}
         for what, (said, is_) in announced.items():
-            if said is not None and (tuple(said) if what == "shape" else said) != is_:
+            if said is not None and said != is_:
                 raise FormatError(f"{what}={said!r} was given, but the RDD has {is_}")
     along = tuple(axis) if axis is not None else {1: ("t",), 2: ("i", "t")}.get(len(grid), ())
     if len(along) != len(grid):

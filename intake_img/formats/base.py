@@ -11,7 +11,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -423,7 +423,7 @@ class Format:
         file: File,
         *,
         append_dim: str | None = None,
-        region: Any = None,
+        region: Mapping[str, int | slice] | Literal["auto"] | None = None,
         progress: Callable[[int], None] | None = None,
         parallel: bool = False,
     ) -> None:

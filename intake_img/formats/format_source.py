@@ -16,6 +16,7 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.agreement import overruled_axes
 from intake_img.model.image import Image
 from intake_img.model.stacking import stacked
+from intake_img.model.typed import Uri
 from intake_img.model.wells import Place, attrs_of, coordinates_of, named, parse_field
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
@@ -29,7 +30,7 @@ class FormatSource(ImageSource):
     format: ClassVar[Format]
     """The format; each format has a subclass, made by `source_of`."""
 
-    def __init__(self, uri: Any, **options: Any) -> None:
+    def __init__(self, uri: Uri | File, **options: Any) -> None:
         super().__init__(uri, **options)
         own = self.format.options
         self.open_options = own(**{f.name: getattr(self.options, f.name) for f in fields(own)})

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 from intake_img.errors import CannotWriteError, UnknownFormatError
 from intake_img.formats.arguments import ENTRY_POINTS
@@ -26,6 +26,7 @@ from intake_img.formats.probe import Probe
 from intake_img.formats.source import ImageSource
 from intake_img.model.image import Image
 from intake_img.model.privacy import public
+from intake_img.model.typed import SourceOptions, Uri
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
 
@@ -256,7 +257,7 @@ def check_options(cls: type[ImageSource], options: Mapping[str, Any]) -> None:
         )
 
 
-def autodetect(uri: Any, **options: Any) -> FormatSource:
+def autodetect(uri: Uri | File, **options: Unpack[SourceOptions]) -> FormatSource:
     """Return the source for a path or URL, of the driver chosen by its bytes and name.
 
     Parameters

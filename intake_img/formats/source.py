@@ -10,9 +10,9 @@ import copy
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import xarray as xr
 from intake.source.base import DataSource, Schema
@@ -32,6 +32,7 @@ from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.selection import select
+from intake_img.model.typed import Chunks, Selection, Uri
 from intake_img.storage.files import File
 
 __all__ = ["OVERRIDES", "ImageSource"]
@@ -75,7 +76,7 @@ class ImageSource(DataSource):
             raise TypeError(f"{cls.__name__} has no argument 'urlpath': here it is uri={options['urlpath']!r}")
         return super().__new__(cls, *args, **options)
 
-    def __init__(self, uri: Any, **options: Any) -> None:
+    def __init__(self, uri: Uri | File | Sequence[Uri | File], **options: Any) -> None:
         known = {f.name for f in fields(self.Options)}
         more = {k: v for k, v in options.items() if k not in known}
         if more and self.further_options is None:
@@ -124,7 +125,11 @@ class ImageSource(DataSource):
         return self.file.stamp()
 
     def dataset(
-        self, partition: Any = None, *, chunks: Any = "", data: Callable[[Pixels], Any] | None = None
+        self,
+        partition: Selection = None,
+        *,
+        chunks: Chunks | Literal[""] = "",
+        data: Callable[[Pixels], Any] | None = None,
     ) -> xr.Dataset:
         """Return the image as a Dataset.
 
@@ -223,7 +228,7 @@ class ImageSource(DataSource):
         """Return a Dataset in memory: one array is filled, in several threads."""
         return self.dataset(data=Pixels.read)
 
-    def read_partition(self, i: Any) -> xr.Dataset:
+    def read_partition(self, i: Selection) -> xr.Dataset:
         """Return a part of the Dataset in memory.
 
         Parameters

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayHandle",
+    "exact_standin",
     "packing",
     "placed_by",
     "sample_volume",
@@ -43,6 +44,11 @@ __all__ = [
 ]
 
 _RATIO = {"gzip": 1100, "zlib": 1100, "bzip2": 2**21}  # what a byte inflates to, at most
+
+
+def exact_standin(dtype: np.dtype) -> np.dtype:
+    """Return the dtype in which a file holds all values exactly: uint8 for bool, float32 for float16, else the same."""
+    return np.dtype({"bool": "u1", "float16": "f4"}.get(dtype.name, dtype))
 
 
 class _Packed(RawArray):

@@ -44,7 +44,7 @@ class Affine:
         and the length of the column of the matrix.
     """
 
-    matrix: Any
+    matrix: np.ndarray
     space: Space = "RAS+"
     unit: str = ""
     grid: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, indexed_lazily, spacing_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
+from intake_img.model.typed import Chunks, ImageLike
 from intake_img.model.units import canonical, known_spacing, stated
 from intake_img.model.variables import Coordinate, Variable
 
@@ -234,7 +235,7 @@ class Image:
         uri: str = "",
         driver: str = "",
         order: str | Sequence[str] | None = CANONICAL,
-        chunks: Any = "auto",
+        chunks: Chunks = "auto",
         original: Image | None = None,
         data: Callable[[Pixels], Any] | None = None,
     ) -> xr.Dataset:
@@ -308,7 +309,7 @@ class Image:
         return {a: step for a, step in found.items() if step is not None}
 
     @classmethod
-    def from_xarray(cls, obj: Any) -> Image:
+    def from_xarray(cls, obj: ImageLike) -> Image:
         """Return the image in a Dataset, DataArray or array.
 
         Parameters
@@ -387,12 +388,14 @@ class Image:
             **({"partition": dict(self.partition)} if self.partition else {}),
         }
 
-    def restored(self, record: Any) -> Image:
+    def restored(self, record: Mapping[str, Any] | None) -> Image:
         """Return the image, as described by the metadata of the file, completed by the `record` stored with it.
 
         The name of a single variable need not match; several variables are matched by name. A record that does not fit
         the pixels (because the file was edited since) is ignored.
         """
+        if record is None:
+            return self
         try:
             facts = dict(record["variables"])
             attrs, partition = dict(record["attrs"]), dict(record.get("partition", {}))

@@ -35,6 +35,7 @@ from intake_img.model.readers import (
     stretch_of,
     usual_dtype,
 )
+from intake_img.model.typed import ArrayLike, Chunks, DTypeLike, Key
 
 if TYPE_CHECKING:
     import dask.array
@@ -83,17 +84,18 @@ class Pixels:
         object.__setattr__(self, "dtype", usual_dtype(np.dtype(self.dtype)))
 
     @classmethod
-    def of(cls, array: Any) -> Pixels:
+    def of(cls, array: ArrayLike | Pixels) -> Pixels:
         """Return the pixels of an array in memory, or of a dask array."""
         if isinstance(array, Pixels):
             return array
         if hasattr(array, "dask"):
             if isinstance(unread := getattr(array, "pixels", None), Pixels):
                 return unread  # only a selection of a file: it is read without a graph
-            cuts = tuple(inner_ends(np.cumsum(c), t) for c, t in zip(array.chunks, array.chunksize, strict=True))
-            return cls(Dask(array), array.shape, array.dtype, array.chunksize, parallel=False, cuts=cuts)
-        array = np.asarray(array)
-        return cls(Memory(array), array.shape, array.dtype, array.shape, parallel=False)
+            lazy: Any = array
+            cuts = tuple(inner_ends(np.cumsum(c), t) for c, t in zip(lazy.chunks, lazy.chunksize, strict=True))
+            return cls(Dask(lazy), lazy.shape, lazy.dtype, lazy.chunksize, parallel=False, cuts=cuts)
+        values = np.asarray(array)
+        return cls(Memory(values), values.shape, values.dtype, values.shape, parallel=False)
 
     @property
     def ndim(self) -> int:
@@ -174,14 +176,14 @@ class Pixels:
         share = min(4 * CHUNK_BYTES, max(CHUNK_BYTES // 4, self.nbytes * stretch // (2 * cpus())))
         return max(1, share // stretch)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Key) -> np.ndarray:
         """Read a selection: integers, slices (any step), and lists of integers or booleans for each axis (outer)."""
         part, dropped = self._part(key)
         out = empty(part.shape, part.dtype)
         part.read_into(tuple(slice(0, n) for n in part.shape), out)
         return out.squeeze(axis=dropped) if dropped else out
 
-    def read_part(self, key: Any) -> np.ndarray:
+    def read_part(self, key: Key) -> np.ndarray:
         """Read a selection like ``pixels[key]``, but a large one block by block in several threads, like `read`."""
         out = self.mapped_part(key)
         if out is None:
@@ -190,7 +192,7 @@ class Pixels:
             out = out.squeeze(axis=dropped) if dropped else out
         return out
 
-    def mapped_part(self, key: Any) -> np.ndarray | None:
+    def mapped_part(self, key: Key) -> np.ndarray | None:
         """Read a small selection that needs no decoding on the fast path; None for other selections."""
         view = mapped(self.reader)
         if view is None:
@@ -202,20 +204,20 @@ class Pixels:
         out = np.array(taken(view, indices), self.dtype, order="C")
         return out.squeeze(axis=dropped) if dropped else out
 
-    def _part(self, key: Any) -> tuple[Pixels, tuple[int, ...]]:
+    def _part(self, key: Key) -> tuple[Pixels, tuple[int, ...]]:
         """Return the selected pixels, and which of their axes an integer index drops."""
         keys, dropped = self._keys(key)
         return self.select(keys), dropped
 
-    def _keys(self, key: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    def _keys(self, key: Key) -> tuple[tuple[Any, ...], tuple[int, ...]]:
         """Return a key for each axis, and which axes an integer index drops."""
-        key = key if isinstance(key, tuple) else (key,)
-        if any(k is Ellipsis for k in key):
-            at = next(n for n, k in enumerate(key) if k is Ellipsis)
-            fill = self.ndim - (len(key) - 1)
-            key = key[:at] + (slice(None),) * fill + key[at + 1 :]
-        key += (slice(None),) * (self.ndim - len(key))
-        return key, tuple(n for n, k in enumerate(key) if isinstance(k, (int, np.integer)))
+        keys: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+        if any(k is Ellipsis for k in keys):
+            at = next(n for n, k in enumerate(keys) if k is Ellipsis)
+            fill = self.ndim - (len(keys) - 1)
+            keys = keys[:at] + (slice(None),) * fill + keys[at + 1 :]
+        keys += (slice(None),) * (self.ndim - len(keys))
+        return keys, tuple(n for n, k in enumerate(keys) if isinstance(k, (int, np.integer)))
 
     # views
 
@@ -285,7 +287,7 @@ class Pixels:
         cuts = tuple(None if k is None else self.cuts[k] for k in axes)
         return replace(self, reader=Reshaped(self.reader, tuple(axes), self.ndim), shape=shape, tiles=tiles, cuts=cuts)
 
-    def astype(self, dtype: Any) -> Pixels:
+    def astype(self, dtype: DTypeLike) -> Pixels:
         """Return the pixels cast to `dtype` when they are read."""
         dtype = np.dtype(dtype)
         return self if dtype == self.dtype else replace(self, reader=Cast(self.reader, self.dtype), dtype=dtype)
@@ -294,7 +296,7 @@ class Pixels:
         self,
         slope: float | Sequence[float] = 1.0,
         offset: float | Sequence[float] = 0.0,
-        dtype: Any = np.float64,
+        dtype: DTypeLike = np.float64,
         *,
         axis: int | None = None,
         missing: float | None = None,
@@ -333,7 +335,7 @@ class Pixels:
         reader = Scaled(self.reader, self.dtype, slopes, offsets, axis, missing)
         return replace(self, reader=reader, dtype=np.dtype(dtype))
 
-    def unscaled(self, slope: float, offset: float, dtype: Any, missing: float | None = None) -> Pixels:
+    def unscaled(self, slope: float, offset: float, dtype: DTypeLike, missing: float | None = None) -> Pixels:
         """Return the integers that `scaled` turns back into these values: the nearest ones, ties to even.
 
         Parameters
@@ -389,7 +391,7 @@ class Pixels:
                     break
         return tuple(block)
 
-    def chunks(self, wanted: Any = "auto", axes: Sequence[str] | None = None) -> tuple[tuple[int, ...], ...]:
+    def chunks(self, wanted: Chunks = "auto", axes: Sequence[str] | None = None) -> tuple[tuple[int, ...], ...]:
         """Return chunks as dask writes them.
 
         Parameters

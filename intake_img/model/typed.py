@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from types import EllipsisType
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = [
+    "ArrayLike",
     "AstropyQuantity",
+    "AxisKey",
     "Border",
     "Channel",
     "Chunks",
+    "Colors",
+    "ConventionOptions",
     "DTypeLike",
     "Dims",
+    "DriverOptions",
     "Engine",
+    "Factors",
     "Footprint",
     "ImageLike",
+    "Key",
     "LayerLike",
     "Length",
     "Lengths",
+    "Limits",
     "Mask",
+    "MeasureOptions",
     "Numbers",
     "Offsets",
+    "OverlapOptions",
     "Pairs",
     "PintQuantity",
     "Places",
+    "Region",
+    "RegionOptions",
     "Selection",
+    "SourceOptions",
     "Thresholds",
     "Units",
     "Uri",
+    "WriterOptions",
 ]
 
 
@@ -56,12 +71,22 @@ class AstropyQuantity(Protocol):
 
 Uri: TypeAlias = str | os.PathLike[str]
 """A path or URL."""
+AxisKey: TypeAlias = int | slice | EllipsisType | Sequence[int] | np.ndarray
+"""A selection along one axis: an integer, a slice, or integers or booleans."""
+Key: TypeAlias = AxisKey | tuple[AxisKey, ...]
+"""A selection of an array: that of the first axis, or one for each axis."""
 Length: TypeAlias = float | str | PintQuantity | AstropyQuantity
 """A number of pixels, or a length with a unit (``"3 µm"``, a quantity of pint or astropy)."""
 Lengths: TypeAlias = Length | Sequence[Length] | Mapping[str, Length]
 """One length for all axes, one for each, or lengths by the name of the axis."""
 Numbers: TypeAlias = int | Sequence[int] | Mapping[str, int]
 """An integer for all axes, one for each, or integers by the name of the axis."""
+Factors: TypeAlias = Sequence[int | Mapping[str, int]]
+"""For each level of a pyramid, the pixels of the preceding level that become one: for all axes, or by axis."""
+Limits: TypeAlias = tuple[float | str | None, float | str | None] | Sequence[float | None]
+"""Lowest and highest position: pixels or coordinates, or lengths with a unit; None leaves a side open."""
+Region: TypeAlias = Mapping[str, Limits]
+"""Limits by the name of the axis."""
 Offsets: TypeAlias = int | Sequence[int] | Mapping[str, int]
 """Shift of the window of a filter, in pixels."""
 Dims: TypeAlias = str | Sequence[str] | None
@@ -92,3 +117,97 @@ LayerLike: TypeAlias = xr.DataArray | ArrayLike | str
 """An image of labels or intensities: an array, or the name of a variable."""
 Thresholds: TypeAlias = str | tuple[str, float] | Sequence[float] | Mapping[Any, Any] | Callable[..., Any] | None
 """Thresholds of channels: the name of a method, ``("fraction", f)``, numbers, or these by channel or pair."""
+Colors: TypeAlias = Mapping[str, str | Sequence[float]] | Sequence[str | Sequence[float]] | None
+"""Colours of matplotlib: by the name of the channel, or in the order of the channels."""
+
+
+class ConventionOptions(TypedDict, total=False):
+    """The fields of `intake_img.kernels.conventions.Conventions`, as keyword arguments."""
+
+    above: Literal["and", "or"]
+    below: Literal["or", "and"]
+    manders_denominator: Literal["total", "above"]
+    manders_comparison: Literal[">=", ">"] | None
+    icq_zero: Literal["positive", "negative", "excluded"]
+    overlap_region: Literal["all", "above"]
+    rwc_ranks: Literal["label", "all"]
+    fit: Literal["orthogonal", "ols"]
+
+
+class RegionOptions(TypedDict, total=False):
+    """Which pixels a measure of colocalization includes, and how their thresholds are found."""
+
+    mask: Mask
+    labels: LayerLike | None
+    thresholds_from: Literal["label", "image"]
+    costes_options: Mapping[str, Any] | None
+
+
+class MeasureOptions(RegionOptions, ConventionOptions, total=False):
+    """The options of measures of colocalization that have none of their own."""
+
+    thresholds: Thresholds
+
+
+class OverlapOptions(RegionOptions, total=False):
+    """The options of measures of colocalization with thresholds of their own."""
+
+    manders_comparison: Literal[">=", ">"] | None
+    rwc_ranks: Literal["label", "all"]
+
+
+class DriverOptions(TypedDict, total=False):
+    """The options that drivers have of their own for reading; each driver documents its own."""
+
+    axes: Mapping[str, str] | None
+    axis: str
+    bounds: bool
+    conf: str
+    dtype: DTypeLike | None
+    ext: str | None
+    group: bool
+    label: bool
+    labels: Sequence[Any] | None
+    layout: Literal["stage"] | None
+    member_options: Mapping[str, Any] | None
+    missing: Literal["error", "fill"]
+    offset: int | None
+    order: Literal["C", "F"] | None
+    patient: bool
+    recursive: bool
+    rgb: bool
+    scaled: bool
+    shape: Sequence[int] | None
+    start: int | None
+    stitched: bool
+    stop: int | None
+    summed: bool
+    table: str
+    verify: bool
+
+
+class SourceOptions(DriverOptions, total=False):
+    """The options of sources: those of every driver, and their own."""
+
+    scene: int | str | None
+    level: int
+    chunks: Chunks
+    output_axis_order: str | None
+    metadata: Mapping[str, Any] | None
+    storage_options: Mapping[str, Any] | None
+    cache: Uri | None
+
+
+class WriterOptions(TypedDict, total=False):
+    """The options that formats have of their own for writing; each format documents its own."""
+
+    bigtiff: bool | None
+    byteorder: Literal["<", ">"] | None
+    chunks: int | Sequence[int] | Mapping[str, int] | None
+    lossy: bool
+    pyramid: bool | int
+    quality: int
+    rgb: bool | None
+    shards: int | Sequence[int] | Mapping[str, int] | None
+    tile: int | Sequence[int] | None
+    version: int | str | None

@@ -173,7 +173,7 @@ def _labels(trial: _Trial) -> str:
 
 def _affine(trial: _Trial) -> str:
     values = Pixels.of(trial.image("zyx")["image"].values)
-    given = Affine([[0, -2, 0, 3], [2, 0, 0, 4], [0, 0, 2, 5], [0, 0, 0, 1]], "LPS+", "mm")
+    given = Affine(np.array([[0, -2, 0, 3], [2, 0, 0, 4], [0, 0, 2, 5], [0, 0, 0, 1]]), "LPS+", "mm")
     turned = Image.single(values, "zyx").placed(given).to_xarray(chunks={})
     found = trial.pixels(turned)
     matrix = None if found is None else found.img.affine("LPS+")

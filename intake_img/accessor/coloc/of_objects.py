@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from intake_img.model.typed import Channel, Footprint, Length, Lengths, Uri
+from intake_img.model.typed import Channel, Length, Lengths, Region, Uri
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from sqlalchemy import Engine
 
     from intake_img.accessor.coloc.matching import Matches
 
@@ -24,7 +25,12 @@ class ObjectColoc:
     _obj: Any
 
     def blobs(
-        self, blobs: pd.DataFrame, threshold: Any = "min", footprint: Footprint = 2, *, overlap: str = "share"
+        self,
+        blobs: pd.DataFrame,
+        threshold: float | str | Mapping[Channel, float] = "min",
+        footprint: float | str | Mapping[str, Length] = 2,
+        *,
+        overlap: str = "share",
     ) -> pd.DataFrame:
         """Classify blobs by the intensity of every channel around them (MagellanMapper's colocalize_blobs).
 
@@ -35,8 +41,8 @@ class ObjectColoc:
             common unit.
         threshold : "min", float or mapping
             A blob is in a channel if its mean there is at least the channel's threshold: the lowest mean of the
-            channel's
-            own blobs, a percentile of all voxels around them, or given values. Thresholds apply to the complete image.
+            channel's own blobs, a percentile of all voxels around them, or given values. Thresholds apply to the
+            complete image.
         footprint : float, "radius" or mapping
             A ball with a radius in voxels or with each blob's own radius, or an ellipsoid with physical semi-axes.
         overlap : {"share", "last"}
@@ -59,10 +65,10 @@ class ObjectColoc:
         *,
         units: str | None = None,
         channels: Sequence[Channel] | None = None,
-        roi: Any = None,
+        roi: Region | None = None,
         method: str = "gated",
-        inner_padding: Any = None,
-        blocks: Any = None,
+        inner_padding: Lengths | None = None,
+        blocks: Lengths | None = None,
     ) -> Matches:
         """Pair blobs of two channels that lie within a tolerance of each other; each blob has at most one partner.
 
@@ -180,7 +186,12 @@ class ObjectColoc:
         return objects(found[0], found[1], max_distance=max_distance)
 
     def insert_matches(
-        self, target: Any, matches: pd.DataFrame | None, blobs: pd.DataFrame | None = None, *, experiment: str = ""
+        self,
+        target: Uri | Engine,
+        matches: pd.DataFrame | None,
+        blobs: pd.DataFrame | None = None,
+        *,
+        experiment: str = "",
     ) -> None:
         """Insert blobs and matches into a database, in one transaction; existing rows are updated.
 
@@ -208,11 +219,11 @@ class ObjectColoc:
 
     def select_matches(
         self,
-        target: Any,
+        target: Uri | Engine,
         *,
         experiment: str = "",
         channels: Sequence[Channel] | None = None,
-        roi: Mapping[str, Any] | None = None,
+        roi: Region | None = None,
     ) -> tuple[pd.DataFrame, Matches]:
         """Return (blobs, matches) from a database.
 
@@ -228,7 +239,7 @@ class ObjectColoc:
 
         return database.select(target, experiment=experiment, channels=channels, roi=roi)
 
-    def from_magmap(self, path: Uri, target: Any = None) -> dict[str, tuple[pd.DataFrame, Matches]]:
+    def from_magmap(self, path: Uri, target: Uri | Engine | None = None) -> dict[str, tuple[pd.DataFrame, Matches]]:
         """Read a database of MagellanMapper (schema version 4).
 
         Parameters

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Unpack
 
 import xarray as xr
 
-from intake_img.model.typed import Channel, LayerLike, Mask, Pairs, Thresholds
-
-if TYPE_CHECKING:
-    pass
+from intake_img.model.typed import (
+    Channel,
+    ConventionOptions,
+    LayerLike,
+    Length,
+    Lengths,
+    Mask,
+    MeasureOptions,
+    OverlapOptions,
+    Pairs,
+    RegionOptions,
+    Thresholds,
+)
 
 __all__ = ["PixelColoc"]
 
@@ -30,7 +39,7 @@ class PixelColoc:
         thresholds: Thresholds = None,
         thresholds_from: str = "label",
         costes_options: Mapping[str, Any] | None = None,
-        **conventions: Any,
+        **conventions: Unpack[ConventionOptions],
     ) -> xr.Dataset:
         """Measure pairs of channels in one pass over the pixels.
 
@@ -86,23 +95,28 @@ class PixelColoc:
             **conventions,
         )
 
-    def _one(self, name: str, pairs: Any, **options: Any) -> xr.DataArray:
+    def _one(self, name: str, pairs: Pairs, **options: Unpack[MeasureOptions]) -> xr.DataArray:
         return self.measure(pairs, measures=[name], **options)[name]
 
-    def pearson(self, pairs: Pairs = None, **options: Any) -> xr.DataArray:
+    def pearson(self, pairs: Pairs = None, **options: Unpack[MeasureOptions]) -> xr.DataArray:
         """Pearson's r: cov(A, B) / (sd A sd B). Not for images with saturation or much empty background."""
         return self._one("pearson", pairs, **options)
 
-    def spearman(self, pairs: Pairs = None, **options: Any) -> xr.DataArray:
+    def spearman(self, pairs: Pairs = None, **options: Unpack[MeasureOptions]) -> xr.DataArray:
         """Spearman's rho: Pearson's r of mid-ranks."""
         return self._one("spearman", pairs, **options)
 
-    def kendall_tau(self, pairs: Pairs = None, **options: Any) -> xr.DataArray:
+    def kendall_tau(self, pairs: Pairs = None, **options: Unpack[MeasureOptions]) -> xr.DataArray:
         """Kendall's tau-b: (concordant - discordant) / sqrt((pairs - ties in A)(pairs - ties in B))."""
         return self._one("kendall_tau", pairs, **options)
 
     def manders(
-        self, pairs: Pairs = None, *, thresholds: Thresholds = None, denominator: str = "total", **options: Any
+        self,
+        pairs: Pairs = None,
+        *,
+        thresholds: Thresholds = None,
+        denominator: Literal["total", "above"] = "total",
+        **options: Unpack[OverlapOptions],
     ) -> xr.Dataset:
         """Manders' M1 = sum(A where B > 0) / sum(A), M2 mirrored; thresholded as tM1, tM2.
 
@@ -120,13 +134,19 @@ class PixelColoc:
             names += ["manders_tm1", "manders_tm2", "threshold1", "threshold2"]
         return self.measure(pairs, measures=names, thresholds=thresholds, manders_denominator=denominator, **options)
 
-    def overlap(self, pairs: Pairs = None, **options: Any) -> xr.Dataset:
+    def overlap(self, pairs: Pairs = None, **options: Unpack[MeasureOptions]) -> xr.Dataset:
         """Manders' overlap coefficient sum(AB) / sqrt(sum(AA) sum(BB)), k1 = sum(AB) / sum(AA), k2 = sum(AB) /
         sum(BB).
         """
         return self.measure(pairs, measures=["overlap", "overlap_k1", "overlap_k2"], **options)
 
-    def li_icq(self, pairs: Pairs = None, *, zero: str = "positive", **options: Any) -> xr.DataArray:
+    def li_icq(
+        self,
+        pairs: Pairs = None,
+        *,
+        zero: Literal["positive", "negative", "excluded"] = "positive",
+        **options: Unpack[RegionOptions],
+    ) -> xr.DataArray:
         """Li's ICQ: share of pixels with (A - mean A)(B - mean B) > 0, minus 0.5.
 
         Parameters
@@ -137,15 +157,19 @@ class PixelColoc:
         """
         return self._one("li_icq", pairs, icq_zero=zero, **options)
 
-    def rwc(self, pairs: Pairs = None, *, thresholds: Thresholds = None, **options: Any) -> xr.Dataset:
+    def rwc(
+        self, pairs: Pairs = None, *, thresholds: Thresholds = None, **options: Unpack[OverlapOptions]
+    ) -> xr.Dataset:
         """Rank-weighted colocalization (Singan et al. 2011), as CellProfiler computes it."""
         return self.measure(pairs, measures=["rwc1", "rwc2"], thresholds=thresholds, **options)
 
-    def intersection(self, pairs: Pairs = None, **options: Any) -> xr.Dataset:
+    def intersection(self, pairs: Pairs = None, **options: Unpack[MeasureOptions]) -> xr.Dataset:
         """Share of the pixels above 0 of one channel that are above 0 in the other: |A & B| / |A|, |A & B| / |B|."""
         return self.measure(pairs, measures=["intersection1", "intersection2"], **options)
 
-    def linear_fit(self, pairs: Pairs = None, *, fit: str = "orthogonal", **options: Any) -> xr.Dataset:
+    def linear_fit(
+        self, pairs: Pairs = None, *, fit: Literal["orthogonal", "ols"] = "orthogonal", **options: Unpack[RegionOptions]
+    ) -> xr.Dataset:
         """Slope and intercept of channel 2 over channel 1: ``"orthogonal"`` (total least squares) or ``"ols"``."""
         return self.measure(pairs, measures=["slope", "intercept"], fit=fit, **options)
 
@@ -206,7 +230,7 @@ class PixelColoc:
         self,
         pairs: Pairs = None,
         *,
-        block: Any,
+        block: Lengths,
         units: str | None = None,
         mask: Mask = None,
         n: int = 200,
@@ -242,7 +266,13 @@ class PixelColoc:
         )
 
     def ccf(
-        self, pairs: Pairs = None, *, axis: str = "x", limit: Any = None, units: str | None = None, mask: Mask = None
+        self,
+        pairs: Pairs = None,
+        *,
+        axis: str = "x",
+        limit: Length | None = None,
+        units: str | None = None,
+        mask: Mask = None,
     ) -> xr.DataArray:
         """Van Steensel's cross-correlation function: r of channel 1 at x with channel 2 at x + lag.
 

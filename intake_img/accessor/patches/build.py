@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from intake_img.accessor.patches.core import Patches
 from intake_img.accessor.patches.specification import Specification
-from intake_img.model.typed import LayerLike, Lengths, Units
+from intake_img.model.typed import ImageLike, LayerLike, Lengths, Units, Uri
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["patches"]
 
@@ -31,16 +35,16 @@ def patches(
     fill_value: float | Mapping[str, float] = 0,
     over: Sequence[str] | None = None,
     variables: Sequence[str] | None = None,
-    paired: Mapping[str, Any] | None = None,
-    levels: Sequence[Any] | None = None,
+    paired: Mapping[str, ImageLike | Sequence[ImageLike]] | None = None,
+    levels: Sequence[ImageLike | str] | None = None,
     weights: LayerLike | Sequence[LayerLike] | None = None,
     mask: LayerLike | Sequence[LayerLike] | None = None,
     labels: LayerLike | Sequence[LayerLike] | None = None,
     balance: Mapping[int, float] | None = None,
     min_coverage: float | None = None,
-    where: Any = (),
-    centers: Any = None,
-    table: Any = None,
+    where: Callable[..., bool] | Sequence[Callable[..., bool]] = (),
+    centers: ArrayLike | Mapping[str, ArrayLike] | pd.DataFrame | None = None,
+    table: pd.DataFrame | Uri | None = None,
 ) -> Patches:
     """Cut images into patches, lazily.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -35,6 +35,9 @@ from intake_img.model.typed import Uri
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
 from intake_img.storage.staging import Staging, begin, is_bookkeeping, settle
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
 
 __all__ = ["Exports"]
 
@@ -195,7 +198,7 @@ class Exports:
             series, _Made(Binary(), ".bin", {}, beside), _folder(path, storage_options), prefix, overwrite, progress
         )
 
-    def to_spark(self, sc: Any, partitions: int | None = None) -> Any:
+    def to_spark(self, sc: SparkContext, partitions: int | None = None) -> Any:
         """Return a Spark RDD of ``((k, ...), ndarray)``, a record for each image along the batch axes.
 
         Images of files are read on the executors, which open the file by its name; no pixels pass through this process.

@@ -42,7 +42,7 @@ from intake_img.accessor.variables import (
 from intake_img.errors import AxesError
 from intake_img.kernels.each_image import EachImage
 from intake_img.model.axes import spell
-from intake_img.model.typed import DTypeLike, Lengths, Numbers, Units
+from intake_img.model.typed import DTypeLike, Factors, Lengths, Limits, Numbers, Region, Units
 
 __all__ = ["Geometry"]
 
@@ -53,7 +53,7 @@ class Geometry:
     _obj: Any
     _first: Any
 
-    def pyramid(self, factors: Any = (2, 2), method: str = "mean") -> xr.DataTree:
+    def pyramid(self, factors: Factors = (2, 2), method: str = "mean") -> xr.DataTree:
         """Return a multiscale image: a DataTree with the nodes ``scale0`` (the image itself), ``scale1``, ...
 
         `imsave` writes it as a pyramid. Every level is computed from the preceding level. Remaining pixels at the end
@@ -84,7 +84,7 @@ class Geometry:
             levels.append(level)
         return xr.DataTree.from_dict({f"scale{k}": ds for k, ds in enumerate(levels)})
 
-    def crop(self, region: Mapping[str, Any] | None = None, *, coordinate_system: str = "pixel", **limits: Any) -> Any:
+    def crop(self, region: Region | None = None, *, coordinate_system: str = "pixel", **limits: Limits) -> Any:
         """Crop to a region by axis name: ``crop(x=(10, 20), y=(0, 50))``; labels are cropped likewise.
 
         Parameters

@@ -19,7 +19,7 @@ from intake_img.accessor.processing.keyed import CallTable, table
 from intake_img.accessor.variables import checked_output, images, joined, lacking_plane, with_data
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
-from intake_img.model.typed import Dims, DTypeLike, Lengths, Units
+from intake_img.model.typed import Dims, DTypeLike, Factors, Lengths, Region, Units
 
 __all__ = ["Maps"]
 
@@ -44,15 +44,15 @@ class Maps:
         keep_unit_dims: bool = False,
         chunks: int | Literal["auto"] | Sequence[int] | Mapping[str, int] | None = None,
         depth: Lengths | None = None,
-        boundary: Any = "none",
+        boundary: float | Literal["none", "reflect", "mirror", "nearest", "wrap", "periodic"] = "none",
         units: Units = "pixel",
         blockwise: bool = True,
-        crd: Any = None,
-        region: Mapping[str, Any] | None = None,
+        crd: Sequence[float | str | None] | None = None,
+        region: Region | None = None,
         coordinate_system: str = "pixel",
-        scale_factors: Any = None,
+        scale_factors: Factors | None = None,
         dtype: DTypeLike | None = None,
-        meta: Any = None,
+        meta: np.ndarray | None = None,
         output_sizes: Mapping[str, int] | None = None,
         with_keys: bool = False,
         output: str | None = None,

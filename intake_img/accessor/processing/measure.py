@@ -69,7 +69,7 @@ class Measures:
         properties: Sequence[str] | None = None,
         *,
         units: Units = "pixel",
-        extra_properties: Sequence[Any] = (),
+        extra_properties: Sequence[Callable[..., Any]] = (),
         progress: bool | None = None,
     ) -> pd.DataFrame:
         """Measure every region of a label image: a table like that of `skimage.measure.regionprops_table`.
@@ -138,7 +138,7 @@ class Measures:
         properties: Sequence[str] | None = None,
         *,
         units: Units = "pixel",
-        extra_properties: Sequence[Any] = (),
+        extra_properties: Sequence[Callable[..., Any]] = (),
         progress: bool | None = None,
     ) -> pd.DataFrame:
         """Measure objects x channels: one row for each region, with a column of each intensity property for each

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from intake_img.accessor.stacks.axes import Merge, merge, parse_axes, parse_depth
 from intake_img.accessor.stacks.stack import ImageStack, WholeFile
@@ -28,6 +29,7 @@ from intake_img.model.chunks import Region
 from intake_img.model.datasets import data_of
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
+from intake_img.model.typed import DTypeLike, Uri
 from intake_img.storage.files import File
 
 if TYPE_CHECKING:
@@ -73,11 +75,11 @@ class CziStack(ImageStack):
 
     def __init__(
         self,
-        data_path: Any,
+        data_path: Uri,
         scene: int | str | None = None,
         depth_axis: str = "none",
         *,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         depth = parse_depth(depth_axis)
@@ -92,7 +94,7 @@ class CziStack(ImageStack):
 
     @staticmethod
     def get_bounding_rectangles(
-        data_path: Any, storage_options: Mapping[str, Any] | None = None
+        data_path: Uri | CziStack, storage_options: Mapping[str, Any] | None = None
     ) -> dict[int | None, Rectangle]:
         """Return the positions of the scenes of a CZI file.
 
@@ -137,13 +139,13 @@ class FileStack(ImageStack):
 
     def __init__(
         self,
-        path: Any,
+        path: Uri,
         axes: str | None = None,
         *,
         scene: int | str | None = None,
         level: int = 0,
         depth_axis: str | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         source = _opened(path, scene, level, storage_options)
@@ -151,13 +153,20 @@ class FileStack(ImageStack):
         super().__init__(pixels, plan, dtype=dtype, **_place(source))
 
     @classmethod
-    def from_tiff(cls, path: Any, axes: str | None = None, *, dtype: Any = None) -> Self:
+    def from_tiff(cls, path: Uri, axes: str | None = None, *, dtype: DTypeLike | None = None) -> Self:
         """Return the stack of a TIFF file; only its header is read."""
         return cls(path, axes, dtype=dtype)
 
     @classmethod
     def from_custom_file_type(
-        cls, path: Any, axes: str, read_func: Callable[..., Any], /, *, dtype: Any = None, **read_kwargs: Any
+        cls,
+        path: Uri,
+        axes: str,
+        read_func: Callable[..., ArrayLike],
+        /,
+        *,
+        dtype: DTypeLike | None = None,
+        **read_kwargs: Any,
     ) -> Self:
         """Return the stack of a file that is read by a function of yours.
 
@@ -200,18 +209,24 @@ class MemoryStack(ImageStack):
     """
 
     def __init__(
-        self, array: Any, axes: str, *, depth_axis: str | None = None, dtype: Any = None, source: Path | str = "array"
+        self,
+        array: ArrayLike,
+        axes: str,
+        *,
+        depth_axis: str | None = None,
+        dtype: DTypeLike | None = None,
+        source: Path | str = "array",
     ) -> None:
         pixels = Pixels.of(array)
         super().__init__(pixels, _array_merge(axes, pixels.shape, depth_axis, "the array"), dtype=dtype, source=source)
 
     @classmethod
-    def from_array(cls, data: Any, axes: str, *, dtype: Any = None) -> Self:
+    def from_array(cls, data: ArrayLike, axes: str, *, dtype: DTypeLike | None = None) -> Self:
         """Return the stack of an array."""
         return cls(data, axes, dtype=dtype)
 
     @classmethod
-    def from_tiff(cls, path: Any, axes: str | None = None, *, dtype: Any = None) -> Self:
+    def from_tiff(cls, path: Uri, axes: str | None = None, *, dtype: DTypeLike | None = None) -> Self:
         """Return the stack of a TIFF file, read into memory with its own dtype."""
         source = _opened(path, None, 0, None)
         pixels, plan = _merged(source.image(), axes, None, str(source.file))
@@ -219,7 +234,14 @@ class MemoryStack(ImageStack):
 
     @classmethod
     def from_custom_file_type(
-        cls, path: Any, axes: str, read_func: Callable[..., Any], /, *, dtype: Any = None, **read_kwargs: Any
+        cls,
+        path: Uri,
+        axes: str,
+        read_func: Callable[..., ArrayLike],
+        /,
+        *,
+        dtype: DTypeLike | None = None,
+        **read_kwargs: Any,
     ) -> Self:
         """Return the stack of the array that ``read_func(path, **read_kwargs)`` returns, in memory."""
         whole = _whole(path, read_func, read_kwargs)
@@ -227,7 +249,7 @@ class MemoryStack(ImageStack):
         return cls._of(array, _array_merge(axes, array.shape, None, str(whole.file)), dtype, _path(whole.file))
 
     @classmethod
-    def _of(cls, array: np.ndarray, plan: Merge, dtype: Any, source: Path | str) -> Self:
+    def _of(cls, array: np.ndarray, plan: Merge, dtype: DTypeLike | None, source: Path | str) -> Self:
         stack = cls.__new__(cls)
         ImageStack.__init__(stack, Pixels.of(array), plan, dtype=dtype, source=source)
         return stack
@@ -270,7 +292,7 @@ class ZarrStack(ImageStack):
         scene: int | str | None = None,
         level: int = 0,
         depth_axis: str | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if hasattr(store, "store_path"):
@@ -295,7 +317,7 @@ def stack_of(
     depth_axis: str = "none",
     *,
     variable: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     source: Path | str | None = None,
 ) -> ImageStack:
     """Return the stack of an image in an xarray object; see `ImgAccessor.stack`."""

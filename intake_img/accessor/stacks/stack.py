@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from intake_img.accessor.stacks.axes import Merge, spelled
 from intake_img.accessor.stacks.parts import Parts, clipped, copied, runs
@@ -61,7 +62,7 @@ class ImageStack:
         pixels: Pixels,
         merge: Merge,
         *,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         source: Path | str = "array",
         data_path: Path | str | None = None,
         scene: int | str | None = None,
@@ -353,7 +354,7 @@ class ImageStack:
 
     # the inverse
 
-    def restore(self, samples: Any) -> Any:
+    def restore(self, samples: ArrayLike) -> Any:
         """Return an array of axes SC(Z)YX, such as predictions for all samples, with `original_axes`.
 
         Parameters

@@ -10,7 +10,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError
 from intake_img.formats.fits.describe import RECORD, seal
 from intake_img.formats.fits.header import BLOCK
-from intake_img.formats.volumes import sealed
+from intake_img.formats.volumes import exact_standin, sealed
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import canonical, known_spacing
@@ -18,7 +18,6 @@ from intake_img.storage.streams import iter_planes
 
 __all__ = ["header_bytes", "stored_bytes"]
 
-_STANDINS = {np.dtype(bool): np.dtype("u1"), np.dtype("f2"): np.dtype("f4")}  # which hold all values exactly
 _PART = 60  # letters of a long text in a card
 
 
@@ -31,7 +30,7 @@ def header_bytes(image: Image) -> tuple[Pixels, bytes]:
         If FITS has no such data type, or the image no pixel.
     """
     variable = image.only
-    pixels = variable.pixels.astype(_STANDINS.get(variable.pixels.dtype, variable.pixels.dtype))
+    pixels = variable.pixels.astype(exact_standin(variable.pixels.dtype))
     if pixels.dtype.kind not in "iuf" or pixels.dtype.itemsize > 8 or pixels.size == 0 or pixels.ndim > 99:
         raise CannotWriteError(f"FITS holds no pixels of {pixels.dtype} and shape {pixels.shape}")
     bits = 8 * pixels.dtype.itemsize

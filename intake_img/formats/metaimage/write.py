@@ -9,7 +9,7 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.metaimage.header import AXES, RECORD, TYPES, parsed, seal
-from intake_img.formats.volumes import sealed, spacing_in
+from intake_img.formats.volumes import exact_standin, sealed, spacing_in
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import canonical, convert
@@ -19,7 +19,6 @@ __all__ = ["SIZE", "header_text"]
 SIZE = b"CompressedDataSize = " + b"0" * 20
 """Line whose number is filled in when it is known."""
 
-_STANDINS = {np.dtype(bool): np.dtype("u1"), np.dtype("f2"): np.dtype("f4")}  # which hold all values exactly
 _LONGEST = 10000  # letters in a line: MetaIO reads up to 32768
 
 
@@ -32,7 +31,7 @@ def header_text(image: Image, packed: bool) -> tuple[Pixels, bytes]:
         If MetaImage has no such data type or not as many axes, or the image no pixel.
     """
     variable = image.only
-    dtype = _STANDINS.get(variable.pixels.dtype, variable.pixels.dtype)
+    dtype = exact_standin(variable.pixels.dtype)
     names: dict[Any, str] = {np.dtype(code): name for name, code in TYPES.items() if name not in ("LONG", "ULONG")}
     slots, order = _slots(variable.axes)
     if dtype not in names or variable.pixels.size == 0 or len(slots) > len(AXES):

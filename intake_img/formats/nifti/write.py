@@ -7,7 +7,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError
 from intake_img.formats.nifti.describe import AXES, LABELS, seal
 from intake_img.formats.nifti.header import COMMENT, DATATYPES, LAYOUTS, SPACES, UNITS
-from intake_img.formats.volumes import sealed, spacing_in
+from intake_img.formats.volumes import exact_standin, sealed, spacing_in
 from intake_img.model.affine import Affine
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
@@ -16,7 +16,6 @@ from intake_img.model.units import canonical, convert, known_spacing
 __all__ = ["header_bytes", "in_slots"]
 
 _CODES = {np.dtype(name).newbyteorder("="): code for code, (name, samples) in DATATYPES.items() if samples == 1}
-_STANDINS = {np.dtype(bool): np.dtype("u1"), np.dtype("f2"): np.dtype("f4")}  # which hold all values exactly
 
 
 def in_slots(image: Image) -> tuple[Pixels, dict[str, int]]:
@@ -34,7 +33,7 @@ def in_slots(image: Image) -> tuple[Pixels, dict[str, int]]:
     places = {a: AXES.index(a) + 1 for a in "xyztc" if a in variable.axes}
     places |= {a: 6 + k for k, a in enumerate(others[::-1])}
     order = sorted(variable.axes, key=lambda a: -places[a])
-    dtype = _STANDINS.get(variable.pixels.dtype, variable.pixels.dtype)
+    dtype = exact_standin(variable.pixels.dtype)
     if dtype not in _CODES or variable.pixels.size == 0:
         raise CannotWriteError(f"NIfTI holds no pixels of {dtype} and shape {variable.pixels.shape}")
     pixels = variable.pixels.transpose([variable.axes.index(a) for a in order]).astype(dtype)

@@ -9,14 +9,12 @@ import numpy as np
 from intake_img.errors import CannotWriteError
 from intake_img.formats.nrrd.describe import RECORD, seal
 from intake_img.formats.nrrd.header import SPACES, TYPES, parsed
-from intake_img.formats.volumes import sealed
+from intake_img.formats.volumes import exact_standin, sealed
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import canonical, known_spacing
 
 __all__ = ["header_text"]
-
-_STANDINS = {np.dtype(bool): np.dtype("u1"), np.dtype("f2"): np.dtype("f4")}  # which hold all values exactly
 
 
 def header_text(image: Image, encoding: str) -> tuple[Pixels, bytes]:
@@ -28,7 +26,7 @@ def header_text(image: Image, encoding: str) -> tuple[Pixels, bytes]:
         If NRRD has no such data type, or the image no pixel.
     """
     variable = image.only
-    pixels = variable.pixels.astype(_STANDINS.get(variable.pixels.dtype, variable.pixels.dtype))
+    pixels = variable.pixels.astype(exact_standin(variable.pixels.dtype))
     number = np.dtype(f"f{pixels.dtype.itemsize // 2}") if pixels.dtype.kind == "c" else pixels.dtype
     names = {np.dtype(code): text.partition("|")[0] for code, text in TYPES.items()}
     if number not in names or not pixels.size > 0 or not 1 <= pixels.ndim <= 15:
