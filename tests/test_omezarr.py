@@ -790,7 +790,7 @@ def test_datatree(tmp_path):
         ({"compress": "rar"}, "'zstd', 'gzip'"),
         ({"chunks": (1, 2)}, "a length for each of the axes"),
         ({"chunks": {"q": 1}}, "name the axis 'q'"),
-        ({"chunks": 0}, "is no length"),
+        ({"chunks": 0}, "is not a length"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path, options, words):

@@ -250,7 +250,7 @@ def test_pixels_that_no_patch_covers_hold_the_fill_value(tmp_path):
         covered = ~np.isnan(out.image.values[0, 0])
         assert covered[:48, :48].all()
         assert covered.sum() == 48 * 48
-    with pytest.raises(ValueError, match="fill_value=-1 is no value of uint16"):
+    with pytest.raises(ValueError, match="fill_value=-1 is not a value of uint16"):
         p.map(lambda b: b, fill_value=-1)
 
 

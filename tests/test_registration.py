@@ -236,7 +236,7 @@ def test_shifts_that_say_too_little():
     for wrong, said in [({"x": 3}, "expected a DataArray"), (shifts.drop_vars("axis"), "expected a DataArray")]:
         with pytest.raises(TypeError, match=said):
             image.img.apply_shifts(wrong)
-    with pytest.raises(AxesError, match="'x', which is no spatial axis"):
+    with pytest.raises(AxesError, match="'x', which is not a spatial axis"):
         image.isel(x=0).img.apply_shifts(shifts)
     with pytest.raises(ValueError, match="fill=-1"):
         image.img.apply_shifts(shifts, fill=-1)

@@ -104,7 +104,7 @@ def as_text(facts: dict[str, Any], title: str = "ds.img", header: str = "ds.img.
     title : str
         The beginning of the first line.
     header : str
-        Where to see the format's own header, of which only the length is given.
+        Where to see the format's own header; only its length is shown.
     """
     lines = [f"<{title}>" if title else ""]
     rows = _rows(facts)

@@ -19,7 +19,7 @@ from intake_img.kernels.sampling import permutation
 __all__ = ["Samples", "iterable", "mapped", "numpy_dtype"]
 
 _READ = 64
-"""Patches that are read at once where single ones are handed over."""
+"""Patches that are read together where single ones are handed over."""
 
 
 def numpy_dtype(dtype: Any) -> np.dtype | None:

@@ -26,7 +26,7 @@ __all__ = ["Looker"]
 
 @dataclass
 class Looker:
-    """Looks at what a scan meets.
+    """Looks at what a scan finds.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Looker:
         return {**seen.facts, "files": len(paths)} if seen.facts.get("axes") else None
 
     def singles(self, paths: Sequence[str]) -> Iterator[tuple[str, Look]]:
-        """Look at files; give those that are images, in order."""
+        """Look at files; yield the images among them, in order."""
         found: dict[str, Look | None] = {p: self._known(p, self._stamp(p)) for p in paths}
         new = [p for p, seen in found.items() if seen is None]
         for path, seen in zip(new, looks([self.file(p) for p in new], self.workers, self.engine), strict=True):

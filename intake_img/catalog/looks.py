@@ -40,7 +40,7 @@ class Look:
     fault : str
         Why it is left out.
     unknown : bool
-        It is left out because it is no image, which its name did not say.
+        It is left out because it is not an image, although its name suggests one.
     passing : bool
         The next time it may be read, although it is the same: a server failed, or an extra is missing.
     """

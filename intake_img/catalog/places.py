@@ -93,11 +93,11 @@ def places_in(
     ----------
     root : str
     recursive : bool
-        Also into those below; not into hidden ones, links, and those that are images.
+        Also look into the folders below, except hidden folders, links, and folders that are images.
     exclude : sequence of str
         Patterns of paths relative to `root`.
     unused : Unused
-        Takes what cannot be read, and what is no image by its name.
+        Receives the paths that cannot be read, and those whose name is not that of an image.
     stamped : bool
         Also say what each entry looks like now.
     """

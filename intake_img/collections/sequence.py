@@ -56,7 +56,7 @@ class FilePatternSource(SequenceSource):
         "str",
         "``d/f.i_{i}.c_{c}.tif``: a field is an axis, or ``var`` for variables; fields may be in folders "
         "(``pos_{i}/t_{t}.tif``); ``{z:03d}`` for three digits or more; ``*``, ``?`` and ``**`` match anything. Fields "
-        "whose name is no lower-case letter (``{well}_{site}_c{c}.tif``) become coordinates along ``i``. A pattern "
+        "whose name is not a lower-case letter (``{well}_{site}_c{c}.tif``) become coordinates along ``i``. A pattern "
         "without fields gives the axis `axis`, in natural order of the paths. A plain name stands for the parts that "
         "``imsave(..., partition=)`` wrote for it.",
     )

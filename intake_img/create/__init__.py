@@ -444,7 +444,7 @@ def from_rdd(
     FormatError
         If the images are not alike, or the keys repeat or fill no grid.
     TypeError
-        If `rdd` is no RDD.
+        If `rdd` is not an RDD.
 
     See Also
     --------

@@ -1,9 +1,9 @@
-"""Intake 2: one reader, hung on the datatypes that Intake knows and on those that the table of formats adds.
+"""Intake 2: one reader, registered for the datatypes of Intake and for those that the table of formats adds.
 
-To be defined is to be registered, so importing `intake_img` is what makes ``intake.auto_pipeline(url, "xarray")``,
-``intake.datatypes.recommend`` and version-2 catalogs know these formats, those of other packages included; a bare
-``import intake`` knows nothing of us. Only Intake's own light modules are imported here: the table of formats is asked
-when Intake is first asked for datatypes.
+Intake registers a reader when its class is defined. After ``import intake_img``, ``intake.auto_pipeline(url,
+"xarray")``, ``intake.datatypes.recommend`` and version-2 catalogs know all installed formats, also those of other
+packages; after a bare ``import intake`` they do not. This module imports only Intake's light modules: the table of
+formats is read when Intake first needs datatypes.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ _LOCK = threading.RLock()
 
 
 def datatypes_of_formats() -> Mapping[str, type[FileData]]:
-    """Return a datatype for each installed format, by the name of its driver, as far as Intake has none of its own.
+    """Return a datatype for each installed format that Intake does not know, by the name of its driver.
 
-    What is told of a file by a datatype of Intake, by name or bytes, is left to that; formats of which nothing is left
-    have no datatype here. Those of other packages are among them. `ImgReader` reads all of these, and Intake's own.
+    Extensions and first bytes that a datatype of Intake recognises are left to that datatype; a format without any
+    other has no datatype here. Formats of other packages are included. `ImgReader` reads all of these, and Intake's
+    own datatypes.
     """
     with _LOCK:
         return _made()
@@ -94,7 +95,7 @@ def _tells(kind: type[FileData], offset: int, magic: bytes) -> bool:
 
 
 def _datatype(format: Format, endings: Sequence[str], magic: set[Any], base: type[FileData]) -> type[FileData]:
-    """Make the datatype of a format; an ending tells its name from those that begin alike: Intake searches."""
+    """Make the datatype of a format. Its pattern names the end of a name, because Intake searches anywhere in it."""
     pattern = "|".join(map(re.escape, sorted(endings)))
     about = {
         "__doc__": f"{format.title[0].upper()}{format.title[1:]}.",

@@ -215,7 +215,7 @@ def _url(file: File) -> str:
 def _of_store(file: File) -> Iterator[tuple[str, Any]]:
     """Yield the references of a Zarr store: its metadata as texts, its chunks as complete files."""
     if file.name.lower().endswith(".zip"):
-        raise CannotWriteError(f"{file} is a zip archive: unpack it; its members are no files that references can name")
+        raise CannotWriteError(f"{file} is a zip archive: unpack it; references cannot name the files in it")
     fs, root = file.filesystem()
     for path in sorted(fs.find(root)):
         key = path[len(root.rstrip("/")) + 1 :]

@@ -109,7 +109,7 @@ class RawArray(StoredArray):
 
 
 class PlaneArray(StoredArray):
-    """An array of which only complete planes, or frames, can be read: a format defines only `read_plane`.
+    """An array that can only be read by complete planes, or frames: a format defines only `read_plane`.
 
     Parameters
     ----------

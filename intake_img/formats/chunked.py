@@ -1,6 +1,6 @@
 """Arrays of chunks on a regular grid, which are read and decoded completely: N5, Neuroglancer, WKW.
 
-What the formats share: which chunks a region meets, several requests at a time to servers, missing chunks, and the
+What the formats share: which chunks a region overlaps, several requests at a time to servers, missing chunks, and the
 check that a decoded chunk has the size that its array says.
 """
 
@@ -34,7 +34,7 @@ Place = tuple[int, ...]
 
 
 class ChunkedArray(StoredArray):
-    """An array of which only complete chunks can be read: a format defines only `read_chunk`.
+    """An array that can only be read by complete chunks: a format defines only `read_chunk`.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def there(folder: File, names: Mapping[str, Place], grid: Sequence[int]) -> list
 
 
 def morton(place: Sequence[int], grid: Sequence[int]) -> int:
-    """Return the number of a chunk: the bits of its place interleaved, those that the grid has not left out.
+    """Return the number of a chunk: the interleaved bits of its position, without bits that the grid does not have.
 
     Examples
     --------

@@ -71,7 +71,7 @@ def level_of_name(compress: Any, name: str, packed: Mapping[str, str], default: 
     Raises
     ------
     CannotWriteError
-        If `compress` contradicts the name, or is no level.
+        If `compress` contradicts the name, or is not a level.
     """
     compress = _plain(compress)
     stem, dot, last = name.lower().rpartition(".")

@@ -259,7 +259,7 @@ class ImageSource(DataSource):
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the constructor that were given and are not its defaults, by name.
 
-        The URI is absolute, and what Intake's catalogs add to the metadata is left out: it is no fact of the source.
+        The URI is absolute, and what Intake's catalogs add to the metadata is left out.
         """
         bound = inspect.signature(type(self)).bind(*self._captured_init_args, **self._captured_init_kwargs)
         parameters = bound.signature.parameters

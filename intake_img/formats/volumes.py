@@ -203,7 +203,7 @@ def spacing_in(image: Image, axes: str, units: Sequence[str]) -> tuple[dict[str,
 def packing(
     path: str, method: Literal["gzip", "bzip2", "zlib"] | None, level: int = 6, *, before: bytes = b""
 ) -> Iterator[BinaryIO]:
-    """Lend a new file to write to, compressed as it is written.
+    """Yield a new file to write to, compressed as it is written.
 
     Parameters
     ----------

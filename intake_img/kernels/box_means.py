@@ -22,7 +22,7 @@ __all__ = ["PADS", "float_means", "integer_means"]
 PADS = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}
 """Names of scipy's modes for `numpy.pad`."""
 PART = 2**17
-"""Pixels of a plane that are averaged at once."""
+"""Pixels of a plane that are averaged together."""
 INTEGERS = tuple(np.dtype(t) for t in ("u1", "u2", "u4", "i1", "i2", "i4"))
 SUMMED = tuple(np.dtype(t) for t in ("u1", "u2", "i2", "f4"))
 """What OpenCV sums in float64."""

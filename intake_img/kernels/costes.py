@@ -162,7 +162,7 @@ class _Walk:
 
 
 _STRIP = 2**18
-"""Rows of a table that are judged at once."""
+"""Rows of a table that are compared together."""
 
 
 class _Places:

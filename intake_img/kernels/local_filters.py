@@ -28,7 +28,7 @@ LINEAR = (
 """Filters that act on real and imaginary parts alike."""
 
 SLAB = 2**15
-"""Pixels of a part that is filtered at once."""
+"""Pixels of a part that is filtered in one call."""
 
 
 def box_filter(

@@ -31,7 +31,7 @@ __all__ = ["FILTERS", "network", "ranked"]
 LARGEST = 121
 """Pixels of the largest window whose ranks a network finds."""
 CACHE = 2**19
-"""Bytes that a network works on at once."""
+"""Bytes that a sorting network processes together."""
 
 
 def _simple(image: np.ndarray, output: np.ndarray, mode: str, cval: float) -> bool:

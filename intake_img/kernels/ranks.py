@@ -52,7 +52,7 @@ def _totals(table: Table) -> np.ndarray:
 
 
 _STRIP = 2**20
-"""Rows that are gone through at once."""
+"""Rows that are processed together."""
 
 
 def _total(*factors: np.ndarray) -> int:

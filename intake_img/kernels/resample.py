@@ -14,7 +14,7 @@ from intake_img.kernels.each_image import roomy
 __all__ = ["coarsened", "exact_means", "nearest", "resized", "rounded"]
 
 SLAB = 2**16
-"""Pixels of a result that are made at once, so that what is added up stays in the cache."""
+"""Pixels of a result that are computed together, so that the sums stay in the cache of the processor."""
 
 
 def coarsened(array: np.ndarray, factors: Sequence[int], method: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from intake_img.kernels.tables import Table
 __all__ = ["RowRuns", "Rows", "region_sums", "strips"]
 
 _STRIP = 2**20
-"""Rows that are gone through at once."""
+"""Rows that are processed together."""
 
 Rows = tuple[np.ndarray, np.ndarray]
 """First row of each run that belongs to a region, and the row after the last."""

@@ -79,7 +79,7 @@ def candidates(image: np.ndarray, output: np.ndarray, *, radii: Sequence[int], t
 
 
 def spaced(places: np.ndarray, values: np.ndarray, radii: Sequence[int]) -> np.ndarray:
-    """Return places, the highest first, without those that lie closer than `radii` to a higher or earlier one.
+    """Return positions, the highest first, without positions closer than `radii` to a higher or earlier one.
 
     Parameters
     ----------

@@ -286,7 +286,7 @@ def _moments_weighted(table: Table) -> Moments:
 
 
 def _moments_of_bins(table: Table) -> Moments:
-    """Moments of floats that stand for several pixels each: bins, so that rounding of the products is no matter."""
+    """Moments of floats that stand for several pixels each: bins, so that rounding of the products does not matter."""
     w, a, b = table.count.astype(float), table.a, table.b
     terms = {"a": w * a, "b": w * b, "aa": w * a * a, "bb": w * b * b, "ab": w * a * b}
     groups = np.arange(table.ngroups)

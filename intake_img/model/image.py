@@ -172,7 +172,7 @@ class Image:
         return replace(self, variables={**self.variables, name: replace(first, axes=names)}, coords=explicit, **kept)
 
     def _check_names(self, what: str, given: Any) -> None:
-        """Raise an error if metadata are no mapping, or name axes that the image lacks."""
+        """Raise an error if metadata are not a mapping, or name axes that the image lacks."""
         if given is not None and not isinstance(given, Mapping):
             raise TypeError(f"metadata {what} is {given!r}: expected a mapping from axes, e.g. {{'x': ...}}")
         if given and (unknown := [a for a in given if a not in self.sizes]):

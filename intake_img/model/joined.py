@@ -217,5 +217,5 @@ def _found(part: Image, whole: Image, axis: str) -> slice | None:
         raise CannotWriteError(f"region='auto' needs the coordinate {axis!r} of the image and of the store")
     start = next((k for k in range(size - n + 1) if _equal(have[k : k + n], new)), None)
     if start is None:
-        raise CannotWriteError(f"region='auto': the coordinate {axis!r} of the image is no part of the store's")
+        raise CannotWriteError(f"region='auto': the coordinate {axis!r} of the image is not found in that of the store")
     return None if n == size else slice(start, start + n)

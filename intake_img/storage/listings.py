@@ -30,7 +30,7 @@ def is_object_store(fs: Any) -> bool:
 def present(folder: File, names: Sequence[str], grid: Sequence[int]) -> set[str] | None:
     """Return those of some files that exist, as a listing made now tells; None if to ask for each is cheaper.
 
-    It is cheaper for fewer than 16 files, on servers that are no object stores, in buckets that refuse to be listed,
+    It is cheaper for fewer than 16 files, on servers that are not object stores, in buckets that refuse to be listed,
     and where a listing would take more than one request for 16 files.
 
     Parameters

@@ -210,7 +210,7 @@ class RemoteBytes(ByteReader):
     def _kept_blocks(self) -> BlockFolder | None:
         """Return the blocks on the disk; None without a cache, and if the server tells no version of the file."""
         folder = self.file.block_folder
-        if not folder or self.size < 0 or len(stamp := self.file.stamp()) < 2:  # the size alone is no version
+        if not folder or self.size < 0 or len(stamp := self.file.stamp()) < 2:  # the size is no version
             return None
         return BlockFolder(folder, repr((self.file.path, stamp)), self.size, self._fetched)
 

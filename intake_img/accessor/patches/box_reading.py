@@ -27,7 +27,7 @@ __all__ = ["CHECK_SECONDS", "Gatherer"]
 _THREAD_BYTES = 2**19
 """Work of fewer bytes is done in the calling thread."""
 _COMPUTE_BYTES = 2**28
-"""Bytes of lazily transformed chunks that are held at once."""
+"""Bytes of lazily transformed chunks that are in memory at the same time."""
 _RUN_BYTES = 2**20
 """Neighbouring tiles of so many bytes are read in one call."""
 _VIEW_BYTES = 2**24

@@ -19,7 +19,7 @@ from intake_img.storage.cache import CACHE
 __all__ = ["MODES", "Padding", "Reading", "own_boxes"]
 
 MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
-"""Modes of `numpy.pad` that are known: those that look at single pixels of the image."""
+"""Supported modes of `numpy.pad`: those whose values are single pixels of the image."""
 
 One = Callable[[int], np.ndarray]
 

@@ -232,7 +232,7 @@ def _fill(options: Options, made: Made) -> Any:
         except (TypeError, ValueError) as exc:
             raise TypeError(f"fill_value={options.fill!r}: expected a number") from exc
     if not (np.isnan(options.fill) and dtype.kind in "fc") and value != options.fill:
-        raise ValueError(f"fill_value={options.fill!r} is no value of {dtype}: pass dtype=, or another value")
+        raise ValueError(f"fill_value={options.fill!r} is not a value of {dtype}: pass dtype=, or another value")
     return value[()]
 
 

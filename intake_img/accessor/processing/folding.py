@@ -48,7 +48,7 @@ def folded(
 
 
 def _fold_images(data: np.ndarray, func: Any, lead: int, dtype: np.dtype) -> np.ndarray:
-    """Fold images in memory; a function may change those that it gets."""
+    """Fold images in memory; a function may change its arguments."""
     if isinstance(func, np.ufunc):
         found = _fold(func, lead, dtype, True, None, data)
         return found.copy() if np.may_share_memory(found, data) else found

@@ -236,7 +236,7 @@ def _values(array: xr.DataArray, positions: Any, n: int) -> tuple[tuple[str, ...
     try:
         values = np.stack([np.asarray(positions[a], float) for a in axes], axis=-1)
     except (TypeError, ValueError) as exc:
-        raise ValueError(f"positions are no numbers, one for each tile and axis: {exc}") from exc
+        raise ValueError(f"expected positions as numbers, one for each tile and axis: {exc}") from exc
     if values.shape != (n, len(axes)) or not n:
         raise ValueError(f"positions have the shape {values.shape}: expected {n} tiles and {len(axes)} axes")
     if not np.isfinite(values).all():

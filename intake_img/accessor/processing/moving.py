@@ -71,7 +71,9 @@ def _check(shifts: Any, array: xr.DataArray) -> None:
         )
     axes, every = [str(a) for a in shifts["axis"].values], tuple(map(str, array.dims))
     if lost := [a for a in axes if a not in spatial_axes(array)]:
-        raise AxesError(f"shifts are along {lost[0]!r}, which is no spatial axis of {array.name!r}: {spell(every)!r}")
+        raise AxesError(
+            f"shifts are along {lost[0]!r}, which is not a spatial axis of {array.name!r}: {spell(every)!r}"
+        )
     if lost := [str(d) for d in shifts.dims if d != "axis" and d not in every]:
         raise AxesError(
             f"shifts differ along {lost[0]!r}, an axis that {array.name!r} lacks: it has {spell(every)!r}; select one "

@@ -30,7 +30,7 @@ from intake_img.model.units import has_unit
 __all__ = ["Blocks", "SeriesMethods"]
 
 GROUP = 2**24
-"""Bytes of float64 that are centred at once in a correlation."""
+"""Bytes of float64 that are centred together in a correlation."""
 
 
 LARGEST = 2**25

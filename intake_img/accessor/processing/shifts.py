@@ -65,7 +65,9 @@ def at_place(array: xr.DataArray, along: Any, place: Mapping[str, Any]) -> xr.Da
         raise AxesError(f"along={along!r}: expected an axis of {spell(every)!r} that is not space")
     for axis, key in place.items():
         if axis not in every or axis == along or axis in SPATIAL:
-            raise AxesError(f"{axis}={key!r} is no place to measure at; the axes are {spell(every)!r}, along={along!r}")
+            raise AxesError(
+                f"{axis}={key!r} is not a position to measure at; the axes are {spell(every)!r}, along={along!r}"
+            )
         array = array.isel({axis: _index(axis, array, axis, key)}, drop=True)
     for axis in ("c", "s"):
         if axis in array.dims and axis != along:

@@ -145,7 +145,9 @@ def _placed(
         positions = np.array([table.position(p)[::-1] for p in places])
         if not np.isfinite(positions).all():
             lost = next(p.scene for p, at in zip(places, positions, strict=True) if not np.isfinite(at).all())
-            raise FormatError(f"layout='stage' needs the positions of the fields, but that of {lost!r} is not known")
+            raise FormatError(
+                f"layout='stage' needs the positions of the fields, but the position of {lost!r} is not known"
+            )
         pixels = np.rint((positions - positions.min(0)) / steps).astype(int)
         corners += [(int(top), int(left)) for top, left in pixels]
         canvas += [number] * len(places)

@@ -139,5 +139,5 @@ def _check_axes(axes: Sequence[str], inner: Sequence[str], shape: Sequence[int],
     if doubled:
         raise AxesError(
             f"the index of the plate counts files along {doubled[0]!r}, but {start.file} itself has such an axis: "
-            "the files are not those that the index was written for"
+            "the index was written for other files"
         )

@@ -105,7 +105,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 
 def _written(target: str, folder: str) -> list[str]:
-    """Return what the command writes into the folder, which is no change of it."""
+    """Return what the command itself writes into the folder, which does not count as a change."""
     names = {target, os.path.splitext(target)[0] + ".yml"}
     inside = [os.path.relpath(name, folder) for name in names]
     return [re.sub(r"([*?\[])", r"[\1]", name) for name in inside if not name.startswith("..")]

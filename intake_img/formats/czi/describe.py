@@ -27,7 +27,7 @@ _MASK = "valid_mask"
 
 
 class _CziArray(StoredArray):
-    """The pixels of one scene and level, or the mask of those that the file holds."""
+    """The pixels of one scene and level, or the mask of the pixels that the file holds."""
 
     def __init__(self, handle: CziHandle, layout: CziLayout, mask: bool) -> None:
         self.handle, self.layout, self.mask = handle, layout, mask

@@ -59,7 +59,7 @@ class CziHandle(Handle):
     def _load(self) -> None:
         size = self.source.size
         if size < 112:
-            raise FormatError(f"{self.source.file}: {size} bytes are no CZI file; it is truncated")
+            raise FormatError(f"{self.source.file}: {size} bytes are too few for a CZI file: it is truncated")
         head = self.source.ranges([0], [112])[0]
         if head[:10] != b"ZISRAWFILE":
             raise FormatError(f"{self.source.file}: begins with {head[:10]!r}, expected b'ZISRAWFILE'")

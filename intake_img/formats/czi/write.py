@@ -167,7 +167,7 @@ def _full_disk(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ascii_path(path: str) -> Iterator[str]:
-    """Lend a path that libCZI can open, which takes neither other letters nor names that do not end in .czi.
+    """Yield a path that libCZI can open, which takes neither other letters nor names that do not end in .czi.
 
     What was written there becomes `path`.
     """

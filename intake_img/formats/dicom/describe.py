@@ -205,7 +205,7 @@ class FileImages:
         return image if intercept[0] and not self.scaled else image.restored(self.record)
 
     def _groups(self) -> list[list[Any]]:
-        """For each frame, its functional groups and those that all share."""
+        """For each frame, its functional groups and the shared ones."""
         shared = _flat((self.ds.get("SharedFunctionalGroupsSequence") or [None])[0])
         own = self.ds.get("PerFrameFunctionalGroupsSequence") or []
         if not own:

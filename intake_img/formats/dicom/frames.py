@@ -171,7 +171,7 @@ class Arranged(StoredArray):
 
 @contextlib.contextmanager
 def lent(array: StoredArray, number: int) -> Iterator[tuple[StoredArray, int]]:
-    """Lend a frame of an array that is open anyway."""
+    """Yield a frame of an array that is open already."""
     yield array, number
 
 

@@ -97,7 +97,7 @@ def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray
         x, y = (int(place.get(f"{a}PositionInTotalImagePixelMatrix") or 1) - 1 for a in ("Column", "Row"))
         if x % tile[1] or y % tile[0] or not (0 <= x < plane[1] and 0 <= y < plane[0] and 0 <= k < outer):
             raise FormatError(
-                f"{header.file}: frame {number} lies at row {y} and column {x}, which is no place of a grid of {tile}: "
+                f"{header.file}: frame {number} lies at row {y} and column {x}, which does not fit a grid of {tile}: "
                 "such slides are not supported"
             )
         table[k, y // tile[0], x // tile[1]] = number

@@ -59,7 +59,7 @@ class Hdu:
 
     @property
     def nbytes(self) -> int:
-        """Number of bytes of the data, without those that fill the last block."""
+        """Number of bytes of the data, without the padding of the last block."""
         sizes = [_count(self.cards, f"NAXIS{n + 1}") for n in range(_count(self.cards, "NAXIS"))]
         if self.cards.get("GROUPS") is True and sizes[:1] == [0]:
             sizes = sizes[1:]

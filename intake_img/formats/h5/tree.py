@@ -78,7 +78,7 @@ def _no_image(dataset: Any) -> str | None:
     shape = dataset.shape
     if shape is None or len(shape) < 2 or text_of(dataset.attrs.get("CLASS", "")) in ("PALETTE", "DIMENSION_SCALE"):
         return ""
-    return None if dtype_of(dataset) is not None else f"of type {_type_of(dataset)}, which is no number"
+    return None if dtype_of(dataset) is not None else f"of type {_type_of(dataset)}, which is not a number"
 
 
 def _type_of(dataset: Any) -> str:

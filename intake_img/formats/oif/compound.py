@@ -66,7 +66,7 @@ class Compound:
         return self._whole(data[: entry.size], entry.size)
 
     def _read(self, start: int, size: int) -> bytes:
-        """Read a chain, neighbours in one go."""
+        """Read a chain of sectors; neighbouring ones by one call."""
         sectors = np.asarray(self._chain(start, self.fat), np.int64)
         ends = np.flatnonzero(np.diff(sectors) != 1)
         firsts, lasts = [0, *(ends + 1).tolist()], [*ends.tolist(), len(sectors) - 1]

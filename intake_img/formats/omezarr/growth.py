@@ -51,7 +51,7 @@ class Growth:
         return {"axis": self.axis, "stamps": list(self.stamps), "arrays": dict(self.arrays)}
 
     def counted(self, pixels: Pixels, facts: Mapping[str, Any], axes: tuple[str, ...]) -> Pixels:
-        """Return of the pixels of an array those that an image has by its record."""
+        """Return the pixels of an array that belong to an image, as its record says."""
         if self.axis not in axes or self.axis not in facts["axes"]:
             return pixels
         n = int(facts["shape"][list(facts["axes"]).index(self.axis)])

@@ -1,6 +1,6 @@
 """The metadata of OME-NGFF (OME-Zarr 0.1 to 0.5), as JSON, in both directions.
 
-Here alone it is known how multiscales, axes, transformations, omero channels, plates, wells and labels are spelt. No
+Only this module knows how multiscales, axes, transformations, omero channels, plates, wells and labels are spelt. No
 store is opened: attributes of groups come in and go out.
 
 References

@@ -1,7 +1,8 @@
 """Zarr stores and arrays: opening the store of a file, folder or URL, and filling new arrays block by block.
 
-Here it is known how a block is cut so that no two writes meet in one chunk or shard, how compression is named in both
-Zarr formats, and how an array is halved into the next level of a pyramid. What groups and attributes mean is not known.
+This module decides how a block is cut so that no two writes meet in one chunk or shard, how compression is named in
+both Zarr formats, and how an array is halved into the next level of a pyramid. It does not know what groups and
+attributes mean.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ def _asked_shape(
     if bad := [
         n for n in lengths if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or (n < 1 and n != -1)
     ]:
-        raise CannotWriteError(f"{what}={asked!r}: {bad[0]!r} is no length; expected a positive number, or -1")
+        raise CannotWriteError(f"{what}={asked!r}: {bad[0]!r} is not a length; expected a positive number, or -1")
     return tuple(max(1, n if m == -1 else min(int(m), n)) for m, n in zip(lengths, shape, strict=True))
 
 

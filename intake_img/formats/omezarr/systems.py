@@ -25,8 +25,8 @@ def split_transformations(common: Any) -> tuple[list[Any], dict[str, Any]]:
     steps : list
         Scales and translations, in order: of SpatialData those to the coordinate system ``global``, or the first.
     others : dict
-        By coordinate system, what is no scale or translation, or leads to another one: ``type``, its numbers, and
-        ``axes``, their order.
+        By coordinate system, a transformation that is not a scale or translation, or that leads to another system:
+        ``type``, its numbers, and ``axes``, their order.
     """
     entries = [e for e in common if isinstance(e, Mapping)] if isinstance(common, list) else []
     systems = [_end(e, "output").get("name") for e in entries]

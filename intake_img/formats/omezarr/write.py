@@ -415,7 +415,7 @@ def _stored(name: str, variable: Variable) -> Variable:
 
 
 def _record(image: Image, stored: Image) -> dict[str, Any]:
-    """Return the record of an image; for variables that are stored without some axes, also those that are."""
+    """Return the record of an image, with the stored axes of variables that are stored without some."""
     record = stored.record()
     for name, v in stored.variables.items():
         if left_out := [a for a in image.variables[name].axes if a not in v.axes]:

@@ -16,7 +16,7 @@ _BEGINNINGS = {
     ".svslide": (b"SQLite format 3\0",),
 }
 STARTS = (*_TIFF, *(start for known in _BEGINNINGS.values() for start in known))
-"""First bytes without which a file is no slide."""
+"""First bytes that every slide has."""
 _SOFTWARE = 305
 
 

@@ -100,7 +100,7 @@ def planes_held(tif: tifffile.TiffFile, page: tifffile.TiffPage, need: int, page
 
 
 def stack_of(tif: tifffile.TiffFile, page: tifffile.TiffPage, count: Count, planes: int, piece: bool) -> StoredPages:
-    """Return the first `planes` planes of a stack that begins at `page`: fewer where further pages are unlike it."""
+    """Return the first `planes` planes of a stack that begins at `page`: fewer where later pages differ from it."""
     if piece:
         axes, shape = shortened(count.axes, count.shape, planes)
         return StoredPages(axes + page.axes, shape + tuple(page.shape), [page], page, offset=int(page.dataoffsets[0]))

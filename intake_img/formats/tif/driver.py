@@ -1,7 +1,7 @@
 """TIFF and its dialects: ImageJ hyperstacks, OME-TIFF, LSM, MetaMorph, slide scanners' pyramids, BigTIFF.
 
 Structure is read by `intake_img.formats.tif.parser`, images are described by `describe`, pixels read by `read`, and
-files written by `write`; here they meet the contract of a format.
+files written by `write`; here they are joined to the contract of a format.
 """
 
 from __future__ import annotations

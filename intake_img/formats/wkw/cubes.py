@@ -64,7 +64,7 @@ class CubeHeader:
             raise FormatError(f"{file}: voxels of type {voxel} or blocks of type {kind} are not known: it is damaged")
         dtype = np.dtype(f"<{_DTYPES[voxel - 1]}")
         if size == 0 or size % dtype.itemsize:
-            raise FormatError(f"{file}: voxels of {size} bytes are no numbers of {dtype.itemsize}: it is damaged")
+            raise FormatError(f"{file}: voxels of {size} bytes cannot hold numbers of {dtype.itemsize}: it is damaged")
         return cls(1 << (lengths & 15), 1 << (lengths >> 4), kind != _RAW, dtype, size // dtype.itemsize, offset)
 
 

@@ -41,7 +41,7 @@ def ndtiff(view: View) -> TiffFacts:
 
 
 def _index_labels(tif: tifffile.TiffFile) -> list[str]:
-    """Names of channels in the order in which the index of the data set meets them, which is that of the axis."""
+    """Names of channels, as they first appear in the index of the data set, which is the order of the axis."""
     import tifffile
 
     index = os.path.join(tif.filehandle.dirname, "NDTiff.index")

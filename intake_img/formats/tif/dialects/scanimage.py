@@ -47,7 +47,7 @@ def scanimage(view: View) -> TiffFacts:
     pages = len(view.stored.pages)
     if len(saved) > 1 and pages % len(saved):
         warnings.warn(
-            f"{view.tif.filename}: its {pages} pages are no whole number of {len(saved)} channels: the pages "
+            f"{view.tif.filename}: its {pages} pages are not a multiple of its {len(saved)} channels: the pages "
             "are read one after the other",
             stacklevel=2,
         )
