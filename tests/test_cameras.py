@@ -7,6 +7,7 @@ twin, the answer is the beginning of the SHA-256 of its values.
 import bz2
 import hashlib
 import struct
+import zlib
 from itertools import product
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import fsspec
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 
-from intake_img import imload
-from intake_img.errors import FormatError
+from intake_img import imload, imsave
+from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.klb import KlbSource
 from intake_img.formats.registry import formats
 
@@ -76,6 +78,68 @@ def test_klb_of_five_axes(tmp_path, packing, dtype):
     np.testing.assert_array_equal(ds["image"].values, values)
     part = ds["image"].isel(t=1, c=slice(1, 3), z=slice(0, 4, 2), y=3, x=slice(2, 7))
     np.testing.assert_array_equal(part.values, values[1, 1:3, 0:4:2, 3, 2:7])
+
+
+def parsed_klb(path):
+    """Read a file by the format's description alone: header, ends of blocks, blocks with x fastest."""
+    raw = path.read_bytes()
+    head = struct.unpack("<B5I5f2B256s5I", raw[:319])
+    sizes, steps, kind, packing, blocks = head[1:6], head[6:11], head[11], head[12], head[14:19]
+    grid = [range(0, n, b) for n, b in zip(sizes[::-1], blocks[::-1], strict=True)]
+    count = np.prod([len(g) for g in grid])
+    start = 319 + 8 * count
+    ends = np.frombuffer(raw[319:start], "<u8")
+    values = np.empty(sizes[::-1], ("u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f4", "<f8")[kind])
+    for k, at in enumerate(product(*grid)):
+        block = values[tuple(slice(a, a + b) for a, b in zip(at, blocks[::-1], strict=True))]
+        packed = raw[start + (int(ends[k - 1]) if k else 0) : start + int(ends[k])]
+        block[...] = np.frombuffer((bytes, bz2.decompress, zlib.decompress)[packing](packed), values.dtype).reshape(
+            block.shape
+        )
+    return values, steps, packing
+
+
+@pytest.mark.parametrize(
+    ("compress", "packing"), [(None, 1), (True, 1), ("bzip2", 1), ("zlib", 2), (False, 0)], ids=str
+)
+def test_written_klb(tmp_path, compress, packing):
+    """The file is as the format describes it, for any chunks, and only the spacing in µm is for other programs."""
+    values = np.random.default_rng(0).integers(0, 99, (2, 2, 5, 280, 405)).astype("u2")
+    coords = {"t": ("t", [0.0, 1.0], {"units": "s"}), "c": ["a", "b"]}
+    coords |= {
+        a: (a, 5 + np.arange(n) * d, {"units": "nm"}) for a, n, d in (("z", 5, 2e3), ("y", 280, 250), ("x", 405, 500))
+    }
+    image = xr.DataArray(values, coords, list("tczyx"), attrs={"stain": "x"}).chunk({"z": 3, "y": 50, "x": 99})
+    seen = []
+    imsave(image, tmp_path / "a.klb", compress=compress, progress=seen.append)
+    found, steps, packed = parsed_klb(tmp_path / "a.klb")
+    np.testing.assert_array_equal(found, values)
+    assert (steps, packed) == ((0.5, 0.25, 2.0, 1.0, 1.0), packing)
+    assert sum(seen) == values.nbytes
+    back = imload(tmp_path / "a.klb")
+    assert back.attrs["driver"] == "klb"
+    assert back.image.equals(image.compute())
+    assert back.image.attrs["stain"] == "x"
+    assert back.z.attrs["units"] == "nm"
+    head = bytearray((tmp_path / "a.klb").read_bytes())
+    (tmp_path / "cut.klb").write_bytes(head[:-1])
+    with pytest.raises(FormatError, match="within its record"):
+        imload(tmp_path / "cut.klb")
+    head[21:25] = struct.pack("<f", 0.125)  # another program changes the header: the record is no longer valid
+    (tmp_path / "a.klb").write_bytes(head)
+    assert imload(tmp_path / "a.klb").img.spacing["x"] == 0.125
+
+
+def test_what_klb_cannot_hold(tmp_path):
+    for values in (np.zeros((3, 4), complex), np.zeros((0, 4))):
+        with pytest.raises(CannotWriteError, match="KLB"):
+            imsave(values, tmp_path / "a.klb")
+    with pytest.raises(CannotWriteError, match="'bzip2' or 'zlib'"):
+        imsave(np.zeros((3, 4)), tmp_path / "a.klb", compress="lzw")
+    assert list(tmp_path.iterdir()) == []
+    movie = xr.DataArray(np.arange(24.0).reshape(2, 3, 4), dims=list("iyx"))
+    assert len(imsave(movie, tmp_path / "a.klb")) == 2
+    assert imload(tmp_path / "a.klb").image.equals(movie)
 
 
 def test_damaged_klb(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +116,30 @@ def test_start_and_stop_are_slices(folder, kind, start, stop):
     ds = create.from_path(path, ext="tif", start=start, stop=stop)
     assert ds.image[:, 0, 0].values.tolist() == wanted
     assert create.from_tif(path, start=start, stop=stop).image[:, 0, 0].values.tolist() == wanted
+
+
+@pytest.mark.parametrize("write", [str, Path, lambda path: [path]])
+def test_the_path_of_one_file(tmp_path, write):
+    """The path of one file is a series of one image, for every loader, and `start` and `stop` are a slice of it."""
+    values = np.arange(20, dtype="u1").reshape(4, 5)
+    values.tofile(tmp_path / "a.bin")
+    for ext in ("tif", "png"):
+        imsave(values, tmp_path / f"a.{ext}")
+    loaders = {
+        "tif": [create.from_tif, create.from_path, partial(create.from_tif, nplanes=1)],
+        "png": [create.from_png, partial(create.from_path, recount=True)],
+        "bin": [partial(create.from_binary, shape=(4, 5), dtype="u1")],
+    }
+    for ext, load in [(ext, f) for ext, functions in loaders.items() for f in functions]:
+        path = write(tmp_path / f"a.{ext}")
+        for part in ({}, {"start": 0}, {"start": -1, "stop": 1}):
+            ds = load(path, **part)
+            assert ds.image.dims == tuple("tyx")
+            np.testing.assert_array_equal(ds.image[0], values)
+        with pytest.raises(FileNotFoundError, match="start=1"):
+            load(path, start=1)
+    read = create.from_path(write(tmp_path / "a.bin"), lambda file: np.fromfile(file.path, "u1").reshape(4, 5), stop=1)
+    np.testing.assert_array_equal(read.image[0], values)
 
 
 def test_extensions_and_folders_below(folder):

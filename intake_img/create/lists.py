@@ -128,6 +128,18 @@ def series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
     return replace(stack(parts), tiles=tiles, many_files=True)
 
 
+def _chosen(
+    files: Sequence[Any], given: Any, start: int | None, stop: int | None, options: Mapping[str, Any]
+) -> SequenceSource:
+    """Return the source of a slice of a list of files."""
+    from intake_img.collections.options import sequence_options
+
+    chosen = list(files)[start:stop]
+    if not chosen:
+        raise FileNotFoundError(f"no file is left of {given!r}: start={start}, stop={stop}")
+    return ImageListSource(chosen, **sequence_options(ImageListSource, options))
+
+
 def files_of(
     path: Any,
     ext: str | None,
@@ -142,12 +154,11 @@ def files_of(
 
     common = {"axis": axis, "storage_options": storage_options, **options}
     if isinstance(path, (list, tuple)):
-        paths = list(path)[start:stop]
-        return ImageListSource(paths, **sequence_options(ImageListSource, common))
+        return _chosen(path, path, start, stop, common)
     file = File.parse(path, storage_options)
+    if not file.is_folder() and file.exists():
+        return _chosen([file], path, start, stop, common)
     common |= {"start": start, "stop": stop}
     if file.is_folder():
         return DirectorySource(file, ext=ext, recursive=recursive, **sequence_options(DirectorySource, common))
-    if file.exists():
-        return ImageListSource([file], **sequence_options(ImageListSource, common))
     return FilePatternSource(file, **sequence_options(FilePatternSource, common))
