@@ -504,3 +504,18 @@ def test_coordinates_may_span_axes():
     )
     ds = image.to_xarray()
     assert ds["when"].dims == ("t", "c")
+
+
+@given(
+    st.sampled_from([1e-9, 0.1, 0.25, 3.0, 1e12, float("nan"), -1.0]),
+    st.sampled_from([0.0, 0.5, -7.25, 1e6, 1e9, 1e16, float("inf")]),
+    st.sampled_from([1, 2, 5, 300]),
+    st.sampled_from([None, [0.0, 0.5, 1.0, 1.5, 2.0], [0.0, 0.5, 1.0, 1.5, 9.0], [0, 2, 4, 6, 8], list("abcde")]),
+)
+def test_steps_are_those_of_the_coordinates(spacing, origin, count, values):
+    pixels = Pixels.of(np.zeros((2, count, 5)))
+    image = Image.single(pixels, "cyx", spacing={"y": spacing, "c": 2.0}, origin={"y": origin})
+    if values is not None:
+        image = replace(image, coords={"x": Coordinate(("x",), np.array(values), {"spacing": 0.5})})
+    known = {a: spacing_of(xr.DataArray(c, name=a)) for a, c in image.coordinates().items()}
+    assert image.steps() == {a: step for a, step in known.items() if step is not None}

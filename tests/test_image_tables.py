@@ -8,9 +8,13 @@ import intake
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from thoroughness import examples
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
 from intake_img.catalog import ImageTable, validate
+from intake_img.catalog.seldom import holding
 from intake_img.errors import CatalogError
 
 
@@ -403,3 +407,28 @@ def test_even_coordinates_are_spacing(tmp_path, extension):
     assert np.isnan(row["spacing_z"] if row["spacing_z"] is not None else np.nan)
     assert json.loads(row["units"]) == {"y": "nm", "x": "µm"}
     assert "y 4 (every 500 nm), x 6 (every 0.3 µm)" in row["description"]
+
+
+@given(
+    st.lists(st.none() | st.text("ab\u00b5", max_size=6), min_size=1, max_size=60),
+    st.text("ab\u00b5", max_size=4),
+    st.data(),
+)
+@examples(200)
+def test_words_in_all_texts_at_once(texts, word, data):
+    """Also words that reach over the end of a text, in a part of a column, and words that occur often."""
+    pa = pytest.importorskip("pyarrow")
+    start = data.draw(st.integers(0, len(texts) - 1))
+    column = pa.array([*texts, *["b"] * 200], pa.string())[start:]
+    expected = [bool(t) and word in t for t in column.to_pylist()]
+    found = holding(column, word)
+    if found is None:
+        assert not word or "".join(t or "" for t in column.to_pylist()).count(word) > len(column) // 20
+    else:
+        assert found.tolist() == expected
+
+
+def test_a_word_across_two_texts_is_in_neither():
+    pa = pytest.importorskip("pyarrow")
+    column = pa.array(["xa", "aab", "a", "a", None, *[""] * 100])
+    assert np.flatnonzero(holding(column, "aa")).tolist() == [1]

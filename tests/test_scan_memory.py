@@ -26,6 +26,8 @@ from intake_img import imsave, open_catalog, open_table, scan, write_catalog
 from intake_img.catalog import looks
 from intake_img.doors.cli.main import main
 from intake_img.errors import CatalogError
+from intake_img.storage.files import File
+from intake_img.storage.handles import POOL
 
 WORDS = ("alpha", "beta", "gamma", "delta")
 
@@ -375,3 +377,14 @@ def test_the_memory_is_a_database(lab, tmp_path):
     with sqlite3.connect(tmp_path / "m.sqlite") as base:
         assert base.execute("select count(*) from looks").fetchone()[0] >= len(WORDS)
     base.close()
+
+
+def test_a_scan_leaves_no_file_open(lab, monkeypatch):
+    """Each file is open only while it is looked at, past the pool: the files that are read meanwhile stay open."""
+    monkeypatch.setattr(POOL, "lease", None)
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    files = [File.parse(p) for p in sorted(lab.rglob("*")) if p.is_file()]
+    seen = [looks.look(file, looks.Twins()) for file in files]
+    assert any(one.facts for one in seen)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
+from intake_img.catalog.seldom import holding
 from intake_img.errors import CatalogError, MissingExtraError
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
@@ -214,7 +215,7 @@ def _mask(column: Any, one: Condition) -> Any:
     elif one.operator == "has":
         mask = pa.compute.is_valid(column)
         for word in one.value:
-            mask = pa.compute.and_(mask, pa.compute.match_substring(column, word))
+            mask = pa.compute.and_(mask, _holding(column, word))
     elif one.operator == "in":
         mask = pa.compute.is_in(column, pa.array(one.value, column.type))
     else:
@@ -228,6 +229,13 @@ def _mask(column: Any, one: Condition) -> Any:
         }[one.operator]
         mask = pa.compute.call_function(compare, [column, pa.scalar(one.value, column.type)])
     return pa.compute.fill_null(mask, False)
+
+
+def _holding(column: Any, word: str) -> Any:
+    """Return which texts of an array hold a word."""
+    pa = _pyarrow()
+    seldom = holding(column, word) if pa.types.is_string(column.type) and isinstance(column, pa.Array) else None
+    return pa.compute.match_substring(column, word) if seldom is None else pa.array(seldom)
 
 
 # databases

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from intake_img.formats.source import ImageSource
-from intake_img.model.axes import canonical_order, spell, spelt
+from intake_img.model.axes import CANONICAL, canonical_order, spell, spelt
 from intake_img.model.image import Image
 from intake_img.model.privacy import public
 from intake_img.model.record import plain
 from intake_img.model.units import canonical
 
-__all__ = ["facts_of", "sentence"]
+__all__ = ["facts_of", "facts_of_image", "is_consistent", "sentence"]
 
 _MAX_NAMES = 100
 
@@ -20,10 +20,15 @@ _MAX_NAMES = 100
 def facts_of(source: ImageSource) -> dict[str, Any]:
     """Return the metadata of an image for a catalog: plain data from its header, without private data."""
     image = source.image()
-    if not _is_consistent(image):
+    if not is_consistent(image):
         source.dataset(chunks=None)  # says what is wrong
+    return facts_of_image(image, source.output_axis_order)
+
+
+def facts_of_image(image: Image, order: str | None = CANONICAL) -> dict[str, Any]:
+    """Return the same of an image that is consistent, in an order of axes."""
     first = next(iter(image.variables.values()))
-    axes = canonical_order(first.axes, source.output_axis_order)
+    axes = canonical_order(first.axes, order)
     steps = {a: step for a, step in image.steps().items() if not _counts(image, a)}
     facts: dict[str, Any] = {
         "axes": spell(axes),
@@ -54,7 +59,7 @@ def _unit(image: Image, axis: str) -> str:
     return str((c.attrs.get("units") if c is not None else None) or canonical(image.units.get(axis)) or "")
 
 
-def _is_consistent(image: Image) -> bool:
+def is_consistent(image: Image) -> bool:
     """Whether each axis has one length in all variables and coordinates."""
     sizes = image.sizes
     arrays = [(v.axes, v.pixels.shape) for v in image.variables.values()]

@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
-from intake_img.catalog.facts import facts_of
+from intake_img.catalog.facts import facts_of, facts_of_image, is_consistent
 from intake_img.errors import FormatError
-from intake_img.formats.base import Handle
+from intake_img.formats.base import Format, Handle
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import bridges, find_format, formats
 from intake_img.formats.source import ImageSource
@@ -74,16 +74,14 @@ class Twins:
         self._missed[_kind(file)] = self._missed.get(_kind(file), 0) + 1
         return None
 
-    def add(self, source: FormatSource, seen: Look) -> None:
-        """Note a file whose header was read, if its format can tell which others are like it."""
-        kind = _kind(source.file)
-        if not source.file.local or self._missed.get(kind, 0) >= _MISSES:
+    def add(self, file: File, handle: Handle, seen: Look) -> None:
+        """Note an open file whose header was read, if its format can tell which others are like it."""
+        kind = _kind(file)
+        if not file.local or self._missed.get(kind, 0) >= _MISSES:
             self._models.pop(kind, None)
-            return
-        with source.opened() as handle:
-            if type(handle).twin is Handle.twin or (alike := handle.twin(source.file)) is None:  # it is compared later
-                self._missed[kind] = _MISSES
-                return
+        elif type(handle).twin is Handle.twin or (alike := handle.twin(file)) is None:  # it is compared later
+            self._missed[kind] = _MISSES
+        else:
             alike.close()
             self._models[kind] = handle, seen
 
@@ -99,18 +97,32 @@ def look(file: File, twins: Twins) -> Look:
         return known
     try:
         file.name.encode()
-        source = find_format(file).source(file)
+        source = _model(find_format(file)).beside(file)
     except UnicodeEncodeError:
         return Look(fault="its name is not UTF-8, a catalog cannot hold it: rename it")
     except Exception as exc:
         unknown = "." not in file.name and isinstance(exc, FormatError)
         return Look(fault=reason(exc, file.path), unknown=unknown, passing=not isinstance(exc, FormatError))
     try:
-        seen = Look(source.name, facts_of(source))
-        twins.add(source, seen)
-        return seen
+        return _seen(source, twins)
     except Exception as exc:
         return Look(fault=reason(exc, file.path), passing=not isinstance(exc, FormatError))
+
+
+@cache
+def _model(format: Format) -> FormatSource:
+    """Return a source without options; those of other files are made like it."""
+    return format.source(File(os.devnull))
+
+
+def _seen(source: FormatSource, twins: Twins) -> Look:
+    with source.glanced() as (handle, image):
+        if is_consistent(image):
+            seen = Look(source.name, facts_of_image(image))
+            twins.add(source.file, handle, seen)
+            return seen
+    try:
+        return Look(source.name, facts_of(source))  # says what is wrong
     finally:
         source.close()
 

@@ -11,7 +11,7 @@ from intake_img.formats.arguments import scene_number
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
 from intake_img.formats.options import joined
-from intake_img.formats.reading import FileReader
+from intake_img.formats.reading import FileReader, Glance
 from intake_img.formats.source import ImageSource
 from intake_img.model.agreement import overruled_axes
 from intake_img.model.image import Image
@@ -49,6 +49,19 @@ class FormatSource(ImageSource):
         if self._reader is None:
             self._reader = FileReader(self.format, self.file, self.stamp(), options=self.open_options)
         return self._reader
+
+    @contextlib.contextmanager
+    def glanced(self) -> Iterator[tuple[Handle, Image]]:
+        """Yield the file, open for as long as this lasts, and its image; errors name it.
+
+        For one look at each of many files: nothing is kept for the next one, neither in the pool nor here.
+        """
+        with translated_errors(self.format, self.file):
+            handle = Glance(self.format, self.file, self.stamp(), options=self.open_options).opened()
+            try:
+                yield handle, self._described(handle).overruled(**self.overrides)
+            finally:
+                handle.close()
 
     def stamp(self) -> tuple[Any, ...]:
         return self.format.stamp(self.file)

@@ -20,7 +20,7 @@ from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
 from intake_img.storage.remote import noted_failures
 
-__all__ = ["FileReader"]
+__all__ = ["FileReader", "Glance"]
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,11 @@ class FileReader:
     @contextlib.contextmanager
     def lease(self) -> Iterator[Handle]:
         """Yield the open file, to one thread at a time if the format requires it."""
-        with POOL.lease(self.key, self._open) as handle, handle.turn:
+        with POOL.lease(self.key, self.opened) as handle, handle.turn:
             yield handle
 
-    def _open(self) -> Handle:
+    def opened(self) -> Handle:
+        """Return the file, open, past the pool: the caller closes it."""
         self.check()
         with noted_failures() as met, closed_on_error():
             handle = self.format.open(self.file, self.options)
@@ -124,6 +125,17 @@ class FileReader:
         handle.reader = replace(self, address=None)
         handle.turn = threading.RLock() if self.format.serial else contextlib.nullcontext()
         return handle
+
+
+class Glance(FileReader):
+    """Reader of a file that is open only while its header is looked at.
+
+    Pixels that are read all the same open the file again.
+    """
+
+    def pixels(self, address: Hashable, array: StoredArray) -> Pixels:
+        reader = replace(self, address=address)
+        return Pixels(reader, array.shape, array.dtype, array.tiles, array.parallel and not self.format.serial)
 
 
 def _plain(options: Any) -> Any:

@@ -16,7 +16,7 @@ from xarray.core import indexing
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
 
-__all__ = ["FILE_ATTRS", "coordinate", "data_of", "indexed_lazily", "spacing_of"]
+__all__ = ["FILE_ATTRS", "coordinate", "data_of", "indexed_lazily", "spacing_of", "step_of"]
 
 
 FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
@@ -29,12 +29,19 @@ def spacing_of(coord: xr.DataArray) -> float | None:
     It is the difference of the values. ``attrs["spacing"]`` is used if there is only one value, or if it agrees with
     the difference, since it is exact.
     """
-    stated = known_spacing(coord.attrs.get("spacing"))
-    if coord.ndim != 1 or coord.dtype.kind not in "iuf" or coord.name in ("i", "c"):
+    if coord.ndim != 1 or coord.name in ("i", "c"):
         return None
-    if coord.size < 2:
+    return step_of(coord.values, coord.attrs.get("spacing"))
+
+
+def step_of(values: np.ndarray, spacing: Any) -> float | None:
+    """Return the spacing of the values along an axis, or None if it is unknown or not even; see `spacing_of`."""
+    stated = known_spacing(spacing)
+    if values.dtype.kind not in "iuf":
+        return None
+    if values.size < 2:
         return stated
-    values = np.asarray(coord.values, dtype=float)
+    values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all() or np.abs(values).max() > 1e300:
         return None
     step = float(values[-1] - values[0]) / (len(values) - 1)

@@ -19,7 +19,7 @@ import xarray as xr
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
-from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, indexed_lazily, spacing_of
+from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, indexed_lazily, spacing_of, step_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
 from intake_img.model.typed import Chunks, ImageLike
@@ -27,6 +27,9 @@ from intake_img.model.units import canonical, known_spacing, stated
 from intake_img.model.variables import Coordinate, Variable
 
 __all__ = ["Coordinate", "Image", "Variable"]
+
+_FAR = 1e9
+"""Positions of fewer samples than this are even to 1e-6 of the spacing, whatever is lost by rounding."""
 
 
 @dataclass(frozen=True)
@@ -304,9 +307,21 @@ class Image:
 
     def steps(self) -> dict[str, float]:
         """Return the distance of neighbouring samples of each axis: the spacing, or the step of an even coordinate."""
-        known = self.coordinates()
-        found = {a: spacing_of(xr.DataArray(known[a], name=a)) for a in self.sizes if a in known}
+        found = {a: self._step(a, n) for a, n in self.sizes.items() if a not in ("i", "c")}
         return {a: step for a, step in found.items() if step is not None}
+
+    def _step(self, axis: str, count: int) -> float | None:
+        """Return the spacing of the coordinate that `coordinates` has for an axis."""
+        c = self.coords.get(axis)
+        if c is not None:
+            return step_of(c.values, c.attrs.get("spacing")) if c.values.ndim == 1 else None
+        spacing = known_spacing(self.spacing.get(axis))
+        if spacing is None:
+            return None
+        origin = float(self.origin.get(axis) or 0.0)
+        if abs(origin) + spacing * count < min(_FAR * spacing, 1e300):
+            return spacing
+        return step_of(origin + spacing * np.arange(count), spacing)
 
     @classmethod
     def from_xarray(cls, obj: ImageLike) -> Image:

@@ -183,6 +183,9 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
         return SegmentLayout(shape, dtype, raw, stored.offset)
     page, segment, tiled = _geometry(key, name)
     lead, places = _places(shape, page, len(stored.pages), name)
+    if raw is not None and (offset := _one_strip(stored, page, segment)):
+        _check_fits(offset, nbytes, source, name)
+        return SegmentLayout(shape, dtype, raw, offset)
     listed = _segments(stored, page, segment, name)
     offsets, counts = _completed(*listed, stored, 2 * math.prod(segment) * dtype.itemsize + 2**16)
     base = SegmentLayout(
@@ -202,6 +205,18 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
         files=stored.files,
     )
     return _plain_layout(base, source, name) if raw is not None else _coded_layout(base, stored, listed[1], name)
+
+
+def _one_strip(stored: StoredPages, page: Sequence[int], segment: Sequence[int]) -> int | None:
+    """Return the offset of the one strip of an array of one page; None for others, and where that is in doubt."""
+    key = stored.pages[0]
+    if len(stored.pages) != 1 or key is None or stored.files is not None or key.is_tiled:
+        return None
+    if math.prod(grid_of(page, segment)) != 1 or not key.dataoffsets:
+        return None
+    offset, count = key.dataoffsets[0], _counts_of(key, 1)[0]
+    sure = type(offset) is int and type(count) is int and offset > 0 and count > 0
+    return offset if sure else None
 
 
 def _plain_layout(base: SegmentLayout, source: ByteReader, name: object) -> SegmentLayout:
