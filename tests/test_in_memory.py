@@ -17,6 +17,10 @@ COUNTS = xr.DataArray(RNG.integers(0, 900, (2, 2, 3, 9, 8)).astype("u2"), dims=l
 FLOATS = (COUNTS / 7).astype("f4").where(COUNTS > 20)
 MASK = (COUNTS > 500).assign_attrs(kind="mask")
 LABELS = COUNTS.copy(data=RNG.integers(0, 40, COUNTS.shape)).assign_attrs(kind="labels")
+SHIFTS = xr.DataArray(
+    [[1.5, -0.25], [-2.0, 3.0]], dims=["t", "axis"], coords={"axis": ["y", "x"]}, attrs={"units": "px"}
+)
+STAGE = {"y": [0, 4], "x": [3, 0]}
 GIVEN = {"image": COUNTS, "floats": FLOATS, "mask": MASK, "labels": LABELS}
 
 
@@ -81,6 +85,22 @@ CALLS = {
     "median_filter": lambda ds: ds.image.img.median_filter(3),
     "clip": lambda ds: ds.image.img.clip(100, 300),
     "rescale": lambda ds: ds.image.img.rescale(0.5),
+    "apply_shifts": lambda ds: ds.image.img.apply_shifts(SHIFTS),
+    "apply_shifts spline": lambda ds: ds.floats.fillna(0).img.apply_shifts(SHIFTS, order=3, fill=2.0),
+    "apply_shifts labels": lambda ds: ds.labels.img.apply_shifts(SHIFTS),
+    "measure_shifts": lambda ds: ds.image.img.measure_shifts(c=0, dims="yx"),
+    "register": lambda ds: ds.image.img.register(reference="previous", c=1, order=0),
+    "mosaic": lambda ds: ds.image.img.mosaic(STAGE, along="t", units="pixel", overlap="mean"),
+    "refine_positions": lambda ds: ds.image.img.refine_positions(
+        {"y": [0, 0], "x": [0, 0]}, along="t", units="pixel", min_correlation=-1, c=0
+    ),
+    "to_series": lambda ds: ds.image.img.to_series("1kB", dim="t"),
+    "to_timeseries": lambda ds: ds.floats.img.to_timeseries(3),
+    "to_blocks": lambda ds: xr.concat(
+        [block.assign_coords(y=block.y) for _, block in ds.image.img.to_blocks({"y": 5}, dim="t")], "y"
+    ),
+    "localcorr": lambda ds: ds.image.img.localcorr(1, dim="t", dims="yx").round(12),
+    "localcorr wrap": lambda ds: ds.floats.fillna(0).img.localcorr(dim="t", mode="wrap", size=3).round(5),
     "regionprops": lambda ds: ds[["image", "labels"]].img.regionprops(),
 }
 

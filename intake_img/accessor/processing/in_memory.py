@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.progress import meter
 from intake_img.accessor.variables import lazy, memory_chunks, with_data
 from intake_img.model.datasets import data_of
 from intake_img.model.machine import cpus, on_this_machine, threads
 
-__all__ = ["Held", "assembled", "by_image", "chunked", "each", "is_held", "mapped_blocks", "summed"]
+__all__ = ["Held", "assembled", "by_image", "chunked", "each", "each_shown", "is_held", "mapped_blocks", "summed"]
 
 Chunks = tuple[tuple[int, ...], ...]
 Place = tuple[int, ...]
@@ -142,6 +143,18 @@ def each(func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return [func(item) for item in items]
     with ThreadPoolExecutor(workers, "intake_img-compute") as pool:
         return list(pool.map(func, items))
+
+
+def each_shown(func: Callable[[Any], Any], items: Sequence[Any], progress: bool | None, what: str) -> list[Any]:
+    """Return what a function makes of each of some items, in threads, with the bar of `progress.meter`."""
+    with meter(progress, len(items), what, "") as step:
+
+        def run(item: Any) -> Any:
+            found = func(item)
+            step(1)
+            return found
+
+        return each(run, items)
 
 
 def mapped_blocks(

@@ -14,6 +14,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, number, space
 from intake_img.accessor.lengths import common_unit, pixels, step_of, unit_of
 from intake_img.accessor.processing.checks import real, skimage_for
+from intake_img.accessor.processing.in_memory import chunked, each_shown, is_held
 from intake_img.accessor.processing.moving import fill_of
 from intake_img.accessor.processing.placing import Cutout, Spans, drawn, overlap_of
 from intake_img.accessor.processing.shifts import at_place
@@ -23,6 +24,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels import mosaic as tiles
 from intake_img.kernels.translation import offset
 from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.datasets import data_of
 from intake_img.model.typed import Lengths, Units
 from intake_img.model.units import PIXEL, convert, differ
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Mosaics"]
+
+Region = tuple[Any, ...]
 
 _LEAST = 8  # pixels of an overlap that is measured
 
@@ -164,8 +168,7 @@ class Mosaics:
         if max_shift is not None:
             found = pixels("max_shift", max_shift, array, stage.axes, units=units, absent=math.inf, whole=False)
             most = [found[a] for a in stage.axes]
-        with bar(progress, "measuring overlaps"):
-            pairs, offsets = _measured(array, stage, most, lowest)
+        pairs, offsets = _measured(array, stage, most, lowest, progress)
         moved = stage.positions + tiles.balanced(len(stage.corners), pairs, offsets) * stage.steps
         table = pd.DataFrame(dict(zip(stage.axes, moved.T, strict=True)))
         table["pairs"] = np.bincount(np.ravel(np.asarray(pairs, int)), minlength=len(table))
@@ -279,7 +282,7 @@ def _paint(
 def _drawn(array: xr.DataArray, stage: _Stage, overlap: str, fill: Any) -> xr.DataArray:
     dims = tuple(map(str, array.dims))
     kept = tuple(d for d in dims if d != stage.along)
-    data = lazy(array)
+    data = chunked(array)
     lengths = dict(zip(stage.axes, stage.shape, strict=True))
     chunks = [_even(lengths[d], c) if d in lengths else c for d, c in zip(dims, data.chunks, strict=True) if d in kept]
     paint = partial(_paint, dims.index(stage.along), overlap, fill, array.dtype)
@@ -311,25 +314,16 @@ def _coordinate(array: xr.DataArray, stage: _Stage, k: int) -> xr.Variable | Non
 
 
 def _measured(
-    array: xr.DataArray, stage: _Stage, most: Sequence[float] | None, lowest: float
+    array: xr.DataArray, stage: _Stage, most: Sequence[float] | None, lowest: float, progress: bool | None
 ) -> tuple[list[tuple[int, int]], np.ndarray]:
     """Return the pairs of tiles that are used, and how much further apart they lie."""
-    import dask
-
     array = array.squeeze([d for d in array.dims if d not in (stage.along, *stage.axes) and array.sizes[d] == 1])
     if rest := [d for d in array.dims if d not in (stage.along, *stage.axes)]:
         array = array.max(rest)
-    data: Any = lazy(array.transpose(stage.along, *stage.axes))
+    array = array.transpose(stage.along, *stage.axes)
     pairs = tiles.neighbours(stage.corners, stage.size, _LEAST)
-    job = dask.delayed(offset, pure=False)
-    jobs = []
-    for one, two in pairs:
-        step = stage.corners[two] - stage.corners[one]
-        spans = [(max(0, s), min(n, n + s)) for s, n in zip(step.tolist(), stage.size, strict=True)]
-        first = tuple(slice(low, high) for low, high in spans)
-        second = tuple(slice(low - s, high - s) for (low, high), s in zip(spans, step.tolist(), strict=True))
-        jobs.append(job(data[(one, *first)], data[(two, *second)]))
-    (found,) = dask.compute(jobs)
+    regions = [_overlap(stage, one, two) for one, two in pairs]
+    found = _offsets(array, regions, progress)
     used, offsets = [], []
     for pair, (shift, correlation) in zip(pairs, found, strict=True):
         near = most is None or (np.abs(shift) <= most).all()
@@ -338,3 +332,28 @@ def _measured(
             offsets.append(shift + stage.corners[pair[1]] - stage.corners[pair[0]] - rounding)
             used.append(pair)
     return used, np.array(offsets).reshape(len(used), len(stage.axes))
+
+
+def _overlap(stage: _Stage, one: int, two: int) -> tuple[Region, Region]:
+    """Return where two tiles overlap, in each of them."""
+    step = stage.corners[two] - stage.corners[one]
+    spans = [(max(0, s), min(n, n + s)) for s, n in zip(step.tolist(), stage.size, strict=True)]
+    first = tuple(slice(low, high) for low, high in spans)
+    second = tuple(slice(low - s, high - s) for (low, high), s in zip(spans, step.tolist(), strict=True))
+    return (one, *first), (two, *second)
+
+
+def _offsets(
+    array: xr.DataArray, regions: Sequence[tuple[Region, Region]], progress: bool | None
+) -> Sequence[tuple[np.ndarray, float]]:
+    """Return the offset and the correlation of each pair of regions."""
+    if is_held(array):
+        held = np.asarray(data_of(array.variable))
+        return each_shown(lambda pair: offset(held[pair[0]], held[pair[1]]), regions, progress, "measuring overlaps")
+    import dask
+
+    data: Any = lazy(array)
+    job = dask.delayed(offset, pure=False)
+    with bar(progress, "measuring overlaps"):
+        (found,) = dask.compute([job(data[one], data[two]) for one, two in regions])
+    return list(found)

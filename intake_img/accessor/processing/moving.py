@@ -13,8 +13,9 @@ import xarray as xr
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import number
 from intake_img.accessor.lengths import common_unit, step_of
+from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.processing.placing import Cutout, Spans, drawn
-from intake_img.accessor.variables import lazy, spatial_axes, with_data
+from intake_img.accessor.variables import spatial_axes, with_data
 from intake_img.errors import AxesError, UnitsError
 from intake_img.kernels.translation import moved_whole, origin, weighted
 from intake_img.model.axes import spell
@@ -127,7 +128,7 @@ def moved(array: xr.DataArray, shifts: xr.DataArray, order: int, fill: Any) -> x
     values = shifts.transpose(*outer, "axis").values
     axes = tuple(array.get_axis_num(str(a)) for a in shifts["axis"].values)
     places = tuple(array.get_axis_num(d) for d in outer)
-    data = lazy(array)
+    data = chunked(array)
     if order > 1:
         data = data.rechunk(dict.fromkeys(axes, -1))
     chunks = [(1,) * n if k in places else c for k, (n, c) in enumerate(zip(data.shape, data.chunks, strict=True))]

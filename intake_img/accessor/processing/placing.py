@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.accessor.processing.halo import gathered, new_array, parts_of
+from intake_img.accessor.processing.in_memory import Held, assembled
 
 if TYPE_CHECKING:
     import dask.array
@@ -47,18 +48,18 @@ def overlap_of(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
 
 
 def drawn(
-    array: dask.array.Array,
+    array: dask.array.Array | Held,
     chunks: Sequence[Sequence[int]],
     plan: Callable[[Spans], Sequence[Cutout]],
     draw: Callable[[tuple[int, ...], Sequence[tuple[Any, np.ndarray]]], np.ndarray],
     name: str,
     *told: Any,
-) -> dask.array.Array:
+) -> Any:
     """Return an array whose chunks are drawn from parts of another one, of the same dtype.
 
     Parameters
     ----------
-    array : dask.array.Array
+    array : dask.array.Array or Held
         The source.
     chunks : sequence of sequence of int
         Of the result.
@@ -70,15 +71,26 @@ def drawn(
         Of the step.
     *told : object
         What the result depends on beside the source and the chunks: names the result.
+
+    Returns
+    -------
+    dask.array.Array or ndarray
+        An ndarray of an array in memory.
     """
+    stops = [np.cumsum([0, *c]).tolist() for c in chunks]
+    places = {
+        place: tuple((s[k], s[k + 1]) for s, k in zip(stops, place, strict=True))
+        for place in product(*[range(len(c)) for c in chunks])
+    }
+    if isinstance(array, Held):
+        make = partial(_of_held, array.array, plan, draw)
+        return assembled(lambda place: make(places[place]), {k: k for k in places}, chunks, array.dtype)
     from dask.base import tokenize
 
     token = f"{name}-{tokenize(array.name, chunks, told)}"
-    stops = [np.cumsum([0, *c]).tolist() for c in chunks]
     own = [np.cumsum(c).tolist() for c in array.chunks]
     graph = {}
-    for place in product(*[range(len(c)) for c in chunks]):
-        spans = tuple((s[k], s[k + 1]) for s, k in zip(stops, place, strict=True))
+    for place, spans in places.items():
         parts = plan(spans)
         cuts = [[list(parts_of([span], ends)) for span, ends in zip(p.source, own, strict=True)] for p in parts]
         keys = [[(array.name, *ks) for ks in product(*[[k for k, _ in axis] for axis in cut])] for cut in cuts]
@@ -86,6 +98,13 @@ def drawn(
         work = partial(_draw, draw, shape, [p.told for p in parts], cuts)
         graph[(token, *place)] = (work, keys)
     return new_array(token, graph, chunks, array.dtype, [array])
+
+
+def _of_held(
+    array: np.ndarray, plan: Callable[[Spans], Sequence[Cutout]], draw: Callable[..., np.ndarray], spans: Spans
+) -> np.ndarray:
+    parts = [(p.told, array[tuple(slice(*span) for span in p.source)]) for p in plan(spans)]
+    return draw(tuple(b - a for a, b in spans), parts)
 
 
 def _draw(

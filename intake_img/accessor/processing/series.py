@@ -15,7 +15,7 @@ from intake_img.accessor.arguments import choice, data_type, integer, mapping, n
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.filtering import MODES, window_of
 from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_array
-from intake_img.accessor.processing.in_memory import chunked, is_held
+from intake_img.accessor.processing.in_memory import Held, chunked, is_held
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
 from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
@@ -23,6 +23,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels.correlation import ROWS, correlation, merge, moments
 from intake_img.kernels.local_filters import box_filter
 from intake_img.model.axes import spell
+from intake_img.model.machine import threads
 from intake_img.model.text import escaped
 from intake_img.model.typed import DTypeLike, Lengths, Numbers
 from intake_img.model.units import has_unit
@@ -147,11 +148,19 @@ class SeriesMethods:
     def to_series(
         self, block_size: int | str | Sequence[int] | Mapping[str, int] = "auto", *, dim: str | None = None
     ) -> Any:
-        """Return the images with the batch axis last, and every series in one chunk, lazily."""
+        """Return the images with the batch axis last, and every series in one chunk, lazily.
+
+        Images in memory are copied, so that each series is contiguous.
+        """
 
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = one_axis(array, dim)
-            return _rechunked(array, axis, block_size, "block_size").transpose(..., axis)
+            data = _of_series(array, chunked(array), axis, block_size, "block_size")
+            if not isinstance(data, Held):
+                return array.copy(data=data).transpose(..., axis)
+            place = array.get_axis_num(axis)
+            dims = [str(d) for k, d in enumerate(array.dims) if k != place]
+            return with_data(array, np.array(np.moveaxis(data.array, place, -1), order="C"), [*dims, axis])
 
         return each_image(self._obj, change)
 
@@ -166,7 +175,7 @@ class SeriesMethods:
         *,
         dim: str | None = None,
     ) -> Blocks:
-        """Return blocks of pixels with their complete series, lazily.
+        """Return blocks of pixels with their complete series, lazily; those of an image in memory are copies.
 
         Parameters
         ----------
@@ -183,7 +192,8 @@ class SeriesMethods:
         axis = one_axis(array, dim)
         axes = neighbourhood(array, None)
         pads = pixels("padding", padding, array, axes, units="pixel", absent=0, whole=True)
-        return Blocks(_rechunked(array, axis, size, "size"), axis, pads)
+        data = _of_series(array, chunked(array), axis, size, "size")
+        return Blocks(array if isinstance(data, Held) else array.copy(data=data), axis, pads, data.chunks)
 
     def to_local(self, *, progress: bool | None = None) -> Any:
         """Compute the image, and return it with all data in memory.
@@ -200,33 +210,38 @@ class SeriesMethods:
 class Blocks:
     """Blocks of an image; iterate for ``(region, block)``.
 
-    ``region`` is a mapping of axes to slices, without padding; ``block`` is a lazy DataArray, with padding.
+    ``region`` is a mapping of axes to slices, without padding; ``block`` is a DataArray, with padding: a lazy one, or a
+    copy of what is in memory.
 
     Attributes
     ----------
     array : xarray.DataArray
-        Its chunks are the blocks.
+        The image; if it is lazy, its chunks are the blocks.
     dim : str
         The axis of the series, complete in each block.
     padding : mapping of str to int
+    chunks : tuple of tuple of int
+        Lengths of the blocks along each axis.
     """
 
     array: xr.DataArray
     dim: str
     padding: Mapping[str, int]
+    chunks: tuple[tuple[int, ...], ...]
 
     def _regions(self) -> Iterator[dict[str, slice]]:
         from intake_img.model.chunks import regions_of
 
-        for region in regions_of(self.array.data.chunks):
+        for region in regions_of(self.chunks):
             yield dict(zip(map(str, self.array.dims), region, strict=True))
 
     def __len__(self) -> int:
-        return math.prod(self.array.data.numblocks)
+        return math.prod(map(len, self.chunks))
 
     def __iter__(self) -> Iterator[tuple[dict[str, slice], xr.DataArray]]:
         for region in self._regions():
-            yield region, self.array.isel(self._padded(region))
+            block = self.array.isel(self._padded(region))
+            yield region, block.copy() if self.array.chunks is None else block
 
     def _padded(self, region: Mapping[str, slice]) -> dict[str, slice]:
         return {
@@ -237,8 +252,9 @@ class Blocks:
         }
 
     def __repr__(self) -> str:
-        shape = ", ".join(f"{escaped(d)}: {n}" for d, n in zip(self.array.dims, self.array.data.chunksize, strict=True))
-        nbytes = math.prod(self.array.data.chunksize) * self.array.dtype.itemsize
+        largest = [max(c, default=0) for c in self.chunks]
+        shape = ", ".join(f"{escaped(d)}: {n}" for d, n in zip(self.array.dims, largest, strict=True))
+        nbytes = math.prod(largest) * self.array.dtype.itemsize
         return f"<{len(self)} blocks of at most ({shape}), {nbytes / 1e6:.1f} MB, series along {self.dim!r}>"
 
 
@@ -257,20 +273,39 @@ def _correlated(
     array: xr.DataArray, axis: str, axes: Sequence[str], sizes: Mapping[str, int], mode: str
 ) -> xr.DataArray:
     time, places = array.get_axis_num(axis), [array.get_axis_num(a) for a in axes]
-    data = lazy(array)
+    data = chunked(array)
+    if isinstance(data, Held):
+        return _correlated_in_memory(array, data, time, places, sizes, mode)
     least = min(
         -(-8 * ROWS // data.dtype.itemsize),
         max(1, LARGEST * max(data.chunks[time], default=0) // max(1, bytes_of(data))),
     )
     grouped = merged(data.chunks[time], least)  # otherwise the moments would be larger than the images
     data = data if grouped == data.chunks[time] else data.rechunk({time: grouped})
-    depth = {p: window_of(sizes[a], 0) for p, a in zip(places, axes, strict=True)}
-    kernel = _Moments(time, tuple(places), tuple(sizes[a] for a in axes), mode)
+    result = _merged_moments(_moments_of(data, time, places, list(sizes.values()), mode), time)
+    return with_data(array, result, [d for d in map(str, array.dims) if d != axis])
+
+
+def _correlated_in_memory(
+    array: xr.DataArray, data: Held, time: int, places: Sequence[int], sizes: Mapping[str, int], mode: str
+) -> xr.DataArray:
+    """Correlate complete series, in a strip of the image for each thread."""
+    first, n = places[0], data.shape[places[0]]
+    strips = np.array_split(range(n), max(1, min(threads(), n // max(8, 2 * max(sizes.values())))))
+    data = data.rechunk({time: -1, first: tuple(map(len, strips))})
+    parts = _moments_of(data, time, places, list(sizes.values()), mode)
+    return with_data(
+        array, correlation(np.moveaxis(parts, time, 0)), [str(d) for k, d in enumerate(array.dims) if k != time]
+    )
+
+
+def _moments_of(data: Any, time: int, places: Sequence[int], sizes: Sequence[int], mode: str) -> Any:
+    """Return the moments of each chunk, along time."""
+    depth = {p: window_of(n, 0) for p, n in zip(places, sizes, strict=True)}
+    kernel = _Moments(time, tuple(places), tuple(sizes), mode)
     counts = partial(_moment_chunks, time)
     edge = "wrap" if mode == "wrap" else "own"
-    parts = halo(data, kernel, depth, edge=edge, chunks=counts, dtype=np.float64, name="localcorr-moments")
-    result = _merged_moments(parts, time)
-    return with_data(array, result, [d for d in map(str, array.dims) if d != axis])
+    return halo(data, kernel, depth, edge=edge, chunks=counts, dtype=np.float64, name="localcorr-moments")
 
 
 def _moment_chunks(time: int, spans: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
@@ -342,11 +377,6 @@ def _finish(time: int, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 # series
-
-
-def _rechunked(array: xr.DataArray, axis: str, size: Any, name: str) -> xr.DataArray:
-    """Rechunk an array so that each chunk has complete series."""
-    return array.copy(data=_of_series(array, lazy(array), axis, size, name))
 
 
 def _of_series(array: xr.DataArray, data: Any, axis: str, size: Any, name: str) -> Any:

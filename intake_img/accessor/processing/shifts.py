@@ -13,15 +13,19 @@ import xarray as xr
 from intake_img.accessor.arguments import neighbourhood
 from intake_img.accessor.lengths import common_unit, step_of
 from intake_img.accessor.picture_planes import position_on
+from intake_img.accessor.processing.in_memory import each_shown, is_held
 from intake_img.accessor.processing.regions import blocks_of
 from intake_img.accessor.progress import bar
 from intake_img.accessor.variables import lazy
 from intake_img.errors import AxesError
 from intake_img.kernels.translation import translation
 from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.datasets import data_of
 from intake_img.model.units import PIXEL
 
 __all__ = ["Images", "at_place", "chosen_images", "measured_shifts"]
+
+Place = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -93,22 +97,16 @@ def _index(name: str, array: xr.DataArray, axis: str, key: Any) -> int:
 
 def measured_shifts(images: Images, options: Sequence[Any], physical: bool, progress: Any) -> xr.DataArray:
     """Return the shifts of images, as `Registrations.measure_shifts` describes them."""
-    import dask
-
     steps = [step_of(images.array, a) if physical else 1.0 for a in images.axes]
     lead = len(images.outer) + 1
-    data = lazy(images.array)
-    blocks = blocks_of(data.rechunk({k: 1 if k < lead else -1 for k in range(data.ndim)}))
-    blocks = blocks.reshape(blocks.shape[:lead])
-    job = dask.delayed(partial(_compared, lead, tuple(options)), pure=False)
-    jobs = {
-        (*outer, k): job(blocks[(*outer, before)], blocks[(*outer, k)])
-        for *outer, k in np.ndindex(*blocks.shape)
+    shape = images.array.shape[:lead]
+    pairs = {
+        (*outer, k): ((*outer, before), (*outer, k))
+        for *outer, k in np.ndindex(*shape)
         if (before := _before(images.reference, k)) is not None
     }
-    with bar(progress, "measuring shifts"):
-        (found,) = dask.compute(jobs)
-    shifts, alike = np.zeros((*blocks.shape, len(images.axes))), np.ones(blocks.shape)
+    found = _compared_pairs(images.array, pairs, tuple(options), progress)
+    shifts, alike = np.zeros((*shape, len(images.axes))), np.ones(shape)
     for place, (shift, correlation) in found.items():
         shifts[place], alike[place] = shift, correlation
     if images.reference is None:
@@ -121,6 +119,30 @@ def _before(reference: int | None, k: int) -> int | None:
     if reference is None:
         return k - 1 if k else None
     return reference if k != reference else None
+
+
+def _compared_pairs(
+    array: xr.DataArray, pairs: Mapping[Place, tuple[Place, Place]], options: Sequence[Any], progress: Any
+) -> dict[Place, tuple[np.ndarray, float]]:
+    """Return the shift and the correlation of each pair of images, which are named by their places."""
+    if is_held(array):
+        held = np.asarray(data_of(array.variable))
+        found = each_shown(
+            lambda pair: translation(held[pair[0]], held[pair[1]], *options),
+            list(pairs.values()),
+            progress,
+            "measuring shifts",
+        )
+        return dict(zip(pairs, found, strict=True))
+    import dask
+
+    lead, data = len(next(iter(pairs), ())), lazy(array)
+    blocks = blocks_of(data.rechunk({k: 1 if k < lead else -1 for k in range(data.ndim)}))
+    blocks = blocks.reshape(blocks.shape[:lead])
+    job = dask.delayed(partial(_compared, lead, options), pure=False)
+    with bar(progress, "measuring shifts"):
+        (computed,) = dask.compute({place: job(blocks[one], blocks[two]) for place, (one, two) in pairs.items()})
+    return dict(computed)
 
 
 def _compared(lead: int, options: Sequence[Any], one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, float]:
