@@ -7,6 +7,7 @@ written to that file, one after ``<!-- not run: REASON -->`` is left alone.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -184,3 +185,46 @@ def test_table_of_formats_names_every_driver():
     for name, fmt in installed().items():
         assert f"| `{name}` |" in table
         assert all(f"`{extension}`" in table for extension in fmt.extensions)
+
+
+# notebooks of the pages
+
+
+@pytest.fixture(scope="module")
+def notebooks():
+    spec = importlib.util.spec_from_file_location("docs_notebooks", ROOT / "docs" / "notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_a_notebook_has_the_code_that_the_page_runs(page, notebooks):
+    made = notebooks.notebook_of(page.read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "code"]
+    run = [b for b in blocks_of(page) if not b.mark.startswith(("not run: ", "file: ")) and b.language == "python"]
+    assert [c for c in code if not c.startswith(("!", "%%", "# sample images"))] == [b.text.rstrip() for b in run]
+    files = [b for b in blocks_of(page) if b.mark.startswith("file: ")]
+    assert [c.partition("\n")[2] for c in code if c.startswith("%%writefile ")] == [b.text.rstrip() for b in files]
+    if any("demo-output" in c for c in code):
+        assert "!intake-img demo" in code[next(n for n, c in enumerate(code) if "demo" in c)]
+
+
+def test_a_notebook_is_one_for_jupyter(notebooks):
+    page = (ROOT / "docs" / "tutorials" / "own-images.md").read_text(encoding="utf-8")
+    made = json.loads(json.dumps(notebooks.notebook_of(page)))
+    assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in made["cells"]]
+    assert len(set(ids)) == len(ids) > 10
+    for cell in made["cells"]:
+        code = cell["cell_type"] == "code"
+        assert set(cell) == {"id", "cell_type", "metadata", "source"} | (
+            {"execution_count", "outputs"} if code else set()
+        )
+        text = "".join(cell["source"])
+        assert text.strip()
+        assert code or not re.search(r"!\[|\]\((?!https?:)", text)  # no pictures or links that lead nowhere
+    assert "tutorials/own-images.ipynb>`" in notebooks.linked("tutorials/own-images", page).split("\n")[2]
+    assert notebooks.linked("how-to/index", "# How to\n\n```sh\nls\n```\n") == "# How to\n\n```sh\nls\n```\n"

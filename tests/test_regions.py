@@ -169,6 +169,10 @@ def test_objects_times_channels(chunks):
         rows = long[long["c"] == c].reset_index(drop=True)
         for name in ("intensity_mean", "intensity_max"):
             np.testing.assert_array_equal(table[f"{name}-{c}"], rows[name])
+    one = ds.image.img.measure_objects(ds.cells, properties=["area", "intensity_mean", "intensity_max"])
+    pd.testing.assert_frame_equal(one, table)  # labels of an image, as of a Dataset with both
+    one = ds.image.img.measure_objects(ds.cells, False, ["area"])
+    assert list(one.columns) == ["t", "label", "area"]
     one = ds.img.measure_objects("cells", False, ["area"])
     assert list(one.columns) == ["t", "label", "area"]
 

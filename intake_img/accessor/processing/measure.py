@@ -90,9 +90,9 @@ class Measures:
             The label image: by default the DataArray itself, or the one variable of a Dataset whose kind is ``labels``.
             As in scikit-image only numbers above 0 are regions; numbers below 0 have no row, and a warning names them.
         intensity : str, DataArray or False, optional
-            The intensity image: by default the image of the Dataset, if its axes include those of the labels; False for
-            none. Each of its channels has its own rows. It is aligned with the labels by coordinates, if both have
-            them, and must cover them.
+            The intensity image: by default the image of the Dataset, if its axes include those of the labels, or the
+            DataArray itself if `labels` is given; False for none. Each of its channels has its own rows. It is aligned
+            with the labels by coordinates, if both have them, and must cover them.
         properties : sequence of str, optional
             Names as in scikit-image; by default ``label``, ``area``, ``bbox``, ``centroid`` and, with an image,
             ``intensity_mean``, ``intensity_min`` and ``intensity_max``. Those with several numbers become columns
@@ -175,7 +175,8 @@ class Measures:
 def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataArray | None]:
     if isinstance(obj, xr.DataArray):
         label_array = obj if labels is None else labels
-        image = None if intensity is None or intensity is False else intensity
+        own = None if labels is None else obj
+        image = own if intensity is None else None if intensity is False else intensity
     else:
         if labels is None:
             kinds = [n for n, v in obj.data_vars.items() if kind_of(v.attrs, v.dtype) == "labels"]
