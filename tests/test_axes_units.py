@@ -219,7 +219,7 @@ def test_a_known_spacing_is_positive_and_finite(value):
     assert found is None or (found > 0 and math.isfinite(found) and found == float(value))
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -1, float("nan"), float("inf"), None, "x", [1], ""])
+@pytest.mark.parametrize("value", [0, 0.0, -1, float("nan"), float("inf"), 1e308, 1e-300, None, "x", [1], ""])
 def test_unknown_spacing(value):
     assert known_spacing(value) is None
 

@@ -47,7 +47,7 @@ class N5Dataset(ChunkedArray):
 
     def __init__(self, folder: File, attributes: Mapping[str, Any]) -> None:
         kind = attributes["dataType"]
-        if kind not in _DTYPES:
+        if not isinstance(kind, str) or kind not in _DTYPES:
             raise FormatError(f"{folder}: dataType is {kind!r:.80}: expected {', '.join(sorted(_DTYPES))}")
         if attributes.get("isLabelMultiset"):
             raise FormatError(

@@ -131,6 +131,10 @@ def stored_array(
     return RawArray(source, offset, dtype, shape)
 
 
+_TURNED = "the axes are turned, and what they are turned against is not known"
+_UNUSABLE = "the directions of the axes do not span a space"
+
+
 def placed_by(image: Image, axes: Sequence[str], directions: Any, origin: Any, space: Space | None, unit: str) -> Image:
     """Return an image with the spacing and position that vectors give it.
 
@@ -149,17 +153,20 @@ def placed_by(image: Image, axes: Sequence[str], directions: Any, origin: Any, s
         "" where it is unknown.
     """
     steps, start = np.array(directions, float), np.array(origin, float)
-    if space is not None and sorted(axes) == ["x", "y", "z"] and steps.shape == (3, 3) and np.isfinite(start).all():
+    with np.errstate(over="ignore", invalid="ignore"):  # of damaged files
+        lengths = np.linalg.norm(steps, axis=1)
+    finite = bool(np.isfinite(lengths).all())
+    placed = finite and bool(np.isfinite(start).all())
+    if space is not None and placed and sorted(axes) == ["x", "y", "z"] and steps.shape == (3, 3):
         order = [list(axes).index(a) for a in "xyz"]
         matrix = np.vstack([np.column_stack([steps[order].T, start]), [0, 0, 0, 1]])
         with contextlib.suppress(ValueError):
             return image.placed(Affine(matrix, space, unit))
-    lengths = np.linalg.norm(steps, axis=1)
     spacing = {a: n for a, length in zip(axes, lengths, strict=True) if (n := known_spacing(length))}
     straight = len(spacing) == len(axes) == len(start) and np.array_equal(np.diag(lengths), steps)
     if not straight and np.count_nonzero(steps):
-        why = "the axes are turned, and what they are turned against is not known: directions and origin are left out"
-        warnings.warn(why, stacklevel=2)
+        why = _TURNED if finite and space is None else _UNUSABLE
+        warnings.warn(f"{why}: directions and origin are left out", stacklevel=2)
     at = {a: float(o) for a, o in zip(axes, start, strict=True) if np.isfinite(o)} if straight else {}
     units = dict.fromkeys(spacing, unit) if unit else {}
     image = replace(image, units={**image.units, **units})

@@ -6,7 +6,6 @@ Files spell the same unit in many ways (``micron``, ``um``, ``\\u00B5m``, U+03BC
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -331,9 +330,12 @@ def _in_base_units(value: Any) -> Quantity:
 
 
 def known_spacing(value: object) -> float | None:
-    """Return a spacing as a positive float, or None (unknown): zero, NaN, infinite, negative, not a number."""
+    """Return a spacing as a positive float, or None (unknown): zero, NaN, infinite, negative, not a number.
+
+    So are numbers beyond 1e-100 and 1e100, which damaged files contain: positions along the axis would overflow.
+    """
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if 1e-100 < number < 1e100 else None

@@ -13,7 +13,7 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
-from intake_img.formats.dicom.header import DicomHeader, numbers, public, text
+from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, whole_number
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, slice_of, volume_of
 from intake_img.formats.dicom.tiles import Tiled, tile_table
@@ -223,7 +223,7 @@ class FileImages:
         return self.kind != "LABELMAP" and text(self.ds, "SegmentsOverlap") != "NO"
 
     def _segment_numbers(self) -> list[int]:
-        return [int(s.SegmentNumber) for s in self.ds.SegmentSequence]
+        return [whole_number(s, "SegmentNumber") for s in self.ds.SegmentSequence]
 
     def _segment_axes(self) -> str:
         return "" if self.kind == "LABELMAP" else "c"
@@ -231,7 +231,9 @@ class FileImages:
     def _segment_of(self, groups: Sequence[Any]) -> int:
         if self.kind == "LABELMAP":
             return 0
-        number = next((int(g.ReferencedSegmentNumber) for g in groups if "ReferencedSegmentNumber" in g), None)
+        number = next(
+            (whole_number(g, "ReferencedSegmentNumber") for g in groups if "ReferencedSegmentNumber" in g), None
+        )
         known = self._segment_numbers()
         if number not in known:
             raise FormatError(f"{self.header.file}: a frame belongs to segment {number}, which is none of {known}")
@@ -283,7 +285,7 @@ class FileImages:
 
     def _planes(self) -> tuple[int, int]:
         """Numbers of optical paths and of focal planes."""
-        return (int(self.ds.get("NumberOfOpticalPaths") or 1), int(self.ds.get("TotalPixelMatrixFocalPlanes") or 1))
+        return whole_number(self.ds, "NumberOfOpticalPaths", 1), whole_number(self.ds, "TotalPixelMatrixFocalPlanes", 1)
 
     def _slide(self) -> Image:
         pixels = self.handle.pixels("arranged")

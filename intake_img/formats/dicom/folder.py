@@ -14,7 +14,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.describe import valued
 from intake_img.formats.dicom.frames import Arranged, frames_of
-from intake_img.formats.dicom.header import DicomHeader, is_dicom, numbers, parsed, public, text
+from intake_img.formats.dicom.header import MAGIC, DicomHeader, is_dicom, numbers, parsed, public, text
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.slices import SlicedVolume, series_name, volume_of
 from intake_img.model.axes import RGB
@@ -154,8 +154,11 @@ def _may_be_image(header: DicomHeader) -> bool:
 
 def _refuse_cut(file: File, head: bytes) -> None:
     """Raise an error for a file that may be the beginning of a slice; other files have no part in the volume."""
-    if not head.strip(b"\0") and ("." not in file.name or file.name.lower().endswith((".dcm", ".dicom"))):
-        raise FormatError(f"{file} holds zeros alone: it is truncated; copy it again, or move it away")
+    begun = not head[:128].strip(b"\0") and MAGIC.startswith(head[128:].rstrip(b"\0"))
+    if begun and ("." not in file.name or file.name.lower().endswith((".dcm", ".dicom"))):
+        raise FormatError(
+            f"{file} ends or holds zeros before its first attribute: it is truncated; copy it again, or move it away"
+        )
 
 
 def _rank(ds: Any) -> tuple[float, str]:

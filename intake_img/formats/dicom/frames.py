@@ -16,7 +16,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
-from intake_img.formats.dicom.header import DicomHeader
+from intake_img.formats.dicom.header import DicomHeader, whole_number
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw, read_raw
@@ -43,7 +43,7 @@ class NativeFrames(StoredArray):
                 f"{header.file}: {shape[0]} frames of {shape[1:]} {dtype} need {need} bytes, but the file holds "
                 f"{min(length, source.size - self.offset)}: truncated or damaged"
             )
-        bits, high = int(ds.get("BitsStored") or 0), int(ds.get("HighBit") or 0)
+        bits, high = whole_number(ds, "BitsStored"), whole_number(ds, "HighBit")
         whole = 8 * dtype.itemsize
         self.spare = (whole - bits, high - bits + 1) if dtype.kind in "iu" and 0 < bits < whole else None
         self.tiles = (1,) * (len(shape) - 1) + (shape[-1],)
@@ -184,15 +184,15 @@ def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[
         If the header does not describe an image.
     """
     ds = header.ds
-    rows, columns, samples = (int(ds.get(n) or 0) for n in ("Rows", "Columns", "SamplesPerPixel"))
+    rows, columns, samples = (whole_number(ds, n) for n in ("Rows", "Columns", "SamplesPerPixel"))
     samples, frames = samples or 1, header.frames
     if not header.holds_pixels or min(rows, columns, samples, frames) < 1 or samples > 4:
         raise FormatError(
             f"{header.file} ({header.kind or 'of no known kind'}) holds no image: {frames} frames of {rows} x "
             f"{columns} with {samples} samples"
         )
-    bits, dtype = int(ds.get("BitsAllocated") or 0), _dtype(header)
-    planar = samples > 1 and int(ds.get("PlanarConfiguration") or 0) == 1
+    bits, dtype = whole_number(ds, "BitsAllocated"), _dtype(header)
+    planar = samples > 1 and whole_number(ds, "PlanarConfiguration") == 1
     tone = str(ds.get("PhotometricInterpretation") or "")
     colours = () if samples == 1 else (samples,)
     swapped = bits == 8 and not ds.is_little_endian  # two by two
@@ -205,12 +205,12 @@ def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[
 
 def _dtype(header: DicomHeader) -> np.dtype:
     ds, order = header.ds, ">" if header.syntax == _BIG else "<"
-    bits = int(ds.get("BitsAllocated") or 0)
+    bits = whole_number(ds, "BitsAllocated")
     if bits == 1:
         return np.dtype("u1")
     if header.place is not None and not ds.is_little_endian:
         order = ">"
-    kind = "i" if int(ds.get("PixelRepresentation") or 0) == 1 else "u"
+    kind = "i" if whole_number(ds, "PixelRepresentation") == 1 else "u"
     if "PixelRepresentation" not in ds and bits in (32, 64):  # Float Pixel Data
         kind = "f"
     if bits not in (8, 16, 32, 64):

@@ -16,7 +16,18 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
 
-__all__ = ["IDENTIFIABLE", "MAGIC", "DicomHeader", "is_bare", "is_dicom", "numbers", "parsed", "public", "text"]
+__all__ = [
+    "IDENTIFIABLE",
+    "MAGIC",
+    "DicomHeader",
+    "is_bare",
+    "is_dicom",
+    "numbers",
+    "parsed",
+    "public",
+    "text",
+    "whole_number",
+]
 
 MAGIC = b"DICM"  # at byte 128
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -53,7 +64,7 @@ class DicomHeader:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return int(self.ds.get("NumberOfFrames") or 1)
+        return whole_number(self.ds, "NumberOfFrames", 1)
 
     @property
     def kind(self) -> str:
@@ -157,6 +168,21 @@ def numbers(value: Any, count: int | None = None) -> list[float] | None:
 def text(ds: Any, name: str) -> str:
     """Return an attribute as text; empty where there is none."""
     return str(ds.get(name) or "").strip()
+
+
+def whole_number(ds: Any, name: str, missing: int = 0) -> int:
+    """Return an attribute that is one whole number, or `missing` where the file does not have it.
+
+    Raises
+    ------
+    FormatError
+        If it is several numbers, or no number.
+    """
+    value = ds.get(name) or missing
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise FormatError(f"{name} is {value!r}: expected one whole number; the file is damaged") from None
 
 
 def public(ds: Any, patient: bool = False) -> dict[str, Any]:

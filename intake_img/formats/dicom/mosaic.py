@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.base import StoredArray
-from intake_img.formats.dicom.header import DicomHeader, numbers
+from intake_img.formats.dicom.header import DicomHeader, numbers, whole_number
 from intake_img.formats.dicom.slices import Slice, slice_of
 from intake_img.model.chunks import Region
 
@@ -35,7 +35,7 @@ def tiles_in(header: DicomHeader) -> int:
     facts = _facts(header.ds)
     count = int(facts.get("NumberOfImagesInMosaic", [0])[0])
     side = math.ceil(math.sqrt(max(count, 0)))
-    sizes = [int(header.ds.get(name) or 0) for name in ("Rows", "Columns")]
+    sizes = [whole_number(header.ds, name) for name in ("Rows", "Columns")]
     if not 1 <= count <= _MOST or any(n % side or n < side for n in sizes) or header.ds.get("SamplesPerPixel") != 1:
         warnings.warn(
             f"{header.file}: a mosaic of {count} slices (0: no private header counts them) does not fit its plane of "

@@ -14,7 +14,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
-from intake_img.formats.dicom.header import DicomHeader
+from intake_img.formats.dicom.header import DicomHeader, whole_number
 from intake_img.model.chunks import Region
 
 __all__ = ["Tiled", "tile_table"]
@@ -82,8 +82,8 @@ def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray
         If tiles lie between the positions of the grid, or there are too few.
     """
     ds = header.ds
-    plane = int(ds.TotalPixelMatrixRows), int(ds.TotalPixelMatrixColumns)
-    tile = int(ds.Rows), int(ds.Columns)
+    plane = whole_number(ds, "TotalPixelMatrixRows"), whole_number(ds, "TotalPixelMatrixColumns")
+    tile = whole_number(ds, "Rows"), whole_number(ds, "Columns")
     if min(*plane, *tile) < 1 or math.prod(plane) > 2**44:
         raise FormatError(f"{header.file}: a plane of {plane} pixels in tiles of {tile}: damaged")
     grid = tuple(-(-n // t) for n, t in zip(plane, tile, strict=True))
@@ -94,7 +94,7 @@ def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray
         return np.arange(count).reshape(outer, *grid), plane
     table = np.full((outer, *grid), -1)
     for number, (k, place) in enumerate(groups):
-        x, y = (int(place.get(f"{a}PositionInTotalImagePixelMatrix") or 1) - 1 for a in ("Column", "Row"))
+        x, y = (whole_number(place, f"{a}PositionInTotalImagePixelMatrix", 1) - 1 for a in ("Column", "Row"))
         if x % tile[1] or y % tile[0] or not (0 <= x < plane[1] and 0 <= y < plane[0] and 0 <= k < outer):
             raise FormatError(
                 f"{header.file}: frame {number} lies at row {y} and column {x}, which does not fit a grid of {tile}: "

@@ -13,7 +13,7 @@ import numpy as np
 
 from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.axes import AxisFacts, letters_of
-from intake_img.formats.h5.tree import text_of
+from intake_img.formats.h5.tree import attribute, text_of
 from intake_img.model.axes import default_axes
 
 __all__ = ["facts_of", "images_of"]
@@ -40,7 +40,7 @@ def _groups(group: Any, path: str, depth: int) -> Iterator[str]:
 
 def _is_array(group: Any) -> bool:
     """Whether a group says that it is an array, or image data, and has one of two axes or more."""
-    kind = group.attrs.get("emd_group_type", 0)
+    kind = attribute(group, "emd_group_type")
     known = text_of(kind) in ("array", "1") or (not isinstance(kind, (str, bytes)) and np.size(kind) == 1 and kind == 1)
     data = group.get("data") if known else None
     return len(getattr(data, "shape", None) or ()) > 1 and dtype_of(data) is not None
@@ -68,7 +68,7 @@ def _name(dim: Any) -> str:
 
 
 def _attribute(dim: Any, name: str) -> str:
-    return text_of(dim.attrs.get(name, "")) if hasattr(dim, "attrs") else ""
+    return text_of(attribute(dim, name)) if hasattr(dim, "attrs") else ""
 
 
 def _values(dim: Any, n: int) -> np.ndarray:

@@ -69,7 +69,7 @@ def stored_array(h5: H5File, path: str) -> StoredArray:
         if end > h5.source.size:
             raise FormatError(f"{path} of shape {layout.shape} ends at byte {end}, the file at {h5.source.size}")
         return RawArray(h5.source, layout.offset, layout.stored, layout.shape)
-    _check_filters(path, layout.filters)
+    _check_filters(f"{path} of {h5.file}", layout.filters)
     if dataset is None and layout.chunks:
         return _RemoteChunks(h5, path, layout)
     return _Dataset(h5, path, layout, dataset)
@@ -131,7 +131,7 @@ def _check_elsewhere(h5: H5File, path: str, layout: _Layout) -> None:
         )
 
 
-def _check_filters(path: str, filters: Sequence[tuple[int, str]]) -> None:
+def _check_filters(what: str, filters: Sequence[tuple[int, str]]) -> None:
     available = h5py_module().h5z.filter_avail
     if all(available(code) for code, _ in filters):
         return
@@ -139,8 +139,8 @@ def _check_filters(path: str, filters: Sequence[tuple[int, str]]) -> None:
         import hdf5plugin  # noqa: F401  (registers its filters)
     for code, name in filters:
         if not available(code):
-            what = f"{code} ({name.partition(';')[0].strip()})" if name else str(code)
-            raise MissingExtraError("hdf5plugin", "hdf5plugin", f"reading {path}, compressed by HDF5's filter {what},")
+            which = f"{code} ({name.partition(';')[0].strip()})" if name else str(code)
+            raise MissingExtraError("hdf5plugin", "hdf5plugin", f"reading {what}, compressed by HDF5's filter {which},")
 
 
 class _Dataset(StoredArray):

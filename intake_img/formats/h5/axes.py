@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.h5.tree import text_of
+from intake_img.formats.h5.tree import attribute, text_of
 from intake_img.model.image import Coordinate
 from intake_img.model.units import canonical, known_spacing
 
@@ -116,12 +116,12 @@ def _scale(dataset: Any, axis: int) -> tuple[str, Mapping[str, Any]]:
         label, scale = dimension.label, dimension[0] if len(dimension) else None
         if scale is None:
             return label, {}
-        name = label or text_of(scale.attrs.get("NAME", "")) or scale.name.rpartition("/")[2]
+        name = label or text_of(attribute(scale, "NAME")) or scale.name.rpartition("/")[2]
         if name.startswith("This is a netCDF dimension"):  # but not a variable: only its name is meant
             return scale.name.rpartition("/")[2], {}
         name = name.rpartition("/")[2]
         if scale.shape != (dataset.shape[axis],) or scale.size > _SCALE or scale.dtype.kind not in "iufSO":
             return name, {}
-        return name, {"values": scale[()], "unit": text_of(scale.attrs.get("units", ""))}
+        return name, {"values": scale[()], "unit": text_of(attribute(scale, "units"))}
     except (KeyError, OSError, RuntimeError, TypeError, ValueError):  # of damaged files
         return "", {}

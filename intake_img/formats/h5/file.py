@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from intake_img.errors import MissingExtraError
+from intake_img.formats.h5.heaps import HEAP, check_heap
 from intake_img.storage.files import ByteReader, File
 
 __all__ = ["SIGNATURE", "H5File", "h5py_module"]
@@ -142,6 +143,8 @@ class _Stream(io.RawIOBase):
         target = memoryview(buffer).cast("B")
         count = max(0, min(target.nbytes, self.source.size - self.at))
         self.fill(target[:count])
+        if target[:4] == HEAP:
+            check_heap(self.at, bytes(target[:count]), self.source.size, self.filled)
         if count < target.nbytes:
             target[count:] = bytes(target.nbytes - count)
         self.at += count
@@ -149,6 +152,16 @@ class _Stream(io.RawIOBase):
 
     def fill(self, target: memoryview) -> None:
         self.source.read_into(self.at, target)
+
+    def filled(self, at: int, count: int) -> bytes:
+        """Return the bytes elsewhere in the file."""
+        here, found = self.at, bytearray(count)
+        self.at = at
+        try:
+            self.fill(memoryview(found))
+        finally:
+            self.at = here
+        return bytes(found)
 
 
 class _Local(_Stream):

@@ -11,7 +11,7 @@ from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.file import h5py_module
 from intake_img.model.record import plain
 
-__all__ = ["attributes_of", "children", "image_paths", "numbered", "text_of"]
+__all__ = ["attribute", "attributes_of", "children", "image_paths", "numbered", "text_of"]
 
 _ATTRIBUTE_BYTES = 2**16  # larger ones are not shown
 _SKIPPED = 100  # of so many it is said why
@@ -76,7 +76,7 @@ def _inner(group: Any, path: str, skipped: dict[str, str]) -> Iterator[str]:
 def _no_image(dataset: Any) -> str | None:
     """Why a dataset is not an image; empty if it does not look like one."""
     shape = dataset.shape
-    if shape is None or len(shape) < 2 or text_of(dataset.attrs.get("CLASS", "")) in ("PALETTE", "DIMENSION_SCALE"):
+    if shape is None or len(shape) < 2 or text_of(attribute(dataset, "CLASS")) in ("PALETTE", "DIMENSION_SCALE"):
         return ""
     return None if dtype_of(dataset) is not None else f"of type {_type_of(dataset)}, which is not a number"
 
@@ -105,6 +105,11 @@ def attributes_of(item: Any) -> dict[str, Any]:
     return {name: value for name in attrs if (value := _attribute(attrs, name)) is not None}
 
 
+def attribute(item: Any, name: str) -> Any:
+    """Return an attribute of a group or dataset as h5py gives it; None if there is none, or it is no plain value."""
+    return _value(item.attrs, name, item.attrs.get_id(name)) if name in item.attrs else None
+
+
 def _attribute(attrs: Any, name: str) -> Any:
     try:
         found = attrs.get_id(name)
@@ -114,14 +119,20 @@ def _attribute(attrs: Any, name: str) -> Any:
         value = _value(attrs, name, found)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as exc:
         return f"unreadable: {exc}"
-    return _plain(value)
+    return None if value is None else _plain(value)
 
 
 def _value(attrs: Any, name: str, found: Any) -> Any:
-    """The value as h5py gives it; numbers and text of fixed length are read without opening the attribute again."""
+    """The value as h5py gives it, None for references, records and lists.
+
+    Numbers and text of fixed length are read without opening the attribute again. A damaged description of a record or
+    a list can end the process.
+    """
     h5t = h5py_module().h5t
     stored = found.get_type()
     kind = stored.get_class()
+    if kind in (h5t.REFERENCE, h5t.COMPOUND, h5t.OPAQUE) or stored.detect_class(h5t.VLEN):
+        return None
     if kind == h5t.STRING and not stored.is_variable_str():
         dtype = np.dtype(f"S{stored.get_size()}")
     elif kind in (h5t.INTEGER, h5t.FLOAT):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.formats.h5.axes import AxisFacts, letters_of, scales_of
-from intake_img.formats.h5.tree import text_of
+from intake_img.formats.h5.tree import attribute, text_of
 from intake_img.model.axes import default_axes
 
 __all__ = ["axis_facts", "is_labels", "palette_of", "tags_of"]
@@ -40,7 +40,7 @@ def axis_facts(f: Any, dataset: Any) -> AxisFacts:
 def _element_size(dataset: Any, axes: tuple[str, ...]) -> tuple[list[str], list[float]]:
     """Fiji's size of a voxel in micrometres: z, y, x; one for each axis; or one for all."""
     try:
-        sizes = np.asarray(dataset.attrs["element_size_um"], float).ravel().tolist()
+        sizes = np.asarray(attribute(dataset, "element_size_um"), float).ravel().tolist()
     except (KeyError, OSError, TypeError, ValueError):
         return [], []
     spatial = [a for a in axes if a in "zyx"]
@@ -57,8 +57,8 @@ def _element_size(dataset: Any, axes: tuple[str, ...]) -> tuple[list[str], list[
 
 
 def _ilastik(f: Any, dataset: Any) -> AxisFacts | None:
-    attrs = dataset.attrs
-    return tags_of(text_of(attrs.get("axistags", "")), text_of(attrs.get("axis_units", "")), len(dataset.shape))
+    tags, units = (text_of(attribute(dataset, name)) for name in ("axistags", "axis_units"))
+    return tags_of(tags, units, len(dataset.shape))
 
 
 def tags_of(text: str, units: str = "", ndim: int | None = None) -> AxisFacts | None:
@@ -89,7 +89,7 @@ def tags_of(text: str, units: str = "", ndim: int | None = None) -> AxisFacts | 
 
 def is_labels(dataset: Any, name: str) -> bool:
     """Whether integers are labels: ilastik says so, or the file is named as its exports of labels are."""
-    shown = text_of(dataset.attrs.get("display_mode", "")) == "random-colortable"
+    shown = text_of(attribute(dataset, "display_mode")) == "random-colortable"
     return dataset.dtype.kind in "iu" and (shown or any(what in name.lower().replace("_", " ") for what in _LABELS))
 
 
@@ -103,8 +103,8 @@ def _scaled(f: Any, dataset: Any) -> AxisFacts | None:
 def _nexus(f: Any, dataset: Any) -> AxisFacts | None:
     """``axes`` of an NXdata group, or of the signal itself, as a list or with colons."""
     group = dataset.parent
-    signal = text_of(group.attrs.get("signal", ""))
-    given = group.attrs.get("axes") if signal == dataset.name.rpartition("/")[2] else dataset.attrs.get("axes")
+    signal = text_of(attribute(group, "signal"))
+    given = attribute(group if signal == dataset.name.rpartition("/")[2] else dataset, "axes")
     if given is None:
         return None
     text = text_of(given)
@@ -120,7 +120,7 @@ def _axis_of(group: Any, name: str, n: int) -> dict[str, Any]:
         values = group[name]
         if values.shape != (n,) or values.dtype.kind not in "iuf":
             return {}
-        return {"values": values[()], "unit": text_of(values.attrs.get("units", ""))}
+        return {"values": values[()], "unit": text_of(attribute(values, "units"))}
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError):
         return {}
 
@@ -140,9 +140,9 @@ def _named(dataset: Any, scales: list[tuple[str, Any]]) -> AxisFacts | None:
 
 
 def _image(f: Any, dataset: Any) -> AxisFacts | None:
-    if text_of(dataset.attrs.get("CLASS", "")) != "IMAGE":
+    if text_of(attribute(dataset, "CLASS")) != "IMAGE":
         return None
-    mode = text_of(dataset.attrs.get("INTERLACE_MODE", ""))
+    mode = text_of(attribute(dataset, "INTERLACE_MODE"))
     axes = {2: "yx", 3: _INTERLACED.get(mode, "yxc")}.get(len(dataset.shape))
     return AxisFacts(tuple(axes)) if axes else None
 

@@ -15,7 +15,7 @@ from intake_img.formats.base import StoredArray
 from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.handle import H5Handle
-from intake_img.formats.h5.tree import children, text_of
+from intake_img.formats.h5.tree import attribute, children, text_of
 from intake_img.formats.hdf5.describe import tags_of
 from intake_img.model.axes import default_axes
 from intake_img.model.chunks import Region
@@ -96,7 +96,7 @@ def _label_set(f: Any, path: str, lane: int, names: tuple[str, ...]) -> LabelSet
     if dtype is None or dtypes or len({len(region) for _, region, _ in blocks}) > 1:
         raise FormatError(f"{path}: its blocks are not of one kind")
     stops = [max(region[k].stop for _, region, _ in blocks) for k in range(len(blocks[0][1]))]
-    facts, sizes = _axes_of(f, lane, text_of(blocks[0][0].attrs.get("axistags", "")), stops)
+    facts, sizes = _axes_of(f, lane, text_of(attribute(blocks[0][0], "axistags")), stops)
     shape = tuple(max(n, sizes.get(a, 1)) for a, n in zip(facts.axes, stops, strict=True))
     if math.prod(shape) > _LIMIT:
         raise FormatError(f"{path}: blocks of labels that span {shape} pixels; the project is damaged")
@@ -108,7 +108,7 @@ def _blocks(group: Any, path: str) -> list[tuple[Any, Region, str]]:
     found = []
     for name in children(group, "block") if hasattr(group, "keys") else []:
         block = group[name]
-        region = _region(text_of(block.attrs.get("blockSlice", "")))
+        region = _region(text_of(attribute(block, "blockSlice")))
         if not region or tuple(s.stop - s.start for s in region) != getattr(block, "shape", None):
             raise FormatError(f"{path}/{name}: its blockSlice is not that of its array")
         found.append((block, region, name))

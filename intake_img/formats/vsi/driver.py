@@ -18,6 +18,7 @@ from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.vsi.ets import check_ets, find_ets
 from intake_img.formats.vsi.levels import SceneLevel
+from intake_img.formats.vsi.tree_guard import check_tree
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import File
 
@@ -35,6 +36,7 @@ class _VsiHandle(Handle):
         if not file.local:
             raise FormatError(f"{file}: a VSI is read from local files only: download it with the folder beside it")
         file.check()
+        check_tree(file)
         for part in find_ets(file):
             part.check()
             check_ets(part)
