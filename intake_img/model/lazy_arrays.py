@@ -7,8 +7,10 @@ graph, which reads only the selection.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -261,6 +263,8 @@ def _chunks_of(chunks: tuple[int, ...], k: Any) -> tuple[int, ...] | None:
         return (1,)
     if isinstance(k, slice) and k == slice(None):
         return chunks
+    if isinstance(k, slice) and k.step in (None, 1):
+        return _within(chunks, *k.indices(sum(chunks))[:2])
     stops = np.cumsum(chunks)
     if isinstance(k, slice):
         index = range(int(stops[-1]))[k]
@@ -275,6 +279,18 @@ def _chunks_of(chunks: tuple[int, ...], k: Any) -> tuple[int, ...] | None:
         if len(counts) > _MOST_RUNS * max(1, len(np.unique(blocks))):
             return None
     return tuple(counts.tolist()) or (0,)
+
+
+def _within(chunks: tuple[int, ...], start: int, stop: int) -> tuple[int, ...]:
+    """Return the chunks of a range of an axis."""
+    if start >= stop:
+        return (0,)
+    stops = list(accumulate(chunks))
+    first, last = bisect_right(stops, start), bisect_left(stops, stop)
+    if first == last:
+        return (stop - start,)
+    lengths = (stops[first] - start, *chunks[first + 1 : last], stop - stops[last - 1])
+    return lengths if 0 not in lengths else tuple(n for n in lengths if n)
 
 
 _MOST_RUNS = 2

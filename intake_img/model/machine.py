@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,16 @@ def on_this_machine() -> bool:
     import dask
     from dask.threaded import get
 
-    return dask.base.get_scheduler() in (None, get, dask.get)
+    return _scheduler() in (None, get, dask.get)
+
+
+def _scheduler() -> Any:
+    """Return dask's scheduler, None for that of the arrays; without importing `distributed` to look for a client."""
+    import dask
+
+    if "distributed" not in sys.modules and dask.config.get("scheduler", None) is None:
+        return None
+    return dask.base.get_scheduler()
 
 
 def unguided() -> bool:
@@ -82,7 +92,7 @@ def unguided() -> bool:
     from dask.threaded import get
 
     chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
-    return chosen == (None, None) and dask.base.get_scheduler() in (None, get) and not Callback.active
+    return chosen == (None, None) and not Callback.active and _scheduler() in (None, get)
 
 
 def overlapping() -> dict[str, int]:
@@ -93,6 +103,6 @@ def overlapping() -> dict[str, int]:
     from dask.threaded import get
 
     chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
-    if chosen != (None, None) or dask.base.get_scheduler() not in (None, get):
+    if chosen != (None, None) or _scheduler() not in (None, get):
         return {}
     return {"num_workers": max(cpus(), min(cpus() + (cpus() + 1) // 2, 8))}

@@ -447,12 +447,17 @@ def chunk_of(pixels: Pixels, region: Region) -> np.ndarray | None:
     return pixels.reader.chunk(region) if isinstance(pixels.reader, (Dask, Memory)) else None
 
 
+def _in_one_tile(index: range, length: int) -> bool:
+    """Whether an even selection begins with a tile, or lies in one."""
+    return index.start % length == 0 or index.start // length == (index.stop - 1) // length
+
+
 def _cuts_within(pixels: Pixels, axis: int, index: range | tuple[int, ...], tile: int) -> np.ndarray | None:
     """The block boundaries within a selection of an axis."""
     cuts = pixels.cuts[axis]
     if isinstance(index, range) and index.step == 1:
         length = pixels.tiles[axis]
-        if cuts is None and (index.start % length == 0 or len(index) // length > MOST_CHUNKS):
+        if cuts is None and (_in_one_tile(index, length) or len(index) // length > MOST_CHUNKS):
             return None
         if cuts is None:  # only within the selection, so that a long axis costs nothing
             return inner_ends(np.append(np.arange(-index.start % length, len(index), length), len(index)), tile)
