@@ -78,7 +78,11 @@ CASES = [
     (call("measure", thresholds_from="x"), ValueError, "thresholds_from='x'"),
     (call("measure", thresholds="costes", costes_options={"q": 1}), TypeError, "costes_options has no 'q'"),
     (call("measure", thresholds="costes", costes_options=5), TypeError, "costes_options=5"),
-    (call("measure", thresholds="costes", costes_options={"scale": 0}), ValueError, "scale=0: expected a number above"),
+    (
+        call("measure", thresholds="costes", costes_options={"scale": 0}),
+        ValueError,
+        "scale=0: expected a finite number above",
+    ),
     (call("measure", thresholds="costes", costes_options={"ties": "x"}), ValueError, "ties='x'"),
     (call("measure", abov="and"), TypeError, "has no 'abov': expected names among above, below"),
     (call("measure", above=1), ValueError, "above=1"),
@@ -91,7 +95,7 @@ CASES = [
     (call("histogram", "A", "Q"), ValueError, "no channel 'Q'"),
     (call("histogram", "A", "B", mask=np.ones((2, 2))), ValueError, "mask has 2 axes"),
     # significance and shift
-    (call("significance", block=-1), ValueError, "block=-1: expected a number above 0"),
+    (call("significance", block=-1), ValueError, "block=-1: expected a finite number above 0"),
     (call("significance", block="a"), TypeError, "block='a'"),
     (call("significance", block=NAN), ValueError, "block=nan"),
     (call("significance", block=[1, 2]), TypeError, "block=\\[1, 2\\]"),

@@ -193,7 +193,7 @@ def test_columns_channels_and_time():
     assert len(one) == 0
     with pytest.raises(ValueError, match="blobs lack the column 'x'"):
         ds.img.coloc.match(blobs.drop(columns="x"), 3)
-    with pytest.raises(ValueError, match="expected a number above 0"):
+    with pytest.raises(ValueError, match="expected a finite number above 0"):
         ds.img.coloc.match(blobs, {"z": 0, "y": 1, "x": 1})
     with pytest.raises(ValueError, match="tol lacks the axis 'z'"):
         ds.img.coloc.match(blobs, {"y": 1, "x": 1})

@@ -524,7 +524,7 @@ def test_units_that_do_not_convert_are_named(call, units, says):
         (lambda i: i.median_filter("2.5 px"), ValueError, "whole number of pixels"),
         (lambda i: i.median_filter({"t": "3 µm"}), ValueError, "axis 't'"),
         (lambda i: i.crop(z=("1 s", None)), UnitsError, r"region.*'s'.*'nm'"),
-        (lambda i: i.rescale(spacing="0 µm"), ValueError, "greater than 0"),
+        (lambda i: i.rescale(spacing="0 µm"), ValueError, "above 0"),
         (lambda i: i.coloc.significance(block="2 ms"), UnitsError, r"block.*'ms'.*'µm'"),
         (lambda i: i.coloc.match(blobs(i._obj), "3 h"), UnitsError, r"tol.*'h'.*'µm'"),
         (lambda i: i.coloc.match(blobs(i._obj), [1, 2, 3]), TypeError, "tol"),

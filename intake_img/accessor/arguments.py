@@ -94,15 +94,14 @@ def integer(name: str, value: Any, minimum: int | None = None) -> int:
     return int(value)
 
 
-def number(name: str, value: Any, minimum: float | None = None, maximum: float | None = None) -> float:
-    """Return `value` as float; only finite real numbers are accepted."""
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
+    """Return `value` as float: a finite number from `low` (or above it, if `above`) to `high`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
         raise TypeError(f"{name}={value!r} ({type(value).__name__}): expected a number")
     real = float(value)
-    low = -math.inf if minimum is None else minimum
-    high = math.inf if maximum is None else maximum
-    if not math.isfinite(real) or not low <= real <= high:
-        bounds = f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}" if low > -math.inf else ""
+    if not math.isfinite(real) or not low <= real <= high or (above and real == low):
+        bounds = f" {'above' if above else 'of at least'} {low:g}" if low > -math.inf else ""
+        bounds += f"{' and' if bounds else ' of'} at most {high:g}" if high < math.inf else ""
         raise ValueError(f"{name}={value!r}: expected a finite number{bounds}")
     return real
 

@@ -213,13 +213,14 @@ def _counted(name: str, found: Quantity, array: xr.DataArray, axis: str, rounded
 
 
 def _checked(name: str, value: Any, minimum: float | None) -> Quantity:
+    low = -math.inf if minimum is None else minimum
     if not has_unit(value):
-        return Quantity(number(name, value, minimum), None)
+        return Quantity(number(name, value, low), None)
     try:
         found = quantity(value)
     except TypeError as exc:
         raise TypeError(f"{name}={exc}") from exc
-    return Quantity(number(name, found.value, minimum), found.unit)
+    return Quantity(number(name, found.value, low), found.unit)
 
 
 def _converted(what: str, values: Any, unit: str | None, to: str | None) -> Any:

@@ -189,12 +189,3 @@ class AcrossFolders:
             at = os.path.relpath(place.path, self.root)
             kept = [n for n in place.names if (n if at == "." else f"{at}/{n}") not in self.taken]
             yield replace(place, names=tuple(kept))
-
-
-def _reason(exc: BaseException, path: str) -> str:
-    text = " ".join(str(exc).split()) or type(exc).__name__
-    if isinstance(exc, OSError) and exc.strerror:
-        text = exc.strerror
-    if not text.startswith(f"{path}/"):  # a file in it has a name of its own
-        text = text.removeprefix(path).removeprefix(":").strip()
-    return text if len(text) <= 200 else text[:199] + "…"

@@ -26,7 +26,7 @@ from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.compression import codec_of
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
-from intake_img.formats.volumes import sealed, spacing_in, unsealed
+from intake_img.formats.volumes import exact_standin, sealed, spacing_in, unsealed
 from intake_img.model.chunks import Region, regions_of
 from intake_img.model.image import Image, Variable
 from intake_img.model.machine import cpus
@@ -48,7 +48,6 @@ _MARK = b"intake_img record: "
 """Text in the metadata field of files with a record after the last block; its length follows."""
 _CODECS = {None: _BZIP2, True: _BZIP2, False: _PLAIN, "bzip2": _BZIP2, "zlib": _ZLIB}
 _PACK: dict[int, Callable[[bytes], bytes]] = {_PLAIN: bytes, _BZIP2: bz2.compress, _ZLIB: zlib.compress}
-_STANDINS = {np.dtype(bool): np.dtype("u1"), np.dtype("f2"): np.dtype("f4")}  # which hold all values exactly
 
 
 class _Blocks(StoredArray):
@@ -220,7 +219,7 @@ def _header(image: Image, packing: int) -> tuple[Pixels, bytes]:
     variable = image.only
     if set(variable.axes) - set("tczyx"):
         raise CannotWriteError(f"KLB holds the axes t, c, z, y and x, but the image has {', '.join(variable.axes)}")
-    dtype = _STANDINS.get(variable.pixels.dtype, variable.pixels.dtype)
+    dtype = exact_standin(variable.pixels.dtype)
     kinds: list[Any] = [np.dtype(code).newbyteorder("=") for code in _DTYPES]
     if dtype not in kinds or variable.pixels.size == 0:
         raise CannotWriteError(f"KLB holds no pixels of {variable.pixels.dtype} and shape {variable.pixels.shape}")

@@ -7,12 +7,15 @@ forked processes.
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
 
 from intake_img.errors import FormatError
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from intake_img.storage.files import File
 from intake_img.storage.positioned import read_at, read_into_at
 
-__all__ = ["ByteReader", "LocalBytes", "closed_on_error", "noted"]
+__all__ = ["ByteReader", "ByteStream", "LocalBytes", "closed_on_error", "noted"]
 
 _KEPT: dict[int, mmap.mmap] = {}
 """The latest memory maps, by the descriptors of their files: a new map would fault all its pages again."""
@@ -108,6 +111,49 @@ class ByteReader:
                 f"{self.file}: the header points to bytes {offset} to {offset + count}, but the file ends at "
                 f"{self.size}: it is truncated or damaged"
             )
+
+
+class ByteStream(io.RawIOBase):
+    """A seekable stream over the bytes of a file; a read returns fewer bytes only at the end of the file.
+
+    Parameters
+    ----------
+    source : ByteReader
+    """
+
+    def __init__(self, source: ByteReader) -> None:
+        self.source, self.at = source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        at = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.source.size}[whence] + offset
+        if at < 0:
+            raise io.UnsupportedOperation(f"negative seek value {at}")
+        self.at = at
+        return at
+
+    def readinto(self, buffer: Any) -> int:
+        target = np.frombuffer(buffer, np.uint8)  # a buffer of any item type, such as an array of records
+        count = max(0, min(target.size, self.source.size - self.at))
+        if count:
+            self.fill(target[:count].data)
+        self.at += count
+        return count
+
+    def readall(self) -> bytes:
+        return self.read(max(0, self.source.size - self.at)) or b""
+
+    def fill(self, target: memoryview) -> None:
+        """Fill `target` with the bytes at the current position."""
+        self.source.read_into(self.at, target)
 
 
 def _keep(fd: int, found: mmap.mmap) -> None:

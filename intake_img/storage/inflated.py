@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.storage.byte_readers import ByteReader
+from intake_img.storage.byte_readers import ByteReader, ByteStream
 from intake_img.storage.cache import CACHE
 from intake_img.storage.spill import SpillingMemory
 
@@ -243,37 +243,9 @@ class Inflated(ByteReader):
         yield parts[0].data if len(parts) == 1 else memoryview(b"".join(p.tobytes() for p in parts))
 
     def stream(self) -> IO[bytes]:
-        return io.BufferedReader(_Stream(self))
+        return io.BufferedReader(ByteStream(self))
 
     def close(self) -> None:
         CACHE.forget(self._token)
         self._held.clear()
         self.source.close()
-
-
-class _Stream(io.RawIOBase):
-    """A seekable stream over a `ByteReader`."""
-
-    def __init__(self, reader: ByteReader) -> None:
-        self._reader, self._at = reader, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
-        self._at = max(0, offset + (self._reader.size if base is None else base))
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, out: Any) -> int:
-        view = memoryview(out).cast("B")
-        count = max(0, min(view.nbytes, self._reader.size - self._at))
-        self._reader.read_into(self._at, view[:count])
-        self._at += count
-        return count

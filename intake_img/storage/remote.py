@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import tempfile
 import threading
 import time
@@ -16,12 +15,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from intake_img.errors import IntakeImgError, RemoteError
-from intake_img.storage.byte_readers import ByteReader, LocalBytes
+from intake_img.storage.byte_readers import ByteReader, ByteStream, LocalBytes
 from intake_img.storage.kept_blocks import BlockFolder
 
 if TYPE_CHECKING:
@@ -343,39 +340,13 @@ class RemoteBytes(ByteReader):
         self._blocks.clear()
 
 
-class _Stream(io.RawIOBase):
-    """A seekable stream whose reads are complete: they return fewer bytes only at the end of the file."""
+class _Stream(ByteStream):
+    """A stream that reads blocks, which are cached for later reads."""
 
-    def __init__(self, source: RemoteBytes) -> None:
-        self._source, self._at = source, 0
+    source: RemoteBytes
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek value {base + offset}")
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        target = np.frombuffer(buffer, np.uint8)  # a buffer of any item type, such as an array of records
-        data = self._source.read_at(self._at, target.size)
-        target[: len(data)] = np.frombuffer(data, np.uint8)
-        self._at += len(data)
-        return len(data)
-
-    def readall(self) -> bytes:
-        data = self._source.read_at(self._at, self._source.size - self._at)
-        self._at += len(data)
-        return data
+    def fill(self, target: memoryview) -> None:
+        target[:] = self.source.read_at(self.at, target.nbytes)
 
 
 def _merged(offsets: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from intake_img.accessor.arguments import integer, number
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
@@ -120,7 +121,7 @@ def _offsets(scene: ChannelImage, blobs: pd.DataFrame, footprint: Any) -> list[n
         return [balls[k] for k in index]
     if isinstance(footprint, Mapping):
         return [kernel.ball(scene.in_pixels(footprint, "footprint", above=False))]
-    radii = np.full(len(scene.spatial), checks.number("footprint", footprint, 0))
+    radii = np.full(len(scene.spatial), number("footprint", footprint, 0))
     return [kernel.ball(np.where([scene.image.sizes[a] > 1 for a in scene.spatial], radii, 0))]
 
 
@@ -216,7 +217,7 @@ def _limits(scene: ChannelImage, threshold: Any, means: np.ndarray, channels: np
     limits = np.full(size, np.nan)
     if isinstance(threshold, Mapping):
         for name, value in threshold.items():
-            limits[scene.channel(name)] = checks.number(f"threshold[{name!r}]", value)
+            limits[scene.channel(name)] = number(f"threshold[{name!r}]", value)
     elif isinstance(threshold, str):
         if threshold != "min":
             raise ValueError(f"threshold={threshold!r}: expected 'min', a percentile, or {{channel: value}}")
@@ -225,7 +226,7 @@ def _limits(scene: ChannelImage, threshold: Any, means: np.ndarray, channels: np
             own = own[~np.isnan(own)]
             limits[c] = own.min() if len(own) else np.nan
     else:
-        checks.number("threshold", threshold, 0, 100)
+        number("threshold", threshold, 0, 100)
         for c in range(size):
             if pooled[c]:
                 limits[c] = np.percentile(np.concatenate(pooled[c]), float(threshold))
@@ -284,10 +285,10 @@ def _check_detection(threshold: float, method: str, num_sigma: int, sigma_ratio:
         raise MissingExtraError("scikit-image", "skimage", "detecting blobs")
     if method not in ("log", "dog"):
         raise ValueError(f"method={method!r}: expected 'log' or 'dog'")
-    checks.number("threshold", threshold)
-    checks.whole("num_sigma", num_sigma, 1)
-    checks.number("sigma_ratio", sigma_ratio, 1, above=True)
-    checks.number("overlap", overlap, 0, 1)
+    number("threshold", threshold)
+    integer("num_sigma", num_sigma, 1)
+    number("sigma_ratio", sigma_ratio, 1, above=True)
+    number("overlap", overlap, 0, 1)
     if method == "log" and sigma_ratio != 1.6:
         raise ValueError(f"sigma_ratio={sigma_ratio!r} is for method='dog'; method='log' uses num_sigma scales")
     if method == "dog" and num_sigma != 10:

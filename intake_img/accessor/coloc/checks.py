@@ -4,46 +4,15 @@ and the allowed values.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from intake_img.accessor.arguments import number
 from intake_img.errors import AxesError
 
-__all__ = ["at_places", "bounds_of", "choice", "known", "listed", "number", "region", "whole"]
-
-
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
-    """A finite number from `low` (beyond it, if `above`) to `high`."""
-    allowed = f"a number {'above' if above else 'of at least'} {low:g}" if math.isfinite(low) else "a number"
-    allowed += f" and at most {high:g}" if math.isfinite(high) else ""
-    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0:
-        raise TypeError(f"{name}={value!r}: expected {allowed}")
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r}: expected {allowed}") from None
-    if not math.isfinite(found) or not low <= found <= high or (above and found == low):
-        raise ValueError(f"{name}={value!r}: expected {allowed}")
-    return found
-
-
-def whole(name: str, value: Any, low: int) -> int:
-    """An integer of at least `low`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}: expected an integer of at least {low}")
-    if value < low:
-        raise ValueError(f"{name}={value!r}: expected an integer of at least {low}")
-    return int(value)
-
-
-def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
-    """One of the allowed values."""
-    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
-    return value
+__all__ = ["at_places", "bounds_of", "known", "listed", "region"]
 
 
 def known(name: str, options: Any, allowed: Sequence[str]) -> dict[str, Any]:

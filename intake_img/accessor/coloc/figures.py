@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from intake_img.accessor.alignment import inside
+from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.coloc import checks, pixel_measures
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.request import Request, thresholds_of
@@ -61,8 +62,8 @@ def scatter(
     **options: Any,
 ) -> Any:
     """Draw the joint histogram; see `Coloc.scatter`."""
-    checks.whole("bins", bins, 1)
-    checks.choice("fit", fit, ("orthogonal", "ols", None))
+    integer("bins", bins, 1)
+    choice("fit", fit, ("orthogonal", "ols", None))
     ax = _axes(ax)
     from matplotlib.colors import LogNorm
 
@@ -111,7 +112,7 @@ def _edges(values: np.ndarray, bins: int) -> np.ndarray:
 
 def ica(obj: Any, a: Any, b: Any, *, mask: Any, bins: int, ax: Any, at: Any) -> Any:
     """Draw Li's intensity correlation analysis; see `Coloc.ica`."""
-    checks.whole("bins", bins, 1)
+    integer("bins", bins, 1)
     if ax is not None and (not hasattr(ax, "__len__") or len(ax) != 2):
         raise TypeError(f"ax={ax!r}: expected two axes of matplotlib")
     if ax is None:

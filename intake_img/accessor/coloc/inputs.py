@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned
-from intake_img.accessor.coloc import checks
+from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.lengths import common_unit, in_common, length, position, unit_of, voxel_size
 from intake_img.accessor.variables import lacking_plane
 from intake_img.errors import AxesError
@@ -138,12 +138,12 @@ class ChannelImage:
         """A length for each spatial axis in pixels; see `lengths`."""
         each = self._each(given, what, units)
         if units == PIXEL and not any(has_unit(v) for _, v in each.values()):
-            return np.array([checks.number(name, v, 0, above=above) for name, v in each.values()])
+            return np.array([number(name, v, 0, above=above) for name, v in each.values()])
         scale = [self.spacing(a) for a in self.spatial]
         return self.lengths(given, what, units, above=above) / scale
 
     def _each(self, given: Any, what: str, units: str | None) -> dict[str, tuple[str, Any]]:
-        checks.choice("units", units, (None, PIXEL))
+        choice("units", units, (None, PIXEL))
         if isinstance(given, Mapping):
             if unknown := [a for a in given if a not in self.spatial]:
                 raise AxesError(
@@ -158,8 +158,8 @@ class ChannelImage:
 
     def _length(self, what: str, value: Any, axis: str, units: str | None, above: bool) -> float:
         if has_unit(value):
-            return checks.number(what, length(what, value, self.image, axis), 0, above=above)
-        found = checks.number(what, value, 0, above=above)
+            return number(what, length(what, value, self.image, axis), 0, above=above)
+        found = number(what, value, 0, above=above)
         return found * self.spacing(axis) if units == PIXEL else found
 
     def companion(self, given: Any, what: str) -> xr.DataArray | None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.blobs import check
 from intake_img.accessor.coloc.inputs import ChannelImage
@@ -83,7 +84,7 @@ class Matches(pd.DataFrame):
 
     def blobs(self, side: int) -> pd.DataFrame:
         """The blobs of one side (1 or 2), in the order of the matches (magmap: ``get_blobs``)."""
-        checks.choice("side", side, (1, 2))
+        choice("side", side, (1, 2))
         return self.source.set_index("blob_id", drop=False).loc[self[f"blob{side}_id"]].reset_index(drop=True)
 
     def update_blobs(self, function: Callable[..., np.ndarray], *args: Any) -> Matches:
@@ -349,9 +350,9 @@ def cross_k(
     low = np.array([scene.origin(a) - scene.spacing(a) / 2 for a in spatial])
     box = np.array([scene.image.sizes[a] * scene.spacing(a) for a in spatial])
     radii = _radii(radii, scene)
-    checks.choice("edges", edges, ("translation", "none"))
-    checks.whole("n", n, 0)
-    checks.whole("seed", seed, 0)
+    choice("edges", edges, ("translation", "none"))
+    integer("n", n, 0)
+    integer("seed", seed, 0)
     _finite(blobs, scene.spatial)
     results: dict[tuple[Any, ...], xr.Dataset] = {}
     for key, group in _groups(blobs, kept):
@@ -381,7 +382,7 @@ def _radii(given: Any, scene: ChannelImage) -> np.ndarray:
     if not each:
         raise ValueError("radii=[]: expected at least one length")
     lengths = (length("radii", r, scene.image) if has_unit(r) else r for r in each)
-    return np.array([checks.number("radii", r, 0, above=True) for r in lengths])
+    return np.array([number("radii", r, 0, above=True) for r in lengths])
 
 
 def _without_relation(radii: np.ndarray, ndim: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.counting import TooManyPairs, added, count_into, counters_of, packed_of, settle
 from intake_img.accessor.coloc.float_passes import LEVELS, first_passes, stream
@@ -108,9 +109,9 @@ def _refuse_unused(
 def _costes_options(given: Any) -> dict[str, Any]:
     options = checks.known("costes_options", {} if given is None else given, ("scale", "ties"))
     if "scale" in options:
-        checks.number("scale", options["scale"], 0, above=True)
+        number("scale", options["scale"], 0, above=True)
     if "ties" in options:
-        checks.choice("ties", options["ties"], ("above", "below"))
+        choice("ties", options["ties"], ("above", "below"))
     return options
 
 

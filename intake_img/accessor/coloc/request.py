@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.accessor.coloc import checks
+from intake_img.accessor.arguments import number
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.kernels import conventions, packing, tables
 from intake_img.kernels.costes import costes, otsu
@@ -69,7 +69,7 @@ def parse_thresholds(given: Any, scene: ChannelImage, pairs: list[tuple[int, int
         return given
     if isinstance(given, str) and given.endswith("%"):
         try:
-            return ("fraction", checks.number("thresholds", float(given[:-1]), 0, 100) / 100)
+            return ("fraction", number("thresholds", float(given[:-1]), 0, 100) / 100)
         except ValueError:
             raise ValueError(f"thresholds={given!r}: expected a share of the maximum from '0%' to '100%'") from None
     if isinstance(given, str):
@@ -91,7 +91,7 @@ def parse_thresholds(given: Any, scene: ChannelImage, pairs: list[tuple[int, int
 
 def _threshold(name: str, value: Any) -> float | int:
     """A finite number; integers that a float cannot represent stay integers."""
-    found = checks.number(name, value)
+    found = number(name, value)
     return int(value) if abs(found) >= 2**53 and isinstance(value, (int, np.integer)) else found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.alignment import aligned, inside
-from intake_img.accessor.coloc import checks
+from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.accessor.coloc.one_pass import reduce_blocks
 from intake_img.accessor.lengths import length
@@ -30,8 +30,8 @@ def significance(
     """Costes' block permutation; see `Coloc.significance`."""
     if alternative not in ("greater", "less", "two-sided"):
         raise ValueError(f"alternative={alternative!r}: expected 'greater', 'less' or 'two-sided'")
-    checks.whole("n", n, 0)
-    checks.whole("seed", seed, 0)
+    integer("n", n, 0)
+    integer("seed", seed, 0)
     scene = ChannelImage(obj)
     chosen = scene.pairs(pairs)
     companion = scene.companion(mask, "mask")
@@ -124,7 +124,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
     if axis not in scene.spatial:
         raise AxesError(f"axis={axis!r}: expected an axis of space of the image, {', '.join(scene.spatial)}")
     chosen = scene.pairs(pairs)
-    spacing = 1.0 if checks.choice("units", units, (None, "px")) else scene.spacing(axis)
+    spacing = 1.0 if choice("units", units, (None, "px")) else scene.spacing(axis)
     reach = 20 if limit is None else _reach(scene, axis, limit, spacing)
     reach = min(reach, scene.image.sizes[axis] - 1) if scene.image.size else 0
     shifts = list(range(-reach, reach + 1))
@@ -156,7 +156,7 @@ def ccf(obj: Any, pairs: Any, *, axis: str, limit: Any, units: str | None, mask:
 def _reach(scene: ChannelImage, axis: str, limit: Any, spacing: float) -> int:
     """A length along an axis in pixels, rounded down."""
     known = length("limit", limit, scene.image, axis) / scene.spacing(axis) if has_unit(limit) else None
-    return int(np.floor((checks.number("limit", limit, 0) / spacing if known is None else known) + 1e-9))
+    return int(np.floor((number("limit", limit, 0) / spacing if known is None else known) + 1e-9))
 
 
 def _shifted(pairs: Any, axis: int, shifts: list[int], planes: Any, keep: Any, _: Any, place: Any) -> list[Any]:
@@ -177,8 +177,8 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
 
     if importlib.util.find_spec("skimage") is None:
         raise MissingExtraError("scikit-image", "skimage", "estimating a chromatic shift")
-    checks.whole("upsample", upsample, 1)
-    checks.choice("normalization", normalization, (None, "phase"))
+    integer("upsample", upsample, 1)
+    choice("normalization", normalization, (None, "phase"))
     scene = ChannelImage(obj)
     fixed = scene.channel(reference)
     sizes = [scene.image.sizes[a] for a in scene.lead]
@@ -265,7 +265,7 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     """Move each channel back by its shift; see `Coloc.correct_shift`."""
     scene = ChannelImage(obj)
     order_of = (*scene.lead, "c", *scene.spatial)
-    checks.number("fill", fill)
+    number("fill", fill)
     if not isinstance(shifts, xr.DataArray):
         raise TypeError(f"shifts are {type(shifts).__name__}: expected the DataArray that chromatic_shift returns")
     if not {"c", "axis"} <= set(shifts.dims) or not {*shifts.dims} <= {*scene.lead, "c", "axis"}:

@@ -8,18 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.arguments import (
-    number,
-)
 from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.in_memory import chunked
-from intake_img.accessor.variables import (
-    with_data,
-)
+from intake_img.accessor.variables import with_data
 from intake_img.errors import MissingExtraError
 from intake_img.kernels.each_image import EachImage
 
-__all__ = ["positive", "real", "skimage_for", "whole_images"]
+__all__ = ["real", "skimage_for", "whole_images"]
 
 
 def skimage_for(purpose: str) -> Any:
@@ -36,13 +31,6 @@ def real(name: str, array: xr.DataArray) -> None:
             f"{name}: the image has dtype {array.dtype}; expected bool, integers or floats: take a part or the "
             "magnitude, image.real, image.imag, abs(image)"
         )
-
-
-def positive(name: str, value: Any) -> float:
-    real = number(name, value, 0)
-    if real <= 0:
-        raise ValueError(f"{name}={value!r}: expected a number greater than 0")
-    return real
 
 
 def whole_images(

@@ -23,7 +23,7 @@ from intake_img.accessor.arguments import (
     space,
 )
 from intake_img.accessor.lengths import pixels
-from intake_img.accessor.processing.checks import positive, real, skimage_for, whole_images
+from intake_img.accessor.processing.checks import real, skimage_for, whole_images
 from intake_img.accessor.processing.crop import as_region, window
 from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.in_memory import chunked, is_held
@@ -154,10 +154,10 @@ class Geometry:
             given = spacing if scale is None else scale
             axes = spatial_axes(array) if isinstance(given, Mapping) else space(array)
             if scale is not None:
-                scales = per_axis("scale", scale, axes, 1.0, lambda n, v: positive(n, v))
+                scales = per_axis("scale", scale, axes, 1.0, lambda n, v: number(n, v, 0, above=True))
             else:
                 steps = pixels("spacing", spacing, array, axes, units="physical", absent=1.0, whole=False)
-                scales = {a: 1 / positive(f"spacing[{a!r}]", n) for a, n in steps.items()}
+                scales = {a: 1 / number(f"spacing[{a!r}]", n, 0, above=True) for a, n in steps.items()}
             exact = not is_categorical(array) and order > 0
             return rescaled(array, scales, order if exact else 0, anti_aliasing if exact else False, output_dtype)
 
@@ -302,7 +302,7 @@ class Geometry:
             real("rolling_ball", array)
             axes = neighbourhood(array, dims)
             found = pixels("radius", radius, array, axes[-1:], units=units, absent=0, whole=False)
-            r = positive("radius", found[axes[-1]])
+            r = number("radius", found[axes[-1]], 0, above=True)
             reach = int(np.ceil(r))
             places = [array.get_axis_num(a) for a in axes]
             each = EachImage(partial(rolling_ball, radius=r), places, array.dtype)

@@ -10,7 +10,6 @@ and no object of h5py outlives a call.
 from __future__ import annotations
 
 import atexit
-import io
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -18,7 +17,8 @@ from typing import Any, TypeVar
 
 from intake_img.errors import MissingExtraError
 from intake_img.formats.h5.heaps import HEAP, check_heap
-from intake_img.storage.files import ByteReader, File
+from intake_img.storage.byte_readers import ByteReader, ByteStream
+from intake_img.storage.files import File
 
 __all__ = ["SIGNATURE", "H5File", "h5py_module"]
 
@@ -120,24 +120,8 @@ class _NotFetchedError(OSError):
     """HDF5 looked for bytes that are not there yet."""
 
 
-class _Stream(io.RawIOBase):
+class _Stream(ByteStream):
     """The bytes of a file, as h5py reads them."""
-
-    def __init__(self, source: ByteReader) -> None:
-        self.source, self.at = source, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.at = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.source.size}[whence] + offset
-        return self.at
 
     def readinto(self, buffer: Any) -> int:
         target = memoryview(buffer).cast("B")
@@ -149,9 +133,6 @@ class _Stream(io.RawIOBase):
             target[count:] = bytes(target.nbytes - count)
         self.at += count
         return count
-
-    def fill(self, target: memoryview) -> None:
-        self.source.read_into(self.at, target)
 
     def filled(self, at: int, count: int) -> bytes:
         """Return the bytes elsewhere in the file."""
