@@ -203,8 +203,9 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
     if label_array.dtype.kind not in "iu":
         raise TypeError(f"labels are integers, but these are {label_array.dtype}; number a mask with .img.label()")
     if image is not None:
+        axes = spell(tuple(map(str, image.dims)))
         if missing := [d for d in label_array.dims if d not in image.dims]:
-            raise AxesError(f"the labels have the axis {missing[0]!r}, which the image, {spell(image.dims)!r}, lacks")
+            raise AxesError(f"the labels have the axis {missing[0]!r}, which the image, {axes!r}, lacks")
         image = aligned("the image", image, label_array, cover=True, other="the label image")
     return label_array, image
 
