@@ -72,10 +72,11 @@ def _check(portal: Portal, name: str) -> None:
         if several:
             validate_zarr_store(f"{url}/")
         for k in range(0, len(series), max(1, len(series) // _SERIES)):
-            path = series[k]["path"]  # of a stored plate, a scene; wells are served in their own order
-            number = scenes.index(path) if path in scenes else k * len(scenes) // len(series)
+            path, title = series[k]["path"], series[k]["name"]
+            wells = [scene.replace("/", "", 1) for scene in scenes]  # those of a plate are served in another order
+            number = wells.index(title) if title in wells else k * len(scenes) // len(series)
             options = {"scene": number} if several and len(scenes) > 1 else {}
-            place = {a: int(n) for a, n in re.findall(r"\b([a-z]+)=(\d+)", series[k]["name"])} if several else {}
+            place = {a: int(n) for a, n in re.findall(r"\b([a-z]+)=(\d+)", title)} if several else {}
             with imload(source, **options) if options else first.copy() as whole:
                 wanted = whole.isel({a: [n] for a, n in place.items()})
                 _same(f"{url}/{path}".rstrip("/"), wanted)

@@ -160,7 +160,7 @@ class Hierarchy:
         if one.well is not None and isinstance(self._found, PlateSource):  # its index was read once
             source = self._found
             return source.field(one.well).to_xarray(order=source.output_axis_order, chunks=None)
-        return imload(self.source, chunks=-1, **options)
+        return imload(self.source, chunks=None, **options)
 
     @property
     def _found(self) -> Any:

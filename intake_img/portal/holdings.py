@@ -163,7 +163,7 @@ class Holdings:
         stamp = stamp_of(source)
         if held is not None and held.stamp == stamp and held.item.entry is item.entry:
             return held
-        ds = imload(source, chunks=-1)
+        ds = imload(source, chunks=None)
         return Opened(ds, item.name, stamp, self.kept, self.budget, source, item=item)
 
     def forget(self, item: LibraryItem) -> None:

@@ -31,7 +31,7 @@ def native_levels(source: Any, ds: xr.Dataset, options: Mapping[str, Any]) -> li
     found: list[xr.Dataset] = []
     for level in range(1, _MOST_LEVELS):
         try:
-            one = imload(source, level=level, chunks=-1, **options)
+            one = imload(source, level=level, chunks=None, **options)
         except (IntakeImgError, LookupError, TypeError, ValueError):
             break
         last = (found or [ds])[-1]
