@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import gc
 import json
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import intake
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 import yaml
 from portal_server import serving
@@ -214,6 +218,40 @@ def _unzstd(data: bytes) -> bytes:
 def test_absent_keys_are_404(portal, key):
     reply = portal.get(f"/data/lab/big.zarr/{key}")
     assert (reply.status, reply.json["error"]) == (404, "not-found")
+
+
+def test_the_page_of_an_image_names_all_modules_of_the_viewer(portal):
+    page = portal.get("/e/lab/big").body.decode()
+    named = set(re.findall(r'<link rel="modulepreload" href="([^"]+)">', page))
+    needed, todo = set(), ["/static/viewer/intake-viewer.js"]
+    while todo:
+        path = todo.pop()
+        if path not in needed:
+            needed.add(path)
+            script = portal.get(path).body.decode()
+            todo += [
+                f"/static/viewer/{name}" for name in re.findall(r'^import .* from "\./([\w-]+\.js)"', script, re.M)
+            ]
+    assert named == needed
+    assert len(needed) > 10
+
+
+def test_entries_are_opened_without_dask(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from intake_img.portal.app import make_app\n"
+        "from intake_img.portal.library import Library\n"
+        "from intake_img.portal.settings import Settings\n"
+        "app = make_app(Library([sys.argv[1]], Path(sys.argv[2])), Settings(cache=Path(sys.argv[2])))\n"
+        "item, = app.site.library.items.values()\n"
+        "opened = app.site.holdings.get(item)\n"
+        "assert opened.store().documents and opened.facts\n"
+        "assert opened.resolve('0/c/0/0')[0].encoded((slice(0, 8), slice(0, 9)))\n"
+        "assert 'dask.array' not in sys.modules, 'it takes half a second'\n"
+        "app.site.close()\n"
+    )
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), "u1"))
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.tif"), str(tmp_path / "cache")], check=True)
 
 
 def test_keys_are_told_apart():

@@ -52,6 +52,8 @@ class Static:
             for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
             if path.suffix in (".js", ".css", ".svg")
         }
+        self.modules = sorted(n for n in self.files if n.startswith("viewer/") and n.endswith(".js"))
+        self.modules.remove("viewer/notebook.js")
         self.mark = hashlib.sha256(b"".join(self.files.values())).hexdigest()[:10]
 
 
@@ -161,6 +163,7 @@ async def entry_page(request: Request) -> Response:
     url = f"{base}/data/{item.id}.zarr"
     values = {
         "item": item,
+        "modules": _STATIC.modules,
         "projects": site.projections.told,
         "facts": facts["facts"],
         "series": facts["series"],

@@ -21,16 +21,21 @@ export class View extends EventTarget {
     super();
     this.canvas = canvas;
     this.source = source;
-    this.drawer = drawerOf(canvas, software);
+    this.software = software;
     this.tiles = new Tiles((request, signal) => this.load(request, signal), {
       changed: () => this.update(),
-      dropped: (tile) => this.drawer.drop(tile),
+      dropped: (tile) => this.begun?.drop(tile),
       failed: (error, request) => this.emit("failed", { error, request }),
     });
     this.settled = false;
     this.last = null; // where the axes were when all was there
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => (this.drawer.reset(), this.update()));
+    canvas.addEventListener("webglcontextrestored", () => (this.begun?.reset(), this.update()));
+  }
+
+  /** Begun when something is drawn first: WebGL takes its time, in which the first tiles are loaded. */
+  get drawer() {
+    return (this.begun ??= drawerOf(this.canvas, this.software));
   }
 
   /** Load and say nothing more. */
@@ -40,17 +45,17 @@ export class View extends EventTarget {
     clearTimeout(this.timer);
     cancelAnimationFrame(this.planned);
     this.tiles.clear();
-    this.drawer.sleep();
+    this.begun?.sleep();
   }
 
   /** Hold nothing while the element is in no page. */
   rest() {
     this.tiles.want([]);
-    this.drawer.sleep();
+    this.begun?.sleep();
   }
 
   wake() {
-    this.drawer.wake();
+    this.begun?.wake();
     this.resize();
   }
 
@@ -162,7 +167,7 @@ export class View extends EventTarget {
     this.canvas.width = Math.round(w * ratio);
     this.canvas.height = Math.round(h * ratio);
     if (this.state) {
-      this.draw(); // a canvas that got another size is empty
+      if (this.begun) this.draw(); // a canvas that got another size is empty
       this.update();
     }
   }
