@@ -13,6 +13,7 @@ __all__ = [
     "at_edges",
     "components",
     "first_places",
+    "first_rows",
     "label_chunk",
     "label_image",
     "merge_extents",
@@ -69,6 +70,24 @@ def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequen
     if not n:
         return first[1:]
     place = np.unravel_index(first[1:], labels.shape)
+    return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
+
+
+def first_rows(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return, for the labels 1 to n of a chunk, places in the order of their first pixels in the complete image.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Numbered by first pixels in C order, as `label_chunk` does.
+    n, start, shape
+        See `first_places`. A place is in the row of the first pixel and in the chunk, but only the number of places
+        before it in this row tells where: rows are found by their maxima, without a search of all pixels.
+    """
+    rows = np.maximum.accumulate(labels.reshape(-1, labels.shape[-1]).max(axis=1, initial=0))
+    row = np.searchsorted(rows, np.arange(1, n + 1, dtype=rows.dtype))
+    rank = np.arange(n) - np.searchsorted(row, row)
+    place = [*np.unravel_index(row, labels.shape[:-1]), rank] if labels.ndim > 1 else [rank]
     return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
 
 

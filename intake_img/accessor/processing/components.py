@@ -49,7 +49,7 @@ def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     parts = _Parts(array, axes, structure, "label")
     if parts.single:
         return parts.result(parts.mapped(_label_whole, np.int64), "labels")
-    numbers = parts.tables(labelling.first_places, labelling.unified)
+    numbers = parts.tables(labelling.first_rows, labelling.unified)
     return parts.result(parts.looked_up(numbers, np.int64), "labels")
 
 
