@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-import intake_img  # noqa: F401
+from intake_img import imload, imsave
 
 pytest.importorskip("skimage")
 CHUNKINGS = [{}, {"t": 1, "c": 1, "y": 5, "x": 8}, {"t": 2, "z": 2, "y": 4, "x": 5}]
@@ -103,6 +103,62 @@ CALLS = {
     "localcorr wrap": lambda ds: ds.floats.fillna(0).img.localcorr(dim="t", mode="wrap", size=3).round(5),
     "regionprops": lambda ds: ds[["image", "labels"]].img.regionprops(),
 }
+
+
+MORE = {
+    "max": lambda ds: ds.image.img.max("z"),
+    "std": lambda ds: ds.image.img.std(),
+    "localcorr": lambda ds: ds.image.img.localcorr(1, dim="t", dims="yx"),
+    "to_local": lambda ds: ds.image.img.to_local(),
+    "to_timeseries": lambda ds: ds.image.img.to_timeseries(),
+    "to_blocks": lambda ds: xr.concat([b for _, b in ds.image.img.to_blocks({"y": 4}, dim="t")], "y"),
+    "crop": lambda ds: ds.image.img.crop(y=(2, 5)),
+    "subsample": lambda ds: ds.image.img.subsample(2),
+    "gaussian_filter": lambda ds: ds.floats.fillna(0).img.gaussian_filter(1.5, dims="yx"),
+    "rank_filter": lambda ds: ds.image.img.rank_filter(1, size=3, dims="yx"),
+    "white_tophat": lambda ds: ds.image.img.white_tophat(3, dims="yx"),
+    "rolling_ball": lambda ds: ds.image.img.rolling_ball(2, dims="yx"),
+    "threshold_local": lambda ds: ds.image.img.threshold_local(3, dims="yx"),
+    "binary_opening": lambda ds: ds.mask.img.binary_opening(1, dims="yx"),
+    "clear_border": lambda ds: ds.mask.img.clear_border(dims="yx"),
+    "expand_labels": lambda ds: ds.labels.img.expand_labels(1, dims="yx"),
+    "remove_small": lambda ds: ds.mask.img.remove_small(3),
+    "pyramid": lambda ds: ds.image.img.pyramid([2])["scale1"]["image"],
+    "measure_objects": lambda ds: ds[["image", "labels"]].img.measure_objects(),
+    "detect_blobs": lambda ds: ds.image.isel(t=0).img.detect_blobs(min_radius=1, max_radius=2),
+    "measure_shifts": lambda ds: ds.image.isel(z=0).img.measure_shifts("t", c=0),
+    "coloc.measure": lambda ds: ds.image.img.coloc.measure().to_dataarray(),
+    "coloc.measure in labels": lambda ds: ds.image.img.coloc.measure(
+        labels=ds.labels.isel(c=0, drop=True) % 3
+    ).to_dataarray(),
+    "coloc.histogram": lambda ds: ds.image.img.coloc.histogram(0, 1),
+    "patches": lambda ds: ds.image.img.patches({"y": 4, "x": 4})[3]["image"],
+    "patches in a mask": lambda ds: ds.image.img.patches(
+        {"y": 4, "x": 4}, mask=ds.mask.isel(c=0, drop=True), min_coverage=0.3
+    )[1]["image"],
+    "patches.map": lambda ds: ds.image.img.patches({"y": 4, "x": 4}).map(np.square)["image"],
+    "stack": lambda ds: ds.image.img.stack().extract_patch(1, None, (-1, 2), (4, 5)),
+}
+"""Methods that may make dask arrays of images in memory."""
+
+
+@pytest.mark.parametrize("name", CALLS | MORE)
+def test_unread_files_without_dask_are_processed_like_images_in_memory(tmp_path, name):
+    """With ``chunks=None`` xarray indexes files lazily; all methods take such images, also after a selection."""
+    path = tmp_path / "a.npz"
+    held = given().assign({"image": COUNTS.isel(y=slice(None, None, -1))})
+    imsave(held, path)
+    unread = imload(path, chunks=None)
+    unread["image"] = unread["image"].isel(y=slice(None, None, -1))
+    held["image"] = held["image"].isel(y=slice(None, None, -1))
+    call = (CALLS | MORE)[name]
+    wanted = call(held)
+    found = call(unread)
+    if hasattr(wanted, "dims"):
+        found, wanted = (a.compute().drop_vars(["uri"], errors="ignore") for a in (found, wanted))
+        xr.testing.assert_equal(found, wanted)
+    else:
+        same(found, wanted)
 
 
 def listed(method, **options):

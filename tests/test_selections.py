@@ -269,3 +269,47 @@ def test_opening_selecting_and_reading_make_no_graph(tmp_path, monkeypatch):
     assert dict(pickle.loads(pickle.dumps(graph))).keys() == dict(graph).keys() == {(part.data.name, 0, 0)}
     assert_array_equal(part.compute(), np.arange(12.0, 24).reshape(3, 4).T)
     assert made == [1]
+
+
+def _sum(a, b):
+    return a + b
+
+
+TOGETHER = {
+    "apply_ufunc": lambda a, b: xr.apply_ufunc(_sum, a, b, dask="parallelized", output_dtypes=[float]),
+    "broadcast": lambda a, b: xr.apply_ufunc(_sum, a, b.mean("z"), dask="parallelized", output_dtypes=[float]),
+    "core axis": lambda a, b: xr.apply_ufunc(
+        lambda p, q: (p * q).sum(-1),
+        a.chunk(x=-1),
+        b.chunk(x=-1),
+        input_core_dims=[["x"], ["x"]],
+        dask="parallelized",
+        output_dtypes=[float],
+    ),
+    "interp": lambda a, b: a.interp(x=[0.5, 2.25]) + b.interp(x=[0.5, 2.25]),
+    "interp, lazily": lambda a, b: a.interp(y=(b.isel(z=0, x=0, drop=True) * 0.1).rename(y="q").drop_vars("q")),
+    "corr": lambda a, b: xr.corr(a, b, "z"),
+    "dot": lambda a, b: xr.dot(a, b, dim="x"),
+    "where": lambda a, b: a.where(b > 20, b),
+    "fillna": lambda a, b: a.where(a > 9).fillna(b),
+    "clip": lambda a, b: a.clip(b * 0 + 5, b),
+    "weighted": lambda a, b: a.weighted(b).mean("y"),
+    "map_blocks": lambda a, b: xr.map_blocks(_sum, a, [b]),
+    "concat": lambda a, b: xr.concat([a, b], "t"),
+    "combine_first": lambda a, b: a.where(a > 9).combine_first(b),
+}
+
+
+@pytest.mark.parametrize("operation", TOGETHER)
+@pytest.mark.parametrize("order", [1, -1])
+def test_xarray_takes_images_and_what_was_computed_of_them_together(tmp_path, operation, order):
+    """Whatever xarray does with images from a file and other dask arrays gives the result of arrays in memory."""
+    values = np.arange(60.0).reshape(3, 4, 5)
+    coords = {a: np.arange(n, dtype=float) for a, n in zip("zyx", values.shape, strict=True)}
+    imsave(xr.DataArray(values, coords, list("zyx")), tmp_path / "a.tif")
+    fresh = imload(tmp_path / "a.tif", chunks={"y": 2}).image
+    pair = [fresh, fresh / 7][::order]
+    found = TOGETHER[operation](*pair)
+    assert dask.is_dask_collection(found)
+    wanted = TOGETHER[operation](*[a.compute().chunk(a.chunksizes) for a in pair])
+    xr.testing.assert_allclose(found.compute(), wanted.compute())

@@ -181,11 +181,11 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
     import dask.array as da
 
     data = data_of(array.variable)
+    if isinstance(data, Pixels):  # first: these have a method of the name ``dask``
+        return data.dask()
     if hasattr(data, "dask"):
         sized(array)
         return data
-    if isinstance(data, Pixels):
-        return data.dask()
     meta = np.empty((0,) * data.ndim, data.dtype)
     return da.from_array(np.asarray(data), chunks=memory_chunks(array), name=False, meta=meta)
 

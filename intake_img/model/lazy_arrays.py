@@ -134,7 +134,22 @@ def _listed(reader: Any) -> bool:
 _MOST_LISTED = 64
 
 
-class PixelsArray(da.Array):
+class _EqualToDask(type):
+    """The type of a class that equals `dask.array.Array`.
+
+    xarray collects the types of the chunked arrays of one call, in `apply_ufunc` and `interp`, and raises an error if
+    they are not all the same: without this, an image from a file and one that was computed from it could not be used
+    together.
+    """
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is da.Array
+
+    def __hash__(cls) -> int:
+        return hash(da.Array)
+
+
+class PixelsArray(da.Array, metaclass=_EqualToDask):
     """A dask array whose slices and transposes are views of its `pixels`.
 
     Attributes
