@@ -9,10 +9,11 @@ import time
 import urllib.request
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
 from thoroughness import THOROUGH, trials
@@ -127,3 +128,17 @@ def s3() -> Iterator[dict[str, Any]]:
         yield options
     finally:
         server.stop()
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Callable[[Path], str]]:
+    """A function that copies a file into the file system ``memory://`` and returns its URL there."""
+    memory = fsspec.filesystem("memory")
+
+    def put(path: Path) -> str:
+        memory.pipe(f"/copies/{path.name}", path.read_bytes())
+        return f"memory://copies/{path.name}"
+
+    yield put
+    if memory.exists("/copies"):
+        memory.rm("/copies", recursive=True)

@@ -8,13 +8,25 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tifffile
+import yaml
+
 from intake_img.portal.library import Library
 from intake_img.portal.settings import Settings
+
+
+def lab_catalog(folder: Path, *shape: int, names: Sequence[str] = ("a",)) -> Path:
+    """Write an image with the values 0, 1, 2, ... and a catalog with an entry of each name for it."""
+    tifffile.imwrite(folder / "a.tif", np.arange(np.prod(shape), dtype="u2").reshape(shape))
+    entry = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/a.tif"}}
+    (folder / "lab.yml").write_text(yaml.safe_dump({"sources": dict.fromkeys(names, entry)}))
+    return folder / "lab.yml"
 
 
 @dataclass

@@ -11,7 +11,6 @@ import zlib
 from itertools import product
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -27,27 +26,14 @@ def digest(values) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:12]
 
 
-@pytest.fixture
-def remote():
-    memory = fsspec.filesystem("memory")
-
-    def put(path) -> str:
-        memory.pipe(f"/cameras/{path.name}", path.read_bytes())
-        return f"memory://cameras/{path.name}"
-
-    yield put
-    if memory.exists("/cameras"):
-        memory.rm("/cameras", recursive=True)
-
-
 # Keller Lab Block
 
 
 @pytest.mark.parametrize("chunks", ["auto", None, {"z": 5, "y": 40, "x": 101}])
-def test_klb(data, remote, chunks):
+def test_klb(data, in_memory, chunks):
     path = data / "klb" / "img.klb"
     expected = tifffile.imread(data / "klb" / "img.tif")
-    for uri in (path, remote(path)):
+    for uri in (path, in_memory(path)):
         ds = imload(uri, chunks=chunks)
         assert (ds.attrs["driver"], ds["image"].dims) == ("klb", tuple("zyx"))
         np.testing.assert_array_equal(ds["image"].values, expected)
@@ -175,9 +161,9 @@ def test_damaged_klb(tmp_path):
         ("image", (1, 512, 512), "f4bae7d2778e", (1.0, 1.02968, [1, 1], "DU897_BV")),
     ],
 )
-def test_sif(data, remote, name, shape, answer, facts):
+def test_sif(data, in_memory, name, shape, answer, facts):
     path = data / "sif" / f"{name}.sif"
-    for uri in (path, remote(path)):
+    for uri in (path, in_memory(path)):
         ds = imload(uri, chunks={"x": 100})
         assert (ds.attrs["driver"], ds["image"].dims, ds["image"].shape) == ("sif", tuple("tyx"), shape)
         values = ds["image"].values
@@ -223,9 +209,9 @@ def test_frames_and_tracks_of_sif(tmp_path):
 # Princeton Instruments SPE
 
 
-def test_spe(data, remote):
+def test_spe(data, in_memory):
     path = data / "spe" / "test_000_.SPE"
-    for uri in (path, remote(path)):
+    for uri in (path, in_memory(path)):
         ds = imload(uri, chunks={"t": 1, "y": 9})
         assert (ds.attrs["driver"], ds["image"].dims, ds["image"].shape) == ("spe", tuple("tyx"), (2, 32, 32))
         assert digest(ds["image"].values) == "eabb0d990a70"

@@ -6,7 +6,6 @@ import sys
 import zipfile
 import zlib
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -19,24 +18,11 @@ sdtfile = pytest.importorskip("sdtfile")
 lfdfiles = pytest.importorskip("lfdfiles")
 
 
-@pytest.fixture
-def remote():
-    memory = fsspec.filesystem("memory")
-
-    def put(path) -> str:
-        memory.pipe(f"/flim/{path.name}", path.read_bytes())
-        return f"memory://flim/{path.name}"
-
-    yield put
-    if memory.exists("/flim"):
-        memory.rm("/flim", recursive=True)
-
-
 @pytest.mark.parametrize("chunks", ["auto", None, {"t": 1, "y": 7, "h": 9}])
-def test_ptu(data, remote, chunks):
+def test_ptu(data, in_memory, chunks):
     path = data / "flim" / "flim_t3y16x20h32.ptu"
     expected = np.load(data / "flim" / "flim_t3y16x20h32_tyxch.npy")
-    for uri in (path, remote(path)):
+    for uri in (path, in_memory(path)):
         ds = imload(uri, chunks=chunks)
         assert (ds.attrs["driver"], ds["image"].dtype) == ("ptu", np.uint16)
         image = ds["image"].transpose(*"tyxch")
@@ -91,7 +77,7 @@ def packed(path, folder):
     return target, values
 
 
-def test_sdt(tmp_path, remote):
+def test_sdt(tmp_path, in_memory):
     from pathlib import Path
 
     made = Path(formats()["sdt"].sample(str(tmp_path))[0])
@@ -99,7 +85,7 @@ def test_sdt(tmp_path, remote):
         judge = sdtfile.SdtFile(str(path))
         expected, times = judge.data[0], judge.times[0]
         judge.close()
-        for uri in (path, remote(path)):
+        for uri in (path, in_memory(path)):
             ds = imload(uri, chunks={"y": 2})
             image = ds["image"].transpose(*("cyxh" if expected.ndim == 4 else "yxh"))
             np.testing.assert_array_equal(image.values, expected)
@@ -112,7 +98,7 @@ def test_sdt(tmp_path, remote):
             imload(path)
 
 
-def test_simfcs(tmp_path, remote):
+def test_simfcs(tmp_path, in_memory):
     rng = np.random.default_rng(0)
     stack = rng.random((5, 32, 32)).astype("f4")
     integers = rng.integers(0, 999, (3, 32, 32)).astype("i2")
@@ -137,7 +123,7 @@ def test_simfcs(tmp_path, remote):
     for name, (judge, axes) in kinds.items():
         with getattr(lfdfiles, judge)(tmp_path / name) as document:
             expected = document.asarray()
-        for uri in (tmp_path / name, remote(tmp_path / name)):
+        for uri in (tmp_path / name, in_memory(tmp_path / name)):
             ds = imload(uri)
             assert (ds.attrs["driver"], "".join(ds["image"].dims)) == ("lfd", axes)
             assert ds["image"].dtype == expected.dtype

@@ -8,15 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
-import yaml
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
 
-from portal_server import Portal, serving
+from portal_server import Portal, lab_catalog, serving
 
 from intake_img.portal import holdings
 from intake_img.portal.guard import Guard
@@ -49,10 +46,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    tifffile.imwrite(tmp_path / "a.tif", np.arange(60 * 70, dtype="u2").reshape(60, 70))
-    entry = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/a.tif"}}
-    (tmp_path / "lab.yml").write_text(yaml.safe_dump({"sources": {"a": entry}}))
-    return tmp_path / "lab.yml"
+    return lab_catalog(tmp_path, 60, 70)
 
 
 def _hits(portal: Portal, **headers: str) -> int:

@@ -7,14 +7,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
-import yaml
 
 pytest.importorskip("starlette")
 
 from portal_calls import calling
+from portal_server import lab_catalog
 
 from intake_img.portal.virtual_store import ServedArray
 
@@ -26,10 +24,7 @@ def nothing_stays_open():
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    tifffile.imwrite(tmp_path / "a.tif", np.arange(12 * 60 * 70, dtype="u2").reshape(12, 60, 70))
-    entry = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/a.tif"}}
-    (tmp_path / "lab.yml").write_text(yaml.safe_dump({"sources": {"a": entry, 'x é"; y': entry}}))
-    return tmp_path / "lab.yml"
+    return lab_catalog(tmp_path, 12, 60, 70, names=["a", 'x é"; y'])
 
 
 def test_chunks_of_clients_that_left_are_not_made(

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import yaml
 
 pytest.importorskip("starlette")
 
 from portal_calls import Calls, calling
+from portal_server import lab_catalog
 
 from intake_img.portal import holdings
 from intake_img.portal.tokens import add_token
@@ -32,10 +32,7 @@ def nothing_stays_open():
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    tifffile.imwrite(tmp_path / "a.tif", np.arange(60 * 70, dtype="u2").reshape(60, 70))
-    entry = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/a.tif"}}
-    (tmp_path / "lab.yml").write_text(yaml.safe_dump({"sources": {"a": entry}}))
-    return tmp_path / "lab.yml"
+    return lab_catalog(tmp_path, 60, 70)
 
 
 async def _hits(calls: Calls, **headers: str) -> int:
