@@ -1,0 +1,115 @@
+"""Law: what an interrupted write has completed is neither computed nor sent again; the result is the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from intake_img import imload, imsave
+from intake_img.storage.files import File
+from intake_img.storage.staging import staging_folder
+
+VALUES = np.arange(9 * 8 * 8, dtype="u2").reshape(9, 8, 8)
+
+
+class Planes:
+    """A lazy image that notes which planes are computed; one of them fails, at first, as soon as another is written."""
+
+    def __init__(self, written: Callable[[], Any]) -> None:
+        self.computed: list[int] = []
+        self.broken, self.written = True, written
+
+    def plane(self, block_info: Any = None) -> np.ndarray:
+        k = block_info[None]["chunk-location"][0]
+        if k == 6 and self.broken:
+            while not self.written():
+                time.sleep(0.001)
+            raise OSError(28, "No space left on device")
+        self.computed.append(k)
+        return VALUES[k : k + 1]
+
+    def image(self) -> xr.Dataset:
+        chunks = ((1,) * 9, (8,), (8,))
+        lazy = da.map_blocks(self.plane, chunks=chunks, dtype="u2", meta=np.empty((0, 0, 0), "u2"))
+        return xr.Dataset({"image": (("t", "y", "x"), lazy)})
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the objects whose content is sent to S3."""
+    s3fs, names = pytest.importorskip("s3fs"), []
+    call = s3fs.S3FileSystem._call_s3
+
+    def counted(self: Any, method: str, *args: Any, **options: Any) -> Any:
+        if method in ("put_object", "create_multipart_upload"):
+            names.append(options["Key"])
+        return call(self, method, *args, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    return names
+
+
+def test_files_of_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / "f.npy"
+    folder = Path(staging_folder(File.parse(target)))
+    planes = Planes(lambda: list(folder.glob("f.t_*.npy")))
+    with pytest.raises(OSError, match="no space left"):
+        imsave(planes.image(), target, partition="yx")
+    whole = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.glob("f.*.npy")}
+    assert whole
+    planes.broken, planes.computed = False, []
+    imsave(planes.image(), target, partition="yx", resume=True)
+    assert sorted(planes.computed) == [k for k in range(9) if f"f.t_{k}.npy" not in whole]
+    after = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in tmp_path.glob("f.*.npy")}
+    assert len(after) == 9
+    assert {name: after[name] for name in whole} == whole
+    assert not list(tmp_path.glob(".*"))
+    np.testing.assert_array_equal(imload(target).image, VALUES)
+
+
+def test_files_on_a_server(s3: dict[str, Any], sent: list[str]) -> None:
+    url = "s3://images/files/f.npy"
+    planes = Planes(lambda: any(name.endswith(".npy") for name in sent))
+    with pytest.raises(OSError, match="no space left"):
+        imsave(planes.image(), url, partition="yx", storage_options=s3)
+    first = {name.rpartition("/")[2] for name in sent if name.endswith(".npy")}
+    assert first
+    planes.broken, planes.computed = False, []
+    sent.clear()
+    imsave(planes.image(), url, partition="yx", resume=True, storage_options=s3)
+    second = sorted(name.rpartition("/")[2] for name in sent if name.endswith(".npy"))
+    assert second == [f"f.t_{k}.npy" for k in sorted(planes.computed)]
+    assert first.isdisjoint(second)
+    assert len(first) + len(second) == 9
+    np.testing.assert_array_equal(imload(url, storage_options=s3).image, VALUES)
+
+
+def test_blocks_of_patches_on_a_server(s3: dict[str, Any], sent: list[str]) -> None:
+    """Each chunk of the result is sent once, by the run that completes it."""
+    values = VALUES + np.uint16(1)
+    patches = xr.DataArray(values, dims=list("tyx"), name="image").img.patches({"y": 4, "x": 4})
+    options = {"chunks": {"t": 1, "y": 8, "x": 8}, "batch_size": 4, "model_id": "m", "storage_options": s3}
+    url, seen = "s3://images/p.zarr", []
+
+    def model(batch: np.ndarray) -> np.ndarray:
+        seen.append(len(batch))
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return batch
+
+    with pytest.raises(KeyboardInterrupt):
+        patches.map(model, store=url, **options)
+    first = [name.partition("/c/")[2] for name in sent if "/c/" in name]
+    sent.clear()
+    patches.map(model, store=url, resume=True, **options)
+    second = [name.partition("/c/")[2] for name in sent if "/c/" in name]
+    assert first
+    assert sorted([*first, *second]) == [f"{k}/0/0" for k in range(9)]
+    np.testing.assert_array_equal(imload(url, storage_options=s3).image, values)
