@@ -277,6 +277,36 @@ class _Ranges(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.parametrize(
+    ("url", "sibling", "child"),
+    [
+        ("memory://a.npy", "memory://b", "memory://a.npy/b"),
+        ("memory://", "memory://b", "memory://b"),
+        ("s3://images/a.npy", "s3://images/b", "s3://images/a.npy/b"),
+        ("zip://a.npy::s3://c/d.zip", "zip://b::s3://c/d.zip", "zip://a.npy/b::s3://c/d.zip"),
+        ("simplecache::/c/a.npy", "simplecache::/c/b", "simplecache::/c/a.npy/b"),
+    ],
+)
+def test_neighbours_of_a_url(url, sibling, child):
+    assert str(File.parse(url).sibling("b")) == sibling
+    assert str(File.parse(url) / "b") == child
+
+
+@pytest.mark.parametrize("extension", [".npy", ".ome.tif", ".zarr"])
+def test_a_target_at_the_root_of_a_server(extension, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url, values = f"memory://{uuid.uuid4().hex}{extension}", np.arange(60, dtype="u2").reshape(3, 4, 5)
+    imsave(values, url)
+    with pytest.raises(TargetExistsError):
+        imsave(values, url)
+    imsave(values + 1, url, overwrite=True)
+    assert (imload(url).image.values == values + 1).all()
+    parts = f"memory://{uuid.uuid4().hex}{extension}"
+    imsave(values, parts, partition="yx")
+    assert (imload(parts).image.values == values).all()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def server():
     handler = type("Handler", (_Ranges,), {"content": {}, "log": []})

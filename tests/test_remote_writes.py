@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from fsspec.implementations.memory import MemoryFileSystem
 from thoroughness import THOROUGH
 
 from intake_img import imload, imsave
+from intake_img.errors import TargetExistsError
 
 pytestmark = pytest.mark.thorough
 
@@ -50,3 +52,49 @@ def test_reports_and_series_on_a_server(tmp_path: Path) -> None:
     assert remote.keys() == local.keys()
     assert [n for n in local if local[n] != remote[n]] == []
     assert imload(f"{url}/members/f.tif").image.equals(image)
+
+
+class Shelf(MemoryFileSystem):
+    """A server like WebDAV: it takes no options that it does not know, and renames to no name that exists."""
+
+    protocol = "shelf"
+    store: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.replace("shelf://", "memory://"))
+
+    def mv(self, path1: str, path2: str, recursive: bool = False, **options: Any) -> None:
+        if self.exists(path2):
+            raise FileExistsError(path2)
+        super().mv(path1, path2, recursive=recursive)
+
+
+@pytest.mark.parametrize("extension", [".npy", ".ome.tif", ".zarr", ".zarr.zip"])
+def test_servers_that_are_no_object_stores(extension: str, tmp_path: Path) -> None:
+    fsspec.register_implementation("shelf", Shelf, clobber=True)
+    values = np.arange(3 * 16 * 16, dtype="u2").reshape(3, 16, 16)
+    url, again = f"shelf://{tmp_path.name}/a{extension}", f"shelf://{tmp_path.name}/p/a{extension}"
+    imsave(values, url)
+    with pytest.raises(TargetExistsError):
+        imsave(values, url)
+    before = imload(url)
+    imsave(values + 1, url, overwrite=True)
+    np.testing.assert_array_equal(imload(url).image, values + 1)
+    assert before.image.shape == values.shape
+    imsave(values, again, partition="yx")
+    np.testing.assert_array_equal(imload(again).image, values)
+    assert not [name for name in Shelf().find(tmp_path.name) if "/." in name]
+
+
+def test_patches_on_a_server_that_is_no_object_store(tmp_path: Path) -> None:
+    fsspec.register_implementation("shelf", Shelf, clobber=True)
+    values = np.arange(3 * 16 * 16, dtype="u2").reshape(3, 16, 16)
+    patches = xr.DataArray(values, dims=list("tyx"), name="image").img.patches({"y": 8, "x": 8})
+    url = f"shelf://{tmp_path.name}/a.zarr"
+    for k in (1, 2):
+        patches.map(lambda b, k=k: b + np.uint16(k), store=url, model_id=str(k), batch_size=4, overwrite=True)
+        np.testing.assert_array_equal(imload(url).image, values + k)

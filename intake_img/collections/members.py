@@ -70,7 +70,7 @@ class Files:
     def source(self, path: str, most: int = 0) -> FormatSource:
         """Return the source of one file; a remote one of up to `most` bytes is fetched in one request."""
         file = self.file(path)
-        file = file.fetched(most) if most and not file.local else file
+        file = file.fetched(most) if most and not file.local and not self.format.folder else file
         if self.named_alike(path):
             return self._template.beside(file)
         return open_source(find_format(file), file, **self._options)

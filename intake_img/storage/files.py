@@ -138,13 +138,15 @@ class File:
         if self.local:
             return self.at(os.path.dirname(self.path))
         before, own, behind = _link(self.path)
-        return self.at(before + own.rstrip("/").rsplit("/", 1)[0] + behind)
+        scheme, root, path = own.rpartition("://")
+        return self.at(before + scheme + root + path.rstrip("/").rpartition("/")[0] + behind)
 
     def __truediv__(self, name: str) -> File:
         if self.local:
             return self.at(os.path.join(self.path, name))
         before, own, behind = _link(self.path)
-        return self.at(f"{before}{own.rstrip('/')}/{name}{behind}")
+        folder = own if own.endswith("://") else f"{own.rstrip('/')}/"
+        return self.at(f"{before}{folder}{name}{behind}")
 
     def within(self, *parts: str) -> File:
         """Return the file at a path below this folder, with slashes; empty components are ignored."""

@@ -127,7 +127,10 @@ class RemoteStaging(Staging):
             _put_object(fs, path, remote, self.overwrite, self.target)
             return
         put(path, self.folder / self.target.name)
-        fs.mv((self.folder / self.target.name).filesystem()[1], remote)
+        if fs.exists(remote):  # which renaming may refuse to replace
+            self._journaled([self.target.name])
+        else:
+            fs.mv((self.folder / self.target.name).filesystem()[1], remote)
 
     def _journaled(self, names: list[str]) -> None:
         old = self.superseded(names)

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.zip import ZipFileSystem
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore
@@ -22,10 +23,21 @@ from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.remote import retried_async
 
-__all__ = ["RemoteStore", "RemoteZip"]
+__all__ = ["RemoteStore", "RemoteZip", "store_at"]
 
 _TURN = threading.Lock()
 _KEPT = 2**27  # bytes of complete shards to cache if ranges are not supported
+
+
+def store_at(kind: type[FsspecStore], folder: File, read_only: bool = False) -> FsspecStore:
+    """Return zarr's store of a remote folder.
+
+    ``from_url`` passes an option on that file systems without asynchronous methods may refuse: these are wrapped here.
+    """
+    fs, path = folder.filesystem()  # a missing package is said in our words
+    if fs.async_impl:
+        return kind.from_url(folder.path, storage_options=folder.fsspec_options, read_only=read_only)
+    return kind(AsyncFileSystemWrapper(fs, asynchronous=True), path=path, read_only=read_only)
 
 
 class RemoteStore(FsspecStore):

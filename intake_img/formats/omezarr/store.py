@@ -70,7 +70,7 @@ def open_store(file: File) -> tuple[Any, str]:
     from zarr.storage import ZipStore
 
     from intake_img.formats.omezarr.local_store import GuardedStore
-    from intake_img.formats.omezarr.remote_store import RemoteStore, RemoteZip
+    from intake_img.formats.omezarr.remote_store import RemoteStore, RemoteZip, store_at
 
     file.check()
     if is_zip(file):
@@ -82,8 +82,7 @@ def open_store(file: File) -> tuple[Any, str]:
         return GuardedStore(file), ""
     if file.block_folder:
         raise ValueError(f"cache= keeps blocks of single files; for a Zarr store pass 'filecache::{file.path}'")
-    file.filesystem()  # a missing package is said in our words
-    return RemoteStore.from_url(file.path, storage_options=file.fsspec_options, read_only=True), ""
+    return store_at(RemoteStore, file, read_only=True), ""
 
 
 def _zip_prefix(file: File) -> str:

@@ -143,7 +143,9 @@ def folder_store(folder: File) -> Any:
 
     if folder.local:
         return LocalStore(folder.path)
-    return FsspecStore.from_url(folder.path, storage_options=folder.fsspec_options)
+    from intake_img.formats.omezarr.remote_store import store_at
+
+    return store_at(FsspecStore, folder)
 
 
 def write_document(file: File, document: Any) -> None:
