@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import glob
+import gzip
 import http.server
+import io
 import os
 import pickle
 import re
@@ -24,7 +26,9 @@ from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+from intake_img.storage.byte_readers import ByteStream
 from intake_img.storage.files import File
+from intake_img.storage.inflated import Inflated
 from intake_img.storage.staging import replacing
 
 VALUES = np.arange(3 * 20 * 30, dtype="uint16").reshape(3, 20, 30)
@@ -217,6 +221,51 @@ def test_ranges_are_read_as_asked(tmp_path_factory, ranges, local):
             assert stream.read(10) == data[500:510]
     finally:
         source.close()
+        source.close()
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("read"), st.integers(-1, 1200)),
+    st.tuples(st.just("records"), st.integers(0, 40)),
+    st.tuples(st.just("seek"), st.integers(-1100, 1100), st.sampled_from([io.SEEK_SET, io.SEEK_CUR, io.SEEK_END])),
+)
+
+
+@pytest.mark.parametrize("kind", ["local", "remote", "inflated"])
+@examples(40)
+@given(st.lists(STEPS, max_size=12))
+def test_streams_read_as_files_do(tmp_path_factory, kind, steps):
+    data = bytes(np.random.default_rng(1).integers(0, 256, 1000, dtype="uint8"))
+    path = tmp_path_factory.getbasetemp() / f"{kind}.bin"
+    path.write_bytes(gzip.compress(data) if kind == "inflated" else data)
+    file = File.parse(path)
+    if kind == "remote":
+        file = File.parse("memory://streams/a.bin")
+        fs, place = file.filesystem()
+        fs.pipe_file(place, data)
+    source = Inflated(file.open(), "gzip") if kind == "inflated" else file.open()
+    stream = ByteStream(source) if kind == "local" else source.stream()
+    real = io.BytesIO(data)
+    try:
+        assert stream.seekable()
+        assert stream.readable()
+        for what, *given_ in steps:
+            if what == "read":
+                assert stream.read(*given_) == real.read(*given_)
+            elif what == "records":
+                records, wanted = np.zeros(given_[0] + 1, "u1,<u2"), np.zeros(given_[0] + 1, "u1,<u2")
+                assert stream.readinto(records) == real.readinto(wanted)
+                assert records.tobytes() == wanted.tobytes()
+            else:
+                offset, whence = given_
+                if {io.SEEK_SET: 0, io.SEEK_CUR: real.tell(), io.SEEK_END: len(data)}[whence] + offset < 0:
+                    with pytest.raises(OSError):
+                        stream.seek(offset, whence)
+                else:
+                    assert stream.seek(offset, whence) == real.seek(offset, whence)
+            assert stream.tell() == real.tell()
+    finally:
+        stream.close()
         source.close()
 
 
