@@ -164,7 +164,7 @@ class Listing:
 def find_parts(target: File, stem: str, extension: str) -> list[Listing]:
     """Return the files beside `target` that are named as files of its partition, a listing for each set of fields."""
     folder = target.parent
-    prefix = f"{folder.path.rstrip('/')}/"
+    prefix = _start(folder)
     candidates = [n for n in list_folder(folder) if n.startswith(f"{stem}.")]
     listings: list[Listing] = []
     while True:
@@ -371,6 +371,11 @@ def find_images(folder: File, extensions: Iterable[str], stores: Iterable[str]) 
     )
 
 
+def _start(folder: File) -> str:
+    """Return what the paths of all files in a folder begin with."""
+    return folder.path if folder.path.endswith("://") else f"{folder.path.rstrip('/')}/"
+
+
 def list_folder(folder: File) -> list[str]:
     """Return the names in a folder, with the new files during a commit; none if there is no such folder."""
     folder.check()
@@ -422,15 +427,15 @@ def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",))
 def _walk_remote(folder: File, depth: int | None) -> list[str]:
     fs, path = folder.filesystem()
     path = path.rstrip("/")
+    base = _start(folder)
     if depth == 0:
-        return [f"{folder.path.rstrip('/')}/{name}" for name in list_folder(folder)]
+        return [base + name for name in list_folder(folder)]
     most = None if depth is None else depth + 1
     inside: Iterable[str] = retried(folder.path, lambda: fs.find(path, maxdepth=most, withdirs=depth is not None))
     relative = [str(p).rstrip("/")[len(path) :].lstrip("/") for p in inside]
-    base = folder.path.rstrip("/")
     for above in {p.rpartition(COMMITS)[0] for p in relative if COMMITS in p.split("/")}:
         names = [p[len(above) :] for p in relative if p.startswith(above) and "/" not in p[len(above) :]]
-        now = current_names(folder.at(f"{base}/{above}".rstrip("/")), [*names, COMMITS])
+        now = current_names(folder.within(above.rstrip("/")), [*names, COMMITS])
         relative = [p for p in relative if p[len(above) :] not in names] + [above + n for n in now]
     shown = [p for p in relative if p and not any(part.startswith(".") for part in p.split("/")[:-1])]
-    return [f"{base}/{p}" for p in shown if depth is None or p.count("/") == depth]
+    return [base + p for p in shown if depth is None or p.count("/") == depth]
