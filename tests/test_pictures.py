@@ -115,6 +115,29 @@ def test_headers_that_promise_more_than_can_be(tmp_path):
         imload(tmp_path / "a.jp2")
 
 
+@pytest.mark.parametrize("ending", ["jp2", "jxl", "png", "tif"])
+def test_metadata_of_any_length(tmp_path, ending):
+    """A record that is longer than the first block which readers look at does not hide the pixels."""
+    values = RNG.integers(0, 256, (30, 41), dtype="u1")
+    image = xr.DataArray(values, {"lat": (("y", "x"), RNG.random((30, 41)))}, list("yx"), attrs={"note": "x" * 50_000})
+    imsave(image, tmp_path / f"a.{ending}")
+    found = imload(tmp_path / f"a.{ending}").image
+    np.testing.assert_array_equal(found, values)
+    np.testing.assert_array_equal(found.lat, image.lat)
+    assert found.attrs["note"] == image.attrs["note"]
+
+
+def test_jpeg_2000_with_other_boxes_before_its_codestream(tmp_path):
+    """The codestream is that of its box: neither its distance from the start matters, nor such bytes in other boxes."""
+    values = RNG.integers(0, 256, (30, 41), dtype="u1")
+    plain = imagecodecs.jpeg2k_encode(values, codecformat="jp2")
+    at = plain.index(b"jp2c") - 4
+    for content in (b"\0" * 9000, b"\xff\x4f\xff\x51" + b"\0" * 60):
+        box = (8 + len(content)).to_bytes(4, "big") + b"xml " + content
+        (tmp_path / "a.jp2").write_bytes(plain[:at] + box + plain[at:])
+        np.testing.assert_array_equal(imload(tmp_path / "a.jp2").image, values)
+
+
 @pytest.mark.parametrize("ending", ["jp2", "jxl"])
 def test_written_without_loss_and_with_the_record(tmp_path, ending):
     for dims, shape, channels in (("yx", (9, 7), None), ("cyx", (3, 9, 7), list("RGB")), ("zyx", (1, 9, 7), None)):

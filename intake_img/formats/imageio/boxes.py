@@ -74,9 +74,14 @@ def check_whole(kind: str, data: memoryview) -> None:
     """Raise `FormatError` for a file that is cut off, which some decoders do not mind."""
     if kind == "jpegxl" and data[:2] == _NAKED_JXL:
         return  # its decoder minds
-    streams = [data] if data[:4] == _SOC else [data[a:b] for name, a, b in boxes(data) if name == b"jp2c"]
+    streams = _codestreams(data)
     if kind == "jpeg2000" and not (streams and all(_ends(stream) for stream in streams)):
         raise FormatError("the JPEG 2000 codestream has no end marker: the file is truncated")
+
+
+def _codestreams(data: memoryview) -> list[memoryview]:
+    """Return the codestreams of a JPEG 2000 file, or the one that has no container."""
+    return [data] if data[:4] == _SOC else [data[a:b] for name, a, b in boxes(data) if name == b"jp2c"]
 
 
 def _ends(stream: memoryview) -> bool:
@@ -86,11 +91,11 @@ def _ends(stream: memoryview) -> bool:
 def pixels_of(kind: str, data: memoryview) -> int:
     """Return how many pixels, samples counted, the header states at most; 0 if it does not say."""
     if kind == "jpeg2000":
-        at = data[:4096].tobytes().find(_SOC)
-        if at < 0 or at + 42 > len(data):
+        stream = next(iter(_codestreams(data)), data[:0])
+        if stream[:4] != _SOC or len(stream) < 42:
             raise FormatError("the JPEG 2000 file holds no codestream: it is truncated or damaged")
-        width, height, x, y = struct.unpack_from(">4I", data, at + 8)
-        count = struct.unpack_from(">H", data, at + 40)[0]
+        width, height, x, y = struct.unpack_from(">4I", stream, 8)
+        count = struct.unpack_from(">H", stream, 40)[0]
         return max(width - x, 0) * max(height - y, 0) * count
     if kind == "avif":
         return max((w * h * 4 for w, h in _extents(data.tobytes())), default=0)
