@@ -298,3 +298,15 @@ def test_remote_files(data):
     fs.pipe("/dicom/a.dcm", (data / "dicom" / "CT_small.dcm").read_bytes())
     ds = imload("memory://dicom/a.dcm")
     np.testing.assert_array_equal(ds.image[3:9, 5:70].values, imload(data / "dicom" / "CT_small.dcm").image[3:9, 5:70])
+
+
+def test_a_frame_of_jpeg_ls_that_is_truncated(data, tmp_path):
+    """CharLS would look for its end for ever."""
+    pytest.importorskip("jpeg_ls")
+    content = (data / "dicom" / "sm_image_jpegls.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(content[:10259])
+    ds = imload(tmp_path / "a.dcm")
+    with pytest.raises(FormatError, match="ends before its last marker: it is truncated"):
+        ds["image"].values  # noqa: B018
+    whole = imload(data / "dicom" / "sm_image_jpegls.dcm")["image"].values
+    np.testing.assert_array_equal(ds["image"][:, :10].values, whole[:, :10])  # tiles before that

@@ -1,7 +1,6 @@
 """Bridge to plug-ins of bioio: an installed plug-in reads files that no format of ours reads, by its extensions.
 
-A plug-in is a module in the group of entry points ``bioio.readers``, with a class ``ReaderMetadata``; see
-https://bioio-devs.github.io/bioio. None is loaded before a file calls for one.
+A plug-in is a module in the group of entry points ``bioio.readers``, with a class ``ReaderMetadata``; loaded when used.
 """
 
 from __future__ import annotations
@@ -77,9 +76,8 @@ class BioioHandle(Handle):
     def describe(self, scene: int | str, level: int) -> Image:
         reader = self._at(int(scene), level)
         dims = [str(d) for d in reader.xarray_dask_data.dims]
-        steps = {d.lower(): getattr(reader.scale, d, None) for d in dims}
+        spacing = {d.lower(): float(s) for d in dims if (s := getattr(reader.scale, d, None))}
         units = {d.lower(): getattr(getattr(reader.dimension_properties, d, None), "unit", None) for d in dims}
-        spacing = {a: float(s) for a, s in steps.items() if s}
         known = {"t": "s"} | {a: str(u) for a, u in units.items() if u is not None}
         pixels, names = self.pixels((int(scene), level)), reader.channel_names
         return Image.single(pixels, [d.lower() for d in dims], channels=names, spacing=spacing, units=known)

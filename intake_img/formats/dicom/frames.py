@@ -23,6 +23,8 @@ from intake_img.storage.raw import map_raw, read_raw
 
 __all__ = ["Arranged", "DecodedFrames", "NativeFrames", "frames_of", "lent"]
 
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_END = b"\xff\xd9"  # the marker EOI of JPEG
 _JPEG = {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}  # extended, lossless
 _BIG = "1.2.840.10008.1.2.2"
 _RATIO = 2000  # no codec here packs tighter
@@ -82,6 +84,7 @@ class DecodedFrames(PlaneArray):
         elif self.header.syntax in _JPEG:
             found = self._jpeg(index[0])
         else:
+            self._check_end(index[0])
             found = self._pydicom(index[0])
         if found.shape != self.shape[1:]:
             raise FormatError(
@@ -118,13 +121,20 @@ class DecodedFrames(PlaneArray):
             import imagecodecs
         except ImportError as exc:
             raise MissingExtraError("imagecodecs", "codecs", "decoding lossless and 12-bit JPEG") from exc
+        decode = imagecodecs.jpeg_decode if self.header.syntax.endswith(".51") else imagecodecs.ljpeg_decode
+        return np.asarray(decode(self._compressed(number)))
+
+    def _compressed(self, number: int) -> bytes:
         from pydicom.encaps import get_frame
 
         with self.source.stream() as stream:
             stream.seek(self._encapsulated())
-            data = get_frame(stream, number, number_of_frames=self.shape[0])
-        decode = imagecodecs.jpeg_decode if self.header.syntax.endswith(".51") else imagecodecs.ljpeg_decode
-        return np.asarray(decode(data))
+            return get_frame(stream, number, number_of_frames=self.shape[0])
+
+    def _check_end(self, number: int) -> None:
+        """Refuse a frame of JPEG-LS that is truncated: CharLS would look for its end for ever."""
+        if self.header.syntax in _JPEG_LS and not self._compressed(number).rstrip(b"\0").endswith(_END):
+            raise FormatError(f"{self.header.file}: frame {number} ends before its last marker: it is truncated")
 
     def _encapsulated(self) -> int:
         import pydicom

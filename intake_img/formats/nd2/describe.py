@@ -14,7 +14,7 @@ from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing
 
-__all__ = ["Loops", "axis_facts", "loops_of"]
+__all__ = ["Loops", "axis_facts", "loops_of", "pixel_size"]
 
 _LETTERS = {"TimeLoop": "t", "NETimeLoop": "t", "ZStackLoop": "z"}
 _POSITIONS = "XYPosLoop"
@@ -169,3 +169,13 @@ def _channel_attrs(facts: Sequence[Any]) -> dict[str, Any]:
         "excitation_wavelength": [c.excitationLambdaNm for c in facts if c.excitationLambdaNm],
     }
     return {name: values for name, values in known.items() if len(values) == len(facts)}
+
+
+def pixel_size(document: Any) -> float | None:
+    """Length of a pixel in µm. Where the file says 0, nd2 says 1."""
+    size = document.voxel_size().x if document.metadata.channels else None
+    if size != 1.0:
+        return known_spacing(size)
+    name = "ImageMetadataSeqLV|0" if document.version >= (3, 0) else "ImageMetadataSeq|0"
+    facts = document.unstructured_metadata(strip_prefix=False, include={name})[name]
+    return known_spacing(facts.get("SLxPictureMetadata", facts).get("dCalibration"))

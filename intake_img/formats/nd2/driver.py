@@ -16,13 +16,12 @@ import xarray as xr
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
-from intake_img.formats.nd2.describe import axis_facts, loops_of
+from intake_img.formats.nd2.describe import axis_facts, loops_of, pixel_size
 from intake_img.formats.nd2.file_chunks import Chunks, PackedFrames, PlainFrames
 from intake_img.formats.nd2.frame_layout import frame_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
 from intake_img.model.image import Image
-from intake_img.model.units import known_spacing
 from intake_img.storage.files import File
 
 __all__ = ["Nd2", "Nd2Source"]
@@ -57,7 +56,7 @@ class _Nd2Handle(Handle):
             self.attributes, self.experiment = document.attributes, document.experiment
             self.metadata: Any = document.metadata
             self.text = dict(document.text_info) if "ImageTextInfoLV!" in self.chunks else {}
-            self.pixel_size = _pixel_size(document)
+            self.pixel_size = pixel_size(document)
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -104,16 +103,6 @@ class _Nd2Handle(Handle):
 
     def close(self) -> None:
         self.source.close()
-
-
-def _pixel_size(document: Any) -> float | None:
-    """Length of a pixel in µm. Where the file says 0, nd2 says 1."""
-    size = document.voxel_size().x if document.metadata.channels else None
-    if size != 1.0:
-        return known_spacing(size)
-    name = "ImageMetadataSeqLV|0" if document.version >= (3, 0) else "ImageMetadataSeq|0"
-    facts = document.unstructured_metadata(strip_prefix=False, include={name})[name]
-    return known_spacing(facts.get("SLxPictureMetadata", facts).get("dCalibration"))
 
 
 class Nd2(Format):

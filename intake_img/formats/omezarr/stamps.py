@@ -11,7 +11,11 @@ import os
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["MetadataStamps", "document_digest"]
+from intake_img.formats.omezarr.keys import METADATA_FILES
+from intake_img.formats.omezarr.store import is_zip
+from intake_img.storage.files import File
+
+__all__ = ["MetadataStamps", "document_digest", "root_stamp"]
 
 _Stat = tuple[int, int, int] | None
 
@@ -57,3 +61,21 @@ def document_digest(array: Any) -> Hashable:
     """Return a hash of the metadata of an array, as they were read."""
     facts = array.metadata.to_dict()
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+
+
+def root_stamp(file: File) -> tuple[Any, ...]:
+    """Return what changes when the metadata at the root of a store are written again."""
+    if is_zip(file):
+        return file.stamp()
+    found: list[Any] = [os.stat(file.path).st_ino] if file.local else []
+    for name in METADATA_FILES:
+        try:
+            if file.local:  # this is asked before each read
+                about = os.stat(f"{file.path}/{name}")
+                found.append((name, about.st_mtime_ns, about.st_size, about.st_ino))
+                continue
+            found.append((name, *(file / name).stamp()))
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return tuple(found)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from intake_img.formats.base import Format, Handle
@@ -131,26 +130,9 @@ class Tif(Format):
         )
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
-        import os
+        from intake_img.formats.tif.sample import write_sample
 
-        import tifffile
-
-        values = np.arange(3 * 2 * 20 * 30, dtype="u2").reshape(3, 2, 20, 30)
-        path = os.path.join(folder, "sample.ome.tif")
-        metadata = {
-            "axes": "ZCYX",
-            "Channel": {"Name": ["nuclei", "actin"]},
-            "PhysicalSizeX": 0.25,
-            "PhysicalSizeY": 0.25,
-            "PhysicalSizeZ": 2.0,
-        }
-        tifffile.imwrite(
-            path, values, ome=True, photometric="minisblack", metadata=metadata, compression="zlib", rowsperstrip=7
-        )
-        coords: dict[str, Any] = {"c": ("c", ["nuclei", "actin"])}
-        for axis, spacing, n in (("z", 2.0, 3), ("y", 0.25, 20), ("x", 0.25, 30)):
-            coords[axis] = (axis, spacing * np.arange(n), {"units": "µm", "spacing": spacing})
-        return path, xr.Dataset({"image": (tuple("zcyx"), values)}, coords)
+        return write_sample(folder)
 
 
 TifSource = source_of(Tif())

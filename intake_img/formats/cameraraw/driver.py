@@ -6,7 +6,6 @@ Many of them are TIFF files whose first page is a small preview; that must never
 from __future__ import annotations
 
 import io
-import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import xarray as xr
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, NoOptions, PlaneArray
+from intake_img.formats.cameraraw.tiff_pages import DNG_VERSION, TIFF, check_whole
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Image
@@ -21,7 +21,6 @@ from intake_img.storage.files import File
 
 __all__ = ["CameraRaw", "CameraRawSource"]
 
-_TIFF = (b"II*\0", b"MM\0*")
 _TIFF_ENDINGS = (
     ".dng",
     ".nef",
@@ -42,8 +41,6 @@ _TIFF_ENDINGS = (
     ".mef",
 )
 _MAGIC = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW")
-_DNG_VERSION = 50706
-_MOST = 64  # pages and previews
 _SHOWN = ("black_level_per_channel", "white_level", "camera_whitebalance", "daylight_whitebalance", "num_colors")
 
 
@@ -65,9 +62,9 @@ class CameraRaw(Format):
 
     def claims(self, probe: Probe) -> int:
         head = probe.head
-        if head.startswith(_TIFF):
+        if head.startswith(TIFF):
             named = probe.name.lower().endswith(_TIFF_ENDINGS)
-            return 2 * (named or head[8:10] == b"CR" or _DNG_VERSION in probe.tiff_tags)
+            return 2 * (named or head[8:10] == b"CR" or DNG_VERSION in probe.tiff_tags)
         return 2 * (head.startswith(_MAGIC) or head[4:12] == b"ftypcrx ")
 
     def open(self, file: File, options: NoOptions) -> Handle:
@@ -78,32 +75,9 @@ class CameraRaw(Format):
         return _RawHandle(file, rawpy)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
-        """A DNG as cameras write it: a preview first, the sensor behind it."""
-        import tifffile
+        from intake_img.formats.cameraraw.sample import write_sample
 
-        values = np.random.default_rng(5).integers(600, 16000, (40, 48)).astype("u2")
-        path = os.path.join(folder, "sample.dng")
-        with tifffile.TiffWriter(path) as tif:
-            camera: list[Any] = [
-                (_DNG_VERSION, 1, 4, bytes([1, 4, 0, 0]), True),
-                (50707, 1, 4, bytes([1, 1, 0, 0]), True),
-                (50708, 2, 0, "Test", True),
-                (271, 2, 0, "Test", True),
-                (272, 2, 0, "Test", True),
-                (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
-                (50728, 5, 3, (1, 2, 1, 1, 1, 2), True),
-                (50778, 3, 1, 21, True),
-            ]
-            sensor: list[Any] = [
-                (33421, 3, 2, (2, 2), True),
-                (33422, 1, 4, bytes([0, 1, 1, 2]), True),
-                (50714, 4, 1, 512, True),
-                (50717, 4, 1, 16383, True),
-            ]
-            preview = np.full((5, 6, 3), 77, "u1")
-            tif.write(preview, photometric="rgb", subfiletype=1, subifds=1, metadata=None, extratags=camera)
-            tif.write(values, photometric="cfa", subfiletype=0, metadata=None, extratags=sensor)
-        return path, xr.Dataset({"image": (("y", "x"), values, {"cfa": ["RG", "GB"]})})
+        return write_sample(folder)
 
 
 class _RawHandle(Handle):
@@ -115,7 +89,7 @@ class _RawHandle(Handle):
             data = source.ranges([0], [source.size])[0]
         finally:
             source.close()
-        _check_whole(data, file)
+        check_whole(data, file)
         self.raw = rawpy.imread(io.BytesIO(data))
         sizes = self.raw.sizes
         self.shape: tuple[int, ...] = (sizes.height, sizes.width)
@@ -158,23 +132,6 @@ class _Sensor(PlaneArray):
 
     def read_plane(self, index: tuple[int, ...]) -> np.ndarray:
         return self.open.visible()
-
-
-def _check_whole(data: bytes, file: File) -> None:
-    """Raise `FormatError` for a TIFF that ends before the pixels of a page, which LibRaw does not mind."""
-    if not data.startswith(_TIFF):
-        return
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as tif:
-        pages: list[Any] = list(tif.pages)
-        for page in pages:
-            pages += list(page.pages or ())[: _MOST - len(pages)]
-            ends = (a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False))
-            if (end := max(ends, default=0)) > len(data):
-                raise FormatError(
-                    f"{file}: the header states pixels up to byte {end}, the file ends at {len(data)}: truncated"
-                )
 
 
 CameraRawSource = source_of(CameraRaw())

@@ -1,0 +1,5 @@
+"""Becker & Hickl SDT."""
+
+from intake_img.formats.sdt.driver import Sdt, SdtSource
+
+__all__ = ["Sdt", "SdtSource"]
