@@ -1,4 +1,4 @@
-"""Medians and extrema of planes by OpenCV, in the cases where its results are bit-identical to scipy's.
+"""Medians and extrema of planes, and of masks, by OpenCV, in the cases where its results are bit-identical to scipy's.
 
 Planes are padded before they are passed to OpenCV, unless its own edge rule is the requested one. Small windows are
 processed in parts of planes that are too small for OpenCV's own threads: parallelism is left to dask, and no setting of
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["extremum", "median", "opencv", "readable"]
+__all__ = ["extremum", "masked_extremum", "median", "opencv", "readable"]
 
 PART = 3 * 2**15
 """Pixels of a part: less than what OpenCV divides among threads."""
@@ -136,6 +136,23 @@ def extremum(
             found = func(plane[first : stop + more], window, anchor=anchor, **border)
             target[start:stop] = found[start - first : stop - first]
     return True
+
+
+def masked_extremum(mask: np.ndarray, structure: np.ndarray, erode: bool) -> np.ndarray | None:
+    """Erode or dilate the planes of a mask, given by its two last axes; None if the structure spans several planes.
+
+    Pixels beyond the edge are ignored. The lengths of the structure are odd, and it is symmetric.
+    """
+    cv2 = opencv()
+    if cv2 is None or mask.ndim < 2 or any(n != 1 for n in structure.shape[:-2]) or not mask.size:
+        return None
+    window = np.ascontiguousarray(structure.reshape(structure.shape[-2:])).view(np.uint8)
+    func, beyond = (cv2.erode, 255) if erode else (cv2.dilate, 0)
+    out = np.empty(mask.shape, bool)
+    for place in np.ndindex(mask.shape[:-2]):
+        plane = np.ascontiguousarray(mask[place]).view(np.uint8)
+        out[place] = func(plane, window, borderType=cv2.BORDER_CONSTANT, borderValue=beyond)
+    return out
 
 
 def _reach(n: int, origin: int) -> Span:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EachImage", "roomy"]
+__all__ = ["EachImage", "Elementwise", "roomy"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,23 @@ class EachImage:
                     return np.moveaxis(scratch[kept][(None,) * lead], last, self.axes)
                 target[place] = scratch[kept]
         return out
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A ufunc of one array, for all images of an array together.
+
+    Parameters
+    ----------
+    func : numpy.ufunc
+    """
+
+    func: np.ufunc
+
+    def __call__(self, piece: np.ndarray, inner: tuple[slice, ...], out: np.ndarray | None = None) -> np.ndarray:
+        """Return the function of the part `inner` of `piece`; if `out` is given, it is filled and returned."""
+        found: np.ndarray = self.func(piece[inner], out=out)
+        return found
 
 
 def _aliased(image: np.ndarray) -> bool:

@@ -49,6 +49,14 @@ class Fold:
         assert state is not None
         return state
 
+    def fill(self, axes: tuple[int, ...], array: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out`, of the dtype of the result, with the reduction of an array along `axes`, of length 1 in `out`."""
+        if out.dtype == self.dtype and self.count == 1:
+            self.ufunc.reduce(array, axis=axes, dtype=self.dtype, keepdims=True, out=out)
+        else:
+            state = self.ufunc.reduce(array, axis=axes, dtype=self.dtype, keepdims=True)
+            np.true_divide(state, self.count, out=out)
+
     def _flat(self, axes: tuple[int, ...], block: np.ndarray) -> np.ndarray:
         if math.prod(block.shape[a] for a in axes) == 1:
             return block

@@ -12,6 +12,7 @@ from intake_img.kernels.compiled import opencv
 __all__ = [
     "at_edges",
     "components",
+    "first_by_label",
     "first_places",
     "first_rows",
     "label_chunk",
@@ -64,12 +65,37 @@ def _by_opencv(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int
 
 def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     """Return, for the labels 1 to n of a chunk, the index of their first pixel in C order of the complete image."""
+    first = _firsts(labels, n)[1:]
+    return _of_image(first, labels.shape, start, shape) if n else first
+
+
+def first_by_label(labels: np.ndarray, start: Sequence[int], shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of a chunk, in order, and the index of the first pixel of each as `first_places` does.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Of small integers from 0. The index of label 0, if it occurs, is -1.
+    """
+    first = _firsts(labels, int(labels.max()))
+    ids = np.flatnonzero(first >= 0)
+    places = _of_image(first[ids], labels.shape, start, shape) if len(ids) else ids
+    if not labels.all():
+        ids, places = np.concatenate([[0], ids]), np.concatenate([[-1], places])
+    return ids.astype(labels.dtype), places
+
+
+def _firsts(labels: np.ndarray, n: int) -> np.ndarray:
+    """Return the index of the first pixel of the labels 0 to n in a chunk; -1 for label 0, and for absent labels."""
     found = np.flatnonzero(labels)
-    first = np.empty(n + 1, np.int64)
+    first = np.full(n + 1, -1, np.int64)
     first[labels.ravel()[found][::-1]] = found[::-1]  # the first pixel of a label is assigned last
-    if not n:
-        return first[1:]
-    place = np.unravel_index(first[1:], labels.shape)
+    return first
+
+
+def _of_image(first: np.ndarray, own: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Return indices of pixels of a chunk as indices in the image."""
+    place = np.unravel_index(first, tuple(own))
     return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
 
 

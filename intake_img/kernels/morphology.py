@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from intake_img.kernels.compiled import masked_extremum
+
 __all__ = ["STEPS", "ellipsoid", "expand", "morph"]
 
 STEPS = {"binary_erosion": "e", "binary_dilation": "d", "binary_opening": "ed", "binary_closing": "de"}
@@ -26,13 +28,20 @@ def ellipsoid(radii: Sequence[float]) -> np.ndarray:
 
 def morph(image: np.ndarray, output: np.ndarray, *, name: str, structure: np.ndarray) -> None:
     """Erode and dilate like `skimage.morphology`: pixels beyond the edge of the image are ignored."""
-    from scipy import ndimage
-
     found = image != 0
     for step in STEPS[name]:
-        func = ndimage.binary_erosion if step == "e" else ndimage.binary_dilation
-        found = func(found, structure, border_value=step == "e")
+        found = _stepped(found, structure, step == "e")
     output[...] = found
+
+
+def _stepped(mask: np.ndarray, structure: np.ndarray, erode: bool) -> np.ndarray:
+    found = masked_extremum(mask, structure, erode)
+    if found is not None:
+        return found
+    from scipy import ndimage
+
+    func = ndimage.binary_erosion if erode else ndimage.binary_dilation
+    return np.asarray(func(mask, structure, border_value=erode))
 
 
 def expand(labels: np.ndarray, output: np.ndarray, *, distance: float, spacing: Sequence[float]) -> None:

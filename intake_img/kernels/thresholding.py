@@ -6,6 +6,8 @@ that occur; of floats a histogram, once the range is known; for a mean the exact
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from intake_img.errors import TooLargeError
 from intake_img.kernels import exact
+from intake_img.kernels.levels import level_counts
 
 __all__ = ["METHODS", "Counting", "above", "classified"]
 
@@ -57,6 +60,11 @@ class Counting:
     def _small(self) -> bool:
         return self.dtype.kind in "iu" and self.dtype.itemsize <= 2
 
+    @property
+    def _summed(self) -> bool:
+        """Whether the sum of a chunk, exact in 64 bits, is all that is counted."""
+        return self.method == "mean" and self.dtype.kind in "iu" and self.dtype.itemsize <= 4
+
     def range(self, block: np.ndarray) -> np.ndarray:
         """Return the least and the greatest finite value of a chunk; empty without any."""
         values = block[np.isfinite(block)]
@@ -68,9 +76,10 @@ class Counting:
 
     def count(self, limits: np.ndarray | None, block: np.ndarray) -> Any:
         """Count the pixels of a chunk that are finite."""
+        if self._summed:
+            return int(block.sum(dtype=np.int64)), block.size
         if self._small:
-            low = np.iinfo(self.dtype).min
-            return np.bincount(block.ravel().astype(np.int64) - low, minlength=2 ** (8 * self.dtype.itemsize))
+            return level_counts(block)
         if self.ranged:
             return self._binned(limits, block)
         values = block[np.isfinite(block)] if self.dtype.kind == "f" else block.ravel()
@@ -86,8 +95,10 @@ class Counting:
 
     def add(self, parts: Sequence[Any]) -> Any:
         """Return the counts of several chunks together."""
+        if self._summed:
+            return sum(p[0] for p in parts), sum(p[1] for p in parts)
         if self._small or self.ranged:
-            return np.sum(np.stack(list(parts)), axis=0)
+            return functools.reduce(np.add, parts)
         if self.method == "mean" and self.dtype.kind == "f":
             return exact.add([p[0] for p in parts]), sum(p[1] for p in parts)
         values, index = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
@@ -97,6 +108,8 @@ class Counting:
 
     def thresholds(self, limits: np.ndarray | None, counts: Any) -> np.ndarray:
         """Return the thresholds, float64; NaN if no pixel was counted."""
+        if self._summed:
+            return np.array([exact.ratio(*counts) if counts[1] else np.nan])
         if self.method == "mean" and self.dtype.kind == "f":
             return np.array([_exact_mean(*counts)])
         if self.ranged:
@@ -138,8 +151,20 @@ class Counting:
 
 def above(image: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Whether pixels are greater than a threshold; nothing is greater than NaN."""
+    if thresholds.size == 1 and image.dtype.kind in "iu" and image.dtype.itemsize <= 4:
+        return _whole_above(image, float(thresholds.ravel()[0]))
     with np.errstate(invalid="ignore"):
         return image > thresholds
+
+
+def _whole_above(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Compare integers of up to 32 bits with a number, without making floats of them."""
+    limits = np.iinfo(image.dtype)
+    if not threshold < limits.max:  # or NaN
+        return np.zeros(image.shape, bool)
+    if threshold < limits.min:
+        return np.ones(image.shape, bool)
+    return image > image.dtype.type(math.floor(threshold))
 
 
 def classified(image: np.ndarray, *thresholds: np.ndarray) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import new_array
-from intake_img.accessor.processing.in_memory import is_held
+from intake_img.accessor.processing.in_memory import LEAST, each, is_held, strips
 from intake_img.accessor.variables import (
     lazy,
     with_data,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["folded"]
+
+STRIP = 2**21
+"""Pixels in memory that one thread folds at a time."""
 
 
 def folded(
@@ -50,13 +54,32 @@ def folded(
 def _fold_images(data: np.ndarray, func: Any, lead: int, dtype: np.dtype) -> np.ndarray:
     """Fold images in memory; a function may change its arguments."""
     if isinstance(func, np.ufunc):
-        found = _fold(func, lead, dtype, True, None, data)
-        return found.copy() if np.may_share_memory(found, data) else found
+        return _fold_strips(data, func, lead, dtype)
     state: np.ndarray | None = None
     for place in np.ndindex(data.shape[:lead]):
         state = _fold(func, 0, dtype, False, state, data[place].copy())
     assert state is not None
     return state.astype(dtype, copy=False)
+
+
+def _fold_strips(data: np.ndarray, func: np.ufunc, lead: int, dtype: np.dtype) -> np.ndarray:
+    """Fold images in memory with a ufunc, of strips of pixels in several threads."""
+    out = np.empty(data.shape[lead:], dtype)
+    # numpy adds up images that lie one after another in their order; neighbours in memory it adds pairwise
+    first = lead == 1 and out.size >= LEAST and abs(data.strides[0]) >= max(map(abs, data.strides))
+
+    def fill(strip: tuple[slice, ...]) -> None:
+        kept: Any = (*strip[lead:], ...)
+        target = out[kept]
+        if first:
+            func.reduce(data[strip], axis=0, dtype=dtype, out=target)
+            return
+        target[...] = data[(0,) * lead][kept]
+        for place in islice(np.ndindex(data.shape[:lead]), 1, None):
+            func(target, data[place][kept], out=target, dtype=dtype, casting="unsafe")
+
+    each(fill, strips(data, range(lead), STRIP))
+    return out
 
 
 def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool) -> dask.array.Array:

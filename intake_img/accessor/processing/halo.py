@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.accessor.processing.in_memory import Held, assembled
-from intake_img.kernels.each_image import EachImage
+from intake_img.kernels.each_image import EachImage, Elementwise
 
 if TYPE_CHECKING:
     import dask.array
@@ -218,7 +218,7 @@ def halo(
     run = partial(_run, func, dict(pad) if pad is not None else None, positions)
     if isinstance(array, Held):
         make = partial(_of_held, run, plan, array.array)
-        return assembled(make, _targets(plan, grid, kept), grid, dtype, isinstance(func, EachImage))
+        return assembled(make, _targets(plan, grid, kept), grid, dtype, isinstance(func, (EachImage, Elementwise)))
     from dask.base import tokenize
 
     token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), grid)}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,28 @@ from intake_img.accessor.variables import lazy, memory_chunks, with_data
 from intake_img.model.datasets import data_of
 from intake_img.model.machine import cpus, on_this_machine, threads
 
-__all__ = ["Held", "assembled", "by_image", "chunked", "each", "each_shown", "is_held", "mapped_blocks", "summed"]
+__all__ = [
+    "LEAST",
+    "Held",
+    "assembled",
+    "by_image",
+    "chunked",
+    "each",
+    "each_shown",
+    "is_held",
+    "mapped_blocks",
+    "strips",
+    "summed",
+]
 
 Chunks = tuple[tuple[int, ...], ...]
 Place = tuple[int, ...]
 GROUP = 4
 """Chunks that one thread counts before their counts are kept."""
+LEAST = 64
+"""Pixels of a strip along the axes that are not reduced."""
+RUN = 2**14
+"""Bytes of a strip that lie together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +204,35 @@ def mapped_blocks(
         return found.copy() if np.may_share_memory(found, held.array) else found
 
     return assembled(make, {k: k for k in held.places()}, held.chunks if grid is None else grid, np.dtype(dtype))
+
+
+def strips(array: np.ndarray, axes: Sequence[int], most: int) -> list[tuple[slice, ...]]:
+    """Cut an array into strips that hold `axes` completely and lie together in memory.
+
+    Parameters
+    ----------
+    array : ndarray
+    axes : sequence of int
+        That are not cut, since they are reduced.
+    most : int
+        Pixels of a strip, about.
+
+    Returns
+    -------
+    list of tuple of slice
+        Each strip has at least 64 pixels along its other axes, and 16 kB in one piece, unless the array has fewer.
+    """
+    shape = array.shape
+    kept = [k for k in range(array.ndim) if k not in axes and shape[k] > 1]
+    across = max(kept, key=lambda k: abs(array.strides[k]), default=None)
+    whole = tuple(slice(0, n) for n in shape)
+    if across is None or not array.size:
+        return [whole]
+    line = array.size // shape[across]
+    rest = line // math.prod(shape[k] for k in axes)
+    step = max(1, most // line, math.ceil(LEAST / rest), RUN // abs(array.strides[across] or RUN))
+    stops = [*range(step, shape[across] - step + 1, step), shape[across]]
+    return [(*whole[:across], slice(a, b), *whole[across + 1 :]) for a, b in pairwise([0, *stops])]
 
 
 def summed(

@@ -15,6 +15,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import axis_names
 from intake_img.errors import AxesError
+from intake_img.kernels.each_image import Elementwise
 
 __all__ = ["Call", "CallTable", "table"]
 
@@ -40,6 +41,19 @@ class CallTable:
 
     axes: tuple[str, ...]
     calls: Mapping[tuple[int, ...], Call]
+
+    def elementwise(self, given: np.dtype, dtype: np.dtype) -> Elementwise | None:
+        """Return the ufunc without arguments that makes `dtype` of `given` and is called for every plane, if any."""
+        call = None if self.axes else next(iter(self.calls.values()))
+        if call is None or call.kwargs or not isinstance(call.func, np.ufunc):
+            return None
+        func = call.func
+        if (func.nin, func.nout, func.signature) != (1, 1, None):
+            return None
+        try:
+            return Elementwise(func) if func.resolve_dtypes((given, None))[-1] == dtype else None
+        except TypeError:
+            return None
 
 
 def table(

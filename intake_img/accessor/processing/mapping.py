@@ -240,9 +240,11 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes, own)
     dtype = _dtype(array, request, calls, kernel, data)
     strict = request.dtype is None and request.meta is None
+    own_shape = request.with_keys or request.keep_unit_dims or sizes is not None
+    every = None if own_shape else calls.elementwise(array.dtype, dtype)
     result = halo(
         data,
-        replace(kernel, dtype=dtype, strict=strict),
+        replace(kernel, dtype=dtype, strict=strict) if every is None else every,
         far,
         edge=request.edge,
         pad=request.pad if far else None,

@@ -15,7 +15,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis, space
 from intake_img.accessor.processing.differences import difference
 from intake_img.accessor.processing.folding import folded
-from intake_img.accessor.processing.in_memory import is_held
+from intake_img.accessor.processing.in_memory import each, is_held, strips
 from intake_img.accessor.processing.promotion import wider
 from intake_img.accessor.processing.totals import total
 from intake_img.accessor.progress import computed, counted
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     pass
 
 __all__ = ["Reductions"]
+
+STRIP = 2**19
+"""Pixels of an array in memory that xarray reduces at a time, so that most of their copies stay in the cache."""
 
 
 class Reductions:
@@ -275,19 +278,33 @@ class Reductions:
         def change(array: xr.DataArray) -> xr.DataArray:
             axis = _numbered(array, dim)
             wide = wider(array.dtype)
-            data, at = array.values if is_held(array) else lazy(array), array.get_axis_num(axis)
-            high, low = data.max(axis=at).astype(wide), data.min(axis=at).astype(wide)
-            return with_data(array, _total(high, low), [d for d in map(str, array.dims) if d != axis])
+            at = array.get_axis_num(axis)
+            made = _between(array.values, at, wide) if is_held(array) else _between_chunks(lazy(array), at, wide)
+            return with_data(array, made, [d for d in map(str, array.dims) if d != axis])
 
         return each_image(self._obj, change)
 
 
-def _total(high: Any, low: Any) -> Any:
-    """Return a checked sum of two arrays, or dask arrays."""
-    if isinstance(high, np.ndarray):
-        return checked_sum(high, low)
+def _between(data: np.ndarray, axis: int, wide: np.dtype) -> np.ndarray:
+    """Return the checked sums of the greatest and the least values, strip by strip."""
+    out = np.empty([n for k, n in enumerate(data.shape) if k != axis], wide)
+
+    def fill(strip: tuple[slice, ...]) -> None:
+        high, low = data[strip].max(axis=axis), data[strip].min(axis=axis)
+        target: Any = (*strip[:axis], *strip[axis + 1 :], ...)
+        if data.dtype.itemsize < wide.itemsize:
+            np.add(high, low, out=out[target], dtype=wide)
+        else:
+            out[target] = checked_sum(high.astype(wide), low.astype(wide))
+
+    each(fill, strips(data, [axis], STRIP))
+    return out
+
+
+def _between_chunks(data: Any, axis: int, wide: np.dtype) -> Any:
     import dask.array as da
 
+    high, low = data.max(axis=axis).astype(wide), data.min(axis=axis).astype(wide)
     return da.map_blocks(checked_sum, high, low, dtype=high.dtype, meta=high._meta)
 
 
@@ -311,15 +328,38 @@ def _reduced(
     **options: Any,
 ) -> xr.DataArray:
     fold = fold_of(name, array.dtype, math.prod(array.sizes[a] for a in axes), skipna)
-    held = isinstance(data_of(array.variable), np.ndarray)
     if fold is not None:
         return total(array, fold, axes, keepdims)
-    source = array if held else array.copy(data=lazy(array))
-    if array.dtype == np.float16:
-        source = source.astype(np.float32)
+    found = _by_xarray(array, name, axes, keepdims=keepdims, skipna=skipna, **options)
+    return found.astype(array.dtype) if array.dtype == np.float16 else found
+
+
+def _by_xarray(array: xr.DataArray, name: str, axes: Sequence[str], **options: Any) -> xr.DataArray:
+    """Reduce by the method of xarray: arrays in memory in strips that stay in the cache, one by one.
+
+    xarray changes the filters of warnings meanwhile, which all threads share.
+    """
+    data = data_of(array.variable)
+    if not isinstance(data, np.ndarray):
+        return _xarrays(array.copy(data=lazy(array)), name, axes, **options)
+    copied = name in ("std", "var") or options["skipna"] is not False
+    parts = strips(data, [array.get_axis_num(a) for a in axes], STRIP) if copied else []
+    if len(parts) <= 1:
+        return _xarrays(array, name, axes, **options)
+    bare = xr.Variable(array.dims, data)
+    first, *others = [_xarrays(xr.DataArray(bare[part]), name, axes, **options) for part in parts]
+    cut = next(k for k, (a, b) in enumerate(zip(*parts[:2], strict=True)) if a != b)
+    axis = first.dims.index(array.dims[cut])
+    return with_data(
+        array, np.concatenate([first.values, *[o.values for o in others]], axis), list(map(str, first.dims))
+    )
+
+
+def _xarrays(array: xr.DataArray, name: str, axes: Sequence[str], **options: Any) -> xr.DataArray:
+    source = array.astype(np.float32) if array.dtype == np.float16 else array
     with xr.set_options(use_bottleneck=False):
-        made = getattr(source, name)(axes, keep_attrs=True, skipna=skipna, keepdims=keepdims, **options)
-    return made.astype(array.dtype) if array.dtype == np.float16 else made
+        made: xr.DataArray = getattr(source, name)(axes, keep_attrs=True, **options)
+    return made
 
 
 def _projection(obj: Any, name: str, dim: str | int) -> Any:

@@ -59,20 +59,17 @@ def _of_image(image: np.ndarray) -> np.ndarray:
 
 def _firsts(lead: int, start: Sequence[int], shape: Sequence[int], block: np.ndarray) -> Firsts:
     labels = block[(0,) * lead]
-    ids, index = _numbered(labels)
+    if _countable(labels):
+        return labelling.first_by_label(labels, start, shape)
+    ids, index = np.unique(labels, return_inverse=True)
     if len(ids) and ids[0] < 0:
         raise ValueError(f"relabel: expected labels of 0 and more, but there is {ids[0]}")
-    return ids, labelling.first_places(index + 1, len(ids), start, shape)
+    return ids, labelling.first_places(index.reshape(labels.shape) + 1, len(ids), start, shape)
 
 
-def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels that occur, and the place of each pixel's among them; without sorting if labels are small."""
-    if not labels.size or labels.min() < 0 or labels.max() > max(LEAST, labels.size):
-        ids, index = np.unique(labels, return_inverse=True)
-        return ids, index.reshape(labels.shape)
-    here = np.zeros(int(labels.max()) + 1, bool)
-    here[labels.ravel()] = True
-    return np.flatnonzero(here).astype(labels.dtype), (np.cumsum(here) - 1)[labels]
+def _countable(labels: np.ndarray) -> bool:
+    """Whether labels are small enough for a table with an entry for each number."""
+    return bool(labels.size and labels.min() >= 0 and labels.max() <= max(LEAST, labels.size))
 
 
 def _table(parts: Sequence[Firsts]) -> Firsts:
@@ -93,4 +90,4 @@ def _looked_up(block: np.ndarray, table: Firsts) -> np.ndarray:
         return numbers[np.searchsorted(ids, block)]
     by_label = np.zeros(int(ids[-1]) + 1, np.int64)
     by_label[ids] = numbers
-    return by_label[block]
+    return by_label.take(block)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,14 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.processing.halo import bytes_of, new_array
+from intake_img.accessor.processing.in_memory import each, strips
 from intake_img.accessor.variables import lazy, with_data
+from intake_img.errors import IntakeImgError
 from intake_img.kernels.folds import Fold
+from intake_img.model.chunks import Region
 from intake_img.model.datasets import data_of
+from intake_img.model.pixels import Pixels
+from intake_img.model.readers import mapped
 
 if TYPE_CHECKING:
     import dask.array
@@ -23,6 +29,10 @@ __all__ = ["total"]
 
 HELD = 2**24
 """Bytes of the chunks that one task gathers."""
+STRIP = 2**21
+"""Pixels of an array in memory that one thread reduces at a time."""
+THREADED = 2**26
+"""Bytes of an array in memory that threads reduce sooner than one; and those of a file that one task reduces."""
 MOST = 16
 """Chunks, or partial results, that one task gathers at most."""
 
@@ -31,12 +41,26 @@ def total(array: xr.DataArray, fold: Fold, axes: Sequence[str], keepdims: bool) 
     """Return the reduction of an array along some axes; lazily, unless it is an array of numpy."""
     places = tuple(array.get_axis_num(a) for a in axes)
     given = data_of(array.variable)
-    data: Any = (
-        fold.finished(fold(places, [given])) if isinstance(given, np.ndarray) else _folded(lazy(array), fold, places)
-    )
+    data: Any = _filled(given, fold, places) if isinstance(given, np.ndarray) else _folded(lazy(array), fold, places)
     if keepdims:
         return with_data(array, data)
     return with_data(array, data.squeeze(places), [d for d in map(str, array.dims) if d not in axes])
+
+
+def _filled(array: np.ndarray, fold: Fold, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the reduction of an array in memory, of strips in several threads."""
+    out = np.empty([1 if k in axes else n for k, n in enumerate(array.shape)], fold.output)
+
+    def fill(strip: tuple[slice, ...]) -> None:
+        fold.fill(axes, array[strip], out[tuple(slice(0, 1) if k in axes else s for k, s in enumerate(strip))])
+
+    parts = strips(array, axes, STRIP)
+    if array.nbytes < THREADED:
+        for part in parts:
+            fill(part)
+    else:
+        each(fill, parts)
+    return out
 
 
 def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...]) -> dask.array.Array:
@@ -46,7 +70,9 @@ def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...]) -> dask.a
     run = partial(fold, axes)
     graph: dict[Any, Any] = {}
     blocks = [range(1) if k in axes else range(n) for k, n in enumerate(data.numblocks)]
-    most = max(1, min(MOST, HELD // max(1, bytes_of(data))))
+    pixels = _mapped(data)
+    most = max(1, min(MOST, (HELD if pixels is None else THREADED) // max(1, bytes_of(data))))
+    edges = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in data.chunks]
     for place in product(*blocks):
         along = [range(n) if k in axes else (place[k],) for k, n in enumerate(data.numblocks)]
         keys: list[Any] = [(data.name, *k) for k in product(*along)]
@@ -54,10 +80,43 @@ def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...]) -> dask.a
         for step, size in enumerate(_steps(len(keys), most)):
             groups = [keys[k : k + size] for k in range(0, len(keys), size)]
             keys = [(f"{step}-{name}", k, *place) for k in range(len(groups))]
-            graph.update({key: (run, group) for key, group in zip(keys, groups, strict=True)})
+            if pixels is None or step:
+                graph.update({key: (run, group) for key, group in zip(keys, groups, strict=True)})
+            else:
+                cut = [[_region(edges, k[1:]) for k in group] for group in groups]
+                graph.update({key: (_Unread(pixels, run, tuple(r)),) for key, r in zip(keys, cut, strict=True)})
         graph[(name, *place)] = (fold.finished, keys[0])
     chunks = tuple((1,) if k in axes else c for k, c in enumerate(data.chunks))
-    return new_array(name, graph, chunks, fold.output, [data])
+    return new_array(name, graph, chunks, fold.output, [] if pixels is not None else [data])
+
+
+def _mapped(data: dask.array.Array) -> Pixels | None:
+    """Return the unread pixels of an array, if they are a view of a memory-mapped file: these need not be copied."""
+    pixels: Pixels | None = getattr(data, "pixels", None)
+    if pixels is None or pixels.many_files:
+        return None
+    try:
+        return None if mapped(pixels.reader) is None else pixels
+    except (OSError, IntakeImgError):  # is raised when the array is computed
+        return None
+
+
+def _region(edges: Sequence[Sequence[int]], place: Sequence[int]) -> Region:
+    return tuple(slice(e[k], e[k + 1]) for e, k in zip(edges, place, strict=True))
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A task that reduces regions of a memory-mapped file, or reads them where the file cannot be mapped."""
+
+    pixels: Pixels
+    run: Callable[[list[np.ndarray]], np.ndarray]
+    regions: tuple[Region, ...]
+
+    def __call__(self) -> np.ndarray:
+        view = mapped(self.pixels.reader)
+        found: Any = self.pixels if view is None else view
+        return self.run([found[region] for region in self.regions])
 
 
 def _steps(n: int, first: int) -> Iterator[int]:
