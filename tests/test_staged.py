@@ -41,6 +41,7 @@ ERRORS = [None, ValueError(), KeyboardInterrupt(), CannotWriteError("x"), Target
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 def test_what_can_be_resumed_is_kept(tmp_path, error, token, journal):
     staging = Recorded(tmp_path, token=token)
+    assert not staging._journal_written
     staging._journal_written = journal
     refused = isinstance(error, (CannotWriteError, TargetExistsError))
     with contextlib.suppress(BaseException), staging as entered:

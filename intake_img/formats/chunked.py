@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -23,7 +24,18 @@ from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.listings import present
 
-__all__ = ["ChunkedArray", "Place", "Readers", "file_bytes", "file_json", "morton", "positive", "there", "values_in"]
+__all__ = [
+    "ChunkedArray",
+    "Place",
+    "Readers",
+    "digest_of",
+    "file_bytes",
+    "file_json",
+    "morton",
+    "positive",
+    "there",
+    "values_in",
+]
 
 _REQUESTS = 16  # at a time, to one server
 _MOST_CHUNK = 2**31  # bytes
@@ -246,3 +258,8 @@ def positive(value: Any, what: object, least: int = 1) -> tuple[int, ...]:
     if not good or not all(type(n) is int and least <= n < 2**48 for n in value):
         raise FormatError(f"{what} is {value!r:.80}: expected whole numbers of at least {least}")
     return tuple(value)
+
+
+def digest_of(attributes: Mapping[str, Any]) -> str:
+    """Return a short text that changes when the attributes of an array do."""
+    return f"{zlib.crc32(json.dumps(attributes, sort_keys=True).encode()):08x}"

@@ -18,7 +18,18 @@ from intake_img.formats.base import Handle, StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
-__all__ = ["Joined", "Parsed", "beside", "from_hex", "from_text", "header_lines", "listed", "numbers", "parts"]
+__all__ = [
+    "Joined",
+    "Parsed",
+    "beside",
+    "from_hex",
+    "from_text",
+    "header_lines",
+    "listed",
+    "numbers",
+    "parts",
+    "stamp_with_parts",
+]
 
 _HEADER = 2**25  # bytes
 _STEP = 2**12
@@ -208,3 +219,9 @@ def parts(file: File, stamp: object, names: Callable[[ByteReader], Sequence[str]
             source.close()
     except (IntakeImgError, OSError, ValueError):  # opening it raises the error
         return []
+
+
+def stamp_with_parts(file: File, names: Callable[[ByteReader], Sequence[str]]) -> tuple[Any, ...]:
+    """Return the stamp of a file and, if it is local, of the other files that hold its pixels."""
+    own = file.stamp()
+    return own + tuple(part.stamp() for part in parts(file, own, names) if part.exists()) if file.local else own

@@ -16,7 +16,7 @@ import xarray as xr
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
-from intake_img.formats.fields import beside, header_lines, numbers, parts
+from intake_img.formats.fields import beside, header_lines, numbers, stamp_with_parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import ScaledOption
 from intake_img.formats.probe import Probe
@@ -69,8 +69,7 @@ class Mif(Format):
         return 2 * (probe.inner or probe.head).startswith(b"mrtrix image")
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        own = file.stamp()
-        return own + tuple(part.stamp() for part in parts(file, own, _names) if part.exists()) if file.local else own
+        return stamp_with_parts(file, _names)
 
     def open(self, file: File, options: ScaledOption) -> Handle:
         source = unpacked(file.open())

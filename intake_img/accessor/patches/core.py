@@ -26,6 +26,7 @@ from intake_img.accessor.patches.specification import Recipe, Specification
 from intake_img.accessor.patches.split import Region, split_blocks, split_places
 from intake_img.accessor.patches.write import WriteBack
 from intake_img.kernels.sampling import running_sums
+from intake_img.model.typed import AxisKey, Lengths, Uri
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,7 +249,7 @@ class Patches(Loaders, WriteBack):
         return as_table(self.plan, self.sources)
 
     @classmethod
-    def from_table(cls, table: Any, source: Any, size: Any = None, **options: Any) -> Patches:
+    def from_table(cls, table: pd.DataFrame | Uri, source: Any, size: Lengths | None = None, **options: Any) -> Patches:
         """Return the patches that a table lists.
 
         Parameters
@@ -295,7 +296,7 @@ class Patches(Loaders, WriteBack):
             rank, world = self._shard[0] + rank * self._shard[1], world * self._shard[1]
         return self._changed(_shard=(rank, world))
 
-    def take(self, which: Any) -> Patches:
+    def take(self, which: AxisKey) -> Patches:
         """Return a subset of the patches, selected by numbers, a slice or a mask."""
         if self._shard is not None or self._rows is not None:
             rows = np.arange(len(draw(self.law, self.sources, self.epoch, self._accept if self._choosy else None)))
@@ -365,7 +366,7 @@ class Patches(Loaders, WriteBack):
             self._readings[name] = Reading(self.sources, name, self.padding)
         return self._readings[name]
 
-    def _numbers(self, which: Any) -> np.ndarray:
+    def _numbers(self, which: AxisKey) -> np.ndarray:
         n = len(self)
         if isinstance(which, slice):
             return np.arange(n)[which]
@@ -384,7 +385,7 @@ class Patches(Loaders, WriteBack):
             raise IndexError(f"there is no patch {bad}: there are {n}")
         return found % n
 
-    def read(self, indices: Any, variable: str | None = None) -> np.ndarray:
+    def read(self, indices: AxisKey, variable: str | None = None) -> np.ndarray:
         """Return the pixels of patches, in the dtype of the files.
 
         Parameters
@@ -422,11 +423,11 @@ class Patches(Loaders, WriteBack):
         valid = any(h > 0 or e == "pad" for h, e in zip(self.law.halo, self.law.edge, strict=True))
         return as_dataset(arrays, self.plan.take(numbers), numbers, self.sources, valid)
 
-    def __getitem__(self, which: Any) -> xr.Dataset:
+    def __getitem__(self, which: AxisKey) -> xr.Dataset:
         numbers = self._numbers(which)
         arrays = {v: self.read(numbers, v) for v in self.variables}
         ds = self.labelled(arrays, numbers)
-        return one(ds) if np.ndim(which) == 0 and not isinstance(which, slice) else ds
+        return ds if isinstance(which, slice) or np.ndim(np.asarray(which)) else one(ds)
 
     def __iter__(self) -> Iterator[xr.Dataset]:
         for batch in self.batches(64):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.progress import meter
 from intake_img.bridges.packages import imported
+from intake_img.model.typed import DTypeLike, Uri
+
+if TYPE_CHECKING:
+    import jax
+    import torch
 
 __all__ = ["Arrays", "Loaders", "chosen"]
 
@@ -89,7 +94,7 @@ class Loaders:
         batch_size: int,
         *,
         variables: str | Sequence[str] | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
         lookahead: int | str = "64MB",
@@ -130,8 +135,8 @@ class Loaders:
         batch_size: int,
         *,
         variables: str | Sequence[str] | None = None,
-        dtype: Any = None,
-        device: Any = None,
+        dtype: DTypeLike | None = None,
+        device: jax.Device | jax.sharding.Sharding | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
         lookahead: int | str = "64MB",
@@ -172,7 +177,7 @@ class Loaders:
         batch_size: int | None = None,
         *,
         variables: str | Sequence[str] | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
         lookahead: int | str = "64MB",
@@ -227,7 +232,7 @@ class Loaders:
         style: str = "map",
         *,
         variables: str | Sequence[str] | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | torch.dtype | None = None,
         transform: Callable[[dict[str, Any]], Any] | None = None,
         batch_size: int | None = None,
         shuffle: bool = False,
@@ -313,11 +318,11 @@ class Loaders:
 
     def to_zarr(
         self,
-        path: Any,
+        path: Uri,
         *,
         variables: str | Sequence[str] | None = None,
         chunk: int | None = None,
-        compress: Any = None,
+        compress: bool | str | None = None,
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> str:
@@ -351,7 +356,7 @@ class Loaders:
 
     def to_webdataset(
         self,
-        pattern: Any,
+        pattern: Uri,
         samples: int = 1000,
         *,
         variables: str | Sequence[str] | None = None,

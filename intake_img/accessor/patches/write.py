@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from intake_img.accessor.patches.feeds import Given, Mapped
 from intake_img.accessor.patches.models import fingerprint, working
 from intake_img.accessor.patches.results import Options, written
 from intake_img.accessor.patches.sources import Source
+from intake_img.model.typed import DTypeLike, Uri
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["WriteBack"]
 
@@ -24,29 +28,29 @@ class WriteBack:
 
     def map(
         self,
-        model: Any,
+        model: Callable[..., Any],
         *,
         blend: str = "crop",
-        store: Any = None,
+        store: Uri | None = None,
         resume: bool = False,
         overwrite: bool = False,
         variables: str | Sequence[str] | None = None,
         batch_size: int = 32,
-        dtype: Any = None,
-        channels: Any = None,
+        dtype: DTypeLike | None = None,
+        channels: int | Sequence[str] | None = None,
         output_axes: str | Sequence[str] | None = None,
-        input_dtype: Any = None,
+        input_dtype: DTypeLike | None = None,
         name: str = "image",
         kind: str | None = None,
-        fill_value: Any = 0,
-        chunks: Any = None,
-        shards: Any = None,
-        compress: Any = None,
+        fill_value: float = 0,
+        chunks: int | Sequence[int] | Mapping[str, int] | None = None,
+        shards: int | Sequence[int] | Mapping[str, int] | None = None,
+        compress: bool | str | None = None,
         model_id: str | None = None,
         memory: int | str = "1GB",
         lookahead: int | str = "64MB",
         progress: bool | None = None,
-        client: Any = None,
+        client: Client | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call a model on every patch and write its predictions back onto the grid of the image.
@@ -169,18 +173,18 @@ class WriteBack:
         arrays: Any,
         *,
         blend: str = "crop",
-        patches: Any = None,
-        store: Any = None,
+        patches: Sequence[int] | np.ndarray | None = None,
+        store: Uri | None = None,
         overwrite: bool = False,
-        dtype: Any = None,
-        channels: Any = None,
+        dtype: DTypeLike | None = None,
+        channels: int | Sequence[str] | None = None,
         output_axes: str | Sequence[str] | None = None,
         name: str = "image",
         kind: str | None = None,
-        fill_value: Any = 0,
-        chunks: Any = None,
-        shards: Any = None,
-        compress: Any = None,
+        fill_value: float = 0,
+        chunks: int | Sequence[int] | Mapping[str, int] | None = None,
+        shards: int | Sequence[int] | Mapping[str, int] | None = None,
+        compress: bool | str | None = None,
         memory: int | str = "1GB",
         progress: bool | None = None,
         storage_options: Mapping[str, Any] | None = None,

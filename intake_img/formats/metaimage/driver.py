@@ -12,7 +12,7 @@ from typing import Any
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.compression import level_of
-from intake_img.formats.fields import Joined, beside, from_text, header_lines, parts
+from intake_img.formats.fields import Joined, beside, from_text, header_lines, stamp_with_parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.metaimage.header import LAST, MetaHeader, image_of, parsed
 from intake_img.formats.metaimage.write import SIZE, header_text
@@ -39,8 +39,7 @@ class MetaImage(Format):
         return 2 * bool(re.match(begins, probe.head))
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        own = file.stamp()
-        return own + tuple(part.stamp() for part in parts(file, own, _names) if part.exists()) if file.local else own
+        return stamp_with_parts(file, _names)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         source = file.open()

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,16 +77,16 @@ class N5(Format):
         path = os.path.join(folder, "sample.n5")
         about = {"dataType": "uint16", "dimensions": [7, 5, 3], "blockSize": [4, 5, 2], "compression": {"type": "gzip"}}
         os.makedirs(f"{path}/raw/s0")
-        _put(f"{path}/{ATTRIBUTES}", json.dumps({"n5": "2.5.1"}).encode())
+        Path(f"{path}/{ATTRIBUTES}").write_bytes(json.dumps({"n5": "2.5.1"}).encode())
         resolution = {"unit": "um", "dimensions": [0.25, 0.25, 2.0]}
-        _put(f"{path}/raw/{ATTRIBUTES}", json.dumps({"pixelResolution": resolution}).encode())
-        _put(f"{path}/raw/s0/{ATTRIBUTES}", json.dumps(about).encode())
+        Path(f"{path}/raw/{ATTRIBUTES}").write_bytes(json.dumps({"pixelResolution": resolution}).encode())
+        Path(f"{path}/raw/s0/{ATTRIBUTES}").write_bytes(json.dumps(about).encode())
         for x, z in ((0, 0), (1, 0), (0, 1)):  # the fourth is missing
             block = pixels[2 * z : 2 * z + 2, :, 4 * x : 4 * x + 4]
             packed = zlib.compressobj(wbits=31)
             data = struct.pack(">HHIII", 0, 3, *block.shape[::-1]) + packed.compress(block.tobytes()) + packed.flush()
             os.makedirs(f"{path}/raw/s0/{x}/0", exist_ok=True)
-            _put(f"{path}/raw/s0/{x}/0/{z}", data)
+            Path(f"{path}/raw/s0/{x}/0/{z}").write_bytes(data)
         expected = pixels.astype("u2")
         expected[2:, :, 4:] = 0
         known = {"z": 2.0, "y": 0.25, "x": 0.25}
@@ -97,8 +98,3 @@ class N5(Format):
 
 
 N5Source = source_of(N5())
-
-
-def _put(path: str, content: bytes) -> None:
-    with open(path, "wb") as stream:
-        stream.write(content)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Handle
-from intake_img.formats.chunked import file_json
+from intake_img.formats.chunked import digest_of, file_json
 from intake_img.formats.n5.metadata import channel_names, facts_of, is_labels, level_paths
 from intake_img.formats.n5blocks import ATTRIBUTES, N5Dataset, folders_in, is_dataset
 from intake_img.model.image import Image
@@ -88,7 +86,7 @@ class N5Handle(Handle):
         place = "/".join(filter(None, (entry.path, inner)))
         group = self.attributes(entry.path) or {} if inner else {}
         own = self.attributes(place) or {}
-        pixels = self.pixels((place, _digest(own)))
+        pixels = self.pixels((place, digest_of(own)))
         facts = facts_of(group, own, inner, pixels.ndim)
         labels = pixels.dtype.kind in "iu" and is_labels(group, own, self.attributes(_parent(entry.path)) or {})
         return Image.single(
@@ -106,7 +104,7 @@ class N5Handle(Handle):
         if address not in self._arrays:
             path, digest = address
             attributes = self.attributes(path)
-            if attributes is None or _digest(attributes) != digest:
+            if attributes is None or digest_of(attributes) != digest:
                 raise SourceChangedError(f"{self.file}: the dataset {path!r} was changed since it was opened")
             self._arrays[address] = N5Dataset(self._at(path), attributes)
         return self._arrays[address]
@@ -126,7 +124,3 @@ class N5Handle(Handle):
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _digest(attributes: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(attributes, sort_keys=True).encode()):08x}"

@@ -13,7 +13,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.compression import codec_of
-from intake_img.formats.fields import Joined, beside, from_hex, from_text, header_lines, parts
+from intake_img.formats.fields import Joined, beside, from_hex, from_text, header_lines, stamp_with_parts
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nrrd.describe import image_of, is_complex
 from intake_img.formats.nrrd.header import LAST, MAGIC, NrrdHeader, parsed
@@ -42,8 +42,7 @@ class Nrrd(Format):
         return 2 * super().claims(probe)
 
     def stamp(self, file: File) -> tuple[Any, ...]:
-        own = file.stamp()
-        return own + tuple(part.stamp() for part in parts(file, own, _names) if part.exists()) if file.local else own
+        return stamp_with_parts(file, _names)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         source = file.open()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Handle
-from intake_img.formats.chunked import ChunkedArray, Place, file_json
+from intake_img.formats.chunked import ChunkedArray, Place, digest_of, file_json
 from intake_img.formats.precomputed.codecs import decoded
 from intake_img.formats.precomputed.info import Scale, VolumeInfo, is_info
 from intake_img.formats.precomputed.shards import Shards, UnshardedChunks
@@ -98,7 +96,7 @@ class PrecomputedHandle(Handle):
         known = {a: s for a, s in zip("xyz", scale.resolution, strict=True) if s}
         places = {a: o * known[a] for a, o in zip("xyz", scale.offset, strict=True) if a in known}
         image = Image.single(
-            self.pixels((name, level, _digest(info))),
+            self.pixels((name, level, digest_of(info))),
             "czyx",
             spacing=known,
             units=dict.fromkeys(known, "nm"),
@@ -111,7 +109,7 @@ class PrecomputedHandle(Handle):
     def array(self, address: tuple[str, int, str]) -> ScaleArray:
         if address not in self._arrays:
             name, level, digest = address
-            if _digest(info := self.info(name)) != digest:
+            if digest_of(info := self.info(name)) != digest:
                 raise SourceChangedError(f"{self.file}: the info was changed since it was opened: load it again")
             volume = VolumeInfo.of(info)
             folder = self.file / name if name else self.file
@@ -142,7 +140,3 @@ def _holds_volume(folder: File) -> bool:
         return is_info(file_json(folder / INFO))
     except (FormatError, OSError):
         return False
-
-
-def _digest(info: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(info, sort_keys=True).encode()):08x}"

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,9 +125,9 @@ class Wkw(Format):
             blocks[morton((x, y, z), (2, 2, 2))] = pixels[4 * z : 4 * z + 4, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
         header = b"WKW\x01" + struct.pack("<BBBB", 1 << 4 | 2, 1, 2, 4)
         os.makedirs(f"{path}/color/1/z0/y0")
-        _put(f"{path}/color/1/{HEADER}", header + struct.pack("<Q", 0))
+        Path(f"{path}/color/1/{HEADER}").write_bytes(header + struct.pack("<Q", 0))
         cube = header + struct.pack("<Q", 16) + b"".join(blocks[n].tobytes() for n in range(8))
-        _put(f"{path}/color/1/z0/y0/x0.wkw", cube)
+        Path(f"{path}/color/1/z0/y0/x0.wkw").write_bytes(cube)
         layer: dict[str, Any] = {
             "name": "color",
             "dataFormat": "wkw",
@@ -136,7 +137,9 @@ class Wkw(Format):
         }
         layer |= {"boundingBox": {"topLeft": [1, 0, 0], "width": 6, "height": 5, "depth": 3}}
         layer |= {"wkwResolutions": [{"resolution": 1, "cubeLength": 8}]}
-        _put(f"{path}/{PROPERTIES}", json.dumps({"dataLayers": [layer], "scale": [11.24, 11.24, 25.0]}).encode())
+        Path(f"{path}/{PROPERTIES}").write_bytes(
+            json.dumps({"dataLayers": [layer], "scale": [11.24, 11.24, 25.0]}).encode()
+        )
         coords = {}
         for axis, step, first, n in (("z", 25.0, 0, 3), ("y", 11.24, 0, 5), ("x", 11.24, 1, 6)):
             coords[axis] = (axis, first * step + step * np.arange(n), {"units": "nm", "spacing": step})
@@ -144,8 +147,3 @@ class Wkw(Format):
 
 
 WkwSource = source_of(Wkw())
-
-
-def _put(path: str, content: bytes) -> None:
-    with open(path, "wb") as stream:
-        stream.write(content)
