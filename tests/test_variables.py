@@ -290,3 +290,19 @@ def test_boolean_images_without_images_are_masks():
     np.testing.assert_array_equal(ds.img.fill_holes().image, named.img.fill_holes().image)
     with pytest.raises(ValueError, match="no variable whose kind is 'mask'"):
         (ds * 1.0).img.fill_holes()
+
+
+def test_products_with_labels_that_are_taken_for_labels_are_named():
+    """xarray gives ``image * (labels > 0)`` the attributes of the labels: the error says which variable is of which
+    kind, and how to keep the image within the labels."""
+    values = np.arange(12, dtype="u2").reshape(3, 4)
+    labels = xr.DataArray(values % 3, dims=list("yx"), attrs={"kind": "labels"})
+    image = xr.DataArray(values, dims=list("yx"))
+    product = image.copy(data=values).assign_attrs(kind="labels")  # as newer releases of xarray do by themselves
+    ds = xr.Dataset({"image": product, "labels": labels})
+    with pytest.raises(
+        ValueError, match=r"image \(y, x\) uint16 of kind labels, .*write image\.where\(labels > 0, 0\)"
+    ):
+        ds.img.gaussian_filter(1)
+    within = ds.assign(image=image.where(labels > 0, 0)).img.maximum_filter(1)
+    np.testing.assert_array_equal(within.image, np.where(labels > 0, values, 0))

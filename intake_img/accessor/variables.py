@@ -111,11 +111,17 @@ def images(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.DataArray]:
         name = "image" if "image" in left else next(iter(left))
         if not is_categorical(left[name]):
             return {name: left[name]}
-    described = ", ".join(f"{n} ({', '.join(map(str, v.dims))}) {v.dtype}" for n, v in obj.data_vars.items())
+    described = ", ".join(map(_described, obj.data_vars.values()))
     raise ValueError(
         f"the Dataset has no image variable, with numbers and the axes y and x (it has {described or 'none'}); "
-        "to process labels or another variable, take it as a DataArray: ds['labels'].img"
+        "to process labels or another variable, take it as a DataArray: ds['labels'].img. A product of an image and "
+        "labels > 0 keeps the attribute kind of the labels: write image.where(labels > 0, 0)"
     )
+
+
+def _described(array: xr.DataArray) -> str:
+    kind = kind_of(array.attrs, array.dtype)
+    return f"{array.name} ({', '.join(map(str, array.dims))}) {array.dtype}{f' of kind {kind}' if kind else ''}"
 
 
 def gridded(ds: xr.Dataset) -> dict[str, xr.DataArray]:
