@@ -237,6 +237,8 @@ def test_what_is_written_comes_back_and_is_valid(tmp_path, values, axes, coords)
     expected = np.moveaxis(values, 0, -1) if coords.get("c") == ["R", "G", "B"] else values
     np.testing.assert_array_equal(frames.reshape(expected.shape), expected)
     assert int(stored.NumberOfFrames) == np.prod(outer or [1])
+    if shutil.which("dcmdump"):
+        assert not subprocess.run(["dcmdump", "-q", path], capture_output=True, timeout=30, check=False).returncode
     if shutil.which("dciodvfy"):
         found = subprocess.run(["dciodvfy", path], capture_output=True, text=True, timeout=30, check=False).stderr
         assert "Error" not in found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import shutil
+import subprocess
 
 import fsspec
 import numpy as np
@@ -206,6 +208,10 @@ def test_what_is_written_is_judged_by_others(tmp_path, compress):
     np.testing.assert_array_equal(header["spacings"], [130, 0.13, 0.5, np.nan, 1500])
     assert header["units"] == ["nm", "um", "um", "", "ms"]
     assert header["kinds"] == ["domain", "domain", "domain", "list", "time"]
+    if tool := shutil.which("unu") or shutil.which("teem-unu"):
+        found = subprocess.run([tool, "minmax", str(path)], capture_output=True, text=True, timeout=30, check=False)
+        ends = [float(line.split()[1]) for line in found.stdout.splitlines() if line.startswith(("min:", "max:"))]
+        assert ends == [given.image.min(), given.image.max()], found.stdout + found.stderr
     if compress == "bzip2":
         return  # the build of ITK does not have it
     imsave(given.isel(t=0, c=0, drop=True), path, compress, overwrite=True)
