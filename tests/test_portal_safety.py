@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,3 +207,33 @@ def test_a_changed_catalog_and_a_changed_file_are_seen(folder):
         assert after.headers["etag"] != before.headers["etag"]
         assert set(portal.get("/pixels/one.zarr/0/c/0/0").body) == {7}
         assert b'href="/e/two"' in portal.get("/").body
+
+
+def test_a_line_has_a_page_without_a_viewer(folder):
+    from intake_img import imload
+
+    np.save(folder / "line.npy", np.arange(9.0))
+    with serving([folder / "line.npy"], folder / "l") as portal:
+        (name,) = portal.library.items
+        page = portal.get(f"/e/{name}").body.decode()
+        assert "intake-viewer" not in page
+        assert "a line of values" in page
+        with imload(f"{portal.url}/data/{name}.zarr") as served:
+            np.testing.assert_array_equal(served["image"].values.ravel(), np.arange(9.0))
+
+
+def test_the_texts_to_copy_run(folder):
+    file = folder / "copied.yml"
+    token = add_token(file, "Ada")
+    for options in ({}, {"tokens": file}):
+        with serving([folder / "other.yml"], folder / f"s{len(options)}", **options) as portal:
+            page = portal.get("/e/b", Authorization=f"Bearer {token}").body.decode()
+            texts = [html.unescape(one) for one in re.findall(r"<pre tabindex=\"0\">(.*?)</pre>", page, re.S)][:3]
+            assert all(("TOKEN" in one) == bool(options) for one in texts)
+            names: dict[str, Any] = {}
+            for one in texts:
+                exec(one.replace("TOKEN", token), names)
+            assert list(names["catalog"]) == ["b"]
+            with names["ds"] as ds, names["catalog"].b.to_dask() as same:
+                np.testing.assert_array_equal(same["image"].values, ds["image"].values)
+                np.testing.assert_array_equal(np.asarray(names["group"]["0"]), ds["image"].values)

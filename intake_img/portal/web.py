@@ -164,6 +164,7 @@ async def entry_page(request: Request) -> Response:
     values = {
         "item": item,
         "modules": _STATIC.modules,
+        "planar": sum(a in "zyx" for a in facts["facts"]["axes"]) > 1,
         "projects": site.projections.told,
         "facts": facts["facts"],
         "series": facts["series"],
@@ -171,7 +172,7 @@ async def entry_page(request: Request) -> Response:
         "trail": _trail(site, item.folder),
         "header": json.dumps(facts["header"], indent=2, ensure_ascii=False)[:60_000] if facts["header"] else "",
         "variables": [(n, v, byte_size(v["bytes"])) for n, v in facts["facts"]["variables"].items()],
-        "snippets": _snippets(base, url, item.name),
+        "snippets": _snippets(base, url, site.settings.guarded),
         "links": [
             (
                 "Neuroglancer",
@@ -195,11 +196,14 @@ def _plate(told: dict[str, Any] | None) -> dict[str, Any] | None:
     return {**told, "columns": columns, "rows": lines}
 
 
-def _snippets(base: str, url: str, name: str) -> list[tuple[str, str]]:
+def _snippets(base: str, url: str, guarded: bool) -> list[tuple[str, str]]:
+    """Return titles and texts to copy; with a place for the token if one is needed."""
+    headers = 'headers = {"Authorization": "Bearer TOKEN"}\n' if guarded else ""
+    token = ', storage_options={"headers": headers}' if guarded else ""
     return [
-        ("intake_img", f"from intake_img import imload\n\nds = imload({url!r})"),
-        ("Intake", f"import intake\n\ncatalog = intake.open_catalog({base + '/catalog.yml'!r})"),
-        ("zarr", f"import zarr\n\ngroup = zarr.open_group({url!r}, mode='r')"),
+        ("intake_img", f"from intake_img import imload\n\n{headers}ds = imload({url!r}{token})"),
+        ("Intake", f"import intake\n\n{headers}catalog = intake.open_catalog({base + '/catalog.yml'!r}{token})"),
+        ("zarr", f"import zarr\n\n{headers}group = zarr.open_group({url!r}, mode='r'{token})"),
         ("napari", f"napari --plugin napari-ome-zarr {url}"),
         ("Fiji", f"File > Import > OME-Zarr... , then {url}"),
     ]
