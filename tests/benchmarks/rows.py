@@ -23,9 +23,15 @@ from typing import Any
 import cv2
 import dask
 import numpy as np
+import tifffile
 import xarray as xr
 import zarr
 from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.filters import threshold_otsu
+from skimage.measure import regionprops_table
+from skimage.morphology import disk, skeletonize
+from skimage.segmentation import relabel_sequential
 from skimage.transform import downscale_local_mean, resize
 
 import intake_img
@@ -43,6 +49,10 @@ MASK = np.percentile(SMOOTH, 88) < SMOOTH
 WEIGHTS = RNG.random((5, 5))
 BOX = np.ones((5, 5), "u1")
 CHUNKED = xr.DataArray(LONG, dims=list("zyx")).chunk({"z": 4})
+LABELS = ndimage.label(MASK)[0] * 3
+LEVELS = (SMOOTH / SMOOTH.max() * 60000).astype("u2")
+DISK = disk(5)
+PROPERTIES = ("label", "area", "centroid", "bbox", "intensity_mean", "intensity_max")
 
 Row = tuple[Callable[[], Any], Callable[[], Any], str]
 
@@ -81,6 +91,20 @@ def stored() -> tuple[zarr.Array, Any]:
     array = zarr.create_array(path, data=texture.astype("u2"), chunks=(256, 256), compressors=codec)
     image = intake_img.imload(path, metadata={"axes": "yx"})
     return array, image.img.patches({"y": 64, "x": 64}, sample="random", n=1024, edge="drop")
+
+
+@functools.cache
+def mapped() -> str:
+    """The path of an uncompressed TIFF file of 268 MB."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    tifffile.imwrite(f"{folder}/image.tif", LONG, photometric="minisblack", metadata={"axes": "ZYX"})
+    return f"{folder}/image.tif"
+
+
+def regions() -> Any:
+    ds = xr.Dataset({"image": (("y", "x"), LEVELS), "labels": (("y", "x"), LABELS, {"kind": "labels"})})
+    return ds.img.regionprops(properties=PROPERTIES)
 
 
 def patches() -> None:
@@ -157,6 +181,56 @@ ROWS: dict[str, Row] = {
     "max, in memory": (lambda: image(VOLUME).max(), lambda: VOLUME.max(0), "numpy"),
     "mean of chunks, 268 MB": (lambda: CHUNKED.img.mean("z").load(), lambda: LONG.mean(0), "numpy"),
     "max of chunks, 268 MB": (lambda: CHUNKED.img.max("z").load(), lambda: LONG.max(0), "numpy"),
+    "std, in memory": (lambda: image(VOLUME).std(), lambda: VOLUME.std(0), "numpy"),
+    "reduce(np.add), in memory": (lambda: image(VOLUME).reduce(np.add), lambda: np.add.reduce(VOLUME), "numpy"),
+    "max_min_projection": (
+        lambda: image(VOLUME).max_min_projection("t"),
+        lambda: np.add(VOLUME.max(0), VOLUME.min(0), dtype="u4"),
+        "numpy",
+    ),
+    "map(np.sqrt)": (lambda: image(STACK).map(np.sqrt), lambda: np.sqrt(STACK), "numpy"),
+    "mean of a TIFF, 268 MB": (
+        lambda: intake_img.imload(mapped())["image"].img.mean("z").load(),
+        lambda: tifffile.memmap(mapped()).mean(0),
+        "tifffile",
+    ),
+    "max of a TIFF, 268 MB": (
+        lambda: intake_img.imload(mapped())["image"].img.max("z").load(),
+        lambda: tifffile.memmap(mapped()).max(0),
+        "tifffile",
+    ),
+    "gaussian 10, float32": (
+        lambda: image(FLOATS).gaussian_filter(10).load(),
+        lambda: floats(ndimage.gaussian_filter, 10),
+        "scipy",
+    ),
+    "regionprops": (
+        regions,
+        lambda: regionprops_table(LABELS, LEVELS, properties=PROPERTIES),
+        "scikit-image",
+    ),
+    "threshold('otsu')": (
+        lambda: image(LEVELS).threshold("otsu"),
+        lambda: threshold_otsu(LEVELS) < LEVELS,
+        "scikit-image",
+    ),
+    "binary_opening(5)": (
+        lambda: image(MASK).binary_opening(5),
+        lambda: ndimage.binary_opening(MASK, DISK),
+        "scipy",
+    ),
+    "relabel": (lambda: image(LABELS).relabel(), lambda: relabel_sequential(LABELS), "scikit-image"),
+    "skeletonize": (lambda: image(MASK).skeletonize(), lambda: skeletonize(MASK), "scikit-image"),
+    "peaks": (
+        lambda: image(SMOOTH).peaks(min_distance=5),
+        lambda: peak_local_max(SMOOTH, min_distance=5, exclude_border=False),
+        "scikit-image",
+    ),
+    "distance_transform": (
+        lambda: image(MASK).distance_transform(),
+        lambda: ndimage.distance_transform_edt(MASK),
+        "scipy",
+    ),
     "1024 patches, cache of a quarter of the image": (patches, their_patches, "zarr"),
 }
 
