@@ -62,6 +62,19 @@ def test_one_slice_a_flip_and_a_gap():
     assert ds.drop_vars("x").img.affine() is None
 
 
+@pytest.mark.parametrize("ending", ["nii", "nrrd", "mha", "ome.zarr", "tif"])
+def test_padded_images_are_saved_without_it(tmp_path, ending):
+    """`pad` fills coordinates with NaN, one of a single plane too: the position is not known, and saving works."""
+    for ds in (volume().pad(x=1, constant_values=0), volume().isel(x=[0]).assign_coords(x=[np.nan])):
+        assert Image.from_xarray(ds).affine is None
+        assert ds.img.affine() is None
+        imsave(ds, tmp_path / f"a.{ending}", overwrite=True)
+        back = imload(tmp_path / f"a.{ending}")
+        np.testing.assert_array_equal(back.image, ds.image)
+        assert back.img.affine() is None
+        assert "x" not in back.img.spacing
+
+
 def test_files_of_other_formats_keep_it(tmp_path):
     part = volume().isel(x=slice(2, None))
     for name in ("a.ome.zarr", "a.ome.tif", "a.npz"):
