@@ -5,6 +5,7 @@ An image whose ``z`` is in nm gives, for every function that takes or returns a 
 state their unit, in any spelling, or be quantities of pint or astropy.
 """
 
+import ast
 import math
 import re
 from dataclasses import dataclass
@@ -578,3 +579,14 @@ def test_a_decreasing_coordinate_is_told():
         ds.img.gaussian_filter(1, units="physical")
     with pytest.raises(UnitsError, match=advice):
         voxel_size(ds.image, "y")
+
+
+def test_the_advice_for_an_image_without_units_can_be_followed(tmp_path):
+    path = tmp_path / "a.png"
+    imsave(np.arange(63, dtype="u1").reshape(7, 9), path)
+    with pytest.raises(UnitsError, match=r"imload\(\.\.\., metadata=") as failed:
+        imload(path).img.gaussian_filter("0.3 µm")
+    given = ast.literal_eval(str(failed.value).partition("metadata=")[2].removesuffix(")"))
+    with imload(path, metadata=given) as ds, imload(path) as bare:
+        wanted = bare.img.gaussian_filter(3, output_dtype="f4")["image"]
+        np.testing.assert_allclose(ds.img.gaussian_filter("0.3 µm", output_dtype="f4")["image"], wanted, rtol=1e-5)

@@ -235,7 +235,8 @@ def _converted(what: str, values: Any, unit: str | None, to: str | None) -> Any:
     if asked and not what.startswith("axis"):
         advice = f"give a {asked.dimension}, such as '3 {asked.symbol}'"
     else:
-        advice = "say the unit of an axis with metadata={'spacing_units': {...}}, or ds['z'].attrs['units'] = 'µm'"
+        known = "'spacing_units': {'y': 'µm', 'x': 'µm'}"
+        advice = f"if you know them, imload(..., metadata={{'spacing': {{'y': 0.1, 'x': 0.1}}, {known}}})"
     raise UnitsError(
         f"{what} is {_said(unit)}, but the lengths of the image are {_said(to)}: these do not convert; {advice}"
     )

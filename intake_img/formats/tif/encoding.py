@@ -205,7 +205,8 @@ def _check_ome(sizes: Mapping[str, int], stored: str) -> None:
     if not {"y", "x"} <= set(sizes):
         raise CannotWriteError(f"OME-TIFF needs the axes y and x, the image has {','.join(sizes)}: {advice}")
     if stored not in _OME_DTYPES:
-        raise CannotWriteError(f"OME-TIFF cannot hold the dtype {np.dtype(stored)}: {advice}")
+        cast = ", or cast small numbers, such as labels, with .astype('int32')" if np.dtype(stored).kind in "iu" else ""
+        raise CannotWriteError(f"OME-TIFF cannot hold the dtype {np.dtype(stored)}: {advice}{cast}")
 
 
 def checked_tile(tile: int | Sequence[int] | None) -> tuple[int, int] | None:
