@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import tracemalloc
 
 import dask
@@ -12,8 +13,10 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from intake_img import imload, imsave
+from intake_img.accessor.processing import halo
 from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.pixels import Pixels
 
@@ -35,6 +38,14 @@ class Counted(Held):
     def read_into(self, region, out):
         self.read.append(tuple(s.start for s in region))
         super().read_into(region, out)
+
+
+class Planes(Counted):
+    """Planes of one value each, their number."""
+
+    def read_into(self, region, out):
+        self.read.append(tuple(s.start for s in region))
+        out[...] = np.arange(region[0].start, region[0].stop)[:, None, None]
 
 
 def unread(chunks=CHUNKS):
@@ -134,3 +145,49 @@ def test_blocks_that_are_not_parts_of_one_array_are_joined():
 def test_plain_arrays_of_dask_are_joined_by_dask():
     array = da.from_array(VALUES, chunks=CHUNKS)
     np.testing.assert_array_equal(dask.compute(array, unread())[1], VALUES)
+
+
+def test_a_method_makes_tasks_only_of_the_chunks_that_are_computed(monkeypatch):
+    made, make = [], halo._Tasks.__call__
+    monkeypatch.setattr(halo._Tasks, "__call__", lambda self, place: made.append(place) or make(self, place))
+    pixels = Pixels(counted := Planes(), (10_000, 8, 8), np.dtype("u2"), (1, 8, 8))
+    stack = xr.DataArray(pixels.dask(((1,) * 10_000, (4, 4), (8,))), dims=list("tyx"))
+    found = stack.img.gaussian_filter(1).img.median_filter(3)
+    assert not made
+    assert found.chunks == ((1,) * 10_000, (4, 4), (8,))
+    assert not any(layer.is_materialized() for name, layer in found.data.dask.layers.items())
+    expected = ndimage.median_filter(ndimage.gaussian_filter(np.full((8, 8), 7000, "u2"), 1), 3)
+    np.testing.assert_array_equal(found[7000].compute(scheduler="synchronous"), expected)
+    assert {place[0] for place in made} <= {0, 7000}  # dask looks at the first
+    assert {start[0] for start in counted.read} == {7000}
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found[2])).compute(scheduler="synchronous")[0, 0], 2)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.data())
+def test_parts_of_chunks_are_what_a_run_of_samples_takes(lengths, data):
+    n = sum(lengths)
+    low, high = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
+    stops = np.cumsum(lengths).tolist()
+    chunks = np.split(np.arange(n), stops[:-1])
+    parts = list(halo.parts_of([(low, high)], stops))
+    assert parts
+    assert [k for k, _ in parts] == sorted({k for k, _ in parts})
+    np.testing.assert_array_equal(np.concatenate([chunks[k][part] for k, part in parts]), np.arange(low, high))
+
+
+def test_reading_does_not_import_the_cluster(monkeypatch):
+    array = unread()
+    monkeypatch.delitem(sys.modules, "distributed", raising=False)
+    np.testing.assert_array_equal(np.asarray(array), VALUES)
+    assert "distributed" not in sys.modules
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.data())
+def test_chunks_of_a_range_are_those_of_dask(lengths, data):
+    n = sum(lengths)
+    key = slice(data.draw(st.integers(-n - 1, n + 1)), data.draw(st.integers(-n - 1, n + 1)))
+    pixels = Pixels(Held(), (n,), np.dtype("u2"), (1,))
+    found = pixels.dask((tuple(lengths),))[key].chunks[0]
+    wanted = [k for k in da.zeros(n, chunks=(tuple(lengths),))[key].chunks[0] if k]
+    assert [k for k in found if k] == wanted
+    assert all(found) or found == (0,) or found == tuple(lengths)

@@ -1,4 +1,4 @@
-"""The rows of processing against the quickest tool for each: processor time and peak memory, as one table.
+"""Rows of files and of processing against the quickest tool for each: processor time and peak memory, as one table.
 
 ``python tests/benchmarks/rows.py`` measures and prints; ``--save run.json`` keeps the figures, ``--against old.json``
 adds rows of another commit, ``--threads 1`` gives ours and OpenCV one thread, ``--elapsed`` measures elapsed time.
@@ -26,6 +26,7 @@ import numpy as np
 import tifffile
 import xarray as xr
 import zarr
+from file_rows import FILE_ROWS
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
@@ -232,6 +233,7 @@ ROWS: dict[str, Row] = {
         "scipy",
     ),
     "1024 patches, cache of a quarter of the image": (patches, their_patches, "zarr"),
+    **FILE_ROWS,
 }
 
 

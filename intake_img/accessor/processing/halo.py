@@ -9,16 +9,18 @@ cut off. Chunks smaller than the halo are merged, so that a chunk needs only its
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise, product
+from functools import cached_property, partial
+from itertools import accumulate, pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_img.accessor.processing.in_memory import Held, assembled
 from intake_img.kernels.each_image import EachImage, Elementwise
+from intake_img.model.graph_layers import BlockLayer, LazyGraph
 
 if TYPE_CHECKING:
     import dask.array
@@ -54,6 +56,24 @@ class _Piece:
     start: int
 
 
+@dataclass(frozen=True)
+class _OwnChunks(Sequence[_Piece]):
+    """The pieces of an axis of which each chunk needs only itself: made when they are used."""
+
+    chunks: tuple[int, ...]
+
+    @cached_property
+    def stops(self) -> list[int]:
+        return list(accumulate(self.chunks))
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, k: Any) -> Any:
+        n = self.chunks[k]
+        return _Piece(((k, slice(0, n)),), (0, 0), slice(None), slice(0, n), self.stops[k] - n)
+
+
 def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
     """Return chunks; neighbours are merged until each chunk has at least `least` samples.
 
@@ -76,7 +96,7 @@ def merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
 
 def pieces(
     chunks: Sequence[int], depth: Span, edge: str, window: Span, padded: bool, passes: int = 1, whole: bool = False
-) -> list[_Piece]:
+) -> Sequence[_Piece]:
     """Return the input of each chunk within `window` along one axis.
 
     Parameters
@@ -96,6 +116,8 @@ def pieces(
     whole : bool
         Whether inputs are taken from the complete axis instead of from its chunks.
     """
+    if depth == (0, 0) and window == (0, sum(chunks)) and not padded and not whole and 0 not in chunks:
+        return _OwnChunks(tuple(chunks))
     stops = np.cumsum(chunks).tolist()
     spans = [(max(stop - n, window[0]), min(stop, window[1])) for stop, n in zip(stops, chunks, strict=True)]
     n = sum(chunks)
@@ -143,14 +165,17 @@ def _periodic(first: int, last: int, n: int) -> list[Span]:
 def parts_of(runs: Sequence[Span], stops: Sequence[int]) -> Iterator[tuple[int, slice]]:
     """Give the chunks of an axis in which runs of samples lie, and what of each; `stops` is where chunks end."""
     for low, high in runs:
-        start = 0
-        for k, stop in enumerate(stops):
-            if low == high and start <= low <= stop and (stop > low or k == len(stops) - 1):
-                yield k, slice(low - start, low - start)
+        first = bisect_right(stops, low)
+        if low == high:
+            first = min(first, len(stops) - 1)
+            start = stops[first - 1] if first else 0
+            yield first, slice(low - start, low - start)
+            continue
+        for k in range(first, len(stops)):
+            start = stops[k - 1] if k else 0
+            if start >= high:
                 break
-            if start < high and stop > low:
-                yield k, slice(max(low, start) - start, min(high, stop) - start)
-            start = stop
+            yield k, slice(max(low, start) - start, min(high, stops[k]) - start)
 
 
 def halo(
@@ -212,7 +237,7 @@ def halo(
         pieces(array.chunks[k], depth.get(k, (0, 0)), edge, wanted[k], pad is not None and k in depth, passes, held)
         for k in range(array.ndim)
     ]
-    spans = tuple(tuple(p.inner.stop - p.inner.start for p in axis) for axis in plan)
+    spans = tuple(map(_lengths, plan))
     grid = spans if chunks is None else tuple(tuple(c) for c in chunks(spans))
     dtype = np.dtype(array.dtype if dtype is None else dtype)
     run = partial(_run, func, dict(pad) if pad is not None else None, positions)
@@ -221,17 +246,46 @@ def halo(
         return assembled(make, _targets(plan, grid, kept), grid, dtype, isinstance(func, (EachImage, Elementwise)))
     from dask.base import tokenize
 
-    token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), grid)}"
+    made = None if chunks is None else grid  # else the name of the array tells them
+    token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), made)}"
     if not positions and kept is None and all(_plain(axis, c) for axis, c in zip(plan, array.chunks, strict=True)):
         meta = np.empty((0,) * len(grid), dtype) if meta is None else meta
         every: Any = array
         return every.map_blocks(partial(_on_block, func), dtype=dtype, meta=meta, chunks=grid, name=token)
-    graph = {}
-    for target, place in _targets(plan, grid, kept).items():
-        chosen = tuple(axis[k] for axis, k in zip(plan, place, strict=True))
-        keys = [(array.name, *ks) for ks in product(*[[k for k, _ in p.parts] for p in chosen])]
-        graph[(token, *target)] = (partial(run, chosen), keys)
-    return new_array(token, graph, grid, dtype, [array], meta)
+    task = _Tasks(run, tuple(plan), array.name, kept)
+    return new_array(token, BlockLayer(token, [len(c) for c in grid], task), grid, dtype, [array], meta)
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """Makes the task of a chunk of a result from its place.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(pieces, blocks)`` returns the chunk.
+    plan : tuple of sequence of _Piece
+    source : str
+        Name of the array.
+    kept : int, optional
+        See `halo`.
+    """
+
+    run: Callable[..., Any]
+    plan: tuple[Sequence[_Piece], ...]
+    source: str
+    kept: int | None
+
+    def __call__(self, target: Place) -> tuple[Callable[..., Any], Any]:
+        lead = len(self.plan) if self.kept is None else self.kept
+        place = (*target[:lead], *(0,) * (len(self.plan) - lead))
+        chosen = tuple(axis[k] for axis, k in zip(self.plan, place, strict=True))
+        keys = [(self.source, *ks) for ks in product(*[[k for k, _ in p.parts] for p in chosen])]
+        return partial(self.run, chosen), keys
+
+
+def _lengths(axis: Sequence[_Piece]) -> tuple[int, ...]:
+    return axis.chunks if isinstance(axis, _OwnChunks) else tuple(p.inner.stop - p.inner.start for p in axis)
 
 
 def _targets(plan: Sequence[Sequence[_Piece]], grid: Sequence[Any], kept: int | None) -> dict[Place, Place]:
@@ -266,10 +320,10 @@ def new_array(
 
     if any(hasattr(s, "expr") for s in sources):
         return _planned(name, graph, chunks, dtype, sources, meta)
-    layered = HighLevelGraph.from_collections(name, graph, dependencies=list(sources))
+    layered = LazyGraph(partial(HighLevelGraph.from_collections, name, graph, dependencies=list(sources)))
     if meta is None:
         meta = np.empty((0,) * len(chunks), dtype)
-    return da.Array(layered, name, tuple(tuple(int(n) for n in c) for c in chunks), dtype=np.dtype(dtype), meta=meta)
+    return da.Array(layered, name, tuple(tuple(map(int, c)) for c in chunks), dtype=np.dtype(dtype), meta=meta)
 
 
 def _planned(
@@ -296,9 +350,12 @@ def _planned(
 
 def _plain(axis: Sequence[_Piece], chunks: Sequence[int]) -> bool:
     """Whether each chunk needs only itself."""
-    return len(axis) == len(chunks) and all(
-        p.parts == ((k, slice(0, n)),) and p.inner == slice(0, n) and p.pad == (0, 0)
-        for k, (p, n) in enumerate(zip(axis, chunks, strict=True))
+    return isinstance(axis, _OwnChunks) or (
+        len(axis) == len(chunks)
+        and all(
+            p.parts == ((k, slice(0, n)),) and p.inner == slice(0, n) and p.pad == (0, 0)
+            for k, (p, n) in enumerate(zip(axis, chunks, strict=True))
+        )
     )
 
 
