@@ -173,7 +173,7 @@ def test_mosaics_are_lazy_and_read_what_they_show():
         ({"y": [0, 1, 2], "x": [0, 1, 2]}, r"shape \(3, 2\): expected 2 tiles"),
         ({"y": [0, np.nan], "x": [0, 1]}, "tile 1 are not finite"),
         ({"y": [0, 1e9], "x": [0, 1e9]}, "they cannot be right"),
-        ({"y": ["a", "b"], "x": [0, 1]}, "no numbers"),
+        ({"y": ["a", "b"], "x": [0, 1]}, "expected positions as numbers"),
         ([0, 1], "expected a table or mapping"),
     ],
 )
