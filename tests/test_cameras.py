@@ -18,7 +18,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError
-from intake_img.formats.klb import KlbSource
+from intake_img.formats.klb.driver import KlbSource
 from intake_img.formats.registry import formats
 
 
