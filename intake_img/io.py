@@ -17,6 +17,7 @@ from intake.source.base import DataSource
 from numpy.typing import ArrayLike
 
 from intake_img.collections.file_names import split_extension
+from intake_img.collections.left_out import warn_of_loss
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource
 from intake_img.collections.stores import extend_store, write_store
@@ -225,6 +226,11 @@ def imsave(
     CannotWriteError
         If the format cannot hold the image.
 
+    Warns
+    -----
+    UserWarning
+        If a format that holds only pixels (``.npy``, ``.bmp``) loses metadata; the warning names them.
+
     Notes
     -----
     A write that is killed leaves the old target or, after the last byte was written, the new image; and a hidden folder
@@ -249,6 +255,9 @@ def imsave(
         settings.setdefault("name", target.name)
     stem, extension = split_extension(target.name, known_extensions())
     plan = None if isinstance(image, xr.DataTree) else make_plan(models[0], format, stem, extension, partition)
+    if extension.lower() in format.pixels_only:
+        named = {a for axes in plan.file_axes.values() for a in axes} if plan is not None else ()
+        warn_of_loss(models[0], named, target.name)
     parallel = in_tasks(engine) or not compute
     folder = _is_folder(format, target)
     if plan is None and not (folder and format.writes_in_tasks):
