@@ -163,6 +163,42 @@ def test_a_method_makes_tasks_only_of_the_chunks_that_are_computed(monkeypatch):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(found[2])).compute(scheduler="synchronous")[0, 0], 2)
 
 
+STEPS = {
+    "label": lambda mask: mask.img.label(),
+    "fill_holes": lambda mask: mask.img.fill_holes(),
+    "clear_border": lambda mask: mask.img.clear_border(),
+    "distance_transform": lambda mask: mask.img.distance_transform(),
+    "skeletonize": lambda mask: mask.img.skeletonize(),
+    "relabel": lambda mask: (mask * 3).img.relabel(),
+    "max": lambda mask: mask.astype("u2").img.max("t"),
+    "mean": lambda mask: mask.astype("u2").img.mean("t"),
+    "reduce": lambda mask: mask.astype("u2").img.reduce(np.add),
+    "apply_shifts": lambda mask: mask.astype("f4").img.apply_shifts(shifts_of(mask)),
+}
+
+
+def shifts_of(mask):
+    coords = {"axis": ["y", "x"]}
+    return xr.DataArray(
+        np.ones((mask.sizes["t"], 2)), dims=("t", "axis"), coords=coords, name="shift", attrs={"units": "pixel"}
+    )
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_over_all_chunks_makes_its_tasks_when_it_is_computed(name):
+    values = np.random.default_rng(0).random((3, 16, 20)) > 0.4
+    mask = xr.DataArray(da.from_array(values, chunks=(1, 8, 7)), dims=list("tyx"))
+    found, known = STEPS[name](mask), set(mask.data.dask.layers)
+    own = [layer for key, layer in found.data.dask.layers.items() if key not in known]
+    assert own
+    assert not any(layer.is_materialized() for layer in own)
+    expected = STEPS[name](mask.compute()).values
+    part = found[..., 3:9]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).values, expected)
+    np.testing.assert_array_equal(part.values, expected[..., 3:9])
+    np.testing.assert_array_equal(found.values, expected)
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.data())
 def test_parts_of_chunks_are_what_a_run_of_samples_takes(lengths, data):
     n = sum(lengths)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
-__all__ = ["BlockLayer", "LazyGraph", "Task"]
+__all__ = ["BlockLayer", "DeferredLayer", "LazyGraph", "Task"]
 
 Task = tuple[Callable[..., Any], Any]
 """A function, and the key or list of keys whose values it receives."""
@@ -65,6 +65,46 @@ class BlockLayer(Layer):
         """Return the layer with only the tasks of `keys`, and their dependencies."""
         tasks = {key: self.make(key[1:]) for key in keys if key in self}
         return MaterializedLayer(tasks), {key: _needed(keys) for key, (_, keys) in tasks.items()}
+
+
+class DeferredLayer(Layer):
+    """Tasks that are all made when one of them is first used.
+
+    Parameters
+    ----------
+    make : callable
+        ``make()`` returns the tasks by key.
+    """
+
+    def __init__(self, make: Callable[[], Mapping[Any, Any]]) -> None:
+        super().__init__()
+        self.make = make
+
+    @cached_property
+    def tasks(self) -> Mapping[Any, Any]:
+        """All tasks by key."""
+        return self.make()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.tasks[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.tasks
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def is_materialized(self) -> bool:
+        return "tasks" in self.__dict__
+
+    def get_output_keys(self) -> set[Any]:
+        return set(self.tasks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MaterializedLayer, (dict(self.tasks), self.annotations, self.collection_annotations)
 
 
 class LazyGraph(HighLevelGraph):

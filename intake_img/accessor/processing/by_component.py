@@ -67,17 +67,23 @@ def by_component(
     grid = ChunkGrid(data.chunks[lead:], structure_of(len(axes), axes))
     work = _Work(grid, lead, func, np.dtype(dtype), alone)
     token = f"{name}-{tokenize(data.name, [m.name for m in more], func, str(dtype), alone)}"
+    graph = partial(_graph, work, token, data.numblocks, [a.name for a in (data, *more)])
+    made = new_array(token, graph, data.chunks, dtype, [data, *more])
+    return with_data(mask, made, (*outer, *axes)).transpose(*mask.dims)
+
+
+def _graph(work: _Work, token: str, numblocks: Sequence[int], sources: Sequence[str]) -> dict[Any, Any]:
     graph: dict[Any, Any] = {}
-    places = list(np.ndindex(*data.numblocks[lead:]))
-    for image in np.ndindex(*data.numblocks[:lead]):
+    places = list(np.ndindex(*numblocks[work.lead :]))
+    for image in np.ndindex(*numblocks[: work.lead]):
         parts = [("part-" + token, *image, *k) for k in places]
         joined = ("joined-" + token, *image)
         graph[joined] = (work.joined, parts)
         for n, (k, part) in enumerate(zip(places, parts, strict=True)):
-            graph[part] = (partial(work.part, k), (data.name, *image, *k), [(m.name, *image, *k) for m in more])
+            first, *others = [(source, *image, *k) for source in sources]
+            graph[part] = (partial(work.part, k), first, others)
             graph[(token, *image, *k)] = (partial(work.pasted, n), part, joined)
-    made = new_array(token, graph, data.chunks, dtype, [data, *more])
-    return with_data(mask, made, (*outer, *axes)).transpose(*mask.dims)
+    return graph
 
 
 @dataclass(frozen=True)

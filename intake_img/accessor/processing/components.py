@@ -23,6 +23,7 @@ from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
+from intake_img.model.graph_layers import BlockLayer, Task
 
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
@@ -49,8 +50,7 @@ def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     parts = _Parts(array, axes, structure, "label")
     if parts.single:
         return parts.result(parts.mapped(_label_whole, np.int64), "labels")
-    numbers = parts.tables(labelling.first_rows, labelling.unified)
-    return parts.result(parts.looked_up(numbers, np.int64), "labels")
+    return parts.result(parts.looked_up(labelling.first_rows, labelling.unified, np.int64), "labels")
 
 
 def selected(
@@ -71,7 +71,7 @@ def selected(
         make = partial(_looked_up_whole, structure, holes, statistic, finish, False)
         return _of_images(array, axes, make, bool, "mask")
     parts = _Parts(array, axes, structure, "select", holes=holes)
-    return parts.result(parts.looked_up(parts.tables(statistic, finish), np.dtype(bool)), "mask")
+    return parts.result(parts.looked_up(statistic, finish, np.dtype(bool)), "mask")
 
 
 def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
@@ -84,8 +84,7 @@ def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr
         make = partial(_looked_up_whole, structure, False, _overlap, finish, True)
         return _of_images(both, axes, make, bool, "mask")
     parts = _Parts(both, axes, structure, "hysteresis")
-    tables = parts.tables(_overlap, finish, values=True)
-    return parts.result(parts.looked_up(tables, np.dtype(bool)), "mask")
+    return parts.result(parts.looked_up(_overlap, finish, np.dtype(bool), values=True), "mask")
 
 
 def _any(found: np.ndarray) -> np.ndarray:
@@ -148,7 +147,6 @@ class _Parts:
         self.structure, self.holes = structure, holes
         self.grid = ChunkGrid(self.data.chunks[self.lead :], structure)
         self.name = f"{name}-{tokenize(self.data.name, structure, holes, axes)}"
-        self.graph: dict[Any, Any] = {}
 
     @property
     def single(self) -> bool:
@@ -157,36 +155,36 @@ class _Parts:
 
     def mapped(self, func: Callable[..., np.ndarray], dtype: Any) -> Any:
         """Return the result of a function for each image."""
-        graph = {
-            (self.name, *k): (partial(func, self.lead, self.structure), (self.data.name, *k))
-            for k in np.ndindex(*self.data.numblocks)
-        }
+        task = partial(_of_block, partial(func, self.lead, self.structure), self.data.name)
+        layer = BlockLayer(self.name, self.data.numblocks, task)
+        return new_array(self.name, layer, self.data.chunks, dtype, [self.data])
+
+    def looked_up(self, statistic: Any, finish: Callable[..., np.ndarray], dtype: Any, values: bool = False) -> Any:
+        """Return the entries of the tables of labels for the pixels of each chunk."""
+        graph = partial(self._graph, statistic, finish, values)
         return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
 
-    def tables(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool = False) -> dict[Any, Any]:
-        """Return the keys of tables of the labels of each chunk."""
-        graph, name = self.graph, self.name
+    def _graph(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool) -> dict[Any, Any]:
+        graph: dict[Any, Any] = {}
+        name = self.name
         for image in np.ndindex(*self.data.numblocks[: self.lead]):
-            summaries = []
-            for k in np.ndindex(*self.data.numblocks[self.lead :]):
+            summaries, tables = [], ("tables-" + name, *image)
+            for n, k in enumerate(np.ndindex(*self.data.numblocks[self.lead :])):
                 block, part = (self.data.name, *image, *k), ("part-" + name, *image, *k)
                 graph[part] = (partial(_label_part, self.lead, self.structure, self.holes), block)
                 summary = partial(self.grid.summary, k, statistic, self.lead)
                 graph[("summary-" + name, *image, *k)] = (summary, part, block if values else None)
                 summaries.append(("summary-" + name, *image, *k))
-            graph[("tables-" + name, *image)] = (partial(self.grid.tables, finish), summaries)
+                graph[(name, *image, *k)] = (partial(_looked_up, self.lead, n), part, tables)
+            graph[tables] = (partial(self.grid.tables, finish), summaries)
         return graph
-
-    def looked_up(self, graph: dict[Any, Any], dtype: Any) -> Any:
-        """Return the entries of the tables for the pixels of each chunk."""
-        for image in np.ndindex(*self.data.numblocks[: self.lead]):
-            for n, k in enumerate(np.ndindex(*self.data.numblocks[self.lead :])):
-                part, tables = ("part-" + self.name, *image, *k), ("tables-" + self.name, *image)
-                graph[(self.name, *image, *k)] = (partial(_looked_up, self.lead, n), part, tables)
-        return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
 
     def result(self, made: Any, kind: str) -> xr.DataArray:
         return _named(self.array, made, (*self.outer, *self.axes), kind)
+
+
+def _of_block(func: Callable[..., np.ndarray], source: str, place: tuple[int, ...]) -> Task:
+    return func, (source, *place)
 
 
 def _label_whole(lead: int, structure: np.ndarray, block: np.ndarray) -> np.ndarray:

@@ -86,6 +86,13 @@ def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, 
     from dask.base import tokenize
 
     name = f"reduce-{tokenize(data.name, func, lead, str(dtype), associative)}"
+    graph = functools.partial(_graph, name, data, func, lead, dtype, associative)
+    return new_array(name, graph, data.chunks[lead:], dtype, [data])
+
+
+def _graph(
+    name: str, data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool
+) -> dict[Any, Any]:
     graph: dict[Any, Any] = {}
     for place in np.ndindex(*data.numblocks[lead:]):
         keys = [(data.name, k, *(0,) * (lead - 1), *place) for k in range(data.numblocks[0])]
@@ -105,7 +112,7 @@ def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, 
             target = (name, *place) if last else (f"part-{name}", k, *place)
             graph[target] = (functools.partial(_fold, func, lead, dtype, last), state, key)
             state = target
-    return new_array(name, graph, data.chunks[lead:], dtype, [data])
+    return graph
 
 
 def _fold(func: Any, lead: int, dtype: np.dtype, final: bool, state: np.ndarray | None, block: np.ndarray) -> Any:

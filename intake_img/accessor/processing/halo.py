@@ -20,13 +20,14 @@ import numpy as np
 
 from intake_img.accessor.processing.in_memory import Held, assembled
 from intake_img.kernels.each_image import EachImage, Elementwise
-from intake_img.model.graph_layers import BlockLayer, LazyGraph
+from intake_img.model.graph_layers import BlockLayer, DeferredLayer, LazyGraph
 
 if TYPE_CHECKING:
     import dask.array
 
 __all__ = ["blocks", "bytes_of", "gathered", "halo", "merged", "new_array", "parts_of", "regrouped"]
 
+Graph = Mapping[Any, Any]
 Span = tuple[int, int]
 Place = tuple[int, ...]
 
@@ -308,26 +309,27 @@ def _of_held(
 
 def new_array(
     name: str,
-    graph: Mapping[Any, Any],
+    graph: Graph | Callable[[], Graph],
     chunks: Sequence[Sequence[int]],
     dtype: Any,
     sources: Sequence[Any],
     meta: Any = None,
 ) -> dask.array.Array:
-    """Return the dask array whose chunks are the tasks of `graph`."""
+    """Return the dask array whose chunks are the tasks of `graph`; a function makes them when they are first used."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
     if any(hasattr(s, "expr") for s in sources):
-        return _planned(name, graph, chunks, dtype, sources, meta)
-    layered = LazyGraph(partial(HighLevelGraph.from_collections, name, graph, dependencies=list(sources)))
+        return _planned(name, graph() if callable(graph) else graph, chunks, dtype, sources, meta)
+    tasks = DeferredLayer(graph) if callable(graph) else graph
+    layered = LazyGraph(partial(HighLevelGraph.from_collections, name, tasks, dependencies=list(sources)))
     if meta is None:
         meta = np.empty((0,) * len(chunks), dtype)
     return da.Array(layered, name, tuple(tuple(map(int, c)) for c in chunks), dtype=np.dtype(dtype), meta=meta)
 
 
 def _planned(
-    name: str, graph: Mapping[Any, Any], chunks: Sequence[Sequence[int]], dtype: Any, sources: Sequence[Any], meta: Any
+    name: str, graph: Graph, chunks: Sequence[Sequence[int]], dtype: Any, sources: Sequence[Any], meta: Any
 ) -> Any:
     """Return the array as an expression, for dask's array expressions (``array.query-planning``)."""
     from dask.core import flatten

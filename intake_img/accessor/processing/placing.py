@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import islice, product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_img.accessor.processing.halo import gathered, new_array, parts_of
 from intake_img.accessor.processing.in_memory import Held, assembled
+from intake_img.model.graph_layers import BlockLayer, Task
 
 if TYPE_CHECKING:
     import dask.array
@@ -77,27 +79,53 @@ def drawn(
     dask.array.Array or ndarray
         An ndarray of an array in memory.
     """
-    stops = [np.cumsum([0, *c]).tolist() for c in chunks]
-    places = {
-        place: tuple((s[k], s[k + 1]) for s, k in zip(stops, place, strict=True))
-        for place in product(*[range(len(c)) for c in chunks])
-    }
+    stops = tuple(np.cumsum([0, *c]).tolist() for c in chunks)
+    grid = [len(c) for c in chunks]
     if isinstance(array, Held):
         make = partial(_of_held, array.array, plan, draw)
-        return assembled(lambda place: make(places[place]), {k: k for k in places}, chunks, array.dtype)
+        places = {place: place for place in product(*map(range, grid))}
+        return assembled(lambda place: make(_spans(stops, place)), places, chunks, array.dtype)
     from dask.base import tokenize
 
     token = f"{name}-{tokenize(array.name, chunks, told)}"
-    own = [np.cumsum(c).tolist() for c in array.chunks]
-    graph = {}
-    for place, spans in places.items():
-        parts = plan(spans)
-        cuts = [[list(parts_of([span], ends)) for span, ends in zip(p.source, own, strict=True)] for p in parts]
-        keys = [[(array.name, *ks) for ks in product(*[[k for k, _ in axis] for axis in cut])] for cut in cuts]
+    own = tuple(np.cumsum(c).tolist() for c in array.chunks)
+    task = _Tasks(plan, draw, stops, array.name, own)
+    return new_array(token, BlockLayer(token, grid, task), chunks, array.dtype, [array])
+
+
+def _spans(stops: Sequence[Sequence[int]], place: tuple[int, ...]) -> Spans:
+    return tuple((s[k], s[k + 1]) for s, k in zip(stops, place, strict=True))
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """Makes the task of a chunk of a result from its place.
+
+    Parameters
+    ----------
+    plan, draw : callable
+        See `drawn`.
+    stops : sequence of sequence of int
+        Where the chunks of the result begin and end.
+    source : str
+        Name of the source.
+    own : sequence of sequence of int
+        Where the chunks of the source end.
+    """
+
+    plan: Callable[[Spans], Sequence[Cutout]]
+    draw: Callable[..., np.ndarray]
+    stops: Sequence[Sequence[int]]
+    source: str
+    own: Sequence[Sequence[int]]
+
+    def __call__(self, place: tuple[int, ...]) -> Task:
+        spans = _spans(self.stops, place)
+        parts = self.plan(spans)
+        cuts = [[list(parts_of([span], ends)) for span, ends in zip(p.source, self.own, strict=True)] for p in parts]
+        keys = [(self.source, *ks) for cut in cuts for ks in product(*[[k for k, _ in axis] for axis in cut])]
         shape = tuple(b - a for a, b in spans)
-        work = partial(_draw, draw, shape, [p.told for p in parts], cuts)
-        graph[(token, *place)] = (work, keys)
-    return new_array(token, graph, chunks, array.dtype, [array])
+        return partial(_draw, self.draw, shape, [p.told for p in parts], cuts), keys
 
 
 def _of_held(
@@ -112,7 +140,9 @@ def _draw(
     shape: tuple[int, ...],
     told: Sequence[Any],
     cuts: Sequence[_Cuts],
-    blocks: Sequence[Sequence[np.ndarray]],
+    blocks: Sequence[np.ndarray],
 ) -> np.ndarray:
-    parts = [(t, gathered(c, b)) for t, c, b in zip(told, cuts, blocks, strict=True)]
+    """Draw a chunk of the blocks of all its parts, one part after another."""
+    left = iter(blocks)
+    parts = [(t, gathered(c, list(islice(left, prod(map(len, c)))))) for t, c in zip(told, cuts, strict=True)]
     return draw(shape, parts)

@@ -32,10 +32,16 @@ def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
     from dask.base import tokenize
 
     outer, data = image_blocks(array, axes)
-    lead = len(outer)
+    token = f"relabel-{tokenize(data.name, axes)}"
+    made = new_array(token, partial(_graph, token, data, len(outer)), data.chunks, np.int64, [data])
+    found = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
+    found.attrs = {"kind": "labels"}
+    return found
+
+
+def _graph(token: str, data: Any, lead: int) -> dict[Any, Any]:
     chunks = data.chunks[lead:]
     shape = tuple(map(sum, chunks))
-    token = f"relabel-{tokenize(data.name, axes)}"
     graph: dict[Any, Any] = {}
     for image in np.ndindex(*data.numblocks[:lead]):
         parts, table = [], ("table-" + token, *image)
@@ -46,10 +52,7 @@ def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
             graph[(token, *image, *k)] = (_looked_up, (data.name, *image, *k), table)
             parts.append(key)
         graph[table] = (_table, parts)
-    made = new_array(token, graph, data.chunks, np.int64, [data])
-    found = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
-    found.attrs = {"kind": "labels"}
-    return found
+    return graph
 
 
 def _of_image(image: np.ndarray) -> np.ndarray:

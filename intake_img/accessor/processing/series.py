@@ -356,6 +356,12 @@ def _merged_moments(parts: Any, time: int) -> Any:
 
     name = f"localcorr-{tokenize(parts.name, time)}"
     rest = [k for k in range(parts.ndim) if k != time]
+    return new_array(
+        name, partial(_merging, name, parts, time, rest), [parts.chunks[k] for k in rest], np.float64, [parts]
+    )
+
+
+def _merging(name: str, parts: Any, time: int, rest: Sequence[int]) -> dict[Any, Any]:
     graph: dict[Any, Any] = {}
     for place in np.ndindex(*[parts.numblocks[k] for k in rest]):
         keys = [(parts.name, *place[:time], k, *place[time:]) for k in range(parts.numblocks[time])]
@@ -365,7 +371,7 @@ def _merged_moments(parts: Any, time: int) -> Any:
             graph.update({m: (_merge_all, time, keys[8 * k : 8 * k + 8]) for k, m in enumerate(merged)})
             keys, level = merged, level + 1
         graph[(name, *place)] = (_finish, time, keys)
-    return new_array(name, graph, [parts.chunks[k] for k in rest], np.float64, [parts])
+    return graph
 
 
 def _merge_all(time: int, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -369,10 +369,19 @@ def _counted(data: Any, places: tuple[int, ...], counting: Counting) -> Any:
 
 def _tree(data: Any, places: tuple[int, ...], name: str, counting: Counting, limits: Any, ranging: bool = False) -> Any:
     """Count the chunks of each position, add the counts 16 by 16, and compute one chunk of the result from them."""
-    graph: dict[Any, Any] = {}
     shape = tuple(data.shape[k] if k in places else 1 for k in range(data.ndim))
+    graph = partial(_counting, data, places, shape, name, counting, None if limits is None else limits.name, ranging)
+    chunks = [(2 if ranging else counting.size,), *[(1,) * n for n in shape]]
+    dtype = counting.dtype if ranging else np.dtype(float)
+    return new_array(name, graph, chunks, dtype, [data] if limits is None else [data, limits])
+
+
+def _counting(
+    data: Any, places: tuple[int, ...], shape: Any, name: str, counting: Counting, limits: str | None, ranging: bool
+) -> dict[Any, Any]:
+    graph: dict[Any, Any] = {}
     for place in np.ndindex(*shape):
-        known = None if limits is None else (limits.name, 0, *place)
+        known = None if limits is None else (limits, 0, *place)
         blocks = [range(1) if k in places else range(n) for k, n in enumerate(data.numblocks)]
         sums = []
         for n, block in enumerate(np.ndindex(*map(len, blocks))):
@@ -386,9 +395,7 @@ def _tree(data: Any, places: tuple[int, ...], name: str, counting: Counting, lim
             graph.update({key: (add, group) for key, group in zip(sums, groups, strict=True)})
         last = (_stacked_range, sums[0]) if ranging else (_thresholds, counting, known, sums[0])
         graph[(name, 0, *place)] = (_shaped, data.ndim, last)
-    chunks = [(2 if ranging else counting.size,), *[(1,) * n for n in shape]]
-    dtype = counting.dtype if ranging else np.dtype(float)
-    return new_array(name, graph, chunks, dtype, [data] if limits is None else [data, limits])
+    return graph
 
 
 def _range(counting: Counting, block: np.ndarray) -> np.ndarray:

@@ -41,10 +41,11 @@ def total(array: xr.DataArray, fold: Fold, axes: Sequence[str], keepdims: bool) 
     """Return the reduction of an array along some axes; lazily, unless it is an array of numpy."""
     places = tuple(array.get_axis_num(a) for a in axes)
     given = data_of(array.variable)
-    data: Any = _filled(given, fold, places) if isinstance(given, np.ndarray) else _folded(lazy(array), fold, places)
-    if keepdims:
-        return with_data(array, data)
-    return with_data(array, data.squeeze(places), [d for d in map(str, array.dims) if d not in axes])
+    dims = [d for d in map(str, array.dims) if keepdims or d not in axes]
+    if not isinstance(given, np.ndarray):
+        return with_data(array, _folded(lazy(array), fold, places, keepdims), dims)
+    data = _filled(given, fold, places)
+    return with_data(array, data if keepdims else data.squeeze(places), dims)
 
 
 def _filled(array: np.ndarray, fold: Fold, axes: tuple[int, ...]) -> np.ndarray:
@@ -63,14 +64,22 @@ def _filled(array: np.ndarray, fold: Fold, axes: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...]) -> dask.array.Array:
+def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...], keepdims: bool) -> dask.array.Array:
     from dask.base import tokenize
 
-    name = f"total-{tokenize(data.name, fold, axes)}"
+    name = f"total-{tokenize(data.name, fold, axes, keepdims)}"
+    pixels = _mapped(data)
+    chunks = tuple((1,) if k in axes else c for k, c in enumerate(data.chunks) if keepdims or k not in axes)
+    graph = partial(_graph, name, data, fold, axes, pixels, keepdims)
+    return new_array(name, graph, chunks, fold.output, [] if pixels is not None else [data])
+
+
+def _graph(
+    name: str, data: dask.array.Array, fold: Fold, axes: tuple[int, ...], pixels: Pixels | None, keepdims: bool
+) -> dict[Any, Any]:
     run = partial(fold, axes)
     graph: dict[Any, Any] = {}
     blocks = [range(1) if k in axes else range(n) for k, n in enumerate(data.numblocks)]
-    pixels = _mapped(data)
     most = max(1, min(MOST, (HELD if pixels is None else THREADED) // max(1, bytes_of(data))))
     edges = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in data.chunks]
     for place in product(*blocks):
@@ -85,9 +94,13 @@ def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...]) -> dask.a
             else:
                 cut = [[_region(edges, k[1:]) for k in group] for group in groups]
                 graph.update({key: (_Unread(pixels, run, tuple(r)),) for key, r in zip(keys, cut, strict=True)})
-        graph[(name, *place)] = (fold.finished, keys[0])
-    chunks = tuple((1,) if k in axes else c for k, c in enumerate(data.chunks))
-    return new_array(name, graph, chunks, fold.output, [] if pixels is not None else [data])
+        kept = [n for k, n in enumerate(place) if keepdims or k not in axes]
+        graph[(name, *kept)] = (partial(_finished, fold, () if keepdims else axes), keys[0])
+    return graph
+
+
+def _finished(fold: Fold, lost: tuple[int, ...], part: np.ndarray) -> np.ndarray:
+    return np.squeeze(fold.finished(part), lost)
 
 
 def _mapped(data: dask.array.Array) -> Pixels | None:
