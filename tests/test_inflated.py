@@ -152,6 +152,42 @@ def test_damage_is_noticed(tmp_path, kind):
     broken.close()
 
 
+@pytest.mark.parametrize("kind", PACKED)
+def test_damage_is_noticed_each_time(tmp_path, kind):
+    """What was refused once is not kept, though it was inflated."""
+    last = len(CONTENT) - 1
+    wrong = {"size": last + 5, "checksum": zlib.crc32(CONTENT) ^ 1}
+    spoilt = bytearray(PACKED[kind])
+    spoilt[len(spoilt) // 3 : len(spoilt) // 3 + 20] = bytes(20)
+    streams = [(PACKED[kind], {name: fact}) for name, fact in wrong.items()]
+    streams += [(bytes(spoilt), {"checksum": zlib.crc32(CONTENT)}), (PACKED[kind][:-2000], {})]
+    for packed, facts in streams:
+        reader = opened(tmp_path, packed, kind, **facts)
+        for _ in range(3):
+            with pytest.raises(FormatError, match="damaged"):
+                reader.ranges([last], [1])
+        reader.close()
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_failure_of_the_file_leaves_no_trace(tmp_path, monkeypatch, kind):
+    reader = opened(tmp_path, PACKED[kind], kind, checksum=zlib.crc32(CONTENT))
+    whole = reader.source.ranges
+    for fails in (3, 20, 41):
+        calls = iter(range(10_000))
+
+        def ranges(offsets, counts, calls=calls, fails=fails):
+            if next(calls) == fails:
+                raise OSError("the server is away")
+            return whole(offsets, counts)
+
+        monkeypatch.setattr(reader.source, "ranges", ranges)
+        with pytest.raises(OSError, match="away"):
+            reader.ranges([0], [len(CONTENT)])
+    assert reader.ranges([0, 1000], [len(CONTENT), 50_000]) == [CONTENT, CONTENT[1000:51_000]]
+    reader.close()
+
+
 def test_regions_of_arrays(tmp_path):
     values = np.frombuffer(CONTENT, ">u2").reshape(30, 50, 100)
     reader = opened(tmp_path, PACKED["gzip"], "gzip")

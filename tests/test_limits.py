@@ -217,6 +217,14 @@ def test_an_empty_file_is_said_to_be_empty(name: str, tmp_path: Path) -> None:
             opened()
 
 
+@pytest.mark.parametrize("dtype", ["", "no", 5, [["a"]]], ids=str)
+def test_a_description_without_a_type_is_refused(tmp_path, dtype):
+    (tmp_path / "a.bin").write_bytes(bytes(12))
+    (tmp_path / "a.bin.json").write_text(json.dumps({"axes": "yx", "shape": [3, 4], "dtype": dtype}))
+    with pytest.raises(FormatError, match=r"a\.bin: its description has dtype"):
+        imload(tmp_path / "a.bin")
+
+
 def _pgm(values: np.ndarray, comment: bytes = b"") -> bytes:
     maxval = 255 if values.dtype == "u1" else 65535
     magic = b"P6" if values.ndim == 3 else b"P5"

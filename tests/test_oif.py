@@ -109,6 +109,17 @@ def test_missing_planes(tmp_path):
             imload(path).compute()
 
 
+def test_planes_without_pixels(tmp_path):
+    path, _ = stack(tmp_path / "a.oif", oif)
+    for plane in (tmp_path / "a.oif.files").glob("s_C*.tif"):
+        data = bytearray(plane.read_bytes())
+        height = data.index(b"\x01\x01")  # ImageLength, 257, little-endian
+        data[height + 8 : height + 12] = bytes(4)
+        plane.write_bytes(data)
+    with pytest.raises(FormatError, match=r"a\.oif.*s_C00\dZ00\dT00\d\.tif holds an array of shape \(0, "):
+        imload(path)
+
+
 def test_decimal_commas(tmp_path):
     main = main_file("XYC", {}, {}, **CHANNELS).decode("utf-16").replace("=0.25", "=0,207.0").encode("utf-16")
     path = oib(tmp_path / "a.oib", main, planes(np.zeros((1, 4, 5), "u2"), "C"))

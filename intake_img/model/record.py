@@ -26,9 +26,15 @@ def restored_variable(own: Variable, facts: Mapping[str, Any]) -> Variable:
     places = _places(own.pixels.shape, list(facts["shape"]))
     if places is None:
         raise ValueError("the record does not fit the pixels")
-    return Variable(
-        own.pixels.reshape(places).astype(np.dtype(facts["dtype"])), check_axes(facts["axes"]), dict(facts["attrs"])
-    )
+    pixels = own.pixels.reshape(places).astype(_dtype(facts["dtype"]))
+    return Variable(pixels, check_axes(facts["axes"]), dict(facts["attrs"]))
+
+
+def _dtype(said: Any) -> np.dtype:
+    """Return the type that a record states: numpy makes types, also empty ones, of much that is no name of a type."""
+    if not isinstance(said, str):
+        raise TypeError(f"{said!r} is no name of a type")
+    return np.dtype(said)
 
 
 def plain(value: Any, *, strict: bool = False) -> Any:
@@ -117,11 +123,14 @@ def recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int] | Non
         size = int(facts["size"])
         if size > sizes.get(facts["axes"][0], 2**24):  # before it is allocated
             raise ValueError("the record does not fit the pixels")
-        values = float(facts["start"]) + float(facts["step"]) * np.arange(size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = float(facts["start"]) + float(facts["step"]) * np.arange(size)
+        if not np.isfinite(values).all():
+            raise ValueError("the record has coordinates that are no numbers")
     elif facts["dtype"] in ("text", "object"):
         values = np.asarray(facts["values"], dtype=object)
     else:
-        dtype = np.dtype(facts["dtype"])
+        dtype = _dtype(facts["dtype"])
         values = np.asarray(facts["values"], dtype="i8" if dtype.kind in "mM" else None)
         values = values.astype(dtype)
     if values.ndim != len(facts["axes"]):

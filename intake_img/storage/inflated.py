@@ -82,6 +82,7 @@ class Inflated(ByteReader):
         self._states: list[_State | None] = [_State(offset, self._decoder())]  # at the beginning of each block
         self._length = 0  # inflated so far, from the beginning
         self._held: list[np.ndarray] = []  # for bzip2
+        self._failure: str | None = None  # for bzip2
         self._memory = SpillingMemory(_HELD)
 
     @property
@@ -116,7 +117,7 @@ class Inflated(ByteReader):
                 return found
             while len(self._states) <= number + 1:
                 if self._states[-1] is None:
-                    raise self._ends()
+                    raise self._ends(self._length)
                 block = self._advance()
                 if len(self._states) == number + 2:
                     return block
@@ -135,37 +136,52 @@ class Inflated(ByteReader):
         """Inflate the next block; the lock is held."""
         state = self._states[-1]
         assert state is not None
-        copies = self.kind != "bzip2"
-        block, after = self._step(_State(state.at, state.decoder.copy()) if copies else state)
-        self._keep(len(self._states) - 1, block)
-        self._length += block.size
+        if self.kind == "bzip2":
+            block, after = self._uncopied(state)
+        else:
+            block, after = self._step(_State(state.at, state.decoder.copy()))
         self._verify(block, after is None)
+        self._keep(len(self._states) - 1, block)
         self._states.append(after)
         return block
 
+    def _uncopied(self, state: _State) -> tuple[np.ndarray, _State | None]:
+        """Return what `_step` returns. The decoder has no copies: after a failure it is of no use."""
+        if self._failure is not None:
+            raise FormatError(self._failure)
+        try:
+            return self._step(state)
+        except FormatError as exc:
+            self._failure = str(exc)
+            raise
+        except BaseException:  # of the file, which may be read another time: begin anew
+            self._states, self._length, self._sum = [_State(self._start, self._decoder())], 0, 0
+            raise
+
     def _keep(self, number: int, block: np.ndarray) -> None:
-        if self.kind == "bzip2":
+        if self.kind != "bzip2":
+            CACHE.put((self._token, number), block)
+        elif number == len(self._held):
             held = self._memory.empty(block.shape, block.dtype)
             held[...] = block
             self._held.append(held)
-        else:
-            CACHE.put((self._token, number), block)
 
     def _verify(self, block: np.ndarray, last: bool) -> None:
-        if self.checksum is not None:
-            self._sum = zlib.crc32(block.data, self._sum)
-        if last and self._known is not None and self._length < self._known:
-            raise self._ends()
-        if last and self.checksum is not None and self._sum != self.checksum:
+        """Count a block that was just inflated; raise `FormatError`, and count nothing, if it cannot be the last."""
+        length = self._length + block.size
+        found = self._sum if self.checksum is None else zlib.crc32(block.data, self._sum)
+        if last and self._known is not None and length < self._known:
+            raise self._ends(length)
+        if last and self.checksum is not None and found != self.checksum:
             raise FormatError(
-                f"{self.file}: the checksum of compressed data is {self._sum:#010x}, the file says "
+                f"{self.file}: the checksum of compressed data is {found:#010x}, the file says "
                 f"{self.checksum:#010x}: it is damaged"
             )
+        self._length, self._sum = length, found
 
-    def _ends(self) -> FormatError:
+    def _ends(self, length: int) -> FormatError:
         return FormatError(
-            f"{self.file}: compressed data end after {self._length} bytes, and more were expected: it is truncated or "
-            "damaged"
+            f"{self.file}: compressed data end after {length} bytes, and more were expected: it is truncated or damaged"
         )
 
     def _step(self, state: _State) -> tuple[np.ndarray, _State | None]:
@@ -227,7 +243,7 @@ class Inflated(ByteReader):
             number, first = divmod(offset, _BLOCK)
             part = self._block(number)[first : first + stop - offset]
             if not part.size:
-                raise self._ends()
+                raise self._ends(self._length)
             yield part
             offset += part.size
 

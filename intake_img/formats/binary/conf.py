@@ -62,7 +62,10 @@ def agreed(file: File, stated: Mapping[str, Any], options: BinaryOptions) -> dic
     for key, given in facts.items():
         if (said := stated.get(key)) is None:
             continue
-        said = spelling.get(key, lambda value: value)(said)
+        try:
+            said = spelling.get(key, lambda value: value)(said)
+        except (TypeError, ValueError) as exc:
+            raise FormatError(f"{file}: its description has {key} {said!r}: {exc}") from exc
         if given is not None and given != said:
             raise FormatError(f"{file}: {key}={given!r} was given, but its description has {said!r}")
         facts[key] = said

@@ -55,7 +55,7 @@ class _OifHandle(Handle):
         if address not in self._planes:
             name = next(iter(group.files.values()))
             plane, kind = described(self.store.read(name), name)
-            if len(plane) != 2:
+            if len(plane) != 2 or 0 in plane:
                 raise FormatError(f"{name} holds an array of shape {plane}: expected a plane")
             self._planes[address] = plane, kind
         shape, dtype = self._planes[address]
