@@ -105,7 +105,7 @@ def test_physical_sizes_and_datasets():
     with pytest.raises(ValueError, match=r"img\.threshold"):
         ds[["image"]].img.fill_holes()
     with pytest.raises(TypeError, match="expected a mask"):
-        labels.img.clear_border()
+        labels.img.fill_holes()
     with pytest.raises(TypeError, match="expected labels"):
         array.img.expand_labels()
     for bad, match in (

@@ -119,6 +119,16 @@ def test_drift_is_found_and_taken_away(dims, reference):
     assert (moved.values[inner] == moved.values[still][inner[1:]]).all()
 
 
+def test_shifts_of_volumes_in_physical_units():
+    image, steps = movie("tzyx", n=28)
+    spacing = {"z": 2.0, "y": 0.5, "x": 0.25}
+    coords = {a: (a, s * np.arange(image.sizes[a]), {"units": "µm", "spacing": s}) for a, s in spacing.items()}
+    image = image.assign_coords(coords).chunk({"t": 1, "y": 17})
+    found = image.img.measure_shifts(units="physical", progress=False)
+    np.testing.assert_allclose(found, steps * list(spacing.values()))
+    np.testing.assert_array_equal(image.img.apply_shifts(found), image.img.register(progress=False))
+
+
 def test_shifts_of_parts_of_pixels_are_found():
     image, _ = movie(n=64)
     frame = image[0].values.astype(float)

@@ -34,8 +34,8 @@ def distances(a, b, most):
     return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1)) / most
 
 
-def brute_force(table, most, gap):
-    points, frames = table[["y", "x"]].to_numpy(), table["t"].to_numpy()
+def brute_force(table, most, gap, steps):
+    points, frames = table[list(steps)].to_numpy() * list(steps.values()), table["t"].to_numpy()
     links = {}
     for t in range(frames.max(initial=0)):
         own, new = np.flatnonzero(frames == t), np.flatnonzero(frames == t + 1)
@@ -61,14 +61,21 @@ def brute_force(table, most, gap):
 
 
 @examples(150)
-@given(seed=st.integers(0, 10**6), gap=st.integers(0, 2), counts=st.lists(st.integers(0, 3), min_size=1, max_size=4))
-def test_links_are_the_best_of_all(seed, gap, counts):
+@given(
+    seed=st.integers(0, 10**6),
+    gap=st.integers(0, 2),
+    counts=st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    steps=st.sampled_from([{"y": 1.0, "x": 1.0}, {"y": 0.5, "x": 2.0}, {"z": 1.8, "y": 0.5, "x": 0.6}]),
+)
+def test_links_are_the_best_of_all(seed, gap, counts, steps):
     rng = np.random.default_rng(seed)
     frames = np.repeat(np.arange(len(counts)), counts)
-    table = pd.DataFrame({"t": frames, **{a: rng.uniform(0, 10, len(frames)) for a in "yx"}})
-    image = stack(np.zeros((len(counts), 4, 4)), "tyx")
+    table = pd.DataFrame({"t": frames, **{a: rng.uniform(0, 10, len(frames)) for a in steps}})
+    table.attrs = {"column_units": dict.fromkeys(steps, "px")}
+    coords = {a: (a, s * np.arange(4), {"units": "µm", "spacing": s}) for a, s in steps.items()}
+    image = stack(np.zeros((len(counts), *[4] * len(steps))), ["t", *steps]).assign_coords(coords)
     most = rng.uniform(1, 8)
-    assert image.img.track(table, most, gap=gap)["track"].tolist() == brute_force(table, most, gap)
+    assert image.img.track(table, most, gap=gap)["track"].tolist() == brute_force(table, most, gap, steps)
     shuffled = table.sample(frac=1, random_state=seed)
     again = image.img.track(shuffled, most, gap=gap)
     assert again.index.equals(shuffled.index)

@@ -46,10 +46,13 @@ def split(
     Returns
     -------
     ndarray of int64
-        Of each part the place of its first pixel in the whole image, from 1.
+        Of each part the place of its first pixel in the whole image, from 1. A component without background around it
+        is one part: it has no distances.
     """
     from skimage.segmentation import watershed
 
+    if mask.all():
+        return _first_places(mask.astype(np.int64), start, shape)
     away = distances(mask, images, start, shape, steps=steps)
     high = np.zeros(mask.shape, bool)
     candidates(away, high, radii=radii, threshold=0.0)

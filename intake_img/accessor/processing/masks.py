@@ -16,9 +16,11 @@ from intake_img.accessor.processing.components import selected, structure_of
 from intake_img.accessor.processing.halo import halo
 from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.processing.object_results import replaced
+from intake_img.accessor.processing.renumbering import chosen
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling, morphology
 from intake_img.kernels.each_image import EachImage
+from intake_img.model.variables import kind_of
 
 __all__ = ["Masks"]
 
@@ -30,7 +32,8 @@ Radius = float | str | Sequence[float] | Mapping[str, float | str]
 class Masks:
     """Methods that change masks and labels; see each of them.
 
-    In a Dataset they change the masks (variables whose kind is ``mask``); `expand_labels` changes the labels. All are
+    In a Dataset they change the masks (variables whose kind is ``mask``); `expand_labels` changes the labels, and
+    `clear_border` and `remove_small` change them where there is no mask. All are
     lazy (masks in memory are changed immediately), and process every image (``z y x``, or `dims`) separately.
     """
 
@@ -55,21 +58,32 @@ class Masks:
         return replaced(self._obj, make, "mask")
 
     def clear_border(self, *, dims: Dims = None) -> Any:
-        """Remove objects of a mask that touch an edge of the image.
+        """Remove objects of a mask, or labels, that touch an edge of the image.
 
-        Equal to `skimage.segmentation.clear_border` for each complete image: pixels that share a corner are connected.
+        Equal to `skimage.segmentation.clear_border` for each complete image: pixels of a mask that share a corner are
+        connected. Labels (integers of kind ``labels``) keep their numbers; a label in several places is removed as a
+        whole, where scikit-image takes it for several objects.
 
         Parameters
         ----------
         dims : str, optional
             See `fill_holes`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> labels = xr.DataArray(np.pad([[0, 7], [4, 0]], ((1, 0), (1, 1))), dims=["y", "x"], attrs={"kind": "labels"})
+        >>> labels.img.clear_border().values.tolist()
+        [[0, 0, 0, 0], [0, 0, 7, 0], [0, 0, 0, 0]]
         """
 
         def make(array: xr.DataArray) -> xr.DataArray:
-            axes = neighbourhood(_mask(array), dims)
+            axes = neighbourhood(array, dims)
+            if _are_labels(array):
+                return chosen(array, axes, labelling.at_edges, _zero, "clear_border")
             return selected(array, axes, structure_of(len(axes), axes), labelling.at_edges, _zero)
 
-        return replaced(self._obj, make, "mask")
+        return replaced(self._obj, make, "mask", "labels")
 
     def remove_small(
         self,
@@ -80,9 +94,10 @@ class Masks:
         connectivity: int = 1,
         dims: Dims = None,
     ) -> Any:
-        """Remove objects of a mask that are smaller than `size`, or fill holes that are smaller.
+        """Remove objects of a mask, or labels, that are smaller than `size`; or fill holes that are smaller.
 
-        Equal to `skimage.morphology.remove_small_objects` and `remove_small_holes` for each complete image.
+        Equal to `skimage.morphology.remove_small_objects` and `remove_small_holes` for each complete image. Labels
+        (integers of kind ``labels``) keep their numbers; the pixels of a label count together, wherever they are.
 
         Parameters
         ----------
@@ -90,10 +105,10 @@ class Masks:
             Components with fewer pixels are removed; with ``units="physical"`` an area or volume in the common unit of
             the image (µm² or µm³ if ``x`` is in µm).
         what : {"objects", "holes"}
-            As in scikit-image, background at an edge of the image is a hole too.
+            As in scikit-image, background at an edge of the image is a hole too. Labels have no holes to fill.
         units : {"pixel", "physical"}
         connectivity : int
-            How many axes neighbours may differ in.
+            How many axes neighbours in a mask may differ in.
         dims : str, optional
             See `fill_holes`.
 
@@ -109,13 +124,20 @@ class Masks:
         choice("units", units, ("pixel", "physical"))
 
         def make(array: xr.DataArray) -> xr.DataArray:
-            axes = neighbourhood(_mask(array), dims)
+            axes, holes = neighbourhood(array, dims), what == "holes"
             pixel = math.prod(step_of(array, a) for a in axes) if units == "physical" else 1.0
-            least = given / pixel * (1 - 1e-12)
-            structure, holes = structure_of(connectivity, axes), what == "holes"
-            return selected(array, axes, structure, labelling.sizes, partial(_large, least, holes), holes=holes)
+            large = partial(_large, given / pixel * (1 - 1e-12), holes)
+            structure = structure_of(connectivity, axes)
+            if not _are_labels(array):
+                return selected(array, axes, structure, labelling.sizes, large, holes=holes)
+            if holes or connectivity != 1:
+                raise ValueError(
+                    f"what={what!r}, connectivity={connectivity!r}: labels are objects, whose pixels need not touch; "
+                    "take the mask, labels > 0"
+                )
+            return chosen(array, axes, labelling.sizes, large, "remove_small")
 
-        return replaced(self._obj, make, "mask")
+        return replaced(self._obj, make, "mask", "labels")
 
     def binary_erosion(self, radius: Radius = 1, *, units: Units = "pixel", dims: Dims = None) -> Any:
         """Erode masks with a ball. Powered by `scipy.ndimage.binary_erosion`.
@@ -181,6 +203,18 @@ def _mask(array: xr.DataArray) -> xr.DataArray:
     if array.dtype != bool:
         raise TypeError(f"expected a mask, which is bool, not {array.dtype}: compare an image, or labels > 0")
     return array
+
+
+def _are_labels(array: xr.DataArray) -> bool:
+    """Return whether an array is labels, not a mask; integers must say that they are."""
+    if array.dtype == bool:
+        return False
+    if array.dtype.kind not in "iu" or kind_of(array.attrs, array.dtype) != "labels":
+        raise TypeError(
+            f"expected a mask, which is bool, or labels, not {array.dtype}: compare an image, or say of integers that "
+            "they are labels, .assign_attrs(kind='labels')"
+        )
+    return True
 
 
 def _zero(found: np.ndarray) -> np.ndarray:

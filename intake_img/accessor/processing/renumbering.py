@@ -1,8 +1,12 @@
-"""Consecutive numbers for labels: one table is made from the labels of all chunks and their first pixels."""
+"""Consecutive numbers for labels, and labels of which some are left out.
+
+A summary of each chunk (its labels, and the first pixel or a count of each) goes to one task for each image, which
+returns a table of new numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,31 +19,74 @@ from intake_img.accessor.processing.in_memory import by_image, is_held
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
 
-__all__ = ["renumbered"]
+__all__ = ["chosen", "renumbered"]
 
 LEAST = 2**16
 """A table with an entry for each number is made up to this label, and up to the number of pixels."""
-Firsts = tuple[np.ndarray, np.ndarray]
-"""Labels, and the place of the first pixel of each."""
+ByLabel = tuple[np.ndarray, np.ndarray]
+"""Labels, and a number for each: the place of the first pixel, a count, or the new label."""
+Summary = Callable[[Sequence[int], Sequence[int], np.ndarray], ByLabel]
+"""Of where a chunk begins, the shape of the image and the labels of the chunk."""
 
 
 def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
     """Return labels 1, 2, ... in the order of their first pixels in each image."""
-    if is_held(array):
-        found = by_image([array], axes, _of_image, np.int64)
-        found.attrs = {"kind": "labels"}
-        return found
-    from dask.base import tokenize
+    return _tabled(array, axes, _firsts, _ranked, np.dtype(np.int64), "relabel")
 
-    outer, data = image_blocks(array, axes)
-    token = f"relabel-{tokenize(data.name, axes)}"
-    made = new_array(token, partial(_graph, token, data, len(outer)), data.chunks, np.int64, [data])
-    found = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
+
+def chosen(
+    array: xr.DataArray,
+    axes: Sequence[str],
+    statistic: Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray],
+    keep: Callable[[np.ndarray], np.ndarray],
+    name: str,
+) -> xr.DataArray:
+    """Return the labels that are kept by a statistic, which is summed over the chunks of each image; 0 elsewhere.
+
+    Parameters
+    ----------
+    array : xarray.DataArray of integers
+    axes : sequence of str
+        Of an image.
+    statistic : callable
+        Of labels 1 to n, n, where the chunk begins and the shape of the image: a whole number for each label.
+    keep : callable
+        Of the sums: which labels are kept.
+    name : str
+        Of the method.
+    """
+    return _tabled(array, axes, partial(_counts, statistic, name), partial(_kept, keep), array.dtype, name)
+
+
+def _tabled(
+    array: xr.DataArray,
+    axes: Sequence[str],
+    summary: Summary,
+    finish: Callable[[Sequence[ByLabel]], ByLabel],
+    dtype: np.dtype,
+    name: str,
+) -> xr.DataArray:
+    if is_held(array):
+        found = by_image([array], axes, partial(_of_image, summary, finish), dtype)
+    else:
+        outer, made = _lazily(array, axes, summary, finish, dtype, name)
+        found = with_data(array, made, (*outer, *axes)).transpose(*array.dims)
     found.attrs = {"kind": "labels"}
     return found
 
 
-def _graph(token: str, data: Any, lead: int) -> dict[Any, Any]:
+def _lazily(
+    array: xr.DataArray, axes: Sequence[str], summary: Summary, finish: Any, dtype: np.dtype, name: str
+) -> tuple[tuple[str, ...], Any]:
+    from dask.base import tokenize
+
+    outer, data = image_blocks(array, axes)
+    token = f"{name}-{tokenize(data.name, axes, summary, finish)}"
+    graph = partial(_graph, token, data, len(outer), summary, finish)
+    return outer, new_array(token, graph, data.chunks, dtype, [data])
+
+
+def _graph(token: str, data: Any, lead: int, summary: Summary, finish: Any) -> dict[Any, Any]:
     chunks = data.chunks[lead:]
     shape = tuple(map(sum, chunks))
     graph: dict[Any, Any] = {}
@@ -47,27 +94,45 @@ def _graph(token: str, data: Any, lead: int) -> dict[Any, Any]:
         parts, table = [], ("table-" + token, *image)
         for k in np.ndindex(*data.numblocks[lead:]):
             start = tuple(sum(c[:i]) for c, i in zip(chunks, k, strict=True))
-            key = ("firsts-" + token, *image, *k)
-            graph[key] = (partial(_firsts, lead, start, shape), (data.name, *image, *k))
+            key = ("summary-" + token, *image, *k)
+            graph[key] = (partial(_of_block, lead, partial(summary, start, shape)), (data.name, *image, *k))
             graph[(token, *image, *k)] = (_looked_up, (data.name, *image, *k), table)
             parts.append(key)
-        graph[table] = (_table, parts)
+        graph[table] = (finish, parts)
     return graph
 
 
-def _of_image(image: np.ndarray) -> np.ndarray:
+def _of_block(lead: int, summary: Callable[[np.ndarray], ByLabel], block: np.ndarray) -> ByLabel:
+    return summary(block[(0,) * lead])
+
+
+def _of_image(summary: Summary, finish: Callable[[Sequence[ByLabel]], ByLabel], image: np.ndarray) -> np.ndarray:
     """Return the new labels of one complete image."""
-    return _looked_up(image, _table([_firsts(0, (0,) * image.ndim, image.shape, image)]))
+    return _looked_up(image, finish([summary((0,) * image.ndim, image.shape, image)]))
 
 
-def _firsts(lead: int, start: Sequence[int], shape: Sequence[int], block: np.ndarray) -> Firsts:
-    labels = block[(0,) * lead]
+def _firsts(start: Sequence[int], shape: Sequence[int], labels: np.ndarray) -> ByLabel:
     if _countable(labels):
         return labelling.first_by_label(labels, start, shape)
+    ids, index = _indexed(labels, "relabel")
+    return ids, labelling.first_places(index + 1, len(ids), start, shape)
+
+
+def _counts(statistic: Any, name: str, start: Sequence[int], shape: Sequence[int], labels: np.ndarray) -> ByLabel:
+    ids, index = _indexed(labels, name)
+    return ids, statistic(index + 1, len(ids), start, shape)
+
+
+def _indexed(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of a chunk, in order, and of each pixel the place of its label among them."""
+    if _countable(labels):
+        places = labels.astype(np.intp, copy=False)
+        there = np.bincount(places.ravel()) > 0
+        return np.flatnonzero(there).astype(labels.dtype), (np.cumsum(there) - 1)[places]
     ids, index = np.unique(labels, return_inverse=True)
     if len(ids) and ids[0] < 0:
-        raise ValueError(f"relabel: expected labels of 0 and more, but there is {ids[0]}")
-    return ids, labelling.first_places(index.reshape(labels.shape) + 1, len(ids), start, shape)
+        raise ValueError(f"{name}: expected labels of 0 and more, but there is {ids[0]}")
+    return ids, index.reshape(labels.shape)
 
 
 def _countable(labels: np.ndarray) -> bool:
@@ -75,22 +140,35 @@ def _countable(labels: np.ndarray) -> bool:
     return bool(labels.size and labels.min() >= 0 and labels.max() <= max(LEAST, labels.size))
 
 
-def _table(parts: Sequence[Firsts]) -> Firsts:
+def _together(parts: Sequence[ByLabel]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all labels, and the numbers of all chunks with the place of their label."""
     ids, index = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
+    return ids, index, np.concatenate([p[1] for p in parts])
+
+
+def _ranked(parts: Sequence[ByLabel]) -> ByLabel:
+    ids, index, places = _together(parts)
     first = np.full(len(ids), np.iinfo(np.int64).max)
-    np.minimum.at(first, index, np.concatenate([p[1] for p in parts]))
+    np.minimum.at(first, index, places)
     first[ids == 0] = -1
     rank = np.empty(len(ids), np.int64)
     rank[np.argsort(first)] = np.arange(len(ids)) + (0 if (ids == 0).any() else 1)
     return ids, rank
 
 
-def _looked_up(block: np.ndarray, table: Firsts) -> np.ndarray:
+def _kept(keep: Callable[[np.ndarray], np.ndarray], parts: Sequence[ByLabel]) -> ByLabel:
+    ids, index, counts = _together(parts)
+    total = np.zeros(len(ids), np.int64)
+    np.add.at(total, index, counts)
+    return ids, np.where(keep(total), ids, ids.dtype.type(0))
+
+
+def _looked_up(block: np.ndarray, table: ByLabel) -> np.ndarray:
     ids, numbers = table
     if not block.size:
-        return block.astype(np.int64)
+        return block.astype(numbers.dtype)
     if ids[-1] > max(LEAST, block.size):
         return numbers[np.searchsorted(ids, block)]
-    by_label = np.zeros(int(ids[-1]) + 1, np.int64)
+    by_label = np.zeros(int(ids[-1]) + 1, numbers.dtype)
     by_label[ids] = numbers
     return by_label.take(block)

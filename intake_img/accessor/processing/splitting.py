@@ -36,8 +36,8 @@ class Splits:
 
     Objects are connected components of a mask; pixels that share a corner are connected. Objects within a chunk are
     processed there; objects that touch a chunk boundary are gathered, joined, and processed each in its own bounding
-    box. So results are the same for any chunks. While one image is computed, the objects
-    that boundaries cut are in memory (for a mask of one single object: all of it); other pixels stay in their chunks.
+    box. So results are the same for any chunks. While one image (``z y x``, or `dims`) is computed, its result is in
+    memory, and with it the objects that boundaries cut; other images are not.
     """
 
     _obj: Any
@@ -94,7 +94,8 @@ class Splits:
     ) -> Any:
         """Label the objects of a mask and split touching objects, lazily.
 
-        Each object is cut at the watersheds of its distance to the background, between the peaks of that distance.
+        Each object is cut at the watersheds of its distance to the background, between the peaks of that distance. An
+        image without background is one object.
         Powered by `skimage.segmentation.watershed`. Labels are in the order of first pixels. See `Splits` for the
         memory needed.
 
@@ -203,7 +204,8 @@ class Splits:
     def relabel(self, *, dims: Dims = None) -> Any:
         """Renumber labels, without gaps, in the order of their first pixels; lazily.
 
-        Every image is renumbered separately; regions keep their pixels, and 0 stays 0.
+        Every image is renumbered separately; regions keep their pixels, and 0 stays 0. The labels of one image are in
+        memory while it is computed.
 
         Parameters
         ----------
