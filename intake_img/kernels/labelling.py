@@ -17,11 +17,16 @@ __all__ = [
     "first_rows",
     "label_chunk",
     "label_image",
+    "looked_up",
     "merge_extents",
     "sizes",
     "touching",
     "unified",
 ]
+
+
+LOOKED_UP = 2**15
+"""Pixels that are looked up together."""
 
 
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
@@ -117,6 +122,22 @@ def first_rows(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence
     return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
 
 
+def looked_up(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the entries of a table for labels, all of which it has.
+
+    Labels become indices of numpy a few thousand at a time: those of a whole chunk would be another array of its size.
+    """
+    out = np.empty(labels.shape, table.dtype)
+    source, target = labels.reshape(-1), out.reshape(-1)
+    index = np.empty(min(LOOKED_UP, source.size), np.intp)
+    for start in range(0, source.size, LOOKED_UP):
+        part = source[start : start + LOOKED_UP]
+        own = index[: len(part)]
+        own[...] = part
+        np.take(table, own, out=target[start : start + LOOKED_UP], mode="clip")  # other modes copy the result
+    return out
+
+
 def sizes(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     """Return how many pixels of a chunk have the labels 1 to n."""
     return np.bincount(labels.ravel(), minlength=n + 1)[1:]
@@ -134,7 +155,7 @@ def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[i
 
 
 def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
-    """Return pairs of labels that touch across a chunk boundary.
+    """Return pairs of labels that touch across a chunk boundary; a pair may occur more than once.
 
     Parameters
     ----------
@@ -152,7 +173,10 @@ def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis:
             there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, before.shape, strict=True))
             a, b = before[here].ravel(), after[there].ravel()
             both = (a > 0) & (b > 0)
-            pairs.append(np.unique(np.stack([a[both], b[both]], axis=1), axis=0))
+            found = np.stack([a[both], b[both]], axis=1)
+            new = np.ones(len(found), bool)
+            new[1:] = (found[1:] != found[:-1]).any(axis=1)  # objects touch along runs of pixels
+            pairs.append(found[new])
     return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
 
 

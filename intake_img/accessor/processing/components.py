@@ -196,11 +196,12 @@ def _label_whole(lead: int, structure: np.ndarray, block: np.ndarray) -> np.ndar
 
 def _label_part(lead: int, structure: np.ndarray, holes: bool, block: np.ndarray) -> tuple[np.ndarray, int]:
     image = block[(0,) * lead]
-    return labelling.label_chunk(image == 0 if holes else image != 0, structure)
+    mask = image if image.dtype == bool else image != 0
+    return labelling.label_chunk(~mask if holes else mask, structure)
 
 
 def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence[np.ndarray]) -> np.ndarray:
-    return tables[n][part[0]][(None,) * lead]
+    return labelling.looked_up(tables[n], part[0])[(None,) * lead]
 
 
 def _looked_up_whole(
