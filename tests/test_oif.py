@@ -109,6 +109,23 @@ def test_missing_planes(tmp_path):
             imload(path).compute()
 
 
+@pytest.mark.parametrize(
+    ("there", "positions", "spacing"),
+    [((1, 2, 3), [10, 12, 14], 2), ((2, 3), [12, 14], 2), ((1, 2, 4), [10, 12, 16], None)],
+)
+def test_a_stopped_acquisition(tmp_path, there, positions, spacing):
+    """Six slices were planned, from 10 to 20 nm: those that are there keep their positions."""
+    main = main_file("XYZC", {"Z": 6, "C": 1}, {"Z": (10.0, 20.0, "nm")}, **CHANNELS)
+    values = np.arange(6 * 4 * 5, dtype="u2").reshape(6, 1, 4, 5)
+    files = {k: v for k, v in planes(values, "ZC").items() if int(k[3:6]) in there}
+    path = oif(tmp_path / "a.oif", main, files)
+    with pytest.warns(UserWarning, match=rf"a\.oif: its settings tell of 6 planes along z, but there are {len(there)}"):
+        ds = imload(path, output_axis_order=None)
+    assert ds["z"].values.tolist() == positions
+    assert ds.img.spacing.get("z") == spacing
+    assert np.array_equal(ds["image"], values[[n - 1 for n in there]].transpose(1, 0, 2, 3))
+
+
 def test_planes_without_pixels(tmp_path):
     path, _ = stack(tmp_path / "a.oif", oif)
     for plane in (tmp_path / "a.oif.files").glob("s_C*.tif"):

@@ -13,7 +13,7 @@ from intake_img.formats.oif.plane_files import Group
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
 
-__all__ = ["axis_facts", "letter_of"]
+__all__ = ["axis_facts", "letter_of", "planned"]
 
 _SIDES = {"X": "Width", "Y": "Height"}
 
@@ -38,14 +38,24 @@ def axis_facts(main: Settings, group: Group, within: str, sizes: Mapping[str, in
     """
     facts: dict[str, Any] = {"spacing": {}, "units": {}, "origin": {}, "coords": {}}
     if not group.reference:
-        for axis in within + group.letters.replace("C", ""):
-            _add_axis(facts, main, axis, sizes[letter_of(axis)])
+        for axis in within:
+            _add_axis(facts, main, axis, tuple(range(1, sizes[letter_of(axis)] + 1)))
+        for axis, numbers in zip(group.letters, group.numbers, strict=True):
+            if axis != "C":
+                _add_axis(facts, main, axis, numbers)
     if "C" in group.letters:
         facts["coords"] |= _channels(main, group.numbers[group.letters.index("C")])
     return facts
 
 
-def _add_axis(facts: dict[str, Any], main: Settings, axis: str, size: int) -> None:
+def planned(main: Settings, axis: str) -> int:
+    """Return how many planes, rows or columns along an axis the settings tell of; 0 if they do not say."""
+    size = number(_section(main, axis).get("MaxSize"))
+    return int(size) if 0 <= size < 2**31 else 0
+
+
+def _add_axis(facts: dict[str, Any], main: Settings, axis: str, numbers: tuple[int, ...]) -> None:
+    """Add what is known of an axis. The positions are those of all that was planned, from number 1."""
     letter, image = letter_of(axis), main.get("Reference Image Parameter", {})
     side = _SIDES.get(axis)
     if side and (step := known_spacing(number(image.get(f"{side}ConvertValue")))) is not None:
@@ -56,14 +66,17 @@ def _add_axis(facts: dict[str, Any], main: Settings, axis: str, size: int) -> No
     section = _section(main, axis)
     start, stop = number(section.get("StartPosition")), number(section.get("EndPosition"))
     unit = section.get("PixUnit") or section.get("UnitName") or ""
-    if size < 2 or start == stop or not math.isfinite(stop - start) or parse_unit(unit) is None:
+    count, places = planned(main, axis), np.asarray(numbers) - 1
+    if places.min() < 0 or places.max() >= count:
+        count, places = len(numbers), np.arange(len(numbers))
+    if count < 2 or start == stop or not math.isfinite(stop - start) or parse_unit(unit) is None:
         return
     facts["units"][letter] = unit
-    step = (stop - start) / (size - 1)
-    if step > 0:
-        facts["spacing"][letter], facts["origin"][letter] = step, start
+    step = (stop - start) / (count - 1)
+    if step > 0 and (np.diff(places) == 1).all():
+        facts["spacing"][letter], facts["origin"][letter] = step, start + step * float(places[0])
     else:
-        facts["coords"][letter] = Coordinate((letter,), start + step * np.arange(size))
+        facts["coords"][letter] = Coordinate((letter,), start + step * places)
 
 
 def _section(main: Settings, axis: str) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.oif.acquisition_files import FolderStore, StreamStore
-from intake_img.formats.oif.axes import axis_facts, letter_of
+from intake_img.formats.oif.axes import axis_facts, letter_of, planned
 from intake_img.formats.oif.compound import MAGIC
 from intake_img.formats.oif.plane_files import PlaneFiles, described, groups_of
 from intake_img.formats.probe import Probe
@@ -38,10 +38,18 @@ class _OifHandle(Handle):
         self.groups = groups_of(self.store.names, self.order[::-1])
         if not self.groups or len(self.order) < 2:
             raise FormatError(f"{file} holds no plane: no file is called like s_C001.tif; axes {self.order!r}")
+        self._tell_what_is_missing(file)
+        self._planes: dict[int, tuple[tuple[int, ...], np.dtype]] = {}
+
+    def _tell_what_is_missing(self, file: File) -> None:
         for group in self.groups:
             if group.missing:
-                warnings.warn(f"{file}: {group.missing} of its planes are missing and shown as 0", stacklevel=2)
-        self._planes: dict[int, tuple[tuple[int, ...], np.dtype]] = {}
+                warnings.warn(f"{file}: {group.missing} of its planes are missing and shown as 0", stacklevel=3)
+        first = self.groups[0]
+        for axis, numbers in [] if first.reference else zip(first.letters, first.numbers, strict=True):
+            if (plan := planned(self.store.main, axis)) > (found := len(numbers)):
+                text = f"{file}: its settings tell of {plan} planes along {letter_of(axis)}, but there are {found}"
+                warnings.warn(text, stacklevel=3)
 
     @property
     def scene_names(self) -> Sequence[str]:
