@@ -199,6 +199,26 @@ def test_a_step_over_all_chunks_makes_its_tasks_when_it_is_computed(name):
     np.testing.assert_array_equal(found.values, expected)
 
 
+def test_labels_of_chunks_are_filled_into_one_array(monkeypatch):
+    values = np.random.default_rng(0).random((2, 16, 20)) > 0.4
+    labels = xr.DataArray(da.from_array(values, chunks=(1, 8, 7)), dims=list("tyx")).img.label()
+    expected = np.stack([ndimage.label(image)[0] for image in values])
+    both = dask.compute(labels, labels + 1, labels.isel(x=slice(2, 9)), labels.transpose("x", "t", "y"))
+    both[0].values[...] += 1000  # nobody else has it
+    np.testing.assert_array_equal(labels.persist().values, expected)
+    assigned = labels.copy()
+    assigned[0, :, 3] = 7
+    np.testing.assert_array_equal(assigned[0, :, 3], 7)
+    np.testing.assert_array_equal(assigned[:, :, 4:], expected[:, :, 4:])
+    for found, wanted in zip(both[1:], (expected + 1, expected[..., 2:9], expected.transpose(2, 0, 1)), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    monkeypatch.setattr(da.core, "concatenate3", None)
+    for _ in range(2):
+        np.testing.assert_array_equal(labels.compute(), expected)
+    with pytest.raises(TypeError):
+        (labels + 1).compute()
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.data())
 def test_parts_of_chunks_are_what_a_run_of_samples_takes(lengths, data):
     n = sum(lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -17,7 +18,7 @@ __all__ = [
     "first_rows",
     "label_chunk",
     "label_image",
-    "looked_up",
+    "look_up",
     "merge_extents",
     "sizes",
     "touching",
@@ -122,20 +123,15 @@ def first_rows(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence
     return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
 
 
-def looked_up(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the entries of a table for labels, all of which it has.
+def look_up(table: np.ndarray, labels: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out` with the entries of a table for labels, all of which it has.
 
     Labels become indices of numpy a few thousand at a time: those of a whole chunk would be another array of its size.
     """
-    out = np.empty(labels.shape, table.dtype)
-    source, target = labels.reshape(-1), out.reshape(-1)
-    index = np.empty(min(LOOKED_UP, source.size), np.intp)
-    for start in range(0, source.size, LOOKED_UP):
-        part = source[start : start + LOOKED_UP]
-        own = index[: len(part)]
-        own[...] = part
-        np.take(table, own, out=target[start : start + LOOKED_UP], mode="clip")  # other modes copy the result
-    return out
+    step = max(1, LOOKED_UP // max(1, math.prod(labels.shape[1:])))
+    for start in range(0, len(labels), step):
+        index = labels[start : start + step].astype(np.intp)
+        out[start : start + step] = table.take(index, mode="clip")
 
 
 def sizes(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:

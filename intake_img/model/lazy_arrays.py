@@ -7,8 +7,9 @@ graph, which reads only the selection.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,14 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.chunks import Region
-from intake_img.model.graph_layers import BlockLayer, LazyGraph, Task
+from intake_img.model.graph_layers import BlockLayer, DeferredLayer, LazyGraph, Task
 from intake_img.model.machine import empty, memory, on_this_machine, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
 
 if TYPE_CHECKING:
     from intake_img.model.pixels import Pixels
 
-__all__ = ["PixelsArray", "array_of"]
+__all__ = ["FilledArray", "PixelsArray", "array_of", "filled_array"]
 
 Key = tuple[Any, ...]
 """An integer, slice, ndarray of integers, or None (a new axis), in the order of the axes."""
@@ -221,6 +222,55 @@ class PixelsArray(da.Array, metaclass=_EqualToDask):
         name = f"pixels-{tokenize(self.name, 'transpose', order)}"
         chunks = tuple(self.chunks[k] for k in order)
         return array_of(self.pixels.transpose(order), chunks, name, self.source)
+
+
+class FilledArray(da.Array, metaclass=_EqualToDask):
+    """A dask array whose tasks fill one array, if all of it is computed in this process."""
+
+    def __dask_postcompute__(self) -> tuple[Callable[[Any], Any], tuple[Any, ...]]:
+        join, arguments = super().__dask_postcompute__()
+        return partial(joined, join, self.chunks), arguments
+
+
+def filled_array(
+    make: Callable[[Callable[[tuple[int, ...]], Callable[[], np.ndarray]]], Mapping[Any, Any]],
+    name: str,
+    chunks: tuple[tuple[int, ...], ...],
+    dtype: np.dtype,
+    source: Any,
+) -> da.Array:
+    """Return a dask array whose tasks fill arrays that they are given.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(out)`` returns the tasks by key; ``out(position)()`` returns the array that the task of a chunk fills and
+        returns.
+    name : str
+        Of the array.
+    chunks : tuple of tuple of int
+    dtype : numpy.dtype
+    source : dask.array.Array
+        The array on which the tasks depend.
+    """
+    regions = _regions(chunks)
+
+    def graph(out: Callable[[tuple[int, ...]], Callable[[], np.ndarray]]) -> HighLevelGraph:
+        tasks: Any = DeferredLayer(partial(make, out))
+        return HighLevelGraph.from_collections(name, tasks, dependencies=[source])
+
+    def usual() -> HighLevelGraph:
+        return graph(lambda position: partial(_new, regions(position), dtype))
+
+    def computed() -> HighLevelGraph | None:
+        shape = tuple(map(sum, chunks))
+        if not on_this_machine() or not 0 < math.prod(shape) * dtype.itemsize <= memory():
+            return None
+        buffer = ReadBuffer(shape, dtype)
+        return graph(lambda position: partial(buffer.part, regions(position)))
+
+    meta = np.empty((0,) * len(chunks), dtype)
+    return FilledArray(LazyGraph(usual, computed), name, chunks, dtype=dtype, meta=meta)
 
 
 def _understood(index: Key, shape: Sequence[int]) -> Key | None:

@@ -24,6 +24,7 @@ from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
 from intake_img.model.graph_layers import BlockLayer, Task
+from intake_img.model.lazy_arrays import filled_array
 
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
@@ -161,10 +162,13 @@ class _Parts:
 
     def looked_up(self, statistic: Any, finish: Callable[..., np.ndarray], dtype: Any, values: bool = False) -> Any:
         """Return the entries of the tables of labels for the pixels of each chunk."""
-        graph = partial(self._graph, statistic, finish, values)
-        return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
+        make = partial(self._graph, statistic, finish, values)
+        if hasattr(self.data, "expr"):
+            graph = partial(make, partial(_new_chunk, self.data.chunks, dtype))
+            return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
+        return filled_array(make, self.name, self.data.chunks, np.dtype(dtype), self.data)
 
-    def _graph(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool) -> dict[Any, Any]:
+    def _graph(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool, out: Any) -> dict[Any, Any]:
         graph: dict[Any, Any] = {}
         name = self.name
         for image in np.ndindex(*self.data.numblocks[: self.lead]):
@@ -175,7 +179,7 @@ class _Parts:
                 summary = partial(self.grid.summary, k, statistic, self.lead)
                 graph[("summary-" + name, *image, *k)] = (summary, part, block if values else None)
                 summaries.append(("summary-" + name, *image, *k))
-                graph[(name, *image, *k)] = (partial(_looked_up, self.lead, n), part, tables)
+                graph[(name, *image, *k)] = (partial(_looked_up, self.lead, n, out((*image, *k))), part, tables)
             graph[tables] = (partial(self.grid.tables, finish), summaries)
         return graph
 
@@ -200,8 +204,16 @@ def _label_part(lead: int, structure: np.ndarray, holes: bool, block: np.ndarray
     return labelling.label_chunk(~mask if holes else mask, structure)
 
 
-def _looked_up(lead: int, n: int, part: tuple[np.ndarray, int], tables: Sequence[np.ndarray]) -> np.ndarray:
-    return labelling.looked_up(tables[n], part[0])[(None,) * lead]
+def _new_chunk(chunks: Sequence[Sequence[int]], dtype: Any, place: tuple[int, ...]) -> Callable[[], np.ndarray]:
+    return partial(np.empty, tuple(c[k] for c, k in zip(chunks, place, strict=True)), dtype)
+
+
+def _looked_up(
+    lead: int, n: int, new: Callable[[], np.ndarray], part: tuple[np.ndarray, int], tables: Sequence[np.ndarray]
+) -> np.ndarray:
+    out = new()
+    labelling.look_up(tables[n], part[0], out[(0,) * lead])
+    return out
 
 
 def _looked_up_whole(
@@ -216,7 +228,10 @@ def _looked_up_whole(
     grid = ChunkGrid(tuple((n,) for n in image.shape), structure)
     part = _label_part(0, structure, holes, image)
     summary = grid.summary((0,) * image.ndim, statistic, 0, part, image if values else None)
-    return _looked_up(0, 0, part, grid.tables(finish, [summary]))
+    (table,) = grid.tables(finish, [summary])
+    out = np.empty(image.shape, table.dtype)
+    labelling.look_up(table, part[0], out)
+    return out
 
 
 @dataclass(frozen=True)
