@@ -20,6 +20,7 @@ from intake_img.formats.dicom import header
 from intake_img.model.affine import Affine
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
+from intake_img.storage.files import File
 
 pydicom = pytest.importorskip("pydicom")
 TRANSPOSED = {3: (2, 0, 1), 4: (0, 3, 1, 2)}
@@ -312,3 +313,15 @@ def test_a_frame_of_jpeg_ls_that_is_truncated(data, tmp_path):
         ds["image"].values  # noqa: B018
     whole = imload(data / "dicom" / "sm_image_jpegls.dcm")["image"].values
     np.testing.assert_array_equal(ds["image"][:, :10].values, whole[:, :10])  # tiles before that
+
+
+def test_private_attributes_wait_until_they_are_asked_for(data):
+    """Public values are converted when a file is opened, where odd ones are let pass; most of this file is private."""
+    source = File.parse(data / "dicom" / "CT_small.dcm").open()
+    ds = header.parsed(source.file, source).ds
+    source.close()
+    waiting = {
+        tag.is_private for tag in sorted(ds.keys()) if isinstance(ds.get_item(tag), pydicom.dataelem.RawDataElement)
+    }
+    assert waiting == {True}
+    assert ds[0x0009, 0x1001].value == "GE_GENESIS_FF"

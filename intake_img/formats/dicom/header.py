@@ -6,7 +6,7 @@ Powered by pydicom. Format: DICOM PS3.5 (data structures), PS3.10 (files), https
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -106,7 +106,7 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
         try:
             with pydicom.config.disable_value_validation():
                 ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-                ds.decode()
+                _convert(ds)
         except RecursionError:
             raise FormatError(f"{file}: its sequences are nested without end: the file is damaged") from None
         meta = getattr(ds, "file_meta", None)
@@ -118,6 +118,20 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
     if place is None:
         return DicomHeader(file, ds, None, False)
     return DicomHeader(file, ds, None if place[1] is None else cast(Any, place), True)
+
+
+def _convert(ds: Any) -> None:
+    """Convert the values of public attributes. Private ones, often most of a header, stay bytes until asked for."""
+    for element in _public_elements(ds):
+        if element.VR == "SQ":
+            for item in element.value or ():
+                _convert(item)
+
+
+def _public_elements(ds: Any) -> Iterator[Any]:
+    """Yield the elements that the standard names, in their order."""
+    tags = sorted(ds.keys())
+    return (ds[tag] for tag in tags if not tag.is_private)
 
 
 def _pydicom() -> Any:
@@ -195,10 +209,10 @@ def public(ds: Any, patient: bool = False) -> dict[str, Any]:
         With names of people, and with the patient's attributes (group 0010). Private ones and sequences never.
     """
     found: dict[str, Any] = {}
-    for element in ds:
+    for element in _public_elements(ds):
         personal = element.tag.group == 0x0010 or element.VR == "PN" or element.keyword in _IDENTIFYING
         binary = element.VR in ("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ")
-        if element.tag.is_private or binary or not element.keyword or (personal and not patient):
+        if binary or not element.keyword or (personal and not patient):
             continue
         found[element.keyword] = _plain(element.value)
     return found
