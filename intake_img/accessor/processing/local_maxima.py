@@ -87,13 +87,13 @@ def _found(array: xr.DataArray, axes: Sequence[str], radii: Sequence[int], lowes
     pixels, marks = blocks_of(data, fused=False), blocks_of(high, fused=False)
     tasks = {}
     for k in np.ndindex(*data.numblocks):
-        start = [sum(c[:i]) for c, i in zip(data.chunks, k, strict=True)]
-        tasks[k] = dask.delayed(partial(gather, start[lead:]), pure=False)(pixels[k], marks[k])
+        start = [sum(c[:i]) for c, i in zip(data.chunks[lead:], k[lead:], strict=True)]
+        tasks[k] = dask.delayed(partial(gather, start), pure=False)(pixels[k], marks[k])
     found, least = dask.compute(tasks, data.min(axis=tuple(range(lead, data.ndim))) if lowest else None)
-    return {
-        image: ([v for k, v in found.items() if k[:lead] == image], np.asarray(least)[image] if lowest else None)
-        for image in np.ndindex(*data.shape[:lead])
-    }
+    parts: dict[Any, Any] = {image: [] for image in np.ndindex(*data.shape[:lead])}
+    for k, v in found.items():
+        parts[k[:lead]].append(v)
+    return {image: (own, np.asarray(least)[image] if lowest else None) for image, own in parts.items()}
 
 
 def _candidates(data: Any, lead: int, radii: Sequence[int]) -> Any:
