@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -198,3 +200,14 @@ def test_markers_and_mask_of_watershed_lie_where_their_coordinates_are(outside):
 def test_spacing_is_by_axis():
     places = np.array([[0, 0], [0, 2], [1, 0]])
     assert splitting.spaced(places, np.array([3, 2, 1]), (1, 3)).tolist() == [[0, 0], [1, 0]]
+
+
+def test_many_peaks_of_equal_height_need_little_memory():
+    places = np.argwhere(np.ones((60, 60), bool))
+    tracemalloc.start()
+    try:
+        found = splitting.spaced(places, np.ones(len(places)), (9, 9))
+        assert tracemalloc.get_traced_memory()[1] < 40 * places.nbytes  # all pairs would be 180 times as much
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, places[(places % 9 == 0).all(axis=1)])

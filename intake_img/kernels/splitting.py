@@ -100,8 +100,9 @@ def spaced(places: np.ndarray, values: np.ndarray, radii: Sequence[int]) -> np.n
         return places
     tree = cKDTree(places / np.maximum(radii, 1))
     kept = np.ones(len(places), bool)
-    pairs = tree.query_pairs(1 - 1e-9, p=np.inf, output_type="ndarray")
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
-        if kept[first]:
-            kept[second] = False
+    near = tree.query_ball_point(tree.data, 1 - 1e-9, p=np.inf, return_length=True)
+    for k in np.flatnonzero(near > 1):
+        if kept[k]:
+            kept[tree.query_ball_point(tree.data[k], 1 - 1e-9, p=np.inf)] = False
+            kept[k] = True
     return places[kept]
