@@ -259,13 +259,26 @@ def test_objects_equal_those_of_each_complete_image(name, data):
     ds = dataset(dims, shape, np.random.default_rng(data.draw(st.integers(0, 999))), kind, dtypes)
     if name == "watershed":  # pixels of one value are flooded in an order that depends on the others
         ds["image"] = ds.image.astype("i8") * 1000 + np.arange(ds.image.size).reshape(shape) % 997
-    law = LAWS[name]
     chunks = {d: data.draw(st.one_of(st.just(1), cuts(n))) for d, n in zip(dims, shape, strict=True)}
+    equal_to_whole(LAWS[name], ds, dims, chunks)
+
+
+def equal_to_whole(law: Law, ds: xr.Dataset, dims: str, chunks: dict[str, int]) -> None:
     with dask.config.set(scheduler="sync"):
-        found = law.call(ds.chunk(chunks), dims.strip("tc"))
+        found = law.call(ds.chunk({d: chunks[d] for d in dims}), dims.strip("tc"))
         assert found.dims == ds.mask.dims
         np.testing.assert_array_equal(found.values, whole(law, ds, dims))
         np.testing.assert_array_equal(law.call(ds, dims.strip("tc")).values, found.values)
+
+
+@pytest.mark.parametrize(("dims", "shape"), [("yx", (13, 15)), ("zyx", (5, 7, 8)), ("tcyx", (2, 2, 9, 10))])
+@pytest.mark.parametrize("name", LAWS)
+def test_many_objects_equal_those_of_each_complete_image(name, dims, shape):
+    for seed, kind in enumerate(("pixels", "blobs")):
+        ds = dataset(dims, shape, np.random.default_rng(seed), kind, ("u2", "i4"))
+        if name == "watershed":
+            ds["image"] = ds.image.astype("i8") * 1000 + np.arange(ds.image.size).reshape(shape) % 997
+        equal_to_whole(LAWS[name], ds, dims, {"t": 1, "c": 1, "z": 2, "y": 3, "x": 4})
 
 
 @pytest.mark.parametrize("name", LAWS)
