@@ -24,7 +24,6 @@ from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
 from intake_img.model.graph_layers import BlockLayer, Task
-from intake_img.model.lazy_arrays import filled_array
 
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
@@ -166,6 +165,8 @@ class _Parts:
         if hasattr(self.data, "expr"):
             graph = partial(make, partial(_new_chunk, self.data.chunks, dtype))
             return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
+        from intake_img.model.lazy_arrays import filled_array  # imports dask.array
+
         return filled_array(make, self.name, self.data.chunks, np.dtype(dtype), self.data)
 
     def _graph(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool, out: Any) -> dict[Any, Any]:
