@@ -16,6 +16,7 @@ import xarray as xr
 from intake.source.base import DataSource
 from numpy.typing import ArrayLike
 
+from intake_img.collections.computed_once import computed_once
 from intake_img.collections.file_names import split_extension
 from intake_img.collections.left_out import warn_of_loss
 from intake_img.collections.partition import make_plan, write_members
@@ -249,8 +250,6 @@ def imsave(
     known = _writer_options(format, driver_options)
     models = _models(image, format, known)
     settings: dict[str, Any] = {"compress": compress, **driver_options}
-    if isinstance(image, xr.DataTree):
-        settings["levels"] = models[1:]
     if "name" in known:
         settings.setdefault("name", target.name)
     stem, extension = split_extension(target.name, known_extensions())
@@ -262,6 +261,11 @@ def imsave(
     folder = _is_folder(format, target)
     if plan is None and not (folder and format.writes_in_tasks):
         _check_one_process(target, engine, compute)
+        parallel = False
+    if not parallel:
+        models = computed_once(models, target.parent.path if target.local else None)
+    if isinstance(image, xr.DataTree):
+        settings["levels"] = models[1:]
     total = sum(v.pixels.nbytes for m in models for v in m.variables.values())
     with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
         if plan is None:

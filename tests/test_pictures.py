@@ -14,7 +14,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
-from intake_img.formats.cameraraw import CameraRaw
+from intake_img.formats.cameraraw.driver import CameraRaw
 
 imagecodecs = pytest.importorskip("imagecodecs")
 RNG = np.random.default_rng(11)

@@ -33,6 +33,11 @@ calls = {
     "subsample": lambda i: i.subsample(2),
     "to_local": lambda i: i.to_local(),
 }
+import tempfile
+with tempfile.TemporaryDirectory() as folder:  # every chunk depends on the whole
+    cut = xr.DataArray(da.from_array(values, chunks=(1, 3, 2)), dims=list("tyx"), name="image")
+    intake_img.imsave(cut / cut.data.max(), folder + "/a.npy")
+    np.testing.assert_allclose(np.load(folder + "/a.npy"), values / values.max())
 for name, call in calls.items():
     np.testing.assert_allclose(call(image.img).compute().values, np.asarray(wanted[name]), rtol=1e-12, err_msg=name)
 """

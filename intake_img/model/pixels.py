@@ -92,8 +92,9 @@ class Pixels:
             if isinstance(unread := getattr(array, "pixels", None), Pixels):
                 return unread  # only a selection of a file: it is read without a graph
             lazy: Any = array
-            cuts = tuple(inner_ends(np.cumsum(c), t) for c, t in zip(lazy.chunks, lazy.chunksize, strict=True))
-            return cls(Dask(lazy), lazy.shape, lazy.dtype, lazy.chunksize, parallel=False, cuts=cuts)
+            longest = tuple(map(max, lazy.chunks))
+            cuts = tuple(inner_ends(np.cumsum(c), n) for c, n in zip(lazy.chunks, longest, strict=True))
+            return cls(Dask(lazy), lazy.shape, lazy.dtype, longest, parallel=False, cuts=cuts)
         values = np.asarray(array)
         return cls(Memory(values), values.shape, values.dtype, values.shape, parallel=False)
 

@@ -30,6 +30,7 @@ __all__ = [
     "Stacked",
     "Transposed",
     "Unscaled",
+    "compute_into",
     "leaf_of",
     "mapped",
     "selected",
@@ -84,17 +85,28 @@ class Dask:
         return found
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        import dask.array as da
-        from dask.base import get_scheduler
-        from dask.local import get_sync
-        from dask.threaded import get as get_threaded
-
         part = self.array[region]
-        if part.npartitions > 1 and get_scheduler(collections=[part]) in (get_threaded, get_sync):
-            target: Any = _Target(out)
-            da.store(part, target, lock=False)  # chunk by chunk, without a second copy of the region
-        else:  # for one chunk this needs no more memory; and other processes cannot fill `out`
+        if part.npartitions > 1:
+            compute_into([part], [out])
+        else:  # this needs no more memory
             out[...] = part.compute()
+
+
+def compute_into(arrays: Sequence[Any], outs: Sequence[np.ndarray]) -> None:
+    """Fill arrays with the values of dask arrays, all in one computation."""
+    import dask
+    import dask.array as da
+    from dask.base import get_scheduler
+    from dask.local import get_sync
+    from dask.threaded import get as get_threaded
+
+    planned = any(hasattr(array, "expr") for array in arrays)  # dask cannot store array expressions
+    if not planned and get_scheduler(collections=arrays) in (get_threaded, get_sync):
+        targets: Any = [_Target(out) for out in outs]
+        da.store(list(arrays), targets, lock=False)  # chunk by chunk, without a second copy
+        return
+    for out, values in zip(outs, dask.compute(*arrays), strict=True):  # other processes cannot fill `out`
+        out[...] = values
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,7 @@ TARGETS = (
     ".fits",
     ".dcm",
     ".czi",
+    ".klb",
     ".precomputed",
     ".exr",
     ".png",

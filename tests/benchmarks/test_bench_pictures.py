@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intake_img import autodetect
-from intake_img.formats.cameraraw import CameraRaw
+from intake_img.formats.cameraraw.driver import CameraRaw
 
 imagecodecs = pytest.importorskip("imagecodecs")
 

@@ -1,5 +1,1 @@
 """Raw files of cameras."""
-
-from intake_img.formats.cameraraw.driver import CameraRaw, CameraRawSource
-
-__all__ = ["CameraRaw", "CameraRawSource"]
