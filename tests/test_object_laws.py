@@ -105,7 +105,11 @@ def parts(mask: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
 
 
 def thinned(mask: np.ndarray) -> np.ndarray:
-    alone = [morphology.skeletonize(np.pad(own, 1))[(slice(1, -1),) * mask.ndim] for own in components(mask)]
+    border = [(1, 1)] * mask.ndim
+    if mask.ndim == 3 and len(mask) == 1:
+        border[0] = (0, 0)  # scikit-image thins a volume of one plane as a plane
+    inside = tuple(slice(k, -k or None) for k, _ in border)
+    alone = [morphology.skeletonize(np.pad(own, border))[inside] for own in components(mask)]
     return np.any([np.zeros(mask.shape, bool), *alone], axis=0)
 
 
