@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tracemalloc
+from importlib.util import find_spec
 
 import dask
 import dask.array as da
@@ -21,6 +22,7 @@ from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.pixels import Pixels
 
 VALUES = np.arange(6 * 7 * 8, dtype="u2").reshape(6, 7, 8)
+COPIES_GRAPHS = find_spec("dask._expr") is not None  # since release 2025.4, when it computes an array
 CHUNKS = ((2, 2, 2), (4, 3), (8,))
 
 
@@ -82,6 +84,7 @@ def test_tasks_in_another_process_return_arrays_of_their_own():
         np.testing.assert_array_equal(block, VALUES[z : z + len(block), y : y + block.shape[1]])
 
 
+@pytest.mark.skipif(not COPIES_GRAPHS, reason="this dask computes the usual graph")
 def test_computing_needs_the_memory_of_the_image(tmp_path):
     values = np.zeros((64, 256, 256), "u2")
     imsave(xr.Dataset({"image": (("z", "y", "x"), values)}), tmp_path / "a.zarr", compress=False)
@@ -212,6 +215,8 @@ def test_labels_of_chunks_are_filled_into_one_array(monkeypatch):
     np.testing.assert_array_equal(assigned[:, :, 4:], expected[:, :, 4:])
     for found, wanted in zip(both[1:], (expected + 1, expected[..., 2:9], expected.transpose(2, 0, 1)), strict=True):
         np.testing.assert_array_equal(found, wanted)
+    if not COPIES_GRAPHS:
+        return
     monkeypatch.setattr(da.core, "concatenate3", None)
     for _ in range(2):
         np.testing.assert_array_equal(labels.compute(), expected)

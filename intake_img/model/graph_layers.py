@@ -115,8 +115,9 @@ class LazyGraph(HighLevelGraph):
     make : callable
         ``make()`` returns the graph.
     computed : callable, optional
-        ``computed()`` returns a graph for one computation of the complete array, or None to use the usual graph. Dask
-        copies the graph of an array that it computes or persists, and of no other.
+        ``computed()`` returns a graph for one computation of the complete array, or None to use the usual graph. Since
+        release 2025.4, dask copies the graph of an array that it computes or persists, and of no other; earlier ones
+        compute the usual graph.
     """
 
     def __init__(
