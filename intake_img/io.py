@@ -314,7 +314,8 @@ def _extend(
     parallel: bool,
 ) -> list[str]:
     """Write into an existing store."""
-    model = _models(image, format, ())[0]
+    models = _models(image, format, ())
+    (model,) = models if parallel else computed_once(models)
     total = sum(v.pixels.nbytes for v in model.variables.values())
     with _no_space(target), _progress(progress, total, target.name) as step:
         return extend_store(format, model, target, append_dim, region, step, parallel)

@@ -73,6 +73,27 @@ def test_levels_of_a_pyramid_share_their_image(tmp_path):
     np.testing.assert_array_equal(imload(tmp_path / "a.zarr", level=1).image, expected["scale1"]["image"])
 
 
+def test_what_is_appended_is_computed_once(tmp_path):
+    source = Counted()
+    floats = divided(source.mask).rename(z="t").drop_attrs().to_dataset(name="image")
+    imsave(xr.zeros_like(floats.isel(t=slice(1))).compute(), tmp_path / "a.zarr")
+    source.blocks = 0
+    imsave(floats, tmp_path / "a.zarr", append_dim="t")
+    assert source.blocks == source.count
+    np.testing.assert_array_equal(imload(tmp_path / "a.zarr").image[1:], divided(Counted().mask))
+
+
+@pytest.mark.parametrize("method", ["to_tif", "to_binary"])
+def test_exported_series_are_computed_once(tmp_path, method):
+    source = Counted()
+    floats = divided(source.mask).rename(z="t")
+    getattr(floats.img, method)(tmp_path / "out")
+    assert source.blocks == source.count
+    first = sorted(p for p in (tmp_path / "out").iterdir() if p.name.startswith("image-"))[0]
+    stored = imload(first).image.values if method == "to_tif" else np.fromfile(first, "f4").reshape(VALUES.shape[1:])
+    np.testing.assert_array_equal(stored.squeeze(), divided(Counted().mask)[0])
+
+
 def test_nothing_is_computed_for_a_target_that_is_refused(tmp_path):
     source = Counted()
     np.save(tmp_path / "a.npy", VALUES)

@@ -22,6 +22,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.variables import batch_axes, image_axes, images, lazy
+from intake_img.collections.computed_once import computed_once
 from intake_img.collections.listing import list_folder
 from intake_img.collections.partition import FilePlan, Member, file_blocks, make_members, series_target
 from intake_img.errors import CannotWriteError, IntakeImgError, TargetExistsError
@@ -260,7 +261,7 @@ class _Series:
                 f"the Dataset has several images ({', '.join(found)}): choose one, e.g. ds[{name!r}].img.to_tif(...)"
             )
         array = found[name]
-        image = Image.from_xarray(obj[[name]] if isinstance(obj, xr.Dataset) else array)
+        (image,) = computed_once([Image.from_xarray(obj[[name]] if isinstance(obj, xr.Dataset) else array)])
         in_memory = isinstance(data_of(array.variable), np.ndarray)
         return cls(image, batch_axes(array), image_axes(array), in_memory, array)
 
