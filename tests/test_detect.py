@@ -8,7 +8,9 @@ import importlib
 import shutil
 import sys
 import zipfile
+from collections import Counter
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from intake_img.formats.base import Format
 from intake_img.formats.format_source import source_of
 from intake_img.formats.npy.driver import Npy
 from intake_img.formats.probe import Probe
+from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import ImgSource, find_format, formats, writer_for
 from intake_img.storage.files import File
 
@@ -369,3 +372,33 @@ def test_first_bytes_of_a_parent_do_not_bind_the_claims_of_a_child():
     assert not candidates.may_claim(Npy(), b"O")
     assert candidates.may_claim(Silent(), b"X")
     assert not candidates.may_claim(Silent(), b"O")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.ome.zarr", "a.czi"])
+@pytest.mark.parametrize("server", [False, True])
+def test_a_location_is_parsed_once_and_its_driver_found_once(tmp_path, monkeypatch, name, server):
+    imsave(np.zeros((3, 4), "uint8"), tmp_path / name)
+    place = str(tmp_path / name)
+    if server:
+        place = f"memory://{tmp_path.name}/{name}"
+        fsspec.filesystem("memory").put(str(tmp_path / name), f"/{tmp_path.name}/{name}", recursive=True)
+    counts = Counter()
+
+    def count(owner, method, when=lambda *given: True):
+        inner = getattr(owner, method)
+
+        def counted(*given, **options):
+            counts[method] += when(*given)
+            return inner(*given, **options)
+
+        monkeypatch.setattr(owner, method, counted)
+
+    count(File, "parse", lambda uri, *_: not isinstance(uri, File))
+    count(File, "is_folder")
+    count(detect, "find_format")
+    count(FileReader, "opened")
+    for open_it in (imload, lambda uri: ImgSource(uri).to_dask()):
+        counts.clear()
+        with open_it(place) as ds:
+            ds.load()
+        assert counts == {"parse": 1, "is_folder": 1, "find_format": 1, "opened": 1}

@@ -1,4 +1,4 @@
-"""A folder, a list, a pattern or a partitioned image as one image, and the choice between them by a name."""
+"""A folder, a list, a pattern or a partitioned image as one image."""
 
 from __future__ import annotations
 
@@ -25,15 +25,25 @@ from intake_img.collections.plates.index_files import is_index
 from intake_img.collections.words import check_mapping, on_axes
 from intake_img.errors import FormatError, UnknownFormatError
 from intake_img.formats.options import option
-from intake_img.formats.registry import find_format, formats, known_extensions
+from intake_img.formats.registry import formats, known_extensions
 from intake_img.storage.files import File
-from intake_img.storage.journal import located, resolve
+from intake_img.storage.journal import located
 from intake_img.storage.staging import interrupted
 
 if TYPE_CHECKING:
     from intake_img.collections.plates.source import PlateSource
 
-__all__ = ["DirectorySource", "FilePatternSource", "ImageListSource", "SequenceSource", "find_sequence"]
+__all__ = [
+    "DirectorySource",
+    "FilePatternSource",
+    "ImageListSource",
+    "SequenceSource",
+    "of_absent",
+    "of_folder",
+    "of_index",
+    "of_list",
+    "parts",
+]
 
 
 @dataclass(frozen=True)
@@ -169,31 +179,25 @@ class ImageListSource(SequenceSource):
         return [numbered(Listing(paths), self.axis, self.labels or (names if self.axis == "i" else None))]
 
 
-def find_sequence(uri: Any, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
-    """Return the source of many files for a list, folder, plate, pattern or name of a partitioned image, or None.
+def of_list(uris: Sequence[Any], options: Mapping[str, Any]) -> ImageListSource:
+    """Return the source of a list of files."""
+    return ImageListSource(uris, **sequence_options(ImageListSource, options))
 
-    Parameters
-    ----------
-    uri : str, os.PathLike, or list of these
-    options : mapping
-        Options of the source.
-    """
-    if isinstance(uri, (list, tuple)):
-        return ImageListSource(uri, **sequence_options(ImageListSource, options))
-    file = File.given(uri, options)
-    if file.exists():
-        return _in_folder(file, options) if file.is_folder() else _by_index(file, options)
+
+def of_absent(file: File, options: Mapping[str, Any]) -> FilePatternSource | None:
+    """Return the source of a pattern or of a partitioned image, for a name of which there is no file; or None."""
     if re.search(r"[{*?\[]", file.path):
         return FilePatternSource(file, **sequence_options(FilePatternSource, options))
     found = parts(file)
-    if found:
-        source = FilePatternSource(file, **sequence_options(FilePatternSource, options))
-        source.__dict__["found"] = [replace(k, paths=located(k.paths, file)) for k in found]  # listed once
-        return source
-    return None
+    if not found:
+        return None
+    source = FilePatternSource(file, **sequence_options(FilePatternSource, options))
+    source.__dict__["found"] = [replace(k, paths=located(k.paths, file)) for k in found]  # listed once
+    return source
 
 
-def _by_index(file: File, options: Mapping[str, Any]) -> PlateSource | None:
+def of_index(file: File, options: Mapping[str, Any]) -> PlateSource | None:
+    """Return the source of the plate that a file is the index of; None for other files."""
     if not is_index(file.name):
         return None
     from intake_img.collections.plates.source import find_plate
@@ -201,22 +205,22 @@ def _by_index(file: File, options: Mapping[str, Any]) -> PlateSource | None:
     return find_plate(file, options)
 
 
-def _in_folder(folder: File, options: Mapping[str, Any]) -> SequenceSource | PlateSource | None:
-    """Return the source of a folder that is not itself an image: a plate, or files of one format."""
+def of_folder(folder: File, options: Mapping[str, Any], unknown: UnknownFormatError) -> SequenceSource | PlateSource:
+    """Return the source of a folder that is not itself an image: a plate, or files of one format.
+
+    Raises
+    ------
+    UnknownFormatError
+        The given one, if the folder holds no image and no option says that there are some.
+    """
+    if (plate := _plate(folder, options)) is not None:
+        return plate
+    source = DirectorySource(folder, **sequence_options(DirectorySource, options))
     try:
-        find_format(folder)
-        return None
-    except UnknownFormatError as exc:
-        if resolve(folder) != folder:
-            return None
-        if (plate := _plate(folder, options)) is not None:
-            return plate
-        source = DirectorySource(folder, **sequence_options(DirectorySource, options))
-        try:
-            source.found  # noqa: B018  (listed once, kept)
-        except FileNotFoundError as nothing:
-            raise nothing if set(options) & {"ext", "recursive", "start", "stop"} else exc from None
-        return source
+        source.found  # noqa: B018  (listed once, kept)
+    except FileNotFoundError as nothing:
+        raise nothing if set(options) & {"ext", "recursive", "start", "stop"} else unknown from None
+    return source
 
 
 def _plate(folder: File, options: Mapping[str, Any]) -> PlateSource | None:

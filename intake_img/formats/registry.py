@@ -131,8 +131,14 @@ def public_header(header: Mapping[str, Any], driver: str) -> dict[str, Any]:
     return public(header, "|".join(f"(?:{f.private})" for f in formats().values() if f.private))
 
 
-def find_format(file: File) -> Format:
+def find_format(file: File, folder: bool | None = None) -> Format:
     """Return the format of an existing file, by its magic bytes, else by its extension.
+
+    Parameters
+    ----------
+    file : File
+    folder : bool, optional
+        Whether it is a folder, if that is known: on a server the question is a request.
 
     Raises
     ------
@@ -141,7 +147,7 @@ def find_format(file: File) -> Format:
     UnknownFormatError
         If no format matches; the message shows the first bytes, the installed formats and how to install more.
     """
-    probe = _probe(file)
+    probe = _probe(file, folder)
     by_name = _known().named(file.name)
     if claiming := _surest(probe, by_name):
         chosen = by_extension(file.name, claiming) or next(iter(claiming.values()))
@@ -185,9 +191,8 @@ def _known() -> Candidates:
     return found
 
 
-def _probe(file: File) -> Probe:
-    folder = file.is_folder()
-    if folder:
+def _probe(file: File, folder: bool | None) -> Probe:
+    if file.is_folder() if folder is None else folder:
         return Probe(file, b"", True)
     try:
         return Probe(file, file.head(), False)
@@ -278,20 +283,23 @@ def autodetect(uri: Uri | File, **options: Unpack[SourceOptions]) -> FormatSourc
     UnknownFormatError
         If no driver reads it; the message shows the first bytes, the installed drivers, and the extra to install.
     """
-    file = File.given(uri, options)
-    if file.local:
-        file = resolve(file)
+    return _detected(File.given(uri, options), options, None)
+
+
+def _detected(given: File, options: Mapping[str, Any], folder: bool | None) -> FormatSource:
+    """Return the source of a file; `folder` is whether it is a folder, if that is known."""
+    file = resolve(given) if given.local else given
     at = re.fullmatch(r"(.+)@([^@/\\]+)", file.path)
     if at and not file.exists():
         base = file.at(at[1])
         if base.exists():
             if options.get("scene") is not None:
                 raise ValueError(
-                    f"{uri} names the scene {at[2]!r}, and scene={options['scene']!r} was given too: give one"
+                    f"{file} names the scene {at[2]!r}, and scene={options['scene']!r} was given too: give one"
                 )
             return open_source(find_format(base), base, **{**options, "scene": at[2]})
     try:
-        found = find_format(file)
+        found = find_format(file, folder if file == given else None)
     except (FileNotFoundError, UnknownFormatError):
         staged = file if file.local else resolve(file)  # avoids a useless request
         if staged == file:
@@ -303,8 +311,19 @@ def autodetect(uri: Uri | File, **options: Unpack[SourceOptions]) -> FormatSourc
 def open_any(uri: Any, **options: Any) -> ImageSource:
     """Return the source for any argument of `imload`: also a list, a folder, a pattern, or a partitioned image."""
     above = importlib.import_module("intake_img.collections.sequence")  # a higher layer
-    found: ImageSource | None = above.find_sequence(uri, options)
-    return autodetect(uri, **options) if found is None else found
+    if isinstance(uri, (list, tuple)):
+        return above.of_list(uri, options)  # type: ignore[no-any-return]
+    file = File.given(uri, options)
+    if not file.exists():
+        return above.of_absent(file, options) or _detected(file, options, None)
+    if not file.is_folder():
+        return above.of_index(file, options) or _detected(file, options, False)
+    try:
+        return _detected(file, options, True)
+    except UnknownFormatError as exc:
+        if file.local and resolve(file) != file:
+            raise
+        return above.of_folder(file, options, exc)  # type: ignore[no-any-return]
 
 
 class ImgSource(ImageSource):
