@@ -39,6 +39,7 @@ from intake_img.formats.tif.page_series import (
     stored_series,
 )
 from intake_img.formats.tif.sets import assembled, coloured, is_absurd, no_planes
+from intake_img.formats.tif.simple import simple_scene
 from intake_img.formats.tif.tags import VITAL, check_chain, check_tags, metadata_name, unfinished_run
 from intake_img.formats.tif.vendors import vendor_facts, vendor_header
 from intake_img.storage.files import ByteReader, File
@@ -67,6 +68,9 @@ def open_tiff(file: File, kind: type[Opened]) -> Opened:
     """
     source = file.open()
     try:
+        if (simple := simple_scene(file, source)) is not None:
+            scene, tables = simple
+            return kind(source, [scene], tables)
         with _Parser(file, source) as parser:
             scenes = parser.scenes()
             return kind(source, scenes, parser.tables)

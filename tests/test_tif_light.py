@@ -1,0 +1,242 @@
+"""Simple TIFF files are read without tifffile: what is found is what the parser finds with tifffile, to the last field.
+
+The oracle of each scene is the parser with tifffile; of pixels, what was written.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import warnings
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from intake_img import imload
+from intake_img.formats.tif import light, parser
+from intake_img.formats.tif.file import TiffHandle
+from intake_img.formats.tif.simple import simple_scene
+from intake_img.storage.files import File
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tifffile")
+
+RELAXED = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def simple(path: Any) -> Any:
+    """What is found without tifffile: a scene and tables, or None."""
+    file = File.parse(path)
+    source = file.open()
+    try:
+        return simple_scene(file, source)
+    finally:
+        source.close()
+
+
+def parsed(path: Any) -> Any:
+    """What is found with tifffile."""
+    with mock.patch.object(parser, "simple_scene", return_value=None):
+        handle = parser.open_tiff(File.parse(path), TiffHandle)
+    handle.close()
+    return handle
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    if callable(a) and callable(b):  # decoders are compared by what they decode
+        return
+    assert type(a) is type(b), (where, a, b)
+    if is_dataclass(a):
+        for f in fields(a):
+            assert_equal(getattr(a, f.name), getattr(b, f.name), f"{where}.{f.name}")
+    elif isinstance(a, dict):
+        assert list(a) == list(b), (where, a, b)
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}[{key!r}]")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), (where, a, b)
+        for k, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{k}]")
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype, where
+        np.testing.assert_array_equal(a, b, where)
+    else:
+        assert a == b or a != a, (where, a, b)
+
+
+def agrees(path: Any) -> bool:
+    """Check one file; return whether it is read without tifffile."""
+    found = simple(path)
+    if found is None:
+        return False
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", category=UserWarning)  # what is simple is worth no warning
+        handle = parsed(path)
+    assert_equal([found[0]], list(handle.scenes))
+    assert_equal(found[1], handle.tables)
+    return True
+
+
+@st.composite
+def written(draw: Any) -> bytes:
+    """A simple file, as tifffile writes it."""
+    kind = draw(st.sampled_from(["plain", "imagej", "ome", "shaped"]))
+    h, w = draw(st.integers(2, 40)), draw(st.integers(2, 40))
+    dtypes = ["u1", "u2", "f4"] if kind == "imagej" else ["u1", "u2", "i2", "u4", "f4", "f8"]
+    lead = {"plain": 0, "imagej": 3, "ome": 3}.get(kind, draw(st.integers(0, 4)))
+    shape = (*draw(st.tuples(*[st.integers(1, 3)] * lead)), h, w)
+    values = np.arange(np.prod(shape)).reshape(shape).astype(draw(st.sampled_from(dtypes)))
+    options: dict[str, Any] = {"photometric": "minisblack", "byteorder": draw(st.sampled_from("<>"))}
+    if kind != "imagej":
+        options |= {"bigtiff": draw(st.booleans()), "compression": draw(st.sampled_from([None, "zlib"]))}
+        if draw(st.booleans()):
+            options["tile"] = (16, 32)
+    if "tile" not in options and kind != "imagej" and draw(st.booleans()):
+        options["rowsperstrip"] = draw(st.integers(1, h))
+    if draw(st.booleans()):
+        step = draw(st.sampled_from([3, 72, 10_000, 1e4 / 3]))
+        options |= {"resolution": (step, 2 * step), "resolutionunit": draw(st.sampled_from([1, 2, 3]))}
+    metadata: dict[str, Any] | None = {
+        "plain": None,
+        "imagej": {"axes": "TZCYX", "unit": "micron", "finterval": 0.5, "spacing": 2},
+        "ome": {"axes": draw(st.sampled_from(["TZCYX", "TCZYX", "CTZYX"])), "PhysicalSizeX": 0.25},
+        "shaped": {"axes": "QTZC"[:lead] + "YX", "name": "a name", "unit": "um"},
+    }[kind]
+    if kind == "imagej" and draw(st.booleans()):
+        metadata |= {
+            "Labels": ["a", "b"] * 20,
+            "Info": "said",
+            "Ranges": (0.0, 9.0),
+            "LUTs": [np.zeros((3, 256), "u1")],
+        }
+        metadata["Labels"] = metadata["Labels"][: int(np.prod(shape[:3]))]
+    if kind == "ome" and draw(st.booleans()):
+        metadata["Channel"] = {"Name": [f"c{k}" for k in range(shape[metadata["axes"].index("C")])]}
+    out = io.BytesIO()
+    extra = {"imagej": {"imagej": True}, "ome": {"ome": True}}.get(kind, {})
+    tifffile.imwrite(out, values, metadata=metadata, datetime=draw(st.booleans()) or None, **extra, **options)
+    return out.getvalue()
+
+
+@given(written())
+@RELAXED
+def test_files_that_are_written(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.ome.tif"
+    path.write_bytes(content)
+    assert agrees(path)
+
+
+@given(written(), st.integers(0, 2**32))
+@RELAXED
+def test_files_that_are_damaged(tmp_path: Path, content: bytes, seed: int) -> None:
+    """A changed file is read in the same way, or left to the parser."""
+    chance, path = random.Random(seed), tmp_path / "a.tif"
+    changed = bytearray(content)
+    for _ in range(chance.randint(1, 2)):
+        near = chance.choice([min(len(changed), 600), len(changed)])
+        at = chance.choice([chance.randrange(near), len(changed) - 1 - chance.randrange(near)])
+        changed[at] = chance.choice([0, 1, 2, 3, 4, 5, 8, 16, 255, changed[at] ^ (1 << chance.randrange(8))])
+    path.write_bytes(changed if chance.random() < 0.9 else changed[: chance.randrange(8, len(changed))])
+    agrees(path)
+
+
+@pytest.mark.every_case
+def test_real_files(data: Path) -> None:
+    known = 0
+    for folder, _, names in os.walk(data):
+        for path in (os.path.join(folder, name) for name in names):
+            with open(path, "rb") as stream:
+                first = stream.read(4)
+            if first[:2] in (b"II", b"MM") and os.path.getsize(path) < 2**28:
+                known += agrees(path)
+    assert known > 40
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd"])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("dtype", ["<u1", "<u2", ">u2", "<f4", ">i4"])
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 32)}, {"rowsperstrip": 7}, {"bigtiff": True}], ids=str)
+def test_pixels_are_decoded_as_tifffile_decodes(tmp_path, compression, predictor, dtype, options) -> None:
+    path = tmp_path / "a.tif"
+    values = np.random.default_rng(0).integers(0, 200, (3, 37, 45)).astype(dtype)
+    options = {"byteorder": dtype[0], "compression": compression, "predictor": predictor, **options}
+    tifffile.imwrite(path, values, photometric="minisblack", metadata={"axes": "ZYX"}, **options)
+    assert simple(path) is not None
+    assert (imload(path, chunks=None).image.values == values).all()
+    assert (imload(path, chunks=None).image[1, :, 3:20].values == values[1, :, 3:20]).all()
+
+
+def test_pixels_are_decoded_after_the_first_file_is_replaced(tmp_path) -> None:
+    """The members of a sequence share the decoder of the first one, which does not open it."""
+    values = np.random.default_rng(0).integers(0, 2**16, (4, 20, 30), "u2")
+    for k, plane in enumerate(values):
+        tifffile.imwrite(tmp_path / f"a_{k}.tif", plane, compression="zlib", predictor=True)
+    image = imload(tmp_path / "a_{t}.tif", chunks=None).image
+    tifffile.imwrite(tmp_path / "a_0.tif", values[0], compression="lzw")
+    assert (image[1:].values == values[1:]).all()
+
+
+LEFT = {
+    "colours": (np.zeros((9, 9, 3), "u1"), {"photometric": "rgb"}),
+    "palette": (np.zeros((9, 9), "u1"), {"photometric": "palette", "colormap": np.zeros((3, 256), "u2")}),
+    "bits": (np.zeros((9, 9), bool), {}),
+    "complex": (np.zeros((9, 9), "c8"), {}),
+    "description": (np.zeros((9, 9), "u1"), {"description": "Aperio Image", "metadata": None}),
+    "software": (np.zeros((9, 9), "u1"), {"software": "SI.2016", "metadata": None}),
+    "a tag of a vendor": (np.zeros((9, 9), "u1"), {"extratags": [(33628, 4, 1, 1, True)]}),
+    "several images": (np.zeros((3, 9, 9), "u1"), {"photometric": "minisblack", "metadata": None}),
+    "pyramid": (np.zeros((9, 9), "u1"), {"subifds": 1}),
+    "no data": (np.zeros((9, 9), "u1"), {"extratags": [(42113, 2, 0, "7", True)]}),
+    "planes in one page": (np.zeros((4, 9, 9), "u1"), {"truncate": True, "photometric": "minisblack"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", LEFT)
+def test_what_is_not_simple_is_left_to_the_parser(tmp_path, what: str) -> None:
+    values, options = LEFT[what]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as out:
+        out.write(values, **options)
+        if "subifds" in options:
+            out.write(values[::2, ::2], subfiletype=1)
+    assert simple(tmp_path / "a.tif") is None
+    assert parsed(tmp_path / "a.tif").scenes
+
+
+@pytest.mark.parametrize("change", ["Modulo", "uuid", "order", "missing"])
+def test_ome_xml_that_is_not_simple_is_left_to_the_parser(tmp_path, change: str) -> None:
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((2, 3, 9, 9), "u1"), photometric="minisblack", metadata={"axes": "TZYX"})
+    assert agrees(path)
+    text = tifffile.tiffcomment(path)
+    changed = {
+        "Modulo": text.replace("</OME>", "<!-- modulo --></OME>"),
+        "uuid": text.replace("</TiffData>", "").replace(
+            "/></Pixels>", '><UUID FileName="b.tif">urn:uuid:1</UUID></TiffData></Pixels>'
+        ),
+        "order": text.replace("<TiffData ", '<TiffData IFD="1" '),
+        "missing": text.replace('SizeT="2"', 'SizeT="3"'),
+    }[change]
+    assert changed != text
+    tifffile.tiffcomment(path, changed.encode())
+    assert simple(path) is None
+
+
+def test_one_read_of_a_small_file(tmp_path) -> None:
+    """The header of a small file is read at once."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((3, 9, 9), "u1"), imagej=True, metadata={"axes": "ZYX"})
+    source = File.parse(path).open()
+    with mock.patch.object(source, "ranges", wraps=source.ranges) as ranges:
+        assert len(light.light_tiff(source).frames) == 3
+    source.close()
+    assert ranges.call_count == 1
