@@ -31,6 +31,7 @@ from intake_img.storage.redirects import GuardedSessions
 pytestmark = pytest.mark.thorough
 
 SECRET = 4242
+MICROMANAGER = {"photometric": "minisblack", "extratags": [(51123, 2, 0, "{}", True)]}
 NAMESPACE = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
 
 
@@ -144,7 +145,7 @@ def test_members_of_a_set_outside(place, inside):
 @pytest.mark.parametrize("index", ["NDTiff.index", "s.tif"])
 def test_files_that_tifffile_would_open_by_itself(index, inside, monkeypatch):
     """NDTiff names its files in an index."""
-    tifffile.imwrite(inside / "a_NDTiffStack.tif", pixels(), photometric="minisblack")
+    tifffile.imwrite(inside / "a_NDTiffStack.tif", pixels(), **MICROMANAGER)
     (inside / "NDTiff.index").write_bytes(b"")
     if index == "NDTiff.index":
         (inside / "NDTiff.index").unlink()
@@ -155,7 +156,7 @@ def test_files_that_tifffile_would_open_by_itself(index, inside, monkeypatch):
 
 
 def test_files_of_micro_manager(inside, monkeypatch):
-    tifffile.imwrite(inside / "a_MMStack_1.tif", pixels(), photometric="minisblack")
+    tifffile.imwrite(inside / "a_MMStack_1.tif", pixels(), **MICROMANAGER)
     (inside / "a_MMStack_2.tif").symlink_to(inside.parent / "outside" / "s.tif")
     monkeypatch.setattr(tifffile.TiffFile, "is_mmstack", True)
     refused(inside, "{{ CATALOG_DIR }}/a_MMStack_1.tif", "tif")
