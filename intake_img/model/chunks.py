@@ -14,7 +14,17 @@ import numpy as np
 
 from intake_img.errors import TooLargeError
 
-__all__ = ["CHUNK_BYTES", "MOST_CHUNKS", "Region", "axis_chunks", "cut", "inner_ends", "regions_of", "split"]
+__all__ = [
+    "CHUNK_BYTES",
+    "MOST_CHUNKS",
+    "Region",
+    "axis_chunks",
+    "cut",
+    "equal_lengths",
+    "inner_ends",
+    "regions_of",
+    "split",
+]
 
 
 Region = tuple[slice, ...]
@@ -82,10 +92,11 @@ def cut(shape: Sequence[int], lengths: Sequence[int | tuple[int, ...]]) -> tuple
             f"an array of shape {tuple(shape)} would have {count:.3g} chunks, more than the {MOST_CHUNKS:.0e} that a "
             "dask graph can hold: pass larger chunks=, or chunks=None and select a part"
         )
-    return tuple(_lengths(n, b) if isinstance(b, int) else b for n, b in zip(shape, lengths, strict=True))
+    return tuple(equal_lengths(n, b) if isinstance(b, int) else b for n, b in zip(shape, lengths, strict=True))
 
 
-def _lengths(n: int, block: int) -> tuple[int, ...]:
+def equal_lengths(n: int, block: int) -> tuple[int, ...]:
+    """Return the lengths of the chunks of an axis: `block`, but for a shorter last one."""
     if n == 0:
         return (0,)
     block = max(1, block)

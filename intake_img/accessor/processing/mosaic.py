@@ -24,6 +24,7 @@ from intake_img.errors import AxesError
 from intake_img.kernels import mosaic as tiles
 from intake_img.kernels.translation import offset
 from intake_img.model.axes import SPATIAL, spell
+from intake_img.model.chunks import equal_lengths
 from intake_img.model.datasets import data_of
 from intake_img.model.typed import Lengths, Units
 from intake_img.model.units import PIXEL, convert, differ
@@ -284,16 +285,15 @@ def _drawn(array: xr.DataArray, stage: _Stage, overlap: str, fill: Any) -> xr.Da
     kept = tuple(d for d in dims if d != stage.along)
     data = chunked(array)
     lengths = dict(zip(stage.axes, stage.shape, strict=True))
-    chunks = [_even(lengths[d], c) if d in lengths else c for d, c in zip(dims, data.chunks, strict=True) if d in kept]
+    chunks = [
+        equal_lengths(lengths[d], max(c)) if d in lengths else c
+        for d, c in zip(dims, data.chunks, strict=True)
+        if d in kept
+    ]
     paint = partial(_paint, dims.index(stage.along), overlap, fill, array.dtype)
     told = (stage.corners.tobytes(), dims, stage.along, stage.axes, overlap, repr(fill))
     made = drawn(data, chunks, _Plan(stage, dims), paint, "mosaic", *told)
     return with_data(array, made, kept, {a: _coordinate(array, stage, k) for k, a in enumerate(stage.axes)})
-
-
-def _even(n: int, chunks: Sequence[int]) -> tuple[int, ...]:
-    size = max(chunks)
-    return (size,) * (n // size) + ((n % size,) if n % size else ())
 
 
 def _coordinate(array: xr.DataArray, stage: _Stage, k: int) -> xr.Variable | None:

@@ -5,7 +5,6 @@ There is no public specification; the meaning of the fields was inferred from fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +13,7 @@ import numpy as np
 
 from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.tree import text_of
+from intake_img.model.lenient import finite, json_object
 
 __all__ = ["facts_of", "images_of", "metadata_of"]
 
@@ -46,7 +46,7 @@ def _ndim(stored: Any) -> int:
 def _labels(f: Any) -> dict[str, str]:
     """Label of the display of each image."""
     group = f.get("Presentation/Displays/ImageDisplay")
-    shown = [_json(text_of(group[name][()])) for name in group] if hasattr(group, "keys") else []
+    shown = [json_object(text_of(group[name][()])) for name in group] if hasattr(group, "keys") else []
     labels = {str(d.get("dataPath", "")).strip("/"): _part(_part(d, "display"), "label") for d in shown}
     return {path: unquote(label) for path, label in labels.items() if isinstance(label, str)}
 
@@ -56,15 +56,7 @@ def metadata_of(group: Any) -> Mapping[str, Any]:
     stored = group.get("Metadata")
     if _ndim(stored) != 2 or 0 in stored.shape or stored.shape[0] > _METADATA or stored.dtype != np.uint8:
         return {}
-    return _json(stored[:, 0].tobytes().split(b"\0", 1)[0].decode("utf-8", "replace"))
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return json_object(stored[:, 0].tobytes().split(b"\0", 1)[0].decode("utf-8", "replace"))
 
 
 def _part(found: Any, name: str) -> Any:
@@ -77,7 +69,7 @@ def facts_of(metadata: Mapping[str, Any]) -> AxisFacts:
     result = _part(metadata, "BinaryResult")
     for axis, side in (("y", "height"), ("x", "width")):
         unit, factor = _UNITS.get(str(_part(result, f"PixelUnit{axis.upper()}")), ("", 1.0))
-        size, start = _number(_part(_part(result, "PixelSize"), side)), _number(_part(_part(result, "Offset"), axis))
+        size, start = finite(_part(_part(result, "PixelSize"), side)), finite(_part(_part(result, "Offset"), axis))
         if unit:
             facts.step(axis, _scaled(size, factor), unit, _scaled(start, factor))
     facts.step("t", _frame_time(metadata, str(_part(result, "Detector"))), "s")
@@ -90,16 +82,8 @@ def _scaled(value: float, factor: float) -> float:
 
 def _frame_time(metadata: Mapping[str, Any], detector: str) -> float:
     """Seconds from frame to frame: of the scan, or the exposure of the camera."""
-    if (time := _number(_part(_part(metadata, "Scan"), "FrameTime"))) > 0:
+    if (time := finite(_part(_part(metadata, "Scan"), "FrameTime"))) > 0:
         return time
     detectors = _part(metadata, "Detectors")
     known = detectors.values() if isinstance(detectors, Mapping) else ()
-    return next((_number(_part(d, "ExposureTime")) for d in known if _part(d, "DetectorName") == detector), 0.0)
-
-
-def _number(value: Any) -> float:
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return 0.0
-    return found if np.isfinite(found) else 0.0
+    return next((finite(_part(d, "ExposureTime")) for d in known if _part(d, "DetectorName") == detector), 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from intake_img.formats.exr.groups import groups_of, ordered
 from intake_img.formats.exr.header import ExrChannel, Part, parts_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image
+from intake_img.model.lenient import json_object
 from intake_img.storage.files import File
 
 __all__ = ["KEY", "ExrHandle", "library"]
@@ -119,8 +119,4 @@ def _groups_of(scenes: Sequence[tuple[int, Part, list[ExrChannel]]], number: int
 
 
 def _stored(part: Part) -> dict[str, Any]:
-    try:
-        found = json.loads(part.texts.get(KEY, b"{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return json_object(part.texts.get(KEY, b"{}"))

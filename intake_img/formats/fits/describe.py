@@ -12,6 +12,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.fits.header import Hdu
 from intake_img.formats.volumes import unsealed
 from intake_img.model.image import Image
+from intake_img.model.lenient import finite
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
 
@@ -99,9 +100,4 @@ def _step(cards: Mapping[str, Any], n: int, count: int) -> float | None:
 
 def _first(cards: Mapping[str, Any], n: int, step: float) -> float:
     """Return where the first sample of an axis is."""
-    return _number(cards, f"CRVAL{n}", 0) - (_number(cards, f"CRPIX{n}", 1) - 1) * step
-
-
-def _number(cards: Mapping[str, Any], name: str, otherwise: float) -> float:
-    value = cards.get(name)
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else otherwise
+    return finite(cards.get(f"CRVAL{n}"), 0) - (finite(cards.get(f"CRPIX{n}"), 1) - 1) * step

@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 
 from intake_img.model.image import Coordinate
+from intake_img.model.lenient import finite
 
 __all__ = ["channels_of", "number_of", "times_of"]
 
 
 def number_of(attributes: Mapping[str, Any], name: str, default: float = math.nan) -> float:
-    try:
-        found = float(str(attributes.get(name)).strip())
-    except ValueError:
-        return default
-    return found if math.isfinite(found) else default
+    return finite(str(attributes.get(name)), default)
 
 
 def times_of(info: Mapping[str, Any], count: int) -> np.ndarray | None:

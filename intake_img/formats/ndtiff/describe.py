@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from intake_img.formats.ndtiff.dataset import Resolution
 from intake_img.model.image import Coordinate
+from intake_img.model.lenient import finite
 
 __all__ = ["coordinate_of", "spacing_of"]
 
@@ -35,14 +34,10 @@ def _channel_names(dataset: Resolution) -> list[str]:
 
 def spacing_of(dataset: Resolution, level: int) -> dict[str, float]:
     first = dataset.about()
-    pixel = _number(first.get("PixelSizeUm", dataset.summary.get("PixelSize_um"))) * 2**level
-    step = _number(dataset.summary.get("z-step_um"))
+    pixel = finite(first.get("PixelSizeUm", dataset.summary.get("PixelSize_um"))) * 2**level
+    step = finite(dataset.summary.get("z-step_um"))
     count = len(dataset.values.get("z", ()))
     if not step and count > 1:
-        low, high = (_number(dataset.about(z=k).get("ZPosition_um_Intended")) for k in (0, count - 1))
+        low, high = (finite(dataset.about(z=k).get("ZPosition_um_Intended")) for k in (0, count - 1))
         step = abs(high - low) / (count - 1)
     return {"y": pixel, "x": pixel} | ({"z": step} if count else {})
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0

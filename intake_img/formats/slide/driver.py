@@ -6,8 +6,6 @@ reads them as well.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +22,7 @@ from intake_img.formats.slide.claims import STARTS, claimed
 from intake_img.formats.slide.levels import SlideLevel
 from intake_img.formats.slide.tiff_guard import check_tiff
 from intake_img.model.image import Image
+from intake_img.model.lenient import finite
 from intake_img.storage.files import File
 
 __all__ = ["Slide", "SlideSource"]
@@ -100,16 +99,11 @@ class _SlideHandle(Handle):
 
     def _spacing(self, level: int) -> dict[str, float]:
         factor = self.slide.level_downsamples[level]
-        found = {a: _number(self.slide.properties.get(f"openslide.mpp-{a}")) * factor for a in "yx"}
+        found = {a: finite(self.slide.properties.get(f"openslide.mpp-{a}")) * factor for a in "yx"}
         return {a: float(f"{v:.12g}") for a, v in found.items()}
 
     def close(self) -> None:
         self.slide.close()
-
-
-def _number(text: str | None) -> float:
-    found = float(text) if text and re.fullmatch(r"[\d.eE+-]+", text) else 0.0
-    return found if math.isfinite(found) else 0.0
 
 
 class Slide(Format):

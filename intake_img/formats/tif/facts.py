@@ -21,6 +21,7 @@ from intake_img.formats.tif.ome import OmeImage
 from intake_img.formats.tif.ycbcr import becomes_rgb
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
+from intake_img.model.lenient import finite
 from intake_img.model.units import canonical, convert, known_spacing, parse_unit, unit_or
 
 if TYPE_CHECKING:
@@ -190,13 +191,6 @@ def resolution_of(page: tifffile.TiffPage) -> tuple[dict[str, float], dict[str, 
     return spacing, dict.fromkeys(spacing, "µm")
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 # dialects
 
 
@@ -223,7 +217,7 @@ def _imagej(facts: Mapping[str, Any], page: tifffile.TiffPage, sizes: Mapping[st
             spacing["z"], units["z"] = z, symbol
     origin = {}
     for axis in "xyz":
-        if axis in spacing and (place := _number(facts.get(f"{axis}origin"))):
+        if axis in spacing and (place := finite(facts.get(f"{axis}origin"))):
             origin[axis] = -place * spacing[axis]
     step = known_spacing(facts.get("finterval"))
     if step is None and (rate := known_spacing(facts.get("fps"))):

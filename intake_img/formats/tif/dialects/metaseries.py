@@ -18,6 +18,7 @@ from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.directories import page_texts
 from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate
+from intake_img.model.lenient import finite
 from intake_img.model.units import canonical, known_spacing
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def metaseries(view: View) -> TiffFacts:
 
 
 def _stack(planes: Sequence[Mapping[str, str]], spacing: dict[str, float], units: dict[str, str]) -> TiffFacts:
-    channels, depths = [_channel(p) for p in planes], [_number(p.get("z-position")) for p in planes]
+    channels, depths = [_channel(p) for p in planes], [finite(p.get("z-position")) for p in planes]
     lead = order_of(channels, depths)
     if lead is None:
         return TiffFacts(spacing, units)
@@ -100,13 +101,6 @@ def _stack(planes: Sequence[Mapping[str, str]], spacing: dict[str, float], units
 
 def _channel(plane: Mapping[str, str]) -> str:
     return (plane.get("_IllumSetting_") or plane.get("image-name") or plane.get("wavelength") or "").strip()
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _seconds(plane: Mapping[str, str]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.directories import page_texts
 from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate
+from intake_img.model.lenient import json_object
 from intake_img.model.units import known_spacing
 
 if TYPE_CHECKING:
@@ -119,17 +119,9 @@ def _values(view: View, axis: str, key: str) -> Sequence[Any]:
     if any(p is None or p.parent is not view.tif or not p.offset for p in pages):
         return []
     texts = page_texts(view.tif, [p.offset for p in pages], _TAG) or []
-    return [_json(text).get(key) for text in texts]
+    return [json_object(text).get(key) for text in texts]
 
 
 def _plane(tif: tifffile.TiffFile, place: int) -> Mapping[str, Any]:
     texts = page_texts(tif, [place], _TAG)
-    return _json(texts[0]) if texts else {}
-
-
-def _json(text: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, Mapping) else {}
+    return json_object(texts[0]) if texts else {}
