@@ -111,3 +111,55 @@ def test_a_single_line_is_an_image_of_one_line(name):
             values[None], footprint=window[None], output=expected, mode="mirror", origin=[0, 1], **own
         )
         np.testing.assert_array_equal(found, expected[0])
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+@pytest.mark.parametrize("mode", ["reflect", "constant"])
+def test_integers_that_float64_rounds_are_exact_in_large_windows(dtype, mode):
+    low = 2**61 if dtype == "u8" else -(2**61)
+    image = low + np.random.default_rng(0).integers(0, 90, (14, 15)).astype(dtype)
+    options = {"mode": mode, "cval": 7.0, "origin": 0}
+    for footprint in (np.ones((11, 13), bool), np.tri(17, 15, 1, bool)):
+        reach = [(n // 2, n - 1 - n // 2) for n in footprint.shape]
+        around = np.pad(image, reach, **({"mode": "symmetric"} if mode == "reflect" else {"constant_values": 7}))
+        windows = np.sort(np.lib.stride_tricks.sliding_window_view(around, footprint.shape)[..., footprint], axis=-1)
+        n = windows.shape[-1]
+        assert n > LARGEST
+        own = {"rank_filter": {"rank": 5}, "percentile_filter": {"percentile": 30}}
+        ranks = {"median_filter": n // 2, "rank_filter": 5, "percentile_filter": int(n * 0.3)}
+        for name, rank in {**ranks, "minimum_filter": 0, "maximum_filter": n - 1}.items():
+            found = np.empty_like(image)
+            FILTERS[name](image, found, footprint=footprint, **options, **own.get(name, {}))
+            np.testing.assert_array_equal(found, windows[..., rank])
+
+
+@pytest.mark.parametrize("name", ["white_tophat", "black_tophat"])
+def test_differences_of_integers_that_float64_rounds_are_exact(name):
+    image = 2**61 + np.random.default_rng(0).integers(0, 90, (14, 15))
+    found, expected = np.empty_like(image), np.empty_like(image)
+    window = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 1]], bool)
+    FILTERS[name](image, found, footprint=window, mode="mirror", cval=0.0, origin=0)
+    getattr(ndimage, name)(image - 2**61, footprint=window, mode="mirror", output=expected)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", [*RANKS, "minimum_filter", "maximum_filter"])
+@pytest.mark.parametrize("cval", [0.0, -0.0])
+def test_a_zero_beyond_the_edge_keeps_its_sign(name, cval):
+    own = {"rank_filter": {"rank": 4}, "percentile_filter": {"percentile": 50}}.get(name, {})
+    image = np.random.default_rng(0).integers(-1, 2, (9, 8)).astype(float) + 0.0  # no -0.0
+    found, expected = np.empty_like(image), np.empty_like(image)
+    options = {"size": [3, 3], "mode": "constant", "cval": cval, "origin": 0, **own}
+    FILTERS[name](image, found, **options)
+    getattr(ndimage, name)(image, output=expected, **options)
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("percentile", "rank"), [(100, 8), (-0.0, 0), (0, 0), (99.9, 8), (-20, 7), (50, 4), (-50, 4)])
+def test_percentiles_are_ranks(percentile, rank):
+    image = np.random.default_rng(0).integers(0, 250, (9, 8), dtype="u1")
+    found, expected = np.empty_like(image), np.empty_like(image)
+    options = {"size": [3, 3], "mode": "reflect", "cval": 0.0, "origin": 0}
+    FILTERS["percentile_filter"](image, found, percentile=percentile, **options)
+    FILTERS["rank_filter"](image, expected, rank=rank, **options)
+    np.testing.assert_array_equal(found, expected)
