@@ -1,14 +1,18 @@
 """Print constraints that pin each dependency to the lowest version that pyproject.toml allows.
 
 Use: ``python tests/lowest.py > lowest.txt && pip install -c lowest.txt -e '.[all,test-tools]'``. Frameworks that are
-not in the extra ``all`` are not pinned.
+not in the extra ``all`` are not pinned. ``python tests/lowest.py --tests`` prints the tests that run with them.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
+
+TESTS = "io npy ome czi zarr_windows zarr_guards lazy computing remote detect variables reductions map"
+"""Tests of the model, of files and of the older formats, which run with the lowest versions as well."""
 
 
 def constraints(pyproject: Path) -> list[str]:
@@ -41,4 +45,7 @@ def _patches(version: str) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(constraints(Path(__file__).parent.parent / "pyproject.toml")))
+    if sys.argv[1:] == ["--tests"]:
+        print(*(f"tests/test_{name}.py" for name in TESTS.split()))
+    else:
+        print("\n".join(constraints(Path(__file__).parent.parent / "pyproject.toml")))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
 
 from intake_img.errors import CannotWriteError, TargetExistsError
-from intake_img.storage import local
+from intake_img.storage import local, renames
 from intake_img.storage.files import File
 from intake_img.storage.staging import UnfinishedCommitError, begin, staging_folder
 
@@ -41,7 +42,9 @@ def test_the_folder_is_named_by_its_target(target):
 
 
 def test_names_stay_below_the_limit_of_file_systems(target):
-    fits, long, other = (File.parse(target.parent.path + "/" + name) for name in ("é" * 123, "é" * 123 + "a", "é" * 124))
+    fits, long, other = (
+        File.parse(target.parent.path + "/" + name) for name in ("é" * 123, "é" * 123 + "a", "é" * 124)
+    )
     assert os.path.basename(staging_folder(fits)) == f".{'é' * 123}.partial"  # 255 bytes
     names = [os.path.basename(staging_folder(file)) for file in (long, other)]
     assert len(set(names)) == 2
@@ -79,13 +82,61 @@ def test_an_interrupted_write_is_not_replaced_without_a_word(target):
         assert not staging.finished() - {local.LOCK}
 
 
-def test_one_new_file_needs_no_journal(target, monkeypatch):
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("folder", [False, True])
+def test_one_file_or_folder_needs_no_journal(target, monkeypatch, old, folder):
+    if old and folder and not exchanges(target.parent.path):
+        pytest.skip("this system does not exchange folders")
+    if old:
+        os.mkdir(target.path) if folder else open(target.path, "wb").close()
     monkeypatch.setattr(local, "journal_file", lambda target: pytest.fail("a journal is written"))
     monkeypatch.setattr(local, "settle_local", lambda target: None)
-    with begin(target) as staging:
-        put(staging, "a.npy", b"new")
+    monkeypatch.setattr(local, "_journaled", lambda target, path: False)
+    with begin(target, overwrite=old) as staging:
+        with staging.member("a.npy", folder=folder) as path, open(f"{path}/x" if folder else path, "wb") as stream:
+            stream.write(b"new")
         staging.commit()
-    assert target.read(10) == b"new"
+    assert (target / "x" if folder else target).read(10) == b"new"
+
+
+def exchanges(folder: str) -> bool:
+    one, other = (os.path.join(folder, name) for name in ("one", "other"))
+    os.mkdir(one), os.mkdir(other)
+    try:
+        return renames.exchange(one, other)
+    finally:
+        os.rmdir(one), os.rmdir(other)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_living_writer_is_left_alone(target, resume):
+    with begin(target, token="mine") as first:
+        with pytest.raises(TargetExistsError, match="being written by another process"):
+            begin(target, resume=resume, token="mine")
+        with begin(target, overwrite=True) as second:
+            assert second.folder.path == staging_folder(target, 1)
+        assert os.path.isdir(first.folder.path)
+
+
+def test_without_locks_a_young_folder_counts_as_living(target, monkeypatch):
+    for module in ("fcntl", "msvcrt"):
+        monkeypatch.setattr(renames, module, None)
+    folder = left(target, None)
+    with begin(target, overwrite=True) as staging:
+        assert staging.folder.path == staging_folder(target, 1)
+    long_ago = os.stat(folder).st_mtime - 3 * 86_400
+    for path in (folder, *(os.path.join(folder, name) for name in os.listdir(folder))):
+        os.utime(path, (long_ago, long_ago))
+    with begin(target, overwrite=True) as staging:
+        assert staging.folder.path == folder
+
+
+def test_a_failed_run_can_be_resumed_in_the_same_process(target):
+    with contextlib.suppress(KeyError), begin(target, token="mine") as staging:
+        staging.note({"n": 2})
+        raise KeyError
+    with begin(target, resume=True, token="mine") as staging:
+        assert staging.noted == {"n": 2}
 
 
 @pytest.mark.parametrize("names", [["a.npy"], ["a.npy", "a.npy.json"]])
@@ -110,10 +161,12 @@ def test_the_folder_of_an_unfinished_commit_is_not_swept(target, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(local, "_place", full)
-    with pytest.raises(UnfinishedCommitError), begin(target) as staging:
-        for name in ("a.npy", "a.npy.json"):
-            put(staging, name, b"new")
+    staging = begin(target)
+    for name in ("a.npy", "a.npy.json"):
+        put(staging, name, b"new")
+    with pytest.raises(UnfinishedCommitError):
         staging.commit()
+    staging.keep()
     monkeypatch.undo()
     local.sweep_local(target)
     assert {"a.npy", "a.npy.json"} <= set(os.listdir(staging_folder(target)))
