@@ -59,6 +59,7 @@ def _routes() -> list[Route]:
         "/api/entries/{id:path}": api.entry,
         "/": web.list_page,
         "/e/{id:path}": web.entry_page,
+        "/neuroglancer/{id:path}": web.neuroglancer,
         "/thumb/{path:path}": render.thumbnail,
         "/tile/{path:path}": render.tile,
         "/download/{path:path}": downloads.download,

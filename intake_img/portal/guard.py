@@ -45,7 +45,7 @@ _RAW = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.item
 _SAME_ORIGIN = [*_RAW, (b"cross-origin-resource-policy", b"same-origin")]
 _SAME_ORIGIN_LINES = joined(_SAME_ORIGIN)
 _ANY_ORIGIN = [*_RAW, (b"cross-origin-resource-policy", b"cross-origin")]
-_ROUTES = frozenset(("e", "logout", *(p.strip("/") for p in (*_OPEN, *_PROGRAMS))))
+_ROUTES = frozenset(("e", "neuroglancer", "logout", *(p.strip("/") for p in (*_OPEN, *_PROGRAMS))))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ABORTED = 499
 

@@ -16,13 +16,14 @@ from starlette.responses import RedirectResponse, Response
 
 from intake_img.accessor.display import byte_size
 from intake_img.model.wells import row_letters
+from intake_img.portal import other_programs
 from intake_img.portal.api import described
 from intake_img.portal.replies import body, etag, problem, refusal, sentence
 from intake_img.portal.search_index import Query
 from intake_img.portal.site import Site
 from intake_img.portal.tokens import COOKIE
 
-__all__ = ["Static", "entry_page", "list_page", "login", "logout", "static"]
+__all__ = ["Static", "entry_page", "list_page", "login", "logout", "neuroglancer", "static"]
 
 _HERE = Path(__file__).parent
 _TEMPLATES = Environment(
@@ -160,7 +161,8 @@ async def entry_page(request: Request) -> Response:
         site.metrics.failed(exc)
         return _page(request, "problem.html", 422, heading=f"{item.name} cannot be shown", detail=sentence(exc))
     base = str(request.base_url).rstrip("/")
-    url = f"{base}/data/{item.id}.zarr"
+    small = site.holdings.get(item).dataset.nbytes <= site.settings.download_bytes
+    first = "/".join(filter(None, (f"{base}/data/{quote(item.id)}.zarr", facts["series"][0]["path"])))
     values = {
         "item": item,
         "modules": _STATIC.modules,
@@ -172,18 +174,49 @@ async def entry_page(request: Request) -> Response:
         "trail": _trail(site, item.folder),
         "header": json.dumps(facts["header"], indent=2, ensure_ascii=False)[:60_000] if facts["header"] else "",
         "variables": [(n, v, byte_size(v["bytes"])) for n, v in facts["facts"]["variables"].items()],
-        "snippets": _snippets(base, url, site.settings.guarded),
+        "snippets": other_programs.snippets(base, item, site.settings.guarded, small),
         "links": [
-            (
-                "Neuroglancer",
-                "https://neuroglancer-demo.appspot.com/#!"
-                + quote(json.dumps({"layers": [{"source": f"zarr://{url}", "name": item.name, "type": "image"}]})),
-            ),
-            ("Avivator", "https://avivator.gehlenborglab.org/?image_url=" + quote(url, safe="")),
+            (name, link, _lacking(site, origin))
+            for name, link, origin in (
+                ("Neuroglancer", f"/neuroglancer/{quote(item.id)}", other_programs.NEUROGLANCER),
+                ("Avivator", f"{other_programs.AVIVATOR}/?image_url={quote(first, safe='')}", other_programs.AVIVATOR),
+            )
         ],
-        "small": site.holdings.get(item).dataset.nbytes <= site.settings.download_bytes,
+        "small": small,
     }
     return _page(request, "entry.html", **values)
+
+
+def _lacking(site: Site, origin: str) -> str:
+    """Return why a viewer of another site cannot fetch data; empty if it can."""
+    settings = site.settings
+    if settings.guarded:
+        return "cannot send a token"
+    return "" if {"*", origin} & set(settings.origins) else f"needs --cors {origin}"
+
+
+async def neuroglancer(request: Request) -> Response:
+    """``GET /neuroglancer/{entry}``: a page that leads to the first image of an entry in Neuroglancer."""
+    site: Site = request.app.state.site
+    try:
+        item = site.item(request, request.path_params["id"])
+    except KeyError:
+        return _page(request, "problem.html", 404, heading="There is no image of this name", detail="")
+    base = str(request.base_url).rstrip("/")
+
+    def view() -> str:
+        opened = site.holdings.get(item)
+        url = "/".join(filter(None, (f"{base}/data/{quote(item.id)}.zarr", opened.series[0].path)))
+        return other_programs.neuroglancer(opened.store(), url, item.name)
+
+    try:
+        link = await site.run(request, ("neuroglancer", item.id, base), view)
+    except Exception as exc:
+        site.metrics.failed(exc)
+        return _page(
+            request, "problem.html", 422, heading=f"Neuroglancer cannot show {item.name}", detail=sentence(exc)
+        )
+    return _page(request, "leave.html", item=item, link=link, program="Neuroglancer")
 
 
 def _plate(told: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -194,19 +227,6 @@ def _plate(told: dict[str, Any] | None) -> dict[str, Any] | None:
     there = {(w["row"], w["column"]): w for w in told["wells"]}
     lines = [(row_letters(r), [there.get((r, c)) for c in range(columns)]) for r in range(rows)]
     return {**told, "columns": columns, "rows": lines}
-
-
-def _snippets(base: str, url: str, guarded: bool) -> list[tuple[str, str]]:
-    """Return titles and texts to copy; with a place for the token if one is needed."""
-    headers = 'headers = {"Authorization": "Bearer TOKEN"}\n' if guarded else ""
-    token = ', storage_options={"headers": headers}' if guarded else ""
-    return [
-        ("intake_img", f"from intake_img import imload\n\n{headers}ds = imload({url!r}{token})"),
-        ("Intake", f"import intake\n\n{headers}catalog = intake.open_catalog({base + '/catalog.yml'!r}{token})"),
-        ("zarr", f"import zarr\n\n{headers}group = zarr.open_group({url!r}, mode='r'{token})"),
-        ("napari", f"napari --plugin napari-ome-zarr {url}"),
-        ("Fiji", f"File > Import > OME-Zarr... , then {url}"),
-    ]
 
 
 async def login(request: Request) -> Response:
