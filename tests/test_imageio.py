@@ -22,6 +22,7 @@ from PIL import ImageSequence, PngImagePlugin
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError
 from intake_img.formats.imageio.driver import Imageio
+from intake_img.storage.cache import CACHE
 from intake_img.testing.process import open_files
 
 RNG = np.random.default_rng(3)
@@ -296,9 +297,7 @@ def test_animations_read_in_any_order_and_by_many_threads(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gif", "apng"])
 def test_animations_go_back_from_the_middle(tmp_path, monkeypatch, kind):
-    from intake_img.formats.imageio import frames as imageio
-
-    monkeypatch.setattr(imageio, "_KEPT", 2 * 16 * 16)  # as if frames were large
+    monkeypatch.setattr(CACHE, "limit", 2 * 16 * 16)  # as if frames were large
     values = noise(9, 16, 16)
     imsave(dataset(values, "tyx"), tmp_path / f"a.{kind}")
     ds = imload(tmp_path / f"a.{kind}", chunks=None)

@@ -73,7 +73,11 @@ def test_an_interrupted_write_is_resumed_by_its_token(target):
 
 
 def test_an_interrupted_write_is_not_replaced_without_a_word(target):
+    assert not local.has_plan(target)
+    left(target, None, slot=1)
+    assert not local.has_plan(target)
     left(target, "other")
+    assert local.has_plan(target)
     with pytest.raises(TargetExistsError, match="was interrupted: pass resume=True"):
         begin(target, token="mine")
     with pytest.raises(CannotWriteError, match="of another image or had other settings"):
@@ -156,12 +160,16 @@ def test_new_data_are_flushed_only_before_old_ones_are_removed(target, monkeypat
     assert target.read(10) == b"new"
 
 
-def test_the_folder_of_an_unfinished_commit_is_not_swept(target, monkeypatch):
+@pytest.mark.parametrize("old", [False, True])
+def test_the_folder_of_an_unfinished_commit_is_not_swept(target, monkeypatch, old):
+    for path in (target.path, f"{target.path}.json") if old else ():
+        open(path, "wb").close()
+
     def full(*paths):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(local, "_place", full)
-    staging = begin(target)
+    staging = begin(target, overwrite=old)
     for name in ("a.npy", "a.npy.json"):
         put(staging, name, b"new")
     with pytest.raises(UnfinishedCommitError):
@@ -170,6 +178,8 @@ def test_the_folder_of_an_unfinished_commit_is_not_swept(target, monkeypatch):
     monkeypatch.undo()
     local.sweep_local(target)
     assert {"a.npy", "a.npy.json"} <= set(os.listdir(staging_folder(target)))
+    assert os.path.exists(target.path) is old
+    assert not os.path.exists(f"{target.path}.json")  # other programs do not take old and new files for one image
     other = left(target, None, slot=1)
     local.sweep_local(target)
     assert not os.path.exists(other)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.privacy import public
 from intake_img.model.wells import Place
-from intake_img.storage.cache import CACHE
+from intake_img.storage.cache import Shelf
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.raw import map_raw, read_raw
 
@@ -169,12 +169,14 @@ class Handle:
 
     reader: FileReader
     turn: contextlib.AbstractContextManager[Any]
-    _token: object | None = None
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """What is kept of this file in the cache of the process (`intake_img.storage.cache`), of some MiB."""
+        return Shelf()
 
     def kept(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the result of `make`, from the cache if possible.
-
-        All files of a process share a cache of some MiB (`intake_img.storage.cache.CACHE`).
+        """Return the result of `make`, from `shelf` if possible.
 
         Parameters
         ----------
@@ -183,13 +185,10 @@ class Handle:
         make : callable
             Returns an array of its own, which nobody changes later.
         """
-        if self._token is None:
-            self._token = object()
-            weakref.finalize(self, CACHE.forget, self._token).atexit = False
-        found = CACHE.get((self._token, key))
+        found: np.ndarray | None = self.shelf.get(key)
         if found is None:
             found = make()
-            CACHE.put((self._token, key), found)
+            self.shelf.put(key, found)
         return found
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["CACHE", "TileCache"]
+__all__ = ["CACHE", "Shelf", "TileCache"]
 
 
 class TileCache:
@@ -72,3 +73,27 @@ class TileCache:
 
 CACHE = TileCache(128 * 2**20)
 """The cache of this process; set ``CACHE.limit`` to change its size in bytes."""
+
+
+class Shelf:
+    """What one owner, such as an open file, keeps in `CACHE`; it is dropped when the owner drops its shelf."""
+
+    def __init__(self) -> None:
+        self._token = object()
+        weakref.finalize(self, CACHE.forget, self._token).atexit = False
+
+    def get(self, key: Hashable) -> Any:
+        """Return what is kept under `key`, or None."""
+        return CACHE.get((self._token, key))
+
+    def holds(self, key: Hashable) -> bool:
+        """Return whether something is kept under `key`; it does not count as used."""
+        return CACHE.holds((self._token, key))
+
+    def put(self, key: Hashable, tile: Any, share: float = 0.25) -> None:
+        """Keep a tile, unless it is larger than this share of the cache."""
+        CACHE.put((self._token, key), tile, share)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        CACHE.forget(self._token)

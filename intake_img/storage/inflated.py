@@ -23,7 +23,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.storage.byte_readers import ByteReader, ByteStream
-from intake_img.storage.cache import CACHE
+from intake_img.storage.cache import Shelf
 from intake_img.storage.spill import SpillingMemory
 
 __all__ = ["Inflated"]
@@ -78,7 +78,7 @@ class Inflated(ByteReader):
         self._start, self._stop = offset, source.size if count is None else offset + count
         self._known, self._sum = size, 0
         self._lock = threading.RLock()
-        self._token = object()
+        self._shelf = Shelf()
         self._states: list[_State | None] = [_State(offset, self._decoder())]  # at the beginning of each block
         self._length = 0  # inflated so far, from the beginning
         self._held: list[np.ndarray] = []  # for bzip2
@@ -124,13 +124,13 @@ class Inflated(ByteReader):
             state = self._states[number]
         assert state is not None
         block, _ = self._step(_State(state.at, state.decoder.copy()))
-        CACHE.put((self._token, number), block)
+        self._shelf.put(number, block)
         return block
 
     def _kept(self, number: int) -> np.ndarray | None:
         if self.kind == "bzip2":
             return self._held[number] if number < len(self._held) else None
-        return CACHE.get((self._token, number))
+        return self._shelf.get(number)
 
     def _advance(self) -> np.ndarray:
         """Inflate the next block; the lock is held."""
@@ -160,7 +160,7 @@ class Inflated(ByteReader):
 
     def _keep(self, number: int, block: np.ndarray) -> None:
         if self.kind != "bzip2":
-            CACHE.put((self._token, number), block)
+            self._shelf.put(number, block)
         elif number == len(self._held):
             held = self._memory.empty(block.shape, block.dtype)
             held[...] = block
@@ -262,6 +262,6 @@ class Inflated(ByteReader):
         return io.BufferedReader(ByteStream(self))
 
     def close(self) -> None:
-        CACHE.forget(self._token)
+        self._shelf.clear()
         self._held.clear()
         self.source.close()

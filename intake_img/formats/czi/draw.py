@@ -98,7 +98,7 @@ def _payloads(
                 raise FormatError(f"a subblock holds {size} of {row * shape[0]} bytes: it is damaged")
             places.append(None if handle.source.file.local else (offset + rows.start * row, _span(rows) * row))
         else:
-            places.append(None if k in handle.cache else (offset, size))
+            places.append(None if handle.shelf.holds(k) else (offset, size))
     if handle.source.file.local:
         for place in places:
             yield None if place is None else source.ranges(place[:1], place[1:])[0]
@@ -140,7 +140,7 @@ def _copy(handle: CziHandle, k: int, window: Region, data: bytes | None, samples
 
 def _unpacked(handle: CziHandle, k: int, data: bytes | None, target: np.ndarray) -> np.ndarray:
     """Return a complete tile: from the cache, decoded from `data`, or the filled `target`, if that is the tile."""
-    known = handle.remembered(k)
+    known: np.ndarray | None = handle.shelf.get(k)
     if known is not None:
         return known
     if data is None:  # it has left the cache meanwhile
@@ -150,7 +150,7 @@ def _unpacked(handle: CziHandle, k: int, data: bytes | None, target: np.ndarray)
     direct = target if grey and target.shape == shape and target.dtype == dtype else None
     tile = decoded(data, int(handle.index.compression[k]), dtype, shape, direct)
     if target.shape[:2] != shape[:2]:
-        handle.remember(k, tile)
+        handle.shelf.put(k, tile)  # other parts of it are likely to follow
     return tile
 
 

@@ -7,7 +7,6 @@ import struct
 import threading
 import warnings
 import xml.etree.ElementTree as ET
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,21 +32,18 @@ from intake_img.storage.jail import METADATA_BYTES
 
 __all__ = ["CziHandle", "CziLayout", "about", "layout_of"]
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
-_CACHE_BYTES = 64 * 2**20
 _FILE = struct.Struct("<iiii16s16siqqiq")
 _SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 
 
 class CziHandle(Handle):
-    """An open file: its index, what its XML says, and tiles that were decoded lately."""
+    """An open file: its index, and what its XML says; decoded tiles are on its shelf."""
 
     def __init__(self, file: File) -> None:
         self.source: ByteReader = file.open()
         self.lock = threading.Lock()
         self.mosaics: dict[tuple[int | None, int], Mosaic] = {}
         self.layouts: dict[tuple[int | None, int], CziLayout] = {}
-        self.cache: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.cached = 0
         self.libczi: Any = None
         try:
             with about(file):
@@ -164,24 +160,6 @@ class CziHandle(Handle):
         code, samples = PIXEL_TYPES[int(self.index.pixel_type[k])]
         shape = int(self.index.stored_height[k]), int(self.index.stored_width[k])
         return np.dtype(code), shape if samples == 1 else (*shape, samples)
-
-    def remembered(self, k: int) -> np.ndarray | None:
-        with self.lock:
-            if k in self.cache:
-                self.cache.move_to_end(k)
-                return self.cache[k]
-        return None
-
-    def remember(self, k: int, tile: np.ndarray) -> None:
-        """Cache a tile of which only a part was requested, since its other parts are likely to follow."""
-        if tile.nbytes > _CACHE_BYTES // 4:
-            return
-        with self.lock:
-            if k not in self.cache:
-                self.cache[k] = tile
-                self.cached += tile.nbytes
-            while self.cached > _CACHE_BYTES:
-                self.cached -= self.cache.popitem(last=False)[1].nbytes
 
     def close(self) -> None:
         if self.libczi is not None:

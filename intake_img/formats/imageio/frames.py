@@ -10,7 +10,6 @@ import math
 import struct
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache, cached_property
 from typing import IO, Any
@@ -25,6 +24,7 @@ from intake_img.formats.imageio.video import Video
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.machine import memory
 from intake_img.model.record import plain
+from intake_img.storage.cache import Shelf
 from intake_img.storage.files import File
 
 __all__ = ["Film", "Frames", "Plain", "kind_of"]
@@ -33,7 +33,7 @@ _HEAD = 2**16  # a Netpbm header with our record in a comment fits
 
 _RATIO = 10_000  # no codec here packs tighter: a 1-bit PNG of one colour reaches 8256 bytes of pixels to one of a file
 
-_KEPT = 2**26  # bytes of decoded frames that are kept for the next region
+_SHARE = 0.5  # of the cache: the largest frame that is kept for the next region
 
 _PLUGINS = {
     "png": ("PngImagePlugin", "PngImageFile"),
@@ -81,7 +81,7 @@ class Frames:
         self.kind, self.source, self.rgb = kind, file.open(), rgb
         self.lock = threading.RLock()
         self._decoder: tuple[Any, IO[bytes]] | None = None
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._shelf = Shelf()
         self._checked = kind != "png"
         try:
             self._bytes = None if file.local else self.source.ranges([0], [self.source.size])[0]
@@ -177,7 +177,7 @@ class Frames:
             return None
         new = object.__new__(Frames)
         new.__dict__.update(self.__dict__, source=file.open(), lock=threading.RLock(), _decoder=None, _checked=False)
-        new._kept = OrderedDict()
+        new._shelf = Shelf()
         try:
             with new._view() as view:
                 same = _containers.around_pixels(view) == mine
@@ -209,8 +209,9 @@ class Frames:
     def frame(self, number: int) -> np.ndarray:
         """Return a frame, of shape `plane`; not to be written to."""
         with self.lock:
-            if number in self._kept:
-                return self._kept[number]
+            known: np.ndarray | None = self._shelf.get(number)
+            if known is not None:
+                return known
             self._check_memory()
             return self._deep(number) if self.squeezed or self.plain else self._pillow(number)
 
@@ -219,9 +220,7 @@ class Frames:
             raise FormatError(
                 f"frame {number} is {array.dtype} of shape {array.shape}, the header says {self.dtype} {self.plane}"
             )
-        self._kept[number] = array
-        while self._kept and len(self._kept) * array.nbytes > _KEPT:
-            self._kept.popitem(last=False)
+        self._shelf.put(number, array, _SHARE)
         return array
 
     def _check_memory(self) -> None:
@@ -275,7 +274,7 @@ class Frames:
 
     def close(self) -> None:
         self._shut()
-        self._kept.clear()
+        self._shelf.clear()
         self._bytes = None
         self.source.close()
 
