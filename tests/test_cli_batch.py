@@ -170,6 +170,22 @@ def test_resume_makes_what_is_missing_and_keeps_what_is_newer(pictures, tmp_path
     assert files_below(out) == before
 
 
+def test_resume_keeps_a_single_target_that_is_complete(pictures, tmp_path, capsys):
+    """A run that was killed right after its last step is complete."""
+    command = ["convert", str(pictures / "p1.png"), str(tmp_path / "p1.npy"), "--resume"]
+    assert main(command) == 0
+    before = files_below(tmp_path)
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "p1.npy is complete: kept" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "skipped"
+    assert files_below(tmp_path) == before
+    os.utime(tmp_path / "p1.npy", (1, 1))  # older than its source
+    assert main(command) == 1
+    assert main([*command, "--overwrite"]) == 0
+
+
 def test_convert_makes_pyramids(tmp_path, capsys):
     imsave(RNG.integers(0, 9, (600, 300), "uint8"), tmp_path / "big.npy")
     for extension in ("ome.zarr", "ome.tif"):

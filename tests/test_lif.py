@@ -247,3 +247,32 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "liffile", None)
     with pytest.raises(MissingExtraError, match=r"intake_img\[lif\]"):
         imload(path)
+
+
+@pytest.mark.parametrize(
+    ("axes", "sizes", "strides", "offsets", "size", "match"),
+    [
+        ("xyz", (5, 4, 3), (1, 5, 10), (0,), 60, None),  # z within y
+        ("xyz", (5, 4, 3), (1, 5, 40), (0, 0), 120, None),  # both channels in one place
+        ("xz", (5, 3), (1, 20), (0,), 60, "leave out"),  # no y
+        ("xyz", (5, 4, 2), (1, 5, 20), (0,), 60, "leave out"),  # z was 3
+    ],
+)
+def test_strides_that_contradict_each_other_or_the_block(tmp_path, axes, sizes, strides, offsets, size, match):
+    image = description(axes, sizes, strides, offsets)
+    path = lif(tmp_path / "a.lif", {"b": PIXELS[:size].tobytes()}, element("one", image, size=size))
+    if match is None:
+        with pytest.raises(FormatError, match=r"elements .* bytes apart"):
+            imload(path)
+        return
+    with pytest.warns(UserWarning, match=match):
+        assert imload(path).image.size == np.prod(sizes)
+
+
+def test_bytes_behind_the_last_block_are_warned_of(tmp_path):
+    image = description("xy", (6, 5), (1, 6), (0,))
+    path = lif(tmp_path / "a.lif", {"b": PIXELS[:30].tobytes()}, element("one", image, size=30))
+    content = Path(path).read_bytes()
+    (tmp_path / "b.lif").write_bytes(content[:-10] + b"12" + content[-10:])
+    with pytest.warns(UserWarning, match="2 bytes after the pixels"):
+        imload(tmp_path / "b.lif")

@@ -137,13 +137,14 @@ def test_people_stay_out_of_catalogs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        (b"dim: 2,3,4", b"dim: 2,3,9", "truncated"),
+        (b"dim: 2,3,4", b"dim: 99,3,4", "truncated"),
         (b"dim: 2,3,4", b"dim: 2,3,x", "expected numbers"),
         (b"layout: +0,+1,+2", b"layout: +0,+1,+1", "layout"),
         (b"layout: +0,+1,+2", b"layout: +0,+1", "layout"),
         (b"datatype: UInt8", b"datatype: Float8", "datatype"),
         (b"datatype: UInt8\n", b"", "lacks datatype"),
         (b"file: . 400", b"file: a 0\nfile: b 0", "several files"),
+        (b"file: . 400", b"file: . 60", "within the header"),
         (b"file: . 400", b"file: gone.dat 0", "missing"),
         (b"END\n", b"EN", "no END"),
     ],

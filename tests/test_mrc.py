@@ -158,7 +158,7 @@ def test_what_is_not_held_is_split_or_refused(tmp_path):
     content = bytearray(made(tmp_path / "c.mrc", VALUES).read_bytes())
     for place, number, why in (
         (12, 101, "mode 101"),
-        (8, 400, "truncated"),
+        (0, 40000, "truncated"),
         (0, -4, "does not begin"),
         (92, 9000, "truncated"),
     ):

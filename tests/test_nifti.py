@@ -210,7 +210,6 @@ def test_refusals(tmp_path):
         imsave(given, tmp_path / "a.nii", version=3)
     imsave(given, tmp_path / "a.nii.gz", compress=9)
     whole = gzip.decompress((tmp_path / "a.nii.gz").read_bytes())
-    (tmp_path / "short.nii").write_bytes(whole[:-1])
     (tmp_path / "whole.nii").write_bytes(whole)
     for place, n, why in ((0, 9, "9 axes"), (1, 0, "positive"), (2, -3, "positive"), (1, 3000, "truncated")):
         dim = np.frombuffer(whole, LAYOUTS[348], 1)[0]["dim"].copy()
@@ -218,8 +217,6 @@ def test_refusals(tmp_path):
         changed(tmp_path / "whole.nii", tmp_path / "dim.nii", dim=dim)
         with pytest.raises(FormatError, match=why):
             imload(tmp_path / "dim.nii")
-    with pytest.raises(FormatError, match="truncated"):
-        imload(tmp_path / "short.nii")
     changed(tmp_path / "whole.nii", tmp_path / "bomb.nii", dim=[5, *[32767] * 5, 1, 1])
     (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress((tmp_path / "bomb.nii").read_bytes()))
     with pytest.raises(FormatError, match="at most: it is truncated"):

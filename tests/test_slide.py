@@ -1,6 +1,7 @@
 """Whole slides through OpenSlide, compared with OpenSlide itself and with tifffile."""
 
 import sys
+from pathlib import Path
 
 import intake
 import numpy as np
@@ -131,3 +132,12 @@ def test_needs_openslide(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openslide", None)
     with pytest.raises(MissingExtraError, match=r"intake_img\[slide\]"):
         imload(path)
+
+
+def test_a_damaged_description_does_not_open_the_thumbnail(tmp_path):
+    """OpenSlide would take the file for a plain TIFF, of which the first page is the overview."""
+    path, _ = write_sample(str(tmp_path))
+    content = Path(path).read_bytes()
+    (tmp_path / "b.scn").write_bytes(content.replace(b"http://www.leica-microsystems.com/scn", b"x" * 37))
+    with pytest.raises(FormatError, match=r"b\.scn: OpenSlide takes it for generic-tiff"):
+        imload(tmp_path / "b.scn")

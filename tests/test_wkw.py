@@ -166,3 +166,11 @@ def test_says_what_is_no_dataset(tmp_path: Path) -> None:
     _properties(tmp_path / "empty.wkw", {"name": "../x", "dataFormat": "wkw"}, {"name": "y", "dataFormat": "wkw"})
     with pytest.raises(FormatError, match="holds no layer"):
         imload(tmp_path / "empty.wkw")
+
+
+def test_a_lost_bounding_box_is_warned_of(tmp_path: Path) -> None:
+    _cubes(tmp_path / "color" / "1", np.full((1, 9, 9, 9), 7, "uint8"))
+    _properties(tmp_path, _layer("color", [1, 0, 0], ["x", 9, 9], [1]))
+    with pytest.warns(UserWarning, match="boundingBox of the layer 'color' is missing or damaged"):
+        found = imload(tmp_path)
+    assert found.sizes["x"] > 9

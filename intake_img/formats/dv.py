@@ -6,6 +6,7 @@ one of three orders of z, wavelength and time. Rows run upwards, and are not tur
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
+from intake_img.formats.volumes import warn_of_rest
 from intake_img.model.image import Coordinate, Image
 from intake_img.model.units import known_spacing
 from intake_img.storage.files import File
@@ -83,6 +85,8 @@ class _DvHandle(Handle):
         sizes = {"t": facts["times"] or 1, "c": facts["wavelengths"] or 1, "y": facts["ny"], "x": facts["nx"]}
         sizes["z"], rest = divmod(facts["sections"], max(1, sizes["t"] * sizes["c"]))
         kind = _TYPES.get(facts["type"])
+        if sizes["z"] > 1 and not facts["times"] * facts["wavelengths"]:
+            warnings.warn(f"{file} counts 0 times or 0 wavelengths: taken as 1", stacklevel=2)
         if kind is None or rest or min(sizes.values()) < 1 or facts["extended"] < 0:
             raise FormatError(
                 f"{file}: {facts['sections']} sections of {facts['ny']} x {facts['nx']} pixels, type {facts['type']}, "
@@ -91,17 +95,14 @@ class _DvHandle(Handle):
         axes = _ORDERS.get(facts["sequence"], "ctz") + "yx"
         shape, dtype = [sizes[a] for a in axes], np.dtype(self.order + kind)
         offset = 1024 + facts["extended"]
-        step = dtype.itemsize
-        for n in shape[1:]:
-            step *= n
+        step = dtype.itemsize * math.prod(shape[1:])
         held = max(0, self.source.size - offset) // step
         if held < 1:
-            raise FormatError(
-                f"{file} has {self.source.size} bytes, which is less than one of {shape[0]} {axes[0]}: truncated"
-            )
+            raise FormatError(f"{file} has {self.source.size} bytes, less than one of {shape[0]} {axes[0]}: truncated")
         if held < shape[0]:
             warnings.warn(f"{file} holds only {held} of {shape[0]} along {axes[0]!r}: it was cut off", stacklevel=2)
             shape[0] = held
+        warn_of_rest(self.source, offset + sizes[axes[0]] * step)
         return _Layout(offset, dtype, axes, tuple(shape))
 
     def array(self, address: None) -> RawArray:

@@ -73,19 +73,24 @@ class Mif(Format):
 
     def open(self, file: File, options: ScaledOption) -> Handle:
         source = unpacked(file.open())
-        fields = _fields(source)
+        fields, end = _fields(source)
         name, _, offset = fields["file"].strip().partition(" ")
         begin = (numbers(offset, "file", int) or [0])[0]
         if name != ".":
             source.close()
             source = beside(file, name)
+        elif begin < end:
+            raise FormatError(
+                f"{file}: its pixels would begin at byte {begin}, within the header of {end} bytes: damaged"
+            )
         sizes = _listed(fields, "dim", int)
         order, turned = _layout(fields, len(sizes))
         shape = [sizes[k] for k in order]
         if fields["datatype"].upper() == "BIT":
             stored: StoredArray = _Bits(source, begin, shape)
         else:
-            stored = stored_array(source, begin, _dtype(fields["datatype"]), shape)
+            alone = order[0] not in turned  # of an axis that runs backwards, the beginning would be missing
+            stored = stored_array(source, begin, _dtype(fields["datatype"]), shape, alone=alone)
         backwards = [slice(None, None, -1 if k in turned else 1) for k in order]
 
         def describe(pixels: Pixels) -> Image:
@@ -105,9 +110,9 @@ class Mif(Format):
 MifSource = source_of(Mif())
 
 
-def _fields(source: ByteReader) -> dict[str, str]:
-    """Return what a header says; a key that is repeated has several lines."""
-    lines, _ = header_lines(source, _LAST)
+def _fields(source: ByteReader) -> tuple[dict[str, str], int]:
+    """Return what a header says, and where it ends; a key that is repeated has several lines."""
+    lines, end = header_lines(source, _LAST)
     fields: dict[str, str] = {}
     for line in lines[1:]:
         name, sign, value = line.partition(":")
@@ -120,11 +125,11 @@ def _fields(source: ByteReader) -> dict[str, str]:
         raise FormatError(f"{source.file}: the header lacks {missing[0]}: it is truncated or damaged")
     if "\n" in fields["file"]:
         raise FormatError(f"{source.file}: its pixels are in several files, which is not supported: join them")
-    return fields
+    return fields, end
 
 
 def _names(source: ByteReader) -> Sequence[str]:
-    name = _fields(unpacked(source))["file"].split(" ")[0]
+    name = _fields(unpacked(source))[0]["file"].split(" ")[0]
     return [] if name == "." else [name]
 
 

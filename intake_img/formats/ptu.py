@@ -14,6 +14,7 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
+from intake_img.formats.volumes import warn_of_rest
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
 from intake_img.storage.files import File
@@ -74,6 +75,7 @@ class _PtuHandle(Handle):
         missing = self.ptu.record_offset + 4 * self.ptu.number_records - self.source.size
         if missing > 0:
             raise FormatError(f"{file} lacks {missing} bytes of its {self.ptu.number_records} photons: it is truncated")
+        warn_of_rest(self.source, self.source.size + missing)
         if not self.ptu.is_t3 or not self.ptu.is_image:
             raise FormatError(
                 f"{file} holds photons and no image ({self.ptu.measurement_mode.name}, "

@@ -21,6 +21,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
+from intake_img.formats.volumes import warn_of_rest
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image
 from intake_img.storage.files import ByteReader, File
@@ -78,8 +79,10 @@ class _SpeHandle(Handle):
             raise FormatError(f"{file}: data type {kind} is none of {sorted(_DTYPES)}: it is damaged or no SPE file")
         self.dtype, self.parts = np.dtype(_DTYPES[kind]), [_Part(0, (height, width))]
         self.stride = width * height * self.dtype.itemsize
+        self.end = self.source.size  # of the frames
         if self.version >= 3:
-            self._parse(_footer(self.source, struct.unpack_from("<Q", head, _FOOTER)[0]))
+            (self.end,) = struct.unpack_from("<Q", head, _FOOTER)
+            self._parse(_footer(self.source, self.end))
         if self.frames < 1 or self.stride < 1 or not all(min(p.shape) for p in self.parts):
             raise FormatError(f"{file}: {self.frames} frames of {[p.shape for p in self.parts]} pixels hold no image")
         self._shorten(file)
@@ -105,8 +108,9 @@ class _SpeHandle(Handle):
             raise FormatError(f"{self.source.file}: regions of {at} bytes in frames of {self.stride}: it is damaged")
 
     def _shorten(self, file: File) -> None:
-        there = (self.source.size - _HEADER) // self.stride
+        there = (self.end - _HEADER) // self.stride
         if there >= self.frames:
+            warn_of_rest(self.source, _HEADER + self.frames * self.stride, self.end)
             return
         if there < 1:
             raise FormatError(f"{file} ends within its first frame: it is truncated or damaged")

@@ -41,6 +41,7 @@ __all__ = [
     "stored_array",
     "unpacked",
     "unsealed",
+    "warn_of_rest",
 ]
 
 _RATIO = {"gzip": 1100, "zlib": 1100, "bzip2": 2**21}  # what a byte inflates to, at most
@@ -94,7 +95,13 @@ def unpacked(source: ByteReader) -> ByteReader:
 
 
 def stored_array(
-    source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int], packed: int | None = None
+    source: ByteReader,
+    offset: int,
+    dtype: np.dtype,
+    shape: Sequence[int],
+    packed: int | None = None,
+    *,
+    alone: bool = False,
 ) -> RawArray:
     """Return an array in a file, after a look at whether the file is long enough for it.
 
@@ -106,6 +113,9 @@ def stored_array(
     shape : sequence of int
     packed : int, optional
         Compressed bytes of the array, if they are not the complete compressed file.
+    alone : bool
+        The array is all that the file holds from `offset` on. Of a file that was cut off, the planes that are there are
+        opened, and bytes that are left over may mean that the header is damaged: both with a warning.
 
     Raises
     ------
@@ -123,12 +133,42 @@ def stored_array(
                 "truncated or damaged"
             )
         return _Packed(source, offset, dtype, shape)
+    if alone and offset >= 0:
+        shape = _fitted(source, offset, dtype, shape)
+        need = offset + math.prod(shape) * dtype.itemsize
     if offset < 0 or need > source.size:
         raise FormatError(
             f"{source.file}: the header states an array of shape {tuple(shape)} and dtype {dtype}, {need} bytes, but "
             f"the file has {source.size}: it is truncated or damaged"
         )
     return RawArray(source, offset, dtype, shape)
+
+
+def _fitted(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[int]) -> Sequence[int]:
+    """Return the shape, shortened along the first of three axes or more to what the file holds."""
+    step = math.prod(shape[1:]) * dtype.itemsize
+    rest = max(0, source.size - offset)
+    if rest > shape[0] * step:
+        warn_of_rest(source, offset + shape[0] * step)
+    held = rest // step
+    if held >= shape[0] or held < 1 or len(shape) < 3:
+        return shape
+    warnings.warn(
+        f"{source.file} holds only {held} of {shape[0]} along the first axis of an array of shape {tuple(shape)}: it "
+        "was cut off, or its header is damaged",
+        stacklevel=2,
+    )
+    return (held, *shape[1:])
+
+
+def warn_of_rest(source: ByteReader, stop: int, end: int | None = None) -> None:
+    """Warn if the described pixels end at byte `stop`, before `end`, which is by default the end of the file."""
+    if not isinstance(source, Inflated) and (rest := (source.size if end is None else end) - stop) > 0:
+        warnings.warn(
+            f"{source.file} has {rest} bytes after the pixels that its header describes: sizes or the data "
+            "type in the header may be damaged",
+            stacklevel=2,
+        )
 
 
 _TURNED = "the axes are turned, and what they are turned against is not known"

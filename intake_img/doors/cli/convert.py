@@ -85,6 +85,10 @@ def _convert(arguments: argparse.Namespace) -> int:
     (item, *more) = items(arguments, each=False)
     if more:
         raise UsageError(f"{arguments.sources[0]} names {1 + len(more)} images: give --to FOLDER")
+    if _kept(Job(item, target), arguments):
+        kept = {"source": item.name, "status": "skipped", "files": []}
+        print(json_text(kept, indent=None) if arguments.json else f"{escaped(target)} is complete: kept")
+        return 0
     written, size = _save(item, target, writer, arguments, arguments.progress)
     if arguments.json:
         print(json_text({"source": item.name, "status": "converted", "files": written}, indent=None))
@@ -164,9 +168,6 @@ def _compress(text: str | None) -> Any:
 
 
 def _many(arguments: argparse.Namespace) -> int:
-    from intake_img.storage.files import File
-    from intake_img.storage.staging import sweep
-
     extension = (arguments.format or "ome.zarr").lstrip(".")
     writer = _writer(f"{arguments.to.rstrip('/')}/image.{extension}", arguments)
     found = items(arguments, each=not arguments.together)
@@ -174,9 +175,7 @@ def _many(arguments: argparse.Namespace) -> int:
     _check_targets(jobs)
 
     def work(job: Job, progress: Callable[[int], None]) -> list[str] | None:
-        if (arguments.skip_existing or arguments.resume) and _stays(job, arguments):
-            if arguments.resume:  # a writer that was killed after its last step may have left its staging folder
-                sweep(File.parse(job.target, dict(arguments.target_option)))
+        if _kept(job, arguments):
             return None
         with usage_of(arguments):
             return _save(job.item, job.target, writer, arguments, progress)[0]
@@ -194,6 +193,18 @@ def _check_targets(jobs: list[Job]) -> None:
                 f"{other.item.name} and {job.item.name} would both become {job.target}: "
                 "convert them into different folders"
             )
+
+
+def _kept(job: Job, arguments: argparse.Namespace) -> bool:
+    """True if the target stays as it is: it exists, and the run is resumed or skips such targets."""
+    from intake_img.storage.files import File
+    from intake_img.storage.staging import sweep
+
+    if not ((arguments.skip_existing or arguments.resume) and _stays(job, arguments)):
+        return False
+    if arguments.resume:  # a writer that was killed after its last step may have left its staging folder
+        sweep(File.parse(job.target, dict(arguments.target_option)))
+    return True
 
 
 def _stays(job: Job, arguments: argparse.Namespace) -> bool:

@@ -24,6 +24,7 @@ __all__ = ["Dimension", "LifLayout", "StridedArray", "fitted", "layout_of"]
 
 _LETTERS = {1: "x", 2: "y", 3: "z", 4: "t", 5: "l", 6: "r", 7: "n", 8: "q", 9: "e", 10: "m", 11: "i"}
 _SMALL = 2**18  # bytes
+_PADDING = 8  # bytes at the end of a row, or more, if they are fewer than those of the row
 _OUTERMOST = 2**62  # stride of an axis of one element that has none
 
 
@@ -72,8 +73,9 @@ def fitted(layout: LifLayout, size: int, what: str) -> LifLayout:
     Raises
     ------
     FormatError
-        If it holds nothing.
+        If it holds nothing, or elements overlap.
     """
+    _check_steps(layout, size, what)
     outer = layout.dimensions[0]
     inner = layout.span - (outer.size - 1) * outer.stride
     elements = math.prod(layout.shape) * min(d.itemsize for d in layout.dtypes)
@@ -87,6 +89,27 @@ def fitted(layout: LifLayout, size: int, what: str) -> LifLayout:
     held = (size - inner) // outer.stride + 1
     warnings.warn(f"{what}: only {held} of {outer.size} along {outer.axis!r} were recorded", stacklevel=2)
     return replace(layout, dimensions=(replace(outer, size=held), *layout.dimensions[1:]))
+
+
+def _check_steps(layout: LifLayout, size: int, what: str) -> None:
+    """Refuse elements that overlap, and warn if the axes leave out much of a block of `size` bytes."""
+    places = sorted(layout.offsets)
+    steps = [(d.stride, d.stride * (d.size - 1)) for d in layout.dimensions if d.size > 1]
+    if len(places) > 1:
+        steps.append((min(np.diff(places).tolist()), places[-1] - places[0]))
+    span, gap = max(d.itemsize for d in layout.dtypes), False
+    for step, reach in sorted(steps):
+        if step < span:
+            raise FormatError(f"{what}: elements {step} bytes apart have {span}: its description is damaged")
+        gap |= step >= max(2 * span, span + _PADDING)
+        span += reach
+    largest, reach = max(steps, default=(size, 0))
+    if gap or size - max(layout.span, largest + reach) >= largest:
+        warnings.warn(
+            f"{what}: the axes {layout.axes} of {layout.shape} elements leave out much of its {size} bytes of pixels: "
+            "its description may be damaged",
+            stacklevel=3,
+        )
 
 
 def layout_of(image: Element) -> LifLayout:

@@ -11,6 +11,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.lif.memory_blocks import FileBlock, Picture, PictureBlock, neighbour
+from intake_img.formats.volumes import warn_of_rest
 from intake_img.storage.files import ByteReader, File
 
 __all__ = ["LifImage", "Tree"]
@@ -85,7 +86,10 @@ class Tree:
         with source.stream() as stream, liffile.LifFile(stream) as document:
             if document.type.name not in ("LIF", "LOF", "XLIF", "XLEF", "XLCF"):
                 raise FormatError(f"{file} is a Leica {document.type.name} file: expected LIF, XLIF, LOF or XLEF")
-            return document.xml_element, dict(document.memory_blocks), document.type.name
+            blocks = dict(document.memory_blocks)
+            if document.type.name == "LIF" and blocks:
+                warn_of_rest(source, max(b.offset + b.size for b in blocks.values()))
+            return document.xml_element, blocks, document.type.name
 
     def _reader(self, file: File) -> ByteReader:
         if file.path not in self.readers:

@@ -57,7 +57,7 @@ class MetaImage(Format):
             inner = header.inner + (channels > 1)
             stored = Joined(file, header.names, inner, shape, header.dtype, lambda part, own: make(part, 0, own))
         else:
-            stored = make(source, offset, shape)
+            stored = make(source, offset, shape, alone=True)
         return ArrayHandle(stored, lambda pixels: image_of(pixels, header), source)
 
     def write(
@@ -118,7 +118,9 @@ def _header(source: ByteReader) -> tuple[MetaHeader, int]:
     return parsed(lines), offset
 
 
-def _array(header: MetaHeader, source: ByteReader, offset: int, shape: Sequence[int]) -> StoredArray:
+def _array(
+    header: MetaHeader, source: ByteReader, offset: int, shape: Sequence[int], *, alone: bool = False
+) -> StoredArray:
     """Return an array in an open file, as it is encoded there."""
     dtype, skip = header.dtype, header.number("headersize", 0)
     if skip < -1:
@@ -133,4 +135,4 @@ def _array(header: MetaHeader, source: ByteReader, offset: int, shape: Sequence[
         return from_text(source, offset, dtype, shape)
     if skip == -1:
         offset = source.size - math.prod(shape) * dtype.itemsize
-    return stored_array(source, offset, dtype, shape)
+    return stored_array(source, offset, dtype, shape, alone=alone)

@@ -60,7 +60,7 @@ class Mrc(Format):
         shape, axes = layout_of(header)
         dtype = np.dtype("u1" if mode == 0 and unsigned(header) else MODES[mode])
         dtype = dtype.newbyteorder("<" if header.dtype == HEADER.newbyteorder("<") else ">")
-        stored = stored_array(source, 1024 + more, dtype, shape)
+        stored = stored_array(source, 1024 + more, dtype, shape, alone=True)
         text = b""
         if bytes(header["exttyp"]) == RECORD and more <= record_limit(0):
             text = source.ranges([1024], [more])[0].rstrip(b"\0")

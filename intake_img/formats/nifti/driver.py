@@ -78,7 +78,7 @@ class Nifti(Format):
             source.close()
             source = _pixels_beside(first, pair)
         dtype, shape = _pixel_type(header, order)
-        stored = stored_array(source, offset, dtype, shape)
+        stored = stored_array(source, offset, dtype, shape, alone=True)
         return ArrayHandle(stored, lambda pixels: image_of(pixels, header, kind, comments, options.scaled), source)
 
     def write(

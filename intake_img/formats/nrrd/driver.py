@@ -60,7 +60,7 @@ class Nrrd(Format):
             inner = header.inner - is_complex(header)
             stored = Joined(file, header.names, inner, shape, dtype, lambda part, own: make(part, 0, own))
         else:
-            stored = make(source, offset, shape)
+            stored = make(source, offset, shape, alone=True)
         return ArrayHandle(stored, lambda pixels: image_of(pixels, header), source)
 
     def write(
@@ -111,7 +111,9 @@ def _header(source: ByteReader) -> tuple[NrrdHeader, int]:
     return parsed(lines), offset
 
 
-def _array(header: NrrdHeader, dtype: np.dtype, source: ByteReader, offset: int, shape: Any) -> StoredArray:
+def _array(
+    header: NrrdHeader, dtype: np.dtype, source: ByteReader, offset: int, shape: Any, *, alone: bool = False
+) -> StoredArray:
     """Return an array in an open file, as it is encoded there."""
     for _ in range(header.skip("line skip")):
         offset += _line(source, offset)
@@ -120,7 +122,8 @@ def _array(header: NrrdHeader, dtype: np.dtype, source: ByteReader, offset: int,
         raise FormatError(f"{source.file}: byte skip {skip}: expected -1, or a number of bytes")
     if encoding == "raw":
         back = math.prod(shape) * dtype.itemsize
-        return stored_array(source, source.size - back if skip == -1 else offset + skip, dtype, shape)
+        begin = source.size - back if skip == -1 else offset + skip
+        return stored_array(source, begin, dtype, shape, alone=alone)
     if encoding in ("gzip", "bzip2"):
         if skip < 0:
             raise FormatError(f"{source.file}: byte skip {skip} is for uncompressed pixels")

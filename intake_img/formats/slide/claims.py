@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from intake_img.formats.probe import Probe
 
-__all__ = ["STARTS", "claimed"]
+__all__ = ["STARTS", "claimed", "taken_for_another"]
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BEGINNINGS = {
@@ -28,6 +28,14 @@ def claimed(probe: Probe) -> bool:
     if any(name.endswith(e) and probe.head.startswith(known) for e, known in _BEGINNINGS.items()):
         return True
     return name.endswith((".tif", ".tiff")) and probe.file.local and _software(probe).startswith(b"Philips")
+
+
+_VENDORS = {".mrxs": "mirax", ".scn": "leica", ".bif": "ventana", ".svslide": "sakura"}
+
+
+def taken_for_another(name: str, vendor: str) -> bool:
+    """Return whether OpenSlide takes a slide of this name for a plain TIFF, or for the slide of another vendor."""
+    return any(name.lower().endswith(e) and vendor != known for e, known in _VENDORS.items())
 
 
 def _software(probe: Probe) -> bytes:

@@ -18,7 +18,7 @@ from intake_img.formats.base import Format, Handle, PlaneArray, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
 from intake_img.formats.probe import Probe
-from intake_img.formats.slide.claims import STARTS, claimed
+from intake_img.formats.slide.claims import STARTS, claimed, taken_for_another
 from intake_img.formats.slide.levels import SlideLevel
 from intake_img.formats.slide.tiff_guard import check_tiff
 from intake_img.model.image import Image
@@ -69,6 +69,11 @@ class _SlideHandle(Handle):
             raise FormatError(
                 f"{file} is not a slide that OpenSlide reads; of a MIRAX slide the folder of the same name, and of a "
                 "Hamamatsu VMS the files that it names, have to be beside it"
+            )
+        if taken_for_another(file.name, vendor):
+            raise FormatError(
+                f"{file}: OpenSlide takes it for {vendor}, whose first page would be shown, perhaps a thumbnail; "
+                "its description is damaged, or the name is wrong"
             )
         self.file, self.options, self.vendor = file, options, vendor
         self.slide = openslide.OpenSlide(path)

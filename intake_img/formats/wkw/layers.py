@@ -95,7 +95,9 @@ def _described(dataset: File, about: Mapping[str, Any]) -> list[WkwLayer]:
         mags = tuple(_mags(dataset / entry["name"], entry))
         if mags:
             labels, colour = entry.get("category") == "segmentation", entry.get("elementClass") == "uint24"
-            found.append(WkwLayer(entry["name"], labels, colour, _box(entry), scale, unit, mags, entry))
+            found.append(
+                WkwLayer(entry["name"], labels, colour, _checked_box(dataset, entry), scale, unit, mags, entry)
+            )
     if others and found:
         left_out = ", ".join(others)
         warnings.warn(f"{dataset}: layers of other formats are left out: {left_out}; open their folders", stacklevel=2)
@@ -123,6 +125,16 @@ def _box(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]] | 
         return None
     start, size = _whole(box.get("topLeft"), 0), _whole([box.get(k) for k in ("width", "height", "depth")], 1)
     return None if start is None or size is None else (start, size)
+
+
+def _checked_box(dataset: File, entry: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    if (box := _box(entry)) is None:
+        warnings.warn(
+            f"{dataset}: the boundingBox of the layer {entry['name']!r} is missing or damaged: its cubes are opened "
+            "completely, with their margins",
+            stacklevel=2,
+        )
+    return box
 
 
 def _scale(value: Any) -> tuple[tuple[float, ...], str]:
