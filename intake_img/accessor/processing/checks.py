@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.halo import halo, rechunked
 from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.variables import with_data
 from intake_img.errors import MissingExtraError
@@ -37,5 +37,5 @@ def whole_images(
     array: xr.DataArray, func: Callable[..., Any], axes: Sequence[str], dtype: np.dtype, name: str
 ) -> xr.DataArray:
     places = [array.get_axis_num(a) for a in axes]
-    data = chunked(array).rechunk(dict.fromkeys(places, -1))
+    data = rechunked(chunked(array), dict.fromkeys(places, -1))
     return with_data(array, halo(data, EachImage(func, places, dtype), dtype=dtype, name=name))

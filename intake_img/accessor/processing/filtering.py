@@ -12,7 +12,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, data_type, integer, named, neighbourhood, number, per_axis
 from intake_img.accessor.lengths import pixels
-from intake_img.accessor.processing.halo import halo, merged
+from intake_img.accessor.processing.halo import halo, merged, rechunked
 from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.variables import each_image, with_data
 from intake_img.errors import MissingExtraError
@@ -265,7 +265,7 @@ def filtered(
         edge = "wrap" if known == "wrap" else "own"
         far = {array.get_axis_num(a): d for a, d in depth.items()}
         data: Any = chunked(array)
-        data = data.rechunk({k: merged(data.chunks[k], n) for k, n in _least(data, far).items()})
+        data = rechunked(data, {k: merged(data.chunks[k], n) for k, n in _least(data, far).items()})
         data = halo(data, each, far, edge=edge, passes=1 + (name in TWICE), dtype=dtype, name=name)
         return with_data(array, data)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.halo import new_array, rechunked
 from intake_img.accessor.processing.in_memory import LEAST, each, is_held, strips
 from intake_img.accessor.variables import (
     lazy,
@@ -44,7 +44,7 @@ def folded(
         result: Any = _fold_images(data, func, len(axes), dtype)
     else:
         whole = dict.fromkeys(range(1, len(axes) if ufunc else data.ndim), -1)
-        result = _fold_chunks(data.rechunk(whole), func, len(axes), dtype, associative)
+        result = _fold_chunks(rechunked(data, whole), func, len(axes), dtype, associative)
     if keepdims:
         sizes = [1 if d in axes else array.sizes[d] for d in map(str, array.dims)]
         return with_data(array, result.reshape(sizes))

@@ -25,7 +25,9 @@ from intake_img.model.graph_layers import BlockLayer, DeferredLayer, LazyGraph
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["blocks", "bytes_of", "gathered", "halo", "merged", "new_array", "parts_of", "regrouped"]
+__all__ = ["blocks", "bytes_of", "gathered", "halo", "merged", "new_array", "parts_of", "rechunked", "regrouped"]
+
+_MANY = 64  # chunks, whose graph takes a call longer than preparing to make it later
 
 Graph = Mapping[Any, Any]
 Span = tuple[int, int]
@@ -233,7 +235,7 @@ def halo(
     wanted = {k: (0, n) for k, n in enumerate(array.shape)} | dict(window or {})
     joined = {k: merged(array.chunks[k], max(d)) for k, d in depth.items()}
     if joined := {k: c for k, c in joined.items() if c != array.chunks[k]}:
-        array = array.rechunk(joined)
+        array = rechunked(array, joined)
     plan = [
         pieces(array.chunks[k], depth.get(k, (0, 0)), edge, wanted[k], pad is not None and k in depth, passes, held)
         for k in range(array.ndim)
@@ -326,6 +328,29 @@ def new_array(
     if meta is None:
         meta = np.empty((0,) * len(chunks), dtype)
     return da.Array(layered, name, tuple(tuple(map(int, c)) for c in chunks), dtype=np.dtype(dtype), meta=meta)
+
+
+def rechunked(array: Any, chunks: Mapping[int, Any]) -> Any:
+    """Return `array` in other chunks along some axes; where there are many, the graph is made when it is first used."""
+    if isinstance(array, Held) or hasattr(array, "expr") or array.npartitions < _MANY:
+        return array.rechunk(chunks)
+    from dask.array.core import normalize_chunks
+    from dask.base import tokenize
+
+    wanted = tuple(chunks.get(k, c) for k, c in enumerate(array.chunks))
+    lengths = normalize_chunks(wanted, array.shape, dtype=array.dtype, previous_chunks=array.chunks)
+    if lengths == array.chunks:
+        return array
+    name = f"rechunk-{tokenize(array.name, lengths)}"
+
+    def graph() -> Graph:
+        made = array.rechunk(lengths)
+        tasks = {(name, *k): (made.name, *k) for k in product(*[range(len(c)) for c in lengths])}
+        for layer in made.dask.layers.keys() - array.dask.layers.keys():
+            tasks |= made.dask.layers[layer]
+        return tasks
+
+    return new_array(name, graph, lengths, array.dtype, [array], array._meta)
 
 
 def _planned(

@@ -13,7 +13,7 @@ import xarray as xr
 from intake_img.accessor.arguments import axis_names, choice, data_type, flag, integer
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.crop import as_region, window
-from intake_img.accessor.processing.halo import halo
+from intake_img.accessor.processing.halo import halo, rechunked
 from intake_img.accessor.processing.in_memory import Held, chunked
 from intake_img.accessor.processing.keyed import CallTable, table
 from intake_img.accessor.variables import checked_output, images, joined, lacking_plane, with_data
@@ -281,11 +281,11 @@ def _arranged(
     lead = len(axes) - len(request.core)
     data = chunked(array.transpose(*axes))
     if request.chunks is not None:
-        data = data.rechunk(_chunks(request.chunks, axes, request.core, data))
+        data = rechunked(data, _chunks(request.chunks, axes, request.core, data))
     if request.blockwise:
         return data, windows
     data = data[tuple(slice(*windows.get(k, (0, n))) for k, n in enumerate(data.shape))]
-    return data.rechunk(dict.fromkeys(range(lead, len(axes)), -1)), {}
+    return rechunked(data, dict.fromkeys(range(lead, len(axes)), -1)), {}
 
 
 def _without_missing(array: xr.DataArray, calls: CallTable, missing: str) -> tuple[xr.DataArray, CallTable]:

@@ -13,6 +13,7 @@ import xarray as xr
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import number
 from intake_img.accessor.lengths import common_unit, step_of
+from intake_img.accessor.processing.halo import rechunked
 from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.processing.placing import Cutout, Spans, drawn
 from intake_img.accessor.variables import spatial_axes, with_data
@@ -130,7 +131,7 @@ def moved(array: xr.DataArray, shifts: xr.DataArray, order: int, fill: Any) -> x
     places = tuple(array.get_axis_num(d) for d in outer)
     data = chunked(array)
     if order > 1:
-        data = data.rechunk(dict.fromkeys(axes, -1))
+        data = rechunked(data, dict.fromkeys(axes, -1))
     chunks = [(1,) * n if k in places else c for k, (n, c) in enumerate(zip(data.shape, data.chunks, strict=True))]
     moves = _Moves(data.shape, places, axes, values, order)
     draw = _Draw(axes, order, fill, array.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.halo import halo, regrouped
+from intake_img.accessor.processing.halo import halo, rechunked, regrouped
 from intake_img.accessor.processing.in_memory import Held, chunked, mapped_blocks
 from intake_img.accessor.variables import (
     gridded,
@@ -31,7 +31,7 @@ def coarser(ds: xr.Dataset, factors: Mapping[str, int], method: str) -> xr.Datas
         own = "mode" if is_categorical(array) and method != "nearest" else method
         data = chunked(array)
         by_place = {array.get_axis_num(a): f for a, f in factors.items() if a in array.dims}
-        data = data.rechunk({k: regrouped(data.chunks[k], f) for k, f in by_place.items() if f > 1})
+        data = rechunked(data, {k: regrouped(data.chunks[k], f) for k, f in by_place.items() if f > 1})
         every = tuple(by_place.get(k, 1) for k in range(data.ndim))
         chunks = [tuple(n // f for n in c if n // f or len(c) == 1) for c, f in zip(data.chunks, every, strict=True)]
         kept = tuple(slice(0, n // f * f) for n, f in zip(data.shape, every, strict=True))
@@ -74,7 +74,7 @@ def rescaled(
     sizes = {a: max(1, round(array.sizes[a] * s)) for a, s in scales.items()}
     places = [array.get_axis_num(a) for a in axes]
     dtype = np.dtype(array.dtype if output_dtype is None else output_dtype)
-    data = chunked(array).rechunk(dict.fromkeys(places, -1))
+    data = rechunked(chunked(array), dict.fromkeys(places, -1))
     kernel = _Resize(tuple(places), tuple(sizes.values()), order, anti_aliasing, dtype)
     chunks = tuple((sizes[str(d)],) if str(d) in sizes else c for d, c in zip(array.dims, data.chunks, strict=True))
     made = halo(data, kernel, chunks=lambda spans: chunks, dtype=dtype, name="rescale")

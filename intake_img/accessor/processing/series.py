@@ -14,7 +14,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, integer, mapping, named, neighbourhood, per_axis
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.filtering import MODES, window_of
-from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_array
+from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_array, rechunked
 from intake_img.accessor.processing.in_memory import Held, chunked, is_held
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
@@ -281,7 +281,7 @@ def _correlated(
         max(1, LARGEST * max(data.chunks[time], default=0) // max(1, bytes_of(data))),
     )
     grouped = merged(data.chunks[time], least)  # otherwise the moments would be larger than the images
-    data = data if grouped == data.chunks[time] else data.rechunk({time: grouped})
+    data = data if grouped == data.chunks[time] else rechunked(data, {time: grouped})
     result = _merged_moments(_moments_of(data, time, places, list(sizes.values()), mode), time)
     return with_data(array, result, [d for d in map(str, array.dims) if d != axis])
 
@@ -398,7 +398,7 @@ def _of_series(array: xr.DataArray, data: Any, axis: str, size: Any, name: str) 
             )
         except (ValueError, NotImplementedError) as exc:
             raise ValueError(f"{name}={size!r}: expected a size such as '150MB', or pixels for each axis") from exc
-        return data.rechunk(dict(enumerate(chunks)))
+        return rechunked(data, dict(enumerate(chunks)))
     if isinstance(size, (int, np.integer, Mapping)):
         axes: tuple[str, ...] = tuple(
             d for d in image_axes(array) if not isinstance(size, (int, np.integer)) or d in "zyx"
@@ -413,7 +413,7 @@ def _of_series(array: xr.DataArray, data: Any, axis: str, size: Any, name: str) 
             f"{name}={size!r}: a block of {lengths[large[0]]} is longer than axis {large[0]!r} of "
             f"{array.sizes[large[0]]}"
         )
-    return data.rechunk({k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)})
+    return rechunked(data, {k: -1 if d == axis else lengths.get(d, -1) for k, d in enumerate(dims)})
 
 
 def _series_mapped(
