@@ -345,12 +345,19 @@ def rechunked(array: Any, chunks: Mapping[int, Any]) -> Any:
 
     def graph() -> Graph:
         made = array.rechunk(lengths)
-        tasks = {(name, *k): (made.name, *k) for k in product(*[range(len(c)) for c in lengths])}
-        for layer in made.dask.layers.keys() - array.dask.layers.keys():
-            tasks |= made.dask.layers[layer]
+        added = made.dask.layers.keys() - array.dask.layers.keys()
+        tasks: dict[Any, Any] = {key: task for layer in added for key, task in made.dask.layers[layer].items()}
+        for place in product(*[range(len(c)) for c in lengths]):
+            tasks[name, *place] = _renamed(tasks.pop((made.name, *place)), (name, *place))
         return tasks
 
     return new_array(name, graph, lengths, array.dtype, [array], array._meta)
+
+
+def _renamed(task: Any, key: Any) -> Any:
+    """Return a task of dask with another key."""
+    renamed = task.substitute({}, key=key) if hasattr(task, "substitute") else task
+    return getattr(renamed, "target", renamed) if getattr(renamed, "key", key) != key else renamed
 
 
 def _planned(
