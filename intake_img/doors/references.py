@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.doors.reference_chunks import DOCUMENTS, Found, References
+from intake_img.doors.references_icechunk import is_icechunk, write_into, write_repository
 from intake_img.doors.references_parquet import write_parquet
 from intake_img.errors import CannotWriteError
 from intake_img.formats.reading import FileReader
@@ -28,10 +30,6 @@ from intake_img.storage.staging import replacing
 __all__ = ["virtualize"]
 
 _CHUNK_BYTES = 2**26  # for uncompressed pixels: an array is cut along its first axis
-_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-
-References = dict[str, Any]
-"""Keys of a Zarr store: a text or ``base64:...`` for what is small; ``[url, offset, length]``, or ``[url]``."""
 
 
 def virtualize(
@@ -44,8 +42,9 @@ def virtualize(
     uris : str, os.PathLike, Dataset, ImageSource, or a mapping or sequence of these
         Images: TIFF, OME-Zarr, NumPy and raw files. Several become groups of one store, named by the keys of the
         mapping, or by their files.
-    target : str or os.PathLike
-        A ``.json`` file; or ``.parquet``, a folder that readers load in parts, for many chunks.
+    target : str, os.PathLike, icechunk.Session or icechunk.IcechunkStore
+        A ``.json`` file; ``.parquet``, a folder that readers load in parts, for many chunks; or ``.icechunk``, a new
+        repository of Icechunk. A writable session of a repository of your own, or its store: commit it yourself.
     overwrite : bool
         Replace an existing target.
     storage_options : mapping, optional
@@ -54,20 +53,21 @@ def virtualize(
     Returns
     -------
     str
-        The target.
+        The target; for a session, the snapshot on which it is based.
 
     Raises
     ------
     CannotWriteError
         If an image cannot be expressed; the message gives the reason. Parquet supports arrays of Zarr format 2: shards
-        of format 3, for example, can be expressed only in JSON.
+        of format 3, for example, can be expressed only in JSON and Icechunk. Icechunk supports arrays of format 3.
     TargetExistsError
         If the target exists and `overwrite` is not given.
 
     Notes
     -----
-    Readers need ``imagecodecs.numcodecs.register_codecs()`` for codecs with names like ``imagecodecs_lzw``. Paths of
-    local files are absolute, so the references can be moved without the files.
+    Readers need ``imagecodecs.numcodecs.register_codecs()`` for codecs with names like ``imagecodecs_lzw``; with
+    Icechunk ``imagecodecs.zarr.register_codecs()``. Paths of local files are absolute, so the references can be moved
+    without the files.
 
     Examples
     --------
@@ -80,14 +80,37 @@ def virtualize(
     >>> int(ds.image[3, 4])
     19
     """
+    if is_icechunk(target):
+        return write_into(_found(_images(uris, storage_options)), target, overwrite)
     file = File.parse(target)
     kind = os.path.splitext(file.name.lower())[1]
     if kind not in _WRITERS:
         raise CannotWriteError(
-            f"{file}: references are written as JSON or Parquet: expected a name such as refs.json or refs.parquet"
+            f"{file}: references are written as JSON, Parquet or Icechunk: expected a name such as refs.json, "
+            "refs.parquet or refs.icechunk"
         )
-    images = _images(uris, storage_options)
+    found = _found(_images(uris, storage_options))
+    with replacing(file, overwrite=overwrite, folder=kind != ".json") as temporary:
+        _WRITERS[kind](found, temporary)
+    return str(file)
+
+
+def _write_json(found: Found, path: str) -> None:
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump({"version": 1, "refs": found.references}, stream, ensure_ascii=False)
+
+
+_WRITERS: Mapping[str, Callable[[Found, str], None]] = {
+    ".json": _write_json,
+    ".parquet": lambda found, folder: write_parquet(found.references, folder),
+    ".parq": lambda found, folder: write_parquet(found.references, folder),
+    ".icechunk": write_repository,
+}
+
+
+def _found(images: Mapping[str, ImageSource]) -> Found:
     references: References = {}
+    files: dict[str, File] = {}
     if "" not in images:
         references[".zgroup"] = _text({"zarr_format": 2})
     for name, source in images.items():
@@ -96,24 +119,10 @@ def virtualize(
         finally:
             source.close()
         references |= {f"{name}/{key}" if name else key: value for key, value in found.items()}
+        files |= dict.fromkeys((value[0] for value in found.values() if isinstance(value, list)), source.file)
     if "" not in images and not any(os.path.basename(key) == "zarr.json" for key in references):
         references = _consolidated(references)
-    writer = _WRITERS[kind]
-    with replacing(file, overwrite=overwrite, folder=writer is write_parquet) as temporary:
-        writer(references, temporary)
-    return str(file)
-
-
-def _write_json(references: Mapping[str, Any], path: str) -> None:
-    with open(path, "w", encoding="utf-8") as stream:
-        json.dump({"version": 1, "refs": references}, stream, ensure_ascii=False)
-
-
-_WRITERS: Mapping[str, Callable[[Mapping[str, Any], str], None]] = {
-    ".json": _write_json,
-    ".parquet": write_parquet,
-    ".parq": write_parquet,
-}
+    return Found(references, tuple(images), files)
 
 
 def _images(uris: Any, storage_options: Mapping[str, Any] | None) -> dict[str, ImageSource]:
@@ -166,7 +175,7 @@ def _of_source(source: ImageSource) -> References:
 
 def _consolidated(references: References) -> References:
     """Add consolidated metadata, so that readers need not list the store."""
-    metadata = {k: json.loads(v) for k, v in references.items() if os.path.basename(k) in _METADATA[1:4]}
+    metadata = {k: json.loads(v) for k, v in references.items() if os.path.basename(k) in DOCUMENTS[:3]}
     return {**references, ".zmetadata": _text({"zarr_consolidated_format": 1, "metadata": metadata})}
 
 
@@ -219,7 +228,7 @@ def _of_store(file: File) -> Iterator[tuple[str, Any]]:
     fs, root = file.filesystem()
     for path in sorted(fs.find(root)):
         key = path[len(root.rstrip("/")) + 1 :]
-        if os.path.basename(key) in _METADATA:
+        if os.path.basename(key) in DOCUMENTS:
             yield key, fs.cat_file(path).decode()
         else:
             yield key, [_url(file / key)]

@@ -8,12 +8,14 @@ The layout, as ``fsspec.implementations.reference.LazyReferenceMapper`` reads it
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from intake_img.doors.reference_chunks import chunks_of, joined
 from intake_img.errors import CannotWriteError, MissingExtraError
 from intake_img.formats.omezarr.version2 import array_of_version_3
 
@@ -22,9 +24,6 @@ __all__ = ["RECORD", "write_parquet"]
 RECORD = 10_000
 """Rows of a file."""
 _VERSION_2 = (".zarray", ".zattrs", ".zgroup")
-
-Chunks = dict[int, Any]
-"""References of an array by the number of the chunk, in C order."""
 
 
 def write_parquet(references: Mapping[str, Any], folder: str) -> None:
@@ -43,64 +42,16 @@ def write_parquet(references: Mapping[str, Any], folder: str) -> None:
         If an array cannot be expressed in Zarr format 2.
     """
     metadata = _metadata(references)
-    arrays = {os.path.dirname(k): _Grid(v) for k, v in metadata.items() if os.path.basename(k) == ".zarray"}
-    chunks: dict[str, Chunks] = {name: {} for name in arrays}
-    keys = {name: _separator(references, name) for name in arrays}
-    for key, value in references.items():
-        name = _array_of(key, arrays)
-        number = None if name is None else arrays[name].number(key[len(name) + bool(name) :], *keys[name])
-        if name is not None and number is not None:
-            chunks[name][number] = value
-    for name, grid in arrays.items():
-        _write_array(chunks[name], grid.count, os.path.join(folder, name))
+    counts = {os.path.dirname(k): _counts(v) for k, v in metadata.items() if os.path.basename(k) == ".zarray"}
+    for name, chunks in chunks_of(references, counts).items():
+        _write_array(chunks, counts[name], os.path.join(folder, name))
     document = {"zarr_consolidated_format": 1, "metadata": metadata, "record_size": RECORD}
     with open(os.path.join(folder, ".zmetadata"), "w", encoding="utf-8") as stream:
         json.dump(document, stream, ensure_ascii=False)
 
 
-class _Grid:
-    """The chunks of an array."""
-
-    def __init__(self, array: dict[str, Any]) -> None:
-        self.shape = [-(-n // c) for n, c in zip(array["shape"], array["chunks"], strict=True)]
-        self.count = math.prod(self.shape)
-
-    def number(self, key: str, prefix: str, separator: str) -> int | None:
-        """Return the number of a chunk by its key within the array; None if the key is not a chunk."""
-        if not key.startswith(prefix):
-            return None
-        parts = [p for p in key[len(prefix) :].split(separator) if p]
-        if not self.shape:  # the only chunk of a number is 'c', or '0'
-            return 0 if parts in ([], ["0"]) else None
-        if len(parts) != len(self.shape) or not all(p.isdecimal() for p in parts):
-            return None
-        at = 0
-        for part, n in zip(parts, self.shape, strict=True):
-            if int(part) >= n:
-                return None
-            at = at * n + int(part)
-        return at
-
-
-def _array_of(key: str, arrays: Mapping[str, Any]) -> str | None:
-    if os.path.basename(key) in (*_VERSION_2, ".zmetadata", "zarr.json"):
-        return None
-    parts = key.split("/")
-    names = ("/".join(parts[:k]) for k in range(len(parts) - 1, -1, -1))
-    return next((name for name in names if name in arrays), None)
-
-
-def _separator(references: Mapping[str, Any], name: str) -> tuple[str, str]:
-    """Return the prefix of the chunk keys of an array, and the separator of their numbers."""
-    if (document := references.get(_join(name, "zarr.json"))) is None:
-        return "", json.loads(references[_join(name, ".zarray")]).get("dimension_separator", ".")
-    encoding = json.loads(document)["chunk_key_encoding"]
-    given = (encoding.get("configuration") or {}).get("separator")
-    return ("", given or ".") if encoding["name"] == "v2" else ("c", given or "/")
-
-
-def _join(name: str, document: str) -> str:
-    return f"{name}/{document}" if name else document
+def _counts(array: Mapping[str, Any]) -> list[int]:
+    return [-(-n // c) for n, c in zip(array["shape"], array["chunks"], strict=True)]
 
 
 def _metadata(references: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +62,7 @@ def _metadata(references: Mapping[str, Any]) -> dict[str, Any]:
         if document in _VERSION_2:
             found[key] = json.loads(text)
         elif document == "zarr.json":
-            found |= {_join(name, k): v for k, v in _translated(name, json.loads(text)).items()}
+            found |= {joined(name, k): v for k, v in _translated(name, json.loads(text)).items()}
     for array in (v for k, v in found.items() if os.path.basename(k) == ".zarray"):
         array["dimension_separator"] = "."  # the only one that the layout supports
     return found
@@ -132,15 +83,16 @@ def _translated(name: str, document: dict[str, Any]) -> dict[str, Any]:
     return {".zarray": array, ".zattrs": attributes}
 
 
-def _write_array(chunks: Chunks, count: int, folder: str) -> None:
+def _write_array(chunks: Mapping[tuple[int, ...], Any], counts: Sequence[int], folder: str) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as exc:
         raise MissingExtraError("pyarrow", "parquet", "references in Parquet") from exc
     os.makedirs(folder, exist_ok=True)
-    for record in range(-(-count // RECORD)):
-        rows = [chunks.get(k) for k in range(record * RECORD, min(count, (record + 1) * RECORD))]
+    in_order = itertools.product(*map(range, counts))
+    for record in range(-(-math.prod(counts) // RECORD)):
+        rows = [chunks.get(index) for index in itertools.islice(in_order, RECORD)]
         table = pa.table(_columns(pa, rows))
         pq.write_table(table, os.path.join(folder, f"refs.{record}.parq"), compression="zstd", write_statistics=False)
 
