@@ -155,11 +155,13 @@ def test_a_zero_beyond_the_edge_keeps_its_sign(name, cval):
     assert found.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize(("percentile", "rank"), [(100, 8), (-0.0, 0), (0, 0), (99.9, 8), (-20, 7), (50, 4), (-50, 4)])
+@pytest.mark.parametrize(
+    ("percentile", "rank"), [(100, 9), (-0.0, 0), (0, 0), (99.9, 9), (-20, 8), (50, 5), (-50, 5), (9.9, 0), (30, 3)]
+)
 def test_percentiles_are_ranks(percentile, rank):
     image = np.random.default_rng(0).integers(0, 250, (9, 8), dtype="u1")
     found, expected = np.empty_like(image), np.empty_like(image)
-    options = {"size": [3, 3], "mode": "reflect", "cval": 0.0, "origin": 0}
+    options = {"size": [2, 5], "mode": "reflect", "cval": 0.0, "origin": 0}
     FILTERS["percentile_filter"](image, found, percentile=percentile, **options)
     FILTERS["rank_filter"](image, expected, rank=rank, **options)
     np.testing.assert_array_equal(found, expected)

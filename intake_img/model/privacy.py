@@ -12,6 +12,9 @@ from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
 
+from intake_img.errors import FormatError
+from intake_img.model.untrusted import xml_root
+
 __all__ = ["names_people", "names_place", "public"]
 
 _PRIVATE = re.compile(
@@ -152,11 +155,9 @@ def _public_json(text: str, private: re.Pattern[str] | None, depth: int) -> str:
 
 def _public_xml(text: str, private: re.Pattern[str] | None) -> str:
     """Return XML without the elements and attributes whose names are private; unchanged if it cannot be parsed."""
-    if "<!ENTITY" in text:
-        return text
     try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError):
+        root = xml_root(text)
+    except FormatError:
         return text
     return ElementTree.tostring(_public_element(root, private), encoding="unicode")
 

@@ -9,11 +9,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.model.untrusted import xml_root
 
 __all__ = ["Setup", "Spim", "guessed", "parse_spim"]
 
@@ -85,10 +85,7 @@ def parse_spim(text: bytes) -> Spim:
     FormatError
         If it is not such an XML, or lacks setups or the location of the pixels.
     """
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as exc:
-        raise FormatError(f"it is not XML ({exc}): truncated or damaged") from exc
+    root = xml_root(text)
     sequence = root.find("SequenceDescription")
     if root.tag != "SpimData" or sequence is None:
         raise FormatError(f"its root is <{root.tag}>: expected <SpimData> with a <SequenceDescription>")

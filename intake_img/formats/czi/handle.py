@@ -6,7 +6,6 @@ import contextlib
 import struct
 import threading
 import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,9 +99,9 @@ class CziHandle(Handle):
     def facts(self) -> CziFacts:
         try:
             return parse_metadata(self.xml) if self.xml else CziFacts()
-        except ET.ParseError as exc:
+        except FormatError as exc:
             warnings.warn(
-                f"{self.source.file}: its XML is damaged ({exc}); names of channels and spacing are unknown",
+                f"{self.source.file}: {exc}; names of channels and spacing are unknown",
                 stacklevel=2,
             )
             return CziFacts()

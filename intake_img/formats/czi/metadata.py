@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from intake_img.errors import FormatError
 from intake_img.model.units import known_spacing
+from intake_img.model.untrusted import xml_root
 
 __all__ = ["RECORD", "CziFacts", "parse_metadata", "without_record"]
 
@@ -61,7 +63,7 @@ def parse_metadata(text: str) -> CziFacts:
 
     Raises
     ------
-    xml.etree.ElementTree.ParseError
+    FormatError
         If it is not XML.
     """
     root = _parsed(text)
@@ -87,9 +89,9 @@ def _parsed(text: str) -> ET.Element:
         if 0 <= start < stop and not 0 <= brief.find("<Information", start) < stop:
             brief = brief[:start] + brief[stop + len(tag) + 3 :]
     try:
-        return ET.fromstring(brief)
-    except ET.ParseError:
-        return ET.fromstring(text)
+        return xml_root(brief)
+    except FormatError:
+        return xml_root(text)
 
 
 def _spacing(metadata: ET.Element) -> dict[str, float]:

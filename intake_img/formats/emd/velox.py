@@ -13,7 +13,7 @@ import numpy as np
 
 from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.tree import text_of
-from intake_img.model.lenient import finite, json_object
+from intake_img.model.untrusted import finite, json_object
 
 __all__ = ["facts_of", "images_of", "metadata_of"]
 

@@ -14,7 +14,7 @@ from intake_img.formats.exr.groups import groups_of, ordered
 from intake_img.formats.exr.header import ExrChannel, Part, parts_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image
-from intake_img.model.lenient import json_object
+from intake_img.model.untrusted import json_object
 from intake_img.storage.files import File
 
 __all__ = ["KEY", "ExrHandle", "library"]

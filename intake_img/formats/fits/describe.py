@@ -12,9 +12,9 @@ from intake_img.errors import FormatError
 from intake_img.formats.fits.header import Hdu
 from intake_img.formats.volumes import unsealed
 from intake_img.model.image import Image
-from intake_img.model.lenient import finite
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
+from intake_img.model.untrusted import finite
 
 __all__ = ["RECORD", "image_of", "names_of", "seal", "type_of", "values_of"]
 

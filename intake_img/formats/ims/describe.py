@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.model.image import Coordinate
-from intake_img.model.lenient import finite
+from intake_img.model.untrusted import finite
 
 __all__ = ["channels_of", "number_of", "times_of"]
 

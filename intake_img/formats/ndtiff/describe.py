@@ -6,7 +6,7 @@ import numpy as np
 
 from intake_img.formats.ndtiff.dataset import Resolution
 from intake_img.model.image import Coordinate
-from intake_img.model.lenient import finite
+from intake_img.model.untrusted import finite
 
 __all__ = ["coordinate_of", "spacing_of"]
 

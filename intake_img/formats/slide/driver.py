@@ -22,7 +22,7 @@ from intake_img.formats.slide.claims import STARTS, claimed, taken_for_another
 from intake_img.formats.slide.levels import SlideLevel
 from intake_img.formats.slide.tiff_guard import check_tiff
 from intake_img.model.image import Image
-from intake_img.model.lenient import finite
+from intake_img.model.untrusted import finite
 from intake_img.storage.files import File
 
 __all__ = ["Slide", "SlideSource"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from intake_img.formats.tia.ser import Calibration, TiaSeries
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
+from intake_img.model.untrusted import xml_root
 
 __all__ = ["axis_facts", "conditions", "letters_of"]
 
@@ -24,7 +24,7 @@ def conditions(data: bytes, number: int) -> dict[str, str]:
     found = _OBJECT.findall(data)
     if not found:
         return {}
-    root = ET.fromstring(found[min(number, len(found) - 1)].decode("utf-8", "replace"))
+    root = xml_root(found[min(number, len(found) - 1)].decode("utf-8", "replace"), "the XML of its .emi file")
     entries = ((d.findtext("Label"), d.findtext("Value"), d.findtext("Unit")) for d in root.iter("Data"))
     return {
         label: f"{value or ''} {unit or ''}".strip()

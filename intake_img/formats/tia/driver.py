@@ -6,7 +6,6 @@ import re
 import struct
 import warnings
 from collections.abc import Sequence
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import xarray as xr
@@ -99,8 +98,8 @@ class _TiaHandle(Handle):
     def _conditions(self, number: int) -> dict[str, str]:
         try:
             return conditions(self.description, self.numbers[number])
-        except ParseError as exc:
-            warnings.warn(f"{self.file}: the XML of its .emi file is damaged and left out: {exc}", stacklevel=2)
+        except FormatError as exc:
+            warnings.warn(f"{self.file}: {exc}; it is left out", stacklevel=2)
             return {}
 
     def close(self) -> None:

@@ -21,8 +21,8 @@ from intake_img.formats.tif.ome import OmeImage
 from intake_img.formats.tif.ycbcr import becomes_rgb
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
-from intake_img.model.lenient import finite
 from intake_img.model.units import canonical, convert, known_spacing, parse_unit, unit_or
+from intake_img.model.untrusted import finite
 
 if TYPE_CHECKING:
     import tifffile

@@ -10,16 +10,16 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
+from intake_img.errors import FormatError
 from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.directories import page_texts
 from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate
-from intake_img.model.lenient import finite
 from intake_img.model.units import canonical, known_spacing
+from intake_img.model.untrusted import finite, xml_root
 
 if TYPE_CHECKING:
     import tifffile
@@ -38,11 +38,11 @@ def metaseries_plane(tif: tifffile.TiffFile) -> Mapping[str, Any]:
 
 def _properties(text: str) -> Mapping[str, str]:
     """Return the properties of any plane, as text."""
-    if not text.startswith("<MetaData>") or "<!ENTITY" in text:
+    if not text.startswith("<MetaData>"):
         return {}
     try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError):
+        root = xml_root(text)
+    except FormatError:
         return {}
     return {p.get("id", ""): p.get("value", "") for info in root.iter("PlaneInfo") for p in info.iter("prop")}
 

@@ -12,8 +12,8 @@ from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.directories import page_texts
 from intake_img.formats.tif.facts import TiffFacts, stamps_of
 from intake_img.model.image import Coordinate
-from intake_img.model.lenient import json_object
 from intake_img.model.units import known_spacing
+from intake_img.model.untrusted import json_object
 
 if TYPE_CHECKING:
     import tifffile

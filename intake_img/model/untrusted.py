@@ -1,12 +1,15 @@
-"""Numbers and JSON objects in the metadata of others: what is none of these is replaced by a default."""
+"""Numbers, JSON objects and XML in metadata that other programs wrote."""
 
 from __future__ import annotations
 
 import json
 import math
 from typing import Any
+from xml.etree import ElementTree
 
-__all__ = ["finite", "json_object"]
+from intake_img.errors import FormatError
+
+__all__ = ["finite", "json_object", "xml_root"]
 
 
 def finite(value: object, default: float = 0.0) -> float:
@@ -37,3 +40,25 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def xml_root(text: str | bytes, name: str = "the XML") -> ElementTree.Element:
+    """Return the root of an XML text.
+
+    Parameters
+    ----------
+    text : str or bytes
+    name : str
+        What it is, for errors.
+
+    Raises
+    ------
+    FormatError
+        If it is not well-formed, or declares entities, which may expand to any size.
+    """
+    if ("<!ENTITY" if isinstance(text, str) else b"<!ENTITY") in text:  # type: ignore[operator]
+        raise FormatError(f"{name} declares entities: refused")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, LookupError) as exc:
+        raise FormatError(f"{name} is damaged: {exc}") from exc
