@@ -21,7 +21,7 @@ from intake_img.kernels.tally import Sums, moments_in, tally
 __all__ = ["conclude", "means_of", "measure", "ranked"]
 
 
-def means_of(sums: Sums, size: int, scale: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def means_of(sums: Sums, size: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the means of both channels in each group."""
     return moments_in(sums, "all", size, scale).means()
 
@@ -31,7 +31,7 @@ def _over(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def conclude(
-    sums: Sums, names: Iterable[str], t1: np.ndarray | None, t2: np.ndarray | None, rules: Conventions, scale: int = 0
+    sums: Sums, names: Iterable[str], t1: np.ndarray | None, t2: np.ndarray | None, rules: Conventions, scale: int
 ) -> dict[str, np.ndarray]:
     """Return the measures that follow from sums: all except rank measures.
 
