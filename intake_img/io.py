@@ -24,6 +24,7 @@ from intake_img.collections.sequence import SequenceSource
 from intake_img.collections.stores import extend_store, write_store
 from intake_img.errors import CannotWriteError
 from intake_img.formats.base import Format
+from intake_img.formats.handover import handing_over
 from intake_img.formats.registry import ImgSource, check_options, formats, known_extensions, open_any, writer_for
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
@@ -126,10 +127,11 @@ def imload(
     }
     usual = {f.name: f.default for f in fields(ImgSource.Options)}
     options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]}
-    source = _source(uri, {**options, **driver_options})
-    if isinstance(source, SequenceSource) and source.group:
-        return source.datatree(**({"chunks": None} if metadata_only else {}))  # type: ignore[return-value]
-    return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
+    with handing_over():
+        source = _source(uri, {**options, **driver_options})
+        if isinstance(source, SequenceSource) and source.group:
+            return source.datatree(**({"chunks": None} if metadata_only else {}))  # type: ignore[return-value]
+        return source.dataset(partition, chunks=None) if metadata_only else source.dataset(partition)
 
 
 def _source(uri: Any, options: dict[str, Any]) -> ImageSource:

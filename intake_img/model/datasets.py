@@ -12,11 +12,12 @@ import pandas as pd
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
+from xarray.indexes import PandasIndex
 
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
 
-__all__ = ["FILE_ATTRS", "coordinate", "data_of", "indexed_lazily", "spacing_of", "step_of"]
+__all__ = ["FILE_ATTRS", "coordinate", "data_of", "dataset_of", "indexed_lazily", "spacing_of", "step_of"]
 
 
 FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
@@ -63,10 +64,30 @@ def coordinate(name: str, axes: Sequence[str], values: np.ndarray, attrs: Mappin
     if not plain or tuple(axes) != (name,) or values.ndim != 1:
         return xr.Variable(axes, values, attrs)
     try:
-        index = pd.Index(values)
+        index = pd.Index(values, name=name)
     except UnicodeEncodeError:  # lone surrogates
         return xr.Variable(axes, values, attrs)
     return xr.Variable(axes, indexing.PandasIndexingAdapter(index, dtype=values.dtype), attrs)
+
+
+def dataset_of(variables: Mapping[str, xr.Variable], coords: Mapping[str, xr.Variable]) -> xr.Dataset:
+    """Return a Dataset, equal to ``xr.Dataset(variables, coords=coords)``.
+
+    Where all coordinates that need an index have one, and all lengths agree, nothing has to be aligned, which would
+    take longer than to read the metadata of most files.
+    """
+    every: dict[Any, xr.Variable] = {**variables, **coords}
+    sizes = {dim: n for v in every.values() for dim, n in zip(v.dims, v.shape, strict=True)}
+    agree = all(sizes[dim] == n for v in every.values() for dim, n in zip(v.dims, v.shape, strict=True))
+    named = len(every) == len(variables) + len(coords) and all(every[dim].dims for dim in sizes.keys() & every.keys())
+    indexes: dict[Any, Any] = {}
+    for name, v in coords.items():
+        if v.dims == (name,) and isinstance(v._data, indexing.PandasIndexingAdapter):
+            indexes[name] = PandasIndex(v._data.array, name, v.dtype, fastpath=True)
+            every[name] = xr.IndexVariable((name,), v._data, v._attrs, v._encoding, fastpath=True)
+    if not (agree and named and all(v.dims != (name,) or name in indexes for name, v in coords.items())):
+        return xr.Dataset(variables, coords=coords)
+    return xr.Dataset._construct_direct(every, set(coords), sizes, indexes=indexes)
 
 
 def data_of(variable: xr.Variable) -> Any:

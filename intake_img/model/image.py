@@ -19,7 +19,7 @@ import xarray as xr
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
-from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, indexed_lazily, spacing_of, step_of
+from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, dataset_of, indexed_lazily, spacing_of, step_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
 from intake_img.model.typed import Chunks, ImageLike
@@ -272,7 +272,7 @@ class Image:
                 array = pixels.dask(pixels.chunks(wanted, axes))
             encoding = {"preferred_chunks": dict(zip(axes, pixels.auto_block(), strict=True))}
             variables[name] = xr.Variable(axes, array, dict(v.attrs), encoding=encoding)
-        ds = xr.Dataset(variables, coords=self.coordinates())
+        ds = dataset_of(variables, self.coordinates())
         first = next(iter((original or self).variables.values()))
         ds.attrs.update(plain(self.attrs))
         ds.attrs.update(

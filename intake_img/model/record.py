@@ -47,8 +47,22 @@ def plain(value: Any, *, strict: bool = False) -> Any:
     strict : bool
         Raise `CannotWriteError` for objects that JSON cannot express, instead of writing their string form.
     """
-    if value is None or isinstance(value, (bool, int, str)):
-        return value if type(value) in (type(None), bool, int, str) else _builtin(value)
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {k if type(k) is str else str(k): plain(v, strict=strict) for k, v in value.items()}
+    if kind is list:
+        return [v if type(v) in _PLAIN else plain(v, strict=strict) for v in value]
+    return _translated(value, strict)
+
+
+_PLAIN = frozenset((type(None), bool, int, float, str))
+
+
+def _translated(value: Any, strict: bool) -> Any:
+    if isinstance(value, (bool, int, str)):
+        return _builtin(value)
     if isinstance(value, float):
         return float(value)
     if isinstance(value, np.generic):

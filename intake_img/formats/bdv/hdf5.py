@@ -12,7 +12,7 @@ import numpy as np
 from intake_img.formats.base import StoredArray
 from intake_img.formats.h5.file import H5File
 from intake_img.formats.h5.handle import H5Handle
-from intake_img.formats.h5.tree import numbered
+from intake_img.formats.h5.tree import dataset_at, numbered
 from intake_img.storage.files import File
 
 __all__ = ["H5Views"]
@@ -68,15 +68,17 @@ def _groups(f: Any) -> dict[tuple[int, int], tuple[str, str]]:
     """File ("" for this one) and path of the group of each time point and setup."""
     found = {}
     for t, time in numbered(f, "t"):
-        for s, setup in numbered(f[time], "s") if hasattr(f.get(time), "keys") else []:
-            link = f[time].get(setup, getlink=True)
+        group = f.get(time)
+        for s, setup in numbered(group, "s") if hasattr(group, "keys") else []:
+            link = group.get(setup, getlink=True)
             external = type(link).__name__ == "ExternalLink"
             found[t, s] = (link.filename, link.path.strip("/")) if external else ("", f"{time}/{setup}")
     return found
 
 
 def _factors(f: Any, setup: int) -> list[tuple[float, ...]]:
-    stated = f.get(f"s{setup:02d}/resolutions")
-    if not hasattr(stated, "shape") or len(stated.shape) != 2 or stated.shape[1] != 3 or stated.shape[0] > 64:
+    stated = dataset_at(f, f"s{setup:02d}/resolutions")
+    shape = [] if stated is None else list(stated.shape or ())
+    if len(shape) != 2 or shape[1] != 3 or shape[0] > 64:
         return [(1.0, 1.0, 1.0)]
     return [tuple(map(float, row)) for row in stated[()].tolist()]

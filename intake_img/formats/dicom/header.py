@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -34,6 +35,8 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _MOST_INFLATED = 2**30  # bytes of a deflated file
 _SHOWN = 2000  # letters of a value in the header
+_PRIVATE = 0x10000  # private tags have an odd group
+_BINARY = ("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ")
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,20 @@ def _convert(ds: Any) -> None:
 
 def _public_elements(ds: Any) -> Iterator[Any]:
     """Yield the elements that the standard names, in their order."""
-    tags = sorted(ds.keys())
-    return (ds[tag] for tag in tags if not tag.is_private)
+    known = sorted(ds.items(), key=_tag_of)  # those that are not converted are tuples
+    return (ds[tag] if isinstance(element, tuple) else element for tag, element in known if not tag & _PRIVATE)
+
+
+def _tag_of(item: tuple[Any, Any]) -> int:
+    return int(item[0])  # comparing pydicom's tags takes longer
+
+
+@lru_cache(4096)
+def _keyword(tag: int) -> str:
+    """Return the keyword of a public element; empty for those that the standard does not name."""
+    from pydicom.datadict import dictionary_has_tag, dictionary_keyword
+
+    return dictionary_keyword(tag) if dictionary_has_tag(tag) else ""
 
 
 def _pydicom() -> Any:
@@ -210,11 +225,12 @@ def public(ds: Any, patient: bool = False) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for element in _public_elements(ds):
-        personal = element.tag.group == 0x0010 or element.VR == "PN" or element.keyword in _IDENTIFYING
-        binary = element.VR in ("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ")
-        if binary or not element.keyword or (personal and not patient):
+        tag, kind = int(element.tag), element.VR
+        keyword = _keyword(tag)
+        personal = tag >> 16 == 0x0010 or kind == "PN" or keyword in _IDENTIFYING
+        if kind in _BINARY or not keyword or (personal and not patient):
             continue
-        found[element.keyword] = _plain(element.value)
+        found[keyword] = _plain(element.value)
     return found
 
 

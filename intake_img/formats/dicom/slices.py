@@ -104,7 +104,7 @@ def slice_of(number: int, groups: Sequence[Any]) -> Slice:
     """Return the slice that attributes describe; the first of several groups that has one counts."""
 
     def first(name: str) -> Any:
-        return next((g.get(name) for g in groups if g.get(name) is not None), None)
+        return next((value for g in groups if (value := g.get(name)) is not None), None)
 
     position, orientation = numbers(first("ImagePositionPatient"), 3), numbers(first("ImageOrientationPatient"), 6)
     if orientation is not None and abs(np.linalg.norm(np.cross(orientation[:3], orientation[3:])) - 1) > 0.01:

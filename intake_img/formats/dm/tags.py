@@ -6,7 +6,9 @@ that make the tree are big-endian, of 4 bytes (DM3) or 8 (DM4); values have the 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import IO, Any
 
 import numpy as np
@@ -56,6 +58,7 @@ class _Reader:
         if version not in (3, 4):
             raise FormatError(f"a DigitalMicrograph file of version {version}: expected 3 or 4")
         self.wide = version == 4
+        self.size_of_number = 8 if self.wide else 4
         self.number()  # length of the tree, which some writers get wrong
         self.order = "<" if int.from_bytes(self.take(4), "big") else ">"
         return [*self.group(0), (ORDER, self.order)]
@@ -69,44 +72,52 @@ class _Reader:
         return data
 
     def number(self) -> int:
-        return int.from_bytes(self.take(8 if self.wide else 4), "big", signed=True)
+        return int.from_bytes(self.take(self.size_of_number), "big", signed=True)
 
-    def group(self, depth: int) -> Tags:
+    def numbers(self, count: int) -> list[int]:
+        data = self.take(count * self.size_of_number)
+        return list(struct.unpack(f">{count}{'q' if self.wide else 'i'}", data))
+
+    def counted(self, before: int) -> tuple[bytes, int]:
+        """Return what is before a number, and the number."""
+        data = self.take(before + self.size_of_number)
+        return data[:before], int.from_bytes(data[before:], "big", signed=True)
+
+    def group(self, depth: int, before: int = 0) -> Tags:
         if depth > _DEEP:
             raise FormatError(f"tags are nested more than {_DEEP} deep: damaged")
-        self.take(2)  # sorted, open
-        count = self.number()
+        _, count = self.counted(before + 2)  # sorted, open
         if not 0 <= count <= self.size:
             raise FormatError(f"a group of {count} tags in a file of {self.size} bytes: damaged")
         return [self.tag(depth) for _ in range(count)]
 
     def tag(self, depth: int) -> tuple[str, Any]:
-        kind = self.take(1)[0]
-        name = self.take(int.from_bytes(self.take(2), "big")).decode("latin-1")
-        if self.wide:
-            self.number()  # length of the tag
+        head = self.take(3)
+        kind = head[0]
+        name = self.take(int.from_bytes(head[1:], "big")).decode("latin-1")
+        before = 8 if self.wide else 0  # length of the tag
         if kind == _GROUP:
-            return name, self.group(depth + 1)
-        if kind != _VALUE or self.take(4) != b"%%%%":
+            return name, self.group(depth + 1, before)
+        mark, count = self.counted(before + 4) if kind == _VALUE else (b"", 0)
+        if not mark.endswith(b"%%%%"):
             raise FormatError(f"the tag {name!r} is neither a group nor a value: damaged")
-        return name, self.value([self.number() for _ in range(self.length())])
-
-    def length(self) -> int:
-        if not 0 < (count := self.number()) <= _SHORT:
+        if not 0 < count <= _SHORT:
             raise FormatError(f"a tag of a type of {count} numbers: damaged")
-        return count
+        return name, self.value(self.numbers(count))
 
     def value(self, kind: list[int]) -> Any:
         if kind[0] == _STRUCT:
-            return list(np.frombuffer(self.take((dtype := self.fields(kind)).itemsize), dtype)[0].tolist())
+            dtype = self.fields(kind)
+            return list(np.frombuffer(self.take(dtype.itemsize), dtype)[0].tolist())
         if kind[0] == _STRING:
             return self.take(kind[1]).decode("utf-16", "replace")
         if kind[0] == _ARRAY:
             return self.array(kind[1:-1], kind[-1])
-        return np.frombuffer(self.take((dtype := self.simple(kind[0])).itemsize), dtype)[0].item()
+        form = _form(self.order, kind[0])
+        return form.unpack(self.take(form.size))[0]
 
     def array(self, element: list[int], count: int) -> Any:
-        dtype = self.fields(element) if element[0] == _STRUCT else self.simple(element[0])
+        dtype = self.fields(element) if element[0] == _STRUCT else _dtype(self.order, element[0])
         place = self.stream.tell()
         if not 0 <= count * dtype.itemsize <= self.size - place:
             raise FormatError(f"an array of {count} elements reaches beyond the end of the file: truncated or damaged")
@@ -116,14 +127,26 @@ class _Reader:
         data = self.take(count * dtype.itemsize)
         return Short(place, dtype, count, data)
 
-    def simple(self, code: int) -> np.dtype:
-        if code not in _SIMPLE:
-            raise FormatError(f"a value of the unknown type {code}: damaged")
-        return np.dtype(self.order + _SIMPLE[code])
-
     def fields(self, kind: list[int]) -> np.dtype:
         """The type of a struct: 15, length of its name, number of fields, and for each length of its name and type."""
-        return np.dtype([(f"f{k}", self.simple(code)) for k, code in enumerate(kind[4::2][: kind[2]])])
+        return _struct(self.order, tuple(kind[4::2][: kind[2]]))
+
+
+@cache
+def _dtype(order: str, code: int) -> np.dtype:
+    if code not in _SIMPLE:
+        raise FormatError(f"a value of the unknown type {code}: damaged")
+    return np.dtype(order + _SIMPLE[code])
+
+
+@lru_cache(1024)
+def _struct(order: str, codes: tuple[int, ...]) -> np.dtype:
+    return np.dtype([(f"f{k}", _dtype(order, code)) for k, code in enumerate(codes)])
+
+
+@cache
+def _form(order: str, code: int) -> struct.Struct:
+    return struct.Struct(order + {"i8": "q", "u8": "Q"}.get(_SIMPLE.get(code, ""), _dtype(order, code).char))
 
 
 @dataclass(frozen=True)

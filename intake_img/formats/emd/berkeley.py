@@ -13,7 +13,8 @@ import numpy as np
 
 from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.axes import AxisFacts, letters_of
-from intake_img.formats.h5.tree import attribute, text_of
+from intake_img.formats.h5.file import item_at
+from intake_img.formats.h5.tree import attribute, dataset_at, found_at, hard_links, text_of
 from intake_img.model.axes import default_axes
 
 __all__ = ["facts_of", "images_of"]
@@ -27,10 +28,8 @@ def images_of(f: Any) -> dict[str, str]:
 
 
 def _groups(group: Any, path: str, depth: int) -> Iterator[str]:
-    for name in group if depth < _DEEP else ():
-        if type(group.get(name, getlink=True)).__name__ != "HardLink":
-            continue
-        item, inner = group[name], f"{path}/{name}".lstrip("/")
+    for name in hard_links(group) if depth < _DEEP else ():
+        item, inner = item_at(group, name), f"{path}/{name}".lstrip("/")
         if not hasattr(item, "keys"):
             continue
         if _is_array(item):
@@ -42,15 +41,15 @@ def _is_array(group: Any) -> bool:
     """Whether a group says that it is an array, or image data, and has one of two axes or more."""
     kind = attribute(group, "emd_group_type")
     known = text_of(kind) in ("array", "1") or (not isinstance(kind, (str, bytes)) and np.size(kind) == 1 and kind == 1)
-    data = group.get("data") if known else None
+    data = dataset_at(group, "data") if known else None
     return len(getattr(data, "shape", None) or ()) > 1 and dtype_of(data) is not None
 
 
 def facts_of(group: Any) -> AxisFacts:
     """Return the axes of the array in a group: ``dim1``, ``dim2``, ... (1.0: ``dim0``, ...), the first axis first."""
-    shape = group["data"].shape
+    shape = item_at(group, "data").shape
     first = 0 if "dim0" in group else 1
-    dims = [group.get(f"dim{k + first}") for k in range(len(shape))]
+    dims = [found_at(group, f"dim{k + first}") for k in range(len(shape))]
     names = [_name(dim) for dim in dims]
     facts = AxisFacts(letters_of(names) or default_axes(len(shape)))
     for axis, n, dim in zip(facts.axes, shape, dims, strict=True):

@@ -21,7 +21,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import RawArray, StoredArray
-from intake_img.formats.h5.file import H5File, h5py_module
+from intake_img.formats.h5.file import H5File, h5py_module, item_at
 from intake_img.model.chunks import Region
 
 __all__ = ["ArrayGrid", "dtype_of", "stored_array"]
@@ -31,7 +31,10 @@ _SMALL = 2**18  # bytes that are copied in less time than h5py takes to read int
 
 def dtype_of(dataset: Any) -> np.dtype | None:
     """Return the dtype of a dataset's numbers in native byte order; None if they are not numbers."""
-    dtype = _stored_dtype(dataset)
+    return _native(_stored_dtype(dataset))
+
+
+def _native(dtype: np.dtype | None) -> np.dtype | None:
     return None if dtype is None else dtype.newbyteorder("=")
 
 
@@ -58,7 +61,7 @@ def stored_array(h5: H5File, path: str) -> StoredArray:
     MissingExtraError
         If it is compressed by a filter that is not installed.
     """
-    dataset = None if h5.local is None else h5.local[path]
+    dataset = None if h5.local is None else item_at(h5.local, path)
     layout = h5.run(lambda f: _Layout.of(f[path])) if dataset is None else _Layout.of(dataset)
     if layout.dtype is None:
         raise FormatError(f"{path} holds no numbers")
@@ -89,16 +92,18 @@ class _Layout:
 
     @classmethod
     def of(cls, dataset: Any) -> _Layout:
-        plist = dataset.id.get_create_plist()
+        h5d, plist = h5py_module().h5d, dataset.id.get_create_plist()
+        kind = plist.get_layout()
+        chunks, virtual = plist.get_chunk() if kind == h5d.CHUNKED else None, kind == h5d.VIRTUAL
         codes = [plist.get_filter(k) for k in range(plist.get_nfilters())]
         filters = tuple((int(f[0]), bytes(f[3]).decode(errors="replace")) for f in codes)
-        names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-        names += [name for name, *_ in dataset.external or ()]
-        dtype, stored = dtype_of(dataset), _stored_dtype(dataset) or np.dtype("V1")
-        plain = not (dataset.chunks or filters or names or dataset.is_virtual) and dtype is not None
+        names = [source.file_name for source in dataset.virtual_sources()] if virtual else []
+        names += [name for name, *_ in dataset.external or ()] if plist.get_external_count() else []
+        stored = _stored_dtype(dataset)
+        plain = not (chunks or filters or names or virtual) and stored is not None
         offset = dataset.id.get_offset() if plain and _is_plain(dataset) else None
         elsewhere = tuple(name for name in names if name != ".")
-        return cls(dataset.shape, dtype, stored, dataset.chunks, offset, filters, elsewhere)
+        return cls(dataset.shape, _native(stored), stored or np.dtype("V1"), chunks, offset, filters, elsewhere)
 
     @property
     def tiles(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from intake_img.formats.h5.heaps import HEAP, check_heap
 from intake_img.storage.byte_readers import ByteReader, ByteStream
 from intake_img.storage.files import File
 
-__all__ = ["SIGNATURE", "H5File", "h5py_module"]
+__all__ = ["SIGNATURE", "H5File", "h5py_module", "item_at"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 2**16  # bytes that are fetched of a remote file
@@ -43,6 +43,21 @@ def h5py_module(purpose: str = "reading HDF5 files") -> Any:
     except ImportError as exc:
         raise MissingExtraError("h5py", "hdf5", purpose) from exc
     return h5py
+
+
+def item_at(group: Any, path: str) -> Any:
+    """Return ``group[path]`` of h5py, which asks the file for its mode whenever it opens a dataset.
+
+    Raises
+    ------
+    KeyError
+        If there is no such group or dataset, or it is damaged.
+    """
+    h5py = h5py_module()
+    found = h5py.h5o.open(group.id, path.encode(), lapl=group._lapl)
+    if isinstance(found, h5py.h5d.DatasetID):
+        return h5py.Dataset(found, readonly=True)
+    return h5py.Group(found) if isinstance(found, h5py.h5g.GroupID) else group[path]
 
 
 class H5File:

@@ -9,6 +9,7 @@ from typing import Any
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.h5.arrays import stored_array
 from intake_img.formats.h5.file import H5File
+from intake_img.formats.handover import taken
 from intake_img.storage.files import File
 
 __all__ = ["H5Handle"]
@@ -25,7 +26,7 @@ class H5Handle(Handle):
     """
 
     def __init__(self, file: File) -> None:
-        self.h5 = H5File(file)
+        self.h5: H5File = taken(file) or H5File(file)
         self._arrays: OrderedDict[str, StoredArray] = OrderedDict()
         self._lock = threading.Lock()
         try:

@@ -6,6 +6,7 @@ import itertools
 
 from intake_img.errors import IntakeImgError
 from intake_img.formats.h5.file import SIGNATURE, H5File
+from intake_img.formats.handover import leave, stamp_before
 from intake_img.formats.probe import Probe
 
 __all__ = ["claim", "names_in_root"]
@@ -24,15 +25,20 @@ def names_in_root(probe: Probe) -> frozenset[str] | None:
 
 def _names(probe: Probe) -> frozenset[str] | None:
     try:
-        h5 = H5File(probe.file)
+        stamp, h5 = stamp_before(probe.file), H5File(probe.file)
     except (IntakeImgError, OSError, ValueError, RuntimeError):  # not installed; damaged
         return None
+    names = None
     try:
-        return h5.run(lambda f: frozenset([*itertools.islice(f, _MOST), *itertools.islice(f.attrs, _MOST)]))
+        names = h5.run(lambda f: frozenset([*itertools.islice(f, _MOST), *itertools.islice(f.attrs, _MOST)]))
     except Exception:  # any error of damaged bytes: the driver reports it
         return None
     finally:
-        h5.close()
+        if names is None:
+            h5.close()
+        else:
+            leave(h5, stamp)
+    return names
 
 
 def claim(probe: Probe, marks: frozenset[str], extensions: tuple[str, ...]) -> int:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from intake_img.formats.h5.arrays import dtype_of
-from intake_img.formats.h5.file import h5py_module
+from intake_img.formats.h5.file import h5py_module, item_at
 from intake_img.model.record import plain
 
-__all__ = ["attribute", "attributes_of", "children", "image_paths", "numbered", "text_of"]
+__all__ = [
+    "attribute",
+    "attributes_of",
+    "children",
+    "dataset_at",
+    "found_at",
+    "hard_links",
+    "image_paths",
+    "numbered",
+    "text_of",
+]
 
 _ATTRIBUTE_BYTES = 2**16  # larger ones are not shown
 _SKIPPED = 100  # of so many it is said why
@@ -39,7 +50,7 @@ def image_paths(f: Any) -> tuple[list[str], dict[str, str]]:
     while waiting:
         path = waiting.pop()
         try:
-            item = f[path or "/"]
+            item = item_at(f, path or "/")
             address = h5py.h5o.get_info(item.id).addr
         except (KeyError, OSError, RuntimeError, ValueError) as exc:
             _note(skipped, path, f"cannot be opened: {exc}")
@@ -65,12 +76,24 @@ def _inner(group: Any, path: str, skipped: dict[str, str]) -> Iterator[str]:
     """Names in a group, except links to other files, which are not followed, and their names."""
     h5l = h5py_module().h5l
     for name in group:
-        kind = group.id.links.get_info(name if isinstance(name, bytes) else name.encode("utf8", "surrogateescape")).type
+        kind = _kind(group, name)
         if kind == h5l.TYPE_EXTERNAL:
             link = group.get(name, getlink=True)
             _note(skipped, f"{path}/{name}".lstrip("/"), f"a link to {link.path} of {link.filename}: open that file")
         elif kind == h5l.TYPE_HARD:
             yield name
+
+
+def _kind(group: Any, name: str | bytes) -> int:
+    """The kind of the link with a name: hard, soft, external."""
+    encoded = name if isinstance(name, bytes) else name.encode("utf8", "surrogateescape")
+    return int(group.id.links.get_info(encoded).type)
+
+
+def hard_links(group: Any) -> Iterator[str]:
+    """Names in a group that are no links to elsewhere in this file, or in others."""
+    hard = h5py_module().h5l.TYPE_HARD
+    return (name for name in group if _kind(group, name) == hard)
 
 
 def _no_image(dataset: Any) -> str | None:
@@ -90,8 +113,11 @@ def _type_of(dataset: Any) -> str:
 
 def numbered(group: Any, prefix: str) -> list[tuple[int, str]]:
     """Return number and name of what a group holds under names that are a prefix and a number, by number."""
-    ends = {name: name[len(prefix) :] for name in group if isinstance(name, str) and name.startswith(prefix)}
-    return sorted((int(end), name) for name, end in ends.items() if end.isascii() and end.isdigit() and len(end) < 10)
+    names: list[bytes] = []
+    group.id.links.iterate(names.append)
+    start = prefix.encode()
+    ends = {name.decode(): name[len(start) :] for name in names if name.startswith(start) and name.isascii()}
+    return sorted((int(end), name) for name, end in ends.items() if end.isdigit() and len(end) < 10)
 
 
 def children(group: Any, prefix: str) -> list[str]:
@@ -99,51 +125,104 @@ def children(group: Any, prefix: str) -> list[str]:
     return [name for _, name in numbered(group, prefix)]
 
 
-def attributes_of(item: Any) -> dict[str, Any]:
-    """Return the attributes of a group or dataset as plain JSON; of large or unreadable ones, what they are."""
-    attrs = item.attrs  # each time a new object
-    return {name: value for name in attrs if (value := _attribute(attrs, name)) is not None}
+def dataset_at(group: Any, path: str) -> Any:
+    """Return the dataset at a path; None if there is none."""
+    found = found_at(group, path)
+    return found if isinstance(found, h5py_module().Dataset) else None
+
+
+def found_at(group: Any, path: str) -> Any:
+    """Return the group or dataset at a path; None if there is none."""
+    try:
+        return item_at(group, path)
+    except KeyError:
+        return None
+
+
+def attributes_of(item: Any, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Return the attributes of a group or dataset as plain JSON; of large or unreadable ones, what they are.
+
+    Parameters
+    ----------
+    item : h5py.Group or h5py.Dataset
+    names : collection of str, optional
+        Only these are read.
+    """
+    wanted = _attribute_names(item) if names is None else [name for name in names if _has(item, name)]
+    return {name: value for name in wanted if (value := _attribute(item, name)) is not None}
+
+
+def _attribute_names(item: Any) -> list[str]:
+    """Names in the order of h5py: that of creation, if the file keeps it; those that are no text are bytes."""
+    h5py, names = h5py_module(), list[Any]()
+    tracked = item.id.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
+    order = h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME
+    h5py.h5a.iterate(item.id, names.append, index_type=order)
+    return [item._d(name) for name in names]
+
+
+def _has(item: Any, name: str) -> bool:
+    return bool(h5py_module().h5a.exists(item.id, name.encode()))
 
 
 def attribute(item: Any, name: str) -> Any:
     """Return an attribute of a group or dataset as h5py gives it; None if there is none, or it is no plain value."""
-    return _value(item.attrs, name, item.attrs.get_id(name)) if name in item.attrs else None
+    return _value(item, name, _opened(item, name)) if _has(item, name) else None
 
 
-def _attribute(attrs: Any, name: str) -> Any:
+def _opened(item: Any, name: str | bytes) -> Any:
+    return h5py_module().h5a.open(item.id, name.encode() if isinstance(name, str) else name)
+
+
+def _attribute(item: Any, name: str) -> Any:
     try:
-        found = attrs.get_id(name)
+        found = _opened(item, name)
         nbytes = found.get_storage_size()
         if nbytes > _ATTRIBUTE_BYTES:
             return f"{nbytes} bytes, not shown"
-        value = _value(attrs, name, found)
+        value = _value(item, name, found)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as exc:
         return f"unreadable: {exc}"
     return None if value is None else _plain(value)
 
 
-def _value(attrs: Any, name: str, found: Any) -> Any:
+def _value(item: Any, name: str, found: Any) -> Any:
     """The value as h5py gives it, None for references, records and lists.
 
-    Numbers and text of fixed length are read without opening the attribute again. A damaged description of a record or
-    a list can end the process.
+    Numbers and text are read without opening the attribute again. A damaged description of a record or a list can end
+    the process.
     """
     h5t = h5py_module().h5t
-    stored = found.get_type()
-    kind = stored.get_class()
-    if kind in (h5t.REFERENCE, h5t.COMPOUND, h5t.OPAQUE) or stored.detect_class(h5t.VLEN):
-        return None
-    if kind == h5t.STRING and not stored.is_variable_str():
-        dtype = np.dtype(f"S{stored.get_size()}")
-    elif kind in (h5t.INTEGER, h5t.FLOAT):
-        dtype, stored = stored.dtype, None
+    stored, shape = found.get_type(), found.shape
+    if shape is None or not isinstance(stored, (h5t.TypeStringID, h5t.TypeIntegerID, h5t.TypeFloatID)):
+        kind = stored.get_class()
+        refused = kind in (h5t.REFERENCE, h5t.COMPOUND, h5t.OPAQUE) or stored.detect_class(h5t.VLEN)
+        return None if refused else item.attrs[name]
+    if not isinstance(stored, h5t.TypeStringID):
+        value = np.zeros(shape, stored.dtype)
+        found.read(value)
+    elif stored.is_variable_str():
+        value = _texts(found, shape, stored.get_cset())
     else:
-        return attrs[name]
-    if (shape := found.shape) is None:
-        return attrs[name]
-    value = np.zeros(shape, dtype)
-    found.read(value, stored)
+        value = np.zeros(shape, f"S{stored.get_size()}")
+        found.read(value, stored)
     return value if shape else value[()]
+
+
+@cache
+def _type_of_texts(charset: int) -> tuple[np.dtype, Any]:
+    h5py = h5py_module()
+    dtype = h5py.string_dtype("utf-8" if charset == h5py.h5t.CSET_UTF8 else "ascii")
+    return dtype, h5py.h5t.py_create(dtype)
+
+
+def _texts(found: Any, shape: tuple[int, ...], charset: int) -> np.ndarray:
+    """Texts of any length, as h5py reads them."""
+    dtype, kind = _type_of_texts(charset)
+    value = np.zeros(shape, dtype)
+    found.read(value, kind)
+    texts = [text.decode("utf-8", "surrogateescape") for text in value.flat]
+    return np.array(texts, value.dtype).reshape(shape)
 
 
 def _plain(value: Any) -> Any:

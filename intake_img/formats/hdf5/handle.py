@@ -10,6 +10,7 @@ from typing import Any
 from intake_img.errors import FormatError
 from intake_img.formats.base import StoredArray
 from intake_img.formats.h5.axes import AxisFacts
+from intake_img.formats.h5.file import item_at
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.hdf5.describe import axis_facts, is_labels, palette_of
@@ -86,7 +87,7 @@ def _contents(f: Any) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
 
 def _facts(f: Any, path: str, name: str) -> tuple[AxisFacts, dict[str, Any], dict[str, Any]]:
     """Axes, attributes and header of a dataset in a file called `name`."""
-    dataset = f[path]
+    dataset = item_at(f, path)
     attrs: dict[str, Any] = {"kind": "labels"} if is_labels(dataset, name) else {}
     attrs |= palette_attrs(palette_of(f, dataset))
     header = {"path": path, "attributes": attributes_of(dataset)}

@@ -18,10 +18,10 @@ from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.h5.arrays import ArrayGrid
 from intake_img.formats.h5.axes import AxisFacts
-from intake_img.formats.h5.file import SIGNATURE
+from intake_img.formats.h5.file import SIGNATURE, item_at
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
-from intake_img.formats.h5.tree import attributes_of, children, numbered
+from intake_img.formats.h5.tree import attributes_of, children, dataset_at, numbered
 from intake_img.formats.ims.describe import channels_of, number_of, times_of
 from intake_img.formats.ims.sample import write_sample
 from intake_img.formats.probe import Probe
@@ -29,6 +29,9 @@ from intake_img.model.image import Image
 from intake_img.storage.files import File
 
 __all__ = ["Ims", "ImsSource"]
+
+
+_SIZES = ("ImageSizeZ", "ImageSizeY", "ImageSizeX")
 
 
 class _ImsHandle(H5Handle):
@@ -82,8 +85,8 @@ def _paths(level: Any) -> np.ndarray:
     """Path of each array, over time and channel; None where there is none."""
     found = {}
     for t, point in numbered(level, "TimePoint "):
-        for c, channel in numbered(level[point], "Channel "):
-            if hasattr(level[point][channel].get("Data"), "shape"):
+        for c, channel in numbered(item_at(level, point), "Channel "):
+            if dataset_at(level, f"{point}/{channel}/Data") is not None:
                 found[t, c] = f"{level.name}/{point}/{channel}/Data"
     if not found:
         raise FormatError(f"{level.name} holds no pixels")
@@ -98,9 +101,10 @@ def _paths(level: Any) -> np.ndarray:
 
 def _size(f: Any, paths: np.ndarray, stated: list[int]) -> tuple[int, ...]:
     """Size without the padding: of the channel, or as stated for the complete image; never more than is stored."""
-    data = f[next(p for p in paths.ravel() if p is not None)]
-    own = attributes_of(data.parent)
-    sizes = [int(number_of(own, f"ImageSize{axis}", 0)) for axis in "ZYX"]
+    path = next(p for p in paths.ravel() if p is not None)
+    data = item_at(f, path)
+    own = attributes_of(item_at(f, path.rpartition("/")[0]), _SIZES)
+    sizes = [int(number_of(own, name, 0)) for name in _SIZES]
     sizes = [n or (stated[k] if stated else 0) for k, n in enumerate(sizes)]
     if any(n > m for n, m in zip(sizes, data.shape, strict=True)):
         warnings.warn(f"{f.filename}: {data.name} is smaller than the image is said to be", stacklevel=2)

@@ -17,6 +17,7 @@ _HEADER, _TAG, _MAGIC = struct.Struct("<HHIQII"), struct.Struct("<IiII"), 21321
 _INDEXED, _VOLUME, _INLINE = 0x08000000, 0x10000000, 0x40000000
 _DIMENSION, _MOST_DIMENSIONS = 2007, 10  # a dimension is one of x, y, z, t, c, ...
 _VOLUMES, _SINGLE = (0,), (1, 2)  # kinds of tags that hold several volumes, or one
+_INNER = (*_VOLUMES, *_SINGLE)
 _MOST = 2**28  # bytes of a tree; cellSens writes some MB
 
 
@@ -41,16 +42,18 @@ def _inner(data: bytes, at: int, file: File) -> tuple[list[tuple[int, int]], int
     first, flags = _HEADER.unpack_from(data, at)[3:5]
     count, place = flags & 0xFFFFFFF, at + first
     found: list[tuple[int, int]] = []
+    total, last, unpack = len(data), len(data) - _TAG.size, _TAG.unpack_from
     for k in range(count):
-        if not at < place <= len(data) - _TAG.size:
+        if not at < place <= last:
             raise FormatError(f"{file} ends before its tags, or they are damaged: a tag is at byte {place}")
-        kind, tag, following, size = _TAG.unpack_from(data, place)
-        start = place + _TAG.size + (4 if kind & _INDEXED else 0)
+        kind, tag, following, size = unpack(data, place)
+        start = place + _TAG.size
         if kind & _INDEXED:
-            _check_index(data, place + _TAG.size, tag, file)
-        if kind & _VOLUME and kind & 0xFFFFFF in (*_VOLUMES, *_SINGLE):
-            found.append((start, min(len(data), start + size) if kind & 0xFFFFFF in _VOLUMES else len(data)))
-        elif not kind & _INLINE and start + size > len(data):
+            _check_index(data, start, tag, file)
+            start += 4
+        if kind & _VOLUME and kind & 0xFFFFFF in _INNER:
+            found.append((start, min(total, start + size) if kind & 0xFFFFFF in _VOLUMES else total))
+        elif not kind & _INLINE and start + size > total:
             raise FormatError(f"{file} ends before the contents of a tag, at byte {start + size}: it is truncated")
         if not following:
             return found, k + 1
