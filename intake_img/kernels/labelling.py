@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,8 @@ __all__ = [
 
 LOOKED_UP = 2**15
 """Pixels that are looked up together."""
+WIDE = 2**16
+"""Entries of OpenCV's table for 16 bits."""
 
 
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
@@ -124,14 +128,56 @@ def first_rows(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence
 
 
 def look_up(table: np.ndarray, labels: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out` with the entries of a table for labels, all of which it has.
+    """Fill `out` with the entries of a table for labels, all of which it has; `out` has the type of the table.
 
-    Labels become indices of numpy a few thousand at a time: those of a whole chunk would be another array of its size.
+    By OpenCV where it takes the type of the labels. Otherwise labels become indices of numpy a few thousand at a time:
+    those of a whole chunk would be another array of its size.
     """
+    if _by_table(table, labels, out):
+        return
     step = max(1, LOOKED_UP // max(1, math.prod(labels.shape[1:])))
     for start in range(0, len(labels), step):
         index = labels[start : start + step].astype(np.intp)
         out[start : start + step] = table.take(index, mode="clip")
+
+
+def _by_table(table: np.ndarray, labels: np.ndarray, out: np.ndarray) -> bool:
+    """Look up labels of 8 or 16 bits with OpenCV, which copies the entries; return whether it did."""
+    cv2, entries = opencv(), 2 ** (8 * labels.itemsize)
+    if cv2 is None or labels.dtype not in ("u1", "u2") or labels.ndim < 2 or table.itemsize not in _BY_SIZE:
+        return False
+    if labels.size < 4 * entries or (entries == WIDE and not _looks_up_wide()) or not _is_readable(out):
+        return False
+    raw = np.dtype(_BY_SIZE[table.itemsize])
+    full = np.zeros((1, entries), raw)
+    full[0, : len(table)] = table.view(raw)
+    for place in np.ndindex(labels.shape[:-2]):
+        plane, target = np.ascontiguousarray(labels[place]), out[place].view(raw)
+        step = max(1, LOOKED_UP // plane.shape[1])
+        for start in range(0, len(plane), step):  # too few for OpenCV's own threads
+            cv2.LUT(plane[start : start + step], full, dst=target[start : start + step])
+    return True
+
+
+_BY_SIZE = {1: "u1", 2: "u2", 4: "f4", 8: "f8"}
+"""The types of OpenCV's tables, whose entries it copies."""
+
+
+def _is_readable(image: np.ndarray) -> bool:
+    """Whether OpenCV can fill the planes of an array."""
+    *_, line, pixel = image.strides
+    return pixel == image.itemsize and line >= image.shape[-1] * pixel
+
+
+@functools.cache
+def _looks_up_wide() -> bool:
+    """Whether this release of OpenCV has tables for 16 bits."""
+    cv2: Any = opencv()
+    try:
+        cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros((1, WIDE)))
+    except cv2.error:
+        return False
+    return True
 
 
 def sizes(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
@@ -153,6 +199,9 @@ def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[i
 def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
     """Return pairs of labels that touch across a chunk boundary; a pair may occur more than once.
 
+    Pixels that are neighbours along an axis belong to one component: of pixels that touch others across the boundary,
+    those are taken whose neighbours before them do not.
+
     Parameters
     ----------
     before, after : ndarray
@@ -162,18 +211,23 @@ def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis:
         The axis across the boundary.
     """
     links = np.moveaxis(structure, axis, 0)[2]
-    pairs = []
+    pairs = [np.empty((0, 2), np.int64)]
     for offset in product((-1, 0, 1), repeat=before.ndim):
         if links[tuple(o + 1 for o in offset)]:
             here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, before.shape, strict=True))
             there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, before.shape, strict=True))
-            a, b = before[here].ravel(), after[there].ravel()
-            both = (a > 0) & (b > 0)
-            found = np.stack([a[both], b[both]], axis=1)
-            new = np.ones(len(found), bool)
-            new[1:] = (found[1:] != found[:-1]).any(axis=1)  # objects touch along runs of pixels
-            pairs.append(found[new])
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
+            a, b = before[here], after[there]
+            both = (a != 0) & (b != 0)
+            found = both.copy()
+            for k in range(both.ndim):
+                later, earlier = _cut(both.ndim, k, slice(1, None)), _cut(both.ndim, k, slice(-1))
+                found[later] &= ~both[earlier]
+            pairs.append(np.stack([a[found].astype(np.int64), b[found].astype(np.int64)], axis=1))
+    return np.concatenate(pairs)
+
+
+def _cut(ndim: int, axis: int, part: slice) -> tuple[slice, ...]:
+    return tuple(part if k == axis else slice(None) for k in range(ndim))
 
 
 def components(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:

@@ -1,16 +1,16 @@
 """Connected components of chunked images: their labels, and masks of selected components.
 
-Every chunk is labelled separately. A summary (the number of labels, a statistic for each, the planes at its boundaries)
-goes to one task for each image, which joins components across boundaries and returns a table for the labels of each
-chunk.
+Every chunk is labelled separately. What is found (a statistic of each label, the planes at boundaries) goes to one task
+for each image, which joins components across boundaries and returns a table for the labels of each chunk. Until then
+the labels are kept in the smallest type, beyond a limit in files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,19 @@ import xarray as xr
 from intake_img.accessor.arguments import integer, neighbourhood
 from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.processing.in_memory import by_image, is_held
+from intake_img.accessor.processing.kept import kept
 from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
 from intake_img.model.graph_layers import BlockLayer, Task
+from intake_img.model.machine import on_this_machine
 
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
+Place = tuple[int, ...]
+CLOSE = 16
+"""Pixels between boundaries; the planes at more distant ones are kept, in 2 of 16 pixels or fewer."""
 Statistic = Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray]
 """Of the labels of a chunk, their number, where it begins and the shape of the image: a whole number for each label."""
 
@@ -171,18 +176,34 @@ class _Parts:
 
     def _graph(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool, out: Any) -> dict[Any, Any]:
         graph: dict[Any, Any] = {}
-        name = self.name
+        name, here = self.name, on_this_machine()
         for image in np.ndindex(*self.data.numblocks[: self.lead]):
             summaries, tables = [], ("tables-" + name, *image)
             for n, k in enumerate(np.ndindex(*self.data.numblocks[self.lead :])):
-                block, part = (self.data.name, *image, *k), ("part-" + name, *image, *k)
-                graph[part] = (partial(_label_part, self.lead, self.structure, self.holes), block)
-                summary = partial(self.grid.summary, k, statistic, self.lead)
-                graph[("summary-" + name, *image, *k)] = (summary, part, block if values else None)
-                summaries.append(("summary-" + name, *image, *k))
+                part = ("part-" + name, *image, *k)
+                graph[part] = (partial(self._part, k, statistic, values), (self.data.name, *image, *k))
                 graph[(name, *image, *k)] = (partial(_looked_up, self.lead, n, out((*image, *k))), part, tables)
-            graph[tables] = (partial(self.grid.tables, finish), summaries)
+                summaries.append(part)
+                if not here:  # labels stay where they were made
+                    summaries[n] = ("summary-" + name, *image, *k)
+                    graph[summaries[n]] = (_summary, part)
+            links = self._links(image)
+            graph.update(links)
+            graph[tables] = (partial(self.grid.tables, finish), summaries, list(links))
         return graph
+
+    def _part(self, k: Place, statistic: Any, values: bool, block: np.ndarray) -> ChunkLabels:
+        return self.grid.part(k, block[(0,) * self.lead], statistic, self.holes, values)
+
+    def _links(self, image: tuple[int, ...]) -> dict[Any, Any]:
+        """Return the tasks that find which labels touch across boundaries that are close to each other."""
+        links: dict[Any, Any] = {}
+        for axis in self.grid.close:
+            for k in np.ndindex(*self.data.numblocks[self.lead :]):
+                if across := self.grid.across(k, axis):
+                    parts = [("part-" + self.name, *image, *p) for p in (k, *across)]
+                    links[(f"links-{axis}-{self.name}", *image, *k)] = (partial(self.grid.links, k, axis), parts)
+        return links
 
     def result(self, made: Any, kind: str) -> xr.DataArray:
         return _named(self.array, made, (*self.outer, *self.axes), kind)
@@ -199,22 +220,20 @@ def _label_whole(lead: int, structure: np.ndarray, block: np.ndarray) -> np.ndar
     return out
 
 
-def _label_part(lead: int, structure: np.ndarray, holes: bool, block: np.ndarray) -> tuple[np.ndarray, int]:
-    image = block[(0,) * lead]
-    mask = image if image.dtype == bool else image != 0
-    return labelling.label_chunk(~mask if holes else mask, structure)
-
-
 def _new_chunk(chunks: Sequence[Sequence[int]], dtype: Any, place: tuple[int, ...]) -> Callable[[], np.ndarray]:
     return partial(np.empty, tuple(c[k] for c, k in zip(chunks, place, strict=True)), dtype)
 
 
 def _looked_up(
-    lead: int, n: int, new: Callable[[], np.ndarray], part: tuple[np.ndarray, int], tables: Sequence[np.ndarray]
+    lead: int, n: int, new: Callable[[], np.ndarray], part: ChunkLabels, tables: Sequence[np.ndarray]
 ) -> np.ndarray:
     out = new()
-    labelling.look_up(tables[n], part[0], out[(0,) * lead])
+    labelling.look_up(tables[n], part.labels, out[(0,) * lead])
     return out
+
+
+def _summary(part: ChunkLabels) -> ChunkLabels:
+    return replace(part, labels=part.labels[:0].copy())  # a view would hold the labels
 
 
 def _looked_up_whole(
@@ -227,12 +246,29 @@ def _looked_up_whole(
 ) -> np.ndarray:
     """Return the entries of the table of one image that is a single chunk; see `_Parts`."""
     grid = ChunkGrid(tuple((n,) for n in image.shape), structure)
-    part = _label_part(0, structure, holes, image)
-    summary = grid.summary((0,) * image.ndim, statistic, 0, part, image if values else None)
-    (table,) = grid.tables(finish, [summary])
+    part = grid.part((0,) * image.ndim, image, statistic, holes, values)
+    (table,) = grid.tables(finish, [part])
     out = np.empty(image.shape, table.dtype)
-    labelling.look_up(table, part[0], out)
+    labelling.look_up(table, part.labels, out)
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkLabels:
+    """What is found in a chunk.
+
+    Parameters
+    ----------
+    labels : ndarray
+    found : ndarray
+        A number for each label.
+    planes : dict
+        See `ChunkGrid.planes`; without the planes across the axes that are `ChunkGrid.close`.
+    """
+
+    labels: np.ndarray
+    found: np.ndarray
+    planes: dict[Any, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -242,39 +278,72 @@ class ChunkGrid:
     chunks: tuple[tuple[int, ...], ...]
     structure: np.ndarray
 
-    def summary(
-        self, k: tuple[int, ...], statistic: Any, lead: int, part: tuple[np.ndarray, int], block: np.ndarray | None
-    ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
-        """Return the summary of a chunk: a number for each label, and the planes at its boundaries."""
-        labels, n = part
-        shape, start = [sum(c) for c in self.chunks], self.start(k)
-        found = statistic(labels, n, start, shape) if block is None else statistic(block[(0,) * lead], labels, n)
-        return found, self.planes(k, labels)
+    @property
+    def close(self) -> list[int]:
+        """The axes whose boundaries are so close to each other that all their planes would be much of the image."""
+        return [axis for axis, c in enumerate(self.chunks) if len(c) > 1 and sum(c) < CLOSE * len(c)]
+
+    def part(self, k: Place, image: np.ndarray, statistic: Any, holes: bool, values: bool) -> ChunkLabels:
+        """Label a chunk."""
+        mask = image if image.dtype == bool else image != 0
+        labels, n = labelling.label_chunk(~mask if holes else mask, self.structure)
+        labels = kept(labels, np.min_scalar_type(n))
+        shape = [sum(c) for c in self.chunks]
+        found = statistic(image, labels, n) if values else statistic(labels, n, self.start(k), shape)
+        return ChunkLabels(labels, found, self.planes(k, labels, self.close))
 
     def start(self, k: tuple[int, ...]) -> list[int]:
         """Return the position of a chunk in the image."""
         return [sum(c[:i]) for c, i in zip(self.chunks, k, strict=True)]
 
-    def planes(self, k: tuple[int, ...], labels: np.ndarray) -> dict[Any, np.ndarray]:
-        """Return the label planes of a chunk at its boundaries."""
+    def planes(self, k: tuple[int, ...], labels: np.ndarray, without: Sequence[int] = ()) -> dict[Any, np.ndarray]:
+        """Return the label planes of a chunk at its boundaries, except at those across some axes."""
         planes = {}
         for axis, i in enumerate(k):
-            if i > 0:
+            if i > 0 and axis not in without:
                 planes[(axis, 0)] = np.take(labels, 0, axis).copy()
-            if i < len(self.chunks[axis]) - 1:
+            if i < len(self.chunks[axis]) - 1 and axis not in without:
                 planes[(axis, 1)] = np.take(labels, -1, axis).copy()
         return planes
 
+    def across(self, k: Place, axis: int) -> list[Place]:
+        """Return the chunks that touch chunk `k` at its end along an axis; the first is opposite to it."""
+        if k[axis] == len(self.chunks[axis]) - 1:
+            return []
+        steps = np.argwhere(np.take(self.structure, 2, axis)) - 1
+        steps = steps[np.argsort((steps != 0).any(axis=1), kind="stable")].tolist()
+        places = [tuple(i + s for i, s in zip(k, [*o[:axis], 1, *o[axis:]], strict=True)) for o in steps]
+        return [p for p in places if all(0 <= i < len(c) for i, c in zip(p, self.chunks, strict=True))]
+
+    def links(self, k: Place, axis: int, parts: Sequence[ChunkLabels]) -> np.ndarray:
+        """Return which labels touch at the end of a chunk along an axis, with the places of their chunks in C order.
+
+        Parameters
+        ----------
+        k, axis
+            See `across`.
+        parts : sequence of ChunkLabels
+            The chunk and those of `across`.
+
+        Returns
+        -------
+        ndarray of shape (M, 2)
+            ``place * 2**32 + label``.
+        """
+        planes = [np.take(part.labels, 0 if n else -1, axis) for n, part in enumerate(parts)]
+        across = self.across(k, axis)
+        return self._touching(k, axis, planes[0], dict(zip(across, planes[1:], strict=True)), self._place)
+
     def tables(
-        self, finish: Callable[..., np.ndarray], summaries: Sequence[tuple[np.ndarray, dict[Any, np.ndarray]]]
+        self, finish: Callable[..., np.ndarray], parts: Sequence[ChunkLabels], links: Sequence[np.ndarray] = ()
     ) -> list[np.ndarray]:
         """Return a table of the labels of every chunk; its entry 0 is for the background."""
-        offsets, joined = self.joined([len(s[0]) for s in summaries], [s[1] for s in summaries])
-        final = finish(np.concatenate([s[0] for s in summaries]), *joined)
+        offsets, joined = self.joined([len(p.found) for p in parts], [p.planes for p in parts], links)
+        final = finish(np.concatenate([p.found for p in parts]), *joined)
         return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
 
     def joined(
-        self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]]
+        self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]], links: Sequence[np.ndarray] = ()
     ) -> tuple[np.ndarray, tuple[int, np.ndarray]]:
         """Return the offset of the labels of each chunk in the image, and the component of each label.
 
@@ -284,25 +353,44 @@ class ChunkGrid:
             Number of labels of each chunk, in C order.
         planes_of : sequence of dict
             See `planes`.
+        links : sequence of ndarray
+            See `links`, for boundaries of which there are no planes.
         """
         places = list(np.ndindex(*[len(c) for c in self.chunks]))
         offsets = np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
-        planes = {k: (p, offset) for k, p, offset in zip(places, planes_of, offsets[:-1], strict=True)}
-        pairs = [np.empty((0, 2), np.int64)]
-        for axis, chunks in enumerate(self.chunks):
-            for cut in range(len(chunks) - 1):
-                before, after = self._plane(planes, axis, cut, 1), self._plane(planes, axis, cut + 1, 0)
-                pairs.append(labelling.touching(before, after, self.structure, axis))
+        planes, first = dict(zip(places, planes_of, strict=True)), dict(zip(places, offsets.tolist(), strict=False))
+        pairs = [np.empty((0, 2), np.int64), *(offsets[found >> 32] + (found & 0xFFFFFFFF) for found in links)]
+        for k in places:
+            for axis in [axis for axis, side in planes[k] if side]:
+                after = {p: planes[p][(axis, 0)] for p in self.across(k, axis)}
+                pairs.append(self._touching(k, axis, planes[k][(axis, 1)], after, first.__getitem__))
         return offsets, labelling.components(int(offsets[-1]), np.concatenate(pairs))
 
-    def _plane(self, planes: dict[Any, Any], axis: int, place: int, side: int) -> np.ndarray:
-        """Return a complete plane of the image at a boundary, in labels that are unique in the image."""
-        others = [c for k, c in enumerate(self.chunks) if k != axis]
-        out = np.zeros([sum(c) for c in others], np.int64)
-        edges = [np.concatenate([[0], np.cumsum(c)]) for c in others]
-        for k in product(*[range(len(c)) for c in others]):
-            faces, offset = planes[(*k[:axis], place, *k[axis:])]
-            face = faces[(axis, side)]
-            where = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, k, strict=True))
-            out[where] = np.where(face > 0, face + offset, 0)
-        return out
+    def _place(self, k: Place) -> int:
+        return int(np.ravel_multi_index(k, [len(c) for c in self.chunks])) << 32
+
+    def _touching(
+        self,
+        k: Place,
+        axis: int,
+        before: np.ndarray,
+        after: Mapping[Place, np.ndarray],
+        offset: Callable[[Place], int],
+    ) -> np.ndarray:
+        """Return the pairs of labels that touch at the end of a chunk, to which the offsets of chunks are added."""
+        if len(after) == 1:
+            ((opposite, plane),) = after.items()
+            return labelling.touching(before, plane, self.structure, axis) + np.array([offset(k), offset(opposite)])
+        both = np.zeros((2, *(n + 2 for n in before.shape)), np.int64)
+        inner = (slice(1, -1),) * before.ndim
+        both[0][inner] = _shifted(before, offset(k))
+        for place, plane in after.items():
+            steps = [p - i for n, (p, i) in enumerate(zip(place, k, strict=True)) if n != axis]
+            edge = tuple({-1: slice(-1, None), 0: slice(None), 1: slice(0, 1)}[s] for s in steps)
+            here = tuple({-1: slice(0, 1), 0: slice(1, -1), 1: slice(-1, None)}[s] for s in steps)
+            both[1][here] = _shifted(plane[edge], offset(place))
+        return labelling.touching(both[0], both[1], self.structure, axis)
+
+
+def _shifted(labels: np.ndarray, offset: int) -> np.ndarray:
+    return np.where(labels > 0, labels + np.int64(offset), 0)

@@ -42,8 +42,7 @@ class Masks:
     def fill_holes(self, *, dims: Dims = None) -> Any:
         """Fill background that does not reach an edge of the image.
 
-        Equal to `scipy.ndimage.binary_fill_holes` for each complete image. The components of one image are in memory
-        while it is computed.
+        Equal to `scipy.ndimage.binary_fill_holes` for each complete image.
 
         Parameters
         ----------

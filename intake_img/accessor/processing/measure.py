@@ -40,8 +40,9 @@ class Measures:
     ) -> Any:
         """Label the connected components of nonzero pixels, in every image separately, lazily if the image is lazy.
 
-        The labels equal those of `scipy.ndimage.label` for the complete image, whatever the chunks are. The labels of
-        one image are in memory while it is computed; components are joined across chunk boundaries. If a Dataset has
+        The labels equal those of `scipy.ndimage.label` for the complete image, whatever the chunks are: components are
+        joined across chunk boundaries. Until all chunks of an image are read, its labels are kept in memory, 1 or 2
+        bytes a pixel, beyond an eighth of the memory of the machine in an unnamed temporary file. If a Dataset has
         exactly one mask (as from `threshold`), its components are labelled, else those of the image.
 
         Parameters

@@ -1,7 +1,7 @@
 """Consecutive numbers for labels, and labels of which some are left out.
 
 A summary of each chunk (its labels, and the first pixel or a count of each) goes to one task for each image, which
-returns a table of new numbers.
+returns a table of new numbers. Until then the labels are kept in the smallest type, beyond a limit in files.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import xarray as xr
 from intake_img.accessor.processing.components import image_blocks
 from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.processing.in_memory import by_image, is_held
+from intake_img.accessor.processing.kept import kept
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
+from intake_img.model.machine import on_this_machine
 
 __all__ = ["chosen", "renumbered"]
 
@@ -25,6 +27,9 @@ LEAST = 2**16
 """A table with an entry for each number is made up to this label, and up to the number of pixels."""
 ByLabel = tuple[np.ndarray, np.ndarray]
 """Labels, and a number for each: the place of the first pixel, a count, or the new label."""
+Part = tuple[np.ndarray, np.ndarray, np.ndarray, bool]
+"""The labels of a chunk, a number for each, and for each pixel its label, or the place of its label among them: which
+of the two."""
 Summary = Callable[[Sequence[int], Sequence[int], np.ndarray], ByLabel]
 """Of where a chunk begins, the shape of the image and the labels of the chunk."""
 
@@ -62,7 +67,7 @@ def _tabled(
     array: xr.DataArray,
     axes: Sequence[str],
     summary: Summary,
-    finish: Callable[[Sequence[ByLabel]], ByLabel],
+    finish: Callable[[Sequence[Any]], ByLabel],
     dtype: np.dtype,
     name: str,
 ) -> xr.DataArray:
@@ -88,22 +93,46 @@ def _lazily(
 
 def _graph(token: str, data: Any, lead: int, summary: Summary, finish: Any) -> dict[Any, Any]:
     chunks = data.chunks[lead:]
-    shape = tuple(map(sum, chunks))
+    shape, here = tuple(map(sum, chunks)), on_this_machine()
     graph: dict[Any, Any] = {}
     for image in np.ndindex(*data.numblocks[:lead]):
-        parts, table = [], ("table-" + token, *image)
-        for k in np.ndindex(*data.numblocks[lead:]):
+        summaries, table = [], ("table-" + token, *image)
+        for n, k in enumerate(np.ndindex(*data.numblocks[lead:])):
             start = tuple(sum(c[:i]) for c, i in zip(chunks, k, strict=True))
-            key = ("summary-" + token, *image, *k)
-            graph[key] = (partial(_of_block, lead, partial(summary, start, shape)), (data.name, *image, *k))
-            graph[(token, *image, *k)] = (_looked_up, (data.name, *image, *k), table)
-            parts.append(key)
-        graph[table] = (finish, parts)
+            part = ("part-" + token, *image, *k)
+            graph[part] = (partial(_of_block, lead, partial(summary, start, shape)), (data.name, *image, *k))
+            graph[(token, *image, *k)] = (partial(_renewed, lead), part, table)
+            summaries.append(part)
+            if not here:  # labels stay where they were made
+                summaries[n] = ("summary-" + token, *image, *k)
+                graph[summaries[n]] = (_by_label, part)
+        graph[table] = (finish, summaries)
     return graph
 
 
-def _of_block(lead: int, summary: Callable[[np.ndarray], ByLabel], block: np.ndarray) -> ByLabel:
-    return summary(block[(0,) * lead])
+def _of_block(lead: int, summary: Callable[[np.ndarray], ByLabel], block: np.ndarray) -> Part:
+    labels = block[(0,) * lead]
+    ids, numbers = summary(labels)
+    if _countable(labels):
+        return ids, numbers, kept(labels, np.min_scalar_type(int(ids[-1]))), True
+    return ids, numbers, kept(np.searchsorted(ids, labels), np.min_scalar_type(len(ids))), False
+
+
+def _by_label(part: Part) -> ByLabel:
+    return part[:2]
+
+
+def _renewed(lead: int, part: Part, table: ByLabel) -> np.ndarray:
+    """Return the new labels of a chunk."""
+    ids, _, small, are_labels = part
+    new = table[1][np.searchsorted(table[0], ids)]
+    if are_labels:
+        by_label = np.zeros(int(ids[-1]) + 1, new.dtype)
+        by_label[ids] = new
+        new = by_label
+    out = np.empty(small.shape, new.dtype)
+    labelling.look_up(new, small, out)
+    return out[(None,) * lead]
 
 
 def _of_image(summary: Summary, finish: Callable[[Sequence[ByLabel]], ByLabel], image: np.ndarray) -> np.ndarray:
@@ -140,13 +169,13 @@ def _countable(labels: np.ndarray) -> bool:
     return bool(labels.size and labels.min() >= 0 and labels.max() <= max(LEAST, labels.size))
 
 
-def _together(parts: Sequence[ByLabel]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _together(parts: Sequence[ByLabel | Part]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all labels, and the numbers of all chunks with the place of their label."""
     ids, index = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
     return ids, index, np.concatenate([p[1] for p in parts])
 
 
-def _ranked(parts: Sequence[ByLabel]) -> ByLabel:
+def _ranked(parts: Sequence[ByLabel | Part]) -> ByLabel:
     ids, index, places = _together(parts)
     first = np.full(len(ids), np.iinfo(np.int64).max)
     np.minimum.at(first, index, places)
@@ -156,7 +185,7 @@ def _ranked(parts: Sequence[ByLabel]) -> ByLabel:
     return ids, rank
 
 
-def _kept(keep: Callable[[np.ndarray], np.ndarray], parts: Sequence[ByLabel]) -> ByLabel:
+def _kept(keep: Callable[[np.ndarray], np.ndarray], parts: Sequence[ByLabel | Part]) -> ByLabel:
     ids, index, counts = _together(parts)
     total = np.zeros(len(ids), np.int64)
     np.add.at(total, index, counts)

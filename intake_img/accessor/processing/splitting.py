@@ -204,8 +204,7 @@ class Splits:
     def relabel(self, *, dims: Dims = None) -> Any:
         """Renumber labels, without gaps, in the order of their first pixels; lazily.
 
-        Every image is renumbered separately; regions keep their pixels, and 0 stays 0. The labels of one image are in
-        memory while it is computed.
+        Every image is renumbered separately; regions keep their pixels, and 0 stays 0.
 
         Parameters
         ----------

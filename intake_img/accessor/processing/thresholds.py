@@ -139,8 +139,7 @@ class Thresholds:
     ) -> Any:
         """Return the mask of pixels above `low` that are connected to pixels above `high`.
 
-        Equal to `skimage.filters.apply_hysteresis_threshold` for each complete image, for any chunks. The components of
-        one image are in memory while it is computed.
+        Equal to `skimage.filters.apply_hysteresis_threshold` for each complete image, for any chunks.
 
         Parameters
         ----------
