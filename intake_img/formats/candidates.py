@@ -13,10 +13,12 @@ __all__ = ["CERTAIN", "Candidates", "by_extension", "may_claim"]
 
 CERTAIN = 2
 """The highest result of `Format.claims`."""
+_FIRST = 4  # bytes by which formats are told from each other
+_MOST = 1024  # kinds of first bytes that are remembered
 
 
 class Candidates:
-    """Tables of the formats by extension and by first byte.
+    """Tables of the formats by extension and by first bytes.
 
     Parameters
     ----------
@@ -44,9 +46,11 @@ class Candidates:
 
     def starting(self, head: bytes) -> Mapping[str, Format]:
         """Return the formats whose `Format.claims` may be positive for a file with these first bytes."""
-        first = head[:1]
+        first = head[:_FIRST]
         found = self._starting.get(first)
         if found is None:
+            if len(self._starting) >= _MOST:
+                self._starting.clear()
             found = self._starting[first] = {n: f for n, f in self.table.items() if may_claim(f, first)}
         return found
 
@@ -59,12 +63,12 @@ def by_extension(name: str, table: Mapping[str, Format]) -> Format | None:
 
 
 def may_claim(format: Format, first: bytes) -> bool:
-    """Return whether a format may claim a file with this first byte (empty for an empty file)."""
+    """Return whether a format may claim a file with these first bytes, up to four (fewer for a shorter file)."""
     kinds = type(format).__mro__
     asks = next(k for k, kind in enumerate(kinds) if "claims" in vars(kind))
     if kinds[asks] is Format:
-        return any(at > 0 or magic[:1] in (b"", first) for at, magic in format.magic)
+        return any(at > 0 or first.startswith(magic[:_FIRST]) for at, magic in format.magic)
     states = next(k for k, kind in enumerate(kinds) if "starts" in vars(kind))
     if states > asks or format.starts is None:  # stated for the `claims` of a parent
         return True
-    return any(start[:1] in (b"", first) for start in format.starts)
+    return any(first.startswith(start[:_FIRST]) for start in format.starts)

@@ -57,7 +57,7 @@ class FormatSource(ImageSource):
         For one look at each of many files: nothing is kept for the next one, neither in the pool nor here.
         """
         with translated_errors(self.format, self.file):
-            handle = Glance(self.format, self.file, self.stamp(), options=self.open_options).opened()
+            handle = Glance(self.format, self.file, self.stamp(), options=self.open_options).opened_now()
             try:
                 yield handle, self._described(handle).overruled(**self.overrides)
             finally:

@@ -117,12 +117,16 @@ class FileReader:
     def opened(self) -> Handle:
         """Return the file, open, past the pool: the caller closes it."""
         self.check()
+        return self.opened_now()
+
+    def opened_now(self) -> Handle:
+        """Return the same of a file whose stamp was taken just now."""
         with noted_failures() as met, closed_on_error():
             handle = self.format.open(self.file, self.options)
         if met:  # a library ignored a failed read
             handle.close()
             raise RemoteError(met[0])
-        handle.reader = replace(self, address=None)
+        handle.reader = replace(self, address=None)  # a copy: the file stays open for as long as `self` lives
         handle.turn = threading.RLock() if self.format.serial else contextlib.nullcontext()
         return handle
 

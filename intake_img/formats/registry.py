@@ -6,6 +6,7 @@ the registry in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import inspect
@@ -192,6 +193,9 @@ def _known() -> Candidates:
 
 
 def _probe(file: File, folder: bool | None) -> Probe:
+    if folder is None and file.local:  # opening it tells
+        with contextlib.suppress(OSError):
+            return Probe(file, file.head(), False)
     if file.is_folder() if folder is None else folder:
         return Probe(file, b"", True)
     try:

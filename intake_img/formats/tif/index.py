@@ -183,7 +183,7 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
         return SegmentLayout(shape, dtype, raw, stored.offset)
     page, segment, tiled = _geometry(key, name)
     lead, places = _places(shape, page, len(stored.pages), name)
-    if raw is not None and (offset := _one_strip(stored, page, segment)):
+    if raw is not None and (offset := _one_strip(stored, page, segment, nbytes)):
         _check_fits(offset, nbytes, source, name)
         return SegmentLayout(shape, dtype, raw, offset)
     listed = _segments(stored, page, segment, name)
@@ -207,16 +207,17 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
     return _plain_layout(base, source, name) if raw is not None else _coded_layout(base, stored, listed[1], name)
 
 
-def _one_strip(stored: StoredPages, page: Sequence[int], segment: Sequence[int]) -> int | None:
-    """Return the offset of the one strip of an array of one page; None for others, and where that is in doubt."""
-    key = stored.pages[0]
-    if len(stored.pages) != 1 or key is None or stored.files is not None or key.is_tiled:
+def _one_strip(stored: StoredPages, page: Sequence[int], segment: Sequence[int], nbytes: int) -> int | None:
+    """Return the offset of pages of one strip each that follow one another; None for others, and where in doubt."""
+    if stored.files is not None or None in stored.pages or stored.keyframe.is_tiled:
         return None
-    if math.prod(grid_of(page, segment)) != 1 or not key.dataoffsets:
+    if math.prod(grid_of(page, segment)) != 1:
         return None
-    offset, count = key.dataoffsets[0], _counts_of(key, 1)[0]
-    sure = type(offset) is int and type(count) is int and offset > 0 and count > 0
-    return offset if sure else None
+    places = [(p.dataoffsets[0], _counts_of(p, 1)[0]) for p in stored.pages if p.dataoffsets]
+    if len(places) != len(stored.pages) or not all(type(n) is int and n > 0 for place in places for n in place):
+        return None
+    first = int(places[0][0])
+    return first if [at for at, _ in places] == [*range(first, first + nbytes, nbytes // len(places))] else None
 
 
 def _plain_layout(base: SegmentLayout, source: ByteReader, name: object) -> SegmentLayout:

@@ -21,7 +21,7 @@ from intake_img.storage.files import ByteReader
 
 __all__ = ["Doubtful", "LightPage", "LightTiff", "light_tiff", "need"]
 
-_WINDOW = 2**13  # bytes that are read together
+_WINDOW = 2**14  # bytes that are read together
 _MOST_PAGES, _MOST_TAGS = 2**16, 64
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 16: 8}
 _WHOLE = {3: "H", 4: "I", 16: "Q"}
@@ -32,6 +32,14 @@ _LISTS = {50838, 50839}  # of ImageJ
 _RATIOS = {282, 283}
 _TURN = threading.Lock()
 _KNOWN = _PLACES | _GEOMETRY | _TEXTS | _RATIOS | _LISTS
+_SINGLE = _GEOMETRY | _RATIOS
+_TYPES: Mapping[int, Sequence[int]] = {
+    50838: (4,),
+    50839: (1,),
+    **dict.fromkeys(_TEXTS, (2,)),
+    **dict.fromkeys(_RATIOS, (5,)),
+}
+"""Types of tags that are not whole numbers."""
 _DTYPES = {
     (1, 8): "u1",
     (1, 16): "u2",
@@ -52,10 +60,10 @@ _USUAL: Mapping[int, Sequence[int]] = {
     266: (1,),
     277: (1,),
     284: (1,),
-    296: (2, 1, 3),
+    296: (1, 2, 3),
     317: (1, 2, 3),
 }
-"""Values of tags, the default first."""
+"""Values of tags, where not all are for these pages."""
 
 
 class Doubtful(Exception):
@@ -68,36 +76,19 @@ def need(sure: object) -> None:
         raise Doubtful
 
 
-class _Kind(NamedTuple):
+class _Kind:
     """How a file spells numbers: byte order, letters of offsets and of the number of tags, BigTIFF."""
 
-    order: str
-    offset: str
-    number: str
-    big: bool
-
-    @property
-    def entry(self) -> struct.Struct:
-        return _struct(f"{self.order}HH{self.offset}{8 if self.big else 4}s")
-
-    @property
-    def magic(self) -> bytes:
-        """The bytes before the offset of the first directory."""
-        mark = b"II" if self.order == "<" else b"MM"
-        return mark + (_struct(f"{self.order}HHH").pack(43, 8, 0) if self.big else _struct(f"{self.order}H").pack(42))
-
-    @property
-    def header(self) -> int:
-        return 16 if self.big else 8
+    def __init__(self, byteorder: str, big: bool) -> None:
+        self.byteorder, self.big, self.wide = byteorder, big, "Q" if big else "I"
+        more = struct.pack(f"{byteorder}HHH", 43, 8, 0) if big else struct.pack(f"{byteorder}H", 42)
+        self.magic = (b"II" if byteorder == "<" else b"MM") + more
+        self.number, self.link = struct.Struct(byteorder + "HQ"[big]), struct.Struct(byteorder + self.wide)
+        self.entry = struct.Struct(f"{byteorder}HH{self.wide}{self.link.size}s")
+        self.header = len(self.magic) + self.link.size
 
 
-_KINDS = {
-    b"II*\0": _Kind("<", "I", "H", False),
-    b"MM\0*": _Kind(">", "I", "H", False),
-    b"II+\0": _Kind("<", "Q", "Q", True),
-    b"MM\0+": _Kind(">", "Q", "Q", True),
-}
-_struct = cache(struct.Struct)
+_KINDS = {kind.magic[:4]: kind for kind in (_Kind(order, big) for order in "<>" for big in (False, True))}
 
 
 class _Entry(NamedTuple):
@@ -110,17 +101,20 @@ class _Entry(NamedTuple):
 
 
 class _Bytes:
-    """The bytes of a file, some KiB at a time."""
+    """The bytes of a file, some KiB at a time; its first ones are kept."""
 
     def __init__(self, source: ByteReader) -> None:
-        self.source, self.start, self.held = source, 0, b""
+        self.source, self.size, self.start = source, source.size, 0
+        self.head = self.held = source.ranges([0], [min(_WINDOW, source.size)])[0]
 
     def at(self, offset: int, count: int) -> bytes:
+        if 0 <= offset <= offset + count <= len(self.head):
+            return self.head[offset : offset + count]
         begin = offset - self.start
         if begin < 0 or begin + count > len(self.held):
-            need(0 <= offset <= offset + count <= self.source.size)
-            size = min(max(count, _WINDOW), self.source.size - offset)
-            self.held, self.start, begin = self.source.ranges([offset], [size])[0], offset, 0
+            need(0 <= offset <= offset + count <= self.size)
+            self.held = self.source.ranges([offset], [min(max(count, _WINDOW), self.size - offset)])[0]
+            self.start, begin = offset, 0
         return self.held[begin : begin + count]
 
 
@@ -150,7 +144,7 @@ class LightTags:
         if code in _TEXTS:
             return _text(data)
         if code in _RATIOS:
-            return _struct(f"{self.kind.order}2I").unpack(data)
+            return struct.unpack(f"{self.kind.byteorder}2I", data)
         found = self.numbers(code)
         return found if code in _PLACES or code in _LISTS else _names().resunit(found[0]) if code == 296 else found[0]
 
@@ -160,8 +154,10 @@ class LightTags:
 
     def numbers(self, code: int) -> tuple[int, ...]:
         """Return the whole numbers of a tag."""
-        entry = self.entries[code]
-        return struct.unpack(f"{self.kind.order}{entry.count}{_WHOLE[entry.dtype]}", self.bytes_of(entry))
+        return self.unpacked(self.entries[code])
+
+    def unpacked(self, entry: _Entry) -> tuple[int, ...]:
+        return struct.unpack(f"{self.kind.byteorder}{entry.count}{_WHOLE[entry.dtype]}", self.bytes_of(entry))
 
 
 def _text(data: bytes) -> str:
@@ -174,7 +170,7 @@ def _text(data: bytes) -> str:
 class LightFrame(NamedTuple):
     """A page after the first one: the place of its pixels."""
 
-    parent: LightTiff
+    parent: _Kind  # not the file: objects that lead back to each other live longer
     offset: int
     dataoffsets: tuple[int, ...]
     databytecounts: tuple[int, ...]
@@ -220,11 +216,11 @@ class LightPage:
 
 def _alone(page: LightPage) -> bytes:
     """Return a TIFF file with the tags of a page that tell how its pixels are coded, and no pixels."""
-    kind, entries = page.parent.kind, page.tags.entries
+    kind, entries = page.parent, page.tags.entries
     codes = [code for code in sorted(entries) if code in _GEOMETRY | _PLACES]
-    entry, number, link = kind.entry, _struct(kind.order + kind.number), _struct(kind.order + kind.offset)
+    entry, number, link = kind.entry, kind.number, kind.link
     start, count = kind.header + number.size + len(codes) * entry.size + link.size, len(page.dataoffsets)
-    places = struct.pack(f"{kind.order}{count}{kind.offset}", *[1] * count)
+    places = struct.pack(f"{kind.byteorder}{count}{kind.wide}", *[1] * count)
     long, value = (16 if kind.big else 4), places if count == 1 else link.pack(start)
     block = [entry.pack(c, long, count, value) if c in _PLACES else entry.pack(c, *entries[c][:3]) for c in codes]
     return b"".join([kind.magic, link.pack(kind.header), number.pack(len(codes)), *block, link.pack(0), places])
@@ -237,7 +233,7 @@ class LightTiff:
     shaped_metadata: Sequence[Mapping[str, Any]] | None = None
 
     def __init__(self, kind: _Kind, tags: LightTags) -> None:
-        self.kind, self.byteorder, self.is_bigtiff = kind, kind.order, kind.big
+        self.byteorder, self.is_bigtiff = kind.byteorder, kind.big
         self.frames: list[LightFrame] = []
         self.tags = tags
 
@@ -282,81 +278,64 @@ def light_tiff(source: ByteReader) -> LightTiff:
 
 
 def _tiff(data: _Bytes) -> LightTiff:
-    kind = _KINDS[data.at(0, 4)]
-    need(data.at(0, len(kind.magic)) == kind.magic)
-    link = _struct(kind.order + kind.offset)
-    (offset,) = link.unpack(data.at(len(kind.magic), link.size))
-    tags, following = _directory(data, kind, offset)
-    _check_first(tags, data.source.size)
-    tiff, seen = LightTiff(kind, tags), {0}
+    kind = _KINDS[data.head[:4]]
+    need(data.head.startswith(kind.magic))
+    (offset,) = kind.link.unpack(data.at(len(kind.magic), kind.link.size))
+    first, entries, following = _directory(data, kind, offset)
+    tags = LightTags(entries, kind, data)
+    _check_first(tags, data.size)
+    places = (324, 325) if 322 in tags else (273, 279)
+    need(entries.keys() & _PLACES == {*places})
+    tiff, seen, geometry = LightTiff(kind, tags), {0}, _geometry(first)
     while True:
         seen.add(offset)
-        tiff.frames.append(_frame(tags, tiff, offset))
+        tiff.frames.append(_frame(tags, kind, offset, entries, places))
         if not following:
             break
         offset = following
         need(offset not in seen and len(seen) < _MOST_PAGES)
-        tags, following = _directory(data, kind, offset)
-        need(_alike(tags.entries, tiff.tags.entries))
+        further, entries, following = _directory(data, kind, offset)
+        need(_geometry(further) == geometry and entries.keys() <= _KNOWN)
     _check_geometry(tiff)
     return tiff
 
 
-def _directory(data: _Bytes, kind: _Kind, offset: int) -> tuple[LightTags, int]:
-    """Return the tags of the directory at `offset`, and where the next one is."""
-    number, link, entry = _struct(kind.order + kind.number), _struct(kind.order + kind.offset), kind.entry
-    (count,) = number.unpack(data.at(offset, number.size))
+def _directory(data: _Bytes, kind: _Kind, offset: int) -> tuple[list[Any], dict[int, _Entry], int]:
+    """Return the entries of the directory at `offset`, the same by their codes, and where the next directory is."""
+    (count,) = kind.number.unpack(data.at(offset, kind.number.size))
     need(0 < count <= _MOST_TAGS)
-    start = offset + number.size
-    block = data.at(start, count * entry.size + link.size)
+    start, size, width = offset + kind.number.size, kind.entry.size, kind.link.size
+    block = data.at(start, count * size + width)
+    entries = [*kind.entry.iter_unpack(block[:-width])]
     found: dict[int, _Entry] = {}
-    at = start + entry.size - link.size
-    for code, dtype, n, raw in entry.iter_unpack(block[: -link.size]):
-        found[code] = _Entry(dtype, n, raw, at if n * _SIZES[dtype] <= link.size else link.unpack(raw)[0])
-        at += entry.size
+    for at, (code, dtype, n, raw) in zip(range(start + size - width, start + count * size, size), entries, strict=True):
+        found[code] = _Entry(dtype, n, raw, at if n * _SIZES[dtype] <= width else kind.link.unpack(raw)[0])
     need(len(found) == count)
-    return LightTags(found, kind, data), link.unpack(block[-link.size :])[0]
+    return entries, found, kind.link.unpack(block[-width:])[0]
 
 
-def _alike(entries: Mapping[int, _Entry], first: Mapping[int, _Entry]) -> bool:
-    """Whether a page differs from the first one in the place of its pixels, and in what is said of it, alone."""
-    for code in _GEOMETRY | _PLACES:
-        own, other = entries.get(code), first.get(code)
-        if own is None or other is None:
-            if own is not other and code != 254:
-                return False
-        elif own[:2] != other[:2] or (code in _GEOMETRY and own.raw != other.raw):
-            return False
-    return entries.keys() <= _KNOWN
+def _geometry(entries: Sequence[Any]) -> list[Any]:
+    """Return what is equal in the directories of pages that differ in the place of their pixels alone."""
+    same = [entry for entry in entries if entry[0] in _GEOMETRY and entry[0] != 254]
+    return same + [entry[:3] for entry in entries if entry[0] in _PLACES]
 
 
 def _check_first(tags: LightTags, size: int) -> None:
     """Raise `Doubtful` unless the tags of the first page are known ones, of the usual types, with usual values."""
-    for code, entry in tags.entries.items():
-        need(_is_usual(code, entry, tags.kind.big))
-        nbytes = entry.count * _SIZES[entry.dtype]
-        need(entry.valueoffset >= 8 and entry.valueoffset + nbytes <= size)
-    need({256, 257, 258, 262} <= tags.entries.keys())
-    need(all(tags.valueof(code, values[0]) in values for code, values in _USUAL.items()))
+    integers = (3, 4, 16) if tags.kind.big else (3, 4)
+    for code, (dtype, count, _, at) in tags.entries.items():
+        need(8 <= at <= at + count * _SIZES[dtype] <= size and count > 0)
+        need(dtype in _TYPES.get(code, integers) and (count == 1 or code not in _SINGLE))
+    need(tags.entries.keys() <= _KNOWN and {256, 257, 258, 262} <= tags.entries.keys())
+    need(all(tags.valueof(code) in _USUAL[code] for code in tags.entries.keys() & _USUAL.keys()))
 
 
-def _is_usual(code: int, entry: _Entry, big: bool) -> bool:
-    if code in _TEXTS:
-        return entry.dtype == 2 and entry.count > 0
-    if code in _RATIOS:
-        return entry.dtype == 5 and entry.count == 1
-    if code in _LISTS:
-        return (code, entry.dtype) in ((50838, 4), (50839, 1))
-    whole = entry.dtype in _WHOLE and (big or entry.dtype != 16)
-    return whole and (entry.count == 1 if code in _GEOMETRY else code in _PLACES and entry.count > 0)
-
-
-def _frame(tags: LightTags, tiff: LightTiff, offset: int) -> LightFrame:
-    places = (324, 325) if 322 in tags else (273, 279)
-    need(tags.entries.keys() & _PLACES == {*places})
-    found = LightFrame(tiff, offset, *(tags.numbers(code) for code in places))
-    need(min(found.dataoffsets) > 0 and min(found.databytecounts) > 0)
-    return found
+def _frame(
+    tags: LightTags, kind: _Kind, offset: int, entries: Mapping[int, _Entry], places: tuple[int, int]
+) -> LightFrame:
+    starts, counts = tags.unpacked(entries[places[0]]), tags.unpacked(entries[places[1]])
+    need(min(starts) > 0 and min(counts) > 0)
+    return LightFrame(kind, offset, starts, counts)
 
 
 def _check_geometry(tiff: LightTiff) -> None:

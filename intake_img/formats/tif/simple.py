@@ -105,7 +105,7 @@ def _one_piece(tiff: LightTiff) -> bool:
     """Whether uncompressed pages follow one another: where they do not, tifffile may take what lies between them."""
     page = tiff.first
     padded = page.is_tiled and (page.shape[1] != page.tilewidth or page.shape[0] % page.tilelength)
-    if page.compression != 1 or padded:  # tifffile reads each page
+    if len(tiff.frames) == 1 or page.compression != 1 or padded:  # tifffile reads each page
         return True
     starts = np.array([frame.dataoffsets for frame in tiff.frames])
     counts = np.array([frame.databytecounts for frame in tiff.frames])
