@@ -154,9 +154,7 @@ class LightTags:
 
     def numbers(self, code: int) -> tuple[int, ...]:
         """Return the whole numbers of a tag."""
-        return self.unpacked(self.entries[code])
-
-    def unpacked(self, entry: _Entry) -> tuple[int, ...]:
+        entry = self.entries[code]
         return struct.unpack(f"{self.kind.byteorder}{entry.count}{_WHOLE[entry.dtype]}", self.bytes_of(entry))
 
 
@@ -281,37 +279,77 @@ def _tiff(data: _Bytes) -> LightTiff:
     kind = _KINDS[data.head[:4]]
     need(data.head.startswith(kind.magic))
     (offset,) = kind.link.unpack(data.at(len(kind.magic), kind.link.size))
-    first, entries, following = _directory(data, kind, offset)
-    tags = LightTags(entries, kind, data)
+    first = model = _directory(data, kind, offset)
+    tags = LightTags(first.tags(kind), kind, data)
     _check_first(tags, data.size)
-    places = (324, 325) if 322 in tags else (273, 279)
-    need(entries.keys() & _PLACES == {*places})
-    tiff, seen, geometry = LightTiff(kind, tags), {0}, _geometry(first)
-    while True:
-        seen.add(offset)
-        tiff.frames.append(_frame(tags, kind, offset, entries, places))
-        if not following:
-            break
-        offset = following
+    tiff, seen, geometry = LightTiff(kind, tags), {0}, _geometry(first.entries)
+    while offset:
         need(offset not in seen and len(seen) < _MOST_PAGES)
-        further, entries, following = _directory(data, kind, offset)
-        need(_geometry(further) == geometry and entries.keys() <= _KNOWN)
+        seen.add(offset)
+        block = data.at(offset, max(0, min(len(model.block), data.size - offset))) if tiff.frames else first.block
+        if not model.fits(block, kind.link.size):
+            model = _directory(data, kind, offset)
+            block = model.block
+            need(_geometry(model.entries) == geometry and {code for code, *_ in model.entries} <= _KNOWN)
+        tiff.frames.append(LightFrame(kind, offset, *(_place(data, kind, block, *field) for field in model.places)))
+        (offset,) = kind.link.unpack(block[-kind.link.size :])
     _check_geometry(tiff)
     return tiff
 
 
-def _directory(data: _Bytes, kind: _Kind, offset: int) -> tuple[list[Any], dict[int, _Entry], int]:
-    """Return the entries of the directory at `offset`, the same by their codes, and where the next directory is."""
+class _Directory(NamedTuple):
+    """A directory, as bytes from the number of its tags to the place of the next one, and its entries.
+
+    `places` says of the offsets and the counts of strips or tiles where in the bytes they or their place stand, with
+    their type and number.
+    """
+
+    block: bytes
+    entries: Sequence[tuple[int, int, int, bytes]]
+    places: tuple[tuple[int, int, int], ...]
+    start: int  # in the file
+
+    def fits(self, block: bytes, width: int) -> bool:
+        """Whether another one says the same, but for the places."""
+        if len(block) != len(self.block):
+            return False
+        (one, *_), (two, *_) = sorted(self.places)
+        mine, last = self.block, len(self.block) - width
+        same = block[:one] == mine[:one] and block[one + width : two] == mine[one + width : two]
+        return same and block[two + width : last] == mine[two + width : last]
+
+    def tags(self, kind: _Kind) -> dict[int, _Entry]:
+        width, size = kind.link.size, kind.entry.size
+        at = range(self.start + kind.number.size + size - width, self.start + len(self.block), size)
+        return {
+            code: _Entry(dtype, n, raw, at[k] if n * _SIZES[dtype] <= width else kind.link.unpack(raw)[0])
+            for k, (code, dtype, n, raw) in enumerate(self.entries)
+        }
+
+
+def _directory(data: _Bytes, kind: _Kind, offset: int) -> _Directory:
+    """Return the directory at `offset`."""
     (count,) = kind.number.unpack(data.at(offset, kind.number.size))
     need(0 < count <= _MOST_TAGS)
-    start, size, width = offset + kind.number.size, kind.entry.size, kind.link.size
-    block = data.at(start, count * size + width)
-    entries = [*kind.entry.iter_unpack(block[:-width])]
-    found: dict[int, _Entry] = {}
-    for at, (code, dtype, n, raw) in zip(range(start + size - width, start + count * size, size), entries, strict=True):
-        found[code] = _Entry(dtype, n, raw, at if n * _SIZES[dtype] <= width else kind.link.unpack(raw)[0])
-    need(len(found) == count)
-    return entries, found, kind.link.unpack(block[-width:])[0]
+    start, size, width = kind.number.size, kind.entry.size, kind.link.size
+    block = data.at(offset, start + count * size + width)
+    entries = [*kind.entry.iter_unpack(block[start:-width])]
+    numbers = {code: k for k, (code, *_) in enumerate(entries)}
+    need(len(numbers) == count)
+    codes = (324, 325) if 322 in numbers else (273, 279)
+    need(numbers.keys() & _PLACES == {*codes})
+    found = [(start + numbers[code] * size + size - width, *entries[numbers[code]][1:3]) for code in codes]
+    return _Directory(block, entries, tuple(found), offset)
+
+
+def _place(data: _Bytes, kind: _Kind, block: bytes, at: int, dtype: int, count: int) -> tuple[int, ...]:
+    """Return offsets or counts of strips or tiles."""
+    size, raw = count * _SIZES[dtype], block[at : at + kind.link.size]
+    if size > len(raw):
+        raw = data.at(kind.link.unpack(raw)[0], size)
+    found = struct.unpack(f"{kind.byteorder}{count}{_WHOLE[dtype]}", raw[:size])
+    need(min(found) > 0)
+    return found
 
 
 def _geometry(entries: Sequence[Any]) -> list[Any]:
@@ -328,14 +366,6 @@ def _check_first(tags: LightTags, size: int) -> None:
         need(dtype in _TYPES.get(code, integers) and (count == 1 or code not in _SINGLE))
     need(tags.entries.keys() <= _KNOWN and {256, 257, 258, 262} <= tags.entries.keys())
     need(all(tags.valueof(code) in _USUAL[code] for code in tags.entries.keys() & _USUAL.keys()))
-
-
-def _frame(
-    tags: LightTags, kind: _Kind, offset: int, entries: Mapping[int, _Entry], places: tuple[int, int]
-) -> LightFrame:
-    starts, counts = tags.unpacked(entries[places[0]]), tags.unpacked(entries[places[1]])
-    need(min(starts) > 0 and min(counts) > 0)
-    return LightFrame(kind, offset, starts, counts)
 
 
 def _check_geometry(tiff: LightTiff) -> None:
