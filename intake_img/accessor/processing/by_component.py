@@ -17,6 +17,7 @@ import xarray as xr
 from intake_img.accessor.processing.components import ChunkGrid, image_blocks, structure_of
 from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.processing.in_memory import by_image, is_held
+from intake_img.accessor.processing.kept import kept
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling
 
@@ -126,7 +127,7 @@ class _Work:
             pieces.append(
                 (int(label), tuple(slice(b.start + s, b.stop + s) for b, s in zip(box, start, strict=True)), own)
             )
-        return values, n, planes, pieces
+        return kept(values, self.dtype) if planes else values, n, planes, pieces
 
     def _fill(
         self, values: np.ndarray, labels: np.ndarray, label: int, box: Box, images: Sequence[np.ndarray], start: Any
