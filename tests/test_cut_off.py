@@ -80,3 +80,29 @@ def test_deltavision_of_no_wavelengths(tmp_path):
     (tmp_path / "b.dv").write_bytes(content)
     with pytest.warns(UserWarning, match="0 wavelengths: taken as 1"):
         assert imload(tmp_path / "b.dv").sizes["z"] == 6
+
+
+def test_parts_of_a_fits_file_before_a_cut_are_read(tmp_path):
+    from astropy.io import fits
+
+    parts = [fits.PrimaryHDU(VALUES.astype("i2")), fits.ImageHDU(VALUES.astype("i2") + 1, name="next")]
+    fits.HDUList(parts).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    header = content.index(b"XTENSION")
+    (tmp_path / "b.fits").write_bytes(content[: header + 2880 - 80])
+    with pytest.warns(UserWarning, match=r"b\.fits: .* the 1 parts of the file before it are read"):
+        np.testing.assert_array_equal(imload(tmp_path / "b.fits").image, VALUES)
+    (tmp_path / "c.fits").write_bytes(content[: header + 2880 + 2 * 84])
+    with pytest.warns(UserWarning, match=r"c\.fits holds only 2 of 5"):
+        found = imload(tmp_path / "c.fits", scene=1).image
+    np.testing.assert_array_equal(found, VALUES[:2] + 1)
+
+
+def test_blocks_of_a_klb_file_before_a_cut_are_read(tmp_path):
+    values = np.arange(3 * 40 * 50, dtype="u2").reshape(3, 40, 50)
+    imsave(xr.Dataset({"image": (tuple("zyx"), values)}), tmp_path / "a.klb")
+    content = (tmp_path / "a.klb").read_bytes()
+    (tmp_path / "b.klb").write_bytes(content[: len(content) * 8 // 10])
+    with pytest.warns(UserWarning, match=r"b\.klb holds \d of 3 along 'z'"):
+        found = imload(tmp_path / "b.klb").image.compute()
+    np.testing.assert_array_equal(found, values[: len(found)])

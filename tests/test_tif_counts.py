@@ -254,10 +254,28 @@ def test_images_without_a_plane_are_told(tmp_path):
     np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:6])
 
 
-def test_open_chains_of_others_are_refused(tmp_path):
+def test_open_chains_of_others_are_read_as_far_as_they_go(tmp_path):
     path = tmp_path / "a.tif"
     run(path, [(0, 0, 0), (1, 0, 0)], "beyond")
     content = path.read_bytes()
     path.write_bytes(content.replace(struct.pack("<H", 51123), struct.pack("<H", 51124)))
-    with pytest.raises(FormatError, match="would begin at byte"):
-        imload(path)
+    with pytest.warns(UserWarning, match=r"page 2 would begin at byte .* 2 pages are read"):
+        ds = imload(path)
+    np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:2])
+
+
+def test_a_copy_of_ome_tiff_that_was_interrupted(tmp_path):
+    """The pages that are complete are read, in the order of the file; the OME-XML was at its end."""
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for plane in PLANES[:6]:
+            writer.write(plane, contiguous=False, metadata=None, description="<OME" if plane is PLANES[0] else None)
+    with tifffile.TiffFile(path) as tif:
+        stop = tif.pages[4].offset
+    path.write_bytes(path.read_bytes()[:stop])
+    with (
+        pytest.warns(UserWarning, match=r"page 4 .* 4 pages are read"),
+        pytest.warns(UserWarning, match="ImageDescription"),
+    ):
+        ds = imload(path)
+    np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:4])

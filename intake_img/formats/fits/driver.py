@@ -21,6 +21,7 @@ from intake_img.formats.volumes import packing, stored_array, unpacked
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
 from intake_img.storage.files import File
+from intake_img.storage.inflated import Inflated
 
 __all__ = ["Fits", "FitsSource"]
 
@@ -64,6 +65,7 @@ class _FitsHandle(Handle):
         self.images = [h for h in hdus(self.source) if h.is_image]
         if not self.images:
             raise FormatError(f"{file} holds no image: its FITS headers have tables or nothing")
+        self._arrays: dict[int, StoredArray] = {}
         self._astropy: Any = None
         self._lock = threading.Lock()
 
@@ -79,11 +81,17 @@ class _FitsHandle(Handle):
         return image_of(pixels, hdu, names[int(scene)], names)
 
     def array(self, address: int) -> StoredArray:
+        if address not in self._arrays:
+            self._arrays[address] = self._made(address)
+        return self._arrays[address]
+
+    def _made(self, address: int) -> StoredArray:
         hdu = self.images[address]
         if hdu.packed:
             return _Tiles(self._opened(hdu), hdu.cards, self._lock)
         dtype, turned = type_of(hdu.cards)
-        stored = stored_array(self.source, hdu.offset, dtype, hdu.shape)
+        cut = not isinstance(self.source, Inflated) and hdu.offset + hdu.nbytes > self.source.size
+        stored = stored_array(self.source, hdu.offset, dtype, hdu.shape, alone=cut)
         return _Turned(stored) if turned else stored
 
     def _opened(self, hdu: Hdu) -> Any:

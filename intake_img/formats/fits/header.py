@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,13 @@ def hdus(source: ByteReader) -> list[Hdu]:
     found: list[Hdu] = []
     offset = 0
     while len(found) < _HDUS and (not found or _goes_on(source, found[0], offset)):
-        cards, offset = _read(source, offset)
+        try:
+            cards, offset = _read(source, offset)
+        except FormatError as exc:
+            if not found:
+                raise
+            warnings.warn(f"{exc}; the {len(found)} parts of the file before it are read", stacklevel=2)
+            break
         if not cards:
             break
         found.append(Hdu(len(found), cards, offset))
@@ -94,6 +101,8 @@ def hdus(source: ByteReader) -> list[Hdu]:
 def _goes_on(source: ByteReader, first: Hdu, offset: int) -> bool:
     if isinstance(source, Inflated) and first.cards.get("EXTEND") is not True:
         return False  # to look would be to inflate all
+    if 8 <= source.size - offset < BLOCK:  # cut off within a header, or something else
+        return bool(source.ranges([offset], [8])[0] == b"XTENSION")
     return offset + BLOCK <= source.size
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import math
+import warnings
 import zlib
 from itertools import product
 
@@ -65,8 +66,27 @@ class KlbHandle(Handle):
             raise FormatError(f"{file} has {self.source.size} bytes, too few for {count} blocks: it is damaged")
         ends = np.frombuffer(self.source.ranges([HEADER_SIZE], [8 * count])[0], "<u8")
         self.ends = np.concatenate([[0], ends]).astype("u8")
-        if (ends < self.ends[:-1]).any() or self.start + int(ends[-1]) > self.source.size:
-            raise FormatError(f"{file} ends at byte {self.source.size}, within its blocks: it is truncated or damaged")
+        if (ends < self.ends[:-1]).any():
+            raise FormatError(f"{file}: a block ends before it begins: its table of blocks is damaged")
+        self.record_size = header.record_size
+        if self.start + int(ends[-1]) > self.source.size:
+            self._shorten(int(np.searchsorted(ends, self.source.size - self.start, side="right")), count)
+
+    def _shorten(self, held: int, count: int) -> None:
+        """Leave out what the file has not got: blocks follow each other from the first axis on that has several."""
+        grid = [-(-n // b) for n, b in zip(self.shape, self.block, strict=True)]
+        axis = next((k for k, n in enumerate(grid) if n > 1), 0)
+        rows = held // (count // grid[axis])
+        if not rows or axis > 2:
+            raise FormatError(f"{self.source.file} holds {held} of {count} blocks: it is truncated or damaged")
+        there = rows * self.block[axis]
+        warnings.warn(
+            f"{self.source.file} holds {there} of {self.shape[axis]} along {'tczyx'[axis]!r}: it was cut off, or its "
+            "table of blocks is damaged",
+            stacklevel=2,
+        )
+        self.shape = (*self.shape[:axis], there, *self.shape[axis + 1 :])
+        self.record_size = 0
 
     def decoded(self, number: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return a block."""
@@ -102,10 +122,12 @@ class KlbHandle(Handle):
 
     def _record(self) -> bytes:
         """Return what follows the last block of a file that this package wrote."""
-        length, end = self.header.record_size, self.start + int(self.ends[-1])
+        length, end = self.record_size, self.start + int(self.ends[-1])
+        if not length:
+            return b""
         if length > min(record_limit(0), self.source.size - end):
             raise FormatError(f"{self.source.file} ends within its record at byte {self.source.size}: it is truncated")
-        return self.source.ranges([end], [length])[0] if length else b""
+        return self.source.ranges([end], [length])[0]
 
     def close(self) -> None:
         self.source.close()

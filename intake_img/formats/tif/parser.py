@@ -89,6 +89,7 @@ class _Parser:
         self.errors: list[str] = []
         self.tables: Tables | None = None
         self.chain: list[int] = []
+        self.problem = ""  # of the chain
         self.open_chain = False  # its end was never written
 
     def __enter__(self) -> _Parser:
@@ -112,7 +113,10 @@ class _Parser:
             tif.pages = tifffile.TiffPages(tif)
         if not tif.pages:
             raise FormatError(f"{file} holds no image: its header points to no page")
-        self.chain = check_chain(tif, file)
+        self.chain, problem = check_chain(tif, file)
+        if problem and file.path != self.file.path:
+            raise FormatError(f"{file}: {problem}")
+        self.problem = problem
         return tif
 
     def member(self, file: File) -> tifffile.TiffFile:
@@ -153,6 +157,8 @@ class _Parser:
         """Return the scenes of a file; `chain` has the offsets of its pages."""
         if unfinished_run(tif):
             return self.interrupted(tif, len(chain))
+        if self.problem:
+            return self.cut_off(tif, whole_pages(tif, len(chain)))
         try:
             document = self.document(tif)
         except FormatError as exc:
@@ -366,6 +372,18 @@ class _Parser:
             return self.plain(tif, range(pages))
         (stored,) = squeezed([stored], _longer(stored))
         return [self.scene(tif, "0", [stored], "mmstack", stored.keyframe, None, None, None)]
+
+    def cut_off(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
+        """Return the scenes of a file that was cut off after so many pages, as far as its description fits them."""
+        if pages < 1:
+            raise FormatError(f"{self.file}: {self.problem}")
+        self.open_chain = True
+        self.warn(f"{self.problem}: it was cut off or is damaged, {pages} pages are read")
+        with contextlib.suppress(FormatError):
+            document = self.document(tif)
+            if document is not None and not document.metadata_file and pages == len(tif.pages):
+                return self.assembled(coloured(document, tif.pages.first), tif)
+        return self.of_counts(tif, pages) if counted(tif, tif.pages.first) else self.plain(tif, range(pages))
 
     # OME-XML
 

@@ -76,8 +76,8 @@ def metadata_name(error: str) -> str | None:
     return f"{_METADATA[code]} ({code})" if code in _METADATA else None
 
 
-def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
-    """Return the offsets of all pages, or raise `FormatError` if their chain does not end, or a tag is damaged.
+def check_chain(tif: tifffile.TiffFile, name: object) -> tuple[list[int], str]:
+    """Return the offsets of all pages, and what is wrong where their chain ends, or raise `FormatError` for bad tags.
 
     Of stacks that ImageJ stores as one piece, further pages may be damaged, as long as nobody needs them. A run of
     Micro-Manager that was interrupted ends where the next page was never written.
@@ -85,14 +85,12 @@ def check_chain(tif: tifffile.TiffFile, name: object) -> list[int]:
     check_tags(tif.pages.first, name)
     first = int(tif.pages.first.offset)
     if not tif.pages.is_multipage:
-        return [first]
+        return [first], ""
     piece = _imagej_piece(tif)
     pages, problem = _walk(tif, name, not piece)
     if problem and not unfinished_run(tif) and not tif.is_mmstack:  # which has an index of its own
-        if piece:
-            return [first]
-        raise FormatError(f"{name}: {problem}")
-    return pages
+        return ([first], "") if piece else (pages, problem)
+    return pages, ""
 
 
 def unfinished_run(tif: tifffile.TiffFile) -> bool:
