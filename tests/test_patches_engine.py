@@ -26,7 +26,7 @@ from intake_img.accessor.patches.box_reading import Gatherer
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Dask
-from intake_img.storage.cache import TileCache
+from intake_img.storage.cache import MemoryCache
 from intake_img.testing.process import open_files
 
 
@@ -172,7 +172,7 @@ def test_boxes_of_any_array(data):
 
 
 def test_the_cache_holds_no_more_than_it_may():
-    cache = TileCache(1000)
+    cache = MemoryCache(1000)
     for k in range(20):
         cache.put(k, np.zeros(100, "u1"))
     assert cache.nbytes == 1000
@@ -183,7 +183,15 @@ def test_the_cache_holds_no_more_than_it_may():
     assert cache.get(10) is not None
     assert cache.get(11) is None
     cache.put("large", np.zeros(300, "u1"))
-    assert cache.get("large") is None
+    assert "large" not in cache
+    cache.put("large", np.zeros(300, "u1"), share=0.3)
+    assert "large" in cache
+    assert cache.nbytes == 1000
+    cache.put("large", np.zeros(200, "u1"))  # in its place
+    cache.put("text", b"abc", nbytes=3)
+    assert cache.nbytes == 903
+    cache.clear()
+    assert (len(cache), cache.nbytes) == (0, 0)
 
 
 # lazily transformed data, and selections

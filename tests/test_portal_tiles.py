@@ -11,7 +11,7 @@ import pytest
 from intake_img.errors import TooLargeError
 from intake_img.model.pixels import Pixels
 from intake_img.portal import native_tiles
-from intake_img.portal.caches import BlockCache, DiskCache, MemoryCache
+from intake_img.portal.caches import BlockCache, DiskCache, memory_cache
 from intake_img.portal.costly_blocks import halved, price
 from intake_img.portal.native_tiles import shared_tiles
 
@@ -62,14 +62,14 @@ _CASES = [
 def test_each_tile_is_read_once(tmp_path: Path, tile, memory, reads, lasting) -> None:
     file, pixels = _file((3, 30, 45), tile)
     disk = DiskCache(tmp_path, 10**8)
-    kept = BlockCache(MemoryCache(int(memory * pixels.nbytes)), disk)
+    kept = BlockCache(memory_cache(int(memory * pixels.nbytes)), disk)
     shared = shared_tiles(pixels, CHUNK, "a", kept)
     for region in _chunks(pixels):
         np.testing.assert_array_equal(shared[region], file.array[region])
     assert len(file.read) == reads
     assert any(tmp_path.iterdir()) == lasting
     if lasting:  # another process, or the next start
-        again = shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(kept.memory.limit), disk))
+        again = shared_tiles(pixels, CHUNK, "a", BlockCache(memory_cache(kept.memory.limit), disk))
         np.testing.assert_array_equal(again[:], file.array)
         assert len(file.read) == reads
 
@@ -77,22 +77,22 @@ def test_each_tile_is_read_once(tmp_path: Path, tile, memory, reads, lasting) ->
 def test_tiles_that_nothing_can_hold_are_read_as_they_are(tmp_path: Path) -> None:
     _, pixels = _file((3, 30, 45), (3, 30, 45))
     for kept in (
-        BlockCache(MemoryCache(pixels.nbytes), DiskCache.none()),
-        BlockCache(MemoryCache(pixels.nbytes), DiskCache(tmp_path, pixels.nbytes)),
+        BlockCache(memory_cache(pixels.nbytes), DiskCache.none()),
+        BlockCache(memory_cache(pixels.nbytes), DiskCache(tmp_path, pixels.nbytes)),
     ):
         assert shared_tiles(pixels, CHUNK, "a", kept) is pixels
     memory = Pixels.of(np.zeros((3, 30, 45), "u2"))
-    assert shared_tiles(memory, CHUNK, "a", BlockCache(MemoryCache(10**8), DiskCache.none())) is memory
+    assert shared_tiles(memory, CHUNK, "a", BlockCache(memory_cache(10**8), DiskCache.none())) is memory
     file, pixels = _file((3, 30, 45), (3, 30, 45))
     file.view = lambda: file.array  # memory-mapped: nothing is decoded
-    assert shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(10**8), DiskCache.none())) is pixels
+    assert shared_tiles(pixels, CHUNK, "a", BlockCache(memory_cache(10**8), DiskCache.none())) is pixels
     _, pixels = _file((3, 30, 45), (3, 12, 45))  # a tile is not a number of chunks
-    assert shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(100), DiskCache(tmp_path, 10**8))) is pixels
+    assert shared_tiles(pixels, CHUNK, "a", BlockCache(memory_cache(100), DiskCache(tmp_path, 10**8))) is pixels
 
 
 def test_requests_together_read_a_tile_once(tmp_path: Path) -> None:
     file, pixels = _file((3, 30, 45), (3, 30, 45))
-    shared = shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(3 * pixels.nbytes), DiskCache(tmp_path, 10**8)))
+    shared = shared_tiles(pixels, CHUNK, "a", BlockCache(memory_cache(3 * pixels.nbytes), DiskCache(tmp_path, 10**8)))
     threads = [threading.Thread(target=shared.__getitem__, args=(region,)) for region in list(_chunks(pixels))[:12]]
     for thread in threads:
         thread.start()
@@ -103,7 +103,7 @@ def test_requests_together_read_a_tile_once(tmp_path: Path) -> None:
 
 def test_a_tile_that_fails_is_tried_again(tmp_path: Path) -> None:
     file, pixels = _file((3, 30, 45), (3, 30, 45))
-    shared = shared_tiles(pixels, CHUNK, "a", BlockCache(MemoryCache(3 * pixels.nbytes), DiskCache(tmp_path, 10**8)))
+    shared = shared_tiles(pixels, CHUNK, "a", BlockCache(memory_cache(3 * pixels.nbytes), DiskCache(tmp_path, 10**8)))
     array, file.array = file.array, None  # type: ignore[assignment]
     with pytest.raises(TypeError):
         shared[0, :8, :8]
@@ -114,7 +114,7 @@ def test_a_tile_that_fails_is_tried_again(tmp_path: Path) -> None:
 def test_a_tile_is_priced_once(tmp_path: Path) -> None:
     """Also for a level that needs several of its blocks; a level beyond the budget is refused until it is cached."""
     file, pixels = _file((3, 32, 48), (3, 32, 48))
-    kept = BlockCache(MemoryCache(3 * pixels.nbytes), DiskCache(tmp_path, 10**8))
+    kept = BlockCache(memory_cache(3 * pixels.nbytes), DiskCache(tmp_path, 10**8))
     shared = shared_tiles(pixels, CHUNK, "a", kept)
     region = (slice(0, 1), slice(0, 32), slice(0, 48))
     assert price(shared, region, 10**9) == pixels.nbytes

@@ -170,7 +170,7 @@ async def metrics(request: Request) -> Response:
     gauges = {
         "entries": len(site.library.items),
         "queued": site.workers.queued,
-        "memory_cache_bytes": site.bodies.held,
+        "memory_cache_bytes": site.bodies.nbytes,
         "indexed": site.index.count(),
         "dropped_jobs": site.workers.cancelled,
     }

@@ -1,4 +1,4 @@
-"""Caches of the portal: bodies and blocks of pixels in memory, blocks and pictures on disk, all with size limits."""
+"""Caches of the portal: blocks of pixels in memory and on disk, pictures on disk, all with size limits."""
 
 from __future__ import annotations
 
@@ -8,51 +8,20 @@ import io
 import os
 import tempfile
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-__all__ = ["BlockCache", "DiskCache", "MemoryCache"]
+from intake_img.storage.cache import MemoryCache
+
+__all__ = ["BlockCache", "DiskCache", "memory_cache"]
 
 
-class MemoryCache:
-    """The most recently used values, up to a number of bytes; safe for threads.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.held = limit, 0
-        self._values: OrderedDict[str, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Any:
-        """Return a value, or None."""
-        with self._lock:
-            if key not in self._values:
-                return None
-            self._values.move_to_end(key)
-            return self._values[key][0]
-
-    def put(self, key: str, value: Any, nbytes: int) -> None:
-        """Keep a value and evict the least recently used ones. A value above an eighth of the limit is not kept."""
-        if nbytes > self.limit // 8:
-            return
-        with self._lock:
-            self.held += nbytes - self._values.pop(key, (None, 0))[1]
-            self._values[key] = value, nbytes
-            while self.held > self.limit:
-                self.held -= self._values.popitem(last=False)[1][1]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
+def memory_cache(limit: int) -> MemoryCache:
+    """Return a cache in memory; a value above an eighth of the limit is not kept."""
+    return MemoryCache(limit, share=1 / 8)
 
 
 class DiskCache:
@@ -175,7 +144,7 @@ class BlockCache:
 
     def _hold(self, key: str, array: np.ndarray) -> None:
         array.flags.writeable = False
-        self.memory.put(key, array, array.nbytes)
+        self.memory.put(key, array)
 
     def holds(self, key: str, lasting: bool) -> bool:
         return key in self.memory or (lasting and key in self.disk)

@@ -151,7 +151,7 @@ class _Wanted:
             seconds=seconds,
             headers=headers,
         )
-        self.site.bodies.put(name_of(self.request.scope["path"], self.form), kept, kept.nbytes)
+        self.site.bodies.put(name_of(self.request.scope["path"], self.form), kept)
         return kept
 
 

@@ -19,7 +19,7 @@ from intake_img.portal.costly_blocks import Blockwise, read_region, tiled_bytes
 __all__ = ["shared_tiles"]
 
 _LEAST_ON_DISK = 16 * 2**20
-_SHARE = 8  # a value above this part of the memory is not kept, see `MemoryCache.put`
+_SHARE = 8  # a value above this part of the memory is not kept, see `memory_cache`
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -106,7 +106,7 @@ async def tile(request: Request) -> Response:
         if cached is None:
             at = int(found["level"]), int(found["y"]), int(found["x"])
             cached = await site.run(request, name, lambda: _tile(site, opened, at, place, shown, found["kind"]), SEEN)
-            site.bodies.put(name, cached, len(cached))
+            site.bodies.put(name, cached, nbytes=len(cached))
         return body(request, cached, _KINDS[found["kind"]], etag(name), seconds=300)
     except Exception as exc:
         site.metrics.failed(exc)

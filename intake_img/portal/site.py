@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from intake_img.portal.caches import BlockCache, DiskCache, MemoryCache
+from intake_img.portal.caches import BlockCache, DiskCache, memory_cache
 from intake_img.portal.costly_blocks import Blockwise
 from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.indexing import index_facts, told_by_row
@@ -43,9 +43,9 @@ class Site:
     def __init__(self, library: Library, settings: Settings) -> None:
         self.library, self.settings = library, settings
         self.metrics = Metrics(settings.shared, settings.worker)
-        self.bodies = MemoryCache(settings.memory_bytes // 2)
+        self.bodies = memory_cache(settings.memory_bytes // 2)
         self.disk = DiskCache(settings.cache / "blocks", settings.disk_bytes)
-        self.blocks = BlockCache(MemoryCache(settings.memory_bytes // 2), self.disk)
+        self.blocks = BlockCache(memory_cache(settings.memory_bytes // 2), self.disk)
         self.holdings = Holdings(self.blocks, settings.open_entries, settings.request_bytes)
         cluster = Cluster(settings.dask, settings.seconds) if settings.dask else None
         self.projections = Projections(settings.request_bytes, cluster)

@@ -159,7 +159,7 @@ class Gatherer:
             _from_window(board.array, low, high, out, rows, at, whole, workers)
             return
 
-        kept = np.array([CACHE.holds((self.token, n)) for n in numbers.tolist()])
+        kept = np.array([(self.token, n) in CACHE for n in numbers.tolist()])
         run = self._runs(numbers, kept)
         starts = np.append(np.flatnonzero(np.diff(run, prepend=-1)), len(numbers))
         box, group = np.divmod(np.unique(box * len(starts) + run[which]), len(starts))  # a box once for each run

@@ -63,7 +63,7 @@ def span_of(handle: CziHandle, k: int, window: Region) -> Span | None:
     dtype, shape = handle.stored(k)
     compressed = bool(handle.index.compression[k])
     rows = window[0].stop - window[0].start
-    if handle.shelf.holds(k) if compressed else 2 * rows < shape[0]:
+    if k in handle.shelf if compressed else 2 * rows < shape[0]:
         return None
     start = int(handle.index.position[k])
     most = start + _HEAD + math.prod(shape) * dtype.itemsize + (_SLACK if compressed else 0)

@@ -98,7 +98,7 @@ def _payloads(
                 raise FormatError(f"a subblock holds {size} of {row * shape[0]} bytes: it is damaged")
             places.append(None if handle.source.file.local else (offset + rows.start * row, _span(rows) * row))
         else:
-            places.append(None if handle.shelf.holds(k) else (offset, size))
+            places.append(None if k in handle.shelf else (offset, size))
     if handle.source.file.local:
         for place in places:
             yield None if place is None else source.ranges(place[:1], place[1:])[0]

@@ -15,7 +15,7 @@ from intake_img.accessor.thumbnail import png
 from intake_img.errors import AxesError
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import parse_unit
-from intake_img.portal.caches import BlockCache, DiskCache, MemoryCache
+from intake_img.portal.caches import BlockCache, DiskCache, memory_cache
 from intake_img.portal.hierarchy import Hierarchy
 from intake_img.portal.notebook.drawing import Camera, drawn
 from intake_img.portal.virtual_store import ImageStore
@@ -54,7 +54,7 @@ class ImageView:
     """
 
     def __init__(self, ds: xr.Dataset, levels: Sequence[xr.Dataset], height: int, memory: int, title: str) -> None:
-        kept = BlockCache(MemoryCache(memory), DiskCache.none())
+        kept = BlockCache(memory_cache(memory), DiskCache.none())
         self.dataset = ds
         self.images = Hierarchy(ds, title, "view", kept, _BUDGET, coarser=tuple(levels))
         self._height = height
