@@ -118,6 +118,7 @@ def test_distances_need_little_memory():
     zeros = da.zeros((128 * 8, 1024), chunks=(128, 1024), dtype=bool)
     image = xr.DataArray(zeros.map_blocks(lambda block: piece, dtype=bool), dims=list("yx"))
     peaks = []
+    image[:200].img.distance_transform().compute(scheduler="sync")  # imports modules
     for memory in (2**43, 0):
         with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="sync"):
             patch.setattr(kept, "memory", lambda memory=memory: memory)
