@@ -25,7 +25,18 @@ from intake_img.model.graph_layers import BlockLayer, DeferredLayer, LazyGraph
 if TYPE_CHECKING:
     import dask.array
 
-__all__ = ["blocks", "bytes_of", "gathered", "halo", "merged", "new_array", "parts_of", "rechunked", "regrouped"]
+__all__ = [
+    "blocks",
+    "bytes_of",
+    "deferred",
+    "gathered",
+    "halo",
+    "merged",
+    "new_array",
+    "parts_of",
+    "rechunked",
+    "regrouped",
+]
 
 _MANY = 64  # chunks, whose graph takes a call longer than preparing to make it later
 
@@ -330,28 +341,50 @@ def new_array(
     return da.Array(layered, name, tuple(tuple(map(int, c)) for c in chunks), dtype=np.dtype(dtype), meta=meta)
 
 
+def deferred(
+    array: Any, build: Callable[[Any], Any], token: Any, chunks: Sequence[Sequence[int]], dtype: Any, meta: Any = None
+) -> Any:
+    """Return ``build(array)``; where there are many chunks, its graph is made when it is first used.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+    build : callable
+        Returns a dask array that is made of `array` alone.
+    token : str or tuple
+        What decides the result besides `array`, with the name of the operation first.
+    chunks, dtype, meta
+        Of the result.
+    """
+    if hasattr(array, "expr") or array.npartitions < _MANY:
+        return build(array)
+    from dask.base import tokenize
+
+    label = token if isinstance(token, str) else token[0]
+    name = f"{label}-{tokenize(array.name, token)}"
+
+    def graph() -> Graph:
+        made = build(array)
+        added = made.dask.layers.keys() - array.dask.layers.keys()
+        tasks: dict[Any, Any] = {key: task for layer in added for key, task in made.dask.layers[layer].items()}
+        for place in product(*[range(len(c)) for c in chunks]):
+            tasks[name, *place] = _renamed(tasks.pop((made.name, *place)), (name, *place))
+        return tasks
+
+    return new_array(name, graph, chunks, dtype, [array], meta)
+
+
 def rechunked(array: Any, chunks: Mapping[int, Any]) -> Any:
     """Return `array` in other chunks along some axes; where there are many, the graph is made when it is first used."""
     if isinstance(array, Held) or hasattr(array, "expr") or array.npartitions < _MANY:
         return array.rechunk(chunks)
     from dask.array.core import normalize_chunks
-    from dask.base import tokenize
 
     wanted = tuple(chunks.get(k, c) for k, c in enumerate(array.chunks))
     lengths = normalize_chunks(wanted, array.shape, dtype=array.dtype, previous_chunks=array.chunks)
     if lengths == array.chunks:
         return array
-    name = f"rechunk-{tokenize(array.name, lengths)}"
-
-    def graph() -> Graph:
-        made = array.rechunk(lengths)
-        added = made.dask.layers.keys() - array.dask.layers.keys()
-        tasks: dict[Any, Any] = {key: task for layer in added for key, task in made.dask.layers[layer].items()}
-        for place in product(*[range(len(c)) for c in lengths]):
-            tasks[name, *place] = _renamed(tasks.pop((made.name, *place)), (name, *place))
-        return tasks
-
-    return new_array(name, graph, lengths, array.dtype, [array], array._meta)
+    return deferred(array, lambda a: a.rechunk(lengths), ("rechunk", lengths), lengths, array.dtype, array._meta)
 
 
 def _renamed(task: Any, key: Any) -> Any:

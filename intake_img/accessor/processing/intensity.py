@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.processing.halo import new_array
+from intake_img.accessor.processing.halo import deferred, new_array
 from intake_img.accessor.processing.in_memory import Held, chunked, mapped_blocks, summed
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import exact_percentiles
@@ -27,7 +27,9 @@ def normalized(
     data = chunked(array)
     if isinstance(data, Held):
         return with_data(array, _normalized_now(data, places, percentiles, limits, clip, dtype))
-    return with_data(array, _normalized_later(data, places, percentiles, limits, clip, dtype))
+    later = partial(_normalized_later, places=places, percentiles=percentiles, limits=limits, clip=clip, dtype=dtype)
+    token = ("normalize", places, percentiles, limits, clip, dtype)
+    return with_data(array, deferred(data, later, token, data.chunks, dtype, data._meta.astype(dtype)))
 
 
 def _normalized_now(

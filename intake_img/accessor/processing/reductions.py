@@ -6,8 +6,9 @@ By default they act on the batch axes: ``i``, ``t`` and any further axis that is
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +16,7 @@ import xarray as xr
 from intake_img.accessor.arguments import choice, data_type, flag, integer, per_axis, space
 from intake_img.accessor.processing.differences import difference
 from intake_img.accessor.processing.folding import folded
+from intake_img.accessor.processing.halo import deferred
 from intake_img.accessor.processing.in_memory import each, is_held, strips
 from intake_img.accessor.processing.promotion import wider
 from intake_img.accessor.processing.totals import total
@@ -34,9 +36,6 @@ from intake_img.kernels.folds import fold_of
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of, spacing_of
 from intake_img.model.typed import Dims, DTypeLike, ImageLike, Numbers
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Reductions"]
 
@@ -341,7 +340,7 @@ def _by_xarray(array: xr.DataArray, name: str, axes: Sequence[str], **options: A
     """
     data = data_of(array.variable)
     if not isinstance(data, np.ndarray):
-        return _xarrays(array.copy(data=lazy(array)), name, axes, **options)
+        return _later(array, name, axes, **options)
     copied = name in ("std", "var") or options["skipna"] is not False
     parts = strips(data, [array.get_axis_num(a) for a in axes], STRIP) if copied else []
     if len(parts) <= 1:
@@ -353,6 +352,24 @@ def _by_xarray(array: xr.DataArray, name: str, axes: Sequence[str], **options: A
     return with_data(
         array, np.concatenate([first.values, *[o.values for o in others]], axis), list(map(str, first.dims))
     )
+
+
+def _later(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, **options: Any) -> xr.DataArray:
+    data, dims = lazy(array), list(map(str, array.dims))
+    one = xr.DataArray(np.zeros((1,) * data.ndim, data.dtype), dims=dims)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a single value with degrees of freedom
+        dtype = _xarrays(one, name, axes, keepdims=keepdims, **options).dtype
+    kept = {d: c for d, c in zip(dims, data.chunks, strict=True) if d not in axes}
+    places = [d for d in dims if keepdims or d in kept]
+
+    def build(source: Any) -> Any:
+        return _xarrays(xr.DataArray(source, dims=dims), name, axes, keepdims=keepdims, **options).data
+
+    token = (name, tuple(axes), keepdims, tuple(options.items()))
+    made = deferred(data, build, token, [kept.get(d, (1,)) for d in places], dtype)
+    lost = {str(n): None for n, c in array.coords.items() if set(c.dims) & set(axes)}
+    return with_data(array, made, places, lost)
 
 
 def _xarrays(array: xr.DataArray, name: str, axes: Sequence[str], **options: Any) -> xr.DataArray:
