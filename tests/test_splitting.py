@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -142,6 +143,40 @@ def test_peaks_equal_scikit_image(data):
     )
     np.testing.assert_array_equal(table[list(dims)].to_numpy(), wanted)
     np.testing.assert_array_equal(table["value"], image[tuple(wanted.T)])
+
+
+@examples(60)
+@given(data=st.data())
+def test_peaks_on_flat_ground_of_several_heights(data):
+    """The lowest value of a chunk need not be that of the image."""
+    shape = (data.draw(st.integers(1, 12)), data.draw(st.integers(1, 14)))
+    levels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4)))
+    image = np.resize(np.repeat(levels, -(-shape[1] // len(levels)))[: shape[1]], shape).astype("u1")
+    for _ in range(data.draw(st.integers(0, 3))):
+        image[data.draw(st.integers(0, shape[0] - 1)), data.draw(st.integers(0, shape[1] - 1))] = 9
+    radius, threshold = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([None, -1, 0, 1, 9]))
+    chunks = {a: data.draw(st.one_of(st.just(1), cuts(n))) for a, n in zip("yx", shape, strict=True)}
+    wanted = feature.peak_local_max(
+        image.astype(float), min_distance=radius, threshold_abs=threshold, exclude_border=False
+    )
+    for cut in (chunks, None):
+        table = stack(image, "yx", cut).img.peaks(radius, threshold, exclude_border=False)
+        np.testing.assert_array_equal(table[["y", "x"]].to_numpy(), wanted)
+
+
+def test_peaks_on_flat_ground_need_little_memory():
+    image = np.full((2048, 2048), 7, "u2")
+    image[::64, ::64] = 9
+    lazy = stack(image, "yx", {"y": 256, "x": 256})
+    lazy[:256, :256].img.peaks(2)  # imports modules
+    tracemalloc.start()
+    try:
+        with dask.config.set(scheduler="sync"):
+            table = lazy.img.peaks(2)
+        assert tracemalloc.get_traced_memory()[1] < image.size  # a byte a pixel; positions of all would be 24 and more
+    finally:
+        tracemalloc.stop()
+    assert (len(table), set(table["value"])) == (31 * 31, {9})
 
 
 def test_axes_that_are_not_space_and_datasets():
