@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import struct
+import sys
 import uuid
 import zlib
 from pathlib import Path
@@ -362,3 +364,27 @@ def test_notices_new_attributes(tmp_path: Path) -> None:
     assert imload(tmp_path / "a.n5")["image"].shape == (4, 6)
     with pytest.raises(Exception, match="changed"):
         before.compute()
+
+
+@pytest.mark.parametrize("library", [True, False], ids=["libdeflate", "zlib"])
+def test_gzip_of_large_blocks(library: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read and what is refused does not depend on what inflates."""
+    if library:
+        pytest.importorskip("imagecodecs")
+    else:
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    values = np.random.default_rng(0).integers(0, 50, 20_000).astype(">u2")
+    about = {"dimensions": [20_000], "blockSize": [20_000], "dataType": "uint16", "compression": {"type": "gzip"}}
+    _json(tmp_path / "a.n5" / "attributes.json", about)
+    place, packed = tmp_path / "a.n5" / "0", gzip.compress(values.tobytes())
+    source = N5Source(str(tmp_path / "a.n5"))
+    for good in (packed, packed + b"what follows", packed + packed):
+        place.write_bytes(_block((20_000,), good))
+        np.testing.assert_array_equal(source.read()["image"].values, values)
+    cut, checksum = packed[:-20], packed[:-8] + bytes(4) + packed[-4:]
+    middle = packed[:5000] + b"\xff" * 50 + packed[5050:]
+    more, fewer = (gzip.compress(values.tobytes()[:-k] if k > 0 else values.tobytes() + b"1") for k in (0, 9000))
+    for bad in (cut, checksum, middle, more, fewer):
+        place.write_bytes(_block((20_000,), bad))
+        with pytest.raises(FormatError, match=r"a\.n5"):
+            source.read()

@@ -1,7 +1,7 @@
 """Microscopes, cameras and stores of instruments against the best that reads them: opening, a whole read, a region.
 
 Formats that are a header and plain pixels are compared with NumPy, which is told where these lie; those in HDF5 with
-h5py; WKW with its own library; KLB with bz2.
+h5py; ND2, DICOM and WKW with the library of each; KLB with bz2.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from intake_img import autodetect
+from intake_img import autodetect, imsave
 from intake_img.formats.registry import formats
 
 FRAMES, SIDE = 32, 1024
@@ -31,7 +32,7 @@ class Raw:
     """What the library does with a file; its region is that of the sixth plane.
 
     The gates are 3 ms for opening and 1.25 for reading, with two exceptions. h5py gives the shape of one array, while
-    the axes of Imaris and netCDF are in the attributes of ten groups or more. The library of WKW copies all blocks in
+    the axes of Imaris, netCDF and BigDataViewer are in ten groups or more. The library of WKW copies all blocks in
     one call; here NumPy is called for each block of 64 kB.
     """
 
@@ -164,7 +165,7 @@ def _ims(folder: Path, values: np.ndarray) -> Raw:
             for item in (group, f["DataSetInfo/Image"]):
                 item.attrs[f"ImageSize{axis}" if item is group else axis] = np.array(list(str(n)), "S1")
         group.create_dataset("Data", data=values, chunks=(8, 128, 128), compression="gzip", compression_opts=1)
-    return _in_hdf5(path, "DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data", (5, ROWS, COLUMNS), open_ms=6)
+    return _in_hdf5(path, "DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data", (5, ROWS, COLUMNS), open_ms=5)
 
 
 def _emd(folder: Path, values: np.ndarray) -> Raw:
@@ -176,12 +177,10 @@ def _emd(folder: Path, values: np.ndarray) -> Raw:
 
 
 def _netcdf(folder: Path, values: np.ndarray) -> Raw:
-    import xarray as xr
-
     path = folder / "a.nc"
     coding = {"image": {"zlib": True, "complevel": 1, "chunksizes": (8, 128, 128)}}
     xr.Dataset({"image": (tuple("zyx"), values)}).to_netcdf(path, engine="netcdf4", encoding=coding)
-    return _in_hdf5(path, "image", (5, ROWS, COLUMNS), open_ms=6)
+    return _in_hdf5(path, "image", (5, ROWS, COLUMNS), open_ms=4)
 
 
 def _wkw(folder: Path, values: np.ndarray) -> Raw:
@@ -204,7 +203,69 @@ def _wkw(folder: Path, values: np.ndarray) -> Raw:
     )
 
 
+def _nd2(folder: Path, values: np.ndarray) -> Raw:
+    nd2 = pytest.importorskip("nd2")
+    from nd2_files import grown
+
+    frames = np.stack([values[k : k + 2].transpose(1, 2, 0) for k in range(12)])  # 2 times, 3 positions, 2 planes
+    path = grown(folder / "a.nd2", "loops", frames)
+
+    def opened() -> Any:
+        with nd2.ND2File(path) as document:
+            return document.sizes, document.metadata
+
+    def read() -> np.ndarray:
+        with nd2.ND2File(path) as document:
+            return np.ascontiguousarray(document.asarray(0))
+
+    def region() -> np.ndarray:
+        with nd2.ND2File(path) as document:
+            return document.read_frame(0)[0, ROWS, COLUMNS].copy()
+
+    return Raw(path, opened, read, region)
+
+
+def _dicom(folder: Path, values: np.ndarray) -> Raw:
+    pydicom = pytest.importorskip("pydicom")
+    path = folder / "a.dcm"
+    imsave(xr.DataArray(values, dims=list("zyx")), path)
+    return Raw(
+        path,
+        lambda: pydicom.dcmread(path, stop_before_pixels=True),
+        lambda: pydicom.dcmread(path).pixel_array,
+        lambda: pydicom.pixels.pixel_array(path, index=5)[ROWS, COLUMNS].copy(),
+    )
+
+
+def _bdv(folder: Path, values: np.ndarray) -> Raw:
+    import h5py
+
+    path = Path(formats()["bdv"].sample(str(folder))[0])
+    content = path.read_text(encoding="utf-8").replace("20 12 3", f"{SIDE} {SIDE} 4")
+    path.write_text(content, encoding="utf-8")
+    with h5py.File(path.with_suffix(".h5"), "r+") as f:
+        for k, (t, s) in enumerate(np.ndindex(2, 2)):
+            for level in (0, 1):
+                name, stored = f"t{t:05d}/s{s:02d}/{level}/cells", values[4 * k : 4 * k + 4, :: level + 1, :: level + 1]
+                del f[name]
+                f.create_dataset(name, data=stored.view("i2"), chunks=(4, 64, 64), compression="gzip")
+    stored = h5py.File(path.with_suffix(".h5"))
+    cells = [[stored[f"t{t:05d}/s{s:02d}/0/cells"] for s in (0, 1)] for t in (0, 1)]
+
+    def opened() -> Any:
+        with h5py.File(path.with_suffix(".h5")) as f:
+            return f["t00000/s00/0/cells"].shape
+
+    def read() -> np.ndarray:
+        return np.stack([np.stack([view[()] for view in views]) for views in cells]).view("u2")
+
+    return Raw(path, opened, read, lambda: cells[0][0][0, ROWS, COLUMNS].view("u2"), open_ms=4)
+
+
 MAKERS = {
+    "bdv": _bdv,
+    "dicom": _dicom,
+    "nd2": _nd2,
     "dv": _dv,
     "dm": _dm,
     "tia": _tia,
