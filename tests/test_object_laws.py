@@ -327,6 +327,11 @@ def peak(call: Callable[[xr.Dataset, str], Any], images: int, chunks: int) -> in
         tracemalloc.stop()
 
 
+def two_heaps(image: xr.DataArray) -> xr.DataArray:
+    """Return an image of zeros and ones with values around 3 and 103."""
+    return image * np.uint8(100) + xr.DataArray(np.arange(image.sizes["x"], dtype="u1") % 7, dims="x")
+
+
 HALF = xr.DataArray([0.5, -3.25], dims="axis", coords={"axis": ["y", "x"]}, attrs={"units": "px"})
 OTHERS = {
     "apply_shifts": lambda ds, axes: ds.image.img.apply_shifts(HALF),
@@ -336,6 +341,8 @@ OTHERS = {
     ),
     "measure_objects": lambda ds, axes: ds[["image", "cells"]].img.measure_objects(),
     "threshold_values": lambda ds, axes: float(ds.image.img.threshold_values("otsu")),
+    "minimum": lambda ds, axes: two_heaps(ds.image).img.threshold("minimum"),
+    "multiotsu": lambda ds, axes: two_heaps(ds.image).img.threshold("multiotsu", classes=2),
 }
 
 

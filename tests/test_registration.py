@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -65,6 +69,41 @@ def test_shifts_equal_scikit_image(data):
     assert found.attrs == {"units": "px"}
 
 
+@pytest.mark.parametrize("dims", ["tyx", "tzyx"])
+@pytest.mark.parametrize("reference", [1, "previous"])
+def test_shifts_of_images_in_chunks_of_one_pixel(dims, reference):
+    shape = (3, 9, 8) if dims == "tyx" else (3, 4, 6, 5)
+    values = ndimage.gaussian_filter(np.random.default_rng(2).random(shape), [0] + [1] * (len(dims) - 1))
+    options = {"reference": reference, "window": False, "progress": False}
+    wanted = stack(values, dims).img.measure_shifts(**options)
+    found = stack(values, dims, dict.fromkeys(dims, 1)).img.measure_shifts(**options)
+    xr.testing.assert_identical(found, wanted)
+
+
+@pytest.mark.parametrize("reference", [0, 2, "previous"])
+def test_two_images_are_in_memory_while_shifts_are_measured(reference):
+    """In one worker: memory does not grow with the number of images."""
+    frame = ndimage.gaussian_filter(np.random.default_rng(0).random((128, 128)), 2)
+    peaks = []
+    for count in (3, 3, 12):  # modules are imported by the first
+        frames = da.zeros((count, 128, 128), chunks=(1, 64, 128)).map_blocks(
+            lambda block, block_info=None: (
+                frame[tuple(slice(*s) for s in block_info[0]["array-location"][1:])][None] + block
+            ),
+            dtype=float,
+        )
+        image = xr.DataArray(frames, dims=list("tyx"))
+        tracemalloc.start()
+        try:
+            with dask.config.set(scheduler="sync"):
+                shifts = image.img.measure_shifts(reference=reference, upsample=1, window=False, progress=False)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert not shifts.any()
+    assert peaks[2] - peaks[1] < 3 * frame.nbytes  # of 9 more
+
+
 @examples(80)
 @given(data=st.data())
 def test_whole_pixels_only_select(data):
@@ -111,7 +150,7 @@ def test_parts_of_pixels_equal_scipy_and_every_chunking(data):
 @pytest.mark.parametrize("reference", [0, 2, "previous"])
 def test_drift_is_found_and_taken_away(dims, reference):
     image, steps = movie(dims)
-    found = image.img.measure_shifts(reference=reference, progress=False)
+    found = image.img.measure_shifts(reference=reference, upsample=1, window=False, progress=False)
     still = reference if isinstance(reference, int) else 0
     np.testing.assert_array_equal(found, steps - steps[still])
     moved = image.img.register(reference=reference, progress=False)

@@ -64,6 +64,39 @@ def test_multiotsu_makes_classes(dtype, chunks):
     assert stack(values, "cyx").img.threshold_values("multiotsu").dims == ("class", "c")
 
 
+@examples(25)
+@given(data=st.data())
+def test_minimum_and_classes_of_images_in_any_chunks(data):
+    """Along any axes, and in chunks of one pixel; what scikit-image refuses is refused."""
+    dims = data.draw(st.sampled_from(["yx", "zyx", "tcyx", "tczyx"]))
+    lengths = {d: data.draw(st.integers(1, 2 if d in "tcz" else 9)) for d in dims}
+    dtype, per = data.draw(st.sampled_from(["u1", "u2", "i2", "f4", "f8"])), dims.strip("zyx")
+    values = two_peaks(tuple(lengths.values()), dtype, data.draw(st.integers(0, 99)))
+    chunks = {d: data.draw(st.one_of(st.just(1), cuts(n))) for d, n in lengths.items()}
+    method, options = data.draw(
+        st.sampled_from([("minimum", {}), ("multiotsu", {"classes": 2}), ("multiotsu", {"classes": 3, "nbins": 20})])
+    )
+    lazy = stack(values, dims, chunks).img.threshold(method, per=per, **options)
+    assert lazy.chunks is not None
+    wanted = [classes(image, method, options) for image in values.reshape(-1, *values.shape[len(per) :])]
+    if any(one is None for one in wanted):
+        for make in (lazy.compute, lambda: stack(values, dims).img.threshold(method, per=per, **options)):
+            with pytest.raises(ValueError, match="finds no threshold"):
+                make()
+        return
+    for found in (lazy, stack(values, dims).img.threshold(method, per=per, **options)):
+        np.testing.assert_array_equal(found, np.reshape(wanted, values.shape))
+
+
+def classes(image, method, options):
+    """Return in what the thresholds of scikit-image divide one image; None if there are none."""
+    try:
+        found = getattr(filters, f"threshold_{method}")(image.reshape(len(image), -1), **options)
+    except (RuntimeError, ValueError):
+        return None
+    return image > found if method == "minimum" else np.digitize(image, found)
+
+
 def test_numbers_and_thresholds_of_channels():
     image = stack(np.arange(24).reshape(2, 3, 4), "cyx", {"y": 2}, c=["a", "b"])
     assert image.img.threshold({"b": 20, "a": 3}).sum(["y", "x"]).values.tolist() == [8, 3]
