@@ -34,6 +34,42 @@ METHODS = {
 }
 
 
+@examples(80)
+@given(
+    st.tuples(st.integers(1, 8), st.integers(1, 9), st.integers(1, 9)),
+    st.floats(0, 1),
+    st.integers(1, 3),
+    st.integers(0, 999),
+    st.sampled_from([1, 200]),
+)
+def test_volumes_are_numbered_as_by_scipy(shape, share, rank, seed, compared):
+    smooth = ndimage.uniform_filter(np.random.default_rng(seed).random(shape), (1, 1, 2))
+    mask = np.asfortranarray(smooth < share)
+    structure = ndimage.generate_binary_structure(3, rank)
+    wanted, count = ndimage.label(mask, structure)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labelling, "ROUGH", 0)  # by planes, always
+        patch.setattr(labelling, "COMPARED", compared)
+        labels, n = labelling.label_chunk(mask, structure)
+        out = np.empty(shape, np.int64)
+        labelling.label_image(mask, structure, out)
+    np.testing.assert_array_equal(labels, wanted)
+    np.testing.assert_array_equal(out, wanted)
+    assert n == count
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_parts_of_volumes_are_planes(rank):
+    pytest.importorskip("cv2")
+    structure = ndimage.generate_binary_structure(3, rank)
+    labels, n, pairs = labelling.label_parts(MASK, structure)
+    assert n == sum(ndimage.label(plane, structure[1])[1] for plane in MASK)
+    assert n == labels.max()
+    assert len(pairs) < MASK.size / 16
+    rough = RNG.random((4, 30, 30)) < 0.5
+    assert labelling.label_parts(rough, structure)[1] == ndimage.label(rough, structure)[1]
+
+
 @examples(40)
 @given(data=st.data())
 def test_boundaries_near_and_far_join_the_same_components(data):
@@ -106,7 +142,7 @@ def test_labels_are_not_sent_to_the_task_that_joins_them(name, monkeypatch):
 
 
 def test_a_summary_does_not_hold_the_labels():
-    summary = components._summary(components.ChunkLabels(np.ones((5, 5)), np.ones(1), {}))
+    summary = components._summary(components.ChunkLabels(np.ones((5, 5)), np.ones(1), np.ones((0, 2)), {}))
     assert summary.labels.base is None
     assert not summary.labels.size
 

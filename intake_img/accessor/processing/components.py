@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
+from functools import cached_property, partial
+from itertools import pairwise, product
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -260,14 +261,18 @@ class ChunkLabels:
     Parameters
     ----------
     labels : ndarray
+        Of parts of components; see `labelling.label_parts`.
     found : ndarray
         A number for each label.
+    pairs : ndarray of shape (M, 2)
+        Labels of the same component.
     planes : dict
         See `ChunkGrid.planes`; without the planes across the axes that are `ChunkGrid.close`.
     """
 
     labels: np.ndarray
     found: np.ndarray
+    pairs: np.ndarray
     planes: dict[Any, np.ndarray]
 
 
@@ -286,11 +291,11 @@ class ChunkGrid:
     def part(self, k: Place, image: np.ndarray, statistic: Any, holes: bool, values: bool) -> ChunkLabels:
         """Label a chunk."""
         mask = image if image.dtype == bool else image != 0
-        labels, n = labelling.label_chunk(~mask if holes else mask, self.structure)
+        labels, n, pairs = labelling.label_parts(~mask if holes else mask, self.structure)
         labels = kept(labels, np.min_scalar_type(n))
         shape = [sum(c) for c in self.chunks]
         found = statistic(image, labels, n) if values else statistic(labels, n, self.start(k), shape)
-        return ChunkLabels(labels, found, self.planes(k, labels, self.close))
+        return ChunkLabels(labels, found, pairs, self.planes(k, labels, self.close))
 
     def start(self, k: tuple[int, ...]) -> list[int]:
         """Return the position of a chunk in the image."""
@@ -310,10 +315,19 @@ class ChunkGrid:
         """Return the chunks that touch chunk `k` at its end along an axis; the first is opposite to it."""
         if k[axis] == len(self.chunks[axis]) - 1:
             return []
-        steps = np.argwhere(np.take(self.structure, 2, axis)) - 1
-        steps = steps[np.argsort((steps != 0).any(axis=1), kind="stable")].tolist()
-        places = [tuple(i + s for i, s in zip(k, [*o[:axis], 1, *o[axis:]], strict=True)) for o in steps]
+        places = [tuple(map(add, k, step)) for step in self._steps[axis]]
         return [p for p in places if all(0 <= i < len(c) for i, c in zip(p, self.chunks, strict=True))]
+
+    @cached_property
+    def _steps(self) -> list[list[Place]]:
+        """For each axis, from a chunk to those that touch it at its end; the first is to the opposite one."""
+        steps = [
+            step
+            for step in product((-1, 0, 1), repeat=len(self.chunks))
+            if self.structure[tuple(map((1).__add__, step))]
+        ]
+        steps.sort(key=lambda step: sum(map(abs, step)))
+        return [[step for step in steps if step[axis] == 1] for axis in range(len(self.chunks))]
 
     def links(self, k: Place, axis: int, parts: Sequence[ChunkLabels]) -> np.ndarray:
         """Return which labels touch at the end of a chunk along an axis, with the places of their chunks in C order.
@@ -338,7 +352,8 @@ class ChunkGrid:
         self, finish: Callable[..., np.ndarray], parts: Sequence[ChunkLabels], links: Sequence[np.ndarray] = ()
     ) -> list[np.ndarray]:
         """Return a table of the labels of every chunk; its entry 0 is for the background."""
-        offsets, joined = self.joined([len(p.found) for p in parts], [p.planes for p in parts], links)
+        own = [p.pairs.astype(np.int64) + (n << 32) for n, p in enumerate(parts)]
+        offsets, joined = self.joined([len(p.found) for p in parts], [p.planes for p in parts], [*links, *own])
         final = finish(np.concatenate([p.found for p in parts]), *joined)
         return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
 
@@ -354,7 +369,7 @@ class ChunkGrid:
         planes_of : sequence of dict
             See `planes`.
         links : sequence of ndarray
-            See `links`, for boundaries of which there are no planes.
+            Further pairs; see `links`.
         """
         places = list(np.ndindex(*[len(c) for c in self.chunks]))
         offsets = np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
