@@ -1,0 +1,59 @@
+"""Labels of an axis select as `xarray.Dataset.sel` does, within the accuracy of numbers and not beyond."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from intake_img.model.image import Image
+from intake_img.model.pixels import Pixels
+from intake_img.model.selection import select
+
+VALUES = np.arange(40).reshape(2, 20)
+
+
+def image(spacing: float) -> Image:
+    return Image.single(Pixels.of(VALUES), "zx", spacing={"x": spacing}, units={"x": "m"})
+
+
+def picked(spacing: float, key: object) -> list[int]:
+    found = select(image(spacing), {"x": key})[0]
+    values: list[int] = found.to_xarray()["image"].values[0].tolist()
+    if isinstance(key, slice) and key.step is None and float in map(type, (key.start, key.stop)):
+        assert values == image(spacing).to_xarray()["image"].sel(x=key).values[0].tolist()
+    return values
+
+
+@pytest.mark.parametrize("spacing", [1e-9, 0.25, 1e6])
+def test_numbers_are_labels_within_the_accuracy_of_the_spacing(spacing):
+    assert picked(spacing, 3 * spacing) == [3]
+    assert picked(spacing, 3 * spacing * (1 + 1e-8)) == [3]
+    for between in (0.5 * spacing, 3.001 * spacing, -0.01 * spacing, 20 * spacing):
+        with pytest.raises(KeyError, match="no label"):
+            select(image(spacing), {"x": between})
+
+
+@pytest.mark.parametrize("spacing", [1e-9, 0.25, 1e6])
+def test_slices_of_labels_hold_both_ends_and_may_be_open(spacing):
+    assert picked(spacing, slice(2 * spacing, 5 * spacing)) == [2, 3, 4, 5]
+    assert picked(spacing, slice(None, 2.5 * spacing)) == [0, 1, 2]
+    assert picked(spacing, slice(17.5 * spacing, None)) == [18, 19]
+    assert picked(spacing, slice(2 * spacing, 9 * spacing, 3)) == [2, 5, 8]
+    assert picked(spacing, slice(2.1 * spacing, 2.9 * spacing)) == []
+
+
+def test_indices_count_from_either_end():
+    for key, expected in ((-1, [19]), (0, [0]), (slice(-3, None), [17, 18, 19]), ([5, -1, 5], [5, 19, 5])):
+        assert picked(0.25, key) == expected
+    for key in (20, -21, [0, 20]):
+        with pytest.raises(IndexError, match="out of range for 20 samples"):
+            select(image(0.25), {"x": key})
+    with pytest.raises(IndexError, match="expected an index or a label, got True"):
+        select(image(0.25), {"x": True})
+
+
+def test_an_axis_of_one_sample_has_one_label():
+    one = Image.single(Pixels.of(VALUES[:, :1]), "zx", spacing={"x": 0.25}, units={"x": "µm"})
+    assert select(one, {"x": 0.0})[0].sizes["x"] == 1
+    with pytest.raises(KeyError, match=r"no label 0\.25"):
+        select(one, {"x": 0.25})
