@@ -1,11 +1,13 @@
-"""Labels of an axis select as `xarray.Dataset.sel` does, within the accuracy of numbers and not beyond."""
+"""Labels of an axis select as `xarray.Dataset.sel` does; regions to write are indices."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.image import Image
+from intake_img.model.joined import region_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.selection import select
 
@@ -57,3 +59,32 @@ def test_an_axis_of_one_sample_has_one_label():
     assert select(one, {"x": 0.0})[0].sizes["x"] == 1
     with pytest.raises(KeyError, match=r"no label 0\.25"):
         select(one, {"x": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("region", "error", "message"),
+    [
+        (3, TypeError, "expected a mapping from axes to slices, or 'auto'"),
+        ([("x", 3)], TypeError, "expected a mapping"),
+        ({"x": slice(0, 4, 2)}, TypeError, "expected an index or a slice without a step"),
+        ({"x": [1, 2]}, TypeError, "expected an index or a slice"),
+        ({"x": True}, TypeError, "expected an index or a slice"),
+        ({"q": 1}, AxesError, "the axis 'q', but the store has zx"),
+        ({"x": 20}, CannotWriteError, "20:21, but the store has 20 samples"),
+        ({"x": slice(3, 3)}, CannotWriteError, "3:3"),
+        ({"x": slice(-3, None)}, CannotWriteError, "-3:20"),
+    ],
+)
+def test_a_region_to_write_is_indices_of_the_store(region, error, message):
+    with pytest.raises(error, match=message):
+        region_of(image(0.25), image(0.25), region)
+
+
+def test_regions_to_write():
+    whole, part = image(0.25), select(image(0.25), {"x": slice(4, 9)})[0]
+    assert region_of(part, whole, {"x": slice(4, 9, 1), "z": -1}) == {"x": slice(4, 9), "z": slice(1, 2)}
+    assert region_of(part, whole, {"x": slice(None, 5)}) == {"x": slice(0, 5)}
+    assert region_of(part, whole, "auto") == {"x": slice(4, 9)}
+    assert region_of(whole, whole, "auto") == {}
+    with pytest.raises(CannotWriteError, match="the coordinate 'x' of the image is not found"):
+        region_of(select(image(0.3), {"x": slice(4, 9)})[0], whole, "auto")
