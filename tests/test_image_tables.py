@@ -14,7 +14,7 @@ from thoroughness import examples
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
 from intake_img.catalog import ImageTable, validate
-from intake_img.catalog.seldom import holding
+from intake_img.catalog.seldom import holding, holding_in_any_case
 from intake_img.errors import CatalogError
 
 
@@ -432,3 +432,58 @@ def test_a_word_across_two_texts_is_in_neither():
     pa = pytest.importorskip("pyarrow")
     column = pa.array(["xa", "aab", "a", "a", None, *[""] * 100])
     assert np.flatnonzero(holding(column, "aa")).tolist() == [1]
+
+
+@given(
+    st.lists(st.none() | st.text("aAbB@`_\x7fzZ[{", max_size=6), min_size=1, max_size=60),
+    st.text("ab@`_\x7fz[{", min_size=1, max_size=3),
+    st.sampled_from(["", "b", "a", "\u00b5", "\u212a"]),
+    st.data(),
+)
+@examples(200)
+def test_words_in_any_case(texts, word, further, data):
+    """Signs that differ from others by the bit of lower case, letters beyond ASCII, words that occur often."""
+    pa = pytest.importorskip("pyarrow")
+    start = data.draw(st.integers(0, len(texts) - 1))
+    column = pa.array([*texts, *[further] * 100], pa.string())[start:]
+    found = holding_in_any_case(column, word)
+    assert (found is None) == (not further.isascii())
+    if found is not None:
+        assert found.tolist() == [bool(t) and word in t.casefold() for t in column.to_pylist()]
+
+
+WORDS = st.text("aAbB1_-. \u00b5\u00df\u212a", max_size=8)
+
+
+@given(
+    st.lists(st.tuples(WORDS, WORDS, WORDS | st.none()), min_size=1, max_size=30),
+    st.text("aAbB1_- \u00b5\u00dfks", max_size=5),
+)
+@examples(60)
+def test_a_search_for_words_finds_what_the_texts_hold(tmp_path_factory, rows, words):
+    """Also where letters are beyond ASCII, or change their number in lower case."""
+    pytest.importorskip("pyarrow")
+    path = tmp_path_factory.mktemp("words") / "a.parquet"
+    names = [f"{k}{name}" for k, (name, _, _) in enumerate(rows)]
+    entries = {
+        name: {"driver": "npy", "args": {"uri": f"{name}.npy"}, "description": told}
+        for name, (_, told, _) in zip(names, rows, strict=True)
+    }
+    write_table(entries, path, columns={"note": {n: row[2] for n, row in zip(names, rows, strict=True)}})
+    table = open_table(path)
+    texts = table.to_dataframe().text
+    expected = [n for n, t in zip(names, texts, strict=True) if all(w in t for w in words.casefold().split())]
+    assert list(table.search(text=words)) == expected
+    assert list(table.search(text=words)) == expected  # and again, of what was read
+
+
+@pytest.mark.parametrize("note", ["Control", "\u00dcberstand"])
+def test_texts_are_not_read_for_words_in_ascii(tmp_path, note):
+    pa = pytest.importorskip("pyarrow")
+    entries = {f"a{k}": {"driver": "npy", "args": {"uri": f"B{k}.npy"}, "description": "y 4"} for k in range(100)}
+    write_table(entries, tmp_path / "a.parquet", columns={"note": {n: f"{note} {n}" for n in entries}})
+    table = open_table(tmp_path / "a.parquet")
+    assert list(table.search(text=f"b7 {note.upper()}", driver="npy")) == ["a7", *(f"a{k}" for k in range(70, 80))]
+    assert ("text" in table.images.columns) == (not note.isascii())
+    whole = pa.parquet.read_table(tmp_path / "a.parquet").to_pylist()  # others read it as before
+    assert whole[7]["text"] == f"a7\nb7.npy\ny 4\n{note} a7".casefold()

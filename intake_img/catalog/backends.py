@@ -5,14 +5,18 @@ Both have the same interface: the number of rows, the names, the rows, and searc
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
 from intake_img.catalog.seldom import holding
+from intake_img.catalog.spoken import SINGULAR, SPOKEN, is_short, spoken_in, words_in
 from intake_img.errors import CatalogError, MissingExtraError
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
@@ -78,10 +82,12 @@ def _pyarrow() -> Any:
 def _write_parquet(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], path: str) -> None:
     pa = _pyarrow()
     types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
-    schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
-    with pa.parquet.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=[c for c in kinds if c in REPEATED]
-    ) as writer:
+    spoken = words_in(kinds)
+    fields = [(name, types[kind]) for name, kind in kinds.items()]
+    schema = pa.schema(fields, metadata={SPOKEN: json.dumps(spoken)})
+    codecs = {c: "lz4" if c in spoken else "zstd" for c in kinds}  # what searches read is decoded quickly
+    repeated = [c for c in kinds if c in REPEATED or (c in spoken and c not in SINGULAR)]
+    with pa.parquet.ParquetWriter(path, schema, compression=codecs, use_dictionary=repeated) as writer:
         for batch in _batches(rows, 2 * _BATCH):
             writer.write_table(pa.Table.from_pylist(batch, schema))
 
@@ -105,6 +111,7 @@ class ArrowRows:
         types, schema = _pyarrow().types, reader.schema_arrow
         kind = lambda t: int if types.is_integer(t) else float if types.is_floating(t) else str  # noqa: E731
         self.kinds: Mapping[str, type] = {field.name: kind(field.type) for field in schema}
+        self.spoken = json.loads((schema.metadata or {}).get(SPOKEN, b"[]"))
 
     @classmethod
     def opened(cls, file: File) -> ArrowRows:
@@ -115,7 +122,7 @@ class ArrowRows:
             source = fs.open(path)
         try:
             footer = pa.parquet.read_metadata(source)
-            repeated = [c for c in footer.schema.names if c in REPEATED]
+            repeated = [c for c in footer.schema.names if c in REPEATED or is_short(footer, c)]
             reader = pa.parquet.ParquetFile(source, metadata=footer, read_dictionary=repeated, memory_map=file.local)
         except (pa.ArrowException, OSError) as exc:
             raise CatalogError(f"{file} cannot be read as Parquet: {str(exc)[:200]}") from exc
@@ -138,14 +145,25 @@ class ArrowRows:
 
     def find(self, conditions: Sequence[Condition]) -> ArrowRows:
         pa = _pyarrow()
-        self._load([one.column for one in conditions])
+        self._load([c for one in conditions for c in self._read_for(one)])
         found = self
         for one in sorted(conditions, key=_cost):
-            chosen = pa.compute.indices_nonzero(_mask(found.column(one.column), one))
+            chosen = pa.compute.indices_nonzero(found._mask(one))
             if found.chosen is not None:
                 chosen = found.chosen.take(chosen)
             found = ArrowRows(self.reader, self.columns, chosen)
         return found
+
+    def _read_for(self, one: Condition) -> Sequence[str]:
+        """Return the columns that a condition is about: a text consists of others, which are read sooner."""
+        return self.spoken if one.column == "text" and self.spoken and one.value else [one.column]
+
+    def _mask(self, one: Condition) -> Any:
+        mask = None
+        if self._read_for(one) is self.spoken:
+            columns = [self.column(c) for c in self.spoken]
+            mask = _all([spoken_in(columns, word) for word in one.value])
+        return _mask(self.column(one.column), one) if mask is None else _pyarrow().array(mask)
 
     def count(self) -> int:
         return int(self.reader.metadata.num_rows if self.chosen is None else len(self.chosen))
@@ -186,6 +204,12 @@ class ArrowRows:
         whole = ArrowRows(self.reader, self.columns)
         columns = {n: whole.column(n) if numbers is None else whole.column(n).take(numbers) for n in self.kinds}
         return pa.table(columns)
+
+
+def _all(masks: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Return where all are true; None if one is not known."""
+    known = [mask for mask in masks if mask is not None]
+    return np.asarray(np.logical_and.reduce(known)) if len(known) == len(masks) else None
 
 
 def _in_one(column: Any) -> Any:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["holding"]
+__all__ = ["holding", "holding_in_any_case"]
 
 _FEW = 20  # one text of so many
+_BLOCK = 2**19  # bytes that are put into lower case at a time: they stay in the cache of a processor
+_ASCII, _LOWER = 127, 32  # the last character; the bit that makes letters lower case
 
 
 def holding(texts: Any, word: str) -> np.ndarray | None:
@@ -35,6 +37,62 @@ def holding(texts: Any, word: str) -> np.ndarray | None:
     most = len(texts) // _FEW + 1
     found = [hit.start() for hit in islice(re.finditer(re.escape(sought), view), most + 1)]
     return None if len(found) > most else _texts_of(np.array(found, np.int64), sought, view, bounds - bounds[0])
+
+
+def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
+    """Return which texts hold a word, upper case or not.
+
+    Parameters
+    ----------
+    texts : pyarrow.StringArray
+    word : str
+        In lower case, not empty.
+
+    Returns
+    -------
+    ndarray of bool, or None
+        False for missing texts. None if a text has letters beyond ASCII.
+    """
+    sought, mask = word.encode("utf-8", "surrogatepass"), np.zeros(len(texts), bool)
+    if not len(texts) or texts.buffers()[2] is None:
+        return mask
+    bounds = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2], np.uint8)
+    left, row = len(texts) // _FEW + 1, 0
+    while row < len(texts):
+        stop = max(row + 1, int(np.searchsorted(bounds, bounds[row] + _BLOCK)) - 1)
+        block = data[bounds[row] : bounds[stop]]
+        if block.size and block.max() > _ASCII:
+            return None
+        found = _hits(block, sought, left)
+        left -= len(found)
+        if left <= 0:
+            return _text_by_text(texts, word) if data[bounds[row] : bounds[-1]].max() <= _ASCII else None
+        if found:
+            lower = memoryview(bytes(block).lower())
+            mask[row:stop] = _texts_of(np.array(found, np.int64), sought, lower, bounds[row : stop + 1] - bounds[row])
+        row = stop
+    return mask
+
+
+def _hits(block: np.ndarray, sought: bytes, most: int) -> list[int]:
+    """Return where bytes of ASCII hold a word in any case, up to a number of places, of which no two overlap.
+
+    One operation puts letters into lower case, and makes some signs equal that are not: where these are met, the bytes
+    are searched again.
+    """
+    alike = re.escape(bytes(byte | _LOWER for byte in sought))
+    found = [hit.start() for hit in islice(re.finditer(alike, (block | np.uint8(_LOWER)).data), most)]
+    if all(bytes(block[at : at + len(sought)]).lower() == sought for at in found):
+        return found
+    return [hit.start() for hit in islice(re.finditer(re.escape(sought), bytes(block).lower()), most)]
+
+
+def _text_by_text(texts: Any, word: str) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    found = pc.fill_null(pc.match_substring(pc.ascii_lower(texts), word), False)
+    return np.asarray(found.to_numpy(zero_copy_only=False))
 
 
 def _texts_of(starts: np.ndarray, sought: bytes, view: memoryview, bounds: np.ndarray) -> np.ndarray:
