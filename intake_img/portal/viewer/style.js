@@ -115,6 +115,22 @@ dd { margin: 0; color: var(--soft); }
   .contrast input::-webkit-slider-thumb { width: 20px; height: 20px; }
   .desk { display: none; }
 }
+@container (min-width: 2000px) {
+  .all { font-size: 20px; }
+  h2, .quiet, .status, .value, .caption { font-size: 18px; }
+  .scale { font-size: 22px; }
+  .scale .bar { height: 7px; }
+  .panel { width: 420px; }
+  .tool { width: 46px; height: 46px; }
+  .line .tool { width: 38px; height: 38px; }
+  .icon { width: 24px; height: 24px; }
+  .axis { min-height: 48px; }
+  .axis .title { min-width: 60px; }
+  .where { min-width: 170px; }
+  .swatch { width: 15px; height: 15px; }
+  .contrast input::-webkit-slider-thumb { width: 20px; height: 20px; }
+  .field { grid-template-columns: 90px 1fr; }
+}
 @media (forced-colors: active) { .swatch, .scale .bar { forced-color-adjust: none; } }
 `;
 
