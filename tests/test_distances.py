@@ -58,6 +58,8 @@ def test_lines_are_searched_as_they_are_compared(data):
             patch.setattr(euclidean, constant, value)
         patch.setattr(euclidean, "TILE", data.draw(st.sampled_from([1, 60, 2**15])))
         patch.setattr(euclidean, "WIDTH", data.draw(st.sampled_from([1, 3])))
+        patch.setattr(euclidean, "SMALL", data.draw(st.sampled_from([0, 2**13])))
+        patch.setattr(euclidean, "NARROW", data.draw(st.sampled_from([0, 2**9])))
         patch.setattr(euclidean, "LINES", data.draw(st.sampled_from([1, 2**18])))
         found = euclidean.distances(mask, STEPS[name][: mask.ndim])
     assert found.dtype == np.float64

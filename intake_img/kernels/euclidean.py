@@ -33,6 +33,10 @@ FEW, MANY = 64, 0.25
 """Lines in which a larger share of pixels has no background so near are not compared further."""
 SHARE = 0.125
 """Lines in which a smaller share of pixels has results of earlier passes are not compared."""
+SMALL = 2**13
+"""Pixels of an image whose distances, if squares are whole, scipy has found sooner."""
+NARROW = 512
+"""Lines that are not searched pixel by pixel: there are too few of them at each."""
 LINES = 2**18
 """Pixels of lines that are searched together."""
 
@@ -55,6 +59,10 @@ def distances(mask: np.ndarray, steps: Sequence[float]) -> np.ndarray:
     kind = kind_of_squares(mask.shape, steps)
     if not mask.size:
         return np.zeros(mask.shape)
+    if mask.size <= SMALL and kind.kind == "i" and not mask.all():
+        from scipy import ndimage
+
+        return ndimage.distance_transform_edt(mask)
     found = squares(line_distances(mask), mask.shape[0], steps[0], kind)
     for axis in range(1, mask.ndim):
         found = further_pass(found, axis, steps[axis])
@@ -72,6 +80,9 @@ def line_distances(mask: np.ndarray, axis: int = 0) -> np.ndarray:
     n = mask.shape[axis]
     out = np.empty(mask.shape, np.min_scalar_type(2 * n))
     lines, found = np.moveaxis(mask, axis, 0), np.moveaxis(out, axis, 0)
+    if lines.size < NARROW * n:
+        found[...] = _narrow_lines(lines)
+        return out
     away = np.full(lines.shape[1:], n, out.dtype)
     for k in range(n):
         away += 1
@@ -83,6 +94,15 @@ def line_distances(mask: np.ndarray, axis: int = 0) -> np.ndarray:
         away *= lines[k, ...]
         np.minimum(found[k, ...], away, out=found[k, ...])
     return out
+
+
+def _narrow_lines(lines: np.ndarray) -> np.ndarray:
+    """Return the distance in pixels to the nearest background along axis 0."""
+    n = len(lines)
+    at = np.arange(n, dtype=np.int32).reshape(-1, *(1,) * (lines.ndim - 1))
+    before = at - np.maximum.accumulate(np.where(lines, -n, at), axis=0)
+    after = np.minimum.accumulate(np.where(lines, 2 * n, at)[::-1], axis=0)[::-1] - at
+    return np.minimum(np.minimum(before, after), n)
 
 
 def squares(pixels: np.ndarray, n: int, step: float, kind: np.dtype) -> np.ndarray:

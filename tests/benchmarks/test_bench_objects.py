@@ -14,6 +14,7 @@ import intake_img  # noqa: F401
 
 feature = pytest.importorskip("skimage.feature")
 measure = pytest.importorskip("skimage.measure")
+morphology = pytest.importorskip("skimage.morphology")
 segmentation = pytest.importorskip("skimage.segmentation")
 
 BASIC = ("label", "area", "centroid", "bbox", "intensity_mean", "intensity_max")
@@ -70,6 +71,16 @@ def test_whole_objects(name, chunks, versus, benchmark):
     given = xr.DataArray(mask, dims=["y", "x"]).chunk(y=chunks, x=chunks)
     ratio = versus(lambda: getattr(given.img, name)().compute(), raw, rounds=2, clock=time.process_time)
     assert ratio < 1.3
+
+
+@pytest.mark.parametrize("name", ["distance_transform", "skeletonize"])
+def test_objects_of_a_volume_that_chunks_cut(name, versus, benchmark):
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).random((48, 320, 320)), 4)
+    mask = smooth > np.quantile(smooth, 0.6)
+    raw = {"distance_transform": ndimage.distance_transform_edt, "skeletonize": morphology.skeletonize}[name]
+    given = xr.DataArray(mask, dims=["z", "y", "x"]).chunk(z=24, y=160, x=160)
+    ratio = versus(lambda: getattr(given.img, name)().compute(), lambda: raw(mask), rounds=2, clock=time.process_time)
+    assert ratio < (0.6 if name == "distance_transform" else 1.3)
 
 
 @pytest.mark.parametrize("chunks", [None, 512])
