@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from intake_img.errors import AxesError, CannotWriteError
+from intake_img.model.datasets import step_of
 from intake_img.model.image import Image
 from intake_img.model.joined import region_of
 from intake_img.model.pixels import Pixels
@@ -88,3 +89,37 @@ def test_regions_to_write():
     assert region_of(whole, whole, "auto") == {}
     with pytest.raises(CannotWriteError, match="the coordinate 'x' of the image is not found"):
         region_of(select(image(0.3), {"x": slice(4, 9)})[0], whole, "auto")
+
+
+@pytest.mark.parametrize(
+    ("values", "stated", "step"),
+    [
+        ([0, 0.5, 1], None, 0.5),
+        ([0, 0.5, 1], 0.5 + 1e-8, 0.5 + 1e-8),  # more digits than the values have
+        ([0, 0.5, 1], 0.6, 0.5),  # the values decide
+        ([0, 0.5, 1], -1, 0.5),
+        ([7, 9, 11], None, 2),
+        ([0, 0.5, 1.1], 0.5, None),
+        ([1, 0.5, 0], 0.5, None),
+        ([0, 0, 0], 0.5, None),
+        ([0, np.nan, 1], 0.5, None),
+        ([0, np.inf], 0.5, None),
+        ([-1e301, 1e301], None, None),
+        ([3.0], 0.5, 0.5),
+        ([3.0], None, None),
+        ([], 0.5, 0.5),
+        (["a", "b"], 0.5, None),
+    ],
+)
+def test_the_spacing_is_that_of_the_values(values, stated, step):
+    assert step_of(np.array(values), stated) == step
+
+
+def test_a_number_is_not_a_label_of_texts():
+    named = Image.single(Pixels.of(VALUES), "cx", channels=["DAPI", "GFP"])
+    assert select(named, {"c": "GFP"})[0].to_xarray()["image"].values.tolist() == VALUES[1:].tolist()
+    for label in (1.0, "RFP"):
+        with pytest.raises(KeyError, match="there are DAPI, GFP"):
+            select(named, {"c": label})
+    with pytest.raises(KeyError, match="no label '0'"):
+        select(image(0.25), {"x": "0"})
