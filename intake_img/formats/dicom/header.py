@@ -133,8 +133,8 @@ def _convert(ds: Any) -> None:
 
 def _public_elements(ds: Any) -> Iterator[Any]:
     """Yield the elements that the standard names, in their order."""
-    known = sorted(ds.items(), key=_tag_of)  # those that are not converted are tuples
-    return (ds[tag] if isinstance(element, tuple) else element for tag, element in known if not tag & _PRIVATE)
+    known = sorted((item for item in ds.items() if not item[0] & _PRIVATE), key=_tag_of)
+    return (ds[tag] if isinstance(element, tuple) else element for tag, element in known)  # raw ones are tuples
 
 
 def _tag_of(item: tuple[Any, Any]) -> int:

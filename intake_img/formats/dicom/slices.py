@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,9 @@ class Slice:
     keys: tuple[tuple[str, float], ...] = ()
     order: int = 0
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray | None:
-        if self.orientation is None:
-            return None
-        return np.cross(self.orientation[:3], self.orientation[3:])
+        return None if self.orientation is None else _normal(self.orientation)
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,12 @@ _KEYS = (  # attributes that tell frames at one position apart, and the axis tha
 _NAMES = {"EchoTime": "TE {:g} ms", "EchoNumbers": "echo {:g}", "DiffusionBValue": "b {:g}"}
 
 
+def _normal(orientation: Sequence[float]) -> np.ndarray:
+    """The cross product of the directions of rows and columns; numpy's takes ten times as long for two vectors."""
+    a, b, c, d, e, f = orientation
+    return np.array([b * f - c * e, c * d - a * f, a * e - b * d])
+
+
 def slice_of(number: int, groups: Sequence[Any]) -> Slice:
     """Return the slice that attributes describe; the first of several groups that has one counts."""
 
@@ -107,7 +112,7 @@ def slice_of(number: int, groups: Sequence[Any]) -> Slice:
         return next((value for g in groups if (value := g.get(name)) is not None), None)
 
     position, orientation = numbers(first("ImagePositionPatient"), 3), numbers(first("ImageOrientationPatient"), 6)
-    if orientation is not None and abs(np.linalg.norm(np.cross(orientation[:3], orientation[3:])) - 1) > 0.01:
+    if orientation is not None and abs(np.linalg.norm(_normal(orientation)) - 1) > 0.01:
         orientation = None
     spacing = pixel_spacing(groups)
     slope = numbers(first("RescaleSlope")) or numbers(first("DoseGridScaling"))

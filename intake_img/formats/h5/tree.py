@@ -227,13 +227,15 @@ def _texts(found: Any, shape: tuple[int, ...], charset: int) -> np.ndarray:
 
 def _plain(value: Any) -> Any:
     """Plain JSON of an attribute; None for references to other objects of the file."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        return text_of(value) if value.dtype.itemsize == 1 else [text_of(v) for v in value.ravel().tolist()]
     h5py = h5py_module()
     if isinstance(value, (h5py.Empty, h5py.Reference, h5py.RegionReference)):
         return None
-    if isinstance(value, np.ndarray) and value.dtype.kind in "SOV":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OV":
         if value.dtype.kind == "V" or any(not isinstance(v, (str, bytes)) for v in value.ravel().tolist()):
             return None
-        return text_of(value) if value.dtype == "S1" else [text_of(v) for v in value.ravel().tolist()]
+        return [text_of(v) for v in value.ravel().tolist()]
     return None if isinstance(value, np.void) else plain(value)
 
 
