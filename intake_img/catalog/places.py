@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,21 @@ def stamp_of(entry: os.DirEntry[str]) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def _stamps(entries: Iterable[os.DirEntry[str]]) -> dict[str, Stamp]:
+    """Return `stamp_of` all entries of a folder, with one call of Python less for each."""
+    found: dict[str, Stamp] = {}
+    for entry in entries:
+        try:
+            if not entry.is_dir():
+                seen = entry.stat()
+                found[entry.name] = seen.st_mtime_ns, seen.st_size, seen.st_ino
+                continue
+        except OSError:
+            pass
+        found[entry.name] = stamp_of(entry)
+    return found
+
+
 def stamps_in(
     root: str, stores: Collection[str], recursive: bool, exclude: Sequence[str]
 ) -> dict[str, dict[str, Stamp]] | None:
@@ -69,7 +84,7 @@ def stamps_in(
         at = waiting.pop()
         try:
             with os.scandir(at) as entries:
-                here = {e.name: stamp_of(e) for e in entries}
+                here = _stamps(entries)
         except OSError:
             return None
         if exclude:

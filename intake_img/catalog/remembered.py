@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import marshal
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from intake_img.catalog.facts import sentence
 from intake_img.catalog.looker import Looker
-from intake_img.catalog.memory import Remembered, ScanMemory, digest
+from intake_img.catalog.memory import Remembered, ScanMemory
 from intake_img.catalog.places import FOLDERS, ScannedFolder, Stamp, stamps_in
 from intake_img.catalog.scanned import Scan
 from intake_img.collections.plates.source import PlateSource
@@ -21,6 +23,9 @@ from intake_img.formats.source import ImageSource
 from intake_img.storage.files import File
 
 __all__ = ["State", "context_of", "remember", "remembered", "state_of"]
+
+
+_MARSHALLED = 2  # the last version in which equal things are equal bytes
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,15 @@ class State:
     stores: Mapping[str, str]
 
 
+@cache
+def _version() -> str:
+    return importlib.metadata.version("intake_img")
+
+
 def context_of(root: File, recursive: bool, exclude: Sequence[str]) -> dict[str, Any]:
     """Return what a memory is good for: the folder and the options of a scan, and the formats that it knows."""
     return {
-        "version": importlib.metadata.version("intake_img"),
+        "version": _version(),
         "formats": [*formats(), *bridges()],
         "root": root.path,
         "recursive": recursive,
@@ -67,9 +77,15 @@ def _digest(tree: Mapping[str, Mapping[str, Stamp]], memory: ScanMemory) -> str:
     folder, own = os.path.split(os.path.abspath(memory.path))
     mine = {own, f"{own}-journal"}
 
-    rest = [item for item in tree.get(folder, {}).items() if item[0] not in mine]
-    others = {at: rest if at == folder else here.items() for at, here in tree.items()}
-    return digest(sorted((at, sorted(here)) for at, here in others.items()))
+    sound = hashlib.blake2b(digest_size=16)
+    for at in sorted(tree):
+        here = tree[at]
+        names = sorted(here)
+        if at == folder:
+            names = [name for name in names if name not in mine]
+        content = at, names, [here[name] for name in names]
+        sound.update(marshal.dumps(content, _MARSHALLED))
+    return sound.hexdigest()
 
 
 def remember(looker: Looker, found: Scan, state: State | None) -> Scan:
