@@ -137,7 +137,7 @@ def test_damaged_klb(tmp_path):
         (42, 3, "compression 3"),
         (1, 0, "zeros"),
         (4, 255, "blocks"),
-        (326, 255, "within its blocks"),
+        (326, 255, "ends before it begins"),
     ):
         damaged = bytearray(whole)
         damaged[at] = value
