@@ -82,7 +82,7 @@ def _passes(own: Chunks, lead: int, steps: tuple[float, ...]) -> list[tuple[Chun
     for axes in [others] if others and together else [[k] for k in others]:
         given = squares if axes[0] == others[0] else None
         along = [(lead + k, steps[k]) for k in axes]
-        passes.append((_lines(own, axes), partial(_further, along, given, axes[-1] == others[-1])))
+        passes.append((_lines(own, axes), partial(_further, along, given)))
     return [*passes, (own, partial(_restored, None if others else squares))]
 
 
@@ -141,13 +141,13 @@ def _first(lead: int, mask: np.ndarray) -> np.ndarray:
     return kept(found, found.dtype)
 
 
-def _further(along: Sequence[tuple[int, float]], squares: Any, last: bool, found: np.ndarray) -> np.ndarray:
+def _further(along: Sequence[tuple[int, float]], squares: Any, found: np.ndarray) -> np.ndarray:
     if squares:
         found = euclidean.squares(found, *squares)
     for axis, step in along:
         found = euclidean.further_pass(found, axis, step)
-    return euclidean.rooted(found) if last else kept(found, found.dtype)
+    return kept(found, found.dtype)
 
 
 def _restored(squares: Any, found: np.ndarray) -> np.ndarray:
-    return euclidean.rooted(euclidean.squares(found, *squares)) if squares else found
+    return euclidean.rooted(euclidean.squares(found, *squares) if squares else found)
