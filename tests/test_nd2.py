@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.nd2.file_chunks import Frame
+from intake_img.formats.nd2.frame_layout import frame_of
 from intake_img.testing import assert_same
 
 nd2 = pytest.importorskip("nd2")
@@ -149,3 +152,46 @@ def test_a_missing_library_is_named(made, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nd2", None)
     with pytest.raises(MissingExtraError, match=r"intake_img\[nd2\]"):
         imload(made("loops"))
+
+
+def attributes(**changes):
+    usual = {
+        "compressionType": None,
+        "channelCount": 2,
+        "componentCount": 2,
+        "pixelDataType": "unsigned",
+        "bitsPerComponentInMemory": 16,
+        "widthPx": 5,
+        "heightPx": 4,
+        "widthBytes": 20,
+    }
+    return SimpleNamespace(**{**usual, **changes})
+
+
+def test_frames_are_laid_out_as_their_attributes_state():
+    assert frame_of(attributes()) == Frame(4, 5, 20, 2, 1, np.dtype("u2"))
+    assert frame_of(attributes(widthBytes=None)) == Frame(4, 5, 20, 2, 1, np.dtype("u2"))
+    assert frame_of(attributes(widthBytes=24)).row == 24  # rows may be padded
+    colours = attributes(channelCount=1, componentCount=3, bitsPerComponentInMemory=8, widthBytes=16)
+    assert frame_of(colours) == Frame(4, 5, 16, 1, 3, np.dtype("u1"))
+    assert frame_of(attributes(channelCount=None, componentCount=4, widthBytes=40)).channels == 4
+    floats = attributes(pixelDataType="float", bitsPerComponentInMemory=32, widthBytes=40)
+    assert frame_of(floats).dtype == np.dtype("f4")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"compressionType": "lossy"}, "compressed with loss"),
+        ({"bitsPerComponentInMemory": 12}, "not supported: is the header damaged"),
+        ({"pixelDataType": "float", "bitsPerComponentInMemory": 8}, "not supported"),
+        ({"widthPx": None}, "frames of 0 x 4 pixels"),
+        ({"heightPx": 0}, "frames of 5 x 0 pixels"),
+        ({"componentCount": 0}, "0 components"),
+        ({"widthBytes": 18}, "rows of 18 bytes do not hold 5 pixels"),
+        ({"widthBytes": 21}, "rows of 21 bytes"),
+    ],
+)
+def test_other_frames_are_refused(changes, message):
+    with pytest.raises(FormatError, match=message):
+        frame_of(attributes(**changes))
