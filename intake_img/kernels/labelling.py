@@ -293,35 +293,44 @@ def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[i
 def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
     """Return pairs of labels that touch across a chunk boundary; a pair may occur more than once.
 
-    Pixels that are neighbours along an axis belong to one component: of pixels that touch others across the boundary,
-    those are taken whose neighbours before them do not.
+    Neighbours in a plane are joined elsewhere: within a chunk, or across another boundary.
 
     Parameters
     ----------
     before, after : ndarray
         The planes on both sides of the boundary; 0 is background.
     structure : ndarray of bool, 3 along every axis
+        As `scipy.ndimage.generate_binary_structure` returns it.
     axis : int
         The axis across the boundary.
     """
     links = np.moveaxis(structure, axis, 0)[2]
     pairs = [np.empty((0, 2), np.int64)]
+    one, other = before != 0, after != 0
     for offset in product((-1, 0, 1), repeat=before.ndim):
         if links[tuple(o + 1 for o in offset)]:
             here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, before.shape, strict=True))
             there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, before.shape, strict=True))
-            a, b = before[here], after[there]
-            both = (a != 0) & (b != 0)
-            found = both.copy()
-            for k in range(both.ndim):
-                later, earlier = _cut(both.ndim, k, slice(1, None)), _cut(both.ndim, k, slice(-1))
-                found[later] &= ~both[earlier]
-            pairs.append(np.stack([a[found].astype(np.int64), b[found].astype(np.int64)], axis=1))
+            found = _first_meetings(one, other, here, there)
+            pairs.append(np.stack([before[here][found], after[there][found]], axis=1).astype(np.int64))
     return np.concatenate(pairs)
 
 
-def _cut(ndim: int, axis: int, part: slice) -> tuple[slice, ...]:
-    return tuple(part if k == axis else slice(None) for k in range(ndim))
+def _first_meetings(
+    before: np.ndarray, after: np.ndarray, here: tuple[slice, ...], there: tuple[slice, ...]
+) -> np.ndarray:
+    """Return where pixels `here` touch those `there`; see `_meeting`."""
+    found = before[here] & after[there]
+    if here != there:
+        return found & ~(after[here] | before[there])
+    both = found.copy()
+    for axis in range(both.ndim):
+        later, earlier = (tuple(p if k == axis else slice(None) for k in range(both.ndim)) for p in _AFTER_FIRST)
+        found[later] &= ~both[earlier]
+    return found
+
+
+_AFTER_FIRST = (slice(1, None), slice(-1))
 
 
 def components(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
