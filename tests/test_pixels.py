@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,3 +68,16 @@ def test_only_axes_of_length_1_are_dropped():
     assert pixels.reshape([0, 1, 2]) is pixels
     with pytest.raises(AxesError, match="an axis of length 3 cannot be left out"):
         pixels.reshape([0, 2])
+
+
+def test_lazy_arrays_refuse_what_dask_refuses():
+    source = np.arange(24).reshape(2, 3, 4)
+    lazy = Pixels.of(source).dask(((1, 1), (3,), (2, 2)))
+    plain = da.from_array(source, (1, 3, 2))
+    for key in ((..., ...), ([0, 1], [0, 1]), (0, 0, 0, 0), (5,), ([0, 9],), ([True],)):
+        with pytest.raises((IndexError, NotImplementedError, TypeError)) as expected:
+            plain[key]
+        with pytest.raises(type(expected.value)):
+            lazy[key]
+    for key in ((..., -1), (-1, ..., [3, -4]), ([True, False],), (slice(None), [], 0), (None, 1, ..., None)):
+        np.testing.assert_array_equal(lazy[key].compute(), plain[key].compute())
