@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import re
+import threading
 import time
 from typing import Any
 
@@ -237,3 +238,28 @@ def test_the_texts_to_copy_run(folder):
             with names["ds"] as ds, names["catalog"].b.to_dask() as same:
                 np.testing.assert_array_equal(same["image"].values, ds["image"].values)
                 np.testing.assert_array_equal(np.asarray(names["group"]["0"]), ds["image"].values)
+
+
+def test_thumbnails_are_kept_before_they_are_requested(folder, monkeypatch):
+    from intake_img.portal import render
+    from intake_img.portal.caches import DiskCache
+
+    entry = {"driver": "tif", "args": {"uri": "{{ CATALOG_DIR }}/a.tif"}}
+    (folder / "kept.yml").write_text(yaml.safe_dump({"sources": {"b": entry}}))
+    small, put, made, kept = render._small, DiskCache.put, [], threading.Event()
+
+    def counted(opened, kind, scene):
+        made.append(kind)
+        return small(opened, kind, scene)
+
+    def seen(cache, key, data):
+        put(cache, key, data)
+        if key.startswith("thumbnail/"):
+            kept.set()
+
+    monkeypatch.setattr(render, "_small", counted)
+    monkeypatch.setattr(DiskCache, "put", seen)
+    with serving([folder / "kept.yml"], folder / "k") as portal:
+        assert kept.wait(60)
+        assert portal.get("/thumb/b.webp").headers["content-type"] == "image/webp"
+        assert made == ["webp"]

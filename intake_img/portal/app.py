@@ -32,6 +32,7 @@ def make_app(library: Library, settings: Settings) -> Any:
     settings : Settings
     """
     site, doorkeeper = Site(library, settings), Doorkeeper(settings)
+    site.warm = render.warm_thumbnail
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

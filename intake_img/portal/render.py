@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +17,14 @@ from intake_img.errors import TooLargeError
 from intake_img.model.chunks import Region
 from intake_img.portal.costly_blocks import price
 from intake_img.portal.holdings import Opened
+from intake_img.portal.library import LibraryItem
 from intake_img.portal.picture import Light, added, plane
 from intake_img.portal.replies import body, etag, problem
 from intake_img.portal.site import Site
 from intake_img.portal.virtual_store import ImageStore, ServedArray
 from intake_img.portal.work import SEEN, THUMBNAIL
 
-__all__ = ["thumbnail", "tile"]
+__all__ = ["thumbnail", "tile", "warm_thumbnail"]
 
 _SIDE = 320
 _MOST_CHANNELS = 12
@@ -42,7 +44,7 @@ async def thumbnail(request: Request) -> Response:
         media = _KINDS[kind]
         opened = await site.opened(item, request, THUMBNAIL)
         scene = request.query_params.get("scene", "")
-        key = f"thumbnail/{opened.stamp}/{scene}/{kind}"
+        key = _key(opened, scene, kind)
         tag = etag(key)
         data = site.disk.get(key)
         if data is None:
@@ -52,6 +54,19 @@ async def thumbnail(request: Request) -> Response:
     except Exception as exc:
         site.metrics.failed(exc)
         return problem(exc)
+
+
+def warm_thumbnail(site: Site, item: LibraryItem) -> None:
+    """Render the thumbnail of an entry and keep it on disk; a failure is left to the requests for it."""
+    with contextlib.suppress(Exception):
+        opened = site.holdings.get(item)
+        key = _key(opened, "", "webp")
+        if site.disk.get(key) is None:
+            site.disk.put(key, _small(opened, "webp", ""))
+
+
+def _key(opened: Opened, scene: str, kind: str) -> str:
+    return f"thumbnail/{opened.stamp}/{scene}/{kind}"
 
 
 def _small(opened: Opened, kind: str, scene: str) -> bytes:

@@ -51,6 +51,9 @@ class Site:
         self.projections = Projections(settings.request_bytes, cluster)
         self.workers = Workers(settings.threads, settings.waiting, settings.seconds)
         self.index = Index(settings.cache / f"index-{_name(library)}.sqlite", self.workers.later)
+        self.warm: Callable[[Site, LibraryItem], None] | None = (
+            None  # called for entries that were opened for the index
+        )
         self._listing: Any = None
         self._building: set[str] = set()
         self._lock = threading.Lock()
@@ -119,6 +122,8 @@ class Site:
             item = self.library.items.get(name or "")
             if item is not None:
                 self.index.describe(item.id, index_facts(self.holdings, item))
+                if self.warm is not None:
+                    self.warm(self, item)
             if name is not None:
                 self.workers.later(step)
 
