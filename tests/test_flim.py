@@ -5,6 +5,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,18 @@ def test_ptu_that_is_no_image(data, tmp_path):
     (tmp_path / "point.ptu").write_bytes(whole[:at] + struct.pack("<q", 0) + whole[at + 8 :])
     with pytest.raises(FormatError, match="photons and no image"):
         imload(tmp_path / "point.ptu")
+
+
+def test_ptu_with_a_damaged_tag(tmp_path):
+    """Of a resolution of many numbers ptufile makes coordinates of two dimensions: the image has none."""
+    path, _ = formats()["ptu"].sample(str(tmp_path))
+    content = bytearray(Path(path).read_bytes())
+    content[512:516] = bytes(4)
+    (tmp_path / "b.ptu").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"b\.ptu: its resolution along 'h' is damaged"):
+        ds = imload(tmp_path / "b.ptu")
+    assert "h" not in ds.coords
+    np.testing.assert_array_equal(ds.image, imload(path).image)
 
 
 def packed(path, folder):

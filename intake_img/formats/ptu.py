@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -98,7 +99,9 @@ class _PtuHandle(Handle):
         steps, origin, units = {}, {}, {}
         for name, (unit, factor) in _UNITS.items():
             values: Any = np.asarray(self.ptu.coords.get(name, []))
-            if name in names and len(values) > 1:
+            if values.ndim > 1:
+                warnings.warn(f"{self.source.file}: its resolution along {name.lower()!r} is damaged", stacklevel=2)
+            elif name in names and len(values) > 1:
                 steps[name.lower()] = float(f"{(values[1] - values[0]) * factor:.12g}")
                 origin[name.lower()], units[name.lower()] = float(values[0]) * factor, unit
         header = {"tags": dict(self.ptu.tags), "frequency": self.ptu.frequency}
