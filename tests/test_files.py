@@ -224,6 +224,27 @@ def test_ranges_are_read_as_asked(tmp_path_factory, ranges, local):
         source.close()
 
 
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize(("offset", "count"), [(8, 3), (11, 0), (10, 1), (-1, 1), (-1, 0), (2**70, 1)])
+def test_no_range_beyond_the_file_is_read(tmp_path, local, offset, count):
+    file = File.parse(tmp_path / "a.bin" if local else f"memory://{uuid.uuid4()}/a.bin")
+    fs, place = file.filesystem()
+    fs.pipe_file(place, bytes(10))
+    source = file.open()
+    message = f"points to bytes {offset} to {offset + count}, but the file ends at 10"
+    try:
+        with pytest.raises(FormatError, match=message):
+            source.ranges([offset], [count])
+        with pytest.raises(FormatError, match=message):
+            source.read_into(offset, memoryview(bytearray(count)))
+        with pytest.raises(FormatError, match=message), source.window(offset, count):
+            pass
+        with source.window(10, 0) as empty:
+            assert len(empty) == 0
+    finally:
+        source.close()
+
+
 STEPS = st.one_of(
     st.tuples(st.just("read"), st.integers(-1, 1200)),
     st.tuples(st.just("records"), st.integers(0, 40)),

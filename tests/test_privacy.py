@@ -89,6 +89,33 @@ def test_a_document_of_entities_is_not_expanded():
     assert isinstance(public(deep), str)
 
 
+@pytest.mark.parametrize("before", ["", "\ufeff", " \r\n\t"])
+def test_documents_in_texts_are_parsed(before):
+    told = '[{"Label": "Operator", "Value": "Ada"}, {"Label": "Lens", "Value": "63x"}]'
+    assert public(before + told) == '[{"Label": "Lens", "Value": "63x"}]'
+    assert public(f'{before}{{"kept": {told}}}') == '{"kept": [{"Label": "Lens", "Value": "63x"}]}'
+    told = '<M><V K="Operator">Ada</V><V K="Lens">63x</V></M>'
+    assert public(before + told) == '<M><V K="Lens">63x</V></M>'
+    assert public(before + '<?xml version="1.0"?>' + told) == '<M><V K="Lens">63x</V></M>'
+
+
+@pytest.mark.parametrize("text", ["1.50", "1e3", '"\\u00e9"', " 7 ", "-0.0", "NaN", "x", ""])
+def test_numbers_stay_as_they_are_written(text):
+    assert public(text) == text
+
+
+def test_nested_data_are_shown_to_a_depth():
+    value = []
+    for _ in range(24):
+        value = [value]
+    assert public(value) == value
+    assert "…" in json.dumps(public([value]), ensure_ascii=False)
+    assert public("[" * 24 + "]" * 24) == "[" * 24 + "]" * 24  # the text is a level of its own
+    assert public("[" * 25 + "]" * 25) == "[" * 24 + '"…"' + "]" * 24
+    assert public({"a": ["[" * 22 + "]" * 22]}) == {"a": ["[" * 22 + "]" * 22]}
+    assert public({"a": ["[" * 23 + "]" * 23]}) == {"a": ["[" * 22 + '"…"' + "]" * 22]}
+
+
 def test_real_files_show_no_paths(data):
     paths = ("dm/3D_EELS_SI.dm4", "tia/new/128x128_TEM_acquire-sum1.emi", "dicom/ct_image.dcm", "nd2/cluster.nd2")
     for path in paths:

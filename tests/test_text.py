@@ -51,6 +51,13 @@ def test_what_is_escaped_can_be_read():
     assert printable(" a\n\t b\x07 ") == r"a b\x07"
 
 
+def test_a_line_of_the_limit_is_complete():
+    assert printable("0123456789", 10) == "0123456789"
+    assert printable("0123456789a", 10) == "012345678…"
+    assert printable("a" * 300) == "a" * 300
+    assert printable("a" * 301) == "a" * 299 + "…"
+
+
 @pytest.mark.parametrize("evil", EVIL)
 def test_names_of_channels(evil, tmp_path, capsys):
     image = xr.DataArray(np.zeros((2, 4, 5), "u1"), dims=("c", "y", "x"), coords={"c": [evil, "b"]})

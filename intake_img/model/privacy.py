@@ -113,11 +113,11 @@ def _is_private_pair(value: Any, private: re.Pattern[str] | None) -> bool:
 
 
 def _public_text(text: str, private: re.Pattern[str] | None, depth: int) -> str:
-    start = text.lstrip("\ufeff \r\n\t")[:1]
-    if len(text) < _LONGEST_DOCUMENT and start == "<":
-        text = _public_xml(text, private)
-    elif len(text) < _LONGEST_DOCUMENT and start and start in "{[":
-        text = _public_json(text, private, depth)
+    document = text.lstrip("\ufeff \r\n\t")  # parsers refuse a byte-order mark, or a line before the XML declaration
+    if len(text) < _LONGEST_DOCUMENT and document.startswith("<"):
+        text = _public_xml(document, private)
+    elif len(text) < _LONGEST_DOCUMENT and document.startswith(("{", "[")):
+        text = _public_json(document, private, depth)
     return _public_line(text[:_LONGEST], private)
 
 
