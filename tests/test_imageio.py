@@ -588,6 +588,17 @@ os._exit(0)
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "m4v", "mov", "avi", "mkv"])
+def test_videos_keep_coordinates_and_attributes(tmp_path, film, suffix):
+    ds = dataset(film[1][:4], "tyxc").assign_coords(x=("x", np.arange(64) ** 2.0, {"units": "µm"}))
+    ds.image.attrs["note"] = "hi"
+    imsave(ds, tmp_path / f"a.{suffix}", lossy=True)
+    found = imload(tmp_path / f"a.{suffix}")
+    assert found.image.attrs["note"] == "hi"
+    np.testing.assert_array_equal(found.x, ds.x)
+    assert found.x.attrs["units"] == "µm"
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
 def test_damaged_videos(tmp_path, film, suffix):
     values = film[1][:12]

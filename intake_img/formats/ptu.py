@@ -123,7 +123,7 @@ class Ptu(Format):
     title = "PicoQuant PTU"
     extensions = (".ptu",)
     magic = ((0, b"PQTTTR\0\0"),)
-    extras = {"flim": "needed"}
+    extras = {"flim": "reading"}
     options = PtuOptions
     serial = True
 

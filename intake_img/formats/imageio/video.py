@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ class Video:
         self.shape = (len(self._times), *size) if self._gray else (len(self._times), *size, 3)
         step = float(self._video.time_base) * 1000
         self.durations = [(b - a) * step for a, b in zip(self._times, self._times[1:], strict=False)]
-        self.record = self._container.metadata.get("comment", "")
+        self.record = _comment(self._container.metadata)
         self.header = {
             "container": self._container.format.name,
             "codec": self._video.codec_context.name,
@@ -125,6 +125,11 @@ class Video:
             self._container.close()
         self._stream.close()
         self._source.close()
+
+
+def _comment(metadata: Mapping[str, str]) -> str:
+    """Return the comment of a container; Matroska stores the names of its tags in capitals."""
+    return next((text for key, text in metadata.items() if key.lower() == "comment"), "")
 
 
 def write_video(

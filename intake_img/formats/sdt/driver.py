@@ -106,7 +106,7 @@ class Sdt(Format):
     private = "^company$"
     extensions = (".sdt",)
     magic = (_VALID, _CHECKSUM)
-    extras = {"flim": "needed"}
+    extras = {"flim": "reading"}
     has_scenes = True
 
     def claims(self, probe: Probe) -> int:

@@ -123,7 +123,7 @@ class Slide(Format):
     private = "barcode|comment"
     extensions = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
     starts = STARTS
-    extras = {"slide": "needed"}
+    extras = {"slide": "reading"}
     has_scenes = True
     has_levels = True
     options = SlideOptions

@@ -100,7 +100,7 @@ class Vsi(Format):
     title = "Olympus cellSens VSI"
     extensions = (".vsi",)
     starts = (b"II*\0", b"MM\0*")
-    extras = {"vsi": "needed"}
+    extras = {"vsi": "reading"}
     has_scenes = True
     has_levels = True
     serial = True
