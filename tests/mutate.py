@@ -206,13 +206,16 @@ def modules_like(patterns: Sequence[str]) -> list[str]:
 
 
 def tests_of(module: str) -> list[str]:
-    """Return what tests a module: its doctests, the files that import it, and what ``TESTS`` adds."""
+    """Return what tests a module: the files that import it, what ``TESTS`` adds, and its doctests.
+
+    These come last: pytest imports a module anew for its doctests if nothing has imported it before.
+    """
     part = module.removeprefix("intake_img/").removesuffix(".py")
     room, _, name = f"intake_img/{part}".replace("/", ".").rpartition(".")
     imports = re.compile(rf"(from|import) {re.escape(room)}\.{name}\b|from {re.escape(room)} import .*\b{name}\b")
     files = [p for p in sorted((ROOT / "tests").glob("test_*.py")) if imports.search(p.read_text(encoding="utf-8"))]
     names = {p.stem for p in files} - NOT_FOR_IT | set(TESTS.get(part, "").split())
-    return [module, *(f"tests/{n}.py" for n in sorted(names))]  # the module for its doctests
+    return [*(f"tests/{n}.py" for n in sorted(names)), module]  # the module for its doctests
 
 
 class Watcher:
@@ -380,7 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = chosen(module, given, log)
             if not found:
                 continue
-            wanted = [module, *tests] if tests else tests_of(module)
+            wanted = [*tests, module] if tests else tests_of(module)
             for mutant in tried(Path(name), module, found, wanted, log, given):
                 alive.append(f"{module} {mutant}")
                 print(alive[-1], flush=True)

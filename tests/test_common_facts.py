@@ -74,7 +74,8 @@ def test_channel_names_are_known_along_c_alone():
 def test_what_the_user_states_is_named_as_the_file_names_it():
     found = overruled_axes({"axes": "zyx", "spacing": {"y": 1.0}, "spacing_units": "nm"}, "abc")
     assert found == {**NOTHING, "spacing": frozenset("b"), "spacing_units": frozenset("abc")}
-    assert overruled_axes({"spacing": {"y": 1.0}}, "abc")["spacing"] == frozenset("y")
+    assert overruled_axes({"spacing": {"y": 1.0}}, "abc") == {**NOTHING, "spacing": frozenset("y")}
+    assert overruled_axes({"spacing_units": {"y": "nm"}}, "yx") == {**NOTHING, "spacing_units": frozenset("y")}
     assert overruled_axes({"axes": "yx", "spacing": {"y": 1.0}}, "abc")["spacing"] == frozenset("a")
     with pytest.raises(AxesError):
         overruled_axes({"axes": "yy"}, "ab")

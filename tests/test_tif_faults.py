@@ -29,6 +29,22 @@ def counts_code(layout):
     return 325 if layout == "tiles" else 279
 
 
+@pytest.mark.parametrize(("layout", "code"), [("tiles", 322), ("tiles", 323), ("strips", 278)])
+def test_pieces_without_pixels_are_refused(tmp_path, layout, code):
+    content = written(tmp_path / "a.tif", layout)
+    (tmp_path / "a.tif").write_bytes(with_value(with_value(content, code, 0), code, 0, page=1))
+    with pytest.raises(FormatError, match=r"in pieces of \(1, 0, \d+, 1\) holds no pixels"):
+        imload(tmp_path / "a.tif")
+
+
+def test_a_last_tile_that_is_cut_off_is_noticed_at_opening(tmp_path):
+    content = written(tmp_path / "a.tif", "tiles")
+    (tmp_path / "a.tif").write_bytes(content[:-1])
+    message = f"pixels up to byte {len(content)}, but the file ends at {len(content) - 1}: it is truncated"
+    with pytest.raises(FormatError, match=message):
+        imload(tmp_path / "a.tif")
+
+
 # byte counts that are missing
 
 

@@ -19,6 +19,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiff_bytes import with_value
 
 from intake_img import imload
 from intake_img.formats.tif import light, parser
@@ -228,6 +229,62 @@ def test_ome_xml_that_is_not_simple_is_left_to_the_parser(tmp_path, change: str)
     }[change]
     assert changed != text
     tifffile.tiffcomment(path, changed.encode())
+    assert simple(path) is None
+
+
+PLANES = [(t, z) for t in range(2) for z in range(3)]
+TIFFDATA = {
+    "each plane": "".join(f'<TiffData IFD="{3 * t + z}" FirstT="{t}" FirstZ="{z}" PlaneCount="1"/>' for t, z in PLANES),
+    "no counts": "".join(f'<TiffData IFD="{3 * t + z}" FirstT="{t}" FirstZ="{z}"/>' for t, z in PLANES),
+    "all": "<TiffData/>",
+    "halves": '<TiffData IFD="0" PlaneCount="3"/><TiffData IFD="3" FirstT="1" PlaneCount="3"/>',
+    "halves from the last": '<TiffData IFD="3" FirstT="1" PlaneCount="3"/><TiffData IFD="0" PlaneCount="3"/>',
+    "more than there are": '<TiffData IFD="0" PlaneCount="7"/>',
+    "one twice": '<TiffData IFD="0" PlaneCount="6"/><TiffData IFD="2" FirstZ="2" PlaneCount="1"/>',
+    "halves exchanged": '<TiffData IFD="3" PlaneCount="3"/><TiffData IFD="0" FirstT="1" PlaneCount="3"/>',
+    "too few": '<TiffData IFD="0" PlaneCount="5"/>',
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("what", TIFFDATA)
+def test_planes_are_where_ome_xml_places_them(tmp_path, what: str) -> None:
+    path, values = tmp_path / "a.ome.tif", np.arange(6, dtype="u1").reshape(2, 3, 1, 1) * np.ones((9, 9), "u1")
+    tifffile.imwrite(path, values, photometric="minisblack", metadata={"axes": "TZYX"})
+    text = tifffile.tiffcomment(path)
+    changed = text.replace('<TiffData IFD="0" PlaneCount="6"/>', TIFFDATA[what])
+    assert TIFFDATA[what] in changed
+    tifffile.tiffcomment(path, changed.encode())
+    assert agrees(path) is (list(TIFFDATA).index(what) < 5)
+    wanted = values[::-1] if what == "halves exchanged" else values
+    if what != "too few":
+        np.testing.assert_array_equal(imload(path, chunks=None).image.squeeze(), wanted)
+
+
+@pytest.mark.parametrize("line", ["order=zct", "images=0", "images=6.5", "slices=0", "frames=two", "channels=-1"])
+def test_descriptions_of_imagej_that_are_not_simple_are_left_to_the_parser(tmp_path, line: str) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((2, 3, 9, 9), "u1"), imagej=True, metadata={"axes": "TZYX"})
+    assert agrees(path)
+    tifffile.tiffcomment(path, f"{tifffile.tiffcomment(path)}\n{line}\n".encode())
+    assert simple(path) is None
+
+
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("change", ["magic", "odd", "short", "long", "beyond"])
+def test_damaged_metadata_of_imagej_are_left_to_the_parser(tmp_path, byteorder: str, change: str) -> None:
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "TZYX", "Labels": list("abcdef")}
+    tifffile.imwrite(path, np.zeros((2, 3, 9, 9), "u1"), imagej=True, metadata=metadata, byteorder=byteorder)
+    assert agrees(path)
+    content = path.read_bytes()
+    if change == "magic":
+        changed = content.replace(b"IJIJ", b"IJXX").replace(b"JIJI", b"XXJI")
+    else:
+        at, size = {"odd": (0, 16), "short": (0, 4), "long": (0, 812), "beyond": (6, 2000)}[change]
+        changed = with_value(content, 50838, size, at)
+    assert changed != content
+    path.write_bytes(changed)
     assert simple(path) is None
 
 
