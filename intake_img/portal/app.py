@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,7 +39,9 @@ def make_app(library: Library, settings: Settings) -> Any:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         site.start_indexing()
         log("started", entries=len(library.items))
+        watching = asyncio.create_task(site.watch())
         yield
+        watching.cancel()
         site.close()
         log("stopped")
 

@@ -164,10 +164,10 @@ def _serve(arguments: argparse.Namespace, work: Path) -> int:
     return 0
 
 
-def _library(arguments: argparse.Namespace, work: Path) -> Any:
+def _library(arguments: argparse.Namespace, work: Path, patient: bool = False) -> Any:
     from intake_img.portal.library import Library
 
-    return Library(arguments.places, work / "catalogs", roots=arguments.root, schemes=arguments.scheme)
+    return Library(arguments.places, work / "catalogs", roots=arguments.root, schemes=arguments.scheme, patient=patient)
 
 
 def _serve_one(arguments: argparse.Namespace, settings: Any, library: Any, listening: socket.socket) -> None:
@@ -184,7 +184,8 @@ def _work(number: int, listening: socket.socket, arguments: argparse.Namespace, 
     own.mkdir(exist_ok=True)
     _start_log(arguments.log)
     settings = replace(settings, worker=number, shared=work)
-    _serve_one(arguments, settings, _library(arguments, own), listening)
+    library = _library(arguments, own, patient=True)  # the command has read the catalogs: they are being edited
+    _serve_one(arguments, settings, library, listening)
 
 
 def _settings(arguments: argparse.Namespace, work: Path) -> Any:

@@ -148,11 +148,20 @@ class Library:
         A folder for the catalogs made from folders.
     roots, schemes
         As in `intake_img.catalog.open_catalog`.
+    patient : bool
+        Whether catalogs that cannot be read are without entries until they can; else the first reading raises.
     """
 
     def __init__(
-        self, places: Sequence[Any], work: Path, *, roots: Iterable[str] | None = None, schemes: Iterable[str] = ()
+        self,
+        places: Sequence[Any],
+        work: Path,
+        *,
+        roots: Iterable[str] | None = None,
+        schemes: Iterable[str] = (),
+        patient: bool = False,
     ) -> None:
+        self._patient = patient
         self._roots, self._schemes = None if roots is None else tuple(roots), tuple(schemes)
         self._work = work
         self._lock = threading.Lock()
@@ -172,22 +181,25 @@ class Library:
     def load(self) -> None:
         """Read the catalogs; catalogs that cannot be read now keep their previous entries."""
         found = _Reading(self._roots, self._schemes)
+        before = {p: _stamp(p) for p in (*self.places, *self._stamps)}  # files may change while they are read
         problems = {}
         for prefix, path, roots in self._catalogs:
             try:
                 found.catalog(prefix, path, roots)
             except (IntakeImgError, OSError) as exc:
-                if self.generation == 0:
+                if self.generation == 0 and not self._patient:
                     raise
                 problems[os.path.basename(path)] = str(exc)
-                self._keep(prefix, found)
+                self._keep(prefix, path, found)
         if len(self._catalogs) > 1:
             found.folders[""] = Folder("", "", "", {prefix: prefix for prefix, _, _ in self._catalogs})
         self.folders, self.items, self.problems = found.folders, found.items, problems
-        self._stamps = {p: _stamp(p) for p in found.files}
+        self._stamps = {p: before[p] if p in before else _stamp(p) for p in found.files}
         self.generation += 1
 
-    def _keep(self, prefix: str, found: _Reading) -> None:
+    def _keep(self, prefix: str, path: str, found: _Reading) -> None:
+        found.files += [path, *self._stamps]  # all that may be mended
+        found.folders[prefix] = Folder(prefix, _title(path), "", {})
         found.folders |= {k: f for k, f in self.folders.items() if _below(k, prefix)}
         found.items |= {k: i for k, i in self.items.items() if _below(k, prefix)}
 

@@ -28,6 +28,7 @@ from intake_img.portal.work import SEEN, Workers
 __all__ = ["Site"]
 
 T = TypeVar("T")
+_WATCH = 2.5  # seconds between looks at the files of the catalogs
 _LISTED_NOW = 5000
 
 
@@ -81,6 +82,12 @@ class Site:
         if changed:
             log("catalogs", entries=len(self.library.items), problems=len(self.library.problems))
             self.start_indexing(some_now=False)
+
+    async def watch(self) -> None:
+        """Read changed catalogs again, whatever is requested: several processes must know the same entries."""
+        while True:
+            await asyncio.sleep(_WATCH)
+            await self.refresh()
 
     def start_indexing(self, some_now: bool = True) -> None:
         """List the entries, and open them one by one when the workers are idle.
