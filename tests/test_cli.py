@@ -17,11 +17,12 @@ import xarray as xr
 from PIL import Image
 
 import intake_img.doors.cli.formats_table
-from intake_img import autodetect, imload, imsave
+from intake_img import imload, imsave
 from intake_img.create.examples import catalog_path, simulate_cells
 from intake_img.doors.cli import formats, main
 from intake_img.formats.reading import FileReader
 from intake_img.formats.registry import formats as installed
+from intake_img.formats.registry import open_any
 
 
 @pytest.fixture
@@ -166,9 +167,9 @@ def test_storage_options_reach_the_file_system(tmp_path, monkeypatch):
 
     def spy(uri, **options):
         given.update(options)
-        return autodetect(uri)
+        return open_any(uri)
 
-    monkeypatch.setattr("intake_img.formats.registry.autodetect", spy)
+    monkeypatch.setattr("intake_img.formats.registry.open_any", spy)
     imsave(np.zeros((5, 6), "uint8"), "memory://cli/a.npy", overwrite=True)
     assert main(["info", "memory://cli/a.npy", "--storage-option", "anon=true", "--storage-option", "key=a=b"]) == 0
     assert given == {"storage_options": {"anon": True, "key": "a=b"}}

@@ -27,6 +27,7 @@ COMMON = {
     "faults",
     "fields",
     "foreign",
+    "handover",
     "format_source",
     "h5",
     "n5blocks",
