@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
@@ -37,16 +38,27 @@ def table_from(frame: pd.DataFrame, folder: Any, storage_options: Mapping[str, A
     else:
         channels = {n: Channel(name) for n, name in enumerate(names)}
         lines = [line | ({"c": names.index(str(line["channel"]))} if names else {}) for line in lines]
-    root, below = _root(folder, [str(line["file"]) for line in lines], storage_options)
+    root, below = _root(folder, [line["file"] for line in lines], storage_options)
     planes = [_plane(line, file) for line, file in zip(lines, below, strict=True)]
+    _check_scenes(planes)
     return PlateTable(root, planes, PlateFacts("table of images", channels=channels))
 
 
-def _root(folder: Any, files: list[str], storage_options: Mapping[str, Any] | None) -> tuple[File, list[str]]:
+def _check_scenes(planes: Sequence[Plane]) -> None:
+    """Raise an error for a field of several rows, some of which are scenes: a scene is a complete field."""
+    rows = Counter(p.place for p in planes)
+    if one := next((p for p in planes if p.scene is not None and rows[p.place] > 1), None):
+        raise FormatError(
+            f"the table of images has {rows[one.place]} rows of the field {one.place.scene!r}, and scenes among them: "
+            "a scene is a complete field; give the page instead"
+        )
+
+
+def _root(folder: Any, files: list[Any], storage_options: Mapping[str, Any] | None) -> tuple[File, list[str]]:
     """Return the common folder of all files, and their names relative to it."""
     if folder is not None:
-        return File.parse(folder, storage_options), files
-    whole = [File.parse(f, storage_options) for f in files]
+        return File.parse(folder, storage_options), [str(f) for f in files]
+    whole = [f if isinstance(f, File) else File.parse(str(f), storage_options) for f in files]
     parents = [f.path.split("/")[:-1] for f in whole]
     first, last = min(parents), max(parents)
     shared = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from intake_img.collections.plates.catalogued import frame_of
 from intake_img.collections.plates.dataframes import table_from
 from intake_img.collections.plates.plate_images import present
 from intake_img.collections.plates.plate_table import PlateTable
@@ -33,11 +34,12 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
 
     Parameters
     ----------
-    uri : str, os.PathLike, source or pandas.DataFrame
+    uri : str, os.PathLike, source, pandas.DataFrame or ImageTable
         The folder of an instrument, the index in it, or an OME-Zarr or OME-TIFF that contains a plate. Or a table of
         images: a row for each file, with the columns ``well`` (or ``row`` and ``column``, from 0), ``field`` and
         ``file``; and optionally ``t``, ``c``, ``z`` (numbers), ``channel`` (names), ``page`` and ``scene`` in the file,
-        ``x`` and ``y`` (µm, downwards), ``height`` (µm) and ``seconds``.
+        ``x`` and ``y`` (µm, downwards), ``height`` (µm) and ``seconds``. Or a table that `write_table` or `open_table`
+        returned, each row of which is one file with a ``well``.
     folder : str or os.PathLike, optional
         The folder of the files of a table of images.
     storage_options : mapping, optional
@@ -66,6 +68,10 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
     """
     if storage_options:
         options["storage_options"] = storage_options
+    if hasattr(uri, "to_dataframe"):
+        if folder is not None or storage_options:
+            raise ValueError("folder= and storage_options= are for a DataFrame: a table of images knows its files")
+        uri = frame_of(uri)
     if hasattr(uri, "columns") and hasattr(uri, "itertuples"):
         return Plate(_of_table(table_from(uri, folder, storage_options), options))
     source = uri if isinstance(uri, ImageSource) else open_any(uri, **options)

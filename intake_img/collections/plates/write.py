@@ -74,7 +74,8 @@ def write_plate(
 
 
 def _token(source: PlateSource, paths: Mapping[Place, str], settings: Mapping[str, Any]) -> str:
-    facts = [repr(source.table.index), list(paths.values()), {k: repr(v) for k, v in settings.items()}]
+    origin = repr(source.table.index) if source.table.index else repr(list(source.table.fields.values()))  # the files
+    facts = [origin, list(paths.values()), {k: repr(v) for k, v in settings.items()}]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["NamedImage", "for_each", "items", "levels"]
 
 _CATALOG = re.compile(r"(.+\.ya?ml)(?:@([^/\\]+))?", re.I | re.S)
+_TABLE = re.compile(r"(?!.*://).+\.(?:parquet|sqlite)", re.I | re.S)
 _MAX_LEVELS = 32
 
 
@@ -99,6 +100,8 @@ def _named(texts: list[str]) -> Iterator[str]:
 def _items(text: str, arguments: argparse.Namespace, each: bool) -> list[NamedImage]:
     if catalog := _CATALOG.fullmatch(text):
         return _entries(catalog[1], catalog[2], arguments)
+    if _TABLE.fullmatch(text):
+        return [_table(text, arguments)]
     if each and (paths := _inside(text, arguments)) is not None:
         if not paths:
             raise FileNotFoundError(f"there is no image in {text}, of the formats that 'intake-img formats' lists")
@@ -214,6 +217,25 @@ def _resolved(catalog: Any, name: str) -> Any:
         return catalog[name]
     except KeyError as exc:
         raise UsageError(escaped(exc.args[0])) from exc
+
+
+def _table(path: str, arguments: argparse.Namespace) -> NamedImage:
+    """Return a table of images, which is a plate."""
+
+    def opened() -> ImageSource:
+        from intake_img.catalog import open_table
+        from intake_img.collections.plates.plate import plate
+
+        table = open_table(path, roots=arguments.root or (), schemes=arguments.scheme or ())
+        options = {"scene": arguments.scene, "level": arguments.level or None}
+        try:
+            return plate(table, **{k: v for k, v in options.items() if v is not None}).source
+        except (TypeError, ValueError) as exc:
+            if isinstance(exc, IntakeImgError):
+                raise
+            raise UsageError(exc) from exc
+
+    return NamedImage(path, _stem(re.split(r"[/\\]", path)[-1]), opened)
 
 
 # levels of a pyramid
