@@ -187,6 +187,16 @@ def test_table_of_formats_names_every_driver():
         assert all(f"`{extension}`" in table for extension in fmt.extensions)
 
 
+def test_the_table_of_formats_lists_the_extras_that_drivers_ask_for():
+    formats = ROOT / "intake_img" / "formats"
+    for name, fmt in installed().items():
+        modules = [*(formats / name).glob("*.py"), *formats.glob(f"{name}.py")]
+        text = "".join(module.read_text(encoding="utf-8") for module in modules)
+        wanted = set(re.findall(r'MissingExtraError\(\s*[^,]+,\s*"(\w+)"', text))
+        wanted |= {"hdf5", "hdf5plugin"} if "from intake_img.formats.h5.handle import" in text else set()
+        assert wanted <= set(fmt.extras), name
+
+
 # notebooks of the pages
 
 

@@ -127,7 +127,7 @@ class Bdv(Format):
     magic = ((0, b"<SpimData"),)
     has_scenes = True
     has_levels = True
-    extras = {"hdf5": "reading pixels in HDF5"}
+    extras = {"hdf5": "reading pixels in HDF5", "hdf5plugin": "further filters of HDF5"}
 
     def claims(self, probe: Probe) -> int:
         if b"<SpimData" in probe.head:

@@ -72,7 +72,7 @@ class Emd(Format):
     extensions = (".emd",)
     starts = (SIGNATURE,)
     has_scenes = True
-    extras = {"hdf5": "reading"}
+    extras = {"hdf5": "reading", "hdf5plugin": "further filters of HDF5"}
 
     def claims(self, probe: Probe) -> int:
         named = probe.name.lower().endswith(self.extensions)

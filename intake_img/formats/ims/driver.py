@@ -124,7 +124,7 @@ class Ims(Format):
     extensions = (".ims",)
     starts = (SIGNATURE,)
     has_levels = True
-    extras = {"hdf5": "reading"}
+    extras = {"hdf5": "reading", "hdf5plugin": "further filters of HDF5"}
 
     def claims(self, probe: Probe) -> int:
         return claim(probe, frozenset({"ImarisVersion"}), self.extensions)

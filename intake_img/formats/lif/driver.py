@@ -95,7 +95,7 @@ class Lif(Format):
     extensions = (".lif", ".lof", ".xlif", ".xlef")
     magic = ((0, b"\x70\0\0\0"),)
     has_scenes = True
-    extras = {"lif": "reading"}
+    extras = {"lif": "reading", "codecs": "compressed TIFF pictures of XLIF files"}
 
     def claims(self, probe: Probe) -> int:
         head = probe.head

@@ -118,7 +118,7 @@ class Netcdf(Format):
     starts = (*_VERSIONS, SIGNATURE)
     has_scenes = True
     options = NetcdfOptions
-    extras = {"hdf5": "netCDF-4"}
+    extras = {"hdf5": "netCDF-4", "hdf5plugin": "further filters of netCDF-4"}
 
     def claims(self, probe: Probe) -> int:
         if probe.head.startswith(_VERSIONS):
