@@ -51,14 +51,16 @@ def _blocks(pixels: Pixels, block: Sequence[int | tuple[int, ...]], shared: bool
 
 
 def _computed(reader: Reader) -> Any:
-    """Return the underlying dask array, with later operations applied; None if there is none."""
+    """Return the underlying dask array, with later operations applied but for a last cast; None if there is none."""
     if isinstance(reader, Dask):
         return reader.array
     if not isinstance(reader, (Cast, Transposed, Reshaped, Selected)):
         return None
     inner = _computed(reader.reader)
-    if inner is None or isinstance(reader, Cast):
-        return inner
+    if inner is None:
+        return None
+    if isinstance(reader, Cast):
+        return inner if inner.dtype == reader.source else inner.astype(reader.source)  # of a cast before this one
     if isinstance(reader, Transposed):
         return inner.transpose(reader.order)
     if isinstance(reader, Selected):
