@@ -171,3 +171,23 @@ def test_results_of_objects_may_wait_in_files(method):
             found.append(one.values)
         assert not chunks or Spilling.bytes >= 8 * mask.size
     np.testing.assert_array_equal(*found)
+
+
+def test_kept_arrays_are_in_memory_as_far_as_the_limit_goes(monkeypatch):
+    monkeypatch.setattr(kept, "_KEPT", kept._Kept())
+    monkeypatch.setattr(kept, "memory", lambda: 8 * 1000)
+    values = np.arange(100)
+
+    def new() -> np.ndarray:
+        return kept.kept(values, "f4")
+
+    held = [new(), new(), new(), new()]  # 400 bytes each
+    assert [a.base is None for a in held] == [True, True, False, False]
+    for array in held:
+        np.testing.assert_array_equal(array, values)
+    del held[3]
+    held.append(new())  # what is in a file frees no memory
+    assert held[3].base is not None
+    del held[0]
+    held += [new(), kept.kept(values[:50], "f4"), kept.kept(values[:1], "u1")]
+    assert [a.base is None for a in held] == [True, False, False, True, True, False]

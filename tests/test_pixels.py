@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from thoroughness import examples
 
-from intake_img.errors import AxesError
+from intake_img.errors import AxesError, TooLargeError
+from intake_img.model.chunks import MOST_CHUNKS, cut
 from intake_img.model.pixels import Pixels
 
 MIB = 2**20
@@ -36,6 +37,27 @@ def test_automatic_chunks_are_squares_of_tiles_then_planes(shape, tiles, nbytes,
     assert pixels.auto_block(nbytes) == block
     assert tuple(c[0] for c in pixels.auto_chunks(nbytes)) == block
     assert tuple(map(sum, pixels.auto_chunks(nbytes))) == shape
+
+
+def test_an_automatic_chunk_has_4_mib():
+    pixels = Pixels(None, (10, 2048, 2048), np.dtype("u2"), (1, 256, 256))
+    assert pixels.auto_block() == pixels.auto_block(4 * MIB) == (1, 1024, 2048)
+    assert [c[0] for c in pixels.auto_chunks()] == [1, 1024, 2048]
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths"),
+    [
+        ((2 * MOST_CHUNKS + 1,), (2,)),  # a last chunk of one sample is one too many
+        ((MOST_CHUNKS // 1000 + 1, 7, 1001), (1, 7, 1)),
+        ((3, MOST_CHUNKS), ((1, 2), 1)),
+    ],
+)
+def test_more_chunks_than_a_graph_holds_are_refused(shape, lengths):
+    with pytest.raises(TooLargeError, match=r"1e\+07 chunks|2e\+07 chunks"):
+        cut(shape, lengths)
+    small = tuple(min(n, 6) if isinstance(b, int) else n for n, b in zip(shape, lengths, strict=True))
+    assert tuple(map(sum, cut(small, lengths))) == small
 
 
 @examples(150)
