@@ -183,8 +183,7 @@ def test_kept_arrays_are_in_memory_as_far_as_the_limit_goes(monkeypatch):
 
     held = [new(), new(), new(), new()]  # 400 bytes each
     assert [a.base is None for a in held] == [True, True, False, False]
-    for array in held:
-        np.testing.assert_array_equal(array, values)
+    assert np.array_equal(held, [values] * 4)
     del held[3]
     held.append(new())  # what is in a file frees no memory
     assert held[3].base is not None
