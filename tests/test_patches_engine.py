@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -192,6 +193,30 @@ def test_the_cache_holds_no_more_than_it_may():
     assert cache.nbytes == 903
     cache.clear()
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_threads_make_a_value_of_the_cache_once():
+    cache, made, start = MemoryCache(1000), [], threading.Barrier(8)
+
+    def make():
+        made.append(np.zeros(5))
+        time.sleep(0.01)
+        return made[-1]
+
+    found = []
+
+    def ask():
+        start.wait()
+        found.append(cache.shared("a", make))
+
+    asking = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(made) == 1
+    assert len(found) == 8
+    assert all(value is made[0] for value in found)
 
 
 # lazily transformed data, and selections

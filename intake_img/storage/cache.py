@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 __all__ = ["CACHE", "MemoryCache", "Shelf"]
@@ -67,6 +67,15 @@ class MemoryCache:
             self._values[key] = value, size
             while self.nbytes > self.limit:
                 self.nbytes -= self._values.popitem(last=False)[1][1]
+
+    def shared(self, key: Hashable, make: Callable[[], Any], share: float | None = None) -> Any:
+        """Return a value; it is made and kept if it is not in the cache, once however many threads ask for it."""
+        with self._lock:
+            found = self.get(key)
+            if found is None:
+                found = make()
+                self.put(key, found, share)
+            return found
 
     def forget(self, owner: object) -> None:
         """Drop the values whose key is a tuple that begins with `owner`."""

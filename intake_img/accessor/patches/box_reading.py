@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -206,11 +206,10 @@ class Gatherer:
         if self.pixels.nbytes > CACHE.limit * _BOARD_SHARE:
             return None
         key = (self.token, "board")
-        board = CACHE.get(key)
-        if board is None and tiles * 2 >= math.prod(len(e) - 1 for e in self.edges):
-            board = Board(self.pixels.shape, self.pixels.dtype, self.edges)
-            CACHE.put(key, board, _BOARD_SHARE)
-        return board
+        if tiles * 2 < math.prod(len(e) - 1 for e in self.edges):
+            return CACHE.get(key)  # type: ignore[no-any-return]
+        make = partial(Board, self.pixels.shape, self.pixels.dtype, self.edges)
+        return CACHE.shared(key, make, _BOARD_SHARE)  # type: ignore[no-any-return]
 
     def _direct(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
         target = tuple(slice(a, a + h - b) for a, b, h in zip(at, low, high, strict=True))
