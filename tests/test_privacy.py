@@ -126,3 +126,50 @@ def test_real_files_show_no_paths(data):
         text = json.dumps(shown)
         assert len(text) > 300
         assert not any(word in text for word in ("Eric", "StudyDate", "InstanceUID", str(data)))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('<!DOCTYPE a [<!ENTITY x "y">]><a><OperatorName>Ada</OperatorName><Lens>63x</Lens></a>', "<Lens>63x</Lens>"),
+        ("<a><OperatorName>Ada</OperatorName><Lens>63x</Lens><b></a>", "<Lens>63x</Lens>"),
+        ('<a><n:Operator b="1">Ada<c/></n:Operator ><V K="Operator">Ada</V><V K="Lens" UserName="Ada">63x</V>', "63x"),
+        ("<a Operator='Ada' z='1'/><b", "z='1'"),
+        ("<Lens>63x</Lens><Operator>Ada", "<Lens>63x</Lens>"),
+        ('<a><b><Owner K="Ada"/><Lens>63x</Lens>', "<Lens>63x</Lens>"),
+        ("<Lens/><Operator>Ada</Operator>" + "<p/>" * 1_000_000, "<Lens/>"),  # too long to be parsed
+    ],
+)
+def test_xml_that_cannot_be_parsed_shows_no_people(text: str, shown: str) -> None:
+    found = public({"header": text})["header"]
+    assert "Ada" not in found
+    assert shown in found
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ",
+        "a",
+        "a.",
+        ".",
+        "a b ",
+        "a\t",
+        "a@",
+        "/a",
+        "A:\\",
+        "a://",
+        "</",
+        "<User ",
+        '<User a="',
+        '<a b="c"',
+        '"a ',
+        "'",
+    ],
+)
+def test_any_header_is_searched_in_bounded_time(text: str) -> None:
+    """Work that grows with the square of the length would take minutes."""
+    long = text * (20_000 // len(text))
+    found = public({"one": long, "two": "<a" + long, "three": f"operator: {PERSON}\n{long}"})
+    assert PERSON not in str(found)

@@ -60,7 +60,7 @@ def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
     data = np.frombuffer(texts.buffers()[2], np.uint8)
     left, row = len(texts) // _FEW + 1, 0
     while row < len(texts):
-        stop = max(row + 1, int(np.searchsorted(bounds, bounds[row] + _BLOCK)) - 1)
+        stop = max(row + 1, int(np.searchsorted(bounds, int(bounds[row]) + _BLOCK)) - 1)
         block = data[bounds[row] : bounds[stop]]
         if block.size and block.max() > _ASCII:
             return None

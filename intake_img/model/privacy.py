@@ -28,14 +28,16 @@ _PLACE = re.compile(
     r"""(?<![\w.<])(?:(?:[A-Za-z]:[\\/]|\\\\\w)[^\r\n"'<>|*?;,]*|file:[^\s"'<>]*|\w+://[^\s"'<>]*|~/[^\s"'<>]*|"""
     r"""/(?:[^\s/"'<>]+/)+[^\s/"'<>]*)"""
 )
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]+")
 _XML = re.compile(
     r"(<(?:\w+:)?(?:Experimenter|ExperimenterGroup|UserName|User|DisplayName|FirstName|LastName|MiddleName|Author|"
     r"Institution|Patient\w*)\b[^>]*?)(?:/>|>.*?(?:</[^>]+>|\Z))",
     re.I | re.S,
 )
+_TAG = re.compile(r"""<(?P<name>[\w:.-]+)(?P<attributes>(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'))*)\s*(?P<empty>/?)>""")
+_ATTRIBUTE = re.compile(r"""\s+(?:\w+:)?(?P<key>[\w.-]+)\s*=\s*(?:"(?P<one>[^"]*)"|'(?P<other>[^']*)')""")
 _STOP = r"\r\n,;<>|\t\u2028\u2029"
-_KEY = re.compile(r"""["']?(?P<key>[\w .-]{1,60}?)["']?\s*[=:]""")
+_KEY = re.compile(r"""["']?\s{0,8}(?P<key>[\w.-](?:[\w .-]{0,58}?[\w.-])?)\s{0,8}["']?\s*[=:]""")
 _VALUE = re.compile(rf"""\s*(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^{_STOP}]*)""")
 _SPOKEN = re.compile(r"(?:(?<=[\r\n\u2028])|\A)(?:User|Operator|Author|Experimenter|Patient)\b[^\r\n\u2028]*", re.I)
 _NAME_KEYS = {"label", "name", "key", "title", "k", "id", "tag"}
@@ -128,10 +130,34 @@ def _public_line(text: str, private: re.Pattern[str] | None) -> str:
 @lru_cache(maxsize=4096)
 def _cleaned(text: str, private: re.Pattern[str] | None) -> str:
     if "<" in text:
-        text = _XML.sub("", text)
+        text = _without_private_tags(_XML.sub("", text), private)
     text = _without_private_values(text, private)
     text = _SPOKEN.sub("", text)
     return _MAIL.sub("…", _PLACE.sub("…", text))
+
+
+def _without_private_tags(text: str, private: re.Pattern[str] | None) -> str:
+    """Return XML that cannot be parsed, or a part of it, without private elements and attributes.
+
+    A private element without an end hides all that follows.
+    """
+    kept, at = [], 0
+    for found in _TAG.finditer(text):
+        if found.start() < at:
+            continue
+        attributes = list(_ATTRIBUTE.finditer(found["attributes"]))
+        named = [a["one"] or a["other"] or "" for a in attributes if a["key"].lower() in _NAME_KEYS]
+        kept.append(text[at : found.start()])
+        if any(names_people(n, private) for n in (found["name"].rpartition(":")[2], *named)):
+            ending = (
+                None if found["empty"] else re.compile(rf"</{re.escape(found['name'])}\s*>").search(text, found.end())
+            )
+            at = found.end() if found["empty"] else ending.end() if ending else len(text)
+            continue
+        public = [a[0] for a in attributes if not names_people(a["key"], private)]
+        kept.append("<" + found["name"] + "".join(public) + found["empty"] + ">")
+        at = found.end()
+    return "".join(kept) + text[at:]
 
 
 def _without_private_values(text: str, private: re.Pattern[str] | None) -> str:
@@ -154,7 +180,9 @@ def _public_json(text: str, private: re.Pattern[str] | None, depth: int) -> str:
 
 
 def _public_xml(text: str, private: re.Pattern[str] | None) -> str:
-    """Return XML without the elements and attributes whose names are private; unchanged if it cannot be parsed."""
+    """Return XML without the elements and attributes whose names are private; unchanged if it cannot be parsed, see
+    `_without_private_tags`.
+    """
     try:
         root = xml_root(text)
     except FormatError:
