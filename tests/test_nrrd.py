@@ -281,3 +281,11 @@ def test_remote():
     fs.pipe("/nrrd/b.raw", VALUES.tobytes())
     np.testing.assert_array_equal(imload("memory://nrrd/a.nhdr").image[1, :, 1:, 2], VALUES[1, :, 1:, 2])
     fs.rm("/nrrd", recursive=True)
+
+
+@pytest.mark.timeout(60)  # it would search for hours where each quote is one to begin at
+def test_quotes_without_an_end(tmp_path):
+    path = tmp_path / "a.nrrd"
+    lines = [b"NRRD0004", b"type: uint8", b"dimension: 1", b"sizes: 4", b"encoding: raw"]
+    path.write_bytes(b"\n".join([*lines, b"space units: " + b'\\"' * 10**5, b'units: "mm" "a\\', b"", b"abcd"]))
+    assert imload(path).image.values.tolist() == [97, 98, 99, 100]

@@ -35,7 +35,7 @@ _XML = re.compile(
     re.I | re.S,
 )
 _TAG = re.compile(r"""<(?P<name>[\w:.-]+)(?P<attributes>(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'))*)\s*(?P<empty>/?)>""")
-_ATTRIBUTE = re.compile(r"""\s+(?:\w+:)?(?P<key>[\w.-]+)\s*=\s*(?:"(?P<one>[^"]*)"|'(?P<other>[^']*)')""")
+_ATTRIBUTE = re.compile(r"""\s+(?P<key>[\w:.-]+)\s*=\s*(?:"(?P<one>[^"]*)"|'(?P<other>[^']*)')""")
 _STOP = r"\r\n,;<>|\t\u2028\u2029"
 _KEY = re.compile(r"""["']?\s{0,8}(?P<key>[\w.-](?:[\w .-]{0,58}?[\w.-])?)\s{0,8}["']?\s*[=:]""")
 _VALUE = re.compile(rf"""\s*(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^{_STOP}]*)""")
@@ -146,18 +146,22 @@ def _without_private_tags(text: str, private: re.Pattern[str] | None) -> str:
         if found.start() < at:
             continue
         attributes = list(_ATTRIBUTE.finditer(found["attributes"]))
-        named = [a["one"] or a["other"] or "" for a in attributes if a["key"].lower() in _NAME_KEYS]
+        named = [a["one"] or a["other"] or "" for a in attributes if _unprefixed(a["key"]).lower() in _NAME_KEYS]
         kept.append(text[at : found.start()])
-        if any(names_people(n, private) for n in (found["name"].rpartition(":")[2], *named)):
+        if any(names_people(n, private) for n in (_unprefixed(found["name"]), *named)):
             ending = (
                 None if found["empty"] else re.compile(rf"</{re.escape(found['name'])}\s*>").search(text, found.end())
             )
             at = found.end() if found["empty"] else ending.end() if ending else len(text)
             continue
-        public = [a[0] for a in attributes if not names_people(a["key"], private)]
+        public = [a[0] for a in attributes if not names_people(_unprefixed(a["key"]), private)]
         kept.append("<" + found["name"] + "".join(public) + found["empty"] + ">")
         at = found.end()
     return "".join(kept) + text[at:]
+
+
+def _unprefixed(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _without_private_values(text: str, private: re.Pattern[str] | None) -> str:

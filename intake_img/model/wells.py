@@ -16,7 +16,7 @@ from intake_img.model.variables import Coordinate
 
 __all__ = ["Place", "attrs_of", "coordinates_of", "named", "parse_field", "parse_well", "row_letters", "well_name"]
 
-_WELL = re.compile(r"([A-Za-z]{1,2})\s*[-_/ ]?\s*0*(\d{1,2})")
+_WELL = re.compile(r"([A-Za-z]{1,2})\s*(?:[-_/]\s*)?0*(\d{1,2})")
 _LETTERS = 26
 
 

@@ -36,7 +36,7 @@ _DTYPES = {name: np.dtype(code) for code, names in TYPES.items() for name in nam
 SPACES = {"RAS+": "right-anterior-superior", "LPS+": "left-posterior-superior", "": "left-anterior-superior"}
 _NAMES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}
 _NAMES |= {"axismaxs": "axis maxs", "axis_mins": "axis mins", "centers": "centerings", "spaceunits": "space units"}
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)("|\\?\Z)', re.S)  # also without an end: else each quote is one to begin at
 _VECTOR = re.compile(r"none|\(([^()]*)\)", re.IGNORECASE)
 
 
@@ -69,7 +69,8 @@ class NrrdHeader:
 
     def quoted(self, name: str) -> list[str]:
         """Return the quoted texts of a field."""
-        return [re.sub(r"\\(.)", r"\1", text) for text in _QUOTED.findall(self.fields.get(name, ""))]
+        found = _QUOTED.findall(self.fields.get(name, ""))
+        return [re.sub(r"\\(.)", r"\1", text) for text, end in found if end == '"']
 
     def words(self, name: str) -> list[str]:
         """Return the words of a field that has one for each axis, in lower case."""
