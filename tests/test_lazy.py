@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -377,3 +379,38 @@ def test_memory_that_is_refused_is_too_large(monkeypatch):
     monkeypatch.setattr(machine.np, "empty", refuse)
     with pytest.raises(TooLargeError, match="GiB"):
         Pixels.of(np.zeros((3, 4))).read()
+
+
+_FIRST_USE = """
+import sys, threading, time, warnings
+from intake import open_catalog
+from intake_img import imload
+from intake_img.create.examples import catalog_path
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[1] and threading.current_thread() is other:
+            begun.set()
+            time.sleep(0.5)
+
+warnings.simplefilter("ignore")
+begun, failed = threading.Event(), []
+threading.excepthook = lambda args: failed.append(args.exc_value)
+other = threading.Thread(target=__import__, args=("dask",))
+source = open_catalog(str(catalog_path("samples.yml")))["bdv"]
+assert "dask" not in sys.modules
+sys.meta_path.insert(0, Slow())
+other.start()
+assert begun.wait(10)
+with imload(source) as ds:
+    ds.load()
+other.join()
+assert not failed, failed
+"""
+
+
+@pytest.mark.parametrize("half", ["dask.config", "dask._expr"])
+def test_another_thread_may_import_dask_at_the_first_use(half):
+    pytest.importorskip("h5py")
+    done = subprocess.run([sys.executable, "-c", _FIRST_USE, half], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -49,6 +49,7 @@ def test_a_sample_of_each_driver_is_served_as_it_is(samples: Portal, driver: str
 
 
 @pytest.mark.thorough
+@pytest.mark.filterwarnings("default::UserWarning")  # some of these files are damaged or incomplete
 def test_real_files_are_served_as_they_are(data: Path, tmp_path: Path) -> None:
     wrong = {}
     with serving([data], tmp_path, seconds=60.0) as portal:

@@ -184,7 +184,8 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
 
     Data in memory are cut into chunks of some MiB (views), unread files into groups of tiles.
     """
-    import dask.array as da
+    import dask  # all of it: a part is incomplete while another thread imports the whole
+    import dask.array
 
     data = data_of(array.variable)
     if isinstance(data, Pixels):  # first: these have a method of the name ``dask``
@@ -193,7 +194,7 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
         sized(array)
         return data
     meta = np.empty((0,) * data.ndim, data.dtype)
-    return da.from_array(np.asarray(data), chunks=memory_chunks(array), name=False, meta=meta)
+    return dask.array.from_array(np.asarray(data), chunks=memory_chunks(array), name=False, meta=meta)
 
 
 def memory_chunks(array: xr.DataArray) -> tuple[tuple[int, ...], ...]:

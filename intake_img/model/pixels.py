@@ -421,12 +421,12 @@ class Pixels:
 
         Slices and transposes of it are views of the pixels, too: only the final selection is read.
         """
-        from dask.base import tokenize
+        import dask  # all of it: a part is incomplete while another thread imports the whole
 
         from intake_img.model.lazy_arrays import array_of
 
         chunks = self.auto_chunks() if chunks is None else chunks
-        return array_of(self, chunks, f"pixels-{tokenize(self, repr(chunks))}")
+        return array_of(self, chunks, f"pixels-{dask.base.tokenize(self, repr(chunks))}")
 
 
 def stack(parts: Sequence[Pixels]) -> Pixels:
