@@ -12,6 +12,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
+from intake_img.formats.dicom.elements import Item
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
 from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, whole_number
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
@@ -46,13 +47,13 @@ class FileImages:
     def __init__(self, handle: Handle, source: ByteReader, header: DicomHeader, scaled: bool, patient: bool) -> None:
         self.handle, self.header, self.scaled, self.patient = handle, header, scaled, patient
         self.frames, self.planar = frames_of(handle, source, header)
-        self.ds = header.ds
+        self.ds, self.item = header.ds, header.item
         count = tiles_in(header)
         if count > 1:
             self.frames = Unfolded(self.frames, count)
         self.record = _record(self.ds)
-        self.kind = text(self.ds, "SegmentationType") if "SegmentSequence" in self.ds else ""
-        self.tiled = "TotalPixelMatrixColumns" in self.ds
+        self.kind = text(self.ds, "SegmentationType") if "SegmentSequence" in self.item else ""
+        self.tiled = "TotalPixelMatrixColumns" in self.item
         self.groups = self._groups()
         self.volume: SlicedVolume | None = None
         self.table: np.ndarray | None = None
@@ -103,7 +104,7 @@ class FileImages:
         return Image.single(pixels, axes, header=self._header(), variable_attrs=self._attrs(), **facts)
 
     def _header(self) -> dict[str, Any]:
-        return {"kind": self.header.kind, "attributes": public(self.ds, self.patient)}
+        return {"kind": self.header.kind, "attributes": public(self.header, self.patient)}
 
     def _attrs(self) -> dict[str, Any]:
         tone = text(self.ds, "PhotometricInterpretation")
@@ -178,27 +179,27 @@ class FileImages:
     def _film(self) -> Image:
         """Several frames without a position: times, dose planes, slices of a nuclear study, or just frames."""
         pixels = self.handle.pixels("frames")
-        slope, intercept = numbers(self.ds.get("RescaleSlope")), numbers(self.ds.get("RescaleIntercept"))
-        dose = numbers(self.ds.get("DoseGridScaling"))
+        slope, intercept = numbers(self.item.get("RescaleSlope")), numbers(self.item.get("RescaleIntercept"))
+        dose = numbers(self.item.get("DoseGridScaling"))
         if self.scaled and (slope or intercept or dose):
             factor = (dose or slope or [1.0])[0] or 1.0
             pixels = pixels.scaled(factor, 0.0 if dose else (intercept or [0.0])[0])
-        near = pixel_spacing([self.ds]) or _ultrasound(self.ds)
+        near = pixel_spacing([self.item]) or _ultrasound(self.ds)
         spacing = {"y": near[0], "x": near[1]} if near else {}
         units, coords = dict.fromkeys(spacing, "mm"), {}
         letter = "i"
-        if offsets := numbers(self.ds.get("GridFrameOffsetVector"), self.header.frames):
+        if offsets := numbers(self.item.get("GridFrameOffsetVector"), self.header.frames):
             letter, coords = "z", {"z": Coordinate(("z",), np.asarray(offsets), {"units": "mm"})}
-        elif (step := numbers(self.ds.get("FrameTime"))) and step[0] > 0:
+        elif (step := numbers(self.item.get("FrameTime"))) and step[0] > 0:
             letter, spacing["t"], units["t"] = "t", step[0], "ms"
-        elif steps := numbers(self.ds.get("FrameTimeVector"), self.header.frames):
+        elif steps := numbers(self.item.get("FrameTimeVector"), self.header.frames):
             letter, coords = "t", {"t": Coordinate(("t",), np.cumsum(steps), {"units": "ms"})}
         return self._single(pixels, letter + self._frame_axes(), spacing=spacing, units=units, coords=coords)
 
     def _of_record(self, outer: tuple[list[str], list[int]]) -> Image:
         """An image that `imsave` wrote, whose outer axes the frames run through in C order."""
         pixels = self.handle.pixels("arranged")
-        intercept = numbers(self.ds.get("RescaleIntercept")) or [0.0]
+        intercept = numbers(self.item.get("RescaleIntercept")) or [0.0]
         if intercept[0] and self.scaled:
             pixels = pixels.scaled(1.0, intercept[0])
         image = self._colours(self._single(pixels, "".join(outer[0]) + self._frame_axes()))
@@ -206,13 +207,17 @@ class FileImages:
 
     def _groups(self) -> list[list[Any]]:
         """For each frame, its functional groups and the shared ones."""
-        shared = _flat((self.ds.get("SharedFunctionalGroupsSequence") or [None])[0])
-        own = self.ds.get("PerFrameFunctionalGroupsSequence") or []
+        shared = self._shared()
+        own = self.header.items("PerFrameFunctionalGroupsSequence")
         if not own:
             return []
         if len(own) != self.header.frames:
             raise FormatError(f"{self.header.file}: {len(own)} descriptions of {self.header.frames} frames: damaged")
-        return [[*_flat(group), *shared, self.ds] for group in own]
+        return [[*_flat(group), *shared, self.item] for group in own]
+
+    def _shared(self) -> list[Any]:
+        groups = self.header.items("SharedFunctionalGroupsSequence")
+        return _flat(groups[0]) if groups else []
 
     def _slices(self) -> list[Slice]:
         return [slice_of(k, groups) for k, groups in enumerate(self.groups)]
@@ -223,7 +228,7 @@ class FileImages:
         return self.kind != "LABELMAP" and text(self.ds, "SegmentsOverlap") != "NO"
 
     def _segment_numbers(self) -> list[int]:
-        return [whole_number(s, "SegmentNumber") for s in self.ds.SegmentSequence]
+        return [whole_number(s, "SegmentNumber") for s in self.header.items("SegmentSequence")]
 
     def _segment_axes(self) -> str:
         return "" if self.kind == "LABELMAP" else "c"
@@ -255,7 +260,7 @@ class FileImages:
         return (arranged[0] if self.kind == "LABELMAP" else arranged), volume
 
     def _labels(self, pixels: Pixels) -> Pixels:
-        most = numbers(self.ds.get("MaximumFractionalValue"))
+        most = numbers(self.item.get("MaximumFractionalValue"))
         if self.kind == "FRACTIONAL" and self.scaled and most and most[0] > 0:
             return pixels.scaled(1 / most[0], dtype=np.float32)
         return pixels.astype(bool) if self.kind == "BINARY" else pixels
@@ -263,8 +268,10 @@ class FileImages:
     def _named(self, coords: dict[str, Coordinate]) -> dict[str, Coordinate]:
         if not self.kind or self.kind == "LABELMAP":
             return coords
-        names = [text(s, "SegmentLabel") or str(s.SegmentNumber) for s in self.ds.SegmentSequence]
-        return {**coords, "c": Coordinate(("c",), np.asarray(names), {"segment": self._segment_numbers()})}
+        numbered = self._segment_numbers()
+        segments = zip(self.header.items("SegmentSequence"), numbered, strict=True)
+        names = [text(s, "SegmentLabel") or str(number) for s, number in segments]
+        return {**coords, "c": Coordinate(("c",), np.asarray(names), {"segment": numbered})}
 
     # slides
 
@@ -285,7 +292,9 @@ class FileImages:
 
     def _planes(self) -> tuple[int, int]:
         """Numbers of optical paths and of focal planes."""
-        return whole_number(self.ds, "NumberOfOpticalPaths", 1), whole_number(self.ds, "TotalPixelMatrixFocalPlanes", 1)
+        return whole_number(self.item, "NumberOfOpticalPaths", 1), whole_number(
+            self.item, "TotalPixelMatrixFocalPlanes", 1
+        )
 
     def _slide(self) -> Image:
         pixels = self.handle.pixels("arranged")
@@ -294,8 +303,7 @@ class FileImages:
             raise FormatError(f"{self.header.file}: several focal planes of several optical paths are not supported")
         if pixels.shape[0] == 1 and lead != "c":
             pixels, lead = pixels.reshape(range(1, pixels.ndim)), ""
-        shared = _flat((self.ds.get("SharedFunctionalGroupsSequence") or [None])[0])
-        near = pixel_spacing([*shared, self.ds])
+        near = pixel_spacing([*self._shared(), self.item])
         spacing = {"y": near[0], "x": near[1]} if near else {}
         if self.kind:
             pixels = self._labels(pixels)
@@ -324,8 +332,8 @@ def valued(pixels: Pixels, volume: SlicedVolume, scaled: bool) -> Pixels:
 
 def _flat(group: Any) -> list[Any]:
     """The macros of a functional group: the items of its sequences."""
-    if group is None:
-        return []
+    if isinstance(group, Item):
+        return list(itertools.chain.from_iterable(group.sequences()))
     return list(itertools.chain.from_iterable(e.value for e in group if e.VR == "SQ" and e.value))
 
 

@@ -86,7 +86,7 @@ class DicomSeries:
             variable_attrs=attrs,
             header={
                 "kind": self.headers[0].kind,
-                "attributes": public(self.ds, self.patient),
+                "attributes": public(self.headers[0], self.patient),
                 "files": [h.file.name for h in self.headers],
             },
         )
@@ -133,7 +133,7 @@ def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list
             source.close()
         if not header.holds_pixels and _may_be_image(header):
             raise FormatError(f"{file} ends before its pixels: it is truncated; copy it again, or move it away")
-        if header.holds_pixels and header.ds.get("Rows"):
+        if header.holds_pixels and header.item.get("Rows"):
             groups.setdefault(_group(header), []).append(header)
     if not groups:
         raise FormatError(f"{folder}: none of its DICOM files holds an image")
@@ -168,11 +168,11 @@ def _rank(ds: Any) -> tuple[float, str]:
 
 def _group(header: DicomHeader) -> tuple[Any, ...]:
     """What the slices of a volume have in common."""
-    ds = header.ds
-    direction = numbers(ds.get("ImageOrientationPatient"), 6)
+    ds, item = header.ds, header.item
+    direction = numbers(item.get("ImageOrientationPatient"), 6)
     several = header.file.path if header.frames > 1 else tiles_in(header)
-    facts = [ds.get(n) for n in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation")]
-    spacing = numbers(ds.get("PixelSpacing"), 2)
+    facts = [item.get(n) for n in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation")]
+    spacing = numbers(item.get("PixelSpacing"), 2)
     return (
         text(ds, "SeriesInstanceUID"),
         tuple(map(str, facts)),

@@ -36,7 +36,7 @@ class NativeFrames(StoredArray):
     decodes = False
 
     def __init__(self, source: ByteReader, header: DicomHeader, dtype: np.dtype, shape: Sequence[int]) -> None:
-        ds, (self.offset, length) = header.ds, header.place or (0, 0)
+        self.offset, length = header.place or (0, 0)
         self.source, self.stored, self.shape = source, dtype, tuple(shape)
         self.dtype = dtype.newbyteorder("=")
         need = math.prod(shape) * dtype.itemsize
@@ -45,7 +45,7 @@ class NativeFrames(StoredArray):
                 f"{header.file}: {shape[0]} frames of {shape[1:]} {dtype} need {need} bytes, but the file holds "
                 f"{min(length, source.size - self.offset)}: truncated or damaged"
             )
-        bits, high = whole_number(ds, "BitsStored"), whole_number(ds, "HighBit")
+        bits, high = whole_number(header.item, "BitsStored"), whole_number(header.item, "HighBit")
         whole = 8 * dtype.itemsize
         self.spare = (whole - bits, high - bits + 1) if dtype.kind in "iu" and 0 < bits < whole else None
         self.tiles = (1,) * (len(shape) - 1) + (shape[-1],)
@@ -194,16 +194,16 @@ def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[
         If the header does not describe an image.
     """
     ds = header.ds
-    rows, columns, samples = (whole_number(ds, n) for n in ("Rows", "Columns", "SamplesPerPixel"))
+    rows, columns, samples = (whole_number(header.item, n) for n in ("Rows", "Columns", "SamplesPerPixel"))
     samples, frames = samples or 1, header.frames
     if not header.holds_pixels or min(rows, columns, samples, frames) < 1 or samples > 4:
         raise FormatError(
             f"{header.file} ({header.kind or 'of no known kind'}) holds no image: {frames} frames of {rows} x "
             f"{columns} with {samples} samples"
         )
-    bits, dtype = whole_number(ds, "BitsAllocated"), _dtype(header)
-    planar = samples > 1 and whole_number(ds, "PlanarConfiguration") == 1
-    tone = str(ds.get("PhotometricInterpretation") or "")
+    bits, dtype = whole_number(header.item, "BitsAllocated"), _dtype(header)
+    planar = samples > 1 and whole_number(header.item, "PlanarConfiguration") == 1
+    tone = str(header.item.get("PhotometricInterpretation") or "")
     colours = () if samples == 1 else (samples,)
     swapped = bits == 8 and not ds.is_little_endian  # two by two
     if header.place is not None and bits % 8 == 0 and not tone.startswith("YBR") and not swapped:
@@ -215,13 +215,14 @@ def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[
 
 def _dtype(header: DicomHeader) -> np.dtype:
     ds, order = header.ds, ">" if header.syntax == _BIG else "<"
-    bits = whole_number(ds, "BitsAllocated")
+    item = header.item
+    bits = whole_number(item, "BitsAllocated")
     if bits == 1:
         return np.dtype("u1")
     if header.place is not None and not ds.is_little_endian:
         order = ">"
-    kind = "i" if whole_number(ds, "PixelRepresentation") == 1 else "u"
-    if "PixelRepresentation" not in ds and bits in (32, 64):  # Float Pixel Data
+    kind = "i" if whole_number(item, "PixelRepresentation") == 1 else "u"
+    if "PixelRepresentation" not in item and bits in (32, 64):  # Float Pixel Data
         kind = "f"
     if bits not in (8, 16, 32, 64):
         raise FormatError(f"{header.file}: pixels of {bits} bits are not supported")

@@ -6,14 +6,15 @@ Powered by pydicom. Format: DICOM PS3.5 (data structures), PS3.10 (files), https
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
+from intake_img.formats.dicom.elements import UNSURE, Item, keyword_of, spells_ascii, type_of, value_of
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
 
@@ -51,12 +52,24 @@ class DicomHeader:
     place : (int, int) or None
         Offset and length of the pixels in the file; None where they are compressed, or there are none.
     holds_pixels : bool
+    values : dict of int to object
+        Public attributes that are read without pydicom, by tag.
     """
 
     file: File
     ds: Any
     place: tuple[int, int] | None
     holds_pixels: bool
+    values: dict[int, Any] = field(default_factory=dict)
+
+    @cached_property
+    def item(self) -> Item:
+        """All attributes; numbers and texts as Python's own."""
+        return Item(self.values, self.ds)
+
+    def items(self, name: str) -> Sequence[Any]:
+        """Return the data sets in a sequence: `Item` or pydicom's."""
+        return self.item.get(name) or []
 
     @property
     def syntax(self) -> str:
@@ -67,7 +80,7 @@ class DicomHeader:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return whole_number(self.ds, "NumberOfFrames", 1)
+        return whole_number(self.item, "NumberOfFrames", 1)
 
     @property
     def kind(self) -> str:
@@ -109,44 +122,47 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
         try:
             with pydicom.config.disable_value_validation():
                 ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-                _convert(ds)
+                values = _values(ds)
         except RecursionError:
             raise FormatError(f"{file}: its sequences are nested without end: the file is damaged") from None
         meta = getattr(ds, "file_meta", None)
         if not len(ds) or not ("SOPClassUID" in ds or "Rows" in ds or "FileSetID" in ds):
             raise FormatError(f"{file} is not a DICOM file: it has no DICOM attributes")
         if meta is not None and getattr(meta, "TransferSyntaxUID", "") == _DEFLATED:
-            return DicomHeader(file, ds, None, "Rows" in ds)
+            return DicomHeader(file, ds, None, "Rows" in ds, values)
         place = _place(source, stream.tell(), ds)
     if place is None:
-        return DicomHeader(file, ds, None, False)
-    return DicomHeader(file, ds, None if place[1] is None else cast(Any, place), True)
+        return DicomHeader(file, ds, None, False, values)
+    return DicomHeader(file, ds, None if place[1] is None else cast(Any, place), True, values)
 
 
-def _convert(ds: Any) -> None:
-    """Convert the values of public attributes. Private ones, often most of a header, stay bytes until asked for."""
-    for element in _public_elements(ds):
-        if element.VR == "SQ":
-            for item in element.value or ():
-                _convert(item)
+def _values(ds: Any) -> dict[int, Any]:
+    """Values of public attributes that are encoded as they should be; pydicom converts the others.
+
+    Private ones, often most of a header, stay bytes until asked for.
+    """
+    values: dict[int, Any] = {}
+    ascii_texts = spells_ascii(_encoding(ds))
+    for tag, element in _public_elements(ds):
+        raw = isinstance(element, tuple)
+        if raw and ascii_texts and (value := value_of(element)) is not UNSURE:
+            values[tag] = value
+            continue
+        found = ds[tag] if raw else element
+        for item in found.value or () if found.VR == "SQ" else ():
+            _values(item)
+    return values
 
 
-def _public_elements(ds: Any) -> Iterator[Any]:
-    """Yield the elements that the standard names, in their order."""
-    known = sorted((item for item in ds.items() if not item[0] & _PRIVATE), key=_tag_of)
-    return (ds[tag] if isinstance(element, tuple) else element for tag, element in known)  # raw ones are tuples
+def _encoding(ds: Any) -> str:
+    """Name of the encoding of texts that switch to no other."""
+    names = ds.original_character_set
+    return str(names if isinstance(names, str) else names[0] if names else "")
 
 
-def _tag_of(item: tuple[Any, Any]) -> int:
-    return int(item[0])  # comparing pydicom's tags takes longer
-
-
-@lru_cache(4096)
-def _keyword(tag: int) -> str:
-    """Return the keyword of a public element; empty for those that the standard does not name."""
-    from pydicom.datadict import dictionary_has_tag, dictionary_keyword
-
-    return dictionary_keyword(tag) if dictionary_has_tag(tag) else ""
+def _public_elements(ds: Any) -> list[tuple[int, Any]]:
+    """Tags and elements that the standard names, in their order; raw ones are tuples."""
+    return sorted(((int(tag), e) for tag, e in ds.items() if not tag & _PRIVATE), key=lambda item: item[0])
 
 
 def _pydicom() -> Any:
@@ -214,23 +230,24 @@ def whole_number(ds: Any, name: str, missing: int = 0) -> int:
         raise FormatError(f"{name} is {value!r}: expected one whole number; the file is damaged") from None
 
 
-def public(ds: Any, patient: bool = False) -> dict[str, Any]:
+def public(header: DicomHeader, patient: bool = False) -> dict[str, Any]:
     """Return the attributes by name, as text and numbers.
 
     Parameters
     ----------
-    ds : pydicom.Dataset
+    header : DicomHeader
     patient : bool
         With names of people, and with the patient's attributes (group 0010). Private ones and sequences never.
     """
     found: dict[str, Any] = {}
-    for element in _public_elements(ds):
-        tag, kind = int(element.tag), element.VR
-        keyword = _keyword(tag)
+    for tag, element in _public_elements(header.ds):
+        kind = element.VR or type_of(tag)
+        keyword = keyword_of(tag)
         personal = tag >> 16 == 0x0010 or kind == "PN" or keyword in _IDENTIFYING
         if kind in _BINARY or not keyword or (personal and not patient):
             continue
-        found[keyword] = _plain(element.value)
+        value = header.values.get(tag, UNSURE)
+        found[keyword] = _plain(element.value if value is UNSURE else value)
     return found
 
 

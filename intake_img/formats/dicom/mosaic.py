@@ -35,7 +35,7 @@ def tiles_in(header: DicomHeader) -> int:
     facts = _facts(header.ds)
     count = int(facts.get("NumberOfImagesInMosaic", [0])[0])
     side = math.ceil(math.sqrt(max(count, 0)))
-    sizes = [whole_number(header.ds, name) for name in ("Rows", "Columns")]
+    sizes = [whole_number(header.item, name) for name in ("Rows", "Columns")]
     if not 1 <= count <= _MOST or any(n % side or n < side for n in sizes) or header.ds.get("SamplesPerPixel") != 1:
         warnings.warn(
             f"{header.file}: a mosaic of {count} slices (0: no private header counts them) does not fit its plane of "
@@ -48,8 +48,8 @@ def tiles_in(header: DicomHeader) -> int:
 
 def slices_in_mosaic(number: int, header: DicomHeader, count: int) -> list[Slice]:
     """Return the slices of a file, which are numbered from `number` on."""
-    whole = slice_of(number, [header.ds])
-    normal, step = whole.normal, numbers(header.ds.get("SpacingBetweenSlices"))
+    whole = slice_of(number, [header.item])
+    normal, step = whole.normal, numbers(header.item.get("SpacingBetweenSlices"))
     if count == 1 or normal is None or whole.position is None or whole.orientation is None or whole.spacing is None:
         return [replace(whole, number=number + k) for k in range(count)]
     stated = _facts(header.ds).get("SliceNormalVector", [])
@@ -59,7 +59,7 @@ def slices_in_mosaic(number: int, header: DicomHeader, count: int) -> list[Slice
     rows, columns = (int(header.ds[name].value) * (1 - 1 / side) / 2 for name in ("Rows", "Columns"))
     along, down = np.reshape(whole.orientation, (2, 3))
     first = whole.position + down * whole.spacing[0] * rows + along * whole.spacing[1] * columns
-    distance = abs(step[0]) if step and step[0] else (numbers(header.ds.get("SliceThickness")) or [1.0])[0]
+    distance = abs(step[0]) if step and step[0] else (numbers(header.item.get("SliceThickness")) or [1.0])[0]
     places = [tuple((first + normal * distance * k).tolist()) for k in range(count)]
     return [replace(whole, number=number + k, position=place) for k, place in enumerate(places)]
 

@@ -81,7 +81,7 @@ def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray
     FormatError
         If tiles lie between the positions of the grid, or there are too few.
     """
-    ds = header.ds
+    ds = header.item
     plane = whole_number(ds, "TotalPixelMatrixRows"), whole_number(ds, "TotalPixelMatrixColumns")
     tile = whole_number(ds, "Rows"), whole_number(ds, "Columns")
     if min(*plane, *tile) < 1 or math.prod(plane) > 2**44:
