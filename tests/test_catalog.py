@@ -853,7 +853,6 @@ def test_names_of_entries():
     assert all(n.isidentifier() for n in names)
     assert names[2:7] == ["x_c", "y_c", "image_1", "class_image", "walk_image"]
     assert unique_names(["A.tif", "a.tif"]) == ["A", "a_2"]
-    assert unique_names(["a.tif"], taken=["A"]) == ["a_2"]
 
 
 @examples(100)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _updated(index: Index, items: Iterable[LibraryItem]) -> list[str]:
+    """Update the index to these entries; return the ids of new and changed ones."""
+    return [name for some in index.listing(items, told_by_row) for name in some]
+
+
 @pytest.fixture(scope="module")
 def index(folder: Path) -> Iterator[Index]:
     library = Library([folder / "screen.parquet"], folder / "made")
     index = Index(folder / "index.sqlite")
-    assert len(index.list_entries(library.items.values(), told_by_row)) == COUNT
+    assert len(_updated(index, library.items.values())) == COUNT
     assert index.undescribed() == []  # no file has to be opened
-    assert index.list_entries(library.items.values(), told_by_row) == []
+    assert _updated(index, library.items.values()) == []
     yield index
     index.close()
 
@@ -139,12 +144,12 @@ def test_counts_follow_changes(tmp_path: Path, folder: Path) -> None:
     library = Library([folder / "screen.parquet"], tmp_path)
     items = list(library.items.values())
     for index in (Index(tmp_path / "index.sqlite"), Index(Path("/dev/null/none.sqlite"))):  # that one is in memory
-        index.list_entries(items[:10], told_by_row)
+        _updated(index, items[:10])
         assert sum(n for _, n in index.facets(Query())["plate"]) == 10
         index.describe(items[0].id, {"axes": "qyx", "channels": ["Cy9"]})
         assert ["Cy9", 1] in index.facets(Query())["channel"]
         assert index.search(Query.parse({"axes": "qyx"})).total == 1
-        index.list_entries(items[5:8], told_by_row)
+        _updated(index, items[5:8])
         assert index.search(Query()).total == sum(n for _, n in index.facets(Query())["plate"]) == 3
         index.close()
 
@@ -170,7 +175,7 @@ def test_a_list_in_steps_is_the_list(tmp_path: Path, folder: Path) -> None:
     assert {i for i, _ in before} < {i for i, _ in _listed(index)}  # the old ones are there until all is done
     assert sum(map(len, listing)) == 3 + len(changed)
     assert _listed(index) == [(i.id, i.description) for i in wanted]
-    assert index.list_entries(wanted, told_by_row) == []
+    assert _updated(index, wanted) == []
     assert len(columns.ordered(columns.everything, "position, position")) == 40  # as it was when it was asked for
     index.close()
 

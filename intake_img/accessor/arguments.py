@@ -127,7 +127,7 @@ def space(array: xr.DataArray) -> tuple[str, ...]:
     return spatial_axes(array)
 
 
-def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | Keys | None, name: str = "dims") -> tuple[str, ...]:
+def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | Keys | None) -> tuple[str, ...]:
     """Return the spatial axes of a neighbourhood, in the order ``z y x``: all, or the named ones."""
     present = spatial_axes(array) if dims is not None else space(array)
     if not present:
@@ -140,11 +140,9 @@ def neighbourhood(array: xr.DataArray, dims: str | Sequence[str] | Keys | None, 
                 f"{dims.argument} names the axis {unknown[0]!r}: expected some of {', '.join(map(repr, present))}"
             )
         return tuple(d for d in present if d in dims.axes)
-    wanted = axis_names(name, dims)
+    wanted = axis_names("dims", dims)
     if not wanted or len(set(wanted)) != len(wanted) or any(d not in present for d in wanted):
-        raise AxesError(
-            f"{name}={dims!r}: expected some of the spatial axes {', '.join(map(repr, present))}, each once"
-        )
+        raise AxesError(f"dims={dims!r}: expected some of the spatial axes {', '.join(map(repr, present))}, each once")
     return tuple(d for d in present if d in wanted)
 
 

@@ -107,7 +107,7 @@ def of_source(source: Any) -> str:
         own.close()
 
 
-def picture_and_facts(source: Any, size: int = 48) -> tuple[str, str]:
+def picture_and_facts(source: Any) -> tuple[str, str]:
     """Return the small picture of an Intake source, and a table of what it holds, as HTML.
 
     The picture is empty if it cannot be drawn fast; both are, if the source is not local or cannot be opened.
@@ -118,7 +118,7 @@ def picture_and_facts(source: Any, size: int = 48) -> tuple[str, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = source.dataset(chunks=None)
-            return picture_of(ds, size), as_html(summary(ds))
+            return picture_of(ds, 48), as_html(summary(ds))
     except Exception:
         return "", ""
     finally:

@@ -241,7 +241,7 @@ def with_data(
     return xr.DataArray(data, dims=dims, coords=kept, name=array.name, attrs=array.attrs)
 
 
-def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]:
+def reduced(array: xr.DataArray, dim: Any) -> tuple[str, ...]:
     """Return the axes to reduce: the named ones, or all batch axes.
 
     Raises
@@ -254,16 +254,16 @@ def reduced(array: xr.DataArray, dim: Any, name: str = "dim") -> tuple[str, ...]
             return axes
         raise AxesError(
             f"the image has axes {spell(tuple(map(str, array.dims)))!r} and no batch axis (i, t, ...): name one with "
-            f"{name}="
+            "dim="
         )
     axes = (dim,) if isinstance(dim, str) else tuple(dim) if isinstance(dim, (tuple, list)) else ()
     if not axes or not all(isinstance(a, str) for a in axes):
-        raise TypeError(f"{name}={dim!r} ({type(dim).__name__}): expected the name of an axis, or several")
+        raise TypeError(f"dim={dim!r} ({type(dim).__name__}): expected the name of an axis, or several")
     if missing := [a for a in axes if a not in array.dims]:
         letters = len(missing[0]) > 1 and set(missing[0]) <= set(array.dims)
-        hint = f"; several axes are given as a list, {name}={list(missing[0])}" if letters else ""
+        hint = f"; several axes are given as a list, dim={list(missing[0])}" if letters else ""
         raise AxesError(
-            f"{name}={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}{hint}"
+            f"dim={dim!r}: the image has no axis {missing[0]!r}, it has {spell(tuple(map(str, array.dims)))!r}{hint}"
         )
     return axes
 

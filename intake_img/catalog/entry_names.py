@@ -21,29 +21,22 @@ _METHODS = """
 _TAKEN = frozenset(_METHODS.split())
 
 
-def unique_names(
-    paths: Sequence[str], taken: Collection[str] = (), extensions: Collection[str] | None = None
-) -> list[str]:
+def unique_names(paths: Sequence[str]) -> list[str]:
     """Return a name for each path: the file name, preceded by folder names if it is not unique.
 
     Parameters
     ----------
     paths : sequence of str
         Relative paths, with ``/``.
-    taken : collection of str
-        Names in use.
-    extensions : collection of str, optional
-        Known extensions; by default those of the drivers.
 
     Examples
     --------
     >>> unique_names(["a/cells 1.ome.tif", "b/cells 1.ome.tif", "2.tif", "values.tif"])
     ['a_cells_1', 'b_cells_1', 'image_2', 'values_image']
     """
-    if extensions is None:
-        from intake_img.formats.registry import known_extensions
+    from intake_img.formats.registry import known_extensions
 
-        extensions = known_extensions()
+    extensions = known_extensions()
     parts = [_words(path, extensions) for path in paths]
     depth = [1] * len(parts)
     while True:
@@ -56,7 +49,7 @@ def unique_names(
             break
         for k in longer:
             depth[k] += 1
-    used = {t.casefold() for t in taken}
+    used: set[str] = set()
     found = []
     for name in names:
         n, one = 2, name

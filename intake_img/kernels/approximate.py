@@ -20,14 +20,13 @@ import numpy as np
 from intake_img.kernels.compiled import BORDERS, opencv
 from intake_img.kernels.local_filters import box_filter, scipy_filter
 
-__all__ = ["FILTERS", "opencv_filter", "unsupported"]
+__all__ = ["opencv_filter", "unsupported"]
 
 DTYPES = ("u1", "u2", "i2", "f4", "f8")
 POSITIVE = ("gaussian_filter", "uniform_filter")
 """Filters whose results lie within the range of the image."""
 DIRECT = {np.dtype("f4"): 129, np.dtype("f8"): 49}
 """The most weights that OpenCV does not apply by Fourier transform (modules/imgproc/src/filter.dispatch.cpp)."""
-FILTERS = (*POSITIVE, "sobel", "correlate", "convolve")
 
 
 def unsupported(

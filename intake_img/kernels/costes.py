@@ -14,7 +14,11 @@ from intake_img.kernels.tables import Levels, Table
 from intake_img.kernels.tally import moments
 from intake_img.kernels.wide import beyond_floats, offsets
 
-__all__ = ["METHODS", "costes", "otsu", "pearson_below"]
+__all__ = [
+    "METHODS",
+    "costes",
+    "otsu",
+]
 
 METHODS = ("simple", "bisection", "cellprofiler_fast", "cellprofiler_faster")
 """Coloc 2's two steppers, and CellProfiler's "Fast" and "Faster"."""
@@ -190,11 +194,6 @@ def _pearson(n, sx, sy, sxx, syy, sxy):  # type: ignore[no-untyped-def]
     return np.where(flat, np.nan, r)
 
 
-def pearson_below(table: Table, t1: float, t2: float) -> float:
-    """Pearson's r of the pixels with a < t1 or b < t2."""
-    return float(moments(table.select((table.a < t1) | (table.b < t2))).pearson()[0])
-
-
 def _cellprofiler(table: Table, scale: float, *, fast: bool, slack: float) -> tuple[float, float]:
     if (most := max(float(table.a.max()), float(table.b.max()))) > MOST_STEPS:
         raise ValueError(
@@ -252,10 +251,10 @@ def _windowed(scale: float, below) -> float:  # type: ignore[no-untyped-def]
     return (valid - 1) / scale
 
 
-def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
+def otsu(values: np.ndarray, count: np.ndarray) -> float:
     """Return Otsu's threshold of weighted values: pixels above it are foreground, as in scikit-image.
 
-    Integers are evaluated level by level, floats in `bins` equal bins between minimum and maximum.
+    Integers are evaluated level by level, floats in 256 equal bins between minimum and maximum.
     """
     if not len(values) or values.min() == values.max():
         return math.nan
@@ -264,7 +263,7 @@ def otsu(values: np.ndarray, count: np.ndarray, bins: int = 256) -> float:
         return base + int(otsu(offsets(values, base), count))
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
-        edges = np.linspace(low, high, bins + 1)
+        edges = np.linspace(low, high, 257)
         weight = np.histogram(values, edges, weights=count)[0].astype(float)
         centres = (edges[1:] + edges[:-1]) / 2
     else:

@@ -26,7 +26,10 @@ from intake_img.kernels.packing import (
     widened,
 )
 
-__all__ = ["ROOM", "Counter", "count_pairs"]
+__all__ = [
+    "ROOM",
+    "Counter",
+]
 
 ROOM = 2**24
 """Cells of an array in which all pairs are counted, however many there are."""
@@ -295,10 +298,3 @@ class Counter:
                 return
         if len(self._cells) > self.most_cells:
             self.settle()
-
-
-def count_pairs(parts: Sequence[Pixels], dtype: np.dtype) -> Packed | None:
-    """Count the distinct pairs of grey values in all chunks; see `Counter`."""
-    counter = Counter(dtype, sum(len(a) for a, _, _ in parts))
-    counter.add(parts)
-    return counter.packed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -22,7 +22,6 @@ __all__ = [
     "label_image",
     "label_parts",
     "look_up",
-    "merge_extents",
     "sizes",
     "touching",
     "unified",
@@ -363,16 +362,3 @@ def unified(firsts: np.ndarray, count: int, component: np.ndarray) -> np.ndarray
     rank = np.empty(count, np.int64)
     rank[np.argsort(first)] = np.arange(1, count + 1)
     return np.concatenate([[0], rank[component]])
-
-
-def merge_extents(parts: Sequence[Mapping[int, tuple[slice, ...]]]) -> dict[int, tuple[slice, ...]]:
-    """Return the bounding boxes of labels from the bounding boxes of their parts."""
-    found: dict[int, tuple[slice, ...]] = {}
-    for part in parts:
-        for label, box in part.items():
-            if label in found:
-                box = tuple(
-                    slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(found[label], box, strict=True)
-                )
-            found[label] = box
-    return found

@@ -191,27 +191,21 @@ class Index:
 
     # filling
 
-    def list_entries(
-        self, items: Iterable[LibraryItem], told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing
-    ) -> list[str]:
-        """Update the index to exactly these entries; return the ids of new and changed entries.
-
-        Parameters
-        ----------
-        items : iterable of LibraryItem
-        told_by : callable
-            Returns the data of an entry that are known without opening it, as for `describe`.
-        """
-        return [name for some in self.listing(items, told_by) for name in some]
-
     def listing(
         self,
         items: Iterable[LibraryItem],
         told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing,
         step: int = 2000,
     ) -> Iterator[list[str]]:
-        """Do the work of `list_entries` in steps, each of which is visible immediately; the last step removes old
-        entries.
+        """Update the index to exactly these entries, in steps that are visible immediately; the last removes old ones.
+
+        Parameters
+        ----------
+        items : iterable of LibraryItem
+        told_by : callable
+            Returns the data of an entry that are known without opening it, as for `describe`.
+        step : int
+            Entries in a step.
 
         Yields
         ------

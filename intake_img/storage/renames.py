@@ -106,22 +106,22 @@ def rename_flagged(source: str, target: str, flag: str) -> int:
     return ctypes.get_errno() if failed else 0
 
 
-def remove_tree(path: str, patience: float = 2.0) -> None:
+def remove_tree(path: str) -> None:
     """Remove a file or a folder with its contents; missing files are not an error.
+
+    Removing is retried for two seconds: of a folder that is not empty, as threads of a failed write may still create
+    files in it; on Windows, of files that are open.
 
     Parameters
     ----------
     path : str
-    patience : float
-        Seconds for which removing is retried: of a folder that is not empty, as threads of a failed write may still
-        create files in it; on Windows, of files that are open.
 
     Raises
     ------
     OSError
         If something cannot be removed.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + 2
     while os.path.lexists(path):
         try:
             if os.path.isdir(path) and not os.path.islink(path):

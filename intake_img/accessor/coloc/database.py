@@ -22,7 +22,7 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
-__all__ = ["experiments", "from_magmap", "insert", "read_parquet", "select", "write_parquet"]
+__all__ = ["from_magmap", "insert", "read_parquet", "select", "write_parquet"]
 
 _BATCH = 1000
 _BLOB = ("blob_id", "channel", "t", "z", "y", "x", "radius", "confirmed", "truth")
@@ -186,14 +186,6 @@ def _upsert(connection: Any, table: Any, rows: Iterator[dict[str, Any]], keys: t
             rest = {k: v for k, v in row.items() if k not in keys}
             if not connection.execute(table.update().where(where).values(rest), named).rowcount:
                 connection.execute(table.insert().values(row))
-
-
-def experiments(target: Any) -> list[str]:
-    """Names of the experiments in a database."""
-    sa = _sqlalchemy()
-    _, table, _, _ = _tables()
-    with _engine(target).connect() as connection:
-        return [r.name for r in connection.execute(sa.select(table.c.name).order_by(table.c.id))]
 
 
 def select(

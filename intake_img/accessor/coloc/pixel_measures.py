@@ -27,10 +27,9 @@ from intake_img.accessor.coloc.one_pass import reduce_blocks
 from intake_img.accessor.coloc.request import Request, parse_thresholds, thresholds_of, valid_pixels
 from intake_img.accessor.coloc.uncounted import Noting
 from intake_img.kernels import conventions, joint, measures, packing, tables
-from intake_img.kernels.costes import METHODS
 from intake_img.kernels.tables import Table
 
-__all__ = ["costes_methods", "histogram", "measure"]
+__all__ = ["histogram", "measure"]
 
 FEW_PIXELS = 2**23
 """Floats of at most so many pixels at a position are ranked exactly."""
@@ -264,8 +263,3 @@ def _table_of_counts(dtype: np.dtype, counters: list[joint.Counter], _: Any) -> 
 
 def _table_of_pixels(pixels: list[Any], _: Any) -> Table:
     return tables.table_of(pixels[0][0].astype(float), pixels[0][1].astype(float))
-
-
-def costes_methods() -> tuple[str, ...]:
-    """Names of the variants of Costes' method."""
-    return METHODS

@@ -32,7 +32,7 @@ def write_zarr(
     from intake_img.formats.omezarr.target import Target
 
     target, n = File.parse(path), len(patches)
-    _one_shape(patches, "a Zarr array")
+    _one_shape(patches)
     table = patches.table
     coords = {str(c): _column(table[c]) for c in table.columns}
     beside = _beside(patches, variables)
@@ -72,11 +72,11 @@ def _beside(patches: Any, variables: Sequence[str]) -> dict[str, Any]:
     return {k: c for k, c in found.items() if c.dtype.kind in "biufUO"}
 
 
-def _one_shape(patches: Any, what: str) -> None:
+def _one_shape(patches: Any) -> None:
     shape = patches.plan.shape
     if len(shape) and (shape != shape[0]).any():
         raise ValueError(
-            f"patches of different shapes (edge='partial') do not go into {what}: use edge='pad' or 'shift'"
+            "patches of different shapes (edge='partial') do not go into a Zarr array: use edge='pad' or 'shift'"
         )
 
 

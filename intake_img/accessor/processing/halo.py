@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import dask.array
 
 __all__ = [
-    "blocks",
     "bytes_of",
     "deferred",
     "gathered",
@@ -473,16 +472,6 @@ def regrouped(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
     stops = np.cumsum(chunks).tolist()
     edges = sorted({min(stops[-1], round(s / multiple) * multiple) for s in stops[:-1]} | {0, stops[-1]})
     return tuple(b - a for a, b in pairwise(edges)) or (0,)
-
-
-def blocks(array: dask.array.Array, axis: int) -> Iterator[tuple[int, dask.array.Array]]:
-    """Iterate over the chunks along one axis: the start of each, and its part of the array."""
-    start = 0
-    for n in array.chunks[axis]:
-        key = [slice(None)] * array.ndim
-        key[axis] = slice(start, start + n)
-        yield start, array[tuple(key)]
-        start += n
 
 
 def bytes_of(array: dask.array.Array) -> int:

@@ -15,7 +15,7 @@ from xml.parsers import expat
 from intake_img.errors import FormatError
 from intake_img.storage.files import File
 
-__all__ = ["Element", "number", "parse", "scan", "texts", "whole"]
+__all__ = ["Element", "number", "parse", "scan", "whole"]
 
 Element = ElementTree.Element
 _LARGEST = 10**9
@@ -134,11 +134,6 @@ def _encoding(content: bytes) -> str | None:
     except UnicodeDecodeError:
         return "iso-8859-1"
     return None
-
-
-def texts(element: Element) -> dict[str, str]:
-    """Return the text of each child by its name; of several with the same name, the last."""
-    return {e.tag: e.text or "" for e in element}
 
 
 def number(text: str | None, factor: float = 1.0) -> float:

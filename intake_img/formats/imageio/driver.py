@@ -31,7 +31,6 @@ from intake_img.storage.files import File
 __all__ = ["Imageio", "ImageioSource"]
 
 
-_PACKED = {None: True, True: True, False: False, "deflate": True}
 _CODED = ("jpeg2000", "jpegxl", "avif", "heif")
 
 

@@ -60,7 +60,7 @@ def _scenes(handle: StoreHandle) -> list[StoreScene]:
         return _series(handle)
     if labels := ngff.label_paths(ome):
         return [StoreScene(p, p) for p in labels]
-    if plain_ones := _plain_scenes(handle, ""):
+    if plain_ones := _plain_scenes(handle):
         return plain_ones
     if nested := _nested(handle):
         return nested
@@ -152,18 +152,18 @@ def _series(handle: StoreHandle) -> list[StoreScene]:
     return _present(handle, [StoreScene(name or path, path) for name, path in zip(names, paths, strict=True)])
 
 
-def _plain_scenes(handle: StoreHandle, path: str) -> list[StoreScene]:
-    """Arrays of a group as one scene where their axes agree, else as one scene each."""
-    arrays = data_arrays(handle, path)
+def _plain_scenes(handle: StoreHandle) -> list[StoreScene]:
+    """Arrays of the first group as one scene where their axes agree, else as one scene each."""
+    arrays = data_arrays(handle, "")
     if not arrays:
         return []
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
         for axis, n in zip(dimensions(array), array.shape, strict=True):
             if sizes.setdefault(axis, n) != n:
-                return [StoreScene(other, path, None, only=other) for other in arrays]
+                return [StoreScene(other, "", None, only=other) for other in arrays]
         del name
-    return [StoreScene("0", path, None)]
+    return [StoreScene("0", "", None)]
 
 
 def _nested(handle: StoreHandle) -> list[StoreScene]:

@@ -103,7 +103,7 @@ def _ome_metadata(image: Image, plan: TiffEncoding) -> dict[str, Any]:
     if image.scene and not image.scene.isdigit():
         found["Name"] = _xml_text(image.scene)
     for axis in "xyz":
-        step, unit = known_spacing(image.spacing.get(axis)), unit_name(image.units.get(axis), "")
+        step, unit = known_spacing(image.spacing.get(axis)), unit_name(image.units.get(axis))
         if step and unit and (known := parse_unit(unit)) and known.dimension == "length":
             found[f"PhysicalSize{axis.upper()}"], found[f"PhysicalSize{axis.upper()}Unit"] = step, unit
     found.update(_ome_times(image, sizes, plan.rgb))
@@ -117,7 +117,7 @@ def _ome_metadata(image: Image, plan: TiffEncoding) -> dict[str, Any]:
 
 def _ome_times(image: Image, sizes: Mapping[str, int], rgb: bool) -> dict[str, Any]:
     """Time increment where it is even, and DeltaT of each plane where it is not or does not start at 0."""
-    unit = unit_name(image.units.get("t"), "")
+    unit = unit_name(image.units.get("t"))
     known = parse_unit(unit) if unit else None
     if "t" not in sizes or known is None or known.dimension != "time":
         return {}

@@ -324,9 +324,9 @@ def _wavelength(channel: Mapping[str, str], key: str) -> float | None:
         return None
 
 
-def unit_name(unit: str | None, default: str) -> str | None:
+def unit_name(unit: str | None) -> str | None:
     """Return the unit as OME spells it; None for a unit that its schema does not know."""
-    symbol = canonical(unit) or default
+    symbol = canonical(unit) or ""
     return symbol if symbol in _LEGAL_UNITS else None
 
 
