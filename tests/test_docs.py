@@ -192,7 +192,7 @@ def test_the_table_of_formats_lists_the_extras_that_drivers_ask_for():
     for name, fmt in installed().items():
         modules = [*(formats / name).glob("*.py"), *formats.glob(f"{name}.py")]
         text = "".join(module.read_text(encoding="utf-8") for module in modules)
-        wanted = set(re.findall(r'MissingExtraError\(\s*[^,]+,\s*"(\w+)"', text))
+        wanted = set(re.findall(r'(?:MissingExtraError|imported)\(\s*[^,]+,\s*"(\w+)"', text))
         wanted |= {"hdf5", "hdf5plugin"} if "from intake_img.formats.h5.handle import" in text else set()
         assert wanted <= set(fmt.extras), name
 

@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.colors import default_colors, is_rgb, limits_of, stated_colors
-from intake_img.errors import AxesError, MissingExtraError
+from intake_img.errors import AxesError
 from intake_img.model.datasets import spacing_of
+from intake_img.model.packages import imported
 from intake_img.model.variables import kind_of
 
 if TYPE_CHECKING:
@@ -50,11 +51,9 @@ def layers_of(obj: xr.Dataset | xr.DataArray, levels: Sequence[xr.Dataset] = ())
 
 def to_napari(obj: xr.Dataset | xr.DataArray, viewer: napari.Viewer | None = None) -> napari.Viewer:
     """Add the layers of an image to a napari viewer; see `ImgAccessor.to_napari`."""
-    try:
-        import napari
-        from napari.layers import Layer
-    except ImportError as exc:
-        raise MissingExtraError("napari", "napari", "showing an image in napari") from exc
+    napari = imported("napari", "napari", "showing an image in napari")
+    from napari.layers import Layer
+
     window: Any = napari.Viewer() if viewer is None else viewer
     for data in layers_of(obj):
         window.add_layer(Layer.create(*data))

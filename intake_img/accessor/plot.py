@@ -25,8 +25,9 @@ from intake_img.accessor.colors import (
     tints,
 )
 from intake_img.accessor.picture_planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
-from intake_img.errors import MissingExtraError, UnitsError
+from intake_img.errors import UnitsError
 from intake_img.model.datasets import spacing_of
+from intake_img.model.packages import imported
 from intake_img.model.units import LENGTH, convert
 
 __all__ = ["bar_length", "matplotlib_pyplot", "plot"]
@@ -93,11 +94,7 @@ def plot(
 
 def matplotlib_pyplot() -> Any:
     """Return pyplot, or raise `MissingExtraError` that says what to install."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as exc:
-        raise MissingExtraError("matplotlib", "plot", "drawing an image") from exc
-    return plt
+    return imported("matplotlib.pyplot", "plot", "drawing an image")
 
 
 def _overlay(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.bridges.packages import imported
+from intake_img.model.packages import imported
 
 __all__ = ["putter"]
 
@@ -20,5 +20,5 @@ def putter(device: Any) -> Callable[[np.ndarray], Any]:
     MissingExtraError
         If JAX is not installed.
     """
-    jax = imported("jax", "jax")
+    jax = imported("jax", "jax", "patches for jax")
     return lambda array: jax.device_put(array, device)

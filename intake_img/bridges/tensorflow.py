@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from intake_img.bridges.packages import imported
+from intake_img.model.packages import imported
 
 __all__ = ["dataset"]
 
@@ -39,7 +39,7 @@ def dataset(batches: _Batches, specs: Mapping[str, Spec], count: int | None = No
     MissingExtraError
         If TensorFlow is not installed.
     """
-    tf = imported("tensorflow", "tensorflow")
+    tf = imported("tensorflow", "tensorflow", "patches for tensorflow")
     signature = {name: tf.TensorSpec(shape, tf.as_dtype(dtype)) for name, (shape, dtype) in specs.items()}
 
     def elements() -> Iterator[Mapping[str, np.ndarray]]:

@@ -17,7 +17,8 @@ import numpy as np
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
 from intake_img.catalog.seldom import holding
 from intake_img.catalog.spoken import SINGULAR, SPOKEN, is_short, spoken_in, words_in
-from intake_img.errors import CatalogError, MissingExtraError
+from intake_img.errors import CatalogError
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
@@ -70,12 +71,10 @@ def written(
 
 
 def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "parquet", "tables of images in Parquet") from exc
+    imported("pyarrow", "parquet", "tables of images in Parquet")
+    import pyarrow.compute
+    import pyarrow.parquet
+
     return pyarrow
 
 
@@ -266,11 +265,7 @@ def _holding(column: Any, word: str) -> Any:
 
 
 def _sqlalchemy() -> Any:
-    try:
-        import sqlalchemy
-    except ImportError as exc:
-        raise MissingExtraError("sqlalchemy", "sql", "tables of images in databases") from exc
-    return sqlalchemy
+    return imported("sqlalchemy", "sql", "tables of images in databases")
 
 
 def _write_sql(

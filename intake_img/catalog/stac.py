@@ -15,7 +15,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from intake_img.errors import CatalogError, MissingExtraError
+from intake_img.errors import CatalogError
+from intake_img.model.packages import imported
 
 __all__ = ["items_of"]
 
@@ -41,10 +42,7 @@ def items_of(rows: Iterable[tuple[Mapping[str, Any], str]], datetime: dt.datetim
     datetime : datetime.datetime, optional
         The time of images whose rows have no modification time.
     """
-    try:
-        import pystac
-    except ImportError as exc:
-        raise MissingExtraError("pystac", "stac", "items of STAC") from exc
+    pystac = imported("pystac", "stac", "items of STAC")
     return pystac.ItemCollection([_item(pystac, row, href, datetime) for row, href in rows])
 
 

@@ -22,8 +22,9 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from intake_img.doors.reference_chunks import Chunks, Found, chunks_of, joined
-from intake_img.errors import CannotWriteError, MissingExtraError, TargetExistsError
+from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.formats.omezarr.version3 import array_of_version_2
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["is_icechunk", "write_into", "write_repository"]
@@ -108,11 +109,7 @@ def _check_containers(files: Mapping[str, File], prefixes: tuple[str, ...]) -> N
 
 
 def _icechunk() -> Any:
-    try:
-        import icechunk
-    except ImportError as exc:
-        raise MissingExtraError("icechunk", "icechunk", "references in Icechunk") from exc
-    return icechunk
+    return imported("icechunk", "icechunk", "references in Icechunk")
 
 
 def _session(target: Any) -> Any:

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from intake_img.doors.reference_chunks import chunks_of, joined
-from intake_img.errors import CannotWriteError, MissingExtraError
+from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr.version2 import array_of_version_3
+from intake_img.model.packages import imported
 
 __all__ = ["RECORD", "write_parquet"]
 
@@ -84,11 +85,9 @@ def _translated(name: str, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_array(chunks: Mapping[tuple[int, ...], Any], counts: Sequence[int], folder: str) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "parquet", "references in Parquet") from exc
+    pa = imported("pyarrow", "parquet", "references in Parquet")
+    import pyarrow.parquet as pq
+
     os.makedirs(folder, exist_ok=True)
     in_order = itertools.product(*map(range, counts))
     for record in range(-(-math.prod(counts) // RECORD)):

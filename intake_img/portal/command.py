@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intake_img.errors import IntakeImgError, MissingExtraError
+from intake_img.errors import IntakeImgError
+from intake_img.model.packages import imported
 
 __all__ = ["add_command"]
 
@@ -119,12 +120,8 @@ class _UnusableError(IntakeImgError, ValueError):
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.new_token is not None:
         return _new_token(arguments)
-    try:
-        import starlette
-        import uvicorn
-    except ImportError as exc:
-        raise MissingExtraError(exc.name or "starlette", "portal", "the web portal") from exc
-    del starlette, uvicorn
+    for package in ("starlette", "uvicorn"):
+        imported(package, "portal", "the web portal")
     if not arguments.places and not arguments.demo:
         raise _UnusableError("name a catalog, a folder or an image to serve, or give --demo")
     with tempfile.TemporaryDirectory(prefix="intake_img-portal-") as work:
@@ -232,10 +229,7 @@ def _reachable(address: str | None) -> str | None:
     """
     if address is None:
         return None
-    try:
-        from distributed import Client
-    except ImportError as exc:
-        raise MissingExtraError("distributed", "distributed", "--dask") from exc
+    Client = imported("distributed", "distributed", "--dask").Client
     try:
         with Client(address, timeout=10, set_as_default=False):
             return address

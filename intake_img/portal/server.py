@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from intake_img.errors import MissingExtraError
+from intake_img.model.packages import imported
 from intake_img.portal.direct import Readied, answering
 from intake_img.portal.settings import Settings
 
@@ -117,10 +117,7 @@ def serve(
     socket : socket.socket, optional
         A listening socket, instead of host and port.
     """
-    try:
-        import uvicorn
-    except ImportError as exc:
-        raise MissingExtraError("uvicorn", "portal", "the web portal") from exc
+    uvicorn = imported("uvicorn", "portal", "the web portal")
     config = uvicorn.Config(
         app,
         host=host,

@@ -18,7 +18,8 @@ import pandas as pd
 
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.matching import Matches, matches_of
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
@@ -30,11 +31,7 @@ _MATCH = ("blob1_id", "blob2_id", "channel1", "channel2", "t", "distance", "dist
 
 
 def _sqlalchemy() -> Any:
-    try:
-        import sqlalchemy
-    except ImportError:
-        raise MissingExtraError("sqlalchemy", "sql", "keeping blobs and matches in a database") from None
-    return sqlalchemy
+    return imported("sqlalchemy", "sql", "keeping blobs and matches in a database")
 
 
 def _tables() -> tuple[Any, Any, Any, Any]:
@@ -279,10 +276,7 @@ def _as_matches(table: pd.DataFrame, blobs: pd.DataFrame) -> Matches:
 
 def write_parquet(path: Any, frame: pd.DataFrame) -> None:
     """Write blobs or matches to Parquet; an existing file is replaced atomically."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
+    imported("pyarrow", "parquet", "writing Parquet")
     plain = pd.DataFrame(frame)
     plain.attrs = {}
     if hasattr(path, "write"):
@@ -294,10 +288,7 @@ def write_parquet(path: Any, frame: pd.DataFrame) -> None:
 
 def read_parquet(path: Any) -> pd.DataFrame:
     """Read blobs or matches from Parquet."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", "reading Parquet") from None
+    imported("pyarrow", "parquet", "reading Parquet")
     return pd.read_parquet(path)
 
 

@@ -14,19 +14,16 @@ from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.coloc.request import Request, thresholds_of
 from intake_img.accessor.colors import channel_name, legible, overlaid, stated_colors, tinted, tints
 from intake_img.accessor.lengths import in_common
-from intake_img.errors import MissingExtraError
 from intake_img.kernels.measures import Conventions
 from intake_img.kernels.tables import Table
 from intake_img.kernels.tally import moments
+from intake_img.model.packages import imported
 
 __all__ = ["ica", "matches", "overlay", "scatter"]
 
 
 def _axes(ax: Any) -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "drawing pictures") from None
+    plt = imported("matplotlib.pyplot", "plot", "drawing pictures")
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 

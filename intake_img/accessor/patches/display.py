@@ -9,6 +9,7 @@ import numpy as np
 from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.display import byte_size
 from intake_img.errors import AxesError
+from intake_img.model.packages import imported
 from intake_img.model.text import escaped
 
 if TYPE_CHECKING:
@@ -65,14 +66,10 @@ def plot(
     p: Patches, source: int, projection: str | None, most: int, image: bool, core: bool, ax: Any, **indexers: Any
 ) -> Any:
     """Draw patches over a plane of their source; see `Patches.plot`."""
-    try:
-        import matplotlib.pyplot as plt
-        from matplotlib.collections import PatchCollection
-        from matplotlib.patches import Rectangle
-    except ImportError as exc:
-        from intake_img.errors import MissingExtraError
+    plt = imported("matplotlib.pyplot", "plot", "drawing")
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
 
-        raise MissingExtraError("matplotlib", "plot", "drawing") from exc
     if not {"y", "x"} <= set(p.axes):
         raise AxesError(f"patches are cut along {', '.join(p.axes)}: only those with y and x can be drawn")
     if integer("source", source, 0) >= len(p.sources):

@@ -15,7 +15,7 @@ import numpy as np
 from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.progress import meter
-from intake_img.bridges.packages import imported
+from intake_img.model.packages import imported
 from intake_img.model.typed import DTypeLike, Uri
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Loaders:
         """
         from intake_img.bridges.tensorflow import dataset
 
-        imported("tensorflow", "tensorflow")
+        imported("tensorflow", "tensorflow", "patches for tensorflow")
         names, size = chosen(self, variables), 64 if batch_size is None else integer("batch_size", batch_size, 1)
         batches = self.to_numpy(
             size,
@@ -276,7 +276,7 @@ class Loaders:
         MissingExtraError
             If torch is not installed.
         """
-        imported("torch", "torch")
+        imported("torch", "torch", "patches for torch")
         from intake_img.bridges import torch as torch_data
 
         choice("style", style, ("map", "iterable"))

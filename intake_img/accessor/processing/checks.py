@@ -11,18 +11,14 @@ import xarray as xr
 from intake_img.accessor.processing.halo import halo, rechunked
 from intake_img.accessor.processing.in_memory import chunked
 from intake_img.accessor.variables import with_data
-from intake_img.errors import MissingExtraError
 from intake_img.kernels.each_image import EachImage
+from intake_img.model.packages import imported
 
 __all__ = ["real", "skimage_for", "whole_images"]
 
 
 def skimage_for(purpose: str) -> Any:
-    try:
-        import skimage
-    except ImportError as exc:
-        raise MissingExtraError("scikit-image", "skimage", purpose) from exc
-    return skimage
+    return imported("skimage", "skimage", purpose, package="scikit-image")
 
 
 def real(name: str, array: xr.DataArray) -> None:

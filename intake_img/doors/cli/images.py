@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.named_images import NamedImage, for_each, items, levels
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count
+from intake_img.model.packages import imported
 from intake_img.model.text import escaped, json_text
 
 if TYPE_CHECKING:
@@ -181,14 +182,8 @@ def _blocks(picture: np.ndarray) -> str:
 
 
 def _open_window(item: NamedImage, arguments: argparse.Namespace) -> None:
-    from intake_img.errors import MissingExtraError
-
-    try:
-        import matplotlib
-        import matplotlib.pyplot as plt
-    except ImportError as exc:
-        raise MissingExtraError("matplotlib", "plot", "opening a window") from exc
-    if matplotlib.get_backend().lower() in ("agg", "pdf", "svg", "ps", "cairo", "template"):
+    plt = imported("matplotlib.pyplot", "plot", "opening a window")
+    if plt.get_backend().lower() in ("agg", "pdf", "svg", "ps", "cairo", "template"):
         raise OSError(
             "there is no display to open a window on: leave out --window, or write a picture: intake-img thumbnail"
         )

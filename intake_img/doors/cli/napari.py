@@ -7,6 +7,7 @@ from typing import Any
 
 from intake_img.doors.cli.named_images import NamedImage, for_each, items, levels
 from intake_img.doors.cli.parsing import add_sources, command
+from intake_img.model.packages import imported
 
 __all__ = ["add_commands"]
 
@@ -19,12 +20,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from intake_img.errors import MissingExtraError
 
-    try:
-        import napari
-    except ImportError as exc:
-        raise MissingExtraError("napari", "napari", "showing images in napari") from exc
+    napari = imported("napari", "napari", "showing images in napari")
     viewer = napari.Viewer()
     code = for_each(items(arguments, arguments.each), lambda item: _add(viewer, item), arguments)
     if not code:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, PlaneArray
 from intake_img.formats.cameraraw.tiff_pages import DNG_VERSION, TIFF, check_whole
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["CameraRaw", "CameraRawSource"]
@@ -68,10 +69,7 @@ class CameraRaw(Format):
         return 2 * (head.startswith(_MAGIC) or head[4:12] == b"ftypcrx ")
 
     def open(self, file: File, options: NoOptions) -> Handle:
-        try:
-            import rawpy
-        except ImportError as exc:
-            raise MissingExtraError("rawpy", "raw", "reading raw files of cameras") from exc
+        rawpy = imported("rawpy", "raw", "reading raw files of cameras")
         return _RawHandle(file, rawpy)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

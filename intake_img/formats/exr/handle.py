@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.exr.groups import groups_of, ordered
 from intake_img.formats.exr.header import ExrChannel, Part, parts_of
 from intake_img.model.chunks import Region
 from intake_img.model.image import Coordinate, Image
+from intake_img.model.packages import imported
 from intake_img.model.untrusted import json_object
 from intake_img.storage.files import File
 
@@ -107,11 +108,7 @@ class _Group(StoredArray):
 
 
 def library() -> Any:
-    try:
-        import OpenEXR
-    except ImportError as exc:
-        raise MissingExtraError("OpenEXR", "exr", "OpenEXR") from exc
-    return OpenEXR
+    return imported("OpenEXR", "exr", "OpenEXR")
 
 
 def _groups_of(scenes: Sequence[tuple[int, Part, list[ExrChannel]]], number: int) -> list[list[ExrChannel]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
+from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.compression import level_of_name
 from intake_img.formats.fits.describe import image_of, names_of, type_of, values_of
@@ -20,6 +20,7 @@ from intake_img.formats.probe import Probe
 from intake_img.formats.volumes import packing, stored_array, unpacked
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 from intake_img.storage.inflated import Inflated
 
@@ -95,10 +96,7 @@ class _FitsHandle(Handle):
         return _Turned(stored) if turned else stored
 
     def _opened(self, hdu: Hdu) -> Any:
-        try:
-            from astropy.io import fits
-        except ImportError as exc:
-            raise MissingExtraError("astropy", "fits", "reading FITS images in compressed tiles") from exc
+        fits = imported("astropy.io.fits", "fits", "reading FITS images in compressed tiles")
         with self._lock:
             if self._astropy is None:
                 options = {} if self.scaled else {"do_not_scale_image_data": True}

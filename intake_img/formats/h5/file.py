@@ -15,8 +15,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from intake_img.errors import MissingExtraError
 from intake_img.formats.h5.heaps import HEAP, check_heap
+from intake_img.model.packages import imported
 from intake_img.storage.byte_readers import ByteReader, ByteStream
 from intake_img.storage.files import File
 
@@ -38,11 +38,7 @@ def h5py_module(purpose: str = "reading HDF5 files") -> Any:
     MissingExtraError
         If it is not installed.
     """
-    try:
-        import h5py
-    except ImportError as exc:
-        raise MissingExtraError("h5py", "hdf5", purpose) from exc
-    return h5py
+    return imported("h5py", "hdf5", purpose)
 
 
 def item_at(group: Any, path: str) -> Any:

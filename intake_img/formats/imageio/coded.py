@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError, TooLargeError
+from intake_img.errors import FormatError, TooLargeError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
 from intake_img.formats.imageio.boxes import JXL, box, boxes, check_whole, pixels_of, text_of
 from intake_img.formats.imageio.containers import xmp_record
 from intake_img.model.image import Image
 from intake_img.model.machine import memory
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["CodedHandle", "boxed"]
@@ -68,10 +69,7 @@ class CodedHandle(Handle):
             raise TooLargeError(f"{count} samples are decoded as a whole: this machine has {memory() / 2**30:.1f} GiB")
 
     def _heif(self, data: bytes) -> np.ndarray:
-        try:
-            import pi_heif
-        except ImportError as exc:
-            raise MissingExtraError("pi_heif", "heif", "reading HEIF") from exc
+        pi_heif = imported("pi_heif", "heif", "reading HEIF")
         found = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         if len(found) > 1 and "pictures" not in self.header:
             warnings.warn(
@@ -124,11 +122,7 @@ class _Picture(PlaneArray):
 
 
 def _imagecodecs(kind: str) -> Any:
-    try:
-        import imagecodecs
-    except ImportError as exc:
-        raise MissingExtraError("imagecodecs", "codecs", f"reading {_TITLES[kind]}") from exc
-    return imagecodecs
+    return imported("imagecodecs", "codecs", f"reading {_TITLES[kind]}")
 
 
 def boxed(kind: str, pixels: np.ndarray, packet: bytes) -> bytes:

@@ -16,13 +16,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError, TooLargeError
+from intake_img.errors import FormatError, TooLargeError
 from intake_img.formats.imageio import containers as _containers
 from intake_img.formats.imageio.boxes import kind_of_boxes
 from intake_img.formats.imageio.containers import ContainerFacts
 from intake_img.formats.imageio.video import Video
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.machine import memory
+from intake_img.model.packages import imported
 from intake_img.model.record import plain
 from intake_img.storage.cache import Shelf
 from intake_img.storage.files import File
@@ -285,11 +286,7 @@ def _has_imagecodecs() -> bool:
 
 
 def _imagecodecs() -> Any:
-    try:
-        import imagecodecs
-    except ImportError as exc:
-        raise MissingExtraError("imagecodecs", "codecs", "reading 16-bit colour PNG") from exc
-    return imagecodecs
+    return imported("imagecodecs", "codecs", "reading 16-bit colour PNG")
 
 
 def _mode(im: Any, facts: ContainerFacts, kind: str, rgb: bool) -> tuple[str, np.dtype, tuple[str, ...]]:

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, MissingExtraError, UnitsError
+from intake_img.errors import CannotWriteError, UnitsError
 from intake_img.formats.imageio.coded import boxed
 from intake_img.formats.imageio.containers import KEY, png_chunks
 from intake_img.formats.imageio.video import write_video
 from intake_img.formats.palettes import colours_of
 from intake_img.model.axes import spell
 from intake_img.model.image import Image, Variable
+from intake_img.model.packages import imported
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import convert
 from intake_img.storage.streams import iter_planes
@@ -265,10 +266,7 @@ def _xmp(text: str) -> bytes:
 def _png(plane: np.ndarray, compress: bool, palette: np.ndarray | None = None) -> bytes:
     """Return a plane as PNG, with a palette where its values stand for the colours of one."""
     if plane.dtype == np.uint16 and plane.ndim == 3:
-        try:
-            import imagecodecs
-        except ImportError as exc:
-            raise MissingExtraError("imagecodecs", "codecs", "writing 16-bit colour PNG") from exc
+        imagecodecs = imported("imagecodecs", "codecs", "writing 16-bit colour PNG")
         return bytes(imagecodecs.png_encode(np.ascontiguousarray(plane), level=6 if compress else 0))
     target = io.BytesIO()
     picture, options = _pillow(plane), {}

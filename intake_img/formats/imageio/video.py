@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError, MissingExtraError
+from intake_img.errors import CannotWriteError, FormatError
+from intake_img.model.packages import imported
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 from intake_img.storage.streams import iter_planes
@@ -22,11 +23,7 @@ __all__ = ["Video", "write_video"]
 
 
 def _av() -> Any:
-    try:
-        import av
-    except ImportError as exc:
-        raise MissingExtraError("av", "video", "reading and writing videos") from exc
-    return av
+    return imported("av", "video", "reading and writing videos")
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.chunked import values_in
 from intake_img.formats.compression import codec_of
 from intake_img.formats.precomputed import segmentation
+from intake_img.model.packages import imported
 
 __all__ = ["ENCODINGS", "decoded", "encoder", "encodings_for"]
 
@@ -70,18 +71,12 @@ def _picture(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _deep_png(data: bytes) -> np.ndarray:
-    try:
-        import imagecodecs
-    except ImportError:
-        raise MissingExtraError("imagecodecs", "codecs", "reading PNG of 16 bits and several channels") from None
+    imagecodecs = imported("imagecodecs", "codecs", "reading PNG of 16 bits and several channels")
     return imagecodecs.png_decode(data)
 
 
 def _jxl(data: bytes) -> np.ndarray:
-    try:
-        import imagecodecs
-    except ImportError:
-        raise MissingExtraError("imagecodecs", "codecs", "reading JPEG XL") from None
+    imagecodecs = imported("imagecodecs", "codecs", "reading JPEG XL")
     return imagecodecs.jpegxl_decode(data)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.sdt.histograms import HistogramBlock, block_of, member_of, place_in
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["Sdt", "SdtSource"]
@@ -30,10 +31,7 @@ class _SdtHandle(Handle):
     """An open file; an array is called by the number of its block."""
 
     def __init__(self, file: File) -> None:
-        try:
-            from sdtfile import sdtfile
-        except ImportError as exc:
-            raise MissingExtraError("sdtfile", "flim", "reading Becker & Hickl SDT") from exc
+        sdtfile = imported("sdtfile.sdtfile", "flim", "reading Becker & Hickl SDT")
         self.source = file.open()
         self.records: Any = sdtfile
         self.header = self._record(0, np.dtype(sdtfile.FILE_HEADER))

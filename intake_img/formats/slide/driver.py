@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError, MissingExtraError, SceneError
+from intake_img.errors import FormatError, SceneError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, PlaneArray, StoredArray
 from intake_img.formats.format_source import source_of
@@ -22,6 +22,7 @@ from intake_img.formats.slide.claims import STARTS, claimed, taken_for_another
 from intake_img.formats.slide.levels import SlideLevel
 from intake_img.formats.slide.tiff_guard import check_tiff
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.model.untrusted import finite
 from intake_img.storage.files import File
 
@@ -59,10 +60,7 @@ class _SlideHandle(Handle):
     """An open slide; an array is called by its scene and level."""
 
     def __init__(self, file: File, options: SlideOptions) -> None:
-        try:
-            import openslide
-        except ImportError as exc:
-            raise MissingExtraError("openslide-python", "slide", "reading whole slides") from exc
+        openslide = imported("openslide", "slide", "reading whole slides", package="openslide-python")
         path = file.local_path()
         check_tiff(file)
         if (vendor := openslide.OpenSlide.detect_format(path)) is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
@@ -20,6 +20,7 @@ from intake_img.formats.vsi.ets import check_ets, find_ets
 from intake_img.formats.vsi.levels import SceneLevel
 from intake_img.formats.vsi.tree_guard import check_tree
 from intake_img.model.image import Coordinate, Image
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["Vsi", "VsiSource"]
@@ -29,10 +30,7 @@ class _VsiHandle(Handle):
     """An open file; an array is called by its scene and level."""
 
     def __init__(self, file: File) -> None:
-        try:
-            import slideio
-        except ImportError as exc:
-            raise MissingExtraError("slideio", "vsi", "reading Olympus VSI") from exc
+        slideio = imported("slideio", "vsi", "reading Olympus VSI")
         if not file.local:
             raise FormatError(f"{file}: a VSI is read from local files only: download it with the folder beside it")
         file.check()

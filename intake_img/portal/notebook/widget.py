@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from intake_img.errors import MissingExtraError
+from intake_img.model.packages import imported
 from intake_img.portal.hierarchy import Hierarchy
 from intake_img.portal.notebook.answers import Answers
 from intake_img.portal.notebook.bundle import bundled
@@ -48,11 +49,9 @@ def lacking() -> str:
 
 @cache
 def _widget_class() -> type:
-    try:
-        import anywidget
-        import traitlets
-    except ImportError as exc:
-        raise MissingExtraError("anywidget", "notebook", "the interactive view of an image") from exc
+    imported("anywidget", "notebook", "the interactive view of an image")
+    import anywidget
+    import traitlets
 
     class ViewWidget(anywidget.AnyWidget):
         """The viewer in a notebook."""
