@@ -6,7 +6,6 @@ import contextlib
 import errno
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -30,6 +29,7 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.engine import Engine, in_tasks
 from intake_img.model.image import Image
+from intake_img.model.progress_bar import writing
 from intake_img.model.typed import Chunks, DriverOptions, Selection, Uri, WriterOptions
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
@@ -269,7 +269,7 @@ def imsave(
     if isinstance(image, xr.DataTree):
         settings["levels"] = models[1:]
     total = sum(v.pixels.nbytes for m in models for v in m.variables.values())
-    with _no_space(target), _progress(progress if compute else False, total, target.name) as step:
+    with _no_space(target), writing(progress if compute else False, total, f"saving {target.name}") as step:
         if plan is None:
             return _write_one(format, models[0], target, settings, step, folder, overwrite, parallel, compute)
         make = partial(_make, format, folder, settings, None if parallel else step)
@@ -319,7 +319,7 @@ def _extend(
     models = _models(image, format, ())
     (model,) = models if parallel else computed_once(models)
     total = sum(v.pixels.nbytes for v in model.variables.values())
-    with _no_space(target), _progress(progress, total, target.name) as step:
+    with _no_space(target), writing(progress, total, f"saving {target.name}") as step:
         return extend_store(format, model, target, append_dim, region, step, parallel)
 
 
@@ -419,21 +419,3 @@ def _levels(tree: xr.DataTree) -> list[xr.Dataset]:
         raise CannotWriteError("the DataTree holds no image")
     datasets = [node.to_dataset() for node in nodes]
     return sorted(datasets, key=lambda ds: -sum(v.size for v in ds.data_vars.values()))
-
-
-@contextlib.contextmanager
-def _progress(
-    wanted: bool | Callable[[int], None] | None, total: int, name: str
-) -> Iterator[Callable[[int], None] | None]:
-    """A bar on stderr: shown if requested, or by default in a terminal when the work takes longer than a second."""
-    if callable(wanted):
-        yield wanted
-        return
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield None
-        return
-    from tqdm import tqdm
-
-    delay = 0 if wanted else 1
-    with tqdm(total=total, desc=f"saving {name}", unit="B", unit_scale=True, delay=delay, file=sys.stderr) as bar:
-        yield lambda n: (bar.update(n), None)[1]

@@ -29,8 +29,8 @@ from intake_img.errors import (
     UnknownFormatError,
 )
 from intake_img.formats.reading import FileReader
-from intake_img.io import _progress
 from intake_img.model.image import Image
+from intake_img.model.progress_bar import meter
 from intake_img.testing import assert_same, standard_datasets
 from intake_img.testing.datasets import image_of, standard_dataset
 
@@ -366,7 +366,7 @@ def test_in_a_terminal_only_long_work_shows_a_bar(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     imsave(HYPERSTACK, tmp_path / "a.npz")
     assert terminal.getvalue() == ""
-    with _progress(None, 100, "b") as step:
+    with meter(None, 100, "saving b", "B") as step:
         time.sleep(1.1)
         step(60)
     assert "saving b" in terminal.getvalue()

@@ -6,26 +6,27 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from typing import Any
 
 import xarray as xr
 
 from intake_img.accessor.arguments import choice
+from intake_img.model.progress_bar import is_shown, meter
 from intake_img.model.text import escaped
 
 PLUMBING = re.compile(r"original|checkpoint|bind|blocks|chunks|getitem|reshape|concatenate|rechunk-(split|merge)")
 """Names of steps that only put chunks in their place."""
 
 
-__all__ = ["Pending", "bar", "computed", "counted", "meter", "steps"]
+__all__ = ["Pending", "bar", "computed", "counted", "steps"]
 
 
 @contextlib.contextmanager
 def bar(wanted: bool | None, what: str) -> Iterator[None]:
     """A bar on stderr while dask computes: shown if requested, or in a terminal for work of more than a second."""
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+    if not is_shown(wanted):
         yield
         return
     from tqdm.dask import TqdmCallback
@@ -35,25 +36,11 @@ def bar(wanted: bool | None, what: str) -> Iterator[None]:
 
 
 def counted(items: Iterator[Any], total: int, wanted: bool | None, what: str) -> Iterator[Any]:
-    """Iterate, with a bar on stderr: shown if requested, or in a terminal for work of more than a second."""
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield from items
-        return
-    from tqdm import tqdm
-
-    yield from tqdm(items, total=total, desc=what, unit="image", delay=0 if wanted else 1, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def meter(wanted: bool | None, total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, shown like `bar`; yields a function that advances it."""
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield lambda n: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=0 if wanted else 1, file=sys.stderr) as shown:
-        yield lambda n: (shown.update(n), None)[1]
+    """Iterate over images, with a bar on stderr."""
+    with meter(wanted, total, what, "image", scaled=False) as step:
+        for item in items:
+            yield item
+            step(1)
 
 
 def computed(obj: Any, progress: bool | None = None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.accessor.progress import meter
+from intake_img.model.progress_bar import meter
 from intake_img.model.variables import kind_of
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing

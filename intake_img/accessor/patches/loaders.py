@@ -14,8 +14,8 @@ import numpy as np
 
 from intake_img.accessor.arguments import choice, integer
 from intake_img.accessor.patches.sources import Source
-from intake_img.accessor.progress import meter
 from intake_img.model.packages import imported
+from intake_img.model.progress_bar import meter
 from intake_img.model.typed import DTypeLike, Uri
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from intake_img.accessor.patches.run import Batch, PatchJob, local, untouched
 from intake_img.accessor.patches.sinks import InMemory, InStore
 from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.patches.stitch import BLENDS
-from intake_img.accessor.progress import meter
 from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.model.progress_bar import meter
 from intake_img.storage.files import File
 from intake_img.storage.spill import SpillingMemory
 from intake_img.storage.staging import settle

@@ -10,9 +10,8 @@ import inspect
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from intake_img.model.chunks import Region, regions_of
 from intake_img.model.datasets import data_of
 from intake_img.model.image import Image, Variable
 from intake_img.model.pixels import Pixels
+from intake_img.model.progress_bar import writing
 from intake_img.model.readers import Reader
 from intake_img.model.typed import Uri
 from intake_img.storage.files import File
@@ -394,7 +394,7 @@ def _write(series: _Series, fmt: _Made, folder: File, prefix: str, overwrite: bo
     claim(names)  # before a folder is created
     try:
         with (
-            _bar(progress, series.variable.pixels.nbytes, folder.name) as step,
+            writing(progress, series.variable.pixels.nbytes, f"writing {folder.name}") as step,
             begin(target, overwrite=overwrite, claim=claim) as staging,
         ):
             make_members(series.image, plan, staging, make)
@@ -470,16 +470,3 @@ def _own_binaries(folder: File, there: set[str], fmt: _Made) -> set[str]:
 def _size(file: File) -> int:
     fs, path = file.filesystem()
     return int(fs.size(path))
-
-
-@contextmanager
-def _bar(wanted: bool | None, total: int, name: str) -> Iterator[Callable[[int], None] | None]:
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(
-        total=total, desc=f"writing {name}", unit="B", unit_scale=True, delay=0 if wanted else 1, file=sys.stderr
-    ) as bar:
-        yield lambda n: (bar.update(n), None)[1]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.progress import meter
 from intake_img.accessor.variables import lazy, memory_chunks, with_data
 from intake_img.model.datasets import data_of
 from intake_img.model.machine import cpus, on_this_machine, threads
+from intake_img.model.progress_bar import meter
 
 __all__ = [
     "LEAST",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
 from intake_img.doors.cli.failures import FAULTS, code_of, complain, message_of
 from intake_img.doors.cli.named_images import NamedImage
+from intake_img.model.progress_bar import meter
 from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["Job", "Outcome", "run_batch"]
@@ -70,10 +71,13 @@ def run_batch(jobs: Sequence[Job], work: Work, workers: int, progress: bool | No
         The exit code: 0, or the highest one of a failure.
     """
     done: list[Outcome] = []
-    with _bar(progress, len(jobs)) as step, contextlib.closing(_outcomes(jobs, work, workers)) as outcomes:
+    with (
+        meter(progress, len(jobs), "converting", "image", scaled=False) as step,
+        contextlib.closing(_outcomes(jobs, work, workers)) as outcomes,
+    ):
         for outcome in outcomes:
             done.append(outcome)
-            step()
+            step(1)
             _report(outcome, as_json)
     _sum_up(done)
     return max((outcome.code for outcome in done), default=0)
@@ -134,14 +138,3 @@ def _sum_up(done: Sequence[Outcome]) -> None:
         print(f"  failed: {escaped(outcome.job.item.name)}", file=sys.stderr)
     if len(failed) > _SHOWN:
         print(f"  ... and {len(failed) - _SHOWN} more", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield lambda: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc="converting", unit="image", delay=0 if wanted else 1, file=sys.stderr) as bar:
-        yield lambda: (bar.update(), None)[1]

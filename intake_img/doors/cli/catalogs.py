@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from intake_img.doors.cli.parsing import add_limits, command
 from intake_img.errors import TargetExistsError
+from intake_img.model.progress_bar import meter
 from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["add_commands"]
@@ -68,12 +67,12 @@ def _scan(arguments: argparse.Namespace) -> int:
     folder = os.path.expanduser(arguments.folder)
     remote = "://" in folder
     target = arguments.output or ("catalog.yml" if remote else os.path.join(folder, "catalog.yml"))
-    with _counter(arguments.progress) as step:
+    with meter(arguments.progress, None, "scanning", "file", scaled=False) as step:
         found: Any = scan(
             folder,
             recursive=not arguments.no_recursive,
             exclude=[*arguments.exclude, *(_written(target, folder) if arguments.memory else ())],
-            progress=step,
+            progress=lambda _: step(1),
             memory=arguments.memory,
             workers=arguments.workers,
         )
@@ -109,18 +108,6 @@ def _written(target: str, folder: str) -> list[str]:
     names = {target, os.path.splitext(target)[0] + ".yml"}
     inside = [os.path.relpath(name, folder) for name in names]
     return [re.sub(r"([*?\[])", r"[\1]", name) for name in inside if not name.startswith("..")]
-
-
-@contextlib.contextmanager
-def _counter(wanted: bool | None) -> Iterator[Callable[[str], None] | None]:
-    """Show how many files were looked at; by default in a terminal, after a second."""
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(desc="scanning", unit="file", delay=0 if wanted else 1, file=sys.stderr) as bar:
-        yield lambda _: (bar.update(), None)[1]
 
 
 def _free_columns(target: str) -> dict[str, dict[str, Any]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from intake_img.errors import TargetExistsError
+from intake_img.model.progress_bar import meter
 
 if TYPE_CHECKING:
     from intake_img.collections.plates.plate import Plate
@@ -46,11 +45,11 @@ def save_plate(
     if arguments.pyramid:
         options.setdefault("pyramid", depth(plate[0]))
     written = [0]
-    with _bar(arguments.progress, len(plate)) as step:
+    with meter(arguments.progress, len(plate), "converting", "field", scaled=False) as step:
 
         def count(nbytes: int) -> None:
             written[0] += nbytes
-            step()
+            step(1)
 
         try:
             files = plate.save(
@@ -66,14 +65,3 @@ def save_plate(
         except TargetExistsError as exc:
             raise TargetExistsError(f"{target} exists: choose another name, or give --overwrite to replace it") from exc
     return files, written[0]
-
-
-@contextlib.contextmanager
-def _bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
-        yield lambda: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc="converting", unit="field", delay=0 if wanted else 1, file=sys.stderr) as bar:
-        yield lambda: (bar.update(), None)[1]
