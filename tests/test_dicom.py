@@ -110,6 +110,57 @@ def test_segmentations(data):
     dots = imload(data / "dicom" / "seg_image_sm_dots_tiled_full.dcm")["image"]
     tiles = reference(data / "dicom" / "seg_image_sm_dots_tiled_full.dcm").reshape(50, 5, 5, 10, 10)
     np.testing.assert_array_equal(dots.values, tiles.transpose(0, 1, 3, 2, 4).reshape(50, 50, 50).astype(bool))
+    assert {image.attrs["kind"] for image in (ds.image, dots)} == {"mask"}
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("LABELMAP", "zyx"), ("FRACTIONAL", "czyx")])
+def test_segmentations_of_more_than_one_bit(data, tmp_path, kind, sizes):
+    stored = pydicom.dcmread(data / "dicom" / "seg_image_ct_binary.dcm")
+    numbers = np.arange(3 * 16 * 16, dtype="u1").reshape(3, 16, 16) % 101
+    stored.BitsAllocated, stored.BitsStored, stored.HighBit, stored.PixelData = 8, 8, 7, numbers.tobytes()
+    stored.SegmentationType, stored.MaximumFractionalValue = kind, 100
+    stored.save_as(tmp_path / "a.dcm")
+    image = imload(tmp_path / "a.dcm")["image"]
+    assert "".join(image.dims) == sizes
+    np.testing.assert_array_equal(imload(tmp_path / "a.dcm", scaled=False).image.values.squeeze(), numbers)
+    if kind == "LABELMAP":
+        assert (image.attrs["kind"], image.dtype) == ("labels", np.uint8)
+    else:
+        assert (image.attrs.get("kind"), image.dtype) == (None, np.float32)
+        np.testing.assert_allclose(image.values[0], numbers / 100, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["relative", "of the patient", "descending", "feet first"])
+def test_a_dose_lies_where_simpleitk_finds_it(tmp_path, kind):
+    sitk = pytest.importorskip("SimpleITK")
+    stored = pydicom.dcmread(pydicom.data.get_testdata_file("rtdose.dcm", download=False))
+    offsets = np.array(stored.GridFrameOffsetVector, float)
+    if kind == "of the patient":
+        offsets += stored.ImagePositionPatient[2]
+    if kind == "descending":
+        offsets = -offsets
+    if kind == "feet first":
+        stored.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
+    stored.GridFrameOffsetVector, stored.DoseUnits = offsets.tolist(), "GY"
+    stored.save_as(tmp_path / "a.dcm")
+    ds = imload(tmp_path / "a.dcm")
+    assert ds.image.attrs["units"] == "Gy"
+    assert ds.img.spacing == {"z": 5.0, "y": 10.0, "x": 10.0}
+    values = stored.pixel_array * float(stored.DoseGridScaling)
+    order = -1 if kind == "descending" else 1
+    np.testing.assert_allclose(ds.image.values, values[::order], rtol=1e-12)
+    matrix = ds.img.affine("LPS+")
+    corners = {(0, 0, 0): 0, (3, 2, 14): 14}
+    if kind == "relative":
+        volume = sitk.ReadImage(tmp_path / "a.dcm")
+        for index in corners:
+            np.testing.assert_allclose((matrix @ [*index, 1])[:3], volume.TransformIndexToPhysicalPoint(index))
+    start = np.array(stored.ImagePositionPatient, float)
+    along = -1 if kind == "feet first" else 1
+    for (x, y, z), plane in corners.items():
+        depth = offsets[::order][plane] - (start[2] if kind == "of the patient" else 0)
+        place = start + np.array([along * 10 * x, 10 * y, along * depth])
+        np.testing.assert_allclose((matrix @ [x, y, z, 1])[:3], place, err_msg=f"{z}")
 
 
 def test_a_series_is_what_simpleitk_makes_of_it(data):

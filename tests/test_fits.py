@@ -187,3 +187,31 @@ def test_packed_and_remote(tmp_path, data):
         imload("memory://fits/b.fits").image[1], np.load(data / "fits" / "tiles_rice_gzip2.npy")[1]
     )
     fs.rm("/fits", recursive=True)
+
+
+@pytest.mark.filterwarnings("ignore:'spcfix' made the change")  # of VELO-LSR to the standard's words
+@pytest.mark.parametrize(
+    ("stated", "lost"),
+    [
+        ({}, ""),
+        ({"PC1_1": 2.0, "PC2_2": 3.0}, ""),
+        ({"CTYPE1": "VELO-LSR", "CUNIT1": "m/s"}, ""),
+        ({"CROTA2": 30.0}, "yx"),
+        ({"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CUNIT1": "arcsec", "CUNIT2": "arcsec"}, "yx"),
+        ({"CTYPE1": "ra---tan", "CTYPE2": "dec--tan", "CUNIT1": "deg", "CUNIT2": "deg"}, "yx"),
+        ({"CTYPE1": "WAVE-LOG", "CUNIT1": "m", "CRVAL1": 5e-7}, "l"),
+        ({"CTYPE1": "FREQ-F2W", "CUNIT1": "Hz", "CRVAL1": 5e14}, "l"),
+    ],
+)
+def test_spacing_is_that_of_the_world_coordinates_or_unknown(tmp_path, stated, lost):
+    wcs = pytest.importorskip("astropy.wcs")
+    facts = {"CDELT1": 0.5, "CDELT2": 0.25, "CRPIX1": 1.0, "CRPIX2": 1.0, **stated}
+    path = cards(tmp_path / "a.fits", VALUES[0], **facts)
+    found = imload(path, output_axis_order=None)
+    assert not set(lost) & set(found.img.spacing)
+    if lost:
+        return
+    world = wcs.WCS(fits.getheader(path))
+    corner, along_x, along_y = (np.array(world.wcs_pix2world([place], 0)[0]) for place in ([0, 0], [1, 0], [0, 1]))
+    steps = list(found.img.spacing.values())
+    assert steps == pytest.approx([(along_y - corner)[1], (along_x - corner)[0]])

@@ -16,7 +16,7 @@ from intake_img.formats.dicom.elements import Item
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
 from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, whole_number
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
-from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, slice_of, volume_of
+from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, planes_of_dose, slice_of, volume_of
 from intake_img.formats.dicom.tiles import Tiled, tile_table
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image, Variable
@@ -28,6 +28,7 @@ __all__ = ["CREATOR", "RECORD", "FileImages", "valued"]
 CREATOR = "intake_img"
 """Creator of the private block in which `imsave` stores the record."""
 RECORD = (0x0099, 0x01)
+_KINDS = {"BINARY": "mask", "LABELMAP": "labels"}
 _TONES = ("MONOCHROME1", "PALETTE COLOR")
 
 
@@ -69,6 +70,8 @@ class FileImages:
             self.volume = volume_of(self._slices(), header.file.name)
         elif header.frames == 1:
             self.volume = volume_of(slices_in_mosaic(0, header, count), header.file.name)
+        elif planes := planes_of_dose(self.ds, header.frames):
+            self.volume = volume_of(planes, header.file.name)
 
     # arrays
 
@@ -109,11 +112,12 @@ class FileImages:
     def _attrs(self) -> dict[str, Any]:
         tone = text(self.ds, "PhotometricInterpretation")
         attrs: dict[str, Any] = {"photometric": tone} if tone in _TONES else {}
-        units = text(self.ds, "RescaleType")
+        dose = "Gy" if text(self.ds, "DoseUnits") == "GY" else ""
+        units = text(self.ds, "RescaleType") or dose
         if units and units != "US" and self.scaled:
             attrs["units"] = units
-        if self.kind in ("BINARY", "LABELMAP") and not self._overlap():
-            attrs["kind"] = "labels"
+        if self.kind in _KINDS:
+            attrs["kind"] = _KINDS[self.kind]
         if tone == "PALETTE COLOR" and (palette := _palette(self.ds)) is not None:
             attrs["palette"] = palette
         return attrs
@@ -223,9 +227,6 @@ class FileImages:
         return [slice_of(k, groups) for k, groups in enumerate(self.groups)]
 
     # segmentations
-
-    def _overlap(self) -> bool:
-        return self.kind != "LABELMAP" and text(self.ds, "SegmentsOverlap") != "NO"
 
     def _segment_numbers(self) -> list[int]:
         return [whole_number(s, "SegmentNumber") for s in self.header.items("SegmentSequence")]

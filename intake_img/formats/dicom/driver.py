@@ -30,9 +30,9 @@ class Dicom(Format):
     The series of a folder are scenes. Slices are sorted by their position along the normal of the plane, whatever their
     names and numbers are; uneven distances become an explicit coordinate of ``z``, several frames at one position the
     axis ``t``, or ``c`` for echoes and b-values. Spacing is in mm, and `ds.img.affine` gives the position in the space
-    of the patient. Segmentations are labels where their segments do not overlap, else masks along ``c``; the tiles of
-    whole slides make one plane. Values are ``slope * stored + intercept``, slice by slice. Names, birth dates and
-    numbers of people are left out of the header.
+    of the patient. Segmentations are masks along ``c``, label maps are labels; the tiles of whole slides make one
+    plane. Values are ``slope * stored + intercept``, slice by slice. Names, birth dates and numbers of people are left
+    out of the header.
     """
 
     name = "dicom"

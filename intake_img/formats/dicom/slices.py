@@ -19,7 +19,7 @@ from intake_img.formats.dicom.header import numbers, text
 from intake_img.model.affine import Affine
 from intake_img.model.image import Coordinate
 
-__all__ = ["Slice", "SlicedVolume", "pixel_spacing", "series_name", "slice_of", "volume_of"]
+__all__ = ["Slice", "SlicedVolume", "pixel_spacing", "planes_of_dose", "series_name", "slice_of", "volume_of"]
 
 _SAME = 1e-3  # mm: positions that differ by less are one
 _EVEN = 0.01  # relative: steps that differ by less are even
@@ -132,6 +132,24 @@ def slice_of(number: int, groups: Sequence[Any]) -> Slice:
         tuple(keys),
         int(order[0]),
     )
+
+
+def planes_of_dose(ds: Any, count: int) -> list[Slice]:
+    """Return the planes of an RT dose (PS3.3, C.8.8.3.2); empty if their positions are unknown.
+
+    GridFrameOffsetVector holds distances from the first plane along the normal or, where its first value is the z of
+    the first plane, the z of each transverse plane.
+    """
+    offsets, first = numbers(ds.get("GridFrameOffsetVector"), count), slice_of(0, [ds])
+    if offsets is None or first.position is None or first.normal is None:
+        return []
+    normal = first.normal
+    if offsets[0] and abs(offsets[0] - first.position[2]) <= _SAME and np.allclose(normal[:2], 0, atol=1e-4):
+        offsets, normal = [v - offsets[0] for v in offsets], np.array([0.0, 0.0, 1.0])
+    elif offsets[0]:
+        return []
+    places = [tuple((np.asarray(first.position) + v * normal).tolist()) for v in offsets]
+    return [replace(first, number=k, position=place) for k, place in enumerate(places)]
 
 
 def pixel_spacing(groups: Sequence[Any]) -> tuple[float, float] | None:

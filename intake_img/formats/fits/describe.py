@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ RECORD = "IMGREC"
 _BITS = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 _KINDS = {"t": "TIME UTC TAI TT TDB", "c": "STOKES", "l": "WAVE AWAV LAMBDA WAVN FREQ ENER VELO VRAD VOPT ZOPT"}
 _LETTERS = {word: letter for letter, words in _KINDS.items() for word in words.split()}
-_CELESTIAL = ("RA", "DEC", "GLON", "GLAT", "ELON", "ELAT")
+_UNEVEN = re.compile(r"(RA|DEC|.LON|.LAT|..LN|..LT)(-.*)?|.{4}-(LOG|TAB|GR[IA]|[FWVA]2[FWVA])", re.IGNORECASE)
+"""Directions in the sky, ``RA---TAN``, and spectra that are not linear, ``WAVE-LOG`` (sections 8.3 and 8.4)."""
 _SEALED = ("BITPIX", "BSCALE", "BZERO", "NAXIS", "CTYPE", "CRPIX", "CRVAL", "CDELT", "CUNIT")
 
 
@@ -89,13 +91,16 @@ def _letters(cards: Mapping[str, Any], count: int) -> list[str]:
 
 
 def _step(cards: Mapping[str, Any], n: int, count: int) -> float | None:
-    """Return the spacing along an axis that is not rotated, and is not a direction in the sky."""
-    if str(cards.get(f"CTYPE{n}", "")).split("-")[0] in _CELESTIAL:
+    """Return the spacing along an axis that is not rotated, and is even: ``CDn_n``, or ``CDELTn`` times ``PCn_n``."""
+    if _UNEVEN.fullmatch(str(cards.get(f"CTYPE{n}", "")).strip()):
         return None
     others = [m for m in range(1, count + 1) if m != n]
     mixed = [cards.get(f"{p}{n}_{m}") or cards.get(f"{p}{m}_{n}") for p in ("CD", "PC") for m in others]
-    step = cards.get(f"CD{n}_{n}", cards.get(f"CDELT{n}"))
-    return None if any(mixed) else known_spacing(step)
+    if any(mixed) or (n <= 2 and (cards.get("CROTA1") or cards.get("CROTA2"))):
+        return None
+    if (step := cards.get(f"CD{n}_{n}")) is not None:
+        return known_spacing(step)
+    return known_spacing(finite(cards.get(f"CDELT{n}")) * finite(cards.get(f"PC{n}_{n}"), 1.0))
 
 
 def _first(cards: Mapping[str, Any], n: int, step: float) -> float:
