@@ -118,17 +118,26 @@ def test_a_table_that_is_no_plate_is_refused(columns: dict[str, Any], match: str
     assert match[-20:].strip("'") in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:.* has no index")
 def test_rows_that_do_not_open_by_their_file_alone_are_refused(tmp_path: Path, loose: Path) -> None:
     (tmp_path / "s").mkdir()
     for t in (0, 1):
         np.save(tmp_path / "s" / f"a_t{t}.npy", np.zeros((3, 4), "u1"))
+    (tmp_path / "wells").mkdir()
+    for c in (1, 2):
+        tifffile.imwrite(tmp_path / "wells" / f"B02_w{c}.tif", np.zeros((3, 4), "u1"))
     np.zeros((3, 4), "i2").tofile(tmp_path / "flat.bin")
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 4), "u1"))
     with h5py.File(tmp_path / "x.nc", "w") as f:
         f["image"] = np.zeros((3, 4), "u1")
     for source, match in (
         (intake.open_hdf5(str(tmp_path / "x.nc")), "driver 'hdf5', but opens by itself as 'netcdf'"),
-        (scan(tmp_path / "s")["a"], "not one file but a filepattern"),
+        (
+            intake.open_filepattern(str(tmp_path / "s/a_t{w}.npy")),
+            r"the fields \['w'\], which are not those of a plate",
+        ),
+        (intake.open_filepattern(str(tmp_path / "s/a_t{t}.npy"), member_options={"x": 1}), r"\['member_options'\]"),
+        (intake.open_plate(str(tmp_path / "wells")), "not one file or a series, but a plate"),
         (intake.open_binary(str(tmp_path / "flat.bin"), shape=(3, 4)), r"options \['shape'\]"),
         (intake.open_tif(str(tmp_path / "a.tif"), metadata={"axes": "zx"}), r"options \['axes'\]"),
         (intake.open_tif(str(tmp_path / "a.tif"), scene="all"), "scene 'all' is not one image"),
@@ -138,6 +147,53 @@ def test_rows_that_do_not_open_by_their_file_alone_are_refused(tmp_path: Path, l
             intake_img.plate(open_table(tmp_path / "t.parquet"))
     with pytest.raises(ValueError, match="folder= and storage_options= are for a DataFrame"):
         intake_img.plate(open_table(table_of(loose)), folder=tmp_path)
+
+
+def test_rows_may_be_series(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 255, (2, 2, 3, 4, 5), "uint8")
+    for k, t, z in np.ndindex(2, 2, 3):
+        np.save(tmp_path / f"{'ab'[k]}_t{t}_z{z}.npy", planes[k, t, z])
+    table = write_table(scan(tmp_path), tmp_path / "t.parquet", columns={"well": {"a": "A01", "b": "C12"}})
+    plate = intake_img.plate(table)
+    assert plate.scenes == ["A01/1", "C12/1"]
+    for k, scene in enumerate(plate.scenes):
+        assert plate[scene].image.dims == ("t", "z", "y", "x")
+        assert_array_equal(plate[scene].image, planes[k])
+    fields = intake.open_filepattern(str(tmp_path / "{well}_t{site}_z{z}.npy"))
+    write_table({"all": fields}, tmp_path / "t.parquet", overwrite=True)
+    with pytest.raises(ValueError, match=r"has the well '[ab]'"):
+        intake_img.plate(open_table(tmp_path / "t.parquet"))
+    for path in tmp_path.glob("*.npy"):
+        path.rename(path.with_name("A01" * (path.name[0] == "a") + "B02" * (path.name[0] == "b") + path.name[1:]))
+    plate = intake_img.plate(open_table(tmp_path / "t.parquet"))
+    assert plate.scenes == ["A01/0", "A01/1", "B02/0", "B02/1"]
+    assert_array_equal(plate["B02/1"].image, planes[1, 1])
+
+
+def test_a_table_of_one_plate_is_the_plate(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    for field in (1, 2):
+        tifffile.imwrite(tmp_path / "lab" / f"B02_s{field}_w1.tif", np.full((3, 4), field, "u1"))
+    with pytest.warns(UserWarning, match="has no index"):
+        intake_img.plate(tmp_path / "lab").save(tmp_path / "p.zarr")
+    table = write_table({"p": intake.open_omezarr(str(tmp_path / "p.zarr"))}, tmp_path / "t.parquet")
+    assert intake_img.plate(table).scenes == ["B02/1", "B02/2"]
+
+
+def test_rows_without_a_channel_among_others_are_refused(tmp_path: Path) -> None:
+    import pandas as pd
+
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.zeros((4, 5), "u1"))
+    frame = pd.DataFrame({"well": ["A01", "B02"], "file": ["a.npy", "b.npy"]})
+    for column, values, words in (
+        ("channel", ["DAPI", None], "'channel' or 'c'"),
+        ("c", [0, np.nan], "'channel' or 'c'"),
+        ("z", [np.nan, 3], "'z'"),
+        ("t", [0, None], "'t'"),
+    ):
+        with pytest.raises(FormatError, match=f"no {words} for"):
+            intake_img.plate(frame.assign(**{column: values}), folder=tmp_path)
 
 
 def test_scenes_among_several_rows_of_a_field_are_refused(tmp_path: Path) -> None:

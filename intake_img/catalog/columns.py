@@ -15,6 +15,7 @@ from intake_img.catalog.template import fill
 from intake_img.errors import CatalogError
 from intake_img.model.axes import spell
 from intake_img.model.units import LENGTH, TIME, convert
+from intake_img.model.wells import well_name
 
 __all__ = ["COLUMNS", "JSON", "REPEATED", "Condition", "condition", "row_of", "spec_of"]
 
@@ -38,7 +39,8 @@ COLUMNS: Mapping[str, type] = {
 REPEATED = ("driver", "scene", "options", "axes", "shape", "dtype", "units", "channels", "plate", "well", "field")
 """Columns of few different values."""
 _HERE = "{{ CATALOG_DIR }}/"
-_WELL = re.compile(r"(?<![A-Za-z0-9])([A-P]\d{1,2})(?![A-Za-z0-9])")
+_WELL = re.compile(r"(?<![A-Za-z0-9])((?:[A-P]|A[A-F])\d{1,2})(?![A-Za-z0-9])")
+_ROW_AND_COLUMN = re.compile(r"(?<![A-Za-z0-9])r(\d\d)c(\d\d)(?=f[\d{]|[_\-. ]|$)", re.I)
 _FIELD = re.compile(r"(?<![A-Za-z])(?:fld|field|f|site|s)[ _\-]?(\d+)", re.I)
 _PLATE = re.compile(r"(?:^|[/_\-. ])plate[ _\-]*([A-Za-z0-9]+)", re.I)
 _COMPARED = re.compile(r"\s*(<=|>=|!=|==|<|>)\s*(.*)")
@@ -170,6 +172,8 @@ def _of_file(path: str) -> dict[str, Any]:
 
 def _of_name(uri: str) -> dict[str, str]:
     found = {"plate": _PLATE.search(uri), "well": _WELL.search(uri), "field": _FIELD.search(uri.rsplit("/", 1)[-1])}
+    if found["well"] is None and (place := _ROW_AND_COLUMN.search(uri)) is not None and "00" not in place.groups():
+        return _of_name(uri.replace(place[0], f"{well_name(int(place[1]) - 1, int(place[2]) - 1)}_", 1))
     return {column: match[1] for column, match in found.items() if match}
 
 

@@ -68,7 +68,7 @@ class DriverLaws:
     driver_class : type
         The driver, a which `intake_img.plugin.source_of` made.
     damages : int
-        Approximate number of damaged files, at least 40 for each kind of file: 240 if the environment variable
+        Approximate number of damaged files, at least 40 for each kind of file: 1000 if the environment variable
         `INTAKE_IMG_SLOW` is set, else 60.
     extra_memory : int
         Memory for writing or reading an image, in addition to that of Python itself, in bytes.

@@ -32,16 +32,29 @@ def table_from(frame: pd.DataFrame, folder: Any, storage_options: Mapping[str, A
             f"a table of images needs the columns 'file' and 'well' (or 'row' and 'column'), got {list(frame.columns)}"
         )
     lines = frame[[c for c in frame.columns if c in known]].to_dict("records")
-    names = list(dict.fromkeys(str(line["channel"]) for line in lines)) if "channel" in frame.columns else []
-    if names and "c" in frame.columns:
-        channels = {int(line["c"]): Channel(str(line["channel"])) for line in lines}
+    named = [line for line in lines if _is_known(line.get("channel"))]
+    if named and "c" in frame.columns:
+        channels = {int(line["c"]): Channel(str(line["channel"])) for line in named if _is_known(line["c"])}
     else:
-        channels = {n: Channel(name) for n, name in enumerate(names)}
-        lines = [line | ({"c": names.index(str(line["channel"]))} if names else {}) for line in lines]
+        numbers = {name: n for n, name in enumerate(dict.fromkeys(str(line["channel"]) for line in named))}
+        channels = {n: Channel(name) for name, n in numbers.items()}
+        lines = [line | ({"c": numbers.get(str(line["channel"]))} if numbers else {}) for line in lines]
     root, below = _root(folder, [line["file"] for line in lines], storage_options)
     planes = [_plane(line, file) for line, file in zip(lines, below, strict=True)]
     _check_scenes(planes)
+    _check_numbers(planes)
     return PlateTable(root, planes, PlateFacts("table of images", channels=channels))
+
+
+def _check_numbers(planes: Sequence[Plane]) -> None:
+    """Raise an error for a row without a number along an axis of which other rows have several."""
+    for axis, column in (("t", "'t'"), ("c", "'channel' or 'c'"), ("z", "'z'")):
+        numbers = {getattr(p, axis) for p in planes}
+        if None in numbers and len(numbers) > 1:
+            one = next(p for p in planes if getattr(p, axis) is None)
+            raise FormatError(
+                f"the table of images has no {column} for {one.file!r}, but for other files: fill the column"
+            )
 
 
 def _check_scenes(planes: Sequence[Plane]) -> None:
@@ -84,9 +97,13 @@ def _place(line: Mapping[str, Any]) -> Place:
     return Place(*found, name)
 
 
+def _is_known(value: Any) -> bool:
+    return value is not None and str(value) != "<NA>" and bool(value == value)
+
+
 def _whole(line: Mapping[str, Any], key: str) -> int | None:
     value = line.get(key)
-    if value is None or value != value or str(value) == "<NA>":
+    if value is None or not _is_known(value):
         return None
     if isinstance(value, str) or int(value) != value or int(value) < 0:
         raise FormatError(f"the table of images has {key}={value!r}: expected a whole number, from 0")

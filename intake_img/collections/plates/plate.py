@@ -39,7 +39,8 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
         images: a row for each file, with the columns ``well`` (or ``row`` and ``column``, from 0), ``field`` and
         ``file``; and optionally ``t``, ``c``, ``z`` (numbers), ``channel`` (names), ``page`` and ``scene`` in the file,
         ``x`` and ``y`` (µm, downwards), ``height`` (µm) and ``seconds``. Or a table that `write_table` or `open_table`
-        returned, each row of which is one file with a ``well``.
+        returned: of one plate, or of files and series of files with a ``well``; names that follow a well-known scheme
+        (``B02_s1_w1.tif``) give what the columns do not.
     folder : str or os.PathLike, optional
         The folder of the files of a table of images.
     storage_options : mapping, optional
@@ -71,6 +72,8 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
     if hasattr(uri, "to_dataframe"):
         if folder is not None or storage_options:
             raise ValueError("folder= and storage_options= are for a DataFrame: a table of images knows its files")
+        if (only := _only(uri)) is not None:
+            return Plate(only)
         uri = frame_of(uri)
     if hasattr(uri, "columns") and hasattr(uri, "itertuples"):
         return Plate(_of_table(table_from(uri, folder, storage_options), options))
@@ -82,6 +85,12 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
             "wells, or a table of images; a pattern such as '{well}_s{site}_c{c}.tif' opens files by their names"
         )
     return Plate(found)
+
+
+def _only(table: Any) -> PlateSource | None:
+    """Return the plate of a table of images whose only row is a plate, and in no well; None for other tables."""
+    rows = table.to_dataframe()
+    return plate_source(table[rows["name"][0]]) if len(rows) == 1 and rows["well"].isna()[0] else None
 
 
 def plate_source(source: ImageSource) -> PlateSource | None:

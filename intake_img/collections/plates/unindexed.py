@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from intake_img.collections.file_names import natural_key, natural_sorted
 from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
-__all__ = ["table_of_names"]
+__all__ = ["facts_in_names", "table_of_names"]
 
 _TIFF = r"\.tiff?"
 _GUID = r"(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?"
@@ -21,7 +22,10 @@ _SCHEMES: tuple[tuple[str, str], ...] = (
         r"r(?P<row>\d\d)c(?P<column>\d\d)f(?P<field>\d+)p(?P<z>\d+)-ch(?P<c>\d+)sk(?P<t>\d+)fk\d+fl\d+",
     ),
     ("CellVoyager", r".*_(?P<well>[A-Z]{1,2}\d\d)_T(?P<t>\d{4})F(?P<field>\d{3})L\d\dA\d\dZ(?P<z>\d\d)C(?P<c>\d\d)"),
-    ("ImageXpress", rf".*?_(?P<well>(?-i:[A-Z]{{1,2}}\d\d))(?:_s(?P<field>\d+)(?:_w(?P<c>\d+))?|_w(?P<c_>\d+)){_GUID}"),
+    (
+        "ImageXpress",
+        rf"(?:.*?_)?(?P<well>(?-i:[A-Z]{{1,2}}\d\d))(?:_s(?P<field>\d+)(?:_w(?P<c>\d+))?|_w(?P<c_>\d+)){_GUID}",
+    ),
     (
         "InCell",
         r"(?P<well>[A-Z]{1,2} - \d{1,2})\(fld (?P<field>\d+)(?: wv (?P<c>[^()]+?))?"
@@ -34,6 +38,7 @@ _SCHEMES: tuple[tuple[str, str], ...] = (
     ),
 )
 """Title of each scheme and the names of its files, without extension. Groups are columns of the table."""
+_Groups = dict[str, str | None]
 _THUMBNAIL = re.compile(r".*_thumb.*", re.I)
 
 
@@ -54,21 +59,62 @@ def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
     kept = [n for n in names if not _THUMBNAIL.fullmatch(n)]
     if len(kept) < 2:
         return None
-    for title, pattern in _SCHEMES:
-        compiled = re.compile(pattern + _TIFF, re.I)
-        if compiled.fullmatch(kept[0]) is None:
-            continue
-        found = [(name, match.groupdict()) for name in kept if (match := compiled.fullmatch(name))]
-        if len(found) == len(kept) and (table := _table(folder, title, found)) is not None:
+    for title, matches in _schemes(kept):
+        if (planes := _planes(kept, matches)) is not None:
+            ordered = sorted(planes, key=lambda p: natural_key(p.file))
+            facts = PlateFacts(f"{title}, by the names of its files", channels=_named(_labels(matches)))
+            table = PlateTable(folder, ordered, facts)
             _tell(table, title)
             return table
     return None
 
 
-def _table(folder: File, title: str, found: Sequence[tuple[str, dict[str, str | None]]]) -> PlateTable | None:
-    labels = natural_sorted({name for _, f in found if (name := _channel(f)) is not None})
+def facts_in_names(names: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Return what names of files say, in the columns that `intake_img.plate` takes; None if not all follow one scheme.
+
+    Examples
+    --------
+    >>> facts_in_names(["B02_s1_w2.tif"])
+    [{'well': 'B02', 'field': '1', 'c': 2}]
+    >>> facts_in_names(["pos01_GFP_t001.tif"])
+    [{'field': 'pos01', 'channel': 'GFP', 'c': 0, 't': 1}]
+    """
+    for _, matches in _schemes(names):
+        if (planes := _planes(names, matches)) is not None:
+            channels = _named(_labels(matches))
+            return [_columns(plane, channels) for plane in planes]
+    return None
+
+
+def _columns(plane: Plane, channels: Mapping[int, Channel]) -> dict[str, Any]:
+    name = channels.get(-1 if plane.c is None else plane.c)
+    found = {
+        "well": plane.place.well or None,
+        "field": plane.place.field,
+        "channel": name.name if name else None,
+        "c": plane.c,
+        "t": plane.t,
+        "z": plane.z,
+    }
+    return {k: v for k, v in found.items() if v is not None}
+
+
+def _schemes(names: Sequence[str]) -> Iterator[tuple[str, list[_Groups]]]:
+    """Yield the title of each scheme that all names follow, and the groups of each name."""
+    for title, pattern in _SCHEMES:
+        compiled = re.compile(pattern + _TIFF, re.I)
+        if not names or compiled.fullmatch(names[0]) is None:
+            continue
+        found = [match.groupdict() for name in names if (match := compiled.fullmatch(name))]
+        if len(found) == len(names):
+            yield title, found
+
+
+def _planes(names: Sequence[str], matches: Sequence[_Groups]) -> list[Plane] | None:
+    """Return the planes that names mean; None if a well is none."""
+    labels = _labels(matches)
     planes = []
-    for name, f in found:
+    for name, f in zip(names, matches, strict=True):
         place = _place(f)
         if place is None:
             return None
@@ -76,16 +122,22 @@ def _table(folder: File, title: str, found: Sequence[tuple[str, dict[str, str | 
         t, z = (None if f.get(a) is None else int(f[a] or 0) for a in "tz")
         c = None if channel is None else int(channel) if channel.isdecimal() else labels.index(channel)
         planes.append(Plane(place, t, c, z, name))
-    channels = {} if all(n.isdecimal() for n in labels) else {k: Channel(n) for k, n in enumerate(labels)}
-    ordered = sorted(planes, key=lambda p: natural_key(p.file))
-    return PlateTable(folder, ordered, PlateFacts(f"{title}, by the names of its files", channels=channels))
+    return planes
 
 
-def _channel(groups: dict[str, str | None]) -> str | None:
+def _labels(matches: Sequence[_Groups]) -> list[str]:
+    return natural_sorted({name for f in matches if (name := _channel(f)) is not None})
+
+
+def _named(labels: Sequence[str]) -> dict[int, Channel]:
+    return {} if all(n.isdecimal() for n in labels) else {k: Channel(n) for k, n in enumerate(labels)}
+
+
+def _channel(groups: _Groups) -> str | None:
     return groups.get("c") or groups.get("c_")
 
 
-def _place(groups: dict[str, str | None]) -> Place | None:
+def _place(groups: _Groups) -> Place | None:
     if position := groups.get("position"):
         return Place(-1, -1, position)
     field = str(int(groups.get("field") or 1))
