@@ -22,9 +22,10 @@ from intake_img.model.chunks import Region
 from intake_img.storage.files import File
 from intake_img.storage.positioned import read_at
 
-__all__ = ["ChunkFiles", "Inflate", "checksum"]
+__all__ = ["EMPTY", "ChunkFiles", "Inflate", "checksum"]
 
-_EMPTY = 2**64 - 1
+EMPTY = 2**64 - 1
+"""Offset and length of chunks that a shard does not hold."""
 _MOST_INDICES = 4096
 
 Inflate = Callable[[Any], Any]
@@ -90,7 +91,7 @@ class ChunkFiles:
         for place, within, target in _touched(region, self.chunk):
             offset, count = index[np.ravel_multi_index(place, many) if many else 0].tolist()
             part = _view(out, target)
-            if offset == count == _EMPTY:
+            if offset == count == EMPTY:
                 part[...] = self.fill
             elif offset + count > status.st_size:
                 raise FormatError(f"shard {key}: its index points beyond its end; it is truncated or damaged")

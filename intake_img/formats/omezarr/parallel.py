@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.formats.omezarr.chunk_writer import ChunkWriter
 from intake_img.formats.omezarr.store import Halved, block_shape, edges_of, rounded_up, shifted
 from intake_img.formats.omezarr.windows import Extremes
 from intake_img.model.blocks import blocks_of
@@ -68,12 +69,15 @@ class Filling:
     pixels : Pixels
     extremes : Extremes, optional
         What to look for in the pixels.
+    writer : ChunkWriter, optional
+        Writes blocks of complete chunks; by default zarr does.
     """
 
     name: str
     array: Any
     pixels: Pixels
     extremes: Extremes | None = None
+    writer: ChunkWriter | None = None
 
 
 def add_pixels(
@@ -105,7 +109,10 @@ def add_together(tasks: Tasks, fillings: Sequence[Filling], offset: tuple[int, .
     layers = []
     for f, (block, edges), source in zip(fillings, cuts, sources, strict=True):
         made = {
-            position: (partial(_store, f.array, shifted(region, offset), f.name, f.extremes), (source.name, *position))
+            position: (
+                partial(_store, f.writer or f.array, shifted(region, offset), f.name, f.extremes),
+                (source.name, *position),
+            )
             for position, region in _grid(edges)
         }
         layers.append(_WriteTasks(tasks.add(f"write-{f.name}", made, source), f.array, block, offset))
@@ -120,6 +127,7 @@ def add_level(
     halved: Halved,
     part: Region = (),
     offset: tuple[int, ...] = (),
+    writer: ChunkWriter | None = None,
 ) -> _WriteTasks:
     """Add tasks that make an array of the level above, as soon as the blocks of that which they read are there.
 
@@ -133,12 +141,14 @@ def add_level(
         Which part of the array; by default all of it.
     offset : tuple of int
         Where this part begins.
+    writer : ChunkWriter, optional
+        See `Filling`.
     """
     pixels = halved.pixels()
     block, edges = _blocks(array, pixels.select(part) if part else pixels, offset)
     regions = [(position, shifted(region, offset)) for position, region in _grid(edges)]
     made = {
-        position: (partial(_store_halved, array, region, halved), above.keys(halved.wanted(region)))
+        position: (partial(_store_halved, writer or array, region, halved), above.keys(halved.wanted(region)))
         for position, region in regions
     }
     return _WriteTasks(tasks.add(f"write-{name}", made, after=[above.name]), array, block, offset)
@@ -157,25 +167,30 @@ def _grid(edges: Sequence[Sequence[slice]]) -> list[tuple[tuple[int, ...], Regio
     return list(zip(positions, product(*edges), strict=True))
 
 
-def _store(array: Any, region: Region, name: str, extremes: Extremes | None, data: Any) -> Written:
-    _check(array)
+def _store(
+    target: ChunkWriter | Any, region: Region, name: str, extremes: Extremes | None, data: np.ndarray
+) -> Written:
     data = np.asarray(data)
-    array[region] = data
+    _put(target, region, data)
     seen = copy.deepcopy(extremes)
     if seen is not None:
         seen.look(region, data)
     return Written(data.nbytes, name, seen)
 
 
-def _store_halved(array: Any, region: Region, halved: Halved, _: Any) -> Written:
-    _check(array)
-    out = np.empty([s.stop - s.start for s in region], array.dtype)
+def _store_halved(target: ChunkWriter | Any, region: Region, halved: Halved, _: Any) -> Written:
+    out = np.empty([s.stop - s.start for s in region], halved.array.dtype)
     halved.read_into(region, out)
-    array[region] = out
+    _put(target, region, out)
     return Written(0)
 
 
-def _check(array: Any) -> None:
-    root = getattr(array.store, "root", None)
+def _put(target: ChunkWriter | Any, region: Region, data: np.ndarray) -> None:
+    if isinstance(target, ChunkWriter):
+        check_shared(target.root)
+        target.write(region, data, atomic=True)  # a worker may be taken for dead, and its block be written twice
+        return
+    root = getattr(target.store, "root", None)
     if root is not None:
         check_shared(str(root))
+    target[region] = data

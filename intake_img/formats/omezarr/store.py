@@ -14,13 +14,16 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import CannotWriteError, FormatError
+from intake_img.formats.omezarr.chunk_files import ChunkFiles
 from intake_img.formats.omezarr.keys import is_document
+from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.model.chunks import Region
 from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.files import File
@@ -360,7 +363,16 @@ class Halved:
     def pixels(self) -> Pixels:
         shape = tuple(n // f for n, f in zip(self.array.shape, self.factors, strict=True))
         tiles = tuple(max(1, t // f) for t, f in zip(tiles_of(self.array), self.factors, strict=True))
-        return Pixels(self, shape, self.array.dtype, tiles, parallel=False)
+        return Pixels(self, shape, self.array.dtype, tiles)
+
+    @cached_property
+    def files(self) -> ChunkFiles | None:
+        """The chunks of the array, None if only zarr can read them."""
+        from zarr.storage import LocalStore
+
+        store = self.array.store
+        local = type(store) is LocalStore and self.array.path == ""
+        return chunk_files(self.array, File.parse(str(store.root))) if local else None
 
     def wanted(self, region: Region) -> Region:
         """Return the part of the array to read for a region."""
@@ -369,7 +381,10 @@ class Halved:
     def read_into(self, region: Region, out: np.ndarray) -> None:
         wanted = self.wanted(region)
         full = np.empty(tuple(s.stop - s.start for s in wanted), out.dtype)
-        read_array(self.array, wanted, full)
+        if self.files is not None:
+            self.files.read_into(wanted, full)
+        else:
+            read_array(self.array, wanted, full)
         steps = [range(f) for f in self.factors]
         parts = [
             full[tuple(slice(k, None, f) for k, f in zip(at, self.factors, strict=True))] for at in product(*steps)

@@ -10,8 +10,10 @@ import math
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,8 @@ import xarray as xr
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr import metadata as ngff
+from intake_img.formats.omezarr.chunk_writer import chunk_writer
 from intake_img.formats.omezarr.parallel import Filling, Written, add_level, add_together
-from intake_img.formats.omezarr.plain_chunks import plain_chunks
 from intake_img.formats.omezarr.store import (
     Halved,
     chunk_shape,
@@ -33,6 +35,7 @@ from intake_img.model.blocks import is_computed
 from intake_img.model.datasets import spacing_of
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Coordinate, Image, Variable
+from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.units import parse_unit
@@ -68,12 +71,13 @@ class PyramidPlan:
 
     def write(self, target: Target, compress: Any, progress: Callable[[int], None] | None) -> None:
         array = None
-        for k, _ in enumerate(self.paths):
-            halved = None if array is None or k <= len(self.given) else Halved(array, self.factors[k], self.labels)
-            pixels = self._stored(k) if halved is None else halved.pixels()
-            array = self._create(target, k, pixels, compress)
-            with plain_chunks(array, self.fill) as plain:
-                write = None if plain is None else plain.write
+        with ThreadPoolExecutor(cpus(), "intake_img-write") as pool:
+            for k, _ in enumerate(self.paths):
+                halved = None if array is None or k <= len(self.given) else Halved(array, self.factors[k], self.labels)
+                pixels = self._stored(k) if halved is None else halved.pixels()
+                array = self._create(target, k, pixels, compress)
+                writer = chunk_writer(array, self.fill)
+                write = None if writer is None else partial(writer.write, pool=pool)
                 if halved is not None:  # each block is made of one several times as large
                     write_pixels(array, pixels, least=2**22, write=write)
                 else:
@@ -86,12 +90,14 @@ class PyramidPlan:
         for k, path in enumerate(self.paths[: 1 + len(self.given)]):
             pixels = self._stored(k)
             array = self._create(target, k, pixels, compress)
-            fillings.append(Filling(join(name, path) if k else name, array, pixels, None if k else self.extremes))
+            extremes, writer = None if k else self.extremes, chunk_writer(array, self.fill)
+            fillings.append(Filling(join(name, path) if k else name, array, pixels, extremes, writer))
         layer = add_together(tasks, fillings)[-1]
         for k, path in enumerate(self.paths[len(fillings) :], len(fillings)):
             halved = Halved(layer.array, self.factors[k], self.labels)
             array = self._create(target, k, halved.pixels(), compress)
-            layer = add_level(tasks, f"{name}/{path}", array, layer, halved)
+            writer = chunk_writer(array, self.fill)
+            layer = add_level(tasks, f"{name}/{path}", array, layer, halved, writer=writer)
 
     @property
     def related(self) -> bool:
