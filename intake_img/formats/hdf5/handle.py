@@ -15,7 +15,7 @@ from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.hdf5.describe import axis_facts, is_labels, palette_of
 from intake_img.formats.hdf5.ilastik import Labels, label_sets, links_of
-from intake_img.formats.hdf5.record import read_record, variable_name
+from intake_img.formats.hdf5.record import lines_of, read_record, variable_name
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.image import Image
 
@@ -28,7 +28,8 @@ class Hdf5Handle(H5Handle):
     def look(self) -> None:
         self.paths, self.header, self.labels = self.h5.run(_contents)
         self.record = self.h5.run(read_record)
-        self.recorded = [p for p in self.paths if self.record and variable_name(p) in self.record["variables"]]
+        lines = self.h5.run(lambda f: lines_of(f, self.record or {}))
+        self.recorded = [p for p in self.paths if self.record and variable_name(p) in self.record["variables"]] + lines
         self.scenes = self.recorded[:1] + [p for p in self.paths if p not in self.recorded]
         if not self.scenes:
             raise FormatError(f"{self.h5.file}: {self._empty()}")

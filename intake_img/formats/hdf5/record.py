@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 
+from intake_img.formats.h5.arrays import dtype_of
+from intake_img.formats.h5.tree import dataset_at
 from intake_img.storage.limits import record_limit
 
-__all__ = ["RECORD", "read_record", "variable_name", "variable_path", "write_record"]
+__all__ = ["RECORD", "lines_of", "read_record", "variable_name", "variable_path", "write_record"]
 
 RECORD = "intake_img_record"
 """The dataset at the root that holds the record: JSON text, as bytes."""
@@ -35,6 +38,12 @@ def variable_name(path: str) -> str:
 
 def write_record(f: Any, record: dict[str, Any]) -> None:
     f.create_dataset(RECORD, data=np.frombuffer(json.dumps(record).encode(), np.uint8), track_times=False)
+
+
+def lines_of(f: Any, record: Mapping[str, Any]) -> list[str]:
+    """Return the paths of recorded variables with less than two axes: in other files these are no images."""
+    found = {path: dataset_at(f, path) for path in map(variable_path, record.get("variables", ()))}
+    return [p for p, d in found.items() if d is not None and len(d.shape or (0, 0)) < 2 and dtype_of(d) is not None]
 
 
 def read_record(f: Any) -> dict[str, Any] | None:
