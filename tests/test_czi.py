@@ -705,28 +705,38 @@ def test_hostile_numbers(tmp_path: Path) -> None:
     directory, file = good.index(b"ZISRAWDIRECTORY"), 32
     path = tmp_path / "b.czi"
 
-    def refused(at: int, code: str, value: Any) -> None:
+    def damaged(at: int, code: str, value: Any) -> Path:
         data = bytearray(good)
         struct.pack_into(code, data, at, value)
         path.write_bytes(data)
+        return path
+
+    def refused(at: int, code: str, value: Any) -> None:
         with pytest.raises(FormatError):
-            imload(path)["image"].load()
+            imload(damaged(at, code, value))["image"].load()
+
+    def rebuilt(at: int, code: str, value: Any, message: str = "its 2 complete subblocks") -> None:
+        with pytest.warns(UserWarning, match=message):
+            np.testing.assert_array_equal(imload(damaged(at, code, value))["image"], np.zeros((2, 1, 4, 5)))
 
     for value in (-1, 1, 10**12, 2**62):
-        refused(file + 52, "<q", value)  # where the directory is
-        refused(file + 60, "<q", value)  # the XML
-        refused(directory + 160 + 6, "<q", value)  # a subblock
+        rebuilt(file + 52, "<q", value)  # where the directory is
+        rebuilt(file + 60, "<q", value, "its metadata are lost")  # the XML
+    for value in (-1, 10**12, 2**62):
+        rebuilt(directory + 160 + 6, "<q", value)  # a subblock
+    refused(directory + 160 + 6, "<q", 1)
     for value in (-1, 0, 3, 2**31 - 1):
-        refused(directory + 32, "<i", value)  # how many subblocks
-        refused(directory + 160 + 28, "<i", value)  # how many dimensions
+        rebuilt(directory + 32, "<i", value)  # how many subblocks
+        rebuilt(directory + 160 + 28, "<i", value)  # how many dimensions
     for value in (-(2**31), -1, 0, 6, 10**6, 2**31 - 1):
-        refused(directory + 160 + 32 + 8, "<i", value)  # how wide
+        at, valid = directory + 160 + 32 + 8, value in (6, 10**6)
+        (refused if valid else rebuilt)(at, "<i", value)  # how wide
     for value in (2**20, -(2**30), 2**31 - 1):
         refused(directory + 160 + 32 + 4, "<i", value)  # where
         refused(directory + 160 + 32 + 60 + 4, "<i", value)  # which time point
     metadata = good.index(b"ZISRAWMETADATA")
     for value in (-5, 10**9):
-        refused(metadata + 32, "<i", value)
+        rebuilt(metadata + 32, "<i", value, "its metadata are lost")
 
 
 def test_foreign_files(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Damaged copies of a file, read one after the other in a separate process, which may hang or crash.
 
 ``python -m intake_img.testing.damage module:Class COUNT SEED PATH...`` prints a line of JSON before each case and one
-after it. Truncated copies must read like the complete file, or as its first planes with a warning, or be refused;
-foreign files must be refused; files with flipped bits must be refused properly or read as any image, in reasonable time
-and memory.
+after it. Truncated copies must read like the complete file, or as its first planes or a corner of it with a warning (or
+as planes on an axis ``i``, if the file lost what tells their order), or be refused; foreign files must be refused;
+files with flipped bits must be refused properly or read as any image, in reasonable time and memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ SECONDS = 20
 _MEMORY = 3 * 2**30  # memory that the process may map in addition to that at the start of the cases
 _HEADER = 1024  # bytes in which numbers are set to extremes; four times as many for text
 _TEXTS = tuple(b"0 -1 1 4099 2147483648 99999999999999999999 1e308 -1e-300 nan inf x".split())
+_MASK = "valid_mask"
 _SEALED = b"\x1f\x8b"  # gzip: length and checksum of the contents are at the end
 
 FOREIGN: dict[str, bytes] = {
@@ -129,7 +131,7 @@ def _is_text(data: bytes) -> bool:
 def main(spec: str, count: str, seed: str, *paths: str) -> None:
     """Try all cases, about `count` for each file, and print the outcome of each."""
     driver = class_of(spec)
-    whole = {path: _read(driver, path)[0] for path in paths}
+    whole = {path: _Whole(driver, path) for path in paths}
     _limit_memory()
     with tempfile.TemporaryDirectory() as folder:
         for original in map(Path, paths):
@@ -156,7 +158,21 @@ def _copied(original: Path, copy: Path, member: str, content: bytes) -> Iterator
         shutil.rmtree(copy) if member else copy.unlink()
 
 
-def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset, sealed: bool) -> str:
+class _Whole:
+    """A complete image, and the planes of all images of its file."""
+
+    def __init__(self, driver: type[ImageSource], path: str) -> None:
+        self.driver, self.path = driver, path
+        self.image = _read(driver, path)[0]
+
+    @cached_property
+    def planes(self) -> set[bytes]:
+        """The planes of all scenes as bytes."""
+        scene = {"scene": "all"} if self.image.attrs.get("scenes") and len(self.image.attrs["scenes"]) > 1 else {}
+        return set(_planes(_read(self.driver, self.path, **scene)[0]))
+
+
+def _trouble(driver: type[ImageSource], path: str, kind: str, whole: _Whole, sealed: bool) -> str:
     try:
         found, warned = _read(driver, path)
     except TooLargeError:  # stores with missing blocks as zeros: only their header gives their size
@@ -169,16 +185,16 @@ def _trouble(driver: type[ImageSource], path: str, kind: str, whole: xr.Dataset,
         return ""
     if kind == "foreign":
         return "reads as an image"
-    if _digest(found) == _digest(whole) or (warned and _begins(whole, found)):
+    if _digest(found) == _digest(whole.image) or (warned and (_begins(whole.image, found) or _loose(whole, found))):
         return ""
     return "reads as another image than the whole file"
 
 
-def _read(driver: type[ImageSource], path: str) -> tuple[xr.Dataset, bool]:
+def _read(driver: type[ImageSource], path: str, **options: Any) -> tuple[xr.Dataset, bool]:
     """Return the pixels in the order of the file, and whether a warning named the file."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        source = driver(path, output_axis_order=None)
+        source = driver(path, output_axis_order=None, **options)
         try:
             ds = source.read()
         finally:
@@ -187,17 +203,46 @@ def _read(driver: type[ImageSource], path: str) -> tuple[xr.Dataset, bool]:
 
 
 def _begins(whole: xr.Dataset, found: xr.Dataset) -> bool:
-    """True if the pixels are the first ones of the complete image, in planes of the same shape."""
+    """True if the pixels are the first ones of the complete image, in planes of the same shape, or a corner of it.
+
+    A variable ``valid_mask`` tells which pixels of the corner are there; others are 0.
+    """
+    mask = found.data_vars.get(_MASK)
     for name, array in found.data_vars.items():
+        if name == _MASK:
+            continue
         if name not in whole.data_vars or array.dtype != whole[name].dtype:
             return False
-        if any(array.sizes.get(a) != whole[name].sizes.get(a) for a in "yx"):
-            return False
-        if not np.array_equal(
-            array.values.ravel(), whole[name].values.ravel()[: array.size], equal_nan=array.dtype.kind in "fc"
-        ):
+        if not (mask is None and _first_of(whole[name], array)) and not _corner_of(whole[name], array, mask):
             return False
     return True
+
+
+def _loose(whole: _Whole, found: xr.Dataset) -> bool:
+    """True if planes of the complete file are on an axis ``i`` that it has not got: their order is lost."""
+    return "i" in found.dims and "i" not in whole.image.dims and whole.planes.issuperset(_planes(found))
+
+
+def _planes(ds: xr.Dataset) -> Iterator[bytes]:
+    for array in ds.data_vars.values():
+        values = array.transpose(..., "y", "x").values
+        yield from (plane.tobytes() for plane in values.reshape(-1, *values.shape[-2:]))
+
+
+def _first_of(whole: xr.DataArray, found: xr.DataArray) -> bool:
+    if any(found.sizes.get(a) != whole.sizes.get(a) for a in "yx"):
+        return False
+    first = whole.values.ravel()[: found.size]
+    return np.array_equal(found.values.ravel(), first, equal_nan=found.dtype.kind in "fc")
+
+
+def _corner_of(whole: xr.DataArray, found: xr.DataArray, mask: xr.DataArray | None) -> bool:
+    if found.dims != whole.dims or any(n > m for n, m in zip(found.shape, whole.shape, strict=True)):
+        return False
+    first = whole.values[tuple(slice(n) for n in found.shape)]
+    if mask is not None:
+        first = np.where(np.broadcast_to(mask.values, found.shape), first, np.zeros((), found.dtype))
+    return np.array_equal(found.values, first, equal_nan=found.dtype.kind in "fc")
 
 
 def _digest(ds: xr.Dataset) -> str:

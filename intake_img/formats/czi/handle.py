@@ -18,21 +18,17 @@ from intake_img.formats.base import Handle
 from intake_img.formats.czi.index import (
     LETTERS,
     PIXEL_TYPES,
-    Directory,
     Mosaic,
     agree,
     distinct,
-    parse_directory,
 )
 from intake_img.formats.czi.metadata import CziFacts, parse_metadata
+from intake_img.formats.czi.segments import contents_of
 from intake_img.model.chunks import CHUNK_BYTES
 from intake_img.storage.files import ByteReader, File
-from intake_img.storage.jail import METADATA_BYTES
 
 __all__ = ["CziHandle", "CziLayout", "about", "layout_of"]
 _DOUBTFUL = 256  # subblocks that are looked at when a file is opened: some writers never mark pyramids
-_FILE = struct.Struct("<iiii16s16siqqiq")
-_SEGMENT = struct.Struct("<16sqq")  # identifier, allocated and used size
 
 
 class CziHandle(Handle):
@@ -52,44 +48,9 @@ class CziHandle(Handle):
             raise
 
     def _load(self) -> None:
-        size = self.source.size
-        if size < 112:
-            raise FormatError(f"{self.source.file}: {size} bytes are too few for a CZI file: it is truncated")
-        head = self.source.ranges([0], [112])[0]
-        if head[:10] != b"ZISRAWFILE":
-            raise FormatError(f"{self.source.file}: begins with {head[:10]!r}, expected b'ZISRAWFILE'")
-        major, minor, *_, directory, metadata, _, attachments = _FILE.unpack_from(head, 32)
-        self.version = (major, minor)
-        wanted = [(directory, b"ZISRAWDIRECTORY", 160)]
-        wanted += [(metadata, b"ZISRAWMETADATA", 288)] if metadata else []
-        wanted += [(attachments, b"ZISRAWATTDIR", 288)] if 0 < attachments <= size - 288 else []
-        heads = self.source.ranges([p for p, _, _ in wanted], [n for _, _, n in wanted])
-        places = []
-        for (position, identifier, n), found in zip(wanted, heads, strict=True):
-            name, allocated, used = _SEGMENT.unpack_from(found)
-            if name.rstrip(b"\0") != identifier:
-                if identifier == b"ZISRAWATTDIR":
-                    continue
-                raise FormatError(f"{self.source.file}: no {identifier.decode()} at {position}: damaged or truncated")
-            length = max(used, allocated if used <= 0 else 0) + 32 - n
-            if identifier == b"ZISRAWMETADATA":
-                length = int.from_bytes(found[32:36], "little", signed=True)
-                if length > METADATA_BYTES:
-                    raise FormatError(
-                        f"{self.source.file}: its metadata have {length} bytes, more than {METADATA_BYTES / 2**20:.4g} "
-                        "MiB are not read: the file is damaged or too large"
-                    )
-            elif identifier == b"ZISRAWATTDIR":
-                length = 128 * max(0, int.from_bytes(found[32:36], "little", signed=True))
-            limit = size - position - n
-            if identifier != b"ZISRAWMETADATA":
-                length = min(length, limit)
-            places.append((identifier, position + n, length, int.from_bytes(found[32:36], "little", signed=True)))
-        bodies = self.source.ranges([p for _, p, _, _ in places], [n for _, _, n, _ in places])
-        parts = {k[0]: body for k, body in zip(places, bodies, strict=True)}
-        self.index: Directory = parse_directory(parts[b"ZISRAWDIRECTORY"], places[0][3])
-        self.xml = parts.get(b"ZISRAWMETADATA", b"").decode("utf-8", "replace").strip("\0\ufeff \r\n")
-        self.attachments = _attachments(parts.get(b"ZISRAWATTDIR", b""))
+        found = contents_of(self.source)
+        self.version, self.index = found.version, found.index
+        self.xml, self.attachments = found.xml, found.attachments
         self.data_offset = np.full(len(self.index), -1, np.int64)
         self.data_size = np.zeros(len(self.index), np.int64)
         if self.source.file.local:
@@ -177,16 +138,6 @@ def about(file: File) -> Iterator[None]:
         raise FormatError(f"{file}: {exc}") from exc
 
 
-def _attachments(entries: bytes) -> dict[str, int]:
-    """Return the offset of each attachment by its name."""
-    found = {}
-    for at in range(0, len(entries) - 127, 128):
-        if entries[at : at + 2] == b"A1":
-            name = entries[at + 48 : at + 128].split(b"\0", 1)[0].decode("utf-8", "replace")
-            found[name] = int.from_bytes(entries[at + 12 : at + 20], "little", signed=True)
-    return found
-
-
 @dataclass(frozen=True)
 class CziLayout:
     """How an image lies in the file's planes: its mosaic, its colour samples, its axes in the file's order."""
@@ -221,6 +172,8 @@ def layout_of(handle: CziHandle, scene: int | None, level: int) -> CziLayout:
 def _find_layout(handle: CziHandle, scene: int | None, level: int) -> CziLayout:
     mosaic = handle.mosaic(scene, level)
     blocks = mosaic.blocks if len(mosaic.blocks) else handle.mosaic(scene, 0).blocks
+    if not len(blocks):  # all of them are lost
+        blocks = np.arange(len(handle.index))
     kinds = [PIXEL_TYPES[k] for k in distinct(handle.index.pixel_type[blocks])]
     dtype = np.result_type(*[np.dtype(code) for code, _ in kinds]).newbyteorder("=")
     counts = {n for _, n in kinds}

@@ -87,6 +87,8 @@ class Directory:
         Codes, offset of the subblock in the file, and 0 for what says that it is of full resolution.
     raw, offsets : bytes, ndarray
         The entries themselves, and where each begins.
+    held : ndarray of bool, optional
+        Which subblocks the file still holds, if some are lost.
     """
 
     dims: tuple[str, ...]
@@ -105,6 +107,7 @@ class Directory:
     pyramid: np.ndarray
     raw: bytes
     offsets: np.ndarray
+    held: np.ndarray | None = None
 
     def entry(self, block: int) -> bytes:
         """Return an entry as the file has it; a subblock carries a copy."""
@@ -150,7 +153,8 @@ class Directory:
         Those whose size and whose mark of pyramids contradict each other, and the first one of each scene.
         """
         firsts = np.unique(self.scene, return_index=True)[1].tolist() if len(self.scenes) > 1 else []
-        return [*np.flatnonzero(self._reduced != (self.pyramid != 0)).tolist(), *firsts]
+        found = [*np.flatnonzero(self._reduced != (self.pyramid != 0)).tolist(), *firsts]
+        return found if self.held is None else [k for k in found if self.held[k]]
 
     def at_level(self, level: int) -> np.ndarray:
         """Return a mask of the subblocks of one level."""
@@ -173,6 +177,8 @@ class Directory:
         if not len(full):
             raise FormatError("the scene holds no subblock of full resolution")
         chosen = full if level == 0 else np.flatnonzero(mine & self.at_level(level))
+        if self.held is not None:
+            chosen = chosen[self.held[chosen]]
         return Mosaic.of(self, full, chosen, self.factors[level])
 
 

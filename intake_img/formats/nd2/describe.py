@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.formats.cut_off import leading_part
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing
@@ -32,11 +33,14 @@ class Loops:
         Axis of each loop; None for that over positions, which are scenes.
     steps : tuple of object
         Parameters of each loop, as nd2 has them.
+    held : int, optional
+        Number of frames that are left of a file that was cut off.
     """
 
     counts: tuple[int, ...]
     letters: tuple[str | None, ...]
     steps: tuple[Any, ...]
+    held: int | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -53,16 +57,26 @@ class Loops:
         return [name or str(n) for n, name in enumerate(names)]
 
     def numbers(self, position: int) -> np.ndarray:
-        """Return the numbers of the frames of one position, along the other loops."""
-        grid = np.arange(math.prod(self.counts)).reshape(self.counts)
-        return grid if None not in self.letters else np.take(grid, position, self.letters.index(None))
+        """Return the numbers of the frames of one position, along the other loops.
+
+        Of a file that was cut off, they are those of the steps of the outermost loop that are complete.
+        """
+        found = np.arange(math.prod(self.counts)).reshape(self.counts)
+        if None in self.letters:
+            found = np.take(found, position, self.letters.index(None))
+        if self.held is None:
+            return found
+        held = int(np.count_nonzero(found < self.held))
+        if not held:
+            raise FormatError(f"the frames of the position {self.positions[position]!r} are lost: it was cut off")
+        return found[tuple(slice(n) for n in leading_part(found.shape, held))]
 
     def step(self, axis: str) -> Any:
         """Return the parameters of the loop along an axis; None if there is no such loop."""
         return self.steps[self.letters.index(axis)] if axis in self.letters else None
 
 
-def loops_of(experiment: Sequence[Any], frames: int, present: int) -> tuple[Loops, str]:
+def loops_of(experiment: Sequence[Any], frames: int, present: int, mapped: bool) -> tuple[Loops, str]:
     """Return the loops of an experiment, as far as frames were taken, and a sentence if some are missing.
 
     Parameters
@@ -72,7 +86,21 @@ def loops_of(experiment: Sequence[Any], frames: int, present: int) -> tuple[Loop
         Number of frames in the experiment.
     present : int
         One more than the number of the last frame that it holds.
+    mapped : bool
+        Whether the file has the map of its frames, which is the last that is written.
     """
+    loops, said = _planned(experiment, frames, present)
+    if mapped:
+        return loops, said
+    planned = math.prod(loops.counts) if experiment else frames
+    said = f"it was cut off: its map of frames is lost, {min(present, planned)} of {planned} frames are there"
+    said += "" if experiment else "; the experiment that tells their loops may be lost"
+    if experiment and present < planned:
+        said += "; incomplete steps of the outermost loop are left out"
+    return replace(loops, held=present), said
+
+
+def _planned(experiment: Sequence[Any], frames: int, present: int) -> tuple[Loops, str]:
     if not experiment:
         return Loops((frames,), ("i",), (None,)) if frames > 1 else Loops((), (), ()), _lacking(frames, present)
     letters: list[str | None] = []

@@ -42,8 +42,9 @@ class _Nd2Handle(Handle):
             )
         self.chunks = Chunks(self.source)
         self._parse()
-        self.frame = frame_of(self.attributes)
-        self.loops, fault = loops_of(self.experiment, self.attributes.sequenceCount, self.chunks.frames)
+        self.frame = frame_of(self.attributes, self.metadata is not None)
+        present = self.chunks.frames
+        self.loops, fault = loops_of(self.experiment, self.attributes.sequenceCount, present, self.chunks.mapped)
         if fault:
             warnings.warn(f"{file}: {fault}", stacklevel=2)
 
@@ -52,11 +53,17 @@ class _Nd2Handle(Handle):
             import nd2
         except ImportError as exc:
             raise MissingExtraError("nd2", "nd2", "reading Nikon ND2") from exc
-        with self.source.stream() as stream, nd2.ND2File(cast(Any, stream)) as document:
+        if not self.chunks.described:
+            raise FormatError(
+                f"{self.source.file} was cut off: {self.chunks.frames} frames are there, but their size is lost with "
+                "the attributes of the image behind them; copy it again, or repair it in NIS-Elements"
+            )
+        with self.chunks.stream() as stream, nd2.ND2File(cast(Any, stream)) as document:
             self.attributes, self.experiment = document.attributes, document.experiment
-            self.metadata: Any = document.metadata
+            known = self.chunks.detailed
+            self.metadata: Any = document.metadata if known else None
             self.text = dict(document.text_info) if "ImageTextInfoLV!" in self.chunks else {}
-            self.pixel_size = pixel_size(document)
+            self.pixel_size = pixel_size(document) if known else None
 
     @property
     def scene_names(self) -> Sequence[str]:

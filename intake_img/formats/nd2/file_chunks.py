@@ -13,39 +13,55 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import IO
 
 import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
+from intake_img.formats.nd2.lost_map import CHUNK, DETAILS, END, MAGIC, scanned, with_map
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import read_raw
 
 __all__ = ["Chunks", "Frame", "PackedFrames", "PlainFrames"]
 
-_MAGIC = 0x0ABECEDA
-_HEADER = struct.Struct("<IIQ")
 _ENTRY = struct.Struct("<QQ")
-_END = b"ND2 CHUNK MAP SIGNATURE 0000001!"
 _TIME = 8  # bytes before the pixels of a frame
 
 
 class Chunks:
-    """The chunks of a file, by name."""
+    """The chunks of a file, by name.
+
+    Attributes
+    ----------
+    places : dict of bytes to int
+        Where each begins.
+    mapped : bool
+        Whether the file has a map of them; that of a file that was cut off is made again.
+    """
 
     def __init__(self, source: ByteReader) -> None:
-        self.source = source
-        tail = source.ranges([max(source.size - 40, 0)], [min(source.size, 40)])[0]
-        if len(tail) < 40 or tail[:32] != _END:
-            raise FormatError(
-                f"{source.file}: its last bytes are not those of an ND2 file: the recording or a copy was interrupted; "
-                "copy it again, or repair it in NIS-Elements"
-            )
-        self.places = _entries(self._data(int.from_bytes(tail[32:], "little")))
+        self.source, self.mapped = source, True
+        try:
+            self.places = _entries(self._data(_end(source)))
+        except FormatError:
+            self.places, self.mapped = scanned(source), False
+            if not self.frames:
+                raise
 
     def __contains__(self, name: str) -> bool:
         return name.encode() in self.places
+
+    @property
+    def described(self) -> bool:
+        """Whether the size and type of frames are known."""
+        return self.mapped or any(name in self for name in ("ImageAttributesLV!", "ImageAttributes!"))
+
+    @property
+    def detailed(self) -> bool:
+        """Whether channels and the size of pixels are known."""
+        return self.mapped or any(name in self.places for name in DETAILS)
 
     def read(self, name: str) -> bytes:
         """Return the data of a chunk."""
@@ -53,9 +69,9 @@ class Chunks:
 
     def extent(self, at: int) -> tuple[int, int]:
         """Return offset and length of the data of the chunk that begins at `at`."""
-        magic, name, count = _HEADER.unpack(self.source.ranges([at], [_HEADER.size])[0])
-        start = at + _HEADER.size + name
-        if magic != _MAGIC or start + count > self.source.size:
+        magic, name, count = CHUNK.unpack(self.source.ranges([at], [CHUNK.size])[0])
+        start = at + CHUNK.size + name
+        if magic != MAGIC or start + count > self.source.size:
             raise FormatError(f"{self.source.file}: no complete chunk begins at byte {at}: truncated or damaged")
         return start, count
 
@@ -72,9 +88,16 @@ class Chunks:
 
     @cached_property
     def frames(self) -> int:
-        """One more than the number of the last frame that the file holds."""
+        """One more than the number of the last frame that the file holds; without a map, of those without a gap."""
         names = (n[13:-1] for n in self.places if n.startswith(b"ImageDataSeq|"))
-        return max((int(n) + 1 for n in names if n.isdigit()), default=0)
+        numbers = {int(n) for n in names if n.isdigit()}
+        if self.mapped:
+            return max(numbers, default=-1) + 1
+        return next(k for k in range(len(numbers) + 1) if k not in numbers)
+
+    def stream(self) -> IO[bytes]:
+        """Return a file that the library nd2 can parse."""
+        return self.source.stream() if self.mapped else with_map(self.source, self.places)
 
     @cached_property
     def times(self) -> np.ndarray:
@@ -85,9 +108,20 @@ class Chunks:
         return np.frombuffer(data[: len(data) // 8 * 8], "<f8")
 
 
+def _end(source: ByteReader) -> int:
+    """Return where the map is."""
+    tail = source.ranges([max(source.size - 40, 0)], [min(source.size, 40)])[0]
+    if len(tail) < 40 or tail[:32] != END:
+        raise FormatError(
+            f"{source.file}: its last bytes are not those of an ND2 file: the recording or a copy was interrupted "
+            "before the first frame; copy it again, or repair it in NIS-Elements"
+        )
+    return int.from_bytes(tail[32:], "little")
+
+
 def _entries(data: bytes) -> dict[bytes, int]:
     found, at = {}, 0
-    while (stop := data.find(b"!", at) + 1) and (name := data[at:stop]) != _END:
+    while (stop := data.find(b"!", at) + 1) and (name := data[at:stop]) != END:
         if stop + _ENTRY.size > len(data):
             break
         found[name] = _ENTRY.unpack_from(data, stop)[0]

@@ -12,14 +12,21 @@ from intake_img.formats.nd2.file_chunks import Frame
 __all__ = ["frame_of"]
 
 
-def frame_of(attributes: Any) -> Frame:
-    """Return the layout of a frame, or raise `FormatError` if it is not supported."""
+def frame_of(attributes: Any, colours: bool = True) -> Frame:
+    """Return the layout of a frame, or raise `FormatError` if it is not supported.
+
+    Parameters
+    ----------
+    attributes : nd2.structures.Attributes
+    colours : bool
+        Whether three components of a channel are colours; else each component is a channel.
+    """
     a = attributes
     if a.compressionType == "lossy":
         raise FormatError("its frames are compressed with loss (JPEG 2000), which is not supported: save it without")
     channels = a.channelCount or 1
     samples, rest = divmod(a.componentCount, channels)
-    if rest or samples != 3:  # as nd2 does: anything but colours is a channel
+    if rest or samples != 3 or not colours:  # as nd2 does: anything but colours is a channel
         channels, samples = a.componentCount, 1
     kind = "f" if a.pixelDataType == "float" else "u"
     bits = a.bitsPerComponentInMemory
