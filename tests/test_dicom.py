@@ -357,8 +357,10 @@ def test_remote_files(data):
 def test_a_frame_of_jpeg_ls_that_is_truncated(data, tmp_path):
     """CharLS would look for its end for ever."""
     pytest.importorskip("jpeg_ls")
-    content = (data / "dicom" / "sm_image_jpegls.dcm").read_bytes()
-    (tmp_path / "a.dcm").write_bytes(content[:10259])
+    content = bytearray((data / "dicom" / "sm_image_jpegls.dcm").read_bytes())
+    marker = content.rindex(b"\xff\xd9")
+    content[marker : marker + 2] = b"\0\0"
+    (tmp_path / "a.dcm").write_bytes(content)
     ds = imload(tmp_path / "a.dcm")
     with pytest.raises(FormatError, match="ends before its last marker: it is truncated"):
         ds["image"].values  # noqa: B018

@@ -1,13 +1,15 @@
-"""What is left of files that were cut off, for formats that keep planes one after the other."""
+"""What is left of files that were cut off, for formats that store planes one after the other."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from intake_img.errors import FormatError
+from intake_img.model.image import Coordinate, Image
 
-__all__ = ["leading_part"]
+__all__ = ["leading_part", "shortened"]
 
 
 def leading_part(shape: Sequence[int], held: int) -> tuple[int, ...]:
@@ -41,3 +43,14 @@ def leading_part(shape: Sequence[int], held: int) -> tuple[int, ...]:
             return (*ones, steps, *shape[k + 1 :])
         ones.append(1)
     return tuple(ones)
+
+
+def shortened(image: Image, sizes: Mapping[str, int]) -> Image:
+    """Return the first `sizes` samples of an image along some of its axes; pixels stay unread."""
+
+    def part(axes: Sequence[str]) -> tuple[slice, ...]:
+        return tuple(slice(sizes.get(a)) for a in axes)
+
+    variables = {name: replace(v, pixels=v.pixels.select(part(v.axes))) for name, v in image.variables.items()}
+    coords = {name: Coordinate(c.axes, c.values[part(c.axes)], c.attrs) for name, c in image.coords.items()}
+    return replace(image, variables=variables, coords=coords)

@@ -241,7 +241,8 @@ def _corner_of(whole: xr.DataArray, found: xr.DataArray, mask: xr.DataArray | No
         return False
     first = whole.values[tuple(slice(n) for n in found.shape)]
     if mask is not None:
-        first = np.where(np.broadcast_to(mask.values, found.shape), first, np.zeros((), found.dtype))
+        shown = mask.broadcast_like(found).transpose(*found.dims).values
+        first = np.where(shown, first, np.zeros((), found.dtype))
     return np.array_equal(found.values, first, equal_nan=found.dtype.kind in "fc")
 
 

@@ -6,18 +6,20 @@ import itertools
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
+from intake_img.formats.cut_off import leading_part, shortened
 from intake_img.formats.dicom.elements import Item
 from intake_img.formats.dicom.frames import Arranged, frames_of, lent
 from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, whole_number
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, planes_of_dose, slice_of, volume_of
-from intake_img.formats.dicom.tiles import Tiled, tile_table
+from intake_img.formats.dicom.tiles import AllTrue, Tiled, tile_table
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels, stack
@@ -29,6 +31,7 @@ CREATOR = "intake_img"
 """Creator of the private block in which `imsave` stores the record."""
 RECORD = (0x0099, 0x01)
 _KINDS = {"BINARY": "mask", "LABELMAP": "labels"}
+_MASK = "valid_mask"
 _TONES = ("MONOCHROME1", "PALETTE COLOR")
 
 
@@ -59,9 +62,9 @@ class FileImages:
         self.volume: SlicedVolume | None = None
         self.table: np.ndarray | None = None
         self.plane = (0, 0)
-        self.outer = None if self.record is None else _outer(self.record, self.frames.shape)
+        self.outer = None if self.record is None else _outer(self.record, header.stated, len(self.frames.shape))
         if self.outer is not None:
-            self.table = np.arange(self.header.frames).reshape(self.outer[1])
+            self.table = np.arange(self.header.stated).reshape(self.outer[1])
         elif self.tiled:
             self.table, self.plane = self._tiles()
         elif self.kind:
@@ -76,13 +79,14 @@ class FileImages:
     # arrays
 
     def array(self, what: str) -> StoredArray:
-        """Return an array by what it is: the frames as they are, or arranged."""
+        """Return an array by what it is: the frames as they are, or arranged, or the mask of those that are there."""
         if what == "frames":
             return self.frames
         frame, tiles = self.frames.shape[1:], self.frames.tiles[1:]
         if self.tiled:
             assert self.table is not None
-            return Tiled(self.frames, self.table, self.plane)
+            frames = AllTrue(self.frames.shape[:3]) if what == _MASK else self.frames
+            return Tiled(frames, self.table, self.plane)
         table = self.table if self.table is not None else self.volume.table if self.volume else np.zeros(0, int)
         return Arranged(table, self._frame, frame, self.frames.dtype, tiles, self.frames.decodes)
 
@@ -101,7 +105,16 @@ class FileImages:
             image = self._of_volume(self.volume)
         else:
             image = self._film()
-        return self._colours(image)
+        image = self._colours(image)
+        return self._masked(image) if self.tiled and self.header.held is not None else image
+
+    def _masked(self, image: Image) -> Image:
+        """Add the mask of the tiles that a file that was cut off still holds."""
+        axes = image.variables["image"].axes
+        axes = axes[: axes.index("x") + 1]
+        mask = self.handle.pixels(_MASK)
+        variable = Variable(mask.reshape(range(mask.ndim - len(axes), mask.ndim)), axes, {"kind": "mask"})
+        return replace(image, variables={**image.variables, _MASK: variable})
 
     def _single(self, pixels: Pixels, axes: str, **facts: Any) -> Image:
         return Image.single(pixels, axes, header=self._header(), variable_attrs=self._attrs(), **facts)
@@ -191,13 +204,13 @@ class FileImages:
         near = pixel_spacing([self.item]) or _ultrasound(self.ds)
         spacing = {"y": near[0], "x": near[1]} if near else {}
         units, coords = dict.fromkeys(spacing, "mm"), {}
-        letter = "i"
-        if offsets := numbers(self.item.get("GridFrameOffsetVector"), self.header.frames):
-            letter, coords = "z", {"z": Coordinate(("z",), np.asarray(offsets), {"units": "mm"})}
+        letter, held = "i", self.header.frames
+        if offsets := numbers(self.item.get("GridFrameOffsetVector"), self.header.stated):
+            letter, coords = "z", {"z": Coordinate(("z",), np.asarray(offsets[:held]), {"units": "mm"})}
         elif (step := numbers(self.item.get("FrameTime"))) and step[0] > 0:
             letter, spacing["t"], units["t"] = "t", step[0], "ms"
-        elif steps := numbers(self.item.get("FrameTimeVector"), self.header.frames):
-            letter, coords = "t", {"t": Coordinate(("t",), np.cumsum(steps), {"units": "ms"})}
+        elif steps := numbers(self.item.get("FrameTimeVector"), self.header.stated):
+            letter, coords = "t", {"t": Coordinate(("t",), np.cumsum(steps[:held]), {"units": "ms"})}
         return self._single(pixels, letter + self._frame_axes(), spacing=spacing, units=units, coords=coords)
 
     def _of_record(self, outer: tuple[list[str], list[int]]) -> Image:
@@ -207,7 +220,8 @@ class FileImages:
         if intercept[0] and self.scaled:
             pixels = pixels.scaled(1.0, intercept[0])
         image = self._colours(self._single(pixels, "".join(outer[0]) + self._frame_axes()))
-        return image if intercept[0] and not self.scaled else image.restored(self.record)
+        image = image if intercept[0] and not self.scaled else image.restored(self.record)
+        return shortened(image, dict(zip(outer[0], leading_part(outer[1], self.header.frames), strict=True)))
 
     def _groups(self) -> list[list[Any]]:
         """For each frame, its functional groups and the shared ones."""
@@ -215,9 +229,9 @@ class FileImages:
         own = self.header.items("PerFrameFunctionalGroupsSequence")
         if not own:
             return []
-        if len(own) != self.header.frames:
-            raise FormatError(f"{self.header.file}: {len(own)} descriptions of {self.header.frames} frames: damaged")
-        return [[*_flat(group), *shared, self.item] for group in own]
+        if len(own) != self.header.stated:
+            raise FormatError(f"{self.header.file}: {len(own)} descriptions of {self.header.stated} frames: damaged")
+        return [[*_flat(group), *shared, self.item] for group in own[: self.header.frames]]
 
     def _shared(self) -> list[Any]:
         groups = self.header.items("SharedFunctionalGroupsSequence")
@@ -386,14 +400,14 @@ def _record(ds: Any) -> Any:
         return None
 
 
-def _outer(record: Any, shape: Sequence[int]) -> tuple[list[str], list[int]] | None:
-    """The axes before the axes of a frame, as in the record."""
+def _outer(record: Any, frames: int, dimensions: int) -> tuple[list[str], list[int]] | None:
+    """The axes before the axes of a frame, as in the record, if they fit the number of frames."""
     try:
         (facts,) = record["variables"].values()
         sizes = dict(zip(facts["axes"], (int(n) for n in facts["shape"]), strict=True))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    colours = len(shape) == 4
+    colours = dimensions == 4
     names = [a for a in sizes if a not in ("y", "x") and not (colours and a == "c")]
     product = int(np.prod([sizes[a] for a in names], dtype=object))
-    return (names, [sizes[a] for a in names]) if product == shape[0] else None
+    return (names, [sizes[a] for a in names]) if product == frames else None

@@ -16,6 +16,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
+from intake_img.formats.dicom.cut import decoded_alone
 from intake_img.formats.dicom.header import DicomHeader, whole_number
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
@@ -110,6 +111,8 @@ class DecodedFrames(PlaneArray):
 
         with self.source.stream() as stream:
             try:
+                if self.header.held is not None:
+                    return decoded_alone(self.header, self._compressed(number))
                 return pixel_array(cast(Any, stream), index=number)
             except RuntimeError as exc:
                 if "missing dependencies" in str(exc).lower() or "unable to decompress" in str(exc).lower():
@@ -125,6 +128,13 @@ class DecodedFrames(PlaneArray):
         return np.asarray(decode(self._compressed(number)))
 
     def _compressed(self, number: int) -> bytes:
+        """Return a frame as it is stored."""
+        if self.header.fragments is not None:
+            places = self.header.fragments[number]
+            return b"".join(self.source.ranges([o for o, _ in places], [n for _, n in places]))
+        if self.header.place is not None:
+            size = math.prod(self.shape[1:]) * self.dtype.itemsize
+            return self.source.ranges([self.header.place[0] + number * size], [size])[0]
         from pydicom.encaps import get_frame
 
         with self.source.stream() as stream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intake_img.formats.base import Handle, StoredArray
+from intake_img.formats.dicom.cut import with_held_frames
 from intake_img.formats.dicom.describe import FileImages
 from intake_img.formats.dicom.folder import DicomSeries, series_in, unique
 from intake_img.formats.dicom.header import DicomHeader, parsed
@@ -31,7 +32,7 @@ class FileHandle(Handle):
 
     def __init__(self, file: File, options: DicomOptions) -> None:
         self.source = file.open()
-        header = parsed(file, self.source)
+        header = with_held_frames(parsed(file, self.source), self.source)
         self.images = FileImages(self, self.source, header, options.scaled, options.patient)
 
     def describe(self, scene: int | str, level: int) -> Image:

@@ -54,6 +54,12 @@ class DicomHeader:
     holds_pixels : bool
     values : dict of int to object
         Public attributes that are read without pydicom, by tag.
+    start : int, optional
+        Offset of the pixels, also of compressed ones, whose offset table is there.
+    held : int, optional
+        Number of complete frames of a file that was cut off.
+    fragments : tuple, optional
+        Offset and length of the compressed fragments of each of these frames.
     """
 
     file: File
@@ -61,6 +67,9 @@ class DicomHeader:
     place: tuple[int, int] | None
     holds_pixels: bool
     values: dict[int, Any] = field(default_factory=dict)
+    start: int | None = None
+    held: int | None = None
+    fragments: tuple[tuple[tuple[int, int], ...], ...] | None = None
 
     @cached_property
     def item(self) -> Item:
@@ -79,7 +88,12 @@ class DicomHeader:
 
     @property
     def frames(self) -> int:
-        """Number of frames."""
+        """Number of frames; of a file that was cut off, of those that it holds."""
+        return self.stated if self.held is None else self.held
+
+    @property
+    def stated(self) -> int:
+        """Number of frames that the file should hold."""
         return whole_number(self.item, "NumberOfFrames", 1)
 
     @property
@@ -133,7 +147,9 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
         place = _place(source, stream.tell(), ds)
     if place is None:
         return DicomHeader(file, ds, None, False, values)
-    return DicomHeader(file, ds, None if place[1] is None else cast(Any, place), True, values)
+    if place[1] is None:
+        return DicomHeader(file, ds, None, True, values, place[0] + 12)
+    return DicomHeader(file, ds, cast(Any, place), True, values, place[0])
 
 
 def _values(ds: Any) -> dict[int, Any]:

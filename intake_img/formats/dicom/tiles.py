@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from intake_img.formats.base import StoredArray
 from intake_img.formats.dicom.header import DicomHeader, whole_number
 from intake_img.model.chunks import Region
 
-__all__ = ["Tiled", "tile_table"]
+__all__ = ["AllTrue", "Tiled", "tile_table"]
 
 
 class Tiled(StoredArray):
@@ -65,6 +66,18 @@ class Tiled(StoredArray):
             self.frames.read_into((slice(number, number + 1), *inner, *rest), out[target][None])
 
 
+class AllTrue(StoredArray):
+    """Frames that are True everywhere: with `Tiled`, a mask of the tiles that are there."""
+
+    decodes = False
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape, self.dtype, self.tiles = tuple(shape), np.dtype(bool), (1, *shape[1:])
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        out[...] = True
+
+
 def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the table of tiles (outer, row, column) and the size of the plane.
 
@@ -89,9 +102,10 @@ def tile_table(header: DicomHeader, outer: int, groups: Any) -> tuple[np.ndarray
     grid = tuple(-(-n // t) for n, t in zip(plane, tile, strict=True))
     if str(ds.get("DimensionOrganizationType") or "") == "TILED_FULL" or groups is None:
         count = outer * math.prod(grid)
-        if count != header.frames:
-            raise FormatError(f"{header.file}: {header.frames} frames are not {outer} planes of {grid} tiles")
-        return np.arange(count).reshape(outer, *grid), plane
+        if count != header.stated:
+            raise FormatError(f"{header.file}: {header.stated} frames are not {outer} planes of {grid} tiles")
+        numbers = np.arange(count).reshape(outer, *grid)
+        return np.where(numbers < header.frames, numbers, -1), plane
     table = np.full((outer, *grid), -1)
     for number, (k, place) in enumerate(groups):
         x, y = (whole_number(place, f"{a}PositionInTotalImagePixelMatrix", 1) - 1 for a in ("Column", "Row"))
