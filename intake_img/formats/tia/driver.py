@@ -12,6 +12,7 @@ import xarray as xr
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
+from intake_img.formats.cut_off import leading_part
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.tia.describe import axis_facts, conditions, letters_of
@@ -66,6 +67,8 @@ class _TiaHandle(Handle):
         series = self.series[address]
         outer = [d.size for d in series.dimensions[::-1]]
         inner = int(np.prod(outer[1:], dtype=np.int64))
+        if len(series.offsets) < series.recorded:
+            return Elements(series, leading_part(outer, len(series.offsets)))
         if outer:
             outer[0] = -(-len(series.offsets) // inner)
         return Elements(series, tuple(outer))
@@ -73,10 +76,7 @@ class _TiaHandle(Handle):
     def describe(self, scene: int | str, level: int) -> Image:
         number = int(scene)
         series, pixels = self.series[number], self.pixels(number)
-        lacking = int(np.prod([d.size for d in series.dimensions], dtype=np.int64)) - len(series.offsets)
-        if lacking:
-            file, held = series.source.file, len(series.offsets)
-            warnings.warn(f"{file}: {lacking} elements beside {held} were not recorded: 0 where shown", stacklevel=2)
+        self._warn_of_lost(series)
         said = self._conditions(number)
         letters = letters_of(series)
         facts = axis_facts(series, letters, pixels.shape, "diffraction" in said.get("Mode", "").lower())
@@ -94,6 +94,15 @@ class _TiaHandle(Handle):
             header=header,
             **facts,
         )
+
+    def _warn_of_lost(self, series: TiaSeries) -> None:
+        file, held, recorded = series.source.file, len(series.offsets), series.recorded
+        lacking = int(np.prod([d.size for d in series.dimensions], dtype=np.int64)) - recorded
+        if held < recorded:
+            said = f"{file} was cut off: it holds {held} of {recorded} elements; complete steps of its outermost dimension"
+            warnings.warn(f"{said} are read", stacklevel=3)
+        elif lacking:
+            warnings.warn(f"{file}: {lacking} elements beside {held} were not recorded: 0 where shown", stacklevel=3)
 
     def _conditions(self, number: int) -> dict[str, str]:
         try:

@@ -58,8 +58,10 @@ class TiaSeries:
         Whether the elements are images, not spectra.
     dimensions : list of TiaDimension
         The one that runs fastest first.
+    recorded : int
+        Number of elements that were recorded.
     offsets : ndarray of int
-        Where each recorded element begins.
+        Where each of them begins; of a file that was cut off, up to the last one that is complete.
     calibrations : list of Calibration
         Of an element: x and y of an image, the energy of a spectrum.
     shape : tuple of int
@@ -86,8 +88,12 @@ class TiaSeries:
                 "nothing to read, or the header is damaged"
             )
         data = source.ranges([table], [width * valid])[0]
+        self.recorded = valid
         self.offsets = np.frombuffer(data, "<u8" if wide else "<u4").astype(np.int64)
         self.calibrations, self.shape, self.dtype = self._element(int(self.offsets[0]))
+        most = source.size - self.lead - math.prod(self.shape) * self.dtype.itemsize
+        held = np.flatnonzero((self.offsets >= 0) & (self.offsets <= most))
+        self.offsets = self.offsets[: held[-1] + 1]
 
     def _dimensions(self, at: int, count: int) -> list[TiaDimension]:
         found = []
