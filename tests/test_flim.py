@@ -47,9 +47,6 @@ def test_ptu_summed(data):
 
 def test_ptu_that_is_no_image(data, tmp_path):
     whole = (data / "flim" / "flim_t3y16x20h32.ptu").read_bytes()
-    (tmp_path / "cut.ptu").write_bytes(whole[:-100])
-    with pytest.raises(FormatError, match="lacks 100 bytes of its 46412 photons"):
-        imload(tmp_path / "cut.ptu")
     at = whole.index(b"Measurement_SubMode") + 40  # identifier, index, type; then the value
     assert whole[at : at + 8] == struct.pack("<q", 3)
     (tmp_path / "point.ptu").write_bytes(whole[:at] + struct.pack("<q", 0) + whole[at + 8 :])

@@ -15,6 +15,7 @@ from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
+from intake_img.formats.photons import RECORDS, check_markers, complete_records, complete_shape, missing_records
 from intake_img.formats.volumes import warn_of_rest
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
@@ -40,7 +41,7 @@ class _Photons(StoredArray):
 
     def __init__(self, handle: _PtuHandle) -> None:
         self.handle, self.ptu, self.summed = handle, handle.ptu, handle.summed
-        self.shape = self.ptu.shape[:-1] if self.summed else self.ptu.shape
+        self.shape = handle.shape[:-1] if self.summed else handle.shape
         self.dtype = np.dtype("u4" if self.summed else self.ptu.dtype)
         self.tiles = self.shape
 
@@ -68,27 +69,33 @@ class _PtuHandle(Handle):
             self.source = stack.enter_context(contextlib.closing(file.open()))
             stream = stack.enter_context(self.source.stream())
             self.ptu = stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
-            self._check(file)
-            self._check_markers(file)
+            lost = missing_records(self.ptu, self.source.size)
+            self._check(file, lost)
+            check_markers(self.ptu, file)
+            if lost:
+                stream = stack.enter_context(self.source.stream())
+                whole, self.ptu = self.ptu, stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
+                self.ptu.tags[RECORDS] = complete_records(whole, self.source)
+            self.shape = complete_shape(self.ptu, file) if lost else self.ptu.shape
+            if lost:
+                self._warn(file, lost)
             self.opened = stack.pop_all()
 
-    def _check(self, file: File) -> None:
-        missing = self.ptu.record_offset + 4 * self.ptu.number_records - self.source.size
-        if missing > 0:
-            raise FormatError(f"{file} lacks {missing} bytes of its {self.ptu.number_records} photons: it is truncated")
-        warn_of_rest(self.source, self.source.size + missing)
+    def _warn(self, file: File, lost: int) -> None:
+        planar = "Y" in self.ptu.dims
+        parts = f"{self.shape[0]} {'frames' if planar else 'lines'} are complete"
+        if planar and self.shape[1] < self.ptu.shape[1]:
+            parts = f"{self.shape[1]} of {self.ptu.shape[1]} lines of the first frame are complete"
+        warnings.warn(f"{file} was cut off: {lost} records of photons are lost; {parts}", stacklevel=4)
+
+    def _check(self, file: File, lost: int) -> None:
+        if not lost:
+            warn_of_rest(self.source, self.ptu.record_offset + 4 * self.ptu.number_records)
         if not self.ptu.is_t3 or not self.ptu.is_image:
             raise FormatError(
                 f"{file} holds photons and no image ({self.ptu.measurement_mode.name}, "
                 f"{self.ptu.measurement_submode.name}): read it with ptufile"
             )
-
-    def _check_markers(self, file: File) -> None:
-        """Raise an error for marker numbers that are not bits of a photon record: ptufile would shift by them."""
-        for name in ("ImgHdr_LineStart", "ImgHdr_LineStop", "ImgHdr_Frame"):
-            number = self.ptu.tags.get(name, 0)
-            if not (isinstance(number, int) and 0 <= number <= 32):
-                raise FormatError(f"{file}: {name} is {number}: expected the number of a marker; the file is damaged")
 
     def array(self, address: None) -> StoredArray:
         return _Photons(self)
