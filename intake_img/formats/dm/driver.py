@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +14,9 @@ import xarray as xr
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray
+from intake_img.formats.cut_off import leading_part
 from intake_img.formats.dm.axes import axis_facts, letters
-from intake_img.formats.dm.tags import ORDER, Short, StoredValues, members, plain, read_tags
+from intake_img.formats.dm.tags import CUT, ORDER, Short, StoredValues, members, plain, read_tags
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
@@ -68,7 +71,22 @@ class _DmHandle(Handle):
         self.order = root[ORDER]
         self.images = _images(root)
         if not self.images:
-            raise FormatError(f"{file} holds no image: its tags are {', '.join(map(repr, root)) or 'none'}")
+            lost = "was cut off before the sizes of its image" if CUT in root else "holds no image"
+            raise FormatError(f"{file} {lost}: its tags are {', '.join(map(repr, root)) or 'none'}")
+        if CUT in root:
+            self.images = [self._held(found) for found in self.images]
+            warnings.warn(f"{file} was cut off: tags that follow the pixels, and other images, are lost", stacklevel=2)
+
+    def _held(self, found: _Found) -> _Found:
+        """Return an image shortened along its outer axes to the planes that the file holds."""
+        stored, sizes = found.stored, found.sizes
+        held = (self.source.size - stored.offset) // stored.dtype.itemsize
+        if held >= stored.count or len(sizes) < 3 or min(sizes) < 1 or stored.count != math.prod(sizes):
+            return found
+        plane = stored.count // math.prod(sizes[2:])
+        part = leading_part(sizes[:1:-1], held // plane)
+        warnings.warn(f"{self.source.file} was cut off: it holds {part} of {sizes[:1:-1]} planes", stacklevel=3)
+        return found._replace(sizes=(*sizes[:2], *part[::-1]), stored=replace(stored, count=plane * math.prod(part)))
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -111,6 +129,8 @@ def _images(root: dict[str, Any]) -> list[_Found]:
     thumbnails = {dict(t).get("ImageIndex") for t in members(root.get("Thumbnails"))}
     found = [(k, _image(dict(tags))) for k, tags in enumerate(members(root.get("ImageList")))]
     every = {k: image for k, image in found if image is not None}
+    if CUT in root and thumbnails <= {None} and 0 in every and every[0].kind in _RGBA:
+        del every[0]  # most likely a thumbnail: the list of them is the last tag
     return [image for k, image in every.items() if k not in thumbnails] or list(every.values())
 
 

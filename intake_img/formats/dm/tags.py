@@ -15,13 +15,15 @@ import numpy as np
 
 from intake_img.errors import FormatError
 
-__all__ = ["ORDER", "Short", "StoredValues", "Tags", "members", "plain", "read_tags"]
+__all__ = ["CUT", "ORDER", "Short", "StoredValues", "Tags", "members", "plain", "read_tags"]
 
 Tags = list[tuple[str, Any]]
 """Names and values of a group; those without a name are the members of a list."""
 
 ORDER = "byte order"
 """Name of a tag that `read_tags` adds: ``"<"`` or ``">"``, that of all values."""
+CUT = "cut off"
+"""Name of a tag that `read_tags` adds to the tags of a file that was cut off, whose later tags are lost."""
 _GROUP, _VALUE = 20, 21
 _STRUCT, _STRING, _ARRAY = 15, 18, 20
 _SIMPLE = {2: "i2", 3: "i4", 4: "u2", 5: "u4", 6: "f4", 7: "f8", 8: "u1", 9: "i1", 10: "i1", 11: "i8", 12: "u8"}
@@ -39,19 +41,25 @@ class StoredValues:
 
 
 def read_tags(stream: IO[bytes], size: int) -> Tags:
-    """Return the tags of an open file of `size` bytes.
+    """Return the tags of an open file of `size` bytes; of one that was cut off, those before the cut.
+
+    The last array may then reach beyond the end of the file.
 
     Raises
     ------
     FormatError
-        If the tree is damaged or does not end.
+        If the tree is damaged.
     """
     return _Reader(stream, size).root()
 
 
+class _CutOffError(FormatError):
+    """The file ends within a tag."""
+
+
 class _Reader:
     def __init__(self, stream: IO[bytes], size: int) -> None:
-        self.stream, self.size = stream, size
+        self.stream, self.size, self.cut = stream, size, False
 
     def root(self) -> Tags:
         version = int.from_bytes(self.take(4), "big")
@@ -61,14 +69,15 @@ class _Reader:
         self.size_of_number = 8 if self.wide else 4
         self.number()  # length of the tree, which some writers get wrong
         self.order = "<" if int.from_bytes(self.take(4), "big") else ">"
-        return [*self.group(0), (ORDER, self.order)]
+        tags = self.group(0)
+        return [*tags, (ORDER, self.order), *([(CUT, True)] if self.cut else [])]
 
     def take(self, count: int) -> bytes:
         if not 0 <= count <= self.size:
             raise FormatError(f"a tag of {count} bytes in a file of {self.size}: damaged")
         data = self.stream.read(count)
         if len(data) != count:
-            raise FormatError("its tree of tags is cut off: the file is truncated")
+            raise _CutOffError("its tree of tags is cut off: the file is truncated")
         return data
 
     def number(self) -> int:
@@ -89,7 +98,13 @@ class _Reader:
         _, count = self.counted(before + 2)  # sorted, open
         if not 0 <= count <= self.size:
             raise FormatError(f"a group of {count} tags in a file of {self.size} bytes: damaged")
-        return [self.tag(depth) for _ in range(count)]
+        found: Tags = []
+        try:
+            while len(found) < count and not self.cut:
+                found.append(self.tag(depth))
+        except _CutOffError:
+            self.cut = True
+        return found
 
     def tag(self, depth: int) -> tuple[str, Any]:
         head = self.take(3)
@@ -119,10 +134,11 @@ class _Reader:
     def array(self, element: list[int], count: int) -> Any:
         dtype = self.fields(element) if element[0] == _STRUCT else _dtype(self.order, element[0])
         place = self.stream.tell()
-        if not 0 <= count * dtype.itemsize <= self.size - place:
-            raise FormatError(f"an array of {count} elements reaches beyond the end of the file: truncated or damaged")
+        if count < 0:
+            raise FormatError(f"an array of {count} elements: damaged")
         if count > _SHORT:
-            self.stream.seek(place + count * dtype.itemsize)
+            self.cut = count * dtype.itemsize > self.size - place
+            self.stream.seek(min(place + count * dtype.itemsize, self.size))
             return StoredValues(place, dtype, count)
         data = self.take(count * dtype.itemsize)
         return Short(place, dtype, count, data)
