@@ -36,7 +36,8 @@ def leading_part(shape: Sequence[int], held: int) -> tuple[int, ...]:
     """
     if held < 1:
         raise FormatError("nothing of it is there: it is truncated")
-    inner, ones = math.prod(shape), []
+    inner = math.prod(shape)
+    ones: list[int] = []
     for k, size in enumerate(shape):
         inner //= max(size, 1)
         if steps := min(held // inner, size) if inner else 0:

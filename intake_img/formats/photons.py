@@ -54,8 +54,8 @@ def complete_records(ptu: Any, source: ByteReader) -> int:
     return first + int(ends[-1]) + (1 if ptu.line_stop_mask else 0)
 
 
-def complete_shape(ptu: Any, file: File) -> tuple[int, ...]:
-    """Return the shape of the image of complete frames, or of the complete lines of the first one.
+def complete_shape(ptu: Any, file: File) -> tuple[tuple[int, ...], str]:
+    """Return the shape of the image of complete frames, or of the complete lines of the first one, and a note on it.
 
     Parameters
     ----------
@@ -68,11 +68,13 @@ def complete_shape(ptu: Any, file: File) -> tuple[int, ...]:
     FormatError
         If no line is complete.
     """
-    shape, lines = list(ptu.shape), ptu.number_lines
+    shape, lines = list(ptu.shape), int(ptu.number_lines)
     if ptu.tags[RECORDS] < 1 or lines < 1:
         raise FormatError(f"{file} holds no complete line: it is truncated")
-    if "Y" in ptu.dims and shape[0] > 1 and lines < shape[0] * shape[1]:
+    if "Y" not in ptu.dims:
+        return tuple(shape), f"there are {shape[0]} complete lines"
+    if shape[0] == 1 and lines < shape[1]:
+        return (1, lines, *shape[2:]), f"there are {lines} of {shape[1]} lines of the first frame"
+    if lines < shape[0] * shape[1]:
         shape[0] -= 1  # ptufile counts a last frame that lacks a few lines
-    elif "Y" in ptu.dims:
-        shape[1] = min(lines, shape[1])
-    return tuple(shape)
+    return tuple(shape), f"there are {shape[0]} complete frames"

@@ -76,17 +76,11 @@ class _PtuHandle(Handle):
                 stream = stack.enter_context(self.source.stream())
                 whole, self.ptu = self.ptu, stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
                 self.ptu.tags[RECORDS] = complete_records(whole, self.source)
-            self.shape = complete_shape(self.ptu, file) if lost else self.ptu.shape
+            self.shape = self.ptu.shape
             if lost:
-                self._warn(file, lost)
+                self.shape, parts = complete_shape(self.ptu, file)
+                warnings.warn(f"{file} was cut off: {lost} records of photons are lost; {parts}", stacklevel=2)
             self.opened = stack.pop_all()
-
-    def _warn(self, file: File, lost: int) -> None:
-        planar = "Y" in self.ptu.dims
-        parts = f"{self.shape[0]} {'frames' if planar else 'lines'} are complete"
-        if planar and self.shape[1] < self.ptu.shape[1]:
-            parts = f"{self.shape[1]} of {self.ptu.shape[1]} lines of the first frame are complete"
-        warnings.warn(f"{file} was cut off: {lost} records of photons are lost; {parts}", stacklevel=4)
 
     def _check(self, file: File, lost: int) -> None:
         if not lost:

@@ -56,7 +56,7 @@ class _Found(NamedTuple):
     """The contents of a segment, and the number at their beginning: of entries or bytes."""
 
     data: bytes
-    count: int
+    number: int
 
 
 def contents_of(source: ByteReader) -> Contents:

@@ -74,19 +74,10 @@ class _DmHandle(Handle):
             lost = "was cut off before the sizes of its image" if CUT in root else "holds no image"
             raise FormatError(f"{file} {lost}: its tags are {', '.join(map(repr, root)) or 'none'}")
         if CUT in root:
-            self.images = [self._held(found) for found in self.images]
-            warnings.warn(f"{file} was cut off: tags that follow the pixels, and other images, are lost", stacklevel=2)
-
-    def _held(self, found: _Found) -> _Found:
-        """Return an image shortened along its outer axes to the planes that the file holds."""
-        stored, sizes = found.stored, found.sizes
-        held = (self.source.size - stored.offset) // stored.dtype.itemsize
-        if held >= stored.count or len(sizes) < 3 or min(sizes) < 1 or stored.count != math.prod(sizes):
-            return found
-        plane = stored.count // math.prod(sizes[2:])
-        part = leading_part(sizes[:1:-1], held // plane)
-        warnings.warn(f"{self.source.file} was cut off: it holds {part} of {sizes[:1:-1]} planes", stacklevel=3)
-        return found._replace(sizes=(*sizes[:2], *part[::-1]), stored=replace(stored, count=plane * math.prod(part)))
+            parts = [_held(found, self.source.size) for found in self.images]
+            self.images, notes = [found for found, _ in parts], [note for _, note in parts if note]
+            lost = "tags that follow the pixels, and other images, are lost"
+            warnings.warn(f"{file} was cut off: {'; '.join([*notes, lost])}", stacklevel=2)
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -122,6 +113,19 @@ class _DmHandle(Handle):
 
     def close(self) -> None:
         self.source.close()
+
+
+def _held(found: _Found, size: int) -> tuple[_Found, str]:
+    """Return an image shortened along its outer axes to the planes that a file of `size` bytes holds, and a note."""
+    stored, sizes = found.stored, found.sizes
+    held = (size - stored.offset) // stored.dtype.itemsize
+    if held >= stored.count or len(sizes) < 3 or min(sizes) < 1 or stored.count != math.prod(sizes):
+        return found, ""
+    plane, outer = sizes[0] * sizes[1], sizes[:1:-1]
+    part = leading_part(outer, held // plane)
+    shorter = replace(stored, count=plane * math.prod(part))
+    note = f"{'image ' + repr(found.name) if found.name else 'its image'} holds {part} of {outer} planes"
+    return found._replace(sizes=(*sizes[:2], *part[::-1]), stored=shorter), note
 
 
 def _images(root: dict[str, Any]) -> list[_Found]:

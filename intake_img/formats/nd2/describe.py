@@ -92,7 +92,7 @@ def loops_of(experiment: Sequence[Any], frames: int, present: int, mapped: bool)
     loops, said = _planned(experiment, frames, present)
     if mapped:
         return loops, said
-    planned = math.prod(loops.counts) if experiment else frames
+    planned = math.prod(int(x.count) for x in experiment) if experiment else frames
     said = f"it was cut off: its map of frames is lost, {min(present, planned)} of {planned} frames are there"
     said += "" if experiment else "; the experiment that tells their loops may be lost"
     if experiment and present < planned:

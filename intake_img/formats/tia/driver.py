@@ -99,7 +99,9 @@ class _TiaHandle(Handle):
         file, held, recorded = series.source.file, len(series.offsets), series.recorded
         lacking = int(np.prod([d.size for d in series.dimensions], dtype=np.int64)) - recorded
         if held < recorded:
-            said = f"{file} was cut off: it holds {held} of {recorded} elements; complete steps of its outermost dimension"
+            said = (
+                f"{file} was cut off: it holds {held} of {recorded} elements; complete steps of its outermost dimension"
+            )
             warnings.warn(f"{said} are read", stacklevel=3)
         elif lacking:
             warnings.warn(f"{file}: {lacking} elements beside {held} were not recorded: 0 where shown", stacklevel=3)
