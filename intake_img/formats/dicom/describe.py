@@ -71,9 +71,9 @@ class FileImages:
             self.table, self.volume = self._segments()
         elif self.groups:
             self.volume = volume_of(self._slices(), header.file.name)
-        elif header.frames == 1:
+        elif header.stated == 1:
             self.volume = volume_of(slices_in_mosaic(0, header, count), header.file.name)
-        elif planes := planes_of_dose(self.ds, header.frames):
+        elif planes := planes_of_dose(self.ds, header.stated)[: header.frames]:
             self.volume = volume_of(planes, header.file.name)
 
     # arrays

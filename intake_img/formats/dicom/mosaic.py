@@ -30,7 +30,7 @@ _MOST = 1000  # tags, and items of a tag
 
 def tiles_in(header: DicomHeader) -> int:
     """Return the number of slices in the plane of a file; 1 if it is not a mosaic, or lacks the header."""
-    if "MOSAIC" not in header.image_type or header.frames > 1:
+    if "MOSAIC" not in header.image_type or header.stated > 1:
         return 1
     facts = _facts(header.ds)
     count = int(facts.get("NumberOfImagesInMosaic", [0])[0])
