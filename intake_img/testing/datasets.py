@@ -88,6 +88,7 @@ def _made() -> dict[str, xr.Dataset]:
         "one row": image_of("yx", (1, 300), "uint16"),
         "no pixel": image_of("zyx", (0, 6, 5), "uint16"),
         "a line": image_of("x", (40,), "uint16", x=(0.5, "µm")),
+        "a number beside an image": image_of("yx", (6, 5), "uint8").assign(dose=3.5),
         "a line beside an image": image_of("tyx", (3, 6, 5), "uint8").assign(dose=("t", np.array([0.0, 1.5, 7.0]))),
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, RawArray
 from intake_img.formats.binary.conf import BinaryOptions, agreed, description, thunder_dtype
 from intake_img.formats.compression import none_of
@@ -106,6 +106,8 @@ class Binary(Format):
             See `Format.write`. Flat binary files are not compressed.
         """
         none_of(compress, "flat binary files are not compressed; .npz and .zarr are")
+        if not image.only.axes:
+            raise CannotWriteError("flat binary files hold arrays, the image is one number: save as .zarr")
         with open(path, "wb") as stream:
             write_planes(stream, image.only.pixels, progress)
 

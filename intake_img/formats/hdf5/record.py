@@ -43,7 +43,8 @@ def write_record(f: Any, record: dict[str, Any]) -> None:
 def lines_of(f: Any, record: Mapping[str, Any]) -> list[str]:
     """Return the paths of recorded variables with less than two axes: in other files these are no images."""
     found = {path: dataset_at(f, path) for path in map(variable_path, record.get("variables", ()))}
-    return [p for p, d in found.items() if d is not None and len(d.shape or (0, 0)) < 2 and dtype_of(d) is not None]
+    there = {path: d for path, d in found.items() if d is not None and d.shape is not None}
+    return [path for path, d in there.items() if d.ndim < 2 and dtype_of(d) is not None]
 
 
 def read_record(f: Any) -> dict[str, Any] | None:

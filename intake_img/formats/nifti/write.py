@@ -34,7 +34,7 @@ def in_slots(image: Image) -> tuple[Pixels, dict[str, int]]:
     places |= {a: 6 + k for k, a in enumerate(others[::-1])}
     order = sorted(variable.axes, key=lambda a: -places[a])
     dtype = exact_standin(variable.pixels.dtype)
-    if dtype not in _CODES or variable.pixels.size == 0:
+    if dtype not in _CODES or variable.pixels.size == 0 or not variable.axes:
         raise CannotWriteError(f"NIfTI holds no pixels of {dtype} and shape {variable.pixels.shape}")
     pixels = variable.pixels.transpose([variable.axes.index(a) for a in order]).astype(dtype)
     return pixels, {a: places[a] for a in order}
