@@ -16,6 +16,7 @@ import pytest
 from intake_img import imload
 from intake_img.errors import FormatError, SceneError
 from intake_img.formats.registry import find_format
+from intake_img.formats.wkw import cubes
 from intake_img.formats.wkw.driver import WkwSource
 from intake_img.storage.files import File
 
@@ -105,6 +106,43 @@ def test_reads_what_the_library_wrote(kind: str, dtype: str, channels: int, tmp_
         whole = imload(folder)["image"].transpose("c", "z", "y", "x").values
         assert whole.shape[1:] == (96, 32, 64)
         np.testing.assert_array_equal(whole[:, 30:67, 2:22, 3:48], expected)
+
+
+@pytest.mark.parametrize("kind", ["raw", "lz4"])
+@pytest.mark.parametrize("small", [0, 2**18])  # bytes of a block that is mapped, and of one that is read
+def test_every_region(kind: str, small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions that begin and end anywhere in blocks and cubes, of several cubes of which one is missing."""
+    monkeypatch.setattr(cubes, "_SMALL", small)
+    monkeypatch.setattr(cubes, "_AT_ONCE", 3000)  # two or three blocks of 1 kB
+    monkeypatch.setattr(cubes, "_TABLE", 40)
+    values = np.random.default_rng(8).integers(1, 2**16, (2, 70, 40, 37), "uint16")
+    _cubes(tmp_path / "a.wkw", values, kind)
+    (tmp_path / "a.wkw" / "z0" / "y0" / "x1.wkw").unlink()
+    values[:, 32:64, :32, :32] = 0
+    expected = values.transpose(0, 3, 2, 1)
+    for uri in (str(tmp_path / "a.wkw"), _to_memory(tmp_path / "a.wkw")):
+        image = imload(uri, chunks=None)["image"].transpose("c", "z", "y", "x")
+        rng = np.random.default_rng(9)
+        for _ in range(40):
+            ends = [sorted(rng.choice(n + 1, 2, replace=False).tolist()) for n in expected.shape]
+            region = tuple(slice(*pair) for pair in ends)
+            np.testing.assert_array_equal(image[region].values, expected[region])
+
+
+def test_a_cube_that_was_written_again_is_read_again(tmp_path: Path) -> None:
+    values = np.random.default_rng(8).integers(1, 9, (1, 40, 20, 20), "uint8")
+    _cubes(tmp_path / "a.wkw", values)
+    image = imload(tmp_path / "a.wkw", chunks=None)["image"].squeeze()
+    np.testing.assert_array_equal(image[:20, :20, :40].values, values[0].T)
+    cube = tmp_path / "a.wkw" / "z0" / "y0" / "x0.wkw"
+    content = cube.read_bytes()
+    cube.write_bytes(content[:16] + bytes(len(content) - 16))
+    assert not image[:20, :20, :32].values.any()
+    cube.write_bytes(content[: len(content) // 2])
+    with pytest.raises(FormatError, match=r"x0\.wkw"):
+        image.load()
+    cube.unlink()
+    assert not image[:20, :20, :32].values.any()
 
 
 def test_layers_and_magnifications(tmp_path: Path) -> None:

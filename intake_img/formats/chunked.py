@@ -26,13 +26,17 @@ from intake_img.storage.listings import present
 
 __all__ = [
     "ChunkedArray",
+    "Cut",
     "Place",
     "Readers",
+    "copy_rows",
+    "cuts_of",
     "digest_of",
     "file_bytes",
     "file_json",
     "morton",
     "positive",
+    "put",
     "there",
     "values_in",
 ]
@@ -43,6 +47,8 @@ _MANY = 16  # chunks of a region, from which on it is found out first which of t
 
 Place = tuple[int, ...]
 """Position of a chunk in the grid: its index along each axis."""
+Cut = tuple[slice, slice]
+"""What a region cuts of a chunk along an axis: where it is in the array of the region, and where in the chunk."""
 
 
 class ChunkedArray(StoredArray):
@@ -94,7 +100,8 @@ class ChunkedArray(StoredArray):
 
     def deliver(self, places: Sequence[Place], region: Region, out: np.ndarray) -> None:
         """Fill the parts of `out`, the array of a region, that lie in the chunks at these positions."""
-        self.each(lambda place: self.put(place, self.read_chunk(place), region, out), places)
+        cuts = cuts_of(region, self.tiles)
+        self.each(lambda place: put(place, self.read_chunk(place), cuts, out), places)
 
     def each(self, func: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Call a function for each item: of a remote file in several threads, as each call is a request."""
@@ -115,21 +122,39 @@ class ChunkedArray(StoredArray):
         """Return the shape of the part of a chunk that lies within the array."""
         return tuple(min(n, m - k * n) for k, n, m in zip(place, self.tiles, self.shape, strict=True))
 
-    def put(self, place: Place, chunk: np.ndarray | None, region: Region, out: np.ndarray) -> None:
-        """Copy the part of a chunk that lies in a region into `out`; zeros if there is no chunk."""
-        target, inside = [], []
-        for k, n, r in zip(place, self.tiles, region, strict=True):
-            start = k * n - r.start
-            first, stop = max(start, 0), min(start + n, r.stop - r.start)
-            target.append(slice(first, stop))
-            inside.append(slice(first - start, stop - start))
-        if chunk is None:
-            out[tuple(target)] = 0
-        else:
-            _copy(chunk[tuple(inside)], out[tuple(target)])
+
+def cuts_of(region: Region, tiles: Sequence[int]) -> list[dict[int, Cut]]:
+    """Return for each axis the chunks that a region overlaps, by their index, with what it cuts of each.
+
+    Examples
+    --------
+    >>> cuts_of((slice(3, 9),), (4,))
+    [{0: (slice(0, 1, None), slice(3, 4, None)), 1: (slice(1, 5, None), slice(0, 4, None)), 2: (slice(5, 6, None), \
+slice(0, 1, None))}]
+    """
+    return [
+        {k: _cut(k * n - part.start, n, part.stop - part.start) for k in range(part.start // n, -(-part.stop // n))}
+        for part, n in zip(region, tiles, strict=True)
+    ]
 
 
-def _copy(part: np.ndarray, out: np.ndarray) -> None:
+def _cut(start: int, length: int, end: int) -> Cut:
+    """Return the cut of a chunk that begins at `start`, which may be negative, in a region of length `end`."""
+    first, stop = max(start, 0), min(start + length, end)
+    return slice(first, stop), slice(first - start, stop - start)
+
+
+def put(place: Place, chunk: np.ndarray | None, cuts: Sequence[Mapping[int, Cut]], out: np.ndarray) -> None:
+    """Copy what the region of `cuts` cuts of a chunk into its place in `out`; zeros if there is no chunk."""
+    found = [of_axis[k] for of_axis, k in zip(cuts, place, strict=True)]
+    target = out[tuple([within for within, _ in found])]
+    if chunk is None:
+        target[...] = 0
+    else:
+        copy_rows(chunk[tuple([inside for _, inside in found])], target)
+
+
+def copy_rows(part: np.ndarray, out: np.ndarray) -> None:
     """Copy an array into another one of its shape: rows of the same type as one item each, in half the time."""
     while part.ndim > 1 and part.shape[-1] == 1:
         part, out = part[..., 0], out[..., 0]

@@ -193,11 +193,11 @@ class LocalBytes(ByteReader):
         return found
 
     def read_into(self, offset: int, out: memoryview) -> None:
-        self._check(offset, out.nbytes)
-        out = out.cast("B")
-        done = 0
-        while done < out.nbytes:
-            n = read_into_at(self._fd, out[done:], offset + done)
+        count = out.nbytes
+        self._check(offset, count)
+        done = read_into_at(self._fd, out, offset) if count else 0
+        while done < count:
+            n = read_into_at(self._fd, out.cast("B")[done:], offset + done)
             if n == 0:
                 raise FormatError(f"{self.file}: ends within the pixels, at byte {offset + done}: it was truncated")
             done += n

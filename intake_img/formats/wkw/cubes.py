@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.formats.chunked import ChunkedArray, Place, Readers, file_bytes, there, values_in
+from intake_img.formats.chunked import ChunkedArray, Place, Readers, cuts_of, file_bytes, put, there
+from intake_img.formats.wkw.boxes import Box, Cuts, boxes, joined, numbers_in, scatter, within
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
@@ -29,6 +29,9 @@ _DTYPES = ("u1", "u2", "u4", "u8", "f4", "f8", "i1", "i2", "i4", "i8")
 _RAW, _PACKED = 1, (2, 3)
 _BYTES = 16
 _TOGETHER = 2**25  # bytes of blocks that are requested of a server together
+_AT_ONCE = 2**20  # bytes of blocks that are read before they are copied: they stay in the cache of the processor
+_SMALL = 2**18  # bytes of a block up to which its planes are read: that takes less than to map them
+_TABLE = 2**14  # bytes of the table for each block up to which it is read in one go
 
 
 @dataclass(frozen=True)
@@ -91,70 +94,77 @@ class CubeArray(ChunkedArray):
         self.readers = Readers()
         block = (*[self.header.block] * 3, self.header.channels)
         super().__init__(folder, (*size[::-1], self.header.channels), self.header.dtype, block)
+        self._plane_bytes = math.prod(self.tiles[1:]) * self.dtype.itemsize
+        self._block_bytes = self._plane_bytes * self.tiles[0]
 
-    def present(self, spans: Sequence[range]) -> list[Place]:
-        per = self.header.blocks
-        cubes = list(product(*(range(s.start // per, -(-s.stop // per)) for s in spans[:3])))
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        cuts, per = cuts_of(region, self.tiles), self.header.blocks
+        cubes = list(product(*(range(min(of_axis) // per, max(of_axis) // per + 1) for of_axis in cuts[:3])))
+        found = self._present(cubes) if len(cubes) > 1 else cubes
+        if len(found) < len(cubes):
+            out[...] = 0
+        self.each(lambda cube: self._fill(cube, cuts, out), found)
+
+    def _present(self, cubes: Sequence[Place]) -> list[Place]:
+        """Return the cubes that there may be; the others are zeros."""
         if self.file.local:
-            cubes = [c for c in cubes if os.path.exists(self._file(c).path)]
-        else:
-            cubes = there(self.file, {_path(c): c for c in cubes}, [-(-n // per) for n in self.grid[:3]])
-        found: list[Place] = []
-        for cube in cubes:
-            pairs = zip(spans[:3], cube, strict=True)
-            inside = [range(max(s.start, k * per), min(s.stop, (k + 1) * per)) for s, k in pairs]
-            found += product(*inside, spans[3])
-        return found
-
-    def deliver(self, places: Sequence[Place], region: Region, out: np.ndarray) -> None:
+            return [c for c in cubes if os.path.exists(self._file(c).path)]
         per = self.header.blocks
-        cubes: dict[Place, list[Place]] = {}
-        for place in places:
-            cubes.setdefault(tuple(k // per for k in place[:3]), []).append(place)
-
-        def fill(cube: Place) -> None:
-            with self.readers.lend(self._file(cube)) as reader:
-                blocks = iter([None] * len(cubes[cube])) if reader is None else self._blocks(reader, cubes[cube])
-                for place, block in zip(cubes[cube], blocks, strict=True):
-                    self.put(place, block, region, out)
-
-        self.each(fill, list(cubes))
+        return there(self.file, {_path(c): c for c in cubes}, [-(-n // per) for n in self.grid[:3]])
 
     def _file(self, cube: Place) -> File:
         return self.file.within(_path(cube))
 
-    def _blocks(self, reader: ByteReader, places: Sequence[Place]) -> Iterator[np.ndarray]:
-        """Yield the blocks of a cube at grid positions; for a remote cube several are requested together."""
-        header, per = self._own(reader), self.header.blocks
-        numbers = [_number(*(k % per for k in place[2::-1])) for place in places]
-        want = math.prod(self.tiles) * header.dtype.itemsize
-        if not header.packed and (found := self._mapped(reader, header, numbers, want)):
-            yield from found
+    def _fill(self, cube: Place, cuts: Cuts, out: np.ndarray) -> None:
+        """Fill the part of `out` that lies in a cube."""
+        own = within(cuts, cube, self.header.blocks)
+        with self.readers.lend(self._file(cube)) as reader:
+            if reader is None:
+                out[tuple([joined(of_axis, list(of_axis)) for of_axis in own])] = 0
+            else:
+                self._copy(reader, own, out)
+
+    def _copy(self, reader: ByteReader, cuts: Cuts, out: np.ndarray) -> None:
+        """Copy what is cut of the blocks of a cube into `out`."""
+        header, local = self._own(reader), self.file.local
+        large = local and not header.packed and self._block_bytes > _SMALL
+        if large and self._copy_mapped(reader, header, cuts, out):
             return
-        together = max(1, _TOGETHER // want) if not self.file.local else 1
-        for first in range(0, len(numbers), together):
-            for data in self._stored(reader, header, numbers[first : first + together], want):
-                plain = _unpacked(data, want) if header.packed else data
-                yield values_in(plain, header.dtype, self.tiles, reader.file)
+        buffer = np.empty(0, np.uint8)  # one for all boxes: the pages of a new one take as long as to fill it
+        for of_z in [{z: cut} for z, cut in cuts[0].items()] if local else [cuts[0]]:
+            planes = range(self.tiles[0])[next(iter(of_z.values()))[1] if local else slice(None)]
+            nbytes = len(planes) * self._plane_bytes
+            for box in boxes((of_z, *cuts[1:]), (_AT_ONCE if local else _TOGETHER) // nbytes):
+                shape = *map(len, box), len(planes), *self.tiles[1:]
+                if len(buffer) < (need := math.prod(shape[:3]) * nbytes):
+                    buffer = np.empty(need, np.uint8)
+                self._fetch(reader, header, box, planes, buffer[:need].reshape(-1, nbytes))
+                scatter(buffer[:need].view(header.dtype).reshape(shape), planes.start, box, cuts, out)
 
-    def _mapped(self, reader: ByteReader, header: CubeHeader, numbers: Sequence[int], want: int) -> list[np.ndarray]:
-        """Return blocks in a memory map; none for a remote file, and for one that ends too early."""
-        if max(numbers) * want + want + header.offset > reader.size or (mapped := reader.mapped()) is None:
-            return []
-        return [np.ndarray(self.tiles, header.dtype, mapped, header.offset + n * want) for n in numbers]
+    def _copy_mapped(self, reader: ByteReader, header: CubeHeader, cuts: Cuts, out: np.ndarray) -> bool:
+        """Copy from large blocks in a memory map; return False for a file that ends too early."""
+        z, y, x = map(list, cuts[:3])
+        starts = [header.offset + n * self._block_bytes for n in numbers_in((z, y, x))]
+        if max(starts) + self._block_bytes > reader.size or (mapped := reader.mapped()) is None:
+            return False
+        for place, start in zip(product(*cuts), starts, strict=True):
+            put(place, np.ndarray(self.tiles, header.dtype, mapped, start), cuts, out)
+        return True
 
-    def _stored(self, reader: ByteReader, header: CubeHeader, numbers: Sequence[int], want: int) -> list[bytes]:
-        """Return the bytes of blocks, by their numbers in the cube."""
-        if not header.packed:
-            return reader.ranges([header.offset + n * want for n in numbers], [want] * len(numbers))
-        before = [_BYTES + 8 * (n - 1) for n in numbers]  # the table says where blocks end
-        pairs = [struct.unpack("<QQ", data) for data in reader.ranges(before, [16] * len(before))]
-        starts = [start if n else header.offset for n, (start, _) in zip(numbers, pairs, strict=True)]
-        sizes = [end - start for start, (_, end) in zip(starts, pairs, strict=True)]
-        for n, start, size in zip(numbers, starts, sizes, strict=True):
-            if not 0 <= size <= reader.size - start:
-                raise FormatError(f"{reader.file}: block {n} ends before it begins, or beyond the file: it is damaged")
-        return reader.ranges(starts, sizes)
+    def _fetch(self, reader: ByteReader, header: CubeHeader, box: Box, planes: range, rows: np.ndarray) -> None:
+        """Fill the rows of an array of bytes with planes of the blocks in a box."""
+        numbers, first, count = numbers_in(box), planes.start * self._plane_bytes, rows.shape[1]
+        if header.packed:
+            for row, data in zip(rows, _packed(reader, header, numbers), strict=True):
+                row[:] = np.frombuffer(_unpacked(data, self._block_bytes), np.uint8, count, first)
+            return
+        starts = [header.offset + n * self._block_bytes + first for n in numbers]
+        if self.file.local:
+            for row, start in zip(rows, starts, strict=True):
+                reader.read_into(start, row.data)
+            return
+        for row, data in zip(rows, reader.ranges(starts, [count] * len(rows)), strict=True):
+            row[:] = np.frombuffer(data, np.uint8)
 
     def _own(self, reader: ByteReader) -> CubeHeader:
         """Return the header of a cube, which agrees with the one that all share."""
@@ -170,15 +180,28 @@ def _path(cube: Place) -> str:
     return f"z{z}/y{y}/x{x}.wkw"
 
 
-@cache
-def _spread(k: int) -> int:
-    """The bits of a number with two zeros between them."""
-    return sum((k >> bit & 1) << 3 * bit for bit in range(k.bit_length()))
+def _packed(reader: ByteReader, header: CubeHeader, numbers: Sequence[int]) -> list[bytes]:
+    """Return compressed blocks, by their numbers in the cube."""
+    starts, ends = _limits(reader, header, numbers)
+    sizes = [end - start for start, end in zip(starts, ends, strict=True)]
+    for n, start, size in zip(numbers, starts, sizes, strict=True):
+        if not 0 <= size <= reader.size - start:
+            raise FormatError(f"{reader.file}: block {n} ends before it begins, or beyond the file: it is damaged")
+    return reader.ranges(starts, sizes)
 
 
-def _number(x: int, y: int, z: int) -> int:
-    """The number of a block in its cube: Morton order."""
-    return _spread(x) | _spread(y) << 1 | _spread(z) << 2
+def _limits(reader: ByteReader, header: CubeHeader, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return where blocks begin and end, from a table of ends: its part is read in one go, if that is not long."""
+    low, before = min(numbers), [_BYTES + 8 * (n - 1) for n in numbers]
+    length = 8 * (max(numbers) - low + 2)
+    if length <= _TABLE * len(numbers):
+        table = np.frombuffer(reader.ranges([min(before)], [length])[0], "<u8")
+        at = np.asarray(numbers) - low
+        starts, ends = table[at].tolist(), table[at + 1].tolist()
+    else:
+        pairs = [struct.unpack("<QQ", data) for data in reader.ranges(before, [16] * len(before))]
+        starts, ends = [start for start, _ in pairs], [end for _, end in pairs]
+    return [start if n else header.offset for n, start in zip(numbers, starts, strict=True)], ends
 
 
 def _unpacked(data: bytes, want: int) -> bytes:
