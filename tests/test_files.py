@@ -7,6 +7,7 @@ import glob
 import gzip
 import http.server
 import io
+import mmap
 import os
 import pickle
 import re
@@ -290,10 +291,30 @@ def test_streams_read_as_files_do(tmp_path_factory, kind, steps):
         source.close()
 
 
-def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+def test_small_windows_share_a_map(tmp_path, monkeypatch):
+    path, made = tmp_path / "a.bin", []
+    path.write_bytes(bytes(range(256)) * 40_000)
+    true_map = mmap.mmap
+    monkeypatch.setattr(mmap, "mmap", lambda *a, **more: made.append(a[1]) or true_map(*a, **more))
+    source = File.parse(path).open()
+    for offset in (0, 1000, 10_000_000):
+        with source.window(offset, 5000) as window:
+            assert bytes(window) == (bytes(range(256)) * 21)[offset % 256 :][:5000]
+    assert made == [0]  # of the complete file
+    with source.window(3, 10_000_000) as window:
+        assert bytes(window[:4]) == bytes([3, 4, 5, 6])
+    assert len(made) == 2  # a large one is not kept in memory
+    source.close()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_that_shrinks_while_it_is_read(known, tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(bytes(100_000))
     source = File.parse(path).open()
+    if known:
+        with source.window(50_000, 10) as window:
+            assert not any(window)
     os.truncate(path, 10)
     with pytest.raises(FormatError, match="truncated"), source.window(50_000, 10):
         pass

@@ -19,10 +19,12 @@ from test_lazy import Counting
 from thoroughness import examples
 
 from intake_img import imload, imsave
+from intake_img.errors import SourceChangedError
+from intake_img.formats.reading import FileReader
 from intake_img.model import lazy_arrays
 from intake_img.model.datasets import data_of, indexed_lazily
 from intake_img.model.pixels import Pixels
-from intake_img.model.readers import Dask
+from intake_img.model.readers import Dask, leaf_of
 
 VALUES = np.random.default_rng(0).integers(0, 4000, (4, 2, 6, 256, 256), dtype="uint16")
 
@@ -210,6 +212,32 @@ def test_strides_of_files_touch_what_they_select(tmp_path, kind, monkeypatch):
             assert len(pasted) == (0 if kind == "map" else tiles) or kind == "pages"
             assert kind != "pages" or len({p for p, _ in pasted}) == len(np.atleast_1d(np.arange(9)[key[0]]))
             np.testing.assert_array_equal(image.T[tuple(reversed(key))].values, values.T[tuple(reversed(key))])
+
+
+@pytest.mark.parametrize("kind", ["map", "tiles"])
+def test_a_small_part_asks_once_whether_the_file_changed(tmp_path, kind, monkeypatch):
+    values = np.random.default_rng(1).integers(0, 999, (9, 192, 192), dtype="uint16")
+    how = {"map": {}, "tiles": {"tile": (64, 64), "compression": "zlib"}}[kind]
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata={"axes": "ZYX"}, **how)
+    image = imload(tmp_path / "a.tif", chunks=None).image
+    asked, same = [], FileReader.check
+    monkeypatch.setattr(FileReader, "check", lambda self: asked.append(self.file.name) or same(self))
+    for key in np.s_[4, 10:100, 20:30], np.s_[2:4, :, 5], np.s_[:, 3, 3], np.s_[1, 1, 1], np.s_[4, 10:100:2, ::-1]:
+        asked.clear()
+        np.testing.assert_array_equal(image[key].values, values[key])
+        assert asked == ["a.tif"] or (kind == "tiles" and key == np.s_[4, 10:100:2, ::-1])
+    imsave(values[:, ::2], tmp_path / "a.tif", overwrite=True)
+    with pytest.raises(SourceChangedError):
+        np.asarray(image[4, 10:20, 20:30])
+
+
+def test_readers_pickle_as_small_after_their_use(tmp_path):
+    imsave(np.zeros((4, 5), "uint8"), tmp_path / "a.npy")
+    pixels = data_of(imload(tmp_path / "a.npy", chunks=None).image.variable)
+    reader = leaf_of(pickle.loads(pickle.dumps(pixels.reader)))
+    before = pickle.dumps(reader)
+    reader.read_into((slice(0, 2), slice(0, 2)), np.empty((2, 2), "uint8"))
+    assert pickle.dumps(reader) == before
 
 
 def test_values_come_without_a_graph_unless_somebody_follows_dask():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from intake_img.storage.handles import POOL
 from intake_img.storage.remote import noted_failures
 
 __all__ = ["FileReader", "Glance"]
+
+_SMALL = 2**20  # bytes of a region up to which it is copied from a memory map of the file
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,13 @@ class FileReader:
     address: Any = None
     options: Any = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[Any, ...]:
         place = self.file.path, repr(self.file.storage_options), self.file.jail  # also refuse what a jail refuses
         return (type(self.format).__qualname__, *place, self.stamp, self.options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "key"}
 
     def __dask_tokenize__(self) -> Any:
         *others, options = self.key
@@ -67,7 +73,13 @@ class FileReader:
             if self.file.local:
                 self.check()
             with self.lease() as handle:
-                handle.array(self.address).read_into(region, out)
+                array = handle.array(self.address)
+                scattered = self.file.local and out.nbytes <= _SMALL and _scattered(out.shape, array.shape)
+                view = array.mapped() if scattered else None
+                if view is None:
+                    array.read_into(region, out)
+                else:
+                    out[...] = view[region]
 
     def mapped(self) -> np.ndarray | None:
         """Return the array of the file, memory-mapped and read-only.
@@ -140,6 +152,16 @@ class Glance(FileReader):
     def pixels(self, address: Hashable, array: StoredArray) -> Pixels:
         reader = replace(self, address=address)
         return Pixels(reader, array.shape, array.dtype, array.tiles, array.parallel and not self.format.serial)
+
+
+def _scattered(part: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether a region of an array in C order is not in one piece."""
+    complete = True
+    for n, whole in zip(reversed(part), reversed(shape), strict=True):
+        if not complete and n > 1:
+            return True
+        complete = complete and n == whole
+    return False
 
 
 def _plain(options: Any) -> Any:

@@ -122,6 +122,8 @@ class _LazyPixels(BackendArray):
         self.pixels, self.shape, self.dtype = pixels, pixels.shape, pixels.dtype
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, indexing.BasicIndexer):  # integers and slices
+            return self.pixels.read_part(key.tuple)
         support = indexing.IndexingSupport.OUTER
         return indexing.explicit_indexing_adapter(key, self.shape, support, self.pixels.read_part)
 

@@ -25,19 +25,23 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     another page (Intel, "64 and IA-32 Architectures Optimization Reference Manual", "4K aliasing").
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    too_large = TooLargeError(
-        f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
-        f"{memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
-    )
-    if nbytes > memory():
-        raise too_large
     try:
         if nbytes < _LARGE:
             return np.empty(shape, dtype)
+        if nbytes > memory():
+            raise _too_large(shape, dtype)
         block = np.empty(nbytes + _PAGE, np.uint8)
         return np.ndarray(shape, dtype, block, -block.ctypes.data % _PAGE)
     except MemoryError as exc:  # a memory limit of the process, or a full address space
-        raise too_large from exc
+        raise _too_large(shape, dtype) from exc
+
+
+def _too_large(shape: tuple[int, ...], dtype: np.dtype) -> TooLargeError:
+    nbytes = math.prod(shape) * dtype.itemsize
+    return TooLargeError(
+        f"an array of shape {shape} and dtype {dtype} needs {nbytes / 2**30:.1f} GiB, this machine has "
+        f"{memory() / 2**30:.1f} GiB: work on it lazily, or load a part (partition=, .isel)"
+    )
 
 
 def memory() -> int:

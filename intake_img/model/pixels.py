@@ -17,7 +17,7 @@ import numpy as np
 
 from intake_img.errors import AxesError, TooLargeError
 from intake_img.model.chunks import CHUNK_BYTES, MOST_CHUNKS, Region, axis_chunks, cut, inner_ends, regions_of
-from intake_img.model.indices import index_of, taken
+from intake_img.model.indices import Indices, index_of, taken
 from intake_img.model.machine import cpus, empty
 from intake_img.model.readers import (
     Cast,
@@ -186,24 +186,31 @@ class Pixels:
 
     def read_part(self, key: Key) -> np.ndarray:
         """Read a selection like ``pixels[key]``, but a large one block by block in several threads, like `read`."""
-        out = self.mapped_part(key)
+        keys, dropped = self._keys(key)
+        indices = tuple([index_of(k, n) for k, n in zip(keys, self.shape, strict=True)])
+        nbytes = math.prod(map(len, indices)) * self.dtype.itemsize
+        out = self._box(indices) if nbytes <= _SMALL // 2 else None
+        if out is None and nbytes <= _SMALL:
+            out = self.mapped_part(indices)
         if out is None:
-            part, dropped = self._part(key)
-            out = part.read()
-            out = out.squeeze(axis=dropped) if dropped else out
+            out = self._selection(indices).read()
+        return out.squeeze(axis=dropped) if dropped else out
+
+    def _box(self, indices: Indices) -> np.ndarray | None:
+        """Read a small box without steps in this thread; None for other selections, and boxes of many files."""
+        if self.many_files or not all(isinstance(i, range) and i.step == 1 for i in indices):
+            return None
+        if stretch_of(self.reader) != 1:
+            return None
+        out = empty(tuple(map(len, indices)), self.dtype)
+        if out.size:
+            self.reader.read_into(tuple([slice(i[0], i[-1] + 1) for i in indices]), out)
         return out
 
-    def mapped_part(self, key: Key) -> np.ndarray | None:
-        """Read a small selection that needs no decoding on the fast path; None for other selections."""
+    def mapped_part(self, indices: Indices) -> np.ndarray | None:
+        """Read a selection from a memory map, if the pixels are in one; else None."""
         view = mapped(self.reader)
-        if view is None:
-            return None
-        keys, dropped = self._keys(key)
-        indices = [index_of(k, n) for k, n in zip(keys, self.shape, strict=True)]
-        if math.prod(map(len, indices)) * self.dtype.itemsize > _SMALL:
-            return None
-        out = np.array(taken(view, indices), self.dtype, order="C")
-        return out.squeeze(axis=dropped) if dropped else out
+        return None if view is None else np.array(taken(view, indices), self.dtype, order="C")
 
     def _part(self, key: Key) -> tuple[Pixels, tuple[int, ...]]:
         """Return the selected pixels, and which of their axes an integer index drops."""
@@ -218,7 +225,7 @@ class Pixels:
             fill = self.ndim - (len(keys) - 1)
             keys = keys[:at] + (slice(None),) * fill + keys[at + 1 :]
         keys += (slice(None),) * (self.ndim - len(keys))
-        return keys, tuple(n for n, k in enumerate(keys) if isinstance(k, (int, np.integer)))
+        return keys, tuple([n for n, k in enumerate(keys) if isinstance(k, (int, np.integer))])
 
     # views
 
@@ -230,7 +237,9 @@ class Pixels:
         keys : sequence
             An integer, slice, or list of integers or booleans for each axis.
         """
-        indices = tuple(index_of(k, n) for k, n in zip(keys, self.shape, strict=True))
+        return self._selection(tuple([index_of(k, n) for k, n in zip(keys, self.shape, strict=True)]))
+
+    def _selection(self, indices: Indices) -> Pixels:
         if all(isinstance(i, range) and i == range(n) for i, n in zip(indices, self.shape, strict=True)):
             return self
         shape = tuple(len(i) for i in indices)

@@ -76,8 +76,8 @@ def record_regions(driver: type[FormatSource], monkeypatch: Any) -> list[Any]:
             regions.append(region)
         read(self, region, out)
 
-    def mapped_part(self: Pixels, key: Any) -> np.ndarray | None:
-        out = taken(self, key)
+    def mapped_part(self: Pixels, indices: Any) -> np.ndarray | None:
+        out = taken(self, indices)
         if out is not None and getattr(leaf_of(self.reader), "format", None) == driver.format:
             regions.append(tuple(slice(0, n) for n in out.shape))
         return out
