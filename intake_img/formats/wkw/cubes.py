@@ -17,7 +17,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.chunked import ChunkedArray, Place, Readers, cuts_of, file_bytes, put, there
-from intake_img.formats.wkw.boxes import Box, Cuts, boxes, joined, numbers_in, scatter, within
+from intake_img.formats.wkw.cut_blocks import Box, Cuts, boxes, joined, numbers_in, scatter, within
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
 
