@@ -172,6 +172,114 @@ def complexity(function: ast.AST) -> int:
 BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case, ast.comprehension, ast.Lambda)
 
 
+CIRCULAR = ("dask", "numcodecs", "pydicom", "scipy", "zarr")
+"""Packages whose modules import each other: one is incomplete if it is imported while another thread imports all."""
+
+
+def parts_before_the_whole(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Imports of a part of a package before a statement that waits for the whole: ``import x``, ``from x import y``."""
+    scopes = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module)]
+    outside = {name for node in _own(tree) for name, _ in _taken(node)}
+    for scope in scopes:
+        whole = set() if scope is tree else set(outside)
+        for node in sorted(_own(scope), key=lambda n: n.lineno):
+            for name, part in _taken(node):
+                if part and name in CIRCULAR and name not in whole:
+                    yield node.lineno, ast.unparse(node)
+                whole.add(name)
+
+
+def _own(scope: ast.AST) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of a scope, without those of the functions in it."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    left = [scope]
+    while left:
+        for node in ast.iter_child_nodes(left.pop()):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found.append(node)
+            elif not is_typing_only(node) and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                left.append(node)
+    return found
+
+
+def _taken(node: ast.Import | ast.ImportFrom) -> list[tuple[str, bool]]:
+    """The packages of an import, each with whether it is a part of it that is imported first."""
+    names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return [(name.split(".")[0], "." in name) for name in names]
+
+
+def test_a_package_is_imported_before_its_parts():
+    found = {m: list(parts_before_the_whole(tree)) for m, tree in those_with("|".join(CIRCULAR))}
+    assert len(found) > 50
+    assert not {m: lines for m, lines in found.items() if lines}, (
+        "write 'from dask import base', or 'import dask' first"
+    )
+
+
+def those_with(pattern: str) -> Iterator[tuple[str, ast.Module]]:
+    """The modules whose text matches a pattern."""
+    for module, path in SOURCES.items():
+        if re.search(pattern, text := path.read_text(encoding="utf-8")):
+            yield module, ast.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("def f():\n    from dask.base import tokenize", [2]),
+        ("def f():\n    import dask.array as da", [2]),
+        ("from zarr.storage import LocalStore", [1]),
+        ("def f():\n    import dask\n    import dask.array", []),
+        ("def f():\n    from dask import array as da\n    from dask.base import tokenize", []),
+        ("import zarr\ndef f():\n    from zarr.storage import LocalStore", []),
+        ("if TYPE_CHECKING:\n    import dask.array", []),
+        ("import json.decoder", []),
+    ],
+)
+def test_parts_before_the_whole_are_found(text, lines):
+    assert [line for line, _ in parts_before_the_whole(ast.parse(text))] == lines
+
+
+def changes_of_warnings(tree: ast.AST) -> list[int]:
+    """The lines that change the filters of warnings of all threads."""
+    names = ("catch_warnings", "simplefilter", "filterwarnings", "resetwarnings")
+    return [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in names]
+
+
+def test_the_filters_of_warnings_are_left_alone():
+    allowed = {"intake_img.model.process_state", "intake_img.doors.cli.main"}  # the command has its process for itself
+    found = {m for m, tree in those_with(r"\bwarnings\b") if changes_of_warnings(tree)}
+    assert {m for m in found if not m.startswith("intake_img.testing.")} == allowed, (
+        "write 'with quiet():' of model.process_state"
+    )
+
+
+def test_settings_of_other_packages_are_left_alone():
+    """``config.set``, which two threads undo in the wrong order: under a lock, or where there is one thread."""
+    allowed = {"intake_img.formats.omezarr.codecs", "intake_img.bridges.spark"}
+    found = {m for m, tree in those_with(r"config\.set\(") for n in ast.walk(tree) if is_set_of_config(n)}
+    assert {m for m in found if not m.startswith("intake_img.testing.")} == allowed
+
+
+def test_locks_of_the_process_are_free_in_a_forked_child():
+    """A lock that another thread holds at the time of a fork would stay locked in the child."""
+    allowed = {"intake_img.storage.positioned"}  # renews its own
+    found = {m for m, tree in those_with(r"threading\.R?Lock\(\)") if any(lasting_locks(tree))}
+    assert found == allowed, "write ProcessLock() of storage.turns"
+
+
+def lasting_locks(tree: ast.Module) -> Iterator[ast.Assign | ast.AnnAssign]:
+    """Assignments of locks to names of a module, or of a class."""
+    scopes = [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.ClassDef))]
+    for node in (n for scope in scopes for n in scope.body if isinstance(n, ast.Assign | ast.AnnAssign)):
+        if node.value is not None and re.search(r"threading\.R?Lock\(\)", ast.unparse(node.value)):
+            yield node
+
+
+def is_set_of_config(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "set" and ast.unparse(node.value).endswith("config")
+
+
 def test_modules_and_functions_are_small():
     lines, branches, modules = sizes()
     assert len(lines) > 3000

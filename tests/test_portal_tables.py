@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from portal_server import Portal, serving
 
 from intake_img import imload
 from intake_img.catalog.columns import COLUMNS
+from intake_img.portal import facets
 from intake_img.portal.indexing import told_by_row
 from intake_img.portal.library import Library, LibraryItem, RowEntry
 from intake_img.portal.search_index import Index, Query
@@ -212,3 +215,19 @@ def test_rows_that_leave_the_folder_are_refused(tmp_path: Path, row: dict[str, s
         reply = portal.get(f"/data/{name}.zarr/zarr.json")
         assert (reply.status, reply.json["error"]) == (422, "unreadable")
         assert str(tmp_path) not in reply.body.decode()
+
+
+def test_an_order_that_a_search_adds_does_not_stop_the_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the columns are read again, and the known orders with them, a search ends that asked for another order."""
+    monkeypatch.setattr(facets, "_SMALL", 0)
+    with contextlib.closing(sqlite3.connect(":memory:")) as base:
+        base.executescript("create table entries (key, a); create table channel (entry, name);")
+        base.execute("insert into entries values (1, 'x')")
+        columns = facets.FacetColumns(base, {"a": "a"})
+        columns.refresh(["key"])
+        held = columns.current()
+        base.execute("insert into entries values (2, 'y')")
+        base.set_trace_callback(lambda text: held.orders.update({"a": np.array([1])}) if "ORDER BY" in text else None)
+        columns.refresh()
+        base.set_trace_callback(None)
+        assert columns.current().size == 3

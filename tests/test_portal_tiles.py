@@ -14,6 +14,7 @@ from intake_img.portal import native_tiles
 from intake_img.portal.caches import BlockCache, DiskCache, memory_cache
 from intake_img.portal.costly_blocks import halved, price
 from intake_img.portal.native_tiles import shared_tiles
+from intake_img.storage.cache import MemoryCache
 
 CHUNK = (1, 8, 8)
 
@@ -128,3 +129,26 @@ def test_a_tile_is_priced_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(level[:], expected, atol=0.5)
     assert price(shared, region, 10**9) == 0
     assert len(file.read) == 1
+
+
+def test_a_request_that_ends_between_two_looks_is_not_repeated():
+    """The first look, at the cache, finds nothing; before the second one another request makes the array and ends."""
+
+    class Late(MemoryCache):
+        meanwhile = True
+
+        def get(self, key):
+            found = super().get(key)
+            if self.meanwhile:
+                self.meanwhile = False
+                kept.get("a", make, lasting=False)
+            return found
+
+    def make():
+        made.append(np.zeros(3))
+        return made[-1]
+
+    made = []
+    kept = BlockCache(Late(1000), DiskCache.none())
+    assert kept.get("a", make, lasting=False) is made[0]
+    assert len(made) == 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -22,6 +21,7 @@ from intake_img.accessor.picture_planes import variable_of
 from intake_img.accessor.thumbnail import data_url, thumbnail
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
+from intake_img.model.process_state import quiet
 from intake_img.model.text import escaped, printable
 
 __all__ = ["card", "of_source", "picture_and_facts", "picture_of", "table"]
@@ -55,8 +55,7 @@ def picture_of(obj: xr.Dataset | xr.DataArray | None, size: int = 128) -> str:
     if obj is None:
         return ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # for a picture that nobody asked for
+        with quiet():  # for a picture that nobody asked for
             return _image(thumbnail(obj, size)) if _is_quick(obj) else ""
     except Exception:  # damaged, moved, or not an image: the facts are shown without a picture
         return ""
@@ -97,8 +96,7 @@ def of_source(source: Any) -> str:
         return card(table(named))
     own = source.renewed()  # close what this function opens
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             ds = own.dataset(chunks=None)
             return card(f"<div>{table(named)}{as_html(summary(ds))}</div>", picture_of(ds))
     except Exception as exc:
@@ -115,8 +113,7 @@ def picture_and_facts(source: Any) -> tuple[str, str]:
     if not hasattr(source, "dataset") or not _is_local(str(source.uri)):
         return "", ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             ds = source.dataset(chunks=None)
             return picture_of(ds, 48), as_html(summary(ds))
     except Exception:

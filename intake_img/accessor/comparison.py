@@ -105,7 +105,7 @@ def _shape(array: xr.DataArray) -> str:
 def _values(name: str, a: xr.DataArray, b: xr.DataArray, rtol: float, atol: float) -> Iterator[Difference]:
     """Compare values in one pass over the chunks of both images."""
     import dask
-    import dask.array as da
+    from dask import array as da
 
     left, right = da.asarray(a.data), da.asarray(b.data)
     if not left.size or left.dtype.kind not in "biufc" or right.dtype.kind not in "biufc":

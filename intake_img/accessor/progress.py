@@ -52,14 +52,14 @@ def computed(obj: Any, progress: bool | None = None) -> Any:
 
 def steps(array: xr.DataArray) -> list[str]:
     """Return the names of the steps that compute the data of an array, in order; none if they are in memory."""
-    from dask.utils import key_split
+    from dask import utils
 
     if array.chunks is None:
         return []
     graph = array.data.dask
     if not hasattr(graph, "layers"):  # dask array expressions
-        return list(dict.fromkeys(key_split(name) for name in graph))[::-1]
-    names = [key_split(name) for name in TopologicalSorter(graph.dependencies).static_order()]
+        return list(dict.fromkeys(utils.key_split(name) for name in graph))[::-1]
+    names = [utils.key_split(name) for name in TopologicalSorter(graph.dependencies).static_order()]
     names = [re.sub(r"_(chunk|(agg|combine)(-aggregate|-partial)?)$", "", n) for n in names if not PLUMBING.match(n)]
     return [n for k, n in enumerate(names) if k == 0 or n != names[k - 1]]
 

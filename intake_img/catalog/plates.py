@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from intake_img.catalog.facts import facts_of
 from intake_img.collections.plates.index_files import best_index
 from intake_img.collections.plates.source import PlateSource
+from intake_img.model.process_state import quiet
 from intake_img.model.text import printable
 from intake_img.storage.files import File
 
@@ -53,8 +53,7 @@ class Plates:
         path = os.path.join(place.path, name)
         source = PlateSource(root.at(path))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the warning is repeated when it is opened
+            with quiet():  # the warning is repeated when it is opened
                 table, facts = source.table, facts_of(source)
         except Exception as exc:  # a failure of one index must not hide the others
             self.notes[path] = (

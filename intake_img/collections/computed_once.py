@@ -110,15 +110,14 @@ def depends_on_far(array: Any) -> bool:
 
 def _needed(array: Any, place: tuple[int, ...]) -> set[Any]:
     """Return the keys of the tasks with inputs on which a chunk depends."""
-    from dask.highlevelgraph import HighLevelGraph
-    from dask.optimization import cull
+    from dask import highlevelgraph, optimization
 
     graph = array.__dask_graph__()
-    if isinstance(graph, HighLevelGraph):
+    if isinstance(graph, highlevelgraph.HighLevelGraph):
         inputs = graph.cull({(array.name, *place)}).get_all_dependencies()
     else:  # the keys of array expressions are not the name of the array and the place
         keys: Any = array.__dask_keys__()
         for k in place:
             keys = keys[k]
-        inputs = cull(dict(graph), keys)[1]
+        inputs = optimization.cull(dict(graph), keys)[1]
     return {key for key, needs in inputs.items() if needs}

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import threading
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -31,6 +30,7 @@ from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 from intake_img.storage.journal import moved
+from intake_img.storage.turns import ProcessLock
 
 __all__ = ["Files", "Members"]
 
@@ -209,25 +209,8 @@ class Files:
         pixels.read_into(region, out)
 
 
-class _Turns:
-    """A lock for parsing headers, which holds the interpreter lock: waiting threads do not disturb it."""
-
-    def __init__(self) -> None:
-        self._renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-
-
-_PARSING = _Turns()
+_PARSING = ProcessLock()
+"""For parsing headers, which holds the interpreter lock: waiting threads do not disturb it."""
 
 
 @dataclass(frozen=True)
@@ -269,11 +252,11 @@ class Members:
         object.__setattr__(self, "stamps", np.array(list(self._stamps()), np.int64).reshape(-1, 3))
 
     def __dask_tokenize__(self) -> Any:
-        from dask.base import normalize_token
+        from dask import base
 
         files = self.files
         facts = files.format.name, files.variable, files.shape, self.grid, files.options, self.fill
-        return normalize_token(("\0".join(files.paths), self.stamps, *facts))
+        return base.normalize_token(("\0".join(files.paths), self.stamps, *facts))
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         n = len(self.grid)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from intake.readers import datatypes, readers, utils
 from intake.readers.datatypes import FileData
 from intake.readers.readers import FileReader
+
+from intake_img.storage.turns import ProcessLock
 
 if TYPE_CHECKING:
     from intake_img.formats.base import Format
@@ -42,7 +43,7 @@ _FORMER = {  # names in catalogs of earlier versions, and the formats that hold 
     "ZARRZIP": "omezarr",
 }
 _GENERAL = {datatypes.HDF5, datatypes.NetCDF3}  # of any content: other readers go first
-_LOCK = threading.RLock()
+_LOCK = ProcessLock()
 
 
 def datatypes_of_formats() -> Mapping[str, type[FileData]]:

@@ -81,19 +81,20 @@ def write_into(found: Found, target: Any, overwrite: bool) -> str:
     TargetExistsError
         If a group exists and `overwrite` is False.
     """
-    from zarr.core.sync import sync
+    import zarr
+    import zarr.core.sync
 
     icechunk, session = _icechunk(), _session(target)
     nodes, store = _nodes(found.references), session.store
     _check_containers(found.files, tuple(session.config.virtual_chunk_containers or {}))
-    there = {name for name in nodes if sync(store.exists(joined(name, "zarr.json")))}
+    there = {name for name in nodes if zarr.core.sync.sync(store.exists(joined(name, "zarr.json")))}
     replaced = there.intersection(found.names)
     if replaced and not overwrite:
         raise TargetExistsError(
             f"{min(replaced) or 'the root group'} exists in the repository: expected overwrite=True"
         )
     for name in replaced:
-        sync(store.delete_dir(name) if name else store.clear())
+        zarr.core.sync.sync(store.delete_dir(name) if name else store.clear())
     kept = {name for name in there if not any(f"{name}/".startswith(f"{own}/") or not own for own in found.names)}
     _write(icechunk, store, {k: v for k, v in nodes.items() if k not in kept}, found)
     return str(session.snapshot_id)
@@ -158,13 +159,14 @@ def _counts(document: Mapping[str, Any]) -> list[int]:
 
 
 def _write(icechunk: Any, store: Any, nodes: Mapping[str, Any], found: Found) -> None:
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
+    import zarr
+    import zarr.core.buffer
+    import zarr.core.sync
 
-    of_bytes = default_buffer_prototype().buffer.from_bytes
+    of_bytes = zarr.core.buffer.default_buffer_prototype().buffer.from_bytes
     arrays = {name: _counts(document) for name, document in nodes.items() if document["node_type"] == "array"}
     for name, document in nodes.items():
-        sync(store.set(joined(name, "zarr.json"), of_bytes(json.dumps(document).encode())))
+        zarr.core.sync.sync(store.set(joined(name, "zarr.json"), of_bytes(json.dumps(document).encode())))
     for name, chunks in chunks_of(found.references, arrays).items():
         inline = {index: value for index, value in chunks.items() if isinstance(value, str)}
         if inline:

@@ -32,12 +32,14 @@ def candidates(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edges:
         Semi-axes of the ellipsoid, in the unit of the points. A distance that equals the tolerance up to rounding is
         not within it.
     """
-    from scipy.spatial import cKDTree
+    from scipy import spatial
 
     nothing = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     if not len(a) or not len(b):
         return nothing
-    near = cKDTree(a / tolerance).sparse_distance_matrix(cKDTree(b / tolerance), 1 + 1e-6, output_type="ndarray")
+    near = spatial.cKDTree(a / tolerance).sparse_distance_matrix(
+        spatial.cKDTree(b / tolerance), 1 + 1e-6, output_type="ndarray"
+    )
     i, j = near["i"].astype(np.intp), near["j"].astype(np.intp)
     if not len(i):
         return nothing
@@ -108,8 +110,7 @@ def _mutual(edges: Edges, n: int, m: int) -> Edges:
 
 
 def _assign_then_cut(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edges:
-    from scipy.optimize import linear_sum_assignment
-    from scipy.spatial.distance import cdist
+    from scipy import optimize, spatial
 
     if len(a) * len(b) > _DENSE_MOST:
         raise TooLargeError(
@@ -117,8 +118,8 @@ def _assign_then_cut(a: np.ndarray, b: np.ndarray, tolerance: np.ndarray) -> Edg
             f"({len(a) * len(b) * 8 / 2**30:.0f} GiB): use method='gated', or match blocks"
         )
     scaling = tolerance.max() / tolerance
-    distances = cdist(a * scaling, b * scaling)
-    i, j = linear_sum_assignment(distances)
+    distances = spatial.distance.cdist(a * scaling, b * scaling)
+    i, j = optimize.linear_sum_assignment(distances)
     distance = distances[i, j] / tolerance.max()
     keep = distances[i, j] < tolerance.max()
     return i[keep], j[keep], distance[keep]
@@ -162,10 +163,9 @@ class _Components:
 
     def __init__(self, i: np.ndarray, j: np.ndarray, n: int, m: int) -> None:
         from scipy import sparse
-        from scipy.sparse.csgraph import connected_components
 
         graph = sparse.coo_matrix((np.ones(len(i), np.int8), (i, j + n)), shape=(n + m, n + m))
-        self.of_edge = _dense(connected_components(graph, directed=False)[1][i])
+        self.of_edge = _dense(sparse.csgraph.connected_components(graph, directed=False)[1][i])
         self.order = np.argsort(self.of_edge, kind="stable")
         self.starts = np.searchsorted(self.of_edge[self.order], np.arange(int(self.of_edge.max()) + 2))
         self.row, self.rows = self._numbered(i)
@@ -217,13 +217,13 @@ def _component(
     """Numbers of the edges in an optimum of one component."""
     unpaired = _unpaired(n, m, most_pairs)
     if n * m <= _DENSE:
-        from scipy.optimize import linear_sum_assignment
+        from scipy import optimize
 
         cost = np.zeros((n, m))
         cost[row, column] = distance - unpaired
         number = np.full((n, m), -1)
         number[row, column] = np.arange(len(row))
-        found = number[linear_sum_assignment(cost)]
+        found = number[optimize.linear_sum_assignment(cost)]
         return found[found >= 0]
     return _sparse_component(row, column, distance, n, m, unpaired)
 
@@ -232,7 +232,6 @@ def _sparse_component(
     row: np.ndarray, column: np.ndarray, distance: np.ndarray, n: int, m: int, unpaired: float
 ) -> np.ndarray:
     from scipy import sparse
-    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     if n > m:
         row, column, n, m = column, row, m, n
@@ -242,7 +241,7 @@ def _sparse_component(
     all_columns = np.concatenate([column, m + np.arange(n)])
     graph = sparse.csr_matrix((weights, (all_rows, all_columns)), shape=(n, m + n))
     number = sparse.csr_matrix((np.arange(1, len(row) + 1), (row, column)), shape=(n, m + n))
-    got_rows, got_columns = min_weight_full_bipartite_matching(graph)
+    got_rows, got_columns = sparse.csgraph.min_weight_full_bipartite_matching(graph)
     found = np.asarray(number[got_rows, got_columns]).ravel() - 1
     return found[found >= 0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy import spatial
 
 __all__ = ["count_objects", "edge_distances", "surface"]
 
@@ -83,11 +83,11 @@ def edge_distances(
     """
     if not len(points1) or not len(points2):
         return np.empty((0, 2), np.int64), np.empty(0)
-    tree = cKDTree(points2)
+    tree = spatial.cKDTree(points2)
     best: dict[tuple[int, int], float] = {}
     for start in range(0, len(points1), 4096):  # a bounded number of pairs at a time
         part = points1[start : start + 4096]
-        found = cKDTree(part).sparse_distance_matrix(tree, limit, output_type="ndarray")
+        found = spatial.cKDTree(part).sparse_distance_matrix(tree, limit, output_type="ndarray")
         pairs = np.stack([labels1[start + found["i"]], labels2[found["j"]]], axis=1)
         distances = found["v"]
         order = np.lexsort((distances, pairs[:, 1], pairs[:, 0]))

@@ -166,16 +166,16 @@ def _increment_slowly(
 def _increment_by_scipy(
     cells: np.ndarray, height: int, width: int, row: np.ndarray, column: np.ndarray, ones: np.ndarray
 ) -> None:
-    coo_todense(height, width, len(row), row, column, ones, cells, 0)
+    sparse._sparsetools.coo_todense(height, width, len(row), row, column, ones, cells, 0)
 
 
 try:  # scipy's conversion of sparse to dense matrices adds to an array; unlike numpy's add.at it releases the GIL
-    from scipy.sparse._sparsetools import coo_todense
+    from scipy import sparse
 
     _tried = np.ones(6, np.uint32)
     _increment_by_scipy(_tried, 2, 3, np.array([1, 0, 1], np.int32), np.array([2, 0, 2], np.int32), _tried[:3].copy())
     _increment = _increment_by_scipy if _tried.tolist() == [2, 1, 1, 1, 1, 3] else _increment_slowly
-except (ImportError, TypeError, ValueError):  # not part of scipy's public interface
+except (ImportError, AttributeError, TypeError, ValueError):  # not part of scipy's public interface
     _increment = _increment_slowly
 
 

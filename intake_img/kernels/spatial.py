@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy import spatial
 
 __all__ = ["cross_k", "nearest", "random_labels"]
 
@@ -17,7 +17,7 @@ def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if not len(b) or not len(a):
         return np.full(len(a), np.inf), np.full(len(a), -1)
-    distance, row = cKDTree(b).query(a)
+    distance, row = spatial.cKDTree(b).query(a)
     return distance, row
 
 
@@ -25,7 +25,7 @@ def _near(points: np.ndarray, others: np.ndarray, radius: float) -> tuple[np.nda
     if not len(points) or not len(others):
         nothing = np.empty(0, np.intp)
         return nothing, nothing, np.empty(0)
-    found = cKDTree(points).sparse_distance_matrix(cKDTree(others), radius, output_type="ndarray")
+    found = spatial.cKDTree(points).sparse_distance_matrix(spatial.cKDTree(others), radius, output_type="ndarray")
     return found["i"], found["j"], found["v"]
 
 

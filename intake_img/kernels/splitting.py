@@ -92,13 +92,13 @@ def spaced(places: np.ndarray, values: np.ndarray, radii: Sequence[int]) -> np.n
     radii : sequence of int
         A place is too close if it is closer than these along every axis.
     """
-    from scipy.spatial import cKDTree
+    from scipy import spatial
 
     order = len(values) - 1 - np.argsort(values[::-1], kind="stable")[::-1]
     places = places[order]
     if max(radii) <= 1 or len(places) < 2:
         return places
-    tree = cKDTree(places / np.maximum(radii, 1))
+    tree = spatial.cKDTree(places / np.maximum(radii, 1))
     kept = np.ones(len(places), bool)
     near = tree.query_ball_point(tree.data, 1 - 1e-9, p=np.inf, return_length=True)
     for k in np.flatnonzero(near > 1):

@@ -21,7 +21,6 @@ def linked(points: np.ndarray, frames: np.ndarray, gap: int) -> np.ndarray:
         How many frames in a row a track may leave out.
     """
     from scipy import sparse
-    from scipy.sparse.csgraph import connected_components
 
     one = np.ones(points.shape[1])
     before, after = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -43,4 +42,4 @@ def linked(points: np.ndarray, frames: np.ndarray, gap: int) -> np.ndarray:
             after.append(starts[j])
     pair = np.concatenate(before), np.concatenate(after)
     graph = sparse.coo_matrix((np.ones(len(pair[0]), np.int8), pair), shape=(len(points),) * 2)
-    return connected_components(graph, directed=False)[1] + 1 if len(points) else np.empty(0, np.intp)
+    return sparse.csgraph.connected_components(graph, directed=False)[1] + 1 if len(points) else np.empty(0, np.intp)

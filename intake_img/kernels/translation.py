@@ -212,10 +212,10 @@ def weighted(image: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
 
 def moved_whole(image: np.ndarray, shift: Sequence[float], order: int, fill: Any) -> np.ndarray:
     """Return an image moved by `scipy.ndimage.shift`, a spline of some order; what comes from outside is `fill`."""
-    from scipy.ndimage import shift as spline_shift
+    from scipy import ndimage
 
     _check(image)
-    return spline_shift(image, shift, order=order, mode="constant", cval=fill)
+    return ndimage.shift(image, shift, order=order, mode="constant", cval=fill)
 
 
 def _check(image: np.ndarray) -> None:

@@ -21,9 +21,9 @@ def current_client() -> Any:
     """Return the client of the cluster on which dask currently computes, None if it computes in this process."""
     if "distributed" not in sys.modules:
         return None
-    from dask.base import get_scheduler
+    from dask import base
 
-    client = getattr(get_scheduler(), "__self__", None)
+    client = getattr(base.get_scheduler(), "__self__", None)
     return client if hasattr(client, "nthreads") else None
 
 
@@ -111,10 +111,10 @@ class Tasks:
 
 
 def _delayed(key: Any, layers: Mapping[str, Any], needs: Mapping[str, set[str]]) -> Any:
+    from dask import highlevelgraph
     from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
 
-    return Delayed(key, HighLevelGraph(layers, needs), layer=key if isinstance(key, str) else key[0])
+    return Delayed(key, highlevelgraph.HighLevelGraph(layers, needs), layer=key if isinstance(key, str) else key[0])
 
 
 def _on_cluster(client: Any, wanted: Sequence[Any], done: Callable[[Any], None] | None) -> list[Any]:
@@ -135,11 +135,11 @@ def _on_cluster(client: Any, wanted: Sequence[Any], done: Callable[[Any], None] 
 
 def _here(wanted: Sequence[Any], keys: set[Key], done: Callable[[Any], None] | None) -> list[Any]:
     import dask
-    from dask.callbacks import Callback
+    from dask import callbacks
 
     def look(key: Any, result: Any, *_: Any) -> None:
         if done is not None and key in keys:
             done(result)
 
-    with Callback(posttask=look):
+    with callbacks.Callback(posttask=look):
         return list(dask.compute(*wanted, optimize_graph=False))

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from dask import highlevelgraph
 
 __all__ = ["BlockLayer", "DeferredLayer", "LazyGraph", "Task"]
 
@@ -15,7 +15,7 @@ Task = tuple[Callable[..., Any], Any]
 """A function, and the key or list of keys whose values it receives."""
 
 
-class BlockLayer(Layer):
+class BlockLayer(highlevelgraph.Layer):
     """A task for each block of an array, made from the position of the block.
 
     Parameters
@@ -61,13 +61,15 @@ class BlockLayer(Layer):
     def get_output_keys(self) -> set[Any]:
         return set(self)
 
-    def cull(self, keys: Collection[Any], all_hlg_keys: Collection[Any]) -> tuple[Layer, dict[Any, set[Any]]]:
+    def cull(
+        self, keys: Collection[Any], all_hlg_keys: Collection[Any]
+    ) -> tuple[highlevelgraph.Layer, dict[Any, set[Any]]]:
         """Return the layer with only the tasks of `keys`, and their dependencies."""
         tasks = {key: self.make(key[1:]) for key in keys if key in self}
-        return MaterializedLayer(tasks), {key: _needed(keys) for key, (_, keys) in tasks.items()}
+        return highlevelgraph.MaterializedLayer(tasks), {key: _needed(keys) for key, (_, keys) in tasks.items()}
 
 
-class DeferredLayer(Layer):
+class DeferredLayer(highlevelgraph.Layer):
     """Tasks that are all made when one of them is first used.
 
     Parameters
@@ -104,10 +106,10 @@ class DeferredLayer(Layer):
         return set(self.tasks)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MaterializedLayer, (dict(self.tasks), self.annotations, self.collection_annotations)
+        return highlevelgraph.MaterializedLayer, (dict(self.tasks), self.annotations, self.collection_annotations)
 
 
-class LazyGraph(HighLevelGraph):
+class LazyGraph(highlevelgraph.HighLevelGraph):
     """A graph that is made when its layers are first used: many arrays are only selected from, or read without it.
 
     Parameters
@@ -121,16 +123,18 @@ class LazyGraph(HighLevelGraph):
     """
 
     def __init__(
-        self, make: Callable[[], HighLevelGraph], computed: Callable[[], HighLevelGraph | None] | None = None
+        self,
+        make: Callable[[], highlevelgraph.HighLevelGraph],
+        computed: Callable[[], highlevelgraph.HighLevelGraph | None] | None = None,
     ) -> None:
         self._make, self._computed = make, computed
 
     @cached_property
-    def _made(self) -> HighLevelGraph:
+    def _made(self) -> highlevelgraph.HighLevelGraph:
         return self._make()
 
     @property
-    def layers(self) -> Mapping[str, Layer]:  # type: ignore[override]
+    def layers(self) -> Mapping[str, highlevelgraph.Layer]:  # type: ignore[override]
         return self._made.layers
 
     @property
@@ -141,12 +145,12 @@ class LazyGraph(HighLevelGraph):
     def key_dependencies(self) -> dict[Any, set[Any]]:  # type: ignore[override]
         return self._made.key_dependencies
 
-    def copy(self) -> HighLevelGraph:
+    def copy(self) -> highlevelgraph.HighLevelGraph:
         graph = self._computed() if self._computed is not None else None
         return super().copy() if graph is None else graph
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HighLevelGraph, (self.layers, self.dependencies, self.key_dependencies)
+        return highlevelgraph.HighLevelGraph, (self.layers, self.dependencies, self.key_dependencies)
 
 
 def _needed(keys: Any) -> set[Any]:

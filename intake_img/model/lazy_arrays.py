@@ -14,10 +14,9 @@ from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask import array as da
+from dask import base, highlevelgraph
 
 from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.chunks import Region
@@ -59,15 +58,19 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
     return array
 
 
-def _graph_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph:
+def _graph_of(
+    pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str
+) -> highlevelgraph.HighLevelGraph:
     if pixels.many_files or _listed(pixels.reader):
         return _shared(pixels, chunks, name, source)
     made = da.from_array(pixels, chunks, name, asarray=False, inline_array=True, meta=np.empty(0, pixels.dtype))
-    graph: HighLevelGraph = made.dask
+    graph: highlevelgraph.HighLevelGraph = made.dask
     return graph
 
 
-def _computed(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str) -> HighLevelGraph | None:
+def _computed(
+    pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str
+) -> highlevelgraph.HighLevelGraph | None:
     """Return a graph for one computation of the complete array in this process, whose tasks read into one array."""
     if not on_this_machine() or not 0 < pixels.nbytes <= memory():
         return None
@@ -77,7 +80,7 @@ def _computed(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, so
     reader = pixels.reader
     regions = _regions(chunks)
     layer = BlockLayer(name, [len(c) for c in chunks], lambda k: (partial(_fill, reader, regions(k), buffer), []))
-    return HighLevelGraph({name: layer}, {name: set()})
+    return highlevelgraph.HighLevelGraph({name: layer}, {name: set()})
 
 
 def _fill(reader: Any, region: Region, buffer: ReadBuffer, _: Any) -> np.ndarray:
@@ -94,7 +97,7 @@ def _regions(chunks: tuple[tuple[int, ...], ...]) -> Callable[[tuple[int, ...]],
 
 def _shared(
     pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str, buffer: ReadBuffer | None = None
-) -> HighLevelGraph:
+) -> highlevelgraph.HighLevelGraph:
     """Return a graph whose tasks hold the region that they read, and share the reader."""
     bare, listed, regions = with_leaf(pixels.reader, None), _listed(pixels.reader), _regions(chunks)
 
@@ -107,10 +110,10 @@ def _shared(
         return partial(_read, with_leaf(part.reader, None), tuple(slice(0, n) for n in part.shape), out), source
 
     layers = {
-        source: MaterializedLayer({source: leaf_of(pixels.reader)}),
+        source: highlevelgraph.MaterializedLayer({source: leaf_of(pixels.reader)}),
         name: BlockLayer(name, [len(c) for c in chunks], make),
     }
-    return HighLevelGraph(layers, {source: set(), name: {source}})
+    return highlevelgraph.HighLevelGraph(layers, {source: set(), name: {source}})
 
 
 def _new(region: Region, dtype: np.dtype) -> np.ndarray:
@@ -166,12 +169,12 @@ class PixelsArray(da.Array, metaclass=_EqualToDask):
     _graph: LazyGraph
 
     @property
-    def dask(self) -> HighLevelGraph:
+    def dask(self) -> highlevelgraph.HighLevelGraph:
         """The graph; it is made when it is used."""
         return self._graph
 
     @dask.setter
-    def dask(self, graph: HighLevelGraph) -> None:
+    def dask(self, graph: highlevelgraph.HighLevelGraph) -> None:
         """Take the graph of values that were assigned in place: the array is no longer what the file holds."""
         self.__dict__.clear()
         self.__class__ = da.Array  # type: ignore[assignment]
@@ -206,7 +209,7 @@ class PixelsArray(da.Array, metaclass=_EqualToDask):
         places = _places(key)
         if selected is self.pixels and places == list(range(self.ndim)):
             return self
-        name = f"pixels-{tokenize(self.name, key)}"
+        name = f"pixels-{base.tokenize(self.name, key)}"
         lengths = tuple((1,) if p is None else chunks[p] or (0,) for p in places)
         return array_of(selected.reshape(places), lengths, name, self.source)
 
@@ -219,7 +222,7 @@ class PixelsArray(da.Array, metaclass=_EqualToDask):
         order = [int(k) % self.ndim for k in order]
         if order == list(range(self.ndim)):
             return self
-        name = f"pixels-{tokenize(self.name, 'transpose', order)}"
+        name = f"pixels-{base.tokenize(self.name, 'transpose', order)}"
         chunks = tuple(self.chunks[k] for k in order)
         return array_of(self.pixels.transpose(order), chunks, name, self.source)
 
@@ -255,14 +258,14 @@ def filled_array(
     """
     regions = _regions(chunks)
 
-    def graph(out: Callable[[tuple[int, ...]], Callable[[], np.ndarray]]) -> HighLevelGraph:
+    def graph(out: Callable[[tuple[int, ...]], Callable[[], np.ndarray]]) -> highlevelgraph.HighLevelGraph:
         tasks: Any = DeferredLayer(partial(make, out))
-        return HighLevelGraph.from_collections(name, tasks, dependencies=[source])
+        return highlevelgraph.HighLevelGraph.from_collections(name, tasks, dependencies=[source])
 
-    def usual() -> HighLevelGraph:
+    def usual() -> highlevelgraph.HighLevelGraph:
         return graph(lambda position: partial(_new, regions(position), dtype))
 
-    def computed() -> HighLevelGraph | None:
+    def computed() -> highlevelgraph.HighLevelGraph | None:
         shape = tuple(map(sum, chunks))
         if not on_this_machine() or not 0 < math.prod(shape) * dtype.itemsize <= memory():
             return None

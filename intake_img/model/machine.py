@@ -75,9 +75,9 @@ def threads() -> int:
 def on_this_machine() -> bool:
     """True if dask computes in threads of this process, or synchronously."""
     import dask
-    from dask.threaded import get
+    from dask import threaded
 
-    return _scheduler() in (None, get, dask.get)
+    return _scheduler() in (None, threaded.get, dask.get)
 
 
 def _scheduler() -> Any:
@@ -92,11 +92,10 @@ def _scheduler() -> Any:
 def unguided() -> bool:
     """True if dask would compute in its default threads, and the user set no number of threads and no callbacks."""
     import dask
-    from dask.callbacks import Callback
-    from dask.threaded import get
+    from dask import callbacks, threaded
 
     chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
-    return chosen == (None, None) and not Callback.active and _scheduler() in (None, get)
+    return chosen == (None, None) and not callbacks.Callback.active and _scheduler() in (None, threaded.get)
 
 
 def overlapping() -> dict[str, int]:
@@ -104,9 +103,9 @@ def overlapping() -> dict[str, int]:
     if these are few, so that some wait for the disk while others compute. None if the user chose.
     """
     import dask
-    from dask.threaded import get
+    from dask import threaded
 
     chosen = dask.config.get("num_workers", None), dask.config.get("pool", None)
-    if chosen != (None, None) or _scheduler() not in (None, get):
+    if chosen != (None, None) or _scheduler() not in (None, threaded.get):
         return {}
     return {"num_workers": max(cpus(), min(cpus() + (cpus() + 1) // 2, 8))}

@@ -29,6 +29,7 @@ def imported(module: str, extra: str, purpose: str, package: str = "") -> Any:
         If it is not installed.
     """
     try:
+        __import__(module.partition(".")[0])  # all of it first: it may be that another thread imports it just now
         __import__(module)  # as the statement does: `import_module` would find modules of a package that is hidden
     except ImportError as exc:
         raise MissingExtraError(package or module.partition(".")[0], extra, purpose) from exc

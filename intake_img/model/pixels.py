@@ -125,9 +125,9 @@ class Pixels:
         return isinstance(leaf_of(self.reader), Memory)
 
     def __dask_tokenize__(self) -> Any:
-        from dask.base import normalize_token
+        from dask import base
 
-        return normalize_token((type(self).__name__, self.reader, self.shape, str(self.dtype)))
+        return base.normalize_token((type(self).__name__, self.reader, self.shape, str(self.dtype)))
 
     # reading
 

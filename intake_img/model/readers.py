@@ -51,9 +51,9 @@ class _Named:
     """Base of the readers: dask would pickle the class for its token, which takes longer than all else."""
 
     def __dask_tokenize__(self) -> object:
-        from dask.base import normalize_token
+        from dask import base
 
-        return normalize_token([type(self).__name__, *vars(self).items()])
+        return base.normalize_token([type(self).__name__, *vars(self).items()])
 
 
 def usual_dtype(dtype: np.dtype) -> np.dtype:
@@ -104,13 +104,11 @@ class Dask(_Named):
 def compute_into(arrays: Sequence[Any], outs: Sequence[np.ndarray]) -> None:
     """Fill arrays with the values of dask arrays, all in one computation."""
     import dask
-    import dask.array as da
-    from dask.base import get_scheduler
-    from dask.local import get_sync
-    from dask.threaded import get as get_threaded
+    from dask import array as da
+    from dask import base, local, threaded
 
     planned = any(hasattr(array, "expr") for array in arrays)  # dask cannot store array expressions
-    if not planned and get_scheduler(collections=arrays) in (get_threaded, get_sync):
+    if not planned and base.get_scheduler(collections=arrays) in (threaded.get, local.get_sync):
         targets: Any = [_Target(out) for out in outs]
         da.store(list(arrays), targets, lock=False)  # chunk by chunk, without a second copy
         return

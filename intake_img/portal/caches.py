@@ -117,12 +117,9 @@ class BlockCache:
         if not mine:
             return future.result(timeout=120)
         try:
-            array = self._from_disk(key) if lasting else None
+            array: np.ndarray | None = self.memory.get(key)  # from a request that ended after the first look
             if array is None:
-                array = make()
-                self.put(key, array, lasting)
-            else:
-                self._hold(key, array)
+                array = self._made(key, make, lasting)
             future.set_result(array)
             return array
         except BaseException as exc:
@@ -131,6 +128,15 @@ class BlockCache:
         finally:
             with self._lock:
                 self._making.pop(key, None)
+
+    def _made(self, key: str, make: Callable[[], np.ndarray], lasting: bool) -> np.ndarray:
+        array = self._from_disk(key) if lasting else None
+        if array is None:
+            array = make()
+            self.put(key, array, lasting)
+        else:
+            self._hold(key, array)
+        return array
 
     def found(self, key: str, lasting: bool) -> np.ndarray | None:
         """Return an array that is in the cache; None otherwise."""

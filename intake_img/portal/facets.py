@@ -147,7 +147,7 @@ class FacetColumns:
             version = (self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes)
             if version != self._version:
                 fresh = self._read()
-                for order in self._held.orders if fresh.size > _SMALL else ():
+                for order in list(self._held.orders) if fresh.size > _SMALL else ():
                     fresh.ordered(fresh.everything, order)
                 self._held, self._version = fresh, version
                 self._next = time.monotonic() + _PAUSE * (time.monotonic() - begun)

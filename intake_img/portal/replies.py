@@ -94,9 +94,9 @@ def compressed(data: bytes, encoding: str) -> tuple[bytes, str | None]:
     if len(data) < 256 or encoding == "plain":
         return data, None
     if encoding == "zstd":
-        from numcodecs.zstd import compress
+        from numcodecs import zstd
 
-        return bytes(compress(data, 1)), "zstd"
+        return bytes(zstd.compress(data, 1)), "zstd"
     import zlib
 
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)

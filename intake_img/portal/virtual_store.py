@@ -83,7 +83,7 @@ class ServedArray:
 
     def encoded(self, region: Region) -> bytes:
         """Return the encoded chunk of a region: padded, byte-shuffled, compressed."""
-        import numcodecs.blosc as blosc
+        from numcodecs import blosc
 
         data = self.read(region)
         if data.shape != self.chunk:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
+
+from intake_img.storage.turns import Turn, finally_call
 
 __all__ = ["CACHE", "MemoryCache", "Shelf"]
 
@@ -30,7 +31,7 @@ class MemoryCache:
 
     def renew(self) -> None:
         """Begin with nothing, in a child after a fork."""
-        self._lock = threading.RLock()  # a finalizer may run `forget` while this thread holds it
+        self._lock = Turn()
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.nbytes = 0
 
@@ -113,7 +114,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self._token = object()
-        weakref.finalize(self, CACHE.forget, self._token).atexit = False
+        finally_call(self, CACHE.forget, self._token)
 
     def get(self, key: Hashable) -> Any:
         """Return what is kept under `key`, or None."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
+
+from intake_img.storage.turns import Turn, finally_call
 
 __all__ = ["POOL", "HandlePool"]
 
@@ -42,7 +43,7 @@ class HandlePool:
             os.register_at_fork(after_in_child=self._after_fork)
 
     def _forget(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may run `release` while this thread holds it
+        self._lock = Turn()  # never held while a handle is opened or closed, which may wait for other locks
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._users: dict[Hashable, int] = {}  # images of this process that use the key
         self._closed: set[Hashable] = set()  # keys whose handles are closed after each lease
@@ -72,68 +73,79 @@ class HandlePool:
             self._end_lease(key, entry)
 
     def _end_lease(self, key: Hashable, entry: _Entry) -> None:
-        with self._lock:
+        with self._dropping() as dropped:
             entry.leases -= 1
             if entry.leases == 0 and (entry.doomed or entry.handle is None):
-                self._drop(key, entry)
+                dropped.append(self._drop(key, entry))
             while len(self._entries) > self.limit:
                 idle = next((k for k, e in self._entries.items() if e.leases == 0), None)
                 if idle is None:
                     break
-                self._drop(idle, self._entries[idle])
+                dropped.append(self._drop(idle, self._entries[idle]))
 
-    def _drop(self, key: Hashable, entry: _Entry) -> None:
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[list[Any]]:
+        """Hold the lock; thereafter close the handles that were put into the list."""
+        dropped: list[Any] = []
+        with self._lock:
+            yield dropped
+        with contextlib.ExitStack() as closing:
+            for handle in dropped:
+                if hasattr(handle, "close"):
+                    closing.callback(handle.close)
+
+    def _drop(self, key: Hashable, entry: _Entry) -> Any:
         if self._entries.get(key) is entry:
             del self._entries[key]
         handle, entry.handle = entry.handle, None
-        if handle is not None and hasattr(handle, "close"):
-            handle.close()
+        return handle
 
     def use(self, key: Hashable, user: object) -> None:
         """Keep the handle of `key` open between leases for as long as `user` lives in this process."""
         with self._lock:
             self._closed.discard(key)
             self._users[key] = self._users.get(key, 0) + 1
-        weakref.finalize(user, self._release, key, os.getpid()).atexit = False
+        finally_call(user, self._release, key, os.getpid())
 
     def _release(self, key: Hashable, pid: int) -> None:
         if pid != os.getpid():
             return
-        with self._lock:
+        with self._dropping() as dropped:
             self._users[key] = self._users.get(key, 1) - 1
             if self._users[key] <= 0:
                 del self._users[key]
-                self._shut(key)
+                dropped += self._shut(key)
                 self._closed.discard(key)
 
     def close(self, key: Hashable) -> None:
         """Close the handle of `key` now, or when its running leases end; each later lease opens and closes its own."""
-        with self._lock:
+        with self._dropping() as dropped:
             self._closed.add(key)
-            self._shut(key)
+            dropped += self._shut(key)
 
     def shut(self, key: Hashable) -> None:
         """Close the handle of `key` now, or when its running leases end; the next lease opens it again."""
-        with self._lock:
-            self._shut(key)
+        with self._dropping() as dropped:
+            dropped += self._shut(key)
 
     def close_idle(self) -> None:
         """Close all handles that no lease uses; the next lease opens them again."""
-        with self._lock:
+        with self._dropping() as dropped:
             for key, entry in [(k, e) for k, e in self._entries.items() if e.leases == 0]:
-                self._drop(key, entry)
+                dropped.append(self._drop(key, entry))
 
-    def _shut(self, key: Hashable) -> None:
+    def _shut(self, key: Hashable) -> list[Any]:
+        """Return the handle to close, if it is idle; else it is closed when its last lease ends."""
         entry = self._entries.get(key)
         if entry is None:
-            return
+            return []
         entry.doomed = True
-        if entry.leases == 0:
-            self._drop(key, entry)
+        return [self._drop(key, entry)] if entry.leases == 0 else []
 
     def __len__(self) -> int:
         """Number of handles that are open."""
-        return sum(e.handle is not None for e in self._entries.values())
+        with self._lock:
+            return sum(e.handle is not None for e in self._entries.values())
 
 
 POOL = HandlePool()

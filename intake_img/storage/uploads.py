@@ -21,7 +21,6 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,6 +31,7 @@ from intake_img.storage.journal import COMMITS, Journal, journal_file, read_jour
 from intake_img.storage.listings import is_object_store
 from intake_img.storage.remote import retried
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
+from intake_img.storage.turns import ProcessLock
 
 __all__ = ["RemoteStaging", "find_plans", "names_in", "put", "settle_remote", "upload"]
 
@@ -44,7 +44,7 @@ class RemoteStaging(Staging):
     _scratch: str | None = None
     _direct: str | None = None
     _kept = False
-    _making = threading.Lock()
+    _making = ProcessLock()
 
     @classmethod
     def begin(cls, target: File, overwrite: bool, resume: bool, token: str, claim: Claim | None) -> RemoteStaging:

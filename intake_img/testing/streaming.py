@@ -38,7 +38,7 @@ def plane(k: int, side: int, dtype: str) -> np.ndarray:
 
 def lazy_image(axes: str, dtype: str, planes: int, side: int) -> xr.Dataset:
     """Return a Dataset of `planes` dask chunks, each made when it is asked for."""
-    import dask.array as da
+    from dask import array as da
 
     def block(block_info: Any = None) -> np.ndarray:
         return plane(block_info[None]["array-location"][0][0], side, dtype)[None]

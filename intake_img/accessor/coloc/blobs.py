@@ -130,7 +130,7 @@ def _measure(
 ) -> np.ndarray:
     """Mean of each channel around each blob: each chunk is read once, with a halo as wide as the widest footprint."""
     import dask
-    import dask.array as da
+    from dask import array as da
 
     order = (*scene.lead, "c", *scene.spatial)
     nlead = len(scene.lead)
@@ -320,7 +320,7 @@ def _sigmas(scene: ChannelImage, radius: Any, what: str, units: str | None, spat
 def _peaks(image: Any, method: str, options: dict[str, Any], depth: np.ndarray) -> np.ndarray:
     """Maxima of the complete image, sorted: each chunk, with a halo, yields the maxima in its own core."""
     import dask
-    import dask.array as da
+    from dask import array as da
 
     reach = np.minimum(depth, np.array(image.shape) - 1)
     single = np.array([len(c) == 1 for c in image.chunks])

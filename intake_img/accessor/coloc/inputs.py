@@ -202,7 +202,7 @@ class ChannelImage:
 
 def pixels_of(array: xr.DataArray, order: Sequence[str], whole: Sequence[str] = ()) -> Any:
     """Return the dask array of an image with its axes in `order`, and one chunk along each axis in `whole`."""
-    import dask.array as da
+    from dask import array as da
 
     data = array.transpose(*order).data
     if not isinstance(data, da.Array):

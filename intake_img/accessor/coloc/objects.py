@@ -122,7 +122,7 @@ def _sizes(labels: np.ndarray, sums: np.ndarray, scale: np.ndarray) -> tuple[dic
 def _near(arrays: list[Any], scale: np.ndarray, limit: float) -> dict[tuple[int, int], float]:
     """Distances between the surfaces of objects within the limit; surfaces are gathered chunk by chunk."""
     import dask
-    import dask.array as da
+    from dask import array as da
 
     sides = []
     for array in arrays:

@@ -64,7 +64,7 @@ def reduce_blocks(
     -------
     ndarray of object, of the shape of the kept axes
     """
-    import dask.array as da
+    from dask import array as da
 
     order = (*scene.lead, *scene.spatial)
     planes = [pixels_of(scene.image.isel(c=c), order) for c in channels]
@@ -119,8 +119,8 @@ def _reduced(
 ) -> np.ndarray:
     """Compute the results of all chunks, and merge the results at each position of the kept axes."""
     import dask
+    from dask import highlevelgraph
     from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
 
     (yields,) = dask.optimize(yields)
     fusion = _Fusion(yields) if collect else None
@@ -143,7 +143,7 @@ def _reduced(
         start = tuple(sum(s[:k]) for s, k in zip(sizes, place, strict=True))
         last.append(_task(graph, name, _finish, parts[0], finish, start))
         places.append(start)
-    whole = HighLevelGraph.from_collections(name, graph, dependencies=[yields])
+    whole = highlevelgraph.HighLevelGraph.from_collections(name, graph, dependencies=[yields])
     found_at = dask.compute(*[Delayed(key, whole, layer=name) for key in last], **overlapping())
     result = np.empty([scene.image.sizes[a] for a in scene.lead], object)
     for start, found in zip(places, found_at, strict=True):
@@ -153,7 +153,7 @@ def _reduced(
 
 
 def _with_halo(array: Any, dims: Sequence[str], halo: tuple[str, int] | None) -> Any:
-    import dask.array as da
+    from dask import array as da
 
     if halo is None or halo[1] == 0 or halo[0] not in dims:
         return array
@@ -246,11 +246,11 @@ class _Fusion:
     them."""
 
     def __init__(self, array: Any) -> None:
-        from dask.core import get_deps
+        from dask import core
 
         self.here = on_this_machine()  # a cluster may hold results that are not tasks of the graph
         self.tasks = dict(array.__dask_graph__())
-        self.needs, self.users = get_deps(self.tasks)
+        self.needs, self.users = core.get_deps(self.tasks)
 
     def of(self, wanted: list[Any]) -> tuple[Callable[[list[Any]], list[Any]], list[Any]]:
         """Return a function that computes the wanted keys, and the keys of its inputs."""

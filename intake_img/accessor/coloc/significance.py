@@ -242,7 +242,7 @@ def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normaliza
     """Displacement of `moving` in pixels. Borders are faded out, and the estimate is refined on the image moved
     back.
     """
-    from scipy.ndimage import shift
+    from scipy import ndimage
     from skimage.registration import phase_cross_correlation
 
     window = np.ones(base.shape)
@@ -251,7 +251,7 @@ def _displacement(base: np.ndarray, moving: np.ndarray, upsample: int, normaliza
             window *= np.hanning(n + 2)[1:-1].reshape([-1 if k == axis else 1 for k in range(base.ndim)])
     found = np.zeros(base.ndim)
     for _ in range(4):
-        back = shift(moving, -found, order=1, mode="nearest") if found.any() else moving
+        back = ndimage.shift(moving, -found, order=1, mode="nearest") if found.any() else moving
         pair = ((x - x.mean()) * window for x in (base, back))
         # scikit-image returns the shift of the second image onto the first: the opposite of the displacement
         step = phase_cross_correlation(*pair, upsample_factor=upsample, normalization=normalization)[0]
@@ -294,7 +294,7 @@ def _voxel(scene: ChannelImage, unit: str) -> np.ndarray:
 
 
 def _moved(image: Any, amounts: np.ndarray, nlead: int, order: int, fill: float) -> Any:
-    import dask.array as da
+    from dask import array as da
 
     reach = np.ceil(np.abs(amounts).max(axis=tuple(range(nlead)))).astype(int)
     image = image.rechunk(dict.fromkeys(range(nlead), 1))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import numpy as np
 
 from intake_img.kernels.sampling import permutation
 from intake_img.storage.cache import CACHE
+from intake_img.storage.turns import ProcessLock
 
 if TYPE_CHECKING:
     from intake_img.accessor.patches.core import Patches
@@ -64,7 +63,7 @@ class Buffers:
         """Return an uninitialised array."""
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
-        with _LOCK[0]:
+        with _LOCK:
             found = next((b for b in self._kept if b.nbytes >= nbytes and sys.getrefcount(b) <= _FREE), None)
             if found is None:
                 found = np.empty(nbytes, np.uint8)
@@ -79,15 +78,7 @@ def _free_count() -> int:
 
 
 _FREE = _free_count()
-_LOCK = [threading.Lock()]
-
-
-def _renew_lock() -> None:
-    _LOCK[0] = threading.Lock()  # in a forked child it may be locked by a thread that does not exist there
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_LOCK = ProcessLock()
 
 
 class Batches:

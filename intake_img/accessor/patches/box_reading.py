@@ -90,9 +90,9 @@ class Gatherer:
 
     @cached_property
     def token(self) -> str:
-        from dask.base import tokenize
+        from dask import base
 
-        return tokenize(self.pixels)
+        return base.tokenize(self.pixels)
 
     def view(self) -> np.ndarray | None:
         """Return the complete array as a view of memory or of a mapped file, if possible."""

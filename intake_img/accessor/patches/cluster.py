@@ -7,7 +7,6 @@ busy, so that the amount of waiting predictions in the cluster is bounded.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from intake_img.accessor.patches.models import predictor, working
 from intake_img.accessor.patches.run import Batch, PatchJob
 from intake_img.kernels.blending import Piece, blend
+from intake_img.model.process_state import quiet
 
 __all__ = ["spread"]
 
@@ -75,8 +75,7 @@ def _shared(client: Any, objects: Sequence[Any]) -> list[Any]:
 
     They are results of tasks, not scattered: if the workers that hold them die, the scheduler makes them again.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # a model may be large; it is sent once
+    with quiet():  # that the graph is large: a model may be, and it is sent once
         futures = [client.submit(_same, value, pure=False) for value in objects]
     client.replicate(futures)
     return futures

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
-import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -16,6 +13,7 @@ from intake_img.formats.reading import FileReader
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Cast, Dask, Memory, Reshaped, Selected, Transposed
+from intake_img.storage.turns import Turn, finally_call
 
 __all__ = ["cast", "computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
 
@@ -110,19 +108,17 @@ class _Maps:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Turn()
         self._views: OrderedDict[Any, np.ndarray | None] = OrderedDict()
 
     def view(self, reader: FileReader) -> np.ndarray | None:
         key = (reader.key, repr(reader.address))
         with self._lock:
             if key in self._views:
-                found = self._views[key]
-                with contextlib.suppress(KeyError):  # a finalizer may have removed it
-                    self._views.move_to_end(key)
-                return found
+                self._views.move_to_end(key)
+                return self._views[key]
         view = _map(reader)
-        weakref.finalize(reader, self._forget, key).atexit = False
+        finally_call(reader, self._forget, key)
         with self._lock:
             self._views[key] = view
             while len(self._views) > self.most:
@@ -130,7 +126,8 @@ class _Maps:
         return view
 
     def _forget(self, key: Any) -> None:
-        self._views.pop(key, None)  # without the lock: a finalizer may run while this thread holds it
+        with self._lock:
+            self._views.pop(key, None)
 
 
 def _map(reader: FileReader) -> np.ndarray | None:

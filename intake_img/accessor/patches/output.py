@@ -263,7 +263,7 @@ def template(
     source: Source, output: Output, made: Made, name: str, attrs: Mapping[str, Any], kind: str | None
 ) -> xr.Dataset:
     """Return the result as a Dataset with the source's coordinates and no pixels."""
-    import dask.array as da
+    from dask import array as da
 
     sizes = output.sizes
     shape = tuple(sizes.values())

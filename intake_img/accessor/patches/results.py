@@ -237,9 +237,9 @@ def _fill(options: Options, made: Made) -> Any:
 
 
 def _nbytes(value: Any) -> int:
-    from dask.utils import parse_bytes
+    from dask import utils
 
-    return int(parse_bytes(value))
+    return int(utils.parse_bytes(value))
 
 
 # the store

@@ -63,13 +63,13 @@ class InStore:
         if source not in self._arrays:
             import zarr
 
-            from intake_img.formats.omezarr.target import folder_store
+            from intake_img.formats.omezarr.target import array_config, folder_store
 
             out = self.outputs[source]
-            keep = np.dtype(out.dtype).kind in "fc"  # a chunk of -0.0 would count as empty
             place = self.store.within(out.path, out.array)
-            with zarr.config.set({"array.write_empty_chunks": keep}):  # which the array remembers
-                self._arrays[source] = zarr.open_array(folder_store(place), mode="r+")
+            found: Any = zarr.open_array(folder_store(place), mode="r+")
+            config = array_config(np.dtype(out.dtype).kind, 0)
+            self._arrays[source] = zarr.Array(zarr.AsyncArray(found.metadata, found.store_path, config))
         return self._arrays[source]
 
     def put(self, source: int, number: int, block: np.ndarray) -> None:

@@ -60,14 +60,14 @@ def by_component(
     if all(map(is_held, (mask, *others))):
         complete = partial(_of_image, func, np.dtype(dtype), alone)
         return by_image([mask, *(o.transpose(*mask.dims) for o in others)], axes, complete, dtype)
-    from dask.base import tokenize
+    from dask import base
 
     outer, data = image_blocks(mask, axes)
     lead = len(outer)
     more = [image_blocks(o.transpose(*mask.dims), axes)[1].rechunk(data.chunks) for o in others]
     grid = ChunkGrid(data.chunks[lead:], structure_of(len(axes), axes))
     work = _Work(grid, lead, func, np.dtype(dtype), alone)
-    token = f"{name}-{tokenize(data.name, [m.name for m in more], func, str(dtype), alone)}"
+    token = f"{name}-{base.tokenize(data.name, [m.name for m in more], func, str(dtype), alone)}"
     graph = partial(_graph, work, token, data.numblocks, [a.name for a in (data, *more)])
     made = new_array(token, graph, data.chunks, dtype, [data, *more])
     return with_data(mask, made, (*outer, *axes)).transpose(*mask.dims)

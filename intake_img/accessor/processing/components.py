@@ -145,14 +145,14 @@ class _Parts:
     def __init__(
         self, array: xr.DataArray, axes: Sequence[str], structure: np.ndarray, name: str, *, holes: bool = False
     ) -> None:
-        from dask.base import tokenize
+        from dask import base
 
         self.array, self.axes = array, tuple(axes)
         self.outer, self.data = image_blocks(array, axes)
         self.lead = len(self.outer)
         self.structure, self.holes = structure, holes
         self.grid = ChunkGrid(self.data.chunks[self.lead :], structure)
-        self.name = f"{name}-{tokenize(self.data.name, structure, holes, axes)}"
+        self.name = f"{name}-{base.tokenize(self.data.name, structure, holes, axes)}"
 
     @property
     def single(self) -> bool:

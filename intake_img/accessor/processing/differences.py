@@ -53,7 +53,7 @@ def difference(array: xr.DataArray, val: Any) -> xr.DataArray:
     other = other.astype(dtype) if hasattr(other, "astype") else dtype.type(other)
     if isinstance(data, Held):
         return with_data(array, _mapped(partial(np.subtract, dtype=dtype), data, other, dtype))
-    import dask.array as da
+    from dask import array as da
 
     return with_data(array, da.subtract(data, other, dtype=dtype))
 
@@ -64,7 +64,7 @@ def _mapped(func: Any, data: Any, other: Any, dtype: np.dtype) -> Any:
         if np.ndim(other):
             return mapped_blocks(data, func, dtype, [other])
         return mapped_blocks(data, lambda block: func(block, other), dtype)
-    import dask.array as da
+    from dask import array as da
 
     if np.ndim(other):
         other = da.asarray(other).rechunk({k: c for k, c in enumerate(data.chunks) if other.shape[k] != 1})

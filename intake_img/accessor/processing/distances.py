@@ -46,10 +46,10 @@ def distances(mask: xr.DataArray, axes: Sequence[str], steps: Sequence[float]) -
     """
     if is_held(mask):
         return by_image([mask], axes, partial(euclidean.distances, steps=tuple(steps)), float)
-    from dask.base import tokenize
+    from dask import base
 
     outer, data = image_blocks(mask, axes)
-    token = f"distance_transform-{tokenize(data.name, axes, steps)}"
+    token = f"distance_transform-{base.tokenize(data.name, axes, steps)}"
     graph = partial(_graph, token, data.name, data.chunks, len(outer), tuple(steps))
     return with_data(mask, new_array(token, graph, data.chunks, float, [data]), (*outer, *axes)).transpose(*mask.dims)
 

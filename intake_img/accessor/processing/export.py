@@ -341,7 +341,7 @@ def _stretched(series: _Series, vmin: Any, vmax: Any, scale: str | None, bits: i
 def _limits(array: xr.DataArray) -> tuple[float, float]:
     """Smallest and largest finite value; each chunk is read once."""
     import dask
-    import dask.array as da
+    from dask import array as da
 
     data = lazy(array)
     if data.dtype.kind != "f":

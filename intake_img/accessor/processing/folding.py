@@ -83,9 +83,9 @@ def _fold_strips(data: np.ndarray, func: np.ufunc, lead: int, dtype: np.dtype) -
 
 
 def _fold_chunks(data: dask.array.Array, func: Any, lead: int, dtype: np.dtype, associative: bool) -> dask.array.Array:
-    from dask.base import tokenize
+    from dask import base
 
-    name = f"reduce-{tokenize(data.name, func, lead, str(dtype), associative)}"
+    name = f"reduce-{base.tokenize(data.name, func, lead, str(dtype), associative)}"
     graph = functools.partial(_graph, name, data, func, lead, dtype, associative)
     return new_array(name, graph, data.chunks[lead:], dtype, [data])
 

@@ -257,10 +257,10 @@ def halo(
     if isinstance(array, Held):
         make = partial(_of_held, run, plan, array.array)
         return assembled(make, _targets(plan, grid, kept), grid, dtype, isinstance(func, (EachImage, Elementwise)))
-    from dask.base import tokenize
+    from dask import base
 
     made = None if chunks is None else grid  # else the name of the array tells them
-    token = f"{name}-{tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), made)}"
+    token = f"{name}-{base.tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), made)}"
     if not positions and kept is None and all(_plain(axis, c) for axis, c in zip(plan, array.chunks, strict=True)):
         meta = np.empty((0,) * len(grid), dtype) if meta is None else meta
         every: Any = array
@@ -328,13 +328,15 @@ def new_array(
     meta: Any = None,
 ) -> dask.array.Array:
     """Return the dask array whose chunks are the tasks of `graph`; a function makes them when they are first used."""
-    import dask.array as da
-    from dask.highlevelgraph import HighLevelGraph
+    from dask import array as da
+    from dask import highlevelgraph
 
     if any(hasattr(s, "expr") for s in sources):
         return _planned(name, graph() if callable(graph) else graph, chunks, dtype, sources, meta)
     tasks = DeferredLayer(graph) if callable(graph) else graph
-    layered = LazyGraph(partial(HighLevelGraph.from_collections, name, tasks, dependencies=list(sources)))
+    layered = LazyGraph(
+        partial(highlevelgraph.HighLevelGraph.from_collections, name, tasks, dependencies=list(sources))
+    )
     if meta is None:
         meta = np.empty((0,) * len(chunks), dtype)
     return da.Array(layered, name, tuple(tuple(map(int, c)) for c in chunks), dtype=np.dtype(dtype), meta=meta)
@@ -357,10 +359,10 @@ def deferred(
     """
     if hasattr(array, "expr") or array.npartitions < _MANY:
         return build(array)
-    from dask.base import tokenize
+    from dask import base
 
     label = token if isinstance(token, str) else token[0]
-    name = f"{label}-{tokenize(array.name, token)}"
+    name = f"{label}-{base.tokenize(array.name, token)}"
 
     def graph() -> Graph:
         made = build(array)
@@ -377,10 +379,10 @@ def rechunked(array: Any, chunks: Mapping[int, Any]) -> Any:
     """Return `array` in other chunks along some axes; where there are many, the graph is made when it is first used."""
     if isinstance(array, Held) or hasattr(array, "expr") or array.npartitions < _MANY:
         return array.rechunk(chunks)
-    from dask.array.core import normalize_chunks
+    from dask import array as da
 
     wanted = tuple(chunks.get(k, c) for k, c in enumerate(array.chunks))
-    lengths = normalize_chunks(wanted, array.shape, dtype=array.dtype, previous_chunks=array.chunks)
+    lengths = da.core.normalize_chunks(wanted, array.shape, dtype=array.dtype, previous_chunks=array.chunks)
     if lengths == array.chunks:
         return array
     return deferred(array, lambda a: a.rechunk(lengths), ("rechunk", lengths), lengths, array.dtype, array._meta)
@@ -396,7 +398,7 @@ def _planned(
     name: str, graph: Graph, chunks: Sequence[Sequence[int]], dtype: Any, sources: Sequence[Any], meta: Any
 ) -> Any:
     """Return the array as an expression, for dask's array expressions (``array.query-planning``)."""
-    from dask.core import flatten
+    from dask import core
 
     tasks: dict[Any, Any] = dict(graph)
     for source in sources:
@@ -404,7 +406,7 @@ def _planned(
         known = product(*[range(n) for n in source.numblocks])  # optimisation renames keys
         tasks |= {
             (source.name, *k): key
-            for k, key in zip(known, flatten(source.__dask_keys__()), strict=True)
+            for k, key in zip(known, core.flatten(source.__dask_keys__()), strict=True)
             if (source.name, *k) != key
         }
     from_graph = next(s for s in sources if hasattr(s, "expr")).__dask_postpersist__()[0]

@@ -92,10 +92,11 @@ class Held:
         given = [(n,) if isinstance(c, int) and c == -1 else c for c, n in zip(given, self.shape, strict=True)]
         if all(isinstance(c, tuple) and sum(c) == n for c, n in zip(given, self.shape, strict=True)):
             return Held(self.array, tuple(given))
-        from dask.array.core import normalize_chunks
+        from dask import array as da
 
         return Held(
-            self.array, normalize_chunks(tuple(given), self.shape, dtype=self.dtype, previous_chunks=self.chunks)
+            self.array,
+            da.core.normalize_chunks(tuple(given), self.shape, dtype=self.dtype, previous_chunks=self.chunks),
         )
 
 

@@ -56,22 +56,23 @@ def _normalized_later(
     data: Any, places: Sequence[int], percentiles: tuple[float, float], limits: Any, clip: bool, dtype: np.dtype
 ) -> Any:
     """Return the normalized values of a dask array."""
-    import dask.array as da
-    from dask.graph_manipulation import bind
+    from dask import array as da
+    from dask import graph_manipulation
 
     if limits is not None:
         return data.map_blocks(
             _stretch, np.asarray(limits, float), clip, dtype, dtype=dtype, meta=data._meta.astype(dtype)
         )
     found = _percentiles(data, places, percentiles)  # (2, ...): with all axes of the data, reduced to length 1
-    again = bind(data, found)  # read again when the percentiles are known, instead of keeping it in memory
+    # read again when the percentiles are known, instead of keeping it in memory
+    again = graph_manipulation.bind(data, found)
     aligned = found.rechunk({k + 1: data.chunks[k] for k in places})
     low, high = aligned[0], aligned[1]
     return da.map_blocks(_stretched, again, low, high, clip, dtype, dtype=dtype, meta=data._meta.astype(dtype))
 
 
 def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, float]) -> Any:
-    import dask.array as da
+    from dask import array as da
 
     by_one = data.rechunk(dict.fromkeys(places, 1))
     shape = [data.shape[k] if k in places else 1 for k in range(data.ndim)]
@@ -86,14 +87,14 @@ def _percentiles(data: Any, places: Sequence[int], percentiles: tuple[float, flo
 
 def _percentile_pair(part: Any, percentiles: tuple[float, float]) -> Any:
     """Two percentiles of an array, which is read once for each level of `intake_img.kernels.exact_percentiles`."""
-    from dask.base import tokenize
-    from dask.graph_manipulation import bind
+    from dask import base, graph_manipulation
 
     state: Any = None
     shape = (2 * len(percentiles) + 1, 2)
     for level in range(exact_percentiles.levels(part.dtype)):
-        seen = part if state is None else bind(part, state)  # read again: only counts are kept between two levels
-        name = f"percentile-{tokenize(part.name, percentiles, level)}"
+        # read again: only counts are kept between two levels
+        seen = part if state is None else graph_manipulation.bind(part, state)
+        name = f"percentile-{base.tokenize(part.name, percentiles, level)}"
         known = None if state is None else (state.name, 0, 0)
         graph: dict[Any, Any] = {}
         sums = []
@@ -107,7 +108,7 @@ def _percentile_pair(part: Any, percentiles: tuple[float, float]) -> Any:
             graph.update({key: (sum, group) for key, group in zip(sums, groups, strict=True)})
         graph[(name, 0, 0)] = (exact_percentiles.refined, sums[0], known, list(percentiles))
         state = new_array(name, graph, [(n,) for n in shape], np.uint64, [seen] if state is None else [seen, state])
-    name = f"percentiles-{tokenize(state.name)}"
+    name = f"percentiles-{base.tokenize(state.name)}"
     last = {(name, 0): (exact_percentiles.interpolated, (state.name, 0, 0), part.dtype, list(percentiles))}
     return new_array(name, last, [(len(percentiles),)], np.float64, [state])
 

@@ -5,8 +5,6 @@ dask keeps what a task returns in memory until the last task that needs it has r
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from intake_img.model.machine import memory
 from intake_img.storage.spill import SpillingMemory
+from intake_img.storage.turns import Turn, finally_call
 
 __all__ = ["kept"]
 
@@ -33,7 +32,7 @@ class _Kept:
     """The arrays that are in use."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # arrays may be collected while one is made
+        self._lock = Turn()
         self._space: SpillingMemory | None = None
         self._used = 0
 
@@ -46,7 +45,7 @@ class _Kept:
             array = self._space.empty(shape, dtype)
             self._used += 1
             held = array.nbytes if array.base is None else 0
-            weakref.finalize(array, self._release, held).atexit = False
+            finally_call(array, self._release, held)
         return array
 
     def _release(self, nbytes: int) -> None:

@@ -85,9 +85,9 @@ def drawn(
         make = partial(_of_held, array.array, plan, draw)
         places = {place: place for place in product(*map(range, grid))}
         return assembled(lambda place: make(_spans(stops, place)), places, chunks, array.dtype)
-    from dask.base import tokenize
+    from dask import base
 
-    token = f"{name}-{tokenize(array.name, chunks, told)}"
+    token = f"{name}-{base.tokenize(array.name, chunks, told)}"
     own = tuple(np.cumsum(c).tolist() for c in array.chunks)
     task = _Tasks(plan, draw, stops, array.name, own)
     return new_array(token, BlockLayer(token, grid, task), chunks, array.dtype, [array])

@@ -6,7 +6,6 @@ By default they act on the batch axes: ``i``, ``t`` and any further axis that is
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,12 +34,16 @@ from intake_img.kernels.difference import checked_sum
 from intake_img.kernels.folds import fold_of
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of, spacing_of
+from intake_img.model.process_state import Overlapping
 from intake_img.model.typed import Dims, DTypeLike, ImageLike, Numbers
 
 __all__ = ["Reductions"]
 
 STRIP = 2**19
 """Pixels of an array in memory that xarray reduces at a time, so that most of their copies stay in the cache."""
+
+_BY_NUMPY = Overlapping(lambda: xr.set_options(use_bottleneck=False))
+"""The setting is one of the process."""
 
 
 class Reductions:
@@ -301,7 +304,7 @@ def _between(data: np.ndarray, axis: int, wide: np.dtype) -> np.ndarray:
 
 
 def _between_chunks(data: Any, axis: int, wide: np.dtype) -> Any:
-    import dask.array as da
+    from dask import array as da
 
     high, low = data.max(axis=axis).astype(wide), data.min(axis=axis).astype(wide)
     return da.map_blocks(checked_sum, high, low, dtype=high.dtype, meta=high._meta)
@@ -357,9 +360,8 @@ def _by_xarray(array: xr.DataArray, name: str, axes: Sequence[str], **options: A
 def _later(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, **options: Any) -> xr.DataArray:
     data, dims = lazy(array), list(map(str, array.dims))
     one = xr.DataArray(np.zeros((1,) * data.ndim, data.dtype), dims=dims)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a single value with degrees of freedom
-        dtype = _xarrays(one, name, axes, keepdims=keepdims, **options).dtype
+    told = {k: 0 if k == "ddof" else v for k, v in options.items()}  # a single value has no degrees of freedom
+    dtype = _xarrays(one, name, axes, keepdims=keepdims, **told).dtype
     kept = {d: c for d, c in zip(dims, data.chunks, strict=True) if d not in axes}
     places = [d for d in dims if keepdims or d in kept]
 
@@ -374,7 +376,7 @@ def _later(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, 
 
 def _xarrays(array: xr.DataArray, name: str, axes: Sequence[str], **options: Any) -> xr.DataArray:
     source = array.astype(np.float32) if array.dtype == np.float16 else array
-    with xr.set_options(use_bottleneck=False):
+    with _BY_NUMPY:
         made: xr.DataArray = getattr(source, name)(axes, keep_attrs=True, **options)
     return made
 

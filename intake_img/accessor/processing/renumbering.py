@@ -83,10 +83,10 @@ def _tabled(
 def _lazily(
     array: xr.DataArray, axes: Sequence[str], summary: Summary, finish: Any, dtype: np.dtype, name: str
 ) -> tuple[tuple[str, ...], Any]:
-    from dask.base import tokenize
+    from dask import base
 
     outer, data = image_blocks(array, axes)
-    token = f"{name}-{tokenize(data.name, axes, summary, finish)}"
+    token = f"{name}-{base.tokenize(data.name, axes, summary, finish)}"
     graph = partial(_graph, token, data, len(outer), summary, finish)
     return outer, new_array(token, graph, data.chunks, dtype, [data])
 

@@ -352,9 +352,9 @@ class _Moments:
 
 def _merged_moments(parts: Any, time: int) -> Any:
     """Merge the moments of all chunks along time, in pairs of eight, and return the correlation."""
-    from dask.base import tokenize
+    from dask import base
 
-    name = f"localcorr-{tokenize(parts.name, time)}"
+    name = f"localcorr-{base.tokenize(parts.name, time)}"
     rest = [k for k in range(parts.ndim) if k != time]
     return new_array(
         name, partial(_merging, name, parts, time, rest), [parts.chunks[k] for k in rest], np.float64, [parts]
@@ -387,7 +387,7 @@ def _finish(time: int, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _of_series(array: xr.DataArray, data: Any, axis: str, size: Any, name: str) -> Any:
     """Return the data of an array in chunks of complete series."""
-    import dask.array as da
+    from dask import array as da
 
     dims = tuple(map(str, array.dims))
     if size == "auto" or isinstance(size, str):

@@ -260,11 +260,11 @@ def _mask(array: xr.DataArray, method: Any, per: Any, nbins: Any, classes: Any, 
 
 def _compared(data: Any, values: Any, func: Any, dtype: Any, found: bool) -> Any:
     """Return what a function makes of each chunk and the thresholds, which are `found` in the data or given."""
-    import dask.array as da
-    from dask.graph_manipulation import bind
+    from dask import array as da
+    from dask import graph_manipulation
 
     values = values if found else da.from_array(values)
-    again = bind(data, values) if found else data  # read again, instead of keeping it in memory
+    again = graph_manipulation.bind(data, values) if found else data  # read again, instead of keeping it in memory
     aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
     return da.map_blocks(
         func,
@@ -355,15 +355,14 @@ def _counted_now(data: Held, places: tuple[int, ...], counting: Counting) -> np.
 
 
 def _counted(data: Any, places: tuple[int, ...], counting: Counting) -> Any:
-    from dask.base import tokenize
-    from dask.graph_manipulation import bind
+    from dask import base, graph_manipulation
 
     by_one = data.rechunk(dict.fromkeys(places, 1))
-    name = f"thresholds-{tokenize(data.name, places, counting)}"
+    name = f"thresholds-{base.tokenize(data.name, places, counting)}"
     if not counting.ranged:
         return _tree(by_one, places, name, counting, None)
     limits = _tree(by_one, places, f"range-{name}", counting, None, ranging=True)
-    return _tree(bind(by_one, limits), places, name, counting, limits)
+    return _tree(graph_manipulation.bind(by_one, limits), places, name, counting, limits)
 
 
 def _tree(data: Any, places: tuple[int, ...], name: str, counting: Counting, limits: Any, ranging: bool = False) -> Any:

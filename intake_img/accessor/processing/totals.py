@@ -65,9 +65,9 @@ def _filled(array: np.ndarray, fold: Fold, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...], keepdims: bool) -> dask.array.Array:
-    from dask.base import tokenize
+    from dask import base
 
-    name = f"total-{tokenize(data.name, fold, axes, keepdims)}"
+    name = f"total-{base.tokenize(data.name, fold, axes, keepdims)}"
     pixels = _mapped(data)
     chunks = tuple((1,) if k in axes else c for k, c in enumerate(data.chunks) if keepdims or k not in axes)
     graph = partial(_graph, name, data, fold, axes, pixels, keepdims)

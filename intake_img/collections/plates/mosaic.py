@@ -54,9 +54,11 @@ class _Mosaic:
     fill: float
 
     def __dask_tokenize__(self) -> Any:
-        from dask.base import normalize_token
+        from dask import base
 
-        return normalize_token(("mosaic", self.reader, self.canvas, self.corners, self.size, self.at, repr(self.fill)))
+        return base.normalize_token(
+            ("mosaic", self.reader, self.canvas, self.corners, self.size, self.at, repr(self.fill))
+        )
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         out[...] = self.fill

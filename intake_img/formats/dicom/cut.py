@@ -155,14 +155,13 @@ def decoded_alone(header: DicomHeader, data: bytes) -> np.ndarray:
     data : bytes
         The frame as it is stored.
     """
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels import pixel_array
+    from pydicom import encaps, pixels
 
     ds: Any = copy.copy(header.ds)
     for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if name in ds:
             del ds[name]
     ds.NumberOfFrames = 1
-    ds.PixelData = data if header.fragments is None else encapsulate([data])
+    ds.PixelData = data if header.fragments is None else encaps.encapsulate([data])
     ds["PixelData"].VR = "OB" if header.fragments is not None or ds.BitsAllocated <= 8 else "OW"
-    return pixel_array(ds, index=0)
+    return pixels.pixel_array(ds, index=0)

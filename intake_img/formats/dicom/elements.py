@@ -216,34 +216,34 @@ _NAMES = {vr.encode(): vr for vr in (*_ONE, *_TEXT, *_NUMBERS, *_BYTES, "AT", "S
 @lru_cache(4096)
 def type_of(tag: int) -> str:
     """Return the type of an element that does not state one; empty if it depends on others, or is not known."""
-    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+    from pydicom import datadict
 
-    vr = str(dictionary_VR(tag)) if not tag & _PRIVATE and dictionary_has_tag(tag) else ""
+    vr = str(datadict.dictionary_VR(tag)) if not tag & _PRIVATE and datadict.dictionary_has_tag(tag) else ""
     return vr if vr.encode() in _NAMES else ""
 
 
 @lru_cache
 def _empty(vr: str) -> Any:
-    from pydicom.dataelem import empty_value_for_VR
+    from pydicom import dataelem
 
     if vr in ("SQ", "UN") or vr.encode() not in _NAMES:
         return UNSURE
-    return "" if vr == "PN" else empty_value_for_VR(vr)
+    return "" if vr == "PN" else dataelem.empty_value_for_VR(vr)
 
 
 @lru_cache(4096)
 def keyword_of(tag: int) -> str:
     """Return the keyword of a public element; empty for those that the standard does not name."""
-    from pydicom.datadict import dictionary_has_tag, dictionary_keyword
+    from pydicom import datadict
 
-    return dictionary_keyword(tag) if dictionary_has_tag(tag) else ""
+    return datadict.dictionary_keyword(tag) if datadict.dictionary_has_tag(tag) else ""
 
 
 @lru_cache(4096)
 def _tag_of(keyword: str) -> int:
-    from pydicom.datadict import tag_for_keyword
+    from pydicom import datadict
 
-    return tag_for_keyword(keyword) or 0
+    return datadict.tag_for_keyword(keyword) or 0
 
 
 @lru_cache

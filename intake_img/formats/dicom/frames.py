@@ -107,13 +107,13 @@ class DecodedFrames(PlaneArray):
         return bits[first % 8 : first % 8 + size].reshape(self.shape[1:])
 
     def _pydicom(self, number: int) -> np.ndarray:
-        from pydicom.pixels import pixel_array
+        from pydicom import pixels
 
         with self.source.stream() as stream:
             try:
                 if self.header.held is not None:
                     return decoded_alone(self.header, self._compressed(number))
-                return pixel_array(cast(Any, stream), index=number)
+                return pixels.pixel_array(cast(Any, stream), index=number)
             except RuntimeError as exc:
                 if "missing dependencies" in str(exc).lower() or "unable to decompress" in str(exc).lower():
                     raise MissingExtraError("pylibjpeg-openjpeg", "dicom", f"decoding {self.header.syntax}") from exc
@@ -135,11 +135,11 @@ class DecodedFrames(PlaneArray):
         if self.header.place is not None:
             size = math.prod(self.shape[1:]) * self.dtype.itemsize
             return self.source.ranges([self.header.place[0] + number * size], [size])[0]
-        from pydicom.encaps import get_frame
+        from pydicom import encaps
 
         with self.source.stream() as stream:
             stream.seek(self._encapsulated())
-            return get_frame(stream, number, number_of_frames=self.shape[0])
+            return encaps.get_frame(stream, number, number_of_frames=self.shape[0])
 
     def _check_end(self, number: int) -> None:
         """Refuse a frame of JPEG-LS that is truncated: CharLS would look for its end for ever."""

@@ -5,7 +5,6 @@ Powered by pydicom. Format: DICOM PS3.5 (data structures), PS3.10 (files), https
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, MissingExtraError
 from intake_img.formats.dicom.elements import UNSURE, Item, keyword_of, spells_ascii, type_of, value_of
+from intake_img.model.process_state import Overlapping, quiet
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
 
@@ -131,10 +131,9 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
     """
     pydicom = _pydicom()
     _check_inflated(source)
-    with source.stream() as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd values are met when they are used
+    with source.stream() as stream, quiet():  # odd values are met when they are used
         try:
-            with pydicom.config.disable_value_validation():
+            with _UNCHECKED:
                 ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
                 values = _values(ds)
         except RecursionError:
@@ -187,6 +186,10 @@ def _pydicom() -> Any:
     except ImportError as exc:
         raise MissingExtraError("pydicom", "dicom", "reading DICOM") from exc
     return pydicom
+
+
+_UNCHECKED = Overlapping(lambda: _pydicom().config.disable_value_validation())
+"""Values are not validated, which takes long; the setting is one of the process."""
 
 
 def _check_inflated(source: ByteReader) -> None:

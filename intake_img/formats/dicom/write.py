@@ -157,9 +157,9 @@ def _mm(image: Image, axis: str) -> float | None:
 
 
 def _decimal(value: Any) -> Any:
-    from pydicom.valuerep import DSfloat
+    from pydicom import valuerep
 
-    return DSfloat(float(value), auto_format=True)
+    return valuerep.DSfloat(float(value), auto_format=True)
 
 
 def _write(

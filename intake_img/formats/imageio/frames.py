@@ -24,6 +24,7 @@ from intake_img.formats.imageio.video import Video
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.machine import memory
 from intake_img.model.packages import imported
+from intake_img.model.process_state import quiet
 from intake_img.model.record import plain
 from intake_img.storage.cache import Shelf
 from intake_img.storage.files import File
@@ -353,8 +354,7 @@ def _header(im: Any, kind: str, facts: ContainerFacts) -> dict[str, Any]:
         **{str(k): plain(v) for k, v in im.info.items() if k not in long and str(k) != _containers.KEY},
     }
     if "exif" in im.info:
-        with contextlib.suppress(Exception), warnings.catch_warnings():  # what cameras write there is often broken
-            warnings.simplefilter("ignore")
+        with contextlib.suppress(Exception), quiet():  # what cameras write there is often broken
             from PIL.ExifTags import TAGS
 
             header["exif"] = {TAGS.get(k, str(k)): plain(v) for k, v in im.getexif().items()}

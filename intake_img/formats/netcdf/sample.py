@@ -12,11 +12,11 @@ __all__ = ["write_sample"]
 
 def write_sample(folder: str) -> tuple[str, xr.Dataset]:
     """Write packed numbers with their coordinates; see `Format.sample`."""
-    from scipy.io import netcdf_file
+    from scipy import io
 
     path = os.path.join(folder, "sample.nc")
     values = np.arange(2 * 3 * 12 * 20, dtype="i2").reshape(2, 3, 12, 20)
-    with netcdf_file(path, "w") as f:
+    with io.netcdf_file(path, "w") as f:
         f.createDimension("time", None)
         for name, n in (("z", 3), ("y", 12), ("x", 20)):
             f.createDimension(name, n)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.storage.turns import ProcessLock
 
 __all__ = ["HEADER_LIMIT", "ArrayPlace", "read_header"]
 
@@ -31,7 +31,7 @@ class ArrayPlace:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-_PARSING = threading.Lock()
+_PARSING = ProcessLock()
 """Until Python 3.12, `ast` fails where two threads parse (github.com/python/cpython/issues/106905)."""
 
 

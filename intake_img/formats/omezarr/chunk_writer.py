@@ -170,11 +170,11 @@ def chunk_writer(array: Any, fill: int | None) -> ChunkWriter | None:
     fill : int or None
         The fill value that the array was made with; see `array_config`.
     """
-    from zarr.storage import LocalStore
+    from zarr import storage
 
     dtype: np.dtype = array.dtype
     little = sys.byteorder == "little" and dtype.kind in "biufc" and dtype == dtype.newbyteorder("<")
-    if not (little and type(array.store) is LocalStore and array.path == "" and array.ndim):
+    if not (little and type(array.store) is storage.LocalStore and array.path == "" and array.ndim):
         return None
     compressors = [_compress(codec, dtype) for codec in array.compressors]
     if array.filters or len(compressors) > 1 or None in compressors:

@@ -6,22 +6,21 @@ Imported where an array is opened, as it imports zarr.
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numcodecs
 import numcodecs.registry
 import zarr
-from zarr.codecs import BloscCodec
-from zarr.registry import register_codec
+from zarr import codecs, registry
+
+from intake_img.model.process_state import quiet
+from intake_img.storage.turns import ProcessLock
 
 __all__ = ["CheckedBlosc", "checked_blosc", "opening"]
 
 _HEADER = 16
-_LOCK = [threading.Lock()]
+_LOCK = ProcessLock()
 
 
 def _check(chunk: Any) -> None:
@@ -40,7 +39,7 @@ def checked_blosc(chunk: Any) -> bytes:
     return numcodecs.blosc.decompress(chunk)
 
 
-class CheckedBlosc(BloscCodec):
+class CheckedBlosc(codecs.BloscCodec):
     """The codec ``blosc`` of Zarr format 3, with the length of each chunk checked."""
 
     def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
@@ -58,31 +57,22 @@ class _CheckedNumcodec(numcodecs.Blosc):
         return super().decode(buf, out)
 
 
-register_codec("blosc", CheckedBlosc)  # beside zarr's own, which stays the default
+registry.register_codec("blosc", CheckedBlosc)  # beside zarr's own, which stays the default
 
 
 @contextlib.contextmanager
 def opening() -> Iterator[None]:
     """Choose the checked codecs, and silence zarr's warnings about others' dtypes and metadata, while a node is opened.
 
-    Warnings and codec tables are global to the process: one thread at a time changes them, for the time of reading
-    one piece of metadata.
+    Codec tables are global to the process: one thread at a time changes them, for the time of reading one piece of
+    metadata.
     """
     table = numcodecs.registry.codec_registry
     ours = {"codecs.blosc": f"{__name__}.{CheckedBlosc.__qualname__}"}
-    with _LOCK[0], warnings.catch_warnings(), zarr.config.set(ours):
-        warnings.simplefilter("ignore")
+    with _LOCK, quiet(), zarr.config.set(ours):
         before = table.get("blosc", numcodecs.Blosc)
         table["blosc"] = _CheckedNumcodec
         try:
             yield
         finally:
             table["blosc"] = before
-
-
-def _renew_lock() -> None:
-    _LOCK[0] = threading.Lock()  # a forked child may have got it locked, by a thread that it has not
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

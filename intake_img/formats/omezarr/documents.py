@@ -22,7 +22,7 @@ def node_of(store: Any, path: str, document: Any) -> Any:
         The parsed content of its ``zarr.json``.
     """
     import zarr
-    from zarr.storage import StorePath
+    from zarr import storage
 
     if not isinstance(document, dict) or document.get("zarr_format") != 3:
         return None
@@ -30,9 +30,9 @@ def node_of(store: Any, path: str, document: Any) -> Any:
     facts = {k: v for k, v in document.items() if k != "consolidated_metadata"}
     try:
         if kind == "array":
-            return zarr.Array.from_dict(StorePath(store, path), facts)
+            return zarr.Array.from_dict(storage.StorePath(store, path), facts)
         if kind == "group":
-            return zarr.Group(zarr.AsyncGroup.from_dict(StorePath(store, path), facts))
+            return zarr.Group(zarr.AsyncGroup.from_dict(storage.StorePath(store, path), facts))
     except Exception:  # zarr opens the node again, and raises it
         return None
     return None

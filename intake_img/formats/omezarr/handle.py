@@ -132,7 +132,7 @@ class StoreHandle(Handle):
 
     def _open(self, path: str, array: bool) -> Any:
         import zarr
-        from zarr.errors import ContainsArrayError
+        from zarr import errors
 
         from intake_img.formats.omezarr.codecs import opening
 
@@ -156,7 +156,7 @@ class StoreHandle(Handle):
                     return with_found_separator(
                         zarr.open_array(**place), None if self._root is None else os.path.join(self._root, path)
                     )
-            except (ContainsArrayError, FileNotFoundError):
+            except (errors.ContainsArrayError, FileNotFoundError):
                 continue
             except AssertionError:  # older zarr says so that there is an array in place of a group
                 if wanted or self.zarr_format != 3:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from zarr.storage import LocalStore
+from zarr import storage
 
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.storage.files import File
@@ -17,7 +17,7 @@ from intake_img.storage.jail import METADATA_BYTES
 __all__ = ["GuardedStore"]
 
 
-class GuardedStore(LocalStore):
+class GuardedStore(storage.LocalStore):
     """A folder that reads only regular files, in the jail of its `file`, and metadata up to a size limit.
 
     Parameters

@@ -140,9 +140,10 @@ def _nested_folder(folder: str) -> bool:
 
 
 def _nested_store(array: Any) -> bool:
-    from zarr.core.sync import sync
+    import zarr
+    import zarr.core.sync
 
     def there(separator: str) -> bool:
-        return bool(sync((array.store_path / separator.join("0" * array.ndim)).exists()))
+        return bool(zarr.core.sync.sync((array.store_path / separator.join("0" * array.ndim)).exists()))
 
     return not there(".") and there("/")

@@ -8,28 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+import zarr
+import zarr.abc.store
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.zip import ZipFileSystem
-from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.storage import FsspecStore
+from zarr import storage
 
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.remote import retried_async
+from intake_img.storage.turns import ProcessLock
 
 __all__ = ["RemoteStore", "RemoteZip", "store_at"]
 
-_TURN = threading.Lock()
+_TURN = ProcessLock()
 _KEPT = 2**27  # bytes of complete shards to cache if ranges are not supported
 
 
-def store_at(kind: type[FsspecStore], folder: File, read_only: bool = False) -> FsspecStore:
+def store_at(kind: type[storage.FsspecStore], folder: File, read_only: bool = False) -> storage.FsspecStore:
     """Return zarr's store of a remote folder.
 
     ``from_url`` passes an option on that file systems without asynchronous methods may refuse: these are wrapped here.
@@ -40,7 +41,7 @@ def store_at(kind: type[FsspecStore], folder: File, read_only: bool = False) -> 
     return kind(AsyncFileSystemWrapper(fs, asynchronous=True), path=path, read_only=read_only)
 
 
-class RemoteStore(FsspecStore):
+class RemoteStore(storage.FsspecStore):
     """A store that asks again, and cuts ranges out of complete answers where a server ignores ranges.
 
     Of a metadata document no more than the limit is asked for.
@@ -69,8 +70,8 @@ class RemoteStore(FsspecStore):
         kept: OrderedDict[str, Any] = self.__dict__.setdefault("_kept", OrderedDict())
         whole = kept.get(key) if byte_range is not None else None
         if whole is None:
-            if isinstance(byte_range, OffsetByteRequest):  # how long its answer should be is not known
-                await self.get(key, prototype, RangeByteRequest(0, 1))
+            if isinstance(byte_range, zarr.abc.store.OffsetByteRequest):  # how long its answer should be is not known
+                await self.get(key, prototype, zarr.abc.store.RangeByteRequest(0, 1))
             whole = kept.get(key) if key in kept and byte_range else await self._asked(key, prototype, byte_range)
             if whole is None or len(whole) <= _length(byte_range):
                 return whole
@@ -83,7 +84,7 @@ class RemoteStore(FsspecStore):
         return list(await asyncio.gather(*(self.get(key, prototype, byte_range) for key, byte_range in key_ranges)))
 
     async def _document(self, key: str, prototype: Any) -> Any:
-        found = await self._asked(key, prototype, RangeByteRequest(0, METADATA_BYTES + 1))
+        found = await self._asked(key, prototype, zarr.abc.store.RangeByteRequest(0, METADATA_BYTES + 1))
         if found is not None:
             File(f"{self.path.rstrip('/')}/{key}").check_size(len(found), METADATA_BYTES)
         return found
@@ -95,20 +96,20 @@ class RemoteStore(FsspecStore):
 
 def _length(byte_range: Any) -> float:
     """Length of the longest proper answer."""
-    if isinstance(byte_range, RangeByteRequest):
+    if isinstance(byte_range, zarr.abc.store.RangeByteRequest):
         return byte_range.end - byte_range.start
-    return byte_range.suffix if isinstance(byte_range, SuffixByteRequest) else math.inf
+    return byte_range.suffix if isinstance(byte_range, zarr.abc.store.SuffixByteRequest) else math.inf
 
 
 def _span(byte_range: Any, size: int) -> slice:
-    if isinstance(byte_range, RangeByteRequest):
+    if isinstance(byte_range, zarr.abc.store.RangeByteRequest):
         return slice(byte_range.start, byte_range.end)
-    if isinstance(byte_range, OffsetByteRequest):
+    if isinstance(byte_range, zarr.abc.store.OffsetByteRequest):
         return slice(byte_range.offset, size)
     return slice(max(0, size - byte_range.suffix), size)
 
 
-class RemoteZip(FsspecStore):
+class RemoteZip(storage.FsspecStore):
     """A zip file on a server."""
 
     def __init__(self, file: File) -> None:

@@ -70,7 +70,7 @@ def open_store(file: File) -> tuple[Any, str]:
     prefix : str
         Where the root is: not empty for a zip file that holds a folder.
     """
-    from zarr.storage import ZipStore
+    from zarr import storage
 
     from intake_img.formats.omezarr.local_store import GuardedStore
     from intake_img.formats.omezarr.remote_store import RemoteStore, RemoteZip, store_at
@@ -79,7 +79,7 @@ def open_store(file: File) -> tuple[Any, str]:
     if is_zip(file):
         prefix = _zip_prefix(file)
         if file.local:
-            return ZipStore(file.path, mode="r"), prefix
+            return storage.ZipStore(file.path, mode="r"), prefix
         return RemoteZip(file), prefix
     if file.local:
         return GuardedStore(file), ""
@@ -130,12 +130,13 @@ def read_array(array: Any, region: Region, out: np.ndarray, folder: File | None 
     folder : File, optional
         Of the array. On an object store a listing tells which chunks are missing, if that takes fewer requests.
     """
-    from zarr.buffer.cpu import NDBuffer
+    import zarr
+    import zarr.buffer.cpu
 
     lacking: Any = getattr(array.store, "lacking", None)
     missing = _missing(array, region, folder) if lacking is not None and folder is not None else []
     with lacking(missing) if missing else contextlib.nullcontext():
-        array.get_basic_selection(region, out=NDBuffer.from_numpy_array(out))
+        array.get_basic_selection(region, out=zarr.buffer.cpu.NDBuffer.from_numpy_array(out))
 
 
 def _missing(array: Any, region: Region, folder: File) -> list[str]:
@@ -368,10 +369,10 @@ class Halved:
     @cached_property
     def files(self) -> ChunkFiles | None:
         """The chunks of the array, None if only zarr can read them."""
-        from zarr.storage import LocalStore
+        from zarr import storage
 
         store = self.array.store
-        local = type(store) is LocalStore and self.array.path == ""
+        local = type(store) is storage.LocalStore and self.array.path == ""
         return chunk_files(self.array, File.parse(str(store.root))) if local else None
 
     def wanted(self, region: Region) -> Region:

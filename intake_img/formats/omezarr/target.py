@@ -40,12 +40,12 @@ class Target:
     """
 
     def __init__(self, path: str | File, zarr_format: Literal[2, 3], groups: Mapping[str, Mapping[str, Any]]) -> None:
-        from zarr.storage import ZipStore
+        from zarr import storage
 
         self.file, self.zarr_format = File.parse(path), zarr_format
         self.groups = self._written = groups
         in_place = not self.file.local or os.path.isdir(self.file.path)
-        self._zip = None if in_place else ZipStore(self.file.path, mode="w")
+        self._zip = None if in_place else storage.ZipStore(self.file.path, mode="w")
 
     @property
     def in_folder(self) -> bool:
@@ -139,13 +139,13 @@ def array_config(kind: str, fill: int | None) -> Any:
 
 def folder_store(folder: File) -> Any:
     """Return zarr's store of a folder, for writing."""
-    from zarr.storage import FsspecStore, LocalStore
+    from zarr import storage
 
     if folder.local:
-        return LocalStore(folder.path)
+        return storage.LocalStore(folder.path)
     from intake_img.formats.omezarr.remote_store import store_at
 
-    return store_at(FsspecStore, folder)
+    return store_at(storage.FsspecStore, folder)
 
 
 def write_document(file: File, document: Any) -> None:
@@ -169,6 +169,7 @@ def _fill_value(kind: str, fill: int | None, zarr_format: int) -> Any:
 
 def _compressors(compress: Any, dtype: np.dtype, zarr_format: int, nbytes: int) -> Any:
     import numcodecs
+    import zarr
     import zarr.codecs
 
     if dtype.kind in "UTO":

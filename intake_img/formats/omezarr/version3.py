@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from intake_img.errors import CannotWriteError
+from intake_img.model.process_state import quiet
 
 __all__ = ["array_of_version_2"]
 
@@ -93,7 +93,7 @@ def _codec(codec: Mapping[str, Any], dtype: np.dtype) -> tuple[str, dict[str, An
 
 def _found(name: str, configuration: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Look a codec up among those that zarr-python and imagecodecs bring."""
-    from zarr.registry import get_codec_class
+    from zarr import registry
 
     key = name
     if name.startswith("imagecodecs_"):
@@ -107,9 +107,8 @@ def _found(name: str, configuration: dict[str, Any]) -> tuple[str, dict[str, Any
     else:
         key = f"numcodecs.{name}"
     try:
-        with warnings.catch_warnings():  # that the names of such codecs are not in the specification
-            warnings.simplefilter("ignore")
-            made = get_codec_class(key).from_dict({"name": key, "configuration": configuration})
+        with quiet():  # that the names of such codecs are not in the specification
+            made = registry.get_codec_class(key).from_dict({"name": key, "configuration": configuration})
     except Exception as exc:  # of a package that may not know the codec, or not with these settings
         raise CannotWriteError(f"has the codec {name!r}: {exc}") from exc
     kinds = {c.__name__ for c in type(made).__mro__}

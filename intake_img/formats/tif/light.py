@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import struct
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 
 from intake_img.formats.tif.ycbcr import colour_decoder
 from intake_img.storage.files import ByteReader
+from intake_img.storage.turns import ProcessLock
 
 __all__ = ["Doubtful", "LightPage", "LightTiff", "light_tiff", "need"]
 
@@ -30,7 +30,7 @@ _GEOMETRY = {254, 256, 257, 258, 259, 262, 266, 274, 277, 278, 284, 296, 317, 32
 _TEXTS = {269, 270, 271, 272, 305, 306, 315, 316, 65100}
 _LISTS = {50838, 50839}  # of ImageJ
 _RATIOS = {282, 283}
-_TURN = threading.Lock()
+_TURN = ProcessLock()
 _KNOWN = _PLACES | _GEOMETRY | _TEXTS | _RATIOS | _LISTS
 _SINGLE = _GEOMETRY | _RATIOS
 _TYPES: Mapping[int, Sequence[int]] = {
