@@ -49,6 +49,7 @@ def test_volumes_are_numbered_as_by_scipy(shape, share, rank, seed, compared):
     wanted, count = ndimage.label(mask, structure)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labelling, "ROUGH", 0)  # by planes, always
+        patch.setattr(labelling, "SHORT", mask.size)
         patch.setattr(labelling, "COMPARED", compared)
         labels, n = labelling.label_chunk(mask, structure)
         out = np.empty(shape, np.int64)
@@ -66,8 +67,20 @@ def test_parts_of_volumes_are_planes(rank):
     assert n == sum(ndimage.label(plane, structure[1])[1] for plane in MASK)
     assert n == labels.max()
     assert len(pairs) < MASK.size / 16
-    rough = RNG.random((4, 30, 30)) < 0.5
-    assert labelling.label_parts(rough, structure)[1] == ndimage.label(rough, structure)[1]
+    for share in [0.5, 0.1] if rank == 3 else [0.5]:
+        rough = RNG.random((4, 30, 30)) < share
+        assert labelling.label_parts(rough, structure)[1] == ndimage.label(rough, structure)[1]
+
+
+def test_four_chunks_that_touch_in_a_corner_are_joined():
+    """Of pixels that meet side by side in two chunks, each counts: the way round the corner may lead to no other."""
+    for shape in [(2, 2), (6, 7), (2, 3, 4)]:
+        mask = xr.DataArray(np.ones(shape, bool), dims=list("zyx")[-len(shape) :])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(components, "CLOSE", 1)
+            found = mask.chunk({d: -(-n // 2) for d, n in mask.sizes.items()}).img.label()
+            assert (found == 1).all()
+            assert (mask.chunk(dict.fromkeys(mask.dims, 1)).img.label() == 1).all()
 
 
 @examples(40)
@@ -109,6 +122,21 @@ def test_labels_in_files_are_the_same(name, monkeypatch):
     assert spaces[0].spilled >= MASK.size - 2000
 
 
+def test_arrays_that_are_given_away_are_kept_as_they_are(monkeypatch):
+    monkeypatch.setattr(kept, "memory", lambda: 8 * 1000)
+    monkeypatch.setattr(kept, "_KEPT", kept._Kept())
+    given = [np.arange(200, dtype="u2") for _ in range(3)]
+    found = [kept.kept(a, "u2") for a in given]
+    assert [f is g for f, g in zip(found, given, strict=True)] == [True, True, False]
+    np.testing.assert_array_equal(found[2], given[2])
+    assert found[2].base is not None  # in a file
+    view = np.arange(100, dtype="u2")[:50]
+    assert kept.kept(view, "u2") is not view  # it would hold all of the array
+    del found[0], given[0]
+    gc.collect()
+    assert kept._KEPT._space.held == 400
+
+
 def test_labels_are_released(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "memory", lambda: 8 * 1000)
     own = kept._Kept()
@@ -142,7 +170,7 @@ def test_labels_are_not_sent_to_the_task_that_joins_them(name, monkeypatch):
 
 
 def test_a_summary_does_not_hold_the_labels():
-    summary = components._summary(components.ChunkLabels(np.ones((5, 5)), np.ones(1), np.ones((0, 2)), {}))
+    summary = components._summary(components.ChunkLabels(np.ones((5, 5)), 1, np.ones(1), np.ones((0, 2)), {}))
     assert summary.labels.base is None
     assert not summary.labels.size
 

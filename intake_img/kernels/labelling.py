@@ -1,30 +1,27 @@
-"""Connected components of a chunked image: pairs that touch across chunk boundaries, and a common numbering."""
+"""Connected components of a chunk, and pairs of labels that touch across chunk boundaries."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from intake_img.kernels.compiled import opencv
+from intake_img.kernels.component_numbers import components
 
 __all__ = [
     "at_edges",
-    "components",
     "first_by_label",
     "first_places",
-    "first_rows",
     "label_chunk",
     "label_image",
     "label_parts",
     "look_up",
     "sizes",
     "touching",
-    "unified",
 ]
 
 
@@ -34,6 +31,8 @@ COMPARED = 2**19
 """Pixels of planes that are compared together."""
 ROUGH = 4
 """Where values change more often than after so many pixels, scipy labels volumes in less time."""
+SHORT = 1
+"""Where values change more often than so many times for each pixel of the mask, and corners touch, scipy does too."""
 WIDE = 2**16
 """Entries of OpenCV's table for 16 bits."""
 
@@ -87,12 +86,12 @@ def label_parts(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, in
 def _table(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
     """Return the number of components, and the component of each part, both from 1 in the order of first pixels."""
     count, component = components(n, pairs)
-    return count, unified(np.arange(n), count, component)
+    return count, np.concatenate([[0], component + 1])
 
 
 def _by_planes(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None:
     """Label the planes of a volume as one plane, with an empty line after each; not where lines change often."""
-    if mask.ndim != 3 or not mask.size or ROUGH * np.count_nonzero(mask[..., 1:] != mask[..., :-1]) > mask.size:
+    if mask.ndim != 3 or not mask.size or _is_rough(mask, structure):
         return None
     depth, height, width = mask.shape
     apart = np.zeros((depth, height + 1, width), bool)
@@ -102,6 +101,14 @@ def _by_planes(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int
         return None
     labels, n = found
     return labels.reshape(apart.shape)[:, :height], n, _between_planes(apart, labels.reshape(-1), structure[2])
+
+
+def _is_rough(mask: np.ndarray, structure: np.ndarray) -> bool:
+    """Whether there are so many pixels that touch in different planes that joining them takes more time than scipy."""
+    changes = np.count_nonzero(mask[..., 1:] != mask[..., :-1])
+    if ROUGH * changes > mask.size:
+        return True
+    return bool(structure[0, 0].any() and changes > SHORT * np.count_nonzero(mask))
 
 
 def _between_planes(planes: np.ndarray, labels: np.ndarray, links: np.ndarray) -> np.ndarray:
@@ -202,24 +209,6 @@ def _of_image(first: np.ndarray, own: Sequence[int], start: Sequence[int], shape
     return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
 
 
-def first_rows(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Return, for the labels 1 to n of a chunk, places in the order of their first pixels in the complete image.
-
-    Parameters
-    ----------
-    labels : ndarray
-        Numbered by first pixels in C order, as `label_chunk` does.
-    n, start, shape
-        See `first_places`. A place is in the row of the first pixel and in the chunk, but only the number of places
-        before it in this row tells where: rows are found by their maxima, without a search of all pixels.
-    """
-    rows = np.maximum.accumulate(labels.reshape(-1, labels.shape[-1]).max(axis=1, initial=0))
-    row = np.searchsorted(rows, np.arange(1, n + 1, dtype=rows.dtype))
-    rank = np.arange(n) - np.searchsorted(row, row)
-    place = [*np.unravel_index(row, labels.shape[:-1]), rank] if labels.ndim > 1 else [rank]
-    return np.ravel_multi_index([p + s for p, s in zip(place, start, strict=True)], tuple(shape))
-
-
 def look_up(table: np.ndarray, labels: np.ndarray, out: np.ndarray) -> None:
     """Fill `out` with the entries of a table for labels, all of which it has; `out` has the type of the table.
 
@@ -289,7 +278,9 @@ def at_edges(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[i
     return np.bincount(np.concatenate(faces).astype(np.int64), minlength=n + 1)[1:]
 
 
-def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int) -> np.ndarray:
+def touching(
+    before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis: int, starts: Sequence[Sequence[int]] = ()
+) -> np.ndarray:
     """Return pairs of labels that touch across a chunk boundary; a pair may occur more than once.
 
     Neighbours in a plane are joined elsewhere: within a chunk, or across another boundary.
@@ -302,63 +293,37 @@ def touching(before: np.ndarray, after: np.ndarray, structure: np.ndarray, axis:
         As `scipy.ndimage.generate_binary_structure` returns it.
     axis : int
         The axis across the boundary.
+    starts : sequence of sequence of int
+        Where the chunks on one side begin along each axis of the planes; by default there is one chunk on each side.
     """
-    links = np.moveaxis(structure, axis, 0)[2]
-    pairs = [np.empty((0, 2), np.int64)]
     one, other = before != 0, after != 0
-    for offset in product((-1, 0, 1), repeat=before.ndim):
-        if links[tuple(o + 1 for o in offset)]:
-            here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, before.shape, strict=True))
-            there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, before.shape, strict=True))
-            found = _first_meetings(one, other, here, there)
-            pairs.append(np.stack([before[here][found], after[there][found]], axis=1).astype(np.int64))
+    pairs = [np.empty((0, 2), np.int64)]
+    for link in np.argwhere(structure.take(2, axis)).tolist():
+        here = tuple([slice(max(0, 1 - k), n - max(0, k - 1)) for k, n in zip(link, before.shape, strict=True)])
+        there = tuple([slice(max(0, k - 1), n - max(0, 1 - k)) for k, n in zip(link, before.shape, strict=True)])
+        found = _first_meetings(one, other, here, there, starts or [[0]] * before.ndim)
+        pairs.append(np.stack([before[here][found], after[there][found]], axis=1).astype(np.int64))
     return np.concatenate(pairs)
 
 
 def _first_meetings(
-    before: np.ndarray, after: np.ndarray, here: tuple[slice, ...], there: tuple[slice, ...]
+    before: np.ndarray,
+    after: np.ndarray,
+    here: tuple[slice, ...],
+    there: tuple[slice, ...],
+    starts: Sequence[Sequence[int]],
 ) -> np.ndarray:
-    """Return where pixels `here` touch those `there`; see `_meeting`."""
+    """Return where pixels `here` touch those `there`; see `_meeting`. At its start, a chunk has no neighbours."""
     found = before[here] & after[there]
     if here != there:
         return found & ~(after[here] | before[there])
     both = found.copy()
-    for axis in range(both.ndim):
+    for axis, first in enumerate(starts):
         later, earlier = (tuple(p if k == axis else slice(None) for k in range(both.ndim)) for p in _AFTER_FIRST)
-        found[later] &= ~both[earlier]
+        alone = ~both[earlier]
+        alone[(slice(None),) * axis + ([k - 1 for k in first[1:]],)] = True
+        found[later] &= alone
     return found
 
 
 _AFTER_FIRST = (slice(1, None), slice(-1))
-
-
-def components(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return the number of components, and the component (from 0) of each of the provisional labels 1 to n.
-
-    Parameters
-    ----------
-    n : int
-    pairs : ndarray of shape (M, 2)
-        Pairs of labels of the same component.
-    """
-    from scipy import sparse
-
-    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0] - 1, pairs[:, 1] - 1)), shape=(n, n))
-    return sparse.csgraph.connected_components(graph, directed=False)
-
-
-def unified(firsts: np.ndarray, count: int, component: np.ndarray) -> np.ndarray:
-    """Return the final label of each provisional one, numbered in the order of their first pixels; 0 stays 0.
-
-    Parameters
-    ----------
-    firsts : ndarray of shape (N,)
-        Index of the first pixel of the provisional labels 1 to N.
-    count, component : int, ndarray of shape (N,)
-        See `components`.
-    """
-    first = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first, component, firsts)
-    rank = np.empty(count, np.int64)
-    rank[np.argsort(first)] = np.arange(1, count + 1)
-    return np.concatenate([[0], rank[component]])

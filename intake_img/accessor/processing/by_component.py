@@ -139,7 +139,7 @@ class _Work:
 
     def joined(self, parts: Sequence[Found]) -> list[list[tuple[Box, np.ndarray, np.ndarray]]]:
         """Process the components that touch boundaries; return, for each chunk, the values and where to put them."""
-        offsets, (_, component) = self.grid.joined([p[1] for p in parts], [p[2] for p in parts])
+        offsets, component = self.grid.joined([p[1] for p in parts], [p[2] for p in parts])
         groups: dict[int, list[tuple[int, Box, list[np.ndarray]]]] = {}
         for n, part in enumerate(parts):
             for label, box, images in part[3]:

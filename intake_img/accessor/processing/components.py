@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import pairwise, product
-from operator import add
+from itertools import accumulate, pairwise, product
+from operator import add, attrgetter
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from intake_img.accessor.processing.halo import new_array
 from intake_img.accessor.processing.in_memory import by_image, is_held
 from intake_img.accessor.processing.kept import kept
 from intake_img.accessor.variables import lazy, with_data
-from intake_img.kernels import labelling
+from intake_img.kernels import component_numbers, labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
 from intake_img.model.graph_layers import BlockLayer, Task
@@ -31,6 +31,7 @@ from intake_img.model.machine import on_this_machine
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
 
 Place = tuple[int, ...]
+_itemsize = attrgetter("itemsize")
 CLOSE = 16
 """Pixels between boundaries; the planes at more distant ones are kept, in 2 of 16 pixels or fewer."""
 Statistic = Callable[[np.ndarray, int, Sequence[int], Sequence[int]], np.ndarray]
@@ -56,7 +57,7 @@ def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     parts = _Parts(array, axes, structure, "label")
     if parts.single:
         return parts.result(parts.mapped(_label_whole, np.int64), "labels")
-    return parts.result(parts.looked_up(labelling.first_rows, labelling.unified, np.int64), "labels")
+    return parts.result(parts.looked_up(component_numbers.begun, ChunkGrid.numbered, np.int64), "labels")
 
 
 def selected(
@@ -77,7 +78,7 @@ def selected(
         make = partial(_looked_up_whole, structure, holes, statistic, finish, False)
         return _of_images(array, axes, make, bool, "mask")
     parts = _Parts(array, axes, structure, "select", holes=holes)
-    return parts.result(parts.looked_up(statistic, finish, np.dtype(bool)), "mask")
+    return parts.result(parts.looked_up(statistic, partial(ChunkGrid.tables, finish=finish), np.dtype(bool)), "mask")
 
 
 def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
@@ -90,7 +91,9 @@ def reached(weak: xr.DataArray, strong: xr.DataArray, axes: Sequence[str]) -> xr
         make = partial(_looked_up_whole, structure, False, _overlap, finish, True)
         return _of_images(both, axes, make, bool, "mask")
     parts = _Parts(both, axes, structure, "hysteresis")
-    return parts.result(parts.looked_up(_overlap, finish, np.dtype(bool), values=True), "mask")
+    return parts.result(
+        parts.looked_up(_overlap, partial(ChunkGrid.tables, finish=finish), np.dtype(bool), values=True), "mask"
+    )
 
 
 def _any(found: np.ndarray) -> np.ndarray:
@@ -165,9 +168,9 @@ class _Parts:
         layer = BlockLayer(self.name, self.data.numblocks, task)
         return new_array(self.name, layer, self.data.chunks, dtype, [self.data])
 
-    def looked_up(self, statistic: Any, finish: Callable[..., np.ndarray], dtype: Any, values: bool = False) -> Any:
-        """Return the entries of the tables of labels for the pixels of each chunk."""
-        make = partial(self._graph, statistic, finish, values)
+    def looked_up(self, statistic: Any, tables: Any, dtype: Any, values: bool = False) -> Any:
+        """Return the entries of the tables of labels, made by a method of `ChunkGrid`, for the pixels of each chunk."""
+        make = partial(self._graph, statistic, tables, values)
         if hasattr(self.data, "expr"):
             graph = partial(make, partial(_new_chunk, self.data.chunks, dtype))
             return new_array(self.name, graph, self.data.chunks, dtype, [self.data])
@@ -175,7 +178,7 @@ class _Parts:
 
         return filled_array(make, self.name, self.data.chunks, np.dtype(dtype), self.data)
 
-    def _graph(self, statistic: Any, finish: Callable[..., np.ndarray], values: bool, out: Any) -> dict[Any, Any]:
+    def _graph(self, statistic: Any, tabled: Any, values: bool, out: Any) -> dict[Any, Any]:
         graph: dict[Any, Any] = {}
         name, here = self.name, on_this_machine()
         for image in np.ndindex(*self.data.numblocks[: self.lead]):
@@ -190,7 +193,7 @@ class _Parts:
                     graph[summaries[n]] = (_summary, part)
             links = self._links(image)
             graph.update(links)
-            graph[tables] = (partial(self.grid.tables, finish), summaries, list(links))
+            graph[tables] = (partial(tabled, self.grid), summaries, list(links))
         return graph
 
     def _part(self, k: Place, statistic: Any, values: bool, block: np.ndarray) -> ChunkLabels:
@@ -248,7 +251,7 @@ def _looked_up_whole(
     """Return the entries of the table of one image that is a single chunk; see `_Parts`."""
     grid = ChunkGrid(tuple((n,) for n in image.shape), structure)
     part = grid.part((0,) * image.ndim, image, statistic, holes, values)
-    (table,) = grid.tables(finish, [part])
+    (table,) = grid.tables([part], finish=finish)
     out = np.empty(image.shape, table.dtype)
     labelling.look_up(table, part.labels, out)
     return out
@@ -262,8 +265,10 @@ class ChunkLabels:
     ----------
     labels : ndarray
         Of parts of components; see `labelling.label_parts`.
+    n : int
+        Number of labels.
     found : ndarray
-        A number for each label.
+        A number for each label, or for each line of pixels.
     pairs : ndarray of shape (M, 2)
         Labels of the same component.
     planes : dict
@@ -271,6 +276,7 @@ class ChunkLabels:
     """
 
     labels: np.ndarray
+    n: int
     found: np.ndarray
     pairs: np.ndarray
     planes: dict[Any, np.ndarray]
@@ -292,10 +298,10 @@ class ChunkGrid:
         """Label a chunk."""
         mask = image if image.dtype == bool else image != 0
         labels, n, pairs = labelling.label_parts(~mask if holes else mask, self.structure)
-        labels = kept(labels, np.min_scalar_type(n))
+        labels = kept(labels, min(labels.dtype, np.min_scalar_type(n), key=_itemsize))
         shape = [sum(c) for c in self.chunks]
         found = statistic(image, labels, n) if values else statistic(labels, n, self.start(k), shape)
-        return ChunkLabels(labels, found, pairs, self.planes(k, labels, self.close))
+        return ChunkLabels(labels, n, found, pairs, self.planes(k, labels, self.close))
 
     def start(self, k: tuple[int, ...]) -> list[int]:
         """Return the position of a chunk in the image."""
@@ -349,17 +355,25 @@ class ChunkGrid:
         return self._touching(k, axis, planes[0], dict(zip(across, planes[1:], strict=True)), self._place)
 
     def tables(
-        self, finish: Callable[..., np.ndarray], parts: Sequence[ChunkLabels], links: Sequence[np.ndarray] = ()
+        self,
+        parts: Sequence[ChunkLabels],
+        links: Sequence[np.ndarray] = (),
+        *,
+        finish: Callable[..., np.ndarray],
     ) -> list[np.ndarray]:
-        """Return a table of the labels of every chunk; its entry 0 is for the background."""
-        own = [p.pairs.astype(np.int64) + (n << 32) for n, p in enumerate(parts)]
-        offsets, joined = self.joined([len(p.found) for p in parts], [p.planes for p in parts], [*links, *own])
-        final = finish(np.concatenate([p.found for p in parts]), *joined)
+        """Return a table of the labels of every chunk, made of what is found; its entry 0 is for the background."""
+        offsets, pairs = self._pairs([p.n for p in parts], [p.planes for p in parts], [*links, *_own(parts)])
+        final = finish(np.concatenate([p.found for p in parts]), *component_numbers.components(int(offsets[-1]), pairs))
         return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
 
+    def numbered(self, parts: Sequence[ChunkLabels], links: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+        """Return a table of the final labels of every chunk; what is found is that of `component_numbers.begun`."""
+        _, pairs = self._pairs([p.n + 1 for p in parts], [p.planes for p in parts], [*links, *_own(parts)])
+        return component_numbers.common_tables([p.found for p in parts], pairs, self.chunks)
+
     def joined(
-        self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]], links: Sequence[np.ndarray] = ()
-    ) -> tuple[np.ndarray, tuple[int, np.ndarray]]:
+        self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the offset of the labels of each chunk in the image, and the component of each label.
 
         Parameters
@@ -368,18 +382,47 @@ class ChunkGrid:
             Number of labels of each chunk, in C order.
         planes_of : sequence of dict
             See `planes`.
+        """
+        offsets, pairs = self._pairs(numbers, planes_of)
+        return offsets, component_numbers.components(int(offsets[-1]), pairs)[1]
+
+    def _pairs(
+        self,
+        numbers: Sequence[int],
+        planes_of: Sequence[dict[Any, np.ndarray]],
+        links: Sequence[np.ndarray] = (),
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the offset of the labels of each chunk in the image, and labels with offsets that are joined.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            By how much the offset grows with each chunk, in C order.
+        planes_of : sequence of dict
+            See `planes`.
         links : sequence of ndarray
             Further pairs; see `links`.
         """
-        places = list(np.ndindex(*[len(c) for c in self.chunks]))
         offsets = np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
-        planes, first = dict(zip(places, planes_of, strict=True)), dict(zip(places, offsets.tolist(), strict=False))
         pairs = [np.empty((0, 2), np.int64), *(offsets[found >> 32] + (found & 0xFFFFFFFF) for found in links)]
-        for k in places:
-            for axis in [axis for axis, side in planes[k] if side]:
-                after = {p: planes[p][(axis, 0)] for p in self.across(k, axis)}
-                pairs.append(self._touching(k, axis, planes[k][(axis, 1)], after, first.__getitem__))
-        return offsets, labelling.components(int(offsets[-1]), np.concatenate(pairs))
+        for axis, c in enumerate(self.chunks):
+            starts = [list(accumulate(c[:-1], initial=0)) for n, c in enumerate(self.chunks) if n != axis]
+            for i in range(len(c) - 1 if (axis, 1) in planes_of[0] else 0):
+                before, after = (self._plane(axis, i + 1 - side, side, offsets, planes_of) for side in (1, 0))
+                pairs.append(labelling.touching(before, after, self.structure, axis, starts))
+        return offsets, np.concatenate(pairs)
+
+    def _plane(
+        self, axis: int, i: int, side: int, offsets: np.ndarray, planes_of: Sequence[dict[Any, np.ndarray]]
+    ) -> np.ndarray:
+        """Return the complete plane of the image at a side of its chunks `i` along an axis; offsets are added."""
+        starts = [[0, *accumulate(c)] for n, c in enumerate(self.chunks) if n != axis]
+        plane = np.zeros([s[-1] for s in starts], np.int64)
+        numbers = np.arange(len(planes_of)).reshape([*map(len, self.chunks)]).take(i, axis)
+        for n, k in zip(numbers.ravel().tolist(), np.ndindex(*numbers.shape), strict=True):
+            at = tuple([slice(s[j], s[j + 1]) for s, j in zip(starts, k, strict=True)])
+            plane[at] = _shifted(planes_of[n][(axis, side)], int(offsets[n]))
+        return plane
 
     def _place(self, k: Place) -> int:
         return int(np.ravel_multi_index(k, [len(c) for c in self.chunks])) << 32
@@ -405,6 +448,11 @@ class ChunkGrid:
             here = tuple({-1: slice(0, 1), 0: slice(1, -1), 1: slice(-1, None)}[s] for s in steps)
             both[1][here] = _shifted(plane[edge], offset(place))
         return labelling.touching(both[0], both[1], self.structure, axis)
+
+
+def _own(parts: Sequence[ChunkLabels]) -> list[np.ndarray]:
+    """Return the labels of the same component in each chunk; see `ChunkGrid.links`."""
+    return [p.pairs.astype(np.int64) + (n << 32) for n, p in enumerate(parts)]
 
 
 def _shifted(labels: np.ndarray, offset: int) -> np.ndarray:
