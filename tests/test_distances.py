@@ -54,8 +54,11 @@ def test_lines_are_searched_as_they_are_compared(data):
     name = data.draw(st.sampled_from(list(STEPS)))
     with pytest.MonkeyPatch.context() as patch:
         few, share, many = data.draw(st.sampled_from([(4, 2, 0), (8, 0, 0), (8, 0.2, 0.3), (64, 0, 0)]))
-        for constant, value in {"FEW": few, "NEAR": 2 * few, "SHARE": share, "MANY": many}.items():
-            patch.setattr(euclidean, constant, value)
+        patch.setattr(euclidean, "NEAR", {few: many, 2 * few: 0})
+        patch.setattr(euclidean, "SHARE", share)
+        patch.setattr(euclidean, "SPARSE", data.draw(st.sampled_from([0, 3, 24])))
+        patch.setattr(euclidean, "BLOCK", data.draw(st.sampled_from([2, 4, 8])))
+        patch.setattr(euclidean, "SEVERAL", data.draw(st.sampled_from([1, 2, 9])))
         patch.setattr(euclidean, "TILE", data.draw(st.sampled_from([1, 60, 2**15])))
         patch.setattr(euclidean, "WIDTH", data.draw(st.sampled_from([1, 3])))
         patch.setattr(euclidean, "SMALL", data.draw(st.sampled_from([0, 2**13])))

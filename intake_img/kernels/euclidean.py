@@ -27,10 +27,9 @@ TILE = 2**15
 """Pixels that are compared together: they stay in the cache of a core."""
 WIDTH = 16
 """Lines of a tile at least."""
-NEAR = 160
-"""Up to so many pixels away all results of a line are compared; beyond that, those that can be the least."""
-FEW, MANY = 64, 0.25
-"""Lines in which a larger share of pixels has no background so near are not compared further."""
+NEAR = {16: 0.75, 64: 0.25, 160: 0}
+"""All results of a line up to so many pixels away are compared, unless no background is so near for a larger share of
+its pixels: then only results that can be the least are compared."""
 SHARE = 0.125
 """Lines in which a smaller share of pixels has results of earlier passes are not compared."""
 SMALL = 2**13
@@ -39,6 +38,10 @@ NARROW = 512
 """Lines that are not searched pixel by pixel: there are too few of them at each."""
 LINES = 2**18
 """Pixels of lines that are searched together."""
+SPARSE = 24
+"""So few values of a line are compared with all of its pixels."""
+BLOCK, SEVERAL = 8, 9
+"""Pixels of a block; no more values than so many are compared with all of them. A power of 2, at least 2."""
 
 
 def distances(mask: np.ndarray, steps: Sequence[float]) -> np.ndarray:
@@ -143,23 +146,20 @@ def further_pass(found: np.ndarray, axis: int, step: float) -> np.ndarray:
     if not found.size:
         return found
     n, before, after = found.shape[axis], math.prod(found.shape[:axis]), math.prod(found.shape[axis + 1 :])
-    out = np.empty_like(found)
+    out, far = np.empty_like(found), np.zeros((before, after), bool)
     sources, targets = (v.reshape(before, n, after) for v in (found, out))
     width = min(after, max(WIDTH, TILE // n))
     count = max(1, TILE // (n * width))
     for a, b in product(range(0, before, count), range(0, after, width)):
         source, target = (np.moveaxis(v[a : a + count, :, b : b + width], 1, 0) for v in (sources, targets))
-        target[...] = _passed(np.ascontiguousarray(source).reshape(n, -1), step).reshape(target.shape)
-    return out
-
-
-def _passed(lines: np.ndarray, step: float) -> np.ndarray:
-    """Return, for each pixel of lines along axis 0, the least of their values, each plus the square of its distance."""
-    out, n = lines.copy(), len(lines)
-    chosen, most = np.flatnonzero(_near(lines, out, step)), max(1, LINES // n)
-    for k in range(0, len(chosen), most):
-        own = chosen[k : k + most]
-        out[:, own] = _least(lines[:, own].T, out[:, own].T, step).T
+        lines = np.ascontiguousarray(source).reshape(n, -1)
+        own = lines.copy()
+        far[a : a + count, b : b + width] = _near(lines, own, step).reshape(target.shape[1:])
+        target[...] = own.reshape(target.shape)
+    places, most = np.argwhere(far), max(1, LINES // n)
+    for k in range(0, len(places), most):
+        i, j = places[k : k + most].T
+        targets[i, :, j] = _least(sources[i, :, j], targets[i, :, j], step)
     return out
 
 
@@ -179,8 +179,8 @@ def _near(lines: np.ndarray, out: np.ndarray, step: float) -> np.ndarray:
             np.minimum(out[k:], moved, out=out[k:])
             moved = np.add(lines[k:], away, out=spare[k:])
             np.minimum(out[:-k], moved, out=out[:-k])
-        if k in (FEW, NEAR):
-            far |= np.count_nonzero(out > away, axis=0) > (MANY * n if k == FEW else 0)
+        if k in NEAR:
+            far |= np.count_nonzero(out > away, axis=0) > NEAR[k] * n
         k += 1
     return far
 
@@ -202,10 +202,11 @@ def _square(k: int, step: float, dtype: np.dtype) -> Any:
 
 
 def _least(lines: np.ndarray, bound: np.ndarray, step: float) -> np.ndarray:
-    """Return what `_passed` does, of lines along axis 1, without comparing all pixels.
+    """Return, for each pixel of lines along axis 1, the least of their values, each plus the square of its distance.
 
-    Where the least of a pixel lies moves on from pixel to pixel: of pixels between two others it lies between theirs.
-    So pixels are halved again and again, and few of the values are compared with each.
+    Not all pixels are compared. Where the least of a pixel lies moves on from pixel to pixel: of pixels between two
+    others it lies between theirs. So pixels are halved again and again, and few of the values are compared with each;
+    in the end, with all pixels of a block.
 
     Parameters
     ----------
@@ -214,36 +215,98 @@ def _least(lines: np.ndarray, bound: np.ndarray, step: float) -> np.ndarray:
         That the result does not exceed.
     step : float
     """
-    finite = (lines < _far(lines.dtype)).any(axis=0)
-    there, before = np.flatnonzero(finite), np.concatenate([[0], np.cumsum(finite)])
-    if not len(there):
-        return lines
-    (m, n), out = lines.shape, np.empty_like(lines)
-    reach = np.minimum(np.sqrt(bound.astype(np.float64)) / step, n).astype(np.int64) + 1
-    where = np.zeros((m, n + 1), np.int64)  # among those there; at the end that of a pixel beyond the image
-    where[:, n] = len(there) - 1
-    stride = 1 << (n.bit_length() - 1)
-    while stride:
-        at = np.arange(stride - 1, n, 2 * stride)
-        first = np.maximum(np.where(at < stride, 0, where[:, at - stride]), before[np.maximum(at - reach[:, at], 0)])
-        last = np.minimum(where[:, np.minimum(at + stride, n)], before[np.minimum(at + reach[:, at] + 1, n)] - 1)
-        found, where[:, at] = _least_of(lines[:, there], there, at, first, np.maximum(first, last), step)
-        out[:, at] = found
+    there = np.flatnonzero((lines < _far(lines.dtype)).any(axis=0))
+    if len(there) <= SPARSE:
+        return _least_of_few(lines, there, step)
+    search = _Search(lines, bound, there, step)
+    stride = max(BLOCK, 1 << (lines.shape[1].bit_length() - 1))
+    while stride >= BLOCK:
+        at = np.arange(stride - 1, lines.shape[1], 2 * stride)
+        search.look(np.repeat(np.arange(len(lines)), len(at)), np.tile(at, len(lines)), stride)
         stride //= 2
+    search.fill()
+    return search.out[:, : lines.shape[1]]
+
+
+def _least_of_few(lines: np.ndarray, there: np.ndarray, step: float) -> np.ndarray:
+    """Return what `_least` does, where only pixels that are `there` have values."""
+    out, spare = lines.copy(), np.empty_like(lines)
+    for k in there.tolist():
+        away = (np.arange(lines.shape[1]) - k) * step
+        np.add(lines[:, k, None], (away * away).astype(lines.dtype), out=spare)
+        np.minimum(out, spare, out=out)
     return out
 
 
-def _least_of(
-    lines: np.ndarray, there: np.ndarray, at: np.ndarray, first: np.ndarray, last: np.ndarray, step: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least values at the pixels `at`, and of which of those that are `there`, from `first` to `last`."""
-    count = (last - first + 1).ravel()
-    ends = np.cumsum(count)
-    line = np.arange(len(lines))[:, None] * len(there)
-    places = np.arange(ends[-1]) + np.repeat((first + line).ravel() - (ends - count), count)
-    away = (np.repeat(np.tile(at, len(lines)), count) - np.tile(there, len(lines))[places]) * step
-    values = lines.ravel()[places] + (away * away).astype(lines.dtype)
-    least = np.minimum.reduceat(values, ends - count)
-    hits = np.flatnonzero(values == np.repeat(least, count))
-    chosen = places[hits[np.searchsorted(hits, ends - count)]]
-    return least.reshape(first.shape), chosen.reshape(first.shape) - line
+class _Search:
+    """The least values of lines, and where they lie among the pixels that are `there`; see `_least`."""
+
+    def __init__(self, lines: np.ndarray, bound: np.ndarray, there: np.ndarray, step: float) -> None:
+        (m, n), self.there, self.step = lines.shape, there, step
+        self.sites = np.tile(there, m)
+        self.values, self.before = np.ascontiguousarray(lines[:, there]), np.searchsorted(there, np.arange(n + 1))
+        least = self.values.min(axis=1, keepdims=True)
+        nearer = np.zeros(bound.shape)
+        np.subtract(bound, least, out=nearer, where=bound > least)
+        self.reach = np.minimum(np.sqrt(nearer) / step, n).astype(np.int64) + 1
+        self.starts = np.arange(0, n, BLOCK)
+        self.out = np.empty((m, len(self.starts) * BLOCK), lines.dtype)
+        self.where = np.zeros((m, n + 1), np.int64)  # at the end that of a pixel beyond the image
+        self.where[:, n] = len(there) - 1
+
+    def look(self, line: np.ndarray, at: np.ndarray, stride: int) -> None:
+        """Find the least values of the pixels `at`, of those between those of pixels at a distance of `stride`."""
+        n, there = self.where.shape[1] - 1, self.values.shape[1]
+        own, row = line * (n + 1), line * there
+        reach = self.reach.take(line * n + at)
+        first = np.where(at < stride, 0, self.where.take(own + np.maximum(at - stride, 0)))
+        first = np.maximum(first, self.before.take(np.maximum(at - reach, 0)))
+        last = np.minimum(self.where.take(own + np.minimum(at + stride, n)), self._last(np.minimum(at + reach + 1, n)))
+        count = np.maximum(last - first, 0) + 1
+        ends = np.cumsum(count)
+        starts = ends - count
+        places = np.arange(ends[-1]) + np.repeat(row + first - starts, count)
+        away = (np.repeat(at, count) - self.sites.take(places)) * self.step
+        away *= away
+        values = self.values.take(places) + away.astype(self.values.dtype, copy=False)
+        self.out[line, at] = least = np.minimum.reduceat(values, starts)
+        if stride > 1:
+            hits = np.flatnonzero(values == np.repeat(least, count))
+            self.where[line, at] = places[hits[np.searchsorted(hits, starts)]] - row
+
+    def _last(self, at: np.ndarray) -> np.ndarray:
+        """Return the last of those that are there before a pixel."""
+        return self.before.take(at) - 1
+
+    def fill(self) -> None:
+        """Find the least values of all pixels, of which those at the end of each block are known."""
+        n = self.where.shape[1] - 1
+        first = np.where(self.starts == 0, 0, self.where[:, self.starts - 1])
+        last = np.maximum(first, self.where[:, np.minimum(self.starts + BLOCK - 1, n)])
+        few = last - first < SEVERAL
+        self._compare(few, first[few], last[few])
+        line, block = np.nonzero(~few)
+        stride = BLOCK // 2
+        while stride and len(line):
+            at = self.starts[block][:, None] + np.arange(stride - 1, BLOCK - 1, 2 * stride)
+            there = at < n
+            self.look(np.broadcast_to(line[:, None], at.shape)[there], at[there], stride)
+            stride //= 2
+
+    def _compare(self, few: np.ndarray, first: np.ndarray, last: np.ndarray) -> None:
+        """Compare the pixels of some blocks with all values from the first to the last."""
+        line, block = np.nonzero(few)
+        start = self.starts[block]
+        best = self._seen(line, start, first)
+        for k in range(1, SEVERAL):
+            more = np.flatnonzero(last - first >= k)
+            if not len(more):
+                break
+            best[more] = np.minimum(best[more], self._seen(line[more], start[more], first[more] + k))
+        self.out.reshape(*few.shape, BLOCK)[few] = best
+
+    def _seen(self, line: np.ndarray, start: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return a value plus the squares of the distances of the pixels of a block."""
+        away = ((start - self.there[place])[:, None] + np.arange(BLOCK)) * self.step
+        away *= away
+        return self.values[line, place][:, None] + away.astype(self.values.dtype, copy=False)
