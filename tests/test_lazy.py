@@ -396,9 +396,10 @@ class Slow:
 warnings.simplefilter("ignore")
 begun, failed = threading.Event(), []
 threading.excepthook = lambda args: failed.append(args.exc_value)
-other = threading.Thread(target=__import__, args=("dask",))
-source = open_catalog(str(catalog_path("samples.yml")))["bdv"]
-assert "dask" not in sys.modules
+root = sys.argv[1].partition(".")[0]
+other = threading.Thread(target=__import__, args=(root,))
+source = open_catalog(str(catalog_path("samples.yml")))[sys.argv[2]]
+assert root not in sys.modules
 sys.meta_path.insert(0, Slow())
 other.start()
 assert begun.wait(10)
@@ -409,8 +410,15 @@ assert not failed, failed
 """
 
 
-@pytest.mark.parametrize("half", ["dask.config", "dask._expr"])
-def test_another_thread_may_import_dask_at_the_first_use(half):
-    pytest.importorskip("h5py")
-    done = subprocess.run([sys.executable, "-c", _FIRST_USE, half], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("half", "driver", "needed"),
+    [
+        ("dask.config", "bdv", "h5py"),
+        ("dask._expr", "bdv", "h5py"),
+        ("zarr.api", "omezarr", "zarr"),
+    ],
+)
+def test_another_thread_may_import_a_package_at_the_first_use(half, driver, needed):
+    pytest.importorskip(needed)
+    done = subprocess.run([sys.executable, "-c", _FIRST_USE, half, driver], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
