@@ -221,8 +221,13 @@ class Transposed(_Named):
     order: tuple[int, ...]
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
-        inverse = np.argsort(self.order).tolist()
-        self.reader.read_into(tuple(region[k] for k in inverse), out.transpose(inverse))
+        inverse = _inverse(self.order)
+        self.reader.read_into(tuple([region[k] for k in inverse]), out.transpose(inverse))
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    """Return the order that undoes an order of axes."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,7 @@ class Reshaped(_Named):
         view = out[(*(0 if k is None else slice(None) for k in self.axes), ...)]  # the base's axes, in order of `kept`
         view = view[(..., *[None] * (self.ndim - len(kept)))]
         order = kept + [k for k in range(self.ndim) if k not in kept]
-        self.reader.read_into(base, view.transpose(np.argsort(order)))
+        self.reader.read_into(base, view.transpose(_inverse(order)))
 
 
 @dataclass(frozen=True)
@@ -325,7 +330,7 @@ def selected(reader: Reader, indices: Indices, tiles: tuple[int, ...]) -> Reader
         pairs = zip(reader.indices, indices, strict=True)
         return Selected(reader.reader, tuple(composed(outer, inner) for outer, inner in pairs), reader.tiles)
     if isinstance(reader, Transposed):
-        inverse = np.argsort(reader.order).tolist()
+        inverse = _inverse(reader.order)
         inner, blocks = tuple(indices[k] for k in inverse), tuple(tiles[k] for k in inverse)
         return Transposed(selected(reader.reader, inner, blocks), reader.order)
     if isinstance(reader, Cast):
