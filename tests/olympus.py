@@ -132,8 +132,11 @@ def compound(streams: dict[str, bytes], inner: dict[str, bytes]) -> bytes:
     return head + struct.pack("<109I", *range(first, first + pages), *[FREE] * (109 - pages)) + b"".join(sectors) + data
 
 
-def shuffled(data: bytes, seed: int) -> bytes:
-    """The same compound file with all sectors in another order, also those that hold tables and short streams."""
+def shuffled(data: bytes, seed: int, moved_to_front: int = 0) -> bytes:
+    """The same compound file with all sectors in another order, also those that hold tables and short streams.
+
+    Or, if a number is given, so many of the last sectors are moved to the front.
+    """
     rng = np.random.default_rng(seed)
     head = bytearray(data[:SECTOR])
     sectors = np.frombuffer(data[SECTOR:], "u1").reshape(-1, SECTOR)
@@ -142,6 +145,8 @@ def shuffled(data: bytes, seed: int) -> bytes:
     fat = sectors[pages].view("<u4").ravel()[: len(sectors)]
     directory, _, _, short_start = struct.unpack_from("<4I", head, 48)
     new = rng.permutation(len(sectors)).astype("<u4")  # where each sector goes
+    if moved_to_front:
+        new = np.roll(np.arange(len(sectors)), -moved_to_front).astype("<u4")
 
     def moved(numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
         return np.where(numbers < len(places), places[np.minimum(numbers, len(places) - 1)], numbers).astype("<u4")

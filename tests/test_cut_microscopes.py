@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from olympus import main_file, oib, planes, shuffled
 from test_dm import Writer
 from thoroughness import examples
 
@@ -309,8 +310,8 @@ def test_dm_whose_sizes_come_first(tmp_path):
     facts = {"Calibrations": scale, "DataType": 1, "Dimensions": [50, 40, 3, 4], "Data": values.ravel()}
     content = Writer(4, "<").file({"ImageList": [{"ImageData": facts, "Name": "a"}], "Thumbnails": []})
     start = content.index(values.tobytes()[2:100]) - 2
-    for planes, shape in ((11, (3, 3)), (7, (2, 3)), (2, (1, 2))):
-        (tmp_path / "a.dm4").write_bytes(content[: start + planes * 4000 + 10])
+    for count, shape in ((11, (3, 3)), (7, (2, 3)), (2, (1, 2))):
+        (tmp_path / "a.dm4").write_bytes(content[: start + count * 4000 + 10])
         ds = opened(tmp_path / "a.dm4", f"its image holds {shape} of (4, 3) planes")
         assert ds["image"].shape[:2] == shape
         np.testing.assert_array_equal(ds["image"], values[: shape[0], : shape[1]])
@@ -330,3 +331,20 @@ def test_dm_as_gatan_writes_it(data, tmp_path):
     for share in (0.3, 0.46, 0.5):
         with pytest.raises(FormatError, match=r"a\.dm4 was cut off before the sizes of its image"):
             imload(cut(tmp_path / "a.dm4", content, share))
+
+
+def test_oib_whose_tables_come_first(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4000, (6, 2, 60, 70)).astype("u2")
+    settings = main_file("XYCZ", {"X": 70, "Y": 60, "C": 2, "Z": 6}, {})
+    path = oib(tmp_path / "a.oib", settings, planes(values, "ZC"))
+    content = path.read_bytes()
+    path.write_bytes(shuffled(content, 0, 32))  # tables, and short streams such as settings
+    np.testing.assert_array_equal(imload(path, output_axis_order=None)["image"], values)
+    content, steps = path.read_bytes(), []
+    for share in SHARES:
+        ds = opened(cut(tmp_path / "a.oib", content, share), "of its planes are read")
+        steps.append(assert_first_of(ds, values) // (60 * 70))
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 10
+    with pytest.raises(FormatError, match=r"a\.oib"):
+        imload(cut(tmp_path / "a.oib", content, 0.01))

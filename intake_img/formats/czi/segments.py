@@ -59,6 +59,14 @@ class _Found(NamedTuple):
     number: int
 
 
+class _Scan(NamedTuple):
+    """The entries of complete subblocks, where metadata are, and how far the segments reach."""
+
+    entries: list[bytes]
+    places: dict[bytes, int]
+    stop: int
+
+
 def contents_of(source: ByteReader) -> Contents:
     """Return what a file holds, with a warning if some of it is lost.
 
@@ -131,13 +139,14 @@ def _directory(source: ByteReader, found: dict[bytes, _Found]) -> tuple[Director
         if (index.position < 0).any():
             raise FormatError("the directory points before the beginning of the file: it is damaged")
     except FormatError as exc:
-        return _rebuilt(source, found, exc)
+        return _rebuilt(source, found, exc, _scanned(source))
     held = _complete(source, index.position)
     if held.all():
         return index, []
     count = int(np.count_nonzero(held))
-    if source.file.local and len(_scanned(source)[0]) > count:
-        return _rebuilt(source, found, FormatError("the directory points beyond the end, but not all of that is lost"))
+    if source.file.local and len((scan := _scanned(source)).entries) > count:
+        why = FormatError("the directory points beyond the end, but not all of that is lost")
+        return _rebuilt(source, found, why, scan)
     if not count:
         raise FormatError(f"it holds none of its {len(index)} subblocks: it is truncated")
     return (
@@ -161,9 +170,11 @@ def _complete(source: ByteReader, positions: np.ndarray) -> np.ndarray:
     return there
 
 
-def _rebuilt(source: ByteReader, found: dict[bytes, _Found], why: FormatError) -> tuple[Directory, list[str]]:
+def _rebuilt(
+    source: ByteReader, found: dict[bytes, _Found], why: FormatError, scan: _Scan
+) -> tuple[Directory, list[str]]:
     """Return a directory made of the copies of its entries that subblocks carry."""
-    entries, places, stop = _scanned(source)
+    entries, places, stop = scan
     if not entries:
         raise why
     if _METADATA not in found:
@@ -173,27 +184,28 @@ def _rebuilt(source: ByteReader, found: dict[bytes, _Found], why: FormatError) -
     return parse_directory(b"".join(entries), len(entries)), [said]
 
 
-def _scanned(source: ByteReader) -> tuple[list[bytes], dict[bytes, int], int]:
-    """Follow the segments; return the entries of complete subblocks, where metadata are, and where that ends."""
+def _scanned(source: ByteReader) -> _Scan:
+    """Follow the segments of a file."""
     most = _MOST_LOCAL if source.file.local else _MOST_REMOTE
     entries: list[bytes] = []
     places: dict[bytes, int] = {}
     at, tail = 0, b""
     for _ in range(most):
         if at > source.size - 32:
-            return entries, places, min(at, source.size)
+            return _Scan(entries, places, min(at, source.size))
         head = source.ranges([at], [min(_HEAD, source.size - at)])[0]
         name, allocated, used = _SEGMENT.unpack_from(head)
         if not name.startswith((b"ZISRAW", b"DELETED")) or max(allocated, used) <= 0:
             if tail and not tail.strip(b"\0"):  # space that was reserved and not filled
                 entries.pop()
-            return entries, places, at
+            return _Scan(entries, places, at)
         entry, tail = _entry(source, at, head) if name.startswith(b"ZISRAWSUBBLOCK") else (b"", b"")
         entries += [entry] if entry else []
         if name.rstrip(b"\0") == _METADATA:
             places[_METADATA] = at
         at += 32 + (allocated if allocated > 0 else used)
-    raise FormatError(f"more than {most} segments and no directory of them: copy it to a local disk first")
+    advice = "it is damaged" if source.file.local else "copy it to a local disk first"
+    raise FormatError(f"more than {most} segments and no directory of them: {advice}")
 
 
 def _entry(source: ByteReader, at: int, head: bytes) -> tuple[bytes, bytes]:

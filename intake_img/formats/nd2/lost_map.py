@@ -30,7 +30,8 @@ def scanned(source: ByteReader) -> dict[bytes, int]:
     """Return where each complete chunk begins, by its name; of several of one name the last one."""
     found: dict[bytes, int] = {}
     at = 0
-    for _ in range(_MOST_LOCAL if source.file.local else _MOST_REMOTE):
+    most = _MOST_LOCAL if source.file.local else _MOST_REMOTE
+    for _ in range(most):
         head = _head(source, at)
         if head is None:  # behind padding
             at = -(-at // _ALIGNED) * _ALIGNED
@@ -43,7 +44,8 @@ def scanned(source: ByteReader) -> dict[bytes, int]:
         if name:
             found[name] = at
         at = stop
-    raise FormatError(f"{source.file}: more than {len(found)} chunks and no map of them: copy it to a local disk first")
+    advice = "it is damaged" if source.file.local else "copy it to a local disk first"
+    raise FormatError(f"{source.file}: more than {most} chunks and no map of them: {advice}")
 
 
 def _head(source: ByteReader, at: int) -> tuple[bytes, int] | None:

@@ -17,6 +17,7 @@ class StreamStore:
 
     def __init__(self, source: ByteReader) -> None:
         self.compound = Compound(source)
+        self.cut = self.compound.cut
         if "OibInfo.txt" not in self.compound:
             raise FormatError(f"{source.file} is a compound file, but no OIB: it holds no OibInfo.txt")
         info = parse_settings(self.compound.read("OibInfo.txt")).get("OibSaveInfo", {})
@@ -24,7 +25,9 @@ class StreamStore:
         self.members = {_name(v): places[k] for k, v in info.items() if k.startswith("Stream") and k in places}
         main = info.get("MainFileName", "")
         if main not in places:
-            raise FormatError(f"{source.file}: the stream {main!r} of its main settings is missing: it is damaged")
+            raise FormatError(
+                f"{source.file}: the stream {main!r} of its main settings is missing: it is truncated or damaged"
+            )
         self.main = parse_settings(self.compound.read(places[main]))
 
     @property
@@ -37,6 +40,8 @@ class StreamStore:
 
 class FolderStore:
     """The files beside an OIF file."""
+
+    cut = False
 
     def __init__(self, file: File, source: ByteReader) -> None:
         file.check_size(source.size, _LIMIT)

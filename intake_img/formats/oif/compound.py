@@ -18,6 +18,7 @@ __all__ = ["MAGIC", "Compound"]
 
 MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _LAST = 0xFFFFFFFA  # larger numbers are not sectors
+_LOST, _FREE = b"\xfb\xff\xff\xff", 0xFFFFFFFF
 _STORAGE, _STREAM, _ROOT = 1, 2, 5
 _SHORT = 64
 
@@ -33,10 +34,18 @@ class _Entry(NamedTuple):
 
 
 class Compound:
-    """The streams of an open compound file, by their path (``Storage00001/Stream00001``)."""
+    """The streams of an open compound file, by their path (``Storage00001/Stream00001``).
+
+    Attributes
+    ----------
+    streams : dict of str to entry
+        Those that are complete.
+    cut : bool
+        Whether the file was cut off: others may be lost.
+    """
 
     def __init__(self, source: ByteReader) -> None:
-        self.source = source
+        self.source, self.cut = source, False
         head = source.ranges([0], [min(512, source.size)])[0]
         if len(head) < 512 or head[:8] != MAGIC:
             raise FormatError(f"{source.file} does not begin like a compound file, but with {head[:8]!r}")
@@ -48,10 +57,12 @@ class Compound:
         self.sector = 2**shift
         (fats, directory, _, self.cutoff, short, _, more, _) = struct.unpack_from("<8I", head, 44)
         self.fat = self._table(self._fat_sectors(head, fats, more))
+        used = np.flatnonzero(self.fat != _FREE)
+        self.cut |= bool(len(used)) and (int(used[-1]) + 1) * self.sector >= source.size
         entries = self._entries(self._chain(directory, self.fat))
         self.short_fat = self._table(self._chain(short, self.fat))
-        self.streams = dict(_paths(entries))
-        self.short = self._read(entries[0].start, entries[0].size) if len(self.short_fat) else b""
+        self.short = self._read(entries[0].start, entries[0].size, self.cut) if len(self.short_fat) else b""
+        self.streams = {path: e for path, e in _paths(entries) if not self.cut or self._is_there(e)}
 
     def __contains__(self, path: str) -> bool:
         return path in self.streams
@@ -65,9 +76,29 @@ class Compound:
         data = b"".join(self.short[_SHORT * k : _SHORT * k + _SHORT] for k in pieces)
         return self._whole(data[: entry.size], entry.size)
 
-    def _read(self, start: int, size: int) -> bytes:
-        """Read a chain of sectors; neighbouring ones by one call."""
+    def _is_there(self, entry: _Entry) -> bool:
+        """Whether no part of a stream is lost."""
+        if entry.size < self.cutoff:
+            pieces = self._chain(entry.start, self.short_fat)
+            ends = [min(_SHORT * (k + 1), len(self.short)) for k in pieces]
+            return sum(max(0, end - _SHORT * k) for k, end in zip(pieces, ends, strict=True)) >= entry.size
+        return self._held(entry.start) >= entry.size
+
+    def _held(self, start: int) -> int:
+        """Bytes of a chain before the first of its sectors that the file lacks."""
+        total = 0
+        for k in self._chain(start, self.fat):
+            total += max(0, min(self.sector, self.source.size - (k + 1) * self.sector))
+            if (k + 2) * self.sector > self.source.size:
+                break
+        return total
+
+    def _read(self, start: int, size: int, partly: bool = False) -> bytes:
+        """Read a chain of sectors; neighbouring ones by one call. Of a file that was cut off, perhaps its beginning."""
         sectors = np.asarray(self._chain(start, self.fat), np.int64)
+        if partly:
+            size = min(size, self._held(start))
+            sectors = sectors[: -(-size // self.sector)]
         ends = np.flatnonzero(np.diff(sectors) != 1)
         firsts, lasts = [0, *(ends + 1).tolist()], [*ends.tolist(), len(sectors) - 1]
         if not len(sectors):
@@ -102,9 +133,12 @@ class Compound:
         return [k for k in found[:count] if k <= _LAST]
 
     def _table(self, sectors: list[int]) -> np.ndarray:
+        """Return the numbers in sectors; those of sectors that the file lacks end a chain."""
         offsets = [(k + 1) * self.sector for k in sectors]
-        data = b"".join(self.source.ranges(offsets, [self.sector] * len(offsets)))
-        return np.frombuffer(data, "<u4")
+        there = [o for o in offsets if o + self.sector <= self.source.size]
+        self.cut |= len(there) < len(offsets)
+        found = dict(zip(there, self.source.ranges(there, [self.sector] * len(there)), strict=True))
+        return np.frombuffer(b"".join(found.get(o, _LOST * (self.sector // 4)) for o in offsets), "<u4")
 
     def _entries(self, sectors: list[int]) -> list[_Entry]:
         data = self._table(sectors).tobytes()

@@ -15,7 +15,7 @@ from intake_img.formats.format_source import source_of
 from intake_img.formats.oif.acquisition_files import FolderStore, StreamStore
 from intake_img.formats.oif.axes import axis_facts, letter_of, planned
 from intake_img.formats.oif.compound import MAGIC
-from intake_img.formats.oif.plane_files import PlaneFiles, described, groups_of
+from intake_img.formats.oif.plane_files import PlaneFiles, described, groups_of, leading
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
 from intake_img.model.image import Image
@@ -36,12 +36,19 @@ class _OifHandle(Handle):
         self.store: Any = StreamStore(self.source) if compound else FolderStore(file, self.source)
         self.order = self.store.main.get("Axis Parameter Common", {}).get("AxisOrder", "XYCZT").upper()
         self.groups = groups_of(self.store.names, self.order[::-1])
+        if self.store.cut:
+            self.groups = [part for group in self.groups if (part := leading(group)) is not None]
         if not self.groups or len(self.order) < 2:
             raise FormatError(f"{file} holds no plane: no file is called like s_C001.tif; axes {self.order!r}")
         self._tell_what_is_missing(file)
         self._planes: dict[int, tuple[tuple[int, ...], np.dtype]] = {}
 
     def _tell_what_is_missing(self, file: File) -> None:
+        if self.store.cut:
+            held = sum(len(group.files) for group in self.groups)
+            said = f"{file} was cut off: {held} of its planes are read, those of complete steps of the outermost axis"
+            warnings.warn(said, stacklevel=3)
+            return
         for group in self.groups:
             if group.missing:
                 warnings.warn(f"{file}: {group.missing} of its planes are missing and shown as 0", stacklevel=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,9 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, PlaneArray
+from intake_img.formats.cut_off import leading_part
 
-__all__ = ["Group", "PlaneFiles", "decoded", "described", "groups_of"]
+__all__ = ["Group", "PlaneFiles", "decoded", "described", "groups_of", "leading"]
 
 _NAME = re.compile(r"s_((?:[A-Z]\d+)+)(-R\d+)?\.tif", re.IGNORECASE)
 _AXIS = re.compile(r"([A-Z])(\d+)")
@@ -37,6 +39,20 @@ class Group:
     @property
     def missing(self) -> int:
         return math.prod(self.shape) - len(self.files)
+
+
+def leading(group: Group) -> Group | None:
+    """Return the planes before the first that is missing, in complete steps of the outermost axis; None without any.
+
+    Planes are counted from 1.
+    """
+    shape = [min(max(known), len(group.files) + 1) for known in group.numbers]
+    places = itertools.product(*(range(1, n + 1) for n in shape))
+    held = next((k for k, place in enumerate(places) if place not in group.files), math.prod(shape))
+    if not held:
+        return None
+    numbers = tuple(tuple(range(1, n + 1)) for n in leading_part(shape, held))
+    return Group(group.letters, group.reference, numbers, {p: group.files[p] for p in itertools.product(*numbers)})
 
 
 def groups_of(names: Iterable[str], order: str) -> list[Group]:
