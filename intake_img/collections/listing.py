@@ -28,6 +28,7 @@ from intake_img.collections.token_matching import Matcher
 from intake_img.errors import FormatError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
+from intake_img.storage.listings import names_in
 from intake_img.storage.remote import retried
 
 __all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one"]
@@ -379,15 +380,7 @@ def _start(folder: File) -> str:
 def list_folder(folder: File) -> list[str]:
     """Return the names in a folder, with the new files during a commit; none if there is no such folder."""
     folder.check()
-    try:
-        if folder.local:
-            return current_names(folder, os.listdir(folder.path))
-        fs, path = folder.filesystem()
-        found = retried(folder.path, lambda: fs.ls(path, detail=False))
-        names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in found]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return current_names(folder, names)
+    return current_names(folder, names_in(folder, fresh=False))
 
 
 def _walk(folder: File, depth: int | None, stores: tuple[str, ...] = (".zarr",)) -> list[str]:

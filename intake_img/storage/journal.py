@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intake_img.storage.files import File
-from intake_img.storage.remote import retried
+from intake_img.storage.listings import names_in
 
 __all__ = [
     "COMMITS",
@@ -106,17 +106,11 @@ def read_journal(target: File) -> Journal | None:
 def find_journals(folder: File) -> list[Journal]:
     """Return the journals in a folder; usually there are none."""
     commits = folder / COMMITS
+    if folder.path.startswith(("http://", "https://")) or (folder.local and not os.path.isdir(commits.path)):
+        return []  # no commit can run on a web server
     try:
-        if folder.local:
-            names = os.listdir(commits.path) if os.path.isdir(commits.path) else []
-        elif folder.path.startswith(("http://", "https://")):  # no commit can run there
-            return []
-        else:
-            fs, path = commits.filesystem()
-            fs.invalidate_cache(path)
-            found = retried(folder.path, lambda: fs.ls(path, detail=False))
-            names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in found]
-    except (FileNotFoundError, NotADirectoryError, NotImplementedError):
+        names = names_in(commits)
+    except NotImplementedError:
         return []
     found = [_read(commits / name) for name in sorted(names) if name.endswith(".json")]
     return [journal for journal in found if journal is not None]
@@ -171,20 +165,9 @@ def located(paths: Iterable[str], base: File) -> list[str]:
         for journal in find_journals(folder):
             if gone := {f"{path}/{n}" for n in journal.superseded}.intersection(paths):
                 raise FileNotFoundError(f"{min(gone)} is gone: the image {path}/{journal.target} was written again")
-            there = set(_list(folder / journal.staging))
+            there = set(names_in(folder / journal.staging))
             staged |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
     return [staged.get(p, p) for p in paths] if staged else paths
-
-
-def _list(folder: File) -> list[str]:
-    try:
-        if folder.local:
-            return os.listdir(folder.path)
-        fs, path = folder.filesystem()
-        fs.invalidate_cache(path)
-        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in retried(folder.path, lambda: fs.ls(path, detail=False))]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def resolve(file: File) -> File:

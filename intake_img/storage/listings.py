@@ -1,8 +1,9 @@
-"""Which files there are below a folder of an object store, where one listing is cheaper than to ask for each."""
+"""Listings of folders: the names in one, and the files below one of an object store, if that is cheap."""
 
 from __future__ import annotations
 
 import math
+import os
 import posixpath
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from intake_img.errors import IntakeImgError
 from intake_img.storage.files import File
 from intake_img.storage.remote import retried
 
-__all__ = ["LEAST", "is_object_store", "present"]
+__all__ = ["LEAST", "is_object_store", "names_in", "present"]
 
 LEAST = 16
 """So many files are worth a listing: if all of them exist, it is one request more for 16 or more."""
@@ -25,6 +26,26 @@ def is_object_store(fs: Any) -> bool:
     """Return whether a file system of fsspec is an object store, which lists all files below a prefix in one go."""
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     return bool(protocols & _OBJECT_STORES)
+
+
+def names_in(folder: File, *, fresh: bool = True) -> list[str]:
+    """Return the names directly inside a folder; none if there is no such folder.
+
+    Parameters
+    ----------
+    folder : File
+    fresh : bool
+        Ignore what the file system of a server remembers.
+    """
+    try:
+        if folder.local:
+            return os.listdir(folder.path)
+        fs, path = folder.filesystem()
+        if fresh:
+            fs.invalidate_cache(path)
+        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in retried(folder.path, lambda: fs.ls(path, detail=False))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def present(folder: File, names: Sequence[str], grid: Sequence[int]) -> set[str] | None:

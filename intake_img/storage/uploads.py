@@ -28,12 +28,11 @@ from typing import Any
 from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, Journal, journal_file, read_journal
-from intake_img.storage.listings import is_object_store
-from intake_img.storage.remote import retried
+from intake_img.storage.listings import is_object_store, names_in
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
 from intake_img.storage.turns import ProcessLock
 
-__all__ = ["RemoteStaging", "find_plans", "names_in", "put", "settle_remote", "upload"]
+__all__ = ["RemoteStaging", "find_plans", "put", "settle_remote", "upload"]
 
 _ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
@@ -171,7 +170,8 @@ def find_plans(target: File) -> dict[str, dict[str, Any]]:
 
 def _left(target: File) -> list[str]:
     fits = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.partial").fullmatch
-    return [name for name in names_in(target.parent) if fits(name)]
+    names = [] if target.web else names_in(target.parent)  # a web server has no such folder
+    return [name for name in names if fits(name)]
 
 
 def settle_remote(target: File) -> Journal | None:
@@ -270,18 +270,6 @@ def upload(file: File, content: bytes) -> None:
     fs.makedirs(fs._parent(path), exist_ok=True)
     fs.pipe_file(path, content)
     fs.invalidate_cache()
-
-
-def names_in(folder: File) -> list[str]:
-    """Return the names directly inside a folder on a server, without caches; none if there is no such folder."""
-    if folder.web:  # no such folder
-        return []
-    fs, path = folder.filesystem()
-    fs.invalidate_cache()
-    try:
-        return [str(p).rstrip("/").rsplit("/", 1)[-1] for p in retried(folder.path, lambda: fs.ls(path, detail=False))]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _remove(file: File) -> None:

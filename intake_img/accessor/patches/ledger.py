@@ -24,10 +24,11 @@ import numpy as np
 from intake_img.accessor.patches.output import Output
 from intake_img.errors import CannotWriteError
 from intake_img.storage.files import File
+from intake_img.storage.listings import names_in
 from intake_img.storage.renames import flush, remove_tree
 from intake_img.storage.replacing import move
 from intake_img.storage.staging import Staging, UnfinishedCommitError, begin, staging_folder
-from intake_img.storage.uploads import names_in, upload
+from intake_img.storage.uploads import upload
 
 __all__ = ["DONE", "FACTS", "STORE", "Ledger", "facts_of", "mark", "sweep"]
 
